@@ -1,0 +1,155 @@
+//! Why a session or a media stream ended: the application error codes of QUIC CONNECTION_CLOSE and RESET_STREAM
+//! (RFC 9000 sections 19.19 and 19.4).
+
+use std::fmt;
+
+/// Whose doing the end of a session was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// Nobody's: the normal end.
+    Nobody,
+    /// The peer broke the protocol.
+    Peer,
+    /// The operator's rules say no.
+    Policy,
+    /// The relay has too much to do or is going away.
+    Relay,
+}
+
+/// When it makes sense to connect again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// Not without changing something.
+    Never,
+    /// At once.
+    Now,
+    /// After a growing, random wait.
+    Later,
+}
+
+/// One row of a code table.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// Number on the wire.
+    pub code: u64,
+    /// Name.
+    pub name: &'static str,
+    /// Sentence for people.
+    pub sentence: &'static str,
+    /// Whose doing.
+    pub blame: Blame,
+    /// When to retry.
+    pub retry: Retry,
+}
+
+macro_rules! codes {
+    ($(#[$doc:meta])* $type:ident { $($code:literal $name:ident $blame:ident $retry:ident $sentence:literal;)* }) => {
+        $(#[$doc])*
+        ///
+        /// A number from a newer peer is kept as it is and still prints.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+        pub struct $type(pub u64);
+
+        impl $type {
+            $(
+                #[doc = $sentence]
+                pub const $name: Self = Self($code);
+            )*
+            /// The table.
+            pub const ALL: &'static [Row] = &[
+                $(Row { code: $code, name: stringify!($name), sentence: $sentence, blame: Blame::$blame, retry: Retry::$retry },)*
+            ];
+
+            /// The row of this code, if it is one of ours.
+            pub fn row(self) -> Option<&'static Row> {
+                Self::ALL.iter().find(|row| row.code == self.0)
+            }
+
+            /// When to connect again; an unknown code is retried later.
+            pub fn retry(self) -> Retry {
+                self.row().map_or(Retry::Later, |row| row.retry)
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self.row() {
+                    Some(row) => write!(f, "{} ({:#04x}): {}", row.name, self.0, row.sentence),
+                    None => write!(f, "unknown code {:#04x}", self.0),
+                }
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+    };
+}
+
+codes! {
+    /// Why a session ended.
+    CloseCode {
+        0x00 BYE                 Nobody Never "the session ended as its owner wished";
+        0x01 INTERNAL            Relay  Later "the relay failed; its log says how";
+        0x02 MALFORMED_MESSAGE   Peer   Never "the control stream carried bytes that are no message";
+        0x03 MESSAGE_TOO_LARGE   Peer   Never "a control message was longer than CONTROL_MESSAGE_BYTES_MAX";
+        0x04 UNEXPECTED_MESSAGE  Peer   Never "a message came where the protocol has no place for it, such as a second Hello";
+        0x05 VERSION             Peer   Never "no protocol version is spoken by both sides";
+        0x06 HELLO_TIMEOUT       Peer   Now   "no Hello came in time";
+        0x07 BAD_SIGNATURE       Peer   Never "the Hello or its delegation is not signed by the keys it names for this connection";
+        0x08 DELEGATION_EXPIRED  Peer   Never "the identity's certificate for this device has expired or runs too long";
+        0x09 NOT_ADMITTED        Policy Never "this relay does not admit this identity, or the token is not one of its own";
+        0x0a TOKEN_EXPIRED       Policy Never "the admission token has expired";
+        0x0b TOO_MANY_SESSIONS   Policy Later "the relay or this identity has as many sessions as it may";
+        0x0c REPLACED            Nobody Never "the same device connected again, and the newer session stays";
+        0x0d CONTROL_BACKLOG     Peer   Now   "the client did not read its control messages";
+        0x0e RATE_EXCEEDED       Policy Later "the session sent more than it was granted, again and again";
+        0x0f GOING_AWAY          Relay  Later "the relay is shutting down";
+        0x10 OVERLOADED          Relay  Later "the relay has more to do than it can";
+        0x11 BAD_STREAM          Peer   Never "a stream was opened that the protocol has no use for, or the control stream was closed";
+    }
+}
+
+codes! {
+    /// Why a media stream ended before its last byte.
+    StreamCode {
+        0x00 CANCELLED        Nobody Never "the publisher gave the group up";
+        0x01 EXPIRED          Nobody Never "the objects outlived their time to live or the subscriber's maximum age";
+        0x02 LAGGED           Nobody Never "the subscriber's queue was full and a newer group has come";
+        0x03 LAYER_DROPPED    Nobody Never "the subscriber's path does not take this layer now";
+        0x04 UNSUBSCRIBED     Nobody Never "the subscription ended";
+        0x05 TRACK_ENDED      Nobody Never "the track ended or its publisher is gone";
+        0x06 UNKNOWN_TRACK    Peer   Never "the stream names a track that is not the sender's own";
+        0x07 MALFORMED        Peer   Never "the stream's header or one of its objects is malformed";
+        0x08 OVERLOADED       Relay  Later "the relay had no room to forward it";
+        0x09 RATE_EXCEEDED    Policy Later "the session sent more than it was granted";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_names_are_unique() {
+        for table in [CloseCode::ALL, StreamCode::ALL] {
+            for (index, row) in table.iter().enumerate() {
+                assert_eq!(row.code, index as u64, "{} is out of order", row.name);
+                assert!(table[..index].iter().all(|earlier| earlier.name != row.name));
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_code_still_prints_and_is_retried_later() {
+        let code = CloseCode(0x1234);
+        assert_eq!(code.to_string(), "unknown code 0x1234");
+        assert_eq!(code.retry(), Retry::Later);
+        assert_eq!(
+            CloseCode::REPLACED.to_string(),
+            "REPLACED (0x0c): the same device connected again, and the newer session stays"
+        );
+    }
+}
