@@ -1,0 +1,192 @@
+//! The bytes of version 1, written down in `golden/`: what is not written there is not in the protocol.
+//!
+//! A difference means that the wire changed. If it was meant to, `SUPERNODE_BLESS=1 cargo test -p supernode-proto`
+//! writes the files anew; the diff then shows the change.
+
+#[allow(dead_code, unreachable_pub, missing_docs, reason = "shared with the property tests, which use other parts")]
+mod vectors;
+
+use std::{collections::BTreeSet, env, fmt::Write, fs, path::PathBuf};
+
+use data_encoding::HEXLOWER;
+use prost::Message;
+use supernode_proto::{
+    close::{CloseCode, StreamCode},
+    control::{ClientMessage, FrameReader, MESSAGE_NAMES, RelayMessage, frame},
+    identity::{Delegation, Ticket, hello_signing_input, join_signing_input, verify_hello, verify_join},
+    invite::Invite,
+    limits,
+    object::{DatagramHeader, StreamHeader, StreamObjectHeader},
+};
+use vectors::{control, identity, object};
+
+#[test]
+fn every_control_message_is_written_down() {
+    let (requests, answers) = (control::requests(), control::answers());
+    let have: Vec<&str> =
+        requests.iter().map(|(name, _)| &**name).chain(answers.iter().map(|(name, _)| &**name)).collect();
+    let unique: BTreeSet<&str> = have.iter().copied().collect();
+    let schema: BTreeSet<&str> = MESSAGE_NAMES.iter().copied().collect();
+    let missing: Vec<_> = schema.symmetric_difference(&unique).collect();
+    assert!(missing.is_empty(), "in the schema or in the examples, but not in both: {missing:?}");
+    assert_eq!(unique.len(), have.len(), "an example is there twice");
+
+    let mut golden = Golden::new("control.txt", "Control messages, each with its length in front.");
+    for (name, message) in requests {
+        let bytes = frame(&message);
+        golden.hex(&name, &bytes);
+        assert_eq!(read_one::<ClientMessage>(&bytes), message, "{name}");
+    }
+    for (name, message) in answers {
+        let bytes = frame(&message);
+        golden.hex(&name, &bytes);
+        assert_eq!(read_one::<RelayMessage>(&bytes), message, "{name}");
+    }
+    golden.hex("HelloBody", &control::hello_body().encode_to_vec());
+    golden.check();
+}
+
+#[test]
+fn every_enum_value_is_written_down() {
+    let mut golden = Golden::new("enums.txt", "Values of the enums of the schema.");
+    for (name, value) in control::enum_values() {
+        golden.text(name, &value.to_string());
+    }
+    golden.check();
+    let schema = include_str!("../schema/supernode.proto");
+    let enums = schema.lines().filter(|line| line.starts_with("enum ")).count();
+    assert_eq!(enums, 5, "a new enum must be added to the vectors");
+}
+
+#[test]
+fn every_object_header_is_written_down() {
+    let mut golden = Golden::new("headers.txt", "Headers of objects; the visible part is what the seal authenticates.");
+    for (name, header) in object::datagrams() {
+        let bytes = object::datagram_bytes(&header);
+        golden.hex(&name, &bytes);
+        assert_eq!(DatagramHeader::decode(&bytes), Ok((header, bytes.len())), "{name}");
+    }
+    for (name, header) in object::streams() {
+        let bytes = object::stream_bytes(&header);
+        golden.hex(&name, &bytes);
+        assert_eq!(StreamHeader::decode(&bytes), Ok((header, bytes.len())), "{name}");
+    }
+    for (name, header) in object::stream_objects() {
+        let bytes = object::stream_object_bytes(&header);
+        golden.hex(&name, &bytes);
+        assert_eq!(StreamObjectHeader::decode(&bytes), Ok((header, bytes.len())), "{name}");
+    }
+    for (name, visible) in object::visible_parts() {
+        golden.hex(&name, &object::visible_bytes(&visible));
+    }
+    golden.check();
+}
+
+#[test]
+fn everything_signed_is_written_down() {
+    let now = identity::NOW_UNIX_S;
+    let mut golden = Golden::new(
+        "identity.txt",
+        "Names, grants, what is signed, and the signatures by the secret keys 01 x 32 (identity), 02 x 32 (device) and 03 x 32 (room).",
+    );
+    golden.text("identity, text", &identity::identity().to_text());
+    golden.text("device, text", &identity::device().to_text());
+    golden.text("join key, text", &identity::join_key().to_text());
+    golden.hex("relay pin of \"the public key of the example relay\"", &identity::relay_pin().0);
+
+    let delegation = identity::delegation();
+    let input = Delegation::signing_input(&delegation.identity, &delegation.device, delegation.not_after_unix_s);
+    golden.hex("delegation, signed bytes", &input);
+    golden.hex("delegation", &delegation.to_bytes());
+    assert_eq!(delegation.verify(now), Ok(()));
+
+    for (name, ticket) in [
+        ("ticket for a holder", identity::ticket_for_holder()),
+        ("ticket for whoever carries it", identity::ticket_for_whoever_carries_it()),
+    ] {
+        golden.hex(&format!("{name}, signed bytes"), &ticket.signing_input());
+        golden.hex(name, &ticket.to_bytes());
+        golden.text(&format!("{name}, text"), &ticket.to_text());
+        assert_eq!(ticket.verify(now), Ok(()), "{name}");
+        assert_eq!(Ticket::from_text(&ticket.to_text()).as_ref(), Ok(&ticket), "{name}");
+    }
+
+    let body = control::hello_body().encode_to_vec();
+    let (pin, exporter) = (identity::relay_pin(), identity::EXPORTER);
+    golden.hex("hello, signed bytes", &hello_signing_input(&pin, &exporter, &body));
+    golden.hex("hello, signature", &identity::sign_hello(&body));
+    assert_eq!(verify_hello(&identity::device(), &pin, &exporter, &body, &identity::sign_hello(&body)), Ok(()));
+
+    let (room, device) = (identity::room(), identity::device());
+    golden.hex("join, signed bytes", &join_signing_input(&room, &exporter, &device));
+    golden.hex("join, proof", &identity::join_proof());
+    assert_eq!(verify_join(&identity::join_key(), &room, &exporter, &device, &identity::join_proof()), Ok(()));
+
+    for (name, invite) in identity::invites() {
+        golden.text(&format!("invite, {name}"), &invite.to_string());
+        assert_eq!(invite.to_string().parse::<Invite>().as_ref(), Ok(&invite), "{name}");
+    }
+    golden.check();
+}
+
+#[test]
+fn every_close_code_is_written_down() {
+    let mut golden = Golden::new("codes.txt", "Close codes: number, name, whose doing, when to connect again.");
+    for (table, rows) in [("CloseCode", CloseCode::ALL), ("StreamCode", StreamCode::ALL)] {
+        for row in rows {
+            golden
+                .text(&format!("{table} {:#04x}", row.code), &format!("{} {:?} {:?}", row.name, row.blame, row.retry));
+        }
+    }
+    golden.check();
+}
+
+#[test]
+fn every_limit_is_written_down() {
+    let mut golden = Golden::new("limits.txt", "Bounds of the wire.");
+    for limit in limits::ALL {
+        golden.text(limit.name, &format!("{} {}", limit.value, limit.unit));
+    }
+    golden.check();
+}
+
+fn read_one<M: Message + Default>(bytes: &[u8]) -> M {
+    let mut reader = FrameReader::default();
+    reader.push(bytes);
+    let message = reader.next_message().expect("our own bytes").expect("a whole message");
+    assert!(reader.next_message::<M>().expect("nothing is no error").is_none(), "one message and nothing after it");
+    message
+}
+
+/// A file of `name = value` lines below a comment, compared as a whole.
+struct Golden {
+    path: PathBuf,
+    text: String,
+}
+
+impl Golden {
+    fn new(file: &str, title: &str) -> Self {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden").join(file);
+        Self { path, text: format!("# {title}\n") }
+    }
+
+    fn hex(&mut self, name: &str, bytes: &[u8]) {
+        self.text(name, &HEXLOWER.encode(bytes));
+    }
+
+    fn text(&mut self, name: &str, value: &str) {
+        writeln!(self.text, "{name} = {value}").expect("a String takes everything");
+    }
+
+    fn check(self) {
+        if env::var_os("SUPERNODE_BLESS").is_some() {
+            fs::write(&self.path, &self.text).expect("the golden directory is writable");
+        }
+        let written = fs::read_to_string(&self.path)
+            .unwrap_or_else(|error| panic!("{}: {error}: SUPERNODE_BLESS=1 writes it", self.path.display()));
+        for (line, (have, want)) in self.text.lines().zip(written.lines()).enumerate() {
+            assert_eq!(have, want, "{}:{}: code on the left, file on the right", self.path.display(), line + 1);
+        }
+        assert_eq!(self.text.len(), written.len(), "{}: one has lines the other has not", self.path.display());
+    }
+}

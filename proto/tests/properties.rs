@@ -1,0 +1,339 @@
+//! What holds for any input: everything written comes back, and no bytes make a decoder panic.
+
+#[allow(dead_code, unreachable_pub, missing_docs, reason = "shared with the golden tests, which use other parts")]
+mod vectors;
+
+use bytes::{Bytes, BytesMut};
+use data_encoding::HEXLOWER;
+use ed25519_dalek::{Signer, SigningKey};
+use proptest::prelude::*;
+use prost::Message;
+use supernode_proto::{
+    close::{CloseCode, StreamCode},
+    control::{
+        ClientMessage, FrameError, FrameReader, HelloBody, RelayMessage, Ring, client_message, encode_frame, frame,
+    },
+    identity::{
+        Delegation, DeviceKey, Grants, IdentityError, IdentityKey, JoinKey, RoomId, Ticket, verify_hello, verify_join,
+    },
+    invite::Invite,
+    limits,
+    object::{DatagramHeader, Flags, Hop, Layer, StreamHeader, StreamObjectHeader, TrackAlias, Visible},
+};
+use vectors::{control, identity, object};
+
+/// Everything that takes bytes from outside, on these bytes.
+fn decode_everything(bytes: &[u8]) {
+    let _ = DatagramHeader::decode(bytes);
+    let _ = StreamHeader::decode(bytes);
+    let _ = StreamObjectHeader::decode(bytes);
+    let _ = Delegation::from_bytes(bytes).map(|delegation| delegation.verify(identity::NOW_UNIX_S));
+    let _ = Ticket::from_bytes(bytes).map(|ticket| ticket.verify(identity::NOW_UNIX_S));
+    let _ = (IdentityKey::from_slice(bytes), DeviceKey::from_slice(bytes), JoinKey::from_slice(bytes));
+    let _ = RoomId::from_slice(bytes);
+    let _ = HelloBody::decode(bytes);
+    let (pin, exporter, device) = (identity::relay_pin(), identity::EXPORTER, identity::device());
+    let _ = verify_hello(&device, &pin, &exporter, bytes, bytes);
+    let _ = verify_join(&identity::join_key(), &identity::room(), &exporter, &device, bytes);
+    read_all::<ClientMessage>(bytes);
+    read_all::<RelayMessage>(bytes);
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = (IdentityKey::from_text(text), DeviceKey::from_text(text), JoinKey::from_text(text));
+        let _ = Ticket::from_text(text);
+        let _ = text.parse::<Invite>();
+    }
+}
+
+/// Reads messages until the bytes run out or are none; each takes at least one byte, so this ends.
+fn read_all<M: Message + Default>(bytes: &[u8]) {
+    let mut reader = FrameReader::default();
+    reader.push(bytes);
+    while let Ok(Some(_)) = reader.next_message::<M>() {}
+}
+
+/// The bytes of every line of the golden files; text forms as they are.
+fn golden_vectors() -> Vec<Vec<u8>> {
+    let files = [
+        include_str!("../golden/control.txt"),
+        include_str!("../golden/headers.txt"),
+        include_str!("../golden/identity.txt"),
+    ];
+    let values = files.iter().flat_map(|file| file.lines()).filter_map(|line| line.split_once(" = "));
+    values.map(|(_, value)| HEXLOWER.decode(value.as_bytes()).unwrap_or_else(|_| value.as_bytes().to_vec())).collect()
+}
+
+#[test]
+fn no_truncation_of_a_golden_vector_makes_a_decoder_panic() {
+    for vector in golden_vectors() {
+        for length in 0..vector.len() {
+            decode_everything(&vector[..length]);
+        }
+    }
+}
+
+#[test]
+fn no_flipped_bit_of_a_golden_vector_makes_a_decoder_panic() {
+    for mut vector in golden_vectors() {
+        for bit in 0..vector.len() * 8 {
+            vector[bit / 8] ^= 1 << (bit % 8);
+            decode_everything(&vector);
+            vector[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+}
+
+#[test]
+fn no_truncated_header_decodes() {
+    for (name, header) in object::datagrams() {
+        let bytes = object::datagram_bytes(&header);
+        assert!((0..bytes.len()).all(|length| DatagramHeader::decode(&bytes[..length]).is_err()), "{name}");
+    }
+    for (name, header) in object::streams() {
+        let bytes = object::stream_bytes(&header);
+        assert!((0..bytes.len()).all(|length| StreamHeader::decode(&bytes[..length]).is_err()), "{name}");
+    }
+    for (name, header) in object::stream_objects() {
+        let bytes = object::stream_object_bytes(&header);
+        assert!((0..bytes.len()).all(|length| StreamObjectHeader::decode(&bytes[..length]).is_err()), "{name}");
+    }
+}
+
+#[test]
+fn no_flipped_bit_of_a_signed_grant_still_verifies() {
+    let ticket = identity::ticket_for_holder().to_bytes();
+    each_flipped_bit(&ticket, |bytes| Ticket::from_bytes(bytes)?.verify(identity::NOW_UNIX_S));
+    let delegation = identity::delegation().to_bytes();
+    each_flipped_bit(&delegation, |bytes| Delegation::from_bytes(bytes)?.verify(identity::NOW_UNIX_S));
+}
+
+fn each_flipped_bit(bytes: &[u8], verify: impl Fn(&[u8]) -> Result<(), IdentityError>) {
+    let mut changed = bytes.to_vec();
+    assert_eq!(verify(&changed), Ok(()), "before any change");
+    for bit in 0..changed.len() * 8 {
+        changed[bit / 8] ^= 1 << (bit % 8);
+        verify(&changed).expect_err(&format!("bit {bit} is flipped"));
+        changed[bit / 8] ^= 1 << (bit % 8);
+    }
+}
+
+#[test]
+fn a_grant_holds_to_its_last_second_and_no_longer_than_anybody_may_sign_for() {
+    let (ticket, end) = (identity::ticket_for_holder(), identity::NOT_AFTER_UNIX_S);
+    assert_eq!(ticket.verify(end), Ok(()));
+    assert_eq!(ticket.verify(end + 1), Err(IdentityError::Expired { field: "ticket" }));
+    let bound = limits::TICKET_LIFETIME_S_MAX;
+    assert_eq!(ticket.verify(end - bound), Ok(()));
+    assert_eq!(
+        ticket.verify(end - bound - 1),
+        Err(IdentityError::TooLong { field: "ticket", seconds: bound + 1, bound })
+    );
+    let delegation = identity::delegation();
+    assert_eq!(delegation.verify(end), Ok(()));
+    assert_eq!(delegation.verify(end + 1), Err(IdentityError::Expired { field: "delegation" }));
+}
+
+#[test]
+fn a_hello_holds_for_its_relay_its_connection_and_its_body_only() {
+    let body = control::hello_body().encode_to_vec();
+    let signature = identity::sign_hello(&body);
+    let (device, pin, exporter) = (identity::device(), identity::relay_pin(), identity::EXPORTER);
+    let refused = Err(IdentityError::Signature { field: "hello" });
+    let mut other_body = body.clone();
+    other_body.push(0);
+    let mut other_pin = pin;
+    other_pin.0[0] ^= 1;
+    assert_eq!(verify_hello(&device, &pin, &exporter, &body, &signature), Ok(()));
+    assert_eq!(verify_hello(&device, &pin, &exporter, &other_body, &signature), refused);
+    assert_eq!(verify_hello(&device, &other_pin, &exporter, &body, &signature), refused);
+    assert_eq!(verify_hello(&device, &pin, &[0; 32], &body, &signature), refused, "a replay on another connection");
+    let other_device = DeviceKey::new(*identity::identity().as_bytes());
+    assert_eq!(verify_hello(&other_device, &pin, &exporter, &body, &signature), refused);
+}
+
+#[test]
+fn a_join_proof_holds_for_its_room_its_connection_and_its_device_only() {
+    let (key, room, exporter, device) =
+        (identity::join_key(), identity::room(), identity::EXPORTER, identity::device());
+    let proof = identity::join_proof();
+    let refused = Err(IdentityError::Signature { field: "join proof" });
+    assert_eq!(verify_join(&key, &room, &exporter, &device, &proof), Ok(()));
+    assert_eq!(verify_join(&key, &RoomId([0; 16]), &exporter, &device, &proof), refused);
+    assert_eq!(verify_join(&key, &room, &[0; 32], &device, &proof), refused, "a replay on another connection");
+    let other_device = DeviceKey::new(*identity::identity().as_bytes());
+    assert_eq!(verify_join(&key, &room, &exporter, &other_device, &proof), refused);
+}
+
+#[test]
+fn an_oversized_or_absurd_length_is_refused_before_its_message_arrives() {
+    let largest = limits::CONTROL_MESSAGE_BYTES_MAX as u64;
+    for (prefix, expected) in [
+        (&[0x81, 0x80, 0x04][..], FrameError::TooLarge { length: largest + 1 }),
+        (&[0xff, 0xff, 0xff, 0x7f], FrameError::TooLarge { length: (1 << 28) - 1 }),
+        (&[0x80, 0x80, 0x80, 0x80], FrameError::Length),
+    ] {
+        let mut reader = FrameReader::default();
+        reader.push(prefix);
+        assert_eq!(reader.next_message::<ClientMessage>(), Err(expected));
+    }
+    let mut reader = FrameReader::default();
+    reader.push(&[0x80, 0x80, 0x04]);
+    assert_eq!(reader.next_message::<ClientMessage>(), Ok(None), "exactly the bound waits for its bytes");
+}
+
+fn hop() -> impl Strategy<Value = Hop> {
+    (0..=object::VARINT_MAX, any::<u8>(), 0..=limits::OBJECT_TTL_MS_MAX).prop_map(|(alias, priority, ttl_ms)| Hop {
+        alias: TrackAlias::new(alias).expect("in range"),
+        priority,
+        ttl_ms,
+    })
+}
+
+fn flags() -> impl Strategy<Value = Flags> {
+    let all = [Flags::INDEPENDENT, Flags::DISCARDABLE, Flags::END_OF_GROUP, Flags::END_OF_TRACK];
+    proptest::sample::subsequence(all.to_vec(), 0..=all.len())
+        .prop_map(|some| some.into_iter().fold(Flags::default(), |flags, flag| flags | flag))
+}
+
+fn layer() -> impl Strategy<Value = Layer> {
+    (0..=Layer::MAX, 0..=Layer::MAX).prop_map(|(temporal, spatial)| Layer::new(temporal, spatial).expect("in range"))
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_a_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        decode_everything(&bytes);
+    }
+
+    #[test]
+    fn no_text_makes_a_decoder_panic(prefix in "(sn-id-|sn-dev-|sn-join-|sn-ticket-)", text in ".{0,300}") {
+        decode_everything(format!("{prefix}{text}").as_bytes());
+    }
+
+    #[test]
+    fn every_datagram_header_comes_back(
+        hop in hop(),
+        group in 0..=object::VARINT_MAX,
+        number in 0..=object::VARINT_MAX,
+        flags in flags(),
+        layer in layer(),
+        sealed in proptest::collection::vec(any::<u8>(), 0..64),
+    ) {
+        let header = DatagramHeader { hop, visible: Visible { group, object: number, flags, layer } };
+        let mut bytes = object::datagram_bytes(&header);
+        let length = bytes.len();
+        prop_assert!(bytes.ends_with(&object::visible_bytes(&header.visible)), "the sealed part authenticates these bytes");
+        bytes.extend(sealed);
+        prop_assert_eq!(DatagramHeader::decode(&bytes), Ok((header, length)));
+    }
+
+    #[test]
+    fn every_stream_header_comes_back(hop in hop(), group in 0..=object::VARINT_MAX, temporal_layer in 0..=Layer::MAX) {
+        let header = StreamHeader { hop, group, temporal_layer };
+        let bytes = object::stream_bytes(&header);
+        prop_assert_eq!(StreamHeader::decode(&bytes), Ok((header, bytes.len())));
+    }
+
+    #[test]
+    fn every_stream_object_header_comes_back(
+        number in 0..=object::VARINT_MAX,
+        flags in flags(),
+        layer in layer(),
+        length in 0..=limits::OBJECT_BYTES_MAX,
+    ) {
+        let header = StreamObjectHeader { object: number, flags, layer, length };
+        let bytes = object::stream_object_bytes(&header);
+        prop_assert_eq!(StreamObjectHeader::decode(&bytes), Ok((header, bytes.len())));
+    }
+
+    #[test]
+    fn every_ticket_comes_back_and_verifies(
+        secret: [u8; 32],
+        holder in proptest::option::of(any::<[u8; 32]>().prop_filter("zeros stand for nobody", |key| key != &[0; 32])),
+        grants in proptest::sample::select(vec![Grants::PRESENCE, Grants::RING, Grants::PRESENCE | Grants::RING]),
+        id: [u8; 8],
+        lifetime_s in 0..=limits::TICKET_LIFETIME_S_MAX,
+        now in 0..u64::MAX / 2,
+    ) {
+        let secret = SigningKey::from_bytes(&secret);
+        let issuer = IdentityKey::new(secret.verifying_key().to_bytes());
+        let not_after_unix_s = now + lifetime_s;
+        let mut ticket =
+            Ticket { issuer, holder: holder.map(IdentityKey::new), grants, not_after_unix_s, id, signature: [0; 64] };
+        ticket.signature = secret.sign(&ticket.signing_input()).to_bytes();
+        prop_assert_eq!(Ticket::from_bytes(&ticket.to_bytes()), Ok(ticket.clone()));
+        prop_assert_eq!(Ticket::from_text(&ticket.to_text()), Ok(ticket.clone()));
+        prop_assert_eq!(ticket.verify(now), Ok(()));
+    }
+
+    #[test]
+    fn every_delegation_comes_back_and_verifies(
+        secret: [u8; 32],
+        device: [u8; 32],
+        lifetime_s in 0..=limits::DELEGATION_LIFETIME_S_MAX,
+        now in 0..u64::MAX / 2,
+    ) {
+        let secret = SigningKey::from_bytes(&secret);
+        let identity = IdentityKey::new(secret.verifying_key().to_bytes());
+        let (device, not_after_unix_s) = (DeviceKey::new(device), now + lifetime_s);
+        let input = Delegation::signing_input(&identity, &device, not_after_unix_s);
+        let signature = secret.sign(&input).to_bytes();
+        let delegation = Delegation { identity, device, not_after_unix_s, signature };
+        prop_assert_eq!(Delegation::from_bytes(&delegation.to_bytes()), Ok(delegation.clone()));
+        prop_assert_eq!(delegation.verify(now), Ok(()));
+    }
+
+    #[test]
+    fn every_key_comes_back_from_its_text(key: [u8; 32]) {
+        let (identity, device, join) = (IdentityKey::new(key), DeviceKey::new(key), JoinKey::new(key));
+        prop_assert_eq!(IdentityKey::from_text(&identity.to_text()), Ok(identity));
+        prop_assert_eq!(DeviceKey::from_text(&device.to_text()), Ok(device));
+        prop_assert_eq!(JoinKey::from_text(&join.to_text()), Ok(join));
+        prop_assert!(IdentityKey::from_text(&device.to_text()).is_err(), "the prefix tells them apart");
+    }
+
+    #[test]
+    fn a_message_of_any_size_up_to_the_bound_comes_back(request: u64, payload in proptest::collection::vec(any::<u8>(), 0..20_000)) {
+        let ring = Ring { ticket: Bytes::from_static(b"ticket"), payload: payload.into() };
+        let message = ClientMessage { request, body: Some(client_message::Body::Ring(ring)) };
+        let mut reader = FrameReader::default();
+        reader.push(&frame(&message));
+        prop_assert_eq!(reader.next_message(), Ok(Some(message)));
+    }
+
+    #[test]
+    fn messages_come_back_in_order_however_the_stream_is_cut(
+        order in proptest::collection::vec(any::<proptest::sample::Index>(), 0..20),
+        cuts in proptest::collection::vec(1usize..200, 1..50),
+    ) {
+        let examples = control::requests();
+        let sent: Vec<&ClientMessage> = order.iter().map(|index| &index.get(&examples).1).collect();
+        let mut stream = BytesMut::new();
+        sent.iter().for_each(|message| encode_frame(*message, &mut stream));
+        let (mut reader, mut rest, mut received) = (FrameReader::default(), &stream[..], Vec::new());
+        for cut in cuts.iter().cycle() {
+            let (head, tail) = rest.split_at((*cut).min(rest.len()));
+            reader.push(head);
+            while let Some(message) = reader.next_message::<ClientMessage>().expect("our own bytes") {
+                received.push(message);
+            }
+            rest = tail;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        prop_assert_eq!(received.iter().collect::<Vec<_>>(), sent);
+    }
+
+    #[test]
+    fn what_decodes_means_the_same_when_encoded_again(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        if let Ok(message) = ClientMessage::decode(&bytes[..]) {
+            prop_assert_eq!(ClientMessage::decode(&message.encode_to_vec()[..]), Ok(message));
+        }
+    }
+
+    #[test]
+    fn every_close_code_prints(code: u64) {
+        prop_assert!(!CloseCode(code).to_string().is_empty());
+        prop_assert!(!StreamCode(code).to_string().is_empty());
+    }
+}

@@ -1,0 +1,197 @@
+//! One example of every control message.
+
+use prost::{Message, bytes::Bytes};
+use supernode_proto::control::{
+    AnswerRing, CancelRing, ClientMessage, DeclineRing, DepositKeyPackages, DeviceKeyPackage, Done, GoAway, Hello,
+    HelloBody, IncomingRing, JoinRoom, KeyPackages, KeyPackagesLow, KeyframeRequested, KickMember, LadderChanged,
+    LeaveRoom, MemberJoined, MemberLeft, MlsDelivery, Presence, PresenceState, PublishTrack, RefusalReason, Refused,
+    RelayMessage, RequestKeyframe, Ring, RingEnded, RingOutcome, RingResult, RingStarted, RoomJoined, RotateJoinKey,
+    Rung, SendMls, SessionLimits, SetPresence, Subscribe, TakeKeyPackages, TrackAnnounced, TrackDemand, TrackEnded,
+    TrackKind, TrackPublished, UnpublishTrack, Unsubscribe, Unwatch, Watch, WatchEnded, Welcome,
+    client_message::Body as Ask, relay_message::Body as Tell,
+};
+
+use super::{count, identity};
+
+const ALIAS: u64 = 0x1234_5678;
+const ROOM: u8 = 0x30;
+const RING: u8 = 0x50;
+
+/// Every request, named `ClientMessage.field` after the variant it really is.
+pub fn requests() -> Vec<(String, ClientMessage)> {
+    let ring = || bytes(RING, 16);
+    let room = || bytes(ROOM, 16);
+    let bodies = [
+        Ask::Hello(hello()),
+        Ask::SetPresence(SetPresence { state: PresenceState::Away.into(), status: bytes(0x01, 8) }),
+        Ask::Watch(Watch { ticket: ticket() }),
+        Ask::Unwatch(Unwatch { identity: bytes(0x10, 32) }),
+        Ask::DepositKeyPackages(DepositKeyPackages { packages: vec![bytes(0x01, 4), bytes(0x05, 4)] }),
+        Ask::TakeKeyPackages(TakeKeyPackages { ticket: ticket() }),
+        Ask::Ring(Ring { ticket: ticket(), payload: bytes(0x60, 8) }),
+        Ask::AnswerRing(AnswerRing { ring: ring(), payload: bytes(0x61, 8) }),
+        Ask::DeclineRing(DeclineRing { ring: ring(), busy: true }),
+        Ask::CancelRing(CancelRing { ring: ring() }),
+        Ask::JoinRoom(JoinRoom { room: room(), join_key: bytes(0x70, 32), proof: bytes(0x90, 64) }),
+        Ask::LeaveRoom(LeaveRoom { room: room() }),
+        Ask::KickMember(KickMember { room: room(), member: 3 }),
+        Ask::RotateJoinKey(RotateJoinKey { room: room(), join_key: bytes(0x71, 32) }),
+        Ask::SendMls(SendMls { room: room(), epoch: 5, commit: true, payload: bytes(0x62, 8) }),
+        Ask::PublishTrack(PublishTrack { room: room(), kind: TrackKind::Video.into(), label: bytes(0x63, 8) }),
+        Ask::UnpublishTrack(UnpublishTrack { alias: ALIAS }),
+        Ask::Subscribe(Subscribe { alias: ALIAS, temporal_layer_max: 2, spatial_layer_max: 1, max_age_ms: 250 }),
+        Ask::Unsubscribe(Unsubscribe { alias: ALIAS }),
+        Ask::RequestKeyframe(RequestKeyframe { alias: ALIAS }),
+    ];
+    bodies
+        .into_iter()
+        .map(|body| (name("ClientMessage", &body), ClientMessage { request: 300, body: Some(body) }))
+        .collect()
+}
+
+/// Every reply and event, named `RelayMessage.field` after the variant it really is.
+pub fn answers() -> Vec<(String, RelayMessage)> {
+    let ring = || bytes(RING, 16);
+    let room = || bytes(ROOM, 16);
+    let bodies = [
+        Tell::Welcome(Welcome { version: 1, unix_ms: 1_700_000_000_123, limits: Some(session_limits()) }),
+        Tell::Done(Done {}),
+        Tell::Refused(Refused {
+            reason: RefusalReason::Limit.into(),
+            detail: "rooms_max".into(),
+            value: 17,
+            bound: 16,
+        }),
+        Tell::KeyPackages(KeyPackages {
+            packages: vec![DeviceKeyPackage { device: bytes(0x20, 32), package: bytes(0x01, 4) }],
+        }),
+        Tell::RingStarted(RingStarted { ring: ring(), devices: 2 }),
+        Tell::RoomJoined(RoomJoined { member: 1, mls_epoch: 4, members: vec![member_joined()] }),
+        Tell::TrackPublished(TrackPublished { alias: ALIAS }),
+        Tell::Presence(Presence {
+            identity: bytes(0x10, 32),
+            epoch: 9,
+            state: PresenceState::Busy.into(),
+            devices: 2,
+            status: bytes(0x01, 8),
+        }),
+        Tell::WatchEnded(WatchEnded { identity: bytes(0x10, 32), reason: RefusalReason::TicketExpired.into() }),
+        Tell::IncomingRing(IncomingRing {
+            ring: ring(),
+            caller: bytes(0x10, 32),
+            caller_device: bytes(0x20, 32),
+            payload: bytes(0x60, 8),
+        }),
+        Tell::RingOutcome(RingOutcome {
+            ring: ring(),
+            result: RingResult::Answered.into(),
+            device: bytes(0x21, 32),
+            payload: bytes(0x61, 8),
+        }),
+        Tell::RingEnded(RingEnded { ring: ring(), result: RingResult::AnsweredElsewhere.into() }),
+        Tell::MemberJoined(member_joined()),
+        Tell::MemberLeft(MemberLeft { room: room(), member: 2, kicked: true }),
+        Tell::MlsDelivery(MlsDelivery {
+            room: room(),
+            sequence: 11,
+            epoch: 5,
+            commit: true,
+            from_member: 2,
+            payload: bytes(0x62, 8),
+        }),
+        Tell::TrackAnnounced(track_announced()),
+        Tell::TrackEnded(TrackEnded { room: room(), alias: ALIAS }),
+        Tell::KeyframeRequested(KeyframeRequested { alias: ALIAS }),
+        Tell::LadderChanged(LadderChanged { rung: Rung::AudioOnly.into() }),
+        Tell::GoAway(GoAway {
+            reconnect_after_ms: 500,
+            reconnect_before_ms: 5000,
+            alternative: "relay-2.example:4433".into(),
+        }),
+        Tell::KeyPackagesLow(KeyPackagesLow { left: 7 }),
+        Tell::TrackDemand(TrackDemand { alias: ALIAS, subscribers: 2 }),
+    ];
+    bodies
+        .into_iter()
+        .map(|body| (name("RelayMessage", &body), RelayMessage { reply_to: 300, body: Some(body) }))
+        .collect()
+}
+
+/// Every value of every enum of the schema, as `ENUM_VALUE` and its number.
+pub fn enum_values() -> Vec<(&'static str, i32)> {
+    macro_rules! values {
+        ($($type:ident)*) => {
+            [$((0..=255).filter_map(|n| $type::try_from(n).ok().map(|value| (value.as_str_name(), n))).collect()),*]
+        };
+    }
+    let lists: [Vec<_>; 5] = values!(RefusalReason PresenceState RingResult TrackKind Rung);
+    lists.concat()
+}
+
+/// What the example Hello carries and its signature covers.
+pub fn hello_body() -> HelloBody {
+    HelloBody {
+        version_min: 1,
+        version_max: 2,
+        delegation: identity::delegation().to_bytes().into(),
+        admission_token: "header.claims.signature".into(),
+    }
+}
+
+fn hello() -> Hello {
+    let body = hello_body().encode_to_vec();
+    Hello { signature: identity::sign_hello(&body).to_vec().into(), body: body.into() }
+}
+
+fn session_limits() -> SessionLimits {
+    SessionLimits {
+        control_message_bytes_max: 65_536,
+        ring_payload_bytes_max: 16_384,
+        rings_per_minute_max: 30,
+        watches_max: 500,
+        rooms_max: 16,
+        room_members_max: 250,
+        tracks_max: 8,
+        subscriptions_max: 1000,
+        key_packages_max: 32,
+        object_bytes_max: 2_097_152,
+        ingest_bytes_per_second_max: 5_000_000,
+        ingest_objects_per_second_max: 2000,
+    }
+}
+
+fn member_joined() -> MemberJoined {
+    MemberJoined { room: bytes(ROOM, 16), member: 2, identity: bytes(0x10, 32), device: bytes(0x20, 32) }
+}
+
+fn track_announced() -> TrackAnnounced {
+    TrackAnnounced {
+        room: bytes(ROOM, 16),
+        member: 2,
+        alias: ALIAS,
+        kind: TrackKind::Audio.into(),
+        label: bytes(0x63, 8),
+    }
+}
+
+fn ticket() -> Bytes {
+    identity::ticket_for_holder().to_bytes().into()
+}
+
+fn bytes(first: u8, length: u8) -> Bytes {
+    count(first, length).into()
+}
+
+/// The variant's name is what `Debug` begins with; the schema writes it in snake case.
+fn name(union: &str, body: &impl std::fmt::Debug) -> String {
+    let debug = format!("{body:?}");
+    let variant = debug.split('(').next().expect("split yields at least one part");
+    let mut snake = String::new();
+    for character in variant.chars() {
+        if character.is_ascii_uppercase() && !snake.is_empty() {
+            snake.push('_');
+        }
+        snake.push(character.to_ascii_lowercase());
+    }
+    format!("{union}.{snake}")
+}

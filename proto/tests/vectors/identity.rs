@@ -1,0 +1,108 @@
+//! Examples of what identities, devices and rooms sign. The secret keys are constants: Ed25519 is deterministic, so
+//! the signatures are too.
+
+use ed25519_dalek::{Signer, SigningKey};
+use supernode_proto::{
+    identity::{
+        Delegation, DeviceKey, EXPORTER_BYTES, Grants, IdentityKey, JoinKey, RelayPin, RoomId, SIGNATURE_BYTES, Ticket,
+        hello_signing_input, join_signing_input,
+    },
+    invite::Invite,
+};
+
+use super::count;
+
+/// A moment at which everything here holds.
+pub const NOW_UNIX_S: u64 = 1_700_000_000;
+/// When everything here ends.
+pub const NOT_AFTER_UNIX_S: u64 = NOW_UNIX_S + 30 * 24 * 3600;
+/// What the TLS exporter of the example connection gives.
+pub const EXPORTER: [u8; EXPORTER_BYTES] = [0xe0; EXPORTER_BYTES];
+
+/// The secret key of the example identity.
+pub fn identity_secret() -> SigningKey {
+    SigningKey::from_bytes(&[0x01; 32])
+}
+
+/// The secret key of the example device.
+pub fn device_secret() -> SigningKey {
+    SigningKey::from_bytes(&[0x02; 32])
+}
+
+/// The secret key of the example room's joiners.
+pub fn join_secret() -> SigningKey {
+    SigningKey::from_bytes(&[0x03; 32])
+}
+
+pub fn identity() -> IdentityKey {
+    IdentityKey::new(identity_secret().verifying_key().to_bytes())
+}
+
+pub fn device() -> DeviceKey {
+    DeviceKey::new(device_secret().verifying_key().to_bytes())
+}
+
+pub fn join_key() -> JoinKey {
+    JoinKey::new(join_secret().verifying_key().to_bytes())
+}
+
+pub fn room() -> RoomId {
+    RoomId::from_slice(&count(0x30, 16)).expect("16 bytes")
+}
+
+pub fn relay_pin() -> RelayPin {
+    RelayPin::of_spki(b"the public key of the example relay")
+}
+
+pub fn delegation() -> Delegation {
+    let input = Delegation::signing_input(&identity(), &device(), NOT_AFTER_UNIX_S);
+    Delegation {
+        identity: identity(),
+        device: device(),
+        not_after_unix_s: NOT_AFTER_UNIX_S,
+        signature: identity_secret().sign(&input).to_bytes(),
+    }
+}
+
+pub fn ticket_for_holder() -> Ticket {
+    let holder = IdentityKey::new(SigningKey::from_bytes(&[0x04; 32]).verifying_key().to_bytes());
+    ticket(Some(holder), Grants::PRESENCE | Grants::RING)
+}
+
+pub fn ticket_for_whoever_carries_it() -> Ticket {
+    ticket(None, Grants::RING)
+}
+
+/// A ticket by the example identity, signed.
+pub fn ticket(holder: Option<IdentityKey>, grants: Grants) -> Ticket {
+    let mut ticket = Ticket {
+        issuer: identity(),
+        holder,
+        grants,
+        not_after_unix_s: NOT_AFTER_UNIX_S,
+        id: *b"ticket-1",
+        signature: [0; SIGNATURE_BYTES],
+    };
+    ticket.signature = identity_secret().sign(&ticket.signing_input()).to_bytes();
+    ticket
+}
+
+/// The example device's signature of a Hello on the example connection.
+pub fn sign_hello(body: &[u8]) -> [u8; SIGNATURE_BYTES] {
+    device_secret().sign(&hello_signing_input(&relay_pin(), &EXPORTER, body)).to_bytes()
+}
+
+/// The example room's proof for the example device on the example connection.
+pub fn join_proof() -> [u8; SIGNATURE_BYTES] {
+    join_secret().sign(&join_signing_input(&room(), &EXPORTER, &device())).to_bytes()
+}
+
+/// Invites of each form, by name.
+pub fn invites() -> [(&'static str, Invite); 3] {
+    let token = Some("header.claims.signature".to_owned());
+    [
+        ("pinned", Invite { host: "relay.example".into(), port: 4433, pin: Some(relay_pin()), token }),
+        ("public certificate", Invite { host: "192.0.2.7".into(), port: 5000, pin: None, token: None }),
+        ("IPv6", Invite { host: "2001:db8::7".into(), port: 4433, pin: Some(relay_pin()), token: None }),
+    ]
+}
