@@ -1,0 +1,198 @@
+//! One device's part in MLS: its key packages, and how it starts and enters groups.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use openmls::prelude::tls_codec::{DeserializeBytes as _, Serialize as _};
+use openmls::prelude::{
+    Ciphersuite, GroupId, KeyPackage, KeyPackageRef, MlsGroup, MlsGroupCreateConfig, MlsGroupJoinConfig,
+    MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, PURE_CIPHERTEXT_WIRE_FORMAT_POLICY, StagedWelcome, Welcome,
+};
+use openmls_traits::OpenMlsProvider as _;
+use openmls_traits::storage::StorageProvider as _;
+use supernode_proto::identity::{Delegation, DeviceKey, IdentityKey, RoomId};
+use supernode_proto::limits;
+
+use crate::credential;
+use crate::error::{Error, check_length};
+use crate::group::Group;
+use crate::secret::DeviceSecret;
+use crate::store::Store;
+
+/// The one suite: X25519, AES-128-GCM, SHA-256, Ed25519 (RFC 9420 section 17.1).
+pub(crate) const CIPHERSUITE: Ciphersuite = Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519;
+
+/// How many key packages' private parts a device keeps: twice what a relay holds for it, so that a fresh deposit never
+/// outdates the one before. The oldest go first.
+pub const KEY_PACKAGES_KEPT_MAX: usize = 2 * limits::KEY_PACKAGES_PER_DEVICE_MAX;
+
+/// MLS messages are filled up to a multiple of this, so that their length says less about what changed. Unit: bytes.
+const MLS_PADDING_BYTES: usize = 128;
+
+/// A device that can be in MLS groups (RFC 9420). Its state lives in memory and ends with it.
+pub struct Device {
+    secret: Arc<DeviceSecret>,
+    delegation: Delegation,
+    store: Store,
+    packages: Mutex<VecDeque<KeyPackageRef>>,
+}
+
+impl Device {
+    /// A device that shows `delegation` to others.
+    ///
+    /// # Errors
+    /// [`Error::DelegationDevice`] if the delegation is for another device. Whether it has expired is for others to judge.
+    pub fn new(secret: DeviceSecret, delegation: Delegation) -> Result<Self, Error> {
+        if delegation.device != secret.public() {
+            return Err(Error::DelegationDevice);
+        }
+        Ok(Self { secret: Arc::new(secret), delegation, store: Store::default(), packages: Mutex::default() })
+    }
+
+    /// Who it acts for.
+    pub fn identity(&self) -> IdentityKey {
+        self.delegation.identity
+    }
+
+    /// Its public key.
+    pub fn key(&self) -> DeviceKey {
+        self.delegation.device
+    }
+
+    /// Its signing key.
+    pub fn secret(&self) -> &DeviceSecret {
+        &self.secret
+    }
+
+    /// Its certificate.
+    pub fn delegation(&self) -> &Delegation {
+        &self.delegation
+    }
+
+    /// A fresh key package, as an MLS message: what others need to add this device to one group. Its private part is
+    /// kept until a Welcome uses it, or until [`KEY_PACKAGES_KEPT_MAX`] newer ones were made.
+    ///
+    /// # Errors
+    /// [`Error::Mls`] if the library cannot make it.
+    pub fn key_package(&self) -> Result<Vec<u8>, Error> {
+        const DURING: &str = "making a key package";
+        let bundle = KeyPackage::builder()
+            .build(CIPHERSUITE, &*self.store, &*self.secret, credential::of_delegation(&self.delegation))
+            .map_err(Error::mls(DURING))?;
+        let package = bundle.into_key_package();
+        let reference = package.hash_ref(self.store.crypto()).map_err(Error::mls(DURING))?;
+        let mut packages = self.packages.lock().unwrap_or_else(PoisonError::into_inner);
+        packages.push_back(reference);
+        if packages.len() > KEY_PACKAGES_KEPT_MAX
+            && let Some(oldest) = packages.pop_front()
+        {
+            self.store.storage().delete_key_package(&oldest).map_err(Error::mls(DURING))?;
+        }
+        MlsMessageOut::from(package).tls_serialize_detached().map_err(Error::mls(DURING))
+    }
+
+    /// A group of this device alone, whose MLS group id is the room's name.
+    ///
+    /// # Errors
+    /// [`Error::Mls`] if the library cannot make it.
+    pub fn create_group(&self, room: RoomId) -> Result<Group, Error> {
+        let config = MlsGroupCreateConfig::builder()
+            .ciphersuite(CIPHERSUITE)
+            .wire_format_policy(PURE_CIPHERTEXT_WIRE_FORMAT_POLICY)
+            .use_ratchet_tree_extension(true)
+            .max_past_epochs(0)
+            .padding_size(MLS_PADDING_BYTES)
+            .build();
+        let store = Store::default();
+        let mls = MlsGroup::new_with_group_id(
+            &*store,
+            &*self.secret,
+            &config,
+            GroupId::from_slice(&room.0),
+            credential::of_delegation(&self.delegation),
+        )
+        .map_err(Error::mls("creating a group"))?;
+        Group::new(room, mls, store, Arc::clone(&self.secret))
+    }
+
+    /// Enters the group that `welcome` (an MLS message) invites to. The key package it was made for is used up, even
+    /// if the group is then refused.
+    ///
+    /// `caller` is the identity that this welcome must come from: one of its devices must have signed it. Every other
+    /// leaf must be the caller's, our own identity's, or in `also_expected`. Every delegation must hold at `now_unix_s`.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] above [`limits::MLS_PAYLOAD_BYTES_MAX`]; [`Error::Malformed`]; [`Error::Refused`] for a group
+    /// with extensions or another suite; [`Error::Delegation`], [`Error::DelegationDevice`], [`Error::UnexpectedIdentity`]
+    /// or [`Error::NotFromCaller`] if somebody is not who they should be; [`Error::Mls`] for the rest, among it a
+    /// welcome that is not for us or was used before.
+    pub fn join(
+        &self,
+        welcome: &[u8],
+        caller: &IdentityKey,
+        also_expected: &[IdentityKey],
+        now_unix_s: u64,
+    ) -> Result<Group, Error> {
+        const DURING: &str = "joining a group";
+        let config = MlsGroupJoinConfig::builder()
+            .wire_format_policy(PURE_CIPHERTEXT_WIRE_FORMAT_POLICY)
+            .use_ratchet_tree_extension(true)
+            .max_past_epochs(0)
+            .padding_size(MLS_PADDING_BYTES)
+            .build();
+        let staged = StagedWelcome::new_from_welcome(&*self.store, &config, read_welcome(welcome)?, None)
+            .map_err(Error::mls(DURING))?;
+        let room = self.check_welcome(&staged, caller, also_expected, now_unix_s)?;
+        let store = Store::default();
+        let mls = staged.into_group(&*store).map_err(Error::mls(DURING))?;
+        Group::new(room, mls, store, Arc::clone(&self.secret))
+    }
+
+    fn check_welcome(
+        &self,
+        staged: &StagedWelcome,
+        caller: &IdentityKey,
+        also_expected: &[IdentityKey],
+        now_unix_s: u64,
+    ) -> Result<RoomId, Error> {
+        let context = staged.group_context();
+        if context.ciphersuite() != CIPHERSUITE {
+            return Err(Error::Refused { what: "other cipher suites" });
+        }
+        // Among them would be external senders, who could propose to remove members.
+        if context.extensions().iter().next().is_some() {
+            return Err(Error::Refused { what: "group extensions" });
+        }
+        let sender = staged.welcome_sender_index();
+        let mut from_caller = false;
+        let mut ourselves = false;
+        for member in staged.members() {
+            let (identity, device) = credential::verify(&member.credential, &member.signature_key, now_unix_s)?;
+            if identity != *caller && identity != self.identity() && !also_expected.contains(&identity) {
+                return Err(Error::UnexpectedIdentity);
+            }
+            from_caller |= member.index == sender && identity == *caller;
+            ourselves |= member.index == staged.own_leaf_index() && device == self.key() && identity == self.identity();
+        }
+        if !from_caller {
+            return Err(Error::NotFromCaller);
+        }
+        if !ourselves {
+            return Err(Error::UnexpectedIdentity);
+        }
+        RoomId::from_slice(context.group_id().as_slice()).map_err(|_| Error::Malformed { what: "a group id" })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn private_key_packages(&self) -> usize {
+        self.store.entries()
+    }
+}
+
+fn read_welcome(bytes: &[u8]) -> Result<Welcome, Error> {
+    check_length("a welcome", bytes, limits::MLS_PAYLOAD_BYTES_MAX)?;
+    match MlsMessageIn::tls_deserialize_exact_bytes(bytes).map(MlsMessageIn::extract) {
+        Ok(MlsMessageBodyIn::Welcome(welcome)) => Ok(welcome),
+        _ => Err(Error::Malformed { what: "a welcome" }),
+    }
+}

@@ -1,0 +1,124 @@
+//! One SFrame ciphertext (RFC 9605 section 4): header, sealed bytes, tag.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sframe::CipherSuite;
+use sframe::crypto::{DecryptionBufferView, EncryptionBufferView};
+use sframe::header::{KeyId, SframeHeader};
+use sframe::key::{DecryptionKey, EncryptionKey};
+use sframe::mls::{MlsKeyId, MlsKeyIdBitRange};
+
+use crate::error::Error;
+
+/// AES_128_GCM_SHA256_128 (RFC 9605 section 4.5): the only registered suite with this key size and a full tag.
+const SUITE: CipherSuite = CipherSuite::AesGcm128Sha256;
+/// Bytes of the base key.
+pub(crate) const BASE_KEY_BYTES: usize = SUITE.key_len();
+const TAG_BYTES: usize = SUITE.auth_tag_len();
+
+/// Low bits of the epoch in a key id: enough to tell apart the few epochs that are kept, and few enough that leaf 0 and
+/// the low leaves' key ids take one byte.
+const EPOCH_BITS: u8 = 4;
+/// Bits of the leaf in a key id: 65,536 leaves, far above what a mailbox message could describe.
+const LEAF_BITS: u8 = 16;
+const KEY_ID_BYTES_MAX: usize = (EPOCH_BITS + LEAF_BITS).div_ceil(8) as usize;
+
+/// How many frames and labels one device may seal in one epoch, all tracks together: 2^32 - 1, seven weeks at a thousand
+/// a second. Far inside what AES-GCM bears under one key, and the counter never takes more than four bytes.
+pub const SEAL_COUNTER_MAX: u64 = u32::MAX as u64;
+const COUNTER_BYTES_MAX: usize = 4;
+
+/// The most that sealing adds: one byte of header, key id, counter, tag. Most frames of a call carry 19 to 22 bytes.
+pub const SEAL_OVERHEAD_BYTES_MAX: usize = 1 + KEY_ID_BYTES_MAX + COUNTER_BYTES_MAX + TAG_BYTES;
+
+/// Hands out each number once. Shared by everything that seals under one key, and not to be copied.
+#[derive(Debug, Default)]
+pub(crate) struct SendCounter(AtomicU64);
+
+impl SendCounter {
+    pub(crate) fn next(&self) -> Result<u64, Error> {
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| (next < SEAL_COUNTER_MAX).then_some(next + 1))
+            .map_err(|_| Error::CounterExhausted)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn starting_at(next: u64) -> Self {
+        Self(AtomicU64::new(next))
+    }
+}
+
+/// The key id of a leaf in an epoch (RFC 9605 section 5.2, without a context).
+pub(crate) fn key_id(epoch: u64, leaf: u32) -> Result<KeyId, Error> {
+    const DURING: &str = "naming a key";
+    let bits = MlsKeyIdBitRange::try_new(EPOCH_BITS, LEAF_BITS).map_err(Error::sframe(DURING))?;
+    Ok(MlsKeyId::try_new(0u64, epoch, leaf, bits).map_err(Error::sframe(DURING))?.into())
+}
+
+pub(crate) fn encryption_key(key_id: KeyId, base_key: &[u8]) -> Result<EncryptionKey, Error> {
+    EncryptionKey::derive_from(SUITE, key_id, base_key).map_err(Error::sframe("deriving a key"))
+}
+
+pub(crate) fn decryption_key(key_id: KeyId, base_key: &[u8]) -> Result<DecryptionKey, Error> {
+    DecryptionKey::derive_from(SUITE, key_id, base_key).map_err(Error::sframe("deriving a key"))
+}
+
+/// Appends the SFrame ciphertext of `payload` to `out`; on an error `out` is as before. `metadata` is authenticated.
+pub(crate) fn seal(
+    key: &EncryptionKey,
+    counter: u64,
+    metadata: &[u8],
+    payload: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), Error> {
+    let start = out.len();
+    let sealed = append_sealed(key, counter, metadata, payload, out);
+    if sealed.is_err() {
+        out.truncate(start);
+    }
+    sealed.map_err(Error::sframe("sealing a frame"))
+}
+
+/// Reads the header of an SFrame ciphertext; nothing of it is authentic yet.
+pub(crate) fn read_header(sealed: &[u8]) -> Result<SframeHeader, Error> {
+    SframeHeader::deserialize(sealed).map_err(|_| Error::Malformed { what: "an SFrame header" })
+}
+
+/// Appends the payload of `sealed`, whose header was read before, to `out`; on an error `out` is as before.
+pub(crate) fn open(
+    key: &DecryptionKey,
+    header: &SframeHeader,
+    metadata: &[u8],
+    sealed: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), Error> {
+    let (header_bytes, body) = sealed.split_at_checked(header.len()).ok_or(Error::NotAuthentic)?;
+    let payload_bytes = body.len().checked_sub(TAG_BYTES).ok_or(Error::NotAuthentic)?;
+    let mut aad = [header_bytes, metadata].concat();
+    let start = out.len();
+    out.extend_from_slice(body);
+    let buffer = DecryptionBufferView { aad: &mut aad, data: &mut out[start..] };
+    let opened = key.decrypt(buffer, header.counter());
+    out.truncate(if opened.is_ok() { start + payload_bytes } else { start });
+    opened.map_err(|_| Error::NotAuthentic)
+}
+
+fn append_sealed(
+    key: &EncryptionKey,
+    counter: u64,
+    metadata: &[u8],
+    payload: &[u8],
+    out: &mut Vec<u8>,
+) -> sframe::error::Result<()> {
+    let header = SframeHeader::new(key.key_id(), counter);
+    let header_at = out.len();
+    let payload_at = header_at + header.len();
+    let tag_at = payload_at + payload.len();
+    out.resize(payload_at, 0);
+    header.serialize(&mut out[header_at..])?;
+    let mut aad = [&out[header_at..], metadata].concat();
+    out.extend_from_slice(payload);
+    out.resize(tag_at + TAG_BYTES, 0);
+    let (data, tag) = out[payload_at..].split_at_mut(payload.len());
+    key.encrypt(EncryptionBufferView { aad: &mut aad, data, tag }, counter)
+}

@@ -1,0 +1,223 @@
+//! Frames and labels, sealed by their sender and opened by the other members (RFC 9605).
+//!
+//! Each device seals all its tracks under one key per epoch with one counter. What a frame is sealed for is in its
+//! authenticated data: a domain, the room, the track's name inside the encryption and the visible header. Keys are
+//! symmetric, so a member could pose as another member towards the rest (RFC 9605 section 7.2); nobody else can.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use sframe::frame::validation::{FrameValidation as _, ReplayAttackProtection, Tolerance, UnvalidatedFrame};
+use sframe::header::{KeyId, SframeHeader};
+use sframe::key::{DecryptionKey, EncryptionKey};
+use supernode_proto::identity::{DeviceKey, RoomId};
+use supernode_proto::limits;
+use supernode_proto::object::{VISIBLE_BYTES_MAX, Visible};
+
+use crate::epoch_keys::EpochKeys;
+use crate::error::{Error, check_length};
+use crate::frame::{self, SendCounter};
+use crate::label::{self, TrackId, TrackInfo};
+
+/// How many epochs a [`MediaOpener`] opens: the current one and the two before, for frames still on their way.
+pub const EPOCHS_KEPT: u64 = 3;
+
+/// How far behind the newest frame of a sender another may come and still be opened.
+///
+/// All tracks of a device share a counter, so a key frame of a thousand packets on one track must not outdate the sound
+/// that travels beside it. It takes 256 bytes for each sender and epoch.
+pub const REPLAY_WINDOW_FRAMES: usize = 2048;
+
+const MEDIA_DOMAIN: &[u8] = b"supernode/1 media\0";
+const LABEL_DOMAIN: &[u8] = b"supernode/1 label\0";
+
+/// Seals what this device sends in one room.
+///
+/// The counter belongs to the group's epoch and not to the sealer, so that no number is ever used twice under a key:
+/// neither by installing an epoch again, nor by making another sealer after a reconnect.
+pub struct MediaSealer {
+    room: RoomId,
+    epoch: u64,
+    key: EncryptionKey,
+    counter: Arc<SendCounter>,
+}
+
+impl MediaSealer {
+    /// A sealer that starts in this epoch.
+    ///
+    /// # Errors
+    /// [`Error::Sframe`] if our leaf does not fit a key id.
+    pub fn new(keys: &EpochKeys) -> Result<Self, Error> {
+        Ok(Self {
+            room: keys.room,
+            epoch: keys.epoch,
+            key: frame::encryption_key(frame::key_id(keys.epoch, keys.own_leaf)?, &keys.base_key)?,
+            counter: Arc::clone(&keys.counter),
+        })
+    }
+
+    /// Goes on in the next epoch. Installing the current one again changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::WrongRoom`]; [`Error::EpochOrder`] for an epoch before the current one, or another group's.
+    pub fn install(&mut self, keys: &EpochKeys) -> Result<(), Error> {
+        if keys.room != self.room {
+            return Err(Error::WrongRoom);
+        }
+        if keys.epoch == self.epoch && Arc::ptr_eq(&keys.counter, &self.counter) {
+            return Ok(());
+        }
+        if keys.epoch <= self.epoch {
+            return Err(Error::EpochOrder { given: keys.epoch, current: self.epoch });
+        }
+        *self = Self::new(keys)?;
+        Ok(())
+    }
+
+    /// Seals one frame of a track and appends it to `out`: at most [`SEAL_OVERHEAD_BYTES_MAX`] bytes more than
+    /// `payload`. On an error `out` stays as it was.
+    ///
+    /// [`SEAL_OVERHEAD_BYTES_MAX`]: crate::SEAL_OVERHEAD_BYTES_MAX
+    ///
+    /// # Errors
+    /// [`Error::CounterExhausted`]; [`Error::Sframe`].
+    pub fn seal(&mut self, track: &TrackId, visible: &Visible, payload: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+        frame::seal(&self.key, self.counter.next()?, &media_metadata(&self.room, track, visible), payload, out)
+    }
+
+    /// Seals what a track is, for the label that the relay announces. `kind` is the track's kind, which the relay sees.
+    /// All labels are about [`limits::TRACK_LABEL_BYTES_MAX`] long and never longer.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] if the description does not fit; [`Error::CounterExhausted`]; [`Error::Sframe`].
+    pub fn seal_label(&mut self, kind: u8, info: &TrackInfo) -> Result<Vec<u8>, Error> {
+        let plain = label::encode(info)?;
+        let mut sealed = Vec::with_capacity(limits::TRACK_LABEL_BYTES_MAX);
+        frame::seal(&self.key, self.counter.next()?, &label_metadata(&self.room, kind), &plain, &mut sealed)?;
+        Ok(sealed)
+    }
+}
+
+/// Opens what the other members of one room send, in the current epoch and the two before it.
+///
+/// Our own frames are not opened: if they come back, somebody reflected them.
+pub struct MediaOpener {
+    room: RoomId,
+    /// Newest first, never empty.
+    epochs: VecDeque<OpenEpoch>,
+}
+
+impl MediaOpener {
+    /// An opener that starts in this epoch.
+    ///
+    /// # Errors
+    /// [`Error::Sframe`] if a leaf does not fit a key id.
+    pub fn new(keys: &EpochKeys) -> Result<Self, Error> {
+        Ok(Self { room: keys.room, epochs: VecDeque::from([OpenEpoch::new(keys)?]) })
+    }
+
+    /// Goes on in the next epoch and forgets those that are [`EPOCHS_KEPT`] or more behind. Installing the current one
+    /// again changes nothing: what was opened stays refused.
+    ///
+    /// # Errors
+    /// [`Error::WrongRoom`]; [`Error::EpochOrder`] for an epoch before the current one, or another group's.
+    pub fn install(&mut self, keys: &EpochKeys) -> Result<(), Error> {
+        if keys.room != self.room {
+            return Err(Error::WrongRoom);
+        }
+        if let Some(current) = self.epochs.front() {
+            if keys.epoch == current.epoch && Arc::ptr_eq(&keys.counter, &current.counter) {
+                return Ok(());
+            }
+            if keys.epoch <= current.epoch {
+                return Err(Error::EpochOrder { given: keys.epoch, current: current.epoch });
+            }
+        }
+        self.epochs.push_front(OpenEpoch::new(keys)?);
+        self.epochs.retain(|epoch| keys.epoch - epoch.epoch < EPOCHS_KEPT);
+        Ok(())
+    }
+
+    /// Opens one frame and appends its payload to `out`. `from` is the device that the relay says published the track.
+    /// On an error `out` stays as it was, and what was opened before makes no difference to what can be opened after.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`]; [`Error::UnknownKey`] if the epoch or the sender is not known (a frame of an epoch that
+    /// is yet to be installed may be tried again then); [`Error::WrongSender`] if it is another member's than `from`;
+    /// [`Error::Replayed`] if it was opened before or is more than [`REPLAY_WINDOW_FRAMES`] behind;
+    /// [`Error::NotAuthentic`] if any byte of it, its visible header or its track is not what was sealed.
+    pub fn open(
+        &mut self,
+        from: &DeviceKey,
+        track: &TrackId,
+        visible: &Visible,
+        sealed: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        let header = frame::read_header(sealed)?;
+        let metadata = media_metadata(&self.room, track, visible);
+        let sender = self.sender(from, &header)?;
+        let token = sender.replay.screen(UnvalidatedFrame::new(&header, &metadata)).map_err(|_| Error::Replayed)?;
+        frame::open(&sender.key, &header, &metadata, sealed, out)?;
+        sender.replay.record(token);
+        Ok(())
+    }
+
+    /// Opens a track's label, as often as the relay announces it.
+    ///
+    /// # Errors
+    /// As [`Self::open`] but for [`Error::Replayed`], and [`Error::TooLarge`] above [`limits::TRACK_LABEL_BYTES_MAX`].
+    pub fn open_label(&mut self, from: &DeviceKey, kind: u8, label: &[u8]) -> Result<TrackInfo, Error> {
+        check_length("a track label", label, limits::TRACK_LABEL_BYTES_MAX)?;
+        let header = frame::read_header(label)?;
+        let metadata = label_metadata(&self.room, kind);
+        let mut plain = Vec::with_capacity(label.len());
+        frame::open(&self.sender(from, &header)?.key, &header, &metadata, label, &mut plain)?;
+        label::decode(&plain)
+    }
+
+    /// Whose key a header names. The kept epochs are fewer than the key id tells apart, so at most one fits.
+    fn sender(&mut self, from: &DeviceKey, header: &SframeHeader) -> Result<&mut Sender, Error> {
+        let key_id = header.key_id();
+        let sender =
+            self.epochs.iter_mut().find_map(|epoch| epoch.senders.get_mut(&key_id)).ok_or(Error::UnknownKey)?;
+        if sender.device == *from { Ok(sender) } else { Err(Error::WrongSender) }
+    }
+}
+
+struct OpenEpoch {
+    epoch: u64,
+    /// Tells this epoch from another group's of the same number.
+    counter: Arc<SendCounter>,
+    senders: HashMap<KeyId, Sender>,
+}
+
+struct Sender {
+    device: DeviceKey,
+    key: DecryptionKey,
+    replay: ReplayAttackProtection,
+}
+
+impl OpenEpoch {
+    fn new(keys: &EpochKeys) -> Result<Self, Error> {
+        let mut senders = HashMap::with_capacity(keys.devices.len());
+        for (leaf, device) in keys.devices.iter().filter(|(leaf, _)| *leaf != keys.own_leaf) {
+            let key_id = frame::key_id(keys.epoch, *leaf)?;
+            let key = frame::decryption_key(key_id, &keys.base_key)?;
+            let window = Tolerance::try_new(REPLAY_WINDOW_FRAMES).map_err(Error::sframe("sizing the replay window"))?;
+            senders
+                .insert(key_id, Sender { device: *device, key, replay: ReplayAttackProtection::new(key_id, window) });
+        }
+        Ok(Self { epoch: keys.epoch, counter: Arc::clone(&keys.counter), senders })
+    }
+}
+
+fn media_metadata(room: &RoomId, track: &TrackId, visible: &Visible) -> Vec<u8> {
+    let mut bytes = [0; VISIBLE_BYTES_MAX];
+    let length = visible.encode(&mut bytes);
+    [MEDIA_DOMAIN, &room.0, &track.0, &bytes[..length]].concat()
+}
+
+fn label_metadata(room: &RoomId, kind: u8) -> Vec<u8> {
+    [LABEL_DOMAIN, &room.0, &[kind]].concat()
+}
