@@ -1,6 +1,7 @@
 //! One device's part in MLS: its key packages, and how it starts and enters groups.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use openmls::prelude::tls_codec::{DeserializeBytes as _, Serialize as _};
@@ -189,10 +190,52 @@ impl Device {
     }
 }
 
+impl fmt::Debug for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Device(..)")
+    }
+}
+
 fn read_welcome(bytes: &[u8]) -> Result<Welcome, Error> {
     check_length("a welcome", bytes, limits::MLS_PAYLOAD_BYTES_MAX)?;
     match MlsMessageIn::tls_deserialize_exact_bytes(bytes).map(MlsMessageIn::extract) {
         Ok(MlsMessageBodyIn::Welcome(welcome)) => Ok(welcome),
         _ => Err(Error::Malformed { what: "a welcome" }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::IdentitySecret;
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn device(identity: &IdentitySecret) -> Device {
+        let secret = DeviceSecret::generate();
+        let delegation = identity.delegate(&secret.public(), NOW + 60);
+        Device::new(secret, delegation).expect("its own delegation")
+    }
+
+    #[test]
+    fn the_private_part_of_a_used_key_package_is_deleted() {
+        let [caller, callee] = [IdentitySecret::generate(), IdentitySecret::generate()];
+        let (a, b) = (device(&caller), device(&callee));
+        let package = b.key_package().expect("a package");
+        assert_eq!(b.private_key_packages(), 1);
+        let mut group = a.create_group(RoomId([1; 16])).expect("a group");
+        let welcome = group.propose_add(&[(b.identity(), package)], NOW).expect("adds").welcome.expect("a welcome");
+        b.join(&welcome, &a.identity(), &[], NOW).expect("joins");
+        assert_eq!(b.private_key_packages(), 0);
+        assert!(matches!(b.join(&welcome, &a.identity(), &[], NOW), Err(Error::Mls { .. })));
+    }
+
+    #[test]
+    fn only_so_many_private_parts_are_kept() {
+        let b = device(&IdentitySecret::generate());
+        for _ in 0..KEY_PACKAGES_KEPT_MAX + 3 {
+            b.key_package().expect("a package");
+        }
+        assert_eq!(b.private_key_packages(), KEY_PACKAGES_KEPT_MAX);
     }
 }

@@ -122,3 +122,82 @@ fn append_sealed(
     let (data, tag) = out[payload_at..].split_at_mut(payload.len());
     key.encrypt(EncryptionBufferView { aad: &mut aad, data, tag }, counter)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VECTOR: &str = include_str!("../tests/vectors/rfc9605_aes_128_gcm_sha256_128.txt");
+
+    fn field(name: &str) -> &'static str {
+        let line = VECTOR.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "));
+        line.expect("the vector has this field")
+    }
+
+    fn number(name: &str) -> u64 {
+        field(name).parse().expect("a decimal number")
+    }
+
+    fn bytes(name: &str) -> Vec<u8> {
+        let digits = field(name);
+        let pairs = (0..digits.len()).step_by(2).map(|at| &digits[at..at + 2]);
+        pairs.map(|pair| u8::from_str_radix(pair, 16).expect("hex")).collect()
+    }
+
+    #[test]
+    fn a_frame_is_sealed_as_in_rfc_9605() {
+        let key = encryption_key(number("kid"), &bytes("base_key")).expect("a key");
+        let mut sealed = Vec::new();
+        seal(&key, number("ctr"), &bytes("metadata"), &bytes("pt"), &mut sealed).expect("seals");
+        assert_eq!(sealed, bytes("ct"));
+    }
+
+    #[test]
+    fn a_frame_of_rfc_9605_is_opened_behind_what_is_there_already() {
+        let key = decryption_key(number("kid"), &bytes("base_key")).expect("a key");
+        let sealed = bytes("ct");
+        let header = read_header(&sealed).expect("a header");
+        assert_eq!((header.key_id(), header.counter()), (number("kid"), number("ctr")));
+        let mut out = b"before".to_vec();
+        open(&key, &header, &bytes("metadata"), &sealed, &mut out).expect("opens");
+        assert_eq!(out, [b"before", &bytes("pt")[..]].concat());
+    }
+
+    #[test]
+    fn a_frame_that_does_not_open_leaves_nothing_behind() {
+        let key = decryption_key(number("kid"), &bytes("base_key")).expect("a key");
+        let mut sealed = bytes("ct");
+        let header = read_header(&sealed).expect("a header");
+        *sealed.last_mut().expect("not empty") ^= 1;
+        let mut out = b"before".to_vec();
+        let opened = open(&key, &header, &bytes("metadata"), &sealed, &mut out);
+        assert!(matches!(opened, Err(Error::NotAuthentic)));
+        assert_eq!(out, b"before");
+    }
+
+    #[test]
+    fn a_key_id_is_the_leaf_above_the_low_bits_of_the_epoch() {
+        assert_eq!(key_id(0, 0).expect("fits"), 0);
+        assert_eq!(key_id(5, 1).expect("fits"), 0x15);
+        assert_eq!(key_id(0x1234, 0xffff).expect("fits"), 0xf_fff4);
+        assert!(key_id(0, 0x1_0000).is_err());
+    }
+
+    #[test]
+    fn the_counter_ends_instead_of_starting_again() {
+        let counter = SendCounter::starting_at(SEAL_COUNTER_MAX - 1);
+        assert_eq!(counter.next().expect("the last one"), SEAL_COUNTER_MAX - 1);
+        for _ in 0..3 {
+            assert!(matches!(counter.next(), Err(Error::CounterExhausted)));
+        }
+    }
+
+    #[test]
+    fn nothing_is_longer_than_the_overhead_promises() {
+        let longest = key_id(u64::MAX, (1 << LEAF_BITS) - 1).expect("fits");
+        let key = encryption_key(longest, &[0; BASE_KEY_BYTES]).expect("a key");
+        let mut sealed = Vec::new();
+        seal(&key, SEAL_COUNTER_MAX - 1, b"", b"", &mut sealed).expect("seals");
+        assert_eq!(sealed.len(), SEAL_OVERHEAD_BYTES_MAX);
+    }
+}

@@ -1,5 +1,6 @@
 //! An MLS group: who is in a call, and the secrets that they share epoch by epoch.
 
+use std::fmt;
 use std::sync::Arc;
 
 use openmls::prelude::tls_codec::{DeserializeBytes as _, Serialize as _};
@@ -47,8 +48,8 @@ pub struct Change {
     pub welcome: Option<Vec<u8>>,
 }
 
-impl std::fmt::Debug for Change {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Change").field("epoch", &self.epoch).finish_non_exhaustive()
     }
 }
@@ -71,8 +72,8 @@ pub enum Processed {
     Ignored,
 }
 
-impl std::fmt::Debug for Processed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Processed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::EpochChanged { added, removed } => {
                 write!(f, "EpochChanged {{ added: {}, removed: {} }}", added.len(), removed.len())
@@ -200,8 +201,9 @@ impl Group {
     /// Takes a message from the mailbox. `expected` says which identities others may add.
     ///
     /// Only commits and application messages of members count, both as MLS PrivateMessage; commits may add, remove and
-    /// update, with their proposals inside. Whoever is added must show a delegation that holds at `now_unix_s`, and so
-    /// must a leaf that is updated, for the same identity and device as before. Else the group stays in its epoch.
+    /// update, with their proposals inside. Whoever is added must show a delegation that holds at `now_unix_s`. A leaf
+    /// that is updated keeps its delegation, or shows another that holds, for the same identity and device. Else the
+    /// group stays in its epoch.
     ///
     /// # Errors
     /// [`Error::TooLarge`] above [`limits::MLS_PAYLOAD_BYTES_MAX`]; [`Error::Malformed`]; [`Error::WrongRoom`];
@@ -352,8 +354,16 @@ impl Group {
         commit.update_path_leaf_node().map_or(Ok(()), |leaf| self.check_update(sender, leaf, now_unix_s))
     }
 
-    /// The leaf may carry a renewed delegation, but for whom it was before.
+    /// Fresh keys under the credential that let the member in are fine even after it has expired: clocks differ, and
+    /// members who judged the time of a running call differently would part ways. A renewed delegation must hold, and
+    /// be for the same identity and device.
     fn check_update(&self, leaf: LeafNodeIndex, node: &LeafNode, now_unix_s: u64) -> Result<(), Error> {
+        let unchanged = |member: openmls::prelude::Member| {
+            member.credential == *node.credential() && member.signature_key == node.signature_key().as_slice()
+        };
+        if self.mls.member_at(leaf).is_some_and(unchanged) {
+            return Ok(());
+        }
         let (identity, device) = credential::verify_leaf(node, now_unix_s)?;
         let updated = Member { leaf: leaf.u32(), identity, device };
         if self.members.contains(&updated) { Ok(()) } else { Err(Error::IdentityChanged) }
@@ -376,6 +386,15 @@ impl Group {
     fn enter_epoch(&mut self) -> Result<Vec<Member>, Error> {
         self.counter = Arc::default();
         Ok(std::mem::replace(&mut self.members, known_members(&self.mls)?))
+    }
+}
+
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group")
+            .field("epoch", &self.epoch())
+            .field("members", &self.members.len())
+            .finish_non_exhaustive()
     }
 }
 

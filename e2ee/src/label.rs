@@ -63,3 +63,38 @@ pub(crate) fn decode(plain: &[u8]) -> Result<TrackInfo, Error> {
     let id = body.id.try_into().map_err(|_| MALFORMED)?;
     Ok(TrackInfo { id: TrackId(id), name: body.name, codec: body.codec, parameters: body.parameters })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(parameters: usize) -> TrackInfo {
+        TrackInfo {
+            id: TrackId(*b"track-01"),
+            name: "camera".to_owned(),
+            codec: "vp8".to_owned(),
+            parameters: vec![7; parameters],
+        }
+    }
+
+    #[test]
+    fn labels_of_any_content_are_equally_long_and_read_back() {
+        for parameters in [0, 32, 400] {
+            let plain = encode(&info(parameters)).expect("fits");
+            assert_eq!(plain.len(), PLAIN_LABEL_BYTES);
+            assert_eq!(decode(&plain).expect("reads"), info(parameters));
+        }
+    }
+
+    #[test]
+    fn a_description_that_does_not_fit_is_refused() {
+        assert!(matches!(encode(&info(PLAIN_LABEL_BYTES)), Err(Error::TooLarge { .. })));
+    }
+
+    #[test]
+    fn a_label_without_a_whole_track_id_is_refused() {
+        let body = LabelBody { id: vec![1; 7], ..LabelBody::default() };
+        assert!(matches!(decode(&body.encode_length_delimited_to_vec()), Err(Error::Malformed { .. })));
+        assert!(matches!(decode(&[]), Err(Error::Malformed { .. })));
+    }
+}

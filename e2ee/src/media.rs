@@ -5,6 +5,7 @@
 //! symmetric, so a member could pose as another member towards the rest (RFC 9605 section 7.2); nobody else can.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 
 use sframe::frame::validation::{FrameValidation as _, ReplayAttackProtection, Tolerance, UnvalidatedFrame};
@@ -209,6 +210,19 @@ impl OpenEpoch {
                 .insert(key_id, Sender { device: *device, key, replay: ReplayAttackProtection::new(key_id, window) });
         }
         Ok(Self { epoch: keys.epoch, counter: Arc::clone(&keys.counter), senders })
+    }
+}
+
+impl fmt::Debug for MediaSealer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MediaSealer").field("epoch", &self.epoch).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for MediaOpener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let epochs: Vec<u64> = self.epochs.iter().map(|epoch| epoch.epoch).collect();
+        f.debug_struct("MediaOpener").field("epochs", &epochs).finish_non_exhaustive()
     }
 }
 

@@ -30,3 +30,32 @@ fn group(bytes: &[u8]) -> String {
     let number = bytes.iter().fold(0u64, |number, byte| number << 8 | u64::from(*byte));
     format!("{:05}", number % 100_000)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: IdentityKey = IdentityKey::new([1; 32]);
+    const B: IdentityKey = IdentityKey::new([2; 32]);
+
+    #[test]
+    fn it_is_twelve_groups_of_five_digits() {
+        let number = safety_number(&[A, B], b"authenticator");
+        let groups: Vec<&str> = number.split(' ').collect();
+        assert_eq!(groups.len(), 12);
+        assert!(groups.iter().all(|group| group.len() == 5 && group.bytes().all(|byte| byte.is_ascii_digit())));
+    }
+
+    #[test]
+    fn neither_order_nor_a_second_device_matters() {
+        assert_eq!(safety_number(&[A, B], b"x"), safety_number(&[B, A, B], b"x"));
+    }
+
+    #[test]
+    fn every_identity_and_the_authenticator_matter() {
+        let number = safety_number(&[A, B], b"x");
+        assert_ne!(number, safety_number(&[A], b"x"));
+        assert_ne!(number, safety_number(&[A, IdentityKey::new([3; 32])], b"x"));
+        assert_ne!(number, safety_number(&[A, B], b"y"));
+    }
+}

@@ -39,3 +39,24 @@ impl Drop for Store {
         self.wipe();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use openmls::prelude::{GroupId, MlsGroup, MlsGroupCreateConfig};
+    use supernode_proto::identity::RoomId;
+
+    #[test]
+    fn a_wiped_store_has_nothing_left() {
+        let store = Store::default();
+        let secret = crate::secret::DeviceSecret::generate();
+        let delegation = crate::secret::IdentitySecret::generate().delegate(&secret.public(), 1);
+        let config = MlsGroupCreateConfig::builder().ciphersuite(crate::device::CIPHERSUITE).build();
+        let id = GroupId::from_slice(&RoomId([1; 16]).0);
+        let credential = crate::credential::of_delegation(&delegation);
+        MlsGroup::new_with_group_id(&*store, &secret, &config, id, credential).expect("a group");
+        assert!(store.entries() > 0);
+        store.wipe();
+        assert_eq!(store.entries(), 0);
+    }
+}
