@@ -1,1 +1,8 @@
+//! A blind QUIC relay for calls.
+//!
+//! [`core`] decides and is pure; [`shard`] does the I/O, one thread a core of the machine; [`control`] is everything
+//! an operator touches. `docs/ARCHITECTURE.md` has the map.
 
+pub mod control;
+pub mod core;
+pub mod shard;

@@ -1,0 +1,240 @@
+//! Requests: from message to table, and what is refused why.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand::{Rng, RngExt};
+use supernode_proto::{
+    close::CloseCode,
+    control::{
+        ClientMessage, RefusalReason, Refused, RelayMessage, WatchEnded, client_message::Body as Request,
+        relay_message::Body,
+    },
+    identity::{Grants, IdentityKey, Ticket},
+};
+
+use super::{
+    ControlMail, Now, Outbox, RingId, SessionId, ShardCore, presence, rings, rooms,
+    session::{Session, Watched},
+    timers::{Due, Timers},
+};
+
+/// A request that is not carried out, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) reason: RefusalReason,
+    pub(crate) detail: &'static str,
+    pub(crate) value: u64,
+    pub(crate) bound: u64,
+}
+
+impl Refusal {
+    pub(crate) fn of(reason: RefusalReason) -> Self {
+        Self { reason, detail: "", value: 0, bound: 0 }
+    }
+
+    pub(crate) fn field(detail: &'static str, value: u64, bound: u64) -> Self {
+        Self { reason: RefusalReason::Malformed, detail, value, bound }
+    }
+
+    pub(crate) fn limit(detail: &'static str, value: u64, bound: u64) -> Self {
+        Self { reason: RefusalReason::Limit, detail, value, bound }
+    }
+
+    pub(crate) fn check_len(detail: &'static str, value: usize, bound: usize) -> Result<(), Self> {
+        if value <= bound { Ok(()) } else { Err(Self::field(detail, value as u64, bound as u64)) }
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        let Refusal { reason, detail, value, bound } = refusal;
+        Self { reason: reason.into(), detail: detail.to_owned(), value, bound }
+    }
+}
+
+impl ShardCore {
+    /// Carries a client's request out. The reply and everybody's events are in `outbox` afterwards.
+    ///
+    /// # Errors
+    /// The code to close the session with, when the message has no place in the protocol.
+    pub fn handle_message(
+        &mut self,
+        link: u32,
+        message: ClientMessage,
+        now: Now,
+        rng: &mut dyn Rng,
+        outbox: &mut Outbox,
+    ) -> Result<(), CloseCode> {
+        let Some(id) = self.id_of(link) else { return Err(CloseCode::UNEXPECTED_MESSAGE) };
+        let request = message.request;
+        let body = message.body.ok_or(CloseCode::MALFORMED_MESSAGE)?;
+        if request == 0 || matches!(body, Request::Hello(_)) {
+            return Err(CloseCode::UNEXPECTED_MESSAGE);
+        }
+        if let Err(refusal) = self.carry_out(link, request, body, now, rng, outbox) {
+            outbox.refuse(id, request, refusal.into());
+        }
+        Ok(())
+    }
+
+    fn carry_out(
+        &mut self,
+        link: u32,
+        request: u64,
+        body: Request,
+        now: Now,
+        rng: &mut dyn Rng,
+        outbox: &mut Outbox,
+    ) -> Result<(), Refusal> {
+        let directory = self.directory.clone();
+        let requests_max = u64::from(directory.limits.requests_per_second_max);
+        let session = self.session_at(link)?;
+        if !session.requests.take(1, now.instant) {
+            return Err(Refusal::limit("requests_per_second_max", requests_max, requests_max));
+        }
+        let id = session.id;
+        match body {
+            Request::Hello(_) => return Err(Refusal::of(RefusalReason::Malformed)),
+            Request::PublishTrack(wanted) => return self.publish(link, request, wanted, rng, outbox),
+            Request::Subscribe(wanted) => return self.subscribe(link, request, &wanted, outbox),
+            Request::JoinRoom(wanted) => return rooms::join(&directory, session, request, &wanted, outbox),
+            Request::KickMember(kick) => return self.kick(link, request, &kick.room, kick.member, outbox),
+            Request::TakeKeyPackages(take) => {
+                let ticket = check_ticket(session, &take.ticket, Grants::RING, now)?;
+                let packages = rings::take(&directory, &ticket.issuer, outbox)?;
+                outbox.reply(id, request, Body::KeyPackages(packages));
+                return Ok(());
+            }
+            Request::Ring(ring) => {
+                let ticket = check_ticket(session, &ring.ticket, Grants::RING, now)?;
+                let name = RingId(rng.random());
+                let started = {
+                    let (session, timers) = self.session_and_timers(link)?;
+                    rings::start(&directory, session, ticket.issuer, &ring.payload, name, now, timers, outbox)?
+                };
+                outbox.reply(id, request, Body::RingStarted(started));
+                return Ok(());
+            }
+            Request::SetPresence(wanted) => {
+                let (session, timers) = self.session_and_timers(link)?;
+                presence::set(&directory, session, wanted, now, timers, outbox)?;
+            }
+            Request::Watch(watch) => {
+                let ticket = check_ticket(session, &watch.ticket, Grants::PRESENCE, now)?;
+                self.watch(link, &ticket, now, outbox)?;
+            }
+            Request::Unwatch(unwatch) => {
+                let identity = IdentityKey::from_slice(&unwatch.identity)?;
+                session.watches.retain(|watched| watched.identity != identity);
+                presence::unwatch(&directory, id, &identity);
+            }
+            Request::DepositKeyPackages(deposit) => rings::deposit(&directory, session, deposit.packages)?,
+            Request::AnswerRing(answer) => {
+                rings::answer(&directory, session, RingId::from_slice(&answer.ring)?, answer.payload, outbox)?;
+            }
+            Request::DeclineRing(decline) => {
+                rings::decline(&directory, session, RingId::from_slice(&decline.ring)?, decline.busy, outbox)?;
+            }
+            Request::CancelRing(cancel) => {
+                rings::cancel(&directory, session, RingId::from_slice(&cancel.ring)?, outbox)?;
+            }
+            Request::LeaveRoom(leave) => {
+                let room = rooms::member_of(session, &leave.room)?;
+                self.leave(link, &room, outbox);
+            }
+            Request::RotateJoinKey(rotate) => rooms::rotate(&directory, session, &rotate.room, &rotate.join_key)?,
+            Request::SendMls(sent) => rooms::send_mls(&directory, session, sent, outbox)?,
+            Request::UnpublishTrack(track) => self.unpublish(link, track.alias, outbox)?,
+            Request::Unsubscribe(track) => self.unsubscribe(link, track.alias, outbox)?,
+            Request::RequestKeyframe(track) => self.request_keyframe(link, track.alias, outbox)?,
+        }
+        outbox.done(id, request);
+        Ok(())
+    }
+
+    fn watch(&mut self, link: u32, ticket: &Ticket, now: Now, outbox: &mut Outbox) -> Result<(), Refusal> {
+        let directory = self.directory.clone();
+        let (session, timers) = self.session_and_timers(link)?;
+        let bound = directory.limits.watches_max;
+        if session.watches.len() >= bound {
+            return Err(Refusal::limit("watches_max", session.watches.len() as u64, bound as u64));
+        }
+        presence::watch(&directory, session, ticket.issuer, outbox)?;
+        session.watches.push(Watched { identity: ticket.issuer, not_after_unix_s: ticket.not_after_unix_s });
+        schedule_watches(session, timers, now);
+        Ok(())
+    }
+
+    /// Ends the watches of a session whose tickets ran out.
+    fn end_expired_watches(&mut self, id: SessionId, now: Now, outbox: &mut Outbox) {
+        let directory = self.directory.clone();
+        let Ok((session, timers)) = self.session_and_timers(id.link) else { return };
+        if session.id != id {
+            return;
+        }
+        session.watches_scheduled = false;
+        let expired = |watched: &Watched| watched.not_after_unix_s < now.unix_s();
+        for Watched { identity, .. } in session.watches.iter().copied().filter(expired) {
+            presence::unwatch(&directory, id, &identity);
+            let identity = Bytes::copy_from_slice(identity.as_bytes());
+            outbox.event(id, Body::WatchEnded(WatchEnded { identity, reason: RefusalReason::TicketExpired.into() }));
+        }
+        session.watches.retain(|watched| !expired(watched));
+        schedule_watches(session, timers, now);
+    }
+
+    fn kick(&mut self, link: u32, request: u64, room: &[u8], member: u32, outbox: &mut Outbox) -> Result<(), Refusal> {
+        let session = self.session_at(link)?;
+        let room = rooms::member_of(session, room)?;
+        let kicker = (session.id, request);
+        let victim = rooms::session_of(&self.directory, &room, member)?;
+        if victim == kicker.0 {
+            return Err(Refusal::field("member", member.into(), 0));
+        }
+        let removed = rooms::remove(&self.directory, room, member, true, outbox);
+        let removed = removed.ok_or(Refusal::of(RefusalReason::UnknownMember))?;
+        self.end_tracks_of(&room, &removed.tracks, outbox);
+        // The kicker gets its answer from the victim's shard, after nothing reaches the victim any more.
+        outbox.mail(victim.shard, ControlMail::Evict { session: victim, room, kicker });
+        Ok(())
+    }
+
+    /// A deadline of the control plane that has come.
+    pub(crate) fn handle_due(&mut self, due: Due, now: Now, outbox: &mut Outbox) {
+        let directory = self.directory.clone();
+        match due {
+            Due::Presence(identity) => presence::announce_due(&directory, identity, now, &mut self.timers, outbox),
+            Due::Ring(ring) => rings::timeout(&directory, ring, outbox),
+            Due::Watches(id) => self.end_expired_watches(id, now, outbox),
+        }
+    }
+}
+
+/// How often a session's tickets are looked at: a watch ends at most this late. One deadline a session, however many
+/// watches it starts and stops.
+const WATCHES_INTERVAL: Duration = Duration::from_secs(15);
+
+fn schedule_watches(session: &mut Session, timers: &mut Timers, now: Now) {
+    let Some(first) = session.watches.iter().map(|watched| watched.not_after_unix_s).min() else { return };
+    if !session.watches_scheduled {
+        session.watches_scheduled = true;
+        let left = Duration::from_secs(first.saturating_sub(now.unix_s()) + 1);
+        timers.insert(now.instant + left.min(WATCHES_INTERVAL), Due::Watches(session.id));
+    }
+}
+
+/// A message as it is sent.
+pub(crate) fn event(body: Body) -> RelayMessage {
+    RelayMessage { reply_to: 0, body: Some(body) }
+}
+
+/// The ticket, if this session may use it for this.
+fn check_ticket(session: &Session, bytes: &[u8], grant: Grants, now: Now) -> Result<Ticket, Refusal> {
+    let ticket = Ticket::from_bytes(bytes)?;
+    if !ticket.grants.contains(grant) || ticket.holder.is_some_and(|holder| holder != session.identity) {
+        return Err(Refusal::of(RefusalReason::TicketInvalid));
+    }
+    ticket.verify(now.unix_s())?;
+    Ok(ticket)
+}

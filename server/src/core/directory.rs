@@ -1,0 +1,182 @@
+//! What all shards share: who is online, which rings and rooms there are, which tracks.
+//!
+//! Sharded maps, touched by connect, watch, ring, join, publish and subscribe; never by a packet. One guard at a time:
+//! no method holds an entry of one map while it takes an entry of another, so nothing can deadlock.
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use dashmap::DashMap;
+use supernode_proto::{
+    control::{PresenceState, TrackKind},
+    identity::{DeviceKey, IdentityKey, JoinKey, RoomId},
+    object::TrackAlias,
+};
+
+use super::{MemberId, RingId, SessionId, limits::Limits};
+
+/// The shared tables. Keys that clients choose are hashed with std's keyed hash, so that nobody can aim at one bucket.
+#[derive(Debug)]
+pub struct Directory {
+    pub(crate) limits: Limits,
+    pub(crate) people: DashMap<IdentityKey, Person>,
+    pub(crate) rings: DashMap<RingId, Ring>,
+    pub(crate) rooms: DashMap<RoomId, Room>,
+    pub(crate) tracks: DashMap<TrackAlias, TrackEntry>,
+    sessions: AtomicU32,
+    draining: AtomicU64,
+}
+
+/// One identity that has a device online or a watcher.
+#[derive(Debug, Default)]
+pub(crate) struct Person {
+    pub(crate) devices: Vec<Online>,
+    pub(crate) watchers: Vec<SessionId>,
+    /// What watchers were told last.
+    pub(crate) announced: Announced,
+    /// When they may be told again.
+    pub(crate) quiet_until: Option<Instant>,
+    /// Whether an announcement is scheduled.
+    pub(crate) scheduled: bool,
+}
+
+/// A device that is online.
+#[derive(Debug)]
+pub(crate) struct Online {
+    pub(crate) device: DeviceKey,
+    pub(crate) session: SessionId,
+    pub(crate) state: PresenceState,
+    pub(crate) status: Bytes,
+    /// Order in which states were set: the newest speaks for the person.
+    pub(crate) set_at: u64,
+    pub(crate) key_packages: Vec<Bytes>,
+    pub(crate) ringing: Vec<RingId>,
+}
+
+/// What a watcher sees.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Announced {
+    pub(crate) epoch: u64,
+    pub(crate) view: View,
+}
+
+/// A person's presence as others see it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct View {
+    pub(crate) state: PresenceState,
+    pub(crate) devices: u32,
+    pub(crate) status: Bytes,
+}
+
+/// A call attempt that is not settled.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    pub(crate) caller: SessionId,
+    pub(crate) callee: IdentityKey,
+    /// Devices that still ring.
+    pub(crate) devices: Vec<(DeviceKey, SessionId)>,
+    /// Whether one of those that no longer ring said busy.
+    pub(crate) busy: bool,
+}
+
+/// A room with at least one member.
+#[derive(Debug)]
+pub(crate) struct Room {
+    pub(crate) join_key: JoinKey,
+    pub(crate) members: BTreeMap<MemberId, Member>,
+    pub(crate) member_next: MemberId,
+    pub(crate) mls_epoch: Option<u64>,
+    pub(crate) mls_sequence: u64,
+}
+
+/// A session in a room.
+#[derive(Debug, Clone)]
+pub(crate) struct Member {
+    pub(crate) session: SessionId,
+    pub(crate) identity: IdentityKey,
+    pub(crate) device: DeviceKey,
+    pub(crate) tracks: Vec<TrackAlias>,
+}
+
+/// Where a track comes from.
+#[derive(Debug, Clone)]
+pub(crate) struct TrackEntry {
+    pub(crate) room: RoomId,
+    pub(crate) member: MemberId,
+    pub(crate) publisher: SessionId,
+    pub(crate) kind: TrackKind,
+    pub(crate) label: Bytes,
+}
+
+/// How full the tables are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Population {
+    /// Authenticated sessions.
+    pub sessions: u64,
+    /// Identities with a device or a watcher.
+    pub people: u64,
+    /// Unsettled rings.
+    pub rings: u64,
+    /// Rooms.
+    pub rooms: u64,
+    /// Published tracks.
+    pub tracks: u64,
+}
+
+impl Directory {
+    /// Empty tables under these limits.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            people: DashMap::new(),
+            rings: DashMap::new(),
+            rooms: DashMap::new(),
+            tracks: DashMap::new(),
+            sessions: AtomicU32::new(0),
+            draining: AtomicU64::new(0),
+        }
+    }
+
+    /// The limits.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// How full the tables are. Counts map by map: a snapshot only while nothing changes.
+    pub fn population(&self) -> Population {
+        Population {
+            sessions: u64::from(self.sessions.load(Ordering::Relaxed)),
+            people: self.people.len() as u64,
+            rings: self.rings.len() as u64,
+            rooms: self.rooms.len() as u64,
+            tracks: self.tracks.len() as u64,
+        }
+    }
+
+    /// Starts nothing new from now on: rings, rooms and sessions are refused.
+    pub fn start_draining(&self) {
+        self.draining.store(1, Ordering::Relaxed);
+    }
+
+    /// Whether [`Self::start_draining`] was called.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed) != 0
+    }
+
+    /// Takes a place for a session, if there is one.
+    pub(crate) fn enter(&self) -> bool {
+        let max = self.limits.sessions_max;
+        self.sessions
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < max).then_some(count + 1))
+            .is_ok()
+    }
+
+    /// Gives the place back.
+    pub(crate) fn leave(&self) {
+        self.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}

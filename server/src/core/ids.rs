@@ -1,0 +1,79 @@
+//! Numbers that must not be mixed up, and the two clocks.
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use supernode_proto::identity::IdentityError;
+
+/// A relay process in a cluster. There is one, number 0, until there are more.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct NodeId(pub u16);
+
+/// A shard: one thread with its socket, its connections and its part of the core.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct ShardId(pub u16);
+
+impl ShardId {
+    /// Position in tables of shards.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Where a session lives. The generation tells it from earlier sessions in the same slot.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SessionId {
+    /// The relay process.
+    pub node: NodeId,
+    /// Its shard.
+    pub shard: ShardId,
+    /// The connection's slot there.
+    pub link: u32,
+    /// Counts the slot's sessions.
+    pub generation: u32,
+}
+
+/// A member's number in one room.
+pub type MemberId = u32;
+
+/// A ring's name.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RingId(pub [u8; 16]);
+
+impl RingId {
+    /// The name in a message field.
+    pub(crate) fn from_slice(bytes: &[u8]) -> Result<Self, IdentityError> {
+        let length = bytes.len();
+        bytes.try_into().map(Self).map_err(|_| IdentityError::Length { field: "ring", length, bound: 16 })
+    }
+}
+
+impl fmt::Debug for RingId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RingId(..)")
+    }
+}
+
+/// The time, taken once for a batch of work: monotonic for waiting, Unix for what people sign.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Never goes back.
+    pub instant: Instant,
+    /// Milliseconds since 1970, by the machine's clock.
+    pub unix_ms: u64,
+}
+
+impl Now {
+    /// Seconds since 1970.
+    pub const fn unix_s(&self) -> u64 {
+        self.unix_ms / 1000
+    }
+
+    /// The same clocks `later`.
+    #[must_use]
+    pub fn plus(&self, later: Duration) -> Self {
+        Self { instant: self.instant + later, unix_ms: self.unix_ms + later.as_millis() as u64 }
+    }
+}

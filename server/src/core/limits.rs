@@ -1,0 +1,108 @@
+//! What an operator grants. The wire's own bounds are in [`supernode_proto::limits`].
+
+use std::time::Duration;
+
+use supernode_proto::{control::SessionLimits, limits as wire};
+
+/// Limits of one relay. Every field: what it bounds, unit, default, why.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Sessions of the whole relay. Default 100,000: about 3 GiB at 30 KB each.
+    pub sessions_max: u32,
+    /// Devices of one identity that are online at once. Default 16: what a person owns.
+    pub devices_per_identity_max: usize,
+    /// Watches of one session. Default 512: a long contact list.
+    pub watches_max: usize,
+    /// Watchers of one identity. Default 4,096: bounds what one change of state costs.
+    pub watchers_per_identity_max: usize,
+    /// Rings one session may start in a minute. Default 30: a person redialling, not a machine.
+    pub rings_per_minute_max: u32,
+    /// Rings that one device can have at once. Default 8.
+    pub incoming_rings_max: usize,
+    /// How long a ring waits for an answer. Default 45 s: what phones do.
+    pub ring_timeout: Duration,
+    /// Rooms one session is in. Default 8.
+    pub rooms_max: usize,
+    /// Members of one room. Default 250: what the mailbox's payload bound carries.
+    pub room_members_max: usize,
+    /// Tracks one session publishes. Default 16: audio, video, screen and data in a few rooms.
+    pub tracks_max: usize,
+    /// Tracks one session subscribes to. Default 1,024: audio and video of two full rooms.
+    pub subscriptions_max: usize,
+    /// Control requests a second of one session, with four times that as a burst. Default 100.
+    pub requests_per_second_max: u32,
+    /// Objects a second that one session may send. Default 10,000: 8 bulk senders of the benchmark's kind fit well.
+    pub ingest_objects_per_second_max: u64,
+    /// Bytes a second that one session may send. Default 12,500,000 (100 Mbit/s): two 4K screens.
+    pub ingest_bytes_per_second_max: u64,
+    /// How long an object may wait for a subscriber whose subscription says nothing. Default 250 ms: later is noise.
+    pub queue_age_max: Duration,
+    /// Bytes of objects that may wait for one subscriber. Default 512 KiB: 250 ms at 16 Mbit/s.
+    pub queue_bytes_max: usize,
+    /// Between two announcements of one identity's state. Default 250 ms: a flapping state costs its watchers little.
+    pub presence_interval: Duration,
+    /// How long an identity stays online for its watchers after its last connection broke. Default 3 s: a change of
+    /// network is not a departure.
+    pub presence_linger: Duration,
+    /// Between two key frame requests of one track that are passed on. Default 500 ms.
+    pub keyframe_interval: Duration,
+    /// How long a client may take from its first packet to its Hello. Default 10 s.
+    pub hello_timeout: Duration,
+    /// Bytes of control messages that may wait for one client to read. Default 1 MiB: more means it does not read.
+    pub control_backlog_bytes_max: usize,
+    /// Handshakes one shard has in progress before it asks new addresses to prove themselves by Retry
+    /// (RFC 9000 section 8.1.2). Default 64.
+    pub handshakes_before_retry: usize,
+    /// Handshakes one shard has in progress at most. Default 4,096: beyond it new ones are refused.
+    pub handshakes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            sessions_max: 100_000,
+            devices_per_identity_max: 16,
+            watches_max: 512,
+            watchers_per_identity_max: 4096,
+            rings_per_minute_max: 30,
+            incoming_rings_max: 8,
+            ring_timeout: Duration::from_secs(45),
+            rooms_max: 8,
+            room_members_max: 250,
+            tracks_max: 16,
+            subscriptions_max: 1024,
+            requests_per_second_max: 100,
+            ingest_objects_per_second_max: 10_000,
+            ingest_bytes_per_second_max: 12_500_000,
+            queue_age_max: Duration::from_millis(250),
+            queue_bytes_max: 512 * 1024,
+            presence_interval: Duration::from_millis(250),
+            presence_linger: Duration::from_secs(3),
+            keyframe_interval: Duration::from_millis(500),
+            hello_timeout: Duration::from_secs(10),
+            control_backlog_bytes_max: 1024 * 1024,
+            handshakes_before_retry: 64,
+            handshakes_max: 4096,
+        }
+    }
+}
+
+impl Limits {
+    /// What a client is told in its Welcome.
+    pub(crate) fn granted(&self) -> SessionLimits {
+        SessionLimits {
+            control_message_bytes_max: wire::CONTROL_MESSAGE_BYTES_MAX as u32,
+            ring_payload_bytes_max: wire::RING_PAYLOAD_BYTES_MAX as u32,
+            rings_per_minute_max: self.rings_per_minute_max,
+            watches_max: self.watches_max as u32,
+            rooms_max: self.rooms_max as u32,
+            room_members_max: self.room_members_max as u32,
+            tracks_max: self.tracks_max as u32,
+            subscriptions_max: self.subscriptions_max as u32,
+            key_packages_max: wire::KEY_PACKAGES_PER_DEVICE_MAX as u32,
+            object_bytes_max: wire::OBJECT_BYTES_MAX,
+            ingest_bytes_per_second_max: self.ingest_bytes_per_second_max,
+            ingest_objects_per_second_max: self.ingest_objects_per_second_max,
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The pure core: who is online, who may ring whom, who is in which room, and what happens to each object.
+//!
+//! Nothing here touches a socket, a clock or a random source. Time ([`Now`]) and randomness are arguments; what is to
+//! be done comes back as values: an [`Outbox`] on the cold path, a [`forward::Admitted`] with the subscribers on the
+//! hot one. [`ShardCore`] is one shard's part; [`directory::Directory`] is what all shards share, and no packet
+//! touches it.
+
+pub mod directory;
+pub mod fan_out;
+pub mod forward;
+pub mod ladder;
+pub mod ledger;
+pub mod limits;
+pub mod queue;
+pub mod rate;
+pub mod stream;
+
+mod control;
+mod ids;
+mod outbox;
+mod presence;
+mod rings;
+mod rooms;
+mod session;
+mod shard_core;
+mod timers;
+mod tracks;
+
+pub use ids::{MemberId, NodeId, Now, RingId, SessionId, ShardId};
+pub use outbox::{ControlMail, Outbox};
+pub use session::Session;
+pub use shard_core::{Admit, Greeting, ShardCore};

@@ -1,0 +1,122 @@
+//! What the control plane wants done, as data.
+
+use supernode_proto::{
+    close::CloseCode,
+    control::{Done, Refused, RelayMessage, relay_message::Body},
+    identity::RoomId,
+    object::TrackAlias,
+};
+
+use super::{SessionId, ShardId};
+
+/// A message between shards' control planes. It must not be lost: a shard whose inbox for these overflows closes its
+/// sessions, and its clients come back to a consistent relay.
+#[derive(Debug, Clone)]
+pub enum ControlMail {
+    /// Pass this to a client.
+    Send {
+        /// The client.
+        to: SessionId,
+        /// The message.
+        message: RelayMessage,
+    },
+    /// End a session.
+    Close {
+        /// Which.
+        session: SessionId,
+        /// Why.
+        code: CloseCode,
+    },
+    /// To the publisher's shard: so many of my sessions subscribe to this track now.
+    Interest {
+        /// The track.
+        alias: TrackAlias,
+        /// Whose sessions.
+        shard: ShardId,
+        /// How many.
+        subscribers: u32,
+        /// Whether one of them is new and needs a key frame.
+        fresh: bool,
+    },
+    /// Pass a subscriber's wish for a key frame to the publisher.
+    Keyframe {
+        /// The track.
+        alias: TrackAlias,
+    },
+    /// The track is no more: forget its subscribers.
+    TrackEnded {
+        /// The track.
+        alias: TrackAlias,
+    },
+    /// The session is no longer a member of the room: stop everything it sends and gets there, then answer the kicker.
+    Evict {
+        /// The member's session.
+        session: SessionId,
+        /// The room.
+        room: RoomId,
+        /// Who waits for it, and for which request.
+        kicker: (SessionId, u64),
+    },
+}
+
+/// Collects what a step of the control plane wants done, in order.
+#[derive(Debug)]
+pub struct Outbox {
+    shard: ShardId,
+    shards: u16,
+    local: Vec<ControlMail>,
+    remote: Vec<(ShardId, ControlMail)>,
+}
+
+impl Outbox {
+    /// An empty outbox of one of `shards` shards.
+    pub fn new(shard: ShardId, shards: u16) -> Self {
+        Self { shard, shards, local: Vec::new(), remote: Vec::new() }
+    }
+
+    /// Takes what is to be done on this shard: [`ControlMail::Send`] and [`ControlMail::Close`] for the shell, the
+    /// rest for [`super::ShardCore::handle_mail`].
+    pub fn take_local(&mut self) -> Vec<ControlMail> {
+        std::mem::take(&mut self.local)
+    }
+
+    /// Takes what is to be passed to other shards.
+    pub fn take_remote(&mut self) -> Vec<(ShardId, ControlMail)> {
+        std::mem::take(&mut self.remote)
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.local.is_empty() && self.remote.is_empty()
+    }
+
+    pub(crate) fn mail(&mut self, to: ShardId, mail: ControlMail) {
+        if to == self.shard { self.local.push(mail) } else { self.remote.push((to, mail)) }
+    }
+
+    pub(crate) fn broadcast(&mut self, mail: &ControlMail) {
+        for shard in 0..self.shards {
+            self.mail(ShardId(shard), mail.clone());
+        }
+    }
+
+    pub(crate) fn event(&mut self, to: SessionId, body: Body) {
+        self.mail(to.shard, ControlMail::Send { to, message: RelayMessage { reply_to: 0, body: Some(body) } });
+    }
+
+    pub(crate) fn reply(&mut self, to: SessionId, request: u64, body: Body) {
+        self.mail(to.shard, ControlMail::Send { to, message: RelayMessage { reply_to: request, body: Some(body) } });
+    }
+
+    pub(crate) fn done(&mut self, to: SessionId, request: u64) {
+        self.reply(to, request, Body::Done(Done {}));
+    }
+
+    pub(crate) fn refuse(&mut self, to: SessionId, request: u64, refused: Refused) {
+        self.reply(to, request, Body::Refused(refused));
+    }
+
+    pub(crate) fn close(&mut self, session: SessionId, code: CloseCode) {
+        self.mail(session.shard, ControlMail::Close { session, code });
+    }
+}

@@ -1,0 +1,208 @@
+//! Presence: who is online, who watches whom, and how often watchers are told.
+
+use bytes::Bytes;
+use dashmap::Entry;
+use supernode_proto::{
+    close::CloseCode,
+    control::{Presence, PresenceState, RefusalReason, SetPresence, relay_message::Body},
+    identity::{DeviceKey, IdentityKey},
+    limits as wire,
+};
+
+use super::{
+    Now, Outbox, SessionId,
+    control::Refusal,
+    directory::{Announced, Directory, Online, Person, View},
+    session::Session,
+    timers::{Due, Timers},
+};
+
+/// How a session ended, as far as its watchers are concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Departure {
+    /// It said goodbye: watchers are told at once.
+    Clean,
+    /// It broke: it may be back before anybody needs to know.
+    Broken,
+}
+
+/// Puts a device online. Another session of the same device gives way.
+pub(crate) fn connect(
+    directory: &Directory,
+    identity: IdentityKey,
+    device: DeviceKey,
+    session: SessionId,
+    outbox: &mut Outbox,
+) -> Result<(), CloseCode> {
+    let mut person = directory.people.entry(identity).or_default();
+    let online = Online {
+        device,
+        session,
+        // Nobody sees a device before it says how it wants to be seen.
+        state: PresenceState::Invisible,
+        status: Bytes::new(),
+        set_at: 0,
+        key_packages: Vec::new(),
+        ringing: Vec::new(),
+    };
+    if let Some(earlier) = person.devices.iter_mut().find(|earlier| earlier.device == device) {
+        outbox.close(earlier.session, CloseCode::REPLACED);
+        // Watchers keep seeing the device as it was until its new session says otherwise.
+        *earlier = Online { state: earlier.state, status: earlier.status.clone(), set_at: earlier.set_at, ..online };
+        return Ok(());
+    }
+    if person.devices.len() >= directory.limits.devices_per_identity_max {
+        return Err(CloseCode::TOO_MANY_SESSIONS);
+    }
+    person.devices.push(online);
+    Ok(())
+}
+
+/// Takes a device offline, unless a newer session of it has come.
+pub(crate) fn disconnect(
+    directory: &Directory,
+    session: &Session,
+    departure: Departure,
+    now: Now,
+    timers: &mut Timers,
+    outbox: &mut Outbox,
+) {
+    if let Some(mut person) = directory.people.get_mut(&session.identity) {
+        person.devices.retain(|online| online.session != session.id);
+        match departure {
+            Departure::Clean => touch(directory, session.identity, &mut person, now, timers, outbox),
+            Departure::Broken if person.announced.view != view(&person) && !person.scheduled => {
+                person.scheduled = true;
+                timers.insert(now.instant + directory.limits.presence_linger, Due::Presence(session.identity));
+            }
+            Departure::Broken => {}
+        }
+    }
+    forget_if_unused(directory, &session.identity);
+}
+
+/// Sets how a device wants to be seen.
+pub(crate) fn set(
+    directory: &Directory,
+    session: &Session,
+    wanted: SetPresence,
+    now: Now,
+    timers: &mut Timers,
+    outbox: &mut Outbox,
+) -> Result<(), Refusal> {
+    let state = match PresenceState::try_from(wanted.state) {
+        Ok(PresenceState::Offline) | Err(_) => return Err(Refusal::field("state", wanted.state as u64, 4)),
+        Ok(state) => state,
+    };
+    Refusal::check_len("status", wanted.status.len(), wire::PRESENCE_STATUS_BYTES_MAX)?;
+    let mut person = directory.people.entry(session.identity).or_default();
+    let newest = person.devices.iter().map(|online| online.set_at).max().unwrap_or(0);
+    if let Some(online) = person.devices.iter_mut().find(|online| online.session == session.id) {
+        online.state = state;
+        online.status = wanted.status;
+        online.set_at = newest + 1;
+    }
+    touch(directory, session.identity, &mut person, now, timers, outbox);
+    Ok(())
+}
+
+/// Begins to tell a session about an identity, starting with what is true now.
+pub(crate) fn watch(
+    directory: &Directory,
+    session: &Session,
+    identity: IdentityKey,
+    outbox: &mut Outbox,
+) -> Result<(), Refusal> {
+    let bound = directory.limits.watchers_per_identity_max;
+    let mut person = directory.people.entry(identity).or_default();
+    if person.watchers.contains(&session.id) {
+        return Err(Refusal::of(RefusalReason::Already));
+    }
+    if person.watchers.len() >= bound {
+        return Err(Refusal::limit("watchers_per_identity_max", person.watchers.len() as u64, bound as u64));
+    }
+    person.watchers.push(session.id);
+    outbox.event(session.id, event(&identity, &person.announced));
+    Ok(())
+}
+
+/// Stops it. Returns whether there was anything to stop.
+pub(crate) fn unwatch(directory: &Directory, session: SessionId, identity: &IdentityKey) -> bool {
+    let stopped = directory.people.get_mut(identity).is_some_and(|mut person| {
+        let before = person.watchers.len();
+        person.watchers.retain(|watcher| *watcher != session);
+        person.watchers.len() < before
+    });
+    forget_if_unused(directory, identity);
+    stopped
+}
+
+/// A scheduled announcement is due.
+pub(crate) fn announce_due(
+    directory: &Directory,
+    identity: IdentityKey,
+    now: Now,
+    timers: &mut Timers,
+    outbox: &mut Outbox,
+) {
+    if let Some(mut person) = directory.people.get_mut(&identity) {
+        person.scheduled = false;
+        touch(directory, identity, &mut person, now, timers, outbox);
+    }
+    forget_if_unused(directory, &identity);
+}
+
+/// Tells watchers what is true now: at once, or as soon as the interval allows.
+fn touch(
+    directory: &Directory,
+    identity: IdentityKey,
+    person: &mut Person,
+    now: Now,
+    timers: &mut Timers,
+    outbox: &mut Outbox,
+) {
+    let view = view(person);
+    if view == person.announced.view || person.scheduled {
+        return;
+    }
+    if let Some(at) = person.quiet_until.filter(|at| *at > now.instant) {
+        person.scheduled = true;
+        timers.insert(at, Due::Presence(identity));
+        return;
+    }
+    // Epochs follow the clock, so that they keep growing when the entry was forgotten in between.
+    person.announced = Announced { epoch: now.unix_ms.max(person.announced.epoch + 1), view };
+    person.quiet_until = Some(now.instant + directory.limits.presence_interval);
+    for watcher in &person.watchers {
+        outbox.event(*watcher, event(&identity, &person.announced));
+    }
+}
+
+/// The newest state of a visible device speaks for the person.
+fn view(person: &Person) -> View {
+    let visible = || person.devices.iter().filter(|online| online.state != PresenceState::Invisible);
+    visible().max_by_key(|online| online.set_at).map_or_else(View::default, |newest| View {
+        state: newest.state,
+        devices: visible().count() as u32,
+        status: newest.status.clone(),
+    })
+}
+
+fn event(identity: &IdentityKey, announced: &Announced) -> Body {
+    Body::Presence(Presence {
+        identity: Bytes::copy_from_slice(identity.as_bytes()),
+        epoch: announced.epoch,
+        state: announced.view.state.into(),
+        devices: announced.view.devices,
+        status: announced.view.status.clone(),
+    })
+}
+
+fn forget_if_unused(directory: &Directory, identity: &IdentityKey) {
+    if let Entry::Occupied(entry) = directory.people.entry(*identity) {
+        let person = entry.get();
+        if person.devices.is_empty() && person.watchers.is_empty() {
+            entry.remove();
+        }
+    }
+}

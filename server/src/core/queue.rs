@@ -1,0 +1,260 @@
+//! What waits for one subscriber whose connection takes no more now: bounded in bytes and in time.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use supernode_proto::object::TrackAlias;
+
+use super::ledger::{DropReason, Ledger};
+
+/// Datagrams that wait, oldest first.
+#[derive(Debug, Default)]
+pub struct DatagramQueue {
+    waiting: VecDeque<Waiting>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    alias: TrackAlias,
+    wire: Bytes,
+    arrived: Instant,
+    expires: Instant,
+}
+
+impl DatagramQueue {
+    /// Whether nothing waits, so that the next object may go straight to the connection.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// How long the oldest has waited.
+    pub fn oldest(&self, now: Instant) -> Duration {
+        self.waiting.front().map_or(Duration::ZERO, |front| now.saturating_duration_since(front.arrived))
+    }
+
+    /// Adds an object. Makes room by dropping the oldest, which are worth least: the queue never holds more than
+    /// `bytes_max`, and an object larger than that is dropped itself.
+    pub fn push(
+        &mut self,
+        alias: TrackAlias,
+        wire: Bytes,
+        arrived: Instant,
+        expires: Instant,
+        bytes_max: usize,
+        ledger: &mut Ledger,
+    ) {
+        if wire.len() > bytes_max {
+            return ledger.drop(DropReason::QueueFull, 1);
+        }
+        while self.bytes + wire.len() > bytes_max {
+            self.pop();
+            ledger.drop(DropReason::QueueFull, 1);
+        }
+        self.bytes += wire.len();
+        self.waiting.push_back(Waiting { alias, wire, arrived, expires });
+    }
+
+    /// The next object that is still worth sending, if it is at most `room` bytes long.
+    pub fn take(&mut self, room: usize, now: Instant, ledger: &mut Ledger) -> Option<Bytes> {
+        self.expire(now, ledger);
+        if self.waiting.front()?.wire.len() > room {
+            return None;
+        }
+        self.pop()
+    }
+
+    /// Drops what has waited too long. Objects of one track expire in order; among tracks, the front decides.
+    pub fn expire(&mut self, now: Instant, ledger: &mut Ledger) {
+        while self.waiting.front().is_some_and(|front| front.expires <= now) {
+            self.pop();
+            ledger.drop(DropReason::Expired, 1);
+        }
+    }
+
+    /// Drops what waits of one track.
+    pub fn purge(&mut self, alias: TrackAlias, ledger: &mut Ledger) {
+        let before = self.waiting.len();
+        self.waiting.retain(|waiting| waiting.alias != alias);
+        self.bytes = self.waiting.iter().map(|waiting| waiting.wire.len()).sum();
+        ledger.drop(DropReason::Unsubscribed, (before - self.waiting.len()) as u64);
+    }
+
+    /// Drops everything: the subscriber is gone.
+    pub fn clear(&mut self, ledger: &mut Ledger) {
+        ledger.drop(DropReason::Gone, self.waiting.len() as u64);
+        self.waiting.clear();
+        self.bytes = 0;
+    }
+
+    fn pop(&mut self) -> Option<Bytes> {
+        let front = self.waiting.pop_front()?;
+        self.bytes -= front.wire.len();
+        Some(front.wire)
+    }
+}
+
+/// What waits on one stream towards a subscriber, in order. A stream cannot skip: when it is too late it is reset.
+#[derive(Debug, Default)]
+pub struct StreamQueue {
+    waiting: VecDeque<Part>,
+    bytes: usize,
+    /// Objects begun but not delivered.
+    open_objects: u64,
+    finished: bool,
+}
+
+#[derive(Debug)]
+struct Part {
+    wire: Bytes,
+    arrived: Instant,
+    ends_object: bool,
+}
+
+impl StreamQueue {
+    /// Bytes that wait.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How long the oldest has waited.
+    pub fn oldest(&self, now: Instant) -> Duration {
+        self.waiting.front().map_or(Duration::ZERO, |front| now.saturating_duration_since(front.arrived))
+    }
+
+    /// Whether everything was written and the stream can be finished.
+    pub fn is_done(&self) -> bool {
+        self.finished && self.waiting.is_empty()
+    }
+
+    /// Adds bytes. The caller has counted an offer for every object that begins in them.
+    pub fn push(&mut self, wire: Bytes, begins_object: bool, ends_object: bool, arrived: Instant) {
+        self.open_objects += u64::from(begins_object);
+        self.bytes += wire.len();
+        self.waiting.push_back(Part { wire, arrived, ends_object });
+    }
+
+    /// Nothing more will come.
+    pub fn finish(&mut self) {
+        self.finished = true;
+    }
+
+    /// The bytes to write next.
+    pub fn front(&mut self) -> Option<&mut Bytes> {
+        self.waiting.front_mut().map(|part| &mut part.wire)
+    }
+
+    /// The front was written: all of it if it is empty now, which delivers the object that ends with it.
+    pub fn written(&mut self, bytes: usize, ledger: &mut Ledger) {
+        self.bytes -= bytes;
+        if self.waiting.front().is_some_and(|part| part.wire.is_empty())
+            && let Some(part) = self.waiting.pop_front()
+            && part.ends_object
+        {
+            self.open_objects -= 1;
+            ledger.delivered += 1;
+        }
+    }
+
+    /// Gives the stream up: every object on it that is not delivered is dropped.
+    pub fn abandon(&mut self, reason: DropReason, ledger: &mut Ledger) {
+        ledger.drop(reason, self.open_objects);
+        *self = Self { finished: true, ..Self::default() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn alias(value: u64) -> TrackAlias {
+        TrackAlias::new(value).expect("small")
+    }
+
+    fn push(queue: &mut DatagramQueue, byte: u8, at: Instant, ledger: &mut Ledger) {
+        ledger.offered += 1;
+        queue.push(alias(1), Bytes::from(vec![byte; 100]), at, at + 250 * MS, 300, ledger);
+    }
+
+    #[test]
+    fn a_full_queue_drops_its_oldest() {
+        let (mut queue, mut ledger, start) = (DatagramQueue::default(), Ledger::default(), Instant::now());
+        for byte in 0..5 {
+            push(&mut queue, byte, start, &mut ledger);
+        }
+        assert_eq!(ledger.dropped[DropReason::QueueFull as usize], 2);
+        let left: Vec<u8> = std::iter::from_fn(|| queue.take(1200, start, &mut ledger)).map(|wire| wire[0]).collect();
+        assert_eq!(left, [2, 3, 4]);
+    }
+
+    #[test]
+    fn what_waited_too_long_is_not_sent() {
+        let (mut queue, mut ledger, start) = (DatagramQueue::default(), Ledger::default(), Instant::now());
+        push(&mut queue, 0, start, &mut ledger);
+        push(&mut queue, 1, start + 100 * MS, &mut ledger);
+        assert_eq!(queue.oldest(start + 200 * MS), 200 * MS);
+        let sent = queue.take(1200, start + 300 * MS, &mut ledger).expect("the younger one");
+        assert_eq!(sent[0], 1);
+        assert_eq!(ledger.dropped[DropReason::Expired as usize], 1);
+        assert_eq!(ledger.queued(), 1, "taken out by the caller, who counts the delivery");
+    }
+
+    #[test]
+    fn an_object_waits_until_the_connection_has_room_for_it() {
+        let (mut queue, mut ledger, start) = (DatagramQueue::default(), Ledger::default(), Instant::now());
+        push(&mut queue, 0, start, &mut ledger);
+        assert_eq!(queue.take(99, start, &mut ledger), None);
+        assert!(queue.take(100, start, &mut ledger).is_some());
+    }
+
+    #[test]
+    fn purging_and_clearing_account_for_everything() {
+        let (mut queue, mut ledger, start) = (DatagramQueue::default(), Ledger::default(), Instant::now());
+        push(&mut queue, 0, start, &mut ledger);
+        ledger.offered += 1;
+        queue.push(alias(2), Bytes::from_static(b"other"), start, start + MS, 300, &mut ledger);
+        queue.purge(alias(1), &mut ledger);
+        queue.clear(&mut ledger);
+        assert_eq!(ledger.dropped[DropReason::Unsubscribed as usize], 1);
+        assert_eq!(ledger.dropped[DropReason::Gone as usize], 1);
+        assert_eq!((ledger.queued(), queue.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_stream_delivers_an_object_with_its_last_byte() {
+        let (mut queue, mut ledger, start) = (StreamQueue::default(), Ledger::default(), Instant::now());
+        ledger.offered += 1;
+        queue.push(Bytes::from_static(b"head"), true, false, start);
+        queue.push(Bytes::from_static(b"tail"), false, true, start);
+        queue.finish();
+        let mut write = |bytes: usize| {
+            let front = queue.front().expect("bytes wait");
+            bytes::Buf::advance(front, bytes);
+            queue.written(bytes, &mut ledger);
+            ledger.delivered
+        };
+        assert_eq!([write(3), write(1), write(3), write(1)], [0, 0, 0, 1]);
+        assert!(queue.is_done() && queue.bytes() == 0);
+    }
+
+    #[test]
+    fn an_abandoned_stream_drops_what_it_owes() {
+        let (mut queue, mut ledger, start) = (StreamQueue::default(), Ledger::default(), Instant::now());
+        ledger.offered += 2;
+        queue.push(Bytes::from_static(b"one"), true, true, start);
+        queue.push(Bytes::from_static(b"two"), true, false, start);
+        queue.abandon(DropReason::Expired, &mut ledger);
+        assert_eq!((ledger.dropped[DropReason::Expired as usize], ledger.queued()), (2, 0));
+        assert!(queue.is_done());
+    }
+}

@@ -1,0 +1,219 @@
+//! Rooms: who is in, and their blind ordered mailbox.
+
+use bytes::Bytes;
+use dashmap::Entry;
+use supernode_proto::{
+    close::CloseCode,
+    control::{
+        JoinRoom, MemberJoined, MemberLeft, MlsDelivery, RefusalReason, RoomJoined, SendMls, TrackAnnounced,
+        relay_message::Body,
+    },
+    identity::{self, JoinKey, RoomId},
+    limits as wire,
+    object::TrackAlias,
+};
+
+use super::{
+    MemberId, Outbox, SessionId,
+    control::Refusal,
+    directory::{Directory, Member, Room, TrackEntry},
+    session::Session,
+};
+
+/// Lets a session in, or opens the room for it.
+pub(crate) fn join(
+    directory: &Directory,
+    session: &mut Session,
+    request: u64,
+    wanted: &JoinRoom,
+    outbox: &mut Outbox,
+) -> Result<(), Refusal> {
+    let id = RoomId::from_slice(&wanted.room)?;
+    let key = JoinKey::from_slice(&wanted.join_key)?;
+    if session.rooms.contains_key(&id) {
+        return Err(Refusal::of(RefusalReason::Already));
+    }
+    let bound = directory.limits.rooms_max;
+    if session.rooms.len() >= bound {
+        return Err(Refusal::limit("rooms_max", session.rooms.len() as u64, bound as u64));
+    }
+    // Verified before the room is locked: it takes the longest.
+    identity::verify_join(&key, &id, &session.exporter, &session.device, &wanted.proof)
+        .map_err(|_| Refusal::of(RefusalReason::JoinProof))?;
+    let (member, tracks) = {
+        let mut room = match directory.rooms.entry(id) {
+            Entry::Occupied(entry) => entry.into_ref(),
+            Entry::Vacant(_) if directory.is_draining() => return Err(Refusal::of(RefusalReason::GoingAway)),
+            Entry::Vacant(entry) => entry.insert(Room {
+                join_key: key,
+                members: Default::default(),
+                member_next: 1,
+                mls_epoch: None,
+                mls_sequence: 0,
+            }),
+        };
+        if room.join_key != key {
+            return Err(Refusal::of(RefusalReason::JoinProof));
+        }
+        enter(directory, &mut room, id, session, request, outbox)?
+    };
+    session.rooms.insert(id, member);
+    for (member, alias) in tracks {
+        if let Some(track) = directory.tracks.get(&alias) {
+            outbox.event(session.id, announcement(&id, member, alias, &track));
+        }
+    }
+    Ok(())
+}
+
+fn enter(
+    directory: &Directory,
+    room: &mut Room,
+    id: RoomId,
+    session: &Session,
+    request: u64,
+    outbox: &mut Outbox,
+) -> Result<(MemberId, Vec<(MemberId, TrackAlias)>), Refusal> {
+    let bound = directory.limits.room_members_max;
+    if room.members.len() >= bound {
+        return Err(Refusal::limit("room_members_max", room.members.len() as u64, bound as u64));
+    }
+    let member = room.member_next;
+    room.member_next += 1;
+    let entry = Member { session: session.id, identity: session.identity, device: session.device, tracks: Vec::new() };
+    let joined = introduction(&id, member, &entry);
+    for other in room.members.values() {
+        outbox.event(other.session, Body::MemberJoined(joined.clone()));
+    }
+    room.members.insert(member, entry);
+    let members = room.members.iter().map(|(member, entry)| introduction(&id, *member, entry)).collect();
+    let mls_epoch = room.mls_epoch.unwrap_or(0);
+    outbox.reply(session.id, request, Body::RoomJoined(RoomJoined { member, mls_epoch, members }));
+    let tracks = room.members.iter().flat_map(|(member, entry)| entry.tracks.iter().map(|alias| (*member, *alias)));
+    Ok((member, tracks.collect()))
+}
+
+/// Takes a member out and tells the others. Returns it, so that the caller ends its tracks.
+pub(crate) fn remove(
+    directory: &Directory,
+    id: RoomId,
+    member: MemberId,
+    kicked: bool,
+    outbox: &mut Outbox,
+) -> Option<Member> {
+    let Entry::Occupied(mut entry) = directory.rooms.entry(id) else { return None };
+    let removed = entry.get_mut().members.remove(&member)?;
+    let left = MemberLeft { room: Bytes::copy_from_slice(&id.0), member, kicked };
+    for other in entry.get().members.values() {
+        outbox.event(other.session, Body::MemberLeft(left.clone()));
+    }
+    if kicked {
+        outbox.event(removed.session, Body::MemberLeft(left));
+    }
+    if entry.get().members.is_empty() {
+        entry.remove();
+    }
+    Some(removed)
+}
+
+/// From now on, newcomers must sign with another key.
+pub(crate) fn rotate(directory: &Directory, session: &Session, room: &[u8], join_key: &[u8]) -> Result<(), Refusal> {
+    let id = member_of(session, room)?;
+    let key = JoinKey::from_slice(join_key)?;
+    let mut room = directory.rooms.get_mut(&id).ok_or(Refusal::of(RefusalReason::UnknownRoom))?;
+    room.join_key = key;
+    Ok(())
+}
+
+/// Puts a message into the mailbox: everybody in the room gets it, in one order. The first commit of an epoch wins.
+pub(crate) fn send_mls(
+    directory: &Directory,
+    session: &Session,
+    sent: SendMls,
+    outbox: &mut Outbox,
+) -> Result<(), Refusal> {
+    let id = member_of(session, &sent.room)?;
+    Refusal::check_len("payload", sent.payload.len(), wire::MLS_PAYLOAD_BYTES_MAX)?;
+    let mut room = directory.rooms.get_mut(&id).ok_or(Refusal::of(RefusalReason::UnknownRoom))?;
+    let from_member = session.rooms.get(&id).copied().unwrap_or_default();
+    if sent.commit {
+        // The relay cannot read the group's epoch: the first commit tells it.
+        let current = room.mls_epoch.unwrap_or(sent.epoch);
+        if sent.epoch != current {
+            return Err(Refusal { value: sent.epoch, bound: current, ..Refusal::of(RefusalReason::EpochConflict) });
+        }
+        let next = current.checked_add(1).ok_or(Refusal::field("epoch", current, u64::MAX - 1))?;
+        room.mls_epoch = Some(next);
+    }
+    room.mls_sequence += 1;
+    let delivery = MlsDelivery {
+        room: sent.room,
+        sequence: room.mls_sequence,
+        epoch: sent.epoch,
+        commit: sent.commit,
+        from_member,
+        payload: sent.payload,
+    };
+    for other in room.members.values().filter(|other| other.session != session.id) {
+        outbox.event(other.session, Body::MlsDelivery(delivery.clone()));
+    }
+    Ok(())
+}
+
+/// The session of a member.
+pub(crate) fn session_of(directory: &Directory, id: &RoomId, member: MemberId) -> Result<SessionId, Refusal> {
+    let room = directory.rooms.get(id).ok_or(Refusal::of(RefusalReason::UnknownRoom))?;
+    room.members.get(&member).map(|entry| entry.session).ok_or(Refusal::of(RefusalReason::UnknownMember))
+}
+
+/// The room in a request, if the session is in it.
+pub(crate) fn member_of(session: &Session, room: &[u8]) -> Result<RoomId, Refusal> {
+    let id = RoomId::from_slice(room)?;
+    if session.rooms.contains_key(&id) { Ok(id) } else { Err(Refusal::of(RefusalReason::UnknownRoom)) }
+}
+
+/// How others are told of a track.
+pub(crate) fn announcement(id: &RoomId, member: MemberId, alias: TrackAlias, track: &TrackEntry) -> Body {
+    Body::TrackAnnounced(TrackAnnounced {
+        room: Bytes::copy_from_slice(&id.0),
+        member,
+        alias: alias.value(),
+        kind: track.kind.into(),
+        label: track.label.clone(),
+    })
+}
+
+fn introduction(id: &RoomId, member: MemberId, entry: &Member) -> MemberJoined {
+    MemberJoined {
+        room: Bytes::copy_from_slice(&id.0),
+        member,
+        identity: Bytes::copy_from_slice(entry.identity.as_bytes()),
+        device: Bytes::copy_from_slice(entry.device.as_bytes()),
+    }
+}
+
+impl From<identity::IdentityError> for Refusal {
+    fn from(error: identity::IdentityError) -> Self {
+        use identity::IdentityError::{Expired, Length, Signature, Text, TooLong, Unknown};
+        match error {
+            Length { field, length, bound } => Self::field(field, length as u64, bound as u64),
+            Unknown { field, value } => Self { detail: field, ..Self::field(field, u64::from(value), 0) },
+            Text { field } => Self { detail: field, ..Self::of(RefusalReason::Malformed) },
+            Signature { field } => Self { detail: field, ..Self::of(RefusalReason::TicketInvalid) },
+            Expired { field } => Self { detail: field, ..Self::of(RefusalReason::TicketExpired) },
+            TooLong { field, seconds, bound } => {
+                Self { value: seconds, bound, detail: field, ..Self::of(RefusalReason::TicketInvalid) }
+            }
+        }
+    }
+}
+
+/// What a failed Hello check means for the connection.
+pub(crate) fn hello_close_code(error: identity::IdentityError) -> CloseCode {
+    use identity::IdentityError::{Expired, Length, Signature, Text, TooLong, Unknown};
+    match error {
+        Expired { .. } | TooLong { .. } => CloseCode::DELEGATION_EXPIRED,
+        Signature { .. } => CloseCode::BAD_SIGNATURE,
+        Length { .. } | Unknown { .. } | Text { .. } => CloseCode::MALFORMED_MESSAGE,
+    }
+}

@@ -1,0 +1,272 @@
+//! One shard's part of the core.
+
+use std::{collections::HashMap, sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use foldhash::fast::FixedState;
+use supernode_proto::{
+    VERSION,
+    close::CloseCode,
+    control::{Hello, HelloBody, LadderChanged, RefusalReason, RelayMessage, Welcome, relay_message::Body},
+    identity::{self, Delegation, EXPORTER_BYTES, IdentityKey, RelayPin, RoomId},
+    limits as wire,
+    object::TrackAlias,
+};
+
+use super::{
+    ControlMail, NodeId, Now, Outbox, SessionId, ShardId,
+    control::{Refusal, event},
+    directory::Directory,
+    forward::TrackTable,
+    ledger::Ledger,
+    presence::{self, Departure},
+    rings, rooms,
+    session::Session,
+    timers::Timers,
+};
+
+/// Whether an identity may use this relay at all.
+pub trait Admit: Send + Sync {
+    /// Checks an identity and the token it came with at a Unix time in seconds.
+    ///
+    /// # Errors
+    /// [`CloseCode::NOT_ADMITTED`] or [`CloseCode::TOKEN_EXPIRED`].
+    fn admit(&self, identity: &IdentityKey, token: &str, now_unix_s: u64) -> Result<(), CloseCode>;
+}
+
+/// What a connection proves in its Hello.
+#[derive(Debug)]
+pub struct Greeting<'a> {
+    /// The message.
+    pub hello: &'a Hello,
+    /// This relay.
+    pub relay: RelayPin,
+    /// The connection's TLS exporter.
+    pub exporter: [u8; EXPORTER_BYTES],
+}
+
+/// Sessions of one shard, their subscriptions and their deadlines.
+///
+/// The shell calls it in any order, with a [`Now`] that never goes back. After every call that takes an [`Outbox`] it
+/// carries out what is in it, passing mail for this shard back to [`Self::handle_mail`], and drains
+/// [`Self::take_ended_subscriptions`]. A `link` is the shell's number for a connection: unique among live sessions.
+pub struct ShardCore {
+    pub(crate) shard: ShardId,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) sessions: Vec<Option<Session>>,
+    pub(crate) timers: Timers,
+    pub(crate) keyframes: HashMap<TrackAlias, Instant, FixedState>,
+    pub(crate) ended_subscriptions: Vec<(u32, TrackAlias)>,
+    generation: u32,
+    /// The hot path's table.
+    pub tracks: TrackTable,
+    /// What became of every object.
+    pub ledger: Ledger,
+}
+
+impl ShardCore {
+    /// An empty shard.
+    pub fn new(shard: ShardId, directory: Arc<Directory>) -> Self {
+        Self {
+            shard,
+            directory,
+            sessions: Vec::new(),
+            timers: Timers::default(),
+            keyframes: HashMap::default(),
+            ended_subscriptions: Vec::new(),
+            generation: 0,
+            tracks: TrackTable::default(),
+            ledger: Ledger::default(),
+        }
+    }
+
+    /// What all shards share.
+    pub fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    /// Opens a session for a connection that said Hello; the Welcome is in `outbox`.
+    ///
+    /// # Errors
+    /// The code to close the connection with.
+    pub fn open_session(
+        &mut self,
+        link: u32,
+        greeting: &Greeting<'_>,
+        admission: &dyn Admit,
+        now: Now,
+        outbox: &mut Outbox,
+    ) -> Result<SessionId, CloseCode> {
+        let (version, delegation, token) = check_hello(greeting, now)?;
+        if self.directory.is_draining() {
+            return Err(CloseCode::GOING_AWAY);
+        }
+        admission.admit(&delegation.identity, &token, now.unix_s())?;
+        if !self.directory.enter() {
+            return Err(CloseCode::TOO_MANY_SESSIONS);
+        }
+        self.generation = self.generation.wrapping_add(1);
+        let id = SessionId { node: NodeId::default(), shard: self.shard, link, generation: self.generation };
+        let (identity, device) = (delegation.identity, delegation.device);
+        if let Err(code) = presence::connect(&self.directory, identity, device, id, outbox) {
+            self.directory.leave();
+            return Err(code);
+        }
+        let limits = self.directory.limits();
+        let session = Session::new(id, identity, device, greeting.exporter, limits, now.instant);
+        let welcome = Welcome { version, unix_ms: now.unix_ms, limits: Some(limits.granted()) };
+        outbox.event(id, Body::Welcome(welcome));
+        let slot = link as usize;
+        if self.sessions.len() <= slot {
+            self.sessions.resize_with(slot + 1, || None);
+        }
+        self.sessions[slot] = Some(session);
+        Ok(id)
+    }
+
+    /// Ends a session: it leaves its rooms, its rings end, its watchers hear of it. Harmless if there is none.
+    /// `clean` says that it said goodbye.
+    pub fn close_session(&mut self, link: u32, clean: bool, now: Now, outbox: &mut Outbox) {
+        let Some(session) = self.session_mut(link) else { return };
+        let rooms: Vec<RoomId> = session.rooms.keys().copied().collect();
+        for room in &rooms {
+            self.leave(link, room, outbox);
+        }
+        let Some(session) = self.sessions.get_mut(link as usize).and_then(Option::take) else { return };
+        rings::session_ended(&self.directory, &session, outbox);
+        for watched in &session.watches {
+            presence::unwatch(&self.directory, session.id, &watched.identity);
+        }
+        let departure = if clean { Departure::Clean } else { Departure::Broken };
+        presence::disconnect(&self.directory, &session, departure, now, &mut self.timers, outbox);
+        self.directory.leave();
+    }
+
+    /// Acts on mail from another shard, or from this one's own outbox. [`ControlMail::Send`] and
+    /// [`ControlMail::Close`] are the shell's business and do nothing here.
+    pub fn handle_mail(&mut self, mail: ControlMail, now: Now, outbox: &mut Outbox) {
+        match mail {
+            ControlMail::Send { .. } | ControlMail::Close { .. } => {}
+            ControlMail::Interest { alias, shard, subscribers, fresh } => {
+                self.interest(alias, shard, subscribers, fresh, now.instant, outbox);
+            }
+            ControlMail::Keyframe { alias } => self.keyframe(alias, now.instant, outbox),
+            ControlMail::TrackEnded { alias } => {
+                // The publisher's own list: it may not be the one who ended it.
+                if let Some(link) = self.tracks.track(alias).and_then(|track| track.publisher)
+                    && let Some(session) = self.session_mut(link)
+                {
+                    session.published.retain(|own| *own != alias);
+                }
+                self.track_ended(alias);
+            }
+            ControlMail::Evict { session, room, kicker: (kicker, request) } => {
+                if self.is_live(session) {
+                    self.evict(session.link, &room, outbox);
+                }
+                outbox.done(kicker, request);
+            }
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is to be called next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Acts on every deadline that has come.
+    pub fn handle_timeout(&mut self, now: Now, outbox: &mut Outbox) {
+        while let Some(due) = self.timers.pop(now.instant) {
+            self.handle_due(due, now, outbox);
+        }
+    }
+
+    /// Subscriptions that ended since the last call: nothing of these tracks may reach these links any more.
+    pub fn take_ended_subscriptions(&mut self) -> Vec<(u32, TrackAlias)> {
+        std::mem::take(&mut self.ended_subscriptions)
+    }
+
+    /// Notes how long the oldest object has waited for a subscriber; returns the event if its rung changed.
+    pub fn observe_wait(&mut self, link: u32, oldest: std::time::Duration, now: Instant) -> Option<RelayMessage> {
+        let rung = self.session_mut(link)?.ladder.observe(oldest, now)?;
+        Some(event(Body::LadderChanged(LadderChanged { rung: rung.into() })))
+    }
+
+    /// Whether a subscriber is below the top of the ladder.
+    pub fn is_low(&self, link: u32) -> bool {
+        self.sessions.get(link as usize).and_then(Option::as_ref).is_some_and(|session| session.ladder.is_low())
+    }
+
+    /// Whether this session is still the one in its slot.
+    pub fn is_live(&self, id: SessionId) -> bool {
+        self.id_of(id.link) == Some(id)
+    }
+
+    /// The session behind a link.
+    pub fn session(&self, link: u32) -> Option<&Session> {
+        self.sessions.get(link as usize)?.as_ref()
+    }
+
+    /// How many sessions, tracks, subscriptions and deadlines there are: all zero after everybody has left and the
+    /// last deadline has passed.
+    pub fn census(&self) -> [usize; 5] {
+        let sessions = self.sessions.iter().flatten();
+        [
+            sessions.clone().count(),
+            self.tracks.len(),
+            sessions.map(|session| session.subscribed.len()).sum(),
+            self.timers.len(),
+            self.keyframes.len(),
+        ]
+    }
+
+    pub(crate) fn leave(&mut self, link: u32, room: &RoomId, outbox: &mut Outbox) {
+        let Some(member) = self.evict(link, room, outbox) else { return };
+        if let Some(removed) = rooms::remove(&self.directory, *room, member, false, outbox) {
+            self.end_tracks_of(room, &removed.tracks, outbox);
+        }
+    }
+
+    pub(crate) fn session_mut(&mut self, link: u32) -> Option<&mut Session> {
+        self.sessions.get_mut(link as usize)?.as_mut()
+    }
+
+    /// As [`Self::session_mut`], where the caller has checked that there is one.
+    pub(crate) fn session_at(&mut self, link: u32) -> Result<&mut Session, Refusal> {
+        self.session_mut(link).ok_or(Refusal::of(RefusalReason::Malformed))
+    }
+
+    pub(crate) fn session_and_timers(&mut self, link: u32) -> Result<(&mut Session, &mut Timers), Refusal> {
+        let session = self.sessions.get_mut(link as usize).and_then(Option::as_mut);
+        session.map(|session| (session, &mut self.timers)).ok_or(Refusal::of(RefusalReason::Malformed))
+    }
+}
+
+impl std::fmt::Debug for ShardCore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ShardCore").field("shard", &self.shard).field("census", &self.census()).finish_non_exhaustive()
+    }
+}
+
+/// The version to speak, who speaks, and the admission token.
+fn check_hello(greeting: &Greeting<'_>, now: Now) -> Result<(u32, Delegation, String), CloseCode> {
+    let body_bytes: &Bytes = &greeting.hello.body;
+    let body = <HelloBody as prost::Message>::decode(body_bytes.clone()).map_err(|_| CloseCode::MALFORMED_MESSAGE)?;
+    if body.version_min > VERSION || body.version_max < VERSION {
+        return Err(CloseCode::VERSION);
+    }
+    if body.admission_token.len() > wire::ADMISSION_TOKEN_BYTES_MAX {
+        return Err(CloseCode::NOT_ADMITTED);
+    }
+    let delegation = Delegation::from_bytes(&body.delegation).map_err(rooms::hello_close_code)?;
+    delegation.verify(now.unix_s()).map_err(rooms::hello_close_code)?;
+    identity::verify_hello(
+        &delegation.device,
+        &greeting.relay,
+        &greeting.exporter,
+        body_bytes,
+        &greeting.hello.signature,
+    )
+    .map_err(rooms::hello_close_code)?;
+    Ok((VERSION, delegation, body.admission_token))
+}

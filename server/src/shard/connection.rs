@@ -1,0 +1,220 @@
+//! One client's connection: its control stream, and what waits for it.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use foldhash::fast::FixedState;
+use quinn_proto::{ConnectionHandle, SendDatagramError, StreamId, VarInt, WriteError};
+use supernode_proto::{
+    close::StreamCode,
+    control::{FrameReader, RelayMessage, frame},
+    object::TrackAlias,
+};
+
+use super::{deadlines::Armed, egress::Egress, inbox::StreamKey, transport};
+use crate::core::{
+    SessionId,
+    fan_out::Offer,
+    ledger::{DropReason, Ledger},
+    queue::DatagramQueue,
+    stream::StreamParser,
+};
+
+/// Datagram bytes that a connection which keeps up is handed before its packets are built: enough to fill several
+/// shared packets in one turn.
+const HANDOVER_BYTES: usize = 16 * 1024;
+/// The same for a connection that its congestion controller holds back: one packet's worth. The rest waits in our own
+/// queue, where it can expire.
+const HANDOVER_BLOCKED_BYTES: usize = 1_200;
+/// Streams are read and written before lower ones; the control stream before all media.
+const CONTROL_PRIORITY: i32 = i32::MAX;
+
+/// How far a connection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// TLS is under way.
+    Handshaking,
+    /// The client has not said Hello yet.
+    Greeting,
+    /// Authenticated.
+    Open(SessionId),
+    /// Closing or closed.
+    Closed,
+}
+
+/// A QUIC connection and the relay's state about it.
+pub(super) struct Connection {
+    pub(super) quic: quinn_proto::Connection,
+    pub(super) handle: ConnectionHandle,
+    pub(super) phase: Phase,
+    /// Whether it is on the shard's list of connections to serve.
+    pub(super) dirty: bool,
+    pub(super) armed: Armed,
+    /// Until when the client must have said Hello.
+    pub(super) hello_by: Instant,
+    pub(super) control: Option<StreamId>,
+    pub(super) reader: FrameReader,
+    control_out: VecDeque<Bytes>,
+    control_out_bytes: usize,
+    pub(super) datagrams: DatagramQueue,
+    /// The congestion controller holds datagrams back.
+    held_back: bool,
+    /// Media streams from this client.
+    pub(super) ingress: HashMap<StreamId, Ingress, FixedState>,
+    /// Media streams to this client, oldest first.
+    pub(super) egress: Vec<(StreamKey, Egress)>,
+}
+
+/// A media stream from a publisher.
+#[derive(Debug)]
+pub(super) struct Ingress {
+    pub(super) key: StreamKey,
+    pub(super) parser: StreamParser,
+}
+
+impl Connection {
+    pub(super) fn new(quic: quinn_proto::Connection, handle: ConnectionHandle, hello_by: Instant) -> Self {
+        Self {
+            quic,
+            handle,
+            phase: Phase::Handshaking,
+            dirty: false,
+            armed: Armed::default(),
+            hello_by,
+            control: None,
+            reader: FrameReader::default(),
+            control_out: VecDeque::new(),
+            control_out_bytes: 0,
+            datagrams: DatagramQueue::default(),
+            held_back: false,
+            ingress: HashMap::default(),
+            egress: Vec::new(),
+        }
+    }
+
+    /// The session, if it is open.
+    pub(super) fn session(&self) -> Option<SessionId> {
+        match self.phase {
+            Phase::Open(session) => Some(session),
+            Phase::Handshaking | Phase::Greeting | Phase::Closed => None,
+        }
+    }
+
+    /// Queues a control message; `false` if more wait than `backlog_max` bytes.
+    pub(super) fn send_control(&mut self, message: &RelayMessage, backlog_max: usize) -> bool {
+        let frame = frame(message);
+        self.control_out_bytes += frame.len();
+        self.control_out.push_back(frame);
+        self.control_out_bytes <= backlog_max
+    }
+
+    /// Writes as much of the waiting control messages as the connection takes.
+    pub(super) fn flush_control(&mut self) {
+        let Some(id) = self.control else { return };
+        let mut stream = self.quic.send_stream(id);
+        while let Some(front) = self.control_out.front_mut() {
+            match stream.write_chunks(std::slice::from_mut(front)) {
+                Ok(written) => {
+                    self.control_out_bytes -= written.bytes;
+                    if front.is_empty() {
+                        self.control_out.pop_front();
+                    }
+                }
+                Err(WriteError::Blocked | WriteError::Stopped(_) | WriteError::ClosedStream) => return,
+            }
+        }
+    }
+
+    /// The client's first bidirectional stream.
+    pub(super) fn accept_control(&mut self, id: StreamId) {
+        self.control = Some(id);
+        // A stream that was just opened by the peer is not closed.
+        let _ = self.quic.send_stream(id).set_priority(CONTROL_PRIORITY);
+    }
+
+    /// Takes an object in a datagram: hands it to QUIC, or queues it behind what waits already.
+    pub(super) fn offer_datagram(&mut self, offer: &Offer, wire: &Bytes, queue_bytes_max: usize, ledger: &mut Ledger) {
+        if self.datagrams.is_empty() && wire.len() <= self.handover_room() {
+            self.hand_over(wire.clone(), ledger);
+        } else {
+            let Offer { alias, arrived, expires, .. } = *offer;
+            self.datagrams.push(alias, wire.clone(), arrived, expires, queue_bytes_max, ledger);
+        }
+    }
+
+    /// Hands over what waits, as far as there is room; returns whether anything went.
+    pub(super) fn refill(&mut self, now: Instant, ledger: &mut Ledger) -> bool {
+        let mut handed = false;
+        while !self.datagrams.is_empty() {
+            let room = self.handover_room();
+            let Some(wire) = self.datagrams.take(room, now, ledger) else { break };
+            handed |= self.hand_over(wire, ledger);
+        }
+        handed
+    }
+
+    /// QUIC has built all the packets it may: notes whether it holds datagrams back.
+    pub(super) fn note_held_back(&mut self) {
+        self.held_back = self.handed_over_bytes() > 0;
+    }
+
+    /// How long the oldest object has waited.
+    pub(super) fn oldest(&self, now: Instant) -> Duration {
+        let streams = self.egress.iter().map(|(_, egress)| egress.queue.oldest(now)).max();
+        self.datagrams.oldest(now).max(streams.unwrap_or_default())
+    }
+
+    /// A subscription ended: nothing of the track may go out any more.
+    pub(super) fn purge(&mut self, alias: TrackAlias, ledger: &mut Ledger) {
+        self.datagrams.purge(alias, ledger);
+        for (_, egress) in self.egress.iter_mut().filter(|(_, egress)| egress.alias == alias) {
+            egress.abandon(&mut self.quic, StreamCode::UNSUBSCRIBED, DropReason::Unsubscribed, ledger);
+        }
+    }
+
+    /// The connection is gone, and with it everything that waited for it.
+    pub(super) fn clear(&mut self, ledger: &mut Ledger) {
+        self.datagrams.clear(ledger);
+        for (_, egress) in &mut self.egress {
+            egress.queue.abandon(DropReason::Gone, ledger);
+        }
+        self.egress.clear();
+        self.control_out.clear();
+        self.control_out_bytes = 0;
+    }
+
+    /// Refuses a stream that the client sends.
+    pub(super) fn stop(&mut self, id: StreamId, code: StreamCode) {
+        // A stream that has ended by itself needs no stopping.
+        let _ = self.quic.recv_stream(id).stop(VarInt::from_u32(code.0 as u32));
+    }
+
+    fn hand_over(&mut self, wire: Bytes, ledger: &mut Ledger) -> bool {
+        match self.quic.datagrams().send(wire, false) {
+            Ok(()) => {
+                ledger.delivered += 1;
+                ledger.delivered_datagrams += 1;
+                return true;
+            }
+            Err(SendDatagramError::TooLarge) => ledger.drop(DropReason::TooLarge, 1),
+            Err(SendDatagramError::UnsupportedByPeer | SendDatagramError::Disabled) => {
+                ledger.drop(DropReason::NoDatagrams, 1);
+            }
+            // `handover_room` is far below QUIC's own bound.
+            Err(SendDatagramError::Blocked(_)) => ledger.drop(DropReason::QueueFull, 1),
+        }
+        false
+    }
+
+    fn handed_over_bytes(&mut self) -> usize {
+        transport::DATAGRAM_SEND_SPACE.saturating_sub(self.quic.datagrams().send_buffer_space())
+    }
+
+    fn handover_room(&mut self) -> usize {
+        let bound = if self.held_back { HANDOVER_BLOCKED_BYTES } else { HANDOVER_BYTES };
+        bound.saturating_sub(self.handed_over_bytes())
+    }
+}

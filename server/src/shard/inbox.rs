@@ -1,0 +1,159 @@
+//! Mail between shards: one bounded inbox each for media and for control, and a bell.
+//!
+//! Media that does not fit is dropped and counted by the sender. Control mail that does not fit would leave the shards
+//! with different views: instead the receiving shard is marked, closes its sessions, and its clients come back.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use bytes::{Bytes, BytesMut};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use quinn_proto::EcnCodepoint;
+use rustix::event::{EventfdFlags, eventfd};
+use supernode_proto::object::StreamHeader;
+
+use crate::core::{ControlMail, ShardId, stream::StreamPart};
+
+/// Media mail that may wait for one shard. Default 16,384: 30 ms at half a million objects a second.
+const MEDIA_MAX: usize = 16_384;
+/// Control mail that may wait for one shard. Default 65,536: a room of 250 that ends, 250 times over.
+const CONTROL_MAX: usize = 65_536;
+
+/// A media stream's name among shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct StreamKey {
+    /// The publisher's shard.
+    pub(super) shard: ShardId,
+    /// Counts its streams.
+    pub(super) number: u64,
+}
+
+/// Media on its way to another shard's subscribers: one copy, however many they are.
+#[derive(Debug)]
+pub(super) enum MediaMail {
+    Datagram {
+        wire: Bytes,
+        arrived: Instant,
+    },
+    StreamOpen {
+        key: StreamKey,
+        header: StreamHeader,
+        wire: Bytes,
+        arrived: Instant,
+    },
+    StreamPart {
+        key: StreamKey,
+        part: StreamPart,
+        arrived: Instant,
+    },
+    StreamEnd {
+        key: StreamKey,
+    },
+    /// A packet of a client that has moved, for the shard that its connection ID names.
+    Packet {
+        remote: SocketAddr,
+        local_ip: Option<IpAddr>,
+        ecn: Option<EcnCodepoint>,
+        data: BytesMut,
+    },
+}
+
+/// Control mail, of the core's and the shards' own.
+#[derive(Debug)]
+pub(super) enum Letter {
+    Core(ControlMail),
+    /// The stream ends before its last byte.
+    StreamAborted(StreamKey),
+    /// The relay goes away: tell the clients.
+    Drain(std::time::Duration),
+}
+
+/// Where others put mail for a shard.
+#[derive(Debug, Clone)]
+pub(super) struct Mailbox {
+    media: Sender<MediaMail>,
+    control: Sender<Letter>,
+    bell: Arc<Bell>,
+}
+
+/// A shard's own end of its [`Mailbox`].
+#[derive(Debug)]
+pub(super) struct Inbox {
+    pub(super) media: Receiver<MediaMail>,
+    pub(super) control: Receiver<Letter>,
+    pub(super) bell: Arc<Bell>,
+}
+
+/// Wakes a shard that sleeps, and only then costs a system call.
+#[derive(Debug)]
+pub(super) struct Bell {
+    pub(super) fd: OwnedFd,
+    asleep: AtomicBool,
+    /// Control mail was lost.
+    desynchronised: AtomicBool,
+}
+
+/// A shard's mailbox and inbox.
+///
+/// # Errors
+/// When the system has no descriptor left.
+pub(super) fn inbox() -> std::io::Result<(Mailbox, Inbox)> {
+    let fd = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
+    let bell = Arc::new(Bell { fd, asleep: AtomicBool::new(false), desynchronised: AtomicBool::new(false) });
+    let (media_in, media) = bounded(MEDIA_MAX);
+    let (control_in, control) = bounded(CONTROL_MAX);
+    Ok((Mailbox { media: media_in, control: control_in, bell: bell.clone() }, Inbox { media, control, bell }))
+}
+
+impl Mailbox {
+    /// Puts media into the inbox; `false` if it is full. Ring afterwards.
+    pub(super) fn put_media(&self, mail: MediaMail) -> bool {
+        self.media.try_send(mail).is_ok()
+    }
+
+    /// Puts control mail into the inbox, or marks the shard. Ring afterwards.
+    pub(super) fn put_control(&self, letter: Letter) {
+        if self.control.try_send(letter).is_err() {
+            self.bell.desynchronised.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Wakes the shard if it sleeps.
+    pub(super) fn ring(&self) {
+        if self.bell.asleep.swap(false, Ordering::SeqCst) {
+            // A full counter means that it has been rung already.
+            let _ = rustix::io::write(&self.bell.fd, &1u64.to_ne_bytes());
+        }
+    }
+}
+
+impl Inbox {
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.media.is_empty() && self.control.is_empty()
+    }
+
+    /// Says that the shard is about to sleep; look at [`Self::is_empty`] once more after it.
+    pub(super) fn doze(&self) {
+        self.bell.asleep.store(true, Ordering::SeqCst);
+    }
+
+    /// The shard is awake: stops the bell.
+    pub(super) fn wake(&self) {
+        self.bell.asleep.store(false, Ordering::SeqCst);
+        // Nothing to read means that nobody rang.
+        let _ = rustix::io::read(&self.bell.fd, &mut [0; 8]);
+    }
+
+    /// Whether control mail was lost since the last call.
+    pub(super) fn take_desynchronised(&self) -> bool {
+        self.bell.desynchronised.swap(false, Ordering::SeqCst)
+    }
+}

@@ -1,0 +1,269 @@
+//! Objects on their way through a shard: from a publisher's connection, or from another shard, to its subscribers'.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use supernode_proto::{
+    close::StreamCode,
+    object::{DecodeError, StreamHeader},
+};
+
+use super::{
+    connection::{Connection, Ingress},
+    egress::Egress,
+    engine::Engine,
+    inbox::{Letter, MediaMail, StreamKey},
+};
+use crate::core::{
+    fan_out::{Offer, StreamRoute},
+    ledger::{DropReason, Ledger, RefuseReason},
+    stream::StreamPart,
+};
+
+/// Parts of one chunk are few: an object's header and body, rarely several small objects.
+const PARTS_AT_ONCE: usize = 8;
+
+impl Engine {
+    /// Forwards an object in a datagram of a publisher.
+    pub(super) fn forward_datagram(&mut self, link: u32, wire: &Bytes, now: Instant) {
+        let Self { core, connections, peers, unrung, dirty, .. } = self;
+        let queue_bytes_max = core.directory().limits().queue_bytes_max;
+        // What it is refused for is counted; there is nobody to tell.
+        let _ = core.forward_datagram(
+            link,
+            wire,
+            now,
+            |offer, ledger| deliver(connections, dirty, &offer, wire, queue_bytes_max, ledger),
+            |shard| {
+                unrung[shard.index()] = true;
+                peers[shard.index()].put_media(MediaMail::Datagram { wire: wire.clone(), arrived: now })
+            },
+        );
+    }
+
+    /// Media from another shard.
+    pub(super) fn handle_media(&mut self, mail: MediaMail) {
+        match mail {
+            MediaMail::Datagram { wire, arrived } => {
+                let Self { core, connections, dirty, .. } = self;
+                let queue_bytes_max = core.directory().limits().queue_bytes_max;
+                core.deliver_datagram(&wire, arrived, |offer, ledger| {
+                    deliver(connections, dirty, &offer, &wire, queue_bytes_max, ledger);
+                });
+            }
+            MediaMail::StreamOpen { key, header, wire, arrived } => {
+                if let Some(route) = self.core.route_remote_stream(&header) {
+                    self.open_stream_here(key, route, &header, wire, arrived);
+                }
+            }
+            MediaMail::StreamPart { key, part, arrived } => self.pass_part_here(key, &part, arrived),
+            MediaMail::StreamEnd { key } => self.finish_stream_here(key),
+            MediaMail::Packet { .. } => {}
+        }
+    }
+
+    /// Forwards bytes of a publisher's stream.
+    ///
+    /// # Errors
+    /// The code to stop the stream with.
+    pub(super) fn forward_stream(
+        &mut self,
+        link: u32,
+        ingress: &mut Ingress,
+        chunk: Bytes,
+        now: Instant,
+    ) -> Result<(), StreamCode> {
+        let bytes = chunk.len();
+        let mut parts = Vec::with_capacity(PARTS_AT_ONCE);
+        let opened = ingress.parser.parse(chunk, &mut parts).map_err(|error| {
+            debug_assert_ne!(error, DecodeError::Short);
+            self.core.ledger.refuse(RefuseReason::Malformed);
+            StreamCode::MALFORMED
+        })?;
+        let mut parts = parts.into_iter();
+        if let Some(header) = opened {
+            let route = self.core.route_stream(link, &header).map_err(|_| StreamCode::UNKNOWN_TRACK)?;
+            // The header's own bytes are the first part.
+            let wire = parts.next().map(|part| part.wire).unwrap_or_default();
+            for other in &route.remote {
+                let (wire, arrived) = (wire.clone(), now);
+                if !self.put_media(other.shard, MediaMail::StreamOpen { key: ingress.key, header, wire, arrived }) {
+                    self.put_control(other.shard, Letter::StreamAborted(ingress.key));
+                }
+            }
+            self.open_stream_here(ingress.key, route, &header, wire, now);
+        }
+        let objects = parts.as_slice().iter().filter(|part| part.begins.is_some()).count() as u64;
+        self.core.charge_stream(link, objects, bytes, now).map_err(|_| StreamCode::RATE_EXCEEDED)?;
+        for part in parts {
+            self.pass_part_on(ingress.key, &part, now);
+            self.pass_part_here(ingress.key, &part, now);
+        }
+        Ok(())
+    }
+
+    /// The publisher has finished a stream.
+    pub(super) fn finish_stream(&mut self, key: StreamKey) {
+        let remote = self.streams.get(&key).map(|route| route.remote.clone()).unwrap_or_default();
+        for other in remote {
+            if !self.put_media(other.shard, MediaMail::StreamEnd { key }) {
+                self.put_control(other.shard, Letter::StreamAborted(key));
+            }
+        }
+        self.finish_stream_here(key);
+    }
+
+    /// The publisher has given a stream up, or is gone.
+    pub(super) fn abort_stream(&mut self, key: StreamKey) {
+        let remote = self.streams.get(&key).map(|route| route.remote.clone()).unwrap_or_default();
+        for other in remote {
+            self.put_control(other.shard, Letter::StreamAborted(key));
+        }
+        self.abort_stream_here(key);
+    }
+
+    /// Ends a stream before its last byte for this shard's subscribers.
+    pub(super) fn abort_stream_here(&mut self, key: StreamKey) {
+        let Some(route) = self.streams.remove(&key) else { return };
+        for target in &route.local {
+            let link = target.subscriber.link;
+            let Some(connection) = self.connections.get_mut(link as usize).and_then(Option::as_mut) else { continue };
+            if let Some(position) = connection.egress.iter().position(|(other, _)| *other == key) {
+                let (_, mut egress) = connection.egress.remove(position);
+                let (code, reason) = (StreamCode::CANCELLED, DropReason::Cancelled);
+                egress.abandon(&mut connection.quic, code, reason, &mut self.core.ledger);
+            }
+            self.touch(link);
+        }
+    }
+
+    /// Writes what a connection's media streams have waiting, and forgets those that are over.
+    pub(super) fn flush_streams(&mut self, connection: &mut Connection, now: Instant) {
+        if connection.egress.is_empty() {
+            return;
+        }
+        let window = connection.quic.congestion_state().window();
+        // QUIC holds little more than it may send: what waits in our queues can still expire.
+        connection.quic.set_send_window(window + window / 4 + SEND_AHEAD_BYTES);
+        let Connection { egress, quic, .. } = connection;
+        egress.retain_mut(|(_, egress)| !egress.flush(quic, now, &mut self.core.ledger));
+    }
+
+    fn pass_part_on(&mut self, key: StreamKey, part: &StreamPart, arrived: Instant) {
+        let Self { streams, peers, unrung, core, .. } = self;
+        let Some(route) = streams.get_mut(&key) else { return };
+        route.remote.retain(|other| {
+            unrung[other.shard.index()] = true;
+            let mailbox = &peers[other.shard.index()];
+            let taken = mailbox.put_media(MediaMail::StreamPart { key, part: part.clone(), arrived });
+            if !taken {
+                // A stream cannot skip: that shard's subscribers lose the rest of it.
+                mailbox.put_control(Letter::StreamAborted(key));
+                if part.begins.is_some() {
+                    core.count_overflow(other);
+                }
+            }
+            taken
+        });
+    }
+
+    fn open_stream_here(
+        &mut self,
+        key: StreamKey,
+        route: StreamRoute,
+        header: &StreamHeader,
+        wire: Bytes,
+        arrived: Instant,
+    ) {
+        let part = StreamPart { wire, begins: None, ends: false };
+        for target in &route.local {
+            let link = target.subscriber.link;
+            let Some(connection) = self.connections.get_mut(link as usize).and_then(Option::as_mut) else { continue };
+            let mut egress = Egress::new(header, target.subscriber.age_max);
+            egress.push(&part, arrived, &mut self.core.ledger);
+            connection.egress.push((key, egress));
+        }
+        self.streams.insert(key, route);
+    }
+
+    fn pass_part_here(&mut self, key: StreamKey, part: &StreamPart, arrived: Instant) {
+        let Self { streams, core, connections, dirty, .. } = self;
+        let Some(route) = streams.get_mut(&key) else { return };
+        let queue_bytes_max = core.directory().limits().queue_bytes_max;
+        for target in &mut route.local {
+            if let Some(header) = part.begins {
+                core.offer_stream_object(route.kind, target, header.layer);
+            }
+            if target.skips {
+                continue;
+            }
+            let link = target.subscriber.link;
+            let Some(connection) = connections.get_mut(link as usize).and_then(Option::as_mut) else {
+                core.ledger.drop(DropReason::Gone, u64::from(part.begins.is_some()));
+                continue;
+            };
+            push_part(connection, key, part, arrived, queue_bytes_max, &mut core.ledger);
+            if !connection.dirty {
+                connection.dirty = true;
+                dirty.push(link);
+            }
+        }
+    }
+
+    fn finish_stream_here(&mut self, key: StreamKey) {
+        let Some(route) = self.streams.remove(&key) else { return };
+        for target in &route.local {
+            let link = target.subscriber.link;
+            let Some(connection) = self.connections.get_mut(link as usize).and_then(Option::as_mut) else { continue };
+            if let Some((_, egress)) = connection.egress.iter_mut().find(|(other, _)| *other == key) {
+                egress.finish();
+            }
+            self.touch(link);
+        }
+    }
+}
+
+/// Bytes of streams that QUIC is given beyond what it may send now, so that it never idles between two turns.
+const SEND_AHEAD_BYTES: u64 = 16 * 1024;
+
+fn deliver(
+    connections: &mut [Option<Box<Connection>>],
+    dirty: &mut Vec<u32>,
+    offer: &Offer,
+    wire: &Bytes,
+    queue_bytes_max: usize,
+    ledger: &mut Ledger,
+) {
+    let Some(connection) = connections.get_mut(offer.link as usize).and_then(Option::as_mut) else {
+        return ledger.drop(DropReason::Gone, 1);
+    };
+    connection.offer_datagram(offer, wire, queue_bytes_max, ledger);
+    if !connection.dirty {
+        connection.dirty = true;
+        dirty.push(offer.link);
+    }
+}
+
+/// Queues a part. When too much waits, the oldest stream is given up: the newest group is worth most.
+fn push_part(
+    connection: &mut Connection,
+    key: StreamKey,
+    part: &StreamPart,
+    arrived: Instant,
+    queue_bytes_max: usize,
+    ledger: &mut Ledger,
+) {
+    let Connection { egress, quic, .. } = connection;
+    let waiting: usize = egress.iter().map(|(_, egress)| egress.queue.bytes()).sum();
+    if waiting + part.wire.len() > queue_bytes_max
+        && let Some((_, oldest)) =
+            egress.iter_mut().find(|(_, egress)| !egress.is_abandoned() && egress.queue.bytes() > 0)
+    {
+        oldest.abandon(quic, StreamCode::LAGGED, DropReason::QueueFull, ledger);
+    }
+    match egress.iter_mut().find(|(other, _)| *other == key) {
+        Some((_, egress)) => egress.push(part, arrived, ledger),
+        // It began before the subscriber's connection took this place, or was stopped by the subscriber.
+        None => ledger.drop(DropReason::Gone, u64::from(part.begins.is_some())),
+    }
+}

@@ -1,0 +1,201 @@
+//! One shard's UDP socket: batches in with GRO, batches out with GSO across connections.
+
+use std::{
+    io::{self, IoSliceMut},
+    net::{IpAddr, SocketAddr, UdpSocket},
+    os::fd::{AsFd, BorrowedFd},
+};
+
+use bytes::BytesMut;
+use quinn_proto::{EcnCodepoint, Transmit};
+use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{counters::Tally, sys};
+
+/// What is asked of the kernel for each socket buffer: 8 MiB hold 40 ms of 200,000 packets a second. The kernel grants
+/// what `net.core.rmem_max` and `wmem_max` allow; the grant is in the metrics.
+const BUFFER_BYTES: usize = 8 * 1024 * 1024;
+/// Most that one receive can return: 64 KiB of coalesced datagrams.
+const RECEIVE_BYTES: usize = 64 * 1024;
+/// Receive calls in one turn, so that a flood of input cannot keep output waiting.
+const RECEIVES_PER_TURN: usize = 4;
+/// Most bytes that a turn reads.
+pub(super) const TURN_BYTES_MAX: usize = RECEIVES_PER_TURN * BATCH_SIZE * RECEIVE_BYTES;
+
+/// The socket and its buffers.
+pub(super) struct ShardSocket {
+    socket: UdpSocket,
+    state: UdpSocketState,
+    ipv6: bool,
+    receive: Box<[u8]>,
+}
+
+/// A received UDP datagram.
+pub(super) struct Received {
+    pub(super) remote: SocketAddr,
+    pub(super) local_ip: Option<IpAddr>,
+    pub(super) ecn: Option<EcnCodepoint>,
+    pub(super) data: BytesMut,
+}
+
+/// Opens a socket that shares its port with the other shards'.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+impl ShardSocket {
+    /// Prepares a bound socket.
+    ///
+    /// # Errors
+    /// When the system refuses a socket option that QUIC needs.
+    pub(super) fn new(socket: UdpSocket) -> io::Result<Self> {
+        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        // Less than asked for still works: the grant is read back.
+        let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), BUFFER_BYTES);
+        let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), BUFFER_BYTES);
+        let ipv6 = socket.local_addr()?.is_ipv6();
+        Ok(Self { socket, state, ipv6, receive: vec![0; BATCH_SIZE * RECEIVE_BYTES].into_boxed_slice() })
+    }
+
+    /// Granted buffer sizes, receive and send, in bytes.
+    pub(super) fn buffer_bytes(&self) -> (u64, u64) {
+        let socket = UdpSockRef::from(&self.socket);
+        let granted = |size: io::Result<usize>| size.unwrap_or(0) as u64;
+        let socket_again = UdpSockRef::from(&self.socket);
+        (granted(self.state.recv_buffer_size(socket)), granted(self.state.send_buffer_size(socket_again)))
+    }
+
+    /// Most segments in one send.
+    pub(super) fn segments_max(&self) -> usize {
+        self.state.max_gso_segments()
+    }
+
+    /// Passes on what can be read now, up to one turn's worth. Returns whether more may be there.
+    pub(super) fn receive(&mut self, tally: &mut Tally, mut pass: impl FnMut(Received, &mut Tally)) -> bool {
+        for _ in 0..RECEIVES_PER_TURN {
+            let mut metas = [RecvMeta::default(); BATCH_SIZE];
+            let mut buffers = self.receive.chunks_exact_mut(RECEIVE_BYTES).map(IoSliceMut::new);
+            let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
+                std::array::from_fn(|_| buffers.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
+            // An error is "nothing to read", or an ICMP message about an earlier send, which QUIC's timers handle.
+            let Ok(count) = self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut metas) else {
+                return false;
+            };
+            tally.recv_batches += 1;
+            for (meta, slice) in metas.iter().zip(&slices).take(count) {
+                let mut rest = BytesMut::from(&slice[..meta.len]);
+                tally.bytes_in += meta.len as u64;
+                while !rest.is_empty() {
+                    let data = rest.split_to(meta.stride.min(rest.len()).max(1));
+                    tally.datagrams_in += 1;
+                    let ecn = meta.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8));
+                    pass(Received { remote: unmapped(meta.addr), local_ip: meta.dst_ip, ecn, data }, tally);
+                }
+            }
+            if count < BATCH_SIZE {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+impl AsFd for ShardSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// An IPv4 client of an IPv6 socket is an IPv4 client.
+fn unmapped(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Packets that are built but not sent, of all connections in the order they were built. Its buffers are reused.
+#[derive(Default)]
+pub(super) struct SendBatch {
+    buffers: Vec<Vec<u8>>,
+    transmits: Vec<Transmit>,
+}
+
+impl SendBatch {
+    /// An empty buffer for the next packets.
+    pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
+        let next = self.transmits.len();
+        if self.buffers.len() == next {
+            self.buffers.push(Vec::with_capacity(2048));
+        }
+        self.buffers[next].clear();
+        &mut self.buffers[next]
+    }
+
+    /// Packets were written to [`Self::buffer`]. Returns whether it is time to flush.
+    pub(super) fn commit(&mut self, transmit: Transmit) -> bool {
+        self.transmits.push(transmit);
+        self.is_full()
+    }
+
+    /// Whether nothing more fits before a flush.
+    pub(super) fn is_full(&self) -> bool {
+        self.transmits.len() == sys::MESSAGES_MAX
+    }
+
+    /// Sends everything. What the kernel has no room for is lost, like on any full path, and counted.
+    pub(super) fn flush(&mut self, socket: &ShardSocket, tally: &mut Tally) {
+        for first in (0..self.transmits.len()).step_by(sys::MESSAGES_MAX) {
+            self.flush_from(first, socket, tally);
+        }
+        self.transmits.clear();
+    }
+
+    /// Sends one call's worth.
+    fn flush_from(&self, first: usize, socket: &ShardSocket, tally: &mut Tally) {
+        let count = (self.transmits.len() - first).min(sys::MESSAGES_MAX);
+        let messages: [_; sys::MESSAGES_MAX] = std::array::from_fn(|index| {
+            let transmit = self.transmits.get(first + index);
+            sys::Message {
+                bytes: transmit.map_or(&[], |transmit| &self.buffers[first + index][..transmit.size]),
+                destination: transmit.map_or(NOWHERE, |transmit| transmit.destination),
+                segment_size: transmit.and_then(|transmit| transmit.segment_size).map(|size| size as u16),
+                ecn: transmit.and_then(|transmit| transmit.ecn),
+                source: transmit.and_then(|transmit| transmit.src_ip),
+            }
+        });
+        let mut rest = &messages[..count];
+        while !rest.is_empty() {
+            let taken = match sys::send(socket.as_fd(), socket.ipv6, rest) {
+                Ok(sent) => {
+                    tally.send_batches += 1;
+                    for message in &rest[..sent] {
+                        tally.bytes_out += message.bytes.len() as u64;
+                        tally.datagrams_out += datagrams(message);
+                    }
+                    sent
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+                Err(_) => {
+                    tally.send_errors += datagrams(&rest[0]);
+                    1
+                }
+            };
+            rest = &rest[taken..];
+        }
+    }
+}
+
+const NOWHERE: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::UNSPECIFIED, 0));
+
+fn datagrams(message: &sys::Message<'_>) -> u64 {
+    message.segment_size.map_or(1, |size| message.bytes.len().div_ceil(usize::from(size)) as u64)
+}
