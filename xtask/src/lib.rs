@@ -1,4 +1,11 @@
-//! What `cargo xtask` does.
+//! What `cargo xtask` does: the gate that every change passes, and the demonstration of a call.
+
+#![allow(clippy::print_stdout, reason = "a program for people to read")]
+
+pub mod checks;
+pub mod demo;
+pub mod gate;
+pub mod workspace;
 
 // The demo compares recordings with the code that the client plays and records with. Included by path, because a
 // dependency on the client would build its TLS and MLS before the first check could run.

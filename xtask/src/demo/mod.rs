@@ -1,0 +1,260 @@
+//! `cargo xtask demo`: a relay, two people and a call between them, all real, on this machine.
+
+mod metrics;
+mod process;
+mod report;
+
+use std::{
+    fs,
+    net::SocketAddr,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    process::{self as system, Command},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+
+use crate::workspace;
+use metrics::Metrics;
+use process::{Interrupted, Process};
+use report::{Flow, Ledger, Report, Side};
+
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// What a call may take beyond its seconds: connecting, presence, ringing, hanging up.
+const CALL_TIMEOUT: Duration = Duration::from_secs(45);
+/// What the callee may take to notice that the caller hung up.
+const HANG_UP_TIMEOUT: Duration = Duration::from_secs(15);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What the demo is asked to do.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long the two talk.
+    pub seconds: u64,
+    /// Whether to print the result for programs as the last line.
+    pub json: bool,
+    /// Whether to leave the relay running.
+    pub keep: bool,
+    /// How many shards the relay has; as many as cores if nothing is said.
+    pub shards: Option<u32>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { seconds: 10, json: false, keep: false, shards: None }
+    }
+}
+
+/// Builds, runs the call, prints what happened.
+///
+/// # Errors
+/// If anything failed or did not hold. Nothing is left running then, and no file is left.
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    println!("Building the relay and the client ({})", workspace::programs_build().shown());
+    let programs = workspace::build_programs()?;
+    let interrupted = Interrupted::listen()?;
+    let directory = Directory::new()?;
+    let (relay, ready) = start_relay(&programs, &directory, options, &interrupted)?;
+    println!("relay | listens at {}, metrics at http://{}/metrics", ready.listen, ready.admin);
+
+    let result = call(&programs, &directory, options, &ready, &interrupted);
+    let log = || fs::read_to_string(directory.path("relay.log")).unwrap_or_default();
+    let report = result.inspect_err(|_| println!("The relay's log:\n{}", log()))?;
+    println!("\nThe call of {} s\n{}", options.seconds, report.text());
+    if options.keep {
+        keep(relay, &ready, directory);
+    } else {
+        relay.terminate(STOP_TIMEOUT, &interrupted).context("the relay did not drain and stop")?;
+        println!("\nNothing is left running.");
+    }
+    let failures = report.failures();
+    failures.iter().for_each(|failure| println!("FAILED: {failure}"));
+    if options.json {
+        println!("{}", report.json()?);
+    }
+    if failures.is_empty() { Ok(()) } else { bail!("the call did not hold what was promised") }
+}
+
+/// The line that a relay prints when it is ready.
+#[derive(Debug, Deserialize)]
+struct Ready {
+    listen: SocketAddr,
+    admin: SocketAddr,
+    invite: String,
+}
+
+fn start_relay(
+    programs: &Path,
+    directory: &Directory,
+    options: &Options,
+    interrupted: &Interrupted,
+) -> anyhow::Result<(Process, Ready)> {
+    let (stdout, stderr) = (directory.path("relay.json"), directory.path("relay.log"));
+    let mut command = Command::new(programs.join("supernode"));
+    command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--open", "--state-dir"]);
+    command.arg(directory.path("relay"));
+    if let Some(shards) = options.shards {
+        command.args(["--shards", &shards.to_string()]);
+    }
+    let mut relay = Process::start_with_files("the relay", &stdout, &stderr, &mut command)?;
+    let started = Instant::now();
+    loop {
+        let printed = fs::read_to_string(&stdout)?;
+        if let Some((line, _)) = printed.split_once('\n') {
+            let ready =
+                serde_json::from_str(line).context("the relay's first line is not what a ready relay prints")?;
+            return Ok((relay, ready));
+        }
+        let log = || fs::read_to_string(&stderr).unwrap_or_default();
+        if let Some(status) = relay.ended()? {
+            bail!("the relay ended with {status} before it was ready\n{}", log());
+        }
+        if started.elapsed() > START_TIMEOUT {
+            bail!("the relay was not ready after {} s\n{}", START_TIMEOUT.as_secs(), log());
+        }
+        interrupted.pause()?;
+    }
+}
+
+/// Two people with fresh identities: B listens, A calls.
+fn call(
+    programs: &Path,
+    directory: &Directory,
+    options: &Options,
+    ready: &Ready,
+    interrupted: &Interrupted,
+) -> anyhow::Result<Report> {
+    let supernode_call = programs.join("supernode-call");
+    let invite = directory.path("invite");
+    fs::write(&invite, &ready.invite)?;
+    let quick = |arguments: &[&str]| {
+        let command = &mut Command::new(&supernode_call);
+        let process = Process::start("supernode-call", "call  | ", command.args(arguments))?;
+        process.finish(START_TIMEOUT, interrupted).with_context(|| format!("supernode-call {}", arguments[0]))
+    };
+    let (a_file, b_file) = (directory.text("a.identity"), directory.text("b.identity"));
+    let a_identity = quick(&["identity", "--out", &a_file, "--name", "A"])?;
+    quick(&["identity", "--out", &b_file, "--name", "B"])?;
+    let ticket = quick(&["ticket", "--identity", &b_file, "--for", a_identity.trim()])?;
+    fs::write(directory.path("ticket"), ticket)?;
+
+    let before = Metrics::fetch(ready.admin)?;
+    let (a, b) = (Person::new(directory, "a", a_file)?, Person::new(directory, "b", b_file)?);
+    let listener = Process::start("B", "B     | ", &mut a_call(&supernode_call, "listen", &invite, &b))?;
+    let seconds = options.seconds.to_string();
+    let ticket_file = directory.text("ticket");
+    let mut command = a_call(&supernode_call, "call", &invite, &a);
+    command.args(["--ticket-file", &ticket_file, "--seconds", &seconds]);
+    let caller = Process::start("A", "A     | ", &mut command)?;
+    let a_said = caller.finish(CALL_TIMEOUT + Duration::from_secs(options.seconds), interrupted)?;
+    let b_said = listener.finish(HANG_UP_TIMEOUT, interrupted)?;
+    let sides = [Side::parse("A", &a_said)?, Side::parse("B", &b_said)?];
+
+    let after = settled(ready.admin, interrupted)?;
+    println!("\nWhat the relay saw");
+    after.seen().iter().for_each(|(name, value)| println!("  {name} {value}"));
+    let [side_a, side_b] = &sides;
+    let flows = vec![
+        Flow::new("audio A to B", side_a.audio_sent, side_b.audio_received, &a.audio, &b.recorded("audio.opus"))?,
+        Flow::new("audio B to A", side_b.audio_sent, side_a.audio_received, &b.audio, &a.recorded("audio.opus"))?,
+        Flow::new("video A to B", side_a.video_sent, side_b.video_received, &a.video, &b.recorded("video.ivf"))?,
+        Flow::new("video B to A", side_b.video_sent, side_a.video_received, &b.video, &a.recorded("video.ivf"))?,
+    ];
+    let cpu = "supernode_process_cpu_seconds_total";
+    Ok(Report {
+        seconds: options.seconds,
+        flows,
+        ledger: Ledger::new(&after)?,
+        datagrams_forwarded: after.sum("supernode_datagrams_forwarded_total")?,
+        relay_cpu_s: after.sum(cpu)? - before.sum(cpu)?,
+        sides,
+    })
+}
+
+/// One end of the call.
+struct Person {
+    identity: String,
+    audio: PathBuf,
+    video: PathBuf,
+    recordings: PathBuf,
+}
+
+impl Person {
+    fn new(directory: &Directory, letter: &str, identity: String) -> anyhow::Result<Self> {
+        let samples = workspace::root().join("client/samples");
+        let recordings = directory.path(&format!("recorded-by-{letter}"));
+        fs::create_dir(&recordings)?;
+        let (audio, video) =
+            (samples.join(format!("speech-{letter}.opus")), samples.join(format!("picture-{letter}.ivf")));
+        Ok(Self { identity, audio, video, recordings })
+    }
+
+    fn recorded(&self, name: &str) -> PathBuf {
+        self.recordings.join(name)
+    }
+}
+
+fn a_call(program: &Path, verb: &str, invite: &Path, person: &Person) -> Command {
+    let mut command = Command::new(program);
+    command.args([verb, "--json", "--identity", &person.identity]).arg("--invite-file").arg(invite);
+    command.arg("--audio").arg(&person.audio).arg("--video").arg(&person.video);
+    command.arg("--record-dir").arg(&person.recordings);
+    command
+}
+
+/// The relay's metrics once both sessions are gone and nothing is queued, or as they are when that takes too long.
+fn settled(admin: SocketAddr, interrupted: &Interrupted) -> anyhow::Result<Metrics> {
+    let started = Instant::now();
+    loop {
+        let metrics = Metrics::fetch(admin)?;
+        let left = metrics.sum("supernode_sessions")? + metrics.sum("supernode_objects_queued")?;
+        if left == 0.0 || started.elapsed() > SETTLE_TIMEOUT {
+            return Ok(metrics);
+        }
+        interrupted.pause()?;
+    }
+}
+
+fn keep(relay: Process, ready: &Ready, directory: Directory) {
+    println!("\nThe relay stays up until `kill {}`:", relay.id());
+    println!("  address  {}\n  invite   {}\n  metrics  http://{}/metrics", ready.listen, ready.invite, ready.admin);
+    println!("  files    {}", directory.0.display());
+    relay.release();
+    directory.release();
+}
+
+/// A directory of our own that goes when this is dropped.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> anyhow::Result<Self> {
+        let unique = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let path = std::env::temp_dir().join(format!("supernode-demo-{}-{unique}", system::id()));
+        fs::DirBuilder::new().mode(0o700).create(&path).with_context(|| path.display().to_string())?;
+        Ok(Self(path))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).to_string_lossy().into_owned()
+    }
+
+    fn release(mut self) {
+        self.0 = PathBuf::new();
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if !self.0.as_os_str().is_empty() {
+            // Left behind, it does no harm: it is in the system's directory for temporary files.
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The processes of the demo: none of them outlives it, however it ends.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, Read},
+    os::unix::process::CommandExt,
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+const POLL: Duration = Duration::from_millis(20);
+
+/// Becomes true when somebody wants the demo to end: interrupt, terminate or hang up.
+#[derive(Clone)]
+pub(super) struct Interrupted(Arc<AtomicBool>);
+
+impl Interrupted {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// If the signals cannot be caught.
+    pub(super) fn listen() -> anyhow::Result<Self> {
+        let flag = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+            signal_hook::flag::register(signal, Arc::clone(&flag)).context("cannot catch signals")?;
+        }
+        Ok(Self(flag))
+    }
+
+    /// Sleeps a moment.
+    ///
+    /// # Errors
+    /// If somebody wants the demo to end.
+    pub(super) fn pause(&self) -> anyhow::Result<()> {
+        thread::sleep(POLL);
+        if self.0.load(Ordering::Relaxed) { bail!("interrupted") } else { Ok(()) }
+    }
+}
+
+/// A running process that is killed and reaped when this is dropped.
+pub(super) struct Process {
+    name: &'static str,
+    child: Child,
+    readers: Vec<JoinHandle<String>>,
+    is_released: bool,
+}
+
+impl Process {
+    /// Starts it away from the terminal's process group, so that an interrupt reaches the demo alone and the demo ends
+    /// it in order. What it prints goes to our own output line by line behind `prefix`.
+    ///
+    /// # Errors
+    /// If it cannot start.
+    pub(super) fn start(name: &'static str, prefix: &'static str, command: &mut Command) -> anyhow::Result<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        let mut process = Self { name, child, readers: Vec::new(), is_released: false };
+        if let Some(stdout) = process.child.stdout.take() {
+            process.readers.push(thread::spawn(move || relay_lines(stdout, None)));
+        }
+        if let Some(stderr) = process.child.stderr.take() {
+            process.readers.push(thread::spawn(move || relay_lines(stderr, Some(prefix))));
+        }
+        Ok(process)
+    }
+
+    /// Starts it with its output in files, so that it can outlive us if that is wished.
+    ///
+    /// # Errors
+    /// If it cannot start or the files cannot be made.
+    pub(super) fn start_with_files(
+        name: &'static str,
+        stdout: &Path,
+        stderr: &Path,
+        command: &mut Command,
+    ) -> anyhow::Result<Self> {
+        command.stdin(Stdio::null()).stdout(File::create(stdout)?).stderr(File::create(stderr)?).process_group(0);
+        let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        Ok(Self { name, child, readers: Vec::new(), is_released: false })
+    }
+
+    /// Its process id.
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it has ended, and how.
+    ///
+    /// # Errors
+    /// If the system does not say.
+    pub(super) fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
+    /// Waits for it to end by itself with success, and gives what it wrote to standard output.
+    ///
+    /// # Errors
+    /// If it fails, takes longer than `timeout`, or we are interrupted.
+    pub(super) fn finish(mut self, timeout: Duration, interrupted: &Interrupted) -> anyhow::Result<String> {
+        let started = Instant::now();
+        let status = loop {
+            match self.ended()? {
+                Some(status) => break status,
+                None if started.elapsed() > timeout => bail!("{} still runs after {} s", self.name, timeout.as_secs()),
+                None => interrupted.pause()?,
+            }
+        };
+        let mut outputs = self.readers.drain(..).map(|reader| reader.join().unwrap_or_default());
+        let stdout = outputs.next().unwrap_or_default();
+        outputs.for_each(drop);
+        if !status.success() {
+            bail!("{} ended with {status}", self.name);
+        }
+        Ok(stdout)
+    }
+
+    /// Asks it to end, and waits.
+    ///
+    /// # Errors
+    /// As [`Self::finish`].
+    pub(super) fn terminate(self, timeout: Duration, interrupted: &Interrupted) -> anyhow::Result<String> {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no process id")?;
+        kill_process(id, Signal::TERM).with_context(|| format!("cannot signal {}", self.name))?;
+        self.finish(timeout, interrupted)
+    }
+
+    /// Lets it live on after us.
+    pub(super) fn release(mut self) {
+        self.is_released = true;
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if !self.is_released && !matches!(self.child.try_wait(), Ok(Some(_))) {
+            // It may end between the two calls; then there is nothing left to kill, which is what is wanted.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Passes lines on behind a prefix, or gathers them.
+fn relay_lines(output: impl Read, prefix: Option<&'static str>) -> String {
+    let mut gathered = String::new();
+    for line in BufReader::new(output).lines().map_while(Result::ok) {
+        match prefix {
+            Some(prefix) => println!("{prefix}{line}"),
+            None => gathered += &format!("{line}\n"),
+        }
+    }
+    gathered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    fn shell(script: &str) -> Process {
+        Process::start("shell", "test | ", Command::new("sh").args(["-c", script])).expect("there is a shell")
+    }
+
+    fn not_interrupted() -> Interrupted {
+        Interrupted(Arc::default())
+    }
+
+    fn runs(id: u32) -> bool {
+        Path::new(&format!("/proc/{id}")).exists()
+    }
+
+    #[test]
+    fn a_process_gives_its_output_when_it_succeeds_and_its_status_when_it_fails() {
+        assert_eq!(shell("echo one; echo two").finish(LONG, &not_interrupted()).expect("succeeds"), "one\ntwo\n");
+        let error = shell("exit 3").finish(LONG, &not_interrupted()).expect_err("fails");
+        assert_eq!(error.to_string(), "shell ended with exit status: 3");
+    }
+
+    #[test]
+    fn a_process_is_asked_to_end_before_it_is_killed() {
+        let process = shell("trap 'echo asked; exit 0' TERM; echo > /dev/null; while :; do sleep 0.05; done");
+        thread::sleep(Duration::from_millis(300));
+        assert_eq!(process.terminate(LONG, &not_interrupted()).expect("it ends in order"), "asked\n");
+    }
+
+    #[test]
+    fn nothing_outlives_the_demo_however_it_ends() {
+        let dropped = shell("exec sleep 60");
+        let id = dropped.id();
+        assert!(runs(id));
+        drop(dropped);
+        assert!(!runs(id), "dropped");
+
+        let too_slow = shell("exec sleep 60");
+        let id = too_slow.id();
+        too_slow.finish(Duration::ZERO, &not_interrupted()).expect_err("too slow");
+        assert!(!runs(id), "timed out");
+
+        let interrupted = shell("exec sleep 60");
+        let id = interrupted.id();
+        interrupted.finish(LONG, &Interrupted(Arc::new(AtomicBool::new(true)))).expect_err("interrupted");
+        assert!(!runs(id), "interrupted");
+    }
+}

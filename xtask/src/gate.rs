@@ -1,0 +1,187 @@
+//! `cargo xtask test`: everything that must hold before a change goes in, in order, up to the first failure.
+
+use std::{process::Command, time::Instant};
+
+use anyhow::bail;
+
+use crate::{
+    checks::{Findings, dependencies, docs, purity, requirements, sources, supply, tables},
+    demo,
+    workspace::{self, Run},
+};
+
+/// How long the gate's own demonstration talks.
+const DEMO_SECONDS: u64 = 4;
+/// The programs whose commands documents may name.
+const PROGRAMS: &[&str] = &["supernode", "supernode-call"];
+/// What the dependency rule protects.
+const BLIND: &[&str] = &["supernode-server", "supernode-proto"];
+
+/// One step: its name, the command a person would type to see it fail alone, and what it does.
+struct Step {
+    name: &'static str,
+    shown: String,
+    run: Box<dyn Fn() -> anyhow::Result<()>>,
+}
+
+/// The steps' names, in order.
+pub fn names() -> Vec<&'static str> {
+    steps().iter().map(|step| step.name).collect()
+}
+
+/// Runs all steps, or only those named, and says whether all passed. Stops at the first failure; the last line printed
+/// counts those that passed and failed.
+///
+/// # Errors
+/// If a name is unknown.
+pub fn run(only: &[String]) -> anyhow::Result<bool> {
+    let steps = steps();
+    if let Some(unknown) = only.iter().find(|name| steps.iter().all(|step| step.name != **name)) {
+        bail!("--step {unknown}: must be one of {}", names().join(", "));
+    }
+    let chosen: Vec<Step> =
+        steps.into_iter().filter(|step| only.is_empty() || only.iter().any(|name| name == step.name)).collect();
+    let mut passed = 0;
+    for (index, step) in chosen.iter().enumerate() {
+        println!("\n== {}/{} {}: {}", index + 1, chosen.len(), step.name, step.shown);
+        let started = Instant::now();
+        let result = (step.run)();
+        let seconds = started.elapsed().as_secs_f32();
+        if let Err(error) = result {
+            println!("== {}: FAILED after {seconds:.1} s: {error:#}", step.name);
+            println!("The step that failed: {}\n\n{passed} passed, 1 failed", step.shown);
+            return Ok(false);
+        }
+        println!("== {}: passed in {seconds:.1} s", step.name);
+        passed += 1;
+    }
+    println!("\n{passed} passed, 0 failed");
+    Ok(true)
+}
+
+fn steps() -> Vec<Step> {
+    let own = |name, check: fn() -> anyhow::Result<()>| Step {
+        name,
+        shown: format!("cargo xtask test --step {name}"),
+        run: Box::new(check),
+    };
+    vec![
+        command("fmt", Run::new(&["cargo", "fmt", "--all", "--check"])),
+        command(
+            "clippy",
+            Run::new(&["cargo", "clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]),
+        ),
+        command(
+            "doc",
+            Run::new(&["cargo", "doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"),
+        ),
+        command("test", Run::new(&["cargo", "test", "--workspace", "--locked"])),
+        own("dependencies", dependency_rule),
+        own("supply", supply_chain),
+        command("build", workspace::programs_build()),
+        own("tidy", tidy),
+        Step {
+            name: "demo",
+            shown: format!("cargo xtask demo --seconds {DEMO_SECONDS} --json"),
+            run: Box::new(|| {
+                let options = demo::Options { seconds: DEMO_SECONDS, json: true, ..demo::Options::default() };
+                demo::run(&options)
+            }),
+        },
+    ]
+}
+
+fn command(name: &'static str, run: Run) -> Step {
+    Step { name, shown: run.shown(), run: Box::new(move || run.status()) }
+}
+
+/// What the relay and the wire reach, and what the core and the wire name.
+fn dependency_rule() -> anyhow::Result<()> {
+    let mut findings = Findings::new();
+    let policy = supply::Policy::parse(&workspace::read("deny.toml")?)?;
+    for (package, target) in
+        BLIND.iter().flat_map(|package| policy.graph.targets.iter().map(move |target| (package, target)))
+    {
+        let words = ["cargo", "tree", "--locked", "--edges", "no-dev", "--prefix", "depth"];
+        let words = [&words[..], &["--target", target, "-p", package]].concat();
+        findings.extend(dependencies::forbidden(&Run::new(&words).output()?));
+    }
+    let rust = sources::read_all(&workspace::root(), "rs")?;
+    findings.extend(purity::core(&rust));
+    findings.extend(purity::proto(&rust));
+    verdict(findings)
+}
+
+fn supply_chain() -> anyhow::Result<()> {
+    let policy = supply::Policy::parse(&workspace::read("deny.toml")?)?;
+    let mut findings = Findings::new();
+    for target in &policy.graph.targets {
+        findings.extend(supply::violations(&policy, &workspace::metadata(target)?));
+    }
+    verdict(findings)
+}
+
+/// Sources and documents. The programs' own help says which commands there are, so they must have been built.
+fn tidy() -> anyhow::Result<()> {
+    let root = workspace::root();
+    let rust = sources::read_all(&root, "rs")?;
+    let markdown = sources::read_all(&root, "md")?;
+    let mut findings = [sources::too_long(&rust), sources::unfinished(&rust), sources::clocks_and_dice(&rust)].concat();
+    findings.extend(docs::missing(&markdown));
+    findings.extend(docs::titles(&markdown));
+    findings.extend(docs::links(&root, &markdown));
+    if let Ok(protocol) = workspace::read("docs/PROTOCOL.md") {
+        findings.extend(tables::out_of_step(&protocol));
+        findings.extend(requirements::uncited(&protocol, &rust));
+    }
+    let programs = workspace::release_directory()?;
+    let help = |words: &[&str]| {
+        let (program, words) = words.split_first()?;
+        let program = if *program == "xtask" { std::env::current_exe().ok()? } else { programs.join(program) };
+        let output = Command::new(program).args(words).arg("--help").output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    for program in PROGRAMS {
+        if help(&[program]).is_none_or(|text| text.is_empty()) {
+            findings.push(format!("{program} --help: says nothing, so commands in documents cannot be checked"));
+        }
+    }
+    for document in &markdown {
+        findings.extend(docs::unknown_commands(&docs::commands(document), PROGRAMS, &help));
+    }
+    verdict(findings)
+}
+
+fn verdict(mut findings: Findings) -> anyhow::Result<()> {
+    findings.sort();
+    findings.dedup();
+    match findings.len() {
+        0 => Ok(()),
+        count => bail!("{count} findings:\n  {}", findings.join("\n  ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn findings_fail_a_step_and_are_all_named_once() {
+        verdict(Findings::new()).expect("nothing is wrong");
+        let error = verdict(vec!["b.rs: long".into(), "a.rs: long".into(), "b.rs: long".into()]).expect_err("findings");
+        assert_eq!(error.to_string(), "2 findings:\n  a.rs: long\n  b.rs: long");
+    }
+
+    #[test]
+    fn a_failing_command_is_named() {
+        let error =
+            Run::new(&["cargo", "no-such-command"]).env("CARGO_TERM_QUIET", "true").status().expect_err("fails");
+        assert!(error.to_string().starts_with("CARGO_TERM_QUIET='true' cargo no-such-command: exit status"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_step_is_refused() {
+        let error = run(&["tests".into()]).expect_err("it is called test");
+        assert!(error.to_string().contains("must be one of fmt, clippy, doc, test, "), "{error}");
+    }
+}
