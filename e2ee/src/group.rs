@@ -9,10 +9,11 @@ use openmls::prelude::{
     MlsMessageOut, ProcessedMessageContent, Proposal, ProtocolMessage, ProtocolVersion, Sender, StagedCommit,
 };
 use openmls_traits::OpenMlsProvider as _;
-use supernode_proto::identity::{DeviceKey, IdentityKey, RoomId};
+use supernode_proto::identity::{IdentityKey, RoomId};
 use supernode_proto::limits;
 use zeroize::Zeroizing;
 
+use crate::change::{Change, Member, Processed};
 use crate::credential;
 use crate::epoch_keys::EpochKeys;
 use crate::error::{Error, check_length};
@@ -25,65 +26,6 @@ const JOIN_LABEL: &str = "supernode room join";
 const JOIN_SECRET_BYTES: usize = 32;
 /// RFC 9605 section 5.2.
 const SFRAME_LABEL: &str = "SFrame 1.0 Base Key";
-
-/// A device in the group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// Its place in the tree.
-    pub leaf: u32,
-    /// Who it acts for.
-    pub identity: IdentityKey,
-    /// Its key, also what it signs with in MLS.
-    pub device: DeviceKey,
-}
-
-/// A change that we propose: it counts once the relay has accepted its commit as the first of its epoch.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Change {
-    /// The epoch that it was made in, and ends.
-    pub epoch: u64,
-    /// For the members there are, an MLS PrivateMessage.
-    pub commit: Vec<u8>,
-    /// For the members that it adds, an MLS Welcome with the tree.
-    pub welcome: Option<Vec<u8>>,
-}
-
-impl fmt::Debug for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Change").field("epoch", &self.epoch).finish_non_exhaustive()
-    }
-}
-
-/// What a message from the mailbox did.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Processed {
-    /// A commit: the group is in its next epoch, and a pending commit of our own is gone.
-    EpochChanged {
-        /// Who came.
-        added: Vec<Member>,
-        /// Who went.
-        removed: Vec<Member>,
-    },
-    /// A commit that removed us: nothing of the group can be used any more.
-    RemovedOurselves,
-    /// A member's message of this epoch.
-    Application(Vec<u8>),
-    /// Nothing to do: our own message, or one of an epoch that is over.
-    Ignored,
-}
-
-impl fmt::Debug for Processed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::EpochChanged { added, removed } => {
-                write!(f, "EpochChanged {{ added: {}, removed: {} }}", added.len(), removed.len())
-            }
-            Self::RemovedOurselves => f.write_str("RemovedOurselves"),
-            Self::Application(bytes) => write!(f, "Application({} bytes)", bytes.len()),
-            Self::Ignored => f.write_str("Ignored"),
-        }
-    }
-}
 
 /// A device's view of an MLS group whose id is a room's name.
 ///

@@ -10,6 +10,47 @@
 //! Nothing here does I/O, and the time is an argument wherever this crate judges it. One judgement is not ours: openmls
 //! checks the lifetimes of MLS leaves (RFC 9420 section 7.3) by the system's clock.
 //!
+//! # A call between two
+//!
+//! ```
+//! use supernode_e2ee::{Device, DeviceSecret, Error, IdentitySecret, MediaOpener, MediaSealer, TrackId};
+//! use supernode_proto::identity::RoomId;
+//! use supernode_proto::object::{Flags, Layer, Visible};
+//!
+//! # fn main() -> Result<(), Error> {
+//! # let now = 1_800_000_000;
+//! // Each of them has an identity, and a device that it certifies.
+//! let device = |identity: &IdentitySecret| {
+//!     let secret = DeviceSecret::generate();
+//!     let delegation = identity.delegate(&secret.public(), now + 3600);
+//!     Device::new(secret, delegation)
+//! };
+//! let (alice, bob) = (IdentitySecret::generate(), IdentitySecret::generate());
+//! let (caller, callee) = (device(&alice)?, device(&bob)?);
+//!
+//! // Bob's device left key packages at the relay. Alice takes one, and the Welcome travels in her ring.
+//! let package = callee.key_package()?;
+//! let mut at_alice = caller.create_group(RoomId([1; 16]))?;
+//! let change = at_alice.propose_add(&[(bob.public(), package)], now)?;
+//! at_alice.merge_own()?; // nobody else is in the group who could object
+//! let welcome = change.welcome.expect("somebody was added");
+//!
+//! // Bob answers: the room, what lets him in, and the keys are all in the group.
+//! let at_bob = callee.join(&welcome, &alice.public(), &[], now)?;
+//! assert_eq!(at_alice.safety_number()?, at_bob.safety_number()?);
+//!
+//! let mut sealer = MediaSealer::new(&at_alice.epoch_keys()?)?;
+//! let mut opener = MediaOpener::new(&at_bob.epoch_keys()?)?;
+//! let track = TrackId([2; 8]);
+//! let visible = Visible { group: 0, object: 0, flags: Flags::INDEPENDENT, layer: Layer::default() };
+//! let (mut sealed, mut opened) = (Vec::new(), Vec::new());
+//! sealer.seal(&track, &visible, b"hello", &mut sealed)?;
+//! opener.open(&caller.key(), &track, &visible, &sealed, &mut opened)?;
+//! assert_eq!(opened, b"hello");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Where keys live and when they are wiped
 //!
 //! | What | Held by | Wiped |
@@ -22,6 +63,7 @@
 //!
 //! Nothing is ever written to disk by this crate.
 
+mod change;
 mod credential;
 mod device;
 mod epoch_keys;
@@ -34,11 +76,12 @@ mod safety;
 mod secret;
 mod store;
 
+pub use change::{Change, Member, Processed};
 pub use device::{Device, KEY_PACKAGES_KEPT_MAX};
 pub use epoch_keys::EpochKeys;
 pub use error::Error;
 pub use frame::{SEAL_COUNTER_MAX, SEAL_OVERHEAD_BYTES_MAX};
-pub use group::{Change, Group, Member, Processed};
+pub use group::Group;
 pub use label::{TrackId, TrackInfo};
 pub use media::{EPOCHS_KEPT, MediaOpener, MediaSealer, REPLAY_WINDOW_FRAMES};
 pub use safety::safety_number;

@@ -4,7 +4,7 @@
 //! authenticated data: a domain, the room, the track's name inside the encryption and the visible header. Keys are
 //! symmetric, so a member could pose as another member towards the rest (RFC 9605 section 7.2); nobody else can.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
@@ -117,8 +117,8 @@ impl MediaOpener {
         Ok(Self { room: keys.room, epochs: VecDeque::from([OpenEpoch::new(keys)?]) })
     }
 
-    /// Goes on in the next epoch and forgets those that are [`EPOCHS_KEPT`] or more behind. Installing the current one
-    /// again changes nothing: what was opened stays refused.
+    /// Goes on in the next epoch and forgets those that are [`EPOCHS_KEPT`] or more behind, and whoever is no longer a
+    /// member. Installing the current one again changes nothing: what was opened stays refused.
     ///
     /// # Errors
     /// [`Error::WrongRoom`]; [`Error::EpochOrder`] for an epoch before the current one, or another group's.
@@ -136,6 +136,10 @@ impl MediaOpener {
         }
         self.epochs.push_front(OpenEpoch::new(keys)?);
         self.epochs.retain(|epoch| keys.epoch - epoch.epoch < EPOCHS_KEPT);
+        let members: HashSet<&DeviceKey> = keys.devices.iter().map(|(_, device)| device).collect();
+        for epoch in &mut self.epochs {
+            epoch.senders.retain(|_, sender| members.contains(&sender.device));
+        }
         Ok(())
     }
 

@@ -128,3 +128,18 @@ impl JoinSecret {
 fn fill_random(bytes: &mut [u8]) {
     getrandom::fill(bytes).expect("the operating system gives randomness");
 }
+
+#[cfg(test)]
+mod tests {
+    use zeroize::ZeroizeOnDrop;
+
+    /// Compiles for types that wipe themselves only.
+    const fn wipes_itself<T: ZeroizeOnDrop>() {}
+
+    #[test]
+    fn the_libraries_that_hold_our_keys_wipe_them() {
+        wipes_itself::<ed25519_dalek::SigningKey>();
+        wipes_itself::<sframe::crypto::Secret>();
+        wipes_itself::<zeroize::Zeroizing<Vec<u8>>>();
+    }
+}

@@ -124,6 +124,36 @@ fn only_another_member_can_be_removed() {
 }
 
 #[test]
+fn asking_for_nothing_is_refused_and_changes_nothing() {
+    let (_, [mut group_a, mut group_b]) = two();
+    assert!(matches!(group_a.propose_add(&[], NOW), Err(Error::Mls { .. })));
+    assert!(matches!(group_a.propose_remove(&[]), Err(Error::Mls { .. })));
+    assert_eq!(group_a.epoch(), 1);
+    update(&mut group_a, &mut [&mut group_b]);
+    assert_agree(&[&group_a, &group_b]);
+}
+
+#[test]
+fn asking_twice_counts_once() {
+    let ([a, b], [mut group_a, mut group_b]) = two();
+    let c = Person::new().device();
+    let package = (c.identity(), c.key_package().expect("a package"));
+    let change = group_a.propose_add(&[package.clone(), package], NOW).expect("adds");
+    group_a.merge_own().expect("accepted");
+    group_b.process(&change.commit, &anybody, NOW).expect("follows");
+    let mut group_c = c.join(&change.welcome.expect("for c"), &a.identity(), &[b.identity()], NOW).expect("joins");
+    assert_agree(&[&group_a, &group_b, &group_c]);
+    assert_eq!(group_a.members().len(), 3);
+
+    let again = (c.identity(), c.key_package().expect("another package"));
+    assert!(matches!(group_a.propose_add(&[again], NOW), Err(Error::Mls { .. })));
+    let change = group_a.propose_remove(&[1, 1]).expect("removes");
+    group_a.merge_own().expect("accepted");
+    group_c.process(&change.commit, &nobody, NOW).expect("follows");
+    assert_agree(&[&group_a, &group_c]);
+}
+
+#[test]
 fn our_own_message_and_a_past_epochs_are_ignored_and_a_later_ones_is_too_early() {
     let (_, [mut group_a, mut group_b]) = two();
     let first = group_a.propose_update().expect("proposes");

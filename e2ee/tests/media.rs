@@ -248,6 +248,20 @@ fn whoever_was_removed_cannot_open_the_next_epoch() {
 }
 
 #[test]
+fn whoever_was_removed_is_not_heard_any_more() {
+    let devices = [(); 3].map(|()| Person::new().device());
+    let [a, b, c] = &devices;
+    let [mut group_a, group_b, group_c]: [Group; 3] = call(a, &[b, c]).try_into().expect("three");
+    let mut opener = opener(&group_a);
+    let [of_b, of_c] = [&group_b, &group_c].map(|group| seal(&mut sealer(group), b"in flight"));
+    group_a.propose_remove(&[group_c.own_leaf()]).expect("removes");
+    group_a.merge_own().expect("accepted");
+    opener.install(&group_a.epoch_keys().expect("a member")).expect("the next epoch");
+    assert!(matches!(open(&mut opener, c, &of_c), Err(Error::UnknownKey)));
+    open(&mut opener, b, &of_b).expect("a member's frame of the epoch before");
+}
+
+#[test]
 fn a_label_opens_as_often_as_it_comes_and_tells_nothing_by_its_length() {
     let ([a, _], [group_a, group_b]) = two();
     let (mut sealer, mut opener) = (sealer(&group_a), opener(&group_b));

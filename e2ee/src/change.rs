@@ -1,0 +1,64 @@
+//! What a group is made of and how it changes.
+
+use std::fmt;
+
+use supernode_proto::identity::{DeviceKey, IdentityKey};
+
+/// A device in the group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its place in the tree.
+    pub leaf: u32,
+    /// Who it acts for.
+    pub identity: IdentityKey,
+    /// Its key, also what it signs with in MLS.
+    pub device: DeviceKey,
+}
+
+/// A change that we propose: it counts once the relay has accepted its commit as the first of its epoch.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The epoch that it was made in, and ends.
+    pub epoch: u64,
+    /// For the members there are, an MLS PrivateMessage.
+    pub commit: Vec<u8>,
+    /// For the members that it adds, an MLS Welcome with the tree.
+    pub welcome: Option<Vec<u8>>,
+}
+
+impl fmt::Debug for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Change").field("epoch", &self.epoch).finish_non_exhaustive()
+    }
+}
+
+/// What a message from the mailbox did.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Processed {
+    /// A commit: the group is in its next epoch, and a pending commit of our own is gone.
+    EpochChanged {
+        /// Who came.
+        added: Vec<Member>,
+        /// Who went.
+        removed: Vec<Member>,
+    },
+    /// A commit that removed us: nothing of the group can be used any more.
+    RemovedOurselves,
+    /// A member's message of this epoch.
+    Application(Vec<u8>),
+    /// Nothing to do: our own message, or one of an epoch that is over.
+    Ignored,
+}
+
+impl fmt::Debug for Processed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EpochChanged { added, removed } => {
+                write!(f, "EpochChanged {{ added: {}, removed: {} }}", added.len(), removed.len())
+            }
+            Self::RemovedOurselves => f.write_str("RemovedOurselves"),
+            Self::Application(bytes) => write!(f, "Application({} bytes)", bytes.len()),
+            Self::Ignored => f.write_str("Ignored"),
+        }
+    }
+}
