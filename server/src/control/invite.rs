@@ -1,0 +1,84 @@
+//! Invite links, made from the state directory alone: the relay may run meanwhile or not.
+
+use supernode_proto::{
+    DEFAULT_PORT,
+    identity::{IdentityKey, RelayPin},
+    invite::{Invite, InviteError},
+};
+
+use super::{
+    admission::{IssueError, TokenIssuer},
+    state_dir::{StateDir, StateError},
+    tls::relay_pin,
+};
+
+/// Why there is no invite link.
+#[derive(Debug, thiserror::Error)]
+pub enum InviteLinkError {
+    /// The state directory.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The token.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+    /// The address.
+    #[error("{address:?} is no address for an invite link")]
+    Address {
+        /// What was given.
+        address: String,
+        /// What is wrong with it.
+        source: InviteError,
+    },
+    /// Nobody said where the relay is.
+    #[error("where do clients reach the relay? Say --host HOST:PORT, or start the relay once")]
+    NoAddress,
+}
+
+/// What an invite link should say.
+#[derive(Debug)]
+pub struct InviteRequest<'a> {
+    /// `HOST` or `HOST:PORT`; without it, the address of the relay's last start.
+    pub host: Option<&'a str>,
+    /// The only identity that may use it; without it, whoever has the link.
+    pub identity: Option<&'a IdentityKey>,
+    /// How long it lets people in.
+    pub days: u16,
+}
+
+/// A link with a new token, from the keys in `state`.
+///
+/// # Errors
+/// See [`InviteLinkError`].
+pub fn create_invite(
+    state: &StateDir,
+    request: &InviteRequest<'_>,
+    now_unix_s: u64,
+    token_id: [u8; 16],
+) -> Result<Invite, InviteLinkError> {
+    let keys = state.keys()?;
+    let pin = relay_pin(&keys);
+    let address = match request.host {
+        Some(host) => host.to_owned(),
+        None => state.address()?.ok_or(InviteLinkError::NoAddress)?,
+    };
+    let lifetime_s = u64::from(request.days) * 24 * 3600;
+    let issuer = TokenIssuer::new(&keys.admission_key, &pin);
+    let token = issuer.issue(request.identity, now_unix_s, lifetime_s, token_id)?;
+    invite_to(&address, pin, Some(token))
+}
+
+/// A link to `HOST`, `HOST:PORT`, `[IPV6]:PORT` or a bare IPv6 address; the port is [`DEFAULT_PORT`] unless given.
+///
+/// # Errors
+/// [`InviteLinkError::Address`].
+pub fn invite_to(address: &str, pin: RelayPin, token: Option<String>) -> Result<Invite, InviteLinkError> {
+    let bare_ipv6 = address.parse::<std::net::Ipv6Addr>().is_ok();
+    let authority = if bare_ipv6 { format!("[{address}]:{DEFAULT_PORT}") } else { address.to_owned() };
+    // Any of these would end the address and begin another part of the link.
+    let source = match authority.contains(['/', '?']) {
+        true => Err(InviteError::Address),
+        false => format!("supernode://{authority}/").parse::<Invite>(),
+    };
+    let link = source.map_err(|source| InviteLinkError::Address { address: address.to_owned(), source })?;
+    Ok(Invite { pin: Some(pin), token, ..link })
+}

@@ -1,0 +1,275 @@
+//! The state directory: what a relay has to remember between two starts, which is its keys and nothing about people.
+//!
+//! | file | what |
+//! |---|---|
+//! | `tls-key.pem` | the relay's private key, ECDSA P-256: what QUIC stacks and browsers take |
+//! | `tls-certificate.pem` | the self-signed certificate of that key; made again when it is gone, with the same pin |
+//! | `admission-key.pem` | Ed25519 key that signs admission tokens; without it, every token ends |
+//! | `address` | where the relay was reached last, for invite links |
+//!
+//! Keys are made once: of two processes that start at the same time, one makes them and the other reads them.
+
+use std::{
+    ffi::OsString,
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, SignatureAlgorithm};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+
+const TLS_KEY: &str = "tls-key.pem";
+const TLS_CERTIFICATE: &str = "tls-certificate.pem";
+const ADMISSION_KEY: &str = "admission-key.pem";
+const ADDRESS: &str = "address";
+
+const DIRECTORY_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+/// A key file is under 1 KiB; more than this is some other file.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Why the state directory is of no use. Every message names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// Neither variable that says where state belongs is set.
+    #[error("neither XDG_STATE_HOME nor HOME is set: say where the state directory is with --state-dir")]
+    NoDefault,
+    /// The system refused.
+    #[error("{path}: cannot {action}", path = path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Not a directory.
+    #[error("{path}: is not a directory", path = .0.display())]
+    NotADirectory(PathBuf),
+    /// Other users could read a key or replace it.
+    #[error("{path}: mode {mode:04o} lets other users in; put it right with: chmod {wanted:o} {path}", path = path.display())]
+    Permissions {
+        /// The file or directory.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+        /// What they should be.
+        wanted: u32,
+    },
+    /// The content is not what belongs there.
+    #[error("{path}: {reason}; restore it from a backup, or remove it and a new one is made", path = path.display())]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A relay has not been started with this directory yet.
+    #[error("{path}: is not there; a relay makes it at its first start (supernode serve)", path = .0.display())]
+    Missing(PathBuf),
+    /// Making a key or a certificate failed.
+    #[error("cannot make a new key")]
+    Generate(#[from] rcgen::Error),
+}
+
+/// A relay's keys.
+pub struct KeyMaterial {
+    /// Private key of the certificate.
+    pub tls_key: KeyPair,
+    /// Self-signed certificate.
+    pub tls_certificate: CertificateDer<'static>,
+    /// Signs admission tokens.
+    pub admission_key: KeyPair,
+}
+
+impl std::fmt::Debug for KeyMaterial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeyMaterial(..)")
+    }
+}
+
+/// An existing directory that only its owner can write to.
+#[derive(Debug)]
+pub struct StateDir {
+    path: PathBuf,
+}
+
+impl StateDir {
+    /// Where state belongs by the XDG base directory specification: `$XDG_STATE_HOME/supernode` if that is absolute,
+    /// else `$HOME/.local/state/supernode`. The caller reads the two variables.
+    ///
+    /// # Errors
+    /// [`StateError::NoDefault`].
+    pub fn default_path(xdg_state_home: Option<OsString>, home: Option<OsString>) -> Result<PathBuf, StateError> {
+        let absolute = |value: Option<OsString>| value.map(PathBuf::from).filter(|path| path.is_absolute());
+        absolute(xdg_state_home)
+            .or_else(|| absolute(home).map(|home| home.join(".local/state")))
+            .map(|state| state.join("supernode"))
+            .ok_or(StateError::NoDefault)
+    }
+
+    /// Opens the directory, and makes it with mode 0700 if it is not there.
+    ///
+    /// # Errors
+    /// See [`StateError`].
+    pub fn create(path: &Path) -> Result<Self, StateError> {
+        DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path).map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => StateError::NotADirectory(path.to_owned()),
+            _ => StateError::Io { path: path.to_owned(), action: "make the state directory", source },
+        })?;
+        Self::open(path)
+    }
+
+    /// Opens the directory of a relay that has been started before.
+    ///
+    /// # Errors
+    /// See [`StateError`].
+    pub fn open(path: &Path) -> Result<Self, StateError> {
+        let metadata = fs::metadata(path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => StateError::Missing(path.to_owned()),
+            _ => StateError::Io { path: path.to_owned(), action: "open the state directory", source },
+        })?;
+        if !metadata.is_dir() {
+            return Err(StateError::NotADirectory(path.to_owned()));
+        }
+        // Whoever may write here may replace a key. Reading the names does no harm: the files protect themselves.
+        check_mode(path, metadata.permissions().mode(), 0o022, DIRECTORY_MODE)?;
+        Ok(Self { path: path.to_owned() })
+    }
+
+    /// The relay's keys, made at the first start.
+    ///
+    /// # Errors
+    /// See [`StateError`].
+    pub fn keys_or_create(&self) -> Result<KeyMaterial, StateError> {
+        self.create_once(TLS_KEY, || Ok(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?.serialize_pem()))?;
+        let tls_key = self.key(TLS_KEY, &PKCS_ECDSA_P256_SHA256)?;
+        self.create_once(TLS_CERTIFICATE, || self_signed(&tls_key))?;
+        self.create_once(ADMISSION_KEY, || Ok(KeyPair::generate_for(&PKCS_ED25519)?.serialize_pem()))?;
+        self.keys()
+    }
+
+    /// The keys of a relay that has been started before.
+    ///
+    /// # Errors
+    /// See [`StateError`].
+    pub fn keys(&self) -> Result<KeyMaterial, StateError> {
+        let tls_key = self.key(TLS_KEY, &PKCS_ECDSA_P256_SHA256)?;
+        let tls_certificate = CertificateDer::from_pem_slice(self.existing(TLS_CERTIFICATE)?.as_bytes())
+            .map_err(|_| self.broken(TLS_CERTIFICATE, "is no certificate in PEM form"))?;
+        Ok(KeyMaterial { tls_key, tls_certificate, admission_key: self.key(ADMISSION_KEY, &PKCS_ED25519)? })
+    }
+
+    /// Remembers the `HOST:PORT` under which clients reach the relay.
+    ///
+    /// # Errors
+    /// See [`StateError`].
+    pub fn remember_address(&self, address: &str) -> Result<(), StateError> {
+        let new = self.write_new(ADDRESS, address)?;
+        let path = self.path.join(ADDRESS);
+        fs::rename(&new, &path).map_err(|source| StateError::Io { path, action: "write it", source })
+    }
+
+    /// The `HOST:PORT` of the last start, if there was one.
+    ///
+    /// # Errors
+    /// See [`StateError`].
+    pub fn address(&self) -> Result<Option<String>, StateError> {
+        Ok(self.read(ADDRESS)?.map(|text| text.trim().to_owned()))
+    }
+
+    fn key(&self, name: &str, algorithm: &'static SignatureAlgorithm) -> Result<KeyPair, StateError> {
+        KeyPair::from_pkcs8_pem_and_sign_algo(&self.existing(name)?, algorithm)
+            .map_err(|_| self.broken(name, "is no private key of the right kind in PKCS#8 PEM form"))
+    }
+
+    fn existing(&self, name: &str) -> Result<String, StateError> {
+        self.read(name)?.ok_or_else(|| StateError::Missing(self.path.join(name)))
+    }
+
+    fn broken(&self, name: &str, reason: &str) -> StateError {
+        StateError::Broken { path: self.path.join(name), reason: reason.to_owned() }
+    }
+
+    fn read(&self, name: &str) -> Result<Option<String>, StateError> {
+        let path = self.path.join(name);
+        let failed = |action| {
+            let path = path.clone();
+            move |source| StateError::Io { path, action, source }
+        };
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(failed("open it"))?,
+        };
+        // Of the open file, not of the path: nobody can swap it in between.
+        let metadata = file.metadata().map_err(failed("read its mode"))?;
+        check_mode(&path, metadata.permissions().mode(), 0o077, FILE_MODE)?;
+        if metadata.len() > FILE_BYTES_MAX {
+            return Err(self.broken(name, "is too large to be a file of a relay"));
+        }
+        let mut text = String::new();
+        match file.take(FILE_BYTES_MAX).read_to_string(&mut text) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(self.broken(name, "is not text")),
+            read => read.map(|_| Some(text)).map_err(failed("read it")),
+        }
+    }
+
+    /// Makes a file unless it is there: whole or not at all, and never over another one.
+    fn create_once(&self, name: &str, make: impl FnOnce() -> Result<String, StateError>) -> Result<(), StateError> {
+        let path = self.path.join(name);
+        if path.symlink_metadata().is_ok() {
+            return Ok(());
+        }
+        let new = self.write_new(name, &make()?)?;
+        let linked = fs::hard_link(&new, &path);
+        fs::remove_file(&new).map_err(|source| StateError::Io { path: new, action: "remove it", source })?;
+        match linked {
+            Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+                Err(StateError::Io { path, action: "write it", source })
+            }
+            _ => self.sync(),
+        }
+    }
+
+    /// Writes a file beside `name` and returns its path.
+    fn write_new(&self, name: &str, text: &str) -> Result<PathBuf, StateError> {
+        let path = self.path.join(format!(".{name}.{:016x}", rand::random::<u64>()));
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(FILE_MODE)
+            .open(&path)
+            .and_then(|mut file| {
+                file.write_all(text.as_bytes())?;
+                file.sync_all()
+            })
+            .map_err(|source| StateError::Io { path: path.clone(), action: "write it", source })?;
+        Ok(path)
+    }
+
+    /// A name survives a power cut only once its directory is on the disk.
+    fn sync(&self) -> Result<(), StateError> {
+        File::open(&self.path).and_then(|directory| directory.sync_all()).map_err(|source| StateError::Io {
+            path: self.path.clone(),
+            action: "write it to the disk",
+            source,
+        })
+    }
+}
+
+/// Clients check the pin and no name or date, so the certificate says as little as it can and never runs out.
+fn self_signed(key: &KeyPair) -> Result<String, StateError> {
+    let mut params = CertificateParams::new(vec!["supernode.invalid".to_owned()])?;
+    params.distinguished_name.push(DnType::CommonName, "supernode relay");
+    Ok(params.self_signed(key)?.pem())
+}
+
+fn check_mode(path: &Path, mode: u32, forbidden: u32, wanted: u32) -> Result<(), StateError> {
+    if mode & forbidden != 0 {
+        return Err(StateError::Permissions { path: path.to_owned(), mode: mode & 0o7777, wanted });
+    }
+    Ok(())
+}

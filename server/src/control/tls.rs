@@ -1,0 +1,153 @@
+//! TLS of the QUIC port (RFC 9001): what the relay offers, and the pin by which clients know it.
+
+use std::sync::Arc;
+
+use quinn_proto::crypto::rustls::{NoInitialCipherSuite, QuicServerConfig};
+use rcgen::PublicKeyData;
+use rustls::{
+    CipherSuite, ServerConfig,
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::PrivatePkcs8KeyDer,
+    server::NoServerSessionStorage,
+};
+use supernode_proto::{ALPN, identity::RelayPin};
+
+use super::state_dir::KeyMaterial;
+
+/// Why the keys give no TLS configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The certificate is not of this key, or the provider refuses one of them.
+    #[error("the certificate and the key in the state directory do not work together")]
+    Rustls(#[from] rustls::Error),
+    /// QUIC needs AES-128-GCM for its first packets (RFC 9001 section 5.2).
+    #[error("the TLS provider lacks AES-128-GCM")]
+    Initial(#[from] NoInitialCipherSuite),
+}
+
+/// SHA-256 of the public key's SubjectPublicKeyInfo: stays the same as long as the key does.
+pub fn relay_pin(keys: &KeyMaterial) -> RelayPin {
+    RelayPin::of_spki(&keys.tls_key.subject_public_key_info())
+}
+
+/// TLS 1.3 with ALPN `supernode/1`, AES-128-GCM first, and no resumption.
+///
+/// Without session tickets nothing ties two connections of a device together below the Hello, the relay stores no
+/// secret of a connection that has ended, and early data, which an attacker can replay, cannot happen.
+///
+/// # Errors
+/// See [`TlsError`].
+pub fn quic_server_config(keys: &KeyMaterial) -> Result<Arc<QuicServerConfig>, TlsError> {
+    Ok(Arc::new(QuicServerConfig::try_from(server_config(keys)?)?))
+}
+
+fn server_config(keys: &KeyMaterial) -> Result<ServerConfig, TlsError> {
+    let key = PrivatePkcs8KeyDer::from(keys.tls_key.serialize_der());
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(vec![keys.tls_certificate.clone()], key.into())?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.ignore_client_order = true; // clients on rustls would put AES-256 first
+    config.max_early_data_size = 0;
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(config)
+}
+
+/// aws-lc-rs with our order. Of the key exchanges, a server takes the first in the client's order that it knows; the
+/// post-quantum hybrid is first here so that whoever reads the list sees what is meant to be used.
+fn provider() -> CryptoProvider {
+    let mut provider = aws_lc_rs::default_provider();
+    provider.cipher_suites.retain(|suite| suite.tls13().is_some());
+    provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    provider.kx_groups = vec![
+        aws_lc_rs::kx_group::X25519MLKEM768,
+        aws_lc_rs::kx_group::X25519,
+        aws_lc_rs::kx_group::SECP256R1,
+        aws_lc_rs::kx_group::SECP384R1,
+    ];
+    provider
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::{
+        ClientConfig, ClientConnection, NamedGroup, ProtocolVersion, RootCertStore, ServerConnection,
+        pki_types::ServerName,
+    };
+
+    use super::*;
+    use crate::control::state_dir::StateDir;
+
+    fn keys() -> KeyMaterial {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        StateDir::create(directory.path()).expect("a state directory").keys_or_create().expect("keys")
+    }
+
+    /// A client that speaks `alpn` with our groups, but rustls's own order of cipher suites: AES-256 first.
+    fn client(keys: &KeyMaterial, alpn: &[u8]) -> ClientConnection {
+        let mut roots = RootCertStore::empty();
+        roots.add(keys.tls_certificate.clone()).expect("a valid certificate");
+        let theirs = CryptoProvider { kx_groups: provider().kx_groups, ..aws_lc_rs::default_provider() };
+        assert_ne!(theirs.cipher_suites[0].suite(), CipherSuite::TLS13_AES_128_GCM_SHA256, "else this tests nothing");
+        let mut config = ClientConfig::builder_with_provider(Arc::new(theirs))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![alpn.to_vec()];
+        ClientConnection::new(Arc::new(config), ServerName::try_from("supernode.invalid").expect("a name"))
+            .expect("a client")
+    }
+
+    fn handshake(client: &mut ClientConnection, server: &mut ServerConnection) -> Result<(), rustls::Error> {
+        while client.is_handshaking() || server.is_handshaking() {
+            let mut bytes = Vec::new();
+            client.write_tls(&mut bytes).expect("a vector takes everything");
+            server.read_tls(&mut bytes.as_slice()).expect("a vector gives everything");
+            server.process_new_packets()?;
+            bytes.clear();
+            server.write_tls(&mut bytes).expect("a vector takes everything");
+            client.read_tls(&mut bytes.as_slice()).expect("a vector gives everything");
+            client.process_new_packets()?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_client_that_would_take_aes_256_gets_aes_128_and_the_post_quantum_exchange() {
+        let keys = keys();
+        let mut client = client(&keys, ALPN);
+        let mut server = ServerConnection::new(Arc::new(server_config(&keys).expect("valid"))).expect("a server");
+        handshake(&mut client, &mut server).expect("they agree");
+        assert_eq!(server.protocol_version(), Some(ProtocolVersion::TLSv1_3));
+        let suite = server.negotiated_cipher_suite().expect("one").suite();
+        assert_eq!(suite, CipherSuite::TLS13_AES_128_GCM_SHA256);
+        assert_eq!(server.alpn_protocol(), Some(ALPN));
+        let group = server.negotiated_key_exchange_group().expect("one").name();
+        assert_eq!(group, NamedGroup::X25519MLKEM768);
+        assert_eq!(client.tls13_tickets_received(), 0, "nothing to resume with");
+    }
+
+    #[test]
+    fn another_protocol_is_refused() {
+        let keys = keys();
+        let mut client = client(&keys, b"h3");
+        let mut server = ServerConnection::new(Arc::new(server_config(&keys).expect("valid"))).expect("a server");
+        assert_eq!(handshake(&mut client, &mut server), Err(rustls::Error::NoApplicationProtocol));
+    }
+
+    #[test]
+    fn a_certificate_of_another_key_is_an_error() {
+        let keys = KeyMaterial { tls_certificate: keys().tls_certificate, ..keys() };
+        assert!(matches!(quic_server_config(&keys), Err(TlsError::Rustls(_))));
+    }
+
+    #[test]
+    fn the_pin_is_the_one_a_client_computes_from_the_certificate() {
+        let keys = keys();
+        let (_, certificate) = x509_parser::parse_x509_certificate(&keys.tls_certificate).expect("valid");
+        assert_eq!(relay_pin(&keys), RelayPin::of_spki(certificate.tbs_certificate.subject_pki.raw));
+    }
+}
