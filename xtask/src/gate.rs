@@ -5,6 +5,7 @@ use std::{process::Command, time::Instant};
 use anyhow::bail;
 
 use crate::{
+    arguments,
     checks::{Findings, dependencies, docs, purity, requirements, sources, supply, tables},
     demo,
     workspace::{self, Run},
@@ -137,8 +138,10 @@ fn tidy() -> anyhow::Result<()> {
     let programs = workspace::release_directory()?;
     let help = |words: &[&str]| {
         let (program, words) = words.split_first()?;
-        let program = if *program == "xtask" { std::env::current_exe().ok()? } else { programs.join(program) };
-        let output = Command::new(program).args(words).arg("--help").output().ok()?;
+        if *program == "xtask" {
+            return arguments::help(words);
+        }
+        let output = Command::new(programs.join(program)).args(words).arg("--help").output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
     };
     for program in PROGRAMS {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, reason = "a program for people to read")]
 
+pub mod arguments;
 pub mod checks;
 pub mod demo;
 pub mod gate;

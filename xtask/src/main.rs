@@ -2,40 +2,11 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use xtask::{demo, gate};
-
-#[derive(Parser)]
-#[command(name = "cargo xtask", about = "Shows that Supernode works, and checks that it does")]
-struct Arguments {
-    #[command(subcommand)]
-    task: Task,
-}
-
-#[derive(Subcommand)]
-enum Task {
-    /// Runs everything that a change must pass, up to the first failure
-    Test {
-        /// Runs only this step; may be given again
-        #[arg(long = "step", value_name = "NAME")]
-        steps: Vec<String>,
-    },
-    /// Runs a relay and a call through it on this machine, and checks what arrived
-    Demo {
-        /// How long the two talk
-        #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
-        seconds: u64,
-        /// Prints the result as one JSON object, last
-        #[arg(long)]
-        json: bool,
-        /// Leaves the relay running and prints how to reach it
-        #[arg(long)]
-        keep: bool,
-        /// Threads of the relay that forward; as many as cores if not given
-        #[arg(long, value_name = "N")]
-        shards: Option<u32>,
-    },
-}
+use clap::Parser;
+use xtask::{
+    arguments::{Arguments, Task},
+    demo, gate,
+};
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {

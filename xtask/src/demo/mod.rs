@@ -54,13 +54,20 @@ impl Default for Options {
 /// If anything failed or did not hold. Nothing is left running then, and no file is left.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     println!("Building the relay and the client ({})", workspace::programs_build().shown());
-    let programs = workspace::build_programs()?;
+    run_built(&workspace::build_programs()?, options)
+}
+
+/// As [`run`], with programs that have been built into `programs`.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_built(programs: &Path, options: &Options) -> anyhow::Result<()> {
     let interrupted = Interrupted::listen()?;
     let directory = Directory::new()?;
-    let (relay, ready) = start_relay(&programs, &directory, options, &interrupted)?;
+    let (relay, ready) = start_relay(programs, &directory, options, &interrupted)?;
     println!("relay | listens at {}, metrics at http://{}/metrics", ready.listen, ready.admin);
 
-    let result = call(&programs, &directory, options, &ready, &interrupted);
+    let result = call(programs, &directory, options, &ready, &interrupted);
     let log = || fs::read_to_string(directory.path("relay.log")).unwrap_or_default();
     let report = result.inspect_err(|_| println!("The relay's log:\n{}", log()))?;
     println!("\nThe call of {} s\n{}", options.seconds, report.text());
