@@ -1,1 +1,75 @@
+//! The client of Supernode: find people, ring them, and talk through a relay that cannot listen.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//!
+//! use supernode_client::{
+//!     Client, Config, OutgoingFrame, PublishOptions, RingOutcome, TrackId, TrackInfo, TrackKind,
+//!     e2ee::Device,
+//!     proto::{identity::Ticket, invite::Invite},
+//! };
+//!
+//! # async fn talk(invite: Invite, device: Arc<Device>, ticket: Ticket) -> Result<(), supernode_client::Error> {
+//! let (client, _events) = Client::connect(&invite, device, Config::default()).await?;
+//! client.watch(&ticket).await?.online().await?;
+//! let mut ring = client.ring(&ticket).await?;
+//! let RingOutcome::Answered(call) = ring.outcome().await? else { return Ok(()) };
+//! println!("read this to each other: {}", call.safety_number()?);
+//! let id = TrackId(rand::random());
+//! let info = TrackInfo { id, name: "microphone".into(), codec: "opus".into(), parameters: vec![] };
+//! let mut microphone = call.publish(TrackKind::Audio, info, PublishOptions::default()).await?;
+//! microphone.wanted().await?;
+//! microphone.send(&OutgoingFrame::independent(b"an Opus packet", 0)).await?;
+//! microphone.finish().await?;
+//! call.leave().await
+//! # }
+//! ```
+//!
+//! - [`Client`]: a session with a relay. It comes back by itself, with everything on it, when the connection breaks.
+//! - [`Watch`]: whether somebody is online. [`OutgoingRing`], [`IncomingRing`]: how a call begins.
+//! - [`Call`]: members, [`Publisher`]s, [`Subscription`]s, figures, and the safety number.
+//! - [`media`]: files to play and record, packet for packet.
 
+mod backoff;
+mod call;
+mod client;
+mod config;
+mod error;
+mod events;
+mod frame;
+mod histogram;
+mod inbound;
+mod link;
+pub mod media;
+mod order;
+mod presence;
+mod publish;
+mod ring;
+mod room;
+mod session;
+mod stats;
+mod subscribe;
+mod sync;
+mod tls;
+mod track;
+mod transport;
+
+pub use call::Call;
+pub use client::Client;
+pub use config::Config;
+pub use error::{CallEnd, Error, Refusal};
+pub use events::{CallEvent, Event, Events};
+pub use frame::{Frame, FrameTimes, OutgoingFrame};
+pub use histogram::Histogram;
+pub use presence::{Presence, Watch};
+pub use publish::{FRAME_BYTES_MAX, PublishOptions, Publisher};
+pub use ring::{IncomingRing, OutgoingRing, RingOutcome};
+pub use room::Member;
+pub use stats::{CallStats, Direction, TrackStats};
+pub use subscribe::{SubscribeOptions, Subscription};
+pub use supernode_e2ee::{self as e2ee, TrackId, TrackInfo};
+pub use supernode_proto::{
+    self as proto,
+    control::{PresenceState, RingResult, Rung, TrackKind},
+};
+pub use track::RemoteTrack;

@@ -1,0 +1,52 @@
+//! How long to wait before connecting again: exponential growth with full jitter, bounded.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+/// Waits between attempts. Each wait is uniform between zero and a ceiling that doubles, so that the clients of one
+/// relay do not come back in step.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    base: Duration,
+    ceiling_max: Duration,
+    attempts: u32,
+}
+
+impl Backoff {
+    pub(crate) fn new(base: Duration, ceiling_max: Duration) -> Self {
+        Self { base, ceiling_max, attempts: 0 }
+    }
+
+    /// The next wait, picked by `uniform` from the range it is given.
+    pub(crate) fn next_wait(&mut self, uniform: impl FnOnce(RangeInclusive<Duration>) -> Duration) -> Duration {
+        let ceiling = self.base.saturating_mul(2u32.saturating_pow(self.attempts)).min(self.ceiling_max);
+        self.attempts = self.attempts.saturating_add(1);
+        uniform(Duration::ZERO..=ceiling)
+    }
+}
+
+/// A random wait within `range`.
+pub(crate) fn random_wait(range: RangeInclusive<Duration>) -> Duration {
+    if range.is_empty() { *range.start() } else { rand::random_range(range) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ceiling_doubles_up_to_its_bound_and_never_overflows() {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+        let ceilings: Vec<u128> = (0..6).map(|_| backoff.next_wait(|range| *range.end()).as_millis()).collect();
+        assert_eq!(ceilings, [100, 200, 400, 800, 1000, 1000]);
+        backoff.attempts = u32::MAX;
+        assert_eq!(backoff.next_wait(|range| *range.end()), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn waits_lie_within_their_range() {
+        let range = Duration::from_millis(5)..=Duration::from_millis(9);
+        assert!((0..100).all(|_| range.contains(&random_wait(range.clone()))));
+        let backwards = Duration::from_millis(9)..=Duration::from_millis(5);
+        assert_eq!(random_wait(backwards), Duration::from_millis(9));
+    }
+}

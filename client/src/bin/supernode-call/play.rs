@@ -1,0 +1,129 @@
+//! Plays media files into a call in real time.
+
+use std::{fs::File, io::BufReader, path::Path};
+
+use anyhow::{Context, anyhow};
+use supernode_client::{
+    Call, OutgoingFrame, PublishOptions, Publisher, TrackId, TrackInfo, TrackKind,
+    media::{ivf, ogg_opus},
+};
+use tokio::{
+    sync::watch,
+    time::{Duration, Instant, sleep_until},
+};
+
+/// Recordings are to be whole, so nothing is given up before this.
+pub(crate) const PATIENCE_MS: u32 = 10_000;
+
+/// An open file, whichever kind.
+pub(crate) enum Source {
+    Audio(ogg_opus::Reader<BufReader<File>>),
+    Video(ivf::Reader<BufReader<File>>),
+}
+
+impl Source {
+    pub(crate) fn audio(path: &Path) -> anyhow::Result<Self> {
+        ogg_opus::Reader::new(open(path)?).map(Self::Audio).with_context(|| path.display().to_string())
+    }
+
+    pub(crate) fn video(path: &Path) -> anyhow::Result<Self> {
+        ivf::Reader::new(open(path)?).map(Self::Video).with_context(|| path.display().to_string())
+    }
+
+    /// Announces the file as a track.
+    pub(crate) async fn publish(&self, call: &Call) -> Result<Publisher, supernode_client::Error> {
+        let options = PublishOptions { ttl_ms: PATIENCE_MS };
+        call.publish(self.kind(), self.track_info(), options).await
+    }
+
+    fn kind(&self) -> TrackKind {
+        match self {
+            Self::Audio(_) => TrackKind::Audio,
+            Self::Video(_) => TrackKind::Video,
+        }
+    }
+
+    fn track_info(&self) -> TrackInfo {
+        let (name, codec, parameters) = match self {
+            Self::Audio(reader) => ("audio", "opus", opus_parameters(reader.headers())),
+            Self::Video(reader) => ("video", video_codec(reader.header().codec), reader.header().to_bytes().to_vec()),
+        };
+        TrackInfo { id: TrackId(rand::random()), name: name.into(), codec: codec.into(), parameters }
+    }
+
+    /// The next packet: its time, whether decoding can begin with it, and its bytes.
+    fn next(&mut self) -> anyhow::Result<Option<(u64, bool, Vec<u8>)>> {
+        Ok(match self {
+            Self::Audio(reader) => reader.next_packet()?.map(|packet| (packet.time_us, true, packet.data)),
+            Self::Video(reader) => reader.next_frame()?.map(|frame| (frame.time_us, frame.is_key, frame.data)),
+        })
+    }
+
+    /// Sends packet after packet at its time after `start`, until the file ends, its next packet's time is past `until`,
+    /// or it is told to stop.
+    pub(crate) async fn play(
+        mut self,
+        publisher: &mut Publisher,
+        start: Instant,
+        until: Option<Instant>,
+        mut stopped: watch::Receiver<bool>,
+    ) -> anyhow::Result<()> {
+        let independent = matches!(self, Self::Audio(_));
+        while let Some((time_us, keyframe, data)) = self.next()? {
+            let at = start + Duration::from_micros(time_us);
+            if until.is_some_and(|until| at > until) {
+                return Ok(());
+            }
+            tokio::select! {
+                biased;
+                _ = stopped.wait_for(|stop| *stop) => return Ok(()),
+                () = sleep_until(at) => {}
+            }
+            let frame = match independent {
+                true => OutgoingFrame::independent(&data, time_us),
+                false => OutgoingFrame::video(&data, time_us, keyframe),
+            };
+            publisher.send(&frame).await?;
+        }
+        Ok(())
+    }
+}
+
+fn open(path: &Path) -> anyhow::Result<BufReader<File>> {
+    Ok(BufReader::new(File::open(path).with_context(|| format!("cannot open {}", path.display()))?))
+}
+
+fn video_codec(codec: ivf::Codec) -> &'static str {
+    match codec {
+        ivf::Codec::Vp8 => "vp8",
+        ivf::Codec::Vp9 => "vp9",
+        ivf::Codec::Av1 => "av1",
+    }
+}
+
+/// The two Ogg header packets in a track's parameters: the length of the first in two bytes, big-endian, then both.
+pub(crate) fn opus_parameters(headers: &ogg_opus::Headers) -> Vec<u8> {
+    let length = u16::try_from(headers.head.len()).unwrap_or(u16::MAX).to_be_bytes();
+    [&length[..], &headers.head, &headers.tags].concat()
+}
+
+pub(crate) fn opus_headers(parameters: &[u8]) -> anyhow::Result<ogg_opus::Headers> {
+    let split = parameters
+        .split_first_chunk()
+        .and_then(|(length, rest)| rest.split_at_checked(usize::from(u16::from_be_bytes(*length))));
+    let (head, tags) = split.ok_or_else(|| anyhow!("the audio track's parameters are cut short"))?;
+    Ok(ogg_opus::Headers { head: head.to_vec(), tags: tags.to_vec() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opus_headers_come_back_from_a_tracks_parameters() {
+        let headers = ogg_opus::Headers { head: b"OpusHead...".to_vec(), tags: b"OpusTags....".to_vec() };
+        assert_eq!(opus_headers(&opus_parameters(&headers)).expect("whole"), headers);
+        opus_headers(&[0]).expect_err("no length");
+        opus_headers(&[0, 9, 1]).expect_err("cut short");
+    }
+}

@@ -1,0 +1,245 @@
+//! The handle that everything begins with.
+
+use std::{
+    collections::HashMap,
+    net::UdpSocket,
+    sync::{
+        Arc, Mutex, OnceLock, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use supernode_e2ee::Device;
+use supernode_proto::{
+    close::CloseCode,
+    control::{PresenceState, Rung, SessionLimits, SetPresence, client_message},
+    identity::{IdentityKey, RoomId},
+    invite::Invite,
+    limits,
+};
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    Config, Error, Event, Events,
+    link::{Link, Reply},
+    presence::Watches,
+    ring::Rings,
+    room::Room,
+    session,
+    sync::lock,
+    transport,
+};
+
+/// A session with a relay: cheap to clone; when the last clone, call and watch are gone, the session is closed.
+///
+/// The session comes back by itself when the connection breaks: presence, watches, key packages, calls and their tracks
+/// are restored. What is asked of it meanwhile waits, at most [`Config::request_timeout`].
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) inner: Arc<Inner>,
+    _guard: Arc<CloseOnDrop>,
+}
+
+impl Client {
+    /// Connects and waits to be let in. The first connection is tried once; later ones as [`Config`] says.
+    ///
+    /// # Errors
+    /// [`Error::NoPin`] if the invite names no key; [`Error::WrongPin`] if the relay's is another;
+    /// [`Error::Closed`] with the relay's reason if it does not let us in; [`Error::Resolve`], [`Error::Socket`],
+    /// [`Error::Connection`] or [`Error::TimedOut`] if it cannot be reached.
+    pub async fn connect(invite: &Invite, device: Arc<Device>, config: Config) -> Result<(Self, Events), Error> {
+        let (events, receiver) = mpsc::channel(config.events_max.max(1));
+        let inner = Arc::new(Inner::new(invite.clone(), device, config, events).await?);
+        let (link, reader) = session::connect(&inner, None, 1).await?;
+        // On its way before anything that the caller asks for: whoever sees us online may ring at once.
+        session::deposit(&inner, &link, 0);
+        let guard = Arc::new(CloseOnDrop(inner.clone()));
+        inner.guard.get_or_init(|| Arc::downgrade(&guard));
+        let client = Self { _guard: guard, inner: inner.clone() };
+        inner.link.send_replace(Some(link.clone()));
+        tokio::spawn(session::drive(inner, link, reader));
+        Ok((client, Events { receiver }))
+    }
+
+    /// A handle for what the session task makes; `None` when all handles are gone.
+    pub(crate) fn of(inner: &Arc<Inner>) -> Option<Self> {
+        let guard = inner.guard.get()?.upgrade()?;
+        Some(Self { inner: inner.clone(), _guard: guard })
+    }
+
+    /// Who we are.
+    pub fn identity(&self) -> IdentityKey {
+        self.inner.device.identity()
+    }
+
+    /// What the relay grants this session; `None` while it is down.
+    pub fn limits(&self) -> Option<SessionLimits> {
+        self.inner.link_now().map(|link| link.limits.clone())
+    }
+
+    /// Round trip to the relay; `None` while the session is down.
+    pub fn rtt(&self) -> Option<Duration> {
+        self.inner.link_now().map(|link| link.connection.rtt())
+    }
+
+    /// How many events were dropped because nobody read them.
+    pub fn events_dropped(&self) -> u64 {
+        self.inner.events_dropped.load(Relaxed)
+    }
+
+    /// Shows us to those who hold our tickets. `status` is passed on as it is, at most 1 KiB: seal it for whom it is
+    /// meant.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`]; [`Error::State`] for offline, which nobody can set: close the client instead;
+    /// [`Error::Refused`], [`Error::Disconnected`], [`Error::TimedOut`].
+    pub async fn set_presence(&self, state: PresenceState, status: Bytes) -> Result<(), Error> {
+        if state == PresenceState::Offline {
+            return Err(Error::State("a client that is connected cannot be offline: it can be invisible"));
+        }
+        if status.len() > limits::PRESENCE_STATUS_BYTES_MAX {
+            let (value, bound) = (status.len() as u64, limits::PRESENCE_STATUS_BYTES_MAX as u64);
+            return Err(Error::TooLarge { field: "status", value, bound });
+        }
+        let wanted = SetPresence { state: state.into(), status };
+        *lock(&self.inner.presence) = Some(wanted.clone());
+        let link = self.inner.link().await?;
+        self.inner.request(&link, client_message::Body::SetPresence(wanted)).await.map(drop)
+    }
+
+    /// Goes on from another local socket, as after a change of network. The connection migrates (RFC 9000 section 9):
+    /// calls go on.
+    ///
+    /// # Errors
+    /// [`Error::Socket`] if the socket cannot be used.
+    pub fn rebind(&self, socket: UdpSocket) -> Result<(), Error> {
+        self.inner.endpoint.rebind(socket).map_err(Error::Socket)
+    }
+
+    /// As [`Self::rebind`], to any port that the system chooses.
+    ///
+    /// # Errors
+    /// [`Error::Socket`].
+    pub fn rebind_any(&self) -> Result<(), Error> {
+        let relay = self.inner.link_now().ok_or(Error::Disconnected)?.connection.remote_address();
+        self.rebind(UdpSocket::bind(transport::any_port_towards(relay)).map_err(Error::Socket)?)
+    }
+
+    /// Ends the session and all its calls, and waits until the relay has been told.
+    pub async fn close(self) {
+        self.inner.close(CloseCode::BYE);
+        // Bounded: a relay that is gone does not acknowledge.
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.inner.endpoint.wait_idle()).await;
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Client(..)")
+    }
+}
+
+/// What all handles share and the session task drives.
+pub(crate) struct Inner {
+    pub(crate) config: Config,
+    pub(crate) invite: Invite,
+    pub(crate) device: Arc<Device>,
+    pub(crate) endpoint: quinn::Endpoint,
+    pub(crate) quic: quinn::ClientConfig,
+    /// The current connection, if there is one.
+    pub(crate) link: watch::Sender<Option<Arc<Link>>>,
+    /// Set once: the client is closed and stays so.
+    pub(crate) closed: watch::Sender<bool>,
+    pub(crate) presence: Mutex<Option<SetPresence>>,
+    pub(crate) watches: Arc<Watches>,
+    pub(crate) rings: Rings,
+    pub(crate) rooms: Mutex<HashMap<RoomId, Arc<Room>>>,
+    pub(crate) rung: watch::Sender<Rung>,
+    guard: OnceLock<Weak<CloseOnDrop>>,
+    events: mpsc::Sender<Event>,
+    events_dropped: AtomicU64,
+}
+
+impl Inner {
+    async fn new(
+        invite: Invite,
+        device: Arc<Device>,
+        config: Config,
+        events: mpsc::Sender<Event>,
+    ) -> Result<Self, Error> {
+        let pin = invite.pin.ok_or(Error::NoPin)?;
+        let relay = session::resolve(&invite.host, invite.port).await?;
+        Ok(Self {
+            endpoint: transport::endpoint(config.bind, relay)?,
+            quic: transport::client_config(pin),
+            config,
+            invite,
+            device,
+            link: watch::Sender::new(None),
+            closed: watch::Sender::new(false),
+            presence: Mutex::default(),
+            watches: Arc::default(),
+            rings: Rings::default(),
+            rooms: Mutex::default(),
+            rung: watch::Sender::new(Rung::Full),
+            guard: OnceLock::new(),
+            events,
+            events_dropped: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn link_now(&self) -> Option<Arc<Link>> {
+        self.link.borrow().clone()
+    }
+
+    /// The current connection, or the next one if it comes in time.
+    pub(crate) async fn link(&self) -> Result<Arc<Link>, Error> {
+        let (mut links, mut closed) = (self.link.subscribe(), self.closed.subscribe());
+        let connected = async {
+            let link = links.wait_for(Option::is_some).await.map_err(|_| Error::ClientClosed)?;
+            link.clone().ok_or(Error::Disconnected)
+        };
+        tokio::select! {
+            biased;
+            _ = closed.wait_for(|closed| *closed) => Err(Error::ClientClosed),
+            link = connected => link,
+            () = tokio::time::sleep(self.config.request_timeout) => Err(Error::Disconnected),
+        }
+    }
+
+    pub(crate) async fn request(&self, link: &Link, body: client_message::Body) -> Reply {
+        link.request(body, self.config.request_timeout).await
+    }
+
+    /// Passes an event on; one that does not fit is given back and counted.
+    pub(crate) fn tell(&self, event: Event) -> Option<Event> {
+        match self.events.try_send(event) {
+            Ok(()) => None,
+            Err(mpsc::error::TrySendError::Full(event) | mpsc::error::TrySendError::Closed(event)) => {
+                self.events_dropped.fetch_add(1, Relaxed);
+                Some(event)
+            }
+        }
+    }
+
+    pub(crate) fn room(&self, room: &[u8]) -> Option<Arc<Room>> {
+        lock(&self.rooms).get(&RoomId::from_slice(room).ok()?).cloned()
+    }
+
+    pub(crate) fn close(&self, reason: CloseCode) {
+        self.closed.send_replace(true);
+        if let Some(link) = self.link_now() {
+            link.close(reason);
+        }
+    }
+}
+
+struct CloseOnDrop(Arc<Inner>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.close(CloseCode::BYE);
+    }
+}

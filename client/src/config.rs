@@ -1,0 +1,44 @@
+//! What a client can be told.
+
+use std::{net::SocketAddr, time::Duration};
+
+/// Settings of a [`Client`](crate::Client). The defaults suit a person's device.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Local address to send from; by default any port of the family that the relay's address has.
+    pub bind: Option<SocketAddr>,
+    /// Longest that reaching the relay and being let in may take. Default 10 s.
+    pub connect_timeout: Duration,
+    /// Longest to wait for a reply. Default 10 s.
+    pub request_timeout: Duration,
+    /// How long to go on trying when the relay cannot be reached any more. Default 5 min.
+    pub reconnect_for: Duration,
+    /// Ceiling of the first wait before connecting again; it doubles with every failure. Default 250 ms.
+    pub backoff_base: Duration,
+    /// Highest ceiling of a wait. Default 15 s.
+    pub backoff_max: Duration,
+    /// A member that vanished without ending its tracks has this long to come back before
+    /// [`Call::ended`](crate::Call::ended) gives up on it. Default 15 s.
+    pub rejoin_grace: Duration,
+    /// Key packages to keep at the relay: how many calls can reach this device before it deposits again. Default 16,
+    /// at most what the relay grants.
+    pub key_packages: usize,
+    /// Events that may wait to be read; further ones are dropped and counted. Default 256.
+    pub events_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            bind: None,
+            connect_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(10),
+            reconnect_for: Duration::from_secs(300),
+            backoff_base: Duration::from_millis(250),
+            backoff_max: Duration::from_secs(15),
+            rejoin_grace: Duration::from_secs(15),
+            key_packages: 16,
+            events_max: 256,
+        }
+    }
+}

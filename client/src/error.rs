@@ -1,0 +1,174 @@
+//! What can go wrong, sorted by whose doing it is.
+
+use std::io;
+
+use supernode_proto::{
+    close::{CloseCode, Retry},
+    control::{RefusalReason, Refused},
+};
+
+/// Why something did not work.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The caller: the invite has no pin, and this client trusts no certification authority.
+    #[error("the invite link has no pin=: this client connects only to relays whose key it knows")]
+    NoPin,
+    /// The caller: something is larger than the wire allows.
+    #[error("{field} is {value}: at most {bound}")]
+    TooLarge {
+        /// What.
+        field: &'static str,
+        /// What was given.
+        value: u64,
+        /// The most it may be.
+        bound: u64,
+    },
+    /// The caller: it cannot be done now; the text says why.
+    #[error("{0}")]
+    State(&'static str),
+
+    /// The network: the relay's name has no address.
+    #[error("the relay's name could not be resolved")]
+    Resolve(#[source] io::Error),
+    /// The network: no socket.
+    #[error("no UDP socket could be opened")]
+    Socket(#[source] io::Error),
+    /// The network: the connection could not be made or broke.
+    #[error("the connection to the relay failed")]
+    Connection(#[source] quinn::ConnectionError),
+    /// The network: no answer in time.
+    #[error("no answer in time to: {0}")]
+    TimedOut(&'static str),
+    /// The network: the session is down; the client is trying to get it back.
+    #[error("not connected to the relay at the moment")]
+    Disconnected,
+
+    /// The relay: its public key is not the one the invite names.
+    #[error("the relay's key is not the one in the invite link")]
+    WrongPin,
+    /// The relay ended the session.
+    #[error("the relay ended the session: {0}")]
+    Closed(CloseCode),
+    /// The relay refused a request.
+    #[error("the relay refused: {0}")]
+    Refused(Refusal),
+    /// The relay broke the protocol.
+    #[error("the relay broke the protocol: {0}")]
+    Protocol(&'static str),
+
+    /// The other side, or our own keys: what was sealed does not open, or is not from whom it must be.
+    #[error("end-to-end encryption")]
+    EndToEnd(#[from] supernode_e2ee::Error),
+    /// The call is over.
+    #[error("the call is over: {0}")]
+    CallEnded(CallEnd),
+    /// The client was closed.
+    #[error("the client is closed")]
+    ClientClosed,
+}
+
+/// Why a call is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CallEnd {
+    /// We left.
+    #[error("we left")]
+    Left,
+    /// All others left.
+    #[error("all others left")]
+    OthersLeft,
+    /// Another member removed us.
+    #[error("we were removed")]
+    Removed,
+    /// The room's keys moved on while we were away, so that we cannot follow.
+    #[error("the keys changed while we were away")]
+    MissedKeys,
+    /// The relay would not let us back in.
+    #[error("the relay did not let us back in")]
+    NotLetIn,
+    /// The client was closed or gave up on the relay.
+    #[error("the session is gone")]
+    SessionGone,
+}
+
+impl Error {
+    /// Whether a later attempt can succeed without changing anything.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Closed(code) => code.retry(),
+            Self::Resolve(_) | Self::Connection(_) | Self::TimedOut(_) | Self::Disconnected => Retry::Later,
+            Self::Refused(refusal) if refusal.reason == RefusalReason::GoingAway => Retry::Later,
+            _ => Retry::Never,
+        }
+    }
+
+    pub(crate) fn from_connection(error: quinn::ConnectionError) -> Self {
+        use quinn::ConnectionError::{ApplicationClosed, TransportError};
+        match error {
+            ApplicationClosed(close) => Self::Closed(CloseCode(close.error_code.into_inner())),
+            // The alert that our verifier's refusal becomes.
+            TransportError(error) if error.code == quinn::TransportErrorCode::crypto(ACCESS_DENIED_ALERT) => {
+                Self::WrongPin
+            }
+            other => Self::Connection(other),
+        }
+    }
+}
+
+/// RFC 8446 section 6.2.
+const ACCESS_DENIED_ALERT: u8 = 49;
+
+/// A refused request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub reason: RefusalReason,
+    /// The field or limit at fault.
+    pub detail: String,
+    /// What was given, where a number says it.
+    pub value: u64,
+    /// What is allowed, where a number says it.
+    pub bound: u64,
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        Self { reason: refused.reason(), detail: refused.detail, value: refused.value, bound: refused.bound }
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = self.reason.as_str_name();
+        f.write_str(name.strip_prefix("REFUSAL_REASON_").unwrap_or(name))?;
+        if !self.detail.is_empty() {
+            write!(f, ", {}", self.detail)?;
+        }
+        if self.value != 0 || self.bound != 0 {
+            write!(f, " = {}: {}", self.value, self.bound)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_reads_as_field_value_and_bound() {
+        let refused =
+            Refused { reason: RefusalReason::Limit.into(), detail: "watches_max".into(), value: 65, bound: 64 };
+        assert_eq!(Refusal::from(refused).to_string(), "LIMIT, watches_max = 65: 64");
+        let bare = Refused { reason: RefusalReason::Offline.into(), ..Refused::default() };
+        assert_eq!(Error::Refused(bare.into()).to_string(), "the relay refused: OFFLINE");
+    }
+
+    #[test]
+    fn only_what_may_pass_by_itself_is_tried_again() {
+        assert_eq!(Error::Closed(CloseCode::NOT_ADMITTED).retry(), Retry::Never);
+        assert_eq!(Error::Closed(CloseCode::HELLO_TIMEOUT).retry(), Retry::Now);
+        assert_eq!(Error::Closed(CloseCode::OVERLOADED).retry(), Retry::Later);
+        assert_eq!(Error::WrongPin.retry(), Retry::Never);
+        assert_eq!(Error::TimedOut("Hello").retry(), Retry::Later);
+    }
+}

@@ -1,0 +1,70 @@
+//! What the session tells without being asked.
+
+use std::sync::Arc;
+
+use supernode_proto::control::Rung;
+use tokio::sync::mpsc;
+
+use crate::{Error, IncomingRing, Member, RemoteTrack, error::CallEnd};
+
+/// The events of a client, in order. Read them: those that do not fit the queue are dropped and counted, and a ring that
+/// does not fit is answered as busy.
+pub struct Events {
+    pub(crate) receiver: mpsc::Receiver<Event>,
+}
+
+impl Events {
+    /// The next event; `None` when the client is gone. Cancel safe.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.receiver.recv().await
+    }
+
+    /// Waits for somebody to ring and drops all other events; `None` when the client is gone. Cancel safe.
+    pub async fn next_ring(&mut self) -> Option<IncomingRing> {
+        loop {
+            match self.next().await? {
+                Event::IncomingRing(ring) => return Some(ring),
+                Event::Closed(_) => return None,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Something happened to the session.
+#[derive(Debug)]
+pub enum Event {
+    /// Somebody rings; that it is them has been verified.
+    IncomingRing(IncomingRing),
+    /// The relay sends us less, or more again, because of what our path takes.
+    RungChanged(Rung),
+    /// The relay is about to go; the client moves by itself.
+    GoingAway,
+    /// The connection broke; the client is trying to come back.
+    Disconnected(Error),
+    /// The client is back, and everything is restored or on its way.
+    Reconnected,
+    /// The session is over for good: the client gave up, was turned away or was closed. The last event.
+    Closed(Error),
+}
+
+/// Something happened in a call. All of it can be asked for as well: see [`Call`](crate::Call).
+#[derive(Debug, Clone)]
+pub enum CallEvent {
+    /// Somebody came.
+    MemberJoined(Member),
+    /// Somebody left, or their connection broke.
+    MemberLeft(Member),
+    /// Somebody publishes, or publishes again after a reconnect.
+    TrackAnnounced(Arc<RemoteTrack>),
+    /// A track is not there any more.
+    TrackEnded(Arc<RemoteTrack>),
+    /// The group is in a new epoch: the safety number is another.
+    KeysChanged,
+    /// The connection broke; nothing arrives until it is back.
+    Interrupted,
+    /// We are back in the room.
+    Resumed,
+    /// The call is over for us. The last event.
+    Ended(CallEnd),
+}

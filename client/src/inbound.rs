@@ -1,0 +1,138 @@
+//! Media from the relay: datagrams and streams, each led to the track that its alias names.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use quinn::{RecvStream, VarInt};
+use supernode_proto::{
+    close::StreamCode,
+    object::{DatagramHeader, DecodeError, StreamHeader, StreamObjectHeader, TrackAlias, Visible},
+};
+
+use crate::{
+    link::Link,
+    sync::lock,
+    track::{Arrival, RemoteTrack},
+};
+
+/// Reads datagrams until the connection ends.
+pub(crate) async fn read_datagrams(link: Arc<Link>) {
+    while let Ok(datagram) = link.connection.read_datagram().await {
+        handle_datagram(&link, &datagram);
+    }
+}
+
+/// Accepts media streams until the connection ends. The transport bounds how many are open at once.
+pub(crate) async fn read_streams(link: Arc<Link>) {
+    while let Ok(stream) = link.connection.accept_uni().await {
+        tokio::spawn(read_stream(link.clone(), stream));
+    }
+}
+
+fn handle_datagram(link: &Link, datagram: &Bytes) {
+    let Ok((header, length)) = DatagramHeader::decode(datagram) else {
+        tracing::debug!("a datagram that is no object");
+        return;
+    };
+    // After an unsubscribe some are still under way.
+    if let Some(track) = track(link, header.hop.alias) {
+        track.handle_object(header.visible, datagram.slice(length..), datagram.len());
+    }
+}
+
+async fn read_stream(link: Arc<Link>, mut stream: RecvStream) {
+    let mut buffer = BytesMut::new();
+    let header = match next(&mut stream, &mut buffer, |bytes| StreamHeader::decode(bytes)).await {
+        Ok(Some(header)) => header,
+        Ok(None) => return,
+        Err(end) => return end.stop(&mut stream),
+    };
+    let Some(track) = track(&link, header.hop.alias) else {
+        return End::Unknown.stop(&mut stream);
+    };
+    let group = header.group;
+    track.notify(Arrival::StreamBegan { group });
+    let end = read_objects(&track, group, &mut stream, &mut buffer).await;
+    track.notify(Arrival::StreamEnded { group, whole: end.is_ok() });
+    if let Err(end) = end {
+        end.stop(&mut stream);
+    }
+}
+
+async fn read_objects(
+    track: &Arc<RemoteTrack>,
+    group: u64,
+    stream: &mut RecvStream,
+    buffer: &mut BytesMut,
+) -> Result<(), End> {
+    while let Some(header) = next(stream, buffer, StreamObjectHeader::decode).await? {
+        let StreamObjectHeader { object, flags, layer, length } = header;
+        while buffer.len() < length as usize {
+            if !read_more(stream, buffer).await? {
+                return Err(End::Malformed);
+            }
+        }
+        let sealed = buffer.split_to(length as usize).freeze();
+        track.handle_object(Visible { group, object, flags, layer }, sealed, length as usize);
+    }
+    Ok(())
+}
+
+/// Decodes the next header and takes it off the buffer; `None` when the stream ended before it.
+async fn next<T>(
+    stream: &mut RecvStream,
+    buffer: &mut BytesMut,
+    decode: impl Fn(&[u8]) -> Result<(T, usize), DecodeError>,
+) -> Result<Option<T>, End> {
+    loop {
+        match decode(buffer) {
+            Ok((value, length)) => {
+                let _ = buffer.split_to(length);
+                return Ok(Some(value));
+            }
+            Err(DecodeError::Short) => {}
+            Err(_) => return Err(End::Malformed),
+        }
+        if !read_more(stream, buffer).await? {
+            return if buffer.is_empty() { Ok(None) } else { Err(End::Malformed) };
+        }
+    }
+}
+
+/// Whether there was more.
+async fn read_more(stream: &mut RecvStream, buffer: &mut BytesMut) -> Result<bool, End> {
+    match stream.read_chunk(READ_BYTES, true).await {
+        Ok(Some(chunk)) => {
+            buffer.extend_from_slice(&chunk.bytes);
+            Ok(true)
+        }
+        Ok(None) => Ok(false),
+        Err(_) => Err(End::Cut),
+    }
+}
+
+const READ_BYTES: usize = 64 * 1024;
+
+fn track(link: &Link, alias: TrackAlias) -> Option<Arc<RemoteTrack>> {
+    lock(&link.tracks).get(&alias).cloned()
+}
+
+/// Why a stream was not read to its last byte.
+enum End {
+    /// The relay reset it, or the connection is gone.
+    Cut,
+    Malformed,
+    Unknown,
+}
+
+impl End {
+    fn stop(self, stream: &mut RecvStream) {
+        let code = match self {
+            Self::Cut => return,
+            Self::Malformed => StreamCode::MALFORMED,
+            Self::Unknown => StreamCode::UNSUBSCRIBED,
+        };
+        // Stopping a stream that has ended meanwhile changes nothing.
+        let _ = stream.stop(VarInt::from_u64(code.0).unwrap_or(VarInt::MAX));
+    }
+}

@@ -1,0 +1,257 @@
+//! One connection to the relay: from the handshake to its end. A session that reconnects goes through several.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use prost::Message;
+use quinn::VarInt;
+use supernode_e2ee::Device;
+use supernode_proto::{
+    VERSION,
+    close::CloseCode,
+    control::{
+        self, ClientMessage, FrameReader, Hello, HelloBody, RelayMessage, SessionLimits, client_message, relay_message,
+    },
+    identity::{EXPORTER_BYTES, EXPORTER_LABEL, RelayPin},
+    object::TrackAlias,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{Error, error::Refusal, sync::lock, track::RemoteTrack};
+
+/// Control messages that may wait to be written: a client that has more under way than this waits itself.
+const OUTGOING_MAX: usize = 256;
+/// Streams of equal priority share; control goes before media.
+const CONTROL_PRIORITY: i32 = 100;
+
+/// What the relay said to a request.
+pub(crate) type Reply = Result<relay_message::Body, Error>;
+/// Runs on the reply before any later message is looked at, so that state and events stay in the relay's order.
+pub(crate) type OnReply = Box<dyn FnOnce(Result<&relay_message::Body, &Refusal>) + Send>;
+
+/// The one side that everybody may use.
+pub(crate) struct Link {
+    pub(crate) connection: quinn::Connection,
+    pub(crate) exporter: [u8; EXPORTER_BYTES],
+    pub(crate) limits: SessionLimits,
+    /// Counts the links of a client.
+    pub(crate) generation: u64,
+    /// Where media of a track goes.
+    pub(crate) tracks: Mutex<HashMap<TrackAlias, Arc<RemoteTrack>>>,
+    outgoing: mpsc::Sender<Bytes>,
+    pending: Mutex<HashMap<u64, Pending>>,
+    next_request: AtomicU64,
+}
+
+struct Pending {
+    reply: Option<oneshot::Sender<Reply>>,
+    in_order: Option<OnReply>,
+}
+
+/// The side that only the session has: the messages of the relay.
+pub(crate) struct ControlReader {
+    stream: quinn::RecvStream,
+    frames: FrameReader,
+    buffer: Box<[u8]>,
+}
+
+/// Whom to connect to, and as whom.
+pub(crate) struct Target<'a> {
+    pub(crate) address: std::net::SocketAddr,
+    pub(crate) host: &'a str,
+    pub(crate) pin: RelayPin,
+    pub(crate) token: &'a str,
+    pub(crate) device: &'a Device,
+    pub(crate) generation: u64,
+}
+
+impl Link {
+    /// Connects, says Hello, and returns once the relay has said Welcome: with TLS 1.3 a client that the relay turns
+    /// away sees its own handshake succeed first.
+    pub(crate) async fn open(
+        endpoint: &quinn::Endpoint,
+        config: quinn::ClientConfig,
+        target: &Target<'_>,
+    ) -> Result<(Arc<Self>, ControlReader), Error> {
+        let connecting = endpoint
+            .connect_with(config, target.address, target.host)
+            .map_err(|_| Error::State("the relay's address cannot be connected to"))?;
+        let connection = connecting.await.map_err(Error::from_connection)?;
+        let mut exporter = [0; EXPORTER_BYTES];
+        connection
+            .export_keying_material(&mut exporter, EXPORTER_LABEL, &[])
+            .map_err(|_| Error::Protocol("the TLS exporter gave nothing"))?;
+
+        let (mut send, stream) = connection.open_bi().await.map_err(Error::from_connection)?;
+        send.set_priority(CONTROL_PRIORITY).map_err(|_| Error::Disconnected)?;
+        let hello = control::frame(&ClientMessage { request: 0, body: Some(hello(target, &exporter)) });
+        send.write_all(&hello).await.map_err(|error| write_error(error, &connection))?;
+
+        let mut reader = ControlReader { stream, frames: FrameReader::default(), buffer: vec![0; 8192].into() };
+        let first = reader.next(&connection).await?;
+        let Some(relay_message::Body::Welcome(welcome)) = first.body else {
+            connection.close(code(CloseCode::UNEXPECTED_MESSAGE), b"");
+            return Err(Error::Protocol("the first message is no Welcome"));
+        };
+        let (outgoing, queue) = mpsc::channel(OUTGOING_MAX);
+        tokio::spawn(write_control(send, queue));
+        let link = Self {
+            connection,
+            exporter,
+            limits: welcome.limits.unwrap_or_default(),
+            generation: target.generation,
+            tracks: Mutex::default(),
+            outgoing,
+            pending: Mutex::default(),
+            next_request: AtomicU64::new(1),
+        };
+        Ok((Arc::new(link), reader))
+    }
+
+    /// Sends a request and waits for its reply.
+    pub(crate) async fn request(&self, body: client_message::Body, timeout: Duration) -> Reply {
+        self.request_in_order(body, timeout, None).await
+    }
+
+    /// Sends a request; `in_order` sees the reply before any later message of the relay is handled.
+    pub(crate) async fn request_in_order(
+        &self,
+        body: client_message::Body,
+        timeout: Duration,
+        in_order: Option<OnReply>,
+    ) -> Reply {
+        let (reply, answered) = oneshot::channel();
+        let (request, message) = self.register(body, Pending { reply: Some(reply), in_order });
+        let answer = async {
+            self.outgoing.send(message).await.map_err(|_| self.end())?;
+            answered.await.unwrap_or_else(|_| Err(self.end()))
+        };
+        match tokio::time::timeout(timeout, answer).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                lock(&self.pending).remove(&request);
+                Err(Error::TimedOut("a request"))
+            }
+        }
+    }
+
+    /// Sends a request whose reply nobody waits for, unless too much is under way already: whether it was sent.
+    pub(crate) fn send(&self, body: client_message::Body, in_order: Option<OnReply>) -> bool {
+        let (request, message) = self.register(body, Pending { reply: None, in_order });
+        let sent = self.outgoing.try_send(message).is_ok();
+        if !sent {
+            lock(&self.pending).remove(&request);
+        }
+        sent
+    }
+
+    fn register(&self, body: client_message::Body, pending: Pending) -> (u64, Bytes) {
+        let request = self.next_request.fetch_add(1, Relaxed);
+        lock(&self.pending).insert(request, pending);
+        (request, control::frame(&ClientMessage { request, body: Some(body) }))
+    }
+
+    /// Hands a reply to whoever waits for it.
+    pub(crate) fn handle_reply(&self, request: u64, body: relay_message::Body) {
+        let Some(Pending { reply, in_order }) = lock(&self.pending).remove(&request) else {
+            tracing::debug!(request, "a reply nobody waits for");
+            return;
+        };
+        let answer = match body {
+            relay_message::Body::Refused(refused) => Err(Refusal::from(refused)),
+            other => Ok(other),
+        };
+        if let Some(in_order) = in_order {
+            in_order(answer.as_ref());
+        }
+        if let Some(reply) = reply {
+            // Whoever waited may have given up.
+            let _ = reply.send(answer.map_err(Error::Refused));
+        }
+    }
+
+    /// Forgets everything that hangs on this connection: whoever waits for a reply is told that none comes.
+    pub(crate) fn clear(&self) {
+        lock(&self.pending).clear();
+        lock(&self.tracks).clear();
+    }
+
+    /// Ends the connection with a reason.
+    pub(crate) fn close(&self, reason: CloseCode) {
+        self.connection.close(code(reason), b"");
+    }
+
+    /// Why the connection ended.
+    pub(crate) fn end(&self) -> Error {
+        self.connection.close_reason().map_or(Error::Disconnected, Error::from_connection)
+    }
+}
+
+impl ControlReader {
+    /// The next message of the relay.
+    pub(crate) async fn next(&mut self, connection: &quinn::Connection) -> Result<RelayMessage, Error> {
+        loop {
+            match self.frames.next_message() {
+                Ok(Some(message)) => return Ok(message),
+                Ok(None) => {}
+                Err(_) => {
+                    connection.close(code(CloseCode::MALFORMED_MESSAGE), b"");
+                    return Err(Error::Protocol("the control stream carries bytes that are no message"));
+                }
+            }
+            match self.stream.read(&mut self.buffer).await {
+                Ok(Some(length)) => self.frames.push(&self.buffer[..length]),
+                Ok(None) => {
+                    // The relay may close the stream just before the connection, whose code says more.
+                    let end = tokio::time::timeout(Duration::from_secs(1), connection.closed()).await;
+                    connection.close(code(CloseCode::BAD_STREAM), b"");
+                    return Err(end.map_or(Error::Protocol("the control stream ended"), Error::from_connection));
+                }
+                Err(quinn::ReadError::ConnectionLost(error)) => return Err(Error::from_connection(error)),
+                Err(_) => {
+                    connection.close(code(CloseCode::BAD_STREAM), b"");
+                    return Err(Error::Protocol("the control stream was reset"));
+                }
+            }
+        }
+    }
+}
+
+async fn write_control(mut stream: quinn::SendStream, mut queue: mpsc::Receiver<Bytes>) {
+    while let Some(message) = queue.recv().await {
+        if stream.write_chunk(message).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn hello(target: &Target<'_>, exporter: &[u8; EXPORTER_BYTES]) -> client_message::Body {
+    let body = HelloBody {
+        version_min: VERSION,
+        version_max: VERSION,
+        delegation: target.device.delegation().to_bytes().into(),
+        admission_token: target.token.to_owned(),
+    }
+    .encode_to_vec();
+    let signature = target.device.secret().sign_hello(&target.pin, exporter, &body).to_vec();
+    client_message::Body::Hello(Hello { body: body.into(), signature: signature.into() })
+}
+
+fn write_error(error: quinn::WriteError, connection: &quinn::Connection) -> Error {
+    match error {
+        quinn::WriteError::ConnectionLost(error) => Error::from_connection(error),
+        _ => connection.close_reason().map_or(Error::Disconnected, Error::from_connection),
+    }
+}
+
+/// An application error code as QUIC wants it.
+pub(crate) fn code(code: CloseCode) -> VarInt {
+    VarInt::from_u64(code.0).unwrap_or(VarInt::MAX)
+}

@@ -1,0 +1,384 @@
+//! Sending a track of one's own.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use quinn::{Connection, SendStream, VarInt};
+use supernode_e2ee::{SEAL_OVERHEAD_BYTES_MAX, TrackInfo};
+use supernode_proto::{
+    close::StreamCode,
+    control::{TrackKind, UnpublishTrack, client_message},
+    limits,
+    object::{
+        DATAGRAM_HEADER_BYTES_MAX, DatagramHeader, Flags, Hop, Layer, STREAM_HEADER_BYTES_MAX,
+        STREAM_OBJECT_HEADER_BYTES_MAX, StreamHeader, StreamObjectHeader, Visible,
+    },
+};
+use tokio::sync::watch;
+
+use crate::{
+    Call, Error,
+    frame::{FrameTimes, HEADER_BYTES, OutgoingFrame, unix_us},
+    session,
+    track::{LocalTrack, Route},
+};
+
+/// Largest codec payload of a frame, in bytes.
+pub const FRAME_BYTES_MAX: usize = limits::OBJECT_BYTES_MAX as usize - SEAL_OVERHEAD_BYTES_MAX - HEADER_BYTES;
+const PRIORITY_AUDIO: u8 = 16;
+const PRIORITY_VIDEO: u8 = 64;
+/// Between temporal layers.
+const PRIORITY_STEP: u8 = 8;
+
+/// How long frames of a track are worth sending.
+#[derive(Debug, Clone, Copy)]
+pub struct PublishOptions {
+    /// How long after it reached the relay a frame may wait there, and how long sending it may take here; at most
+    /// [`limits::OBJECT_TTL_MS_MAX`]. Default 2,000.
+    pub ttl_ms: u32,
+}
+
+impl Default for PublishOptions {
+    fn default() -> Self {
+        Self { ttl_ms: 2_000 }
+    }
+}
+
+impl Call {
+    /// Announces a track to the others. [`Publisher::wanted`] waits for the first of them to subscribe: what is sent
+    /// before that goes nowhere.
+    ///
+    /// # Errors
+    /// [`Error::EndToEnd`] if the info is too large to be sealed into a label; [`Error::Refused`] above the relay's
+    /// limits; [`Error::CallEnded`], [`Error::Disconnected`], [`Error::TimedOut`].
+    pub async fn publish(&self, kind: TrackKind, info: TrackInfo, options: PublishOptions) -> Result<Publisher, Error> {
+        if let Some(end) = self.room.end() {
+            return Err(Error::CallEnded(end));
+        }
+        let link = self.client.inner.link().await?;
+        let track = Arc::new(LocalTrack::new(kind, info));
+        self.room.add_local(track.clone());
+        let publisher = Publisher {
+            keyframes: track.keyframe_requests(),
+            track,
+            call: self.clone(),
+            ttl_ms: options.ttl_ms.min(limits::OBJECT_TTL_MS_MAX),
+            next: None,
+            lanes: Default::default(),
+            generation: 0,
+            finished: false,
+            plain: Vec::new(),
+            sealed: Vec::new(),
+        };
+        session::publish(&self.client.inner, &link, &self.room, &publisher.track).await?;
+        Ok(publisher)
+    }
+}
+
+/// A track of ours. While the session is down frames are dropped and counted; afterwards a video track goes on with the
+/// next key frame. Dropped, the track is taken back.
+pub struct Publisher {
+    call: Call,
+    track: Arc<LocalTrack>,
+    ttl_ms: u32,
+    /// Group and object of the next frame; `None` while a key frame is needed to begin the first group.
+    next: Option<(u64, u64)>,
+    /// One stream per temporal layer of the current group.
+    lanes: [Lane; Layer::MAX as usize + 1],
+    /// Of the connection that the lanes are on.
+    generation: u64,
+    finished: bool,
+    keyframes: watch::Receiver<u64>,
+    plain: Vec<u8>,
+    sealed: Vec<u8>,
+}
+
+#[derive(Default)]
+enum Lane {
+    #[default]
+    Unused,
+    Open(SendStream),
+    /// What follows in this group would be undecodable.
+    Broken,
+}
+
+impl Publisher {
+    /// Waits until somebody subscribes.
+    ///
+    /// # Errors
+    /// [`Error::CallEnded`].
+    pub async fn wanted(&self) -> Result<(), Error> {
+        let mut subscribers = self.track.subscribers();
+        let mut changed = self.call.room.changed.subscribe();
+        loop {
+            if *subscribers.borrow_and_update() > 0 {
+                return Ok(());
+            }
+            if let Some(end) = self.call.room.end() {
+                return Err(Error::CallEnded(end));
+            }
+            tokio::select! {
+                _ = subscribers.changed() => {}
+                _ = changed.changed() => {}
+            }
+        }
+    }
+
+    /// How many subscribe now. At zero there is no point in encoding.
+    pub fn subscribers(&self) -> u32 {
+        *self.track.subscribers().borrow()
+    }
+
+    /// Whether a receiver has asked for a key frame since the last time this was asked.
+    pub fn take_keyframe_request(&mut self) -> bool {
+        let asked = self.keyframes.has_changed().unwrap_or(false);
+        self.keyframes.mark_unchanged();
+        asked
+    }
+
+    /// Seals and sends a frame. Audio and data go as datagrams, or as a stream of their own if they are too large for
+    /// one; video goes as a stream for each group and temporal layer. Waits while the connection takes no more, at most
+    /// the track's time to live, and then gives the frame up: dropped frames are counted, they are no error. Not cancel
+    /// safe.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] above [`FRAME_BYTES_MAX`]; [`Error::EndToEnd`] if the keys are used up; [`Error::CallEnded`].
+    pub async fn send(&mut self, frame: &OutgoingFrame<'_>) -> Result<(), Error> {
+        if let Some(end) = self.call.room.end() {
+            return Err(Error::CallEnded(end));
+        }
+        if frame.payload.len() > FRAME_BYTES_MAX {
+            let (value, bound) = (frame.payload.len() as u64, FRAME_BYTES_MAX as u64);
+            return Err(Error::TooLarge { field: "payload", value, bound });
+        }
+        let layer = Layer::new(frame.temporal_layer, 0).ok_or(Error::TooLarge {
+            field: "temporal_layer",
+            value: frame.temporal_layer.into(),
+            bound: Layer::MAX.into(),
+        })?;
+        let mut flags = if frame.keyframe { Flags::INDEPENDENT } else { Flags::default() };
+        if frame.discardable {
+            flags = flags | Flags::DISCARDABLE;
+        }
+        let sent = match self.track.kind {
+            TrackKind::Video | TrackKind::Screen => self.send_layered(frame, flags, layer).await?,
+            _ => self.send_independent(frame, flags | Flags::END_OF_GROUP, false).await?,
+        };
+        match sent {
+            Some(bytes) => self.track.counters.count_object(bytes),
+            None => self.track.counters.count_dropped(),
+        }
+        Ok(())
+    }
+
+    /// Ends the track with a mark that reaches every subscriber after all frames, and waits until the relay has it all.
+    ///
+    /// # Errors
+    /// [`Error::CallEnded`]; [`Error::Disconnected`] if the mark could not be sent.
+    pub async fn finish(mut self) -> Result<(), Error> {
+        if let Some(end) = self.call.room.end() {
+            return Err(Error::CallEnded(end));
+        }
+        self.finished = true;
+        let mark = OutgoingFrame::independent(&[], 0);
+        let flags = Flags::INDEPENDENT | Flags::END_OF_GROUP | Flags::END_OF_TRACK;
+        let sent = match (self.track.kind, &self.lanes[0]) {
+            (TrackKind::Video | TrackKind::Screen, Lane::Open(_)) => {
+                let end = OutgoingFrame { keyframe: false, ..mark };
+                self.send_layered(&end, Flags::END_OF_GROUP | Flags::END_OF_TRACK, Layer::default()).await?
+            }
+            _ => {
+                self.close_lanes();
+                self.send_independent(&mark, flags, true).await?
+            }
+        };
+        if sent.is_none() {
+            return Err(Error::Disconnected);
+        }
+        let ttl = Duration::from_millis(self.ttl_ms.into());
+        for lane in &mut self.lanes {
+            if let Lane::Open(mut stream) = std::mem::take(lane) {
+                delivered(&mut stream, ttl).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// A frame that is a group of its own. Returns its bytes on the wire, or `None` if it was dropped.
+    async fn send_independent(
+        &mut self,
+        frame: &OutgoingFrame<'_>,
+        flags: Flags,
+        reliably: bool,
+    ) -> Result<Option<usize>, Error> {
+        let group = self.next.map_or(0, |(group, object)| group + u64::from(object > 0));
+        // Even a frame that is dropped here has its number, so that receivers see the gap.
+        self.next = Some((group + 1, 0));
+        let Some(route) = self.track.route() else { return Ok(None) };
+        let visible = Visible { group, object: 0, flags, layer: Layer::default() };
+        let hop = self.hop(&route, PRIORITY_AUDIO);
+        let mut header = [0; DATAGRAM_HEADER_BYTES_MAX];
+        let length = DatagramHeader { hop, visible }.encode(&mut header);
+        self.seal(frame, &visible, &header[..length])?;
+
+        let bound = route.link.connection.max_datagram_size().unwrap_or(0).min(limits::DATAGRAM_BYTES_MAX);
+        if !reliably && self.sealed.len() <= bound {
+            return Ok(send_datagram(&route.link.connection, &self.sealed));
+        }
+        let sealed = self.sealed.split_off(length);
+        let ttl = Duration::from_millis(self.ttl_ms.into());
+        let sent = tokio::time::timeout(ttl, async {
+            let mut stream = open_stream(&route, hop, group, 0).await?;
+            write_object(&mut stream, visible, &sealed).await?;
+            Some(stream)
+        });
+        let Ok(Some(mut stream)) = sent.await else { return Ok(None) };
+        if reliably {
+            delivered(&mut stream, ttl).await;
+        }
+        Ok(Some(length + sealed.len()))
+    }
+
+    /// A frame of a group with layers.
+    async fn send_layered(
+        &mut self,
+        frame: &OutgoingFrame<'_>,
+        flags: Flags,
+        layer: Layer,
+    ) -> Result<Option<usize>, Error> {
+        if frame.keyframe {
+            self.close_lanes();
+            let group = self.next.map_or(0, |(group, object)| group + u64::from(object > 0));
+            self.next = Some((group, 0));
+        }
+        let Some((group, object)) = self.next else { return Ok(None) };
+        self.next = Some((group, object + 1));
+        let Some(route) = self.track.route() else {
+            self.break_lanes();
+            return Ok(None);
+        };
+        if self.generation != route.link.generation {
+            // What the new connection has not seen the beginning of is of no use on it.
+            if object > 0 {
+                self.break_lanes();
+            }
+            self.generation = route.link.generation;
+        }
+        let visible = Visible { group, object, flags, layer };
+        self.seal(frame, &visible, &[])?;
+        let index = usize::from(layer.temporal());
+        let hop = self.hop(&route, PRIORITY_VIDEO + PRIORITY_STEP * layer.temporal());
+        let ttl = Duration::from_millis(self.ttl_ms.into());
+        let mut stream = match std::mem::replace(&mut self.lanes[index], Lane::Broken) {
+            Lane::Broken => return Ok(None),
+            Lane::Open(stream) => stream,
+            Lane::Unused => match tokio::time::timeout(ttl, open_stream(&route, hop, group, layer.temporal())).await {
+                Ok(Some(stream)) => stream,
+                _ => {
+                    self.break_lanes();
+                    return Ok(None);
+                }
+            },
+        };
+        match tokio::time::timeout(ttl, write_object(&mut stream, visible, &self.sealed)).await {
+            Ok(Some(())) => {
+                self.lanes[index] = Lane::Open(stream);
+                Ok(Some(self.sealed.len()))
+            }
+            _ => {
+                reset(&mut stream, StreamCode::EXPIRED);
+                self.break_lanes();
+                Ok(None)
+            }
+        }
+    }
+
+    /// Leaves `header` and the sealed frame in `self.sealed`.
+    fn seal(&mut self, frame: &OutgoingFrame<'_>, visible: &Visible, header: &[u8]) -> Result<(), Error> {
+        let times = FrameTimes { captured_at_us: unix_us(), presentation_us: frame.presentation_us };
+        self.sealed.clear();
+        self.sealed.extend_from_slice(header);
+        let Self { call, track, plain, sealed, .. } = self;
+        call.room.seal(&track.info.id, visible, times, frame.payload, plain, sealed)
+    }
+
+    fn hop(&self, route: &Route, priority: u8) -> Hop {
+        Hop { alias: route.alias, priority, ttl_ms: self.ttl_ms }
+    }
+
+    /// The group is whole.
+    fn close_lanes(&mut self) {
+        for lane in &mut self.lanes {
+            if let Lane::Open(mut stream) = std::mem::take(lane) {
+                // A stream that the relay stopped needs no end.
+                let _ = stream.finish();
+            }
+        }
+    }
+
+    /// The group cannot be completed: nothing of it is sent any more.
+    fn break_lanes(&mut self) {
+        for lane in &mut self.lanes {
+            if let Lane::Open(mut stream) = std::mem::replace(lane, Lane::Broken) {
+                reset(&mut stream, StreamCode::CANCELLED);
+            }
+        }
+        self.track.request_keyframe();
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.break_lanes();
+        }
+        self.call.room.remove_local(&self.track);
+        if let Some(route) = self.track.route() {
+            let alias = route.alias.value();
+            route.link.send(client_message::Body::UnpublishTrack(UnpublishTrack { alias }), None);
+        }
+    }
+}
+
+impl std::fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Publisher").field("kind", &self.track.kind).finish_non_exhaustive()
+    }
+}
+
+/// quinn drops the oldest datagrams when its buffer is full, and tells nobody: so look first.
+fn send_datagram(connection: &Connection, datagram: &[u8]) -> Option<usize> {
+    if connection.datagram_send_buffer_space() < datagram.len() {
+        return None;
+    }
+    connection.send_datagram(Bytes::copy_from_slice(datagram)).ok().map(|()| datagram.len())
+}
+
+async fn open_stream(route: &Route, hop: Hop, group: u64, temporal_layer: u8) -> Option<SendStream> {
+    let mut stream = route.link.connection.open_uni().await.ok()?;
+    stream.set_priority(-i32::from(hop.priority)).ok()?;
+    let mut header = [0; STREAM_HEADER_BYTES_MAX];
+    let length = StreamHeader { hop, group, temporal_layer }.encode(&mut header);
+    stream.write_all(&header[..length]).await.ok()?;
+    Some(stream)
+}
+
+async fn write_object(stream: &mut SendStream, visible: Visible, sealed: &[u8]) -> Option<()> {
+    let Visible { object, flags, layer, .. } = visible;
+    let mut header = [0; STREAM_OBJECT_HEADER_BYTES_MAX];
+    let length = StreamObjectHeader { object, flags, layer, length: sealed.len() as u32 }.encode(&mut header);
+    stream.write_all(&header[..length]).await.ok()?;
+    stream.write_all(sealed).await.ok()
+}
+
+/// Ends a stream and waits until the relay has all of it.
+async fn delivered(stream: &mut SendStream, at_most: Duration) {
+    // A stream that the relay stopped needs no end.
+    let _ = stream.finish();
+    let _ = tokio::time::timeout(at_most, stream.stopped()).await;
+}
+
+fn reset(stream: &mut SendStream, code: StreamCode) {
+    // A stream that is gone already needs no reset.
+    let _ = stream.reset(VarInt::from_u64(code.0).unwrap_or(VarInt::MAX));
+}

@@ -1,0 +1,310 @@
+//! How a call begins: ringing a person on all their devices, and being rung.
+
+use std::{collections::HashMap, sync::Mutex};
+
+use bytes::Bytes;
+use supernode_e2ee::Group;
+use supernode_proto::{
+    control::{
+        self, AnswerRing, CancelRing, DeclineRing, KeyPackages, Ring, RingResult, TakeKeyPackages, client_message,
+        relay_message,
+    },
+    identity::{DeviceKey, IdentityKey, RoomId, Ticket},
+    limits,
+};
+use tokio::sync::{oneshot, watch};
+
+use crate::{Call, Client, Error, Member, frame::unix_s, sync::lock};
+
+/// How a ring of ours ended.
+#[derive(Debug)]
+pub enum RingOutcome {
+    /// Somebody answered: the call, in which only the device that answered is with us.
+    Answered(Call),
+    /// The person does not want to.
+    Declined,
+    /// Every device said that it is busy.
+    Busy,
+    /// We cancelled it.
+    Cancelled,
+    /// Nobody answered in time.
+    TimedOut,
+    /// Every device went away.
+    Gone,
+}
+
+impl Client {
+    /// Rings the person who issued `ticket` on all their devices. The room is open and its keys are made when this
+    /// returns.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if nobody is online, no device has a key package left, or the ticket does not grant rings;
+    /// [`Error::EndToEnd`] if a key package is not that person's; [`Error::Disconnected`], [`Error::TimedOut`].
+    pub async fn ring(&self, ticket: &Ticket) -> Result<OutgoingRing, Error> {
+        let inner = &self.inner;
+        let link = inner.link().await?;
+        let ticket_bytes = Bytes::from(ticket.to_bytes());
+        let take = client_message::Body::TakeKeyPackages(TakeKeyPackages { ticket: ticket_bytes.clone() });
+        let relay_message::Body::KeyPackages(packages) = inner.request(&link, take).await? else {
+            return Err(Error::Protocol("no KeyPackages for TakeKeyPackages"));
+        };
+        let (group, welcome) = self.make_group(&ticket.issuer, packages)?;
+        if welcome.len() > limits::RING_PAYLOAD_BYTES_MAX {
+            let (value, bound) = (welcome.len() as u64, limits::RING_PAYLOAD_BYTES_MAX as u64);
+            return Err(Error::TooLarge { field: "the Welcome for all devices", value, bound });
+        }
+        let call = Call::join(self.clone(), group).await?;
+
+        let (outcome, settled) = oneshot::channel();
+        let rings = inner.clone();
+        let register = move |reply: Result<&relay_message::Body, &crate::error::Refusal>| {
+            if let Ok(relay_message::Body::RingStarted(started)) = reply {
+                lock(&rings.rings.outgoing).insert(started.ring.clone(), outcome);
+            }
+        };
+        let ring = client_message::Body::Ring(Ring { ticket: ticket_bytes, payload: welcome.into() });
+        let reply = link.request_in_order(ring, inner.config.request_timeout, Some(Box::new(register))).await?;
+        let relay_message::Body::RingStarted(started) = reply else {
+            return Err(Error::Protocol("no RingStarted for Ring"));
+        };
+        Ok(OutgoingRing {
+            client: self.clone(),
+            ring: started.ring,
+            devices: started.devices,
+            settled: Some(settled),
+            answered: None,
+            call: Some(call),
+        })
+    }
+
+    /// A group of ourselves and everybody's device behind a key package, and the Welcome for them.
+    fn make_group(&self, callee: &IdentityKey, packages: KeyPackages) -> Result<(Group, Vec<u8>), Error> {
+        let packages: Vec<_> = packages.packages.into_iter().map(|device| (*callee, device.package.to_vec())).collect();
+        let mut group = self.inner.device.create_group(RoomId(rand::random()))?;
+        let change = group.propose_add(&packages, unix_s())?;
+        // Nobody else is in the group yet who could have made another commit.
+        group.merge_own()?;
+        let welcome = change.welcome.ok_or(Error::Protocol("there is no key package to ring with"))?;
+        Ok((group, welcome))
+    }
+}
+
+/// A ring of ours. Dropped before it is settled, it is cancelled.
+pub struct OutgoingRing {
+    client: Client,
+    ring: Bytes,
+    devices: u32,
+    settled: Option<oneshot::Receiver<control::RingOutcome>>,
+    answered: Option<DeviceKey>,
+    call: Option<Call>,
+}
+
+impl OutgoingRing {
+    /// How many devices ring.
+    pub fn devices(&self) -> u32 {
+        self.devices
+    }
+
+    /// Waits until the ring is settled. After an answer this also waits for the device that answered to come into the
+    /// room, and removes the person's other devices from the group. Cancel safe until an answer has come.
+    ///
+    /// # Errors
+    /// [`Error::Disconnected`] if the session broke meanwhile, which cancels the ring; [`Error::TimedOut`] if the
+    /// device that answered does not come; [`Error::State`] after the outcome was returned.
+    pub async fn outcome(&mut self) -> Result<RingOutcome, Error> {
+        const SETTLED: Error = Error::State("the ring is settled");
+        if let Some(settled) = &mut self.settled {
+            let outcome = settled.await;
+            self.settled = None;
+            let outcome = outcome.map_err(|_| Error::Disconnected)?;
+            match outcome.result() {
+                RingResult::Answered => {
+                    let device = DeviceKey::from_slice(&outcome.device);
+                    self.answered = Some(device.map_err(|_| Error::Protocol("an answer from no device"))?);
+                }
+                other => return other_outcome(other),
+            }
+        }
+        let (device, call) = (self.answered.take().ok_or(SETTLED)?, self.call.take().ok_or(SETTLED)?);
+        call.wait_for_device(&device).await?;
+        call.keep_only(&device).await?;
+        Ok(RingOutcome::Answered(call))
+    }
+
+    /// Gives up.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the ring is settled already; [`Error::Disconnected`], [`Error::TimedOut`].
+    pub async fn cancel(mut self) -> Result<(), Error> {
+        self.settled = None;
+        let link = self.client.inner.link().await?;
+        let cancel = client_message::Body::CancelRing(CancelRing { ring: self.ring.clone() });
+        self.client.inner.request(&link, cancel).await.map(drop)
+    }
+}
+
+impl Drop for OutgoingRing {
+    fn drop(&mut self) {
+        lock(&self.client.inner.rings.outgoing).remove(&self.ring);
+        if self.settled.is_some()
+            && let Some(link) = self.client.inner.link_now()
+        {
+            link.send(client_message::Body::CancelRing(CancelRing { ring: self.ring.clone() }), None);
+        }
+    }
+}
+
+fn other_outcome(result: RingResult) -> Result<RingOutcome, Error> {
+    Ok(match result {
+        RingResult::Declined => RingOutcome::Declined,
+        RingResult::Busy => RingOutcome::Busy,
+        RingResult::Cancelled => RingOutcome::Cancelled,
+        RingResult::Timeout => RingOutcome::TimedOut,
+        RingResult::Gone => RingOutcome::Gone,
+        RingResult::Answered | RingResult::AnsweredElsewhere | RingResult::Unspecified => {
+            return Err(Error::Protocol("an outcome that no ring of ours can have"));
+        }
+    })
+}
+
+/// Somebody rings. Dropped without a decision, this device says that it is busy.
+pub struct IncomingRing {
+    client: Client,
+    ring: Bytes,
+    caller: Member,
+    group: Option<Group>,
+    ended: watch::Receiver<Option<RingResult>>,
+    decided: bool,
+}
+
+impl IncomingRing {
+    /// Who rings, and from which device: the invitation was sealed with their keys.
+    pub fn caller(&self) -> Member {
+        self.caller
+    }
+
+    /// Answers: into the call.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the ring is over, such as answered on another device; [`Error::Disconnected`],
+    /// [`Error::TimedOut`].
+    pub async fn answer(mut self) -> Result<Call, Error> {
+        self.decided = true;
+        let group = self.group.take().ok_or(Error::State("the ring is settled"))?;
+        let answer = AnswerRing { ring: self.ring.clone(), payload: Bytes::new() };
+        let link = self.client.inner.link().await?;
+        self.client.inner.request(&link, client_message::Body::AnswerRing(answer)).await?;
+        let call = Call::join(self.client.clone(), group).await?;
+        // The caller opened the room: whoever is alone in it was left.
+        call.wait_for_device(&self.caller.device).await?;
+        Ok(call)
+    }
+
+    /// Declines for the person: all their devices stop ringing.
+    ///
+    /// # Errors
+    /// As [`Self::answer`].
+    pub async fn decline(self) -> Result<(), Error> {
+        self.refuse(false).await
+    }
+
+    /// This device is busy; others may still answer.
+    ///
+    /// # Errors
+    /// As [`Self::answer`].
+    pub async fn busy(self) -> Result<(), Error> {
+        self.refuse(true).await
+    }
+
+    /// Waits until the ring stops without our doing: cancelled, timed out or answered elsewhere. Cancel safe.
+    pub async fn ended(&mut self) -> RingResult {
+        let ended = self.ended.wait_for(Option::is_some).await;
+        ended.ok().and_then(|result| *result).unwrap_or(RingResult::Gone)
+    }
+
+    async fn refuse(mut self, busy: bool) -> Result<(), Error> {
+        self.decided = true;
+        let link = self.client.inner.link().await?;
+        self.client.inner.request(&link, decline(self.ring.clone(), busy)).await.map(drop)
+    }
+}
+
+impl Drop for IncomingRing {
+    fn drop(&mut self) {
+        lock(&self.client.inner.rings.incoming).remove(&self.ring);
+        if !self.decided
+            && self.ended.borrow().is_none()
+            && let Some(link) = self.client.inner.link_now()
+        {
+            link.send(decline(self.ring.clone(), true), None);
+        }
+    }
+}
+
+impl std::fmt::Debug for IncomingRing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("IncomingRing(..)")
+    }
+}
+
+fn decline(ring: Bytes, busy: bool) -> client_message::Body {
+    client_message::Body::DeclineRing(DeclineRing { ring, busy })
+}
+
+/// The rings under way, by their 16 bytes.
+#[derive(Default)]
+pub(crate) struct Rings {
+    outgoing: Mutex<HashMap<Bytes, oneshot::Sender<control::RingOutcome>>>,
+    incoming: Mutex<HashMap<Bytes, watch::Sender<Option<RingResult>>>>,
+}
+
+impl Rings {
+    pub(crate) fn handle_outcome(&self, outcome: control::RingOutcome) {
+        if let Some(waiting) = lock(&self.outgoing).remove(&outcome.ring) {
+            // Whoever rang may have gone.
+            let _ = waiting.send(outcome);
+        }
+    }
+
+    pub(crate) fn handle_ended(&self, ring: &Bytes, result: RingResult) {
+        if let Some(ringing) = lock(&self.incoming).get(ring) {
+            ringing.send_replace(Some(result));
+        }
+    }
+
+    /// Opens the invitation and checks whom it is from. One that is not from who it says it is from is declined here
+    /// and never shown.
+    pub(crate) fn handle_incoming(client: Client, ring: control::IncomingRing) -> Option<IncomingRing> {
+        let opened = open_invitation(&client, &ring);
+        let Some((caller, group)) = opened else {
+            if let Some(link) = client.inner.link_now() {
+                link.send(decline(ring.ring, false), None);
+            }
+            return None;
+        };
+        let (sender, ended) = watch::channel(None);
+        lock(&client.inner.rings.incoming).insert(ring.ring.clone(), sender);
+        Some(IncomingRing { client, ring: ring.ring, caller, group: Some(group), ended, decided: false })
+    }
+
+    /// The connection is gone and with it every ring.
+    pub(crate) fn clear(&self) {
+        lock(&self.outgoing).clear();
+        for (_, ringing) in lock(&self.incoming).drain() {
+            ringing.send_replace(Some(RingResult::Gone));
+        }
+    }
+}
+
+fn open_invitation(client: &Client, ring: &control::IncomingRing) -> Option<(Member, Group)> {
+    let identity = IdentityKey::from_slice(&ring.caller).ok()?;
+    let device = DeviceKey::from_slice(&ring.caller_device).ok()?;
+    let group = client
+        .inner
+        .device
+        .join(&ring.payload, &identity, &[], unix_s())
+        .inspect_err(|error| tracing::debug!(%error, "an invitation that does not open"))
+        .ok()?;
+    let is_member = group.members().iter().any(|member| member.identity == identity && member.device == device);
+    is_member.then_some((Member { identity, device }, group))
+}

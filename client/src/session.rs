@@ -1,0 +1,335 @@
+//! Keeps a session alive: reads the relay's messages, and when the connection ends, makes another and restores on it
+//! what there was.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use supernode_proto::{
+    DEFAULT_PORT,
+    close::Retry,
+    control::{DepositKeyPackages, GoAway, PublishTrack, RefusalReason, RelayMessage, client_message, relay_message},
+    object::TrackAlias,
+};
+
+use crate::{
+    Client, Error, Event,
+    backoff::{Backoff, random_wait},
+    call,
+    client::Inner,
+    error::{CallEnd, Refusal},
+    inbound,
+    link::{ControlReader, Link, Target},
+    ring::Rings,
+    room::Room,
+    sync::lock,
+    track::{LocalTrack, Route},
+};
+
+/// How often and how far apart we knock at a room that we were in: the others may be about to change its key.
+const REENTER_ATTEMPTS: u32 = 5;
+const REENTER_WAIT: Duration = Duration::from_millis(300);
+
+/// The relay's address.
+pub(crate) async fn resolve(host: &str, port: u16) -> Result<SocketAddr, Error> {
+    let mut addresses = tokio::net::lookup_host((host, port)).await.map_err(Error::Resolve)?;
+    addresses.next().ok_or_else(|| Error::Resolve(std::io::ErrorKind::AddrNotAvailable.into()))
+}
+
+/// Connects and is let in. `elsewhere` is another relay's `host:port` with the same key.
+pub(crate) async fn connect(
+    inner: &Inner,
+    elsewhere: Option<&str>,
+    generation: u64,
+) -> Result<(Arc<Link>, ControlReader), Error> {
+    let own = (inner.invite.host.as_str(), inner.invite.port);
+    let (host, port) = elsewhere.and_then(split_address).unwrap_or(own);
+    let attempt = async {
+        let target = Target {
+            address: resolve(host, port).await?,
+            host,
+            pin: inner.invite.pin.ok_or(Error::NoPin)?,
+            token: inner.invite.token.as_deref().unwrap_or_default(),
+            device: &inner.device,
+            generation,
+        };
+        Link::open(&inner.endpoint, inner.quic.clone(), &target).await
+    };
+    tokio::time::timeout(inner.config.connect_timeout, attempt)
+        .await
+        .unwrap_or(Err(Error::TimedOut("the connection to the relay")))
+}
+
+fn split_address(address: &str) -> Option<(&str, u16)> {
+    if address.is_empty() {
+        return None;
+    }
+    let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
+    let port = if port.is_empty() { DEFAULT_PORT } else { port.parse().ok()? };
+    Some((host.trim_start_matches('[').trim_end_matches(']'), port))
+}
+
+/// Runs until the client is closed or gives up.
+pub(crate) async fn drive(inner: Arc<Inner>, mut link: Arc<Link>, mut reader: ControlReader) {
+    loop {
+        let end = run(&inner, &link, &mut reader).await;
+        inner.link.send_replace(None);
+        link.clear();
+        inner.rings.clear();
+        let rooms: Vec<Arc<Room>> = lock(&inner.rooms).values().cloned().collect();
+        rooms.iter().for_each(|room| room.handle_link_lost());
+        match come_back(&inner, &link, end).await {
+            Ok((next, next_reader)) => (link, reader) = (next, next_reader),
+            Err(error) => {
+                rooms.iter().for_each(|room| room.end_with(CallEnd::SessionGone));
+                inner.closed.send_replace(true);
+                inner.tell(Event::Closed(error));
+                return;
+            }
+        }
+        inner.link.send_replace(Some(link.clone()));
+        inner.tell(Event::Reconnected);
+    }
+}
+
+/// How a connection ended.
+struct End {
+    error: Error,
+    go_away: Option<GoAway>,
+}
+
+/// Handles everything that comes until the connection ends.
+async fn run(inner: &Arc<Inner>, link: &Arc<Link>, reader: &mut ControlReader) -> End {
+    let mut tasks =
+        vec![tokio::spawn(inbound::read_datagrams(link.clone())), tokio::spawn(inbound::read_streams(link.clone()))];
+    if link.generation > 1 {
+        tasks.push(tokio::spawn(restore(inner.clone(), link.clone())));
+    }
+    let mut go_away = None;
+    let mut leave_at = None;
+    let error = loop {
+        let moving = async {
+            match leave_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let message = tokio::select! {
+            message = reader.next(&link.connection) => message,
+            () = moving => {
+                link.close(supernode_proto::close::CloseCode::BYE);
+                break Error::Disconnected;
+            }
+        };
+        match message {
+            Ok(RelayMessage { body: Some(relay_message::Body::GoAway(notice)), .. }) => {
+                let (after, before) = (notice.reconnect_after_ms.into(), notice.reconnect_before_ms.into());
+                let wait = random_wait(Duration::from_millis(after)..=Duration::from_millis(before));
+                leave_at = Some(tokio::time::Instant::now() + wait);
+                go_away = Some(notice);
+                inner.tell(Event::GoingAway);
+            }
+            Ok(message) => handle(inner, link, message),
+            Err(error) => break error,
+        }
+    };
+    tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    End { error, go_away }
+}
+
+/// Connects again, with growing random waits, for as long as the configuration says.
+async fn come_back(inner: &Inner, link: &Link, end: End) -> Result<(Arc<Link>, ControlReader), Error> {
+    let End { mut error, go_away } = end;
+    let give_up_at = Instant::now() + inner.config.reconnect_for;
+    let mut backoff = Backoff::new(inner.config.backoff_base, inner.config.backoff_max);
+    let mut elsewhere = go_away.as_ref().map(|notice| notice.alternative.as_str());
+    // Who was asked to go has waited already.
+    let mut wait = match go_away.is_some() && matches!(error, Error::Disconnected) {
+        true => Duration::ZERO,
+        false => backoff.next_wait(random_wait),
+    };
+    let mut told = false;
+    loop {
+        if *inner.closed.borrow() {
+            return Err(Error::ClientClosed);
+        }
+        if error.retry() == Retry::Never || Instant::now() + wait > give_up_at {
+            return Err(error);
+        }
+        if !told {
+            inner.tell(Event::Disconnected(error));
+            told = true;
+        }
+        let mut closed = inner.closed.subscribe();
+        tokio::select! {
+            _ = closed.wait_for(|closed| *closed) => return Err(Error::ClientClosed),
+            () = tokio::time::sleep(wait) => {}
+        }
+        let attempt = tokio::select! {
+            _ = closed.wait_for(|closed| *closed) => return Err(Error::ClientClosed),
+            attempt = connect(inner, elsewhere, link.generation + 1) => attempt,
+        };
+        match attempt {
+            Ok(connected) => return Ok(connected),
+            Err(failure) => error = failure,
+        }
+        // The other relay did not take us: from now on ours again.
+        elsewhere = None;
+        wait = backoff.next_wait(random_wait);
+    }
+}
+
+/// Handles one message; nothing in here waits, so that all of them are handled in the relay's order.
+fn handle(inner: &Arc<Inner>, link: &Arc<Link>, message: RelayMessage) {
+    use relay_message::Body;
+    let Some(body) = message.body else { return };
+    if message.reply_to != 0 {
+        return link.handle_reply(message.reply_to, body);
+    }
+    match body {
+        Body::Presence(news) => inner.watches.handle_presence(&news),
+        Body::WatchEnded(ended) => inner.watches.handle_ended(&ended.identity, ended.reason()),
+        Body::IncomingRing(ring) => {
+            let shown = Client::of(inner).and_then(|client| Rings::handle_incoming(client, ring));
+            // One that finds no room in the queue is dropped here and so answered as busy.
+            drop(shown.and_then(|ring| inner.tell(Event::IncomingRing(ring))));
+        }
+        Body::RingOutcome(outcome) => inner.rings.handle_outcome(outcome),
+        Body::RingEnded(ended) => inner.rings.handle_ended(&ended.ring, ended.result()),
+        Body::MemberJoined(joined) => with_room(inner, &joined.room, |room| room.handle_member_joined(&joined)),
+        Body::MemberLeft(left) => {
+            with_room(inner, &left.room, |room| room.handle_member_left(left.member, left.kicked));
+        }
+        Body::MlsDelivery(delivery) => with_room(inner, &delivery.room, |room| room.handle_mls(&delivery)),
+        Body::TrackAnnounced(track) => {
+            with_room(inner, &track.room, |room| room.handle_track_announced(link, &track));
+        }
+        Body::TrackEnded(ended) => with_room(inner, &ended.room, |room| {
+            TrackAlias::new(ended.alias).into_iter().for_each(|alias| room.handle_track_ended(alias));
+        }),
+        Body::KeyframeRequested(asked) => with_local_track(inner, asked.alias, LocalTrack::request_keyframe),
+        Body::TrackDemand(demand) => {
+            with_local_track(inner, demand.alias, |track| track.set_subscribers(demand.subscribers));
+        }
+        Body::LadderChanged(change) => {
+            inner.rung.send_replace(change.rung());
+            inner.tell(Event::RungChanged(change.rung()));
+        }
+        Body::KeyPackagesLow(low) => deposit(inner, link, low.left as usize),
+        Body::GoAway(_)
+        | Body::Welcome(_)
+        | Body::Done(_)
+        | Body::Refused(_)
+        | Body::KeyPackages(_)
+        | Body::RingStarted(_)
+        | Body::RoomJoined(_)
+        | Body::TrackPublished(_) => tracing::debug!("a reply to no request"),
+    }
+}
+
+fn with_room(inner: &Inner, room: &[u8], handle: impl FnOnce(&Arc<Room>)) {
+    // A room that we have just left still has messages under way.
+    if let Some(room) = inner.room(room) {
+        handle(&room);
+    }
+}
+
+fn with_local_track(inner: &Inner, alias: u64, handle: impl FnOnce(&LocalTrack)) {
+    let Some(alias) = TrackAlias::new(alias) else { return };
+    let track = lock(&inner.rooms).values().find_map(|room| room.local_track(alias));
+    if let Some(track) = track {
+        handle(&track);
+    }
+}
+
+/// Says on a new connection what the last one knew.
+async fn restore(inner: Arc<Inner>, link: Arc<Link>) {
+    // Before anybody can see us: whoever sees us online may ring at once.
+    deposit(&inner, &link, 0);
+    let presence = lock(&inner.presence).clone();
+    if let Some(presence) = presence {
+        link.send(client_message::Body::SetPresence(presence), None);
+    }
+    inner.watches.restore(&link);
+    let rooms: Vec<Arc<Room>> = lock(&inner.rooms).values().cloned().collect();
+    for room in rooms {
+        if let Err(error) = reenter(&inner, &link, &room).await {
+            tracing::debug!(%error, "a room did not let us back in");
+            if link.connection.close_reason().is_none() {
+                lock(&inner.rooms).remove(&room.id);
+                room.end_with(CallEnd::NotLetIn);
+            }
+            continue;
+        }
+        for track in room.local_tracks() {
+            if let Err(error) = publish(&inner, &link, &room, &track).await {
+                tracing::debug!(%error, "a track could not be published again");
+            }
+        }
+    }
+}
+
+async fn reenter(inner: &Inner, link: &Arc<Link>, room: &Arc<Room>) -> Result<(), Error> {
+    let mut attempts = 1;
+    loop {
+        match call::enter(inner, link, room).await {
+            Err(Error::Refused(refusal))
+                if refusal.reason == RefusalReason::JoinProof && attempts < REENTER_ATTEMPTS =>
+            {
+                attempts += 1;
+                tokio::time::sleep(REENTER_WAIT).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Publishes a track on this connection.
+pub(crate) async fn publish(
+    inner: &Inner,
+    link: &Arc<Link>,
+    room: &Room,
+    track: &Arc<LocalTrack>,
+) -> Result<(), Error> {
+    let label = room.seal_label(track.kind, &track.info)?.into();
+    let room = Bytes::copy_from_slice(&room.id.0);
+    let request = client_message::Body::PublishTrack(PublishTrack { room, kind: track.kind.into(), label });
+    let (publishing, on) = (track.clone(), link.clone());
+    let published = move |reply: Result<&relay_message::Body, &Refusal>| {
+        if let Ok(relay_message::Body::TrackPublished(published)) = reply {
+            let route = TrackAlias::new(published.alias).map(|alias| Route { link: on, alias });
+            publishing.set_route(route);
+        }
+    };
+    link.request_in_order(request, inner.config.request_timeout, Some(Box::new(published))).await.map(drop)
+}
+
+/// Fills the deposit up. Refused means that the relay has enough.
+pub(crate) fn deposit(inner: &Inner, link: &Link, left: usize) {
+    let wanted = inner.config.key_packages.min(link.limits.key_packages_max as usize).saturating_sub(left);
+    let packages: Result<Vec<Bytes>, _> = (0..wanted).map(|_| inner.device.key_package().map(Bytes::from)).collect();
+    match packages {
+        Ok(packages) if packages.is_empty() => {}
+        Ok(packages) => {
+            link.send(client_message::Body::DepositKeyPackages(DepositKeyPackages { packages }), None);
+        }
+        Err(error) => tracing::debug!(%error, "no key packages could be made"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_alternative_of_a_drain_is_host_and_port() {
+        assert_eq!(split_address(""), None);
+        assert_eq!(split_address("relay.example:9"), Some(("relay.example", 9)));
+        assert_eq!(split_address("relay.example"), Some(("relay.example", DEFAULT_PORT)));
+        assert_eq!(split_address("[2001:db8::1]:9"), Some(("2001:db8::1", 9)));
+        assert_eq!(split_address("relay.example:x"), None);
+    }
+}

@@ -1,0 +1,118 @@
+//! What went out and came in, per track and per call.
+
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use supernode_proto::control::{Rung, TrackKind};
+
+use crate::{histogram::Histogram, sync::lock};
+
+/// Which way a track goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Published by us.
+    Sent,
+    /// Subscribed to by us.
+    Received,
+}
+
+/// Figures of one track.
+#[derive(Debug, Clone)]
+pub struct TrackStats {
+    /// Which way it goes.
+    pub direction: Direction,
+    /// What it carries.
+    pub kind: TrackKind,
+    /// Its name, from inside the sealed label.
+    pub name: String,
+    /// Frames handed to the network, or received and opened; an end-of-track mark is none.
+    pub objects: u64,
+    /// Their sealed bytes with headers.
+    pub bytes: u64,
+    /// Frames given up here: no session, no room to send, or a reader too slow.
+    pub dropped: u64,
+    /// Frames that never came in time, from the gaps in object numbers.
+    pub lost: u64,
+    /// Objects that did not open.
+    pub undecryptable: u64,
+    /// Capture to opening, by both clocks.
+    pub delay: Histogram,
+}
+
+/// Figures of a call.
+#[derive(Debug, Clone)]
+pub struct CallStats {
+    /// Round trip to the relay.
+    pub rtt: Duration,
+    /// What the relay sends us at most.
+    pub rung: Rung,
+    /// Ours first, then those we subscribed to.
+    pub tracks: Vec<TrackStats>,
+}
+
+impl CallStats {
+    /// The sum of one figure over the tracks of one direction.
+    pub fn sum(&self, direction: Direction, figure: impl Fn(&TrackStats) -> u64) -> u64 {
+        self.tracks.iter().filter(|track| track.direction == direction).map(figure).sum()
+    }
+
+    /// The delays of all received tracks together.
+    pub fn delay(&self) -> Histogram {
+        let mut all = Histogram::default();
+        self.tracks.iter().for_each(|track| all.merge(&track.delay));
+        all
+    }
+}
+
+/// The counters behind [`TrackStats`].
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    objects: AtomicU64,
+    bytes: AtomicU64,
+    dropped: AtomicU64,
+    lost: AtomicU64,
+    undecryptable: AtomicU64,
+    delay: Mutex<Histogram>,
+}
+
+impl Counters {
+    pub(crate) fn count_object(&self, bytes: usize) {
+        self.objects.fetch_add(1, Relaxed);
+        self.bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    pub(crate) fn count_delay(&self, delay_us: u64) {
+        lock(&self.delay).record(delay_us);
+    }
+
+    pub(crate) fn count_dropped(&self) {
+        self.dropped.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn count_lost(&self, objects: u64) {
+        self.lost.fetch_add(objects, Relaxed);
+    }
+
+    pub(crate) fn count_undecryptable(&self) {
+        self.undecryptable.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn snapshot(&self, direction: Direction, kind: TrackKind, name: &str) -> TrackStats {
+        TrackStats {
+            direction,
+            kind,
+            name: name.to_owned(),
+            objects: self.objects.load(Relaxed),
+            bytes: self.bytes.load(Relaxed),
+            dropped: self.dropped.load(Relaxed),
+            lost: self.lost.load(Relaxed),
+            undecryptable: self.undecryptable.load(Relaxed),
+            delay: lock(&self.delay).clone(),
+        }
+    }
+}

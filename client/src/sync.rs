@@ -1,0 +1,7 @@
+//! Locks that outlive a panic elsewhere: no invariant here spans a panic, so a poisoned lock is as good as a sound one.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,215 @@
+//! Tracks of a room: ours and those of others.
+
+use std::sync::{
+    Arc, Mutex, Weak,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
+use bytes::Bytes;
+use supernode_e2ee::TrackInfo;
+use supernode_proto::{
+    control::TrackKind,
+    object::{Flags, TrackAlias, Visible},
+};
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    frame::{Frame, FrameTimes, unix_us},
+    link::Link,
+    room::{Member, Opened, Room},
+    stats::{Counters, Direction, TrackStats},
+    sync::lock,
+};
+
+/// Where a track is on the current connection.
+#[derive(Clone)]
+pub(crate) struct Route {
+    pub(crate) link: Arc<Link>,
+    pub(crate) alias: TrackAlias,
+}
+
+/// A track of ours; lives through reconnects, each of which gives it a new alias.
+pub(crate) struct LocalTrack {
+    pub(crate) kind: TrackKind,
+    pub(crate) info: TrackInfo,
+    pub(crate) counters: Counters,
+    route: Mutex<Option<Route>>,
+    keyframe_requests: watch::Sender<u64>,
+    subscribers: watch::Sender<u32>,
+}
+
+impl LocalTrack {
+    pub(crate) fn new(kind: TrackKind, info: TrackInfo) -> Self {
+        Self {
+            kind,
+            info,
+            counters: Counters::default(),
+            route: Mutex::default(),
+            keyframe_requests: watch::Sender::new(0),
+            subscribers: watch::Sender::new(0),
+        }
+    }
+
+    pub(crate) fn route(&self) -> Option<Route> {
+        lock(&self.route).clone()
+    }
+
+    pub(crate) fn set_route(&self, route: Option<Route>) {
+        *lock(&self.route) = route;
+        self.set_subscribers(0);
+    }
+
+    pub(crate) fn set_subscribers(&self, subscribers: u32) {
+        self.subscribers.send_replace(subscribers);
+    }
+
+    pub(crate) fn subscribers(&self) -> watch::Receiver<u32> {
+        self.subscribers.subscribe()
+    }
+
+    pub(crate) fn has_alias(&self, alias: TrackAlias) -> bool {
+        lock(&self.route).as_ref().is_some_and(|route| route.alias == alias)
+    }
+
+    pub(crate) fn request_keyframe(&self) {
+        self.keyframe_requests.send_modify(|requests| *requests += 1);
+    }
+
+    pub(crate) fn keyframe_requests(&self) -> watch::Receiver<u64> {
+        self.keyframe_requests.subscribe()
+    }
+
+    pub(crate) fn stats(&self) -> TrackStats {
+        self.counters.snapshot(Direction::Sent, self.kind, &self.info.name)
+    }
+}
+
+/// A track of another member, whose label opened under the room's keys.
+pub struct RemoteTrack {
+    pub(crate) room: Weak<Room>,
+    pub(crate) kind: TrackKind,
+    pub(crate) info: TrackInfo,
+    pub(crate) publisher: Member,
+    pub(crate) counters: Counters,
+    route: Mutex<Option<Route>>,
+    sink: Mutex<Option<Sink>>,
+    finished: AtomicBool,
+}
+
+/// Where the frames of a subscribed track go.
+#[derive(Clone)]
+pub(crate) struct Sink {
+    pub(crate) arrivals: mpsc::Sender<Arrival>,
+    pub(crate) options: crate::SubscribeOptions,
+}
+
+/// What a subscription hears, in the order in which it happened.
+#[derive(Debug)]
+pub(crate) enum Arrival {
+    Frame(Frame),
+    StreamBegan {
+        group: u64,
+    },
+    StreamEnded {
+        group: u64,
+        whole: bool,
+    },
+    /// The relay says that the track is no more.
+    TrackEnded,
+}
+
+impl RemoteTrack {
+    pub(crate) fn new(room: Weak<Room>, kind: TrackKind, info: TrackInfo, publisher: Member) -> Self {
+        Self {
+            room,
+            kind,
+            info,
+            publisher,
+            counters: Counters::default(),
+            route: Mutex::default(),
+            sink: Mutex::default(),
+            finished: AtomicBool::new(false),
+        }
+    }
+
+    /// What it carries.
+    pub fn kind(&self) -> TrackKind {
+        self.kind
+    }
+
+    /// Its name, codec and codec parameters, as its publisher sealed them.
+    pub fn info(&self) -> &TrackInfo {
+        &self.info
+    }
+
+    /// Who publishes it.
+    pub fn publisher(&self) -> Member {
+        self.publisher
+    }
+
+    /// Whether its publisher sent the end-of-track mark.
+    pub fn is_finished(&self) -> bool {
+        self.finished.load(Relaxed)
+    }
+
+    pub(crate) fn route(&self) -> Option<Route> {
+        lock(&self.route).clone()
+    }
+
+    pub(crate) fn set_route(&self, route: Option<Route>) {
+        *lock(&self.route) = route;
+    }
+
+    pub(crate) fn sink(&self) -> Option<Sink> {
+        lock(&self.sink).clone()
+    }
+
+    pub(crate) fn set_sink(&self, sink: Option<Sink>) {
+        *lock(&self.sink) = sink;
+    }
+
+    pub(crate) fn stats(&self) -> TrackStats {
+        self.counters.snapshot(Direction::Received, self.kind, &self.info.name)
+    }
+
+    /// Opens an object and passes it to the subscription. An object whose keys are still on their way waits in the
+    /// room.
+    pub(crate) fn handle_object(self: &Arc<Self>, visible: Visible, sealed: Bytes, wire_bytes: usize) {
+        let Some(room) = self.room.upgrade() else { return };
+        match room.open(self, visible, &sealed, wire_bytes) {
+            Opened::Payload(payload) => self.deliver(visible, &payload, wire_bytes),
+            Opened::Later => {}
+            Opened::Bad => self.counters.count_undecryptable(),
+        }
+    }
+
+    pub(crate) fn deliver(&self, visible: Visible, payload: &[u8], wire_bytes: usize) {
+        let Some((times, codec)) = FrameTimes::split(payload) else {
+            self.counters.count_undecryptable();
+            return;
+        };
+        if visible.flags.contains(Flags::END_OF_TRACK) {
+            self.finished.store(true, Relaxed);
+        } else {
+            self.counters.count_object(wire_bytes);
+            self.counters.count_delay(unix_us().saturating_sub(times.captured_at_us));
+        }
+        let Visible { group, object, flags, layer } = visible;
+        let payload = Bytes::copy_from_slice(codec);
+        self.notify(Arrival::Frame(Frame { group, object, flags, layer, times, payload }));
+    }
+
+    /// Tells the subscription; what does not fit its queue is dropped and counted.
+    pub(crate) fn notify(&self, arrival: Arrival) {
+        let Some(sink) = self.sink() else { return };
+        if let Err(mpsc::error::TrySendError::Full(Arrival::Frame(_))) = sink.arrivals.try_send(arrival) {
+            self.counters.count_dropped();
+        }
+    }
+}
+
+impl std::fmt::Debug for RemoteTrack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RemoteTrack").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}

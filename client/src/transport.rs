@@ -1,0 +1,63 @@
+//! The QUIC endpoint and how it behaves.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use quinn::{AckFrequencyConfig, ClientConfig, Endpoint, TransportConfig, VarInt, crypto::rustls::QuicClientConfig};
+use supernode_proto::identity::RelayPin;
+
+use crate::Error;
+
+/// Audio of several seconds; what is older helps nobody.
+const DATAGRAM_BUFFER_BYTES: usize = 128 * 1024;
+/// The relay may have a group of each layer of a few dozen tracks under way.
+const MEDIA_STREAMS_MAX: u32 = 128;
+/// A key frame of the largest size and what follows it.
+const STREAM_WINDOW_BYTES: u32 = 3 * 1024 * 1024;
+/// All streams together.
+const RECEIVE_WINDOW_BYTES: u32 = 12 * 1024 * 1024;
+/// More would only wait in a queue that we cannot reorder.
+const SEND_WINDOW_BYTES: u64 = 2 * 1024 * 1024;
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+const IDLE_TIMEOUT_MS: u32 = 30_000;
+
+/// A socket that can reach `relay`.
+pub(crate) fn endpoint(bind: Option<SocketAddr>, relay: SocketAddr) -> Result<Endpoint, Error> {
+    Endpoint::client(bind.unwrap_or_else(|| any_port_towards(relay))).map_err(Error::Socket)
+}
+
+/// The address that lets the system choose, of the family of `relay`.
+pub(crate) fn any_port_towards(relay: SocketAddr) -> SocketAddr {
+    match relay {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
+}
+
+/// How connections to the relay with this key are made.
+pub(crate) fn client_config(pin: RelayPin) -> ClientConfig {
+    let tls = QuicClientConfig::try_from(crate::tls::client_config(pin)).expect("TLS 1.3 has QUIC's first suite");
+    let mut config = ClientConfig::new(Arc::new(tls));
+    config.transport_config(Arc::new(transport_config()));
+    config
+}
+
+fn transport_config() -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    transport
+        // Every acknowledgement costs the relay a packet: ask for fewer.
+        .ack_frequency_config(Some(AckFrequencyConfig::default()))
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(Some(VarInt::from_u32(IDLE_TIMEOUT_MS).into()))
+        .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER_BYTES))
+        .datagram_send_buffer_size(DATAGRAM_BUFFER_BYTES)
+        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        .max_concurrent_uni_streams(VarInt::from_u32(MEDIA_STREAMS_MAX))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES))
+        .send_window(SEND_WINDOW_BYTES);
+    transport
+}
