@@ -87,7 +87,13 @@ struct Invite {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = match std::env::var("RUST_LOG").as_deref().unwrap_or("info").parse::<EnvFilter>() {
+        Ok(filter) => filter,
+        Err(error) => {
+            eprintln!("supernode: RUST_LOG: {error}");
+            return ExitCode::from(2);
+        }
+    };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

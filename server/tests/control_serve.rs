@@ -8,7 +8,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use supernode_proto::invite::Invite;
+use bytes::Bytes;
+use ed25519_dalek::{Signer, SigningKey};
+use quinn::{ConnectionError, crypto::rustls::QuicClientConfig};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use supernode_proto::{
+    ALPN, VERSION,
+    close::CloseCode,
+    control::{ClientMessage, FrameReader, Hello, HelloBody, RelayMessage, client_message, frame, relay_message},
+    identity::{Delegation, DeviceKey, EXPORTER_LABEL, IdentityKey, hello_signing_input},
+    invite::Invite,
+};
 
 struct Relay {
     child: Child,
@@ -58,10 +68,18 @@ impl Relay {
         answer
     }
 
-    /// Sends SIGTERM; the exit status and what was said on standard error.
-    fn terminate(mut self) -> (Option<i32>, String) {
+    fn signal(&self) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+    }
+
+    /// Sends SIGTERM; the exit status and what was said on standard error.
+    fn terminate(self) -> (Option<i32>, String) {
+        self.signal();
+        self.wait()
+    }
+
+    fn wait(mut self) -> (Option<i32>, String) {
         let deadline = Instant::now() + Duration::from_secs(20);
         while self.child.try_wait().expect("our child").is_none() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(10));
@@ -144,6 +162,8 @@ fn what_cannot_be_done_is_said_once_with_the_documented_exit_code() {
     fails(&["serve", "--shards", "0"], 2, "0 is not in");
     fails(&["invite", "--days", "367"], 2, "is not in 1..=366");
     fails(&["invite", "--for", "somebody"], 2, "not in its text form");
+    let unknown_level = supernode(home.path()).env("RUST_LOG", "a=b=c").arg("what-i-see").output().expect("it starts");
+    assert_eq!(unknown_level.status.code(), Some(2));
     fails(&["brew"], 2, "unrecognized subcommand");
 }
 
@@ -153,4 +173,134 @@ fn the_ledger_can_be_read_without_a_relay() {
     let output = supernode(home.path()).arg("what-i-see").output().expect("the program starts");
     assert!(output.status.success());
     assert!(String::from_utf8(output.stdout).expect("text").contains("network address"));
+}
+
+/// A device's connection, and what the relay says on its control stream.
+struct Client {
+    connection: quinn::Connection,
+    stream: quinn::RecvStream,
+    reader: FrameReader,
+    _send: quinn::SendStream,
+    endpoint: quinn::Endpoint,
+}
+
+/// Connects and says Hello with this token, in the name of the identity with this secret key.
+async fn connect(home: &Path, invite: &Invite, secret: u8, token: Option<&str>) -> Client {
+    let certificate = CertificateDer::from_pem_file(home.join("supernode/tls-certificate.pem")).expect("a certificate");
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate).expect("a valid certificate");
+    let mut tls = rustls::ClientConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("TLS 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    let config = quinn::ClientConfig::new(std::sync::Arc::new(QuicClientConfig::try_from(tls).expect("AES-128")));
+    let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().expect("an address")).expect("a socket");
+    let address = format!("{}:{}", invite.host, invite.port).parse().expect("an address");
+    let connection = endpoint.connect_with(config, address, "supernode.invalid").expect("valid").await.expect("TLS");
+    let (mut send, stream) = connection.open_bi().await.expect("a stream");
+
+    let (identity, device) = (SigningKey::from_bytes(&[secret; 32]), SigningKey::from_bytes(&[secret + 100; 32]));
+    let names = (identity_of(secret), DeviceKey::new(device.verifying_key().to_bytes()));
+    let not_after_unix_s = supernode_server::control::serve::unix_now_s() + 3600;
+    let signature = identity.sign(&Delegation::signing_input(&names.0, &names.1, not_after_unix_s)).to_bytes();
+    let delegation = Delegation { identity: names.0, device: names.1, not_after_unix_s, signature };
+    let body = prost::Message::encode_to_vec(&HelloBody {
+        version_min: VERSION,
+        version_max: VERSION,
+        delegation: delegation.to_bytes().into(),
+        admission_token: token.unwrap_or("").to_owned(),
+    });
+    let mut exporter = [0; 32];
+    connection.export_keying_material(&mut exporter, EXPORTER_LABEL, b"").expect("an exporter");
+    let pin = invite.pin.expect("a pin");
+    let signature = Bytes::copy_from_slice(&device.sign(&hello_signing_input(&pin, &exporter, &body)).to_bytes());
+    let hello = client_message::Body::Hello(Hello { body: body.into(), signature });
+    send.write_all(&frame(&ClientMessage { request: 0, body: Some(hello) })).await.expect("sent");
+    Client { connection, stream, reader: FrameReader::default(), _send: send, endpoint }
+}
+
+fn identity_of(secret: u8) -> IdentityKey {
+    IdentityKey::new(SigningKey::from_bytes(&[secret; 32]).verifying_key().to_bytes())
+}
+
+impl Client {
+    /// The next message, or the code with which the relay closed.
+    async fn next(&mut self) -> Result<relay_message::Body, CloseCode> {
+        loop {
+            if let Some(message) = self.reader.next_message::<RelayMessage>().expect("a well-formed message") {
+                return Ok(message.body.expect("a known message"));
+            }
+            match self.stream.read_chunk(usize::MAX, true).await {
+                Ok(Some(chunk)) => self.reader.push(&chunk.bytes),
+                _ => match self.connection.closed().await {
+                    ConnectionError::ApplicationClosed(close) => return Err(CloseCode(close.error_code.into_inner())),
+                    other => panic!("not closed by the relay: {other}"),
+                },
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_opens_the_door_and_nothing_else_does() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let relay = serve(home.path(), &[]);
+    let link = relay.invite();
+    let for_one = invite(home.path(), &["--for", &identity_of(1).to_text()]);
+    let for_one: Invite = String::from_utf8(for_one.stdout).expect("text").parse().expect("a valid link");
+
+    let mut addresses = Vec::new();
+    for (secret, token, admitted) in [
+        (1, link.token.as_deref(), true),
+        (2, None, false),
+        (3, Some("nonsense"), false),
+        (1, for_one.token.as_deref(), true),
+        (4, for_one.token.as_deref(), false),
+    ] {
+        let mut client = connect(home.path(), &link, secret, token).await;
+        addresses.push(client.endpoint.local_addr().expect("bound").to_string());
+        match client.next().await {
+            Ok(relay_message::Body::Welcome(_)) => assert!(admitted, "{secret} got in"),
+            Ok(other) => panic!("no answer to a Hello: {other:?}"),
+            Err(code) => assert_eq!((code, admitted), (CloseCode::NOT_ADMITTED, false), "{secret}"),
+        }
+    }
+    let metrics = relay.get("/metrics");
+    assert!(metrics.contains("\nsupernode_sessions_closed_total{code=\"NOT_ADMITTED\"} 3\n"), "{metrics}");
+    let (_, log) = relay.terminate();
+    assert!(addresses.iter().all(|address| !log.contains(address)), "a client's address is in the log: {log}");
+}
+
+#[tokio::test]
+async fn an_open_relay_takes_anybody_and_a_drain_tells_them_to_go() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let relay = serve(home.path(), &["--open"]);
+    let mut client = connect(home.path(), &relay.invite(), 1, None).await;
+    assert!(matches!(client.next().await, Ok(relay_message::Body::Welcome(_))));
+    relay.signal();
+    assert!(matches!(client.next().await, Ok(relay_message::Body::GoAway(_))));
+    client.connection.close(0u8.into(), b"");
+    client.endpoint.wait_idle().await;
+    let begin = Instant::now();
+    let (code, log) = relay.wait();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(begin.elapsed() < Duration::from_secs(3), "nobody is left to wait for");
+}
+
+#[tokio::test]
+async fn a_second_signal_does_not_wait_for_those_who_stay() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let relay = serve(home.path(), &["--open"]);
+    let mut client = connect(home.path(), &relay.invite(), 1, None).await;
+    assert!(matches!(client.next().await, Ok(relay_message::Body::Welcome(_))));
+    relay.signal();
+    assert!(matches!(client.next().await, Ok(relay_message::Body::GoAway(_))));
+    let begin = Instant::now();
+    relay.signal();
+    let (code, log) = relay.wait();
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("second signal"), "{log}");
+    assert!(begin.elapsed() < Duration::from_secs(3), "it waited");
 }

@@ -114,7 +114,10 @@ pub fn run(options: &ServeOptions) -> Result<(), ServeError> {
         .enable_all()
         .build()
         .map_err(system("start the control thread"))?;
-    runtime.block_on(serve(options))
+    let result = runtime.block_on(serve(options));
+    // Whoever sends a second signal does not want to wait for the drain's thread either.
+    runtime.shutdown_background();
+    result
 }
 
 async fn serve(options: &ServeOptions) -> Result<(), ServeError> {
