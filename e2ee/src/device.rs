@@ -124,7 +124,7 @@ impl Device {
     ///
     /// # Errors
     /// [`Error::TooLarge`] above [`limits::MLS_PAYLOAD_BYTES_MAX`]; [`Error::Malformed`]; [`Error::Refused`] for a group
-    /// with extensions or another suite; [`Error::Delegation`], [`Error::DelegationDevice`], [`Error::UnexpectedIdentity`]
+    /// with extensions; [`Error::Delegation`], [`Error::DelegationDevice`], [`Error::UnexpectedIdentity`]
     /// or [`Error::NotFromCaller`] if somebody is not who they should be; [`Error::Mls`] for the rest, among it a
     /// welcome that is not for us or was used before.
     pub fn join(
@@ -157,9 +157,6 @@ impl Device {
         now_unix_s: u64,
     ) -> Result<RoomId, Error> {
         let context = staged.group_context();
-        if context.ciphersuite() != CIPHERSUITE {
-            return Err(Error::Refused { what: "other cipher suites" });
-        }
         // Among them would be external senders, who could propose to remove members.
         if context.extensions().iter().next().is_some() {
             return Err(Error::Refused { what: "group extensions" });
@@ -228,6 +225,21 @@ mod tests {
         b.join(&welcome, &a.identity(), &[], NOW).expect("joins");
         assert_eq!(b.private_key_packages(), 0);
         assert!(matches!(b.join(&welcome, &a.identity(), &[], NOW), Err(Error::Mls { .. })));
+    }
+
+    #[test]
+    fn a_removed_device_keeps_nothing_of_the_group() {
+        let [caller, callee] = [IdentitySecret::generate(), IdentitySecret::generate()];
+        let (a, b) = (device(&caller), device(&callee));
+        let mut at_a = a.create_group(RoomId([1; 16])).expect("a group");
+        let package = (b.identity(), b.key_package().expect("a package"));
+        let welcome = at_a.propose_add(&[package], NOW).expect("adds").welcome.expect("a welcome");
+        at_a.merge_own().expect("accepted");
+        let mut at_b = b.join(&welcome, &a.identity(), &[], NOW).expect("joins");
+        assert!(at_b.stored() > 0);
+        let change = at_a.propose_remove(&[at_b.own_leaf()]).expect("removes");
+        at_b.process(&change.commit, &|_| false, NOW).expect("learns of it");
+        assert_eq!(at_b.stored(), 0);
     }
 
     #[test]

@@ -324,6 +324,11 @@ impl Group {
         Ok(Processed::EpochChanged { added: only_in(&self.members, &before), removed: only_in(&before, &self.members) })
     }
 
+    #[cfg(test)]
+    pub(crate) fn stored(&self) -> usize {
+        self.store.entries()
+    }
+
     /// Takes over the new tree and starts a new counter for its new key; returns the members before.
     fn enter_epoch(&mut self) -> Result<Vec<Member>, Error> {
         self.counter = Arc::default();

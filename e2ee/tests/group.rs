@@ -4,7 +4,7 @@
 mod people;
 
 use people::{LATER, NOW, Person, ROOM, anybody, call, nobody, two, update};
-use supernode_e2ee::{Error, Group, Processed};
+use supernode_e2ee::{Device, Error, Group, MediaOpener, MediaSealer, Processed};
 use supernode_proto::identity::RoomId;
 
 fn assert_agree(groups: &[&Group]) {
@@ -15,6 +15,18 @@ fn assert_agree(groups: &[&Group]) {
     for group in groups {
         assert!(view(group) == view(groups[0]), "two members see different groups");
     }
+}
+
+/// Compiles for what any thread can use.
+const fn any_thread<T: Send + Sync>() {}
+
+#[test]
+fn any_thread_can_hold_a_call() {
+    any_thread::<Device>();
+    any_thread::<Group>();
+    any_thread::<MediaSealer>();
+    any_thread::<MediaOpener>();
+    any_thread::<Error>();
 }
 
 #[test]

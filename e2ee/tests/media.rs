@@ -184,6 +184,20 @@ fn no_counter_is_used_twice_under_a_key_whatever_is_installed_again() {
 }
 
 #[test]
+fn each_epoch_counts_from_zero_under_its_own_key() {
+    let (_, [mut group_a, mut group_b]) = two();
+    let mut sealer = sealer(&group_a);
+    for epoch in 1..4 {
+        for counter in 0..3 {
+            let header = SframeHeader::deserialize(seal(&mut sealer, b"frame")).expect("a header");
+            assert_eq!((header.key_id(), header.counter()), (epoch, counter), "leaf 0, and the epoch in the low bits");
+        }
+        update(&mut group_b, &mut [&mut group_a]);
+        sealer.install(&group_a.epoch_keys().expect("a member")).expect("the next epoch");
+    }
+}
+
+#[test]
 fn the_current_and_the_two_epochs_before_it_open_and_no_others() {
     let ([a, _], [mut group_a, mut group_b]) = two();
     let (mut sealer, mut opener) = (sealer(&group_a), opener(&group_b));
