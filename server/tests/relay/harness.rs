@@ -1,0 +1,480 @@
+//! A relay in this process, and a client made of nothing but the wire crate and quinn.
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::{Bytes, BytesMut};
+use ed25519_dalek::{Signer, SigningKey};
+use prost::Message;
+use rand::RngExt;
+use supernode_proto::{
+    ALPN, VERSION,
+    close::CloseCode,
+    control::{
+        ClientMessage, FrameReader, Hello, HelloBody, JoinRoom, PublishTrack, Refused, RelayMessage, RoomJoined,
+        Subscribe, TrackKind, client_message::Body as Request, encode_frame, relay_message::Body,
+    },
+    identity::{
+        self, Delegation, DeviceKey, EXPORTER_LABEL, Grants, IdentityKey, RelayPin, RoomId, SIGNATURE_BYTES, Ticket,
+    },
+    object::{DATAGRAM_HEADER_BYTES_MAX, DatagramHeader, Flags, Hop, Layer, TrackAlias, Visible},
+};
+use supernode_server::{
+    control::{state_dir::StateDir, tls},
+    core::{Admit, directory::Population, ledger::Ledger, limits::Limits},
+    shard,
+};
+
+/// How long a test waits for what must come.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Admits everybody.
+struct Everybody;
+
+impl Admit for Everybody {
+    fn admit(&self, _: &IdentityKey, _: &str, _: u64) -> Result<(), CloseCode> {
+        Ok(())
+    }
+}
+
+/// A running relay.
+pub struct Relay {
+    running: Option<shard::Running>,
+    pub address: SocketAddr,
+    pub pin: RelayPin,
+    state: std::path::PathBuf,
+}
+
+impl Relay {
+    pub fn start(shards: usize) -> Self {
+        Self::with_limits(shards, Limits { presence_linger: Duration::from_millis(300), ..Limits::default() })
+    }
+
+    pub fn with_limits(shards: usize, limits: Limits) -> Self {
+        let name = format!("supernode-relay-test-{}-{}", std::process::id(), rand::rng().random::<u64>());
+        let state = std::env::temp_dir().join(name);
+        let keys = StateDir::create(&state).unwrap().keys_or_create().unwrap();
+        let pin = tls::relay_pin(&keys);
+        let running = shard::spawn(shard::Config {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            shards,
+            batch_window: Duration::from_micros(500),
+            tls: tls::quic_server_config(&keys).unwrap(),
+            pin,
+            admission: Arc::new(Everybody),
+            limits,
+        })
+        .unwrap();
+        Self { address: running.local_addr(), running: Some(running), pin, state }
+    }
+
+    pub fn population(&self) -> Population {
+        self.running.as_ref().unwrap().directory().population()
+    }
+
+    /// The ledgers of all shards, added up.
+    pub fn ledger(&self) -> Ledger {
+        let mut sum = Ledger::default();
+        for counters in self.running.as_ref().unwrap().counters() {
+            let (_, ledger) = counters.snapshot();
+            sum.objects_in += ledger.objects_in;
+            sum.offered += ledger.offered;
+            sum.delivered += ledger.delivered;
+            sum.delivered_datagrams += ledger.delivered_datagrams;
+            sum.dropped.iter_mut().zip(ledger.dropped).for_each(|(sum, dropped)| *sum += dropped);
+            sum.refused.iter_mut().zip(ledger.refused).for_each(|(sum, refused)| *sum += refused);
+        }
+        sum
+    }
+
+    pub fn tallies(&self) -> Vec<shard::counters::Tally> {
+        self.running.as_ref().unwrap().counters().iter().map(|counters| counters.snapshot().0).collect()
+    }
+
+    /// Everybody has left: every table is empty and every object accounted for.
+    pub async fn assert_empty(&self) {
+        eventually("the relay is empty", || self.population() == Population::default()).await;
+        eventually("nothing is queued", || self.ledger().queued() == 0).await;
+    }
+
+    pub async fn connect(&self, person: &Person) -> Client {
+        self.try_connect(person).await.expect("the relay lets the client in")
+    }
+
+    /// Connects and says Hello; the code the relay closed with if it did not say Welcome.
+    pub async fn try_connect(&self, person: &Person) -> Result<Client, CloseCode> {
+        let mut client = self.dial().await;
+        let hello = client.hello(person, self.pin);
+        client.person = Some(person.clone());
+        client.send(0, Request::Hello(hello)).await;
+        match client.next().await {
+            Ok(RelayMessage { body: Some(Body::Welcome(welcome)), .. }) => {
+                assert_eq!(welcome.version, VERSION);
+                Ok(client)
+            }
+            Ok(other) => panic!("a Welcome was due: {other:?}"),
+            Err(code) => Err(code),
+        }
+    }
+
+    /// A QUIC connection with an open control stream, before Hello.
+    pub async fn dial(&self) -> Client {
+        let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+        endpoint.set_default_client_config(client_config());
+        let connection = endpoint.connect(self.address, "relay").unwrap().await.unwrap();
+        let (send, receive) = connection.open_bi().await.unwrap();
+        Client {
+            endpoint,
+            connection,
+            send,
+            receive,
+            reader: FrameReader::default(),
+            events: VecDeque::new(),
+            request: 0,
+            person: None,
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.drain_handle().drain(Duration::ZERO);
+            running.join();
+        }
+        let _ = std::fs::remove_dir_all(&self.state);
+    }
+}
+
+/// Waits until something is so.
+pub async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+pub fn unix_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// Somebody with one device.
+#[derive(Clone)]
+pub struct Person {
+    pub identity: SigningKey,
+    pub device: SigningKey,
+}
+
+impl Person {
+    pub fn new() -> Self {
+        Self { identity: key(), device: key() }
+    }
+
+    /// The same person with another device.
+    pub fn another_device(&self) -> Self {
+        Self { identity: self.identity.clone(), device: key() }
+    }
+
+    pub fn identity_key(&self) -> IdentityKey {
+        IdentityKey::new(self.identity.verifying_key().to_bytes())
+    }
+
+    pub fn device_key(&self) -> DeviceKey {
+        DeviceKey::new(self.device.verifying_key().to_bytes())
+    }
+
+    pub fn delegation(&self, not_after_unix_s: u64) -> Delegation {
+        let (identity, device) = (self.identity_key(), self.device_key());
+        let input = Delegation::signing_input(&identity, &device, not_after_unix_s);
+        Delegation { identity, device, not_after_unix_s, signature: self.identity.sign(&input).to_bytes() }
+    }
+
+    pub fn ticket(&self, holder: Option<&Self>, grants: Grants, not_after_unix_s: u64) -> Ticket {
+        let mut ticket = Ticket {
+            issuer: self.identity_key(),
+            holder: holder.map(Self::identity_key),
+            grants,
+            not_after_unix_s,
+            id: rand::rng().random(),
+            signature: [0; SIGNATURE_BYTES],
+        };
+        ticket.signature = self.identity.sign(&ticket.signing_input()).to_bytes();
+        ticket
+    }
+
+    /// A ticket that lets anybody watch and ring for an hour.
+    pub fn open_ticket(&self) -> Bytes {
+        Bytes::from(self.ticket(None, Grants::PRESENCE | Grants::RING, unix_s() + 3600).to_bytes())
+    }
+}
+
+fn key() -> SigningKey {
+    SigningKey::from_bytes(&rand::rng().random())
+}
+
+/// A client's end of a session.
+pub struct Client {
+    pub endpoint: quinn::Endpoint,
+    pub connection: quinn::Connection,
+    pub send: quinn::SendStream,
+    pub receive: quinn::RecvStream,
+    reader: FrameReader,
+    events: VecDeque<Body>,
+    request: u64,
+    person: Option<Person>,
+}
+
+impl Client {
+    pub fn exporter(&self) -> [u8; 32] {
+        let mut exporter = [0; 32];
+        self.connection.export_keying_material(&mut exporter, EXPORTER_LABEL, &[]).unwrap();
+        exporter
+    }
+
+    pub fn hello(&self, person: &Person, relay: RelayPin) -> Hello {
+        let body = HelloBody {
+            version_min: VERSION,
+            version_max: VERSION,
+            delegation: person.delegation(unix_s() + 3600).to_bytes().into(),
+            admission_token: String::new(),
+        };
+        self.sign_hello(person, relay, &body)
+    }
+
+    pub fn sign_hello(&self, person: &Person, relay: RelayPin, body: &HelloBody) -> Hello {
+        let body = Bytes::from(body.encode_to_vec());
+        let input = identity::hello_signing_input(&relay, &self.exporter(), &body);
+        Hello { body, signature: Bytes::copy_from_slice(&person.device.sign(&input).to_bytes()) }
+    }
+
+    pub async fn send(&mut self, request: u64, body: Request) {
+        let mut frame = BytesMut::new();
+        encode_frame(&ClientMessage { request, body: Some(body) }, &mut frame);
+        self.send_raw(&frame).await;
+    }
+
+    /// Writes bytes to the control stream; a relay that has closed the connection shows when it is read.
+    pub async fn send_raw(&mut self, bytes: &[u8]) {
+        let _ = self.send.write_all(bytes).await;
+    }
+
+    /// The next message, or the code the relay closed with.
+    pub async fn next(&mut self) -> Result<RelayMessage, CloseCode> {
+        tokio::time::timeout(PATIENCE, async {
+            loop {
+                if let Some(message) = self.reader.next_message().unwrap() {
+                    return Ok(message);
+                }
+                let mut buffer = [0; 4096];
+                match self.receive.read(&mut buffer).await {
+                    Ok(Some(len)) => self.reader.push(&buffer[..len]),
+                    _ => return Err(self.close_code().await),
+                }
+            }
+        })
+        .await
+        .expect("a message or the end of the session")
+    }
+
+    pub async fn close_code(&self) -> CloseCode {
+        match tokio::time::timeout(PATIENCE, self.connection.closed()).await.expect("the connection ends") {
+            quinn::ConnectionError::ApplicationClosed(close) => CloseCode(close.error_code.into_inner()),
+            other => panic!("the relay closes with a code of its own, not: {other}"),
+        }
+    }
+
+    /// Asks and waits for the reply; events meanwhile are kept.
+    pub async fn ask(&mut self, body: Request) -> Body {
+        self.request += 1;
+        self.send(self.request, body).await;
+        loop {
+            let message = self.next().await.expect("the session goes on");
+            let body = message.body.unwrap();
+            if message.reply_to == self.request {
+                return body;
+            }
+            assert_eq!(message.reply_to, 0, "an event");
+            self.events.push_back(body);
+        }
+    }
+
+    pub async fn done(&mut self, body: Request) {
+        let reply = self.ask(body).await;
+        assert!(matches!(reply, Body::Done(_)), "Done was due: {reply:?}");
+    }
+
+    pub async fn refused(&mut self, body: Request) -> Refused {
+        match self.ask(body).await {
+            Body::Refused(refused) => refused,
+            other => panic!("a refusal was due: {other:?}"),
+        }
+    }
+
+    /// The next event that `pick` takes; others are skipped.
+    pub async fn event<T>(&mut self, pick: impl Fn(&Body) -> Option<T>) -> T {
+        loop {
+            let event = match self.events.pop_front() {
+                Some(event) => event,
+                None => self.next().await.expect("the session goes on").body.unwrap(),
+            };
+            if let Some(picked) = pick(&event) {
+                return picked;
+            }
+        }
+    }
+
+    /// Whether no event comes that `pick` takes, for as long as a request takes to be answered.
+    pub async fn no_event<T: std::fmt::Debug>(&mut self, pick: impl Fn(&Body) -> Option<T>) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let _ = self.ask(Request::Unwatch(supernode_proto::control::Unwatch { identity: vec![0; 32].into() })).await;
+        let unwanted: Vec<T> = self.events.iter().filter_map(pick).collect();
+        assert!(unwanted.is_empty(), "unwanted: {unwanted:?}");
+    }
+
+    pub async fn join(&mut self, room: &Room) -> RoomJoined {
+        match self.ask(Request::JoinRoom(self.join_request(room))).await {
+            Body::RoomJoined(joined) => joined,
+            other => panic!("RoomJoined was due: {other:?}"),
+        }
+    }
+
+    pub fn join_request(&self, room: &Room) -> JoinRoom {
+        let device = self.person.as_ref().unwrap().device_key();
+        let input = identity::join_signing_input(&room.id, &self.exporter(), &device);
+        JoinRoom {
+            room: room.name(),
+            join_key: Bytes::copy_from_slice(room.secret.verifying_key().as_bytes()),
+            proof: Bytes::copy_from_slice(&room.secret.sign(&input).to_bytes()),
+        }
+    }
+
+    pub async fn publish(&mut self, room: &Room, kind: TrackKind) -> TrackAlias {
+        let wanted = PublishTrack { room: room.name(), kind: kind.into(), label: Bytes::from_static(b"label") };
+        match self.ask(Request::PublishTrack(wanted)).await {
+            Body::TrackPublished(published) => TrackAlias::new(published.alias).unwrap(),
+            other => panic!("TrackPublished was due: {other:?}"),
+        }
+    }
+
+    pub async fn subscribe(&mut self, alias: TrackAlias) {
+        self.done(Request::Subscribe(subscription(alias))).await;
+    }
+
+    pub async fn demand(&mut self, subscribers: u32) {
+        self.event(|event| match event {
+            Body::TrackDemand(demand) if demand.subscribers == subscribers => Some(()),
+            _ => None,
+        })
+        .await;
+    }
+
+    /// The next datagram's header and sealed bytes.
+    pub async fn object(&mut self) -> (DatagramHeader, Bytes) {
+        let wire = tokio::time::timeout(PATIENCE, self.connection.read_datagram()).await.expect("an object").unwrap();
+        let (header, len) = DatagramHeader::decode(&wire).unwrap();
+        (header, wire.slice(len..))
+    }
+
+    pub fn close(&self) {
+        self.connection.close(quinn::VarInt::from_u32(CloseCode::BYE.0 as u32), b"");
+    }
+}
+
+pub fn subscription(alias: TrackAlias) -> Subscribe {
+    Subscribe { alias: alias.value(), temporal_layer_max: 7, spatial_layer_max: 7, max_age_ms: 0 }
+}
+
+/// An object in a datagram.
+pub fn datagram(alias: TrackAlias, group: u64, sealed: &[u8]) -> Bytes {
+    let visible = Visible { group, object: 0, flags: Flags::INDEPENDENT, layer: Layer::default() };
+    let header = DatagramHeader { hop: Hop { alias, priority: 0, ttl_ms: 1000 }, visible };
+    let mut head = [0; DATAGRAM_HEADER_BYTES_MAX];
+    let len = header.encode(&mut head);
+    Bytes::from([&head[..len], sealed].concat())
+}
+
+/// A room's name and what lets one in.
+pub struct Room {
+    pub id: RoomId,
+    pub secret: SigningKey,
+}
+
+impl Room {
+    pub fn new() -> Self {
+        Self { id: RoomId(rand::rng().random()), secret: key() }
+    }
+
+    pub fn name(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.id.0)
+    }
+}
+
+/// Trusts any certificate: what the pin is worth is the client's tests' business.
+#[derive(Debug)]
+struct AnyCertificate;
+
+fn client_config() -> quinn::ClientConfig {
+    let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate))
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    let mut config =
+        quinn::ClientConfig::new(Arc::new(quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap()));
+    let mut transport = quinn::TransportConfig::default();
+    transport.max_idle_timeout(Some(Duration::from_secs(20).try_into().unwrap()));
+    config.transport_config(Arc::new(transport));
+    config
+}
+
+mod any_certificate {
+    use rustls::{
+        DigitallySignedStruct, Error, SignatureScheme,
+        client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        pki_types::{CertificateDer, ServerName, UnixTime},
+    };
+
+    use super::AnyCertificate;
+
+    impl ServerCertVerifier for AnyCertificate {
+        fn verify_server_cert(
+            &self,
+            _: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: &ServerName<'_>,
+            _: &[u8],
+            _: UnixTime,
+        ) -> Result<ServerCertVerified, Error> {
+            Ok(ServerCertVerified::assertion())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            vec![SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::ED25519]
+        }
+    }
+}

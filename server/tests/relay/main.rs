@@ -1,0 +1,16 @@
+//! The relay as its clients meet it: real sockets on loopback, real shards, a client that knows only the wire.
+//!
+//! Every behaviour is tested with 1, 2 and 4 shards. After each test the relay must be empty and its ledger balanced.
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test binary: nothing is reachable from outside, and a failed unwrap is a failed test"
+)]
+
+mod bad_input;
+mod harness;
+mod media;
+mod memory;
+mod presence;
+mod rings;
+mod rooms;

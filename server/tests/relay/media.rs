@@ -1,0 +1,261 @@
+use bytes::Bytes;
+use supernode_proto::{
+    control::{TrackKind, client_message::Body as Request, relay_message::Body},
+    object::{
+        Flags, Hop, Layer, STREAM_HEADER_BYTES_MAX, STREAM_OBJECT_HEADER_BYTES_MAX, StreamHeader, StreamObjectHeader,
+        TrackAlias,
+    },
+};
+use supernode_server::core::ledger::DropReason;
+
+use crate::harness::{Client, PATIENCE, Person, Relay, Room, datagram, subscription};
+
+/// A media stream with objects of these layers and sizes.
+fn stream(alias: TrackAlias, group: u64, temporal_layer: u8, objects: &[(u8, usize)]) -> Vec<u8> {
+    let header = StreamHeader { hop: Hop { alias, priority: 1, ttl_ms: 5_000 }, group, temporal_layer };
+    let mut head = [0; STREAM_HEADER_BYTES_MAX];
+    let len = header.encode(&mut head);
+    let mut wire = head[..len].to_vec();
+    for (index, (spatial, size)) in objects.iter().enumerate() {
+        let object = StreamObjectHeader {
+            object: index as u64,
+            flags: Flags::INDEPENDENT,
+            layer: Layer::new(temporal_layer, *spatial).unwrap(),
+            length: *size as u32,
+        };
+        let mut head = [0; STREAM_OBJECT_HEADER_BYTES_MAX];
+        let len = object.encode(&mut head);
+        wire.extend_from_slice(&head[..len]);
+        wire.extend((0..*size).map(|byte| byte as u8));
+    }
+    wire
+}
+
+async fn send_stream(client: &Client, wire: &[u8]) {
+    let mut stream = client.connection.open_uni().await.unwrap();
+    stream.write_all(wire).await.unwrap();
+    stream.finish().unwrap();
+}
+
+async fn receive_stream(client: &Client) -> Vec<u8> {
+    let mut stream = tokio::time::timeout(PATIENCE, client.connection.accept_uni()).await.expect("a stream").unwrap();
+    tokio::time::timeout(PATIENCE, stream.read_to_end(1 << 24)).await.expect("its end").unwrap()
+}
+
+#[tokio::test]
+async fn everybody_else_in_a_room_gets_every_object_once_and_as_it_was() {
+    for shards in [1, 2, 4] {
+        let relay = Relay::start(shards);
+        let room = Room::new();
+        let mut members = Vec::new();
+        for _ in 0..5 {
+            let mut member = relay.connect(&Person::new()).await;
+            member.join(&room).await;
+            members.push(member);
+        }
+        let mut tracks = Vec::new();
+        for member in &mut members {
+            tracks.push(member.publish(&room, TrackKind::Audio).await);
+        }
+        for (index, member) in members.iter_mut().enumerate() {
+            for (other, track) in tracks.iter().enumerate().filter(|(other, _)| *other != index) {
+                let _ = other;
+                member.subscribe(*track).await;
+            }
+        }
+        for member in &mut members {
+            member.demand(4).await;
+        }
+        for group in 0..50u64 {
+            for (member, track) in members.iter().zip(&tracks) {
+                let wire = datagram(*track, group, &[group as u8; 120]);
+                member.connection.send_datagram(wire).unwrap();
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+        for (index, member) in members.iter_mut().enumerate() {
+            let mut next = vec![0u64; 5];
+            for _ in 0..200 {
+                let (header, sealed) = member.object().await;
+                let from = tracks.iter().position(|track| *track == header.hop.alias).unwrap();
+                assert_ne!(from, index, "nobody hears themselves");
+                assert_eq!(header.visible.group, next[from], "in the sender's order, once");
+                assert_eq!(&sealed[..], &[next[from] as u8; 120]);
+                next[from] += 1;
+            }
+        }
+        let ledger = relay.ledger();
+        assert_eq!((ledger.objects_in, ledger.offered, ledger.delivered), (250, 1000, 1000));
+        for member in &members {
+            member.close();
+        }
+        relay.assert_empty().await;
+    }
+}
+
+#[tokio::test]
+async fn streams_come_through_byte_for_byte_whatever_their_size() {
+    for shards in [1, 2, 4] {
+        let relay = Relay::start(shards);
+        let room = Room::new();
+        let mut alice = relay.connect(&Person::new()).await;
+        let mut listeners = vec![relay.connect(&Person::new()).await, relay.connect(&Person::new()).await];
+        alice.join(&room).await;
+        let track = alice.publish(&room, TrackKind::Video).await;
+        for listener in &mut listeners {
+            listener.join(&room).await;
+            listener.subscribe(track).await;
+        }
+        alice.demand(2).await;
+        for (group, objects) in [vec![], vec![(0, 0)], vec![(0, 10), (0, 400_000), (0, 1)]].iter().enumerate() {
+            let wire = stream(track, group as u64, 0, objects);
+            send_stream(&alice, &wire).await;
+            for listener in &listeners {
+                assert!(receive_stream(listener).await == wire);
+            }
+        }
+        assert_eq!(relay.ledger().delivered, 8);
+        for client in listeners.iter().chain([&alice]) {
+            client.close();
+        }
+        relay.assert_empty().await;
+    }
+}
+
+#[tokio::test]
+async fn layers_above_what_is_wanted_are_left_out() {
+    let relay = Relay::start(2);
+    let room = Room::new();
+    let mut alice = relay.connect(&Person::new()).await;
+    let mut bob = relay.connect(&Person::new()).await;
+    alice.join(&room).await;
+    bob.join(&room).await;
+    let track = alice.publish(&room, TrackKind::Video).await;
+    let mut wanted = subscription(track);
+    wanted.spatial_layer_max = 0;
+    wanted.temporal_layer_max = 1;
+    bob.done(Request::Subscribe(wanted)).await;
+    alice.demand(1).await;
+    send_stream(&alice, &stream(track, 1, 1, &[(0, 100), (1, 5_000), (0, 200)])).await;
+    let received = receive_stream(&bob).await;
+    assert_eq!(received.len(), stream(track, 1, 1, &[(0, 100), (0, 200)]).len());
+    send_stream(&alice, &stream(track, 2, 2, &[(0, 100)])).await;
+    assert_eq!(receive_stream(&bob).await.len(), stream(track, 2, 2, &[]).len());
+    assert_eq!(relay.ledger().dropped[DropReason::LayerNotWanted as usize], 2);
+    alice.close();
+    bob.close();
+    relay.assert_empty().await;
+}
+
+#[tokio::test]
+async fn a_stream_whose_publisher_breaks_off_is_reset_and_accounted_for() {
+    for shards in [1, 2] {
+        let relay = Relay::start(shards);
+        let room = Room::new();
+        let mut alice = relay.connect(&Person::new()).await;
+        let mut bob = relay.connect(&Person::new()).await;
+        alice.join(&room).await;
+        bob.join(&room).await;
+        let track = alice.publish(&room, TrackKind::Video).await;
+        bob.subscribe(track).await;
+        alice.demand(1).await;
+        let wire = stream(track, 1, 0, &[(0, 100), (0, 50_000)]);
+        let mut sending = alice.connection.open_uni().await.unwrap();
+        sending.write_all(&wire[..wire.len() - 1]).await.unwrap();
+        let mut receiving = bob.connection.accept_uni().await.unwrap();
+        receiving.read_exact(&mut [0; 100]).await.unwrap();
+        alice.close();
+        let rest = tokio::time::timeout(PATIENCE, receiving.read_to_end(1 << 20)).await.expect("an end");
+        assert!(rest.is_err(), "reset, not finished");
+        bob.event(|event| matches!(event, Body::TrackEnded(_)).then_some(())).await;
+        crate::harness::eventually("the half object is dropped", || {
+            let ledger = relay.ledger();
+            ledger.queued() == 0 && ledger.offered == 2
+        })
+        .await;
+        bob.close();
+        relay.assert_empty().await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_moves_to_another_address_goes_on() {
+    for shards in [1, 2, 4] {
+        let relay = Relay::start(shards);
+        let room = Room::new();
+        let mut alice = relay.connect(&Person::new()).await;
+        let mut bob = relay.connect(&Person::new()).await;
+        alice.join(&room).await;
+        bob.join(&room).await;
+        let track = alice.publish(&room, TrackKind::Audio).await;
+        bob.subscribe(track).await;
+        alice.demand(1).await;
+        // Often enough that with several shards some moves land on another shard's socket by hash.
+        for group in 0..8 {
+            for client in [&alice, &bob] {
+                client.endpoint.rebind(std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
+            }
+            bob.done(Request::Unsubscribe(supernode_proto::control::Unsubscribe { alias: track.value() })).await;
+            bob.subscribe(track).await;
+            alice.demand(1).await;
+            alice.connection.send_datagram(datagram(track, group, b"moved")).unwrap();
+            assert_eq!(bob.object().await.0.visible.group, group);
+        }
+        alice.close();
+        bob.close();
+        relay.assert_empty().await;
+    }
+}
+
+#[tokio::test]
+async fn key_frame_requests_are_coalesced() {
+    let relay = Relay::start(2);
+    let room = Room::new();
+    let mut alice = relay.connect(&Person::new()).await;
+    let mut bob = relay.connect(&Person::new()).await;
+    alice.join(&room).await;
+    bob.join(&room).await;
+    let track = alice.publish(&room, TrackKind::Video).await;
+    bob.subscribe(track).await;
+    let request = supernode_proto::control::RequestKeyframe { alias: track.value() };
+    for _ in 0..5 {
+        bob.done(Request::RequestKeyframe(request)).await;
+    }
+    let asked = |event: &Body| matches!(event, Body::KeyframeRequested(_)).then_some(());
+    alice.event(asked).await;
+    alice.no_event(asked).await;
+    alice.close();
+    bob.close();
+    relay.assert_empty().await;
+}
+
+#[tokio::test]
+async fn objects_that_are_not_the_senders_own_are_refused_and_counted() {
+    let relay = Relay::start(2);
+    let room = Room::new();
+    let mut alice = relay.connect(&Person::new()).await;
+    let mut eve = relay.connect(&Person::new()).await;
+    alice.join(&room).await;
+    let track = alice.publish(&room, TrackKind::Audio).await;
+    let before = relay.ledger();
+    eve.connection.send_datagram(datagram(track, 1, b"forged")).unwrap();
+    eve.connection.send_datagram(Bytes::from_static(&[0xff; 3])).unwrap();
+    eve.connection.send_datagram(Bytes::new()).unwrap();
+    let mut stream_of_others = eve.connection.open_uni().await.unwrap();
+    stream_of_others.write_all(&stream(track, 1, 0, &[(0, 10)])).await.unwrap();
+    assert!(stream_of_others.stopped().await.unwrap().is_some(), "the relay stops the stream with a code");
+    crate::harness::eventually("all are refused", || relay.ledger().refused.iter().sum::<u64>() == 4).await;
+    assert_eq!(relay.ledger().offered, before.offered);
+    // Neither of them is disturbed.
+    let mut bob = relay.connect(&Person::new()).await;
+    bob.join(&room).await;
+    bob.subscribe(track).await;
+    alice.demand(1).await;
+    alice.connection.send_datagram(datagram(track, 1, b"real")).unwrap();
+    assert_eq!(&bob.object().await.1[..], b"real");
+    eve.join(&Room::new()).await;
+    for client in [&alice, &bob, &eve] {
+        client.close();
+    }
+    relay.assert_empty().await;
+}

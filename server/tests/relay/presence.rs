@@ -1,0 +1,107 @@
+use supernode_proto::{
+    control::{
+        Presence, PresenceState, RefusalReason, SetPresence, Watch, client_message::Body as Request,
+        relay_message::Body,
+    },
+    identity::Grants,
+};
+
+use crate::harness::{Person, Relay, unix_s};
+
+fn presence(event: &Body) -> Option<Presence> {
+    match event {
+        Body::Presence(presence) => Some(presence.clone()),
+        _ => None,
+    }
+}
+
+fn set(state: PresenceState) -> Request {
+    Request::SetPresence(SetPresence { state: state.into(), status: b"sealed".to_vec().into() })
+}
+
+#[tokio::test]
+async fn a_watcher_sees_a_snapshot_and_then_every_change() {
+    for shards in [1, 2, 4] {
+        let relay = Relay::start(shards);
+        let (alice, bob) = (Person::new(), Person::new());
+        let mut watcher = relay.connect(&alice).await;
+        watcher.done(Request::Watch(Watch { ticket: bob.open_ticket() })).await;
+        let first = watcher.event(presence).await;
+        assert_eq!((first.state(), first.devices), (PresenceState::Offline, 0));
+
+        let mut watched = relay.connect(&bob).await;
+        watched.done(set(PresenceState::Online)).await;
+        let online = watcher.event(presence).await;
+        assert_eq!((online.state(), online.devices, &online.status[..]), (PresenceState::Online, 1, &b"sealed"[..]));
+        assert!(online.epoch > first.epoch);
+
+        let mut second = relay.connect(&bob.another_device()).await;
+        second.done(set(PresenceState::Away)).await;
+        let both = watcher.event(presence).await;
+        assert_eq!((both.state(), both.devices), (PresenceState::Away, 2), "the newest state speaks for the person");
+
+        second.done(set(PresenceState::Invisible)).await;
+        let hidden = watcher.event(presence).await;
+        assert_eq!((hidden.state(), hidden.devices), (PresenceState::Online, 1));
+
+        second.close();
+        watched.close();
+        let gone = watcher.event(presence).await;
+        assert_eq!((gone.state(), gone.devices, gone.status.len()), (PresenceState::Offline, 0, 0));
+        assert!(gone.epoch > hidden.epoch);
+        watcher.close();
+        relay.assert_empty().await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_and_comes_back_is_no_news() {
+    let relay = Relay::start(2);
+    let (alice, bob) = (Person::new(), Person::new());
+    let mut watcher = relay.connect(&alice).await;
+    let mut watched = relay.connect(&bob).await;
+    watched.done(set(PresenceState::Online)).await;
+    watcher.done(Request::Watch(Watch { ticket: bob.open_ticket() })).await;
+    assert_eq!(watcher.event(presence).await.state(), PresenceState::Online);
+
+    // The same device again, as after a change of network: the old session gives way.
+    let mut again = relay.connect(&bob).await;
+    assert_eq!(watched.close_code().await, supernode_proto::close::CloseCode::REPLACED);
+    again.done(set(PresenceState::Online)).await;
+    watcher.no_event(presence).await;
+
+    // Gone without a goodbye: told only after the linger.
+    again.connection.close(quinn::VarInt::from_u32(0xff), b"");
+    assert_eq!(watcher.event(presence).await.state(), PresenceState::Offline);
+    watcher.close();
+    relay.assert_empty().await;
+}
+
+#[tokio::test]
+async fn without_the_right_ticket_nobody_watches() {
+    let relay = Relay::start(1);
+    let (alice, bob, eve) = (Person::new(), Person::new(), Person::new());
+    let mut client = relay.connect(&alice).await;
+    let watch = |ticket: supernode_proto::identity::Ticket| Request::Watch(Watch { ticket: ticket.to_bytes().into() });
+
+    let for_eve = bob.ticket(Some(&eve), Grants::PRESENCE, unix_s() + 60);
+    assert_eq!(client.refused(watch(for_eve)).await.reason(), RefusalReason::TicketInvalid);
+    let only_rings = bob.ticket(None, Grants::RING, unix_s() + 60);
+    assert_eq!(client.refused(watch(only_rings)).await.reason(), RefusalReason::TicketInvalid);
+    let expired = bob.ticket(None, Grants::PRESENCE, unix_s() - 1);
+    assert_eq!(client.refused(watch(expired)).await.reason(), RefusalReason::TicketExpired);
+    let mut forged = eve.ticket(None, Grants::PRESENCE, unix_s() + 60);
+    forged.issuer = bob.identity_key();
+    assert_eq!(client.refused(watch(forged)).await.reason(), RefusalReason::TicketInvalid);
+    let eternal = bob.ticket(None, Grants::PRESENCE, u64::MAX);
+    assert_eq!(client.refused(watch(eternal)).await.reason(), RefusalReason::TicketInvalid);
+    let refused = client.refused(Request::Watch(Watch { ticket: vec![1; 10].into() })).await;
+    assert_eq!(
+        (refused.reason(), refused.detail.as_str(), refused.value, refused.bound),
+        (RefusalReason::Malformed, "ticket", 10, 146)
+    );
+
+    client.done(watch(bob.ticket(Some(&alice), Grants::PRESENCE, unix_s() + 60))).await;
+    client.close();
+    relay.assert_empty().await;
+}

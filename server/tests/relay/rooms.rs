@@ -1,0 +1,149 @@
+use bytes::Bytes;
+use supernode_proto::{
+    control::{
+        KickMember, LeaveRoom, MemberLeft, MlsDelivery, RefusalReason, RotateJoinKey, SendMls, TrackKind,
+        client_message::Body as Request, relay_message::Body,
+    },
+    identity::{self},
+};
+
+use crate::harness::{Person, Relay, Room, datagram};
+
+fn left(event: &Body) -> Option<MemberLeft> {
+    match event {
+        Body::MemberLeft(left) => Some(left.clone()),
+        _ => None,
+    }
+}
+
+fn delivery(event: &Body) -> Option<MlsDelivery> {
+    match event {
+        Body::MlsDelivery(delivery) => Some(delivery.clone()),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn only_who_can_sign_with_the_join_key_gets_in() {
+    for shards in [1, 2, 4] {
+        let relay = Relay::start(shards);
+        let mut alice = relay.connect(&Person::new()).await;
+        let mut bob = relay.connect(&Person::new()).await;
+        let room = Room::new();
+        assert_eq!(alice.join(&room).await.member, 1);
+
+        let impostor = Room { id: room.id, ..Room::new() };
+        let refused = bob.refused(Request::JoinRoom(bob.join_request(&impostor))).await;
+        assert_eq!(refused.reason(), RefusalReason::JoinProof);
+        let stolen = alice.join_request(&room);
+        let refused = bob.refused(Request::JoinRoom(stolen)).await;
+        assert_eq!(refused.reason(), RefusalReason::JoinProof, "a proof is bound to its connection");
+
+        let joined = bob.join(&room).await;
+        assert_eq!((joined.member, joined.members.len()), (2, 2));
+        alice.event(|event| matches!(event, Body::MemberJoined(joined) if joined.member == 2).then_some(())).await;
+
+        let other_key = Room { id: room.id, ..Room::new() };
+        let join_key = Bytes::copy_from_slice(other_key.secret.verifying_key().as_bytes());
+        alice.done(Request::RotateJoinKey(RotateJoinKey { room: room.name(), join_key })).await;
+        let mut carol = relay.connect(&Person::new()).await;
+        let refused = carol.refused(Request::JoinRoom(carol.join_request(&room))).await;
+        assert_eq!(refused.reason(), RefusalReason::JoinProof);
+        assert_eq!(carol.join(&other_key).await.members.len(), 3);
+
+        bob.done(Request::LeaveRoom(LeaveRoom { room: room.name() })).await;
+        let gone = alice.event(left).await;
+        assert_eq!((gone.member, gone.kicked), (2, false));
+        for client in [&alice, &bob, &carol] {
+            client.close();
+        }
+        relay.assert_empty().await;
+    }
+}
+
+#[tokio::test]
+async fn the_mailbox_is_ordered_and_the_first_commit_of_an_epoch_wins() {
+    let relay = Relay::start(4);
+    let room = Room::new();
+    let mut members = Vec::new();
+    for _ in 0..3 {
+        let mut member = relay.connect(&Person::new()).await;
+        member.join(&room).await;
+        members.push(member);
+    }
+    let commit = |epoch: u64, payload: &'static [u8]| {
+        Request::SendMls(SendMls { room: room.name(), epoch, commit: true, payload: Bytes::from_static(payload) })
+    };
+    members[0].done(commit(7, b"first")).await;
+    let loser = members[1].refused(commit(7, b"second")).await;
+    assert_eq!((loser.reason(), loser.value, loser.bound), (RefusalReason::EpochConflict, 7, 8));
+    members[1].done(commit(8, b"third")).await;
+    for (member, expected) in [(0, vec![(2, 8)]), (1, vec![(1, 7)]), (2, vec![(1, 7), (2, 8)])] {
+        for order in expected {
+            let delivered = members[member].event(delivery).await;
+            assert_eq!((delivered.sequence, delivered.epoch), order);
+        }
+    }
+    for member in &members {
+        member.close();
+    }
+    relay.assert_empty().await;
+}
+
+#[tokio::test]
+async fn after_a_kick_is_acknowledged_nothing_reaches_the_kicked() {
+    for shards in [1, 2, 4] {
+        let relay = Relay::start(shards);
+        let room = Room::new();
+        let mut alice = relay.connect(&Person::new()).await;
+        let mut mallory = relay.connect(&Person::new()).await;
+        alice.join(&room).await;
+        let member = mallory.join(&room).await.member;
+        let track = alice.publish(&room, TrackKind::Audio).await;
+        let own = mallory.publish(&room, TrackKind::Audio).await;
+        mallory.subscribe(track).await;
+        alice.subscribe(own).await;
+        alice.demand(1).await;
+        alice.connection.send_datagram(datagram(track, 1, b"before")).unwrap();
+        assert_eq!(&mallory.object().await.1[..], b"before");
+
+        alice.done(Request::KickMember(KickMember { room: room.name(), member })).await;
+        let received = relay.ledger().offered;
+        alice.connection.send_datagram(datagram(track, 2, b"after")).unwrap();
+        mallory.connection.send_datagram(datagram(own, 1, b"still here")).unwrap();
+        assert!(mallory.event(left).await.kicked);
+        let refused = mallory.refused(Request::Subscribe(crate::harness::subscription(track))).await;
+        assert_eq!(refused.reason(), RefusalReason::UnknownTrack);
+        crate::harness::eventually("both objects came in", || {
+            let ledger = relay.ledger();
+            ledger.objects_in == 2 && ledger.refused.iter().sum::<u64>() == 1
+        })
+        .await;
+        assert_eq!(relay.ledger().offered, received, "nobody is offered anything");
+        alice.close();
+        mallory.close();
+        relay.assert_empty().await;
+    }
+}
+
+#[tokio::test]
+async fn strangers_and_members_are_told_the_same_about_other_peoples_rooms() {
+    let relay = Relay::start(1);
+    let (room, nowhere) = (Room::new(), Room::new());
+    let mut alice = relay.connect(&Person::new()).await;
+    alice.join(&room).await;
+    let track = alice.publish(&room, TrackKind::Audio).await;
+    let mut stranger = relay.connect(&Person::new()).await;
+    for name in [room.name(), nowhere.name()] {
+        let refused = stranger.refused(Request::LeaveRoom(LeaveRoom { room: name })).await;
+        assert_eq!(refused.reason(), RefusalReason::UnknownRoom);
+    }
+    let refused = stranger.refused(Request::Subscribe(crate::harness::subscription(track))).await;
+    assert_eq!(refused.reason(), RefusalReason::UnknownTrack);
+    let bad_room = stranger.refused(Request::LeaveRoom(LeaveRoom { room: vec![0; 15].into() })).await;
+    assert_eq!((bad_room.reason(), bad_room.value, bad_room.bound), (RefusalReason::Malformed, 15, 16));
+    assert_eq!(identity::SIGNATURE_BYTES, 64);
+    alice.close();
+    stranger.close();
+    relay.assert_empty().await;
+}
