@@ -9,6 +9,7 @@ use crate::{Error, IncomingRing, Member, RemoteTrack, error::CallEnd};
 
 /// The events of a client, in order. Read them: those that do not fit the queue are dropped and counted, and a ring that
 /// does not fit is answered as busy.
+#[derive(Debug)]
 pub struct Events {
     pub(crate) receiver: mpsc::Receiver<Event>,
 }

@@ -85,6 +85,12 @@ impl Watch {
     }
 }
 
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Watch(..)")
+    }
+}
+
 impl Drop for Watch {
     fn drop(&mut self) {
         if self.client.inner.watches.release(&self.identity)

@@ -143,6 +143,12 @@ impl OutgoingRing {
     }
 }
 
+impl std::fmt::Debug for OutgoingRing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OutgoingRing").field("devices", &self.devices).finish_non_exhaustive()
+    }
+}
+
 impl Drop for OutgoingRing {
     fn drop(&mut self) {
         lock(&self.client.inner.rings.outgoing).remove(&self.ring);

@@ -1,0 +1,12 @@
+//! Clients against a real relay in this process.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
+
+mod admission;
+mod people;
+mod presence;
+mod programs;
+mod relay;
+mod rings;
+mod talks;
+mod trouble;

@@ -1,0 +1,98 @@
+//! People with identities and devices.
+
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use supernode_client::{
+    Call, Client, Config, Events, IncomingRing, PresenceState, RingOutcome, TrackId, TrackInfo,
+    e2ee::{Device, DeviceSecret, IdentitySecret},
+    proto::{
+        identity::{Grants, Ticket},
+        invite::Invite,
+    },
+};
+
+/// Far above what anything here takes, even on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) struct Person {
+    identity: IdentitySecret,
+}
+
+impl Person {
+    pub(crate) fn new() -> Self {
+        Self { identity: IdentitySecret::generate() }
+    }
+
+    /// A device that nobody has seen before.
+    pub(crate) fn device(&self) -> Arc<Device> {
+        let secret = DeviceSecret::generate();
+        let delegation = self.identity.delegate(&secret.public(), unix_s() + 3600);
+        Arc::new(Device::new(secret, delegation).unwrap())
+    }
+
+    /// For whoever carries it: to see this person's presence and to ring them.
+    pub(crate) fn ticket(&self) -> Ticket {
+        self.identity.issue_ticket(None, Grants::PRESENCE | Grants::RING, unix_s() + 3600)
+    }
+
+    pub(crate) fn ticket_for(&self, holder: &Self, grants: Grants) -> Ticket {
+        self.identity.issue_ticket(Some(holder.identity.public()), grants, unix_s() + 3600)
+    }
+
+    /// Connects a new device, seen online.
+    pub(crate) async fn online(&self, invite: &Invite) -> (Client, Events) {
+        let (client, events) = in_time(Client::connect(invite, self.device(), quick())).await.unwrap();
+        in_time(client.set_presence(PresenceState::Online, Default::default())).await.unwrap();
+        (client, events)
+    }
+}
+
+/// Comes back fast and gives up soon.
+pub(crate) fn quick() -> Config {
+    Config {
+        backoff_base: Duration::from_millis(20),
+        backoff_max: Duration::from_millis(200),
+        rejoin_grace: Duration::from_secs(5),
+        ..Config::default()
+    }
+}
+
+pub(crate) async fn in_time<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, work).await.expect("in time")
+}
+
+pub(crate) async fn next_ring(events: &mut Events) -> IncomingRing {
+    in_time(events.next_ring()).await.expect("somebody rings")
+}
+
+/// Two people in a call: the caller's side and the other.
+pub(crate) struct Pair {
+    pub(crate) caller: Call,
+    pub(crate) callee: Call,
+    pub(crate) caller_client: Client,
+    pub(crate) callee_client: Client,
+    pub(crate) _events: (Events, Events),
+}
+
+pub(crate) async fn pair(invite: &Invite) -> Pair {
+    let (alice, bob) = (Person::new(), Person::new());
+    let (caller_client, caller_events) = alice.online(invite).await;
+    let (callee_client, mut callee_events) = bob.online(invite).await;
+    let mut ring = in_time(caller_client.ring(&bob.ticket())).await.unwrap();
+    let answer = async { next_ring(&mut callee_events).await.answer().await.unwrap() };
+    let (outcome, callee) = in_time(async { tokio::join!(ring.outcome(), answer) }).await;
+    let RingOutcome::Answered(caller) = outcome.unwrap() else { panic!("not answered") };
+    Pair { caller, callee, caller_client, callee_client, _events: (caller_events, callee_events) }
+}
+
+pub(crate) fn track(name: &str) -> TrackInfo {
+    TrackInfo { id: TrackId(rand::random()), name: name.into(), codec: "test".into(), parameters: name.into() }
+}
+
+fn unix_s() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
+}

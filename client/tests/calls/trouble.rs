@@ -1,0 +1,55 @@
+//! Calls that go on when the network or the relay does not.
+
+use std::time::Duration;
+
+use supernode_client::{CallEvent, OutgoingFrame, TrackKind};
+
+use crate::{
+    people::{in_time, pair, track},
+    relay::Relay,
+    talks::{WHOLE, hear, packets, speak, whole},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_goes_on_when_an_address_changes() {
+    let relay = Relay::open(4);
+    let pair = pair(&relay.invite()).await;
+    let said = packets(100);
+    let speaking = speak(pair.caller.clone(), said.clone(), Duration::from_millis(5));
+    let moving = async {
+        for client in [&pair.caller_client, &pair.callee_client, &pair.caller_client] {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            client.rebind_any().unwrap();
+        }
+    };
+    let (heard, ()) = tokio::join!(hear(&pair.callee, TrackKind::Audio), moving);
+    in_time(speaking).await.unwrap();
+    // Datagrams on their way to the old address are gone, as on any change of network.
+    assert!(heard.len() >= 90, "{} of 100", heard.len());
+    assert_eq!(heard.last(), said.last());
+    assert!(heard.iter().all(|packet| said.contains(packet)));
+    assert_eq!(pair.caller.members().len(), 1, "nobody had to join again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_goes_on_after_the_relay_was_restarted() {
+    let relay = Relay::open(2);
+    let pair = pair(&relay.invite()).await;
+    let mut publisher = in_time(pair.caller.publish(TrackKind::Audio, track("voice"), WHOLE)).await.unwrap();
+    let voice = in_time(pair.callee.track(TrackKind::Audio)).await.unwrap();
+    let mut subscription = in_time(pair.callee.subscribe(&voice, whole(TrackKind::Audio))).await.unwrap();
+    in_time(publisher.wanted()).await.unwrap();
+    publisher.send(&OutgoingFrame::independent(b"before", 0)).await.unwrap();
+    assert_eq!(in_time(subscription.next()).await.unwrap().payload, "before");
+    let safety_number = pair.caller.safety_number().unwrap();
+
+    let mut events = [pair.caller.events(), pair.callee.events()];
+    let _relay = in_time(relay.restart()).await;
+    for events in &mut events {
+        in_time(async { while !matches!(events.recv().await.unwrap(), CallEvent::Resumed) {} }).await;
+    }
+    in_time(publisher.wanted()).await.unwrap();
+    publisher.send(&OutgoingFrame::independent(b"after", 1)).await.unwrap();
+    assert_eq!(in_time(subscription.next()).await.unwrap().payload, "after");
+    assert_eq!(pair.callee.safety_number().unwrap(), safety_number, "the keys are the same");
+}
