@@ -85,13 +85,7 @@ impl Call {
 
     /// Figures so far.
     pub fn stats(&self) -> CallStats {
-        let local = self.room.local_tracks().into_iter().map(|track| track.stats());
-        let remote = self.room.remote_tracks().into_iter().map(|track| track.stats());
-        CallStats {
-            rtt: self.client.rtt().unwrap_or_default(),
-            rung: self.rung(),
-            tracks: local.chain(remote).collect(),
-        }
+        CallStats { rtt: self.client.rtt().unwrap_or_default(), rung: self.rung(), tracks: self.room.track_stats() }
     }
 
     /// Gives our place in the group fresh keys, so that whoever copied the old ones cannot follow.

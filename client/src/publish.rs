@@ -76,7 +76,7 @@ impl Call {
 }
 
 /// A track of ours. While the session is down frames are dropped and counted; afterwards a video track goes on with the
-/// next key frame. Dropped, the track is taken back.
+/// next key frame. Dropped, the track is taken back; after [`Self::finish`] not before its time to live has passed.
 pub struct Publisher {
     call: Call,
     track: Arc<LocalTrack>,
@@ -333,9 +333,21 @@ impl Drop for Publisher {
             self.break_lanes();
         }
         self.call.room.remove_local(&self.track);
-        if let Some(route) = self.track.route() {
-            let alias = route.alias.value();
-            route.link.send(client_message::Body::UnpublishTrack(UnpublishTrack { alias }), None);
+        let Some(Route { link, alias }) = self.track.route() else { return };
+        let unpublish = client_message::Body::UnpublishTrack(UnpublishTrack { alias: alias.value() });
+        match tokio::runtime::Handle::try_current() {
+            // The relay forgets what waits for subscribers when the track goes, the end mark too: until it has expired,
+            // the track stays.
+            Ok(runtime) if self.finished => {
+                let expired = Duration::from_millis(self.ttl_ms.into());
+                runtime.spawn(async move {
+                    tokio::select! {
+                        () = tokio::time::sleep(expired) => drop(link.send(unpublish, None)),
+                        _ = link.connection.closed() => {}
+                    }
+                });
+            }
+            _ => drop(link.send(unpublish, None)),
         }
     }
 }

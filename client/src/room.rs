@@ -21,6 +21,7 @@ use crate::{
     error::CallEnd,
     frame::{FrameTimes, unix_s},
     link::Link,
+    stats::TrackStats,
     sync::lock,
     track::{Arrival, LocalTrack, RemoteTrack, Route},
 };
@@ -32,6 +33,8 @@ const EARLY_AGE_MAX: Duration = Duration::from_secs(3);
 const EVENTS_MAX: usize = 256;
 /// Tracks of others that we keep in mind: a room of the largest size needs fewer.
 const REMOTE_TRACKS_MAX: usize = 1024;
+/// Tracks that are gone and still have figures of their own.
+const PAST_TRACKS_MAX: usize = 64;
 
 /// Somebody in a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +66,10 @@ struct State {
     alone_since: Option<Instant>,
     local: Vec<Arc<LocalTrack>>,
     remote: Vec<Arc<RemoteTrack>>,
+    /// Figures of tracks that are gone.
+    past: Vec<TrackStats>,
+    /// Whether a track that is gone ended with its mark.
+    goodbye_heard: bool,
     early: VecDeque<Early>,
     end: Option<CallEnd>,
 }
@@ -98,6 +105,8 @@ impl Room {
             alone_since: None,
             local: Vec::new(),
             remote: Vec::new(),
+            past: Vec::new(),
+            goodbye_heard: false,
             early: VecDeque::new(),
             end: None,
             group,
@@ -288,7 +297,8 @@ impl Room {
         track.set_route(None);
         // Subscribers keep it: its publisher may come back with it.
         if track.sink().is_none() || track.is_finished() {
-            state.remote.retain(|kept| !Arc::ptr_eq(kept, &track) || kept.sink().is_some());
+            state.goodbye_heard |= track.is_finished();
+            state.retire(&track);
             track.notify(Arrival::TrackEnded);
         }
         drop(state);
@@ -414,7 +424,26 @@ impl Room {
     }
 
     pub(crate) fn remove_local(&self, track: &Arc<LocalTrack>) {
-        lock(&self.state).local.retain(|kept| !Arc::ptr_eq(kept, track));
+        let mut state = lock(&self.state);
+        state.local.retain(|kept| !Arc::ptr_eq(kept, track));
+        add_past(&mut state.past, track.stats());
+    }
+
+    /// A subscription of it is gone: if the track itself is gone as well, its figures are all that is kept.
+    pub(crate) fn release_remote(&self, track: &Arc<RemoteTrack>) {
+        let mut state = lock(&self.state);
+        if track.route().is_none() && state.end.is_none() {
+            state.goodbye_heard |= track.is_finished();
+            state.retire(track);
+        }
+    }
+
+    /// Of all tracks there are and were.
+    pub(crate) fn track_stats(&self) -> Vec<TrackStats> {
+        let state = lock(&self.state);
+        let local = state.local.iter().map(|track| track.stats());
+        let remote = state.remote.iter().map(|track| track.stats());
+        state.past.iter().cloned().chain(local).chain(remote).collect()
     }
 
     /// Since when all others are gone; at once final if each of them ended its tracks first. `None` while somebody is
@@ -424,7 +453,9 @@ impl Room {
         if !state.met_others || !state.members.is_empty() {
             return None;
         }
-        let said_goodbye = !state.remote.is_empty() && state.remote.iter().all(|track| track.is_finished());
+        let finished = |track: &Arc<RemoteTrack>| track.is_finished();
+        let said_goodbye =
+            (state.goodbye_heard || !state.remote.is_empty()) && state.remote.iter().all(finished);
         Some(Alone { since: state.alone_since.unwrap_or_else(Instant::now), said_goodbye })
     }
 }
@@ -436,6 +467,15 @@ pub(crate) struct Alone {
 }
 
 impl State {
+    /// Forgets a track but for its figures.
+    fn retire(&mut self, track: &Arc<RemoteTrack>) {
+        let before = self.remote.len();
+        self.remote.retain(|kept| !Arc::ptr_eq(kept, track));
+        if self.remote.len() < before {
+            add_past(&mut self.past, track.stats());
+        }
+    }
+
     /// Takes the group's current keys into use; returns what may open now.
     fn install_keys(&mut self) -> VecDeque<Early> {
         let installed = self.group.epoch_keys().and_then(|keys| {
@@ -455,6 +495,18 @@ impl State {
                 early.track.counters.count_undecryptable();
             }
         }
+    }
+}
+
+/// Keeps the figures of a track; beyond a bound, added to those of another of its kind.
+fn add_past(past: &mut Vec<TrackStats>, stats: TrackStats) {
+    if past.len() < PAST_TRACKS_MAX {
+        return past.push(stats);
+    }
+    let alike = |kept: &&mut TrackStats| kept.direction == stats.direction && kept.kind == stats.kind;
+    match past.iter_mut().find(alike) {
+        Some(kept) => kept.absorb(&stats),
+        None => past.push(stats),
     }
 }
 

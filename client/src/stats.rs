@@ -44,6 +44,18 @@ pub struct TrackStats {
     pub delay: Histogram,
 }
 
+impl TrackStats {
+    /// Adds the figures of another track.
+    pub(crate) fn absorb(&mut self, other: &Self) {
+        self.objects += other.objects;
+        self.bytes += other.bytes;
+        self.dropped += other.dropped;
+        self.lost += other.lost;
+        self.undecryptable += other.undecryptable;
+        self.delay.merge(&other.delay);
+    }
+}
+
 /// Figures of a call.
 #[derive(Debug, Clone)]
 pub struct CallStats {
@@ -51,7 +63,7 @@ pub struct CallStats {
     pub rtt: Duration,
     /// What the relay sends us at most.
     pub rung: Rung,
-    /// Ours first, then those we subscribed to.
+    /// Those that are gone first, then ours, then those of others.
     pub tracks: Vec<TrackStats>,
 }
 

@@ -166,6 +166,7 @@ impl Drop for Subscription {
             let alias = route.alias.value();
             route.link.send(client_message::Body::Unsubscribe(Unsubscribe { alias }), None);
         }
+        self.call.room.release_remote(&self.track);
     }
 }
 
