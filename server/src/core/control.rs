@@ -192,7 +192,7 @@ impl ShardCore {
         if victim == kicker.0 {
             return Err(Refusal::field("member", member.into(), 0));
         }
-        let removed = rooms::remove(&self.directory, room, member, true, outbox);
+        let removed = rooms::remove(&self.directory, room, member, victim, true, outbox);
         let removed = removed.ok_or(Refusal::of(RefusalReason::UnknownMember))?;
         self.end_tracks_of(&room, &removed.tracks, outbox);
         // The kicker gets its answer from the victim's shard, after nothing reaches the victim any more.

@@ -127,6 +127,14 @@ pub struct Population {
     pub tracks: u64,
 }
 
+impl Room {
+    /// The member, if this session is still the one behind the number: a kick takes effect here first, and reaches the
+    /// session's own shard by mail.
+    pub(crate) fn member_of(&mut self, member: MemberId, session: SessionId) -> Option<&mut Member> {
+        self.members.get_mut(&member).filter(|entry| entry.session == session)
+    }
+}
+
 impl Directory {
     /// Empty tables under these limits.
     pub fn new(limits: Limits) -> Self {

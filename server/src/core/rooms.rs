@@ -93,15 +93,18 @@ fn enter(
     Ok((member, tracks.collect()))
 }
 
-/// Takes a member out and tells the others. Returns it, so that the caller ends its tracks.
+/// Takes a member out and tells the others. Returns it, so that the caller ends its tracks. A member that was kicked
+/// meanwhile, in a room that may even have been opened anew, is not there any more.
 pub(crate) fn remove(
     directory: &Directory,
     id: RoomId,
     member: MemberId,
+    session: SessionId,
     kicked: bool,
     outbox: &mut Outbox,
 ) -> Option<Member> {
     let Entry::Occupied(mut entry) = directory.rooms.entry(id) else { return None };
+    entry.get_mut().member_of(member, session)?;
     let removed = entry.get_mut().members.remove(&member)?;
     let left = MemberLeft { room: Bytes::copy_from_slice(&id.0), member, kicked };
     for other in entry.get().members.values() {
@@ -120,7 +123,9 @@ pub(crate) fn remove(
 pub(crate) fn rotate(directory: &Directory, session: &Session, room: &[u8], join_key: &[u8]) -> Result<(), Refusal> {
     let id = member_of(session, room)?;
     let key = JoinKey::from_slice(join_key)?;
+    let member = session.rooms.get(&id).copied().unwrap_or_default();
     let mut room = directory.rooms.get_mut(&id).ok_or(Refusal::of(RefusalReason::UnknownRoom))?;
+    room.member_of(member, session.id).ok_or(Refusal::of(RefusalReason::UnknownRoom))?;
     room.join_key = key;
     Ok(())
 }
@@ -136,6 +141,7 @@ pub(crate) fn send_mls(
     Refusal::check_len("payload", sent.payload.len(), wire::MLS_PAYLOAD_BYTES_MAX)?;
     let mut room = directory.rooms.get_mut(&id).ok_or(Refusal::of(RefusalReason::UnknownRoom))?;
     let from_member = session.rooms.get(&id).copied().unwrap_or_default();
+    room.member_of(from_member, session.id).ok_or(Refusal::of(RefusalReason::UnknownRoom))?;
     if sent.commit {
         // The relay cannot read the group's epoch: the first commit tells it.
         let current = room.mls_epoch.unwrap_or(sent.epoch);

@@ -221,8 +221,9 @@ impl ShardCore {
     }
 
     pub(crate) fn leave(&mut self, link: u32, room: &RoomId, outbox: &mut Outbox) {
+        let Some(id) = self.id_of(link) else { return };
         let Some(member) = self.evict(link, room, outbox) else { return };
-        if let Some(removed) = rooms::remove(&self.directory, *room, member, false, outbox) {
+        if let Some(removed) = rooms::remove(&self.directory, *room, member, id, false, outbox) {
             self.end_tracks_of(room, &removed.tracks, outbox);
         }
     }

@@ -57,19 +57,23 @@ impl ShardCore {
                 break alias;
             }
         };
-        session.published.push(alias);
         let id = session.id;
-        self.tracks.publish(alias, kind, room, link);
-        outbox.reply(id, request, Body::TrackPublished(TrackPublished { alias: alias.value() }));
         let announced = rooms::announcement(&room, member, alias, &entry);
-        if let Some(mut room) = directory.rooms.get_mut(&room) {
-            if let Some(own) = room.members.get_mut(&member) {
-                own.tracks.push(alias);
-            }
+        let entered = directory.rooms.get_mut(&room).is_some_and(|mut room| {
+            let Some(own) = room.member_of(member, id) else { return false };
+            own.tracks.push(alias);
             for other in room.members.values().filter(|other| other.session != id) {
                 outbox.event(other.session, announced.clone());
             }
+            true
+        });
+        if !entered {
+            directory.tracks.remove(&alias);
+            return Err(Refusal::of(RefusalReason::UnknownRoom));
         }
+        session.published.push(alias);
+        self.tracks.publish(alias, kind, room, link);
+        outbox.reply(id, request, Body::TrackPublished(TrackPublished { alias: alias.value() }));
         Ok(())
     }
 
@@ -83,7 +87,7 @@ impl ShardCore {
         let directory = self.directory.clone();
         if let Some((_, entry)) = directory.tracks.remove(&alias) {
             if let Some(mut room) = directory.rooms.get_mut(&entry.room)
-                && let Some(own) = room.members.get_mut(&entry.member)
+                && let Some(own) = room.member_of(entry.member, entry.publisher)
             {
                 own.tracks.retain(|own| *own != alias);
             }

@@ -1,0 +1,105 @@
+//! Steady state forwards without allocating: counted by the allocator itself.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    time::Duration,
+};
+
+use supernode_proto::{
+    control::{PublishTrack, Subscribe, TrackKind, client_message::Body as Request},
+    identity::RoomId,
+};
+use supernode_server::core::{ledger::Ledger, queue::DatagramQueue};
+
+use crate::world::{Person, World, datagram};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+#[expect(unsafe_code, reason = "an allocator is unsafe by nature; this one only counts and passes on")]
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: as our caller promised.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as our caller promised.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+fn allocations(work: impl FnOnce()) -> u64 {
+    let before = ALLOCATIONS.with(Cell::get);
+    work();
+    ALLOCATIONS.with(Cell::get) - before
+}
+
+#[test]
+fn the_counter_counts() {
+    assert_eq!(allocations(|| drop(std::hint::black_box(vec![1u8; 10]))), 1);
+}
+
+#[test]
+fn forwarding_an_object_to_a_hundred_subscribers_allocates_nothing() {
+    let mut world = World::new(2, 1);
+    let room = RoomId([1; 16]);
+    let speaker = Person::new(1);
+    let at = world.connect(&speaker, 0);
+    world.join(at, &speaker, room);
+    let wanted = PublishTrack { room: vec![1; 16].into(), kind: TrackKind::Audio.into(), label: bytes::Bytes::new() };
+    world.ask(at, Request::PublishTrack(wanted));
+    let alias = world.published();
+    for seed in 2..102 {
+        let listener = Person::new(seed);
+        let at = world.connect(&listener, usize::from(seed % 2));
+        world.join(at, &listener, room);
+        world.ask(at, Request::Subscribe(Subscribe { alias: alias.value(), ..Subscribe::default() }));
+    }
+    world.settle();
+
+    let wire = datagram(alias);
+    let instant = world.now.instant;
+    let (mut local, mut remote, mut delivered) = (0u64, 0u64, 0u64);
+    // A queue in steady state has the room it needs.
+    let mut queue = DatagramQueue::default();
+    let mut warm = Ledger::default();
+    for _ in 0..8 {
+        queue.push(alias, wire.clone(), instant, instant + Duration::from_secs(1), 1 << 20, &mut warm);
+    }
+    queue.clear(&mut warm);
+    let counted = allocations(|| {
+        for _ in 0..10_000 {
+            let forwarded = world.cores[0].forward_datagram(
+                at.link,
+                &wire,
+                instant,
+                |offer, ledger| {
+                    queue.push(offer.alias, wire.clone(), offer.arrived, offer.expires, 1 << 20, ledger);
+                    ledger.delivered += u64::from(queue.take(1200, instant, ledger).is_some());
+                    local += 1;
+                },
+                |_| {
+                    remote += 1;
+                    true
+                },
+            );
+            // The grant of objects a second bites at last: a refusal costs no allocation either.
+            delivered += u64::from(forwarded.is_ok());
+        }
+        world.cores[1].deliver_datagram(&wire, instant, |_, ledger| ledger.delivered += 1);
+    });
+    assert_eq!(counted, 0);
+    assert_eq!((delivered, remote, local), (10_000, 10_000, 500_000), "one copy for the other shard's fifty");
+    assert_eq!(world.cores[1].ledger.delivered, 50);
+    assert!(world.cores.iter().all(|core| core.ledger.queued() == 0));
+}

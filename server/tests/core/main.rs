@@ -1,0 +1,6 @@
+//! The pure core without sockets, clocks or threads: several shards, their mail delivered in any order, virtual time.
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "a test binary: a failed unwrap is a failed test")]
+
+mod allocations;
+mod churn;
+mod world;

@@ -1,0 +1,230 @@
+//! Shards, people and a clock, all in one thread.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use ed25519_dalek::{Signer, SigningKey};
+use prost::Message;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use supernode_proto::{
+    VERSION,
+    close::CloseCode,
+    control::{
+        ClientMessage, Hello, HelloBody, JoinRoom, RelayMessage, client_message::Body as Request, relay_message::Body,
+    },
+    identity::{self, Delegation, DeviceKey, Grants, IdentityKey, RelayPin, RoomId, Ticket},
+    object::{DATAGRAM_HEADER_BYTES_MAX, DatagramHeader, Flags, Hop, Layer, TrackAlias, Visible},
+};
+use supernode_server::core::{
+    Admit, ControlMail, Greeting, Now, Outbox, SessionId, ShardCore, ShardId, directory::Directory, limits::Limits,
+};
+
+const PIN: RelayPin = RelayPin([9; 32]);
+const EXPORTER: [u8; 32] = [5; 32];
+
+struct Everybody;
+
+impl Admit for Everybody {
+    fn admit(&self, _: &IdentityKey, _: &str, _: u64) -> Result<(), CloseCode> {
+        Ok(())
+    }
+}
+
+/// Somebody with one device.
+#[derive(Clone)]
+pub struct Person {
+    identity: SigningKey,
+    device: SigningKey,
+}
+
+impl Person {
+    pub fn new(seed: u8) -> Self {
+        Self { identity: SigningKey::from_bytes(&[seed; 32]), device: SigningKey::from_bytes(&[seed ^ 0x80; 32]) }
+    }
+
+    pub fn identity_key(&self) -> IdentityKey {
+        IdentityKey::new(self.identity.verifying_key().to_bytes())
+    }
+
+    fn device_key(&self) -> DeviceKey {
+        DeviceKey::new(self.device.verifying_key().to_bytes())
+    }
+
+    pub fn ticket(&self, now: Now) -> Bytes {
+        let mut ticket = Ticket {
+            issuer: self.identity_key(),
+            holder: None,
+            grants: Grants::PRESENCE | Grants::RING,
+            not_after_unix_s: now.unix_s() + 3600,
+            id: [0; 8],
+            signature: [0; 64],
+        };
+        ticket.signature = self.identity.sign(&ticket.signing_input()).to_bytes();
+        ticket.to_bytes().into()
+    }
+}
+
+/// The shards and what is on its way between them.
+pub struct World {
+    pub cores: Vec<ShardCore>,
+    pub directory: Arc<Directory>,
+    pub now: Now,
+    pub rng: StdRng,
+    /// What clients were sent: kept for those who look.
+    pub sent: Vec<(SessionId, RelayMessage)>,
+    mail: Vec<VecDeque<ControlMail>>,
+    outboxes: Vec<Outbox>,
+    link_next: u32,
+}
+
+/// A session and where it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct At {
+    pub shard: usize,
+    pub link: u32,
+    pub id: SessionId,
+}
+
+impl World {
+    pub fn new(shards: u16, seed: u64) -> Self {
+        let directory = Arc::new(Directory::new(Limits { requests_per_second_max: 1 << 20, ..Limits::default() }));
+        Self {
+            cores: (0..shards).map(|shard| ShardCore::new(ShardId(shard), directory.clone())).collect(),
+            directory,
+            now: Now { instant: Instant::now(), unix_ms: 1_790_000_000_000 },
+            rng: StdRng::seed_from_u64(seed),
+            sent: Vec::new(),
+            mail: (0..shards).map(|_| VecDeque::new()).collect(),
+            outboxes: (0..shards).map(|shard| Outbox::new(ShardId(shard), shards)).collect(),
+            link_next: 0,
+        }
+    }
+
+    /// Lets somebody in, on a shard.
+    pub fn connect(&mut self, person: &Person, shard: usize) -> At {
+        let (identity, device) = (person.identity_key(), person.device_key());
+        let not_after_unix_s = self.now.unix_s() + 60;
+        let input = Delegation::signing_input(&identity, &device, not_after_unix_s);
+        let signature = person.identity.sign(&input).to_bytes();
+        let delegation = Delegation { identity, device, not_after_unix_s, signature }.to_bytes().into();
+        let body = HelloBody { version_min: VERSION, version_max: VERSION, delegation, admission_token: String::new() };
+        let body = Bytes::from(body.encode_to_vec());
+        let signed = person.device.sign(&identity::hello_signing_input(&PIN, &EXPORTER, &body));
+        let hello = Hello { body, signature: Bytes::copy_from_slice(&signed.to_bytes()) };
+        let greeting = Greeting { hello: &hello, relay: PIN, exporter: EXPORTER };
+        let link = self.link_next;
+        self.link_next += 1;
+        let outbox = &mut self.outboxes[shard];
+        let id = self.cores[shard].open_session(link, &greeting, &Everybody, self.now, outbox).unwrap();
+        self.collect(shard);
+        At { shard, link, id }
+    }
+
+    /// A client asks; its reply and everybody's events are in `sent` once the mail has gone round.
+    pub fn ask(&mut self, at: At, body: Request) {
+        let message = ClientMessage { request: 1, body: Some(body) };
+        let Self { cores, outboxes, rng, now, .. } = self;
+        cores[at.shard].handle_message(at.link, message, *now, rng, &mut outboxes[at.shard]).unwrap();
+        self.collect(at.shard);
+    }
+
+    pub fn join(&mut self, at: At, person: &Person, room: RoomId) {
+        let secret = SigningKey::from_bytes(&[room.0[0]; 32]);
+        let input = identity::join_signing_input(&room, &EXPORTER, &person.device_key());
+        let request = JoinRoom {
+            room: Bytes::copy_from_slice(&room.0),
+            join_key: Bytes::copy_from_slice(secret.verifying_key().as_bytes()),
+            proof: Bytes::copy_from_slice(&secret.sign(&input).to_bytes()),
+        };
+        self.ask(at, Request::JoinRoom(request));
+    }
+
+    pub fn leave(&mut self, at: At, clean: bool) {
+        if self.cores[at.shard].is_live(at.id) {
+            self.cores[at.shard].close_session(at.link, clean, self.now, &mut self.outboxes[at.shard]);
+            self.collect(at.shard);
+        }
+    }
+
+    /// Delivers one letter of a random shard, if there is any.
+    pub fn deliver_one(&mut self) -> bool {
+        let waiting: Vec<usize> = (0..self.mail.len()).filter(|shard| !self.mail[*shard].is_empty()).collect();
+        if waiting.is_empty() {
+            return false;
+        }
+        let shard = waiting[self.rng.random_range(0..waiting.len())];
+        let letter = self.mail[shard].pop_front().unwrap();
+        self.act(shard, letter);
+        self.collect(shard);
+        true
+    }
+
+    /// Delivers all mail.
+    pub fn settle(&mut self) {
+        while self.deliver_one() {}
+    }
+
+    /// Lets time pass on every shard.
+    pub fn advance(&mut self, by: Duration) {
+        self.now = self.now.plus(by);
+        for shard in 0..self.cores.len() {
+            self.cores[shard].handle_timeout(self.now, &mut self.outboxes[shard]);
+            self.collect(shard);
+        }
+    }
+
+    /// The alias of the last track that was published.
+    pub fn published(&self) -> TrackAlias {
+        let alias = self.sent.iter().rev().find_map(|(_, message)| match &message.body {
+            Some(Body::TrackPublished(published)) => TrackAlias::new(published.alias),
+            _ => None,
+        });
+        alias.unwrap()
+    }
+
+    fn act(&mut self, shard: usize, letter: ControlMail) {
+        match letter {
+            ControlMail::Send { to, message } => {
+                if self.cores[shard].is_live(to) {
+                    self.sent.push((to, message));
+                }
+            }
+            ControlMail::Close { session, .. } => {
+                if self.cores[shard].is_live(session) {
+                    self.cores[shard].close_session(session.link, false, self.now, &mut self.outboxes[shard]);
+                }
+            }
+            other => self.cores[shard].handle_mail(other, self.now, &mut self.outboxes[shard]),
+        }
+    }
+
+    /// Local mail is acted on at once, as the shell does; mail for others waits.
+    fn collect(&mut self, shard: usize) {
+        loop {
+            self.cores[shard].take_ended_subscriptions();
+            for (to, letter) in self.outboxes[shard].take_remote() {
+                self.mail[to.index()].push_back(letter);
+            }
+            let local = self.outboxes[shard].take_local();
+            if local.is_empty() {
+                return;
+            }
+            for letter in local {
+                self.act(shard, letter);
+            }
+        }
+    }
+}
+
+/// An object in a datagram.
+pub fn datagram(alias: TrackAlias) -> Bytes {
+    let visible = Visible { group: 1, object: 0, flags: Flags::INDEPENDENT, layer: Layer::default() };
+    let header = DatagramHeader { hop: Hop { alias, priority: 0, ttl_ms: 1000 }, visible };
+    let mut head = [0; DATAGRAM_HEADER_BYTES_MAX];
+    let len = header.encode(&mut head);
+    Bytes::from([&head[..len], &[0; 120]].concat())
+}
