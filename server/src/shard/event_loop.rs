@@ -19,7 +19,7 @@ use super::{
     counters::Counters,
     engine::Engine,
     inbox::Inbox,
-    socket::{SendBatch, ShardSocket},
+    socket::{Received, SendBatch, ShardSocket},
     window::Window,
 };
 use crate::core::Now;
@@ -42,6 +42,7 @@ impl EventLoop {
     /// Runs until it is told to stop; then closes what is left.
     pub(super) fn run(mut self) {
         let mut out = SendBatch::default();
+        let mut received = Vec::new();
         let (receive, send) = self.socket.buffer_bytes();
         self.engine.tally.receive_buffer_bytes = receive;
         self.engine.tally.send_buffer_bytes = send;
@@ -50,7 +51,7 @@ impl EventLoop {
         while !self.stop.load(Ordering::Relaxed) {
             self.wait(more, census_at);
             let now = clock();
-            more = self.turn(now, &mut out);
+            more = self.turn(now, &mut received, &mut out);
             if now.instant >= census_at {
                 census_at = now.instant + CENSUS_INTERVAL;
                 self.engine.take_census();
@@ -61,15 +62,14 @@ impl EventLoop {
     }
 
     /// One round: returns whether there is more to do at once.
-    fn turn(&mut self, now: Now, out: &mut SendBatch) -> bool {
+    fn turn(&mut self, now: Now, received: &mut Vec<Received>, out: &mut SendBatch) -> bool {
         let Self { engine, socket, inbox, window, .. } = self;
         let mut tally = std::mem::take(&mut engine.tally);
         let before = tally.datagrams_in;
-        let mut received = Vec::new();
         let more_packets = socket.receive(&mut tally, |packet, _| received.push(packet));
         window.received((tally.datagrams_in - before) as usize, now.instant);
         engine.tally = tally;
-        for packet in received {
+        for packet in received.drain(..) {
             engine.handle_packet(packet, now, out);
             if out.is_full() {
                 out.flush(socket, &mut engine.tally);

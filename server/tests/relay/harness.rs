@@ -418,7 +418,7 @@ impl Room {
 #[derive(Debug)]
 struct AnyCertificate;
 
-fn client_config() -> quinn::ClientConfig {
+pub fn client_config() -> quinn::ClientConfig {
     let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
