@@ -108,11 +108,9 @@ impl ShardCore {
             }
             Request::Ring(ring) => {
                 let ticket = check_ticket(session, &ring.ticket, Grants::RING, now)?;
-                let name = RingId(rng.random());
-                let started = {
-                    let (session, timers) = self.session_and_timers(link)?;
-                    rings::start(&directory, session, ticket.issuer, &ring.payload, name, now, timers, outbox)?
-                };
+                let wanted = rings::NewRing { id: RingId(rng.random()), callee: ticket.issuer, payload: ring.payload };
+                let (session, timers) = self.session_and_timers(link)?;
+                let started = rings::start(&directory, session, wanted, now, timers, outbox)?;
                 outbox.reply(id, request, Body::RingStarted(started));
                 return Ok(());
             }

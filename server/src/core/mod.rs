@@ -1,7 +1,7 @@
 //! The pure core: who is online, who may ring whom, who is in which room, and what happens to each object.
 //!
 //! Nothing here touches a socket, a clock or a random source. Time ([`Now`]) and randomness are arguments; what is to
-//! be done comes back as values: an [`Outbox`] on the cold path, a [`forward::Admitted`] with the subscribers on the
+//! be done comes back as values: an [`Outbox`] on the cold path, an [`Offer`](fan_out::Offer) for each subscriber on the
 //! hot one. [`ShardCore`] is one shard's part; [`directory::Directory`] is what all shards share, and no packet
 //! touches it.
 

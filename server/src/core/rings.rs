@@ -54,17 +54,27 @@ pub(crate) fn take(directory: &Directory, callee: &IdentityKey, outbox: &mut Out
     Ok(KeyPackages { packages })
 }
 
-/// Rings every device of `callee` that is online.
+/// A ring that somebody wants to start.
+#[derive(Debug)]
+pub(crate) struct NewRing {
+    /// Its name, fresh and random.
+    pub(crate) id: RingId,
+    /// Whose devices ring.
+    pub(crate) callee: IdentityKey,
+    /// Opaque, for each of them.
+    pub(crate) payload: Bytes,
+}
+
+/// Rings every device of the callee that is online.
 pub(crate) fn start(
     directory: &Directory,
     caller: &mut Session,
-    callee: IdentityKey,
-    payload: &Bytes,
-    id: RingId,
+    wanted: NewRing,
     now: Now,
     timers: &mut Timers,
     outbox: &mut Outbox,
 ) -> Result<RingStarted, Refusal> {
+    let NewRing { id, callee, payload } = wanted;
     Refusal::check_len("payload", payload.len(), wire::RING_PAYLOAD_BYTES_MAX)?;
     if directory.is_draining() {
         return Err(Refusal::of(RefusalReason::GoingAway));

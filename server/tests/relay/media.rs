@@ -74,7 +74,7 @@ async fn everybody_else_in_a_room_gets_every_object_once_and_as_it_was() {
             tokio::time::sleep(std::time::Duration::from_millis(2)).await;
         }
         for (index, member) in members.iter_mut().enumerate() {
-            let mut next = vec![0u64; 5];
+            let mut next = [0u64; 5];
             for _ in 0..200 {
                 let (header, sealed) = member.object().await;
                 let from = tracks.iter().position(|track| *track == header.hop.alias).unwrap();
