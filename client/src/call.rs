@@ -185,11 +185,7 @@ impl Call {
             match link.request_in_order(message, timeout, Some(Box::new(settle))).await {
                 Ok(_) => return self.rotate_join_key(&link).await,
                 Err(Error::Refused(refusal)) if refusal.reason == RefusalReason::EpochConflict => {}
-                Err(error) => {
-                    // Nobody knows whether the relay took it. If it did, coming back finds an epoch that is not ours.
-                    self.room.handle_own_commit(false);
-                    return Err(error);
-                }
+                Err(error) => return Err(error),
             }
         }
         Err(Error::State("others changed the keys again and again"))

@@ -76,7 +76,7 @@ impl Client {
 
     /// What the relay grants this session; `None` while it is down.
     pub fn limits(&self) -> Option<SessionLimits> {
-        self.inner.link_now().map(|link| link.limits.clone())
+        self.inner.link_now().map(|link| link.limits)
     }
 
     /// Round trip to the relay; `None` while the session is down.

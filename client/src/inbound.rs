@@ -42,7 +42,7 @@ fn handle_datagram(link: &Link, datagram: &Bytes) {
 
 async fn read_stream(link: Arc<Link>, mut stream: RecvStream) {
     let mut buffer = BytesMut::new();
-    let header = match next(&mut stream, &mut buffer, |bytes| StreamHeader::decode(bytes)).await {
+    let header = match next(&mut stream, &mut buffer, StreamHeader::decode).await {
         Ok(Some(header)) => header,
         Ok(None) => return,
         Err(end) => return end.stop(&mut stream),

@@ -128,18 +128,13 @@ impl Link {
         in_order: Option<OnReply>,
     ) -> Reply {
         let (reply, answered) = oneshot::channel();
-        let (request, message) = self.register(body, Pending { reply: Some(reply), in_order });
+        let (_, message) = self.register(body, Pending { reply: Some(reply), in_order });
         let answer = async {
             self.outgoing.send(message).await.map_err(|_| self.end())?;
             answered.await.unwrap_or_else(|_| Err(self.end()))
         };
-        match tokio::time::timeout(timeout, answer).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                lock(&self.pending).remove(&request);
-                Err(Error::TimedOut("a request"))
-            }
-        }
+        // Whoever waits may give up: a reply that comes later still has its effect.
+        tokio::time::timeout(timeout, answer).await.unwrap_or(Err(Error::TimedOut("a request")))
     }
 
     /// Sends a request whose reply nobody waits for, unless too much is under way already: whether it was sent.

@@ -178,7 +178,7 @@ pub struct IncomingRing {
     client: Client,
     ring: Bytes,
     caller: Member,
-    group: Option<Group>,
+    group: Option<Box<Group>>,
     ended: watch::Receiver<Option<RingResult>>,
     decided: bool,
 }
@@ -200,7 +200,7 @@ impl IncomingRing {
         let answer = AnswerRing { ring: self.ring.clone(), payload: Bytes::new() };
         let link = self.client.inner.link().await?;
         self.client.inner.request(&link, client_message::Body::AnswerRing(answer)).await?;
-        let call = Call::join(self.client.clone(), group).await?;
+        let call = Call::join(self.client.clone(), *group).await?;
         // The caller opened the room: whoever is alone in it was left.
         call.wait_for_device(&self.caller.device).await?;
         Ok(call)
@@ -290,7 +290,7 @@ impl Rings {
         };
         let (sender, ended) = watch::channel(None);
         lock(&client.inner.rings.incoming).insert(ring.ring.clone(), sender);
-        Some(IncomingRing { client, ring: ring.ring, caller, group: Some(group), ended, decided: false })
+        Some(IncomingRing { client, ring: ring.ring, caller, group: Some(Box::new(group)), ended, decided: false })
     }
 
     /// The connection is gone and with it every ring.

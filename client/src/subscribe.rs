@@ -98,7 +98,8 @@ impl Subscription {
         &self.track
     }
 
-    /// The next frame in the order of (group, object), as far as the hold allows; `None` after the last. Cancel safe.
+    /// The next frame in the order of (group, object), as far as the hold allows; `None` after the last: when the
+    /// publisher has finished the track, or the call is over. A track that only vanished may come back. Cancel safe.
     pub async fn next(&mut self) -> Option<Frame> {
         loop {
             while let Ok(arrival) = self.arrivals.try_recv() {

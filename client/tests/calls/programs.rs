@@ -53,10 +53,8 @@ fn two_programs_call_each_other_and_record_what_the_other_played() {
     let ticket = Command::new(PROGRAM).arg("ticket").arg("--identity").arg(file("bob.json")).output().unwrap();
     fs::write(file("ticket"), text(ticket)).unwrap();
 
-    let listening = talk("listen", &directory, "bob", "b")
-        .env("SUPERNODE_INVITE", relay.invite().to_string())
-        .spawn()
-        .unwrap();
+    let listening =
+        talk("listen", &directory, "bob", "b").env("SUPERNODE_INVITE", relay.invite().to_string()).spawn().unwrap();
     fs::write(file("invite"), relay.invite().to_string()).unwrap();
     let called = talk("call", &directory, "alice", "a")
         .arg("--invite-file")

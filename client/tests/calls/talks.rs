@@ -74,8 +74,7 @@ async fn talk_through(shards: usize) {
     let relay = Relay::open(shards);
     let pair = pair(&relay.invite()).await;
     let (said, pause) = (packets(60), Duration::from_millis(5));
-    let speaking =
-        [speak(pair.caller.clone(), said.clone(), pause), speak(pair.callee.clone(), said.clone(), pause)];
+    let speaking = [speak(pair.caller.clone(), said.clone(), pause), speak(pair.callee.clone(), said.clone(), pause)];
     let showing = show(pair.caller.clone(), 4);
     let (to_callee, to_caller, seen) = tokio::join!(
         hear(&pair.callee, TrackKind::Audio),

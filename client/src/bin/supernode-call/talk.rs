@@ -24,6 +24,8 @@ use crate::{
 
 /// Longest to wait for what is under way after hanging up.
 const FAREWELL: Duration = Duration::from_secs(15);
+/// Longest to wait for what is here already.
+const PUTTING_AWAY: Duration = Duration::from_secs(5);
 
 /// Calls the issuer of the ticket, or without one waits to be called.
 pub(crate) fn run(args: &TalkArgs, whom: Option<(Ticket, Option<u64>)>) -> Result<(), Failure> {
@@ -134,13 +136,18 @@ enum HangUp {
 async fn converse(args: &TalkArgs, call: Call, sources: (Source, Source), hang_up: HangUp) -> Result<(), Failure> {
     let recorders = [TrackKind::Audio, TrackKind::Video]
         .map(|kind| tokio::spawn(record(call.clone(), kind, args.record_dir.clone())));
+    let mut exchange = std::pin::pin!(exchange(&call, sources, recorders, &hang_up));
     let finished = tokio::select! {
-        finished = exchange(&call, sources, recorders, &hang_up) => finished,
-        end = call.ended() => Err(anyhow!("{end}")),
+        finished = &mut exchange => finished,
+        // The other side leaves as soon as it has everything, while we may still be putting things away.
+        end = call.ended() => {
+            let rest = tokio::time::timeout(PUTTING_AWAY, &mut exchange).await;
+            rest.unwrap_or_else(|_| Err(anyhow!("{end}")))
+        }
     };
     finished.map_err(Failure::broken)?;
     match hang_up {
-        HangUp::Ourselves { .. } => call.leave().await.map_err(Failure::broken),
+        HangUp::Ourselves { .. } => call.clone().leave().await.map_err(Failure::broken),
         HangUp::WithTheOther => {
             // They have everything, or will not get it any more.
             let end = tokio::time::timeout(FAREWELL, call.ended()).await.unwrap_or(CallEnd::OthersLeft);
