@@ -51,7 +51,7 @@ impl Client {
     /// [`Error::Connection`] or [`Error::TimedOut`] if it cannot be reached.
     pub async fn connect(invite: &Invite, device: Arc<Device>, config: Config) -> Result<(Self, Events), Error> {
         let (events, receiver) = mpsc::channel(config.events_max.max(1));
-        let inner = Arc::new(Inner::new(invite.clone(), device, config, events).await?);
+        let inner = Arc::new(Inner::new(invite.clone(), device, config, events)?);
         let (link, reader) = session::connect(&inner, None, 1).await?;
         // On its way before anything that the caller asks for: whoever sees us online may ring at once.
         session::deposit(&inner, &link, 0);
@@ -123,8 +123,7 @@ impl Client {
     /// # Errors
     /// [`Error::Socket`].
     pub fn rebind_any(&self) -> Result<(), Error> {
-        let relay = self.inner.link_now().ok_or(Error::Disconnected)?.connection.remote_address();
-        self.rebind(UdpSocket::bind(transport::any_port_towards(relay)).map_err(Error::Socket)?)
+        self.rebind(transport::socket()?)
     }
 
     /// Ends the session and all its calls, and waits until the relay has been told.
@@ -163,16 +162,10 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    async fn new(
-        invite: Invite,
-        device: Arc<Device>,
-        config: Config,
-        events: mpsc::Sender<Event>,
-    ) -> Result<Self, Error> {
+    fn new(invite: Invite, device: Arc<Device>, config: Config, events: mpsc::Sender<Event>) -> Result<Self, Error> {
         let pin = invite.pin.ok_or(Error::NoPin)?;
-        let relay = session::resolve(&invite.host, invite.port).await?;
         Ok(Self {
-            endpoint: transport::endpoint(config.bind, relay)?,
+            endpoint: transport::endpoint(config.bind)?,
             quic: transport::client_config(pin),
             config,
             invite,

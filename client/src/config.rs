@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 /// Settings of a [`Client`](crate::Client). The defaults suit a person's device.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Local address to send from; by default any port of the family that the relay's address has.
+    /// Local address to send from; by default any port, of both families where there is IPv6.
     pub bind: Option<SocketAddr>,
     /// Longest that reaching the relay and being let in may take. Default 10 s.
     pub connect_timeout: Duration,

@@ -2,7 +2,6 @@
 //! what there was.
 
 use std::{
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -33,13 +32,8 @@ use crate::{
 const REENTER_ATTEMPTS: u32 = 5;
 const REENTER_WAIT: Duration = Duration::from_millis(300);
 
-/// The relay's address.
-pub(crate) async fn resolve(host: &str, port: u16) -> Result<SocketAddr, Error> {
-    let mut addresses = tokio::net::lookup_host((host, port)).await.map_err(Error::Resolve)?;
-    addresses.next().ok_or_else(|| Error::Resolve(std::io::ErrorKind::AddrNotAvailable.into()))
-}
-
-/// Connects and is let in. `elsewhere` is another relay's `host:port` with the same key.
+/// Connects and is let in, by the first of the relay's addresses that answers. `elsewhere` is another relay's
+/// `host:port` with the same key.
 pub(crate) async fn connect(
     inner: &Inner,
     elsewhere: Option<&str>,
@@ -47,18 +41,30 @@ pub(crate) async fn connect(
 ) -> Result<(Arc<Link>, ControlReader), Error> {
     let own = (inner.invite.host.as_str(), inner.invite.port);
     let (host, port) = elsewhere.and_then(split_address).unwrap_or(own);
-    let attempt = async {
-        let target = Target {
-            address: resolve(host, port).await?,
-            host,
-            pin: inner.invite.pin.ok_or(Error::NoPin)?,
-            token: inner.invite.token.as_deref().unwrap_or_default(),
-            device: &inner.device,
-            generation,
-        };
-        Link::open(&inner.endpoint, inner.quic.clone(), &target).await
+    let attempts = async {
+        let mut addresses = tokio::net::lookup_host((host, port)).await.map_err(Error::Resolve)?.peekable();
+        let mut failure = Error::Resolve(std::io::ErrorKind::AddrNotAvailable.into());
+        while let Some(address) = addresses.next() {
+            let target = Target {
+                address,
+                host,
+                pin: inner.invite.pin.ok_or(Error::NoPin)?,
+                token: inner.invite.token.as_deref().unwrap_or_default(),
+                device: &inner.device,
+                generation,
+            };
+            // An address of a family that does not work here is silent: leave time for the next.
+            let share = if addresses.peek().is_some() { inner.config.connect_timeout / 3 } else { Duration::MAX };
+            let attempt = Link::open(&inner.endpoint, inner.quic.clone(), &target);
+            failure = match tokio::time::timeout(share, attempt).await {
+                Ok(Err(Error::Connection(error))) => Error::Connection(error),
+                Ok(decided) => return decided,
+                Err(_) => Error::TimedOut("the connection to the relay"),
+            };
+        }
+        Err(failure)
     };
-    tokio::time::timeout(inner.config.connect_timeout, attempt)
+    tokio::time::timeout(inner.config.connect_timeout, attempts)
         .await
         .unwrap_or(Err(Error::TimedOut("the connection to the relay")))
 }

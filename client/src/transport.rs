@@ -1,7 +1,7 @@
 //! The QUIC endpoint and how it behaves.
 
 use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::Arc,
     time::Duration,
 };
@@ -11,6 +11,9 @@ use supernode_proto::identity::RelayPin;
 
 use crate::Error;
 
+/// The system chooses. Where there is IPv6, such a socket reaches IPv4 as well.
+const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
+const ANY_PORT_IPV4: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 /// Audio of several seconds; what is older helps nobody.
 const DATAGRAM_BUFFER_BYTES: usize = 128 * 1024;
 /// The relay may have a group of each layer of a few dozen tracks under way.
@@ -24,17 +27,18 @@ const SEND_WINDOW_BYTES: u64 = 2 * 1024 * 1024;
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT_MS: u32 = 30_000;
 
-/// A socket that can reach `relay`.
-pub(crate) fn endpoint(bind: Option<SocketAddr>, relay: SocketAddr) -> Result<Endpoint, Error> {
-    Endpoint::client(bind.unwrap_or_else(|| any_port_towards(relay))).map_err(Error::Socket)
+/// A socket at `bind`, or at any port of both families.
+pub(crate) fn endpoint(bind: Option<SocketAddr>) -> Result<Endpoint, Error> {
+    let endpoint = match bind {
+        Some(address) => Endpoint::client(address),
+        None => Endpoint::client(ANY_PORT).or_else(|_| Endpoint::client(ANY_PORT_IPV4)),
+    };
+    endpoint.map_err(Error::Socket)
 }
 
-/// The address that lets the system choose, of the family of `relay`.
-pub(crate) fn any_port_towards(relay: SocketAddr) -> SocketAddr {
-    match relay {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    }
+/// As [`endpoint`], for an endpoint that exists.
+pub(crate) fn socket() -> Result<UdpSocket, Error> {
+    UdpSocket::bind(ANY_PORT).or_else(|_| UdpSocket::bind(ANY_PORT_IPV4)).map_err(Error::Socket)
 }
 
 /// How connections to the relay with this key are made.

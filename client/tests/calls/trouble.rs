@@ -14,6 +14,7 @@ use crate::{
 async fn a_call_goes_on_when_an_address_changes() {
     let relay = Relay::open(4);
     let pair = pair(&relay.invite()).await;
+    let mut events = [pair.caller.events(), pair.callee.events()];
     let said = packets(100);
     let speaking = speak(pair.caller.clone(), said.clone(), Duration::from_millis(5));
     let moving = async {
@@ -28,7 +29,36 @@ async fn a_call_goes_on_when_an_address_changes() {
     assert!(heard.len() >= 90, "{} of 100", heard.len());
     assert_eq!(heard.last(), said.last());
     assert!(heard.iter().all(|packet| said.contains(packet)));
-    assert_eq!(pair.caller.members().len(), 1, "nobody had to join again");
+    for events in &mut events {
+        while let Ok(event) = events.try_recv() {
+            assert!(!matches!(event, CallEvent::Interrupted), "the connection moved along");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picture_goes_on_with_a_key_frame_after_the_relay_was_restarted() {
+    let relay = Relay::open(1);
+    let pair = pair(&relay.invite()).await;
+    let mut publisher = in_time(pair.caller.publish(TrackKind::Video, track("picture"), WHOLE)).await.unwrap();
+    let picture = in_time(pair.callee.track(TrackKind::Video)).await.unwrap();
+    let mut subscription = in_time(pair.callee.subscribe(&picture, whole(TrackKind::Video))).await.unwrap();
+    in_time(publisher.wanted()).await.unwrap();
+    publisher.send(&OutgoingFrame::video(b"key", 0, true)).await.unwrap();
+    assert_eq!(in_time(subscription.next()).await.unwrap().payload, "key");
+
+    let mut events = pair.caller.events();
+    let _relay = in_time(relay.restart()).await;
+    in_time(async { while !matches!(events.recv().await.unwrap(), CallEvent::Resumed) {} }).await;
+    in_time(publisher.wanted()).await.unwrap();
+    publisher.take_keyframe_request();
+    publisher.send(&OutgoingFrame::video(b"useless without its key frame", 1, false)).await.unwrap();
+    assert!(publisher.take_keyframe_request(), "the encoder is told");
+    publisher.send(&OutgoingFrame::video(b"next key", 2, true)).await.unwrap();
+    publisher.send(&OutgoingFrame::video(b"and on", 3, false)).await.unwrap();
+    assert_eq!(in_time(subscription.next()).await.unwrap().payload, "next key");
+    assert_eq!(in_time(subscription.next()).await.unwrap().payload, "and on");
+    assert_eq!(pair.caller.stats().tracks[0].dropped, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
