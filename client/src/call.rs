@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 use supernode_e2ee::Group;
 use supernode_proto::{
-    control::{LeaveRoom, RefusalReason, RotateJoinKey, Rung, SendMls, TrackKind, client_message, relay_message},
+    control::{
+        KickMember, LeaveRoom, RefusalReason, RotateJoinKey, Rung, SendMls, TrackKind, client_message, relay_message,
+    },
     identity::DeviceKey,
 };
 use tokio::sync::broadcast;
@@ -94,6 +96,28 @@ impl Call {
     /// [`Error::CallEnded`], [`Error::Refused`], [`Error::Disconnected`], [`Error::TimedOut`].
     pub async fn refresh_keys(&self) -> Result<(), Error> {
         self.commit(|group| group.propose_update().map(Some)).await
+    }
+
+    /// Removes a device from the call: it has no keys from now on, and the relay sends it nothing more.
+    ///
+    /// # Errors
+    /// [`Error::State`] if it is not in the call; [`Error::CallEnded`], [`Error::Refused`], [`Error::Disconnected`],
+    /// [`Error::TimedOut`].
+    pub async fn remove(&self, member: &Member) -> Result<(), Error> {
+        let number = self.room.member_number(member).ok_or(Error::State("the member is not in the call"))?;
+        let device = member.device;
+        self.commit(move |group| {
+            let leaf = group.members().into_iter().find(|member| member.device == device).map(|member| member.leaf);
+            leaf.map(|leaf| group.propose_remove(&[leaf])).transpose()
+        })
+        .await?;
+        let kick = client_message::Body::KickMember(KickMember { room: self.room_bytes(), member: number });
+        let link = self.client.inner.link().await?;
+        match self.client.inner.request(&link, kick).await {
+            // It left by itself when it saw that it has no keys.
+            Err(Error::Refused(refusal)) if refusal.reason == RefusalReason::UnknownMember => Ok(()),
+            other => other.map(drop),
+        }
     }
 
     /// Waits until the call is over: we were removed or cannot come back, or everybody else is gone. Somebody who left
@@ -246,11 +270,10 @@ struct LeaveOnDrop {
 impl Drop for LeaveOnDrop {
     fn drop(&mut self) {
         let was_in = lock(&self.inner.rooms).remove(&self.room.id).is_some();
-        if was_in && self.room.end().is_none() {
-            self.room.end_with(CallEnd::Left);
-            if let Some(link) = self.inner.link_now() {
-                link.send(leave(&self.room), None);
-            }
+        self.room.end_with(CallEnd::Left);
+        // Even a call that is over for us has a place in the relay's room until we leave.
+        if was_in && let Some(link) = self.inner.link_now() {
+            link.send(leave(&self.room), None);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Mutex};
 
 use bytes::Bytes;
-use supernode_e2ee::Group;
+use supernode_e2ee::{Device, Group};
 use supernode_proto::{
     control::{
         self, AnswerRing, CancelRing, DeclineRing, KeyPackages, Ring, RingResult, TakeKeyPackages, client_message,
@@ -281,7 +281,7 @@ impl Rings {
     /// Opens the invitation and checks whom it is from. One that is not from who it says it is from is declined here
     /// and never shown.
     pub(crate) fn handle_incoming(client: Client, ring: control::IncomingRing) -> Option<IncomingRing> {
-        let opened = open_invitation(&client, &ring);
+        let opened = open_invitation(&client.inner.device, &ring);
         let Some((caller, group)) = opened else {
             if let Some(link) = client.inner.link_now() {
                 link.send(decline(ring.ring, false), None);
@@ -302,15 +302,57 @@ impl Rings {
     }
 }
 
-fn open_invitation(client: &Client, ring: &control::IncomingRing) -> Option<(Member, Group)> {
+fn open_invitation(own: &Device, ring: &control::IncomingRing) -> Option<(Member, Group)> {
     let identity = IdentityKey::from_slice(&ring.caller).ok()?;
     let device = DeviceKey::from_slice(&ring.caller_device).ok()?;
-    let group = client
-        .inner
-        .device
+    let group = own
         .join(&ring.payload, &identity, &[], unix_s())
         .inspect_err(|error| tracing::debug!(%error, "an invitation that does not open"))
         .ok()?;
     let is_member = group.members().iter().any(|member| member.identity == identity && member.device == device);
     is_member.then_some((Member { identity, device }, group))
+}
+
+#[cfg(test)]
+mod tests {
+    use supernode_e2ee::{DeviceSecret, IdentitySecret};
+
+    use super::*;
+
+    fn device() -> Device {
+        let (identity, device) = (IdentitySecret::generate(), DeviceSecret::generate());
+        let delegation = identity.delegate(&device.public(), unix_s() + 3600);
+        Device::new(device, delegation).expect("a device")
+    }
+
+    fn invitation(from: &Device, to: &Device) -> control::IncomingRing {
+        let mut group = from.create_group(RoomId([1; 16])).expect("a group");
+        let package = to.key_package().expect("a key package");
+        let change = group.propose_add(&[(to.identity(), package)], unix_s()).expect("a change");
+        control::IncomingRing {
+            ring: Bytes::new(),
+            caller: Bytes::copy_from_slice(from.identity().as_bytes()),
+            caller_device: Bytes::copy_from_slice(from.key().as_bytes()),
+            payload: change.welcome.expect("somebody is added").into(),
+        }
+    }
+
+    #[test]
+    fn an_invitation_opens_only_as_that_of_whoever_rings() {
+        let (alice, bob, mallory) = (device(), device(), device());
+        let (caller, group) = open_invitation(&bob, &invitation(&alice, &bob)).expect("genuine");
+        assert_eq!((caller.identity, caller.device), (alice.identity(), alice.key()));
+        assert_eq!(group.room(), RoomId([1; 16]));
+
+        let forged = |change: &dyn Fn(&mut control::IncomingRing)| {
+            let mut ring = invitation(&alice, &bob);
+            change(&mut ring);
+            open_invitation(&bob, &ring).is_none()
+        };
+        assert!(forged(&|ring| ring.caller = Bytes::copy_from_slice(mallory.identity().as_bytes())));
+        assert!(forged(&|ring| ring.caller_device = Bytes::copy_from_slice(mallory.key().as_bytes())));
+        assert!(forged(&|ring| ring.payload = invitation(&alice, &mallory).payload));
+        assert!(forged(&|ring| ring.payload = Bytes::from_static(b"junk")));
+        assert!(forged(&|ring| ring.caller = Bytes::from_static(b"short")));
+    }
 }

@@ -136,6 +136,9 @@ impl Room {
     /// The connection is gone; what hung on it goes with it.
     pub(crate) fn handle_link_lost(&self) {
         let mut state = lock(&self.state);
+        if state.end.is_some() {
+            return;
+        }
         // Nobody can tell us any more whether the relay took it: coming back shows the epoch.
         if let Err(error) = state.group.discard_own() {
             tracing::debug!(%error, "a commit of ours could not be discarded");
@@ -274,6 +277,10 @@ impl Room {
 
     pub(crate) fn members(&self) -> Vec<Member> {
         lock(&self.state).members.values().copied().collect()
+    }
+
+    pub(crate) fn member_number(&self, member: &Member) -> Option<u32> {
+        lock(&self.state).members.iter().find(|(_, known)| *known == member).map(|(number, _)| *number)
     }
 
     pub(crate) fn join_key(&self) -> Result<Vec<u8>, Error> {

@@ -261,7 +261,7 @@ async fn restore(inner: Arc<Inner>, link: Arc<Link>) {
     }
     inner.watches.restore(&link);
     let rooms: Vec<Arc<Room>> = lock(&inner.rooms).values().cloned().collect();
-    for room in rooms {
+    for room in rooms.into_iter().filter(|room| room.end().is_none()) {
         if let Err(error) = reenter(&inner, &link, &room).await {
             tracing::debug!(%error, "a room did not let us back in");
             if link.connection.close_reason().is_none() {

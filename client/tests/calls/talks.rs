@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use supernode_client::{
-    Call, CallEnd, CallEvent, Direction, OutgoingFrame, PublishOptions, SubscribeOptions, TrackKind,
+    Call, CallEnd, CallEvent, Direction, Error, OutgoingFrame, PublishOptions, SubscribeOptions, TrackKind,
 };
 use tokio::task::JoinHandle;
 
@@ -161,6 +161,25 @@ async fn a_wish_for_a_key_frame_reaches_whoever_sends_the_picture() {
     drop(subscription);
     in_time(async {
         while publisher.subscribers() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_removed_is_out_at_once() {
+    let relay = Relay::open(2);
+    let pair = pair(&relay.invite()).await;
+    let [other] = pair.caller.members()[..] else { panic!("two people") };
+    let before = pair.caller.safety_number().unwrap();
+    in_time(pair.caller.remove(&other)).await.unwrap();
+    assert_eq!(in_time(pair.callee.ended()).await, CallEnd::Removed);
+    assert_ne!(pair.caller.safety_number().unwrap(), before, "the keys are others");
+    let published = in_time(pair.callee.publish(TrackKind::Audio, track("voice"), WHOLE)).await;
+    assert!(matches!(published, Err(Error::CallEnded(CallEnd::Removed))));
+    in_time(async {
+        while !pair.caller.members().is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
