@@ -67,6 +67,7 @@ fn good_claims() -> String {
     claims("supernode", &BASE64URL_NOPAD.encode(&PIN.0), "*", &(NOW + HOUR).to_string())
 }
 
+//
 #[test]
 fn a_bearer_token_admits_whoever_carries_it() {
     let relay = relay();
@@ -76,6 +77,7 @@ fn a_bearer_token_admits_whoever_carries_it() {
     assert_eq!(relay.mode.admit(&BOB, &token, NOW), Ok(()));
 }
 
+//
 #[test]
 fn a_token_for_one_identity_admits_nobody_else() {
     let relay = relay();
@@ -84,6 +86,7 @@ fn a_token_for_one_identity_admits_nobody_else() {
     assert_eq!(relay.mode.admit(&BOB, &token, NOW), Err(CloseCode::NOT_ADMITTED));
 }
 
+//
 #[test]
 fn a_token_ends_at_its_last_second_by_the_time_that_is_passed_in() {
     let relay = relay();
@@ -100,6 +103,7 @@ fn that_a_token_has_expired_is_told_only_to_the_one_it_was_for() {
     assert_eq!(relay.mode.admit(&BOB, &token, NOW + HOUR), Err(CloseCode::NOT_ADMITTED));
 }
 
+//
 #[test]
 fn a_token_of_another_relay_is_refused() {
     let ours = relay();

@@ -243,6 +243,7 @@ impl Client {
     }
 }
 
+//
 #[tokio::test]
 async fn a_token_opens_the_door_and_nothing_else_does() {
     let home = tempfile::tempdir().expect("a temporary directory");
@@ -273,6 +274,7 @@ async fn a_token_opens_the_door_and_nothing_else_does() {
     assert!(addresses.iter().all(|address| !log.contains(address)), "a client's address is in the log: {log}");
 }
 
+//
 #[tokio::test]
 async fn an_open_relay_takes_anybody_and_a_drain_tells_them_to_go() {
     let home = tempfile::tempdir().expect("a temporary directory");

@@ -46,7 +46,7 @@ pub enum AdmissionMode {
 
 impl Admit for AdmissionMode {
     /// The identity has proven itself by then. A genuine token past its time is [`CloseCode::TOKEN_EXPIRED`]; whatever
-    /// else is wrong is [`CloseCode::NOT_ADMITTED`].
+    /// else is wrong is [`CloseCode::NOT_ADMITTED`].
     fn admit(&self, identity: &IdentityKey, token: &str, now_unix_s: u64) -> Result<(), CloseCode> {
         match self {
             Self::Open => Ok(()),

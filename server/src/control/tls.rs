@@ -30,7 +30,7 @@ pub fn relay_pin(keys: &KeyMaterial) -> RelayPin {
     RelayPin::of_spki(&keys.tls_key.subject_public_key_info())
 }
 
-/// TLS 1.3 with ALPN `supernode/1`, AES-128-GCM first, and no resumption.
+/// TLS 1.3 with ALPN `supernode/1`, AES-128-GCM first, and no resumption.
 ///
 /// Without session tickets nothing ties two connections of a device together below the Hello, the relay stores no
 /// secret of a connection that has ended, and early data, which an attacker can replay, cannot happen.
@@ -115,6 +115,7 @@ mod tests {
         Ok(())
     }
 
+    //
     #[test]
     fn a_client_that_would_take_aes_256_gets_aes_128_and_the_post_quantum_exchange() {
         let keys = keys();
@@ -130,6 +131,7 @@ mod tests {
         assert_eq!(client.tls13_tickets_received(), 0, "nothing to resume with");
     }
 
+    //
     #[test]
     fn another_protocol_is_refused() {
         let keys = keys();

@@ -19,7 +19,7 @@ use super::{
     timers::{Due, Timers},
 };
 
-/// A request that is not carried out, and why.
+/// A request that is not carried out, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) reason: RefusalReason,
@@ -54,7 +54,7 @@ impl From<Refusal> for Refused {
 }
 
 impl ShardCore {
-    /// Carries a client's request out. The reply and everybody's events are in `outbox` afterwards.
+    /// Carries a client's request out. The reply and everybody's events are in `outbox` afterwards.
     ///
     /// # Errors
     /// The code to close the session with, when the message has no place in the protocol.
@@ -69,6 +69,7 @@ impl ShardCore {
         let Some(id) = self.id_of(link) else { return Err(CloseCode::UNEXPECTED_MESSAGE) };
         let request = message.request;
         let body = message.body.ok_or(CloseCode::MALFORMED_MESSAGE)?;
+        // Only the Hello goes without a number, and it came before the session.
         if request == 0 || matches!(body, Request::Hello(_)) {
             return Err(CloseCode::UNEXPECTED_MESSAGE);
         }
@@ -164,7 +165,7 @@ impl ShardCore {
         Ok(())
     }
 
-    /// Ends the watches of a session whose tickets ran out.
+    /// Ends the watches of a session whose tickets ran out.
     fn end_expired_watches(&mut self, id: SessionId, now: Now, outbox: &mut Outbox) {
         let directory = self.directory.clone();
         let Ok((session, timers)) = self.session_and_timers(id.link) else { return };
@@ -193,7 +194,7 @@ impl ShardCore {
         let removed = rooms::remove(&self.directory, room, member, victim, true, outbox);
         let removed = removed.ok_or(Refusal::of(RefusalReason::UnknownMember))?;
         self.end_tracks_of(&room, &removed.tracks, outbox);
-        // The kicker gets its answer from the victim's shard, after nothing reaches the victim any more.
+        // The kicker gets its answer from the victim's shard, after nothing reaches the victim any more.
         outbox.mail(victim.shard, ControlMail::Evict { session: victim, room, kicker });
         Ok(())
     }
@@ -227,7 +228,7 @@ pub(crate) fn event(body: Body) -> RelayMessage {
     RelayMessage { reply_to: 0, body: Some(body) }
 }
 
-/// The ticket, if this session may use it for this.
+/// The ticket, if this session may use it for this.
 fn check_ticket(session: &Session, bytes: &[u8], grant: Grants, now: Now) -> Result<Ticket, Refusal> {
     let ticket = Ticket::from_bytes(bytes)?;
     if !ticket.grants.contains(grant) || ticket.holder.is_some_and(|holder| holder != session.identity) {

@@ -175,7 +175,7 @@ impl Directory {
         self.draining.load(Ordering::Relaxed) != 0
     }
 
-    /// Takes a place for a session, if there is one.
+    /// Takes a place for a session, if there is one.
     pub(crate) fn enter(&self) -> bool {
         let max = self.limits.sessions_max;
         self.sessions

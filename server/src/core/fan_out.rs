@@ -101,7 +101,7 @@ impl ShardCore {
         }
     }
 
-    /// Charges a publisher for bytes of a stream, and for an object when one begins.
+    /// Charges a publisher for bytes of a stream, and for an object when one begins.
     ///
     /// # Errors
     /// [`RefuseReason::RateExceeded`]; counted already.

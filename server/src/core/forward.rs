@@ -2,7 +2,7 @@
 //!
 //! A shard's table holds every track that is published or subscribed on it. One hash look-up by the track's alias
 //! gives the subscribers; the registry is not asked, nothing is allocated, and a publisher's bytes go to every
-//! subscriber as they came, because the alias is the same for all of them.
+//! subscriber as they came, because the alias is the same for all of them.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -32,7 +32,7 @@ pub struct Subscriber {
 }
 
 impl Subscriber {
-    /// Why this subscriber does not want an object of this layer, if so.
+    /// Why this subscriber does not want an object of this layer, if so.
     pub fn refuses(&self, layer: Layer) -> Option<DropReason> {
         let wanted = layer.temporal() <= self.temporal_layer_max && layer.spatial() <= self.spatial_layer_max;
         (!wanted).then_some(DropReason::LayerNotWanted)
@@ -87,7 +87,7 @@ impl TrackTable {
         Ok((header, track))
     }
 
-    /// The track, if connection `link` publishes it.
+    /// The track, if connection `link` publishes it.
     ///
     /// # Errors
     /// [`RefuseReason::UnknownTrack`].

@@ -10,11 +10,11 @@ use supernode_proto::control::{Rung, TrackKind};
 
 use super::ledger::DropReason;
 
-/// Oldest queued object that makes it climb down.
+/// Oldest queued object that makes it climb down.
 pub const DOWN_AFTER: Duration = Duration::from_millis(80);
 /// Between two steps down.
 pub const DOWN_INTERVAL: Duration = Duration::from_millis(200);
-/// Calm before the first step up.
+/// Calm before the first step up.
 pub const UP_AFTER: Duration = Duration::from_secs(2);
 /// Longest calm asked for.
 pub const UP_AFTER_MAX: Duration = Duration::from_secs(16);
@@ -112,6 +112,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
+    //
     #[test]
     fn a_narrow_path_loses_layers_first_and_audio_never() {
         let start = Instant::now();
@@ -128,6 +129,7 @@ mod tests {
         assert_eq!(ladder.refuses(TrackKind::Data, 0), None);
     }
 
+    //
     #[test]
     fn a_calm_path_climbs_back_rung_by_rung() {
         let start = Instant::now();
@@ -142,6 +144,7 @@ mod tests {
         assert!(!ladder.is_low());
     }
 
+    //
     #[test]
     fn a_rung_that_did_not_hold_is_tried_again_later() {
         let start = Instant::now();

@@ -15,7 +15,7 @@ pub struct Limits {
     pub watches_max: usize,
     /// Watchers of one identity. Default 4,096: bounds what one change of state costs.
     pub watchers_per_identity_max: usize,
-    /// Rings one session may start in a minute. Default 30: a person redialling, not a machine.
+    /// Rings one session may start in a minute. Default 30: a person redialling, not a machine.
     pub rings_per_minute_max: u32,
     /// Rings that one device can have at once. Default 8.
     pub incoming_rings_max: usize,
@@ -29,7 +29,7 @@ pub struct Limits {
     pub tracks_max: usize,
     /// Tracks one session subscribes to. Default 1,024: audio and video of two full rooms.
     pub subscriptions_max: usize,
-    /// Control requests a second of one session, with four times that as a burst. Default 100.
+    /// Control requests a second of one session, with four times that as a burst. Default 100.
     pub requests_per_second_max: u32,
     /// Objects a second that one session may send. Default 10,000: 8 bulk senders of the benchmark's kind fit well.
     pub ingest_objects_per_second_max: u64,

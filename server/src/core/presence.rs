@@ -22,11 +22,11 @@ use super::{
 pub(crate) enum Departure {
     /// It said goodbye: watchers are told at once.
     Clean,
-    /// It broke: it may be back before anybody needs to know.
+    /// It broke: it may be back before anybody needs to know.
     Broken,
 }
 
-/// Puts a device online. Another session of the same device gives way.
+/// Puts a device online. Another session of the same device gives way.
 pub(crate) fn connect(
     directory: &Directory,
     identity: IdentityKey,
@@ -106,7 +106,7 @@ pub(crate) fn set(
     Ok(())
 }
 
-/// Begins to tell a session about an identity, starting with what is true now.
+/// Begins to tell a session about an identity, starting with what is true now.
 pub(crate) fn watch(
     directory: &Directory,
     session: &Session,
@@ -152,7 +152,7 @@ pub(crate) fn announce_due(
     forget_if_unused(directory, &identity);
 }
 
-/// Tells watchers what is true now: at once, or as soon as the interval allows.
+/// Tells watchers what is true now: at once, or as soon as the interval allows.
 fn touch(
     directory: &Directory,
     identity: IdentityKey,
@@ -178,7 +178,7 @@ fn touch(
     }
 }
 
-/// The newest state of a visible device speaks for the person.
+/// The newest state of a visible device speaks for the person.
 fn view(person: &Person) -> View {
     let visible = || person.devices.iter().filter(|online| online.state != PresenceState::Invisible);
     visible().max_by_key(|online| online.set_at).map_or_else(View::default, |newest| View {

@@ -10,7 +10,7 @@ use supernode_proto::object::TrackAlias;
 
 use super::ledger::{DropReason, Ledger};
 
-/// Datagrams that wait, oldest first.
+/// Datagrams that wait, oldest first.
 #[derive(Debug, Default)]
 pub struct DatagramQueue {
     waiting: VecDeque<Waiting>,
@@ -42,7 +42,7 @@ impl DatagramQueue {
     }
 
     /// Adds an object. Makes room by dropping the oldest, which are worth least: the queue never holds more than
-    /// `bytes_max`, and an object larger than that is dropped itself.
+    /// `bytes_max`, and an object larger than that is dropped itself.
     pub fn push(
         &mut self,
         alias: TrackAlias,
@@ -72,7 +72,7 @@ impl DatagramQueue {
         self.pop()
     }
 
-    /// Drops what has waited too long. Objects of one track expire in order; among tracks, the front decides.
+    /// Drops what has waited too long. Objects of one track expire in order; among tracks, the front decides.
     pub fn expire(&mut self, now: Instant, ledger: &mut Ledger) {
         while self.waiting.front().is_some_and(|front| front.expires <= now) {
             self.pop();
@@ -186,6 +186,7 @@ mod tests {
         queue.push(alias(1), Bytes::from(vec![byte; 100]), at, at + 250 * MS, 300, ledger);
     }
 
+    //
     #[test]
     fn a_full_queue_drops_its_oldest() {
         let (mut queue, mut ledger, start) = (DatagramQueue::default(), Ledger::default(), Instant::now());
@@ -197,6 +198,7 @@ mod tests {
         assert_eq!(left, [2, 3, 4]);
     }
 
+    //
     #[test]
     fn what_waited_too_long_is_not_sent() {
         let (mut queue, mut ledger, start) = (DatagramQueue::default(), Ledger::default(), Instant::now());

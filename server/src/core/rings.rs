@@ -18,7 +18,7 @@ use super::{
     timers::{Due, Timers},
 };
 
-/// Keeps one-time packages for a device while it is online.
+/// Keeps one-time packages for a device while it is online.
 pub(crate) fn deposit(directory: &Directory, session: &Session, packages: Vec<Bytes>) -> Result<(), Refusal> {
     for package in &packages {
         Refusal::check_len("packages", package.len(), wire::KEY_PACKAGE_BYTES_MAX)?;
@@ -33,7 +33,7 @@ pub(crate) fn deposit(directory: &Directory, session: &Session, packages: Vec<By
     Ok(())
 }
 
-/// Hands out one package of each device that has any.
+/// Hands out one package of each device that has any.
 pub(crate) fn take(directory: &Directory, callee: &IdentityKey, outbox: &mut Outbox) -> Result<KeyPackages, Refusal> {
     let mut person = directory.people.get_mut(callee).ok_or(Refusal::of(RefusalReason::Offline))?;
     if person.devices.is_empty() {
@@ -65,7 +65,7 @@ pub(crate) struct NewRing {
     pub(crate) payload: Bytes,
 }
 
-/// Rings every device of the callee that is online.
+/// Rings every device of the callee that is online.
 pub(crate) fn start(
     directory: &Directory,
     caller: &mut Session,
@@ -94,6 +94,7 @@ pub(crate) fn start(
             session,
             Body::IncomingRing(IncomingRing {
                 ring: started.ring.clone(),
+                // Who said Hello, whatever the payload says.
                 caller: Bytes::copy_from_slice(caller.identity.as_bytes()),
                 caller_device: Bytes::copy_from_slice(caller.device.as_bytes()),
                 payload: payload.clone(),
@@ -128,7 +129,7 @@ fn mark_ringing(
     }
 }
 
-/// One device answers: the others stop ringing.
+/// One device answers: the others stop ringing.
 pub(crate) fn answer(
     directory: &Directory,
     session: &Session,
@@ -142,7 +143,7 @@ pub(crate) fn answer(
     Ok(())
 }
 
-/// One device declines for the person, or says that it is busy and leaves it to the others.
+/// One device declines for the person, or says that it is busy and leaves it to the others.
 pub(crate) fn decline(
     directory: &Directory,
     session: &Session,
@@ -158,7 +159,7 @@ pub(crate) fn decline(
     Ok(())
 }
 
-/// The caller gives up.
+/// The caller gives up.
 pub(crate) fn cancel(directory: &Directory, session: &Session, id: RingId, outbox: &mut Outbox) -> Result<(), Refusal> {
     let taken = directory.rings.remove_if(&id, |_, ring| ring.caller == session.id);
     let (_, ring) = taken.ok_or(Refusal::of(RefusalReason::UnknownRing))?;
@@ -166,7 +167,7 @@ pub(crate) fn cancel(directory: &Directory, session: &Session, id: RingId, outbo
     Ok(())
 }
 
-/// Nobody answered in time. A ring that was settled is not there any more.
+/// Nobody answered in time. A ring that was settled is not there any more.
 pub(crate) fn timeout(directory: &Directory, id: RingId, outbox: &mut Outbox) {
     if let Some((_, ring)) = directory.rings.remove(&id) {
         settle(directory, id, &ring, RingResult::Timeout, None, outbox);
@@ -188,7 +189,7 @@ pub(crate) fn session_ended(directory: &Directory, session: &Session, outbox: &m
     }
 }
 
-/// One device stops ringing without settling the ring, unless it was the last.
+/// One device stops ringing without settling the ring, unless it was the last.
 fn device_out(
     directory: &Directory,
     session: &Session,

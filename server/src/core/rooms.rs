@@ -20,7 +20,7 @@ use super::{
     session::Session,
 };
 
-/// Lets a session in, or opens the room for it.
+/// Lets a session in, or opens the room for it.
 pub(crate) fn join(
     directory: &Directory,
     session: &mut Session,
@@ -93,8 +93,8 @@ fn enter(
     Ok((member, tracks.collect()))
 }
 
-/// Takes a member out and tells the others. Returns it, so that the caller ends its tracks. A member that was kicked
-/// meanwhile, in a room that may even have been opened anew, is not there any more.
+/// Takes a member out and tells the others. Returns it, so that the caller ends its tracks. A member that was
+/// kicked meanwhile, in a room that may even have been opened anew, is not there any more.
 pub(crate) fn remove(
     directory: &Directory,
     id: RoomId,
@@ -119,7 +119,7 @@ pub(crate) fn remove(
     Some(removed)
 }
 
-/// From now on, newcomers must sign with another key.
+/// From now on, newcomers must sign with another key.
 pub(crate) fn rotate(directory: &Directory, session: &Session, room: &[u8], join_key: &[u8]) -> Result<(), Refusal> {
     let id = member_of(session, room)?;
     let key = JoinKey::from_slice(join_key)?;
@@ -130,7 +130,8 @@ pub(crate) fn rotate(directory: &Directory, session: &Session, room: &[u8], join
     Ok(())
 }
 
-/// Puts a message into the mailbox: everybody in the room gets it, in one order. The first commit of an epoch wins.
+/// Puts a message into the mailbox: everybody in the room gets it, in one order. The first commit of an epoch
+/// wins.
 pub(crate) fn send_mls(
     directory: &Directory,
     session: &Session,
@@ -172,7 +173,7 @@ pub(crate) fn session_of(directory: &Directory, id: &RoomId, member: MemberId) -
     room.members.get(&member).map(|entry| entry.session).ok_or(Refusal::of(RefusalReason::UnknownMember))
 }
 
-/// The room in a request, if the session is in it.
+/// The room in a request, if the session is in it.
 pub(crate) fn member_of(session: &Session, room: &[u8]) -> Result<RoomId, Refusal> {
     let id = RoomId::from_slice(room)?;
     if session.rooms.contains_key(&id) { Ok(id) } else { Err(Refusal::of(RefusalReason::UnknownRoom)) }

@@ -249,7 +249,7 @@ impl std::fmt::Debug for ShardCore {
     }
 }
 
-/// The version to speak, who speaks, and the admission token.
+/// The version to speak, who speaks, and the admission token.
 fn check_hello(greeting: &Greeting<'_>, now: Now) -> Result<(u32, Delegation, String), CloseCode> {
     let body_bytes: &Bytes = &greeting.hello.body;
     let body = <HelloBody as prost::Message>::decode(body_bytes.clone()).map_err(|_| CloseCode::MALFORMED_MESSAGE)?;

@@ -23,7 +23,7 @@ use super::{
     rooms,
 };
 
-/// Aliases are drawn from four-byte varints: short on the wire, and they tell nobody how many tracks there are.
+/// Aliases are drawn from four-byte varints: short on the wire, and they tell nobody how many tracks there are.
 const ALIAS_BITS: u32 = 30;
 
 impl ShardCore {
@@ -130,7 +130,7 @@ impl ShardCore {
             let entry = directory.tracks.get(&alias).ok_or_else(unknown)?;
             (entry.room, entry.publisher, entry.kind)
         };
-        // Tracks of rooms one is not in are not told apart from tracks that are not there.
+        // Tracks of rooms one is not in are not told apart from tracks that are not there.
         if !session.rooms.contains_key(&room) || publisher == session.id {
             return Err(unknown());
         }
@@ -208,7 +208,7 @@ impl ShardCore {
         Ok(())
     }
 
-    /// On the publisher's shard: another shard's, or this one's, number of subscribers has changed.
+    /// On the publisher's shard: another shard's, or this one's, number of subscribers has changed.
     pub(crate) fn interest(
         &mut self,
         alias: TrackAlias,
@@ -234,7 +234,7 @@ impl ShardCore {
         }
     }
 
-    /// On the publisher's shard: passes a wish for a key frame on, at most once in the interval.
+    /// On the publisher's shard: passes a wish for a key frame on, at most once in the interval.
     pub(crate) fn keyframe(&mut self, alias: TrackAlias, now: Instant, outbox: &mut Outbox) {
         let Some(link) = self.tracks.track(alias).and_then(|track| track.publisher) else { return };
         let Some(publisher) = self.session_mut(link).map(|session| session.id) else { return };

@@ -43,7 +43,7 @@ impl ConnectionIdGenerator for Generator {
 
 /// The shard that a UDP datagram belongs to, or `None` for whichever the kernel chose. A short header begins with a
 /// connection ID of ours (RFC 9000 section 17.3); a long one may carry the client's own choice, and no client migrates
-/// before its handshake is done (section 9).
+/// before its handshake is done (section 9). So a connection goes on from any address.
 pub(super) fn shard_of(datagram: &[u8]) -> Option<ShardId> {
     match datagram {
         [first, shard, ..] if first & 0x80 == 0 => Some(ShardId(u16::from(*shard))),

@@ -113,7 +113,7 @@ impl Engine {
         self.finish_stream_here(key);
     }
 
-    /// The publisher has given a stream up, or is gone.
+    /// The publisher has given a stream up, or is gone.
     pub(super) fn abort_stream(&mut self, key: StreamKey) {
         let remote = self.streams.get(&key).map(|route| route.remote.clone()).unwrap_or_default();
         for other in remote {

@@ -168,7 +168,7 @@ impl Running {
 
 impl DrainHandle {
     /// Tells clients to reconnect elsewhere within `window`, refuses new ones, waits until everybody has left or the
-    /// window has passed, then ends the threads. Blocks meanwhile.
+    /// window has passed, then ends the threads. Blocks meanwhile.
     pub fn drain(&self, window: Duration) {
         self.directory.start_draining();
         for mailbox in &self.mailboxes {

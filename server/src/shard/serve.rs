@@ -106,6 +106,7 @@ impl Engine {
         Ok(())
     }
 
+    /// Reads the control stream, which lives as long as the session.
     fn read_control(&mut self, connection: &mut Connection, id: StreamId) -> Result<(), End> {
         if Some(id) != connection.control {
             return Err(End::Close(CloseCode::BAD_STREAM));
@@ -135,6 +136,7 @@ impl Engine {
         let mut stream = connection.quic.recv_stream(id);
         let Ok(mut chunks) = stream.read(true) else { return self.abort_stream(ingress.key) };
         let outcome = loop {
+            // Nothing is forwarded before the Hello was accepted.
             if !opened {
                 self.core.ledger.refuse(RefuseReason::NoSession);
                 break Some(StreamCode::UNKNOWN_TRACK);
@@ -185,6 +187,7 @@ impl Engine {
         }
     }
 
+    /// The first message, which nothing but a Hello can be.
     fn greet(&mut self, link: u32, message: ClientMessage, now: Now) -> Result<(), CloseCode> {
         let Some(Body::Hello(hello)) = message.body else { return Err(CloseCode::UNEXPECTED_MESSAGE) };
         let Some(connection) = self.connections.get_mut(link as usize).and_then(Option::as_mut) else { return Ok(()) };
@@ -203,7 +206,7 @@ impl Engine {
     }
 }
 
-/// How serving a connection can end it.
+/// How serving a connection can end it.
 enum End {
     /// We close it.
     Close(CloseCode),

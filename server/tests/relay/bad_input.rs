@@ -19,6 +19,7 @@ async fn ends_with(relay: &Relay, expected: CloseCode, act: impl AsyncFnOnce(&mu
     assert_eq!(client.close_code().await, expected);
 }
 
+//
 #[tokio::test]
 async fn bytes_that_are_no_message_end_the_session_and_nobody_elses() {
     let relay = Relay::start(2);
@@ -49,6 +50,7 @@ async fn bytes_that_are_no_message_end_the_session_and_nobody_elses() {
     relay.assert_empty().await;
 }
 
+//
 #[tokio::test]
 async fn a_second_hello_ends_the_session() {
     let relay = Relay::start(1);
@@ -60,6 +62,7 @@ async fn a_second_hello_ends_the_session() {
     relay.assert_empty().await;
 }
 
+//
 #[tokio::test]
 async fn a_hello_that_proves_nothing_is_turned_away_with_its_reason() {
     let relay = Relay::start(2);
@@ -120,6 +123,7 @@ async fn a_hello_that_proves_nothing_is_turned_away_with_its_reason() {
     relay.assert_empty().await;
 }
 
+//
 #[tokio::test]
 async fn whoever_says_nothing_or_something_else_first_is_turned_away() {
     let relay = Relay::with_limits(1, Limits { hello_timeout: Duration::from_millis(300), ..Limits::default() });
@@ -131,6 +135,7 @@ async fn whoever_says_nothing_or_something_else_first_is_turned_away() {
     relay.assert_empty().await;
 }
 
+//
 #[tokio::test]
 async fn a_client_that_does_not_read_its_control_messages_is_let_go() {
     let relay = Relay::with_limits(
@@ -154,6 +159,7 @@ async fn a_client_that_does_not_read_its_control_messages_is_let_go() {
     relay.assert_empty().await;
 }
 
+//
 #[tokio::test]
 async fn garbage_on_the_port_disturbs_nobody() {
     let relay = Relay::start(2);
@@ -172,6 +178,7 @@ async fn garbage_on_the_port_disturbs_nobody() {
     relay.assert_empty().await;
 }
 
+//
 #[tokio::test]
 async fn limits_on_sessions_hold() {
     let relay = Relay::with_limits(2, Limits { sessions_max: 3, devices_per_identity_max: 2, ..Limits::default() });
@@ -187,6 +194,7 @@ async fn limits_on_sessions_hold() {
     relay.assert_empty().await;
 }
 
+//
 #[tokio::test]
 async fn under_load_a_new_address_must_prove_itself_before_anything_is_kept_for_it() {
     let relay = Relay::with_limits(2, Limits { handshakes_before_retry: 0, ..Limits::default() });

@@ -288,7 +288,7 @@ impl Client {
         }
     }
 
-    /// Asks and waits for the reply; events meanwhile are kept.
+    /// Asks and waits for the reply; events meanwhile are kept.
     pub async fn ask(&mut self, body: Request) -> Body {
         self.request += 1;
         self.send(self.request, body).await;

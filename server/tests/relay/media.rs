@@ -42,6 +42,7 @@ async fn receive_stream(client: &Client) -> Vec<u8> {
     tokio::time::timeout(PATIENCE, stream.read_to_end(1 << 24)).await.expect("its end").unwrap()
 }
 
+//
 #[tokio::test]
 async fn everybody_else_in_a_room_gets_every_object_once_and_as_it_was() {
     for shards in [1, 2, 4] {
@@ -93,6 +94,7 @@ async fn everybody_else_in_a_room_gets_every_object_once_and_as_it_was() {
     }
 }
 
+//
 #[tokio::test]
 async fn streams_come_through_byte_for_byte_whatever_their_size() {
     for shards in [1, 2, 4] {
@@ -122,6 +124,7 @@ async fn streams_come_through_byte_for_byte_whatever_their_size() {
     }
 }
 
+//
 #[tokio::test]
 async fn layers_above_what_is_wanted_are_left_out() {
     let relay = Relay::start(2);
@@ -147,6 +150,7 @@ async fn layers_above_what_is_wanted_are_left_out() {
     relay.assert_empty().await;
 }
 
+//
 #[tokio::test]
 async fn a_stream_whose_publisher_breaks_off_is_reset_and_accounted_for() {
     for shards in [1, 2] {
@@ -178,6 +182,7 @@ async fn a_stream_whose_publisher_breaks_off_is_reset_and_accounted_for() {
     }
 }
 
+//
 #[tokio::test]
 async fn a_client_that_moves_to_another_address_goes_on() {
     for shards in [1, 2, 4] {
@@ -207,6 +212,7 @@ async fn a_client_that_moves_to_another_address_goes_on() {
     }
 }
 
+//
 #[tokio::test]
 async fn key_frame_requests_are_coalesced() {
     let relay = Relay::start(2);
@@ -229,6 +235,7 @@ async fn key_frame_requests_are_coalesced() {
     relay.assert_empty().await;
 }
 
+//
 #[tokio::test]
 async fn objects_that_are_not_the_senders_own_are_refused_and_counted() {
     let relay = Relay::start(2);

@@ -19,6 +19,7 @@ fn set(state: PresenceState) -> Request {
     Request::SetPresence(SetPresence { state: state.into(), status: b"sealed".to_vec().into() })
 }
 
+//
 #[tokio::test]
 async fn a_watcher_sees_a_snapshot_and_then_every_change() {
     for shards in [1, 2, 4] {
@@ -54,6 +55,7 @@ async fn a_watcher_sees_a_snapshot_and_then_every_change() {
     }
 }
 
+//
 #[tokio::test]
 async fn a_connection_that_breaks_and_comes_back_is_no_news() {
     let relay = Relay::start(2);
@@ -77,6 +79,7 @@ async fn a_connection_that_breaks_and_comes_back_is_no_news() {
     relay.assert_empty().await;
 }
 
+//
 #[tokio::test]
 async fn without_the_right_ticket_nobody_watches() {
     let relay = Relay::start(1);

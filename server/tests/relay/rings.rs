@@ -40,6 +40,7 @@ fn ended(event: &Body) -> Option<RingResult> {
     }
 }
 
+//
 #[tokio::test]
 async fn every_device_rings_and_the_first_to_answer_wins() {
     for shards in [1, 2, 4] {
@@ -73,6 +74,7 @@ async fn every_device_rings_and_the_first_to_answer_wins() {
     }
 }
 
+//
 #[tokio::test]
 async fn declining_settles_for_all_devices_and_busy_only_for_one() {
     let relay = Relay::start(2);
@@ -97,6 +99,7 @@ async fn declining_settles_for_all_devices_and_busy_only_for_one() {
     relay.assert_empty().await;
 }
 
+//
 #[tokio::test]
 async fn a_caller_who_cancels_or_leaves_stops_the_ringing() {
     let relay = Relay::start(2);
@@ -116,6 +119,7 @@ async fn a_caller_who_cancels_or_leaves_stops_the_ringing() {
     relay.assert_empty().await;
 }
 
+//
 #[tokio::test]
 async fn a_ring_ends_when_nobody_answers_or_every_device_goes_away() {
     let relay = Relay::with_limits(2, Limits { ring_timeout: Duration::from_millis(200), ..Limits::default() });
@@ -135,6 +139,7 @@ async fn a_ring_ends_when_nobody_answers_or_every_device_goes_away() {
     relay.assert_empty().await;
 }
 
+//
 #[tokio::test]
 async fn rings_have_a_rate_and_a_size() {
     let relay = Relay::with_limits(1, Limits { rings_per_minute_max: 2, ..Limits::default() });
@@ -155,6 +160,7 @@ async fn rings_have_a_rate_and_a_size() {
     relay.assert_empty().await;
 }
 
+//
 #[tokio::test]
 async fn each_key_package_is_handed_out_once() {
     let relay = Relay::start(2);

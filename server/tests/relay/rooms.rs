@@ -23,6 +23,7 @@ fn delivery(event: &Body) -> Option<MlsDelivery> {
     }
 }
 
+//
 #[tokio::test]
 async fn only_who_can_sign_with_the_join_key_gets_in() {
     for shards in [1, 2, 4] {
@@ -61,6 +62,7 @@ async fn only_who_can_sign_with_the_join_key_gets_in() {
     }
 }
 
+//
 #[tokio::test]
 async fn the_mailbox_is_ordered_and_the_first_commit_of_an_epoch_wins() {
     let relay = Relay::start(4);
@@ -90,6 +92,7 @@ async fn the_mailbox_is_ordered_and_the_first_commit_of_an_epoch_wins() {
     relay.assert_empty().await;
 }
 
+//
 #[tokio::test]
 async fn after_a_kick_is_acknowledged_nothing_reaches_the_kicked() {
     for shards in [1, 2, 4] {
@@ -126,6 +129,7 @@ async fn after_a_kick_is_acknowledged_nothing_reaches_the_kicked() {
     }
 }
 
+//
 #[tokio::test]
 async fn strangers_and_members_are_told_the_same_about_other_peoples_rooms() {
     let relay = Relay::start(1);
