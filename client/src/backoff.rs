@@ -3,7 +3,7 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 /// Waits between attempts. Each wait is uniform between zero and a ceiling that doubles, so that the clients of one
-/// relay do not come back in step.
+/// relay do not come back in step.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     base: Duration,
@@ -33,6 +33,7 @@ pub(crate) fn random_wait(range: RangeInclusive<Duration>) -> Duration {
 mod tests {
     use super::*;
 
+    //
     #[test]
     fn the_ceiling_doubles_up_to_its_bound_and_never_overflows() {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
@@ -42,6 +43,7 @@ mod tests {
         assert_eq!(backoff.next_wait(|range| *range.end()), Duration::from_secs(1));
     }
 
+    //
     #[test]
     fn waits_lie_within_their_range() {
         let range = Duration::from_millis(5)..=Duration::from_millis(9);

@@ -164,7 +164,7 @@ impl Watches {
         last
     }
 
-    /// Stale news, which a slower way brought, is dropped.
+    /// Stale news, which a slower way brought, is dropped.
     pub(crate) fn handle_presence(&self, news: &control::Presence) {
         let Ok(identity) = IdentityKey::from_slice(&news.identity) else { return };
         let mut entries = lock(&self.by_identity);
@@ -220,6 +220,7 @@ mod tests {
         control::Presence { identity, epoch, state: state.into(), devices: 1, status: Bytes::new() }
     }
 
+    //
     #[test]
     fn news_older_than_the_newest_is_dropped_until_the_next_connection() {
         let watches = Arc::new(Watches::default());

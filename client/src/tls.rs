@@ -40,7 +40,7 @@ fn provider() -> CryptoProvider {
 }
 
 /// Accepts the one certificate whose public key hashes to the pin, whatever its name and dates: the pin is the
-/// relay's name. The handshake signature is verified as ever, so that a copied certificate is of no use.
+/// relay's name. The handshake signature is verified as ever, so that a copied certificate is of no use.
 #[derive(Debug)]
 struct PinVerifier {
     pin: RelayPin,
@@ -103,6 +103,7 @@ mod tests {
         (made.cert.der().clone(), pin)
     }
 
+    //
     #[test]
     fn the_pinned_key_is_accepted_and_any_other_refused() {
         let (certificate, pin) = certificate();

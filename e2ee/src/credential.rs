@@ -14,7 +14,7 @@ pub(crate) fn of_delegation(delegation: &Delegation) -> CredentialWithKey {
     }
 }
 
-/// Whose leaf this is, if an identity certified its signature key and still does at `now_unix_s`.
+/// Whose leaf this is, if an identity certified its signature key and still does at `now_unix_s`.
 pub(crate) fn verify(
     credential: &Credential,
     signature_key: &[u8],

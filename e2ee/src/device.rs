@@ -20,7 +20,7 @@ use crate::group::Group;
 use crate::secret::DeviceSecret;
 use crate::store::Store;
 
-/// The one suite: X25519, AES-128-GCM, SHA-256, Ed25519 (RFC 9420 section 17.1).
+/// The one suite: X25519, AES-128-GCM, SHA-256, Ed25519 (RFC 9420 section 17.1).
 pub(crate) const CIPHERSUITE: Ciphersuite = Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519;
 
 /// How many key packages' private parts a device keeps: twice what a relay holds for it, so that a fresh deposit never
@@ -117,10 +117,11 @@ impl Device {
     }
 
     /// Enters the group that `welcome` (an MLS message) invites to. The key package it was made for is used up, even
-    /// if the group is then refused.
+    /// if the group is then refused.
     ///
     /// `caller` is the identity that this welcome must come from: one of its devices must have signed it. Every other
-    /// leaf must be the caller's, our own identity's, or in `also_expected`. Every delegation must hold at `now_unix_s`.
+    /// leaf must be the caller's, our own identity's, or in `also_expected`. Every delegation must hold at
+    /// `now_unix_s`.
     ///
     /// # Errors
     /// [`Error::TooLarge`] above [`limits::MLS_PAYLOAD_BYTES_MAX`]; [`Error::Malformed`]; [`Error::Refused`] for a group
@@ -214,6 +215,7 @@ mod tests {
         Device::new(secret, delegation).expect("its own delegation")
     }
 
+    //
     #[test]
     fn the_private_part_of_a_used_key_package_is_deleted() {
         let [caller, callee] = [IdentitySecret::generate(), IdentitySecret::generate()];

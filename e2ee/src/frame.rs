@@ -31,7 +31,7 @@ const COUNTER_BYTES_MAX: usize = 4;
 /// The most that sealing adds: one byte of header, key id, counter, tag. Most frames of a call carry 19 to 22 bytes.
 pub const SEAL_OVERHEAD_BYTES_MAX: usize = 1 + KEY_ID_BYTES_MAX + COUNTER_BYTES_MAX + TAG_BYTES;
 
-/// Hands out each number once. Shared by everything that seals under one key, and not to be copied.
+/// Hands out each number once. Shared by everything that seals under one key, and not to be copied.
 #[derive(Debug, Default)]
 pub(crate) struct SendCounter(AtomicU64);
 
@@ -48,7 +48,7 @@ impl SendCounter {
     }
 }
 
-/// The key id of a leaf in an epoch (RFC 9605 section 5.2, without a context).
+/// The key id of a leaf in an epoch (RFC 9605 section 5.2, without a context).
 pub(crate) fn key_id(epoch: u64, leaf: u32) -> Result<KeyId, Error> {
     const DURING: &str = "naming a key";
     let bits = MlsKeyIdBitRange::try_new(EPOCH_BITS, LEAF_BITS).map_err(Error::sframe(DURING))?;
@@ -175,6 +175,7 @@ mod tests {
         assert_eq!(out, b"before");
     }
 
+    //
     #[test]
     fn a_key_id_is_the_leaf_above_the_low_bits_of_the_epoch() {
         assert_eq!(key_id(0, 0).expect("fits"), 0);
@@ -183,6 +184,7 @@ mod tests {
         assert!(key_id(0, 0x1_0000).is_err());
     }
 
+    //
     #[test]
     fn the_counter_ends_instead_of_starting_again() {
         let counter = SendCounter::starting_at(SEAL_COUNTER_MAX - 1);

@@ -27,7 +27,7 @@ const JOIN_SECRET_BYTES: usize = 32;
 /// RFC 9605 section 5.2.
 const SFRAME_LABEL: &str = "SFrame 1.0 Base Key";
 
-/// A device's view of an MLS group whose id is a room's name.
+/// A device's view of an MLS group whose id is a room's name.
 ///
 /// Changes come in two steps: `propose_*` makes a commit, and then either the relay accepts it and
 /// [`merge_own`](Self::merge_own) enters the next epoch, or another commit won and [`process`](Self::process) with that
@@ -119,7 +119,7 @@ impl Group {
         change(epoch, &bundle.into_commit(), None)
     }
 
-    /// Enters the epoch that our pending commit begins: the relay accepted it.
+    /// Enters the epoch that our pending commit begins: the relay accepted it.
     ///
     /// # Errors
     /// [`Error::NoCommitPending`]; [`Error::Removed`]; [`Error::Mls`].
@@ -187,7 +187,7 @@ impl Group {
     }
 
     /// What lets this epoch's members into the room, from the MLS exporter: 32 bytes, label `supernode room join`,
-    /// context the room's name.
+    /// context the room's name.
     ///
     /// # Errors
     /// [`Error::Removed`]; [`Error::Mls`].
@@ -255,7 +255,8 @@ impl Group {
         Ok(package)
     }
 
-    /// Only PrivateMessage: external commits and proposals could come as nothing but PublicMessage (RFC 9420 section 6).
+    /// Only PrivateMessage: external commits and proposals could come as nothing but PublicMessage (RFC 9420 section
+    /// 6).
     fn read_message(&self, bytes: &[u8]) -> Result<ProtocolMessage, Error> {
         check_length("an MLS message", bytes, limits::MLS_PAYLOAD_BYTES_MAX)?;
         let message = match MlsMessageIn::tls_deserialize_exact_bytes(bytes).map(MlsMessageIn::extract) {
@@ -289,7 +290,7 @@ impl Group {
                     _ => return Err(Error::Refused { what: "updates from outside the group" }),
                 },
                 Proposal::Remove(_) => {}
-                // External senders, other secrets, other groups: nothing that a call needs.
+                // External senders, other secrets, other groups: nothing that a call needs.
                 _ => return Err(Error::Refused { what: "proposals other than add, update and remove" }),
             }
         }

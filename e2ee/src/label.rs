@@ -40,7 +40,7 @@ struct LabelBody {
     parameters: Vec<u8>,
 }
 
-/// The plain label: the message behind its length (a protobuf varint), then zeros up to a fixed size.
+/// The plain label: the message behind its length (a protobuf varint), then zeros up to a fixed size.
 pub(crate) fn encode(info: &TrackInfo) -> Result<Vec<u8>, Error> {
     let body = LabelBody {
         id: info.id.0.to_vec(),
@@ -77,6 +77,7 @@ mod tests {
         }
     }
 
+    //
     #[test]
     fn labels_of_any_content_are_equally_long_and_read_back() {
         for parameters in [0, 32, 400] {

@@ -20,10 +20,10 @@ use crate::error::{Error, check_length};
 use crate::frame::{self, SendCounter};
 use crate::label::{self, TrackId, TrackInfo};
 
-/// How many epochs a [`MediaOpener`] opens: the current one and the two before, for frames still on their way.
+/// How many epochs a [`MediaOpener`] opens: the current one and the two before, for frames still on their way.
 pub const EPOCHS_KEPT: u64 = 3;
 
-/// How far behind the newest frame of a sender another may come and still be opened.
+/// How far behind the newest frame of a sender another may come and still be opened.
 ///
 /// All tracks of a device share a counter, so a key frame of a thousand packets on one track must not outdate the sound
 /// that travels beside it. It takes 256 bytes for each sender and epoch.
@@ -181,7 +181,7 @@ impl MediaOpener {
         label::decode(&plain)
     }
 
-    /// Whose key a header names. The kept epochs are fewer than the key id tells apart, so at most one fits.
+    /// Whose key a header names. The kept epochs are fewer than the key id tells apart, so at most one fits.
     fn sender(&mut self, from: &DeviceKey, header: &SframeHeader) -> Result<&mut Sender, Error> {
         let key_id = header.key_id();
         let sender =
@@ -230,6 +230,7 @@ impl fmt::Debug for MediaOpener {
     }
 }
 
+/// What a frame is sealed for, behind the SFrame header.
 fn media_metadata(room: &RoomId, track: &TrackId, visible: &Visible) -> Vec<u8> {
     let mut bytes = [0; VISIBLE_BYTES_MAX];
     let length = visible.encode(&mut bytes);

@@ -12,7 +12,7 @@ const BYTES_PER_GROUP: usize = 5;
 ///
 /// SHA-512 over a domain, the number of different identities (4 bytes, big-endian), these in ascending order, and the
 /// epoch authenticator (RFC 9420 section 8.7); then each five bytes of the digest, big-endian, modulo 100,000. The
-/// order in which `identities` are given, and how often, does not matter.
+/// order in which `identities` are given, and how often, does not matter.
 pub fn safety_number(identities: &[IdentityKey], epoch_authenticator: &[u8]) -> String {
     let mut identities = identities.to_vec();
     identities.sort_unstable();
@@ -38,6 +38,7 @@ mod tests {
     const A: IdentityKey = IdentityKey::new([1; 32]);
     const B: IdentityKey = IdentityKey::new([2; 32]);
 
+    //
     #[test]
     fn it_is_twelve_groups_of_five_digits() {
         let number = safety_number(&[A, B], b"authenticator");
@@ -46,11 +47,13 @@ mod tests {
         assert!(groups.iter().all(|group| group.len() == 5 && group.bytes().all(|byte| byte.is_ascii_digit())));
     }
 
+    //
     #[test]
     fn neither_order_nor_a_second_device_matters() {
         assert_eq!(safety_number(&[A, B], b"x"), safety_number(&[B, A, B], b"x"));
     }
 
+    //
     #[test]
     fn every_identity_and_the_authenticator_matter() {
         let number = safety_number(&[A, B], b"x");

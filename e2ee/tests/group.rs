@@ -39,6 +39,7 @@ fn caller_and_callee_agree_on_everything_from_the_welcome_on() {
     assert!(members == [(a.identity(), a.key()), (b.identity(), b.key())]);
 }
 
+//
 #[test]
 fn a_join_secret_is_good_for_one_epoch_of_one_room() {
     let (_, [mut group, mut other]) = two();
@@ -89,6 +90,7 @@ fn whoever_was_removed_has_nothing_left_to_use() {
     assert!(matches!(group_b.process(&change.commit, &nobody, NOW), Err(Error::Removed)));
 }
 
+//
 #[test]
 fn of_two_commits_in_an_epoch_one_wins_and_the_other_is_dropped() {
     let (_, [mut group_a, mut group_b]) = two();
@@ -102,6 +104,7 @@ fn of_two_commits_in_an_epoch_one_wins_and_the_other_is_dropped() {
     assert_agree(&[&group_a, &group_b]);
 }
 
+//
 #[test]
 fn following_the_winner_drops_our_own_commit_even_unasked() {
     let (_, [mut group_a, mut group_b]) = two();
@@ -181,6 +184,7 @@ fn our_own_message_and_a_past_epochs_are_ignored_and_a_later_ones_is_too_early()
     assert_agree(&[&group_a, &group_b]);
 }
 
+//
 #[test]
 fn a_message_of_another_room_is_refused() {
     let ([a, _], [_, mut group_b]) = two();

@@ -90,6 +90,7 @@ fn no_byte_of_a_frame_can_change_and_trying_does_no_harm() {
     assert_eq!(open(&mut opener, &a, &sealed).expect("unchanged, it opens"), b"twenty milliseconds of sound");
 }
 
+//
 #[test]
 fn a_frame_opens_only_under_its_own_visible_header_and_track() {
     let ([a, _], [group_a, group_b]) = two();
@@ -114,6 +115,7 @@ fn a_frame_opens_only_under_its_own_visible_header_and_track() {
     assert_eq!(out, b"beforeframe");
 }
 
+//
 #[test]
 fn a_frame_opens_only_as_its_senders() {
     let devices = [(); 3].map(|()| Person::new().device());
@@ -126,6 +128,7 @@ fn a_frame_opens_only_as_its_senders() {
     open(&mut opener, a, &sealed).expect("it is theirs");
 }
 
+//
 #[test]
 fn our_own_frame_sent_back_to_us_is_refused() {
     let ([a, _], [group_a, _]) = two();
@@ -142,6 +145,7 @@ fn a_frame_opens_in_its_own_group_only() {
     assert!(matches!(open(&mut opener(&of_another_call[1]), &a, &sealed), Err(Error::NotAuthentic)));
 }
 
+//
 #[test]
 fn a_replayed_frame_is_refused_and_a_reordered_one_is_not() {
     let ([a, _], [group_a, group_b]) = two();
@@ -160,6 +164,7 @@ fn a_replayed_frame_is_refused_and_a_reordered_one_is_not() {
     assert!(matches!(open(&mut opener, &a, newest), Err(Error::Replayed)));
 }
 
+//
 #[test]
 fn no_counter_is_used_twice_under_a_key_whatever_is_installed_again() {
     let (_, [mut group_a, mut group_b]) = two();
@@ -183,6 +188,7 @@ fn no_counter_is_used_twice_under_a_key_whatever_is_installed_again() {
     assert_eq!(seen.len(), 3 * 20 * 2 * 2);
 }
 
+//
 #[test]
 fn each_epoch_counts_from_zero_under_its_own_key() {
     let (_, [mut group_a, mut group_b]) = two();
@@ -197,6 +203,7 @@ fn each_epoch_counts_from_zero_under_its_own_key() {
     }
 }
 
+//
 #[test]
 fn the_current_and_the_two_epochs_before_it_open_and_no_others() {
     let ([a, _], [mut group_a, mut group_b]) = two();
@@ -261,6 +268,7 @@ fn whoever_was_removed_cannot_open_the_next_epoch() {
     assert!(matches!(open(&mut of_c, a, &sealed), Err(Error::UnknownKey)));
 }
 
+//
 #[test]
 fn whoever_was_removed_is_not_heard_any_more() {
     let devices = [(); 3].map(|()| Person::new().device());
@@ -291,6 +299,7 @@ fn a_label_opens_as_often_as_it_comes_and_tells_nothing_by_its_length() {
     assert!(matches!(sealer.seal_label(VIDEO, &huge), Err(Error::TooLarge { .. })));
 }
 
+//
 #[test]
 fn a_label_is_for_its_kind_and_publisher_and_is_no_frame() {
     let ([a, b], [group_a, group_b]) = two();

@@ -93,6 +93,7 @@ fn read(bytes: &[u8]) -> MlsMessageBodyIn {
     MlsMessageIn::tls_deserialize_exact_bytes(bytes).expect("an MLS message").extract()
 }
 
+//
 #[test]
 fn a_welcome_from_somebody_else_than_the_caller_is_refused() {
     let (caller, mallory) = (Person::new(), Person::new());
@@ -110,6 +111,7 @@ fn a_welcome_from_somebody_else_than_the_caller_is_refused() {
     assert!(matches!(b.join(&welcome, &caller.key(), &[mallory.key()], NOW), Err(Error::NotFromCaller)));
 }
 
+//
 #[test]
 fn a_member_cannot_ring_in_the_name_of_another_member() {
     let (caller, mallory) = (Person::new(), Person::new());
@@ -120,6 +122,7 @@ fn a_member_cannot_ring_in_the_name_of_another_member() {
     assert!(matches!(b.join(&welcome, &caller.key(), &[mallory.key()], NOW), Err(Error::NotFromCaller)));
 }
 
+//
 #[test]
 fn a_stranger_in_the_welcomes_tree_is_refused() {
     let (a, b, stranger) = (Person::new().device(), Person::new().device(), Person::new().device());
@@ -129,6 +132,7 @@ fn a_stranger_in_the_welcomes_tree_is_refused() {
     assert!(matches!(b.join(&welcome, &a.identity(), &[], NOW), Err(Error::UnexpectedIdentity)));
 }
 
+//
 #[test]
 fn an_expired_delegation_in_the_welcomes_tree_is_refused() {
     let (a, b) = (Person::new().device_until(NOW + 10), Person::new().device());
@@ -139,6 +143,7 @@ fn an_expired_delegation_in_the_welcomes_tree_is_refused() {
     assert!(matches!(joined, Err(Error::Delegation(IdentityError::Expired { .. }))));
 }
 
+//
 #[test]
 fn a_caller_who_shows_somebody_elses_delegation_is_refused() {
     let (caller, b) = (Person::new(), Person::new().device());
@@ -160,6 +165,7 @@ fn a_caller_who_forged_a_delegation_is_refused() {
     assert!(matches!(joined, Err(Error::Delegation(IdentityError::Signature { .. }))));
 }
 
+//
 #[test]
 fn a_group_with_external_senders_is_refused() {
     let (caller, b) = (Person::new(), Person::new().device());
@@ -172,6 +178,7 @@ fn a_group_with_external_senders_is_refused() {
     assert!(matches!(joined, Err(Error::Refused { .. } | Error::Mls { .. })));
 }
 
+//
 #[test]
 fn a_key_package_must_be_its_identitys() {
     let ([_, _], [mut group, _]) = two();
@@ -193,6 +200,7 @@ fn a_key_package_must_be_its_identitys() {
     group.propose_update().expect("nothing is pending");
 }
 
+//
 #[test]
 fn a_commit_that_adds_a_stranger_is_refused_and_the_group_goes_on_without_it() {
     let ([_, _], [mut group_a, mut group_b]) = two();
@@ -220,6 +228,7 @@ fn a_commit_that_adds_an_expired_delegation_is_refused() {
     assert_eq!(group_b.epoch(), 1);
 }
 
+//
 #[test]
 fn an_update_cannot_make_a_member_somebody_else() {
     let (caller, mallory, b) = (Person::new(), Person::new(), Person::new().device());
@@ -263,6 +272,7 @@ fn an_update_can_renew_a_delegation_that_holds() {
     assert_eq!(group.epoch(), 2);
 }
 
+//
 #[test]
 fn nobody_enters_by_themselves() {
     let (caller, b) = (Person::new(), Person::new().device());
@@ -288,6 +298,7 @@ fn nobody_enters_by_themselves() {
     assert_eq!(group.epoch(), 1);
 }
 
+//
 #[test]
 fn proposals_count_only_inside_a_commit() {
     let (caller, b) = (Person::new(), Person::new().device());
@@ -299,6 +310,7 @@ fn proposals_count_only_inside_a_commit() {
     assert!(matches!(group.process(&bytes(proposal), &anybody, NOW), Err(Error::Refused { .. })));
 }
 
+//
 #[test]
 fn a_commit_that_changes_the_groups_extensions_is_refused() {
     let (caller, b) = (Person::new(), Person::new().device());

@@ -65,7 +65,7 @@ macro_rules! codes {
                 Self::ALL.iter().find(|row| row.code == self.0)
             }
 
-            /// When to connect again; an unknown code is retried later.
+            /// When to connect again; an unknown code is retried later.
             pub fn retry(self) -> Retry {
                 self.row().map_or(Retry::Later, |row| row.retry)
             }
@@ -142,6 +142,7 @@ mod tests {
         }
     }
 
+    //
     #[test]
     fn an_unknown_code_still_prints_and_is_retried_later() {
         let code = CloseCode(0x1234);

@@ -16,7 +16,7 @@ include!(concat!(env!("OUT_DIR"), "/message_names.rs"));
 /// Why bytes on a control stream are no message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// The length prefix is above the bound.
+    /// The length prefix is above the bound.
     #[error("a control message of {length} bytes: at most {CONTROL_MESSAGE_BYTES_MAX}")]
     TooLarge {
         /// What the prefix says.
@@ -25,7 +25,7 @@ pub enum FrameError {
     /// The length prefix is no varint.
     #[error("the length of a control message is malformed")]
     Length,
-    /// The message does not decode.
+    /// The message does not decode.
     #[error("a control message is malformed")]
     Malformed,
 }

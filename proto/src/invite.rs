@@ -33,7 +33,7 @@ pub enum InviteError {
     /// No host, or a port that is no number.
     #[error("the invite link's address is not HOST or HOST:PORT")]
     Address,
-    /// A part of the query that is not `pin=` or `token=`, or is there twice.
+    /// A part of the query that is not `pin=` or `token=`, or is there twice.
     #[error("the invite link has an unknown or repeated part {0:?}: only pin and token")]
     Part(String),
     /// The pin is no 32 bytes in base64url.
@@ -137,6 +137,7 @@ mod tests {
         assert_eq!("supernode://host".parse::<Invite>().expect("valid").port, DEFAULT_PORT);
     }
 
+    //
     #[test]
     fn what_is_wrong_with_a_link_is_named() {
         let error = |link: &str| link.parse::<Invite>().expect_err(link);

@@ -27,7 +27,7 @@ const HOP_BYTES_MAX: usize = 8 + 1 + 4;
 /// First byte of a media stream.
 const STREAM_TYPE: u8 = 0x01;
 
-/// Why bytes are no object header.
+/// Why bytes are no object header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// The bytes end inside a field: on a stream, more may come.

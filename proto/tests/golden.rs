@@ -58,6 +58,7 @@ fn every_enum_value_is_written_down() {
     assert_eq!(enums, 5, "a new enum must be added to the vectors");
 }
 
+//
 #[test]
 fn every_object_header_is_written_down() {
     let mut golden = Golden::new("headers.txt", "Headers of objects; the visible part is what the seal authenticates.");

@@ -82,6 +82,7 @@ fn no_flipped_bit_of_a_golden_vector_makes_a_decoder_panic() {
     }
 }
 
+//
 #[test]
 fn no_truncated_header_decodes() {
     for (name, header) in object::datagrams() {
@@ -132,6 +133,7 @@ fn a_grant_holds_to_its_last_second_and_no_longer_than_anybody_may_sign_for() {
     assert_eq!(delegation.verify(end + 1), Err(IdentityError::Expired { field: "delegation" }));
 }
 
+//
 #[test]
 fn a_hello_holds_for_its_relay_its_connection_and_its_body_only() {
     let body = control::hello_body().encode_to_vec();
@@ -150,6 +152,7 @@ fn a_hello_holds_for_its_relay_its_connection_and_its_body_only() {
     assert_eq!(verify_hello(&other_device, &pin, &exporter, &body, &signature), refused);
 }
 
+//
 #[test]
 fn a_join_proof_holds_for_its_room_its_connection_and_its_device_only() {
     let (key, room, exporter, device) =
@@ -163,6 +166,7 @@ fn a_join_proof_holds_for_its_room_its_connection_and_its_device_only() {
     assert_eq!(verify_join(&key, &room, &exporter, &other_device, &proof), refused);
 }
 
+//
 #[test]
 fn an_oversized_or_absurd_length_is_refused_before_its_message_arrives() {
     let largest = limits::CONTROL_MESSAGE_BYTES_MAX as u64;

@@ -89,6 +89,7 @@ fn commit<C: MlsConfig>(group: &mut mls_rs::Group<C>) -> Vec<u8> {
     output.commit_message.to_bytes().expect("bytes")
 }
 
+//
 #[test]
 fn our_group_takes_an_mls_rs_member_through_its_whole_life() {
     let [alice, bob, carol] = [(); 3].map(|()| IdentitySecret::generate());
@@ -197,6 +198,7 @@ fn a_commit_of_an_mls_rs_member_that_changes_extensions_is_refused() {
     assert_eq!(group_a.epoch(), 1);
 }
 
+//
 /// Builds a frame by hand, from nothing but mls-rs's exporter, the RFC and our documentation.
 #[test]
 fn a_frame_sealed_by_the_book_from_mls_rs_secrets_opens() {
