@@ -117,12 +117,14 @@ impl Header {
         Ok(())
     }
 
+    /// The nearest microsecond. A step is at least one, so nearest both ways always comes back to the same timestamp.
     fn time_us(&self, timestamp: u64) -> Option<u64> {
-        let time_us = u128::from(timestamp) * u128::from(self.scale) * MICROSECONDS_PER_SECOND / u128::from(self.rate);
+        let rate = u128::from(self.rate);
+        let time_us = (u128::from(timestamp) * u128::from(self.scale) * MICROSECONDS_PER_SECOND + rate / 2) / rate;
         u64::try_from(time_us).ok()
     }
 
-    /// The nearest timestamp, so that [`Self::time_us`], which rounds down, is undone.
+    /// The nearest timestamp.
     fn timestamp(&self, time_us: u64) -> Option<u64> {
         let step = u128::from(self.scale) * MICROSECONDS_PER_SECOND;
         u64::try_from((u128::from(time_us) * u128::from(self.rate) + step / 2) / step).ok()

@@ -70,6 +70,17 @@ fn what_is_wrong_with_a_file_is_named() {
 }
 
 #[test]
+fn timestamps_come_back_when_a_step_is_hardly_more_than_a_microsecond() {
+    for (rate, scale) in [(675_722, 1), (999_999, 1), (1_000_000, 1), (30_000, 1001)] {
+        let header = Header { codec: Codec::Vp8, width: 1, height: 1, rate, scale };
+        for timestamp in (1_167_293_390..1_167_293_400).chain(0..1000) {
+            let time_us = header.time_us(timestamp).expect("small enough");
+            assert_eq!(header.timestamp(time_us), Some(timestamp), "{rate}/{scale}");
+        }
+    }
+}
+
+#[test]
 fn a_frame_larger_than_an_object_is_refused() {
     let header = read(SAMPLES[0].2).expect("the sample").0;
     let mut writer = Writer::new(Cursor::new(Vec::new()), header).expect("a possible header");
