@@ -161,6 +161,11 @@ impl Connection {
         self.held_back = self.handed_over_bytes() > 0;
     }
 
+    /// Whether any object waits.
+    pub(super) fn waits(&self) -> bool {
+        !self.datagrams.is_empty() || self.egress.iter().any(|(_, egress)| egress.queue.bytes() > 0)
+    }
+
     /// How long the oldest object has waited.
     pub(super) fn oldest(&self, now: Instant) -> Duration {
         let streams = self.egress.iter().map(|(_, egress)| egress.queue.oldest(now)).max();

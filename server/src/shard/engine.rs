@@ -146,7 +146,7 @@ impl Engine {
         }
     }
 
-    /// A client's first packet.
+    /// A client's first packet.
     fn welcome(&mut self, incoming: Incoming, now: Now, out: &mut SendBatch) {
         let limits = self.core.directory().limits();
         let handshaking = self.tally.handshaking as usize;
@@ -302,8 +302,7 @@ impl Engine {
         if matches!(connection.phase, Phase::Handshaking | Phase::Greeting) {
             at_latest(connection.hello_by);
         }
-        let waits = !connection.oldest(now.instant).is_zero() || !connection.datagrams.is_empty();
-        if waits || self.core.is_low(link) {
+        if connection.waits() || self.core.is_low(link) {
             at_latest(now.instant + WAIT_TICK);
         }
         if let Some(at) = deadline {
@@ -374,7 +373,7 @@ impl Engine {
         }
     }
 
-    /// Queues a message for a client, or closes the session of one that does not read.
+    /// Queues a message for a client, or closes the session of one that does not read.
     pub(super) fn send(&mut self, link: u32, message: &RelayMessage, now: Now) {
         let backlog_max = self.core.directory().limits().control_backlog_bytes_max;
         let Some(connection) = self.connections.get_mut(link as usize).and_then(Option::as_mut) else { return };
