@@ -47,6 +47,7 @@ mod publish;
 mod ring;
 mod room;
 mod session;
+mod silence;
 mod stats;
 mod subscribe;
 mod sync;

@@ -100,6 +100,10 @@ impl Link {
             connection.close(code(CloseCode::UNEXPECTED_MESSAGE), b"");
             return Err(Error::Protocol("the first message is no Welcome"));
         };
+        if welcome.version != VERSION {
+            connection.close(code(CloseCode::VERSION), b"");
+            return Err(Error::Protocol("the Welcome is for a version that was not offered"));
+        }
         let (outgoing, queue) = mpsc::channel(OUTGOING_MAX);
         tokio::spawn(write_control(send, queue));
         let link = Self {

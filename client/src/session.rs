@@ -24,6 +24,7 @@ use crate::{
     link::{ControlReader, Link, Target},
     ring::Rings,
     room::Room,
+    silence,
     sync::lock,
     track::{LocalTrack, Route},
 };
@@ -114,6 +115,7 @@ async fn run(inner: &Arc<Inner>, link: &Arc<Link>, reader: &mut ControlReader) -
     if link.generation > 1 {
         tasks.push(tokio::spawn(restore(inner.clone(), link.clone())));
     }
+    let mut silent = std::pin::pin!(silence::watch(link, inner.config.silence_max));
     let mut go_away = None;
     let mut leave_at = None;
     let error = loop {
@@ -129,6 +131,7 @@ async fn run(inner: &Arc<Inner>, link: &Arc<Link>, reader: &mut ControlReader) -
                 link.close(supernode_proto::close::CloseCode::BYE);
                 break Error::Disconnected;
             }
+            error = &mut silent => break error,
         };
         match message {
             Ok(RelayMessage { body: Some(relay_message::Body::GoAway(notice)), .. }) => {

@@ -45,7 +45,11 @@ impl Person {
 
     /// Connects a new device, seen online.
     pub(crate) async fn online(&self, invite: &Invite) -> (Client, Events) {
-        let (client, events) = in_time(Client::connect(invite, self.device(), quick())).await.unwrap();
+        self.online_with(invite, quick()).await
+    }
+
+    async fn online_with(&self, invite: &Invite, config: Config) -> (Client, Events) {
+        let (client, events) = in_time(Client::connect(invite, self.device(), config)).await.unwrap();
         in_time(client.set_presence(PresenceState::Online, Default::default())).await.unwrap();
         (client, events)
     }
@@ -56,7 +60,8 @@ pub(crate) fn quick() -> Config {
     Config {
         backoff_base: Duration::from_millis(20),
         backoff_max: Duration::from_millis(200),
-        rejoin_grace: Duration::from_secs(5),
+        connect_timeout: Duration::from_secs(5),
+        rejoin_grace: Duration::from_secs(15),
         ..Config::default()
     }
 }
@@ -79,9 +84,13 @@ pub(crate) struct Pair {
 }
 
 pub(crate) async fn pair(invite: &Invite) -> Pair {
+    pair_with(invite, quick()).await
+}
+
+pub(crate) async fn pair_with(invite: &Invite, config: Config) -> Pair {
     let (alice, bob) = (Person::new(), Person::new());
-    let (caller_client, caller_events) = alice.online(invite).await;
-    let (callee_client, mut callee_events) = bob.online(invite).await;
+    let (caller_client, caller_events) = alice.online_with(invite, config.clone()).await;
+    let (callee_client, mut callee_events) = bob.online_with(invite, config).await;
     let mut ring = in_time(caller_client.ring(&bob.ticket())).await.unwrap();
     let answer = async { next_ring(&mut callee_events).await.answer().await.unwrap() };
     let (outcome, callee) = in_time(async { tokio::join!(ring.outcome(), answer) }).await;

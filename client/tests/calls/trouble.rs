@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use supernode_client::{CallEvent, OutgoingFrame, TrackKind};
+use supernode_client::{CallEvent, Config, OutgoingFrame, PresenceState, TrackKind};
 
 use crate::{
-    people::{in_time, pair, track},
-    relay::Relay,
+    people::{in_time, pair, pair_with, quick, track},
+    relay::{Relay, Way},
     talks::{WHOLE, hear, packets, speak, whole},
 };
 
@@ -82,4 +82,32 @@ async fn a_call_goes_on_after_the_relay_was_restarted() {
     publisher.send(&OutgoingFrame::independent(b"after", 1)).await.unwrap();
     assert_eq!(in_time(subscription.next()).await.unwrap().payload, "after");
     assert_eq!(pair.callee.safety_number().unwrap(), safety_number, "the keys are the same");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_goes_on_after_the_network_was_gone() {
+    let relay = Relay::open(2);
+    let way = Way::to(&relay).await;
+    let impatient = Config { silence_max: Duration::from_secs(1), ..quick() };
+    let pair = pair_with(&way.invite(&relay), impatient).await;
+    let mut publisher = in_time(pair.caller.publish(TrackKind::Audio, track("voice"), WHOLE)).await.unwrap();
+    let voice = in_time(pair.callee.track(TrackKind::Audio)).await.unwrap();
+    let mut subscription = in_time(pair.callee.subscribe(&voice, whole(TrackKind::Audio))).await.unwrap();
+    in_time(publisher.wanted()).await.unwrap();
+
+    let mut events = [pair.caller.events(), pair.callee.events()];
+    way.set_open(false);
+    publisher.send(&OutgoingFrame::independent(b"nobody hears this", 0)).await.unwrap();
+    // Who has nothing to say notices by the keep-alive, or as here, by asking something.
+    assert!(in_time(pair.callee_client.set_presence(PresenceState::Busy, Default::default())).await.is_err());
+    for events in &mut events {
+        in_time(async { while !matches!(events.recv().await.unwrap(), CallEvent::Interrupted) {} }).await;
+    }
+    way.set_open(true);
+    for events in &mut events {
+        in_time(async { while !matches!(events.recv().await.unwrap(), CallEvent::Resumed) {} }).await;
+    }
+    in_time(publisher.wanted()).await.unwrap();
+    publisher.send(&OutgoingFrame::independent(b"but this", 1)).await.unwrap();
+    assert_eq!(in_time(subscription.next()).await.unwrap().payload, "but this");
 }
