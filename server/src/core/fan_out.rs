@@ -42,6 +42,8 @@ pub struct StreamRoute {
     pub local: Vec<StreamTarget>,
     /// Other shards with subscribers.
     pub remote: Vec<Remote>,
+    /// Those among them whose inbox was full: a stream cannot skip, so they lose the rest of it.
+    pub lost: Vec<Remote>,
 }
 
 /// One subscriber of a stream.
@@ -145,9 +147,11 @@ impl ShardCore {
         }
     }
 
-    /// Counts an object that another shard's inbox did not take.
-    pub fn count_overflow(&mut self, other: &Remote) {
-        overflow(&mut self.ledger, other);
+    /// Counts an object of a stream for those shards that do not get it.
+    pub fn count_lost(&mut self, lost: &[Remote]) {
+        for other in lost {
+            overflow(&mut self.ledger, other);
+        }
     }
 }
 
@@ -160,6 +164,7 @@ impl StreamRoute {
             kind: track.kind,
             local: track.local.iter().map(target).collect(),
             remote: track.remote.clone(),
+            lost: Vec::new(),
         }
     }
 }

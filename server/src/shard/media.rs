@@ -82,15 +82,15 @@ impl Engine {
         })?;
         let mut parts = parts.into_iter();
         if let Some(header) = opened {
-            let route = self.core.route_stream(link, &header).map_err(|_| StreamCode::UNKNOWN_TRACK)?;
+            let mut route = self.core.route_stream(link, &header).map_err(|_| StreamCode::UNKNOWN_TRACK)?;
             // The header's own bytes are the first part.
             let wire = parts.next().map(|part| part.wire).unwrap_or_default();
-            for other in &route.remote {
-                let (wire, arrived) = (wire.clone(), now);
-                if !self.put_media(other.shard, MediaMail::StreamOpen { key: ingress.key, header, wire, arrived }) {
-                    self.put_control(other.shard, Letter::StreamAborted(ingress.key));
-                }
-            }
+            let key = ingress.key;
+            let (taken, lost) = route.remote.drain(..).partition(|other| {
+                self.put_media(other.shard, MediaMail::StreamOpen { key, header, wire: wire.clone(), arrived: now })
+            });
+            route.remote = taken;
+            route.lost = lost;
             self.open_stream_here(ingress.key, route, &header, wire, now);
         }
         let objects = parts.as_slice().iter().filter(|part| part.begins.is_some()).count() as u64;
@@ -151,20 +151,20 @@ impl Engine {
 
     fn pass_part_on(&mut self, key: StreamKey, part: &StreamPart, arrived: Instant) {
         let Self { streams, peers, unrung, core, .. } = self;
-        let Some(route) = streams.get_mut(&key) else { return };
-        route.remote.retain(|other| {
+        let Some(StreamRoute { remote, lost, .. }) = streams.get_mut(&key) else { return };
+        remote.retain(|other| {
             unrung[other.shard.index()] = true;
             let mailbox = &peers[other.shard.index()];
             let taken = mailbox.put_media(MediaMail::StreamPart { key, part: part.clone(), arrived });
             if !taken {
-                // A stream cannot skip: that shard's subscribers lose the rest of it.
                 mailbox.put_control(Letter::StreamAborted(key));
-                if part.begins.is_some() {
-                    core.count_overflow(other);
-                }
+                lost.push(*other);
             }
             taken
         });
+        if part.begins.is_some() {
+            core.count_lost(lost);
+        }
     }
 
     fn open_stream_here(
