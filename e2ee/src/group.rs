@@ -255,8 +255,8 @@ impl Group {
         Ok(package)
     }
 
-    /// Only PrivateMessage: external commits and proposals could come as nothing but PublicMessage (RFC 9420 section
-    /// 6).
+    /// Only PrivateMessage: external commits and proposals could come as nothing but PublicMessage (RFC 9420
+    /// section 6).
     fn read_message(&self, bytes: &[u8]) -> Result<ProtocolMessage, Error> {
         check_length("an MLS message", bytes, limits::MLS_PAYLOAD_BYTES_MAX)?;
         let message = match MlsMessageIn::tls_deserialize_exact_bytes(bytes).map(MlsMessageIn::extract) {

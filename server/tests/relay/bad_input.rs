@@ -4,13 +4,14 @@ use bytes::{BufMut, BytesMut};
 use prost::Message;
 use supernode_proto::{
     VERSION,
-    close::CloseCode,
-    control::{ClientMessage, Hello, HelloBody, Watch, client_message::Body as Request},
+    close::{CloseCode, StreamCode},
+    control::{ClientMessage, Hello, HelloBody, RefusalReason, Unwatch, Watch, client_message::Body as Request},
     identity::RelayPin,
+    object::TrackAlias,
 };
-use supernode_server::core::limits::Limits;
+use supernode_server::core::{ledger::RefuseReason, limits::Limits};
 
-use crate::harness::{Client, Person, Relay, unix_s};
+use crate::harness::{Client, Person, Relay, datagram, eventually, stop_code, unix_s};
 
 /// What a client does wrong after its Hello, and the code it must end with.
 async fn ends_with(relay: &Relay, expected: CloseCode, act: impl AsyncFnOnce(&mut Client)) {
@@ -201,9 +202,41 @@ async fn under_load_a_new_address_must_prove_itself_before_anything_is_kept_for_
     let client = relay.connect(&Person::new()).await;
     client.close();
     relay.assert_empty().await;
-    crate::harness::eventually("a Retry was sent", || relay.tallies().iter().any(|tally| tally.retries > 0)).await;
+    eventually("a Retry was sent", || relay.tallies().iter().any(|tally| tally.retries > 0)).await;
     let full = Relay::with_limits(1, Limits { handshakes_max: 0, ..Limits::default() });
     let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
     let refused = endpoint.connect_with(crate::harness::client_config(), full.address, "relay").unwrap().await;
     assert!(matches!(refused, Err(quinn::ConnectionError::ConnectionClosed(_))), "refused by QUIC: {refused:?}");
+}
+
+//
+#[tokio::test]
+async fn media_before_the_hello_go_nowhere() {
+    let relay = Relay::start(1);
+    let client = relay.dial().await;
+    client.connection.send_datagram(datagram(TrackAlias::new(1).unwrap(), 1, b"early")).unwrap();
+    let mut stream = client.connection.open_uni().await.unwrap();
+    stream.write_all(&[1]).await.unwrap();
+    assert_eq!(stop_code(&mut stream).await, StreamCode::UNKNOWN_TRACK);
+    eventually("both are counted", || relay.ledger().refused[RefuseReason::NoSession as usize] == 2).await;
+    client.close();
+    relay.assert_empty().await;
+}
+
+//
+#[tokio::test]
+async fn requests_above_the_rate_are_refused_and_the_session_goes_on() {
+    let relay = Relay::with_limits(1, Limits { requests_per_second_max: 1, ..Limits::default() });
+    let mut client = relay.connect(&Person::new()).await;
+    let request = || Request::Unwatch(Unwatch { identity: vec![1; 32].into() });
+    for _ in 0..4 {
+        client.done(request()).await;
+    }
+    let refused = client.refused(request()).await;
+    assert_eq!((refused.reason(), refused.detail.as_str()), (RefusalReason::Limit, "requests_per_second_max"));
+    assert_eq!(refused.bound, 1);
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    client.done(request()).await;
+    client.close();
+    relay.assert_empty().await;
 }

@@ -13,7 +13,7 @@ use prost::Message;
 use rand::RngExt;
 use supernode_proto::{
     ALPN, VERSION,
-    close::CloseCode,
+    close::{CloseCode, StreamCode},
     control::{
         ClientMessage, FrameReader, Hello, HelloBody, JoinRoom, PublishTrack, Refused, RelayMessage, RoomJoined,
         Subscribe, TrackKind, client_message::Body as Request, encode_frame, relay_message::Body,
@@ -99,6 +99,12 @@ impl Relay {
     pub async fn assert_empty(&self) {
         eventually("the relay is empty", || self.population() == Population::default()).await;
         eventually("nothing is queued", || self.ledger().queued() == 0).await;
+    }
+
+    /// Begins to drain, and goes on meanwhile.
+    pub fn drain(&self, window: Duration) {
+        let handle = self.running.as_ref().unwrap().drain_handle();
+        std::thread::spawn(move || handle.drain(window));
     }
 
     pub async fn connect(&self, person: &Person) -> Client {
@@ -396,6 +402,12 @@ pub fn datagram(alias: TrackAlias, group: u64, sealed: &[u8]) -> Bytes {
     let mut head = [0; DATAGRAM_HEADER_BYTES_MAX];
     let len = header.encode(&mut head);
     Bytes::from([&head[..len], sealed].concat())
+}
+
+/// The code that the relay stops a stream with.
+pub async fn stop_code(stream: &mut quinn::SendStream) -> StreamCode {
+    let stopped = tokio::time::timeout(PATIENCE, stream.stopped()).await.expect("the relay stops it").unwrap();
+    StreamCode(stopped.expect("with a code").into_inner())
 }
 
 /// A room's name and what lets one in.

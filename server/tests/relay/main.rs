@@ -8,6 +8,7 @@
 )]
 
 mod bad_input;
+mod drain;
 mod harness;
 mod media;
 mod memory;

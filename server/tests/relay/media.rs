@@ -1,14 +1,18 @@
 use bytes::Bytes;
 use supernode_proto::{
+    close::StreamCode,
     control::{TrackKind, client_message::Body as Request, relay_message::Body},
     object::{
         Flags, Hop, Layer, STREAM_HEADER_BYTES_MAX, STREAM_OBJECT_HEADER_BYTES_MAX, StreamHeader, StreamObjectHeader,
         TrackAlias,
     },
 };
-use supernode_server::core::ledger::DropReason;
+use supernode_server::core::{
+    ledger::{DropReason, RefuseReason},
+    limits::Limits,
+};
 
-use crate::harness::{Client, PATIENCE, Person, Relay, Room, datagram, subscription};
+use crate::harness::{Client, PATIENCE, Person, Relay, Room, datagram, eventually, stop_code, subscription};
 
 /// A media stream with objects of these layers and sizes.
 fn stream(alias: TrackAlias, group: u64, temporal_layer: u8, objects: &[(u8, usize)]) -> Vec<u8> {
@@ -172,7 +176,7 @@ async fn a_stream_whose_publisher_breaks_off_is_reset_and_accounted_for() {
         let rest = tokio::time::timeout(PATIENCE, receiving.read_to_end(1 << 20)).await.expect("an end");
         assert!(rest.is_err(), "reset, not finished");
         bob.event(|event| matches!(event, Body::TrackEnded(_)).then_some(())).await;
-        crate::harness::eventually("the half object is dropped", || {
+        eventually("the half object is dropped", || {
             let ledger = relay.ledger();
             ledger.queued() == 0 && ledger.offered == 2
         })
@@ -251,7 +255,7 @@ async fn objects_that_are_not_the_senders_own_are_refused_and_counted() {
     let mut stream_of_others = eve.connection.open_uni().await.unwrap();
     stream_of_others.write_all(&stream(track, 1, 0, &[(0, 10)])).await.unwrap();
     assert!(stream_of_others.stopped().await.unwrap().is_some(), "the relay stops the stream with a code");
-    crate::harness::eventually("all are refused", || relay.ledger().refused.iter().sum::<u64>() == 4).await;
+    eventually("all are refused", || relay.ledger().refused.iter().sum::<u64>() == 4).await;
     assert_eq!(relay.ledger().offered, before.offered);
     // Neither of them is disturbed.
     let mut bob = relay.connect(&Person::new()).await;
@@ -264,5 +268,93 @@ async fn objects_that_are_not_the_senders_own_are_refused_and_counted() {
     for client in [&alice, &bob, &eve] {
         client.close();
     }
+    relay.assert_empty().await;
+}
+
+//
+#[tokio::test]
+async fn aliases_tell_nothing_and_publishers_know_how_many_listen() {
+    let relay = Relay::start(2);
+    let room = Room::new();
+    let mut alice = relay.connect(&Person::new()).await;
+    let mut listeners = [relay.connect(&Person::new()).await, relay.connect(&Person::new()).await];
+    alice.join(&room).await;
+    for listener in &mut listeners {
+        listener.join(&room).await;
+    }
+    let mut aliases = Vec::new();
+    for _ in 0..16 {
+        let alias = alice.publish(&room, TrackKind::Audio).await;
+        let announced = |event: &Body| if let Body::TrackAnnounced(track) = event { Some(track.alias) } else { None };
+        for listener in &mut listeners {
+            assert_eq!(listener.event(announced).await, alias.value(), "the same for everybody");
+        }
+        aliases.push(alias);
+    }
+    assert!(aliases.iter().all(|alias| alias.value() < 1 << 30));
+    assert!(aliases.iter().any(|alias| alias.value() >= 1 << 20), "drawn from the whole range");
+    assert!(!aliases.is_sorted(), "and in no order");
+    aliases.sort();
+    aliases.dedup();
+    assert_eq!(aliases.len(), 16);
+
+    let track = aliases[0];
+    for (listener, subscribers) in listeners.iter_mut().zip(1..) {
+        listener.subscribe(track).await;
+        alice.demand(subscribers).await;
+    }
+    let unsubscribe = supernode_proto::control::Unsubscribe { alias: track.value() };
+    listeners[0].done(Request::Unsubscribe(unsubscribe)).await;
+    alice.demand(1).await;
+    listeners[1].close();
+    alice.demand(0).await;
+    alice.close();
+    listeners[0].close();
+    relay.assert_empty().await;
+}
+
+//
+#[tokio::test]
+async fn a_stream_that_cannot_be_forwarded_is_stopped_with_its_reason() {
+    let relay = Relay::start(2);
+    let room = Room::new();
+    let mut alice = relay.connect(&Person::new()).await;
+    alice.join(&room).await;
+    let track = alice.publish(&room, TrackKind::Video).await;
+    let other = TrackAlias::new(track.value() ^ 1).unwrap();
+    let reserved_flag = [&stream(track, 1, 0, &[])[..], &[0, 0x80, 0, 0]].concat();
+    let too_large = [&stream(track, 1, 0, &[])[..], &[0, 0, 0, 0x80, 0x20, 0, 1]].concat();
+    for (wire, code) in [
+        (vec![0x02], StreamCode::MALFORMED),
+        (reserved_flag, StreamCode::MALFORMED),
+        (too_large, StreamCode::MALFORMED),
+        (stream(other, 1, 0, &[(0, 10)]), StreamCode::UNKNOWN_TRACK),
+    ] {
+        let mut sending = alice.connection.open_uni().await.unwrap();
+        sending.write_all(&wire).await.unwrap();
+        assert_eq!(stop_code(&mut sending).await, code, "{wire:?}");
+    }
+    alice.close();
+    relay.assert_empty().await;
+}
+
+//
+#[tokio::test]
+async fn who_sends_more_than_was_granted_is_not_forwarded() {
+    let relay = Relay::with_limits(2, Limits { ingest_objects_per_second_max: 5, ..Limits::default() });
+    let room = Room::new();
+    let mut alice = relay.connect(&Person::new()).await;
+    alice.join(&room).await;
+    let track = alice.publish(&room, TrackKind::Audio).await;
+    for group in 0..50 {
+        alice.connection.send_datagram(datagram(track, group, b"many")).unwrap();
+    }
+    let refused = || relay.ledger().refused[RefuseReason::RateExceeded as usize];
+    eventually("each is let in or refused", || relay.ledger().objects_in + refused() == 50).await;
+    assert!((5..50).contains(&relay.ledger().objects_in));
+    let mut sending = alice.connection.open_uni().await.unwrap();
+    sending.write_all(&stream(track, 1, 0, &[(0, 0); 20])).await.unwrap();
+    assert_eq!(stop_code(&mut sending).await, StreamCode::RATE_EXCEEDED);
+    alice.close();
     relay.assert_empty().await;
 }

@@ -1,3 +1,5 @@
+use std::time::{Duration, Instant};
+
 use supernode_proto::{
     control::{
         Presence, PresenceState, RefusalReason, SetPresence, Watch, client_message::Body as Request,
@@ -5,6 +7,7 @@ use supernode_proto::{
     },
     identity::Grants,
 };
+use supernode_server::core::limits::Limits;
 
 use crate::harness::{Person, Relay, unix_s};
 
@@ -106,5 +109,48 @@ async fn without_the_right_ticket_nobody_watches() {
 
     client.done(watch(bob.ticket(Some(&alice), Grants::PRESENCE, unix_s() + 60))).await;
     client.close();
+    relay.assert_empty().await;
+}
+
+//
+#[tokio::test]
+async fn of_a_flapping_state_watchers_see_the_first_and_then_the_last() {
+    let interval = Duration::from_secs(1);
+    let relay = Relay::with_limits(2, Limits { presence_interval: interval, ..Limits::default() });
+    let (alice, bob) = (Person::new(), Person::new());
+    let mut watcher = relay.connect(&alice).await;
+    let mut watched = relay.connect(&bob).await;
+    watcher.done(Request::Watch(Watch { ticket: bob.open_ticket() })).await;
+    assert_eq!(watcher.event(presence).await.state(), PresenceState::Offline);
+    for state in [PresenceState::Online, PresenceState::Away, PresenceState::Busy] {
+        watched.done(set(state)).await;
+    }
+    assert_eq!(watcher.event(presence).await.state(), PresenceState::Online);
+    let seen = Instant::now();
+    assert_eq!(watcher.event(presence).await.state(), PresenceState::Busy);
+    assert!(seen.elapsed() > interval / 2, "announced at the end of the interval");
+    watcher.close();
+    watched.close();
+    relay.assert_empty().await;
+}
+
+//
+#[tokio::test]
+async fn a_watch_ends_with_its_ticket() {
+    let relay = Relay::start(2);
+    let (alice, bob) = (Person::new(), Person::new());
+    let mut watcher = relay.connect(&alice).await;
+    let mut watched = relay.connect(&bob).await;
+    let ticket = bob.ticket(Some(&alice), Grants::PRESENCE, unix_s() + 1);
+    watcher.done(Request::Watch(Watch { ticket: ticket.to_bytes().into() })).await;
+    watcher.event(presence).await;
+    let ended = |event: &Body| if let Body::WatchEnded(ended) = event { Some(ended.clone()) } else { None };
+    let ended = watcher.event(ended).await;
+    assert_eq!(ended.reason(), RefusalReason::TicketExpired);
+    assert_eq!(&ended.identity[..], bob.identity_key().as_bytes());
+    watched.done(set(PresenceState::Online)).await;
+    watcher.no_event(presence).await;
+    watcher.close();
+    watched.close();
     relay.assert_empty().await;
 }
