@@ -17,7 +17,7 @@ pub(crate) const BASE_KEY_BYTES: usize = SUITE.key_len();
 const TAG_BYTES: usize = SUITE.auth_tag_len();
 
 /// Low bits of the epoch in a key id: enough to tell apart the few epochs that are kept, and few enough that leaf 0 and
-/// the low leaves' key ids take one byte.
+/// the low leaves' key ids take one byte.
 const EPOCH_BITS: u8 = 4;
 /// Bits of the leaf in a key id: 65,536 leaves, far above what a mailbox message could describe.
 const LEAF_BITS: u8 = 16;
