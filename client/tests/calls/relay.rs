@@ -50,7 +50,9 @@ impl Relay {
         let path = std::env::temp_dir().join(name);
         let keys = StateDir::create(&path).unwrap().keys_or_create().unwrap();
         std::fs::remove_dir_all(path).unwrap();
-        let mut relay = Self { running: None, keys, open, shards, address: ([127, 0, 0, 1], 0).into() };
+        // A socket that shares its port may be given that of another relay: one that does not share is given its own.
+        let address = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut relay = Self { running: None, keys, open, shards, address };
         relay.run();
         relay
     }
