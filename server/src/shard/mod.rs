@@ -92,13 +92,8 @@ pub fn spawn(config: Config) -> io::Result<Running> {
         let message = format!("shards = {}: 1 to {SHARDS_MAX}", config.shards);
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
-    let first = socket::bind(config.listen)?;
-    let local_addr = first.local_addr()?;
-    let mut sockets = vec![first];
-    // The sockets of a port are numbered in the order in which they are bound, which is how the kernel steers to them.
-    for _ in 1..config.shards {
-        sockets.push(socket::bind(local_addr)?);
-    }
+    let sockets = socket::bind(config.listen, config.shards)?;
+    let local_addr = sockets[0].local_addr()?;
     if config.shards > 1
         && let Err(error) = sys::steer_by_connection_id(sockets[0].as_fd())
     {

@@ -39,19 +39,36 @@ pub(super) struct Received {
     pub(super) data: BytesMut,
 }
 
-/// Opens a socket that shares its port with the other shards'.
+/// Opens one socket for each shard, all on the same port, in the order by which the kernel numbers them.
+///
+/// The first takes the port for itself, so that a port another relay has is an error, and port 0 is a free one; only
+/// then is it shared, with the others.
 ///
 /// # Errors
 /// What the system says.
-pub(super) fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+pub(super) fn bind(address: SocketAddr, shards: usize) -> io::Result<Vec<UdpSocket>> {
+    let first = open(address)?;
+    first.bind(&address.into())?;
+    first.set_reuse_port(true)?;
+    let first = UdpSocket::from(first);
+    let shared = first.local_addr()?;
+    let mut sockets = vec![first];
+    for _ in 1..shards {
+        let socket = open(shared)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&shared.into())?;
+        sockets.push(socket.into());
+    }
+    Ok(sockets)
+}
+
+fn open(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
-    socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 impl ShardSocket {
@@ -198,4 +215,17 @@ const NOWHERE: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net:
 
 fn datagrams(message: &sys::Message<'_>) -> u64 {
     message.segment_size.map_or(1, |size| message.bytes.len().div_ceil(usize::from(size)) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shards_share_a_port_that_nobody_else_gets() {
+        let sockets = bind("127.0.0.1:0".parse().expect("an address"), 4).expect("bound");
+        let address = sockets[0].local_addr().expect("bound");
+        assert!(sockets.iter().all(|socket| socket.local_addr().is_ok_and(|other| other == address)));
+        assert_eq!(bind(address, 1).expect_err("taken").kind(), io::ErrorKind::AddrInUse);
+    }
 }
