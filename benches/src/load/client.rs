@@ -1,0 +1,389 @@
+//! One client: from the first packet to a session with everything it was planned to have, and what it then sends.
+
+use std::{collections::HashMap, sync::OnceLock};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use foldhash::fast::FixedState;
+use quinn_proto::StreamId;
+use rand::{RngExt, rngs::StdRng};
+use supernode_proto::{
+    control::{
+        AnswerRing, PresenceState, PublishTrack, RefusalReason, RelayMessage, Ring, SetPresence, Subscribe, TrackKind,
+        Unwatch, Watch, client_message::Body as Request, relay_message::Body,
+    },
+    identity::RelayPin,
+    object::{DATAGRAM_HEADER_BYTES_MAX, DatagramHeader, Flags, Hop, Layer, TrackAlias, Visible},
+};
+
+use super::{
+    link::Link,
+    persona::{Cast, Persona},
+    plan::{ClientPlan, Kind, Plan, Role, TrackPlan},
+    scenario::Scenario,
+    stamp::Stamp,
+    streams::{StreamIn, VideoOut},
+    tally::Tally,
+};
+
+/// What all clients of a run share.
+pub(super) struct Stage {
+    pub(super) scenario: Scenario,
+    pub(super) plan: Plan,
+    pub(super) cast: Cast,
+    pub(super) pin: RelayPin,
+    pub(super) token: String,
+    /// A ticket of each client, made when first needed.
+    pub(super) tickets: Vec<OnceLock<Bytes>>,
+    /// Random bytes that sealed parts are cut from: the relay cannot tell.
+    pub(super) noise: Bytes,
+}
+
+/// A client.
+pub(super) struct Client {
+    /// Its number in the plan.
+    pub(super) number: u32,
+    pub(super) plan: ClientPlan,
+    /// How often it has come.
+    pub(super) generation: u32,
+    /// The handle of its present connection.
+    pub(super) link: Option<usize>,
+    /// When it was to connect.
+    pub(super) due_ns: u64,
+    /// Whether it has everything that it was planned to have.
+    pub(super) ready: bool,
+    /// It answered after the measured part.
+    pub(super) alive: bool,
+    pub(super) tracks: Vec<Track>,
+    pub(super) flows: HashMap<u64, Flow, FixedState>,
+    pub(super) streams_in: HashMap<StreamId, StreamIn, FixedState>,
+    /// Bytes read from streams since it was ready, of a client that reads slowly.
+    pub(super) read_bytes: u64,
+    persona: Persona,
+    request: u64,
+    pending: HashMap<u64, Pending, FixedState>,
+    open: bool,
+    joined: u32,
+    subscribed: u32,
+    watching: u32,
+    shown: bool,
+}
+
+/// A track it publishes.
+pub(super) struct Track {
+    pub(super) plan: TrackPlan,
+    pub(super) alias: Option<TrackAlias>,
+    pub(super) video: VideoOut,
+    demand: u32,
+}
+
+/// What comes from one source: a track, a person whose presence is watched, or a ring's other side.
+#[derive(Debug, Default)]
+pub(super) struct Flow {
+    /// The highest sequence seen, and the 128 up to it as bits.
+    top: u64,
+    seen: u128,
+    /// When the last that came was due.
+    pub(super) last_due_ns: Option<u64>,
+}
+
+/// What an object is to its flow.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Arrival {
+    New,
+    Reordered,
+    Duplicate,
+}
+
+enum Pending {
+    Join,
+    Publish(usize),
+    Subscribe(u64),
+    Watch,
+    Show,
+    Probe,
+    Other,
+}
+
+impl Client {
+    pub(super) fn new(number: u32, stage: &Stage) -> Self {
+        let plan = stage.plan.clients[number as usize].clone();
+        Self {
+            number,
+            generation: 0,
+            link: None,
+            due_ns: 0,
+            ready: false,
+            alive: false,
+            tracks: Vec::new(),
+            flows: HashMap::default(),
+            streams_in: HashMap::default(),
+            read_bytes: 0,
+            persona: stage.cast.persona(number, 0),
+            plan,
+            request: 0,
+            pending: HashMap::default(),
+            open: false,
+            joined: 0,
+            subscribed: 0,
+            watching: 0,
+            shown: false,
+        }
+    }
+
+    /// It connects, for the first time or anew as somebody else.
+    pub(super) fn begin(&mut self, link: usize, due_ns: u64, stage: &Stage) {
+        let fresh = Self::new(self.number, stage);
+        let generation = self.generation + 1;
+        let persona = if generation > 1 { stage.cast.persona(self.number, generation) } else { fresh.persona };
+        let tracks = fresh.plan.tracks.iter();
+        let tracks = tracks.map(|plan| Track { plan: *plan, alias: None, demand: 0, video: VideoOut::default() });
+        *self = Self { link: Some(link), due_ns, generation, tracks: tracks.collect(), persona, ..fresh };
+    }
+
+    /// The handshake is done.
+    pub(super) fn greet(&mut self, link: &mut Link, stage: &Stage) {
+        link.open_control();
+        if let Some(exporter) = link.exporter() {
+            link.send(0, Request::Hello(self.persona.hello(&stage.pin, &exporter, &stage.token)));
+        }
+    }
+
+    /// A message from the relay. Deliveries that it carries come back as the number of their flow and its bytes.
+    pub(super) fn handle_message(
+        &mut self,
+        link: &mut Link,
+        message: RelayMessage,
+        stage: &Stage,
+        tally: &mut Tally,
+    ) -> Option<(u64, Bytes)> {
+        let pending = self.pending.remove(&message.reply_to);
+        match message.body? {
+            Body::Welcome(_) => self.set_up(link, stage),
+            Body::RoomJoined(_) => {
+                self.joined += 1;
+                if self.joined as usize == self.plan.rooms.len() {
+                    self.publish(link, stage);
+                }
+            }
+            Body::TrackPublished(published) => {
+                if let Some(Pending::Publish(index)) = pending {
+                    self.tracks[index].alias = TrackAlias::new(published.alias);
+                }
+            }
+            Body::TrackAnnounced(announced) => {
+                let subscribe =
+                    Subscribe { alias: announced.alias, temporal_layer_max: 7, spatial_layer_max: 7, max_age_ms: 0 };
+                self.ask(link, Pending::Subscribe(announced.alias), Request::Subscribe(subscribe));
+            }
+            Body::TrackDemand(demand) => {
+                let named = |track: &&mut Track| track.alias.is_some_and(|alias| alias.value() == demand.alias);
+                if let Some(track) = self.tracks.iter_mut().find(named) {
+                    track.demand = demand.subscribers;
+                }
+            }
+            Body::Done(_) => match pending {
+                Some(Pending::Subscribe(alias)) => {
+                    self.subscribed += 1;
+                    self.flows.entry(alias).or_default();
+                }
+                Some(Pending::Watch) => self.watching += 1,
+                Some(Pending::Show) => self.shown = true,
+                Some(Pending::Probe) => self.alive = true,
+                _ => {}
+            },
+            Body::Refused(refused) => {
+                let reason = refused.reason().as_str_name().trim_start_matches("REFUSAL_REASON_").to_lowercase();
+                let detail = if refused.detail.is_empty() { String::new() } else { format!(" {}", refused.detail) };
+                // Those who come and go subscribe to tracks that may just have ended.
+                if self.plan.role != Role::Churner || refused.reason() != RefusalReason::UnknownTrack {
+                    *tally.refused.entry(reason + &detail).or_default() += 1;
+                }
+            }
+            Body::Presence(presence) => return Some((flow_of(&presence.identity), presence.status)),
+            Body::IncomingRing(ring) => {
+                let stamp = ring.payload.slice(..ring.payload.len().min(Stamp::BYTES));
+                self.ask(link, Pending::Other, Request::AnswerRing(AnswerRing { ring: ring.ring, payload: stamp }));
+                return Some((0, ring.payload));
+            }
+            Body::RingOutcome(outcome) => return Some((0, outcome.payload)),
+            _ => {}
+        }
+        None
+    }
+
+    /// What it is still missing, for people: empty when it is ready.
+    pub(super) fn missing(&self) -> Option<&'static str> {
+        if !self.open {
+            return Some("a session");
+        }
+        if (self.joined as usize) < self.plan.rooms.len() {
+            return Some("a room");
+        }
+        if self.tracks.iter().any(|track| track.alias.is_none()) {
+            return Some("a track");
+        }
+        if self.subscribed < self.plan.subscriptions {
+            return Some("a subscription");
+        }
+        if self.tracks.iter().any(|track| track.demand < track.plan.subscribers) {
+            return Some("a subscriber");
+        }
+        if (self.watching as usize) < self.plan.watches.len() || (self.plan.watchers > 0 && !self.shown) {
+            return Some("a watch");
+        }
+        None
+    }
+
+    /// Sends something that only a live session answers.
+    pub(super) fn probe(&mut self, link: &mut Link) {
+        self.ask(link, Pending::Probe, Request::Unwatch(Unwatch { identity: vec![0; 32].into() }));
+    }
+
+    /// Sends the object of an audio track that is due; `false` if QUIC does not take it.
+    pub(super) fn send_audio(
+        &mut self,
+        link: &mut Link,
+        track: usize,
+        stamp: Stamp,
+        bytes: usize,
+        stage: &Stage,
+    ) -> bool {
+        let Some(alias) = self.tracks.get(track).and_then(|track| track.alias) else { return false };
+        let visible = Visible { group: stamp.sequence, object: 0, flags: Flags::INDEPENDENT, layer: Layer::default() };
+        let header = DatagramHeader { hop: Hop { alias, priority: 0, ttl_ms: stage.scenario.ttl_ms }, visible };
+        let mut head = [0; DATAGRAM_HEADER_BYTES_MAX];
+        let len = header.encode(&mut head);
+        let mut wire = BytesMut::with_capacity(bytes);
+        wire.put_slice(&head[..len]);
+        put_sealed(&mut wire, stamp, bytes.saturating_sub(len), stage);
+        link.send_datagram(wire.freeze())
+    }
+
+    /// Changes its state so that its watchers see it.
+    pub(super) fn change_presence(&mut self, link: &mut Link, stamp: Stamp) {
+        let status = Bytes::copy_from_slice(&stamp.to_bytes());
+        let set = SetPresence { state: PresenceState::Online.into(), status };
+        self.ask(link, Pending::Show, Request::SetPresence(set));
+    }
+
+    /// Rings its callee.
+    pub(super) fn ring(&mut self, link: &mut Link, stamp: Stamp, bytes: usize, stage: &Stage) {
+        let Some(callee) = self.plan.callee else { return };
+        let mut payload = BytesMut::with_capacity(bytes);
+        put_sealed(&mut payload, stamp, bytes, stage);
+        let ring = Ring { ticket: stage.ticket(callee), payload: payload.freeze() };
+        self.ask(link, Pending::Other, Request::Ring(ring));
+    }
+
+    fn set_up(&mut self, link: &mut Link, stage: &Stage) {
+        self.open = true;
+        let Some(exporter) = link.exporter() else { return };
+        for room in self.plan.rooms.clone() {
+            let join = stage.cast.join(room, &self.persona, &exporter);
+            self.ask(link, Pending::Join, Request::JoinRoom(join));
+        }
+        if self.plan.watchers > 0 {
+            let set = SetPresence { state: PresenceState::Online.into(), status: Bytes::new() };
+            self.ask(link, Pending::Show, Request::SetPresence(set));
+        }
+        for watched in self.plan.watches.clone() {
+            self.ask(link, Pending::Watch, Request::Watch(Watch { ticket: stage.ticket(watched) }));
+        }
+    }
+
+    fn publish(&mut self, link: &mut Link, stage: &Stage) {
+        for index in 0..self.tracks.len() {
+            let TrackPlan { room, kind, .. } = self.tracks[index].plan;
+            let kind = match kind {
+                Kind::Audio => TrackKind::Audio,
+                Kind::Video => TrackKind::Video,
+            };
+            let room = Bytes::copy_from_slice(&stage.cast.room(room).0);
+            let publish = PublishTrack { room, kind: kind.into(), label: Bytes::new() };
+            self.ask(link, Pending::Publish(index), Request::PublishTrack(publish));
+        }
+    }
+
+    fn ask(&mut self, link: &mut Link, pending: Pending, body: Request) {
+        self.request += 1;
+        self.pending.insert(self.request, pending);
+        link.send(self.request, body);
+    }
+}
+
+impl Stage {
+    fn ticket(&self, number: u32) -> Bytes {
+        self.tickets[number as usize].get_or_init(|| self.cast.ticket(number)).clone()
+    }
+}
+
+impl Flow {
+    /// Takes note of an object.
+    pub(super) fn take(&mut self, stamp: Stamp) -> Arrival {
+        let Stamp { due_ns, sequence } = stamp;
+        if self.last_due_ns.is_none() {
+            (self.top, self.seen) = (sequence, 0);
+        }
+        self.last_due_ns = self.last_due_ns.max(Some(due_ns));
+        if sequence > self.top {
+            let step = sequence - self.top;
+            self.seen = if step < 128 { self.seen << step } else { 0 };
+            self.top = sequence;
+            self.seen |= 1;
+            return Arrival::New;
+        }
+        let back = self.top - sequence;
+        // What is too old to tell counts as seen: better a loss too many than a delivery.
+        let bit = if back < 128 { 1 << back } else { 0 };
+        if bit == 0 || self.seen & bit != 0 {
+            return Arrival::Duplicate;
+        }
+        self.seen |= bit;
+        if back == 0 { Arrival::New } else { Arrival::Reordered }
+    }
+}
+
+/// A stamp and random bytes, `bytes` in all.
+pub(super) fn put_sealed(wire: &mut BytesMut, stamp: Stamp, bytes: usize, stage: &Stage) {
+    wire.put_slice(&stamp.to_bytes());
+    let rest = bytes.saturating_sub(Stamp::BYTES);
+    let from = (stamp.due_ns / 1000) as usize % 1024;
+    let mut left = rest;
+    while left > 0 {
+        let piece = left.min(stage.noise.len() - from);
+        wire.put_slice(&stage.noise[from..from + piece]);
+        left -= piece;
+    }
+}
+
+/// A size from the scenario's range.
+pub(super) fn object_bytes(stage: &Stage, rng: &mut StdRng) -> usize {
+    let [smallest, largest] = stage.scenario.object_bytes.range();
+    if smallest == largest { smallest as usize } else { rng.random_range(smallest..=largest) as usize }
+}
+
+/// The flow of a watched person: any number that tells them apart.
+fn flow_of(identity: &[u8]) -> u64 {
+    identity.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flow_tells_new_from_reordered_from_duplicate() {
+        let mut flow = Flow::default();
+        let mut take = |sequence| flow.take(Stamp { due_ns: 0, sequence });
+        assert_eq!(take(5), Arrival::New);
+        assert_eq!(take(5), Arrival::Duplicate);
+        assert_eq!(take(8), Arrival::New);
+        assert_eq!(take(6), Arrival::Reordered);
+        assert_eq!(take(6), Arrival::Duplicate);
+        assert_eq!(take(7), Arrival::Reordered);
+        assert_eq!(take(8), Arrival::Duplicate);
+        assert_eq!(take(1000), Arrival::New);
+        assert_eq!(take(9), Arrival::Duplicate, "too old to tell");
+        assert_eq!(take(873), Arrival::Reordered);
+    }
+}

@@ -1,0 +1,29 @@
+//! Call-shaped load for a Supernode relay, and what it measures.
+//!
+//! A [`scenario::Scenario`] says what should happen, [`plan::Plan`] who does it, [`run::run`] makes it happen with one
+//! thread a worker, and [`report::Report`] says what came of it and whether the generator may be believed.
+//!
+//! Every object carries the time at which the schedule wanted it sent. Delays count from that time, not from when the
+//! generator got round to it, so that a relay (or a generator) that stalls cannot hide the wait.
+
+pub mod html;
+pub mod plan;
+pub mod progress;
+pub mod relay_probe;
+pub mod report;
+pub mod run;
+pub mod scenario;
+pub mod schedule;
+pub mod slo;
+
+mod chart;
+mod client;
+mod histogram;
+mod link;
+mod persona;
+mod sockets;
+mod stamp;
+mod streams;
+mod tally;
+mod transport;
+mod worker;

@@ -1,0 +1,429 @@
+//! The result: what was measured, whether it may be believed, and whether it is good enough.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Serialize;
+
+use super::{
+    histogram::Histogram,
+    plan::Plan,
+    relay_probe::RelayUse,
+    run::Window,
+    scenario::Scenario,
+    slo::Slo,
+    tally::{Interval, Tally},
+    worker::Outcome,
+};
+
+/// The result of a run. Times are in the unit that the name ends with; shares are 0 to 1.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// What was run.
+    pub scenario: Scenario,
+    /// Whether the generator is sure of what it says: [`Self::doubts`] is empty.
+    pub valid: bool,
+    /// Why the result is not to be believed.
+    pub doubts: Vec<String>,
+    /// Every SLO and whether it holds; an invalid result holds none.
+    pub slo: Vec<SloVerdict>,
+    /// Sessions and subscriptions.
+    pub sessions: Sessions,
+    /// Objects of the measured part.
+    pub objects: Objects,
+    /// From when the schedule wanted an object sent to its delivery.
+    pub delay_ms: Quantiles,
+    /// From when a session was to be opened until it had everything it was planned to have.
+    pub setup_ms: Quantiles,
+    /// The generator itself.
+    pub generator: Generator,
+    /// The relay, as far as it could be seen.
+    pub relay: Relay,
+    /// The measured part in pieces.
+    pub intervals: Vec<IntervalReport>,
+    /// Points of the distribution of delays: share of deliveries, and the delay in ms that they did not exceed.
+    pub delay_curve: Vec<(f64, f64)>,
+}
+
+/// An SLO expression and what became of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct SloVerdict {
+    /// As it was written.
+    pub expression: String,
+    /// Whether it holds.
+    pub holds: bool,
+}
+
+/// Sessions and subscriptions.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Sessions {
+    /// Sessions that were to stay; all of them were ready before the measured part, or there is no report.
+    pub planned: u32,
+    /// Of them those that answered after it.
+    pub alive_after: u32,
+    /// Subscriptions of those whose result counts.
+    pub subscriptions_planned: u64,
+    /// Those on which nothing had come when the measured part began.
+    pub subscriptions_silent_before: u64,
+    /// Those on which nothing came that was due at its end.
+    pub subscriptions_silent_after: u64,
+    /// Sessions that were to stay and did not.
+    pub lost: u64,
+    /// Why sessions ended unasked.
+    pub closed: BTreeMap<String, u64>,
+    /// Requests that were refused, by reason.
+    pub refused: BTreeMap<String, u64>,
+    /// Comings that were due before the session before was ready.
+    pub churn_missed: u64,
+}
+
+/// Objects of the measured part.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Objects {
+    /// Due by the schedule.
+    pub due: u64,
+    /// Of them those that QUIC did not take, because the path to the relay was full.
+    pub held_back: u64,
+    /// Deliveries that should follow.
+    pub expected: u64,
+    /// Deliveries that did, each once.
+    pub delivered: u64,
+    /// Expected and not delivered.
+    pub lost: u64,
+    /// As a share of what was expected.
+    pub loss: f64,
+    /// Delivered after the scenario's bound.
+    pub late: u64,
+    /// Delivered more than once.
+    pub duplicates: u64,
+    /// Delivered after one that was sent later.
+    pub reordered: u64,
+    /// Deliveries to those whose result does not count: slow readers, passers-by, flooders.
+    pub delivered_aside: u64,
+    /// Deliveries a second.
+    pub delivered_per_s: f64,
+    /// Mbit/s of objects delivered.
+    pub delivered_mbit_per_s: f64,
+}
+
+/// A distribution.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Quantiles {
+    /// Half did not take longer.
+    pub p50: f64,
+    /// 90 % did not.
+    pub p90: f64,
+    /// 99 % did not.
+    pub p99: f64,
+    /// 99.9 % did not.
+    pub p999: f64,
+    /// The longest.
+    pub max: f64,
+}
+
+/// The generator itself.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Generator {
+    /// Share of the measured part in which each worker had a CPU.
+    pub busy: Vec<f64>,
+    /// How late objects were handed to the kernel.
+    pub lag_ms: Quantiles,
+    /// UDP datagrams received in the whole run.
+    pub datagrams_in: u64,
+    /// UDP datagrams sent in the whole run.
+    pub datagrams_out: u64,
+    /// Those that the kernel did not take.
+    pub send_errors: u64,
+    /// Those that the kernel dropped because a worker did not read in time.
+    pub socket_drops: u64,
+}
+
+/// The relay.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Relay {
+    /// CPU time of its process in the measured part, in s.
+    pub cpu_s: Option<f64>,
+    /// The same as a share of one core.
+    pub busy: Option<f64>,
+    /// The same for each delivery, all deliveries counted, in µs.
+    pub cpu_us_per_delivered: Option<f64>,
+    /// Resident memory at the end of the measured part.
+    pub rss_mib: Option<f64>,
+    /// UDP datagrams for each delivery that it sent, by its own count.
+    pub datagrams_out_per_delivered: Option<f64>,
+    /// What it turned away or dropped, by reason and its own count.
+    pub drops: BTreeMap<String, u64>,
+}
+
+/// A piece of the measured part, by when objects were due.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct IntervalReport {
+    /// Its beginning, in s.
+    pub at_s: f64,
+    /// Objects due in a second.
+    pub due_per_s: f64,
+    /// Deliveries in a second.
+    pub delivered_per_s: f64,
+    /// Delay.
+    pub p50_ms: f64,
+    /// Delay.
+    pub p99_ms: f64,
+    /// The generator's longest lag.
+    pub lag_max_ms: f64,
+}
+
+/// What a report is made of.
+pub(super) struct Ingredients<'a> {
+    pub(super) scenario: &'a Scenario,
+    pub(super) plan: &'a Plan,
+    pub(super) window: Window,
+    pub(super) relay: RelayUse,
+    pub(super) outcomes: Vec<Outcome>,
+}
+
+impl Report {
+    pub(super) fn new(from: Ingredients<'_>) -> Self {
+        let Ingredients { scenario, plan, window, relay, outcomes } = from;
+        let (mut tally, mut intervals) = (Tally::default(), Vec::<Interval>::new());
+        let mut sessions =
+            Sessions { planned: plan.steady(), subscriptions_planned: plan.subscriptions(), ..Sessions::default() };
+        let mut generator = Generator::default();
+        for outcome in outcomes {
+            tally.add(&outcome.tally);
+            if intervals.len() < outcome.intervals.len() {
+                intervals.resize_with(outcome.intervals.len(), Interval::default);
+            }
+            intervals.iter_mut().zip(&outcome.intervals).for_each(|(sum, part)| sum.add(part));
+            sessions.alive_after += outcome.alive;
+            sessions.subscriptions_silent_before += outcome.silent[0];
+            sessions.subscriptions_silent_after += outcome.silent[1];
+            generator.busy.push(outcome.busy);
+            generator.datagrams_in += outcome.datagrams_in;
+            generator.datagrams_out += outcome.datagrams_out;
+            generator.send_errors += outcome.send_errors;
+            generator.socket_drops += outcome.socket_drops;
+        }
+        generator.lag_ms = Quantiles::of(&tally.lag);
+        sessions.lost = tally.sessions_lost;
+        sessions.closed = tally.closed.clone();
+        sessions.refused = tally.refused.clone();
+        sessions.churn_missed = tally.churn_missed;
+        let mut report = Self {
+            scenario: scenario.clone(),
+            valid: true,
+            doubts: Vec::new(),
+            slo: Vec::new(),
+            sessions,
+            objects: objects(&tally, window),
+            delay_ms: Quantiles::of(&tally.delay),
+            setup_ms: Quantiles::of(&tally.setup),
+            generator,
+            relay: relay_report(&relay, &tally, window),
+            intervals: intervals.iter().enumerate().map(|(place, part)| interval(place, part, window)).collect(),
+            delay_curve: tally.delay.curve(),
+        };
+        report.doubts = report.find_doubts();
+        report.valid = report.doubts.is_empty();
+        report.slo = scenario.slo.iter().map(|expression| report.judge(expression)).collect();
+        report
+    }
+
+    /// Whether the result is valid and every SLO holds.
+    pub fn passes(&self) -> bool {
+        self.valid && self.slo.iter().all(|verdict| verdict.holds)
+    }
+
+    /// What an SLO expression calls by this name.
+    pub fn value(&self, name: &str) -> Option<f64> {
+        let share = |part: u64, whole: u64| part as f64 / whole.max(1) as f64;
+        Some(match name {
+            "p50_delay_ms" => self.delay_ms.p50,
+            "p90_delay_ms" => self.delay_ms.p90,
+            "p99_delay_ms" => self.delay_ms.p99,
+            "p999_delay_ms" => self.delay_ms.p999,
+            "max_delay_ms" => self.delay_ms.max,
+            "p50_setup_ms" => self.setup_ms.p50,
+            "p99_setup_ms" => self.setup_ms.p99,
+            "max_setup_ms" => self.setup_ms.max,
+            "loss" => self.objects.loss,
+            "late" => share(self.objects.late, self.objects.delivered),
+            "duplicates" => self.objects.duplicates as f64,
+            "delivered" => self.objects.delivered as f64,
+            "delivered_per_s" => self.objects.delivered_per_s,
+            "sessions_lost" => self.sessions.lost as f64,
+            "refused" => self.sessions.refused.values().sum::<u64>() as f64,
+            "relay_cpu_us_per_delivered" => return self.relay.cpu_us_per_delivered,
+            "relay_rss_mib" => return self.relay.rss_mib,
+            _ => return None,
+        })
+    }
+
+    fn judge(&self, expression: &str) -> SloVerdict {
+        let holds = Slo::parse(expression).is_ok_and(|slo| slo.holds(&|name| self.value(name)));
+        SloVerdict { expression: expression.to_owned(), holds: holds && self.valid }
+    }
+
+    /// Everything that makes the result one of the generator rather than of the relay.
+    fn find_doubts(&self) -> Vec<String> {
+        let validity = &self.scenario.validity;
+        let mut doubts = Vec::new();
+        for (worker, busy) in self.generator.busy.iter().enumerate().filter(|(_, busy)| **busy > validity.busy_max) {
+            doubts.push(format!(
+                "the generator was the cap: worker {worker} was busy for {:.0} % of the time (bound {:.0} %)",
+                busy * 100.0,
+                validity.busy_max * 100.0
+            ));
+        }
+        let lag = self.generator.lag_ms.p99;
+        if lag > validity.lag_p99_ms_max {
+            doubts.push(format!(
+                "the generator was the cap: it sent {lag:.1} ms late at the 99th percentile (bound {} ms)",
+                validity.lag_p99_ms_max
+            ));
+        }
+        let Generator { socket_drops, send_errors, .. } = self.generator;
+        if socket_drops > 0 {
+            doubts.push(format!(
+                "the generator was the cap: its kernel dropped {socket_drops} datagrams that it did not read in time"
+            ));
+        }
+        if send_errors > 0 {
+            doubts.push(format!("the generator's kernel did not take {send_errors} packets"));
+        }
+        let Sessions { planned, alive_after, subscriptions_silent_before, subscriptions_silent_after, .. } =
+            self.sessions;
+        let flooders = self.scenario.flood.as_ref().map_or(0, |flood| flood.pairs * 2);
+        if alive_after + flooders < planned {
+            doubts.push(format!("only {alive_after} of {planned} sessions were alive after the measured part"));
+        }
+        if subscriptions_silent_before > 0 {
+            doubts
+                .push(format!("{subscriptions_silent_before} subscriptions were silent when the measured part began"));
+        }
+        if subscriptions_silent_after > 0 {
+            doubts.push(format!("{subscriptions_silent_after} subscriptions were silent when the measured part ended"));
+        }
+        if self.objects.due == 0 {
+            doubts.push("nothing was due in the measured part".to_owned());
+        }
+        doubts
+    }
+}
+
+impl Quantiles {
+    fn of(histogram: &Histogram) -> Self {
+        Self {
+            p50: histogram.quantile_ms(0.5),
+            p90: histogram.quantile_ms(0.9),
+            p99: histogram.quantile_ms(0.99),
+            p999: histogram.quantile_ms(0.999),
+            max: histogram.max_ms(),
+        }
+    }
+}
+
+fn objects(tally: &Tally, window: Window) -> Objects {
+    let lost = tally.expected.saturating_sub(tally.delivered);
+    Objects {
+        due: tally.due,
+        held_back: tally.held_back,
+        expected: tally.expected,
+        delivered: tally.delivered,
+        lost,
+        loss: lost as f64 / tally.expected.max(1) as f64,
+        late: tally.late,
+        duplicates: tally.duplicates,
+        reordered: tally.reordered,
+        delivered_aside: tally.delivered_aside,
+        delivered_per_s: tally.delivered as f64 / window.hold_s(),
+        delivered_mbit_per_s: tally.bytes as f64 * 8.0 / 1e6 / window.hold_s(),
+    }
+}
+
+fn relay_report(used: &RelayUse, tally: &Tally, window: Window) -> Relay {
+    let deliveries = (tally.delivered + tally.delivered_aside).max(1) as f64;
+    let sent = used.counters.get("supernode_udp_datagrams_total{direction=\"out\"}");
+    let delivered = used.counters.get("supernode_objects_delivered_total").filter(|count| **count > 0.0);
+    Relay {
+        cpu_s: used.cpu_s,
+        busy: used.cpu_s.map(|cpu_s| cpu_s / window.hold_s()),
+        cpu_us_per_delivered: used.cpu_s.map(|cpu_s| cpu_s * 1e6 / deliveries),
+        rss_mib: used.rss_bytes.map(|bytes| bytes as f64 / 1024.0 / 1024.0),
+        datagrams_out_per_delivered: sent.zip(delivered).map(|(sent, delivered)| sent / delivered),
+        drops: used.drops(),
+    }
+}
+
+fn interval(place: usize, part: &Interval, window: Window) -> IntervalReport {
+    let at_s = place as f64 * window.interval_s();
+    // The last piece may be shorter than the others.
+    let length_s = window.interval_s().min((window.hold_s() - at_s).max(0.001));
+    IntervalReport {
+        at_s,
+        due_per_s: part.due as f64 / length_s,
+        delivered_per_s: part.delivered as f64 / length_s,
+        p50_ms: part.delay.quantile_ms(0.5),
+        p99_ms: part.delay.quantile_ms(0.99),
+        lag_max_ms: part.lag_max_us as f64 / 1e3,
+    }
+}
+
+impl fmt::Display for Quantiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { p50, p90, p99, p999, max } = self;
+        write!(f, "p50 {p50:.2}  p90 {p90:.2}  p99 {p99:.2}  p99.9 {p999:.2}  max {max:.2} ms")
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { objects, sessions, generator, relay, .. } = self;
+        let list = |counts: &BTreeMap<String, u64>| {
+            counts.iter().map(|(reason, count)| format!("{reason} {count}")).collect::<Vec<_>>().join(", ")
+        };
+        writeln!(
+            f,
+            "sessions    {} planned, {} alive after, {} subscriptions",
+            sessions.planned, sessions.alive_after, sessions.subscriptions_planned
+        )?;
+        writeln!(
+            f,
+            "delivered   {} of {} ({:.0}/s, {:.1} Mbit/s), lost {} ({:.3} %), late {}, duplicates {}, held back {}",
+            objects.delivered,
+            objects.expected,
+            objects.delivered_per_s,
+            objects.delivered_mbit_per_s,
+            objects.lost,
+            objects.loss * 100.0,
+            objects.late,
+            objects.duplicates,
+            objects.held_back
+        )?;
+        if objects.delivered_aside > 0 {
+            writeln!(f, "aside       {} delivered to slow, passing or flooding clients", objects.delivered_aside)?;
+        }
+        writeln!(f, "delay       {}", self.delay_ms)?;
+        writeln!(f, "setup       {}", self.setup_ms)?;
+        let busy: Vec<String> = generator.busy.iter().map(|busy| format!("{:.0} %", busy * 100.0)).collect();
+        writeln!(f, "generator   busy {}, lag {}", busy.join(" "), generator.lag_ms)?;
+        if let (Some(busy), Some(cost)) = (relay.busy, relay.cpu_us_per_delivered) {
+            let rss = relay.rss_mib.unwrap_or_default();
+            writeln!(f, "relay       busy {:.0} %, {cost:.2} us CPU per delivery, RSS {rss:.1} MiB", busy * 100.0)?;
+        }
+        if let Some(packets) = relay.datagrams_out_per_delivered {
+            writeln!(f, "            {packets:.2} datagrams out per delivery")?;
+        }
+        for (what, counts) in [("drops", &relay.drops), ("closed", &sessions.closed), ("refused", &sessions.refused)] {
+            if !counts.is_empty() {
+                writeln!(f, "{what:<11} {}", list(counts))?;
+            }
+        }
+        for verdict in &self.slo {
+            let word = if verdict.holds { "holds" } else { "FAILS" };
+            writeln!(f, "slo         {word}: {}", verdict.expression)?;
+        }
+        for doubt in &self.doubts {
+            writeln!(f, "INVALID     {doubt}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,344 @@
+//! A run from beginning to end: everybody comes, warms up, is measured, is asked whether they are still there, leaves.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use rand::RngExt;
+use supernode_proto::identity::RelayPin;
+
+use super::{
+    client::Stage,
+    histogram::Histogram,
+    persona::Cast,
+    plan::Plan,
+    relay_probe::{MetricsUrl, RelayUse},
+    report::{Ingredients, Report},
+    scenario::Scenario,
+    tally::Tally,
+    worker::Worker,
+};
+
+/// How long after the ramp everybody must be there.
+const READY_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a live session may take to answer after the measured part.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+/// How often the observer is told.
+const TELL_INTERVAL: Duration = Duration::from_millis(250);
+/// Intervals of the charts, at most.
+const INTERVALS_MAX: f64 = 240.0;
+/// Random bytes that sealed parts are cut from.
+const NOISE_BYTES: usize = 256 * 1024;
+
+/// What a run needs.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The relay.
+    pub relay: SocketAddr,
+    /// Its public key.
+    pub pin: RelayPin,
+    /// Admission token; empty for an open relay.
+    pub token: String,
+    /// What should happen.
+    pub scenario: Scenario,
+    /// The relay's process, if it runs on this machine: its CPU time and memory are measured.
+    pub relay_pid: Option<u32>,
+    /// Where the relay serves its metrics: its drops by reason are reported.
+    pub metrics: Option<MetricsUrl>,
+}
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The system refuses a socket or a thread.
+    #[error("the system refuses a socket or a thread")]
+    System(#[from] std::io::Error),
+    /// Nobody to play.
+    #[error("the scenario has no clients")]
+    Nobody,
+    /// The planned sessions did not come about.
+    #[error("{ready} of {planned} clients were ready after {seconds:.1} s{}", reasons(lacking, ended))]
+    NotReady {
+        /// How many had everything they were planned to have.
+        ready: u32,
+        /// How many were planned.
+        planned: u32,
+        /// How long they had.
+        seconds: f64,
+        /// What the others lacked, and how many.
+        lacking: BTreeMap<String, u64>,
+        /// Why sessions ended or requests were refused, and how many.
+        ended: BTreeMap<String, u64>,
+    },
+}
+
+/// Where a run is.
+#[derive(Debug, Clone, Default)]
+pub struct Progress {
+    /// Since it began, in s.
+    pub at_s: f64,
+    /// Clients that are ready, and all that should be.
+    pub ready: (u32, u32),
+    /// How much of the measured part is over, 0 to 1; `None` before it.
+    pub measured: Option<f64>,
+    /// Objects due and deliveries in the measured part so far.
+    pub due: u64,
+    /// Deliveries in the measured part so far.
+    pub delivered: u64,
+    /// What the due objects should have led to.
+    pub expected: u64,
+    /// Delay of what was delivered since the last time, 50th and 99th percentile in ms.
+    pub delay_ms: Option<(f64, f64)>,
+}
+
+/// The times of the measured part, in ns since the run's origin.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Window {
+    /// When sending begins.
+    pub(super) media_from_ns: u64,
+    pub(super) from_ns: u64,
+    pub(super) until_ns: u64,
+    /// Every subscription must hear something that was due after this.
+    pub(super) tail_from_ns: u64,
+    interval_ns: u64,
+}
+
+impl Window {
+    pub(super) fn contains(self, due_ns: u64) -> bool {
+        (self.from_ns..self.until_ns).contains(&due_ns)
+    }
+
+    pub(super) fn interval(self, due_ns: u64) -> usize {
+        (due_ns.saturating_sub(self.from_ns) / self.interval_ns) as usize
+    }
+
+    pub(super) fn hold_s(self) -> f64 {
+        (self.until_ns - self.from_ns) as f64 / 1e9
+    }
+
+    pub(super) fn interval_s(self) -> f64 {
+        self.interval_ns as f64 / 1e9
+    }
+}
+
+/// What the workers are to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Going = 0,
+    /// Ask every session whether it is there.
+    Probing = 1,
+    Over = 2,
+}
+
+/// What the workers and the run share.
+pub(super) struct Shared {
+    pub(super) origin: Instant,
+    pub(super) stage: Stage,
+    phase: AtomicU8,
+    window: OnceLock<Window>,
+    ready: AtomicU32,
+    lost: AtomicU32,
+    workers: Vec<Told>,
+    recent: Mutex<Histogram>,
+}
+
+#[derive(Default)]
+struct Told {
+    alive: AtomicU32,
+    due: AtomicU64,
+    expected: AtomicU64,
+    delivered: AtomicU64,
+}
+
+/// Runs a scenario. Blocks; calls `observe` a few times a second.
+///
+/// # Errors
+/// See [`RunError`]. A relay that loses or delays objects is no error: it is the report's business.
+pub fn run(options: &Options, observe: &mut dyn FnMut(&Progress)) -> Result<Report, RunError> {
+    let scenario = options.scenario.clone();
+    let plan = Plan::new(&scenario);
+    if plan.clients.is_empty() {
+        return Err(RunError::Nobody);
+    }
+    let mut noise = vec![0; NOISE_BYTES];
+    rand::rng().fill(&mut noise[..]);
+    let count = scenario.workers.min(plan.clients.len() as u32);
+    let shared = Arc::new(Shared {
+        origin: Instant::now(),
+        stage: Stage {
+            tickets: plan.clients.iter().map(|_| OnceLock::new()).collect(),
+            plan,
+            cast: Cast::new(),
+            pin: options.pin,
+            token: options.token.clone(),
+            noise: Bytes::from(noise),
+            scenario: Scenario { workers: count, ..scenario },
+        },
+        phase: AtomicU8::new(Phase::Going as u8),
+        window: OnceLock::new(),
+        ready: AtomicU32::new(0),
+        lost: AtomicU32::new(0),
+        workers: (0..count).map(|_| Told::default()).collect(),
+        recent: Mutex::default(),
+    });
+    let mut threads = Vec::new();
+    for index in 0..count {
+        let worker = Worker::new(shared.clone(), index, options.relay)?;
+        threads.push(thread::Builder::new().name(format!("load-{index}")).spawn(move || worker.run())?);
+    }
+    let conducted = conduct(&shared, options, observe);
+    shared.phase.store(Phase::Over as u8, Ordering::SeqCst);
+    let outcomes = threads.into_iter().map(|thread| thread.join().expect("a worker ends without a panic")).collect();
+    match conducted {
+        Ok(relay) => {
+            let window = shared.window().expect("a conducted run has been measured");
+            let Stage { scenario, plan, .. } = &shared.stage;
+            Ok(Report::new(Ingredients { scenario, plan, window, relay, outcomes }))
+        }
+        Err(seconds) => {
+            let mut tally = Tally::default();
+            outcomes.iter().for_each(|outcome| tally.add(&outcome.tally));
+            let mut lacking = BTreeMap::new();
+            for what in outcomes.iter().flat_map(|outcome| &outcome.missing) {
+                *lacking.entry((*what).to_owned()).or_default() += 1;
+            }
+            let planned = shared.stage.plan.steady();
+            let ready = shared.ready.load(Ordering::SeqCst);
+            let ended = tally.closed.into_iter().chain(tally.refused).collect();
+            Err(RunError::NotReady { ready, planned, seconds, lacking, ended })
+        }
+    }
+}
+
+/// Leads the workers through the run; what the relay used meanwhile, or after how many seconds it was given up.
+fn conduct(shared: &Shared, options: &Options, observe: &mut dyn FnMut(&Progress)) -> Result<RelayUse, f64> {
+    let Stage { scenario, plan, .. } = &shared.stage;
+    let planned = plan.steady();
+    let patience = Duration::from_secs_f64(scenario.ramp_s) + READY_PATIENCE;
+    while shared.ready.load(Ordering::SeqCst) < planned {
+        thread::sleep(Duration::from_millis(5));
+        shared.observe_now(observe, false);
+        if shared.origin.elapsed() > patience || shared.lost.load(Ordering::SeqCst) > 0 {
+            return Err(shared.origin.elapsed().as_secs_f64());
+        }
+    }
+    let seconds = |s: f64| (s * 1e9) as u64;
+    let media_from_ns = shared.origin.elapsed().as_nanos() as u64 + 50_000_000;
+    let from_ns = media_from_ns + seconds(scenario.warm_up_s);
+    let until_ns = from_ns + seconds(scenario.hold_s);
+    // Long enough for a few objects of the slowest source.
+    let slowest = [scenario.objects_per_second].into_iter().filter(|rate| *rate > 0.0).fold(3.0, f64::min);
+    let tail_ns = seconds(3.0 / slowest).min((until_ns - from_ns) / 2);
+    let interval_ns = seconds((scenario.hold_s / INTERVALS_MAX).max(1.0).min(scenario.hold_s / 2.0));
+    let window = Window { media_from_ns, from_ns, until_ns, tail_from_ns: until_ns - tail_ns, interval_ns };
+    let _ = shared.window.set(window);
+    shared.wait_until(from_ns, observe);
+    let before = RelayUse::read(options.relay_pid, options.metrics.as_ref());
+    shared.wait_until(until_ns, observe);
+    let relay = RelayUse::since(before, options.relay_pid, options.metrics.as_ref());
+    shared.wait_until(until_ns + seconds(scenario.linger_s), observe);
+    shared.phase.store(Phase::Probing as u8, Ordering::SeqCst);
+    let deadline = Instant::now() + ANSWER_PATIENCE;
+    let alive = || shared.workers.iter().map(|worker| worker.alive.load(Ordering::SeqCst)).sum::<u32>();
+    while alive() < planned && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(5));
+    }
+    shared.observe_now(observe, true);
+    Ok(relay)
+}
+
+impl Shared {
+    pub(super) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::Going,
+            1 => Phase::Probing,
+            _ => Phase::Over,
+        }
+    }
+
+    /// The times of the measured part, once everybody is there.
+    pub(super) fn window(&self) -> Option<Window> {
+        self.window.get().copied()
+    }
+
+    /// One more client has everything.
+    pub(super) fn note_ready(&self) {
+        self.ready.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A session that should have stayed has ended.
+    pub(super) fn note_lost(&self) {
+        self.lost.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// So many of a worker's sessions have answered.
+    pub(super) fn note_alive(&self, worker: usize, alive: u32) {
+        self.workers[worker].alive.store(alive, Ordering::SeqCst);
+    }
+
+    /// What a worker has counted so far, and the delays since the last time.
+    pub(super) fn tell(&self, worker: usize, recent: &mut Histogram, tally: &Tally) {
+        let told = &self.workers[worker];
+        told.due.store(tally.due, Ordering::Relaxed);
+        told.expected.store(tally.expected, Ordering::Relaxed);
+        told.delivered.store(tally.delivered, Ordering::Relaxed);
+        if recent.count() > 0 {
+            self.recent.lock().expect("nobody panics with it").add(recent);
+            *recent = Histogram::default();
+        }
+    }
+
+    fn wait_until(&self, ns: u64, observe: &mut dyn FnMut(&Progress)) {
+        let until = self.origin + Duration::from_nanos(ns);
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            thread::sleep(left.min(TELL_INTERVAL));
+            self.observe_now(observe, false);
+        }
+    }
+
+    fn observe_now(&self, observe: &mut dyn FnMut(&Progress), all: bool) {
+        let sum =
+            |read: fn(&Told) -> &AtomicU64| self.workers.iter().map(|told| read(told).load(Ordering::Relaxed)).sum();
+        let at_ns = self.origin.elapsed().as_nanos() as u64;
+        let recent = std::mem::take(&mut *self.recent.lock().expect("nobody panics with it"));
+        let measured = self.window().filter(|window| at_ns >= window.from_ns).map(|window| {
+            let share = (at_ns - window.from_ns) as f64 / (window.until_ns - window.from_ns) as f64;
+            if all { 1.0 } else { share.min(1.0) }
+        });
+        observe(&Progress {
+            at_s: at_ns as f64 / 1e9,
+            ready: (self.ready.load(Ordering::Relaxed), self.stage.plan.steady()),
+            measured,
+            due: sum(|told| &told.due),
+            delivered: sum(|told| &told.delivered),
+            expected: sum(|told| &told.expected),
+            delay_ms: (recent.count() > 0).then(|| (recent.quantile_ms(0.5), recent.quantile_ms(0.99))),
+        });
+    }
+}
+
+fn reasons(lacking: &BTreeMap<String, u64>, ended: &BTreeMap<String, u64>) -> String {
+    let list = |reasons: &BTreeMap<String, u64>| {
+        reasons.iter().map(|(reason, count)| format!("{count} x {reason}")).collect::<Vec<_>>().join(", ")
+    };
+    let mut text = String::new();
+    if !lacking.is_empty() {
+        text += &format!("; lacking: {}", list(lacking));
+    }
+    if !ended.is_empty() {
+        text += &format!("; ended or refused: {}", list(ended));
+    }
+    text
+}

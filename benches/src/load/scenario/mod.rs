@@ -1,0 +1,435 @@
+//! What should happen: a scenario in TOML.
+
+mod keys;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use supernode_proto::limits;
+use toml::{Table, Value};
+
+use super::{slo::Slo, stamp::Stamp};
+
+/// The scenarios that come with the program: name and text.
+pub const SHIPPED: &[(&str, &str)] = &[
+    ("calls", include_str!("../../../scenarios/calls.toml")),
+    ("rooms", include_str!("../../../scenarios/rooms.toml")),
+    ("webinar", include_str!("../../../scenarios/webinar.toml")),
+    ("presence-storm", include_str!("../../../scenarios/presence-storm.toml")),
+    ("ring-storm", include_str!("../../../scenarios/ring-storm.toml")),
+    ("slow-readers", include_str!("../../../scenarios/slow-readers.toml")),
+    ("churn", include_str!("../../../scenarios/churn.toml")),
+    ("flood", include_str!("../../../scenarios/flood.toml")),
+];
+
+/// Most bytes of a header that the generator puts before the sealed part.
+const HEADER_BYTES_MAX: u32 = supernode_proto::object::DATAGRAM_HEADER_BYTES_MAX as u32;
+
+/// Who meets whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Shape {
+    /// `pairs` rooms of two; both talk.
+    Calls,
+    /// `rooms` rooms of `members`; everybody talks to everybody.
+    Rooms,
+    /// `rooms` speakers with `listeners` each.
+    Webinar,
+    /// Nobody talks: `[presence]` or `[rings]` says what happens.
+    Silent,
+}
+
+/// A whole scenario. Every field: what it is, unit, default.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Scenario {
+    /// One sentence for people.
+    pub about: String,
+    /// Who meets whom. Default calls.
+    pub shape: Shape,
+    /// Calls: rooms of two. Default 10.
+    pub pairs: u32,
+    /// Rooms, or speakers of a webinar. Default 1.
+    pub rooms: u32,
+    /// Members of a room who all talk. Default 10.
+    pub members: u32,
+    /// Listeners of each webinar. Default 100.
+    pub listeners: u32,
+    /// Members that the relay lets into one room: the listeners of a webinar beyond it are in further rooms, to which
+    /// its speaker sends too. Default 250, the relay's own default.
+    pub room_members_max: u32,
+    /// Audio objects each talker sends in a second; 0 for none. Default 50.
+    pub objects_per_second: f64,
+    /// Bytes of the QUIC DATAGRAM an object travels in, header included: one size, or the smallest and the largest.
+    /// Default 120 to 160.
+    pub object_bytes: Size,
+    /// How long the relay may keep an object, in ms. Default 1000.
+    pub ttl_ms: u32,
+    /// Delivered later than this an object is late, in ms. Default 100.
+    pub late_ms: u32,
+    /// Time over which sessions are opened, in s. Default 2.
+    pub ramp_s: f64,
+    /// Time between everybody being there and the measured part, in s. Default 1.
+    pub warm_up_s: f64,
+    /// Length of the measured part, in s. Default 10.
+    pub hold_s: f64,
+    /// After it: how long what is under way may take, in s. Default 1.
+    pub linger_s: f64,
+    /// Threads. Default 1.
+    pub workers: u32,
+    /// UDP sockets of each thread; its clients share them evenly. Default 8.
+    pub sockets: u32,
+    /// Phases and sizes are drawn from it. Default 1.
+    pub seed: u64,
+    /// Ask the relay to acknowledge only so many packets at once; 0 asks as the SDK does. Default 0.
+    pub ack_threshold: u32,
+    /// Expressions that must hold, such as `p99_delay_ms < 20 && loss < 0.1%`. Default none.
+    pub slo: Vec<String>,
+    /// Talkers send video as well.
+    pub video: Option<Video>,
+    /// Some listeners read too slowly.
+    pub slow: Option<Slow>,
+    /// Others come and go meanwhile.
+    pub churn: Option<Churn>,
+    /// Others send more than they may meanwhile.
+    pub flood: Option<Flood>,
+    /// Presence changes.
+    pub presence: Option<PresenceLoad>,
+    /// Rings.
+    pub rings: Option<RingLoad>,
+    /// When the generator's own result is not to be believed.
+    pub validity: Validity,
+}
+
+/// Bytes of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(untagged)]
+pub enum Size {
+    /// Always as many.
+    Fixed(u32),
+    /// Anything from the first to the second, evenly.
+    Range([u32; 2]),
+}
+
+/// Video on streams, one for each group of pictures.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Video {
+    /// Average rate, in kbit/s. Default 1500.
+    pub kbit_per_s: f64,
+    /// Default 30.
+    pub frames_per_second: f64,
+    /// Frames from one key frame to the next. Default 60.
+    pub group_frames: u32,
+    /// How much bigger than the others a key frame is. Default 5.
+    pub key_frame_factor: f64,
+}
+
+/// Listeners that read less than they are sent; what they miss is no loss.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Slow {
+    /// Slow ones in each room: they listen only. Default 1.
+    pub members: u32,
+    /// What each of them reads from its streams, in kbit/s. Default 100.
+    pub read_kbit_per_s: f64,
+}
+
+/// Sessions that come and go: each joins a room, subscribes to everything in it, stays, leaves, and comes anew.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Churn {
+    /// Sessions of this kind at any time. Default 20.
+    pub sessions: u32,
+    /// How long each stays, in s. Default 2.
+    pub stay_s: f64,
+}
+
+/// Pairs that send more than the relay grants; how it treats them is not part of the delays and losses.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Flood {
+    /// Rooms of two that flood each other. Default 1.
+    pub pairs: u32,
+    /// What each of them sends in a second. Default 15,000.
+    pub objects_per_second: f64,
+    /// Bytes of the QUIC DATAGRAM an object travels in. Default 1000.
+    pub object_bytes: u32,
+}
+
+/// People whose state changes before the eyes of others.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PresenceLoad {
+    /// Default 100.
+    pub people: u32,
+    /// How many watch each of them. Default 20.
+    pub watchers: u32,
+    /// Changes of each of them in a second; the relay tells watchers at most four a second. Default 1.
+    pub changes_per_second: f64,
+}
+
+/// People who ring each other; the callee answers at once. Both ways count as one delivery each.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RingLoad {
+    /// Callers, each with a callee of its own. Default 50.
+    pub pairs: u32,
+    /// Rings of each caller in a minute; the relay allows 30 by default. Default 24.
+    pub per_minute: f64,
+    /// Bytes of a ring's sealed payload. Default 2000.
+    pub payload_bytes: u32,
+}
+
+/// Bounds beyond which the generator was the cap and its result is invalid.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Validity {
+    /// Objects that left later than this after they were due, 99th percentile, in ms. Default 5.
+    pub lag_p99_ms_max: f64,
+    /// Share of the time for which a worker may have had a CPU. Default 0.9.
+    pub busy_max: f64,
+}
+
+/// What is wrong with a scenario.
+#[derive(Debug, thiserror::Error)]
+pub enum ScenarioError {
+    /// Not TOML, or not of the right types.
+    #[error("{file}: {message}")]
+    Toml {
+        /// Which file.
+        file: String,
+        /// What the parser says.
+        message: String,
+    },
+    /// A key that means nothing.
+    #[error("{file}: {path}: unknown key{}", nearest.as_ref().map(|key| format!(" (nearest: {key})")).unwrap_or_default())]
+    UnknownKey {
+        /// Which file.
+        file: String,
+        /// Full path of the key.
+        path: String,
+        /// The known key that looks most like it.
+        nearest: Option<String>,
+    },
+    /// A value out of its bounds.
+    #[error("{file}: {path} = {value}: {bound}")]
+    Bound {
+        /// Which file.
+        file: String,
+        /// Full path of the key.
+        path: &'static str,
+        /// What it is.
+        value: String,
+        /// What it must be.
+        bound: String,
+    },
+}
+
+impl Scenario {
+    /// Reads a scenario; `file` is its name in errors, `overrides` are `key=value` with the value as TOML or, failing
+    /// that, as a string.
+    ///
+    /// # Errors
+    /// See [`ScenarioError`].
+    pub fn parse(file: &str, text: &str, overrides: &[String]) -> Result<Self, ScenarioError> {
+        let toml = |message: String| ScenarioError::Toml { file: file.to_owned(), message };
+        let mut table: Table = text.parse().map_err(|error: toml::de::Error| toml(error.to_string()))?;
+        for given in overrides {
+            let (path, value) = given.split_once('=').ok_or_else(|| toml(format!("--set {given}: not key=value")))?;
+            set(&mut table, path.trim(), value.trim()).map_err(toml)?;
+        }
+        if let Some((path, nearest)) = keys::unknown(&table) {
+            return Err(ScenarioError::UnknownKey { file: file.to_owned(), path, nearest });
+        }
+        let scenario: Self =
+            Value::Table(table).try_into().map_err(|error: toml::de::Error| toml(error.to_string()))?;
+        scenario.check().map_err(|(path, value, bound)| ScenarioError::Bound {
+            file: file.to_owned(),
+            path,
+            value,
+            bound,
+        })?;
+        for expression in &scenario.slo {
+            Slo::parse(expression).map_err(|error| toml(format!("slo: {error}")))?;
+        }
+        Ok(scenario)
+    }
+
+    fn check(&self) -> Result<(), (&'static str, String, String)> {
+        let within = |path, value: f64, least: f64, most: f64| match (least..=most).contains(&value) {
+            true => Ok(()),
+            false => Err((path, value.to_string(), format!("must be {least} to {most}"))),
+        };
+        let [smallest, largest] = self.object_bytes.range();
+        let object_least = HEADER_BYTES_MAX + Stamp::BYTES as u32;
+        let object_bytes =
+            |path, value: u32| within(path, value.into(), object_least.into(), limits::DATAGRAM_BYTES_MAX as f64);
+        object_bytes("object_bytes", smallest)?;
+        object_bytes("object_bytes", largest)?;
+        if smallest > largest {
+            return Err(("object_bytes", smallest.to_string(), format!("must be at most {largest}, the second")));
+        }
+        within("pairs", self.pairs.into(), 1.0, 100_000.0)?;
+        within("rooms", self.rooms.into(), 1.0, 100_000.0)?;
+        within("members", self.members.into(), 2.0, 1000.0)?;
+        within("listeners", self.listeners.into(), 1.0, 100_000.0)?;
+        within("room_members_max", self.room_members_max.into(), 2.0, 100_000.0)?;
+        within("objects_per_second", self.objects_per_second, 0.0, 100_000.0)?;
+        within("ttl_ms", self.ttl_ms.into(), 1.0, limits::OBJECT_TTL_MS_MAX.into())?;
+        within("late_ms", self.late_ms.into(), 1.0, 60_000.0)?;
+        within("ramp_s", self.ramp_s, 0.0, 3600.0)?;
+        within("warm_up_s", self.warm_up_s, 0.2, 3600.0)?;
+        within("hold_s", self.hold_s, 0.5, 24.0 * 3600.0)?;
+        within("linger_s", self.linger_s, 0.1, 60.0)?;
+        within("workers", self.workers.into(), 1.0, 256.0)?;
+        within("sockets", self.sockets.into(), 1.0, 256.0)?;
+        within("ack_threshold", self.ack_threshold.into(), 0.0, 1000.0)?;
+        within("validity.lag_p99_ms_max", self.validity.lag_p99_ms_max, 0.0, 1000.0)?;
+        within("validity.busy_max", self.validity.busy_max, 0.1, 1.0)?;
+        if let Some(video) = &self.video {
+            within("video.kbit_per_s", video.kbit_per_s, 10.0, 100_000.0)?;
+            within("video.frames_per_second", video.frames_per_second, 1.0, 240.0)?;
+            within("video.group_frames", video.group_frames.into(), 1.0, 10_000.0)?;
+            within("video.key_frame_factor", video.key_frame_factor, 1.0, 100.0)?;
+        }
+        if let Some(slow) = &self.slow {
+            within("slow.members", slow.members.into(), 1.0, 100.0)?;
+            within("slow.read_kbit_per_s", slow.read_kbit_per_s, 0.0, 1e6)?;
+        }
+        if let Some(churn) = &self.churn {
+            within("churn.sessions", churn.sessions.into(), 1.0, 100_000.0)?;
+            within("churn.stay_s", churn.stay_s, 0.2, 3600.0)?;
+        }
+        if let Some(flood) = &self.flood {
+            within("flood.pairs", flood.pairs.into(), 1.0, 1000.0)?;
+            within("flood.objects_per_second", flood.objects_per_second, 1.0, 1e6)?;
+            object_bytes("flood.object_bytes", flood.object_bytes)?;
+        }
+        if let Some(presence) = &self.presence {
+            within("presence.people", presence.people.into(), 2.0, 100_000.0)?;
+            let others = f64::from(presence.people - 1);
+            within("presence.watchers", presence.watchers.into(), 1.0, others)?;
+            within("presence.changes_per_second", presence.changes_per_second, 0.001, 100.0)?;
+        }
+        if let Some(rings) = &self.rings {
+            within("rings.pairs", rings.pairs.into(), 1.0, 100_000.0)?;
+            within("rings.per_minute", rings.per_minute, 0.1, 6000.0)?;
+            let most = limits::RING_PAYLOAD_BYTES_MAX as f64;
+            within("rings.payload_bytes", rings.payload_bytes.into(), Stamp::BYTES as f64, most)?;
+        }
+        Ok(())
+    }
+}
+
+impl Size {
+    /// Smallest and largest.
+    pub fn range(self) -> [u32; 2] {
+        match self {
+            Self::Fixed(bytes) => [bytes, bytes],
+            Self::Range(range) => range,
+        }
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(bytes) => write!(f, "{bytes}"),
+            Self::Range([smallest, largest]) => write!(f, "{smallest}-{largest}"),
+        }
+    }
+}
+
+/// Sets a value by its path, which creates the tables on the way.
+fn set(table: &mut Table, path: &str, value: &str) -> Result<(), String> {
+    let parsed = format!("v = {value}").parse::<Table>().ok().and_then(|mut table| table.remove("v"));
+    let value = parsed.unwrap_or_else(|| Value::String(value.to_owned()));
+    let (tables, key) = match path.rsplit_once('.') {
+        Some((tables, key)) => (tables.split('.').collect(), key),
+        None => (Vec::new(), path),
+    };
+    let mut place = table;
+    for name in tables {
+        let entry = place.entry(name).or_insert_with(|| Value::Table(Table::new()));
+        place = entry.as_table_mut().ok_or_else(|| format!("--set {path}: {name} is no table"))?;
+    }
+    place.insert(key.to_owned(), value);
+    Ok(())
+}
+
+impl Default for Scenario {
+    fn default() -> Self {
+        Self {
+            about: String::new(),
+            shape: Shape::Calls,
+            pairs: 10,
+            rooms: 1,
+            members: 10,
+            listeners: 100,
+            room_members_max: 250,
+            objects_per_second: 50.0,
+            object_bytes: Size::Range([120, 160]),
+            ttl_ms: 1000,
+            late_ms: 100,
+            ramp_s: 2.0,
+            warm_up_s: 1.0,
+            hold_s: 10.0,
+            linger_s: 1.0,
+            workers: 1,
+            sockets: 8,
+            seed: 1,
+            ack_threshold: 0,
+            slo: Vec::new(),
+            video: None,
+            slow: None,
+            churn: None,
+            flood: None,
+            presence: None,
+            rings: None,
+            validity: Validity::default(),
+        }
+    }
+}
+
+impl Default for Video {
+    fn default() -> Self {
+        Self { kbit_per_s: 1500.0, frames_per_second: 30.0, group_frames: 60, key_frame_factor: 5.0 }
+    }
+}
+
+impl Default for Slow {
+    fn default() -> Self {
+        Self { members: 1, read_kbit_per_s: 100.0 }
+    }
+}
+
+impl Default for Churn {
+    fn default() -> Self {
+        Self { sessions: 20, stay_s: 2.0 }
+    }
+}
+
+impl Default for Flood {
+    fn default() -> Self {
+        Self { pairs: 1, objects_per_second: 15_000.0, object_bytes: 1000 }
+    }
+}
+
+impl Default for PresenceLoad {
+    fn default() -> Self {
+        Self { people: 100, watchers: 20, changes_per_second: 1.0 }
+    }
+}
+
+impl Default for RingLoad {
+    fn default() -> Self {
+        Self { pairs: 50, per_minute: 24.0, payload_bytes: 2000 }
+    }
+}
+
+impl Default for Validity {
+    fn default() -> Self {
+        Self { lag_p99_ms_max: 5.0, busy_max: 0.9 }
+    }
+}

@@ -1,0 +1,228 @@
+//! Video: one stream for each group of pictures, out and in.
+
+use std::collections::VecDeque;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use quinn_proto::{Dir, StreamId, WriteError};
+use supernode_proto::object::{
+    DecodeError, Flags, Hop, Layer, STREAM_HEADER_BYTES_MAX, STREAM_OBJECT_HEADER_BYTES_MAX, StreamHeader,
+    StreamObjectHeader, TrackAlias,
+};
+
+use super::{
+    client::{Stage, put_sealed},
+    link::Link,
+    scenario::Video,
+    stamp::Stamp,
+};
+
+/// Frames that may wait for one publisher's connection: about two seconds.
+const WAITING_MAX: usize = 64;
+
+/// The streams of one video track that its publisher still writes to.
+#[derive(Default)]
+pub(super) struct VideoOut {
+    streams: VecDeque<OutStream>,
+    /// The group that could not be opened, if it is the present one.
+    given_up: Option<u64>,
+}
+
+struct OutStream {
+    id: StreamId,
+    group: u64,
+    waiting: VecDeque<Bytes>,
+    complete: bool,
+}
+
+impl VideoOut {
+    /// Sends the frame that is due; `false` if its group cannot be sent.
+    pub(super) fn send(
+        &mut self,
+        link: &mut Link,
+        alias: TrackAlias,
+        stamp: Stamp,
+        video: &Video,
+        stage: &Stage,
+    ) -> bool {
+        let (group, frame) =
+            (stamp.sequence / u64::from(video.group_frames), stamp.sequence % u64::from(video.group_frames));
+        let mut wire = BytesMut::new();
+        if frame == 0 {
+            let hop = Hop { alias, priority: 1, ttl_ms: stage.scenario.ttl_ms };
+            let Some(id) = link.quic.streams().open(Dir::Uni) else {
+                self.given_up = Some(group);
+                return false;
+            };
+            let mut head = [0; STREAM_HEADER_BYTES_MAX];
+            let len = StreamHeader { hop, group, temporal_layer: 0 }.encode(&mut head);
+            wire.put_slice(&head[..len]);
+            self.streams.push_back(OutStream { id, group, waiting: VecDeque::new(), complete: false });
+        }
+        if self.given_up == Some(group) {
+            return false;
+        }
+        let last = frame + 1 == u64::from(video.group_frames);
+        let Some(stream) = self.streams.back_mut().filter(|stream| stream.group == group) else { return false };
+        if stream.waiting.len() >= WAITING_MAX {
+            self.given_up = Some(group);
+            stream.complete = true;
+            return false;
+        }
+        let bytes = frame_bytes(video, frame == 0);
+        let mut head = [0; STREAM_OBJECT_HEADER_BYTES_MAX];
+        let flags = if frame == 0 { Flags::INDEPENDENT } else { Flags::default() };
+        let flags = if last { flags | Flags::END_OF_GROUP } else { flags };
+        let header = StreamObjectHeader { object: frame, flags, layer: Layer::default(), length: bytes as u32 };
+        let len = header.encode(&mut head);
+        wire.put_slice(&head[..len]);
+        put_sealed(&mut wire, stamp, bytes, stage);
+        stream.waiting.push_back(wire.freeze());
+        stream.complete = last;
+        true
+    }
+
+    /// Writes what the connection takes.
+    pub(super) fn flush(&mut self, link: &mut Link) {
+        self.streams.retain_mut(|stream| {
+            let mut quic = link.quic.send_stream(stream.id);
+            while let Some(front) = stream.waiting.front_mut() {
+                match quic.write_chunks(std::slice::from_mut(front)) {
+                    Ok(_) if front.is_empty() => {
+                        stream.waiting.pop_front();
+                    }
+                    Ok(_) => {}
+                    Err(WriteError::Blocked) => return true,
+                    // The relay does not want the rest of the group: its frames count as lost.
+                    Err(WriteError::Stopped(_) | WriteError::ClosedStream) => return false,
+                }
+            }
+            if stream.complete {
+                // It was open a moment ago; a stop by the relay ends it as well.
+                let _ = quic.finish();
+            }
+            !stream.complete
+        });
+    }
+}
+
+/// Key frames are bigger by the scenario's factor, and the average is its rate.
+fn frame_bytes(video: &Video, key_frame: bool) -> usize {
+    let group = f64::from(video.group_frames);
+    let average = video.kbit_per_s * 1000.0 / 8.0 / video.frames_per_second;
+    let small = average * group / (group - 1.0 + video.key_frame_factor);
+    let bytes = if key_frame { small * video.key_frame_factor } else { small };
+    (bytes as usize).max(Stamp::BYTES)
+}
+
+/// Reads a media stream, as it comes.
+#[derive(Default)]
+pub(super) struct StreamIn {
+    alias: Option<TrackAlias>,
+    buffer: BytesMut,
+    object: Option<Body>,
+}
+
+struct Body {
+    size: usize,
+    left: usize,
+    stamp: Option<Stamp>,
+}
+
+impl StreamIn {
+    /// Takes the next bytes; passes on each object that they complete, as its track and its stamp and its size.
+    ///
+    /// # Errors
+    /// When the relay sends what is no media stream.
+    pub(super) fn push(
+        &mut self,
+        bytes: &[u8],
+        mut pass: impl FnMut(TrackAlias, Stamp, usize),
+    ) -> Result<(), DecodeError> {
+        self.buffer.extend_from_slice(bytes);
+        loop {
+            let Some(alias) = self.alias else {
+                match StreamHeader::decode(&self.buffer) {
+                    Ok((header, len)) => {
+                        self.alias = Some(header.hop.alias);
+                        self.buffer.advance(len);
+                        continue;
+                    }
+                    Err(DecodeError::Short) => return Ok(()),
+                    Err(error) => return Err(error),
+                }
+            };
+            let Some(body) = &mut self.object else {
+                match StreamObjectHeader::decode(&self.buffer) {
+                    Ok((header, len)) => {
+                        self.buffer.advance(len);
+                        self.object =
+                            Some(Body { size: header.length as usize, left: header.length as usize, stamp: None });
+                        continue;
+                    }
+                    Err(DecodeError::Short) => return Ok(()),
+                    Err(error) => return Err(error),
+                }
+            };
+            if body.stamp.is_none() {
+                if body.left >= Stamp::BYTES && self.buffer.len() < Stamp::BYTES {
+                    return Ok(());
+                }
+                body.stamp = Stamp::read(&self.buffer);
+            }
+            let taken = body.left.min(self.buffer.len());
+            self.buffer.advance(taken);
+            body.left -= taken;
+            if body.left > 0 {
+                return Ok(());
+            }
+            if let Some(stamp) = body.stamp {
+                pass(alias, stamp, body.size);
+            }
+            self.object = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_add_up_to_the_rate() {
+        let video = Video::default();
+        let group: usize = (0..video.group_frames).map(|frame| frame_bytes(&video, frame == 0)).sum();
+        let seconds = f64::from(video.group_frames) / video.frames_per_second;
+        let kbit_per_s = group as f64 * 8.0 / 1000.0 / seconds;
+        assert!((kbit_per_s / video.kbit_per_s - 1.0).abs() < 0.001, "{kbit_per_s}");
+    }
+
+    #[test]
+    fn objects_are_read_however_the_stream_is_cut() {
+        let alias = TrackAlias::new(77).expect("small");
+        let hop = Hop { alias, priority: 1, ttl_ms: 1000 };
+        let mut head = [0; STREAM_HEADER_BYTES_MAX];
+        let len = StreamHeader { hop, group: 3, temporal_layer: 0 }.encode(&mut head);
+        let mut wire = head[..len].to_vec();
+        let stamps = [16usize, 17, 400].map(|bytes| (Stamp { due_ns: bytes as u64, sequence: 9 }, bytes));
+        for (stamp, bytes) in stamps {
+            let header = StreamObjectHeader {
+                object: 0,
+                flags: Flags::default(),
+                layer: Layer::default(),
+                length: bytes as u32,
+            };
+            let mut head = [0; STREAM_OBJECT_HEADER_BYTES_MAX];
+            let len = header.encode(&mut head);
+            wire.extend_from_slice(&head[..len]);
+            wire.extend_from_slice(&stamp.to_bytes());
+            wire.resize(wire.len() + bytes - Stamp::BYTES, 0);
+        }
+        for piece in [1, 7, 50, 10_000] {
+            let (mut reader, mut read) = (StreamIn::default(), Vec::new());
+            for chunk in wire.chunks(piece) {
+                reader.push(chunk, |of, stamp, _| read.push((of, stamp))).expect("a media stream");
+            }
+            assert_eq!(read, stamps.map(|(stamp, _)| (alias, stamp)), "in pieces of {piece}");
+        }
+    }
+}

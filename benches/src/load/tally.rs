@@ -1,0 +1,87 @@
+//! What a worker counts.
+
+use std::collections::BTreeMap;
+
+use super::histogram::Histogram;
+
+/// Counts of one worker over the measured part, unless it says otherwise.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tally {
+    /// Objects that were due.
+    pub(super) due: u64,
+    /// Those that QUIC would not take: the path to the relay was full, or the session gone.
+    pub(super) held_back: u64,
+    /// Deliveries that should follow from what was due.
+    pub(super) expected: u64,
+    /// Deliveries to those that should have them, each once.
+    pub(super) delivered: u64,
+    /// Those that came after the scenario's bound.
+    pub(super) late: u64,
+    /// Deliveries of what had been delivered.
+    pub(super) duplicates: u64,
+    /// Deliveries after one that was sent later.
+    pub(super) reordered: u64,
+    /// Deliveries to slow readers, to those who come and go, and to those who flood.
+    pub(super) delivered_aside: u64,
+    /// Bytes of what was delivered.
+    pub(super) bytes: u64,
+    /// From due to delivered.
+    pub(super) delay: Histogram,
+    /// From due to handed to the kernel.
+    pub(super) lag: Histogram,
+    /// From due to a session with everything it was to have; over the whole run.
+    pub(super) setup: Histogram,
+    /// Sessions that ended unasked, by the reason; over the whole run.
+    pub(super) closed: BTreeMap<String, u64>,
+    /// Of them those that should have stayed.
+    pub(super) sessions_lost: u64,
+    /// Requests that were refused, by the reason; over the whole run.
+    pub(super) refused: BTreeMap<String, u64>,
+    /// Comings of those who come and go that were due before the last one was ready.
+    pub(super) churn_missed: u64,
+}
+
+/// One second of a run, for the charts.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Interval {
+    pub(super) due: u64,
+    pub(super) delivered: u64,
+    pub(super) delay: Histogram,
+    pub(super) lag_max_us: u64,
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.due += other.due;
+        self.held_back += other.held_back;
+        self.expected += other.expected;
+        self.delivered += other.delivered;
+        self.late += other.late;
+        self.duplicates += other.duplicates;
+        self.reordered += other.reordered;
+        self.delivered_aside += other.delivered_aside;
+        self.bytes += other.bytes;
+        self.delay.add(&other.delay);
+        self.lag.add(&other.lag);
+        self.setup.add(&other.setup);
+        self.sessions_lost += other.sessions_lost;
+        self.churn_missed += other.churn_missed;
+        add_each(&mut self.closed, &other.closed);
+        add_each(&mut self.refused, &other.refused);
+    }
+}
+
+impl Interval {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.due += other.due;
+        self.delivered += other.delivered;
+        self.delay.add(&other.delay);
+        self.lag_max_us = self.lag_max_us.max(other.lag_max_us);
+    }
+}
+
+fn add_each(own: &mut BTreeMap<String, u64>, other: &BTreeMap<String, u64>) {
+    for (reason, count) in other {
+        *own.entry(reason.clone()).or_default() += count;
+    }
+}
