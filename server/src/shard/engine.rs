@@ -479,3 +479,55 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+    use crate::{
+        control::{state_dir::StateDir, tls},
+        core::{directory::Directory, limits::Limits},
+        shard::{inbox::inbox, transport::Shared},
+    };
+
+    struct Nobody;
+
+    impl Admit for Nobody {
+        fn admit(&self, _: &supernode_proto::identity::IdentityKey, _: &str, _: u64) -> Result<(), CloseCode> {
+            Err(CloseCode::NOT_ADMITTED)
+        }
+    }
+
+    #[test]
+    fn a_packet_for_another_shard_is_handed_over_and_one_for_no_shard_is_not() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let keys = StateDir::create(directory.path()).expect("made").keys_or_create().expect("made");
+        let shared = Shared::new(tls::quic_server_config(&keys).expect("a configuration"), Duration::ZERO);
+        let (own, _own_inbox) = inbox().expect("a descriptor");
+        let (other, other_inbox) = inbox().expect("a descriptor");
+        let mut engine = Engine::new(Parts {
+            shard: ShardId(0),
+            core: ShardCore::new(ShardId(0), Arc::new(Directory::new(Limits::default()))),
+            endpoint: shared.endpoint(ShardId(0), [1; 32]),
+            peers: vec![own, other],
+            pin: tls::relay_pin(&keys),
+            admission: Arc::new(Nobody),
+            rng: StdRng::seed_from_u64(1),
+            segments_max: 1,
+        });
+        let now = Now { instant: Instant::now(), unix_ms: 0 };
+        let mut out = SendBatch::default();
+        let remote = SocketAddr::from(([127, 0, 0, 1], 9));
+        for shard in [1, 7] {
+            let data = BytesMut::from(&[&[0x40, shard][..], &[0; 40]].concat()[..]);
+            engine.handle_packet(Received { remote, local_ip: None, ecn: None, data: data.clone() }, now, &mut out);
+            match other_inbox.media.try_recv() {
+                Ok(MediaMail::Packet { data: handed, .. }) => assert!(shard == 1 && handed == data),
+                Ok(other) => panic!("not media: {other:?}"),
+                Err(_) => assert_eq!(shard, 7),
+            }
+        }
+        assert_eq!(engine.tally.handed_over, 1);
+    }
+}
