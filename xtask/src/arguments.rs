@@ -20,7 +20,15 @@ pub enum Task {
         #[arg(long = "step", value_name = "NAME")]
         steps: Vec<String>,
     },
-    /// Runs a relay and a call through it on this machine, and checks what arrived
+    /// Runs a relay and a call through it on this machine, and checks what arrived and what the relay could know
+    ///
+    /// Two people with fresh identities talk with real audio and video, both ways. What each of them recorded is
+    /// compared with what the other sent. While they talk and again afterwards, all of the relay's memory is read and
+    /// searched, with its logs and metrics, for pieces of what they sent and for their secret keys.
+    ///
+    /// The relay's cost is the processor time of the whole process for each UDP datagram that it sends, measured from
+    /// when its memory has been read to half a second before the hang-up, so without handshakes: one call keeps a relay
+    /// from sending much at once, so it costs more for each datagram than under load.
     Demo {
         /// How long the two talk
         #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -28,7 +36,7 @@ pub enum Task {
         /// Prints the result as one JSON object, last
         #[arg(long)]
         json: bool,
-        /// Leaves the relay running and prints how to reach it
+        /// Leaves the relay running and prints how to reach it and how to stop it
         #[arg(long)]
         keep: bool,
         /// Threads of the relay that forward; as many as cores if not given

@@ -15,6 +15,7 @@ const RESPONSE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// One page of metrics.
 #[derive(Debug, Default)]
 pub(super) struct Metrics {
+    text: String,
     samples: Vec<Sample>,
 }
 
@@ -34,10 +35,28 @@ impl Metrics {
         Self::parse(&body(admin, "/metrics").with_context(|| format!("http://{admin}/metrics"))?)
     }
 
-    fn parse(text: &str) -> anyhow::Result<Self> {
+    /// Reads the text format of Prometheus.
+    ///
+    /// # Errors
+    /// If a line is no metric.
+    pub(super) fn parse(text: &str) -> anyhow::Result<Self> {
         let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
         let samples = lines.map(|line| parse_sample(line).with_context(|| format!("no metric: {line}")));
-        Ok(Self { samples: samples.collect::<anyhow::Result<_>>()? })
+        Ok(Self { text: text.to_owned(), samples: samples.collect::<anyhow::Result<_>>()? })
+    }
+
+    /// The page as it came.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The one sample of this name with these labels, such as `{direction="out"}`.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(super) fn labelled(&self, name: &str, labels: &str) -> anyhow::Result<f64> {
+        let sample = self.samples.iter().find(|sample| sample.name == name && sample.labels == labels);
+        Ok(sample.with_context(|| format!("the relay has no metric {name}{labels}"))?.value)
     }
 
     /// The sum of all samples of this name.
@@ -106,6 +125,9 @@ mod tests {
         assert_eq!(metrics.sum("supernode_c").expect("one"), 0.0);
         let error = metrics.sum("supernode_e").expect_err("none");
         assert_eq!(error.to_string(), "the relay has no metric supernode_e");
+        assert_eq!(metrics.labelled("supernode_b_total", "{reason=\"full\"}").expect("one"), 2.5);
+        let error = metrics.labelled("supernode_b_total", "").expect_err("none without a label");
+        assert_eq!(error.to_string(), "the relay has no metric supernode_b_total");
         Metrics::parse("supernode_a_total three").expect_err("no number");
     }
 

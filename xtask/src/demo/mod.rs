@@ -1,8 +1,13 @@
 //! `cargo xtask demo`: a relay, two people and a call between them, all real, on this machine.
 
+mod blindness;
+mod canaries;
+mod during;
+mod memory;
 mod metrics;
 mod process;
 mod report;
+mod sockets;
 
 use std::{
     fs,
@@ -15,8 +20,13 @@ use std::{
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
+use supernode_proto::identity::IdentityKey;
 
 use crate::workspace;
+use blindness::{Blindness, Place, Text};
+use canaries::Word;
+use during::During;
+use memory::Memory;
 use metrics::Metrics;
 use process::{Interrupted, Process};
 use report::{Flow, Ledger, Report, Side};
@@ -67,15 +77,22 @@ pub fn run_built(programs: &Path, options: &Options) -> anyhow::Result<()> {
     let (relay, ready) = start_relay(programs, &directory, options, &interrupted)?;
     println!("relay | listens at {}, metrics at http://{}/metrics", ready.listen, ready.admin);
 
-    let result = call(programs, &directory, options, &ready, &interrupted);
+    let result = call(programs, &directory, options, &relay, &ready, &interrupted);
     let log = || fs::read_to_string(directory.path("relay.log")).unwrap_or_default();
-    let report = result.inspect_err(|_| println!("The relay's log:\n{}", log()))?;
+    let (mut report, evidence) = result.inspect_err(|_| println!("The relay's log:\n{}", log()))?;
+    let running = match options.keep {
+        true => Some(relay),
+        false => {
+            relay.terminate(STOP_TIMEOUT, &interrupted).context("the relay did not drain and stop")?;
+            None
+        }
+    };
+    // After the end, so that nothing that the relay writes while it stops goes unread.
+    report.blindness = evidence.judge(&directory, &ready)?;
     println!("\nThe call of {} s\n{}", options.seconds, report.text());
-    if options.keep {
-        keep(relay, &ready, directory);
-    } else {
-        relay.terminate(STOP_TIMEOUT, &interrupted).context("the relay did not drain and stop")?;
-        println!("\nNothing is left running.");
+    match running {
+        Some(relay) => keep(relay, &ready, directory),
+        None => println!("\nNothing is left running."),
     }
     let failures = report.failures();
     failures.iter().for_each(|failure| println!("FAILED: {failure}"));
@@ -101,6 +118,8 @@ fn start_relay(
 ) -> anyhow::Result<(Process, Ready)> {
     let (stdout, stderr) = (directory.path("relay.json"), directory.path("relay.log"));
     let mut command = Command::new(programs.join("supernode"));
+    // What is promised of the log is promised of the default level.
+    command.env_remove("RUST_LOG");
     command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--open", "--state-dir"]);
     command.arg(directory.path("relay"));
     if let Some(shards) = options.shards {
@@ -126,14 +145,15 @@ fn start_relay(
     }
 }
 
-/// Two people with fresh identities: B listens, A calls.
+/// Two people with fresh identities: B listens, A calls. The report lacks its blindness until the evidence is judged.
 fn call(
     programs: &Path,
     directory: &Directory,
     options: &Options,
+    relay: &Process,
     ready: &Ready,
     interrupted: &Interrupted,
-) -> anyhow::Result<Report> {
+) -> anyhow::Result<(Report, Evidence)> {
     let supernode_call = programs.join("supernode-call");
     let invite = directory.path("invite");
     fs::write(&invite, &ready.invite)?;
@@ -144,18 +164,19 @@ fn call(
     };
     let (a_file, b_file) = (directory.text("a.identity"), directory.text("b.identity"));
     let a_identity = quick(&["identity", "--out", &a_file, "--name", "A"])?;
-    quick(&["identity", "--out", &b_file, "--name", "B"])?;
+    let b_identity = quick(&["identity", "--out", &b_file, "--name", "B"])?;
     let ticket = quick(&["ticket", "--identity", &b_file, "--for", a_identity.trim()])?;
     fs::write(directory.path("ticket"), ticket)?;
 
-    let before = Metrics::fetch(ready.admin)?;
     let (a, b) = (Person::new(directory, "a", a_file)?, Person::new(directory, "b", b_file)?);
-    let listener = Process::start("B", "B     | ", &mut a_call(&supernode_call, "listen", &invite, &b))?;
+    let mut listener = Process::start("B", "B     | ", &mut a_call(&supernode_call, "listen", &invite, &b))?;
     let seconds = options.seconds.to_string();
     let ticket_file = directory.text("ticket");
     let mut command = a_call(&supernode_call, "call", &invite, &a);
     command.args(["--ticket-file", &ticket_file, "--seconds", &seconds]);
-    let caller = Process::start("A", "A     | ", &mut command)?;
+    let mut caller = Process::start("A", "A     | ", &mut command)?;
+    let people = [&mut caller, &mut listener];
+    let during = during::watch(relay, ready.admin, options.seconds, people, interrupted)?;
     let a_said = caller.finish(CALL_TIMEOUT + Duration::from_secs(options.seconds), interrupted)?;
     let b_said = listener.finish(HANG_UP_TIMEOUT, interrupted)?;
     let sides = [Side::parse("A", &a_said)?, Side::parse("B", &b_said)?];
@@ -170,15 +191,64 @@ fn call(
         Flow::new("video A to B", side_a.video_sent, side_b.video_received, &a.video, &b.recorded("video.ivf"))?,
         Flow::new("video B to A", side_b.video_sent, side_a.video_received, &b.video, &a.recorded("video.ivf"))?,
     ];
-    let cpu = "supernode_process_cpu_seconds_total";
-    Ok(Report {
+    let load = during.load;
+    let mut canaries = canaries::of_safety_number(&side_a.safety_number);
+    for (name, person) in [("A", &a), ("B", &b)] {
+        canaries.extend(canaries::of_identity(name, &person.identity)?);
+        canaries.extend(canaries::of_audio(&person.audio, options.seconds)?);
+        canaries.extend(canaries::of_video(&person.video, options.seconds)?);
+    }
+    let evidence = Evidence {
+        canaries: canaries::without_repeats(canaries),
+        identities: [IdentityKey::from_text(&a_identity)?, IdentityKey::from_text(&b_identity)?],
+        during,
+        memory_after: Memory::of_process(relay.id())?,
+        metrics_after: after.text().to_owned(),
+    };
+    let report = Report {
         seconds: options.seconds,
         flows,
         ledger: Ledger::new(&after)?,
         datagrams_forwarded: after.sum("supernode_datagrams_forwarded_total")?,
-        relay_cpu_s: after.sum(cpu)? - before.sum(cpu)?,
+        load,
+        blindness: Blindness::default(),
         sides,
-    })
+    };
+    Ok((report, evidence))
+}
+
+/// What the relay was seen to hold, and what it must not have held.
+struct Evidence {
+    canaries: Vec<Word>,
+    identities: [IdentityKey; 2],
+    during: During,
+    memory_after: Memory,
+    metrics_after: String,
+}
+
+impl Evidence {
+    /// Searches all of it, and what the relay wrote.
+    fn judge(self, directory: &Directory, ready: &Ready) -> anyhow::Result<Blindness> {
+        let [a, b] = &self.identities;
+        let [ports_of_a, ports_of_b] = &self.during.ports;
+        let names = [canaries::names("A", a, ports_of_a), canaries::names("B", b, ports_of_b)].concat();
+        let controls = canaries::controls(&ready.invite, &[("A", *a), ("B", *b)])?;
+        let (pin, keys) = controls.split_at(1);
+        let places = [
+            Place { name: "the memory during the call", memory: self.during.memory, controls: controls.clone() },
+            Place { name: "the memory after the call", memory: self.memory_after, controls: pin.to_vec() },
+        ];
+        let text = |name, text: String, control: &str| Text { name, text, control: control.into() };
+        // The invite is meant to be there, and random enough to look like anything.
+        let stdout = fs::read_to_string(directory.path("relay.json"))?.replace(&ready.invite, "");
+        let texts = [
+            text("the standard output", stdout, &ready.listen.to_string()),
+            text("the log", fs::read_to_string(directory.path("relay.log"))?, &ready.listen.to_string()),
+            text("the metrics during the call", self.during.metrics.text().to_owned(), "supernode_sessions 2"),
+            text("the metrics after the call", self.metrics_after, "supernode_sessions 0"),
+        ];
+        Blindness::new(&self.canaries, &places, &texts, &names, keys)
+    }
 }
 
 /// One end of the call.
@@ -226,9 +296,11 @@ fn settled(admin: SocketAddr, interrupted: &Interrupted) -> anyhow::Result<Metri
 }
 
 fn keep(relay: Process, ready: &Ready, directory: Directory) {
-    println!("\nThe relay stays up until `kill {}`:", relay.id());
+    println!("\nThe relay stays up:");
     println!("  address  {}\n  invite   {}\n  metrics  http://{}/metrics", ready.listen, ready.invite, ready.admin);
-    println!("  files    {}", directory.0.display());
+    let files = directory.0.display();
+    println!("  files    {files} (its keys and log, both identities, the recordings)");
+    println!("  stop it  kill {}; then remove the files: rm -r {files}", relay.id());
     relay.release();
     directory.release();
 }

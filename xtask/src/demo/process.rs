@@ -44,6 +44,17 @@ impl Interrupted {
         thread::sleep(POLL);
         if self.0.load(Ordering::Relaxed) { bail!("interrupted") } else { Ok(()) }
     }
+
+    /// Sleeps until `moment`, or not at all if it has passed.
+    ///
+    /// # Errors
+    /// As [`Self::pause`].
+    pub(super) fn wait_until(&self, moment: Instant) -> anyhow::Result<()> {
+        while Instant::now() < moment {
+            self.pause()?;
+        }
+        Ok(())
+    }
 }
 
 /// A running process that is killed and reaped when this is dropped.

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-use super::metrics::Metrics;
+use super::{blindness::Blindness, during::Load, metrics::Metrics};
 use crate::media::compare::{self, Comparison};
 
 /// Opus packets a second in the samples.
@@ -128,10 +128,12 @@ pub(super) struct Report {
     pub(super) flows: Vec<Flow>,
     /// The relay's account.
     pub(super) ledger: Ledger,
-    /// Datagrams the relay forwarded.
+    /// Objects that the relay forwarded as datagrams, in the whole call.
     pub(super) datagrams_forwarded: f64,
-    /// Processor time of the relay from before the first session to after the last.
-    pub(super) relay_cpu_s: f64,
+    /// What forwarding cost while media flowed.
+    pub(super) load: Load,
+    /// What was found in the relay's memory, logs and metrics.
+    pub(super) blindness: Blindness,
 }
 
 /// The line for programs; its keys are a promise.
@@ -148,6 +150,9 @@ struct Json {
     ledger_balanced: bool,
     relay_datagrams_forwarded: u64,
     relay_cpu_us_per_datagram: f64,
+    canaries: usize,
+    canaries_found: usize,
+    memory_searched_mib: f64,
 }
 
 impl Report {
@@ -166,6 +171,7 @@ impl Report {
         must(self.safety_numbers_equal(), "the safety numbers differ or are empty".into());
         must(self.ledger.balances(), format!("the drop ledger does not balance: {:?}", self.ledger));
         must(self.datagrams_forwarded > 0.0, "the relay forwarded no datagram".into());
+        must(self.load.datagrams_out > 0.0, "the relay sent nothing while it was measured".into());
         // A call that hardly took place would pass everything else. A source that is shorter than the call ends.
         for flow in self.flows.iter().filter(|flow| flow.name.starts_with("audio")) {
             let least = (self.seconds * AUDIO_PACKETS_PER_SECOND).min(flow.files.source as u64) / 2;
@@ -174,6 +180,7 @@ impl Report {
                 format!("{}: {} packets in {} s: at least {least}", flow.name, flow.sent, self.seconds),
             );
         }
+        failures.extend(self.blindness.failures());
         failures
     }
 
@@ -194,11 +201,14 @@ impl Report {
         lines.push(format!(
             "  drop ledger    {offered} offered = {delivered} delivered + {dropped} dropped, {queued} queued: {verdict}"
         ));
+        lines.push(format!("  relay          {} objects forwarded as datagrams", self.datagrams_forwarded));
+        let Load { seconds, datagrams_out, .. } = self.load;
         lines.push(format!(
-            "  relay          {} datagrams forwarded, {:.1} µs of processor time each",
-            self.datagrams_forwarded,
-            self.cpu_us_per_datagram()
+            "  relay's cost   {:.1} µs of processor time for each of the {datagrams_out} UDP datagrams it sent in {seconds:.1} s \
+             while media flowed",
+            self.load.cpu_us_per_datagram(),
         ));
+        lines.extend(self.blindness_lines());
         lines.join("\n")
     }
 
@@ -219,7 +229,10 @@ impl Report {
             delay_us_p99: a.delay_us_p99.max(b.delay_us_p99),
             ledger_balanced: self.ledger.balances(),
             relay_datagrams_forwarded: self.datagrams_forwarded as u64,
-            relay_cpu_us_per_datagram: (self.cpu_us_per_datagram() * 10.0).round() / 10.0,
+            relay_cpu_us_per_datagram: tenths(self.load.cpu_us_per_datagram()),
+            canaries: self.blindness.canaries,
+            canaries_found: self.blindness.found.len(),
+            memory_searched_mib: tenths(self.blindness.searched_mib()),
         })?)
     }
 
@@ -228,9 +241,29 @@ impl Report {
         !a.safety_number.is_empty() && a.safety_number == b.safety_number
     }
 
-    fn cpu_us_per_datagram(&self) -> f64 {
-        if self.datagrams_forwarded > 0.0 { self.relay_cpu_s * 1e6 / self.datagrams_forwarded } else { 0.0 }
+    fn blindness_lines(&self) -> [String; 2] {
+        let Blindness { canaries, found, controls_found, controls_missing, named, left, .. } = &self.blindness;
+        let verdict = if found.is_empty() { "none found".to_owned() } else { format!("{} FOUND", found.len()) };
+        let controls = match controls_missing.len() {
+            0 => format!("{controls_found} controls found"),
+            missing => format!("{missing} CONTROLS NOT FOUND"),
+        };
+        let times = self.blindness.searched_bytes.len();
+        let mebibytes = self.blindness.searched_mib() / times.max(1) as f64;
+        let texts = if named.is_empty() { "name nobody" } else { "NAME SOMEBODY" };
+        [
+            format!(
+                "  relay's memory {mebibytes:.1} MiB searched {times} times for {canaries} canaries: {verdict}; {controls}"
+            ),
+            format!(
+                "  relay's words  logs and metrics {texts}; identity keys still in freed memory after the call: {left}"
+            ),
+        ]
     }
+}
+
+fn tenths(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
 }
 
 #[cfg(test)]
@@ -251,22 +284,31 @@ mod tests {
             flows: vec![Flow { name: "audio A to B", sent: 200, received: 200, files }],
             ledger: Ledger { offered: 560.0, delivered: 559.0, dropped: 1.0, queued: 0.0 },
             datagrams_forwarded: 400.0,
-            relay_cpu_s: 0.02,
+            load: Load { seconds: 1.5, cpu_s: 0.01, datagrams_out: 200.0 },
+            blindness: Blindness {
+                canaries: 7,
+                searched_bytes: vec![1 << 20, 1 << 20],
+                controls_found: 3,
+                ..Blindness::default()
+            },
         }
     }
 
     #[test]
     fn a_good_call_has_no_failures_and_prints_the_promised_keys() {
         assert_eq!(report().failures(), Vec::<String>::new());
-        let expected = r#"{"audio_sent":400,"audio_received":400,"video_sent":160,"video_received":160,"media_identical":true,"safety_numbers_equal":true,"delay_us_p50":900,"delay_us_p99":2000,"ledger_balanced":true,"relay_datagrams_forwarded":400,"relay_cpu_us_per_datagram":50.0}"#;
+        let expected = r#"{"audio_sent":400,"audio_received":400,"video_sent":160,"video_received":160,"media_identical":true,"safety_numbers_equal":true,"delay_us_p50":900,"delay_us_p99":2000,"ledger_balanced":true,"relay_datagrams_forwarded":400,"relay_cpu_us_per_datagram":50.0,"canaries":7,"canaries_found":0,"memory_searched_mib":2.0}"#;
         assert_eq!(report().json().expect("numbers"), expected);
-        assert!(report().text().contains("the same at both ends"));
+        let text = report().text();
+        assert!(text.contains("the same at both ends"));
+        assert!(text.contains("50.0 µs of processor time for each of the 200 UDP datagrams"));
+        assert!(text.contains("1.0 MiB searched 2 times for 7 canaries: none found; 3 controls found"));
     }
 
     #[test]
     fn each_broken_promise_is_one_failure() {
         type Break = fn(&mut Report);
-        let breaks: [(&str, Break); 11] = [
+        let breaks: [(&str, Break); 16] = [
             ("lost", |report| report.flows[0].received = 199),
             ("not recorded", |report| report.flows[0].files.received = 199),
             ("changed", |report| report.flows[0].files.identical = 199),
@@ -278,6 +320,11 @@ mod tests {
                 report.ledger = Ledger { offered: 0.0, delivered: 0.0, dropped: 0.0, queued: 0.0 }
             }),
             ("nothing forwarded", |report| report.datagrams_forwarded = 0.0),
+            ("nothing measured", |report| report.load.datagrams_out = 0.0),
+            ("canary found", |report| report.blindness.found.push("a frame".into())),
+            ("control missing", |report| report.blindness.controls_missing.push("the pin".into())),
+            ("named", |report| report.blindness.named.push("A".into())),
+            ("not searched", |report| report.blindness.searched_bytes.clear()),
             ("hardly a call", |report| report.seconds = 9),
             ("no call", |report| report.flows.clear()),
         ];
