@@ -43,6 +43,15 @@ pub enum Task {
         #[arg(long, value_name = "N")]
         shards: Option<u32>,
     },
+    /// Counts the instructions that the relay's core takes for each step, and fails above 3 % more than the baseline
+    ///
+    /// The baseline is benches/baseline/instructions.json. It depends on the compiler, which it names. Needs valgrind,
+    /// and gungraun-runner of the version in Cargo.lock.
+    Bench {
+        /// Makes what is counted the new baseline
+        #[arg(long)]
+        bless: bool,
+    },
 }
 
 /// What `cargo xtask <words> --help` prints, if there is such a command.

@@ -1,8 +1,10 @@
-//! What `cargo xtask` does: the gate that every change passes, and the demonstration of a call.
+//! What `cargo xtask` does: the gate that every change passes, the demonstration of a call, and the
+//! benches.
 
 #![allow(clippy::print_stdout, reason = "a program for people to read")]
 
 pub mod arguments;
+pub mod bench;
 pub mod checks;
 pub mod demo;
 pub mod gate;

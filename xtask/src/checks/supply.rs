@@ -179,8 +179,8 @@ fn licence(policy: &Licenses, package: &Package) -> Option<String> {
     }
 }
 
-/// Whether allowed licences satisfy an SPDX expression (AND binds closer than OR; an old `/` means OR), or `None` if it
-/// is none. A licence with an exception is allowed if the licence is, as exceptions only permit more.
+/// Whether allowed licences satisfy an SPDX expression (AND binds closer than OR; an old `/` means OR; SPDX 3 takes the
+/// operators in lower case too), or `None` if it is none. A licence with an exception is allowed if the licence is, as exceptions only permit more.
 fn satisfied(expression: &str, allowed: &dyn Fn(&str) -> bool) -> Option<bool> {
     let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
     let words: Vec<&str> = spaced.split_whitespace().collect();
@@ -191,7 +191,7 @@ fn satisfied(expression: &str, allowed: &dyn Fn(&str) -> bool) -> Option<bool> {
 
 fn any_of(words: &mut &[&str], allowed: &dyn Fn(&str) -> bool) -> Option<bool> {
     let mut result = all_of(words, allowed)?;
-    while let ["OR", rest @ ..] = words {
+    while let ["OR" | "or", rest @ ..] = words {
         *words = rest;
         result |= all_of(words, allowed)?;
     }
@@ -200,7 +200,7 @@ fn any_of(words: &mut &[&str], allowed: &dyn Fn(&str) -> bool) -> Option<bool> {
 
 fn all_of(words: &mut &[&str], allowed: &dyn Fn(&str) -> bool) -> Option<bool> {
     let mut result = one(words, allowed)?;
-    while let ["AND", rest @ ..] = words {
+    while let ["AND" | "and", rest @ ..] = words {
         *words = rest;
         result &= one(words, allowed)?;
     }
@@ -215,8 +215,8 @@ fn one(words: &mut &[&str], allowed: &dyn Fn(&str) -> bool) -> Option<bool> {
             *words = words.strip_prefix(&[")"])?;
             Some(result)
         }
-        ["AND" | "OR" | "WITH" | ")", ..] | [] => None,
-        [licence, "WITH", _, rest @ ..] | [licence, rest @ ..] => {
+        ["AND" | "and" | "OR" | "or" | "WITH" | "with" | ")", ..] | [] => None,
+        [licence, "WITH" | "with", _, rest @ ..] | [licence, rest @ ..] => {
             *words = rest;
             Some(allowed(licence))
         }
@@ -316,6 +316,10 @@ mod tests {
             ("ISC AND (ISC OR MIT)", Some(false)),
             ("(MIT OR ISC) AND MIT", Some(true)),
             ("MIT WITH LLVM-exception", Some(true)),
+            ("ISC or MIT", Some(true)),
+            ("MIT and ISC", Some(false)),
+            ("MIT with LLVM-exception", Some(true)),
+            ("MIT Or ISC", None),
             ("MIT OR", None),
             ("(MIT", None),
             ("MIT ISC", None),

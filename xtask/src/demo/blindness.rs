@@ -105,7 +105,7 @@ impl Blindness {
             failures.push("the relay's memory was not searched".into());
         }
         if !self.found.is_empty() {
-            failures.push(format!("the relay held {} canaries: {}", self.found.len(), listed(&self.found)));
+            failures.push(format!("canaries found in the relay ({}): {}", self.found.len(), listed(&self.found)));
         }
         if !self.controls_missing.is_empty() || self.controls_found == 0 {
             failures.push(format!("the search does not find what is there: {}", listed(&self.controls_missing)));
@@ -177,8 +177,8 @@ mod tests {
     #[test]
     fn whatever_it_holds_or_says_too_much_is_one_failure_that_names_it() {
         let canary = judge("PIN tweet tweet", LOG);
-        assert_eq!(canary, ["the relay held 1 canaries: a canary in the memory"]);
-        assert_eq!(judge("PIN", &format!("{LOG}tweet")), ["the relay held 1 canaries: a canary in the log"]);
+        assert_eq!(canary, ["canaries found in the relay (1): a canary in the memory"]);
+        assert_eq!(judge("PIN", &format!("{LOG}tweet")), ["canaries found in the relay (1): a canary in the log"]);
         let blind_search = judge("..", LOG);
         assert_eq!(blind_search, ["the search does not find what is there: the pin in the memory"]);
         let no_log = judge("PIN", "");
@@ -216,7 +216,7 @@ mod tests {
         let controls = vec![Word::new("its variable", "KEPT=")];
         let place = Place { name: "its memory", memory: memory.expect("our own child"), controls };
         let blindness = Blindness::new(&[canary], &[place], &[], &[], &[]).expect("a search");
-        assert_eq!(blindness.failures(), ["the relay held 1 canaries: a canary in its memory"]);
+        assert_eq!(blindness.failures(), ["canaries found in the relay (1): a canary in its memory"]);
         assert_eq!(blindness.controls_found, 1);
     }
 
