@@ -49,6 +49,8 @@ pub(super) struct Client {
     pub(super) link: Option<usize>,
     /// When it was to connect.
     pub(super) due_ns: u64,
+    /// Whether it has everything that it needs nobody else for.
+    pub(super) settled: bool,
     /// Whether it has everything that it was planned to have.
     pub(super) ready: bool,
     /// It answered after the measured part.
@@ -112,6 +114,7 @@ impl Client {
             generation: 0,
             link: None,
             due_ns: 0,
+            settled: false,
             ready: false,
             alive: false,
             tracks: Vec::new(),
@@ -232,6 +235,13 @@ impl Client {
             return Some("a watch");
         }
         None
+    }
+
+    /// It is in its rooms with its tracks, and whoever comes to a room that is full of talkers has subscribed to them.
+    pub(super) fn is_settled(&self) -> bool {
+        let subscribed = self.plan.role != Role::Churner || self.subscribed >= self.plan.subscriptions;
+        let published = self.tracks.iter().all(|track| track.alias.is_some());
+        self.open && self.joined as usize == self.plan.rooms.len() && published && subscribed
     }
 
     /// Sends something that only a live session answers.

@@ -1,8 +1,112 @@
-//! The report as a page.
+//! The report as one page: charts as inline SVG, no script, nothing to fetch.
 
-use super::report::Report;
+use std::fmt::Write;
+
+use super::{
+    chart::{Chart, Line},
+    report::{IntervalReport, Report},
+};
+
+const STYLE: &str = "
+:root{color-scheme:light dark;--back:#fff;--text:#1b1f24;--faint:#67707b;--grid:#e2e6ea;--a:#0b66c3;--b:#c2410c;--good:#15803d;--bad:#b91c1c}
+@media(prefers-color-scheme:dark){:root{--back:#14171a;--text:#e6e9ec;--faint:#97a1ab;--grid:#2c3238;--a:#6cb2ff;--b:#ff9b66;--good:#4ade80;--bad:#f87171}}
+body{background:var(--back);color:var(--text);font:15px/1.5 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem}
+h1{font-size:1.4rem;margin-bottom:0}h2{font-size:1.1rem;margin-top:2rem}p.about{color:var(--faint);margin-top:.2rem}
+table{border-collapse:collapse;width:100%}td,th{padding:.25rem .6rem;border-bottom:1px solid var(--grid);text-align:right}td:first-child,th:first-child{text-align:left}
+.good{color:var(--good)}.bad{color:var(--bad)}small,figcaption{color:var(--faint)}figcaption b{color:var(--text)}
+figure{margin:1.5rem 0}svg{width:100%;height:auto}svg text{font-size:11px;fill:var(--faint)}.grid{stroke:var(--grid)}
+polyline{fill:none;stroke-width:1.6}.line0{stroke:var(--a)}.line1{stroke:var(--b)}.key0{color:var(--a)}.key1{color:var(--b)}
+pre{overflow-x:auto;font-size:13px}";
 
 /// A page that needs nothing else.
 pub fn page(report: &Report) -> String {
-    report.to_string()
+    let about = escape(&report.scenario.about);
+    let verdict = match (report.valid, report.passes()) {
+        (false, _) => "<span class=bad>invalid: the numbers below are not the relay's</span>",
+        (true, false) => "<span class=bad>valid, and an SLO does not hold</span>",
+        (true, true) => "<span class=good>valid, and every SLO holds</span>",
+    };
+    let mut body = format!("<h1>supernode-load: {verdict}</h1><p class=about>{about}</p>\n");
+    if !report.doubts.is_empty() || !report.slo.is_empty() {
+        body += "<ul>";
+        for doubt in &report.doubts {
+            let _ = write!(body, "<li class=bad>{}</li>", escape(doubt));
+        }
+        for slo in &report.slo {
+            let class = if slo.holds == Some(true) { "good" } else { "bad" };
+            let _ =
+                write!(body, "<li><code>{}</code> <b class={class}>{}</b></li>", escape(&slo.expression), slo.word());
+        }
+        body += "</ul>\n";
+    }
+    body += &distributions(report);
+    body += &charts(report);
+    body += "<h2>All figures</h2>";
+    let _ = write!(body, "<pre>{}</pre>", escape(&report.to_string()));
+    let scenario = serde_json::to_string_pretty(&report.scenario).unwrap_or_default();
+    let _ = write!(body, "<h2>Scenario</h2><pre>{}</pre>", escape(&scenario));
+    format!(
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
+         <title>supernode-load</title><style>{STYLE}</style><body>{body}</body></html>\n"
+    )
+}
+
+fn distributions(report: &Report) -> String {
+    let rows = [
+        ("delay, due to delivered", report.delay_ms),
+        ("setup, due to in its rooms", report.setup_ms),
+        ("the generator's own lag", report.generator.lag_ms),
+    ];
+    let mut table = "<table><tr><th>ms<th>p50<th>p90<th>p99<th>p99.9<th>max</tr>".to_owned();
+    for (name, row) in rows {
+        let _ = write!(table, "<tr><td>{name}");
+        for value in [row.p50, row.p90, row.p99, row.p999, row.max] {
+            let _ = write!(table, "<td>{value:.2}");
+        }
+        table += "</tr>";
+    }
+    table + "</table>\n"
+}
+
+fn charts(report: &Report) -> String {
+    let over_time = |name, read: fn(&IntervalReport) -> f64| Line {
+        name,
+        points: report.intervals.iter().map(|interval| (interval.at_s, read(interval))).collect(),
+    };
+    let chart = |title, up, lines| Chart { title, across: "s", up, lines, marks: Vec::new() }.figure();
+    let mut figures = chart(
+        "Delay",
+        "ms",
+        vec![over_time("p50", |interval| interval.p50_ms), over_time("p99", |interval| interval.p99_ms)],
+    );
+    figures += &chart(
+        "Deliveries",
+        "a second",
+        vec![
+            over_time("delivered", |interval| interval.delivered_per_s),
+            over_time("objects due", |interval| interval.due_per_s),
+        ],
+    );
+    figures += &chart("The generator's longest lag", "ms", vec![over_time("lag", |interval| interval.lag_max_ms)]);
+    figures += &distribution(report);
+    figures
+}
+
+/// The delay that a share of deliveries did not exceed, with the slow end drawn out: each nine is as wide as the last.
+fn distribution(report: &Report) -> String {
+    let nines = |share: f64| -(1.0 - share).max(1e-5).log10();
+    let points = report.delay_curve.iter().map(|(share, ms)| (nines(*share), *ms)).collect();
+    let marks = [(0.5, "50 %"), (0.9, "90 %"), (0.99, "99 %"), (0.999, "99.9 %"), (0.9999, "99.99 %")];
+    Chart {
+        title: "Distribution of delays",
+        across: "share of deliveries",
+        up: "ms",
+        lines: vec![Line { name: "delay", points }],
+        marks: marks.map(|(share, text)| (nines(share), text)).into(),
+    }
+    .figure()
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

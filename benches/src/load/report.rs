@@ -24,7 +24,7 @@ pub struct Report {
     pub valid: bool,
     /// Why the result is not to be believed.
     pub doubts: Vec<String>,
-    /// Every SLO and whether it holds; an invalid result holds none.
+    /// Every SLO and whether it holds; an invalid result judges none.
     pub slo: Vec<SloVerdict>,
     /// Sessions and subscriptions.
     pub sessions: Sessions,
@@ -32,7 +32,7 @@ pub struct Report {
     pub objects: Objects,
     /// From when the schedule wanted an object sent to its delivery.
     pub delay_ms: Quantiles,
-    /// From when a session was to be opened until it had everything it was planned to have.
+    /// From when a session was to be opened until it was in its rooms with its tracks.
     pub setup_ms: Quantiles,
     /// The generator itself.
     pub generator: Generator,
@@ -49,8 +49,8 @@ pub struct Report {
 pub struct SloVerdict {
     /// As it was written.
     pub expression: String,
-    /// Whether it holds.
-    pub holds: bool,
+    /// Whether it holds; `None` when the result is invalid.
+    pub holds: Option<bool>,
 }
 
 /// Sessions and subscriptions.
@@ -229,7 +229,7 @@ impl Report {
 
     /// Whether the result is valid and every SLO holds.
     pub fn passes(&self) -> bool {
-        self.valid && self.slo.iter().all(|verdict| verdict.holds)
+        self.valid && self.slo.iter().all(|verdict| verdict.holds == Some(true))
     }
 
     /// What an SLO expression calls by this name.
@@ -259,7 +259,7 @@ impl Report {
 
     fn judge(&self, expression: &str) -> SloVerdict {
         let holds = Slo::parse(expression).is_ok_and(|slo| slo.holds(&|name| self.value(name)));
-        SloVerdict { expression: expression.to_owned(), holds: holds && self.valid }
+        SloVerdict { expression: expression.to_owned(), holds: self.valid.then_some(holds) }
     }
 
     /// Everything that makes the result one of the generator rather than of the relay.
@@ -306,6 +306,17 @@ impl Report {
             doubts.push("nothing was due in the measured part".to_owned());
         }
         doubts
+    }
+}
+
+impl SloVerdict {
+    /// What became of it, for people.
+    pub fn word(&self) -> &'static str {
+        match self.holds {
+            Some(true) => "holds",
+            Some(false) => "FAILS",
+            None => "not judged",
+        }
     }
 }
 
@@ -418,8 +429,7 @@ impl fmt::Display for Report {
             }
         }
         for verdict in &self.slo {
-            let word = if verdict.holds { "holds" } else { "FAILS" };
-            writeln!(f, "slo         {word}: {}", verdict.expression)?;
+            writeln!(f, "slo         {}: {}", verdict.word(), verdict.expression)?;
         }
         for doubt in &self.doubts {
             writeln!(f, "INVALID     {doubt}")?;

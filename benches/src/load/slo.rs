@@ -34,7 +34,7 @@ enum Compare {
 
 /// Why text is no expression.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{expression:?}, at {rest:?}: {what}")]
+#[error("{expression:?}, at {rest:?}: {what} was expected")]
 pub struct SloError {
     expression: String,
     rest: String,
@@ -75,7 +75,7 @@ impl Slo {
         root.map(|root| Self { root }).map_err(|what| SloError {
             expression: expression.to_owned(),
             rest: parser.rest.trim().to_owned(),
-            what: if what.contains(' ') && !what.starts_with("&&") { what } else { format!("{what} was expected") },
+            what,
         })
     }
 
@@ -132,7 +132,7 @@ impl<'a> Parser<'a> {
         let word = self.word(|character| character.is_ascii_alphanumeric() || character == '_');
         let Some(name) = NAMES.iter().find(|name| **name == word) else {
             self.rest = before;
-            return Err(format!("a name was expected, one of {}", NAMES.join(", ")));
+            return Err(format!("a name ({})", NAMES.join(", ")));
         };
         let compare = self.compare().ok_or("a comparison")?;
         let before = self.rest;
@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(error("loss < x"), "\"loss < x\", at \"x\": a number was expected");
         assert_eq!(error("loss < 1 loss"), "\"loss < 1 loss\", at \"loss\": && or || was expected");
         assert_eq!(error("(loss < 1"), "\"(loss < 1\", at \"\": \")\" was expected");
-        assert!(error("los < 1").starts_with("\"los < 1\", at \"los < 1\": a name was expected, one of p50_delay_ms,"));
+        assert!(error("los < 1").starts_with("\"los < 1\", at \"los < 1\": a name (p50_delay_ms,"));
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(super) struct Tally {
     pub(super) delay: Histogram,
     /// From due to handed to the kernel.
     pub(super) lag: Histogram,
-    /// From due to a session with everything it was to have; over the whole run.
+    /// From due to a session that is in its rooms with its tracks; over the whole run.
     pub(super) setup: Histogram,
     /// Sessions that ended unasked, by the reason; over the whole run.
     pub(super) closed: BTreeMap<String, u64>,

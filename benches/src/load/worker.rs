@@ -144,9 +144,15 @@ impl Worker {
     pub(super) fn run(mut self) -> Outcome {
         // The default would let the kernel be 50 µs late.
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
+        let gather = Duration::from_micros(self.shared.stage.scenario.gather_us.into());
         loop {
-            self.sockets.wait(self.timeout());
+            let woke_at = Instant::now();
             self.turn();
+            let rest = gather.saturating_sub(woke_at.elapsed());
+            if !rest.is_zero() {
+                std::thread::sleep(rest);
+            }
+            self.sockets.wait(self.timeout());
             match self.shared.phase() {
                 Phase::Going => {}
                 Phase::Probing => self.probe(),
@@ -433,9 +439,12 @@ impl Worker {
         }
         let now_ns = self.ns(at);
         let client = &mut self.clients[link.client];
+        if !client.settled && client.is_settled() {
+            client.settled = true;
+            self.tally.setup.record_us(now_ns.saturating_sub(client.due_ns) / 1000);
+        }
         if !client.ready && client.missing().is_none() {
             client.ready = true;
-            self.tally.setup.record_us(now_ns.saturating_sub(client.due_ns) / 1000);
             if client.plan.role != Role::Churner {
                 self.shared.note_ready();
             }

@@ -21,6 +21,7 @@ const SCENARIO: &[&str] = &[
     "linger_s",
     "workers",
     "sockets",
+    "gather_us",
     "seed",
     "ack_threshold",
     "slo",

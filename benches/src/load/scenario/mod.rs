@@ -79,6 +79,8 @@ pub struct Scenario {
     pub workers: u32,
     /// UDP sockets of each thread; its clients share them evenly. Default 8.
     pub sockets: u32,
+    /// Between two turns of a worker's loop at least, in µs: saves CPU time and adds as much to delays. Default 0.
+    pub gather_us: u32,
     /// Phases and sizes are drawn from it. Default 1.
     pub seed: u64,
     /// Ask the relay to acknowledge only so many packets at once; 0 asks as the SDK does. Default 0.
@@ -284,6 +286,7 @@ impl Scenario {
         within("linger_s", self.linger_s, 0.1, 60.0)?;
         within("workers", self.workers.into(), 1.0, 256.0)?;
         within("sockets", self.sockets.into(), 1.0, 256.0)?;
+        within("gather_us", self.gather_us.into(), 0.0, 5000.0)?;
         within("ack_threshold", self.ack_threshold.into(), 0.0, 1000.0)?;
         within("validity.lag_p99_ms_max", self.validity.lag_p99_ms_max, 0.0, 1000.0)?;
         within("validity.busy_max", self.validity.busy_max, 0.1, 1.0)?;
@@ -378,6 +381,7 @@ impl Default for Scenario {
             linger_s: 1.0,
             workers: 1,
             sockets: 8,
+            gather_us: 0,
             seed: 1,
             ack_threshold: 0,
             slo: Vec::new(),

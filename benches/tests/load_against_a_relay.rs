@@ -1,0 +1,163 @@
+//! The load generator against a real relay in this process.
+
+use std::{sync::Arc, time::Duration};
+
+use supernode_benches::load::{
+    html,
+    report::Report,
+    run::{Options, RunError, run},
+    scenario::Scenario,
+};
+use supernode_proto::{
+    close::CloseCode,
+    identity::{IdentityKey, RelayPin},
+};
+use supernode_server::{
+    control::{state_dir::StateDir, tls},
+    core::{Admit, limits::Limits},
+    shard,
+};
+
+/// Admits everybody, or nobody.
+struct Door {
+    open: bool,
+}
+
+impl Admit for Door {
+    fn admit(&self, _: &IdentityKey, _: &str, _: u64) -> Result<(), CloseCode> {
+        if self.open { Ok(()) } else { Err(CloseCode::NOT_ADMITTED) }
+    }
+}
+
+struct Relay {
+    running: Option<shard::Running>,
+    pin: RelayPin,
+    _state: tempfile::TempDir,
+}
+
+impl Relay {
+    fn start(open: bool, limits: Limits) -> Self {
+        let state = tempfile::tempdir().expect("a directory");
+        let keys =
+            StateDir::create(&state.path().join("state")).and_then(|state| state.keys_or_create()).expect("keys");
+        let pin = tls::relay_pin(&keys);
+        let running = shard::spawn(shard::Config {
+            listen: "127.0.0.1:0".parse().expect("an address"),
+            shards: 1,
+            batch_window: Duration::ZERO,
+            tls: tls::quic_server_config(&keys).expect("a TLS configuration"),
+            pin,
+            admission: Arc::new(Door { open }),
+            limits,
+        });
+        Self { running: Some(running.expect("a relay")), pin, _state: state }
+    }
+
+    fn load(&self, scenario: &str) -> Result<Report, RunError> {
+        // A busy machine makes the generator late; what is checked here is that nothing is lost or miscounted.
+        let text = format!("ramp_s = 0.1\nwarm_up_s = 0.3\nhold_s = 1.0\nlinger_s = 0.5\n{scenario}");
+        let patient = ["validity.lag_p99_ms_max=1000".to_owned(), "validity.busy_max=1.0".to_owned()];
+        let running = self.running.as_ref().expect("it runs");
+        let options = Options {
+            relay: running.local_addr(),
+            pin: self.pin,
+            token: String::new(),
+            scenario: Scenario::parse("test", &text, &patient).expect("a scenario"),
+            relay_pid: Some(std::process::id()),
+            metrics: None,
+        };
+        run(&options, &mut |_| {})
+    }
+
+    fn objects_in(&self) -> u64 {
+        let running = self.running.as_ref().expect("it runs");
+        running.counters().iter().map(|counters| counters.snapshot().1.objects_in).sum()
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.drain_handle().drain(Duration::ZERO);
+            running.join();
+        }
+    }
+}
+
+fn assert_all_delivered(report: &Report, due: u64, expected: u64) {
+    assert_eq!(report.doubts, Vec::<String>::new());
+    assert_eq!((report.objects.due, report.objects.expected), (due, expected));
+    assert_eq!((report.objects.delivered, report.objects.lost, report.objects.duplicates), (expected, 0, 0));
+    assert_eq!(report.sessions.alive_after, report.sessions.planned);
+    assert!(report.valid && report.delay_ms.p50 > 0.0 && report.delay_ms.p50 <= report.delay_ms.max);
+}
+
+#[test]
+fn calls_and_rooms_are_delivered_in_full_and_the_sessions_live() {
+    let relay = Relay::start(true, Limits::default());
+    let report = relay.load("pairs = 3\nworkers = 2\nslo = [\"loss == 0\", \"sessions_lost == 0\"]").expect("a report");
+    assert_all_delivered(&report, 6 * 50, 6 * 50);
+    assert!(report.passes() && report.sessions.subscriptions_planned == 6);
+    assert!(report.relay.cpu_us_per_delivered.is_some_and(|cost| cost > 0.0));
+    assert!(relay.objects_in() >= 6 * 65, "warm-up and linger are sent as well");
+
+    let rooms = "shape = \"rooms\"\nrooms = 2\nmembers = 4\nobjects_per_second = 20\n[video]\nkbit_per_s = 200\n\
+                 group_frames = 10\n[churn]\nsessions = 2\nstay_s = 0.3";
+    let report = relay.load(rooms).expect("a report");
+    assert_all_delivered(&report, 8 * (20 + 30), 8 * 3 * (20 + 30));
+    assert!(report.objects.delivered_aside > 0, "those who come and go hear something");
+
+    let page = html::page(&report);
+    assert!(page.contains("every SLO holds") && page.matches("<svg").count() == 4);
+    assert!(!page.contains("http"), "a page that fetches nothing");
+}
+
+#[test]
+fn presence_and_rings_reach_those_they_are_for() {
+    let relay = Relay::start(true, Limits { presence_interval: Duration::from_millis(50), ..Limits::default() });
+    let report = relay
+        .load("shape = \"silent\"\n[presence]\npeople = 6\nwatchers = 3\nchanges_per_second = 4\n[rings]\npairs = 2\nper_minute = 60")
+        .expect("a report");
+    assert_all_delivered(&report, 6 * 4 + 2, 6 * 4 * 3 + 2 * 2);
+    assert!(report.sessions.refused.is_empty(), "{:?}", report.sessions.refused);
+}
+
+#[test]
+fn what_the_relay_does_not_grant_shows_as_loss_and_fails_the_slo() {
+    let limits = Limits { ingest_objects_per_second_max: 20, ..Limits::default() };
+    let relay = Relay::start(true, limits);
+    let report = relay.load("pairs = 1\nobjects_per_second = 200\nslo = [\"loss < 1%\"]").expect("a report");
+    assert_eq!(report.objects.expected, 400);
+    assert_eq!(report.objects.delivered + report.objects.lost, 400);
+    assert!(report.objects.loss > 0.5, "{}", report.objects.loss);
+    assert!(!report.passes());
+}
+
+#[test]
+fn a_relay_that_lets_nobody_in_is_named_as_the_reason() {
+    let relay = Relay::start(false, Limits::default());
+    let error = relay.load("pairs = 1").expect_err("nobody gets in").to_string();
+    assert!(error.starts_with("0 of 2 clients were ready") && error.contains("NOT_ADMITTED"), "{error}");
+}
+
+#[test]
+fn a_generator_that_is_late_does_not_call_its_result_valid() {
+    let relay = Relay::start(true, Limits::default());
+    let scenario = "pairs = 1\ngather_us = 5000\n";
+    let running = relay.running.as_ref().expect("it runs");
+    let text = format!(
+        "ramp_s = 0\nwarm_up_s = 0.3\nhold_s = 0.5\nlinger_s = 0.2\n{scenario}[validity]\nlag_p99_ms_max = 0.5"
+    );
+    let options = Options {
+        relay: running.local_addr(),
+        pin: relay.pin,
+        token: String::new(),
+        scenario: Scenario::parse("test", &text, &[]).expect("a scenario"),
+        relay_pid: None,
+        metrics: None,
+    };
+    let report = run(&options, &mut |_| {}).expect("a report");
+    assert!(!report.valid && !report.passes());
+    assert!(report.doubts[0].starts_with("the generator was the cap: it sent"), "{:?}", report.doubts);
+    assert_eq!(report.objects.lost, 0, "late is not lost");
+}
