@@ -77,7 +77,7 @@ pub enum IdentityError {
 }
 
 macro_rules! public_key {
-    ($(#[$doc:meta])* $type:ident, $prefix:literal) => {
+    ($(#[$doc:meta])* $type:ident, $field:literal, $prefix:literal) => {
         $(#[$doc])*
         ///
         /// It has no `Display`, and `Debug` shows nothing of it, so that it cannot slip into a log: [`Self::to_text`]
@@ -96,7 +96,7 @@ macro_rules! public_key {
             /// # Errors
             /// [`IdentityError::Length`] unless it has 32 bytes.
             pub fn from_slice(bytes: &[u8]) -> Result<Self, IdentityError> {
-                fixed(stringify!($type), bytes).map(Self)
+                fixed($field, bytes).map(Self)
             }
 
             /// The 32 bytes.
@@ -114,7 +114,7 @@ macro_rules! public_key {
             /// # Errors
             /// [`IdentityError::Text`] or [`IdentityError::Length`].
             pub fn from_text(text: &str) -> Result<Self, IdentityError> {
-                Self::from_slice(&from_text(stringify!($type), $prefix, text)?)
+                Self::from_slice(&from_text($field, $prefix, text)?)
             }
 
             fn verify(&self, field: &'static str, message: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> Result<(), IdentityError> {
@@ -134,15 +134,15 @@ macro_rules! public_key {
 
 public_key! {
     /// A person's name: the public key they own.
-    IdentityKey, "sn-id-"
+    IdentityKey, "identity", "sn-id-"
 }
 public_key! {
     /// One installation's public key.
-    DeviceKey, "sn-dev-"
+    DeviceKey, "device", "sn-dev-"
 }
 public_key! {
     /// The public key that a room's join secret can sign for.
-    JoinKey, "sn-join-"
+    JoinKey, "join_key", "sn-join-"
 }
 
 /// A room's name: 16 random bytes.

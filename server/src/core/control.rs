@@ -100,6 +100,7 @@ impl ShardCore {
             Request::PublishTrack(wanted) => return self.publish(link, request, wanted, rng, outbox),
             Request::Subscribe(wanted) => return self.subscribe(link, request, &wanted, outbox),
             Request::JoinRoom(wanted) => return rooms::join(&directory, session, request, &wanted, outbox),
+            Request::SendMls(sent) => return rooms::send_mls(session, request, sent, outbox),
             Request::KickMember(kick) => return self.kick(link, request, &kick.room, kick.member, outbox),
             Request::TakeKeyPackages(take) => {
                 let ticket = check_ticket(session, &take.ticket, Grants::RING, now)?;
@@ -143,7 +144,6 @@ impl ShardCore {
                 self.leave(link, &room, outbox);
             }
             Request::RotateJoinKey(rotate) => rooms::rotate(&directory, session, &rotate.room, &rotate.join_key)?,
-            Request::SendMls(sent) => rooms::send_mls(&directory, session, sent, outbox)?,
             Request::UnpublishTrack(track) => self.unpublish(link, track.alias, outbox)?,
             Request::Unsubscribe(track) => self.unsubscribe(link, track.alias, outbox)?,
             Request::RequestKeyframe(track) => self.request_keyframe(link, track.alias, outbox)?,

@@ -94,6 +94,11 @@ impl ShardCore {
         Ok(())
     }
 
+    /// Notes an object above a session's rates; returns whether the session has sent too many.
+    pub fn lose_patience(&mut self, link: u32, now: Instant) -> bool {
+        self.session_mut(link).is_some_and(|session| !session.patience.take(1, now))
+    }
+
     /// Delivers an object that another shard passed on.
     pub fn deliver_datagram(&mut self, wire: &Bytes, arrived: Instant, local: impl FnMut(Offer, &mut Ledger)) {
         // The publisher's shard has decoded it before, and the track may have ended here since.
@@ -137,14 +142,20 @@ impl ShardCore {
     }
 
     /// Offers an object that begins on a stream to one of its subscribers. When it is not for them, it is counted as
-    /// dropped, and the target skips it to its end.
-    pub fn offer_stream_object(&mut self, kind: TrackKind, target: &mut StreamTarget, layer: Layer) {
+    /// dropped, the target skips it to its end, and the reason is returned.
+    pub fn offer_stream_object(
+        &mut self,
+        kind: TrackKind,
+        target: &mut StreamTarget,
+        layer: Layer,
+    ) -> Option<DropReason> {
         self.ledger.offered += 1;
         let refused = refuses(&target.subscriber, kind, layer, &self.sessions);
         target.skips = refused.is_some();
         if let Some(reason) = refused {
             self.ledger.drop(reason, 1);
         }
+        refused
     }
 
     /// Counts an object of a stream for those shards that do not get it.

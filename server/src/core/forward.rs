@@ -10,6 +10,7 @@ use foldhash::fast::FixedState;
 use supernode_proto::{
     control::TrackKind,
     identity::RoomId,
+    limits::DATAGRAM_BYTES_MAX,
     object::{DatagramHeader, Layer, TrackAlias},
 };
 
@@ -82,6 +83,9 @@ impl TrackTable {
     /// # Errors
     /// [`RefuseReason::Malformed`] or [`RefuseReason::UnknownTrack`].
     pub fn admit_datagram(&self, link: u32, wire: &[u8]) -> Result<(DatagramHeader, &Track), RefuseReason> {
+        if wire.len() > DATAGRAM_BYTES_MAX {
+            return Err(RefuseReason::Malformed);
+        }
         let (header, _) = DatagramHeader::decode(wire).map_err(|_| RefuseReason::Malformed)?;
         let track = self.admit(link, header.hop.alias)?;
         Ok((header, track))

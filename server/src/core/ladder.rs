@@ -2,7 +2,7 @@
 //!
 //! Down one rung as soon as something has waited longer than [`DOWN_AFTER`], at most once in [`DOWN_INTERVAL`] so that
 //! each rung gets time to show. Up one rung after a calm time that starts at [`UP_AFTER`] and doubles each time the rung
-//! above did not hold, so that it does not swing.
+//! above did not hold for [`HOLD`], so that it does not swing.
 
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,8 @@ pub const DOWN_AFTER: Duration = Duration::from_millis(80);
 pub const DOWN_INTERVAL: Duration = Duration::from_millis(200);
 /// Calm before the first step up.
 pub const UP_AFTER: Duration = Duration::from_secs(2);
+/// How long a rung must hold after a step up for the next trouble to start afresh.
+pub const HOLD: Duration = Duration::from_secs(10);
 /// Longest calm asked for.
 pub const UP_AFTER_MAX: Duration = Duration::from_secs(16);
 
@@ -26,12 +28,12 @@ pub struct Ladder {
     moved: Option<Instant>,
     calm_since: Option<Instant>,
     up_after: Duration,
-    climbed: bool,
+    climbed: Option<Instant>,
 }
 
 impl Default for Ladder {
     fn default() -> Self {
-        Self { rung: Rung::Full, moved: None, calm_since: None, up_after: UP_AFTER, climbed: false }
+        Self { rung: Rung::Full, moved: None, calm_since: None, up_after: UP_AFTER, climbed: None }
     }
 }
 
@@ -79,9 +81,10 @@ impl Ladder {
             Rung::NoTemporal1 => Rung::AudioOnly,
             Rung::AudioOnly => return None,
         };
-        if self.climbed {
-            self.up_after = (self.up_after * 2).min(UP_AFTER_MAX);
-            self.climbed = false;
+        // Several steps down in one trouble count once.
+        if let Some(climbed) = self.climbed.take() {
+            let held = now.saturating_duration_since(climbed) >= HOLD;
+            self.up_after = if held { UP_AFTER } else { (self.up_after * 2).min(UP_AFTER_MAX) };
         }
         self.rung = lower;
         self.moved = Some(now);
@@ -94,11 +97,7 @@ impl Ladder {
             Rung::NoTemporal1 => Rung::NoTemporal2,
             Rung::NoTemporal2 | Rung::Full => Rung::Full,
         };
-        if higher == Rung::Full {
-            // It held all the way up: the next trouble starts afresh.
-            self.up_after = UP_AFTER;
-        }
-        self.climbed = higher != Rung::Full;
+        self.climbed = Some(now);
         self.rung = higher;
         self.moved = Some(now);
         self.calm_since = Some(now);
@@ -163,5 +162,24 @@ mod tests {
             at += 100 * MS;
         }
         assert!(at - again >= 2 * UP_AFTER && first_calm < 2 * UP_AFTER);
+    }
+
+    #[test]
+    fn a_path_that_is_just_too_narrow_for_everything_is_not_tried_every_two_seconds() {
+        let start = Instant::now();
+        let mut ladder = Ladder::default();
+        let mut climbs = Vec::new();
+        // Full is too much: half a second after each climb something has waited too long.
+        let mut trouble_at = start;
+        for tick in 0..6000u32 {
+            let now = start + tick * 20 * MS;
+            let oldest = if now == trouble_at { 81 * MS } else { Duration::ZERO };
+            if ladder.observe(oldest, now) == Some(Rung::Full) {
+                climbs.push(now);
+                trouble_at = now + 500 * MS;
+            }
+        }
+        let waits: Vec<u64> = climbs.windows(2).map(|pair| (pair[1] - pair[0]).as_secs()).collect();
+        assert_eq!(waits[..4], [4, 8, 16, 16]);
     }
 }

@@ -35,6 +35,9 @@ pub struct Limits {
     pub ingest_objects_per_second_max: u64,
     /// Bytes a second that one session may send. Default 12,500,000 (100 Mbit/s): two 4K screens.
     pub ingest_bytes_per_second_max: u64,
+    /// Objects above these rates that a session may send before it is closed; a hundredth is forgiven every second.
+    /// Default 20,000: two seconds of twice the rate, which no congestion control brings about.
+    pub ingest_excess_objects_max: u64,
     /// How long an object may wait for a subscriber whose subscription says nothing. Default 250 ms: later is noise.
     pub queue_age_max: Duration,
     /// Bytes of objects that may wait for one subscriber. Default 512 KiB: 250 ms at 16 Mbit/s.
@@ -74,6 +77,7 @@ impl Default for Limits {
             requests_per_second_max: 100,
             ingest_objects_per_second_max: 10_000,
             ingest_bytes_per_second_max: 12_500_000,
+            ingest_excess_objects_max: 20_000,
             queue_age_max: Duration::from_millis(250),
             queue_bytes_max: 512 * 1024,
             presence_interval: Duration::from_millis(250),

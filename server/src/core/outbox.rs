@@ -2,12 +2,12 @@
 
 use supernode_proto::{
     close::CloseCode,
-    control::{Done, Refused, RelayMessage, relay_message::Body},
+    control::{Done, Refused, RelayMessage, SendMls, relay_message::Body},
     identity::RoomId,
     object::TrackAlias,
 };
 
-use super::{SessionId, ShardId};
+use super::{MemberId, SessionId, ShardId};
 
 /// A message between shards' control planes. It must not be lost: a shard whose inbox for these overflows closes its
 /// sessions, and its clients come back to a consistent relay.
@@ -47,6 +47,17 @@ pub enum ControlMail {
     TrackEnded {
         /// The track.
         alias: TrackAlias,
+    },
+    /// To the room's home shard, which alone passes the room's messages on, so that everybody gets them in one order.
+    Mls {
+        /// Who sent it.
+        from: SessionId,
+        /// As which member.
+        member: MemberId,
+        /// To be answered by Done or a refusal.
+        request: u64,
+        /// The message.
+        sent: SendMls,
     },
     /// The session is no longer a member of the room: stop everything it sends and gets there, then answer the kicker.
     Evict {
@@ -92,6 +103,12 @@ impl Outbox {
 
     pub(crate) fn mail(&mut self, to: ShardId, mail: ControlMail) {
         if to == self.shard { self.local.push(mail) } else { self.remote.push((to, mail)) }
+    }
+
+    /// The one shard that orders a room's mailbox.
+    pub(crate) fn home_of(&self, room: &RoomId) -> ShardId {
+        let [first, second, ..] = room.0;
+        ShardId(u16::from_be_bytes([first, second]) % self.shards)
     }
 
     pub(crate) fn broadcast(&mut self, mail: &ControlMail) {

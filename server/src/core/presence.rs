@@ -10,7 +10,7 @@ use supernode_proto::{
 };
 
 use super::{
-    Now, Outbox, SessionId,
+    Now, Outbox, RingId, SessionId,
     control::Refusal,
     directory::{Announced, Directory, Online, Person, View},
     session::Session,
@@ -26,14 +26,15 @@ pub(crate) enum Departure {
     Broken,
 }
 
-/// Puts a device online. Another session of the same device gives way.
+/// Puts a device online. Another session of the same device gives way: it is returned with the rings that
+/// it leaves behind.
 pub(crate) fn connect(
     directory: &Directory,
     identity: IdentityKey,
     device: DeviceKey,
     session: SessionId,
     outbox: &mut Outbox,
-) -> Result<(), CloseCode> {
+) -> Result<Option<(SessionId, Vec<RingId>)>, CloseCode> {
     let mut person = directory.people.entry(identity).or_default();
     let online = Online {
         device,
@@ -47,15 +48,16 @@ pub(crate) fn connect(
     };
     if let Some(earlier) = person.devices.iter_mut().find(|earlier| earlier.device == device) {
         outbox.close(earlier.session, CloseCode::REPLACED);
+        let left = (earlier.session, std::mem::take(&mut earlier.ringing));
         // Watchers keep seeing the device as it was until its new session says otherwise.
         *earlier = Online { state: earlier.state, status: earlier.status.clone(), set_at: earlier.set_at, ..online };
-        return Ok(());
+        return Ok(Some(left));
     }
     if person.devices.len() >= directory.limits.devices_per_identity_max {
         return Err(CloseCode::TOO_MANY_SESSIONS);
     }
     person.devices.push(online);
-    Ok(())
+    Ok(None)
 }
 
 /// Takes a device offline, unless a newer session of it has come.
@@ -71,8 +73,8 @@ pub(crate) fn disconnect(
         person.devices.retain(|online| online.session != session.id);
         match departure {
             Departure::Clean => touch(directory, session.identity, &mut person, now, timers, outbox),
-            Departure::Broken if person.announced.view != view(&person) && !person.scheduled => {
-                person.scheduled = true;
+            // Not `scheduled`: what else changes meanwhile need not wait for it.
+            Departure::Broken if person.announced.view != view(&person) => {
                 timers.insert(now.instant + directory.limits.presence_linger, Due::Presence(session.identity));
             }
             Departure::Broken => {}

@@ -152,7 +152,7 @@ pub(crate) fn decline(
     outbox: &mut Outbox,
 ) -> Result<(), Refusal> {
     if busy {
-        return device_out(directory, session, id, true, outbox);
+        return device_out(directory, session.id, &session.identity, id, true, outbox);
     }
     let ring = take_as_callee(directory, session, id)?;
     settle(directory, id, &ring, RingResult::Declined, Some((session, Bytes::new())), outbox);
@@ -184,15 +184,28 @@ pub(crate) fn session_ended(directory: &Directory, session: &Session, outbox: &m
         let online = person.devices.iter_mut().find(|online| online.session == session.id);
         online.map_or_else(Vec::new, |online| std::mem::take(&mut online.ringing))
     });
-    for id in ringing {
-        let _ = device_out(directory, session, id, false, outbox);
+    device_gone(directory, session.id, &session.identity, ringing, outbox);
+}
+
+/// A device that rang is gone.
+pub(crate) fn device_gone(
+    directory: &Directory,
+    session: SessionId,
+    identity: &IdentityKey,
+    rings: Vec<RingId>,
+    outbox: &mut Outbox,
+) {
+    for id in rings {
+        // Only those that are not settled are still there.
+        let _ = device_out(directory, session, identity, id, false, outbox);
     }
 }
 
 /// One device stops ringing without settling the ring, unless it was the last.
 fn device_out(
     directory: &Directory,
-    session: &Session,
+    session: SessionId,
+    identity: &IdentityKey,
     id: RingId,
     busy: bool,
     outbox: &mut Outbox,
@@ -200,14 +213,14 @@ fn device_out(
     let last = {
         let mut ring = directory.rings.get_mut(&id).ok_or(Refusal::of(RefusalReason::UnknownRing))?;
         let before = ring.devices.len();
-        ring.devices.retain(|(_, ringing)| *ringing != session.id);
+        ring.devices.retain(|(_, ringing)| *ringing != session);
         if ring.devices.len() == before {
             return Err(Refusal::of(RefusalReason::UnknownRing));
         }
         ring.busy |= busy;
         ring.devices.is_empty()
     };
-    unmark(directory, &session.identity, id);
+    unmark(directory, identity, id);
     if last && let Some((_, ring)) = directory.rings.remove_if(&id, |_, ring| ring.devices.is_empty()) {
         let result = if ring.busy { RingResult::Busy } else { RingResult::Gone };
         settle(directory, id, &ring, result, None, outbox);

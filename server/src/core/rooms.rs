@@ -14,7 +14,7 @@ use supernode_proto::{
 };
 
 use super::{
-    MemberId, Outbox, SessionId,
+    ControlMail, MemberId, Outbox, SessionId,
     control::Refusal,
     directory::{Directory, Member, Room, TrackEntry},
     session::Session,
@@ -130,19 +130,28 @@ pub(crate) fn rotate(directory: &Directory, session: &Session, room: &[u8], join
     Ok(())
 }
 
-/// Puts a message into the mailbox: everybody in the room gets it, in one order. The first commit of an epoch
-/// wins.
-pub(crate) fn send_mls(
+/// Passes a message for the mailbox to the room's home shard, which answers it.
+pub(crate) fn send_mls(session: &Session, request: u64, sent: SendMls, outbox: &mut Outbox) -> Result<(), Refusal> {
+    let id = member_of(session, &sent.room)?;
+    Refusal::check_len("payload", sent.payload.len(), wire::MLS_PAYLOAD_BYTES_MAX)?;
+    let (from, member) = (session.id, session.rooms.get(&id).copied().unwrap_or_default());
+    outbox.mail(outbox.home_of(&id), ControlMail::Mls { from, member, request, sent });
+    Ok(())
+}
+
+/// On the home shard: everybody else in the room gets the message, in one order. The first commit of an epoch
+/// wins.
+pub(crate) fn deliver_mls(
     directory: &Directory,
-    session: &Session,
+    from: SessionId,
+    from_member: MemberId,
     sent: SendMls,
     outbox: &mut Outbox,
 ) -> Result<(), Refusal> {
-    let id = member_of(session, &sent.room)?;
-    Refusal::check_len("payload", sent.payload.len(), wire::MLS_PAYLOAD_BYTES_MAX)?;
-    let mut room = directory.rooms.get_mut(&id).ok_or(Refusal::of(RefusalReason::UnknownRoom))?;
-    let from_member = session.rooms.get(&id).copied().unwrap_or_default();
-    room.member_of(from_member, session.id).ok_or(Refusal::of(RefusalReason::UnknownRoom))?;
+    let unknown = || Refusal::of(RefusalReason::UnknownRoom);
+    let id = RoomId::from_slice(&sent.room)?;
+    let mut room = directory.rooms.get_mut(&id).ok_or_else(unknown)?;
+    room.member_of(from_member, from).ok_or_else(unknown)?;
     if sent.commit {
         // The relay cannot read the group's epoch: the first commit tells it.
         let current = room.mls_epoch.unwrap_or(sent.epoch);
@@ -161,7 +170,7 @@ pub(crate) fn send_mls(
         from_member,
         payload: sent.payload,
     };
-    for other in room.members.values().filter(|other| other.session != session.id) {
+    for other in room.members.values().filter(|other| other.session != from) {
         outbox.event(other.session, Body::MlsDelivery(delivery.clone()));
     }
     Ok(())

@@ -29,6 +29,8 @@ pub struct Session {
     pub(crate) ring_starts: Bucket,
     pub(crate) objects: Bucket,
     pub(crate) bytes: Bucket,
+    /// What is left of the relay's patience with objects above the rates.
+    pub(crate) patience: Bucket,
     pub(crate) ladder: Ladder,
 }
 
@@ -66,6 +68,7 @@ impl Session {
             ring_starts: Bucket::per_minute(rings, now),
             objects: Bucket::new(limits.ingest_objects_per_second_max, limits.ingest_objects_per_second_max, now),
             bytes: Bucket::new(limits.ingest_bytes_per_second_max, limits.ingest_bytes_per_second_max, now),
+            patience: Bucket::new(limits.ingest_excess_objects_max / 100, limits.ingest_excess_objects_max, now),
             ladder: Ladder::default(),
         }
     }

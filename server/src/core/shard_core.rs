@@ -6,7 +6,7 @@ use bytes::Bytes;
 use foldhash::fast::FixedState;
 use supernode_proto::{
     VERSION,
-    close::CloseCode,
+    close::{CloseCode, StreamCode},
     control::{Hello, HelloBody, LadderChanged, RefusalReason, RelayMessage, Welcome, relay_message::Body},
     identity::{self, Delegation, EXPORTER_BYTES, IdentityKey, RelayPin, RoomId},
     limits as wire,
@@ -56,7 +56,7 @@ pub struct ShardCore {
     pub(crate) sessions: Vec<Option<Session>>,
     pub(crate) timers: Timers,
     pub(crate) keyframes: HashMap<TrackAlias, Instant, FixedState>,
-    pub(crate) ended_subscriptions: Vec<(u32, TrackAlias)>,
+    pub(crate) ended_subscriptions: Vec<(u32, TrackAlias, StreamCode)>,
     generation: u32,
     /// The hot path's table.
     pub tracks: TrackTable,
@@ -108,9 +108,13 @@ impl ShardCore {
         self.generation = self.generation.wrapping_add(1);
         let id = SessionId { node: NodeId::default(), shard: self.shard, link, generation: self.generation };
         let (identity, device) = (delegation.identity, delegation.device);
-        if let Err(code) = presence::connect(&self.directory, identity, device, id, outbox) {
-            self.directory.leave();
-            return Err(code);
+        match presence::connect(&self.directory, identity, device, id, outbox) {
+            Ok(Some((earlier, rings))) => rings::device_gone(&self.directory, earlier, &identity, rings, outbox),
+            Ok(None) => {}
+            Err(code) => {
+                self.directory.leave();
+                return Err(code);
+            }
         }
         let limits = self.directory.limits();
         let session = Session::new(id, identity, device, greeting.exporter, limits, now.instant);
@@ -160,6 +164,12 @@ impl ShardCore {
                 }
                 self.track_ended(alias);
             }
+            ControlMail::Mls { from, member, request, sent } => {
+                match rooms::deliver_mls(&self.directory, from, member, sent, outbox) {
+                    Ok(()) => outbox.done(from, request),
+                    Err(refusal) => outbox.refuse(from, request, refusal.into()),
+                }
+            }
             ControlMail::Evict { session, room, kicker: (kicker, request) } => {
                 if self.is_live(session) {
                     self.evict(session.link, &room, outbox);
@@ -181,8 +191,8 @@ impl ShardCore {
         }
     }
 
-    /// Subscriptions that ended since the last call: nothing of these tracks may reach these links any more.
-    pub fn take_ended_subscriptions(&mut self) -> Vec<(u32, TrackAlias)> {
+    /// Subscriptions that ended since the last call, and why: nothing of these tracks may reach these links any more.
+    pub fn take_ended_subscriptions(&mut self) -> Vec<(u32, TrackAlias, StreamCode)> {
         std::mem::take(&mut self.ended_subscriptions)
     }
 

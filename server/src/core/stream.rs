@@ -17,11 +17,28 @@ pub struct StreamPart {
     pub ends: bool,
 }
 
+/// Why a stream's bytes are no media stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StreamError {
+    /// A header does not decode.
+    #[error(transparent)]
+    Header(#[from] DecodeError),
+    /// An object is of another temporal layer than its stream.
+    #[error("an object of temporal layer {object} on a stream of layer {stream}")]
+    Layer {
+        /// The object's.
+        object: u8,
+        /// The stream's.
+        stream: u8,
+    },
+}
+
 /// Cuts one incoming stream into parts. Holds at most one header's bytes.
 #[derive(Debug, Default)]
 pub struct StreamParser {
     state: State,
     carry: Carry,
+    temporal_layer: u8,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -51,18 +68,19 @@ impl StreamParser {
     /// the first part.
     ///
     /// # Errors
-    /// A [`DecodeError`] other than `Short`: the stream is of no more use.
+    /// A [`StreamError`]: the stream is of no more use.
     pub fn parse(
         &mut self,
         mut chunk: Bytes,
         parts: &mut Vec<StreamPart>,
-    ) -> Result<Option<StreamHeader>, DecodeError> {
+    ) -> Result<Option<StreamHeader>, StreamError> {
         let mut stream_header = None;
         while !chunk.is_empty() {
             match self.state {
                 State::StreamHeader => {
                     let Some((header, wire)) = self.carry.header(&mut chunk, StreamHeader::decode)? else { break };
                     parts.push(StreamPart { wire, begins: None, ends: false });
+                    self.temporal_layer = header.temporal_layer;
                     stream_header = Some(header);
                     self.state = State::ObjectHeader;
                 }
@@ -70,6 +88,10 @@ impl StreamParser {
                     let Some((header, wire)) = self.carry.header(&mut chunk, StreamObjectHeader::decode)? else {
                         break;
                     };
+                    let (object, stream) = (header.layer.temporal(), self.temporal_layer);
+                    if object != stream {
+                        return Err(StreamError::Layer { object, stream });
+                    }
                     parts.push(StreamPart { wire, begins: Some(header), ends: header.length == 0 });
                     self.state = if header.length == 0 { State::ObjectHeader } else { State::Sealed(header.length) };
                 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use dashmap::Entry;
 use rand::{Rng, RngExt};
 use supernode_proto::{
+    close::StreamCode,
     control::{
         KeyframeRequested, PublishTrack, RefusalReason, Subscribe, TrackDemand, TrackEnded, TrackKind, TrackPublished,
         relay_message::Body,
@@ -142,10 +143,11 @@ impl ShardCore {
             return Err(Refusal::field("max_age_ms", wanted.max_age_ms.into(), wire::OBJECT_TTL_MS_MAX.into()));
         }
         let bound = directory.limits.subscriptions_max;
-        if session.subscribed.len() >= bound {
+        let again = session.subscribed.iter().any(|(subscribed, _)| *subscribed == alias);
+        if !again && session.subscribed.len() >= bound {
             return Err(Refusal::limit("subscriptions_max", session.subscribed.len() as u64, bound as u64));
         }
-        if !session.subscribed.iter().any(|(subscribed, _)| *subscribed == alias) {
+        if !again {
             session.subscribed.push((alias, room));
         }
         let id = session.id;
@@ -178,7 +180,7 @@ impl ShardCore {
     /// The session's list no longer has it; the table and the publisher's shard must not either.
     pub(crate) fn drop_subscription(&mut self, link: u32, alias: TrackAlias, outbox: &mut Outbox) {
         let subscribers = self.tracks.unsubscribe(alias, link);
-        self.ended_subscriptions.push((link, alias));
+        self.ended_subscriptions.push((link, alias, StreamCode::UNSUBSCRIBED));
         let publisher = self.directory.tracks.get(&alias).map(|entry| entry.publisher);
         if let Some(publisher) = publisher {
             let shard = self.shard;
@@ -194,7 +196,7 @@ impl ShardCore {
             if let Some(session) = self.session_mut(subscriber.link) {
                 session.subscribed.retain(|(subscribed, _)| *subscribed != alias);
             }
-            self.ended_subscriptions.push((subscriber.link, alias));
+            self.ended_subscriptions.push((subscriber.link, alias, StreamCode::TRACK_ENDED));
         }
     }
 

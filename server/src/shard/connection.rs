@@ -173,10 +173,17 @@ impl Connection {
     }
 
     /// A subscription ended: nothing of the track may go out any more.
-    pub(super) fn purge(&mut self, alias: TrackAlias, ledger: &mut Ledger) {
+    pub(super) fn purge(&mut self, alias: TrackAlias, code: StreamCode, ledger: &mut Ledger) {
         self.datagrams.purge(alias, ledger);
         for (_, egress) in self.egress.iter_mut().filter(|(_, egress)| egress.alias == alias) {
-            egress.abandon(&mut self.quic, StreamCode::UNSUBSCRIBED, DropReason::Unsubscribed, ledger);
+            egress.abandon(&mut self.quic, code, DropReason::Unsubscribed, ledger);
+        }
+    }
+
+    /// The ladder takes no more of a stream's layer.
+    pub(super) fn drop_layer(&mut self, key: StreamKey, reason: DropReason, ledger: &mut Ledger) {
+        if let Some((_, egress)) = self.egress.iter_mut().find(|(other, _)| *other == key) {
+            egress.abandon(&mut self.quic, StreamCode::LAYER_DROPPED, reason, ledger);
         }
     }
 

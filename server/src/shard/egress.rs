@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use quinn_proto::{Connection, Dir, StreamId, VarInt, WriteError};
 use supernode_proto::{
     close::StreamCode,
-    object::{StreamHeader, TrackAlias},
+    object::{Layer, StreamHeader, TrackAlias},
 };
 
 use crate::core::{
@@ -19,6 +20,8 @@ use crate::core::{
 pub(super) struct Egress {
     pub(super) alias: TrackAlias,
     pub(super) queue: StreamQueue,
+    /// The stream's header, until an object follows it: a stream of which nothing is wanted is never opened.
+    header: Option<Bytes>,
     age_max: Duration,
     priority: i32,
     id: Option<StreamId>,
@@ -29,12 +32,13 @@ pub(super) struct Egress {
 }
 
 impl Egress {
-    /// A stream that begins. `age_max` is the subscriber's.
-    pub(super) fn new(header: &StreamHeader, age_max: Duration) -> Self {
+    /// A stream that begins, with its header's bytes. `age_max` is the subscriber's.
+    pub(super) fn new(header: &StreamHeader, wire: Bytes, age_max: Duration) -> Self {
         let ttl = Duration::from_millis(u64::from(header.hop.ttl_ms));
         Self {
             alias: header.hop.alias,
             queue: StreamQueue::default(),
+            header: Some(wire),
             age_max: ttl.min(age_max),
             priority: priority(header),
             id: None,
@@ -52,7 +56,12 @@ impl Egress {
     pub(super) fn push(&mut self, part: &StreamPart, arrived: Instant, ledger: &mut Ledger) {
         match self.abandoned {
             Some(reason) => ledger.drop(reason, u64::from(part.begins.is_some())),
-            None => self.queue.push(part.wire.clone(), part.begins.is_some(), part.ends, arrived),
+            None => {
+                if let Some(header) = self.header.take() {
+                    self.queue.push(header, false, false, arrived);
+                }
+                self.queue.push(part.wire.clone(), part.begins.is_some(), part.ends, arrived);
+            }
         }
     }
 
@@ -68,6 +77,9 @@ impl Egress {
             self.abandon(quic, StreamCode::EXPIRED, DropReason::Expired, ledger);
         }
         if self.abandoned.is_some() {
+            return self.ended;
+        }
+        if self.header.is_some() {
             return self.ended;
         }
         let Some(id) = self.id.or_else(|| self.open(quic)) else { return false };
@@ -110,8 +122,9 @@ impl Egress {
     }
 }
 
-/// Base layers before enhancement, and in a layer the newest group first.
+/// By the publisher's priority, lower first; then base layers before enhancement; in a layer the newest group first.
 fn priority(header: &StreamHeader) -> i32 {
-    let layer = i32::from(7 - header.temporal_layer.min(7));
-    (layer << 24) + (header.group & 0xff_ffff) as i32
+    let class = i32::from(u8::MAX - header.hop.priority);
+    let layer = i32::from(Layer::MAX - header.temporal_layer.min(Layer::MAX));
+    (class << 23) | (layer << 20) | (header.group & 0xf_ffff) as i32
 }

@@ -194,10 +194,10 @@ impl Engine {
         for letter in inbox.control.try_iter().take(MAIL_PER_TURN) {
             match letter {
                 Letter::Core(mail) => {
-                    self.handle_core_mail(mail, now);
+                    self.handle_core_mail(*mail, now);
                     self.dispatch(now);
                 }
-                Letter::StreamAborted(key) => self.abort_stream_here(key),
+                Letter::StreamAborted(key, code) => self.abort_stream_here(key, code),
                 Letter::Drain(window) => self.start_drain(window),
             }
         }
@@ -339,9 +339,9 @@ impl Engine {
     /// Carries out what the core wants done, until it wants nothing more.
     pub(super) fn dispatch(&mut self, now: Now) {
         loop {
-            for (link, alias) in self.core.take_ended_subscriptions() {
+            for (link, alias, code) in self.core.take_ended_subscriptions() {
                 if let Some(connection) = self.connections.get_mut(link as usize).and_then(Option::as_mut) {
-                    connection.purge(alias, &mut self.core.ledger);
+                    connection.purge(alias, code, &mut self.core.ledger);
                     self.touch(link);
                 }
             }
@@ -349,7 +349,7 @@ impl Engine {
                 return;
             }
             for (shard, mail) in self.outbox.take_remote() {
-                self.put_control(shard, Letter::Core(mail));
+                self.put_control(shard, Letter::Core(Box::new(mail)));
             }
             for mail in self.outbox.take_local() {
                 self.handle_core_mail(mail, now);

@@ -17,7 +17,7 @@ use bytes::{Bytes, BytesMut};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use quinn_proto::EcnCodepoint;
 use rustix::event::{EventfdFlags, eventfd};
-use supernode_proto::object::StreamHeader;
+use supernode_proto::{close::StreamCode, object::StreamHeader};
 
 use crate::core::{ControlMail, ShardId, stream::StreamPart};
 
@@ -46,7 +46,6 @@ pub(super) enum MediaMail {
         key: StreamKey,
         header: StreamHeader,
         wire: Bytes,
-        arrived: Instant,
     },
     StreamPart {
         key: StreamKey,
@@ -68,9 +67,10 @@ pub(super) enum MediaMail {
 /// Control mail, of the core's and the shards' own.
 #[derive(Debug)]
 pub(super) enum Letter {
-    Core(ControlMail),
+    /// Boxed: an inbox has room for many, and most of them are small.
+    Core(Box<ControlMail>),
     /// The stream ends before its last byte.
-    StreamAborted(StreamKey),
+    StreamAborted(StreamKey, StreamCode),
     /// The relay goes away: tell the clients.
     Drain(std::time::Duration),
 }

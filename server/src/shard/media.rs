@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use supernode_proto::{
-    close::StreamCode,
-    object::{DecodeError, StreamHeader},
+    close::{CloseCode, StreamCode},
+    object::StreamHeader,
 };
 
 use super::{
@@ -24,12 +24,14 @@ use crate::core::{
 const PARTS_AT_ONCE: usize = 8;
 
 impl Engine {
-    /// Forwards an object in a datagram of a publisher.
-    pub(super) fn forward_datagram(&mut self, link: u32, wire: &Bytes, now: Instant) {
+    /// Forwards an object in a datagram of a publisher. What is refused is counted, and the publisher not told.
+    ///
+    /// # Errors
+    /// [`CloseCode::RATE_EXCEEDED`] for a publisher that sends far more than it was granted.
+    pub(super) fn forward_datagram(&mut self, link: u32, wire: &Bytes, now: Instant) -> Result<(), CloseCode> {
         let Self { core, connections, peers, unrung, dirty, .. } = self;
         let queue_bytes_max = core.directory().limits().queue_bytes_max;
-        // What it is refused for is counted; there is nobody to tell.
-        let _ = core.forward_datagram(
+        let forwarded = core.forward_datagram(
             link,
             wire,
             now,
@@ -39,6 +41,8 @@ impl Engine {
                 peers[shard.index()].put_media(MediaMail::Datagram { wire: wire.clone(), arrived: now })
             },
         );
+        let exceeded = forwarded == Err(RefuseReason::RateExceeded);
+        if exceeded && core.lose_patience(link, now) { Err(CloseCode::RATE_EXCEEDED) } else { Ok(()) }
     }
 
     /// Media from another shard.
@@ -51,9 +55,9 @@ impl Engine {
                     deliver(connections, dirty, &offer, &wire, queue_bytes_max, ledger);
                 });
             }
-            MediaMail::StreamOpen { key, header, wire, arrived } => {
+            MediaMail::StreamOpen { key, header, wire } => {
                 if let Some(route) = self.core.route_remote_stream(&header) {
-                    self.open_stream_here(key, route, &header, wire, arrived);
+                    self.open_stream_here(key, route, &header, &wire);
                 }
             }
             MediaMail::StreamPart { key, part, arrived } => self.pass_part_here(key, &part, arrived),
@@ -75,8 +79,7 @@ impl Engine {
     ) -> Result<(), StreamCode> {
         let bytes = chunk.len();
         let mut parts = Vec::with_capacity(PARTS_AT_ONCE);
-        let opened = ingress.parser.parse(chunk, &mut parts).map_err(|error| {
-            debug_assert_ne!(error, DecodeError::Short);
+        let opened = ingress.parser.parse(chunk, &mut parts).map_err(|_| {
             self.core.ledger.refuse(RefuseReason::Malformed);
             StreamCode::MALFORMED
         })?;
@@ -87,11 +90,11 @@ impl Engine {
             let wire = parts.next().map(|part| part.wire).unwrap_or_default();
             let key = ingress.key;
             let (taken, lost) = route.remote.drain(..).partition(|other| {
-                self.put_media(other.shard, MediaMail::StreamOpen { key, header, wire: wire.clone(), arrived: now })
+                self.put_media(other.shard, MediaMail::StreamOpen { key, header, wire: wire.clone() })
             });
             route.remote = taken;
             route.lost = lost;
-            self.open_stream_here(ingress.key, route, &header, wire, now);
+            self.open_stream_here(ingress.key, route, &header, &wire);
         }
         let objects = parts.as_slice().iter().filter(|part| part.begins.is_some()).count() as u64;
         self.core.charge_stream(link, objects, bytes, now).map_err(|_| StreamCode::RATE_EXCEEDED)?;
@@ -107,7 +110,7 @@ impl Engine {
         let remote = self.streams.get(&key).map(|route| route.remote.clone()).unwrap_or_default();
         for other in remote {
             if !self.put_media(other.shard, MediaMail::StreamEnd { key }) {
-                self.put_control(other.shard, Letter::StreamAborted(key));
+                self.put_control(other.shard, Letter::StreamAborted(key, StreamCode::OVERLOADED));
             }
         }
         self.finish_stream_here(key);
@@ -117,21 +120,20 @@ impl Engine {
     pub(super) fn abort_stream(&mut self, key: StreamKey) {
         let remote = self.streams.get(&key).map(|route| route.remote.clone()).unwrap_or_default();
         for other in remote {
-            self.put_control(other.shard, Letter::StreamAborted(key));
+            self.put_control(other.shard, Letter::StreamAborted(key, StreamCode::CANCELLED));
         }
-        self.abort_stream_here(key);
+        self.abort_stream_here(key, StreamCode::CANCELLED);
     }
 
     /// Ends a stream before its last byte for this shard's subscribers.
-    pub(super) fn abort_stream_here(&mut self, key: StreamKey) {
+    pub(super) fn abort_stream_here(&mut self, key: StreamKey, code: StreamCode) {
         let Some(route) = self.streams.remove(&key) else { return };
         for target in &route.local {
             let link = target.subscriber.link;
             let Some(connection) = self.connections.get_mut(link as usize).and_then(Option::as_mut) else { continue };
             if let Some(position) = connection.egress.iter().position(|(other, _)| *other == key) {
                 let (_, mut egress) = connection.egress.remove(position);
-                let (code, reason) = (StreamCode::CANCELLED, DropReason::Cancelled);
-                egress.abandon(&mut connection.quic, code, reason, &mut self.core.ledger);
+                egress.abandon(&mut connection.quic, code, DropReason::Cancelled, &mut self.core.ledger);
             }
             self.touch(link);
         }
@@ -157,7 +159,7 @@ impl Engine {
             let mailbox = &peers[other.shard.index()];
             let taken = mailbox.put_media(MediaMail::StreamPart { key, part: part.clone(), arrived });
             if !taken {
-                mailbox.put_control(Letter::StreamAborted(key));
+                mailbox.put_control(Letter::StreamAborted(key, StreamCode::OVERLOADED));
                 lost.push(*other);
             }
             taken
@@ -167,20 +169,11 @@ impl Engine {
         }
     }
 
-    fn open_stream_here(
-        &mut self,
-        key: StreamKey,
-        route: StreamRoute,
-        header: &StreamHeader,
-        wire: Bytes,
-        arrived: Instant,
-    ) {
-        let part = StreamPart { wire, begins: None, ends: false };
+    fn open_stream_here(&mut self, key: StreamKey, route: StreamRoute, header: &StreamHeader, wire: &Bytes) {
         for target in &route.local {
             let link = target.subscriber.link;
             let Some(connection) = self.connections.get_mut(link as usize).and_then(Option::as_mut) else { continue };
-            let mut egress = Egress::new(header, target.subscriber.age_max);
-            egress.push(&part, arrived, &mut self.core.ledger);
+            let egress = Egress::new(header, wire.clone(), target.subscriber.age_max);
             connection.egress.push((key, egress));
         }
         self.streams.insert(key, route);
@@ -191,13 +184,18 @@ impl Engine {
         let Some(route) = streams.get_mut(&key) else { return };
         let queue_bytes_max = core.directory().limits().queue_bytes_max;
         for target in &mut route.local {
-            if let Some(header) = part.begins {
-                core.offer_stream_object(route.kind, target, header.layer);
+            let link = target.subscriber.link;
+            if let Some(header) = part.begins
+                && let Some(reason) = core.offer_stream_object(route.kind, target, header.layer)
+                && reason != DropReason::LayerNotWanted
+                && let Some(connection) = connections.get_mut(link as usize).and_then(Option::as_mut)
+            {
+                // The ladder refuses the stream's whole layer: what waits of it makes room at once.
+                connection.drop_layer(key, reason, &mut core.ledger);
             }
             if target.skips {
                 continue;
             }
-            let link = target.subscriber.link;
             let Some(connection) = connections.get_mut(link as usize).and_then(Option::as_mut) else {
                 core.ledger.drop(DropReason::Gone, u64::from(part.begins.is_some()));
                 continue;

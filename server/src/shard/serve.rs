@@ -55,17 +55,18 @@ impl Engine {
                     let (code, clean) = Self::code_of(&reason);
                     return Err(End::Lost(code, clean));
                 }
-                Event::DatagramReceived => self.handle_datagrams(link, connection, now),
+                Event::DatagramReceived => self.handle_datagrams(link, connection, now)?,
                 Event::Stream(event) => self.handle_stream_event(link, connection, event, now)?,
             }
         }
         Ok(())
     }
 
-    fn handle_datagrams(&mut self, link: u32, connection: &mut Connection, now: Now) {
+    fn handle_datagrams(&mut self, link: u32, connection: &mut Connection, now: Now) -> Result<(), End> {
         while let Some(wire) = connection.quic.datagrams().recv() {
-            self.forward_datagram(link, &wire, now.instant);
+            self.forward_datagram(link, &wire, now.instant).map_err(End::Close)?;
         }
+        Ok(())
     }
 
     fn handle_stream_event(

@@ -1,3 +1,4 @@
+use rstest::rstest;
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
@@ -21,9 +22,10 @@ async fn ends_with(relay: &Relay, expected: CloseCode, act: impl AsyncFnOnce(&mu
 }
 
 //
+#[rstest]
 #[tokio::test]
-async fn bytes_that_are_no_message_end_the_session_and_nobody_elses() {
-    let relay = Relay::start(2);
+async fn bytes_that_are_no_message_end_the_session_and_nobody_elses(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::start(shards);
     let mut bystander = relay.connect(&Person::new()).await;
     ends_with(&relay, CloseCode::MALFORMED_MESSAGE, async |client| client.send_raw(&[3, 0xff, 0xff, 0xff]).await).await;
     ends_with(&relay, CloseCode::MALFORMED_MESSAGE, async |client| client.send_raw(&[0xff; 8]).await).await;
@@ -52,9 +54,10 @@ async fn bytes_that_are_no_message_end_the_session_and_nobody_elses() {
 }
 
 //
+#[rstest]
 #[tokio::test]
-async fn a_second_hello_ends_the_session() {
-    let relay = Relay::start(1);
+async fn a_second_hello_ends_the_session(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::start(shards);
     let person = Person::new();
     let mut client = relay.connect(&person).await;
     let hello = client.hello(&person, relay.pin);
@@ -64,9 +67,10 @@ async fn a_second_hello_ends_the_session() {
 }
 
 //
+#[rstest]
 #[tokio::test]
-async fn a_hello_that_proves_nothing_is_turned_away_with_its_reason() {
-    let relay = Relay::start(2);
+async fn a_hello_that_proves_nothing_is_turned_away_with_its_reason(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::start(shards);
     let person = Person::new();
     let turned_away = async |make: &dyn Fn(&Client) -> Hello| {
         let mut client = relay.dial().await;
@@ -125,9 +129,10 @@ async fn a_hello_that_proves_nothing_is_turned_away_with_its_reason() {
 }
 
 //
+#[rstest]
 #[tokio::test]
-async fn whoever_says_nothing_or_something_else_first_is_turned_away() {
-    let relay = Relay::with_limits(1, Limits { hello_timeout: Duration::from_millis(300), ..Limits::default() });
+async fn whoever_says_nothing_or_something_else_first_is_turned_away(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::with_limits(shards, Limits { hello_timeout: Duration::from_millis(300), ..Limits::default() });
     let silent = relay.dial().await;
     assert_eq!(silent.close_code().await, CloseCode::HELLO_TIMEOUT);
     let mut eager = relay.dial().await;
@@ -137,10 +142,11 @@ async fn whoever_says_nothing_or_something_else_first_is_turned_away() {
 }
 
 //
+#[rstest]
 #[tokio::test]
-async fn a_client_that_does_not_read_its_control_messages_is_let_go() {
+async fn a_client_that_does_not_read_its_control_messages_is_let_go(#[values(1, 2, 4)] shards: usize) {
     let relay = Relay::with_limits(
-        1,
+        shards,
         Limits { control_backlog_bytes_max: 16 * 1024, requests_per_second_max: 1_000_000, ..Limits::default() },
     );
     let client = relay.connect(&Person::new()).await;
@@ -161,9 +167,10 @@ async fn a_client_that_does_not_read_its_control_messages_is_let_go() {
 }
 
 //
+#[rstest]
 #[tokio::test]
-async fn garbage_on_the_port_disturbs_nobody() {
-    let relay = Relay::start(2);
+async fn garbage_on_the_port_disturbs_nobody(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::start(shards);
     let mut bystander = relay.connect(&Person::new()).await;
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(relay.address).unwrap();
@@ -180,9 +187,11 @@ async fn garbage_on_the_port_disturbs_nobody() {
 }
 
 //
+#[rstest]
 #[tokio::test]
-async fn limits_on_sessions_hold() {
-    let relay = Relay::with_limits(2, Limits { sessions_max: 3, devices_per_identity_max: 2, ..Limits::default() });
+async fn limits_on_sessions_hold(#[values(1, 2, 4)] shards: usize) {
+    let relay =
+        Relay::with_limits(shards, Limits { sessions_max: 3, devices_per_identity_max: 2, ..Limits::default() });
     let bob = Person::new();
     let first = relay.connect(&bob).await;
     let second = relay.connect(&bob.another_device()).await;
@@ -196,23 +205,25 @@ async fn limits_on_sessions_hold() {
 }
 
 //
+#[rstest]
 #[tokio::test]
-async fn under_load_a_new_address_must_prove_itself_before_anything_is_kept_for_it() {
-    let relay = Relay::with_limits(2, Limits { handshakes_before_retry: 0, ..Limits::default() });
+async fn under_load_a_new_address_must_prove_itself_before_anything_is_kept_for_it(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::with_limits(shards, Limits { handshakes_before_retry: 0, ..Limits::default() });
     let client = relay.connect(&Person::new()).await;
     client.close();
     relay.assert_empty().await;
     eventually("a Retry was sent", || relay.tallies().iter().any(|tally| tally.retries > 0)).await;
-    let full = Relay::with_limits(1, Limits { handshakes_max: 0, ..Limits::default() });
+    let full = Relay::with_limits(shards, Limits { handshakes_max: 0, ..Limits::default() });
     let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
     let refused = endpoint.connect_with(crate::harness::client_config(), full.address, "relay").unwrap().await;
     assert!(matches!(refused, Err(quinn::ConnectionError::ConnectionClosed(_))), "refused by QUIC: {refused:?}");
 }
 
 //
+#[rstest]
 #[tokio::test]
-async fn media_before_the_hello_go_nowhere() {
-    let relay = Relay::start(1);
+async fn media_before_the_hello_go_nowhere(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::start(shards);
     let client = relay.dial().await;
     client.connection.send_datagram(datagram(TrackAlias::new(1).unwrap(), 1, b"early")).unwrap();
     let mut stream = client.connection.open_uni().await.unwrap();
@@ -224,9 +235,10 @@ async fn media_before_the_hello_go_nowhere() {
 }
 
 //
+#[rstest]
 #[tokio::test]
-async fn requests_above_the_rate_are_refused_and_the_session_goes_on() {
-    let relay = Relay::with_limits(1, Limits { requests_per_second_max: 1, ..Limits::default() });
+async fn requests_above_the_rate_are_refused_and_the_session_goes_on(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::with_limits(shards, Limits { requests_per_second_max: 1, ..Limits::default() });
     let mut client = relay.connect(&Person::new()).await;
     let request = || Request::Unwatch(Unwatch { identity: vec![1; 32].into() });
     for _ in 0..4 {

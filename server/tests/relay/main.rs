@@ -11,7 +11,6 @@ mod bad_input;
 mod drain;
 mod harness;
 mod media;
-mod memory;
 mod presence;
 mod rings;
 mod rooms;

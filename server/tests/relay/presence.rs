@@ -1,3 +1,4 @@
+use rstest::rstest;
 use std::time::{Duration, Instant};
 
 use supernode_proto::{
@@ -23,45 +24,45 @@ fn set(state: PresenceState) -> Request {
 }
 
 //
+#[rstest]
 #[tokio::test]
-async fn a_watcher_sees_a_snapshot_and_then_every_change() {
-    for shards in [1, 2, 4] {
-        let relay = Relay::start(shards);
-        let (alice, bob) = (Person::new(), Person::new());
-        let mut watcher = relay.connect(&alice).await;
-        watcher.done(Request::Watch(Watch { ticket: bob.open_ticket() })).await;
-        let first = watcher.event(presence).await;
-        assert_eq!((first.state(), first.devices), (PresenceState::Offline, 0));
+async fn a_watcher_sees_a_snapshot_and_then_every_change(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::start(shards);
+    let (alice, bob) = (Person::new(), Person::new());
+    let mut watcher = relay.connect(&alice).await;
+    watcher.done(Request::Watch(Watch { ticket: bob.open_ticket() })).await;
+    let first = watcher.event(presence).await;
+    assert_eq!((first.state(), first.devices), (PresenceState::Offline, 0));
 
-        let mut watched = relay.connect(&bob).await;
-        watched.done(set(PresenceState::Online)).await;
-        let online = watcher.event(presence).await;
-        assert_eq!((online.state(), online.devices, &online.status[..]), (PresenceState::Online, 1, &b"sealed"[..]));
-        assert!(online.epoch > first.epoch);
+    let mut watched = relay.connect(&bob).await;
+    watched.done(set(PresenceState::Online)).await;
+    let online = watcher.event(presence).await;
+    assert_eq!((online.state(), online.devices, &online.status[..]), (PresenceState::Online, 1, &b"sealed"[..]));
+    assert!(online.epoch > first.epoch);
 
-        let mut second = relay.connect(&bob.another_device()).await;
-        second.done(set(PresenceState::Away)).await;
-        let both = watcher.event(presence).await;
-        assert_eq!((both.state(), both.devices), (PresenceState::Away, 2), "the newest state speaks for the person");
+    let mut second = relay.connect(&bob.another_device()).await;
+    second.done(set(PresenceState::Away)).await;
+    let both = watcher.event(presence).await;
+    assert_eq!((both.state(), both.devices), (PresenceState::Away, 2), "the newest state speaks for the person");
 
-        second.done(set(PresenceState::Invisible)).await;
-        let hidden = watcher.event(presence).await;
-        assert_eq!((hidden.state(), hidden.devices), (PresenceState::Online, 1));
+    second.done(set(PresenceState::Invisible)).await;
+    let hidden = watcher.event(presence).await;
+    assert_eq!((hidden.state(), hidden.devices), (PresenceState::Online, 1));
 
-        second.close();
-        watched.close();
-        let gone = watcher.event(presence).await;
-        assert_eq!((gone.state(), gone.devices, gone.status.len()), (PresenceState::Offline, 0, 0));
-        assert!(gone.epoch > hidden.epoch);
-        watcher.close();
-        relay.assert_empty().await;
-    }
+    second.close();
+    watched.close();
+    let gone = watcher.event(presence).await;
+    assert_eq!((gone.state(), gone.devices, gone.status.len()), (PresenceState::Offline, 0, 0));
+    assert!(gone.epoch > hidden.epoch);
+    watcher.close();
+    relay.assert_empty().await;
 }
 
 //
+#[rstest]
 #[tokio::test]
-async fn a_connection_that_breaks_and_comes_back_is_no_news() {
-    let relay = Relay::start(2);
+async fn a_connection_that_breaks_and_comes_back_is_no_news(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::start(shards);
     let (alice, bob) = (Person::new(), Person::new());
     let mut watcher = relay.connect(&alice).await;
     let mut watched = relay.connect(&bob).await;
@@ -83,9 +84,10 @@ async fn a_connection_that_breaks_and_comes_back_is_no_news() {
 }
 
 //
+#[rstest]
 #[tokio::test]
-async fn without_the_right_ticket_nobody_watches() {
-    let relay = Relay::start(1);
+async fn without_the_right_ticket_nobody_watches(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::start(shards);
     let (alice, bob, eve) = (Person::new(), Person::new(), Person::new());
     let mut client = relay.connect(&alice).await;
     let watch = |ticket: supernode_proto::identity::Ticket| Request::Watch(Watch { ticket: ticket.to_bytes().into() });
@@ -113,10 +115,11 @@ async fn without_the_right_ticket_nobody_watches() {
 }
 
 //
+#[rstest]
 #[tokio::test]
-async fn of_a_flapping_state_watchers_see_the_first_and_then_the_last() {
+async fn of_a_flapping_state_watchers_see_the_first_and_then_the_last(#[values(1, 2, 4)] shards: usize) {
     let interval = Duration::from_secs(1);
-    let relay = Relay::with_limits(2, Limits { presence_interval: interval, ..Limits::default() });
+    let relay = Relay::with_limits(shards, Limits { presence_interval: interval, ..Limits::default() });
     let (alice, bob) = (Person::new(), Person::new());
     let mut watcher = relay.connect(&alice).await;
     let mut watched = relay.connect(&bob).await;
@@ -135,9 +138,10 @@ async fn of_a_flapping_state_watchers_see_the_first_and_then_the_last() {
 }
 
 //
+#[rstest]
 #[tokio::test]
-async fn a_watch_ends_with_its_ticket() {
-    let relay = Relay::start(2);
+async fn a_watch_ends_with_its_ticket(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::start(shards);
     let (alice, bob) = (Person::new(), Person::new());
     let mut watcher = relay.connect(&alice).await;
     let mut watched = relay.connect(&bob).await;

@@ -1,3 +1,4 @@
+use rstest::rstest;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -41,43 +42,43 @@ fn ended(event: &Body) -> Option<RingResult> {
 }
 
 //
+#[rstest]
 #[tokio::test]
-async fn every_device_rings_and_the_first_to_answer_wins() {
-    for shards in [1, 2, 4] {
-        let relay = Relay::start(shards);
-        let (alice, bob) = (Person::new(), Person::new());
-        let mut caller = relay.connect(&alice).await;
-        let (phone, laptop) = (bob.clone(), bob.another_device());
-        let mut first = relay.connect(&phone).await;
-        let mut second = relay.connect(&laptop).await;
+async fn every_device_rings_and_the_first_to_answer_wins(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::start(shards);
+    let (alice, bob) = (Person::new(), Person::new());
+    let mut caller = relay.connect(&alice).await;
+    let (phone, laptop) = (bob.clone(), bob.another_device());
+    let mut first = relay.connect(&phone).await;
+    let mut second = relay.connect(&laptop).await;
 
-        let started = ring(&mut caller, &bob).await;
-        assert_eq!(started.devices, 2);
-        for device in [&mut first, &mut second] {
-            let ring = device.event(incoming).await;
-            assert_eq!((&ring.ring, &ring.payload[..]), (&started.ring, &b"welcome"[..]));
-            assert_eq!(&ring.caller[..], alice.identity_key().as_bytes());
-            assert_eq!(&ring.caller_device[..], alice.device_key().as_bytes());
-        }
-        let answer = AnswerRing { ring: started.ring.clone(), payload: Bytes::from_static(b"yes") };
-        second.done(Request::AnswerRing(answer.clone())).await;
-        let settled = caller.event(outcome).await;
-        assert_eq!((settled.result(), &settled.payload[..]), (RingResult::Answered, &b"yes"[..]));
-        assert_eq!(&settled.device[..], laptop.device_key().as_bytes());
-        assert_eq!(first.event(ended).await, RingResult::AnsweredElsewhere);
-        let late = first.refused(Request::AnswerRing(answer)).await;
-        assert_eq!(late.reason(), RefusalReason::UnknownRing);
-        for client in [&caller, &first, &second] {
-            client.close();
-        }
-        relay.assert_empty().await;
+    let started = ring(&mut caller, &bob).await;
+    assert_eq!(started.devices, 2);
+    for device in [&mut first, &mut second] {
+        let ring = device.event(incoming).await;
+        assert_eq!((&ring.ring, &ring.payload[..]), (&started.ring, &b"welcome"[..]));
+        assert_eq!(&ring.caller[..], alice.identity_key().as_bytes());
+        assert_eq!(&ring.caller_device[..], alice.device_key().as_bytes());
     }
+    let answer = AnswerRing { ring: started.ring.clone(), payload: Bytes::from_static(b"yes") };
+    second.done(Request::AnswerRing(answer.clone())).await;
+    let settled = caller.event(outcome).await;
+    assert_eq!((settled.result(), &settled.payload[..]), (RingResult::Answered, &b"yes"[..]));
+    assert_eq!(&settled.device[..], laptop.device_key().as_bytes());
+    assert_eq!(first.event(ended).await, RingResult::AnsweredElsewhere);
+    let late = first.refused(Request::AnswerRing(answer)).await;
+    assert_eq!(late.reason(), RefusalReason::UnknownRing);
+    for client in [&caller, &first, &second] {
+        client.close();
+    }
+    relay.assert_empty().await;
 }
 
 //
+#[rstest]
 #[tokio::test]
-async fn declining_settles_for_all_devices_and_busy_only_for_one() {
-    let relay = Relay::start(2);
+async fn declining_settles_for_all_devices_and_busy_only_for_one(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::start(shards);
     let (alice, bob) = (Person::new(), Person::new());
     let mut caller = relay.connect(&alice).await;
     let mut first = relay.connect(&bob).await;
@@ -100,9 +101,10 @@ async fn declining_settles_for_all_devices_and_busy_only_for_one() {
 }
 
 //
+#[rstest]
 #[tokio::test]
-async fn a_caller_who_cancels_or_leaves_stops_the_ringing() {
-    let relay = Relay::start(2);
+async fn a_caller_who_cancels_or_leaves_stops_the_ringing(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::start(shards);
     let (alice, bob) = (Person::new(), Person::new());
     let mut caller = relay.connect(&alice).await;
     let mut callee = relay.connect(&bob).await;
@@ -120,9 +122,10 @@ async fn a_caller_who_cancels_or_leaves_stops_the_ringing() {
 }
 
 //
+#[rstest]
 #[tokio::test]
-async fn a_ring_ends_when_nobody_answers_or_every_device_goes_away() {
-    let relay = Relay::with_limits(2, Limits { ring_timeout: Duration::from_millis(200), ..Limits::default() });
+async fn a_ring_ends_when_nobody_answers_or_every_device_goes_away(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::with_limits(shards, Limits { ring_timeout: Duration::from_millis(200), ..Limits::default() });
     let (alice, bob) = (Person::new(), Person::new());
     let mut caller = relay.connect(&alice).await;
     let mut callee = relay.connect(&bob).await;
@@ -140,9 +143,10 @@ async fn a_ring_ends_when_nobody_answers_or_every_device_goes_away() {
 }
 
 //
+#[rstest]
 #[tokio::test]
-async fn rings_have_a_rate_and_a_size() {
-    let relay = Relay::with_limits(1, Limits { rings_per_minute_max: 2, ..Limits::default() });
+async fn rings_have_a_rate_and_a_size(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::with_limits(shards, Limits { rings_per_minute_max: 2, ..Limits::default() });
     let (alice, bob) = (Person::new(), Person::new());
     let mut caller = relay.connect(&alice).await;
     let callee = relay.connect(&bob).await;
@@ -161,9 +165,10 @@ async fn rings_have_a_rate_and_a_size() {
 }
 
 //
+#[rstest]
 #[tokio::test]
-async fn each_key_package_is_handed_out_once() {
-    let relay = Relay::start(2);
+async fn each_key_package_is_handed_out_once(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::start(shards);
     let (alice, bob) = (Person::new(), Person::new());
     let mut caller = relay.connect(&alice).await;
     let mut callee = relay.connect(&bob).await;
@@ -187,5 +192,21 @@ async fn each_key_package_is_handed_out_once() {
     assert_eq!((refused.reason(), refused.value, refused.bound), (RefusalReason::Limit, 33, 32));
     caller.close();
     callee.close();
+    relay.assert_empty().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_device_that_connects_anew_does_not_leave_a_ring_hanging(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::start(shards);
+    let (alice, bob) = (Person::new(), Person::new());
+    let mut caller = relay.connect(&alice).await;
+    let callee = relay.connect(&bob).await;
+    ring(&mut caller, &bob).await;
+    let again = relay.connect(&bob).await;
+    assert_eq!(caller.event(outcome).await.result(), RingResult::Gone, "so that the caller can ring again");
+    for client in [&caller, &callee, &again] {
+        client.close();
+    }
     relay.assert_empty().await;
 }

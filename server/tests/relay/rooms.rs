@@ -1,4 +1,5 @@
 use bytes::Bytes;
+use rstest::rstest;
 use supernode_proto::{
     control::{
         KickMember, LeaveRoom, MemberLeft, MlsDelivery, RefusalReason, RotateJoinKey, SendMls, TrackKind,
@@ -7,7 +8,7 @@ use supernode_proto::{
     identity::{self},
 };
 
-use crate::harness::{Person, Relay, Room, datagram};
+use crate::harness::{Person, Relay, Room, datagram, eventually};
 
 fn left(event: &Body) -> Option<MemberLeft> {
     match event {
@@ -24,48 +25,48 @@ fn delivery(event: &Body) -> Option<MlsDelivery> {
 }
 
 //
+#[rstest]
 #[tokio::test]
-async fn only_who_can_sign_with_the_join_key_gets_in() {
-    for shards in [1, 2, 4] {
-        let relay = Relay::start(shards);
-        let mut alice = relay.connect(&Person::new()).await;
-        let mut bob = relay.connect(&Person::new()).await;
-        let room = Room::new();
-        assert_eq!(alice.join(&room).await.member, 1);
+async fn only_who_can_sign_with_the_join_key_gets_in(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::start(shards);
+    let mut alice = relay.connect(&Person::new()).await;
+    let mut bob = relay.connect(&Person::new()).await;
+    let room = Room::new();
+    assert_eq!(alice.join(&room).await.member, 1);
 
-        let impostor = Room { id: room.id, ..Room::new() };
-        let refused = bob.refused(Request::JoinRoom(bob.join_request(&impostor))).await;
-        assert_eq!(refused.reason(), RefusalReason::JoinProof);
-        let stolen = alice.join_request(&room);
-        let refused = bob.refused(Request::JoinRoom(stolen)).await;
-        assert_eq!(refused.reason(), RefusalReason::JoinProof, "a proof is bound to its connection");
+    let impostor = Room { id: room.id, ..Room::new() };
+    let refused = bob.refused(Request::JoinRoom(bob.join_request(&impostor))).await;
+    assert_eq!(refused.reason(), RefusalReason::JoinProof);
+    let stolen = alice.join_request(&room);
+    let refused = bob.refused(Request::JoinRoom(stolen)).await;
+    assert_eq!(refused.reason(), RefusalReason::JoinProof, "a proof is bound to its connection");
 
-        let joined = bob.join(&room).await;
-        assert_eq!((joined.member, joined.members.len()), (2, 2));
-        alice.event(|event| matches!(event, Body::MemberJoined(joined) if joined.member == 2).then_some(())).await;
+    let joined = bob.join(&room).await;
+    assert_eq!((joined.member, joined.members.len()), (2, 2));
+    alice.event(|event| matches!(event, Body::MemberJoined(joined) if joined.member == 2).then_some(())).await;
 
-        let other_key = Room { id: room.id, ..Room::new() };
-        let join_key = Bytes::copy_from_slice(other_key.secret.verifying_key().as_bytes());
-        alice.done(Request::RotateJoinKey(RotateJoinKey { room: room.name(), join_key })).await;
-        let mut carol = relay.connect(&Person::new()).await;
-        let refused = carol.refused(Request::JoinRoom(carol.join_request(&room))).await;
-        assert_eq!(refused.reason(), RefusalReason::JoinProof);
-        assert_eq!(carol.join(&other_key).await.members.len(), 3);
+    let other_key = Room { id: room.id, ..Room::new() };
+    let join_key = Bytes::copy_from_slice(other_key.secret.verifying_key().as_bytes());
+    alice.done(Request::RotateJoinKey(RotateJoinKey { room: room.name(), join_key })).await;
+    let mut carol = relay.connect(&Person::new()).await;
+    let refused = carol.refused(Request::JoinRoom(carol.join_request(&room))).await;
+    assert_eq!(refused.reason(), RefusalReason::JoinProof);
+    assert_eq!(carol.join(&other_key).await.members.len(), 3);
 
-        bob.done(Request::LeaveRoom(LeaveRoom { room: room.name() })).await;
-        let gone = alice.event(left).await;
-        assert_eq!((gone.member, gone.kicked), (2, false));
-        for client in [&alice, &bob, &carol] {
-            client.close();
-        }
-        relay.assert_empty().await;
+    bob.done(Request::LeaveRoom(LeaveRoom { room: room.name() })).await;
+    let gone = alice.event(left).await;
+    assert_eq!((gone.member, gone.kicked), (2, false));
+    for client in [&alice, &bob, &carol] {
+        client.close();
     }
+    relay.assert_empty().await;
 }
 
 //
+#[rstest]
 #[tokio::test]
-async fn the_mailbox_is_ordered_and_the_first_commit_of_an_epoch_wins() {
-    let relay = Relay::start(4);
+async fn the_mailbox_is_ordered_and_the_first_commit_of_an_epoch_wins(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::start(shards);
     let room = Room::new();
     let mut members = Vec::new();
     for _ in 0..3 {
@@ -93,46 +94,46 @@ async fn the_mailbox_is_ordered_and_the_first_commit_of_an_epoch_wins() {
 }
 
 //
+#[rstest]
 #[tokio::test]
-async fn after_a_kick_is_acknowledged_nothing_reaches_the_kicked() {
-    for shards in [1, 2, 4] {
-        let relay = Relay::start(shards);
-        let room = Room::new();
-        let mut alice = relay.connect(&Person::new()).await;
-        let mut mallory = relay.connect(&Person::new()).await;
-        alice.join(&room).await;
-        let member = mallory.join(&room).await.member;
-        let track = alice.publish(&room, TrackKind::Audio).await;
-        let own = mallory.publish(&room, TrackKind::Audio).await;
-        mallory.subscribe(track).await;
-        alice.subscribe(own).await;
-        alice.demand(1).await;
-        alice.connection.send_datagram(datagram(track, 1, b"before")).unwrap();
-        assert_eq!(&mallory.object().await.1[..], b"before");
+async fn after_a_kick_is_acknowledged_nothing_reaches_the_kicked(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::start(shards);
+    let room = Room::new();
+    let mut alice = relay.connect(&Person::new()).await;
+    let mut mallory = relay.connect(&Person::new()).await;
+    alice.join(&room).await;
+    let member = mallory.join(&room).await.member;
+    let track = alice.publish(&room, TrackKind::Audio).await;
+    let own = mallory.publish(&room, TrackKind::Audio).await;
+    mallory.subscribe(track).await;
+    alice.subscribe(own).await;
+    alice.demand(1).await;
+    alice.connection.send_datagram(datagram(track, 1, b"before")).unwrap();
+    assert_eq!(&mallory.object().await.1[..], b"before");
 
-        alice.done(Request::KickMember(KickMember { room: room.name(), member })).await;
-        let received = relay.ledger().offered;
-        alice.connection.send_datagram(datagram(track, 2, b"after")).unwrap();
-        mallory.connection.send_datagram(datagram(own, 1, b"still here")).unwrap();
-        assert!(mallory.event(left).await.kicked);
-        let refused = mallory.refused(Request::Subscribe(crate::harness::subscription(track))).await;
-        assert_eq!(refused.reason(), RefusalReason::UnknownTrack);
-        crate::harness::eventually("both objects came in", || {
-            let ledger = relay.ledger();
-            ledger.objects_in == 2 && ledger.refused.iter().sum::<u64>() == 1
-        })
-        .await;
-        assert_eq!(relay.ledger().offered, received, "nobody is offered anything");
-        alice.close();
-        mallory.close();
-        relay.assert_empty().await;
-    }
+    alice.done(Request::KickMember(KickMember { room: room.name(), member })).await;
+    eventually("the first is counted", || relay.ledger().offered == 1).await;
+    alice.connection.send_datagram(datagram(track, 2, b"after")).unwrap();
+    mallory.connection.send_datagram(datagram(own, 1, b"still here")).unwrap();
+    assert!(mallory.event(left).await.kicked);
+    let refused = mallory.refused(Request::Subscribe(crate::harness::subscription(track))).await;
+    assert_eq!(refused.reason(), RefusalReason::UnknownTrack);
+    eventually("both objects came in", || {
+        let ledger = relay.ledger();
+        ledger.objects_in == 2 && ledger.refused.iter().sum::<u64>() == 1
+    })
+    .await;
+    assert_eq!(relay.ledger().offered, 1, "nobody is offered anything more");
+    alice.close();
+    mallory.close();
+    relay.assert_empty().await;
 }
 
 //
+#[rstest]
 #[tokio::test]
-async fn strangers_and_members_are_told_the_same_about_other_peoples_rooms() {
-    let relay = Relay::start(1);
+async fn strangers_and_members_are_told_the_same_about_other_peoples_rooms(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::start(shards);
     let (room, nowhere) = (Room::new(), Room::new());
     let mut alice = relay.connect(&Person::new()).await;
     alice.join(&room).await;
