@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Instant};
 
 use bytes::Bytes;
-use quinn_proto::{Connection, ConnectionHandle, Dir, ReadError, SendDatagramError, StreamId, VarInt, WriteError};
+use quinn_proto::{Connection, ConnectionHandle, Dir, SendDatagramError, StreamId, VarInt, WriteError};
 use supernode_proto::{
     close::CloseCode,
     control::{ClientMessage, FrameReader, RelayMessage, client_message::Body, frame},
@@ -92,12 +92,9 @@ impl Link {
         let Some(id) = self.control else { return messages };
         let mut stream = self.quic.recv_stream(id);
         let Ok(mut chunks) = stream.read(true) else { return messages };
-        loop {
-            match chunks.next(usize::MAX) {
-                Ok(Some(chunk)) => self.reader.push(&chunk.bytes),
-                // The end of the stream is the end of the connection, which says why.
-                Ok(None) | Err(ReadError::Blocked | ReadError::Reset(_)) => break,
-            }
+        // The end of the stream is the end of the connection, which says why.
+        while let Ok(Some(chunk)) = chunks.next(usize::MAX) {
+            self.reader.push(&chunk.bytes);
         }
         let _ = chunks.finalize();
         while let Ok(Some(message)) = self.reader.next_message() {

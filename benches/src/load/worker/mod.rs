@@ -1,5 +1,8 @@
 //! A worker's thread: all of its clients in one loop. Wait, read everything, act on it, send what is due, send it all.
 
+mod inbound;
+mod traffic;
+
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
@@ -8,23 +11,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quinn_proto::{
-    ClientConfig, ConnectionError, DatagramEvent, Dir, Endpoint, EndpointConfig, Event, ReadError, StreamEvent,
-    StreamId,
-};
-use rand::{RngExt, SeedableRng, rngs::StdRng};
+use quinn_proto::{ClientConfig, DatagramEvent, Endpoint, EndpointConfig};
+use rand::{SeedableRng, rngs::StdRng};
 use rustix::time::{ClockId, clock_gettime};
-use supernode_proto::{close::CloseCode, object::DatagramHeader};
 
+use self::traffic::Task;
 use super::{
-    client::{Arrival, Client, object_bytes},
+    client::Client,
     histogram::Histogram,
     link::Link,
-    plan::{Kind, Role},
+    plan::Role,
     run::{Phase, Shared, Window},
-    schedule::{Due, Schedule},
+    schedule::Schedule,
     sockets::{SEGMENTS_MAX, Sockets},
-    stamp::Stamp,
     tally::{Interval, Tally},
     transport,
 };
@@ -67,17 +66,6 @@ pub(super) struct Worker {
     cpu_s: [Option<f64>; 2],
     silent_before: u64,
     probed: bool,
-}
-
-/// What to do when a source is due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Task {
-    Audio,
-    Video,
-    Flood,
-    Presence,
-    Ring,
-    Churn,
 }
 
 /// What a worker has to say in the end.
@@ -243,139 +231,6 @@ impl Worker {
         self.touch(handle.0);
     }
 
-    /// Once the run has set the times of its measured part: who is due when.
-    fn enter_window(&mut self) {
-        if self.window.is_some() {
-            return;
-        }
-        let Some(window) = self.shared.window() else { return };
-        self.window = Some(window);
-        let scenario = self.shared.stage.scenario.clone();
-        let mut sources: Vec<(Task, usize, usize)> = Vec::new();
-        for (place, client) in self.clients.iter().enumerate() {
-            for (index, track) in client.plan.tracks.iter().enumerate() {
-                let task = match (client.plan.role, track.kind) {
-                    (Role::Flooder, _) => Task::Flood,
-                    (_, Kind::Audio) => Task::Audio,
-                    (_, Kind::Video) => Task::Video,
-                };
-                sources.push((task, place, index));
-            }
-            if client.plan.watchers > 0 {
-                sources.push((Task::Presence, place, 0));
-            }
-            if client.plan.callee.is_some() {
-                sources.push((Task::Ring, place, 0));
-            }
-            if client.plan.role == Role::Churner {
-                sources.push((Task::Churn, place, 0));
-            }
-        }
-        let rates = [
-            (Task::Audio, Some(scenario.objects_per_second)),
-            (Task::Video, scenario.video.as_ref().map(|video| video.frames_per_second)),
-            (Task::Flood, scenario.flood.as_ref().map(|flood| flood.objects_per_second)),
-            (Task::Presence, scenario.presence.as_ref().map(|presence| presence.changes_per_second)),
-            (Task::Ring, scenario.rings.as_ref().map(|rings| rings.per_minute / 60.0)),
-            (Task::Churn, scenario.churn.as_ref().map(|churn| 1.0 / churn.stay_s)),
-        ];
-        for (task, rate) in rates {
-            let Some(rate) = rate.filter(|rate| *rate > 0.0) else { continue };
-            let mut entries = Vec::new();
-            for (_, place, index) in sources.iter().filter(|(of, ..)| *of == task) {
-                // All tracks of one kind that a client has go together.
-                let number = u64::from(self.clients[*place].number);
-                let mut phase =
-                    StdRng::seed_from_u64(scenario.seed.wrapping_mul(1_000_003) ^ number << 8 ^ task as u64);
-                entries.push((phase.random::<f64>(), self.sources.len() as u32));
-                self.sources.push((*place, *index));
-            }
-            self.schedules.push((task, Schedule::new(rate, window.media_from_ns, entries)));
-        }
-    }
-
-    fn send_due(&mut self, now_ns: u64) {
-        let mut schedules = std::mem::take(&mut self.schedules);
-        for (task, schedule) in &mut schedules {
-            while let Some(due) = schedule.pop(now_ns) {
-                self.send(*task, due);
-            }
-        }
-        self.schedules = schedules;
-    }
-
-    fn send(&mut self, task: Task, due: Due) {
-        let (place, index) = self.sources[due.source as usize];
-        if task == Task::Churn {
-            return self.churn(place, due);
-        }
-        let measured = self.window.is_some_and(|window| window.contains(due.at_ns)) && task != Task::Flood;
-        let client = &mut self.clients[place];
-        let expected = match task {
-            Task::Presence => u64::from(client.plan.watchers),
-            // The callee hears it, and the caller the answer.
-            Task::Ring => 2,
-            _ => u64::from(client.plan.tracks[index].expected),
-        };
-        if measured {
-            self.tally.due += 1;
-            self.tally.expected += expected;
-            self.interval(due.at_ns).due += 1;
-            self.sent_due_ns.push(due.at_ns);
-        }
-        let stage = &self.shared.stage;
-        let client = &mut self.clients[place];
-        let link = client.link.and_then(|handle| self.links.get_mut(handle)).and_then(Option::as_mut);
-        let Some(link) = link else {
-            self.tally.held_back += u64::from(measured);
-            return;
-        };
-        let stamp = Stamp { due_ns: due.at_ns, sequence: due.sequence };
-        let taken = match task {
-            Task::Audio => {
-                let bytes = object_bytes(stage, &mut self.rng);
-                client.send_audio(link, index, stamp, bytes, stage)
-            }
-            Task::Flood => {
-                let bytes = stage.scenario.flood.as_ref().map_or(0, |flood| flood.object_bytes as usize);
-                client.send_audio(link, index, stamp, bytes, stage)
-            }
-            Task::Video => match (&stage.scenario.video, client.tracks.get_mut(index)) {
-                (Some(video), Some(track)) => {
-                    track.alias.is_some_and(|alias| track.video.send(link, alias, stamp, video, stage))
-                }
-                _ => false,
-            },
-            Task::Presence => {
-                client.change_presence(link, stamp);
-                true
-            }
-            Task::Ring => {
-                let bytes = stage.scenario.rings.as_ref().map_or(Stamp::BYTES, |rings| rings.payload_bytes as usize);
-                client.ring(link, stamp, bytes, stage);
-                true
-            }
-            Task::Churn => true,
-        };
-        self.tally.held_back += u64::from(measured && !taken);
-        let handle = link.handle.0;
-        self.touch(handle);
-    }
-
-    /// One of those who come and go leaves, and somebody else comes in its place.
-    fn churn(&mut self, place: usize, due: Due) {
-        let now = Instant::now();
-        let client = &mut self.clients[place];
-        self.tally.churn_missed += u64::from(!client.ready);
-        if let Some(handle) = client.link.take()
-            && let Some(link) = self.links.get_mut(handle).and_then(Option::as_mut)
-        {
-            link.close(now);
-            self.touch(handle);
-        }
-        self.connect(place, due.at_ns, now);
-    }
-
     fn serve_all(&mut self, now: Instant) {
         let mut dirty = std::mem::take(&mut self.dirty);
         for handle in dirty.drain(..) {
@@ -389,154 +244,6 @@ impl Worker {
         // Nothing was touched meanwhile: clients reach each other through the relay only.
         dirty.append(&mut self.dirty);
         self.dirty = dirty;
-    }
-
-    fn handle_events(&mut self, link: &mut Link, now: Instant) {
-        let mut finished = Vec::new();
-        while let Some(event) = link.quic.poll() {
-            let current = self.clients[link.client].link == Some(link.handle.0);
-            match event {
-                _ if !current => {}
-                Event::Connected => self.clients[link.client].greet(link, &self.shared.stage),
-                Event::ConnectionLost { reason } => self.lost(link, &reason),
-                Event::DatagramReceived => {
-                    while let Some(wire) = link.quic.datagrams().recv() {
-                        let Ok((header, len)) = DatagramHeader::decode(&wire) else { continue };
-                        let Some(stamp) = Stamp::read(&wire[len..]) else { continue };
-                        self.deliver(link.client, header.hop.alias.value(), stamp, wire.len(), link.read_at);
-                    }
-                }
-                Event::Stream(StreamEvent::Opened { dir: Dir::Uni }) => {
-                    while let Some(id) = link.quic.streams().accept(Dir::Uni) {
-                        self.clients[link.client].streams_in.entry(id).or_default();
-                        finished.push(id);
-                    }
-                }
-                Event::Stream(StreamEvent::Readable { id }) if link.is_control(id) => self.read_control(link),
-                Event::Stream(StreamEvent::Readable { id }) => finished.push(id),
-                Event::Stream(_) | Event::HandshakeDataReady | Event::DatagramsUnblocked => {}
-            }
-        }
-        if self.clients[link.client].plan.role == Role::Slow {
-            finished = self.clients[link.client].streams_in.keys().copied().collect();
-        }
-        for id in finished {
-            self.read_stream(link, id, now);
-        }
-    }
-
-    fn read_control(&mut self, link: &mut Link) {
-        let messages = link.read_control();
-        let at = link.read_at;
-        for message in messages {
-            let client = &mut self.clients[link.client];
-            let delivery = client.handle_message(link, message, &self.shared.stage, &mut self.tally);
-            if let Some((flow, payload)) = delivery
-                && let Some(stamp) = Stamp::read(&payload)
-            {
-                self.deliver(link.client, flow, stamp, payload.len(), at);
-            }
-        }
-        let now_ns = self.ns(at);
-        let client = &mut self.clients[link.client];
-        if !client.settled && client.is_settled() {
-            client.settled = true;
-            self.tally.setup.record_us(now_ns.saturating_sub(client.due_ns) / 1000);
-        }
-        if !client.ready && client.missing().is_none() {
-            client.ready = true;
-            if client.plan.role != Role::Churner {
-                self.shared.note_ready();
-            }
-        }
-    }
-
-    fn read_stream(&mut self, link: &mut Link, id: StreamId, now: Instant) {
-        let (place, at) = (link.client, link.read_at);
-        let client = &mut self.clients[place];
-        let Some(mut reader) = client.streams_in.remove(&id) else { return };
-        let mut allowed = match &self.shared.stage.scenario.slow {
-            Some(slow) if client.plan.role == Role::Slow => {
-                let since_due =
-                    now.saturating_duration_since(self.shared.origin).as_secs_f64() - client.due_ns as f64 / 1e9;
-                ((slow.read_kbit_per_s * 125.0 * since_due) as u64).saturating_sub(client.read_bytes) as usize
-            }
-            _ => usize::MAX,
-        };
-        let mut stream = link.quic.recv_stream(id);
-        let Ok(mut chunks) = stream.read(true) else { return };
-        let (mut objects, mut read) = (Vec::new(), 0);
-        let over = loop {
-            if allowed == 0 {
-                break false;
-            }
-            match chunks.next(allowed) {
-                Ok(Some(chunk)) => {
-                    allowed = allowed.saturating_sub(chunk.bytes.len());
-                    read += chunk.bytes.len() as u64;
-                    let pass = |alias, stamp, bytes| objects.push((alias, stamp, bytes));
-                    if reader.push(&chunk.bytes, pass).is_err() {
-                        break true;
-                    }
-                }
-                Err(ReadError::Blocked) => break false,
-                Ok(None) | Err(ReadError::Reset(_)) => break true,
-            }
-        };
-        // The link is being served: new credit goes out anyway.
-        let _ = chunks.finalize();
-        client.read_bytes += read;
-        if !over {
-            client.streams_in.insert(id, reader);
-        }
-        for (alias, stamp, bytes) in objects {
-            self.deliver(place, alias.value(), stamp, bytes, at);
-        }
-    }
-
-    /// Something stamped has reached a client.
-    fn deliver(&mut self, place: usize, flow: u64, stamp: Stamp, bytes: usize, at: Instant) {
-        let at_ns = self.ns(at);
-        let client = &mut self.clients[place];
-        // A ring's answer comes back under the ring's own number.
-        let arrival = client.flows.entry(flow).or_default().take(stamp);
-        if !self.window.is_some_and(|window| window.contains(stamp.due_ns)) {
-            return;
-        }
-        match (client.plan.role, arrival) {
-            (_, Arrival::Duplicate) => self.tally.duplicates += 1,
-            (Role::Member, arrival) => {
-                let us = at_ns.saturating_sub(stamp.due_ns) / 1000;
-                self.tally.reordered += u64::from(arrival == Arrival::Reordered);
-                self.tally.delivered += 1;
-                self.tally.bytes += bytes as u64;
-                self.tally.late += u64::from(us > u64::from(self.shared.stage.scenario.late_ms) * 1000);
-                self.tally.delay.record_us(us);
-                self.recent.record_us(us);
-                let interval = self.interval(stamp.due_ns);
-                interval.delivered += 1;
-                interval.delay.record_us(us);
-            }
-            (Role::Slow | Role::Churner | Role::Flooder, _) => self.tally.delivered_aside += 1,
-        }
-    }
-
-    fn lost(&mut self, link: &Link, reason: &ConnectionError) {
-        let client = &mut self.clients[link.client];
-        client.link = None;
-        let why = match reason {
-            ConnectionError::ApplicationClosed(close) => {
-                let code = CloseCode(close.error_code.into_inner());
-                code.row().map_or_else(|| code.to_string(), |row| row.name.to_owned())
-            }
-            other => other.to_string(),
-        };
-        *self.tally.closed.entry(why).or_default() += 1;
-        if matches!(client.plan.role, Role::Member | Role::Slow) {
-            self.tally.sessions_lost += 1;
-            self.shared.note_lost();
-        }
-        client.ready = false;
     }
 
     /// Builds packets; `false` when the connection is over and forgotten.

@@ -1,0 +1,65 @@
+//! The report for a terminal.
+
+use std::{collections::BTreeMap, fmt};
+
+use super::{Quantiles, Report};
+
+impl fmt::Display for Quantiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { p50, p90, p99, p999, max } = self;
+        write!(f, "p50 {p50:.2}  p90 {p90:.2}  p99 {p99:.2}  p99.9 {p999:.2}  max {max:.2} ms")
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { objects, sessions, generator, relay, .. } = self;
+        let list = |counts: &BTreeMap<String, u64>| {
+            counts.iter().map(|(reason, count)| format!("{reason} {count}")).collect::<Vec<_>>().join(", ")
+        };
+        writeln!(
+            f,
+            "sessions    {} planned, {} alive after, {} subscriptions",
+            sessions.planned, sessions.alive_after, sessions.subscriptions_planned
+        )?;
+        writeln!(
+            f,
+            "delivered   {} of {} ({:.0}/s, {:.1} Mbit/s), lost {} ({:.3} %), late {}, duplicates {}, held back {}",
+            objects.delivered,
+            objects.expected,
+            objects.delivered_per_s,
+            objects.delivered_mbit_per_s,
+            objects.lost,
+            objects.loss * 100.0,
+            objects.late,
+            objects.duplicates,
+            objects.held_back
+        )?;
+        if objects.delivered_aside > 0 {
+            writeln!(f, "aside       {} delivered to slow, passing or flooding clients", objects.delivered_aside)?;
+        }
+        writeln!(f, "delay       {}", self.delay_ms)?;
+        writeln!(f, "setup       {}", self.setup_ms)?;
+        let busy: Vec<String> = generator.busy.iter().map(|busy| format!("{:.0} %", busy * 100.0)).collect();
+        writeln!(f, "generator   busy {}, lag {}", busy.join(" "), generator.lag_ms)?;
+        if let (Some(busy), Some(cost)) = (relay.busy, relay.cpu_us_per_delivered) {
+            let rss = relay.rss_mib.unwrap_or_default();
+            writeln!(f, "relay       busy {:.0} %, {cost:.2} us CPU per delivery, RSS {rss:.1} MiB", busy * 100.0)?;
+        }
+        if let Some(packets) = relay.datagrams_out_per_delivered {
+            writeln!(f, "            {packets:.2} datagrams out per delivery")?;
+        }
+        for (what, counts) in [("drops", &relay.drops), ("closed", &sessions.closed), ("refused", &sessions.refused)] {
+            if !counts.is_empty() {
+                writeln!(f, "{what:<11} {}", list(counts))?;
+            }
+        }
+        for verdict in &self.slo {
+            writeln!(f, "slo         {}: {}", verdict.word(), verdict.expression)?;
+        }
+        for doubt in &self.doubts {
+            writeln!(f, "INVALID     {doubt}")?;
+        }
+        Ok(())
+    }
+}

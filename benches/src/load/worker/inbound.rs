@@ -1,0 +1,161 @@
+//! What reaches a worker's clients.
+
+use std::time::Instant;
+
+use quinn_proto::{ConnectionError, Dir, Event, ReadError, StreamEvent, StreamId};
+use supernode_proto::{close::CloseCode, object::DatagramHeader};
+
+use super::{
+    super::{client::Arrival, link::Link, plan::Role, stamp::Stamp},
+    Worker,
+};
+
+impl Worker {
+    pub(super) fn handle_events(&mut self, link: &mut Link, now: Instant) {
+        let mut finished = Vec::new();
+        while let Some(event) = link.quic.poll() {
+            let current = self.clients[link.client].link == Some(link.handle.0);
+            match event {
+                _ if !current => {}
+                Event::Connected => self.clients[link.client].greet(link, &self.shared.stage),
+                Event::ConnectionLost { reason } => self.lost(link, &reason),
+                Event::DatagramReceived => {
+                    while let Some(wire) = link.quic.datagrams().recv() {
+                        let Ok((header, len)) = DatagramHeader::decode(&wire) else { continue };
+                        let Some(stamp) = Stamp::read(&wire[len..]) else { continue };
+                        self.deliver(link.client, header.hop.alias.value(), stamp, wire.len(), link.read_at);
+                    }
+                }
+                Event::Stream(StreamEvent::Opened { dir: Dir::Uni }) => {
+                    while let Some(id) = link.quic.streams().accept(Dir::Uni) {
+                        self.clients[link.client].streams_in.entry(id).or_default();
+                        finished.push(id);
+                    }
+                }
+                Event::Stream(StreamEvent::Readable { id }) if link.is_control(id) => self.read_control(link),
+                Event::Stream(StreamEvent::Readable { id }) => finished.push(id),
+                Event::Stream(_) | Event::HandshakeDataReady | Event::DatagramsUnblocked => {}
+            }
+        }
+        if self.clients[link.client].plan.role == Role::Slow {
+            finished = self.clients[link.client].streams_in.keys().copied().collect();
+        }
+        for id in finished {
+            self.read_stream(link, id, now);
+        }
+    }
+
+    fn read_control(&mut self, link: &mut Link) {
+        let messages = link.read_control();
+        let at = link.read_at;
+        for message in messages {
+            let client = &mut self.clients[link.client];
+            let delivery = client.handle_message(link, message, &self.shared.stage, &mut self.tally);
+            if let Some((flow, payload)) = delivery
+                && let Some(stamp) = Stamp::read(&payload)
+            {
+                self.deliver(link.client, flow, stamp, payload.len(), at);
+            }
+        }
+        let now_ns = self.ns(at);
+        let client = &mut self.clients[link.client];
+        if !client.settled && client.is_settled() {
+            client.settled = true;
+            self.tally.setup.record_us(now_ns.saturating_sub(client.due_ns) / 1000);
+        }
+        if !client.ready && client.missing().is_none() {
+            client.ready = true;
+            if client.plan.role != Role::Churner {
+                self.shared.note_ready();
+            }
+        }
+    }
+
+    fn read_stream(&mut self, link: &mut Link, id: StreamId, now: Instant) {
+        let (place, at) = (link.client, link.read_at);
+        let client = &mut self.clients[place];
+        let Some(mut reader) = client.streams_in.remove(&id) else { return };
+        let mut allowed = match &self.shared.stage.scenario.slow {
+            Some(slow) if client.plan.role == Role::Slow => {
+                let since_due =
+                    now.saturating_duration_since(self.shared.origin).as_secs_f64() - client.due_ns as f64 / 1e9;
+                ((slow.read_kbit_per_s * 125.0 * since_due) as u64).saturating_sub(client.read_bytes) as usize
+            }
+            _ => usize::MAX,
+        };
+        let mut stream = link.quic.recv_stream(id);
+        let Ok(mut chunks) = stream.read(true) else { return };
+        let (mut objects, mut read) = (Vec::new(), 0);
+        let over = loop {
+            if allowed == 0 {
+                break false;
+            }
+            match chunks.next(allowed) {
+                Ok(Some(chunk)) => {
+                    allowed = allowed.saturating_sub(chunk.bytes.len());
+                    read += chunk.bytes.len() as u64;
+                    let pass = |alias, stamp, bytes| objects.push((alias, stamp, bytes));
+                    if reader.push(&chunk.bytes, pass).is_err() {
+                        break true;
+                    }
+                }
+                Err(ReadError::Blocked) => break false,
+                Ok(None) | Err(ReadError::Reset(_)) => break true,
+            }
+        };
+        // The link is being served: new credit goes out anyway.
+        let _ = chunks.finalize();
+        client.read_bytes += read;
+        if !over {
+            client.streams_in.insert(id, reader);
+        }
+        for (alias, stamp, bytes) in objects {
+            self.deliver(place, alias.value(), stamp, bytes, at);
+        }
+    }
+
+    /// Something stamped has reached a client.
+    fn deliver(&mut self, place: usize, flow: u64, stamp: Stamp, bytes: usize, at: Instant) {
+        let at_ns = self.ns(at);
+        let client = &mut self.clients[place];
+        // A ring's answer comes back under the ring's own number.
+        let arrival = client.flows.entry(flow).or_default().take(stamp);
+        if !self.window.is_some_and(|window| window.contains(stamp.due_ns)) {
+            return;
+        }
+        match (client.plan.role, arrival) {
+            (_, Arrival::Duplicate) => self.tally.duplicates += 1,
+            (Role::Member, arrival) => {
+                let us = at_ns.saturating_sub(stamp.due_ns) / 1000;
+                self.tally.reordered += u64::from(arrival == Arrival::Reordered);
+                self.tally.delivered += 1;
+                self.tally.bytes += bytes as u64;
+                self.tally.late += u64::from(us > u64::from(self.shared.stage.scenario.late_ms) * 1000);
+                self.tally.delay.record_us(us);
+                self.recent.record_us(us);
+                let interval = self.interval(stamp.due_ns);
+                interval.delivered += 1;
+                interval.delay.record_us(us);
+            }
+            (Role::Slow | Role::Churner | Role::Flooder, _) => self.tally.delivered_aside += 1,
+        }
+    }
+
+    fn lost(&mut self, link: &Link, reason: &ConnectionError) {
+        let client = &mut self.clients[link.client];
+        client.link = None;
+        let why = match reason {
+            ConnectionError::ApplicationClosed(close) => {
+                let code = CloseCode(close.error_code.into_inner());
+                code.row().map_or_else(|| code.to_string(), |row| row.name.to_owned())
+            }
+            other => other.to_string(),
+        };
+        *self.tally.closed.entry(why).or_default() += 1;
+        if matches!(client.plan.role, Role::Member | Role::Slow) {
+            self.tally.sessions_lost += 1;
+            self.shared.note_lost();
+        }
+        client.ready = false;
+    }
+}
