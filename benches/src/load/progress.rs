@@ -13,7 +13,9 @@ const TICKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'
 pub struct Screen {
     lines: usize,
     rates: Vec<f64>,
+    /// 99th percentile of each time, in ms.
     delays: Vec<f64>,
+    p50_ms: f64,
     last: Option<(f64, u64)>,
 }
 
@@ -47,15 +49,19 @@ impl Screen {
             bar(share(ready.into(), planned.into()))
         );
         let Some(measured) = progress.measured else { return text };
-        if let Some((at_s, delivered)) = self.last {
+        // After it only stragglers come: their rate says nothing.
+        if let Some((at_s, delivered)) = self.last.filter(|_| measured < 1.0) {
             let rate = (progress.delivered.saturating_sub(delivered)) as f64 / (progress.at_s - at_s).max(0.001);
             self.rates.push(rate);
         }
         self.last = Some((progress.at_s, progress.delivered));
-        self.delays.extend(progress.delay_ms.map(|(_, p99)| p99));
+        if let Some((p50, p99)) = progress.delay_ms {
+            self.p50_ms = p50;
+            self.delays.push(p99);
+        }
         text += &format!("          measured  {} {:.0} %\n", bar(measured), measured * 100.0);
         text += &format!("          delivered {} {:.0}/s\n", sparkline(&self.rates), self.rates.last().unwrap_or(&0.0));
-        let (p50, p99) = progress.delay_ms.unwrap_or_default();
+        let (p50, p99) = (self.p50_ms, self.delays.last().unwrap_or(&0.0));
         text += &format!("          p99 delay {} {p99:.2} ms (p50 {p50:.2} ms)\n", sparkline(&self.delays));
         // What is on its way is not lost yet: this is the most that can be.
         let missing = share(progress.expected.saturating_sub(progress.delivered), progress.expected);
