@@ -6,7 +6,7 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     str::FromStr,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Longest wait for the relay's metrics.
@@ -27,6 +27,10 @@ pub struct MetricsUrl {
 /// What a relay had used at one time, or between two.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RelayUse {
+    /// When that was read.
+    pub at: Option<Instant>,
+    /// Between two: how long that is, in s.
+    pub elapsed_s: f64,
     /// CPU time of its process, in s.
     pub cpu_s: Option<f64>,
     /// Its resident memory, in bytes.
@@ -39,6 +43,8 @@ impl RelayUse {
     /// Up to now.
     pub fn read(pid: Option<u32>, metrics: Option<&MetricsUrl>) -> Self {
         Self {
+            at: Some(Instant::now()),
+            elapsed_s: 0.0,
             cpu_s: pid
                 .and_then(|pid| fs::read_to_string(format!("/proc/{pid}/stat")).ok())
                 .and_then(|stat| cpu_s(&stat)),
@@ -56,7 +62,10 @@ impl RelayUse {
             let grown = value - before.counters.get(&name).copied().unwrap_or(0.0);
             (name, grown)
         });
+        let elapsed = now.at.zip(before.at).map(|(now, before)| now.saturating_duration_since(before));
         Self {
+            at: now.at,
+            elapsed_s: elapsed.unwrap_or_default().as_secs_f64(),
             cpu_s: now.cpu_s.zip(before.cpu_s).map(|(now, before)| now - before),
             rss_bytes: now.rss_bytes,
             counters: counters.collect(),

@@ -142,9 +142,7 @@ pub struct Generator {
 /// The relay.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Relay {
-    /// CPU time of its process in the measured part, in s.
-    pub cpu_s: Option<f64>,
-    /// The same as a share of one core.
+    /// CPU time of its process as a share of one core, over the measured part.
     pub busy: Option<f64>,
     /// The same for each delivery, all deliveries counted, in µs.
     pub cpu_us_per_delivered: Option<f64>,
@@ -356,10 +354,11 @@ fn relay_report(used: &RelayUse, tally: &Tally, window: Window) -> Relay {
     let deliveries = (tally.delivered + tally.delivered_aside).max(1) as f64;
     let sent = used.counters.get("supernode_udp_datagrams_total{direction=\"out\"}");
     let delivered = used.counters.get("supernode_objects_delivered_total").filter(|count| **count > 0.0);
+    // The relay may have been looked at a little late: what counts is the share of the time between.
+    let busy = used.cpu_s.filter(|_| used.elapsed_s > 0.0).map(|cpu_s| cpu_s / used.elapsed_s);
     Relay {
-        cpu_s: used.cpu_s,
-        busy: used.cpu_s.map(|cpu_s| cpu_s / window.hold_s()),
-        cpu_us_per_delivered: used.cpu_s.map(|cpu_s| cpu_s * 1e6 / deliveries),
+        busy,
+        cpu_us_per_delivered: busy.map(|busy| busy * window.hold_s() * 1e6 / deliveries),
         rss_mib: used.rss_bytes.map(|bytes| bytes as f64 / 1024.0 / 1024.0),
         datagrams_out_per_delivered: sent.zip(delivered).map(|(sent, delivered)| sent / delivered),
         drops: used.drops(),
