@@ -1,5 +1,4 @@
-//! What `cargo xtask` does: the gate that every change passes, the demonstration of a call, and the
-//! benches.
+//! What `cargo xtask` does: the gate that every change passes, the demonstration of a call, and the benches.
 
 #![allow(clippy::print_stdout, reason = "a program for people to read")]
 

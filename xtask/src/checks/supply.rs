@@ -180,7 +180,8 @@ fn licence(policy: &Licenses, package: &Package) -> Option<String> {
 }
 
 /// Whether allowed licences satisfy an SPDX expression (AND binds closer than OR; an old `/` means OR; SPDX 3 takes the
-/// operators in lower case too), or `None` if it is none. A licence with an exception is allowed if the licence is, as exceptions only permit more.
+/// operators in lower case too), or `None` if it is none. A licence with an exception is allowed if the licence is, as
+/// exceptions only permit more.
 fn satisfied(expression: &str, allowed: &dyn Fn(&str) -> bool) -> Option<bool> {
     let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
     let words: Vec<&str> = spaced.split_whitespace().collect();

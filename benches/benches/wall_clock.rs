@@ -1,0 +1,92 @@
+//! The same steps by the clock: `cargo bench -p supernode-benches --bench wall_clock`. How long they take depends on
+//! the machine and on what else it does; `cargo test` runs each once, to see that it still does.
+
+use divan::Bencher;
+use supernode_benches::fixtures::{
+    Buckets, Forwarding, HEADERS, Headers, Ringing, StreamChunk, TAKES, TicketCheck, Watched,
+};
+
+fn main() {
+    divan::main();
+}
+
+/// Local subscribers and other shards.
+const AUDIENCES: [(u32, u16); 6] = [(1, 0), (10, 0), (100, 0), (1, 3), (10, 3), (100, 3)];
+
+#[divan::bench]
+fn datagram_headers(bencher: Bencher<'_, '_>) {
+    let headers = Headers::set_up();
+    bencher.counter(divan::counter::ItemsCount::new(HEADERS)).bench_local(|| headers.decode());
+}
+
+#[divan::bench]
+fn stream_chunk(bencher: Bencher<'_, '_>) {
+    let mut chunk = StreamChunk::set_up();
+    bencher.bench_local(|| chunk.parse());
+}
+
+#[divan::bench(args = AUDIENCES.map(Audience))]
+fn object_offered(bencher: Bencher<'_, '_>, audience: Audience) {
+    let mut forwarding = audience.forwarding();
+    bencher.bench_local(|| forwarding.offer());
+}
+
+#[divan::bench(args = AUDIENCES.map(Audience))]
+fn object_queued_and_taken(bencher: Bencher<'_, '_>, audience: Audience) {
+    let mut forwarding = audience.forwarding();
+    bencher.bench_local(|| forwarding.queue());
+}
+
+#[divan::bench(args = [1, 100])]
+fn presence_change(bencher: Bencher<'_, '_>, watchers: u32) {
+    let mut watched = Watched::set_up(watchers);
+    bencher.bench_local(|| watched.change());
+}
+
+#[divan::bench]
+fn ticket_check(bencher: Bencher<'_, '_>) {
+    let ticket = TicketCheck::set_up();
+    bencher.bench_local(|| ticket.check());
+}
+
+#[divan::bench]
+fn ring_start(bencher: Bencher<'_, '_>) {
+    bencher.with_inputs(Ringing::set_up).bench_local_refs(Ringing::start);
+}
+
+#[divan::bench]
+fn ring_cancel(bencher: Bencher<'_, '_>) {
+    bencher.with_inputs(Ringing::started).bench_local_refs(Ringing::cancel);
+}
+
+#[divan::bench]
+fn token_bucket_full(bencher: Bencher<'_, '_>) {
+    let buckets = Buckets::set_up();
+    bencher.counter(divan::counter::ItemsCount::new(TAKES)).bench_local(|| buckets.take_saved());
+}
+
+#[divan::bench]
+fn token_bucket_refilled(bencher: Bencher<'_, '_>) {
+    let mut buckets = Buckets::set_up();
+    bencher.counter(divan::counter::ItemsCount::new(TAKES)).bench_local(|| buckets.take_refilled());
+}
+
+#[derive(Clone, Copy)]
+struct Audience((u32, u16));
+
+impl Audience {
+    fn forwarding(self) -> Forwarding {
+        let Self((local, other_shards)) = self;
+        Forwarding::set_up(local, other_shards)
+    }
+}
+
+impl std::fmt::Display for Audience {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self((local, other_shards)) = self;
+        match other_shards {
+            0 => write!(f, "to_{local}"),
+            others => write!(f, "to_{local}_and_{others}_shards"),
+        }
+    }
+}
