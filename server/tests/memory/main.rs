@@ -1,6 +1,6 @@
 //! Memory after many calls is what it was before. A test of its own, so that it has its process for itself.
 //!
-//! Ten thousand cycles: `SUPERNODE_MEMORY_CYCLES=10000 cargo test --release -p supernode-server --test memory`.
+//! Ten thousand cycles: `SUPERNODE_MEMORY_CYCLES=10000 cargo test -p supernode-server --test memory`.
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test binary: a failed unwrap is a failed test")]
 
 #[path = "../relay/harness.rs"]
