@@ -47,6 +47,8 @@ pub(super) struct Engine {
     pub(super) connections: Vec<Option<Box<Connection>>>,
     pub(super) streams: HashMap<StreamKey, StreamRoute, FixedState>,
     pub(super) stream_next: u64,
+    /// Streams that were aborted before their beginning came: control mail overtakes media.
+    pub(super) aborted_early: Vec<StreamKey>,
     pub(super) outbox: Outbox,
     pub(super) peers: Vec<Mailbox>,
     /// Peers that were given mail since they were last rung.
@@ -87,6 +89,7 @@ impl Engine {
             connections: Vec::new(),
             streams: HashMap::default(),
             stream_next: 0,
+            aborted_early: Vec::new(),
             outbox: Outbox::new(parts.shard, shards as u16),
             unrung: vec![false; shards],
             peers: parts.peers,
@@ -197,7 +200,12 @@ impl Engine {
                     self.handle_core_mail(*mail, now);
                     self.dispatch(now);
                 }
-                Letter::StreamAborted(key, code) => self.abort_stream_here(key, code),
+                Letter::StreamAborted(key, code) => {
+                    if !self.streams.contains_key(&key) {
+                        self.aborted_early.push(key);
+                    }
+                    self.abort_stream_here(key, code);
+                }
                 Letter::Drain(window) => self.start_drain(window),
             }
         }
@@ -208,6 +216,10 @@ impl Engine {
                 }
                 mail => self.handle_media(mail),
             }
+        }
+        // The beginning of a stream was put before its abortion: if no media waits, none is still to come.
+        if inbox.media.is_empty() {
+            self.aborted_early.clear();
         }
         !inbox.is_empty()
     }
@@ -483,12 +495,21 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use rand::SeedableRng;
+    use supernode_proto::{
+        close::StreamCode,
+        control::TrackKind,
+        identity::RoomId,
+        object::{Hop, StreamHeader, TrackAlias},
+    };
 
     use super::*;
     use crate::{
         control::{state_dir::StateDir, tls},
-        core::{directory::Directory, limits::Limits},
-        shard::{inbox::inbox, transport::Shared},
+        core::{directory::Directory, forward::Subscriber, limits::Limits},
+        shard::{
+            inbox::{Inbox, inbox},
+            transport::Shared,
+        },
     };
 
     struct Nobody;
@@ -499,14 +520,14 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_packet_for_another_shard_is_handed_over_and_one_for_no_shard_is_not() {
+    /// The first of two shards, its inbox, and the other's.
+    fn first_of_two() -> (Engine, Inbox, Inbox) {
         let directory = tempfile::tempdir().expect("a directory");
         let keys = StateDir::create(directory.path()).expect("made").keys_or_create().expect("made");
         let shared = Shared::new(tls::quic_server_config(&keys).expect("a configuration"), Duration::ZERO);
-        let (own, _own_inbox) = inbox().expect("a descriptor");
+        let (own, own_inbox) = inbox().expect("a descriptor");
         let (other, other_inbox) = inbox().expect("a descriptor");
-        let mut engine = Engine::new(Parts {
+        let engine = Engine::new(Parts {
             shard: ShardId(0),
             core: ShardCore::new(ShardId(0), Arc::new(Directory::new(Limits::default()))),
             endpoint: shared.endpoint(ShardId(0), [1; 32]),
@@ -516,6 +537,12 @@ mod tests {
             rng: StdRng::seed_from_u64(1),
             segments_max: 1,
         });
+        (engine, own_inbox, other_inbox)
+    }
+
+    #[test]
+    fn a_packet_for_another_shard_is_handed_over_and_one_for_no_shard_is_not() {
+        let (mut engine, _own_inbox, other_inbox) = first_of_two();
         let now = Now { instant: Instant::now(), unix_ms: 0 };
         let mut out = SendBatch::default();
         let remote = SocketAddr::from(([127, 0, 0, 1], 9));
@@ -529,5 +556,24 @@ mod tests {
             }
         }
         assert_eq!(engine.tally.handed_over, 1);
+    }
+
+    #[test]
+    fn a_stream_that_is_aborted_before_its_beginning_comes_never_begins() {
+        let (mut engine, own_inbox, _other_inbox) = first_of_two();
+        let now = Now { instant: Instant::now(), unix_ms: 0 };
+        let alias = TrackAlias::new(7).expect("small");
+        let subscriber = Subscriber { link: 3, temporal_layer_max: 0, spatial_layer_max: 0, age_max: Duration::ZERO };
+        engine.core.tracks.subscribe(alias, TrackKind::Video, RoomId([1; 16]), subscriber);
+        let key = |number| StreamKey { shard: ShardId(1), number };
+        let header = StreamHeader { hop: Hop { alias, priority: 0, ttl_ms: 0 }, group: 0, temporal_layer: 0 };
+        for number in [1, 2] {
+            let open = MediaMail::StreamOpen { key: key(number), header, wire: Bytes::new() };
+            assert!(engine.peers[0].put_media(open));
+        }
+        engine.peers[0].put_control(Letter::StreamAborted(key(1), StreamCode::CANCELLED));
+        engine.handle_mail(&own_inbox, now, &mut SendBatch::default());
+        assert_eq!(engine.streams.keys().copied().collect::<Vec<_>>(), [key(2)]);
+        assert!(engine.aborted_early.is_empty(), "and is forgotten once all media has been seen");
     }
 }

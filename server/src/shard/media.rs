@@ -56,7 +56,8 @@ impl Engine {
                 });
             }
             MediaMail::StreamOpen { key, header, wire } => {
-                if let Some(route) = self.core.route_remote_stream(&header) {
+                let aborted = self.aborted_early.contains(&key);
+                if !aborted && let Some(route) = self.core.route_remote_stream(&header) {
                     self.open_stream_here(key, route, &header, &wire);
                 }
             }
