@@ -111,6 +111,19 @@ impl Relay {
         self.try_connect(person).await.expect("the relay lets the client in")
     }
 
+    /// Two people in a room of their own: the first publishes a track, the second subscribes to it.
+    pub async fn speaker_and_listener(&self, kind: TrackKind) -> (Client, Client, TrackAlias) {
+        let room = Room::new();
+        let mut speaker = self.connect(&Person::new()).await;
+        let mut listener = self.connect(&Person::new()).await;
+        speaker.join(&room).await;
+        listener.join(&room).await;
+        let track = speaker.publish(&room, kind).await;
+        listener.subscribe(track).await;
+        speaker.demand(1).await;
+        (speaker, listener, track)
+    }
+
     /// Connects and says Hello; the code the relay closed with if it did not say Welcome.
     pub async fn try_connect(&self, person: &Person) -> Result<Client, CloseCode> {
         let mut client = self.dial().await;

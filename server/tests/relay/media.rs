@@ -163,14 +163,7 @@ async fn layers_above_what_is_wanted_are_left_out(#[values(1, 2, 4)] shards: usi
 #[tokio::test]
 async fn a_stream_whose_publisher_breaks_off_is_reset_and_accounted_for(#[values(1, 2, 4)] shards: usize) {
     let relay = Relay::start(shards);
-    let room = Room::new();
-    let mut alice = relay.connect(&Person::new()).await;
-    let mut bob = relay.connect(&Person::new()).await;
-    alice.join(&room).await;
-    bob.join(&room).await;
-    let track = alice.publish(&room, TrackKind::Video).await;
-    bob.subscribe(track).await;
-    alice.demand(1).await;
+    let (alice, mut bob, track) = relay.speaker_and_listener(TrackKind::Video).await;
     let wire = stream(track, 1, 0, &[(0, 100), (0, 50_000)]);
     let mut sending = alice.connection.open_uni().await.unwrap();
     sending.write_all(&wire[..wire.len() - 1]).await.unwrap();
@@ -195,14 +188,7 @@ async fn a_stream_whose_publisher_breaks_off_is_reset_and_accounted_for(#[values
 #[tokio::test]
 async fn a_client_that_moves_to_another_address_goes_on(#[values(1, 2, 4)] shards: usize) {
     let relay = Relay::start(shards);
-    let room = Room::new();
-    let mut alice = relay.connect(&Person::new()).await;
-    let mut bob = relay.connect(&Person::new()).await;
-    alice.join(&room).await;
-    bob.join(&room).await;
-    let track = alice.publish(&room, TrackKind::Audio).await;
-    bob.subscribe(track).await;
-    alice.demand(1).await;
+    let (mut alice, mut bob, track) = relay.speaker_and_listener(TrackKind::Audio).await;
     // Often enough that with several shards some moves land on another shard's socket by hash.
     for group in 0..8 {
         for client in [&alice, &bob] {
@@ -372,14 +358,7 @@ async fn who_sends_more_than_was_granted_is_not_forwarded(#[values(1, 2, 4)] sha
 #[tokio::test]
 async fn a_stream_of_a_track_that_ends_is_reset_with_that_reason(#[values(1, 2, 4)] shards: usize) {
     let relay = Relay::start(shards);
-    let room = Room::new();
-    let mut alice = relay.connect(&Person::new()).await;
-    let mut bob = relay.connect(&Person::new()).await;
-    alice.join(&room).await;
-    bob.join(&room).await;
-    let track = alice.publish(&room, TrackKind::Video).await;
-    bob.subscribe(track).await;
-    alice.demand(1).await;
+    let (mut alice, bob, track) = relay.speaker_and_listener(TrackKind::Video).await;
     let mut sending = alice.connection.open_uni().await.unwrap();
     let wire = stream(track, 1, 0, &[(0, 100), (0, 5_000)]);
     sending.write_all(&wire[..wire.len() - 1]).await.unwrap();
