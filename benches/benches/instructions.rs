@@ -6,7 +6,10 @@
 use std::hint::black_box;
 
 use gungraun::prelude::*;
-use supernode_benches::fixtures::{Buckets, Forwarding, Headers, Ringing, StreamChunk, TicketCheck, Watched};
+use supernode_benches::{
+    fixtures::{Buckets, Forwarding, Headers, Ringing, StreamChunk, TicketCheck, Watched},
+    load::in_memory::WholeShard,
+};
 use supernode_proto::{identity::IdentityError, object::DecodeError};
 use supernode_server::core::ControlMail;
 
@@ -112,6 +115,38 @@ fn token_bucket_refilled(buckets: &mut Buckets) -> u32 {
     black_box(buckets.take_refilled())
 }
 
+/// Ready for a turn.
+fn pairs(pairs: u32) -> &'static mut WholeShard {
+    kept(WholeShard::of_pairs(pairs))
+}
+
+/// Ready for a turn.
+fn room(members: u32) -> &'static mut WholeShard {
+    kept(WholeShard::of_room(members))
+}
+
+/// Half-way through a turn: every packet read, every object queued.
+fn room_read(members: u32) -> &'static mut WholeShard {
+    let whole = room(members);
+    whole.read();
+    whole
+}
+
+#[library_benchmark]
+#[bench::of_20_in_pairs(pairs(10))]
+#[bench::of_a_room_of_20(room(20))]
+fn shard_turn(whole: &mut WholeShard) -> usize {
+    black_box(whole.turn())
+}
+
+#[library_benchmark]
+#[bench::to_a_room_of_20(room_read(20))]
+fn packet_build(whole: &mut WholeShard) -> usize {
+    black_box(whole.build())
+}
+
+library_benchmark_group!(name = shard, benchmarks = [shard_turn, packet_build]);
+
 library_benchmark_group!(
     name = core,
     benchmarks = [
@@ -128,4 +163,4 @@ library_benchmark_group!(
     ]
 );
 
-main!(library_benchmark_groups = core);
+main!(library_benchmark_groups = core, shard);

@@ -1,9 +1,12 @@
 //! The same steps by the clock: `cargo bench -p supernode-benches --bench wall_clock`. How long they take depends on
 //! the machine and on what else it does; `cargo test` runs each once, to see that it still does.
 
+use std::cell::RefCell;
+
 use divan::Bencher;
-use supernode_benches::fixtures::{
-    Buckets, Forwarding, HEADERS, Headers, Ringing, StreamChunk, TAKES, TicketCheck, Watched,
+use supernode_benches::{
+    fixtures::{Buckets, Forwarding, HEADERS, Headers, Ringing, StreamChunk, TAKES, TicketCheck, Watched},
+    load::in_memory::WholeShard,
 };
 
 fn main() {
@@ -87,6 +90,59 @@ impl std::fmt::Display for Audience {
         match other_shards {
             0 => write!(f, "to_{local}"),
             others => write!(f, "to_{local}_and_{others}_shards"),
+        }
+    }
+}
+
+/// A whole shard without its socket: packets of all clients in, packets to all of them out.
+#[divan::bench(args = [Shape::Pairs(10), Shape::Pairs(200), Shape::Room(20)])]
+fn shard_turn(bencher: Bencher<'_, '_>, shape: Shape) {
+    let whole = RefCell::new(shape.set_up());
+    bencher
+        .with_inputs(|| whole.borrow_mut().talk())
+        .counter(divan::counter::ItemsCount::new(shape.deliveries()))
+        .bench_local_values(|()| whole.borrow_mut().turn());
+}
+
+/// The second half of it.
+#[divan::bench]
+fn packet_build(bencher: Bencher<'_, '_>) {
+    let whole = RefCell::new(Shape::Room(20).set_up());
+    let prepare = || {
+        whole.borrow_mut().talk();
+        whole.borrow_mut().read();
+    };
+    bencher.with_inputs(prepare).bench_local_values(|()| whole.borrow_mut().build());
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Shape {
+    Pairs(u32),
+    Room(u32),
+}
+
+impl Shape {
+    fn set_up(self) -> WholeShard {
+        match self {
+            Self::Pairs(pairs) => WholeShard::of_pairs(pairs),
+            Self::Room(members) => WholeShard::of_room(members),
+        }
+    }
+
+    /// Objects delivered in one turn.
+    fn deliveries(self) -> u32 {
+        match self {
+            Self::Pairs(pairs) => 2 * pairs,
+            Self::Room(members) => members * (members - 1),
+        }
+    }
+}
+
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Pairs(pairs) => write!(f, "{pairs} pairs"),
+            Self::Room(members) => write!(f, "a room of {members}"),
         }
     }
 }

@@ -13,7 +13,7 @@ use supernode_proto::{
     identity::{IdentityKey, RelayPin},
 };
 use supernode_server::{
-    control::{state_dir::StateDir, tls},
+    control::{certificate::Certificate, state_dir::StateDir, tls},
     core::{Admit, limits::Limits},
     shard,
 };
@@ -45,8 +45,10 @@ impl Relay {
             listen: "127.0.0.1:0".parse().expect("an address"),
             shards: 1,
             batch_window: Duration::ZERO,
-            tls: tls::quic_server_config(&keys).expect("a TLS configuration"),
+            tls: tls::quic_server_config(&Certificate::self_signed(&keys).expect("a certificate"))
+                .expect("a TLS configuration"),
             pin,
+            reset_key: keys.reset_key,
             admission: Arc::new(Door { open }),
             limits,
         });
@@ -78,7 +80,7 @@ impl Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
-            running.drain_handle().drain(Duration::ZERO);
+            running.handle().drain(Duration::ZERO, Duration::ZERO);
             running.join();
         }
     }

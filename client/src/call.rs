@@ -3,27 +3,25 @@
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use supernode_e2ee::Group;
+use supernode_e2ee::{Change, Group};
 use supernode_proto::{
-    control::{
-        KickMember, LeaveRoom, RefusalReason, RotateJoinKey, Rung, SendMls, TrackKind, client_message, relay_message,
-    },
-    identity::DeviceKey,
+    control::{KickMember, LeaveRoom, RefusalReason, Rung, TrackKind, client_message, relay_message},
+    identity::{DeviceKey, IdentityKey},
 };
 use tokio::sync::broadcast;
 
 use crate::{
     CallEvent, Client, Error, RemoteTrack,
     client::Inner,
+    commit,
+    door::Hosting,
     error::{CallEnd, Refusal},
+    greeting, keeper,
     link::Link,
-    room::{Member, Room},
+    room::{Member, Room, RosterEntry},
     stats::CallStats,
     sync::lock,
 };
-
-/// How often a commit is made again after another member's came first.
-const COMMIT_ATTEMPTS: u32 = 8;
 
 /// A call, which is a room with end-to-end keys: cheap to clone; when the last clone, publisher and subscription of it
 /// is gone, we leave.
@@ -36,20 +34,50 @@ pub struct Call {
 
 impl Call {
     /// Joins the room of a group, or opens it.
-    pub(crate) async fn join(client: Client, group: Group) -> Result<Self, Error> {
-        let room = Room::new(group)?;
+    pub(crate) async fn join(client: Client, group: Group, hosting: Option<Hosting>) -> Result<Self, Error> {
+        let room = Room::new(group, hosting)?;
         let link = client.inner.link().await?;
         lock(&client.inner.rooms).insert(room.id, room.clone());
         // From here on the drop of the call cleans up.
         let guard = Arc::new(LeaveOnDrop { inner: client.inner.clone(), room: room.clone() });
         let call = Self { client, room, _guard: guard };
-        enter(&call.client.inner, &link, &call.room).await?;
-        Ok(call)
+        let inner = &call.client.inner;
+        let entered = enter(inner, &link, &call.room).await;
+        if call.room.hosting.is_none() {
+            return entered.map(|()| call);
+        }
+        match entered {
+            Err(Error::Refused(refusal)) if refusal.reason == RefusalReason::JoinProof => call.room.fall_behind(),
+            other => other?,
+        }
+        keeper::start(inner.clone(), call.room.clone());
+        // Somebody else may have come or gone while we were at the door: then our place is already of the past.
+        let caught_up = call.room.wait_until(|room| !room.is_behind());
+        let caught_up = tokio::time::timeout(inner.config.reconnect_for, caught_up).await;
+        caught_up.map_err(|_| Error::TimedOut("the room"))?;
+        match call.room.end() {
+            Some(end) => Err(Error::CallEnded(end)),
+            None => Ok(call),
+        }
     }
 
     /// Everybody else who is connected to the room now.
     pub fn members(&self) -> Vec<Member> {
         self.room.members()
+    }
+
+    /// Everybody with a place in the group, ourselves too, and whether they are connected.
+    pub fn roster(&self) -> Vec<RosterEntry> {
+        self.room.roster()
+    }
+
+    /// Waits until so many are in the room, ourselves included, with a place in the group and connected. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Error::CallEnded`].
+    pub async fn wait_for_members(&self, count: usize) -> Result<(), Error> {
+        let here = || self.roster().iter().filter(|entry| entry.is_here).count() >= count;
+        self.wait_until(|| here().then_some(())).await
     }
 
     /// 60 digits in groups of five that are the same for everybody in the call, unless somebody sits in between. They
@@ -106,11 +134,42 @@ impl Call {
     pub async fn remove(&self, member: &Member) -> Result<(), Error> {
         let number = self.room.member_number(member).ok_or(Error::State("the member is not in the call"))?;
         let device = member.device;
-        self.commit(move |group| {
-            let leaf = group.members().into_iter().find(|member| member.device == device).map(|member| member.leaf);
-            leaf.map(|leaf| group.propose_remove(&[leaf])).transpose()
+        self.remove_where(|member| member.device == device).await?;
+        self.kick(number).await
+    }
+
+    /// Removes a person with all their devices, in one step for the group. They are not let in again by us but by an
+    /// invitation.
+    ///
+    /// # Errors
+    /// As [`Self::remove`].
+    pub async fn remove_person(&self, identity: &IdentityKey) -> Result<(), Error> {
+        if *identity == self.client.identity() {
+            return Err(Error::State("we cannot remove ourselves: we can leave"));
+        }
+        if self.roster().iter().all(|entry| entry.member.identity != *identity) {
+            return Err(Error::State("the person is not in the call"));
+        }
+        self.room.note_kicked(identity);
+        let numbers = self.room.numbers_of(identity);
+        self.remove_where(|member| member.identity == *identity).await?;
+        for number in numbers {
+            self.kick(number).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove_where(&self, is_to_go: impl Fn(&supernode_e2ee::Member) -> bool) -> Result<(), Error> {
+        self.commit(|group| {
+            let own = group.own_leaf();
+            let going = group.members().into_iter().filter(|member| member.leaf != own && is_to_go(member));
+            let leaves: Vec<u32> = going.map(|member| member.leaf).collect();
+            if leaves.is_empty() { Ok(None) } else { group.propose_remove(&leaves).map(Some) }
         })
-        .await?;
+        .await
+    }
+
+    async fn kick(&self, number: u32) -> Result<(), Error> {
         let kick = client_message::Body::KickMember(KickMember { room: self.room_bytes(), member: number });
         let link = self.client.inner.link().await?;
         match self.client.inner.request(&link, kick).await {
@@ -158,9 +217,13 @@ impl Call {
         if self.room.end().is_some() {
             return Ok(());
         }
+        let goodbye = self.room.hosting.as_ref().and_then(|_| self.room.message(&greeting::goodbye()).ok());
         self.room.end_with(CallEnd::Left);
         lock(&self.client.inner.rooms).remove(&self.room.id);
         let link = self.client.inner.link().await?;
+        if let Some(goodbye) = goodbye {
+            link.send(goodbye, None);
+        }
         self.client.inner.request(&link, leave(&self.room)).await.map(drop)
     }
 
@@ -175,50 +238,20 @@ impl Call {
 
     /// Removes everybody from the group but ourselves and this device.
     pub(crate) async fn keep_only(&self, device: &DeviceKey) -> Result<(), Error> {
-        let device = *device;
-        self.commit(move |group| {
-            let own = group.own_leaf();
-            let others = group.members().into_iter().filter(|member| member.leaf != own && member.device != device);
-            let leaves: Vec<u32> = others.map(|member| member.leaf).collect();
-            if leaves.is_empty() { Ok(None) } else { group.propose_remove(&leaves).map(Some) }
-        })
-        .await
+        self.remove_where(|member| member.device != *device).await
     }
 
-    /// Changes the group through the room's mailbox, and lets newcomers in by the new epoch's secret only. `make` is
-    /// called again after another member's commit has come first.
+    /// Says something to the group.
+    pub(crate) async fn say(&self, message: &[u8]) -> Result<(), Error> {
+        let link = self.client.inner.link().await?;
+        self.client.inner.request(&link, self.room.message(message)?).await.map(drop)
+    }
+
     async fn commit(
         &self,
-        make: impl Fn(&mut Group) -> Result<Option<supernode_e2ee::Change>, supernode_e2ee::Error>,
+        make: impl Fn(&mut Group) -> Result<Option<Change>, supernode_e2ee::Error>,
     ) -> Result<(), Error> {
-        for _ in 0..COMMIT_ATTEMPTS {
-            if let Some(end) = self.room.end() {
-                return Err(Error::CallEnded(end));
-            }
-            let link = self.client.inner.link().await?;
-            let Some(change) = self.room.make_commit(&make)? else { return Ok(()) };
-            let message = client_message::Body::SendMls(SendMls {
-                room: self.room_bytes(),
-                epoch: change.epoch,
-                commit: true,
-                payload: change.commit.into(),
-            });
-            let room = self.room.clone();
-            let settle = move |reply: Result<&relay_message::Body, &Refusal>| room.handle_own_commit(reply.is_ok());
-            let timeout = self.client.inner.config.request_timeout;
-            match link.request_in_order(message, timeout, Some(Box::new(settle))).await {
-                Ok(_) => return self.rotate_join_key(&link).await,
-                Err(Error::Refused(refusal)) if refusal.reason == RefusalReason::EpochConflict => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Err(Error::State("others changed the keys again and again"))
-    }
-
-    async fn rotate_join_key(&self, link: &Link) -> Result<(), Error> {
-        let join_key = self.room.join_key()?.into();
-        let rotate = client_message::Body::RotateJoinKey(RotateJoinKey { room: self.room_bytes(), join_key });
-        self.client.inner.request(link, rotate).await.map(drop)
+        commit::commit(&self.client.inner, &self.room, make).await.map(drop)
     }
 
     pub(crate) fn room_bytes(&self) -> Bytes {
@@ -249,13 +282,42 @@ impl std::fmt::Debug for Call {
 /// Joins a room on this connection, for the first time or again.
 pub(crate) async fn enter(inner: &Inner, link: &Arc<Link>, room: &Arc<Room>) -> Result<(), Error> {
     let request = room.join_request(&link.exporter, &inner.device.key())?;
-    let joining = room.clone();
+    let (joining, on) = (room.clone(), link.clone());
     let joined = move |reply: Result<&relay_message::Body, &Refusal>| {
         if let Ok(relay_message::Body::RoomJoined(joined)) = reply {
             joining.handle_joined(joined);
+            if !joining.is_missing_messages() {
+                joining.handle_caught_up(&on);
+            }
         }
     };
-    link.request_in_order(request, inner.config.request_timeout, Some(Box::new(joined))).await.map(drop)
+    link.request_in_order(request, inner.config.request_timeout, Some(Box::new(joined))).await?;
+    if !room.is_missing_messages() {
+        return Ok(());
+    }
+    // Something came between what we caught up with and our joining.
+    let (catching_up, on) = (room.clone(), link.clone());
+    let caught_up = move |reply: Result<&relay_message::Body, &Refusal>| match reply {
+        Ok(_) => catching_up.handle_caught_up(&on),
+        Err(refusal) => {
+            tracing::debug!(%refusal, "what came before our joining is not to be had");
+            catching_up.fall_behind();
+        }
+    };
+    let request = room.catch_up_request();
+    link.request_in_order(request, inner.config.request_timeout, Some(Box::new(caught_up))).await.map(drop)
+}
+
+/// Before a room is joined again: what was said while we were away, of which the newest join key is made.
+pub(crate) async fn catch_up(inner: &Inner, link: &Arc<Link>, room: &Arc<Room>) -> Result<(), Error> {
+    match inner.request(link, room.catch_up_request()).await {
+        // The room is not there any more, or not the one that it was: joining shows.
+        Err(Error::Refused(refusal)) => {
+            tracing::debug!(%refusal, "nothing to catch up with");
+            Ok(())
+        }
+        other => other.map(drop),
+    }
 }
 
 fn leave(room: &Room) -> client_message::Body {
@@ -270,9 +332,13 @@ struct LeaveOnDrop {
 impl Drop for LeaveOnDrop {
     fn drop(&mut self) {
         let was_in = lock(&self.inner.rooms).remove(&self.room.id).is_some();
+        let goodbye = self.room.hosting.as_ref().and_then(|_| self.room.message(&greeting::goodbye()).ok());
         self.room.end_with(CallEnd::Left);
         // Even a call that is over for us has a place in the relay's room until we leave.
         if was_in && let Some(link) = self.inner.link_now() {
+            if let Some(goodbye) = goodbye {
+                link.send(goodbye, None);
+            }
             link.send(leave(&self.room), None);
         }
     }

@@ -46,7 +46,8 @@ impl Client {
     /// Connects and waits to be let in. The first connection is tried once; later ones as [`Config`] says.
     ///
     /// # Errors
-    /// [`Error::NoPin`] if the invite names no key; [`Error::WrongPin`] if the relay's is another;
+    /// [`Error::WrongPin`] if the relay's key is not the one that the invite names; where it names none,
+    /// [`Error::Untrusted`] if no authority vouches for it, or [`Error::Authorities`] if there is none to do so;
     /// [`Error::Closed`] with the relay's reason if it does not let us in; [`Error::Resolve`], [`Error::Socket`],
     /// [`Error::Connection`] or [`Error::TimedOut`] if it cannot be reached.
     pub async fn connect(invite: &Invite, device: Arc<Device>, config: Config) -> Result<(Self, Events), Error> {
@@ -163,10 +164,9 @@ pub(crate) struct Inner {
 
 impl Inner {
     fn new(invite: Invite, device: Arc<Device>, config: Config, events: mpsc::Sender<Event>) -> Result<Self, Error> {
-        let pin = invite.pin.ok_or(Error::NoPin)?;
         Ok(Self {
             endpoint: transport::endpoint(config.bind)?,
-            quic: transport::client_config(pin),
+            quic: transport::client_config(invite.pin, config.authority_file.as_deref())?,
             config,
             invite,
             device,

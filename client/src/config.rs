@@ -1,12 +1,15 @@
 //! What a client can be told.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Settings of a [`Client`](crate::Client). The defaults suit a person's device.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Local address to send from; by default any port, of both families where there is IPv6.
     pub bind: Option<SocketAddr>,
+    /// For an invite without a pin: a PEM file with authorities that may vouch for the relay, beside those of this
+    /// system. By default there is none.
+    pub authority_file: Option<PathBuf>,
     /// Longest that reaching the relay and being let in may take. Default 10 s.
     pub connect_timeout: Duration,
     /// Longest to wait for a reply. Default 10 s.
@@ -33,6 +36,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             bind: None,
+            authority_file: None,
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(10),
             silence_max: Duration::from_secs(6),

@@ -10,9 +10,11 @@ use supernode_proto::{
 /// Why something did not work.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The caller: the invite has no pin, and this client trusts no certification authority.
-    #[error("the invite link has no pin=: this client connects only to relays whose key it knows")]
-    NoPin,
+    /// The caller: the invite has no pin, and there is no authority to check the relay's certificate by.
+    #[error(
+        "the invite link has no pin=, and neither this system nor the file given names an authority to check the relay by"
+    )]
+    Authorities,
     /// The caller: something is larger than the wire allows.
     #[error("{field} is {value}: at most {bound}")]
     TooLarge {
@@ -46,6 +48,9 @@ pub enum Error {
     /// The relay: its public key is not the one the invite names.
     #[error("the relay's key is not the one in the invite link")]
     WrongPin,
+    /// The relay: no authority that we trust has signed its certificate, or it is for another name or time.
+    #[error("the relay's certificate is not one to trust: {0}")]
+    Untrusted(#[source] quinn::ConnectionError),
     /// The relay ended the session.
     #[error("the relay ended the session: {0}")]
     Closed(CloseCode),
@@ -59,6 +64,9 @@ pub enum Error {
     /// The other side, or our own keys: what was sealed does not open, or is not from whom it must be.
     #[error("end-to-end encryption")]
     EndToEnd(#[from] supernode_e2ee::Error),
+    /// The other side: a member of a room does not let us in.
+    #[error("we were not let in")]
+    NotAdmitted,
     /// The call is over.
     #[error("the call is over: {0}")]
     CallEnded(CallEnd),
@@ -109,6 +117,11 @@ impl Error {
             TransportError(error) if error.code == quinn::TransportErrorCode::crypto(ACCESS_DENIED_ALERT) => {
                 Self::WrongPin
             }
+            TransportError(error)
+                if CERTIFICATE_ALERTS.map(quinn::TransportErrorCode::crypto).contains(&error.code) =>
+            {
+                Self::Untrusted(TransportError(error))
+            }
             other => Self::Connection(other),
         }
     }
@@ -116,6 +129,9 @@ impl Error {
 
 /// RFC 8446 section 6.2.
 const ACCESS_DENIED_ALERT: u8 = 49;
+/// Bad, unsupported, revoked, expired or unknown certificate, unknown authority, and a signature that does not verify
+/// (RFC 8446 section 6.2).
+const CERTIFICATE_ALERTS: [u8; 7] = [42, 43, 44, 45, 46, 48, 51];
 
 /// A refused request.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -58,17 +58,19 @@ pub struct OutgoingFrame<'a> {
     pub temporal_layer: u8,
     /// No other frame needs it.
     pub discardable: bool,
+    /// How lively it is: 0 silent, 1 quiet, 2 speaking, 3 loud. Sent on tracks that show it only; what is above 3 is 3.
+    pub activity: u8,
 }
 
 impl<'a> OutgoingFrame<'a> {
     /// A packet of audio or data: independent of all others.
     pub fn independent(payload: &'a [u8], presentation_us: u64) -> Self {
-        Self { payload, presentation_us, keyframe: true, temporal_layer: 0, discardable: true }
+        Self { payload, presentation_us, keyframe: true, temporal_layer: 0, discardable: true, activity: 0 }
     }
 
     /// A frame of video in one layer.
     pub fn video(payload: &'a [u8], presentation_us: u64, keyframe: bool) -> Self {
-        Self { payload, presentation_us, keyframe, temporal_layer: 0, discardable: false }
+        Self { payload, presentation_us, keyframe, temporal_layer: 0, discardable: false, activity: 0 }
     }
 }
 

@@ -65,7 +65,10 @@ async fn read_objects(
     stream: &mut RecvStream,
     buffer: &mut BytesMut,
 ) -> Result<(), End> {
-    while let Some(header) = next(stream, buffer, StreamObjectHeader::decode).await? {
+    loop {
+        // Data is not dropped for a reader who is slow: the relay is.
+        track.wait_for_reader().await;
+        let Some(header) = next(stream, buffer, StreamObjectHeader::decode).await? else { return Ok(()) };
         let StreamObjectHeader { object, flags, layer, length } = header;
         while buffer.len() < length as usize {
             if !read_more(stream, buffer).await? {
@@ -75,7 +78,6 @@ async fn read_objects(
         let sealed = buffer.split_to(length as usize).freeze();
         track.handle_object(Visible { group, object, flags, layer }, sealed, length as usize);
     }
-    Ok(())
 }
 
 /// Decodes the next header and takes it off the buffer; `None` when the stream ended before it.

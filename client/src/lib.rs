@@ -28,24 +28,40 @@
 //! - [`Client`]: a session with a relay. It comes back by itself, with everything on it, when the connection breaks.
 //! - [`Watch`]: whether somebody is online. [`OutgoingRing`], [`IncomingRing`]: how a call begins.
 //! - [`Call`]: members, [`Publisher`]s, [`Subscription`]s, figures, and the safety number.
+//! - [`Client::create_room`], [`Client::join_room`], [`Call::invite`]: rooms that people come to and go from. Whoever is
+//!   in one lets others in, and has the events to hear them knock.
+//! - [`Playback`]: a track in order and in time, [`JitterBuffer`] what is behind it.
 //! - [`media`]: files to play and record, packet for packet.
+
+// Tests of the crate's insides share what tests of its outside have.
+#[cfg(test)]
+extern crate self as supernode_client;
 
 mod backoff;
 mod call;
 mod client;
+mod commit;
 mod config;
+mod door;
 mod error;
 mod events;
 mod frame;
+mod greeting;
 mod histogram;
 mod inbound;
+mod jitter;
+#[cfg(test)]
+mod junk_tests;
+mod keeper;
 mod link;
 pub mod media;
 mod order;
+mod playback;
 mod presence;
 mod publish;
 mod ring;
 mod room;
+mod room_link;
 mod session;
 mod silence;
 mod stats;
@@ -58,14 +74,19 @@ mod transport;
 pub use call::Call;
 pub use client::Client;
 pub use config::Config;
+pub use door::{InvitationOutcome, RoomOptions};
 pub use error::{CallEnd, Error, Refusal};
 pub use events::{CallEvent, Event, Events};
 pub use frame::{Frame, FrameTimes, OutgoingFrame};
+pub use greeting::Purpose;
 pub use histogram::Histogram;
+pub use jitter::{DelayBounds, JitterBuffer, Playout};
+pub use playback::{Playback, Played};
 pub use presence::{Presence, Watch};
 pub use publish::{FRAME_BYTES_MAX, PublishOptions, Publisher};
 pub use ring::{IncomingRing, OutgoingRing, RingOutcome};
-pub use room::Member;
+pub use room::{Member, RosterEntry};
+pub use room_link::{RoomLink, RoomLinkError};
 pub use stats::{CallStats, Direction, TrackStats};
 pub use subscribe::{SubscribeOptions, Subscription};
 pub use supernode_e2ee::{self as e2ee, TrackId, TrackInfo};
@@ -73,4 +94,4 @@ pub use supernode_proto::{
     self as proto,
     control::{PresenceState, RingResult, Rung, TrackKind},
 };
-pub use track::RemoteTrack;
+pub use track::{Demand, RemoteTrack};

@@ -12,6 +12,7 @@ use std::{
 use bytes::Bytes;
 use prost::Message;
 use quinn::VarInt;
+use rustls::pki_types::CertificateDer;
 use supernode_e2ee::Device;
 use supernode_proto::{
     VERSION,
@@ -66,7 +67,6 @@ pub(crate) struct ControlReader {
 pub(crate) struct Target<'a> {
     pub(crate) address: std::net::SocketAddr,
     pub(crate) host: &'a str,
-    pub(crate) pin: RelayPin,
     pub(crate) token: &'a str,
     pub(crate) device: &'a Device,
     pub(crate) generation: u64,
@@ -89,9 +89,11 @@ impl Link {
             .export_keying_material(&mut exporter, EXPORTER_LABEL, &[])
             .map_err(|_| Error::Protocol("the TLS exporter gave nothing"))?;
 
+        let relay = pin_shown(&connection).ok_or(Error::Protocol("the relay showed no certificate"))?;
+
         let (mut send, stream) = connection.open_bi().await.map_err(Error::from_connection)?;
         send.set_priority(CONTROL_PRIORITY).map_err(|_| Error::Disconnected)?;
-        let hello = control::frame(&ClientMessage { request: 0, body: Some(hello(target, &exporter)) });
+        let hello = control::frame(&ClientMessage { request: 0, body: Some(hello(target, &relay, &exporter)) });
         send.write_all(&hello).await.map_err(|error| write_error(error, &connection))?;
 
         let mut reader = ControlReader { stream, frames: FrameReader::default(), buffer: vec![0; 8192].into() };
@@ -231,7 +233,14 @@ async fn write_control(mut stream: quinn::SendStream, mut queue: mpsc::Receiver<
     }
 }
 
-fn hello(target: &Target<'_>, exporter: &[u8; EXPORTER_BYTES]) -> client_message::Body {
+/// The pin of the certificate that this connection was made with. It has been verified, by a pin or by an authority
+///
+fn pin_shown(connection: &quinn::Connection) -> Option<RelayPin> {
+    let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    crate::tls::pin_of(chain.first()?)
+}
+
+fn hello(target: &Target<'_>, relay: &RelayPin, exporter: &[u8; EXPORTER_BYTES]) -> client_message::Body {
     let body = HelloBody {
         version_min: VERSION,
         version_max: VERSION,
@@ -239,7 +248,7 @@ fn hello(target: &Target<'_>, exporter: &[u8; EXPORTER_BYTES]) -> client_message
         admission_token: target.token.to_owned(),
     }
     .encode_to_vec();
-    let signature = target.device.secret().sign_hello(&target.pin, exporter, &body).to_vec();
+    let signature = target.device.secret().sign_hello(relay, exporter, &body).to_vec();
     client_message::Body::Hello(Hello { body: body.into(), signature: signature.into() })
 }
 

@@ -22,6 +22,8 @@ const GAP_MAX: u64 = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Order {
     hold: Duration,
+    /// Nothing overtakes a stream that is open: what it carries is reliable.
+    is_reliable: bool,
     waiting: BTreeMap<(u64, u64), (Instant, Frame)>,
     streams_by_group: BTreeMap<u64, Streams>,
     /// Group and object that come next.
@@ -50,7 +52,20 @@ struct Streams {
 
 impl Order {
     pub(crate) fn new(hold: Duration) -> Self {
-        Self { hold, waiting: BTreeMap::new(), streams_by_group: BTreeMap::new(), next: None, lost: 0, late: 0 }
+        Self {
+            hold,
+            is_reliable: false,
+            waiting: BTreeMap::new(),
+            streams_by_group: BTreeMap::new(),
+            next: None,
+            lost: 0,
+            late: 0,
+        }
+    }
+
+    /// For streams that the relay gives whole: `hold` is for those whose beginning is still on its way.
+    pub(crate) fn reliable(hold: Duration) -> Self {
+        Self { is_reliable: true, ..Self::new(hold) }
     }
 
     /// An object arrived.
@@ -81,6 +96,9 @@ impl Order {
     /// What can be given out now.
     pub(crate) fn turn(&mut self, now: Instant) -> Turn {
         let Some((&place, &(arrived, _))) = self.waiting.first_key_value() else { return Turn::Empty };
+        if self.is_reliable && self.streams_by_group.range(..place.0).any(|(_, streams)| streams.open > 0) {
+            return Turn::Wait(now + self.hold);
+        }
         let deadline = arrived + self.hold;
         if !self.is_next(place) && now < deadline && self.waiting.len() <= WAITING_MAX {
             return Turn::Wait(deadline);
@@ -235,6 +253,23 @@ mod tests {
         assert_eq!(given_out(&mut order, now), [(0, 0)]);
         assert_eq!(given_out(&mut order, now + HOLD), [(2, 0)]);
         assert_eq!(order.take_lost(), 2, "the rest of group 0, and group 1");
+    }
+
+    #[test]
+    fn nothing_overtakes_a_reliable_stream_however_long_it_takes() {
+        let (mut order, start) = (Order::reliable(HOLD), Instant::now());
+        order.stream_began(5);
+        order.push(frame(5, 0, Flags::INDEPENDENT), start);
+        assert_eq!(order.turn(start), Turn::Wait(start + HOLD), "an earlier stream may be on its way");
+        assert_eq!(given_out(&mut order, start + HOLD), [(5, 0)]);
+        order.stream_began(6);
+        order.push(frame(6, 0, Flags::INDEPENDENT), start + HOLD);
+        let much_later = start + 100 * HOLD;
+        assert_eq!(order.turn(much_later), Turn::Wait(much_later + HOLD));
+        order.push(frame(5, 1, Flags::INDEPENDENT), much_later);
+        order.stream_ended(5, true);
+        assert_eq!(given_out(&mut order, much_later), [(5, 1), (6, 0)]);
+        assert_eq!((order.take_lost(), order.take_late()), (0, 0));
     }
 
     #[test]

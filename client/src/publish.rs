@@ -20,27 +20,31 @@ use crate::{
     Call, Error,
     frame::{FrameTimes, HEADER_BYTES, OutgoingFrame, unix_us},
     session,
-    track::{LocalTrack, Route},
+    track::{Demand, LocalTrack, Route},
 };
 
 /// Largest codec payload of a frame, in bytes.
 pub const FRAME_BYTES_MAX: usize = limits::OBJECT_BYTES_MAX as usize - SEAL_OVERHEAD_BYTES_MAX - HEADER_BYTES;
 const PRIORITY_AUDIO: u8 = 16;
+const PRIORITY_DATA: u8 = 48;
 const PRIORITY_VIDEO: u8 = 64;
 /// Between temporal layers.
 const PRIORITY_STEP: u8 = 8;
 
-/// How long frames of a track are worth sending.
+/// How a track is published.
 #[derive(Debug, Clone, Copy)]
 pub struct PublishOptions {
     /// How long after it reached the relay a frame may wait there, and how long sending it may take here; at most
     /// [`limits::OBJECT_TTL_MS_MAX`]. Default 2,000.
     pub ttl_ms: u32,
+    /// Show the relay how lively each frame is, so that others can ask it for the most active speakers only. It learns
+    /// who speaks when. Default no.
+    pub activity: bool,
 }
 
 impl Default for PublishOptions {
     fn default() -> Self {
-        Self { ttl_ms: 2_000 }
+        Self { ttl_ms: 2_000, activity: false }
     }
 }
 
@@ -56,7 +60,7 @@ impl Call {
             return Err(Error::CallEnded(end));
         }
         let link = self.client.inner.link().await?;
-        let track = Arc::new(LocalTrack::new(kind, info));
+        let track = Arc::new(LocalTrack::new(kind, info, options.activity));
         self.room.add_local(track.clone());
         let publisher = Publisher {
             keyframes: track.keyframe_requests(),
@@ -66,6 +70,7 @@ impl Call {
             next: None,
             lanes: Default::default(),
             generation: 0,
+            served: 0,
             finished: false,
             plain: Vec::new(),
             sealed: Vec::new(),
@@ -87,6 +92,8 @@ pub struct Publisher {
     lanes: [Lane; Layer::MAX as usize + 1],
     /// Of the connection that the lanes are on.
     generation: u64,
+    /// How many subscribed when the stream of a data track began.
+    served: u32,
     finished: bool,
     keyframes: watch::Receiver<u64>,
     plain: Vec<u8>,
@@ -108,17 +115,29 @@ impl Publisher {
     /// # Errors
     /// [`Error::CallEnded`].
     pub async fn wanted(&self) -> Result<(), Error> {
-        let mut subscribers = self.track.subscribers();
+        self.wanted_by(1).await
+    }
+
+    /// Waits until so many subscribe.
+    ///
+    /// # Errors
+    /// [`Error::CallEnded`].
+    pub async fn wanted_by(&self, wanted: u32) -> Result<(), Error> {
+        self.wait_for_subscribers(|subscribers| subscribers >= wanted).await
+    }
+
+    async fn wait_for_subscribers(&self, is_enough: impl Fn(u32) -> bool) -> Result<(), Error> {
+        let mut demand = self.track.demand();
         let mut changed = self.call.room.changed.subscribe();
         loop {
-            if *subscribers.borrow_and_update() > 0 {
+            if is_enough(demand.borrow_and_update().subscribers) {
                 return Ok(());
             }
             if let Some(end) = self.call.room.end() {
                 return Err(Error::CallEnded(end));
             }
             tokio::select! {
-                _ = subscribers.changed() => {}
+                _ = demand.changed() => {}
                 _ = changed.changed() => {}
             }
         }
@@ -126,7 +145,12 @@ impl Publisher {
 
     /// How many subscribe now. At zero there is no point in encoding.
     pub fn subscribers(&self) -> u32 {
-        *self.track.subscribers().borrow()
+        self.demand().subscribers
+    }
+
+    /// What subscribers can take now: for an encoder that need not make what nobody gets.
+    pub fn demand(&self) -> Demand {
+        *self.track.demand().borrow()
     }
 
     /// Whether a receiver has asked for a key frame since the last time this was asked.
@@ -136,10 +160,13 @@ impl Publisher {
         asked
     }
 
-    /// Seals and sends a frame. Audio and data go as datagrams, or as a stream of their own if they are too large for
-    /// one; video goes as a stream for each group and temporal layer. Waits while the connection takes no more, at most
-    /// the track's time to live, and then gives the frame up: dropped frames are counted, they are no error. Not cancel
-    /// safe.
+    /// Seals and sends a frame. Audio goes as datagrams, or as a stream of its own if it is too large for one; video as a
+    /// stream for each group and temporal layer, without the layers that nobody is sent now. Waits while the connection
+    /// takes no more, at most the track's time to live, and then gives the frame up: dropped frames are counted, they are
+    /// no error.
+    ///
+    /// Data goes on one stream, reliable and in order, and waits as long as it takes; who subscribes gets what is sent
+    /// from then on. What is under way when the connection breaks is lost and counted. Not cancel safe.
     ///
     /// # Errors
     /// [`Error::TooLarge`] above [`FRAME_BYTES_MAX`]; [`Error::EndToEnd`] if the keys are used up; [`Error::CallEnded`].
@@ -160,8 +187,14 @@ impl Publisher {
         if frame.discardable {
             flags = flags | Flags::DISCARDABLE;
         }
+        if self.track.activity {
+            flags = flags.with_activity(frame.activity);
+        }
         let sent = match self.track.kind {
+            // Nobody is sent it, and without a number of its own nobody waits for it.
+            TrackKind::Video | TrackKind::Screen if self.is_withheld(layer) => return Ok(()),
             TrackKind::Video | TrackKind::Screen => self.send_layered(frame, flags, layer).await?,
+            TrackKind::Data => self.send_ordered(frame, flags | Flags::INDEPENDENT).await?,
             _ => self.send_independent(frame, flags | Flags::END_OF_GROUP, false).await?,
         };
         match sent {
@@ -176,6 +209,21 @@ impl Publisher {
     /// # Errors
     /// [`Error::CallEnded`]; [`Error::Disconnected`] if the mark could not be sent.
     pub async fn finish(mut self) -> Result<(), Error> {
+        self.mark_end().await
+    }
+
+    /// As [`Self::finish`], and waits until nobody subscribes any more, because all have read the mark; at most so long.
+    ///
+    /// # Errors
+    /// As [`Self::finish`].
+    pub async fn finish_heard(mut self, at_most: Duration) -> Result<(), Error> {
+        self.mark_end().await?;
+        // Whoever does not read to the end is not waited for.
+        let heard = self.wait_for_subscribers(|subscribers| subscribers == 0);
+        tokio::time::timeout(at_most, heard).await.unwrap_or(Ok(()))
+    }
+
+    async fn mark_end(&mut self) -> Result<(), Error> {
         if let Some(end) = self.call.room.end() {
             return Err(Error::CallEnded(end));
         }
@@ -183,6 +231,7 @@ impl Publisher {
         let mark = OutgoingFrame::independent(&[], 0);
         let flags = Flags::INDEPENDENT | Flags::END_OF_GROUP | Flags::END_OF_TRACK;
         let sent = match (self.track.kind, &self.lanes[0]) {
+            (TrackKind::Data, _) => self.send_ordered(&mark, flags).await?,
             (TrackKind::Video | TrackKind::Screen, Lane::Open(_)) => {
                 let end = OutgoingFrame { keyframe: false, ..mark };
                 self.send_layered(&end, Flags::END_OF_GROUP | Flags::END_OF_TRACK, Layer::default()).await?
@@ -237,6 +286,44 @@ impl Publisher {
             delivered(&mut stream, ttl).await;
         }
         Ok(Some(length + sealed.len()))
+    }
+
+    fn is_withheld(&self, layer: Layer) -> bool {
+        let demand = self.demand();
+        demand.subscribers > 0 && layer.temporal() > demand.temporal_layer_max
+    }
+
+    /// A frame on the stream of a data track. Whoever subscribes gets streams from their beginning only, so a new
+    /// subscriber means a new stream.
+    async fn send_ordered(&mut self, frame: &OutgoingFrame<'_>, flags: Flags) -> Result<Option<usize>, Error> {
+        let Some(route) = self.track.route() else {
+            self.close_lanes();
+            return Ok(None);
+        };
+        let subscribers = self.subscribers();
+        let goes_on = self.generation == route.link.generation && subscribers <= self.served;
+        (self.generation, self.served) = (route.link.generation, subscribers);
+        if !goes_on || !matches!(self.lanes[0], Lane::Open(_)) {
+            self.close_lanes();
+            let group = self.next.map_or(0, |(group, object)| group + u64::from(object > 0));
+            self.next = Some((group, 0));
+        }
+        let (group, object) = self.next.unwrap_or_default();
+        let visible = Visible { group, object, flags, layer: Layer::default() };
+        self.seal(frame, &visible, &[])?;
+        let mut stream = match std::mem::take(&mut self.lanes[0]) {
+            Lane::Open(stream) => stream,
+            _ => match open_stream(&route, self.hop(&route, PRIORITY_DATA), group, 0).await {
+                Some(stream) => stream,
+                None => return Ok(None),
+            },
+        };
+        self.next = Some((group, object + 1));
+        if write_object(&mut stream, visible, &self.sealed).await.is_none() {
+            return Ok(None);
+        }
+        self.lanes[0] = Lane::Open(stream);
+        Ok(Some(self.sealed.len()))
     }
 
     /// A frame of a group with layers.

@@ -3,7 +3,8 @@
 use std::{collections::HashMap, sync::Mutex};
 
 use bytes::Bytes;
-use supernode_e2ee::{Device, Group};
+use prost::Message as _;
+use supernode_e2ee::{Device, Group, Processed};
 use supernode_proto::{
     control::{
         self, AnswerRing, CancelRing, DeclineRing, KeyPackages, Ring, RingResult, TakeKeyPackages, client_message,
@@ -14,7 +15,12 @@ use supernode_proto::{
 };
 use tokio::sync::{oneshot, watch};
 
-use crate::{Call, Client, Error, Member, frame::unix_s, sync::lock};
+use crate::{
+    Call, Client, Error, Member, Purpose, RoomOptions, door,
+    frame::unix_s,
+    greeting::{self, Greeting, RingPayload},
+    sync::lock,
+};
 
 /// How a ring of ours ended.
 #[derive(Debug)]
@@ -41,6 +47,10 @@ impl Client {
     /// [`Error::Refused`] if nobody is online, no device has a key package left, or the ticket does not grant rings;
     /// [`Error::EndToEnd`] if a key package is not that person's; [`Error::Disconnected`], [`Error::TimedOut`].
     pub async fn ring(&self, ticket: &Ticket) -> Result<OutgoingRing, Error> {
+        self.ring_with(ticket, &Greeting::Call).await
+    }
+
+    pub(crate) async fn ring_with(&self, ticket: &Ticket, greeting: &Greeting) -> Result<OutgoingRing, Error> {
         let inner = &self.inner;
         let link = inner.link().await?;
         let ticket_bytes = Bytes::from(ticket.to_bytes());
@@ -48,12 +58,13 @@ impl Client {
         let relay_message::Body::KeyPackages(packages) = inner.request(&link, take).await? else {
             return Err(Error::Protocol("no KeyPackages for TakeKeyPackages"));
         };
-        let (group, welcome) = self.make_group(&ticket.issuer, packages)?;
-        if welcome.len() > limits::RING_PAYLOAD_BYTES_MAX {
-            let (value, bound) = (welcome.len() as u64, limits::RING_PAYLOAD_BYTES_MAX as u64);
+        let (mut group, welcome) = self.make_group(&ticket.issuer, packages)?;
+        let payload = RingPayload { welcome, greeting: group.seal_message(&greeting.encode())? }.encode_to_vec();
+        if payload.len() > limits::RING_PAYLOAD_BYTES_MAX {
+            let (value, bound) = (payload.len() as u64, limits::RING_PAYLOAD_BYTES_MAX as u64);
             return Err(Error::TooLarge { field: "the Welcome for all devices", value, bound });
         }
-        let call = Call::join(self.clone(), group).await?;
+        let call = Call::join(self.clone(), group, None).await?;
 
         let (outcome, settled) = oneshot::channel();
         let rings = inner.clone();
@@ -62,7 +73,7 @@ impl Client {
                 lock(&rings.rings.outgoing).insert(started.ring.clone(), outcome);
             }
         };
-        let ring = client_message::Body::Ring(Ring { ticket: ticket_bytes, payload: welcome.into() });
+        let ring = client_message::Body::Ring(Ring { ticket: ticket_bytes, payload: payload.into() });
         let reply = link.request_in_order(ring, inner.config.request_timeout, Some(Box::new(register))).await?;
         let relay_message::Body::RingStarted(started) = reply else {
             return Err(Error::Protocol("no RingStarted for Ring"));
@@ -73,6 +84,7 @@ impl Client {
             devices: started.devices,
             settled: Some(settled),
             answered: None,
+            reply: None,
             call: Some(call),
         })
     }
@@ -96,6 +108,7 @@ pub struct OutgoingRing {
     devices: u32,
     settled: Option<oneshot::Receiver<control::RingOutcome>>,
     answered: Option<DeviceKey>,
+    reply: Option<(Member, Vec<u8>)>,
     call: Option<Call>,
 }
 
@@ -121,6 +134,8 @@ impl OutgoingRing {
                 RingResult::Answered => {
                     let device = DeviceKey::from_slice(&outcome.device);
                     self.answered = Some(device.map_err(|_| Error::Protocol("an answer from no device"))?);
+                    // Before the group changes: then it would not open any more.
+                    self.reply = self.call.as_ref().and_then(|call| open_reply(call, &outcome.payload));
                 }
                 other => return other_outcome(other),
             }
@@ -129,6 +144,11 @@ impl OutgoingRing {
         call.wait_for_device(&device).await?;
         call.keep_only(&device).await?;
         Ok(RingOutcome::Answered(call))
+    }
+
+    /// Who answered, and the key package they did it with, if any.
+    pub(crate) fn take_reply(&mut self) -> Option<(Member, Vec<u8>)> {
+        self.reply.take()
     }
 
     /// Gives up.
@@ -179,6 +199,7 @@ pub struct IncomingRing {
     ring: Bytes,
     caller: Member,
     group: Option<Box<Group>>,
+    greeting: Greeting,
     ended: watch::Receiver<Option<RingResult>>,
     decided: bool,
 }
@@ -189,18 +210,66 @@ impl IncomingRing {
         self.caller
     }
 
-    /// Answers: into the call.
+    /// What for.
+    pub fn purpose(&self) -> Purpose {
+        self.greeting.purpose()
+    }
+
+    /// Answers: into the call, or into the room that we are invited to, in which others cannot come back by us: see
+    /// [`Self::accept`].
     ///
     /// # Errors
-    /// [`Error::Refused`] if the ring is over, such as answered on another device; [`Error::Disconnected`],
+    /// [`Error::Refused`] if the ring is over, such as answered on another device; [`Error::NotAdmitted`] if the
+    /// invitation came to nothing; [`Error::State`] for a knock, which is to be admitted; [`Error::Disconnected`],
     /// [`Error::TimedOut`].
-    pub async fn answer(mut self) -> Result<Call, Error> {
+    pub async fn answer(self) -> Result<Call, Error> {
+        match self.greeting {
+            Greeting::Call => self.talk(None).await,
+            Greeting::Invitation { .. } => self.accept(RoomOptions::default()).await,
+            Greeting::Knock { .. } => Err(Error::State("a knock is not answered: it is admitted or declined")),
+        }
+    }
+
+    /// Goes into the room that we are invited to. `options` say how others come back by us; the name is the room's.
+    ///
+    /// # Errors
+    /// As [`Self::answer`]; [`Error::State`] for what is no invitation.
+    pub async fn accept(self, options: RoomOptions) -> Result<Call, Error> {
+        if !matches!(self.greeting, Greeting::Invitation { .. }) {
+            return Err(Error::State("no invitation"));
+        }
+        let (client, host) = (self.client.clone(), self.caller.identity);
+        let package = client.inner.device.key_package()?;
+        let lobby = self.talk(Some(package)).await?;
+        let (group, admission) = door::receive_admission(&lobby, &host).await?;
+        // Whether the relay heard that we left it matters to nobody.
+        let _ = lobby.leave().await;
+        client.enter_room(group, admission, options, None).await
+    }
+
+    /// Lets whoever knocks into the room.
+    ///
+    /// # Errors
+    /// As [`Self::answer`]; [`Error::State`] for what is no knock, or if we have left the room;
+    /// [`Error::EndToEnd`] if their key package is not theirs.
+    pub async fn admit(mut self) -> Result<(), Error> {
+        let Greeting::Knock { room, package } = &mut self.greeting else { return Err(Error::State("no knock")) };
+        let package = std::mem::take(package);
+        let room = self.client.inner.room(&room.0).ok_or(Error::State("we are not in that room"))?;
+        let (client, guest) = (self.client.clone(), self.caller);
+        let lobby = self.talk(None).await?;
+        door::admit(&client.inner, &room, lobby, guest, package).await
+    }
+
+    /// Answers: into the call of two.
+    async fn talk(mut self, package: Option<Vec<u8>>) -> Result<Call, Error> {
         self.decided = true;
-        let group = self.group.take().ok_or(Error::State("the ring is settled"))?;
-        let answer = AnswerRing { ring: self.ring.clone(), payload: Bytes::new() };
+        let mut group = self.group.take().ok_or(Error::State("the ring is settled"))?;
+        let reply = group.seal_message(&greeting::encode_reply(package))?;
+        let answer = AnswerRing { ring: self.ring.clone(), payload: reply.into() };
         let link = self.client.inner.link().await?;
         self.client.inner.request(&link, client_message::Body::AnswerRing(answer)).await?;
-        let call = Call::join(self.client.clone(), *group).await?;
+        let call = Call::join(self.client.clone(), *group, None).await?;
         // The caller opened the room: whoever is alone in it was left.
         call.wait_for_device(&self.caller.device).await?;
         Ok(call)
@@ -226,6 +295,14 @@ impl IncomingRing {
     pub async fn ended(&mut self) -> RingResult {
         let ended = self.ended.wait_for(Option::is_some).await;
         ended.ok().and_then(|result| *result).unwrap_or(RingResult::Gone)
+    }
+
+    /// As [`Self::decline`], without waiting.
+    fn dismiss(mut self) {
+        self.decided = true;
+        if let Some(link) = self.client.inner.link_now() {
+            link.send(decline(self.ring.clone(), false), None);
+        }
     }
 
     async fn refuse(mut self, busy: bool) -> Result<(), Error> {
@@ -282,7 +359,7 @@ impl Rings {
     /// and never shown.
     pub(crate) fn handle_incoming(client: Client, ring: control::IncomingRing) -> Option<IncomingRing> {
         let opened = open_invitation(&client.inner.device, &ring);
-        let Some((caller, group)) = opened else {
+        let Some((caller, group, greeting)) = opened else {
             if let Some(link) = client.inner.link_now() {
                 link.send(decline(ring.ring, false), None);
             }
@@ -290,7 +367,24 @@ impl Rings {
         };
         let (sender, ended) = watch::channel(None);
         lock(&client.inner.rings.incoming).insert(ring.ring.clone(), sender);
-        Some(IncomingRing { client, ring: ring.ring, caller, group: Some(Box::new(group)), ended, decided: false })
+        let group = Some(Box::new(group));
+        let ring = IncomingRing { client, ring: ring.ring, caller, group, greeting, ended, decided: false };
+        let Purpose::Knock { room } = ring.purpose() else { return Some(ring) };
+        // Of a room that this device is not in; another device of ours may be.
+        let room = ring.client.inner.room(&room.0)?;
+        if room.was_kicked(&caller.identity) {
+            ring.dismiss();
+            return None;
+        }
+        if room.knows(&caller) {
+            tokio::spawn(async move {
+                if let Err(error) = ring.admit().await {
+                    tracing::debug!(%error, "somebody could not be let in again");
+                }
+            });
+            return None;
+        }
+        Some(ring)
     }
 
     /// The connection is gone and with it every ring.
@@ -302,15 +396,25 @@ impl Rings {
     }
 }
 
-fn open_invitation(own: &Device, ring: &control::IncomingRing) -> Option<(Member, Group)> {
+fn open_invitation(own: &Device, ring: &control::IncomingRing) -> Option<(Member, Group, Greeting)> {
     let identity = IdentityKey::from_slice(&ring.caller).ok()?;
     let device = DeviceKey::from_slice(&ring.caller_device).ok()?;
-    let group = own
-        .join(&ring.payload, &identity, &[], unix_s())
+    let payload = RingPayload::decode(ring.payload.clone()).ok()?;
+    let mut group = own
+        .join(&payload.welcome, &identity, &[], unix_s())
         .inspect_err(|error| tracing::debug!(%error, "an invitation that does not open"))
         .ok()?;
-    let is_member = group.members().iter().any(|member| member.identity == identity && member.device == device);
-    is_member.then_some((Member { identity, device }, group))
+    let Ok(Processed::Message { from, bytes }) = group.process(&payload.greeting, &|_| false, unix_s()) else {
+        return None;
+    };
+    let is_caller = from.identity == identity && from.device == device;
+    is_caller.then_some((Member { identity, device }, group, Greeting::decode(&bytes)?))
+}
+
+/// Who answered, and the key package in the answer.
+fn open_reply(call: &Call, sealed: &[u8]) -> Option<(Member, Vec<u8>)> {
+    let (from, plain) = call.room.open_aside(sealed)?;
+    Some((from, greeting::decode_reply(&plain)?))
 }
 
 #[cfg(test)]
@@ -329,18 +433,22 @@ mod tests {
         let mut group = from.create_group(RoomId([1; 16])).expect("a group");
         let package = to.key_package().expect("a key package");
         let change = group.propose_add(&[(to.identity(), package)], unix_s()).expect("a change");
+        group.merge_own().expect("nobody objects");
+        let greeting = group.seal_message(&Greeting::Call.encode()).expect("sealed");
+        let welcome = change.welcome.expect("somebody is added");
         control::IncomingRing {
             ring: Bytes::new(),
             caller: Bytes::copy_from_slice(from.identity().as_bytes()),
             caller_device: Bytes::copy_from_slice(from.key().as_bytes()),
-            payload: change.welcome.expect("somebody is added").into(),
+            payload: RingPayload { welcome, greeting }.encode_to_vec().into(),
         }
     }
 
     #[test]
     fn an_invitation_opens_only_as_that_of_whoever_rings() {
         let (alice, bob, mallory) = (device(), device(), device());
-        let (caller, group) = open_invitation(&bob, &invitation(&alice, &bob)).expect("genuine");
+        let (caller, group, greeting) = open_invitation(&bob, &invitation(&alice, &bob)).expect("genuine");
+        assert_eq!(greeting, Greeting::Call);
         assert_eq!((caller.identity, caller.device), (alice.identity(), alice.key()));
         assert_eq!(group.room(), RoomId([1; 16]));
 

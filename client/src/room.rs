@@ -1,40 +1,51 @@
 //! A room as this device knows it: its MLS group, who is in it, and its tracks. Everything here happens in the order
 //! in which the relay's messages came; nothing here waits.
 
+mod mailbox;
+mod roster;
 mod sealing;
 mod tracks;
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex},
     time::Instant,
 };
 
 use bytes::Bytes;
-use supernode_e2ee::{Change, Group, MediaOpener, MediaSealer, Processed};
+use supernode_e2ee::{Group, MediaOpener, MediaSealer};
 use supernode_proto::{
-    control::{JoinRoom, MemberJoined, MlsDelivery, RoomJoined, client_message},
+    control::{JoinRoom, MemberJoined, RoomJoined, TrackAnnounced, client_message},
     identity::{DeviceKey, EXPORTER_BYTES, IdentityKey, RoomId},
 };
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::{
     CallEvent, Error,
+    door::Hosting,
     error::CallEnd,
-    frame::unix_s,
+    greeting::Said,
+    link::Link,
     stats::TrackStats,
     sync::lock,
     track::{Arrival, LocalTrack, RemoteTrack},
 };
 
+use mailbox::Mailbox;
+pub use roster::RosterEntry;
+use roster::{Absence, Expected};
 use sealing::Early;
-pub(crate) use {sealing::Opened, tracks::subscribe};
+pub(crate) use {roster::Removal, sealing::Opened, tracks::subscribe};
 
 /// Events that a slow listener may lag behind.
 const EVENTS_MAX: usize = 256;
+/// Messages of the group that wait for whoever is at a door: an admission comes in fewer parts.
+const SAID_MAX: usize = 32;
+/// Announcements whose labels may open with the next epoch's keys.
+const UNOPENED_MAX: usize = 256;
 
 /// Somebody in a room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Member {
     /// Who.
     pub identity: IdentityKey,
@@ -48,6 +59,12 @@ pub(crate) struct Room {
     pub(crate) events: broadcast::Sender<CallEvent>,
     /// Told after every change of what the state says.
     pub(crate) changed: watch::Sender<()>,
+    /// What makes it a room that people come to and go from; `None` for a call of those who were rung.
+    pub(crate) hosting: Option<Hosting>,
+    /// Held while a commit of ours is under way.
+    pub(crate) committing: tokio::sync::Mutex<()>,
+    said: mpsc::Sender<(Member, Said)>,
+    said_to_us: Mutex<Option<mpsc::Receiver<(Member, Said)>>>,
     state: Mutex<State>,
 }
 
@@ -55,10 +72,19 @@ struct State {
     group: Group,
     sealer: MediaSealer,
     opener: MediaOpener,
-    /// Identities that may be in the group.
-    expected: HashSet<IdentityKey>,
+    expected: Expected,
     own_member: Option<u32>,
+    /// The connection that we are in the relay's room on.
+    entered_on: Option<u64>,
+    /// The group moved on without us: what it says now does not open.
+    behind: bool,
+    mailbox: Mailbox,
     members: BTreeMap<u32, Member>,
+    /// Devices that have a place in the group and none in the relay's room.
+    absent: HashMap<DeviceKey, Absence>,
+    /// Who was thrown out, and who was only taken for gone.
+    kicked: HashSet<IdentityKey>,
+    departed: HashSet<IdentityKey>,
     met_others: bool,
     alone_since: Option<Instant>,
     local: Vec<Arc<LocalTrack>>,
@@ -68,19 +94,29 @@ struct State {
     /// Whether a track that is gone ended with its mark.
     goodbye_heard: bool,
     early: VecDeque<Early>,
+    unopened: Vec<(Arc<Link>, TrackAnnounced)>,
     end: Option<CallEnd>,
 }
 
 impl Room {
-    /// A room whose group holds exactly those who may be in it.
-    pub(crate) fn new(group: Group) -> Result<Arc<Self>, Error> {
+    /// A call, whose group holds exactly those who may be in it, or a room that its members let others into.
+    pub(crate) fn new(group: Group, hosting: Option<Hosting>) -> Result<Arc<Self>, Error> {
         let keys = group.epoch_keys()?;
         let state = State {
             sealer: MediaSealer::new(&keys)?,
             opener: MediaOpener::new(&keys)?,
-            expected: group.members().iter().map(|member| member.identity).collect(),
+            expected: match &hosting {
+                Some(_) => Expected::WhomMembersLetIn,
+                None => Expected::These(group.members().iter().map(|member| member.identity).collect()),
+            },
             own_member: None,
+            entered_on: None,
+            behind: false,
+            mailbox: Mailbox::default(),
             members: BTreeMap::new(),
+            absent: HashMap::new(),
+            kicked: HashSet::new(),
+            departed: HashSet::new(),
             met_others: false,
             alone_since: None,
             local: Vec::new(),
@@ -88,13 +124,19 @@ impl Room {
             past: Vec::new(),
             goodbye_heard: false,
             early: VecDeque::new(),
+            unopened: Vec::new(),
             end: None,
             group,
         };
+        let (said, said_to_us) = mpsc::channel(SAID_MAX);
         Ok(Arc::new(Self {
             id: state.group.room(),
             events: broadcast::Sender::new(EVENTS_MAX),
             changed: watch::Sender::new(()),
+            hosting,
+            committing: tokio::sync::Mutex::default(),
+            said,
+            said_to_us: Mutex::new(Some(said_to_us)),
             state: Mutex::new(state),
         }))
     }
@@ -117,19 +159,11 @@ impl Room {
     pub(crate) fn handle_joined(&self, joined: &RoomJoined) {
         let mut state = lock(&self.state);
         let again = state.own_member.is_some();
-        // Zero: the room was opened anew, or never saw a commit. Anything else that is not ours means that the group
-        // moved on without us, and what it says now does not open.
-        if joined.mls_epoch != 0 && joined.mls_epoch != state.group.epoch() {
-            drop(state);
-            return self.end_with(CallEnd::MissedKeys);
-        }
+        state.mailbox.joined(joined, again);
         state.own_member = Some(joined.member);
         state.members.clear();
         drop(state);
         joined.members.iter().for_each(|member| self.handle_member_joined(member));
-        if again {
-            self.tell(CallEvent::Resumed);
-        }
         self.changed.send_replace(());
     }
 
@@ -139,12 +173,12 @@ impl Room {
         if state.end.is_some() {
             return;
         }
-        // Nobody can tell us any more whether the relay took it: coming back shows the epoch.
-        if let Err(error) = state.group.discard_own() {
-            tracing::debug!(%error, "a commit of ours could not be discarded");
-        }
         state.local.iter().for_each(|track| track.set_route(None));
         state.remote.iter().for_each(|track| track.set_route(None));
+        state.entered_on = None;
+        state.mailbox.lost();
+        state.absent.clear();
+        state.unopened.clear();
         drop(state);
         self.tell(CallEvent::Interrupted);
     }
@@ -161,6 +195,7 @@ impl Room {
             return;
         }
         state.members.insert(joined.member, member);
+        state.absent.remove(&device);
         state.met_others = true;
         state.alone_since = None;
         drop(state);
@@ -174,68 +209,14 @@ impl Room {
             return self.end_with(if kicked { CallEnd::Removed } else { CallEnd::Left });
         }
         let Some(member) = state.members.remove(&number) else { return };
+        if kicked {
+            state.kicked.insert(member.identity);
+        }
         if state.members.is_empty() {
             state.alone_since = Some(Instant::now());
         }
         drop(state);
         self.tell(CallEvent::MemberLeft(member));
-    }
-
-    /// A message of the group, in the mailbox's order.
-    pub(crate) fn handle_mls(&self, delivery: &MlsDelivery) {
-        let mut state = lock(&self.state);
-        if state.own_member == Some(delivery.from_member) {
-            return;
-        }
-        let State { group, expected, .. } = &mut *state;
-        let processed = group.process(&delivery.payload, &|identity| expected.contains(identity), unix_s());
-        match processed {
-            Ok(Processed::EpochChanged { .. }) => {
-                let early = state.install_keys();
-                drop(state);
-                self.retry(early);
-            }
-            Ok(Processed::RemovedOurselves) => {
-                drop(state);
-                self.end_with(CallEnd::Removed);
-            }
-            Ok(Processed::Application(_) | Processed::Ignored) => {}
-            Err(error) => {
-                drop(state);
-                tracing::debug!(%error, commit = delivery.commit, "a message of the group was refused");
-                // Whoever follows a commit that we refuse is in another group now.
-                if delivery.commit {
-                    self.end_with(CallEnd::MissedKeys);
-                }
-            }
-        }
-    }
-
-    /// Makes a commit that is pending until [`Self::handle_own_commit`].
-    pub(crate) fn make_commit(
-        &self,
-        make: impl FnOnce(&mut Group) -> Result<Option<Change>, supernode_e2ee::Error>,
-    ) -> Result<Option<Change>, Error> {
-        Ok(make(&mut lock(&self.state).group)?)
-    }
-
-    /// The relay took our commit, or another's came first.
-    pub(crate) fn handle_own_commit(&self, accepted: bool) {
-        let mut state = lock(&self.state);
-        if !accepted {
-            if let Err(error) = state.group.discard_own() {
-                tracing::debug!(%error, "no commit of ours to discard");
-            }
-            return;
-        }
-        if let Err(error) = state.group.merge_own() {
-            tracing::debug!(%error, "our own commit does not merge");
-            drop(state);
-            return self.end_with(CallEnd::MissedKeys);
-        }
-        let early = state.install_keys();
-        drop(state);
-        self.retry(early);
     }
 
     /// Ends the call on this side, once; the first reason stays.
@@ -246,6 +227,7 @@ impl Room {
         }
         state.end = Some(reason);
         state.early.clear();
+        state.unopened.clear();
         let tracks = state.remote.clone();
         for track in &state.local {
             track.set_route(None);
@@ -283,19 +265,15 @@ impl Room {
         lock(&self.state).members.iter().find(|(_, known)| *known == member).map(|(number, _)| *number)
     }
 
-    pub(crate) fn join_key(&self) -> Result<Vec<u8>, Error> {
-        Ok(lock(&self.state).group.join_secret()?.public().as_bytes().to_vec())
-    }
-
     pub(crate) fn safety_number(&self) -> Result<String, Error> {
         Ok(lock(&self.state).group.safety_number()?)
     }
 
-    /// Since when all others are gone; at once final if each of them ended its tracks first. `None` while somebody is
+    /// A room waits for others; of a call, since when all others are gone; at once final if each of them ended its tracks first. `None` while somebody is
     /// here or nobody has come yet.
     pub(crate) fn alone(&self) -> Option<Alone> {
         let state = lock(&self.state);
-        if !state.met_others || !state.members.is_empty() {
+        if self.hosting.is_some() || !state.met_others || !state.members.is_empty() {
             return None;
         }
         let finished = |track: &Arc<RemoteTrack>| track.is_finished();

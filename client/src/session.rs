@@ -2,6 +2,7 @@
 //! what there was.
 
 use std::{
+    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use supernode_proto::{
     DEFAULT_PORT,
-    close::Retry,
+    close::{CloseCode, Retry},
     control::{DepositKeyPackages, GoAway, PublishTrack, RefusalReason, RelayMessage, client_message, relay_message},
     object::TrackAlias,
 };
@@ -26,7 +27,7 @@ use crate::{
     room::Room,
     silence,
     sync::lock,
-    track::{LocalTrack, Route},
+    track::{Demand, LocalTrack, Route},
 };
 
 /// How often and how far apart we knock at a room that we were in: the others may be about to change its key.
@@ -49,7 +50,6 @@ pub(crate) async fn connect(
             let target = Target {
                 address,
                 host,
-                pin: inner.invite.pin.ok_or(Error::NoPin)?,
                 token: inner.invite.token.as_deref().unwrap_or_default(),
                 device: &inner.device,
                 generation,
@@ -88,7 +88,11 @@ pub(crate) async fn drive(inner: Arc<Inner>, mut link: Arc<Link>, mut reader: Co
         inner.rings.clear();
         let rooms: Vec<Arc<Room>> = lock(&inner.rooms).values().cloned().collect();
         rooms.iter().for_each(|room| room.handle_link_lost());
-        match come_back(&inner, &link, end).await {
+        let came_back = match end.next {
+            Some(next) => Ok(next),
+            None => come_back(&inner, &link, end.error).await,
+        };
+        match came_back {
             Ok((next, next_reader)) => (link, reader) = (next, next_reader),
             Err(error) => {
                 rooms.iter().for_each(|room| room.end_with(CallEnd::SessionGone));
@@ -98,6 +102,10 @@ pub(crate) async fn drive(inner: Arc<Inner>, mut link: Arc<Link>, mut reader: Co
             }
         }
         inner.link.send_replace(Some(link.clone()));
+        // Whoever closed the client meanwhile did not see this connection.
+        if *inner.closed.borrow() {
+            link.close(CloseCode::BYE);
+        }
         inner.tell(Event::Reconnected);
     }
 }
@@ -105,7 +113,8 @@ pub(crate) async fn drive(inner: Arc<Inner>, mut link: Arc<Link>, mut reader: Co
 /// How a connection ended.
 struct End {
     error: Error,
-    go_away: Option<GoAway>,
+    /// The connection to go on with, if the relay asked us to go and somebody took us.
+    next: Option<(Arc<Link>, ControlReader)>,
 }
 
 /// Handles everything that comes until the connection ends.
@@ -116,50 +125,52 @@ async fn run(inner: &Arc<Inner>, link: &Arc<Link>, reader: &mut ControlReader) -
         tasks.push(tokio::spawn(restore(inner.clone(), link.clone())));
     }
     let mut silent = std::pin::pin!(silence::watch(link, inner.config.silence_max));
-    let mut go_away = None;
-    let mut leave_at = None;
-    let error = loop {
-        let moving = async {
-            match leave_at {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
+    let mut moving: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(std::future::pending());
+    let end = loop {
         let message = tokio::select! {
             message = reader.next(&link.connection) => message,
-            () = moving => {
-                link.close(supernode_proto::close::CloseCode::BYE);
-                break Error::Disconnected;
+            next = &mut moving => {
+                link.close(CloseCode::BYE);
+                break End { error: Error::Disconnected, next: Some(next) };
             }
-            error = &mut silent => break error,
+            error = &mut silent => break End { error, next: None },
         };
         match message {
             Ok(RelayMessage { body: Some(relay_message::Body::GoAway(notice)), .. }) => {
-                let (after, before) = (notice.reconnect_after_ms.into(), notice.reconnect_before_ms.into());
-                let wait = random_wait(Duration::from_millis(after)..=Duration::from_millis(before));
-                leave_at = Some(tokio::time::Instant::now() + wait);
-                go_away = Some(notice);
+                moving = Box::pin(move_on(inner.clone(), notice, link.generation + 1));
                 inner.tell(Event::GoingAway);
             }
             Ok(message) => handle(inner, link, message),
-            Err(error) => break error,
+            Err(error) => break End { error, next: None },
         }
     };
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
-    End { error, go_away }
+    end
+}
+
+/// The relay goes: waits as it asks, then tries to get in elsewhere, or at the next process at the same address, until
+/// it succeeds. The session goes on meanwhile.
+async fn move_on(inner: Arc<Inner>, notice: GoAway, generation: u64) -> (Arc<Link>, ControlReader) {
+    let (after, before) = (notice.reconnect_after_ms.into(), notice.reconnect_before_ms.into());
+    let mut wait = random_wait(Duration::from_millis(after)..=Duration::from_millis(before));
+    let mut backoff = Backoff::new(inner.config.backoff_base, inner.config.backoff_max);
+    let mut elsewhere = Some(notice.alternative.as_str());
+    loop {
+        tokio::time::sleep(wait).await;
+        match connect(&inner, elsewhere, generation).await {
+            Ok(next) => return next,
+            Err(error) => tracing::debug!(%error, "nobody takes us yet"),
+        }
+        elsewhere = None;
+        wait = backoff.next_wait(random_wait);
+    }
 }
 
 /// Connects again, with growing random waits, for as long as the configuration says.
-async fn come_back(inner: &Inner, link: &Link, end: End) -> Result<(Arc<Link>, ControlReader), Error> {
-    let End { mut error, go_away } = end;
+async fn come_back(inner: &Inner, link: &Link, mut error: Error) -> Result<(Arc<Link>, ControlReader), Error> {
     let give_up_at = Instant::now() + inner.config.reconnect_for;
     let mut backoff = Backoff::new(inner.config.backoff_base, inner.config.backoff_max);
-    let mut elsewhere = go_away.as_ref().map(|notice| notice.alternative.as_str());
-    // Who was asked to go has waited already.
-    let mut wait = match go_away.is_some() && matches!(error, Error::Disconnected) {
-        true => Duration::ZERO,
-        false => backoff.next_wait(random_wait),
-    };
+    let mut wait = backoff.next_wait(random_wait);
     let mut told = false;
     loop {
         if *inner.closed.borrow() {
@@ -179,14 +190,12 @@ async fn come_back(inner: &Inner, link: &Link, end: End) -> Result<(Arc<Link>, C
         }
         let attempt = tokio::select! {
             _ = closed.wait_for(|closed| *closed) => return Err(Error::ClientClosed),
-            attempt = connect(inner, elsewhere, link.generation + 1) => attempt,
+            attempt = connect(inner, None, link.generation + 1) => attempt,
         };
         match attempt {
             Ok(connected) => return Ok(connected),
             Err(failure) => error = failure,
         }
-        // The other relay did not take us: from now on ours again.
-        elsewhere = None;
         wait = backoff.next_wait(random_wait);
     }
 }
@@ -212,7 +221,7 @@ fn handle(inner: &Arc<Inner>, link: &Arc<Link>, message: RelayMessage) {
         Body::MemberLeft(left) => {
             with_room(inner, &left.room, |room| room.handle_member_left(left.member, left.kicked));
         }
-        Body::MlsDelivery(delivery) => with_room(inner, &delivery.room, |room| room.handle_mls(&delivery)),
+        Body::MlsDelivery(delivery) => with_room(inner, &delivery.room, |room| room.handle_mls(link, &delivery)),
         Body::TrackAnnounced(track) => {
             with_room(inner, &track.room, |room| room.handle_track_announced(link, &track));
         }
@@ -221,11 +230,15 @@ fn handle(inner: &Arc<Inner>, link: &Arc<Link>, message: RelayMessage) {
         }),
         Body::KeyframeRequested(asked) => with_local_track(inner, asked.alias, LocalTrack::request_keyframe),
         Body::TrackDemand(demand) => {
-            with_local_track(inner, demand.alias, |track| track.set_subscribers(demand.subscribers));
+            with_local_track(inner, demand.alias, |track| track.set_demand(Demand::from(demand)));
         }
-        Body::LadderChanged(change) => {
-            inner.rung.send_replace(change.rung());
-            inner.tell(Event::RungChanged(change.rung()));
+        Body::Allocation(allocation) => {
+            if inner.rung.send_replace(allocation.rung()) != allocation.rung() {
+                inner.tell(Event::RungChanged(allocation.rung()));
+            }
+        }
+        Body::CommitRejected(rejected) => {
+            with_room(inner, &rejected.room, |room| room.handle_commit_rejected(&rejected));
         }
         Body::KeyPackagesLow(low) => deposit(inner, link, low.left as usize),
         Body::GoAway(_)
@@ -256,37 +269,57 @@ fn with_local_track(inner: &Inner, alias: u64, handle: impl FnOnce(&LocalTrack))
 
 /// Says on a new connection what the last one knew.
 async fn restore(inner: Arc<Inner>, link: Arc<Link>) {
-    // Before anybody can see us: whoever sees us online may ring at once.
-    deposit(&inner, &link, 0);
-    let presence = lock(&inner.presence).clone();
-    if let Some(presence) = presence {
-        link.send(client_message::Body::SetPresence(presence), None);
-    }
-    inner.watches.restore(&link);
+    let presence = async {
+        // Before anybody can see us: whoever sees us online may ring at once.
+        deposit(&inner, &link, 0);
+        let presence = lock(&inner.presence).clone();
+        if let Some(presence) = presence {
+            link.send(client_message::Body::SetPresence(presence), None);
+        }
+        inner.watches.restore(&link);
+    };
+    // Calls first: somebody is listening, and a dozen key packages take their time to make.
+    tokio::join!(restore_rooms(&inner, &link), presence);
+}
+
+async fn restore_rooms(inner: &Arc<Inner>, link: &Arc<Link>) {
     let rooms: Vec<Arc<Room>> = lock(&inner.rooms).values().cloned().collect();
     for room in rooms.into_iter().filter(|room| room.end().is_none()) {
-        if let Err(error) = reenter(&inner, &link, &room).await {
+        if let Err(error) = reenter(inner, link, &room).await {
             tracing::debug!(%error, "a room did not let us back in");
             if link.connection.close_reason().is_none() {
-                lock(&inner.rooms).remove(&room.id);
-                room.end_with(CallEnd::NotLetIn);
+                if room.hosting.is_some() {
+                    // Somebody inside can let us in again.
+                    room.fall_behind();
+                } else {
+                    lock(&inner.rooms).remove(&room.id);
+                    room.end_with(CallEnd::NotLetIn);
+                }
             }
             continue;
         }
-        for track in room.local_tracks() {
-            if let Err(error) = publish(&inner, &link, &room, &track).await {
-                tracing::debug!(%error, "a track could not be published again");
-            }
+        republish(inner, link, &room).await;
+    }
+}
+
+/// Publishes our tracks again in a room that we have come back to.
+pub(crate) async fn republish(inner: &Inner, link: &Arc<Link>, room: &Arc<Room>) {
+    for track in room.local_tracks() {
+        if let Err(error) = publish(inner, link, room, &track).await {
+            tracing::debug!(%error, "a track could not be published again");
         }
     }
 }
 
 async fn reenter(inner: &Inner, link: &Arc<Link>, room: &Arc<Room>) -> Result<(), Error> {
+    call::catch_up(inner, link, room).await?;
     let mut attempts = 1;
     loop {
         match call::enter(inner, link, room).await {
             Err(Error::Refused(refusal))
-                if refusal.reason == RefusalReason::JoinProof && attempts < REENTER_ATTEMPTS =>
+                if refusal.reason == RefusalReason::JoinProof
+                    && attempts < REENTER_ATTEMPTS
+                    && room.hosting.is_none() =>
             {
                 attempts += 1;
                 tokio::time::sleep(REENTER_WAIT).await;
@@ -300,12 +333,18 @@ async fn reenter(inner: &Inner, link: &Arc<Link>, room: &Arc<Room>) -> Result<()
 pub(crate) async fn publish(
     inner: &Inner,
     link: &Arc<Link>,
-    room: &Room,
+    room: &Arc<Room>,
     track: &Arc<LocalTrack>,
 ) -> Result<(), Error> {
+    let epoch = room.epoch();
     let label = room.seal_label(track.kind, &track.info)?.into();
-    let room = Bytes::copy_from_slice(&room.id.0);
-    let request = client_message::Body::PublishTrack(PublishTrack { room, kind: track.kind.into(), label });
+    let room_name = Bytes::copy_from_slice(&room.id.0);
+    let request = client_message::Body::PublishTrack(PublishTrack {
+        room: room_name,
+        kind: track.kind.into(),
+        label,
+        activity: track.activity,
+    });
     let (publishing, on) = (track.clone(), link.clone());
     let published = move |reply: Result<&relay_message::Body, &Refusal>| {
         if let Ok(relay_message::Body::TrackPublished(published)) = reply {
@@ -313,7 +352,12 @@ pub(crate) async fn publish(
             publishing.set_route(route);
         }
     };
-    link.request_in_order(request, inner.config.request_timeout, Some(Box::new(published))).await.map(drop)
+    link.request_in_order(request, inner.config.request_timeout, Some(Box::new(published))).await?;
+    // Newcomers in between have no key for the label, and the track had no alias yet by which to seal it again.
+    if room.epoch() != epoch {
+        room.announce_again();
+    }
+    Ok(())
 }
 
 /// Fills the deposit up. Refused means that the relay has enough.

@@ -10,7 +10,7 @@ use std::{
 
 use supernode_proto::control::{Rung, TrackKind};
 
-use crate::{histogram::Histogram, sync::lock};
+use crate::{histogram::Histogram, room::Member, sync::lock};
 
 /// Which way a track goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub enum Direction {
 pub struct TrackStats {
     /// Which way it goes.
     pub direction: Direction,
+    /// Whose it is; `None` for ours.
+    pub publisher: Option<Member>,
     /// What it carries.
     pub kind: TrackKind,
     /// Its name, from inside the sealed label.
@@ -114,9 +116,16 @@ impl Counters {
         self.undecryptable.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn snapshot(&self, direction: Direction, kind: TrackKind, name: &str) -> TrackStats {
+    pub(crate) fn snapshot(
+        &self,
+        direction: Direction,
+        publisher: Option<Member>,
+        kind: TrackKind,
+        name: &str,
+    ) -> TrackStats {
         TrackStats {
             direction,
+            publisher,
             kind,
             name: name.to_owned(),
             objects: self.objects.load(Relaxed),

@@ -32,19 +32,31 @@ pub struct SubscribeOptions {
     pub spatial_layer_max: u8,
     /// Queued longer than this at the relay, an object is dropped; 0, the default, takes the relay's own bound.
     pub max_age_ms: u32,
+    /// Whether it is what the user looks at: sent before other tracks of its kind, and given up last. Default no.
+    pub focus: bool,
+    /// Of tracks that show their activity: sent only while its publisher is among so many most active ones. Default 0,
+    /// always.
+    pub speakers_max: u32,
     /// How long a frame waits for those before it. Zero gives frames out as they come.
     pub hold: Duration,
 }
 
 impl SubscribeOptions {
-    /// Everything, in an order that suits the kind: audio and data as they come, since a jitter buffer follows that
-    /// sorts them; video in order, since decoders need it so, waiting at most 250 ms.
+    /// Everything, in an order that suits the kind: audio as it comes, since a jitter buffer follows that sorts it;
+    /// video in order, since decoders need it so, waiting at most 250 ms; data in order, whatever it takes.
     pub fn for_kind(kind: TrackKind) -> Self {
         let hold = match kind {
-            TrackKind::Video | TrackKind::Screen => Duration::from_millis(250),
+            TrackKind::Video | TrackKind::Screen | TrackKind::Data => Duration::from_millis(250),
             _ => Duration::ZERO,
         };
-        Self { temporal_layer_max: Layer::MAX, spatial_layer_max: Layer::MAX, max_age_ms: 0, hold }
+        Self {
+            temporal_layer_max: Layer::MAX,
+            spatial_layer_max: Layer::MAX,
+            max_age_ms: 0,
+            focus: false,
+            speakers_max: 0,
+            hold,
+        }
     }
 }
 
@@ -71,7 +83,10 @@ impl Call {
             call: self.clone(),
             track: track.clone(),
             arrivals: receiver,
-            order: Order::new(options.hold),
+            order: match track.kind() {
+                TrackKind::Data => Order::reliable(options.hold),
+                _ => Order::new(options.hold),
+            },
             ended: false,
         };
         // Without a route the track's publisher is away: it is subscribed to when it is announced again.
@@ -130,6 +145,18 @@ impl Subscription {
                 }
             }
         }
+    }
+
+    /// The next frame as it came, the end mark too; `None` when there will be none. Cancel safe.
+    pub(crate) async fn next_arrived(&mut self) -> Option<Frame> {
+        while !self.ended {
+            match self.arrivals.recv().await {
+                Some(Arrival::Frame(frame)) => return Some(frame),
+                Some(Arrival::StreamBegan { .. } | Arrival::StreamEnded { .. }) => {}
+                Some(Arrival::TrackEnded) | None => self.ended = true,
+            }
+        }
+        None
     }
 
     /// Asks the publisher for a key frame.

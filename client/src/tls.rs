@@ -1,4 +1,4 @@
-//! TLS 1.3 towards a relay whose public key is known from the invite.
+//! TLS 1.3 towards a relay whose public key is known from the invite, or whose certificate an authority has signed.
 
 use std::sync::Arc;
 
@@ -8,12 +8,20 @@ use rustls::{
     crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
+use rustls_platform_verifier::Verifier;
 use supernode_proto::{ALPN, identity::RelayPin};
 
-/// A client configuration that accepts exactly the relay with this key.
-pub(crate) fn client_config(pin: RelayPin) -> rustls::ClientConfig {
+/// A client configuration that accepts exactly the relay with this key; without one, every relay whose name is in a
+/// certificate that this machine's authorities, or these, have signed.
+pub(crate) fn client_config(
+    pin: Option<RelayPin>,
+    authorities: &[CertificateDer<'static>],
+) -> Result<rustls::ClientConfig, Error> {
     let provider = Arc::new(provider());
-    let verifier = Arc::new(PinVerifier { pin, provider: provider.clone() });
+    let verifier: Arc<dyn ServerCertVerifier> = match pin {
+        Some(pin) => Arc::new(PinVerifier { pin, provider: provider.clone() }),
+        None => Arc::new(Verifier::new_with_extra_roots(authorities.iter().cloned(), provider.clone())?),
+    };
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("the provider has TLS 1.3 suites")
@@ -21,7 +29,13 @@ pub(crate) fn client_config(pin: RelayPin) -> rustls::ClientConfig {
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
     config.alpn_protocols = vec![ALPN.to_vec()];
-    config
+    Ok(config)
+}
+
+/// The pin of a certificate's key; `None` for what is no certificate.
+pub(crate) fn pin_of(certificate: &CertificateDer<'_>) -> Option<RelayPin> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(RelayPin::of_spki(certificate.public_key().raw))
 }
 
 /// aws-lc-rs with the hybrid post-quantum exchange first, and AES-128-GCM before AES-256-GCM: the smaller key is as
@@ -56,9 +70,8 @@ impl ServerCertVerifier for PinVerifier {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let (_, certificate) = x509_parser::parse_x509_certificate(end_entity)
-            .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
-        if RelayPin::of_spki(certificate.public_key().raw) != self.pin {
+        let shown = pin_of(end_entity).ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))?;
+        if shown != self.pin {
             return Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
         }
         Ok(ServerCertVerified::assertion())

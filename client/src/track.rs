@@ -8,8 +8,8 @@ use std::sync::{
 use bytes::Bytes;
 use supernode_e2ee::TrackInfo;
 use supernode_proto::{
-    control::TrackKind,
-    object::{Flags, TrackAlias, Visible},
+    control::{TrackDemand, TrackKind},
+    object::{Flags, Layer, TrackAlias, Visible},
 };
 use tokio::sync::{mpsc, watch};
 
@@ -28,25 +28,54 @@ pub(crate) struct Route {
     pub(crate) alias: TrackAlias,
 }
 
+/// What subscribers can take of a track of ours now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// How many subscribe. At zero there is no point in encoding.
+    pub subscribers: u32,
+    /// Highest temporal layer that any of them is sent: frames above it are not sent, and need not be encoded.
+    pub temporal_layer_max: u8,
+    /// Highest spatial layer that any of them is sent.
+    pub spatial_layer_max: u8,
+    /// What the widest of their paths takes, for everything on it, in bit/s: a hint for the encoder. `None` as long as
+    /// the relay does not know.
+    pub bits_per_second: Option<u64>,
+}
+
 /// A track of ours; lives through reconnects, each of which gives it a new alias.
 pub(crate) struct LocalTrack {
     pub(crate) kind: TrackKind,
     pub(crate) info: TrackInfo,
+    /// Whether frames show their activity.
+    pub(crate) activity: bool,
     pub(crate) counters: Counters,
     route: Mutex<Option<Route>>,
     keyframe_requests: watch::Sender<u64>,
-    subscribers: watch::Sender<u32>,
+    demand: watch::Sender<Demand>,
+}
+
+impl From<TrackDemand> for Demand {
+    fn from(told: TrackDemand) -> Self {
+        let layer = |layer: u32| layer.min(Layer::MAX.into()) as u8;
+        Self {
+            subscribers: told.subscribers,
+            temporal_layer_max: layer(told.temporal_layer_max),
+            spatial_layer_max: layer(told.spatial_layer_max),
+            bits_per_second: (told.bits_per_second > 0).then_some(told.bits_per_second),
+        }
+    }
 }
 
 impl LocalTrack {
-    pub(crate) fn new(kind: TrackKind, info: TrackInfo) -> Self {
+    pub(crate) fn new(kind: TrackKind, info: TrackInfo, activity: bool) -> Self {
         Self {
             kind,
             info,
+            activity,
             counters: Counters::default(),
             route: Mutex::default(),
             keyframe_requests: watch::Sender::new(0),
-            subscribers: watch::Sender::new(0),
+            demand: watch::Sender::new(Demand::default()),
         }
     }
 
@@ -56,15 +85,15 @@ impl LocalTrack {
 
     pub(crate) fn set_route(&self, route: Option<Route>) {
         *lock(&self.route) = route;
-        self.set_subscribers(0);
+        self.set_demand(Demand::default());
     }
 
-    pub(crate) fn set_subscribers(&self, subscribers: u32) {
-        self.subscribers.send_replace(subscribers);
+    pub(crate) fn set_demand(&self, demand: Demand) {
+        self.demand.send_replace(demand);
     }
 
-    pub(crate) fn subscribers(&self) -> watch::Receiver<u32> {
-        self.subscribers.subscribe()
+    pub(crate) fn demand(&self) -> watch::Receiver<Demand> {
+        self.demand.subscribe()
     }
 
     pub(crate) fn has_alias(&self, alias: TrackAlias) -> bool {
@@ -80,7 +109,7 @@ impl LocalTrack {
     }
 
     pub(crate) fn stats(&self) -> TrackStats {
-        self.counters.snapshot(Direction::Sent, self.kind, &self.info.name)
+        self.counters.snapshot(Direction::Sent, None, self.kind, &self.info.name)
     }
 }
 
@@ -169,7 +198,7 @@ impl RemoteTrack {
     }
 
     pub(crate) fn stats(&self) -> TrackStats {
-        self.counters.snapshot(Direction::Received, self.kind, &self.info.name)
+        self.counters.snapshot(Direction::Received, Some(self.publisher), self.kind, &self.info.name)
     }
 
     /// Opens an object and passes it to the subscription. An object whose keys are still on their way waits in the
@@ -197,6 +226,16 @@ impl RemoteTrack {
         let Visible { group, object, flags, layer } = visible;
         let payload = Bytes::copy_from_slice(codec);
         self.notify(Arrival::Frame(Frame { group, object, flags, layer, times, payload }));
+    }
+
+    /// Waits until a reader of data has room for one more frame; other kinds do not wait.
+    pub(crate) async fn wait_for_reader(&self) {
+        if self.kind == TrackKind::Data
+            && let Some(sink) = self.sink()
+        {
+            // Gone, it reads nothing any more.
+            drop(sink.arrivals.reserve().await);
+        }
     }
 
     /// Tells the subscription; what does not fit its queue is dropped and counted.

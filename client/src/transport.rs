@@ -2,11 +2,13 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
 
 use quinn::{AckFrequencyConfig, ClientConfig, Endpoint, TransportConfig, VarInt, crypto::rustls::QuicClientConfig};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use supernode_proto::identity::RelayPin;
 
 use crate::Error;
@@ -41,12 +43,23 @@ pub(crate) fn socket() -> Result<UdpSocket, Error> {
     UdpSocket::bind(ANY_PORT).or_else(|_| UdpSocket::bind(ANY_PORT_IPV4)).map_err(Error::Socket)
 }
 
-/// How connections to the relay with this key are made.
-pub(crate) fn client_config(pin: RelayPin) -> ClientConfig {
-    let tls = QuicClientConfig::try_from(crate::tls::client_config(pin)).expect("TLS 1.3 has QUIC's first suite");
+/// How connections to the relay with this key are made; without one, to a relay that an authority vouches for. The file
+/// names authorities beside those of this machine.
+pub(crate) fn client_config(pin: Option<RelayPin>, authority_file: Option<&Path>) -> Result<ClientConfig, Error> {
+    let authorities = match authority_file {
+        Some(path) => authorities(path)?,
+        None => Vec::new(),
+    };
+    let tls = crate::tls::client_config(pin, &authorities).map_err(|_| Error::Authorities)?;
+    let tls = QuicClientConfig::try_from(tls).expect("TLS 1.3 has QUIC's first suite");
     let mut config = ClientConfig::new(Arc::new(tls));
     config.transport_config(Arc::new(transport_config()));
-    config
+    Ok(config)
+}
+
+fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let certificates = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    certificates.ok().filter(|certificates| !certificates.is_empty()).ok_or(Error::Authorities)
 }
 
 fn transport_config() -> TransportConfig {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use supernode_proto::identity::{DeviceKey, IdentityKey};
+use supernode_proto::identity::{DeviceKey, IdentityKey, JoinKey};
 
 /// A device in the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Change {
     pub commit: Vec<u8>,
     /// For the members that it adds, an MLS Welcome with the tree.
     pub welcome: Option<Vec<u8>>,
+    /// What lets newcomers into the room in the epoch that it begins.
+    pub join_key: JoinKey,
 }
 
 impl fmt::Debug for Change {
@@ -45,8 +47,15 @@ pub enum Processed {
     /// A commit that removed us: nothing of the group can be used any more.
     RemovedOurselves,
     /// A member's message of this epoch.
-    Application(Vec<u8>),
-    /// Nothing to do: our own message, or one of an epoch that is over.
+    Message {
+        /// Who sealed it.
+        from: Member,
+        /// What it says.
+        bytes: Vec<u8>,
+    },
+    /// Our own message of this epoch: nobody can open their own.
+    Own,
+    /// Nothing to do: a message of an epoch that is over.
     Ignored,
 }
 
@@ -57,7 +66,8 @@ impl fmt::Debug for Processed {
                 write!(f, "EpochChanged {{ added: {}, removed: {} }}", added.len(), removed.len())
             }
             Self::RemovedOurselves => f.write_str("RemovedOurselves"),
-            Self::Application(bytes) => write!(f, "Application({} bytes)", bytes.len()),
+            Self::Message { bytes, .. } => write!(f, "Message {{ {} bytes }}", bytes.len()),
+            Self::Own => f.write_str("Own"),
             Self::Ignored => f.write_str("Ignored"),
         }
     }

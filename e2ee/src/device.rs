@@ -27,6 +27,9 @@ pub(crate) const CIPHERSUITE: Ciphersuite = Ciphersuite::MLS_128_DHKEMX25519_AES
 /// outdates the one before. The oldest go first.
 pub const KEY_PACKAGES_KEPT_MAX: usize = 2 * limits::KEY_PACKAGES_PER_DEVICE_MAX;
 
+/// Largest Welcome that a device reads: one to the largest room with its tree takes about 100 KiB. Unit: bytes.
+pub const WELCOME_BYTES_MAX: usize = 512 * 1024;
+
 /// MLS messages are filled up to a multiple of this, so that their length says less about what changed. Unit: bytes.
 const MLS_PADDING_BYTES: usize = 128;
 
@@ -124,8 +127,8 @@ impl Device {
     /// `now_unix_s`.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] above [`limits::MLS_PAYLOAD_BYTES_MAX`]; [`Error::Malformed`]; [`Error::Refused`] for a group
-    /// with extensions; [`Error::Delegation`], [`Error::DelegationDevice`], [`Error::UnexpectedIdentity`]
+    /// [`Error::TooLarge`] above [`WELCOME_BYTES_MAX`]; [`Error::Malformed`]; [`Error::Refused`] for a group with
+    /// extensions; [`Error::Delegation`], [`Error::DelegationDevice`], [`Error::UnexpectedIdentity`]
     /// or [`Error::NotFromCaller`] if somebody is not who they should be; [`Error::Mls`] for the rest, among it a
     /// welcome that is not for us or was used before.
     pub fn join(
@@ -133,6 +136,26 @@ impl Device {
         welcome: &[u8],
         caller: &IdentityKey,
         also_expected: &[IdentityKey],
+        now_unix_s: u64,
+    ) -> Result<Group, Error> {
+        let expected = |identity: &IdentityKey| *identity == self.identity() || also_expected.contains(identity);
+        self.enter(welcome, caller, &expected, now_unix_s)
+    }
+
+    /// As [`Self::join`], for a room whose members are whoever its members let in: every delegation must hold, and
+    /// `host` is the identity that this welcome must come from.
+    ///
+    /// # Errors
+    /// As [`Self::join`].
+    pub fn join_room(&self, welcome: &[u8], host: &IdentityKey, now_unix_s: u64) -> Result<Group, Error> {
+        self.enter(welcome, host, &|_| true, now_unix_s)
+    }
+
+    fn enter(
+        &self,
+        welcome: &[u8],
+        caller: &IdentityKey,
+        also_expected: &dyn Fn(&IdentityKey) -> bool,
         now_unix_s: u64,
     ) -> Result<Group, Error> {
         const DURING: &str = "joining a group";
@@ -154,7 +177,7 @@ impl Device {
         &self,
         staged: &StagedWelcome,
         caller: &IdentityKey,
-        also_expected: &[IdentityKey],
+        also_expected: &dyn Fn(&IdentityKey) -> bool,
         now_unix_s: u64,
     ) -> Result<RoomId, Error> {
         let context = staged.group_context();
@@ -167,7 +190,7 @@ impl Device {
         let mut ourselves = false;
         for member in staged.members() {
             let (identity, device) = credential::verify(&member.credential, &member.signature_key, now_unix_s)?;
-            if identity != *caller && identity != self.identity() && !also_expected.contains(&identity) {
+            if identity != *caller && !also_expected(&identity) {
                 return Err(Error::UnexpectedIdentity);
             }
             from_caller |= member.index == sender && identity == *caller;
@@ -195,7 +218,7 @@ impl fmt::Debug for Device {
 }
 
 fn read_welcome(bytes: &[u8]) -> Result<Welcome, Error> {
-    check_length("a welcome", bytes, limits::MLS_PAYLOAD_BYTES_MAX)?;
+    check_length("a welcome", bytes, WELCOME_BYTES_MAX)?;
     match MlsMessageIn::tls_deserialize_exact_bytes(bytes).map(MlsMessageIn::extract) {
         Ok(MlsMessageBodyIn::Welcome(welcome)) => Ok(welcome),
         _ => Err(Error::Malformed { what: "a welcome" }),

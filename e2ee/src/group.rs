@@ -24,6 +24,9 @@ use crate::store::Store;
 
 const JOIN_LABEL: &str = "supernode room join";
 const JOIN_SECRET_BYTES: usize = 32;
+/// Largest message that [`Group::seal_message`] takes: with MLS's own fields and filling it stays below what a mailbox
+/// carries. Unit: bytes.
+pub const MESSAGE_BYTES_MAX: usize = limits::MLS_PAYLOAD_BYTES_MAX - 4096;
 /// RFC 9605 section 5.2.
 const SFRAME_LABEL: &str = "SFrame 1.0 Base Key";
 
@@ -69,7 +72,7 @@ impl Group {
     }
 
     /// Proposes to add devices by their key packages. Each package must carry the identity beside it, by a delegation
-    /// that holds at `now_unix_s`, else nothing changes.
+    /// that holds at `now_unix_s`, else nothing changes. The commit is short, whatever the size of the group.
     ///
     /// # Errors
     /// [`Error::TooLarge`] above [`limits::KEY_PACKAGE_BYTES_MAX`]; [`Error::Malformed`]; [`Error::Delegation`],
@@ -77,16 +80,34 @@ impl Group {
     /// [`Error::CommitPending`]; [`Error::Removed`]; [`Error::Mls`] for the rest, such as an expired package.
     pub fn propose_add(&mut self, packages: &[(IdentityKey, Vec<u8>)], now_unix_s: u64) -> Result<Change, Error> {
         self.check_idle()?;
-        let packages: Vec<KeyPackage> = packages
-            .iter()
-            .map(|(identity, package)| self.read_key_package(identity, package, now_unix_s))
-            .collect::<Result<_, _>>()?;
-        let epoch = self.epoch();
+        let packages = self.read_key_packages(packages, now_unix_s)?;
         let (commit, welcome, _) = self
             .mls
             .add_members_without_update(&*self.store, &*self.secret, &packages)
             .map_err(Error::mls("adding members"))?;
-        change(epoch, &commit, Some(&welcome))
+        self.change(&commit, Some(&welcome))
+    }
+
+    /// Proposes to put devices in the place of members, in one commit: a device that lost its state comes back by a
+    /// new key package while its old leaf goes.
+    ///
+    /// # Errors
+    /// As [`Self::propose_add`] and [`Self::propose_remove`]; also [`Error::Mls`] unless there are as many packages as
+    /// leaves.
+    pub fn propose_replace(
+        &mut self,
+        leaves: &[u32],
+        packages: &[(IdentityKey, Vec<u8>)],
+        now_unix_s: u64,
+    ) -> Result<Change, Error> {
+        self.check_idle()?;
+        let packages = self.read_key_packages(packages, now_unix_s)?;
+        let indices = self.removable(leaves)?;
+        let messages = self
+            .mls
+            .swap_members(&*self.store, &*self.secret, &indices, &packages)
+            .map_err(Error::mls("replacing members"))?;
+        self.change(&messages.commit, Some(&messages.welcome))
     }
 
     /// Proposes to remove the members at these leaves.
@@ -95,14 +116,10 @@ impl Group {
     /// [`Error::NoSuchMember`] for an empty leaf or our own; [`Error::CommitPending`]; [`Error::Removed`]; [`Error::Mls`].
     pub fn propose_remove(&mut self, leaves: &[u32]) -> Result<Change, Error> {
         self.check_idle()?;
-        if let Some(leaf) = leaves.iter().find(|leaf| **leaf == self.own_leaf() || !self.is_member(**leaf)) {
-            return Err(Error::NoSuchMember(*leaf));
-        }
-        let indices: Vec<LeafNodeIndex> = leaves.iter().copied().map(LeafNodeIndex::new).collect();
-        let epoch = self.epoch();
+        let indices = self.removable(leaves)?;
         let (commit, welcome, _) =
             self.mls.remove_members(&*self.store, &*self.secret, &indices).map_err(Error::mls("removing members"))?;
-        change(epoch, &commit, welcome.as_ref())
+        self.change(&commit, welcome.as_ref())
     }
 
     /// Proposes fresh keys for our own leaf, so that whoever stole the old ones is locked out.
@@ -111,12 +128,24 @@ impl Group {
     /// [`Error::CommitPending`]; [`Error::Removed`]; [`Error::Mls`].
     pub fn propose_update(&mut self) -> Result<Change, Error> {
         self.check_idle()?;
-        let epoch = self.epoch();
         let bundle = self
             .mls
             .self_update(&*self.store, &*self.secret, LeafNodeParameters::default())
             .map_err(Error::mls("updating our leaf"))?;
-        change(epoch, &bundle.into_commit(), None)
+        self.change(&bundle.into_commit(), None)
+    }
+
+    /// Seals a few bytes for everybody in the group, as an MLS PrivateMessage of this epoch. It opens in this epoch
+    /// only: what must outlast a change of the group belongs on a track.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] above [`MESSAGE_BYTES_MAX`]; [`Error::Removed`]; [`Error::Mls`].
+    pub fn seal_message(&mut self, message: &[u8]) -> Result<Vec<u8>, Error> {
+        const DURING: &str = "sealing a message";
+        self.check_active()?;
+        check_length("a message", message, MESSAGE_BYTES_MAX)?;
+        let sealed = self.mls.create_message(&*self.store, &*self.secret, message).map_err(Error::mls(DURING))?;
+        sealed.tls_serialize_detached().map_err(Error::mls(DURING))
     }
 
     /// Enters the epoch that our pending commit begins: the relay accepted it.
@@ -176,9 +205,13 @@ impl Group {
                 self.check_commit(&commit, sender, expected, now_unix_s)?;
                 self.merge_others(*commit)
             }
-            ProcessedMessageContent::ApplicationMessage(message) => Ok(Processed::Application(message.into_bytes())),
+            ProcessedMessageContent::ApplicationMessage(message) => {
+                let from = self.members.iter().find(|member| member.leaf == sender.u32());
+                let from = *from.ok_or(Error::NoSuchMember(sender.u32()))?;
+                Ok(Processed::Message { from, bytes: message.into_bytes() })
+            }
             ProcessedMessageContent::OwnPrivateMessage | ProcessedMessageContent::OwnPendingCommit => {
-                Ok(Processed::Ignored)
+                Ok(Processed::Own)
             }
             ProcessedMessageContent::ProposalMessage(_) | ProcessedMessageContent::ExternalJoinProposalMessage(_) => {
                 Err(Error::Refused { what: "proposals outside a commit" })
@@ -192,9 +225,7 @@ impl Group {
     /// # Errors
     /// [`Error::Removed`]; [`Error::Mls`].
     pub fn join_secret(&self) -> Result<JoinSecret, Error> {
-        let seed = Zeroizing::new(self.export(JOIN_LABEL, &self.room.0, JOIN_SECRET_BYTES)?);
-        let seed = seed.first_chunk().expect("the exporter gives as many bytes as asked for");
-        Ok(JoinSecret::from_bytes(seed))
+        Ok(join_secret(Zeroizing::new(self.export(JOIN_LABEL, &self.room.0, JOIN_SECRET_BYTES)?)))
     }
 
     /// This epoch's safety number: see [`safety_number`].
@@ -236,8 +267,35 @@ impl Group {
         if self.mls.pending_commit().is_some() { Err(Error::CommitPending) } else { Ok(()) }
     }
 
-    fn is_member(&self, leaf: u32) -> bool {
-        self.members.iter().any(|member| member.leaf == leaf)
+    fn removable(&self, leaves: &[u32]) -> Result<Vec<LeafNodeIndex>, Error> {
+        let is_member = |leaf: u32| self.members.iter().any(|member| member.leaf == leaf);
+        if let Some(leaf) = leaves.iter().find(|leaf| **leaf == self.own_leaf() || !is_member(**leaf)) {
+            return Err(Error::NoSuchMember(*leaf));
+        }
+        Ok(leaves.iter().copied().map(LeafNodeIndex::new).collect())
+    }
+
+    /// Our pending commit, as the relay and the others need it.
+    fn change(&self, commit: &MlsMessageOut, welcome: Option<&MlsMessageOut>) -> Result<Change, Error> {
+        const DURING: &str = "writing a commit";
+        let pending = self.mls.pending_commit().ok_or(Error::NoCommitPending)?;
+        let seed = pending
+            .export_secret(self.store.crypto(), JOIN_LABEL, &self.room.0, JOIN_SECRET_BYTES)
+            .map_err(Error::mls(DURING))?;
+        Ok(Change {
+            epoch: self.epoch(),
+            commit: commit.tls_serialize_detached().map_err(Error::mls(DURING))?,
+            welcome: welcome.map(|welcome| welcome.tls_serialize_detached().map_err(Error::mls(DURING))).transpose()?,
+            join_key: join_secret(Zeroizing::new(seed)).public(),
+        })
+    }
+
+    fn read_key_packages(
+        &self,
+        packages: &[(IdentityKey, Vec<u8>)],
+        now_unix_s: u64,
+    ) -> Result<Vec<KeyPackage>, Error> {
+        packages.iter().map(|(identity, package)| self.read_key_package(identity, package, now_unix_s)).collect()
     }
 
     fn read_key_package(&self, identity: &IdentityKey, bytes: &[u8], now_unix_s: u64) -> Result<KeyPackage, Error> {
@@ -350,11 +408,6 @@ fn known_members(mls: &MlsGroup) -> Result<Vec<Member>, Error> {
     mls.members().map(|member| credential::known_member(&member)).collect()
 }
 
-fn change(epoch: u64, commit: &MlsMessageOut, welcome: Option<&MlsMessageOut>) -> Result<Change, Error> {
-    const DURING: &str = "writing a commit";
-    Ok(Change {
-        epoch,
-        commit: commit.tls_serialize_detached().map_err(Error::mls(DURING))?,
-        welcome: welcome.map(|welcome| welcome.tls_serialize_detached().map_err(Error::mls(DURING))).transpose()?,
-    })
+fn join_secret(seed: Zeroizing<Vec<u8>>) -> JoinSecret {
+    JoinSecret::from_bytes(seed.first_chunk().expect("the exporter gives as many bytes as asked for"))
 }

@@ -77,11 +77,11 @@ mod secret;
 mod store;
 
 pub use change::{Change, Member, Processed};
-pub use device::{Device, KEY_PACKAGES_KEPT_MAX};
+pub use device::{Device, KEY_PACKAGES_KEPT_MAX, WELCOME_BYTES_MAX};
 pub use epoch_keys::EpochKeys;
 pub use error::Error;
 pub use frame::{SEAL_COUNTER_MAX, SEAL_OVERHEAD_BYTES_MAX};
-pub use group::Group;
+pub use group::{Group, MESSAGE_BYTES_MAX};
 pub use label::{TrackId, TrackInfo};
 pub use media::{EPOCHS_KEPT, MediaOpener, MediaSealer, REPLAY_WINDOW_FRAMES};
 pub use safety::safety_number;

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use people::{NOW, Person, ROOM, anybody, two};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use supernode_e2ee::{Error, MediaOpener, MediaSealer, Processed, TrackId, TrackInfo};
+use supernode_e2ee::{Error, MediaOpener, MediaSealer, Processed, TrackId, TrackInfo, WELCOME_BYTES_MAX};
 use supernode_proto::limits;
 use supernode_proto::object::{Flags, Layer, Visible};
 
@@ -165,6 +165,7 @@ fn what_is_too_large_is_not_even_read() {
     let ([a, b], [mut group, _]) = two();
     let huge = vec![0; limits::MLS_PAYLOAD_BYTES_MAX + 1];
     assert!(matches!(group.process(&huge, &anybody, NOW), Err(Error::TooLarge { .. })));
+    let huge = vec![0; WELCOME_BYTES_MAX + 1];
     assert!(matches!(b.join(&huge, &a.identity(), &[], NOW), Err(Error::TooLarge { .. })));
     let huge = vec![0; limits::KEY_PACKAGE_BYTES_MAX + 1];
     assert!(matches!(group.propose_add(&[(b.identity(), huge)], NOW), Err(Error::TooLarge { .. })));

@@ -355,5 +355,7 @@ fn a_rogue_client_that_plays_by_the_rules_is_a_member_like_any_other() {
     assert_eq!(group_a.safety_number().expect("a member"), group_b.safety_number().expect("a member"));
     theirs.merge_pending_commit(&rogue.provider).expect("accepted");
     let message = bytes(theirs.create_message(&rogue.provider, &rogue.secret, b"hello").expect("a message"));
-    assert_eq!(group_a.process(&message, &nobody, NOW).expect("reads"), Processed::Application(b"hello".to_vec()));
+    let from = group_a.members().into_iter().find(|member| member.identity == person.key()).expect("they are in it");
+    let read = group_a.process(&message, &nobody, NOW).expect("reads");
+    assert_eq!(read, Processed::Message { from, bytes: b"hello".to_vec() });
 }

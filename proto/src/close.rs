@@ -109,6 +109,9 @@ codes! {
         0x0f GOING_AWAY          Relay  Later "the relay is shutting down";
         0x10 OVERLOADED          Relay  Later "the relay has more to do than it can";
         0x11 BAD_STREAM          Peer   Never "a stream was opened that the protocol has no use for, or the control stream was closed";
+        0x12 JUNK_COMMITS        Peer   Later "the members of its rooms rejected its commits again and again";
+        0x13 TOO_SLOW            Nobody Later "the client's path did not take even what cannot be left out";
+        0x14 REMOVED             Policy Later "the relay's operator ended the session";
     }
 }
 

@@ -98,11 +98,27 @@ impl Flags {
     pub const END_OF_GROUP: Self = Self(4);
     /// The last of its track.
     pub const END_OF_TRACK: Self = Self(8);
-    const ALL: u8 = 15;
+    const ALL: u8 = 0x3f;
+    const ACTIVITY_SHIFT: u32 = 4;
+
+    /// Highest [`Self::activity`].
+    pub const ACTIVITY_MAX: u8 = 3;
 
     /// Whether all flags of `other` are set.
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// How lively the object is, from 0 (silent, or not told) to [`Self::ACTIVITY_MAX`]: two bits that a publisher shows
+    /// the relay only on a track that says so.
+    pub const fn activity(self) -> u8 {
+        self.0 >> Self::ACTIVITY_SHIFT
+    }
+
+    /// The same flags with another activity, cut to [`Self::ACTIVITY_MAX`].
+    pub const fn with_activity(self, activity: u8) -> Self {
+        let level = if activity > Self::ACTIVITY_MAX { Self::ACTIVITY_MAX } else { activity };
+        Self(self.0 & !(Self::ACTIVITY_MAX << Self::ACTIVITY_SHIFT) | level << Self::ACTIVITY_SHIFT)
     }
 }
 

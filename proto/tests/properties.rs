@@ -196,6 +196,7 @@ fn flags() -> impl Strategy<Value = Flags> {
     let all = [Flags::INDEPENDENT, Flags::DISCARDABLE, Flags::END_OF_GROUP, Flags::END_OF_TRACK];
     proptest::sample::subsequence(all.to_vec(), 0..=all.len())
         .prop_map(|some| some.into_iter().fold(Flags::default(), |flags, flag| flags | flag))
+        .prop_flat_map(|flags| (0..=Flags::ACTIVITY_MAX).prop_map(move |activity| flags.with_activity(activity)))
 }
 
 fn layer() -> impl Strategy<Value = Layer> {

@@ -12,7 +12,7 @@ use supernode_proto::{
 use supernode_server::{
     control::{
         admission::{AdmissionMode, IssueError, TOKEN_LIFETIME_S_MAX, TokenIssuer, TokenVerifier},
-        invite::{InviteLinkError, InviteRequest, create_invite, invite_to},
+        invite::{InviteLinkError, InviteRequest, create_invite, parse_host},
         state_dir::StateDir,
         tls::relay_pin,
     },
@@ -233,15 +233,16 @@ fn an_invite_leads_to_the_relay_and_lets_its_holder_in() {
     assert_eq!(mode.admit(&BOB, &token, NOW), Err(CloseCode::NOT_ADMITTED));
 
     assert!(matches!(invite(None, None), Err(InviteLinkError::NoAddress)), "not started yet");
-    state.remember_address("[2001:db8::1]:9").expect("written");
+    state.remember_link(&"supernode://[2001:db8::1]:9/".parse().expect("a link")).expect("written");
     let link = invite(None, None).expect("a link");
     assert_eq!((link.host.as_str(), link.port), ("2001:db8::1", 9), "the address of the last start");
+    assert_eq!(link.pin, None, "clients check the certificate that this relay shows by its name");
     assert_eq!(mode.admit(&BOB, &link.token.expect("a token"), NOW), Ok(()));
 }
 
 #[test]
 fn an_invite_takes_every_form_of_address_and_nothing_else() {
-    let address = |text| invite_to(text, PIN, None).map(|invite| (invite.host, invite.port));
+    let address = |text| parse_host(text).map(|invite| (invite.host, invite.port));
     for (text, host, port) in [
         ("relay.example:9", "relay.example", 9),
         ("192.0.2.1", "192.0.2.1", DEFAULT_PORT),

@@ -66,7 +66,8 @@ fn relays_that_start_at_the_same_time_agree_on_the_keys() {
     let mut names: Vec<_> =
         fs::read_dir(&path).expect("it is there").map(|entry| entry.expect("an entry").file_name()).collect();
     names.sort();
-    assert_eq!(names, ["admission-key.pem", "tls-certificate.pem", "tls-key.pem"], "and leave nothing else behind");
+    let keys = ["admission-key.pem", "reset-key", "tls-certificate.pem", "tls-key.pem"];
+    assert_eq!(names, keys, "and leave nothing else behind");
 }
 
 #[test]
@@ -75,11 +76,12 @@ fn only_the_owner_can_read_what_is_in_it() {
     let path = parent.path().join("state");
     let state = StateDir::create(&path).expect("a directory");
     state.keys_or_create().expect("keys");
-    state.remember_address("192.0.2.1:4433").expect("written");
+    state.remember_link(&"supernode://192.0.2.1:4433/?token=a.b".parse().expect("a link")).expect("written");
     assert_eq!(mode(&path), 0o700);
-    for name in ["tls-key.pem", "tls-certificate.pem", "admission-key.pem", "address"] {
+    for name in ["tls-key.pem", "tls-certificate.pem", "admission-key.pem", "link"] {
         assert_eq!(mode(&path.join(name)), 0o600, "{name}");
     }
+    assert_eq!(state.link().expect("readable").expect("written").token, None, "a token is nobody's business later");
 }
 
 #[test]
@@ -156,7 +158,7 @@ fn a_relay_that_was_never_started_is_told_from_a_broken_one() {
     assert!(matches!(StateDir::open(&parent.path().join("typo")), Err(StateError::Missing(_))));
     let empty = StateDir::open(parent.path()).expect("a directory");
     assert!(matches!(empty.keys(), Err(StateError::Missing(_))));
-    assert_eq!(empty.address().expect("readable"), None);
+    assert_eq!(empty.link().expect("readable"), None);
 
     let file = parent.path().join("file");
     fs::write(&file, "").expect("ours");
@@ -172,4 +174,17 @@ fn the_default_directory_follows_the_xdg_specification() {
     assert_eq!(path(None, Some("/h")).expect("set"), Path::new("/h/.local/state/supernode"));
     assert_eq!(path(Some("relative"), Some("/h")).expect("set"), Path::new("/h/.local/state/supernode"));
     assert!(matches!(path(None, None), Err(StateError::NoDefault)));
+}
+
+#[test]
+fn what_root_writes_belongs_to_the_relay_s_user() {
+    let parent = parent();
+    if fs::metadata(parent.path()).expect("it is there").uid() != 0 {
+        return; // only root can give a directory away
+    }
+    let state = StateDir::create(parent.path()).expect("a directory");
+    std::os::unix::fs::chown(parent.path(), Some(65_532), Some(65_532)).expect("given away");
+    state.remember_revoked("# nobody\n").expect("written");
+    let file = fs::metadata(parent.path().join("revoked")).expect("it is there");
+    assert_eq!((file.uid(), file.gid(), file.mode() & 0o777), (65_532, 65_532, 0o600));
 }

@@ -174,8 +174,12 @@ impl Client {
                 }
             }
             Body::TrackAnnounced(announced) => {
-                let subscribe =
-                    Subscribe { alias: announced.alias, temporal_layer_max: 7, spatial_layer_max: 7, max_age_ms: 0 };
+                let subscribe = Subscribe {
+                    alias: announced.alias,
+                    temporal_layer_max: 7,
+                    spatial_layer_max: 7,
+                    ..Subscribe::default()
+                };
                 self.ask(link, Pending::Subscribe(announced.alias), Request::Subscribe(subscribe));
             }
             Body::TrackDemand(demand) => {
@@ -309,7 +313,7 @@ impl Client {
                 Kind::Video => TrackKind::Video,
             };
             let room = Bytes::copy_from_slice(&stage.cast.room(room).0);
-            let publish = PublishTrack { room, kind: kind.into(), label: Bytes::new() };
+            let publish = PublishTrack { room, kind: kind.into(), label: Bytes::new(), activity: false };
             self.ask(link, Pending::Publish(index), Request::PublishTrack(publish));
         }
     }

@@ -7,6 +7,7 @@
 //! generator got round to it, so that a relay (or a generator) that stalls cannot hide the wait.
 
 pub mod html;
+pub mod in_memory;
 pub mod plan;
 pub mod progress;
 pub mod relay_probe;

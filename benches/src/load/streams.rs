@@ -1,4 +1,4 @@
-//! Video: one stream for each group of pictures, out and in.
+//! Video: one stream for each group of pictures and temporal layer, out and in.
 
 use std::collections::VecDeque;
 
@@ -30,6 +30,7 @@ pub(super) struct VideoOut {
 struct OutStream {
     id: StreamId,
     group: u64,
+    layer: u8,
     waiting: VecDeque<Bytes>,
     complete: bool,
 }
@@ -47,37 +48,51 @@ impl VideoOut {
         let (group, frame) =
             (stamp.sequence / u64::from(video.group_frames), stamp.sequence % u64::from(video.group_frames));
         let mut wire = BytesMut::new();
-        if frame == 0 {
+        if self.given_up == Some(group) {
+            return false;
+        }
+        let layer = temporal_layer(video, frame);
+        let is_its = |stream: &OutStream| stream.group == group && stream.layer == layer;
+        if !self.streams.iter().any(is_its) {
+            // A group whose beginning was missed is of no use.
+            if frame > 0 && !self.streams.iter().any(|stream| stream.group == group) {
+                return false;
+            }
             let hop = Hop { alias, priority: 1, ttl_ms: stage.scenario.ttl_ms };
             let Some(id) = link.quic.streams().open(Dir::Uni) else {
                 self.given_up = Some(group);
                 return false;
             };
             let mut head = [0; STREAM_HEADER_BYTES_MAX];
-            let len = StreamHeader { hop, group, temporal_layer: 0 }.encode(&mut head);
+            let len = StreamHeader { hop, group, temporal_layer: layer }.encode(&mut head);
             wire.put_slice(&head[..len]);
-            self.streams.push_back(OutStream { id, group, waiting: VecDeque::new(), complete: false });
-        }
-        if self.given_up == Some(group) {
-            return false;
+            self.streams.push_back(OutStream { id, group, layer, waiting: VecDeque::new(), complete: false });
         }
         let last = frame + 1 == u64::from(video.group_frames);
-        let Some(stream) = self.streams.back_mut().filter(|stream| stream.group == group) else { return false };
+        let of_group = |stream: &&mut OutStream| stream.group == group;
+        let Some(stream) = self.streams.iter_mut().find(|stream| is_its(stream)) else { return false };
         if stream.waiting.len() >= WAITING_MAX {
             self.given_up = Some(group);
-            stream.complete = true;
+            self.streams.iter_mut().filter(of_group).for_each(|stream| stream.complete = true);
             return false;
         }
         let bytes = frame_bytes(video, frame == 0);
         let mut head = [0; STREAM_OBJECT_HEADER_BYTES_MAX];
         let flags = if frame == 0 { Flags::INDEPENDENT } else { Flags::default() };
         let flags = if last { flags | Flags::END_OF_GROUP } else { flags };
-        let header = StreamObjectHeader { object: frame, flags, layer: Layer::default(), length: bytes as u32 };
+        let header = StreamObjectHeader {
+            object: frame,
+            flags,
+            layer: Layer::new(layer, 0).unwrap_or_default(),
+            length: bytes as u32,
+        };
         let len = header.encode(&mut head);
         wire.put_slice(&head[..len]);
         put_sealed(&mut wire, stamp, bytes, stage);
         stream.waiting.push_back(wire.freeze());
-        stream.complete = last;
+        if last {
+            self.streams.iter_mut().filter(of_group).for_each(|stream| stream.complete = true);
+        }
         true
     }
 
@@ -102,6 +117,16 @@ impl VideoOut {
             }
             !stream.complete
         });
+    }
+}
+
+/// Each layer doubles the rate of those below it.
+fn temporal_layer(video: &Video, frame: u64) -> u8 {
+    match (video.temporal_layers, frame % 4) {
+        (0 | 1, _) | (_, 0) => 0,
+        (2, frame) => (frame % 2) as u8,
+        (_, 2) => 1,
+        _ => 2,
     }
 }
 
@@ -186,6 +211,17 @@ impl StreamIn {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_temporal_layer_doubles_the_rate() {
+        let layers = |temporal_layers| {
+            let video = Video { temporal_layers, ..Video::default() };
+            (0..8).map(|frame| temporal_layer(&video, frame)).collect::<Vec<_>>()
+        };
+        assert_eq!(layers(1), [0; 8]);
+        assert_eq!(layers(2), [0, 1, 0, 1, 0, 1, 0, 1]);
+        assert_eq!(layers(3), [0, 2, 1, 2, 0, 2, 1, 2]);
+    }
 
     #[test]
     fn frames_add_up_to_the_rate() {

@@ -6,6 +6,7 @@
 pub mod compare;
 pub mod ivf;
 pub mod ogg_opus;
+pub mod opus_voice;
 
 use std::io;
 

@@ -80,10 +80,13 @@ impl Room {
         }
     }
 
-    pub(super) fn retry(&self, early: VecDeque<Early>) {
+    /// There are new keys: what came before them opens, and newcomers are told again what our tracks are.
+    pub(super) fn use_keys(self: &Arc<Self>, early: VecDeque<Early>) {
         for Early { track, visible, sealed, wire_bytes, .. } in early {
             track.handle_object(visible, sealed, wire_bytes);
         }
+        self.announce_again();
+        self.retire_departed();
         self.tell(CallEvent::KeysChanged);
     }
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use supernode_proto::{
-    control::{Subscribe, TrackAnnounced, client_message},
+    control::{RelabelTrack, Subscribe, TrackAnnounced, client_message},
     object::TrackAlias,
 };
 
-use super::{Room, State};
+use super::{Room, State, UNOPENED_MAX};
 use crate::{
     CallEvent, SubscribeOptions,
     link::Link,
@@ -20,6 +20,9 @@ use crate::{
 const REMOTE_TRACKS_MAX: usize = 1024;
 /// Tracks that are gone and still have figures of their own.
 const PAST_TRACKS_MAX: usize = 64;
+/// Beyond them, figures of tracks that are gone are added to those of another of the same publisher and kind; so many of
+/// those there may be.
+const PAST_SUMS_MAX: usize = 1024;
 
 impl Room {
     pub(crate) fn handle_track_announced(self: &Arc<Self>, link: &Arc<Link>, announced: &TrackAnnounced) {
@@ -36,10 +39,16 @@ impl Room {
         let info = match state.opener.open_label(&publisher.device, kind as u8, &announced.label) {
             Ok(info) => info,
             Err(error) => {
-                tracing::debug!(%error, "a track's label does not open");
+                tracing::debug!(%error, "a track's label does not open yet");
+                // Its publisher seals it again when it sees us, or its keys are still on their way to us.
+                if state.unopened.len() < UNOPENED_MAX {
+                    state.unopened.retain(|(_, known)| known.alias != announced.alias);
+                    state.unopened.push((link.clone(), announced.clone()));
+                }
                 return;
             }
         };
+        state.unopened.retain(|(_, known)| known.alias != announced.alias);
         let known = state.remote.iter().find(|track| track.publisher == publisher && track.info.id == info.id).cloned();
         let track = match known {
             Some(track) => track,
@@ -50,6 +59,9 @@ impl Room {
                 track
             }
         };
+        if track.route().is_some_and(|route| route.alias == alias && route.link.generation == link.generation) {
+            return;
+        }
         track.set_route(Some(Route { link: link.clone(), alias }));
         drop(state);
         if let Some(sink) = track.sink() {
@@ -59,8 +71,47 @@ impl Room {
         self.tell(CallEvent::TrackAnnounced(track));
     }
 
+    /// With new keys: labels that did not open are tried again, and ours are sealed again for whoever has only these.
+    pub(crate) fn announce_again(self: &Arc<Self>) {
+        let mut state = lock(&self.state);
+        let unopened = std::mem::take(&mut state.unopened);
+        let local = state.local.clone();
+        drop(state);
+        for (link, announced) in unopened {
+            self.handle_track_announced(&link, &announced);
+        }
+        for track in local {
+            let Some(route) = track.route() else { continue };
+            match self.seal_label(track.kind, &track.info) {
+                Ok(label) => {
+                    let relabel = RelabelTrack { alias: route.alias.value(), label: label.into() };
+                    route.link.send(client_message::Body::RelabelTrack(relabel), None);
+                }
+                Err(error) => tracing::debug!(%error, "a label could not be sealed again"),
+            }
+        }
+    }
+
+    /// Tracks of those who have no place in the group any more do not come back.
+    pub(super) fn retire_departed(&self) {
+        let mut state = lock(&self.state);
+        let members: Vec<_> = state.group.members().iter().map(|member| member.device).collect();
+        let is_gone = |track: &&Arc<RemoteTrack>| track.route().is_none() && !members.contains(&track.publisher.device);
+        let gone: Vec<_> = state.remote.iter().filter(is_gone).cloned().collect();
+        for track in &gone {
+            state.goodbye_heard |= track.is_finished();
+            state.retire(track);
+        }
+        drop(state);
+        for track in gone {
+            track.notify(Arrival::TrackEnded);
+            track.set_sink(None);
+        }
+    }
+
     pub(crate) fn handle_track_ended(&self, alias: TrackAlias) {
         let mut state = lock(&self.state);
+        state.unopened.retain(|(_, known)| known.alias != alias.value());
         let ended = |track: &Arc<RemoteTrack>| track.route().is_some_and(|route| route.alias == alias);
         let Some(track) = state.remote.iter().find(|track| ended(track)).cloned() else { return };
         let Some(route) = track.route() else { return };
@@ -135,9 +186,13 @@ fn add_past(past: &mut Vec<TrackStats>, stats: TrackStats) {
     if past.len() < PAST_TRACKS_MAX {
         return past.push(stats);
     }
-    let alike = |kept: &&mut TrackStats| kept.direction == stats.direction && kept.kind == stats.kind;
+    let alike = |kept: &&mut TrackStats| {
+        (kept.direction, kept.publisher, kept.kind) == (stats.direction, stats.publisher, stats.kind)
+    };
+    let is_full = past.len() >= PAST_SUMS_MAX;
     match past.iter_mut().find(alike) {
         Some(kept) => kept.absorb(&stats),
+        None if is_full => {}
         None => past.push(stats),
     }
 }
@@ -149,5 +204,7 @@ pub(crate) fn subscribe(alias: TrackAlias, options: &SubscribeOptions) -> client
         temporal_layer_max: options.temporal_layer_max.into(),
         spatial_layer_max: options.spatial_layer_max.into(),
         max_age_ms: options.max_age_ms,
+        focus: options.focus,
+        speakers_max: options.speakers_max,
     })
 }

@@ -1,7 +1,7 @@
 //! Who gets in.
 
 use supernode_client::{
-    Client, Error,
+    Client, Config, Error,
     proto::{close::CloseCode, identity::RelayPin, invite::Invite},
 };
 
@@ -21,10 +21,41 @@ async fn a_relay_with_another_key_than_the_invite_names_is_not_talked_to() {
     assert!(matches!(refused(&invite).await, Error::WrongPin));
 }
 
+//
 #[tokio::test(flavor = "multi_thread")]
-async fn an_invite_without_a_key_is_not_followed() {
-    let relay = Relay::open(1);
-    assert!(matches!(refused(&Invite { pin: None, ..relay.invite() }).await, Error::NoPin));
+async fn without_a_key_in_the_invite_a_relay_is_talked_to_if_an_authority_vouches_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority_file = Some(directory.path().join("authority.pem"));
+    let (relay, authority) = Relay::vouched_for("127.0.0.1");
+    let invite = Invite { pin: None, ..relay.invite() };
+    assert!(
+        matches!(refused(&invite).await, Error::Untrusted(_) | Error::Authorities),
+        "nobody here knows the authority"
+    );
+
+    std::fs::write(authority_file.as_ref().unwrap(), authority).unwrap();
+    let config = || Config { authority_file: authority_file.clone(), ..quick() };
+    let connect = async |invite: &Invite| in_time(Client::connect(invite, Person::new().device(), config())).await;
+    connect(&invite).await.unwrap().0.close().await;
+    let (elsewhere, _) = Relay::vouched_for("127.0.0.1");
+    let invite = Invite { pin: None, ..elsewhere.invite() };
+    assert!(matches!(connect(&invite).await.unwrap_err(), Error::Untrusted(_)), "another authority");
+
+    std::fs::write(authority_file.as_ref().unwrap(), "nothing").unwrap();
+    assert!(matches!(connect(&invite).await.unwrap_err(), Error::Authorities));
+}
+
+//
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_for_another_name_is_of_no_use() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority_file = directory.path().join("authority.pem");
+    let (relay, authority) = Relay::vouched_for("relay.example");
+    std::fs::write(&authority_file, authority).unwrap();
+    let config = Config { authority_file: Some(authority_file), ..quick() };
+    let invite = Invite { pin: None, ..relay.invite() };
+    let error = in_time(Client::connect(&invite, Person::new().device(), config)).await.unwrap_err();
+    assert!(matches!(error, Error::Untrusted(_)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,5 +8,7 @@ mod presence;
 mod programs;
 mod relay;
 mod rings;
+mod rooms;
 mod talks;
 mod trouble;
+mod upgrade;

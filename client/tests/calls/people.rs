@@ -48,7 +48,7 @@ impl Person {
         self.online_with(invite, quick()).await
     }
 
-    async fn online_with(&self, invite: &Invite, config: Config) -> (Client, Events) {
+    pub(crate) async fn online_with(&self, invite: &Invite, config: Config) -> (Client, Events) {
         let (client, events) = in_time(Client::connect(invite, self.device(), config)).await.unwrap();
         in_time(client.set_presence(PresenceState::Online, Default::default())).await.unwrap();
         (client, events)

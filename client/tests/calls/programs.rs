@@ -101,3 +101,98 @@ fn the_exit_code_says_whether_the_relay_turned_us_away() {
     assert_eq!(no_link.status.code(), Some(1));
     fs::remove_dir_all(directory).unwrap();
 }
+
+fn room(verb: &str, directory: &Path, who: &str) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.args(["room", verb]).arg("--identity").arg(directory.join(format!("{who}.json")));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn roster(directory: &Path, who: &str) -> Vec<serde_json::Value> {
+    let output = room("roster", directory, who).arg("--json").output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap_or_default()
+}
+
+/// Looks again until it is so.
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = std::time::Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < crate::people::PATIENCE, "{what}");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn programs_meet_in_a_room_and_are_told_what_to_do_there() {
+    let relay = Relay::open(2);
+    let directory = std::env::temp_dir().join(format!("supernode-rooms-{}", std::process::id()));
+    fs::create_dir_all(&directory).unwrap();
+    let file = |name: &str| directory.join(name);
+    let identity = |who: &str| {
+        text(Command::new(PROGRAM).arg("identity").arg("--out").arg(file(&format!("{who}.json"))).output().unwrap())
+    };
+    let [alice, bob, carol, dave] = ["alice", "bob", "carol", "dave"].map(identity);
+    fs::write(file("invite"), relay.invite().to_string()).unwrap();
+    let stay = |verb: &str, who: &str, media: &str| {
+        let mut command = room(verb, &directory, who);
+        command.arg("--json").arg("--invite-file").arg(file("invite")).args(["--wait-for", "3"]);
+        command.arg("--audio").arg(format!("{SAMPLES}/speech-{media}.opus"));
+        command.arg("--record-dir").arg(file(&format!("{who}-heard")));
+        if verb != "wait" {
+            command.arg("--link-file").arg(file("link"));
+        }
+        command
+    };
+    let hosting = stay("create", "alice", "a").spawn().unwrap();
+    until("the room is open", || fs::read_to_string(file("link")).is_ok_and(|link| link.contains("ticket=")));
+    let guests = ["bob", "carol"].map(|who| stay("join", who, "b").spawn().unwrap());
+    until("all are here", || {
+        let members = roster(&directory, "alice");
+        members.len() == 3 && members.iter().all(|member| member["is_here"] == true)
+    });
+    until("bob hears alice speak", || {
+        roster(&directory, "bob").iter().any(|member| {
+            member["identity"] == alice.as_str() && member["spoke_ms"].as_u64().is_some_and(|spoken| spoken > 0)
+        })
+    });
+
+    let mut say = room("say", &directory, "alice").stdin(Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut say.stdin.take().unwrap(), b"hello\nall of you\n").unwrap();
+    text(say.wait_with_output().unwrap());
+    text(room("kick", &directory, "alice").arg(&carol).output().unwrap());
+    let [in_bobs, in_carols] = guests;
+    assert_eq!(in_carols.wait_with_output().unwrap().status.code(), Some(5), "thrown out");
+    let again = stay("join", "carol", "b").output().unwrap();
+    assert_eq!(again.status.code(), Some(4), "the door stays shut");
+    let nobody = room("kick", &directory, "alice").arg(&carol).output().unwrap();
+    assert_eq!(nobody.status.code(), Some(4));
+
+    // Dave waits to be invited.
+    let waiting = stay("wait", "dave", "b").spawn().unwrap();
+    let ticket = Command::new(PROGRAM).arg("ticket").arg("--identity").arg(file("dave.json")).output().unwrap();
+    fs::write(file("ticket"), text(ticket)).unwrap();
+    until("dave is in", || {
+        let invited = room("invite", &directory, "alice").arg("--ticket-file").arg(file("ticket")).output().unwrap();
+        invited.status.success() && String::from_utf8_lossy(&invited.stdout).trim() == "in"
+    });
+    assert!(roster(&directory, "alice").iter().any(|member| member["identity"] == dave.as_str()));
+    text(room("leave", &directory, "dave").output().unwrap());
+    text(waiting.wait_with_output().unwrap());
+
+    text(room("leave", &directory, "alice").output().unwrap());
+    let at_alices = figures(hosting.wait_with_output().unwrap());
+    text(room("leave", &directory, "bob").output().unwrap());
+    let at_bobs = figures(in_bobs.wait_with_output().unwrap());
+    assert_eq!((&at_alices["lines_sent"], &at_bobs["lines_received"]), (&2.into(), &2.into()));
+    assert_eq!(at_bobs["undecryptable"], 0);
+    let heard = at_bobs["members"].as_array().unwrap().iter().find(|member| member["identity"] == alice.as_str());
+    assert!(heard.unwrap()["audio_received"].as_u64().unwrap() > 0);
+    assert!(at_bobs["members"][0]["identity"] == bob.as_str() && at_bobs["members"][0]["is_us"] == true);
+    let recorded = fs::read_dir(file("bob-heard")).unwrap().map(|entry| entry.unwrap().path());
+    let of_alice = recorded.into_iter().find(|path| path.to_string_lossy().contains(&alice)).unwrap();
+    let comparison = compare::files(Path::new(&format!("{SAMPLES}/speech-a.opus")), &of_alice).unwrap();
+    assert!(comparison.headers_identical && comparison.received > 0);
+    assert_eq!(comparison.identical, comparison.received);
+    fs::remove_dir_all(directory).unwrap();
+}

@@ -10,15 +10,17 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use supernode_client::proto::invite::Invite;
 use supernode_server::{
     control::{
         admission::{AdmissionMode, TokenIssuer, TokenVerifier},
+        certificate::Certificate,
         state_dir::{KeyMaterial, StateDir},
         tls,
     },
-    core::limits::Limits,
-    shard,
+    core::{ledger::Ledger, limits::Limits},
+    shard::{self, counters::Counters},
 };
 use tokio::{
     net::UdpSocket,
@@ -44,12 +46,34 @@ impl Relay {
         Self::start(false, 1)
     }
 
+    /// Lets everybody in, and shows a certificate for `name` that an authority has signed, whose own certificate is the
+    /// text.
+    pub(crate) fn vouched_for(name: &str) -> (Self, String) {
+        let authority_key = KeyPair::generate().unwrap();
+        let mut authority = CertificateParams::default();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = authority.self_signed(&authority_key).unwrap().pem();
+        let issuer = Issuer::new(authority, authority_key);
+        let mut keys = Self::keys();
+        let certificate = CertificateParams::new([name.to_owned()]).unwrap().signed_by(&keys.tls_key, &issuer).unwrap();
+        keys.tls_certificate = certificate.der().clone();
+        (Self::start_with(keys, true, 1), pem)
+    }
+
     fn start(open: bool, shards: usize) -> Self {
+        Self::start_with(Self::keys(), open, shards)
+    }
+
+    fn keys() -> KeyMaterial {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let name = format!("supernode-calls-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
         let keys = StateDir::create(&path).unwrap().keys_or_create().unwrap();
         std::fs::remove_dir_all(path).unwrap();
+        keys
+    }
+
+    fn start_with(keys: KeyMaterial, open: bool, shards: usize) -> Self {
         // A socket that shares its port may be given that of another relay: one that does not share is given its own.
         let address = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut relay = Self { running: None, keys, open, shards, address };
@@ -58,17 +82,24 @@ impl Relay {
     }
 
     fn run(&mut self) {
+        let running = shard::spawn(self.config()).unwrap();
+        self.address = running.local_addr();
+        self.running = Some(running);
+    }
+
+    fn config(&self) -> shard::Config {
         let pin = tls::relay_pin(&self.keys);
         let admission = match self.open {
             true => AdmissionMode::Open,
             false => AdmissionMode::Tokens(TokenVerifier::new(&self.keys.admission_key, &pin)),
         };
-        let running = shard::spawn(shard::Config {
+        shard::Config {
             listen: self.address,
             shards: self.shards,
             batch_window: Duration::ZERO,
-            tls: tls::quic_server_config(&self.keys).unwrap(),
+            tls: tls::quic_server_config(&Certificate::self_signed(&self.keys).unwrap()).unwrap(),
             pin,
+            reset_key: self.keys.reset_key,
             admission: Arc::new(admission),
             limits: Limits {
                 ring_timeout: Duration::from_secs(1),
@@ -76,10 +107,37 @@ impl Relay {
                 presence_linger: Duration::from_millis(100),
                 ..Limits::default()
             },
+        }
+    }
+
+    /// Puts new shards in the place of these, as an upgrade does. The old ones drain; their counts at the end.
+    pub(crate) fn upgrade(&mut self, window: Duration) -> JoinHandle<Ledger> {
+        let old = self.running.take().unwrap();
+        let (estate, retained) = old.handle().offer().unwrap();
+        assert!(old.handle().relieve(retained), "the old shards stop reading");
+        self.running = Some(shard::take_over(self.config(), estate).unwrap());
+        tokio::task::spawn_blocking(move || {
+            old.handle().drain(window, Duration::from_secs(60));
+            let counters = old.counters();
+            old.join();
+            sum(&counters)
         })
-        .unwrap();
-        self.address = running.local_addr();
-        self.running = Some(running);
+    }
+
+    /// Tells the relay to end, without a successor.
+    pub(crate) fn drain(&self, window: Duration, patience: Duration) {
+        let handle = self.running.as_ref().unwrap().handle();
+        std::thread::spawn(move || handle.drain(window, patience));
+    }
+
+    /// What became of all objects since the last start.
+    pub(crate) fn ledger(&self) -> Ledger {
+        sum(&self.running.as_ref().unwrap().counters())
+    }
+
+    /// Authenticated sessions.
+    pub(crate) fn sessions(&self) -> u64 {
+        self.running.as_ref().unwrap().directory().population().sessions
     }
 
     /// Drains the relay and starts it again at the same address, with the same keys and nothing remembered.
@@ -95,7 +153,7 @@ impl Relay {
 
     fn stop(&mut self, window: Duration) {
         if let Some(running) = self.running.take() {
-            running.drain_handle().drain(window);
+            running.handle().drain(window, window);
             running.join();
         }
     }
@@ -122,6 +180,16 @@ impl Drop for Relay {
     fn drop(&mut self) {
         self.stop(Duration::ZERO);
     }
+}
+
+fn sum(counters: &[Arc<Counters>]) -> Ledger {
+    let mut sum = Ledger::default();
+    for (_, ledger) in counters.iter().map(|shard| shard.snapshot()) {
+        sum.offered += ledger.offered;
+        sum.delivered += ledger.delivered;
+        sum.dropped.iter_mut().zip(ledger.dropped).for_each(|(sum, dropped)| *sum += dropped);
+    }
+    sum
 }
 
 /// A way to a relay that can be cut.

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Nothing is given up, however busy the machine is.
-pub(crate) const WHOLE: PublishOptions = PublishOptions { ttl_ms: 20_000 };
+pub(crate) const WHOLE: PublishOptions = PublishOptions { ttl_ms: 20_000, activity: false };
 
 pub(crate) fn whole(kind: TrackKind) -> SubscribeOptions {
     SubscribeOptions { max_age_ms: 20_000, hold: Duration::from_secs(3), ..SubscribeOptions::for_kind(kind) }

@@ -2,13 +2,13 @@
 
 use prost::{Message, bytes::Bytes};
 use supernode_proto::control::{
-    AnswerRing, CancelRing, ClientMessage, DeclineRing, DepositKeyPackages, DeviceKeyPackage, Done, GoAway, Hello,
-    HelloBody, IncomingRing, JoinRoom, KeyPackages, KeyPackagesLow, KeyframeRequested, KickMember, LadderChanged,
-    LeaveRoom, MemberJoined, MemberLeft, MlsDelivery, Presence, PresenceState, PublishTrack, RefusalReason, Refused,
-    RelayMessage, RequestKeyframe, Ring, RingEnded, RingOutcome, RingResult, RingStarted, RoomJoined, RotateJoinKey,
-    Rung, SendMls, SessionLimits, SetPresence, Subscribe, TakeKeyPackages, TrackAnnounced, TrackDemand, TrackEnded,
-    TrackKind, TrackPublished, UnpublishTrack, Unsubscribe, Unwatch, Watch, WatchEnded, Welcome,
-    client_message::Body as Ask, relay_message::Body as Tell,
+    Allocation, AnswerRing, CancelRing, CatchUp, ClientMessage, CommitRejected, DeclineRing, DepositKeyPackages,
+    DeviceKeyPackage, Done, GoAway, Hello, HelloBody, IncomingRing, JoinRoom, KeyPackages, KeyPackagesLow,
+    KeyframeRequested, KickMember, LeaveRoom, MemberJoined, MemberLeft, MlsDelivery, Presence, PresenceState,
+    PublishTrack, RefusalReason, Refused, RejectCommit, RelabelTrack, RelayMessage, RequestKeyframe, Ring, RingEnded,
+    RingOutcome, RingResult, RingStarted, RoomJoined, RotateJoinKey, Rung, SendMls, SessionLimits, SetPresence,
+    Subscribe, TakeKeyPackages, TrackAnnounced, TrackDemand, TrackEnded, TrackKind, TrackPublished, UnpublishTrack,
+    Unsubscribe, Unwatch, Watch, WatchEnded, Welcome, client_message::Body as Ask, relay_message::Body as Tell,
 };
 
 use super::{count, identity};
@@ -36,12 +36,33 @@ pub fn requests() -> Vec<(String, ClientMessage)> {
         Ask::LeaveRoom(LeaveRoom { room: room() }),
         Ask::KickMember(KickMember { room: room(), member: 3 }),
         Ask::RotateJoinKey(RotateJoinKey { room: room(), join_key: bytes(0x71, 32) }),
-        Ask::SendMls(SendMls { room: room(), epoch: 5, commit: true, payload: bytes(0x62, 8) }),
-        Ask::PublishTrack(PublishTrack { room: room(), kind: TrackKind::Video.into(), label: bytes(0x63, 8) }),
+        Ask::SendMls(SendMls {
+            room: room(),
+            epoch: 5,
+            commit: true,
+            payload: bytes(0x62, 8),
+            join_key: bytes(0x72, 32),
+        }),
+        Ask::PublishTrack(PublishTrack {
+            room: room(),
+            kind: TrackKind::Video.into(),
+            label: bytes(0x63, 8),
+            activity: true,
+        }),
         Ask::UnpublishTrack(UnpublishTrack { alias: ALIAS }),
-        Ask::Subscribe(Subscribe { alias: ALIAS, temporal_layer_max: 2, spatial_layer_max: 1, max_age_ms: 250 }),
+        Ask::Subscribe(Subscribe {
+            alias: ALIAS,
+            temporal_layer_max: 2,
+            spatial_layer_max: 1,
+            max_age_ms: 250,
+            focus: true,
+            speakers_max: 3,
+        }),
         Ask::Unsubscribe(Unsubscribe { alias: ALIAS }),
         Ask::RequestKeyframe(RequestKeyframe { alias: ALIAS }),
+        Ask::CatchUp(CatchUp { room: room(), after_sequence: 11 }),
+        Ask::RejectCommit(RejectCommit { room: room(), epoch: 5, sequence: 11 }),
+        Ask::RelabelTrack(RelabelTrack { alias: ALIAS, label: bytes(0x64, 8) }),
     ];
     bodies
         .into_iter()
@@ -66,7 +87,7 @@ pub fn answers() -> Vec<(String, RelayMessage)> {
             packages: vec![DeviceKeyPackage { device: bytes(0x20, 32), package: bytes(0x01, 4) }],
         }),
         Tell::RingStarted(RingStarted { ring: ring(), devices: 2 }),
-        Tell::RoomJoined(RoomJoined { member: 1, mls_epoch: 4, members: vec![member_joined()] }),
+        Tell::RoomJoined(RoomJoined { member: 1, mls_epoch: 4, members: vec![member_joined()], mls_sequence: 10 }),
         Tell::TrackPublished(TrackPublished { alias: ALIAS }),
         Tell::Presence(Presence {
             identity: bytes(0x10, 32),
@@ -102,14 +123,25 @@ pub fn answers() -> Vec<(String, RelayMessage)> {
         Tell::TrackAnnounced(track_announced()),
         Tell::TrackEnded(TrackEnded { room: room(), alias: ALIAS }),
         Tell::KeyframeRequested(KeyframeRequested { alias: ALIAS }),
-        Tell::LadderChanged(LadderChanged { rung: Rung::AudioOnly.into() }),
+        Tell::Allocation(Allocation {
+            rung: Rung::AudioOnly.into(),
+            path_bits_per_second: 300_000,
+            sent_bits_per_second: 64_000,
+        }),
         Tell::GoAway(GoAway {
             reconnect_after_ms: 500,
             reconnect_before_ms: 5000,
             alternative: "relay-2.example:4433".into(),
         }),
         Tell::KeyPackagesLow(KeyPackagesLow { left: 7 }),
-        Tell::TrackDemand(TrackDemand { alias: ALIAS, subscribers: 2 }),
+        Tell::TrackDemand(TrackDemand {
+            alias: ALIAS,
+            subscribers: 2,
+            temporal_layer_max: 2,
+            spatial_layer_max: 1,
+            bits_per_second: 4_000_000,
+        }),
+        Tell::CommitRejected(CommitRejected { room: room(), epoch: 5, sequence: 11, from_member: 2 }),
     ];
     bodies
         .into_iter()
@@ -171,6 +203,7 @@ fn track_announced() -> TrackAnnounced {
         alias: ALIAS,
         kind: TrackKind::Audio.into(),
         label: bytes(0x63, 8),
+        activity: true,
     }
 }
 

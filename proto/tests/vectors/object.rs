@@ -78,7 +78,8 @@ fn visibles() -> [Visible; 3] {
         Visible {
             group: VARINT_MAX,
             object: VARINT_MAX,
-            flags: Flags::INDEPENDENT | Flags::DISCARDABLE | Flags::END_OF_GROUP | Flags::END_OF_TRACK,
+            flags: (Flags::INDEPENDENT | Flags::DISCARDABLE | Flags::END_OF_GROUP | Flags::END_OF_TRACK)
+                .with_activity(Flags::ACTIVITY_MAX),
             layer: layer(Layer::MAX, Layer::MAX),
         },
     ]

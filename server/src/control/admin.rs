@@ -3,20 +3,45 @@
 //! | path | answer |
 //! |---|---|
 //! | `GET /metrics` | all metrics in the text format of Prometheus |
-//! | `GET /healthz` | 200 `ok` as long as the control thread runs |
+//! | `GET /livez`, `GET /healthz` | 200 `ok` as long as the control thread runs |
+//! | `GET /readyz` | 200 `ready` while clients are taken in, 503 `draining` from the moment on that they are not |
+//! | `GET /` | a page for people |
+//! | `GET /status.json` | a [`Status`]: numbers that name nobody |
+//!
+//! Nothing here changes anything: what does is asked for by the Unix socket in the state directory, which only the
+//! relay's own user can open.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use axum::{
-    Router,
-    extract::State,
+    Json, Router,
+    extract::{Request, State},
     http::{StatusCode, header},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
 use tokio::net::TcpListener;
 
-use super::metrics::Metrics;
+use super::{
+    dashboard::{self, Dashboard},
+    metrics::Metrics,
+    status::{Phase, Status, StatusSource},
+};
+
+/// What the admin port tells of.
+pub struct Admin {
+    /// For Prometheus.
+    pub metrics: Metrics,
+    /// For people.
+    pub dashboard: Dashboard,
+    /// For programs and probes.
+    pub status: StatusSource,
+}
 
 /// Why there is no admin port.
 #[derive(Debug, thiserror::Error)]
@@ -49,20 +74,58 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, AdminError> {
 ///
 /// # Errors
 /// None at present: accept errors are waited out.
-pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>) -> io::Result<()> {
-    axum::serve(listener, router(metrics)).await
+pub async fn serve(listener: TcpListener, admin: Arc<Admin>) -> io::Result<()> {
+    let app = router().layer(middleware::from_fn(only_by_a_local_name)).with_state(admin.clone());
+    tokio::select! {
+        served = axum::serve(listener, app) => served,
+        never = admin.dashboard.watch() => match never {},
+    }
 }
 
-fn router(metrics: Arc<Metrics>) -> Router {
-    Router::new().route("/metrics", get(metrics_text)).route("/healthz", get(|| async { "ok\n" })).with_state(metrics)
+/// Everything that can be asked by whoever reaches the port.
+pub(super) fn router() -> Router<Arc<Admin>> {
+    Router::new()
+        .route("/metrics", get(metrics_text))
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readiness))
+        .route("/status.json", get(status))
+        .merge(dashboard::router(|admin: &Arc<Admin>| &admin.dashboard))
 }
 
-async fn metrics_text(State(metrics): State<Arc<Metrics>>) -> Response {
-    match metrics.text() {
+/// A page from elsewhere, open in the operator's browser, may have given its own name this machine's address. Its
+/// requests come here, but under that name.
+async fn only_by_a_local_name(request: Request, next: Next) -> Response {
+    let named = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or_default());
+    if named.is_none_or(is_local) {
+        return next.run(request).await;
+    }
+    (StatusCode::FORBIDDEN, "ask for this port as localhost, 127.0.0.1 or [::1]\n").into_response()
+}
+
+/// Whether a Host header's value is a name of this machine's own loopback.
+fn is_local(host: &str) -> bool {
+    let name = host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(host, |(name, _)| name);
+    let literal = name.trim_start_matches('[').trim_end_matches(']');
+    name == "localhost" || literal.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+async fn metrics_text(State(admin): State<Arc<Admin>>) -> Response {
+    match admin.metrics.text() {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "the metrics cannot be encoded");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
+}
+
+async fn readiness(State(admin): State<Arc<Admin>>) -> Response {
+    let phase = admin.status.phase();
+    let code = if phase == Phase::Ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, format!("{}\n", phase.word())).into_response()
+}
+
+async fn status(State(admin): State<Arc<Admin>>) -> Json<Status> {
+    Json(admin.status.read())
 }

@@ -1,8 +1,11 @@
 //! Admission: may this identity use this relay at all?
 //!
-//! A relay that is not open admits whoever shows a token that it signed itself: an EdDSA JSON Web Token (RFC 7519,
-//! RFC 8037) for this relay's pin, in the name of one identity or of whoever carries it.
+//! Unless the operator chose otherwise, a relay admits whoever shows a token that it signed itself: an EdDSA JSON Web
+//! Token (RFC 7519, RFC 8037) for this relay's pin, in the name of one identity or of whoever carries it.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use data_encoding::BASE64URL_NOPAD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use rcgen::KeyPair;
@@ -13,6 +16,7 @@ use supernode_proto::{
     limits::ADMISSION_TOKEN_BYTES_MAX,
 };
 
+use super::{allow_list::AllowList, hook::Hook};
 use crate::core::Admit;
 
 /// The longest that a token can run: 366 days, in seconds. There is no way yet to take one back.
@@ -42,15 +46,54 @@ pub enum AdmissionMode {
     Open,
     /// Whoever shows a token of this relay.
     Tokens(TokenVerifier),
+    /// Whoever is on a list.
+    AllowList(AllowList),
+    /// Whomever a service lets in.
+    Hook(Hook),
+}
+
+/// At the door: an [`AdmissionMode`] that can be changed while people come in.
+#[derive(Debug)]
+pub struct Doorkeeper(ArcSwap<AdmissionMode>);
+
+impl Doorkeeper {
+    /// Admits by this at first.
+    pub fn new(mode: AdmissionMode) -> Self {
+        Self(ArcSwap::from_pointee(mode))
+    }
+
+    /// Admits by this from now on.
+    pub fn set(&self, mode: AdmissionMode) {
+        self.0.store(Arc::new(mode));
+    }
+}
+
+impl Admit for Doorkeeper {
+    fn is_decided(&self, identity: &IdentityKey, token: &str) -> bool {
+        self.0.load().is_decided(identity, token)
+    }
+
+    fn admit(&self, identity: &IdentityKey, token: &str, now_unix_s: u64) -> Result<(), CloseCode> {
+        self.0.load().admit(identity, token, now_unix_s)
+    }
 }
 
 impl Admit for AdmissionMode {
+    fn is_decided(&self, identity: &IdentityKey, token: &str) -> bool {
+        match self {
+            Self::Hook(hook) => hook.is_decided(identity, token),
+            Self::Open | Self::Tokens(_) | Self::AllowList(_) => true,
+        }
+    }
+
     /// The identity has proven itself by then. A genuine token past its time is [`CloseCode::TOKEN_EXPIRED`]; whatever
     /// else is wrong is [`CloseCode::NOT_ADMITTED`].
     fn admit(&self, identity: &IdentityKey, token: &str, now_unix_s: u64) -> Result<(), CloseCode> {
         match self {
             Self::Open => Ok(()),
             Self::Tokens(verifier) => verifier.verify(identity, token, now_unix_s),
+            Self::AllowList(list) => list.admit(identity),
+            Self::Hook(hook) => hook.admit(identity, token),
         }
     }
 }
@@ -60,6 +103,8 @@ impl std::fmt::Debug for AdmissionMode {
         f.write_str(match self {
             Self::Open => "Open",
             Self::Tokens(_) => "Tokens(..)",
+            Self::AllowList(_) => "AllowList(..)",
+            Self::Hook(_) => "Hook(..)",
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use supernode_proto::{
     DEFAULT_PORT,
-    identity::{IdentityKey, RelayPin},
+    identity::IdentityKey,
     invite::{Invite, InviteError},
 };
 
@@ -37,7 +37,7 @@ pub enum InviteLinkError {
 /// What an invite link should say.
 #[derive(Debug)]
 pub struct InviteRequest<'a> {
-    /// `HOST` or `HOST:PORT`; without it, the address of the relay's last start.
+    /// `HOST` or `HOST:PORT`; without it, where the relay said at its last start that it is.
     pub host: Option<&'a str>,
     /// The only identity that may use it; without it, whoever has the link.
     pub identity: Option<&'a IdentityKey>,
@@ -57,21 +57,23 @@ pub fn create_invite(
 ) -> Result<Invite, InviteLinkError> {
     let keys = state.keys()?;
     let pin = relay_pin(&keys);
-    let address = match request.host {
-        Some(host) => host.to_owned(),
-        None => state.address()?.ok_or(InviteLinkError::NoAddress)?,
+    let last = state.link()?;
+    let link = match (request.host, last) {
+        (Some(host), last) => Invite { pin: last.map_or(Some(pin), |last| last.pin), ..parse_host(host)? },
+        (None, last) => last.ok_or(InviteLinkError::NoAddress)?,
     };
     let lifetime_s = u64::from(request.days) * 24 * 3600;
     let issuer = TokenIssuer::new(&keys.admission_key, &pin);
     let token = issuer.issue(request.identity, now_unix_s, lifetime_s, token_id)?;
-    invite_to(&address, pin, Some(token))
+    Ok(Invite { token: Some(token), ..link })
 }
 
-/// A link to `HOST`, `HOST:PORT`, `[IPV6]:PORT` or a bare IPv6 address; the port is [`DEFAULT_PORT`] unless given.
+/// A link to `HOST`, `HOST:PORT`, `[IPV6]:PORT` or a bare IPv6 address, without pin and token; the port is
+/// [`DEFAULT_PORT`] unless given.
 ///
 /// # Errors
 /// [`InviteLinkError::Address`].
-pub fn invite_to(address: &str, pin: RelayPin, token: Option<String>) -> Result<Invite, InviteLinkError> {
+pub fn parse_host(address: &str) -> Result<Invite, InviteLinkError> {
     let bare_ipv6 = address.parse::<std::net::Ipv6Addr>().is_ok();
     let authority = if bare_ipv6 { format!("[{address}]:{DEFAULT_PORT}") } else { address.to_owned() };
     // Any of these would end the address and begin another part of the link.
@@ -79,6 +81,5 @@ pub fn invite_to(address: &str, pin: RelayPin, token: Option<String>) -> Result<
         true => Err(InviteError::Address),
         false => format!("supernode://{authority}/").parse::<Invite>(),
     };
-    let link = source.map_err(|source| InviteLinkError::Address { address: address.to_owned(), source })?;
-    Ok(Invite { pin: Some(pin), token, ..link })
+    source.map_err(|source| InviteLinkError::Address { address: address.to_owned(), source })
 }

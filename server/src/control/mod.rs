@@ -1,10 +1,24 @@
 //! The relay's shell: keys, admission, TLS, the admin port, signals. Nothing here is on the path of a packet.
 
+pub mod acme;
 pub mod admin;
 pub mod admission;
+pub mod allow_list;
+pub mod certificate;
+pub mod config;
+pub mod dashboard;
+pub mod handover;
+pub mod hook;
 pub mod invite;
 pub mod metrics;
+pub mod operator;
+pub mod prepared;
+pub mod reload;
+pub mod revocations;
 pub mod serve;
 pub mod state_dir;
+pub mod status;
+pub mod successor;
+pub mod systemd;
 pub mod tls;
 pub mod what_i_see;

@@ -3,48 +3,66 @@
 use std::{
     io::{self, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    path::PathBuf,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use serde::Serialize;
-use supernode_proto::DEFAULT_PORT;
+use supernode_proto::{DEFAULT_PORT, invite::Invite};
 use tokio::{
-    signal::unix::{SignalKind, signal},
-    task::JoinError,
+    net::{TcpListener, UnixListener},
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+    task::{JoinError, JoinSet},
 };
 
 use super::{
-    admin::{self, AdminError},
-    admission::{AdmissionMode, IssueError, TokenIssuer, TokenVerifier},
-    invite::{InviteLinkError, invite_to},
-    metrics::{Metrics, Reading},
-    state_dir::{KeyMaterial, StateDir, StateError},
+    acme::Acme,
+    admin::{self, Admin, AdminError},
+    admission::{Doorkeeper, IssueError, TokenIssuer},
+    certificate::{Certificate, CertificateError},
+    config::{AdmissionChoice, Config, Loaded, Sources, TlsChoice},
+    dashboard::Dashboard,
+    handover::{self, HandoverError, Settlement, Takeover},
+    invite::{InviteLinkError, parse_host},
+    metrics::{Metrics, Read, Reading, ShardReading},
+    operator::{self, Operator},
+    prepared::{PrepareError, Prepared},
+    reload::{Changeable, Own, Reloader, Seen, SetFilter, Shown},
+    revocations::{Exceptions, Revoked, RevokedError},
+    state_dir::{Door, KeyMaterial, StateDir, StateError},
+    status::{self, StatusSource},
+    successor::Program,
+    systemd,
     tls::{self, TlsError},
 };
-use crate::{core::limits::Limits, shard};
+use crate::shard;
 
 /// How long the invite link of the ready line lets people in: 30 days, in seconds.
 const READY_INVITE_LIFETIME_S: u64 = 30 * 24 * 3600;
 /// Clients come back at a random time in this window, so that the next relay is not met by all at once.
 const RECONNECT_WINDOW: Duration = Duration::from_secs(5);
 
-/// What `serve` was asked to do.
-#[derive(Debug, Clone)]
-pub struct ServeOptions {
-    /// UDP address; without it, port 4433 of every address of both families, or of IPv4 where there is no IPv6.
-    pub listen: Option<SocketAddr>,
-    /// TCP address of the admin port, loopback only.
-    pub admin: SocketAddr,
+/// How often files are looked at for a change. Polled, not subscribed to: a look is one system call for each of a few
+/// files, and it sees through every kind of mount and link.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// How often the end of the certificate is looked at for a warning.
+const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+
+/// What a relay starts with.
+pub struct Start {
+    /// Where its configuration comes from, to read it again.
+    pub sources: Sources,
+    /// What that is now.
+    pub loaded: Loaded,
     /// Where the keys are.
     pub state_dir: PathBuf,
-    /// Admit everybody.
-    pub open: bool,
-    /// Threads with a socket each; without it, one for each core.
-    pub shards: Option<usize>,
-    /// How long objects may wait to share a packet; zero for not at all.
-    pub batch_window: Duration,
+    /// Replace the relay that runs with this state directory, if one does.
+    pub takeover: bool,
+    /// Sets what is logged.
+    pub set_filter: SetFilter,
 }
 
 /// Why the relay did not start or did not end well.
@@ -56,6 +74,12 @@ pub enum ServeError {
     /// The keys.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The relay's own certificate.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// A file that the configuration names.
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
     /// The invite link.
     #[error(transparent)]
     Invite(#[from] InviteLinkError),
@@ -68,6 +92,18 @@ pub enum ServeError {
     /// The table of metrics.
     #[error("the metrics do not fit together")]
     Metrics(#[from] prometheus::Error),
+    /// The list of those who are refused.
+    #[error(transparent)]
+    Revoked(#[from] RevokedError),
+    /// The relay that was to be replaced.
+    #[error(transparent)]
+    Handover(#[from] HandoverError),
+    /// Another relay runs with these keys.
+    #[error(
+        "{0}: a relay runs with this state directory; end it with `supernode drain`, or replace it while its calls \
+             go on: --takeover"
+    )]
+    StateInUse(String),
     /// The UDP port.
     #[error("{listen}: cannot open the relay's UDP port")]
     Listen {
@@ -108,106 +144,299 @@ struct Ready {
 ///
 /// # Errors
 /// See [`ServeError`].
-pub fn run(options: &ServeOptions) -> Result<(), ServeError> {
+pub fn run(start: Start) -> Result<(), ServeError> {
     let system = |action| move |source| ServeError::System { action, source };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(system("start the control thread"))?;
-    let result = runtime.block_on(serve(options));
+    let result = runtime.block_on(serve(start));
     // Whoever sends a second signal does not want to wait for the drain's thread either.
     runtime.shutdown_background();
     result
 }
 
-async fn serve(options: &ServeOptions) -> Result<(), ServeError> {
+async fn serve(start: Start) -> Result<(), ServeError> {
     let system = |action| move |source| ServeError::System { action, source };
     // Before anything else: a signal during the start must not be lost.
     let mut terminate = signal(SignalKind::terminate()).map_err(system("listen for SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("listen for SIGINT"))?;
+    let hangup = signal(SignalKind::hangup()).map_err(system("listen for SIGHUP"))?;
 
-    let state = StateDir::create(&options.state_dir)?;
-    let keys = state.keys_or_create()?;
-    let pin = tls::relay_pin(&keys);
+    let program = Program::of_this_process().map_err(system("find this program's file"))?;
+    let Start { sources, loaded, state_dir, takeover, set_filter } = start;
+    let config = loaded.config.clone();
+    set_filter(&config.log.filter);
+    let seen = Seen::now(&sources, &config);
+    let prepared = Prepared::read(&config)?;
+    let state = StateDir::create(&state_dir)?;
+    let keys = Arc::new(state.keys_or_create()?);
+    let acme = match config.tls.mode {
+        TlsChoice::Acme => Some(Acme::new(config.tls.acme.clone(), StateDir::open(&state_dir)?, keys.clone())),
+        TlsChoice::SelfSigned | TlsChoice::Files => None,
+    };
+    let ordered = acme.as_ref().map(Acme::stored).transpose()?.flatten();
+    let own = Own { self_signed: Certificate::self_signed(&keys)?, ordered: ordered.clone() };
+    let certificate = own.choose(&config, prepared.certificate.as_ref());
+    let takeover = predecessor(takeover, &config, &state, &state_dir)?;
     // The admin port first: it fails without having let anybody in.
-    let admin = admin::bind(options.admin).await?;
-    let listen = options.listen.unwrap_or_else(default_listen);
-    if options.open && !listen.ip().is_loopback() {
+    let admin_listener = match &takeover {
+        Some(takeover) if takeover.admin.local_addr().is_ok_and(|address| address == config.admin.listen) => {
+            takeover.admin.try_clone().and_then(TcpListener::from_std).map_err(system("take the admin port over"))?
+        }
+        _ => admin::bind(config.admin.listen).await?,
+    };
+    let listen = config.relay.listen.unwrap_or_else(default_listen);
+    if config.admission.mode == AdmissionChoice::Open && !listen.ip().is_loopback() {
         tracing::warn!(%listen, "open to everybody who can reach this address: anyone may use this relay for calls");
     }
-    let shards = shard::spawn(shard::Config {
+    let door = Arc::new(Doorkeeper::new(prepared.admission(&config, &keys)?));
+    let admission = Arc::new(Exceptions::new(door.clone(), Revoked::read(&state)?));
+    let shards_config = shard::Config {
         listen,
-        shards: options.shards.unwrap_or_else(cores),
-        batch_window: options.batch_window,
-        tls: tls::quic_server_config(&keys)?,
-        pin,
-        admission: Arc::new(match options.open {
-            true => AdmissionMode::Open,
-            false => AdmissionMode::Tokens(TokenVerifier::new(&keys.admission_key, &pin)),
-        }),
-        limits: Limits::default(),
-    })
-    .map_err(|source| ServeError::Listen { listen, source })?;
+        shards: if config.relay.shards == 0 { cores() } else { config.relay.shards },
+        batch_window: config.relay.batch_window,
+        tls: tls::quic_server_config(&certificate)?,
+        pin: certificate.pin,
+        admission: admission.clone(),
+        limits: config.limits.clone(),
+        reset_key: keys.reset_key,
+    };
+    let (shards, settlement) = match takeover {
+        None => (shard::spawn(shards_config), None),
+        Some(takeover) => {
+            let (estate, settlement) = takeover.relieve()?;
+            (shard::take_over(shards_config, estate), Some(settlement))
+        }
+    };
+    let shards = shards.map_err(|source| ServeError::Listen { listen, source })?;
 
     let listen = shards.local_addr();
-    let metrics = metrics_of(&shards)?;
-    let address = reachable_address(listen);
-    state.remember_address(&address)?;
+    let shown = Shown::default();
+    shown.set(&certificate);
+    let read = read_of(&shards, shown.clone());
+    let admin = Arc::new(Admin {
+        metrics: Metrics::new(read.clone())?,
+        dashboard: Dashboard::new(read),
+        status: StatusSource::of(&shards),
+    });
+    let link = link_of(&config, &certificate, listen)?;
+    state.remember_link(&link)?;
+    let (control, handover) = (state.listen(Door::Control)?, state.listen(Door::Handover)?);
+    let admin_port = admin_listener.as_fd().try_clone_to_owned().map_err(system("keep the admin port"))?;
     let ready = Ready {
         listen,
-        admin: admin.local_addr().map_err(system("read the admin port's address"))?,
-        invite: ready_invite(&keys, &address, options.open)?,
+        admin: admin_listener.local_addr().map_err(system("read the admin port's address"))?,
+        invite: ready_invite(&keys, link, config.admission.mode)?,
         pid: std::process::id(),
     };
     tracing::info!(listen = %ready.listen, admin = %ready.admin, shards = shards.counters().len(), "ready");
     announce(&ready).map_err(system("write the ready line to standard output"))?;
-    let admin = tokio::spawn(admin::serve(admin, Arc::new(metrics)));
 
-    let drain = shards.drain_handle();
-    let mut ended = tokio::task::spawn_blocking(move || shards.join());
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
-        joined = &mut ended => return Err(joined.map_or_else(ServeError::ShardFailed, |()| ServeError::ShardsEnded)),
+    let to = Changeable {
+        live: shards.live_handle(),
+        directory: shards.directory().clone(),
+        door,
+        set_filter,
+        certificate: shown,
+    };
+    let reloader = Reloader::new(sources, loaded, seen, keys, own, to);
+    let (drain, mut drain_asked) = mpsc::channel(1);
+    let operator =
+        Arc::new(Operator { admin: admin.clone(), shards: shards.handle(), state, admission, drain, program });
+    let control = asynchronous(control).map_err(system("serve the control socket"))?;
+    let handover = asynchronous(handover).map_err(system("serve the hand-over socket"))?;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { admin::serve(admin_listener, admin).await });
+    tasks.spawn(async move { operator::serve(control, operator).await });
+    let (certificates, new_certificates) = mpsc::channel(1);
+    tasks.spawn(async move {
+        keep_current(reloader, hangup, new_certificates).await;
+        Ok(())
+    });
+    if let Some(acme) = acme {
+        tasks.spawn(async move {
+            acme.keep(ordered, certificates).await;
+            Ok(())
+        });
     }
-    // It waits for clients to leave; meanwhile this thread must hear a second signal.
-    let drained = tokio::task::spawn_blocking(move || drain.drain(RECONNECT_WINDOW));
-    tokio::select! {
-        _ = terminate.recv() => return Err(ServeError::Interrupted),
-        _ = interrupt.recv() => return Err(ServeError::Interrupted),
-        joined = &mut ended => joined?,
+    let watchdog = tokio::spawn(systemd::feed_watchdog(shards.counters()));
+    if let Some(Err(error)) = settlement.map(Settlement::settle) {
+        tracing::warn!(%error, "the relay that was replaced is gone already");
+    }
+    systemd::ready();
+
+    let (handle, counters) = (shards.handle(), shards.counters());
+    let mut ended = tokio::task::spawn_blocking(move || shards.join());
+    let (patience, mut signalled) = tokio::select! {
+        _ = terminate.recv() => (farewell("SIGTERM", config.relay.drain_patience), true),
+        _ = interrupt.recv() => (farewell("SIGINT", config.relay.drain_patience), true),
+        Some(patience) = drain_asked.recv() => (farewell("supernode drain", patience), false),
+        () = successor(handover, handle.clone(), admin_port) => {
+            tracing::info!("another process serves now: draining");
+            // It has the admin port; whoever asks there is to be answered by it alone.
+            tasks.shutdown().await;
+            (config.relay.drain_patience, false)
+        }
+        joined = &mut ended => return Err(joined.map_or_else(ServeError::ShardFailed, |()| ServeError::ShardsEnded)),
+    };
+    // It waits for clients to leave; meanwhile this thread must hear signals. The first one changes nothing: a service
+    // is often told to drain and then to end.
+    let drained = tokio::task::spawn_blocking(move || handle.drain(RECONNECT_WINDOW, patience));
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            joined = &mut ended => break joined?,
+        }
+        if std::mem::replace(&mut signalled, true) {
+            return Err(ServeError::Interrupted);
+        }
+        tracing::info!("a signal: draining already");
     }
     drained.await?;
-    admin.abort();
-    tracing::info!("drained");
+    tasks.shutdown().await;
+    watchdog.abort();
+    let ledgers: Vec<_> = counters.iter().map(|shard| shard.snapshot().1).collect();
+    let objects = status::objects(&ledgers);
+    let dropped: u64 = objects.dropped.values().sum();
+    tracing::info!(objects.offered, objects.delivered, dropped, objects.queued, "drained");
     Ok(())
 }
 
-fn metrics_of(shards: &shard::Running) -> Result<Metrics, prometheus::Error> {
+/// The relay that is to be replaced, if that was asked for and one runs. Without being asked, one that runs is in the
+/// way.
+fn predecessor(
+    asked: bool,
+    config: &Config,
+    state: &StateDir,
+    state_dir: &Path,
+) -> Result<Option<Takeover>, ServeError> {
+    if !asked {
+        return match state.knock(Door::Handover)? {
+            Some(_) => Err(ServeError::StateInUse(state_dir.display().to_string())),
+            None => Ok(None),
+        };
+    }
+    let takeover = Takeover::ask(state)?;
+    match &takeover {
+        Some(takeover) => {
+            let shards = Some(config.relay.shards).filter(|shards| *shards != 0);
+            takeover.check(config.relay.listen, shards)?;
+            tracing::info!(pid = takeover.pid, "taking over");
+        }
+        None => tracing::info!("no relay runs with this state directory: nothing to take over"),
+    }
+    Ok(takeover)
+}
+
+/// The relay is told to end, and nobody takes its place.
+fn farewell(by: &str, patience: Duration) -> Duration {
+    tracing::info!(by, patience_s = patience.as_secs(), "draining");
+    systemd::stopping();
+    patience
+}
+
+/// Returns when another process has taken this one's place.
+async fn successor(handover: UnixListener, shards: shard::Handle, admin_port: OwnedFd) {
+    let admin_port = Arc::new(admin_port);
+    loop {
+        let stream = handover.accept().await.and_then(|(stream, _)| {
+            let stream = stream.into_std()?;
+            stream.set_nonblocking(false)?;
+            Ok(stream)
+        });
+        let settled = match stream {
+            Ok(stream) => {
+                let (shards, admin_port) = (shards.clone(), admin_port.clone());
+                tokio::task::spawn_blocking(move || handover::hand_over(stream, &shards, admin_port.as_fd())).await
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a process that wants to take over cannot be heard");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                continue;
+            }
+        };
+        match settled {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => tracing::warn!(%error, "no hand-over: this process goes on"),
+            Err(error) => tracing::error!(%error, "the hand-over broke down: this process goes on"),
+        }
+    }
+}
+
+fn asynchronous(listener: std::os::unix::net::UnixListener) -> io::Result<UnixListener> {
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
+}
+
+fn read_of(shards: &shard::Running, certificate: Shown) -> Read {
     let (counters, directory) = (shards.counters(), shards.directory().clone());
-    Metrics::new(Box::new(move || Reading {
-        shards: counters.iter().map(|shard| shard.snapshot()).collect(),
+    Arc::new(move || Reading {
+        shards: counters.iter().map(|shard| ShardReading::of(shard)).collect(),
         population: directory.population(),
-    }))
+        draining: directory.is_draining(),
+        certificate_left_s: certificate.not_after_unix_s() as i64 - unix_now_s() as i64,
+    })
 }
 
+/// Writes the ready line. That nobody listens any more is no fault: the pipe may have been the predecessor's.
 fn announce(ready: &Ready) -> io::Result<()> {
+    let mut line = serde_json::to_vec(ready)?;
+    line.push(b'\n');
     let mut out = io::stdout().lock();
-    serde_json::to_writer(&mut out, ready)?;
-    out.write_all(b"\n")?;
-    out.flush()
+    match out.write_all(&line).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
 }
 
-fn ready_invite(keys: &KeyMaterial, address: &str, open: bool) -> Result<String, ServeError> {
-    let pin = tls::relay_pin(keys);
-    let token = match open {
-        true => None,
-        false => {
-            let issuer = TokenIssuer::new(&keys.admission_key, &pin);
+/// Takes over what is changed: on SIGHUP, whenever a file has changed, and when a certificate was ordered.
+async fn keep_current(mut reloader: Reloader, mut hangup: Signal, mut ordered: mpsc::Receiver<Certificate>) {
+    let mut look = tokio::time::interval(LOOK_INTERVAL);
+    let mut certificate = tokio::time::interval(CERTIFICATE_INTERVAL);
+    certificate.tick().await; // the first comes at once, and the start has looked
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => {
+                tracing::info!("SIGHUP: reading the configuration again");
+                reloader.reload();
+            }
+            _ = look.tick() => reloader.look(),
+            Some(certificate) = ordered.recv() => reloader.show_ordered(certificate),
+            _ = certificate.tick() => reloader.shown().warn(),
+        }
+    }
+}
+
+/// Where clients reach the relay and by what they know it. A certificate of an authority is checked by its name, so
+/// that is what the link says then.
+fn link_of(config: &Config, certificate: &Certificate, listen: SocketAddr) -> Result<Invite, InviteLinkError> {
+    // One that is still to be ordered has no names yet.
+    let name = config.tls.acme.domains.iter().chain(&certificate.names).find(|name| !name.starts_with('*'));
+    let by_authority = certificate.by_authority || config.tls.mode == TlsChoice::Acme;
+    let link = match (&config.relay.advertise, name) {
+        (Some(advertised), _) => parse_host(advertised)?,
+        (None, Some(name)) if by_authority => parse_host(&format!("{name}:{}", listen.port()))?,
+        (None, _) => parse_host(&reachable_address(listen))?,
+    };
+    Ok(Invite { pin: (!by_authority).then_some(certificate.pin), ..link })
+}
+
+fn ready_invite(keys: &KeyMaterial, link: Invite, admission: AdmissionChoice) -> Result<String, IssueError> {
+    let token = match admission {
+        AdmissionChoice::Tokens => {
+            let issuer = TokenIssuer::new(&keys.admission_key, &tls::relay_pin(keys));
             Some(issuer.issue(None, unix_now_s(), READY_INVITE_LIFETIME_S, rand::random())?)
         }
+        AdmissionChoice::AllowList | AdmissionChoice::Hook | AdmissionChoice::Open => None,
     };
-    Ok(invite_to(address, pin, token)?.to_string())
+    Ok(Invite { token, ..link }.to_string())
+}
+
+/// Milliseconds since 1970; zero if the clock stands before that.
+pub fn unix_now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 /// Seconds since 1970; zero if the clock stands before that, where no token is good.

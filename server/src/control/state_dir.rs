@@ -5,7 +5,11 @@
 //! | `tls-key.pem` | the relay's private key, ECDSA P-256: what QUIC stacks and browsers take |
 //! | `tls-certificate.pem` | the self-signed certificate of that key; made again when it is gone, with the same pin |
 //! | `admission-key.pem` | Ed25519 key that signs admission tokens; without it, every token ends |
-//! | `address` | where the relay was reached last, for invite links |
+//! | `reset-key` | 32 bytes in base64url: tells clients of an earlier process that it is gone (RFC 9000 section 10.3) |
+//! | `revoked` | identities and digests of tokens that are refused, one a line |
+//! | `control.sock` | where the commands of this user reach the running relay |
+//! | `handover.sock` | where a new process asks the running relay for its port |
+//! | `link` | where the relay was reached last and by what clients knew it: an invite link without a token |
 //!
 //! Keys are made once: of two processes that start at the same time, one makes them and the other reads them.
 
@@ -13,17 +17,24 @@ use std::{
     ffi::OsString,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::{
+        fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
+        net::{UnixListener, UnixStream},
+    },
     path::{Path, PathBuf},
 };
 
+use data_encoding::BASE64URL_NOPAD;
 use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, SignatureAlgorithm};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
+use supernode_proto::invite::Invite;
 
 const TLS_KEY: &str = "tls-key.pem";
 const TLS_CERTIFICATE: &str = "tls-certificate.pem";
 const ADMISSION_KEY: &str = "admission-key.pem";
-const ADDRESS: &str = "address";
+const RESET_KEY: &str = "reset-key";
+const LINK: &str = "link";
+const REVOKED: &str = "revoked";
 
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
@@ -75,6 +86,24 @@ pub enum StateError {
     Generate(#[from] rcgen::Error),
 }
 
+/// A Unix socket at which the running relay can be reached by its own user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// For commands.
+    Control,
+    /// For the process that is to replace it.
+    Handover,
+}
+
+impl Door {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Control => "control.sock",
+            Self::Handover => "handover.sock",
+        }
+    }
+}
+
 /// A relay's keys.
 pub struct KeyMaterial {
     /// Private key of the certificate.
@@ -83,6 +112,8 @@ pub struct KeyMaterial {
     pub tls_certificate: CertificateDer<'static>,
     /// Signs admission tokens.
     pub admission_key: KeyPair,
+    /// Makes the tokens of stateless resets.
+    pub reset_key: [u8; 32],
 }
 
 impl std::fmt::Debug for KeyMaterial {
@@ -149,6 +180,7 @@ impl StateDir {
         let tls_key = self.key(TLS_KEY, &PKCS_ECDSA_P256_SHA256)?;
         self.create_once(TLS_CERTIFICATE, || self_signed(&tls_key))?;
         self.create_once(ADMISSION_KEY, || Ok(KeyPair::generate_for(&PKCS_ED25519)?.serialize_pem()))?;
+        self.create_once(RESET_KEY, || Ok(BASE64URL_NOPAD.encode(&rand::random::<[u8; 32]>())))?;
         self.keys()
     }
 
@@ -160,25 +192,88 @@ impl StateDir {
         let tls_key = self.key(TLS_KEY, &PKCS_ECDSA_P256_SHA256)?;
         let tls_certificate = CertificateDer::from_pem_slice(self.existing(TLS_CERTIFICATE)?.as_bytes())
             .map_err(|_| self.broken(TLS_CERTIFICATE, "is no certificate in PEM form"))?;
-        Ok(KeyMaterial { tls_key, tls_certificate, admission_key: self.key(ADMISSION_KEY, &PKCS_ED25519)? })
+        let reset_key = BASE64URL_NOPAD.decode(self.existing(RESET_KEY)?.trim().as_bytes()).ok();
+        Ok(KeyMaterial {
+            tls_key,
+            tls_certificate,
+            admission_key: self.key(ADMISSION_KEY, &PKCS_ED25519)?,
+            reset_key: reset_key
+                .and_then(|bytes| bytes.try_into().ok())
+                .ok_or_else(|| self.broken(RESET_KEY, "is no key of 32 bytes in base64url"))?,
+        })
     }
 
-    /// Remembers the `HOST:PORT` under which clients reach the relay.
+    /// Remembers the link under which clients reach the relay; its token is not written down.
     ///
     /// # Errors
     /// See [`StateError`].
-    pub fn remember_address(&self, address: &str) -> Result<(), StateError> {
-        let new = self.write_new(ADDRESS, address)?;
-        let path = self.path.join(ADDRESS);
+    pub fn remember_link(&self, link: &Invite) -> Result<(), StateError> {
+        self.replace(LINK, &Invite { token: None, ..link.clone() }.to_string())
+    }
+
+    /// The link of the last start, if there was one.
+    ///
+    /// # Errors
+    /// See [`StateError`].
+    pub fn link(&self) -> Result<Option<Invite>, StateError> {
+        let parse = |text: String| text.parse().map_err(|_| self.broken(LINK, "is no link"));
+        self.read(LINK)?.map(parse).transpose()
+    }
+
+    /// Writes a file whole, over the one that may be there.
+    pub(super) fn replace(&self, name: &str, text: &str) -> Result<(), StateError> {
+        let new = self.write_new(name, text)?;
+        let path = self.path.join(name);
         fs::rename(&new, &path).map_err(|source| StateError::Io { path, action: "write it", source })
     }
 
-    /// The `HOST:PORT` of the last start, if there was one.
+    /// What is refused: the text of the file, empty if nothing is.
     ///
     /// # Errors
     /// See [`StateError`].
-    pub fn address(&self) -> Result<Option<String>, StateError> {
-        Ok(self.read(ADDRESS)?.map(|text| text.trim().to_owned()))
+    pub fn revoked(&self) -> Result<String, StateError> {
+        Ok(self.read(REVOKED)?.unwrap_or_default())
+    }
+
+    /// Replaces what is refused.
+    ///
+    /// # Errors
+    /// See [`StateError`].
+    pub fn remember_revoked(&self, text: &str) -> Result<(), StateError> {
+        let new = self.write_new(REVOKED, text)?;
+        let path = self.path.join(REVOKED);
+        fs::rename(&new, &path).map_err(|source| StateError::Io { path, action: "write it", source })?;
+        self.sync()
+    }
+
+    /// Listens at a door, in place of a process that has ended or is being replaced.
+    ///
+    /// # Errors
+    /// [`StateError::Io`]: above all, paths of sockets have at most 107 bytes.
+    pub fn listen(&self, door: Door) -> Result<UnixListener, StateError> {
+        let path = self.path.join(door.name());
+        let failed = |source| StateError::Io { path: path.clone(), action: "listen at it", source };
+        // Bound under another name first, so that nobody finds it before it is theirs alone.
+        let new = self.path.join(format!(".{:08x}", rand::random::<u32>()));
+        let listener = UnixListener::bind(&new).map_err(failed)?;
+        fs::set_permissions(&new, fs::Permissions::from_mode(FILE_MODE)).map_err(failed)?;
+        fs::rename(&new, &path).map_err(failed)?;
+        Ok(listener)
+    }
+
+    /// Goes to a door; `None` if no relay runs with this directory.
+    ///
+    /// # Errors
+    /// [`StateError::Io`].
+    pub fn knock(&self, door: Door) -> Result<Option<UnixStream>, StateError> {
+        let path = self.path.join(door.name());
+        match UnixStream::connect(&path) {
+            Ok(stream) => Ok(Some(stream)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                Ok(None)
+            }
+            Err(source) => Err(StateError::Io { path, action: "connect to it", source }),
+        }
     }
 
     fn key(&self, name: &str, algorithm: &'static SignatureAlgorithm) -> Result<KeyPair, StateError> {
@@ -194,7 +289,8 @@ impl StateDir {
         StateError::Broken { path: self.path.join(name), reason: reason.to_owned() }
     }
 
-    fn read(&self, name: &str) -> Result<Option<String>, StateError> {
+    /// A file's text, if it is there.
+    pub(super) fn read(&self, name: &str) -> Result<Option<String>, StateError> {
         let path = self.path.join(name);
         let failed = |action| {
             let path = path.clone();
@@ -234,7 +330,8 @@ impl StateDir {
         }
     }
 
-    /// Writes a file beside `name` and returns its path.
+    /// Writes a file beside `name` and returns its path. It belongs to whom the directory belongs to: root may write it
+    /// for a relay that runs as another user.
     fn write_new(&self, name: &str, text: &str) -> Result<PathBuf, StateError> {
         let path = self.path.join(format!(".{name}.{:016x}", rand::random::<u64>()));
         OpenOptions::new()
@@ -243,6 +340,10 @@ impl StateDir {
             .mode(FILE_MODE)
             .open(&path)
             .and_then(|mut file| {
+                let owner = fs::metadata(&self.path)?;
+                if owner.uid() != file.metadata()?.uid() {
+                    fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+                }
                 file.write_all(text.as_bytes())?;
                 file.sync_all()
             })

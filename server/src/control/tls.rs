@@ -7,25 +7,25 @@ use rcgen::PublicKeyData;
 use rustls::{
     CipherSuite, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::PrivatePkcs8KeyDer,
     server::NoServerSessionStorage,
 };
 use supernode_proto::{ALPN, identity::RelayPin};
 
-use super::state_dir::KeyMaterial;
+use super::{certificate::Certificate, state_dir::KeyMaterial};
 
-/// Why the keys give no TLS configuration.
+/// Why a certificate gives no TLS configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The certificate is not of this key, or the provider refuses one of them.
-    #[error("the certificate and the key in the state directory do not work together")]
+    /// The provider refuses the certificate or its key.
+    #[error("the certificate and its key do not work together")]
     Rustls(#[from] rustls::Error),
     /// QUIC needs AES-128-GCM for its first packets (RFC 9001 section 5.2).
     #[error("the TLS provider lacks AES-128-GCM")]
     Initial(#[from] NoInitialCipherSuite),
 }
 
-/// SHA-256 of the public key's SubjectPublicKeyInfo: stays the same as long as the key does.
+/// SHA-256 of the public key's SubjectPublicKeyInfo: the relay's lasting name, for which its admission tokens are, also
+/// while it shows a certificate of another key.
 pub fn relay_pin(keys: &KeyMaterial) -> RelayPin {
     RelayPin::of_spki(&keys.tls_key.subject_public_key_info())
 }
@@ -37,16 +37,15 @@ pub fn relay_pin(keys: &KeyMaterial) -> RelayPin {
 ///
 /// # Errors
 /// See [`TlsError`].
-pub fn quic_server_config(keys: &KeyMaterial) -> Result<Arc<QuicServerConfig>, TlsError> {
-    Ok(Arc::new(QuicServerConfig::try_from(server_config(keys)?)?))
+pub fn quic_server_config(certificate: &Certificate) -> Result<Arc<QuicServerConfig>, TlsError> {
+    Ok(Arc::new(QuicServerConfig::try_from(server_config(certificate)?)?))
 }
 
-fn server_config(keys: &KeyMaterial) -> Result<ServerConfig, TlsError> {
-    let key = PrivatePkcs8KeyDer::from(keys.tls_key.serialize_der());
+fn server_config(certificate: &Certificate) -> Result<ServerConfig, TlsError> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
-        .with_single_cert(vec![keys.tls_certificate.clone()], key.into())?;
+        .with_single_cert(certificate.chain.clone(), certificate.key())?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.ignore_client_order = true; // clients on rustls would put AES-256 first
     config.max_early_data_size = 0;
@@ -85,6 +84,10 @@ mod tests {
         StateDir::create(directory.path()).expect("a state directory").keys_or_create().expect("keys")
     }
 
+    fn own(keys: &KeyMaterial) -> Certificate {
+        Certificate::self_signed(keys).expect("a certificate")
+    }
+
     /// A client that speaks `alpn` with our groups, but rustls's own order of cipher suites: AES-256 first.
     fn client(keys: &KeyMaterial, alpn: &[u8]) -> ClientConnection {
         let mut roots = RootCertStore::empty();
@@ -120,7 +123,7 @@ mod tests {
     fn a_client_that_would_take_aes_256_gets_aes_128_and_the_post_quantum_exchange() {
         let keys = keys();
         let mut client = client(&keys, ALPN);
-        let mut server = ServerConnection::new(Arc::new(server_config(&keys).expect("valid"))).expect("a server");
+        let mut server = ServerConnection::new(Arc::new(server_config(&own(&keys)).expect("valid"))).expect("a server");
         handshake(&mut client, &mut server).expect("they agree");
         assert_eq!(server.protocol_version(), Some(ProtocolVersion::TLSv1_3));
         let suite = server.negotiated_cipher_suite().expect("one").suite();
@@ -136,14 +139,14 @@ mod tests {
     fn another_protocol_is_refused() {
         let keys = keys();
         let mut client = client(&keys, b"h3");
-        let mut server = ServerConnection::new(Arc::new(server_config(&keys).expect("valid"))).expect("a server");
+        let mut server = ServerConnection::new(Arc::new(server_config(&own(&keys)).expect("valid"))).expect("a server");
         assert_eq!(handshake(&mut client, &mut server), Err(rustls::Error::NoApplicationProtocol));
     }
 
     #[test]
     fn a_certificate_of_another_key_is_an_error() {
         let keys = KeyMaterial { tls_certificate: keys().tls_certificate, ..keys() };
-        assert!(matches!(quic_server_config(&keys), Err(TlsError::Rustls(_))));
+        assert!(Certificate::self_signed(&keys).is_err());
     }
 
     #[test]
@@ -151,5 +154,6 @@ mod tests {
         let keys = keys();
         let (_, certificate) = x509_parser::parse_x509_certificate(&keys.tls_certificate).expect("valid");
         assert_eq!(relay_pin(&keys), RelayPin::of_spki(certificate.tbs_certificate.subject_pki.raw));
+        assert_eq!(own(&keys).pin, relay_pin(&keys));
     }
 }

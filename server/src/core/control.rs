@@ -7,14 +7,14 @@ use rand::{Rng, RngExt};
 use supernode_proto::{
     close::CloseCode,
     control::{
-        ClientMessage, RefusalReason, Refused, RelayMessage, WatchEnded, client_message::Body as Request,
-        relay_message::Body,
+        ClientMessage, RefusalReason, Refused, WatchEnded, client_message::Body as Request, relay_message::Body,
     },
     identity::{Grants, IdentityKey, Ticket},
 };
 
 use super::{
-    ControlMail, Now, Outbox, RingId, SessionId, ShardCore, presence, rings, rooms,
+    ControlMail, Now, Outbox, RingId, SessionId, ShardCore, presence, rings,
+    rooms::{self, Leaving},
     session::{Session, Watched},
     timers::{Due, Timers},
 };
@@ -89,7 +89,7 @@ impl ShardCore {
         outbox: &mut Outbox,
     ) -> Result<(), Refusal> {
         let directory = self.directory.clone();
-        let requests_max = u64::from(directory.limits.requests_per_second_max);
+        let requests_max = u64::from(directory.limits().requests_per_second_max);
         let session = self.session_at(link)?;
         if !session.requests.take(1, now.instant) {
             return Err(Refusal::limit("requests_per_second_max", requests_max, requests_max));
@@ -101,6 +101,8 @@ impl ShardCore {
             Request::Subscribe(wanted) => return self.subscribe(link, request, &wanted, outbox),
             Request::JoinRoom(wanted) => return rooms::join(&directory, session, request, &wanted, outbox),
             Request::SendMls(sent) => return rooms::send_mls(session, request, sent, outbox),
+            Request::CatchUp(wanted) => return rooms::send_catch_up(session, request, wanted, outbox),
+            Request::RejectCommit(rejected) => return rooms::send_reject(session, request, rejected, outbox),
             Request::KickMember(kick) => return self.kick(link, request, &kick.room, kick.member, outbox),
             Request::TakeKeyPackages(take) => {
                 let ticket = check_ticket(session, &take.ticket, Grants::RING, now)?;
@@ -141,9 +143,10 @@ impl ShardCore {
             }
             Request::LeaveRoom(leave) => {
                 let room = rooms::member_of(session, &leave.room)?;
-                self.leave(link, &room, outbox);
+                self.leave(link, &room, Leaving::Left, outbox);
             }
             Request::RotateJoinKey(rotate) => rooms::rotate(&directory, session, &rotate.room, &rotate.join_key)?,
+            Request::RelabelTrack(track) => self.relabel(link, track, outbox)?,
             Request::UnpublishTrack(track) => self.unpublish(link, track.alias, outbox)?,
             Request::Unsubscribe(track) => self.unsubscribe(link, track.alias, outbox)?,
             Request::RequestKeyframe(track) => self.request_keyframe(link, track.alias, outbox)?,
@@ -155,7 +158,7 @@ impl ShardCore {
     fn watch(&mut self, link: u32, ticket: &Ticket, now: Now, outbox: &mut Outbox) -> Result<(), Refusal> {
         let directory = self.directory.clone();
         let (session, timers) = self.session_and_timers(link)?;
-        let bound = directory.limits.watches_max;
+        let bound = directory.limits().watches_max;
         if session.watches.len() >= bound {
             return Err(Refusal::limit("watches_max", session.watches.len() as u64, bound as u64));
         }
@@ -187,11 +190,15 @@ impl ShardCore {
         let session = self.session_at(link)?;
         let room = rooms::member_of(session, room)?;
         let kicker = (session.id, request);
+        if rooms::forget_away(&self.directory, &room, member) {
+            outbox.done(kicker.0, request);
+            return Ok(());
+        }
         let victim = rooms::session_of(&self.directory, &room, member)?;
         if victim == kicker.0 {
             return Err(Refusal::field("member", member.into(), 0));
         }
-        let removed = rooms::remove(&self.directory, room, member, victim, true, outbox);
+        let removed = rooms::remove(&self.directory, room, member, victim, Leaving::Kicked, outbox);
         let removed = removed.ok_or(Refusal::of(RefusalReason::UnknownMember))?;
         self.end_tracks_of(&room, &removed.tracks, outbox);
         // The kicker gets its answer from the victim's shard, after nothing reaches the victim any more.
@@ -221,11 +228,6 @@ fn schedule_watches(session: &mut Session, timers: &mut Timers, now: Now) {
         let left = Duration::from_secs(first.saturating_sub(now.unix_s()) + 1);
         timers.insert(now.instant + left.min(WATCHES_INTERVAL), Due::Watches(session.id));
     }
-}
-
-/// A message as it is sent.
-pub(crate) fn event(body: Body) -> RelayMessage {
-    RelayMessage { reply_to: 0, body: Some(body) }
 }
 
 /// The ticket, if this session may use it for this.

@@ -5,10 +5,14 @@
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    },
     time::Instant,
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dashmap::DashMap;
 use supernode_proto::{
@@ -17,16 +21,18 @@ use supernode_proto::{
     object::TrackAlias,
 };
 
-use super::{MemberId, RingId, SessionId, limits::Limits};
+use super::{MemberId, RingId, SessionId, limits::Limits, mailbox::Mailbox};
 
 /// The shared tables. Keys that clients choose are hashed with std's keyed hash, so that nobody can aim at one bucket.
 #[derive(Debug)]
 pub struct Directory {
-    pub(crate) limits: Limits,
+    limits: ArcSwap<Limits>,
     pub(crate) people: DashMap<IdentityKey, Person>,
     pub(crate) rings: DashMap<RingId, Ring>,
     pub(crate) rooms: DashMap<RoomId, Room>,
     pub(crate) tracks: DashMap<TrackAlias, TrackEntry>,
+    /// Bytes that the rooms' mailboxes keep.
+    pub(crate) mailboxes_bytes: Arc<AtomicUsize>,
     sessions: AtomicU32,
     draining: AtomicU64,
 }
@@ -89,8 +95,16 @@ pub(crate) struct Room {
     pub(crate) join_key: JoinKey,
     pub(crate) members: BTreeMap<MemberId, Member>,
     pub(crate) member_next: MemberId,
-    pub(crate) mls_epoch: Option<u64>,
-    pub(crate) mls_sequence: u64,
+    pub(crate) mailbox: Mailbox,
+    /// Members whose session ended, and that may catch up.
+    pub(crate) away: BTreeMap<MemberId, Away>,
+}
+
+/// A device that was a member until its session ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Away {
+    pub(crate) device: DeviceKey,
+    pub(crate) since: Instant,
 }
 
 /// A session in a room.
@@ -110,6 +124,10 @@ pub(crate) struct TrackEntry {
     pub(crate) publisher: SessionId,
     pub(crate) kind: TrackKind,
     pub(crate) label: Bytes,
+    /// Members with this number or a higher one came after the label was set.
+    pub(crate) newcomers_from: MemberId,
+    /// Whether its objects say how lively they are.
+    pub(crate) activity: bool,
 }
 
 /// How full the tables are.
@@ -125,6 +143,8 @@ pub struct Population {
     pub rooms: u64,
     /// Published tracks.
     pub tracks: u64,
+    /// Bytes that the rooms' mailboxes keep.
+    pub mailboxes_bytes: u64,
 }
 
 impl Room {
@@ -139,19 +159,30 @@ impl Directory {
     /// Empty tables under these limits.
     pub fn new(limits: Limits) -> Self {
         Self {
-            limits,
+            limits: ArcSwap::from_pointee(limits),
             people: DashMap::new(),
             rings: DashMap::new(),
             rooms: DashMap::new(),
             tracks: DashMap::new(),
+            mailboxes_bytes: Arc::default(),
             sessions: AtomicU32::new(0),
             draining: AtomicU64::new(0),
         }
     }
 
-    /// The limits.
-    pub fn limits(&self) -> &Limits {
-        &self.limits
+    /// The limits of now, for what is not done per packet: the hot path has [`super::ShardCore::limits`].
+    pub fn limits(&self) -> arc_swap::Guard<Arc<Limits>> {
+        self.limits.load()
+    }
+
+    /// The limits from now on. What was granted under the old ones stays.
+    pub fn set_limits(&self, limits: Limits) {
+        self.limits.store(Arc::new(limits));
+    }
+
+    /// A copy of the limits that can be kept.
+    pub(crate) fn limits_now(&self) -> Arc<Limits> {
+        self.limits.load_full()
     }
 
     /// How full the tables are. Counts map by map: a snapshot only while nothing changes.
@@ -162,6 +193,7 @@ impl Directory {
             rings: self.rings.len() as u64,
             rooms: self.rooms.len() as u64,
             tracks: self.tracks.len() as u64,
+            mailboxes_bytes: self.mailboxes_bytes.load(Ordering::Relaxed) as u64,
         }
     }
 
@@ -177,7 +209,7 @@ impl Directory {
 
     /// Takes a place for a session, if there is one.
     pub(crate) fn enter(&self) -> bool {
-        let max = self.limits.sessions_max;
+        let max = self.limits.load().sessions_max;
         self.sessions
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < max).then_some(count + 1))
             .is_ok()

@@ -6,14 +6,16 @@ use bytes::Bytes;
 use supernode_proto::{
     control::TrackKind,
     identity::RoomId,
-    object::{DatagramHeader, Layer, StreamHeader, TrackAlias},
+    object::{DatagramHeader, Flags, Layer, StreamHeader, StreamObjectHeader, TrackAlias},
 };
 
 use super::{
-    ShardCore, ShardId,
-    forward::{Remote, Subscriber, Track},
+    MemberId, ShardCore, ShardId, StreamKey,
+    forward::{Carries, Remote, Subscriber, Track},
     ledger::{DropReason, Ledger, RefuseReason},
     session::Session,
+    speakers::Speakers,
+    stream::StreamPart,
 };
 
 /// An object on its way to one subscriber.
@@ -23,6 +25,8 @@ pub struct Offer {
     pub link: u32,
     /// The object's track.
     pub alias: TrackAlias,
+    /// What the track carries.
+    pub kind: TrackKind,
     /// When it came to the relay.
     pub arrived: Instant,
     /// When it is no longer worth sending.
@@ -34,10 +38,8 @@ pub struct Offer {
 pub struct StreamRoute {
     /// The track.
     pub alias: TrackAlias,
-    /// The room, which the publisher must not have left.
-    pub room: RoomId,
-    /// What it carries.
-    pub kind: TrackKind,
+    /// What it carries, and where.
+    pub carries: Carries,
     /// Subscribers on this shard.
     pub local: Vec<StreamTarget>,
     /// Other shards with subscribers.
@@ -53,6 +55,15 @@ pub struct StreamTarget {
     pub subscriber: Subscriber,
     /// The current object is not for this subscriber.
     pub skips: bool,
+    /// Lowest spatial layer of which an object was left out: it goes on with an independent one.
+    gap: u8,
+}
+
+impl Offer {
+    /// Whether it goes before others.
+    pub fn is_audio(&self) -> bool {
+        self.kind == TrackKind::Audio
+    }
 }
 
 impl ShardCore {
@@ -84,13 +95,17 @@ impl ShardCore {
                 return Err(reason);
             }
         };
-        self.ledger.objects_in += 1;
+        self.ledger.let_in(track.carries.kind, 1, wire.len());
         for other in &track.remote {
             if !remote(other.shard) {
                 overflow(&mut self.ledger, other);
             }
         }
-        offer_datagram(track, &header, now, &self.sessions, &mut self.ledger, local);
+        offer_datagram(track, &header, wire.len(), now, &mut self.sessions, &self.speakers, &mut self.ledger, local);
+        if track.carries.activity {
+            let Carries { room, member, .. } = track.carries;
+            self.hear(room, member, header.visible.flags.activity(), now);
+        }
         Ok(())
     }
 
@@ -104,7 +119,31 @@ impl ShardCore {
         // The publisher's shard has decoded it before, and the track may have ended here since.
         let Ok((header, _)) = DatagramHeader::decode(wire) else { return };
         if let Some(track) = self.tracks.track(header.hop.alias) {
-            offer_datagram(track, &header, arrived, &self.sessions, &mut self.ledger, local);
+            offer_datagram(
+                track,
+                &header,
+                wire.len(),
+                arrived,
+                &mut self.sessions,
+                &self.speakers,
+                &mut self.ledger,
+                local,
+            );
+            if track.carries.activity {
+                let Carries { room, member, .. } = track.carries;
+                self.hear(room, member, header.visible.flags.activity(), arrived);
+            }
+        }
+    }
+
+    fn hear(&mut self, room: RoomId, member: MemberId, activity: u8, now: Instant) {
+        let Some(moved) = self.speakers.heard(room, member, activity, now) else { return };
+        self.wanted_pictures.extend(moved.pictures);
+        if moved.first {
+            let Self { sessions, speakers, .. } = self;
+            for session in sessions.iter_mut().flatten().filter(|session| session.rooms.contains_key(&room)) {
+                session.choose_speaker(speakers);
+            }
         }
     }
 
@@ -112,10 +151,17 @@ impl ShardCore {
     ///
     /// # Errors
     /// [`RefuseReason::RateExceeded`]; counted already.
-    pub fn charge_stream(&mut self, link: u32, objects: u64, bytes: usize, now: Instant) -> Result<(), RefuseReason> {
+    pub fn charge_stream(
+        &mut self,
+        link: u32,
+        kind: TrackKind,
+        objects: u64,
+        bytes: usize,
+        now: Instant,
+    ) -> Result<(), RefuseReason> {
         let Some(session) = self.session_mut(link) else { return Err(RefuseReason::NoSession) };
         if charge(session, objects, bytes, now) {
-            self.ledger.objects_in += objects;
+            self.ledger.let_in(kind, objects, bytes);
             return Ok(());
         }
         self.ledger.refuse(RefuseReason::RateExceeded);
@@ -145,17 +191,26 @@ impl ShardCore {
     /// dropped, the target skips it to its end, and the reason is returned.
     pub fn offer_stream_object(
         &mut self,
-        kind: TrackKind,
+        alias: TrackAlias,
+        carries: &Carries,
         target: &mut StreamTarget,
-        layer: Layer,
+        header: &StreamObjectHeader,
     ) -> Option<DropReason> {
         self.ledger.offered += 1;
-        let refused = refuses(&target.subscriber, kind, layer, &self.sessions);
+        let object = Object { alias, carries, layer: header.layer, bytes: header.length as usize };
+        let refused = refuses(&target.subscriber, &object, &mut self.sessions, &self.speakers);
+        let refused = refused.or(target.awaits_independent(header));
         target.skips = refused.is_some();
         if let Some(reason) = refused {
             self.ledger.drop(reason, 1);
+            target.gap = target.gap.min(header.layer.spatial());
         }
         refused
+    }
+
+    /// Keeps a part of a stream of the newest group.
+    pub fn keep_part(&mut self, alias: TrackAlias, key: StreamKey, part: &StreamPart) {
+        self.cache.push(alias, key, part, &self.limits);
     }
 
     /// Counts an object of a stream for those shards that do not get it.
@@ -167,16 +222,38 @@ impl ShardCore {
 }
 
 impl StreamRoute {
+    /// A stream that nobody has yet.
+    pub fn empty(alias: TrackAlias, carries: Carries) -> Self {
+        Self { alias, carries, local: Vec::new(), remote: Vec::new(), lost: Vec::new() }
+    }
+
     fn new(alias: TrackAlias, track: &Track) -> Self {
-        let target = |subscriber: &Subscriber| StreamTarget { subscriber: *subscriber, skips: false };
         Self {
             alias,
-            room: track.room,
-            kind: track.kind,
-            local: track.local.iter().map(target).collect(),
+            carries: track.carries,
+            local: track.local.iter().copied().map(StreamTarget::new).collect(),
             remote: track.remote.clone(),
             lost: Vec::new(),
         }
+    }
+}
+
+impl StreamTarget {
+    /// A subscriber that is to have the stream from here on.
+    pub fn new(subscriber: Subscriber) -> Self {
+        Self { subscriber, skips: false, gap: Layer::MAX + 1 }
+    }
+
+    /// A spatial layer that was left out goes on with an object that needs no earlier one.
+    fn awaits_independent(&mut self, header: &StreamObjectHeader) -> Option<DropReason> {
+        if header.layer.spatial() < self.gap {
+            return None;
+        }
+        if header.flags.contains(Flags::INDEPENDENT) {
+            self.gap = Layer::MAX + 1;
+            return None;
+        }
+        Some(DropReason::AwaitsIndependent)
     }
 }
 
@@ -185,32 +262,88 @@ fn charge(session: &mut Session, objects: u64, bytes: usize, now: Instant) -> bo
 }
 
 fn overflow(ledger: &mut Ledger, other: &Remote) {
-    ledger.offered += u64::from(other.subscribers);
-    ledger.drop(DropReason::ShardOverflow, u64::from(other.subscribers));
+    ledger.offered += u64::from(other.demand.subscribers);
+    ledger.drop(DropReason::ShardOverflow, u64::from(other.demand.subscribers));
 }
 
+#[expect(clippy::too_many_arguments, reason = "the parts of one shard that an object needs, each for itself")]
 fn offer_datagram(
     track: &Track,
     header: &DatagramHeader,
+    bytes: usize,
     arrived: Instant,
-    sessions: &[Option<Session>],
+    sessions: &mut [Option<Session>],
+    speakers: &Speakers,
     ledger: &mut Ledger,
     mut local: impl FnMut(Offer, &mut Ledger),
 ) {
     let ttl = Duration::from_millis(u64::from(header.hop.ttl_ms));
+    let (alias, kind) = (header.hop.alias, track.carries.kind);
+    let object = Object { alias, carries: &track.carries, layer: header.visible.layer, bytes };
     for subscriber in &track.local {
         ledger.offered += 1;
-        if let Some(reason) = refuses(subscriber, track.kind, header.visible.layer, sessions) {
+        if let Some(reason) = refuses(subscriber, &object, sessions, speakers) {
             ledger.drop(reason, 1);
             continue;
         }
         let expires = arrived + ttl.min(subscriber.age_max);
-        local(Offer { link: subscriber.link, alias: header.hop.alias, arrived, expires }, ledger);
+        local(Offer { link: subscriber.link, alias, kind, arrived, expires }, ledger);
     }
 }
 
-fn refuses(subscriber: &Subscriber, kind: TrackKind, layer: Layer, sessions: &[Option<Session>]) -> Option<DropReason> {
-    let session = sessions.get(subscriber.link as usize).and_then(Option::as_ref);
-    let ladder = session.and_then(|session| session.ladder.refuses(kind, layer.temporal()));
-    subscriber.refuses(layer).or(ladder)
+/// What decides whether a subscriber gets an object.
+struct Object<'a> {
+    alias: TrackAlias,
+    carries: &'a Carries,
+    layer: Layer,
+    bytes: usize,
+}
+
+fn refuses(
+    subscriber: &Subscriber,
+    object: &Object<'_>,
+    sessions: &mut [Option<Session>],
+    speakers: &Speakers,
+) -> Option<DropReason> {
+    if let Some(reason) = subscriber.refuses(object.layer) {
+        return Some(reason);
+    }
+    let Carries { kind, room, member, .. } = object.carries;
+    let Subscriber { speakers_max, member: own, .. } = *subscriber;
+    if speakers_max > 0 && !speakers.is_among(room, *member, speakers_max, own) {
+        return Some(DropReason::NotSpeaking);
+    }
+    let session = sessions.get_mut(subscriber.link as usize).and_then(Option::as_mut)?;
+    let speaker = session.speaker == Some(object.alias);
+    session.receiver.offer(*kind, object.layer, speaker, object.bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    //
+    #[test]
+    fn a_spatial_layer_that_was_left_out_goes_on_with_an_object_that_needs_none_before_it() {
+        let (age_max, link) = (Duration::ZERO, 0);
+        let subscriber = Subscriber {
+            link,
+            temporal_layer_max: 7,
+            spatial_layer_max: 7,
+            age_max,
+            focus: false,
+            speakers_max: 0,
+            member: 1,
+        };
+        let mut target = StreamTarget { subscriber, skips: false, gap: 1 };
+        let mut offer = |spatial, flags| {
+            let layer = Layer::new(0, spatial).expect("small");
+            target.awaits_independent(&StreamObjectHeader { object: 0, flags, layer, length: 1 })
+        };
+        assert_eq!(offer(0, Flags::default()), None, "the layers below go on");
+        assert_eq!(offer(1, Flags::default()), Some(DropReason::AwaitsIndependent));
+        assert_eq!(offer(2, Flags::DISCARDABLE), Some(DropReason::AwaitsIndependent));
+        assert_eq!(offer(1, Flags::INDEPENDENT), None);
+        assert_eq!(offer(1, Flags::default()), None);
+    }
 }

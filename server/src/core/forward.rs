@@ -8,14 +8,14 @@ use std::{collections::HashMap, time::Duration};
 
 use foldhash::fast::FixedState;
 use supernode_proto::{
-    control::TrackKind,
+    control::{TrackDemand, TrackKind},
     identity::RoomId,
     limits::DATAGRAM_BYTES_MAX,
-    object::{DatagramHeader, Layer, TrackAlias},
+    object::{DatagramHeader, Flags, Layer, TrackAlias},
 };
 
 use super::{
-    ShardId,
+    MemberId, ShardId,
     ledger::{DropReason, RefuseReason},
 };
 
@@ -30,6 +30,12 @@ pub struct Subscriber {
     pub spatial_layer_max: u8,
     /// How long an object may wait.
     pub age_max: Duration,
+    /// Whether the subscriber looks at it.
+    pub focus: bool,
+    /// It is wanted only while its member is among so many most active ones; zero wants it always.
+    pub speakers_max: u32,
+    /// Which member the subscriber is.
+    pub member: MemberId,
 }
 
 impl Subscriber {
@@ -45,29 +51,90 @@ impl Subscriber {
 pub struct Remote {
     /// Which.
     pub shard: ShardId,
-    /// How many it has.
+    /// How many they are and what they take.
+    pub demand: Demand,
+}
+
+/// What a track carries, as its publisher said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Carries {
+    /// What kind of objects.
+    pub kind: TrackKind,
+    /// Where.
+    pub room: RoomId,
+    /// Whether they say how lively they are.
+    pub activity: bool,
+    /// Whose.
+    pub member: MemberId,
+}
+
+/// Who takes a track, and what of it. Without subscribers, all zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Demand {
+    /// How many.
     pub subscribers: u32,
+    /// Highest temporal layer that any of them takes.
+    pub temporal_layer_max: u8,
+    /// Highest spatial layer.
+    pub spatial_layer_max: u8,
+    /// Estimate of the widest path among them in bits a second, zero if none is known.
+    pub bits_per_second: u64,
+}
+
+impl Demand {
+    /// Of both together.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            subscribers: self.subscribers + other.subscribers,
+            temporal_layer_max: self.temporal_layer_max.max(other.temporal_layer_max),
+            spatial_layer_max: self.spatial_layer_max.max(other.spatial_layer_max),
+            bits_per_second: self.bits_per_second.max(other.bits_per_second),
+        }
+    }
+
+    pub(crate) fn event(self, alias: TrackAlias) -> TrackDemand {
+        TrackDemand {
+            alias: alias.value(),
+            subscribers: self.subscribers,
+            temporal_layer_max: self.temporal_layer_max.into(),
+            spatial_layer_max: self.spatial_layer_max.into(),
+            bits_per_second: self.bits_per_second,
+        }
+    }
 }
 
 /// A track as one shard knows it.
 #[derive(Debug)]
 pub struct Track {
-    /// What it carries.
-    pub kind: TrackKind,
-    /// Where.
-    pub room: RoomId,
+    /// What it carries, and where.
+    pub carries: Carries,
     /// Its publisher's connection, on the publisher's shard only.
     pub publisher: Option<u32>,
     /// Subscribers on this shard.
     pub local: Vec<Subscriber>,
+    /// What they took when it was told last.
+    pub demand: Demand,
     /// Shards with more, on the publisher's shard only. Each is sent one copy of an object.
     pub remote: Vec<Remote>,
 }
 
 impl Track {
-    /// Subscribers everywhere, as the publisher's shard knows them.
-    pub fn demand(&self) -> u32 {
-        self.local.len() as u32 + self.remote.iter().map(|remote| remote.subscribers).sum::<u32>()
+    /// Only a track that says so may show how lively it is: nobody tells the relay by mistake.
+    ///
+    /// # Errors
+    /// [`RefuseReason::Malformed`].
+    pub fn check_activity(&self, flags: Flags) -> Result<(), RefuseReason> {
+        if self.carries.activity || flags.activity() == 0 { Ok(()) } else { Err(RefuseReason::Malformed) }
+    }
+
+    /// What subscribers on other shards take, as the publisher's shard knows it.
+    pub fn remote_demand(&self) -> Demand {
+        self.remote.iter().fold(Demand::default(), |sum, remote| sum.and(remote.demand))
+    }
+
+    /// Whether it is a picture.
+    pub fn is_visual(&self) -> bool {
+        matches!(self.carries.kind, TrackKind::Video | TrackKind::Screen)
     }
 }
 
@@ -88,6 +155,7 @@ impl TrackTable {
         }
         let (header, _) = DatagramHeader::decode(wire).map_err(|_| RefuseReason::Malformed)?;
         let track = self.admit(link, header.hop.alias)?;
+        track.check_activity(header.visible.flags)?;
         Ok((header, track))
     }
 
@@ -97,6 +165,12 @@ impl TrackTable {
     /// [`RefuseReason::UnknownTrack`].
     pub fn admit(&self, link: u32, alias: TrackAlias) -> Result<&Track, RefuseReason> {
         self.by_alias.get(&alias).filter(|track| track.publisher == Some(link)).ok_or(RefuseReason::UnknownTrack)
+    }
+
+    /// Notes what this shard's subscribers take; returns whether that is news.
+    pub fn note_demand(&mut self, alias: TrackAlias, demand: Demand) -> bool {
+        let track = self.by_alias.get_mut(&alias);
+        track.is_some_and(|track| std::mem::replace(&mut track.demand, demand) != demand)
     }
 
     /// The track, whoever publishes it.
@@ -115,34 +189,30 @@ impl TrackTable {
     }
 
     /// Enters a track of a publisher on this shard.
-    pub fn publish(&mut self, alias: TrackAlias, kind: TrackKind, room: RoomId, link: u32) {
-        self.entry(alias, kind, room).publisher = Some(link);
+    pub fn publish(&mut self, alias: TrackAlias, carries: Carries, link: u32) {
+        self.entry(alias, carries).publisher = Some(link);
     }
 
-    /// Enters a subscription; returns how many this shard has now. A second one of the same link replaces the first.
-    pub fn subscribe(&mut self, alias: TrackAlias, kind: TrackKind, room: RoomId, subscriber: Subscriber) -> u32 {
-        let local = &mut self.entry(alias, kind, room).local;
-        local.retain(|earlier| earlier.link != subscriber.link);
-        local.push(subscriber);
-        local.len() as u32
+    /// Enters a subscription. A second one of the same link replaces the first.
+    pub fn subscribe(&mut self, alias: TrackAlias, carries: Carries, subscriber: Subscriber) {
+        let track = self.entry(alias, carries);
+        track.local.retain(|earlier| earlier.link != subscriber.link);
+        track.local.push(subscriber);
     }
 
-    /// Takes a subscription away; returns how many this shard still has.
-    pub fn unsubscribe(&mut self, alias: TrackAlias, link: u32) -> u32 {
-        let Some(track) = self.by_alias.get_mut(&alias) else { return 0 };
+    /// Takes a subscription away; returns what the track carried if it is not here any more.
+    pub fn unsubscribe(&mut self, alias: TrackAlias, link: u32) -> Option<Carries> {
+        let track = self.by_alias.get_mut(&alias)?;
         track.local.retain(|subscriber| subscriber.link != link);
-        let left = track.local.len() as u32;
-        if left == 0 && track.publisher.is_none() {
-            self.by_alias.remove(&alias);
-        }
-        left
+        let unused = track.local.is_empty() && track.publisher.is_none();
+        if unused { self.by_alias.remove(&alias).map(|track| track.carries) } else { None }
     }
 
-    /// Notes how many subscribers another shard has; returns the track if it is published here.
+    /// Notes what another shard takes; returns the track if it is published here.
     pub fn set_remote(&mut self, alias: TrackAlias, remote: Remote) -> Option<&Track> {
         let track = self.by_alias.get_mut(&alias).filter(|track| track.publisher.is_some())?;
         track.remote.retain(|other| other.shard != remote.shard);
-        if remote.subscribers > 0 {
+        if remote.demand.subscribers > 0 {
             track.remote.push(remote);
         }
         Some(track)
@@ -153,12 +223,12 @@ impl TrackTable {
         self.by_alias.remove(&alias)
     }
 
-    fn entry(&mut self, alias: TrackAlias, kind: TrackKind, room: RoomId) -> &mut Track {
+    fn entry(&mut self, alias: TrackAlias, carries: Carries) -> &mut Track {
         self.by_alias.entry(alias).or_insert_with(|| Track {
-            kind,
-            room,
+            carries,
             publisher: None,
             local: Vec::new(),
+            demand: Demand::default(),
             remote: Vec::new(),
         })
     }

@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use data_encoding::BASE64URL_NOPAD;
+use sha2::{Digest, Sha256};
 use supernode_proto::identity::IdentityError;
 
 /// A relay process in a cluster. There is one, number 0, until there are more.
@@ -20,6 +22,15 @@ impl ShardId {
     pub const fn index(self) -> usize {
         self.0 as usize
     }
+}
+
+/// A media stream's name among shards.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct StreamKey {
+    /// The publisher's shard.
+    pub shard: ShardId,
+    /// Counts its streams.
+    pub number: u64,
 }
 
 /// Where a session lives. The generation tells it from earlier sessions in the same slot.
@@ -53,6 +64,34 @@ impl RingId {
 impl fmt::Debug for RingId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("RingId(..)")
+    }
+}
+
+/// An admission token without what makes it good for anything: the first 16 bytes of its SHA-256.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TokenDigest([u8; 16]);
+
+impl TokenDigest {
+    /// Of a token as it stands in an invite link; `None` for no token.
+    pub fn of(token: &str) -> Option<Self> {
+        let [digest @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _]: [u8; 32] = Sha256::digest(token).into();
+        (!token.is_empty()).then_some(Self(digest))
+    }
+
+    /// The text form: 22 characters of base64url.
+    pub fn to_text(self) -> String {
+        BASE64URL_NOPAD.encode(&self.0)
+    }
+
+    /// Reads the text form.
+    pub fn from_text(text: &str) -> Option<Self> {
+        BASE64URL_NOPAD.decode(text.as_bytes()).ok()?.try_into().ok().map(Self)
+    }
+}
+
+impl fmt::Debug for TokenDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenDigest(..)")
     }
 }
 

@@ -4,6 +4,25 @@
 //! in exactly one of the bins. *Delivered* means handed to the subscriber's QUIC connection in full. What is refused
 //! before it has subscribers (malformed, not the sender's track) never enters the ledger and is counted apart.
 
+use std::time::{Duration, Instant};
+
+use supernode_proto::control::TrackKind;
+
+use super::{histogram::Histogram, ladder::RUNGS};
+
+/// What objects are counted by: values of the metrics' `class` label.
+pub const CLASSES: [&str; 4] = ["audio", "video", "screen", "data"];
+
+/// A track's place in [`CLASSES`].
+pub const fn class(kind: TrackKind) -> usize {
+    match kind {
+        TrackKind::Audio => 0,
+        TrackKind::Video => 1,
+        TrackKind::Screen => 2,
+        TrackKind::Data | TrackKind::Unspecified => 3,
+    }
+}
+
 macro_rules! reasons {
     ($(#[$doc:meta])* $type:ident { $($name:ident $label:literal $sentence:literal;)* }) => {
         $(#[$doc])*
@@ -37,8 +56,12 @@ reasons! {
         Expired "expired" "it waited longer than its time to live or the subscriber's maximum age";
         QueueFull "queue_full" "the subscriber's queue was full, and newer objects were kept";
         LayerNotWanted "layer_not_wanted" "its layer is above what the subscriber asked for";
+        NotSpeaking "not_speaking" "its member is not among the most active speakers, who alone are wanted";
+        AwaitsIndependent "awaits_independent" "an earlier one of its layer was left out, and it needs that one";
         LadderTemporal2 "ladder_temporal_2" "the subscriber's path takes no temporal layer 2 and up now";
         LadderTemporal1 "ladder_temporal_1" "the subscriber's path takes no temporal layer 1 and up now";
+        LadderSpatial "ladder_spatial" "the subscriber's path takes no spatial layer 1 and up now";
+        LadderSpeakerOnly "ladder_speaker_only" "the subscriber's path takes only one picture now, and this is another";
         LadderAudioOnly "ladder_audio_only" "the subscriber's path takes only audio and data now";
         TooLarge "too_large" "the datagram does not fit the subscriber's path";
         NoDatagrams "no_datagrams" "the subscriber's connection takes no datagrams";
@@ -61,6 +84,41 @@ reasons! {
     }
 }
 
+impl DropReason {
+    /// Whether a stream whose object is left out for it has nothing more to come for the subscriber: the ladder refuses
+    /// the whole of it.
+    pub const fn ends_stream(self) -> bool {
+        matches!(
+            self,
+            Self::NotSpeaking
+                | Self::LadderTemporal2
+                | Self::LadderTemporal1
+                | Self::LadderSpeakerOnly
+                | Self::LadderAudioOnly
+        )
+    }
+}
+
+/// Objects and their bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Volume {
+    /// Whole objects.
+    pub objects: u64,
+    /// Bytes with headers, those of objects that were never whole included.
+    pub bytes: u64,
+}
+
+/// What was delivered in this turn. A fan-out is one entry: the objects of one class that came at one time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Turn(Vec<Handed>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Handed {
+    class: usize,
+    arrived: Instant,
+    objects: u64,
+}
+
 /// One shard's counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ledger {
@@ -74,14 +132,72 @@ pub struct Ledger {
     pub delivered_datagrams: u64,
     /// By [`DropReason`].
     pub dropped: [u64; DropReason::COUNT],
+    /// The longest that any object has waited for its subscriber's connection and was then sent, in microseconds; data
+    /// streams apart.
+    pub longest_wait_us: u64,
+    /// Subscribers that came late and were sent the newest group.
+    pub late_joiners: u64,
+    /// Bytes of newest groups that are kept now.
+    pub cached_bytes: u64,
+    /// Steps down the ladder, by the rung they led to.
+    pub ladder_down: [u64; RUNGS],
+    /// Steps up, likewise.
+    pub ladder_up: [u64; RUNGS],
+    /// Commits that most members of a room rejected.
+    pub commits_rejected: u64,
     /// By [`RefuseReason`].
     pub refused: [u64; RefuseReason::COUNT],
+    /// What `objects_in` counts, by class.
+    pub media_in: [Volume; CLASSES.len()],
+    /// What `delivered` counts, by class.
+    pub media_out: [Volume; CLASSES.len()],
+    /// Microseconds from an object's arrival to the turn's end in which it was delivered, by class.
+    pub residence_us: [Histogram; CLASSES.len()],
+    /// What was delivered since the last turn ended.
+    pub turn: Turn,
 }
 
 impl Ledger {
+    /// Counts objects let in, and their bytes.
+    pub fn let_in(&mut self, kind: TrackKind, objects: u64, bytes: usize) {
+        self.objects_in += objects;
+        let volume = &mut self.media_in[class(kind)];
+        volume.objects += objects;
+        volume.bytes += bytes as u64;
+    }
+
+    /// Counts bytes written for a subscriber.
+    pub fn write(&mut self, kind: TrackKind, bytes: usize) {
+        self.media_out[class(kind)].bytes += bytes as u64;
+    }
+
+    /// Counts an object handed to the subscriber's connection in full; its last byte arrived then.
+    pub fn deliver(&mut self, kind: TrackKind, arrived: Instant) {
+        let class = class(kind);
+        self.delivered += 1;
+        self.media_out[class].objects += 1;
+        match self.turn.0.last_mut().filter(|last| last.class == class && last.arrived == arrived) {
+            Some(last) => last.objects += 1,
+            None => self.turn.0.push(Handed { class, arrived, objects: 1 }),
+        }
+    }
+
+    /// What this turn delivered has left for the kernel.
+    pub fn turn_ended(&mut self, now: Instant) {
+        for Handed { class, arrived, objects } in self.turn.0.drain(..) {
+            let residence = now.saturating_duration_since(arrived);
+            self.residence_us[class].observe(residence.as_micros() as u64, objects);
+        }
+    }
+
     /// Counts a dropped offer.
     pub fn drop(&mut self, reason: DropReason, objects: u64) {
         self.dropped[reason as usize] += objects;
+    }
+
+    /// Notes how long something has waited that is sent now.
+    pub fn waited(&mut self, wait: Duration) {
+        self.longest_wait_us = self.longest_wait_us.max(wait.as_micros() as u64);
     }
 
     /// Counts an object turned away.
@@ -102,6 +218,22 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fan_out_is_timed_once_and_counted_for_everybody() {
+        let (mut ledger, start) = (Ledger::default(), Instant::now());
+        for _ in 0..100 {
+            ledger.deliver(TrackKind::Audio, start);
+        }
+        ledger.deliver(TrackKind::Video, start);
+        assert_eq!(ledger.turn.0.len(), 2);
+        ledger.turn_ended(start + Duration::from_micros(900));
+        assert!(ledger.turn.0.is_empty());
+        let [audio, video, screen, data] = &ledger.residence_us;
+        assert_eq!([audio, video, screen, data].map(Histogram::count), [100, 1, 0, 0]);
+        assert_eq!((audio.quantile(0.5), audio.sum()), (1024, 90_000));
+        assert_eq!((ledger.delivered, ledger.media_out[0].objects), (101, 100));
+    }
 
     #[test]
     fn a_copy_torn_between_two_counts_shows_nothing_queued() {

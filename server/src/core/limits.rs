@@ -9,6 +9,12 @@ use supernode_proto::{control::SessionLimits, limits as wire};
 pub struct Limits {
     /// Sessions of the whole relay. Default 100,000: about 3 GiB at 30 KB each.
     pub sessions_max: u32,
+    /// Connections of one network: an IPv4 address, or the first 56 bits of an IPv6 address. Default 20,000: a mobile
+    /// carrier's customers behind one address.
+    pub connections_per_prefix_max: u32,
+    /// Handshakes a second that one network may begin; from the first one above it on it must prove its addresses by
+    /// Retry, and gets as many again. Default 2,000: the same customers after an outage.
+    pub handshakes_per_prefix_per_second_max: u32,
     /// Devices of one identity that are online at once. Default 16: what a person owns.
     pub devices_per_identity_max: usize,
     /// Watches of one session. Default 512: a long contact list.
@@ -49,6 +55,32 @@ pub struct Limits {
     pub presence_linger: Duration,
     /// Between two key frame requests of one track that are passed on. Default 500 ms.
     pub keyframe_interval: Duration,
+    /// Messages that one room's mailbox keeps for members that were away. Default 256: an evening of people coming and
+    /// going.
+    pub mailbox_messages_max: usize,
+    /// Bytes that one room's mailbox keeps. Default 512 KiB: half of what may wait for one client to read.
+    pub mailbox_bytes_max: usize,
+    /// Bytes that the mailboxes of all rooms keep. Default 64 MiB.
+    pub mailboxes_bytes_max: usize,
+    /// How long a device whose session ended in a room may catch up without being a member. Default 10 min: longer than
+    /// a tunnel.
+    pub away_max: Duration,
+    /// Commits of one session that its rooms may reject before it is closed. Default 3: a slip, not a habit.
+    pub rejected_commits_max: u32,
+    /// Bytes of a track's newest group that are kept for those who come late. Default 512 KiB: two seconds at 2 Mbit/s,
+    /// and what may wait for one subscriber.
+    pub group_cache_track_bytes_max: usize,
+    /// Bytes that one shard keeps of all tracks' newest groups. Default 64 MiB.
+    pub group_cache_shard_bytes_max: usize,
+    /// How long audio may gather for one receiver when several people speak, so that their objects share packets; zero
+    /// sends each at once. Default 2 ms.
+    pub audio_budget: Duration,
+    /// Bytes of a data track's streams that may wait for one subscriber: they are neither expired nor thinned. Default
+    /// 2 MiB; from a quarter of it on, the publisher is held.
+    pub data_queue_bytes_max: usize,
+    /// How long objects may wait too long for a subscriber that is sent audio and data only, before it is closed.
+    /// Default 15 s: a lift, not a holiday.
+    pub too_slow_after: Duration,
     /// How long a client may take from its first packet to its Hello. Default 10 s.
     pub hello_timeout: Duration,
     /// Bytes of control messages that may wait for one client to read. Default 1 MiB: more means it does not read.
@@ -64,6 +96,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             sessions_max: 100_000,
+            connections_per_prefix_max: 20_000,
+            handshakes_per_prefix_per_second_max: 2000,
             devices_per_identity_max: 16,
             watches_max: 512,
             watchers_per_identity_max: 4096,
@@ -83,6 +117,16 @@ impl Default for Limits {
             presence_interval: Duration::from_millis(250),
             presence_linger: Duration::from_secs(3),
             keyframe_interval: Duration::from_millis(500),
+            mailbox_messages_max: 256,
+            mailbox_bytes_max: 512 * 1024,
+            mailboxes_bytes_max: 64 * 1024 * 1024,
+            away_max: Duration::from_secs(600),
+            rejected_commits_max: 3,
+            group_cache_track_bytes_max: 512 * 1024,
+            group_cache_shard_bytes_max: 64 * 1024 * 1024,
+            audio_budget: Duration::from_millis(2),
+            data_queue_bytes_max: 2 * 1024 * 1024,
+            too_slow_after: Duration::from_secs(15),
             hello_timeout: Duration::from_secs(10),
             control_backlog_bytes_max: 1024 * 1024,
             handshakes_before_retry: 64,

@@ -5,20 +5,27 @@
 //! hot one. [`ShardCore`] is one shard's part; [`directory::Directory`] is what all shards share, and no packet
 //! touches it.
 
+pub mod counts;
 pub mod directory;
 pub mod fan_out;
 pub mod forward;
+pub mod group_cache;
+pub mod histogram;
 pub mod ladder;
 pub mod ledger;
 pub mod limits;
 pub mod queue;
 pub mod rate;
+pub mod rate_estimate;
+pub mod speakers;
 pub mod stream;
 
 mod control;
 mod ids;
+mod mailbox;
 mod outbox;
 mod presence;
+mod receiver;
 mod rings;
 mod rooms;
 mod session;
@@ -26,7 +33,7 @@ mod shard_core;
 mod timers;
 mod tracks;
 
-pub use ids::{MemberId, NodeId, Now, RingId, SessionId, ShardId};
+pub use ids::{MemberId, NodeId, Now, RingId, SessionId, ShardId, StreamKey, TokenDigest};
 pub use outbox::{ControlMail, Outbox};
 pub use session::Session;
-pub use shard_core::{Admit, Greeting, ShardCore};
+pub use shard_core::{Admit, Greeting, Holdings, NotOpened, ShardCore};

@@ -2,12 +2,12 @@
 
 use supernode_proto::{
     close::CloseCode,
-    control::{Done, Refused, RelayMessage, SendMls, relay_message::Body},
-    identity::RoomId,
+    control::{CatchUp, Done, Refused, RejectCommit, RelayMessage, SendMls, relay_message::Body},
+    identity::{DeviceKey, RoomId},
     object::TrackAlias,
 };
 
-use super::{MemberId, SessionId, ShardId};
+use super::{MemberId, SessionId, ShardId, counts::Counts, forward::Demand};
 
 /// A message between shards' control planes. It must not be lost: a shard whose inbox for these overflows closes its
 /// sessions, and its clients come back to a consistent relay.
@@ -27,16 +27,16 @@ pub enum ControlMail {
         /// Why.
         code: CloseCode,
     },
-    /// To the publisher's shard: so many of my sessions subscribe to this track now.
+    /// To the publisher's shard: what my sessions take of this track now.
     Interest {
         /// The track.
         alias: TrackAlias,
         /// Whose sessions.
         shard: ShardId,
-        /// How many.
-        subscribers: u32,
-        /// Whether one of them is new and needs a key frame.
-        fresh: bool,
+        /// How many they are and what they take.
+        demand: Demand,
+        /// The one among them that is new and has seen nothing yet.
+        fresh: Option<SessionId>,
     },
     /// Pass a subscriber's wish for a key frame to the publisher.
     Keyframe {
@@ -59,6 +59,33 @@ pub enum ControlMail {
         /// The message.
         sent: SendMls,
     },
+    /// To the room's home shard: what a member missed.
+    CatchUp {
+        /// Who asks, maybe not a member at the moment.
+        from: SessionId,
+        /// From which device.
+        device: DeviceKey,
+        /// To be answered by the messages and Done, or a refusal.
+        request: u64,
+        /// Since when.
+        wanted: CatchUp,
+    },
+    /// To the room's home shard: a member cannot process the last commit.
+    RejectCommit {
+        /// Who says so.
+        from: SessionId,
+        /// As which member.
+        member: MemberId,
+        /// To be answered by Done or a refusal.
+        request: u64,
+        /// Which commit.
+        rejected: RejectCommit,
+    },
+    /// To the shard of a session whose commit was rejected.
+    CommitRejected {
+        /// The session.
+        session: SessionId,
+    },
     /// The session is no longer a member of the room: stop everything it sends and gets there, then answer the kicker.
     Evict {
         /// The member's session.
@@ -75,6 +102,8 @@ pub enum ControlMail {
 pub struct Outbox {
     shard: ShardId,
     shards: u16,
+    /// What was done, counted.
+    pub counts: Counts,
     local: Vec<ControlMail>,
     remote: Vec<(ShardId, ControlMail)>,
 }
@@ -82,7 +111,7 @@ pub struct Outbox {
 impl Outbox {
     /// An empty outbox of one of `shards` shards.
     pub fn new(shard: ShardId, shards: u16) -> Self {
-        Self { shard, shards, local: Vec::new(), remote: Vec::new() }
+        Self { shard, shards, counts: Counts::default(), local: Vec::new(), remote: Vec::new() }
     }
 
     /// Takes what is to be done on this shard: [`ControlMail::Send`] and [`ControlMail::Close`] for the shell, the
@@ -130,6 +159,7 @@ impl Outbox {
     }
 
     pub(crate) fn refuse(&mut self, to: SessionId, request: u64, refused: Refused) {
+        self.counts.refusal(refused.reason(), &refused.detail);
         self.reply(to, request, Body::Refused(refused));
     }
 

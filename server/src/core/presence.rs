@@ -53,7 +53,8 @@ pub(crate) fn connect(
         *earlier = Online { state: earlier.state, status: earlier.status.clone(), set_at: earlier.set_at, ..online };
         return Ok(Some(left));
     }
-    if person.devices.len() >= directory.limits.devices_per_identity_max {
+    if person.devices.len() >= directory.limits().devices_per_identity_max {
+        outbox.counts.limit("devices_per_identity_max");
         return Err(CloseCode::TOO_MANY_SESSIONS);
     }
     person.devices.push(online);
@@ -75,7 +76,7 @@ pub(crate) fn disconnect(
             Departure::Clean => touch(directory, session.identity, &mut person, now, timers, outbox),
             // Not `scheduled`: what else changes meanwhile need not wait for it.
             Departure::Broken if person.announced.view != view(&person) => {
-                timers.insert(now.instant + directory.limits.presence_linger, Due::Presence(session.identity));
+                timers.insert(now.instant + directory.limits().presence_linger, Due::Presence(session.identity));
             }
             Departure::Broken => {}
         }
@@ -115,7 +116,7 @@ pub(crate) fn watch(
     identity: IdentityKey,
     outbox: &mut Outbox,
 ) -> Result<(), Refusal> {
-    let bound = directory.limits.watchers_per_identity_max;
+    let bound = directory.limits().watchers_per_identity_max;
     let mut person = directory.people.entry(identity).or_default();
     if person.watchers.contains(&session.id) {
         return Err(Refusal::of(RefusalReason::Already));
@@ -174,7 +175,7 @@ fn touch(
     }
     // Epochs follow the clock, so that they keep growing when the entry was forgotten in between.
     person.announced = Announced { epoch: now.unix_ms.max(person.announced.epoch + 1), view };
-    person.quiet_until = Some(now.instant + directory.limits.presence_interval);
+    person.quiet_until = Some(now.instant + directory.limits().presence_interval);
     for watcher in &person.watchers {
         outbox.event(*watcher, event(&identity, &person.announced));
     }

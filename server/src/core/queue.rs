@@ -6,99 +6,105 @@ use std::{
 };
 
 use bytes::Bytes;
-use supernode_proto::object::TrackAlias;
+use supernode_proto::{control::TrackKind, object::TrackAlias};
 
-use super::ledger::{DropReason, Ledger};
+use super::{
+    fan_out::Offer,
+    ledger::{DropReason, Ledger},
+};
 
-/// Datagrams that wait, oldest first.
+/// Datagrams that wait: audio first, and in each lane the oldest first.
 #[derive(Debug, Default)]
 pub struct DatagramQueue {
-    waiting: VecDeque<Waiting>,
+    audio: VecDeque<Waiting>,
+    rest: VecDeque<Waiting>,
     bytes: usize,
 }
 
+/// A datagram that waits.
 #[derive(Debug)]
 struct Waiting {
-    alias: TrackAlias,
+    offer: Offer,
     wire: Bytes,
-    arrived: Instant,
-    expires: Instant,
 }
 
 impl DatagramQueue {
-    /// Whether nothing waits, so that the next object may go straight to the connection.
+    /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.audio.is_empty() && self.rest.is_empty()
+    }
+
+    /// Whether nothing waits before an object of this lane, so that it may go straight to the connection.
+    pub fn is_clear(&self, audio: bool) -> bool {
+        self.audio.is_empty() && (audio || self.rest.is_empty())
     }
 
     /// How many wait.
     pub fn len(&self) -> usize {
-        self.waiting.len()
+        self.audio.len() + self.rest.len()
     }
 
     /// How long the oldest has waited.
     pub fn oldest(&self, now: Instant) -> Duration {
-        self.waiting.front().map_or(Duration::ZERO, |front| now.saturating_duration_since(front.arrived))
+        let fronts = [self.audio.front(), self.rest.front()].into_iter().flatten();
+        fronts.map(|front| now.saturating_duration_since(front.offer.arrived)).max().unwrap_or_default()
     }
 
-    /// Adds an object. Makes room by dropping the oldest, which are worth least: the queue never holds more than
-    /// `bytes_max`, and an object larger than that is dropped itself.
-    pub fn push(
-        &mut self,
-        alias: TrackAlias,
-        wire: Bytes,
-        arrived: Instant,
-        expires: Instant,
-        bytes_max: usize,
-        ledger: &mut Ledger,
-    ) {
+    /// Adds an object. Makes room by dropping the oldest, which are worth least, and audio last: the queue never holds
+    /// more than `bytes_max`, and an object larger than that is dropped itself.
+    pub fn push(&mut self, offer: Offer, wire: Bytes, bytes_max: usize, ledger: &mut Ledger) {
         if wire.len() > bytes_max {
             return ledger.drop(DropReason::QueueFull, 1);
         }
         while self.bytes + wire.len() > bytes_max {
-            self.pop();
+            let oldest = self.rest.pop_front().or_else(|| self.audio.pop_front());
+            self.bytes -= oldest.map_or(self.bytes, |oldest| oldest.wire.len());
             ledger.drop(DropReason::QueueFull, 1);
         }
         self.bytes += wire.len();
-        self.waiting.push_back(Waiting { alias, wire, arrived, expires });
+        let lane = if offer.is_audio() { &mut self.audio } else { &mut self.rest };
+        lane.push_back(Waiting { offer, wire });
     }
 
     /// The next object that is still worth sending, if it is at most `room` bytes long.
-    pub fn take(&mut self, room: usize, now: Instant, ledger: &mut Ledger) -> Option<Bytes> {
+    pub fn take(&mut self, room: usize, now: Instant, ledger: &mut Ledger) -> Option<(Offer, Bytes)> {
         self.expire(now, ledger);
-        if self.waiting.front()?.wire.len() > room {
+        let lane = if self.audio.is_empty() { &mut self.rest } else { &mut self.audio };
+        if lane.front()?.wire.len() > room {
             return None;
         }
-        self.pop()
+        let front = lane.pop_front()?;
+        self.bytes -= front.wire.len();
+        ledger.waited(now.saturating_duration_since(front.offer.arrived));
+        Some((front.offer, front.wire))
     }
 
     /// Drops what has waited too long. Objects of one track expire in order; among tracks, the front decides.
     pub fn expire(&mut self, now: Instant, ledger: &mut Ledger) {
-        while self.waiting.front().is_some_and(|front| front.expires <= now) {
-            self.pop();
-            ledger.drop(DropReason::Expired, 1);
+        for lane in [&mut self.audio, &mut self.rest] {
+            while lane.front().is_some_and(|front| front.offer.expires <= now) {
+                self.bytes -= lane.pop_front().map_or(0, |expired| expired.wire.len());
+                ledger.drop(DropReason::Expired, 1);
+            }
         }
     }
 
     /// Drops what waits of one track.
     pub fn purge(&mut self, alias: TrackAlias, ledger: &mut Ledger) {
-        let before = self.waiting.len();
-        self.waiting.retain(|waiting| waiting.alias != alias);
-        self.bytes = self.waiting.iter().map(|waiting| waiting.wire.len()).sum();
-        ledger.drop(DropReason::Unsubscribed, (before - self.waiting.len()) as u64);
+        let before = self.len();
+        for lane in [&mut self.audio, &mut self.rest] {
+            lane.retain(|waiting| waiting.offer.alias != alias);
+        }
+        self.bytes = self.audio.iter().chain(&self.rest).map(|waiting| waiting.wire.len()).sum();
+        ledger.drop(DropReason::Unsubscribed, (before - self.len()) as u64);
     }
 
     /// Drops everything: the subscriber is gone.
     pub fn clear(&mut self, ledger: &mut Ledger) {
-        ledger.drop(DropReason::Gone, self.waiting.len() as u64);
-        self.waiting.clear();
+        ledger.drop(DropReason::Gone, self.len() as u64);
+        self.audio.clear();
+        self.rest.clear();
         self.bytes = 0;
-    }
-
-    fn pop(&mut self) -> Option<Bytes> {
-        let front = self.waiting.pop_front()?;
-        self.bytes -= front.wire.len();
-        Some(front.wire)
     }
 }
 
@@ -135,8 +141,10 @@ impl StreamQueue {
         self.finished && self.waiting.is_empty()
     }
 
-    /// Adds bytes. The caller has counted an offer for every object that begins in them.
+    /// Adds bytes. The caller has counted an offer for every object that begins in them. Ages on a stream do not go
+    /// back: what follows bytes that were given more time has as much.
     pub fn push(&mut self, wire: Bytes, begins_object: bool, ends_object: bool, arrived: Instant) {
+        let arrived = self.waiting.back().map_or(arrived, |last| last.arrived.max(arrived));
         self.open_objects += u64::from(begins_object);
         self.bytes += wire.len();
         self.waiting.push_back(Part { wire, arrived, ends_object });
@@ -153,14 +161,15 @@ impl StreamQueue {
     }
 
     /// The front was written: all of it if it is empty now, which delivers the object that ends with it.
-    pub fn written(&mut self, bytes: usize, ledger: &mut Ledger) {
+    pub fn written(&mut self, kind: TrackKind, bytes: usize, ledger: &mut Ledger) {
         self.bytes -= bytes;
+        ledger.write(kind, bytes);
         if self.waiting.front().is_some_and(|part| part.wire.is_empty())
             && let Some(part) = self.waiting.pop_front()
             && part.ends_object
         {
             self.open_objects -= 1;
-            ledger.delivered += 1;
+            ledger.deliver(kind, part.arrived);
         }
     }
 
@@ -174,6 +183,7 @@ impl StreamQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::ledger::{Volume, class};
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -181,9 +191,34 @@ mod tests {
         TrackAlias::new(value).expect("small")
     }
 
+    fn offer(alias: TrackAlias, arrived: Instant, expires: Instant) -> Offer {
+        Offer { link: 0, alias, kind: TrackKind::Audio, arrived, expires }
+    }
+
     fn push(queue: &mut DatagramQueue, byte: u8, at: Instant, ledger: &mut Ledger) {
+        push_to(queue, false, byte, at, ledger);
+    }
+
+    fn push_to(queue: &mut DatagramQueue, audio: bool, byte: u8, at: Instant, ledger: &mut Ledger) {
         ledger.offered += 1;
-        queue.push(alias(1), Bytes::from(vec![byte; 100]), at, at + 250 * MS, 300, ledger);
+        let kind = if audio { TrackKind::Audio } else { TrackKind::Video };
+        let offer = Offer { kind, ..offer(alias(1), at, at + 250 * MS) };
+        queue.push(offer, Bytes::from(vec![byte; 100]), 300, ledger);
+    }
+
+    //
+    #[test]
+    fn audio_goes_first_and_is_dropped_last() {
+        let (mut queue, mut ledger, start) = (DatagramQueue::default(), Ledger::default(), Instant::now());
+        for (byte, audio) in [(0, false), (1, true), (2, false), (3, true)] {
+            push_to(&mut queue, audio, byte, start, &mut ledger);
+        }
+        assert!(!queue.is_clear(true) && !queue.is_clear(false));
+        let left: Vec<u8> =
+            std::iter::from_fn(|| queue.take(1200, start, &mut ledger)).map(|(_, wire)| wire[0]).collect();
+        assert_eq!(left, [1, 3, 2], "the oldest of the others made room");
+        push_to(&mut queue, false, 4, start, &mut ledger);
+        assert!(queue.is_clear(true) && !queue.is_clear(false));
     }
 
     //
@@ -194,7 +229,8 @@ mod tests {
             push(&mut queue, byte, start, &mut ledger);
         }
         assert_eq!(ledger.dropped[DropReason::QueueFull as usize], 2);
-        let left: Vec<u8> = std::iter::from_fn(|| queue.take(1200, start, &mut ledger)).map(|wire| wire[0]).collect();
+        let left: Vec<u8> =
+            std::iter::from_fn(|| queue.take(1200, start, &mut ledger)).map(|(_, wire)| wire[0]).collect();
         assert_eq!(left, [2, 3, 4]);
     }
 
@@ -205,8 +241,8 @@ mod tests {
         push(&mut queue, 0, start, &mut ledger);
         push(&mut queue, 1, start + 100 * MS, &mut ledger);
         assert_eq!(queue.oldest(start + 200 * MS), 200 * MS);
-        let sent = queue.take(1200, start + 300 * MS, &mut ledger).expect("the younger one");
-        assert_eq!(sent[0], 1);
+        let (offer, wire) = queue.take(1200, start + 300 * MS, &mut ledger).expect("the younger one");
+        assert_eq!((offer.arrived, wire[0]), (start + 100 * MS, 1));
         assert_eq!(ledger.dropped[DropReason::Expired as usize], 1);
         assert_eq!(ledger.queued(), 1, "taken out by the caller, who counts the delivery");
     }
@@ -215,7 +251,7 @@ mod tests {
     fn an_object_waits_until_the_connection_has_room_for_it() {
         let (mut queue, mut ledger, start) = (DatagramQueue::default(), Ledger::default(), Instant::now());
         push(&mut queue, 0, start, &mut ledger);
-        assert_eq!(queue.take(99, start, &mut ledger), None);
+        assert!(queue.take(99, start, &mut ledger).is_none());
         assert!(queue.take(100, start, &mut ledger).is_some());
     }
 
@@ -224,7 +260,7 @@ mod tests {
         let (mut queue, mut ledger, start) = (DatagramQueue::default(), Ledger::default(), Instant::now());
         push(&mut queue, 0, start, &mut ledger);
         ledger.offered += 1;
-        queue.push(alias(2), Bytes::from_static(b"other"), start, start + MS, 300, &mut ledger);
+        queue.push(offer(alias(2), start, start + MS), Bytes::from_static(b"other"), 300, &mut ledger);
         queue.purge(alias(1), &mut ledger);
         queue.clear(&mut ledger);
         assert_eq!(ledger.dropped[DropReason::Unsubscribed as usize], 1);
@@ -242,11 +278,12 @@ mod tests {
         let mut write = |bytes: usize| {
             let front = queue.front().expect("bytes wait");
             bytes::Buf::advance(front, bytes);
-            queue.written(bytes, &mut ledger);
+            queue.written(TrackKind::Video, bytes, &mut ledger);
             ledger.delivered
         };
         assert_eq!([write(3), write(1), write(3), write(1)], [0, 0, 0, 1]);
         assert!(queue.is_done() && queue.bytes() == 0);
+        assert_eq!(ledger.media_out[class(TrackKind::Video)], Volume { objects: 1, bytes: 8 });
     }
 
     #[test]

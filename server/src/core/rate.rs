@@ -33,7 +33,7 @@ impl Bucket {
             // Only a bucket that looks empty needs the time: the hot path is a compare and a subtraction.
             let elapsed_us = now.saturating_duration_since(self.filled).as_micros().min(1 << 26) as u64;
             self.saved = self.saved.saturating_add(elapsed_us * self.per_minute).min(self.saved_max);
-            self.filled = now;
+            self.filled = self.filled.max(now);
         }
         match self.saved.checked_sub(wanted) {
             Some(rest) => {

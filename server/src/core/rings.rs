@@ -80,15 +80,16 @@ pub(crate) fn start(
         return Err(Refusal::of(RefusalReason::GoingAway));
     }
     if !caller.ring_starts.take(1, now.instant) {
-        let bound = u64::from(directory.limits.rings_per_minute_max);
+        let bound = u64::from(directory.limits().rings_per_minute_max);
         return Err(Refusal::limit("rings_per_minute_max", bound, bound));
     }
     caller.rings.retain(|ring| directory.rings.contains_key(ring));
     let devices = mark_ringing(directory, caller, callee, id)?;
     let started = RingStarted { ring: Bytes::copy_from_slice(&id.0), devices: devices.len() as u32 };
+    outbox.counts.rings_started += 1;
     directory.rings.insert(id, Ring { caller: caller.id, callee, devices: devices.clone(), busy: false });
     caller.rings.push(id);
-    timers.insert(now.instant + directory.limits.ring_timeout, Due::Ring(id));
+    timers.insert(now.instant + directory.limits().ring_timeout, Due::Ring(id));
     for (_, session) in devices {
         outbox.event(
             session,
@@ -110,7 +111,7 @@ fn mark_ringing(
     callee: IdentityKey,
     id: RingId,
 ) -> Result<Vec<(DeviceKey, SessionId)>, Refusal> {
-    let bound = directory.limits.incoming_rings_max;
+    let bound = directory.limits().incoming_rings_max;
     let mut person = directory.people.get_mut(&callee).ok_or(Refusal::of(RefusalReason::Offline))?;
     let mut devices = Vec::new();
     let mut online = 0u64;
@@ -243,6 +244,7 @@ fn settle(
     by: Option<(&Session, Bytes)>,
     outbox: &mut Outbox,
 ) {
+    outbox.counts.ring(result);
     unmark(directory, &ring.callee, id);
     let name = Bytes::copy_from_slice(&id.0);
     let ended = if result == RingResult::Answered { RingResult::AnsweredElsewhere } else { result };

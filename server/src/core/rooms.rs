@@ -1,22 +1,26 @@
 //! Rooms: who is in, and their blind ordered mailbox.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use dashmap::Entry;
 use supernode_proto::{
     close::CloseCode,
     control::{
-        JoinRoom, MemberJoined, MemberLeft, MlsDelivery, RefusalReason, RoomJoined, SendMls, TrackAnnounced,
-        relay_message::Body,
+        CatchUp, CommitRejected, JoinRoom, MemberJoined, MemberLeft, RefusalReason, RejectCommit, RoomJoined, SendMls,
+        TrackAnnounced, relay_message::Body,
     },
-    identity::{self, JoinKey, RoomId},
+    identity::{self, DeviceKey, JoinKey, RoomId},
     limits as wire,
     object::TrackAlias,
 };
 
 use super::{
-    ControlMail, MemberId, Outbox, SessionId,
+    ControlMail, MemberId, Now, Outbox, SessionId,
     control::Refusal,
-    directory::{Directory, Member, Room, TrackEntry},
+    directory::{Away, Directory, Member, Room, TrackEntry},
+    limits::Limits,
+    mailbox::Mailbox,
     session::Session,
 };
 
@@ -33,7 +37,7 @@ pub(crate) fn join(
     if session.rooms.contains_key(&id) {
         return Err(Refusal::of(RefusalReason::Already));
     }
-    let bound = directory.limits.rooms_max;
+    let bound = directory.limits().rooms_max;
     if session.rooms.len() >= bound {
         return Err(Refusal::limit("rooms_max", session.rooms.len() as u64, bound as u64));
     }
@@ -48,8 +52,8 @@ pub(crate) fn join(
                 join_key: key,
                 members: Default::default(),
                 member_next: 1,
-                mls_epoch: None,
-                mls_sequence: 0,
+                mailbox: Mailbox::new(directory.mailboxes_bytes.clone()),
+                away: Default::default(),
             }),
         };
         if room.join_key != key {
@@ -74,7 +78,7 @@ fn enter(
     request: u64,
     outbox: &mut Outbox,
 ) -> Result<(MemberId, Vec<(MemberId, TrackAlias)>), Refusal> {
-    let bound = directory.limits.room_members_max;
+    let bound = directory.limits().room_members_max;
     if room.members.len() >= bound {
         return Err(Refusal::limit("room_members_max", room.members.len() as u64, bound as u64));
     }
@@ -86,11 +90,24 @@ fn enter(
         outbox.event(other.session, Body::MemberJoined(joined.clone()));
     }
     room.members.insert(member, entry);
+    room.away.retain(|_, away| away.device != session.device);
     let members = room.members.iter().map(|(member, entry)| introduction(&id, *member, entry)).collect();
-    let mls_epoch = room.mls_epoch.unwrap_or(0);
-    outbox.reply(session.id, request, Body::RoomJoined(RoomJoined { member, mls_epoch, members }));
+    let (mls_epoch, mls_sequence) = (room.mailbox.epoch(), room.mailbox.sequence());
+    let welcome = RoomJoined { member, mls_epoch, members, mls_sequence };
+    outbox.reply(session.id, request, Body::RoomJoined(welcome));
     let tracks = room.members.iter().flat_map(|(member, entry)| entry.tracks.iter().map(|alias| (*member, *alias)));
     Ok((member, tracks.collect()))
+}
+
+/// How a member leaves a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leaving {
+    /// As it wished.
+    Left,
+    /// As another member wished.
+    Kicked,
+    /// Its session ended: it may be back.
+    Away(Instant),
 }
 
 /// Takes a member out and tells the others. Returns it, so that the caller ends its tracks. A member that was
@@ -100,9 +117,10 @@ pub(crate) fn remove(
     id: RoomId,
     member: MemberId,
     session: SessionId,
-    kicked: bool,
+    leaving: Leaving,
     outbox: &mut Outbox,
 ) -> Option<Member> {
+    let kicked = leaving == Leaving::Kicked;
     let Entry::Occupied(mut entry) = directory.rooms.entry(id) else { return None };
     entry.get_mut().member_of(member, session)?;
     let removed = entry.get_mut().members.remove(&member)?;
@@ -115,6 +133,13 @@ pub(crate) fn remove(
     }
     if entry.get().members.is_empty() {
         entry.remove();
+    } else if let Leaving::Away(since) = leaving {
+        let (away, limits) = (&mut entry.get_mut().away, directory.limits());
+        away.retain(|_, away| is_near(away, since, &limits));
+        away.insert(member, Away { device: removed.device, since });
+        if away.len() > limits.room_members_max {
+            away.pop_first();
+        }
     }
     Some(removed)
 }
@@ -134,13 +159,15 @@ pub(crate) fn rotate(directory: &Directory, session: &Session, room: &[u8], join
 pub(crate) fn send_mls(session: &Session, request: u64, sent: SendMls, outbox: &mut Outbox) -> Result<(), Refusal> {
     let id = member_of(session, &sent.room)?;
     Refusal::check_len("payload", sent.payload.len(), wire::MLS_PAYLOAD_BYTES_MAX)?;
+    if sent.commit && !sent.join_key.is_empty() {
+        JoinKey::from_slice(&sent.join_key)?;
+    }
     let (from, member) = (session.id, session.rooms.get(&id).copied().unwrap_or_default());
     outbox.mail(outbox.home_of(&id), ControlMail::Mls { from, member, request, sent });
     Ok(())
 }
 
-/// On the home shard: everybody else in the room gets the message, in one order. The first commit of an epoch
-/// wins.
+/// On the home shard: everybody else in the room gets the message, in one order.
 pub(crate) fn deliver_mls(
     directory: &Directory,
     from: SessionId,
@@ -152,28 +179,98 @@ pub(crate) fn deliver_mls(
     let id = RoomId::from_slice(&sent.room)?;
     let mut room = directory.rooms.get_mut(&id).ok_or_else(unknown)?;
     room.member_of(from_member, from).ok_or_else(unknown)?;
-    if sent.commit {
-        // The relay cannot read the group's epoch: the first commit tells it.
-        let current = room.mls_epoch.unwrap_or(sent.epoch);
-        if sent.epoch != current {
-            return Err(Refusal { value: sent.epoch, bound: current, ..Refusal::of(RefusalReason::EpochConflict) });
-        }
-        let next = current.checked_add(1).ok_or(Refusal::field("epoch", current, u64::MAX - 1))?;
-        room.mls_epoch = Some(next);
+    let (commit, join_key) = (sent.commit, JoinKey::from_slice(&sent.join_key));
+    let before = room.join_key;
+    let delivery = room.mailbox.accept(sent, (from_member, from, before), &directory.limits())?;
+    // In the same step, so that the keys of two commits cannot arrive in the wrong order.
+    if let Ok(key) = join_key
+        && commit
+    {
+        room.join_key = key;
     }
-    room.mls_sequence += 1;
-    let delivery = MlsDelivery {
-        room: sent.room,
-        sequence: room.mls_sequence,
-        epoch: sent.epoch,
-        commit: sent.commit,
-        from_member,
-        payload: sent.payload,
-    };
     for other in room.members.values().filter(|other| other.session != from) {
         outbox.event(other.session, Body::MlsDelivery(delivery.clone()));
     }
     Ok(())
+}
+
+/// Passes a request for missed messages to the room's home shard, which answers it.
+pub(crate) fn send_catch_up(
+    session: &Session,
+    request: u64,
+    wanted: CatchUp,
+    outbox: &mut Outbox,
+) -> Result<(), Refusal> {
+    let id = RoomId::from_slice(&wanted.room)?;
+    let (from, device) = (session.id, session.device);
+    outbox.mail(outbox.home_of(&id), ControlMail::CatchUp { from, device, request, wanted });
+    Ok(())
+}
+
+/// On the home shard: what came after the last message that a device has, if it is a member or was one until its
+/// session ended.
+pub(crate) fn catch_up(
+    directory: &Directory,
+    from: SessionId,
+    device: &DeviceKey,
+    wanted: &CatchUp,
+    now: Now,
+    outbox: &mut Outbox,
+) -> Result<(), Refusal> {
+    let unknown = || Refusal::of(RefusalReason::UnknownRoom);
+    let room = directory.rooms.get(&RoomId::from_slice(&wanted.room)?).ok_or_else(unknown)?;
+    let is_member = room.members.values().any(|member| member.session == from);
+    let was_member = |away: &Away| away.device == *device && is_near(away, now.instant, &directory.limits());
+    if !is_member && !room.away.values().any(was_member) {
+        return Err(unknown());
+    }
+    for missed in room.mailbox.since(wanted.after_sequence)? {
+        outbox.event(from, Body::MlsDelivery(missed.clone()));
+    }
+    Ok(())
+}
+
+/// Passes a rejected commit to the room's home shard, which answers it.
+pub(crate) fn send_reject(
+    session: &Session,
+    request: u64,
+    rejected: RejectCommit,
+    outbox: &mut Outbox,
+) -> Result<(), Refusal> {
+    let id = member_of(session, &rejected.room)?;
+    let (from, member) = (session.id, session.rooms.get(&id).copied().unwrap_or_default());
+    outbox.mail(outbox.home_of(&id), ControlMail::RejectCommit { from, member, request, rejected });
+    Ok(())
+}
+
+/// On the home shard: a member cannot process the last commit. Returns whether that was one voice too many: then
+/// everybody is told, its sender included, and the sender's shard.
+pub(crate) fn reject_commit(
+    directory: &Directory,
+    from: SessionId,
+    from_member: MemberId,
+    rejected: &RejectCommit,
+    outbox: &mut Outbox,
+) -> Result<bool, Refusal> {
+    let unknown = || Refusal::of(RefusalReason::UnknownRoom);
+    let id = RoomId::from_slice(&rejected.room)?;
+    let mut room = directory.rooms.get_mut(&id).ok_or_else(unknown)?;
+    let Room { members, mailbox, join_key, .. } = &mut *room;
+    members.get(&from_member).filter(|member| member.session == from).ok_or_else(unknown)?;
+    let RejectCommit { epoch, sequence, .. } = *rejected;
+    let Some(junk) = mailbox.reject(from_member, (epoch, sequence), members)? else { return Ok(false) };
+    *join_key = junk.join_key;
+    let event = CommitRejected { room: rejected.room.clone(), epoch, sequence, from_member: junk.member };
+    for member in members.values() {
+        outbox.event(member.session, Body::CommitRejected(event.clone()));
+    }
+    outbox.mail(junk.session.shard, ControlMail::CommitRejected { session: junk.session });
+    Ok(true)
+}
+
+/// A member that is away may not catch up any more; whether there was one of this number.
+pub(crate) fn forget_away(directory: &Directory, id: &RoomId, member: MemberId) -> bool {
+    directory.rooms.get_mut(id).is_some_and(|mut room| room.away.remove(&member).is_some())
 }
 
 /// The session of a member.
@@ -196,7 +293,12 @@ pub(crate) fn announcement(id: &RoomId, member: MemberId, alias: TrackAlias, tra
         alias: alias.value(),
         kind: track.kind.into(),
         label: track.label.clone(),
+        activity: track.activity,
     })
+}
+
+fn is_near(away: &Away, now: Instant, limits: &Limits) -> bool {
+    now.saturating_duration_since(away.since) <= limits.away_max
 }
 
 fn introduction(id: &RoomId, member: MemberId, entry: &Member) -> MemberJoined {

@@ -7,7 +7,9 @@ use supernode_proto::{
     object::TrackAlias,
 };
 
-use super::{MemberId, RingId, SessionId, ladder::Ladder, limits::Limits, rate::Bucket};
+use super::{
+    MemberId, RingId, SessionId, TokenDigest, limits::Limits, rate::Bucket, receiver::Receiver, speakers::Speakers,
+};
 
 /// An authenticated connection of one device. Everything in it is bounded by a limit, and everything it names
 /// elsewhere is taken back when it ends.
@@ -16,11 +18,17 @@ pub struct Session {
     pub(crate) id: SessionId,
     pub(crate) identity: IdentityKey,
     pub(crate) device: DeviceKey,
+    /// Which token it was let in with, so that taking the token back ends the session.
+    token: Option<TokenDigest>,
+    since: Instant,
     /// Binds join proofs to this connection.
     pub(crate) exporter: [u8; EXPORTER_BYTES],
     pub(crate) rooms: BTreeMap<RoomId, MemberId>,
     pub(crate) published: Vec<TrackAlias>,
-    pub(crate) subscribed: Vec<(TrackAlias, RoomId)>,
+    /// In the order in which it began.
+    pub(crate) subscribed: Vec<Subscribed>,
+    /// The one picture that is kept longest when the path is narrow.
+    pub(crate) speaker: Option<TrackAlias>,
     pub(crate) watches: Vec<Watched>,
     /// Whether a look at the watches' tickets is scheduled.
     pub(crate) watches_scheduled: bool,
@@ -31,7 +39,22 @@ pub struct Session {
     pub(crate) bytes: Bucket,
     /// What is left of the relay's patience with objects above the rates.
     pub(crate) patience: Bucket,
-    pub(crate) ladder: Ladder,
+    pub(crate) receiver: Receiver,
+    /// Commits that its rooms rejected.
+    pub(crate) rejected_commits: u32,
+}
+
+/// A track that a session subscribes to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Subscribed {
+    pub(crate) alias: TrackAlias,
+    pub(crate) room: RoomId,
+    /// Whose it is.
+    pub(crate) member: MemberId,
+    /// Whether it is a picture.
+    pub(crate) visual: bool,
+    /// Whether the subscriber says that it looks at it.
+    pub(crate) focus: bool,
 }
 
 /// An identity that a session watches.
@@ -47,6 +70,7 @@ impl Session {
         id: SessionId,
         identity: IdentityKey,
         device: DeviceKey,
+        token: Option<TokenDigest>,
         exporter: [u8; EXPORTER_BYTES],
         limits: &Limits,
         now: Instant,
@@ -57,10 +81,13 @@ impl Session {
             id,
             identity,
             device,
+            token,
+            since: now,
             exporter,
             rooms: BTreeMap::new(),
             published: Vec::new(),
             subscribed: Vec::new(),
+            speaker: None,
             watches: Vec::new(),
             watches_scheduled: false,
             rings: Vec::new(),
@@ -69,12 +96,50 @@ impl Session {
             objects: Bucket::new(limits.ingest_objects_per_second_max, limits.ingest_objects_per_second_max, now),
             bytes: Bucket::new(limits.ingest_bytes_per_second_max, limits.ingest_bytes_per_second_max, now),
             patience: Bucket::new(limits.ingest_excess_objects_max / 100, limits.ingest_excess_objects_max, now),
-            ladder: Ladder::default(),
+            receiver: Receiver::default(),
+            rejected_commits: 0,
         }
     }
 
-    /// Who is connected.
+    /// The picture that the subscriber looks at, or that of the liveliest member, or the first one.
+    pub(crate) fn choose_speaker(&mut self, speakers: &Speakers) {
+        let pictures = || self.subscribed.iter().filter(|track| track.visual);
+        let is_first = |track: &&Subscribed| {
+            let own = self.rooms.get(&track.room).copied().unwrap_or_default();
+            speakers.first(&track.room, own) == Some(track.member)
+        };
+        let chosen = pictures().find(|track| track.focus).or_else(|| pictures().find(is_first));
+        let chosen = chosen.or_else(|| pictures().next());
+        self.speaker = chosen.map(|track| track.alias);
+    }
+
+    /// Which session this is.
     pub fn id(&self) -> SessionId {
         self.id
+    }
+
+    /// Who is connected.
+    pub fn identity(&self) -> IdentityKey {
+        self.identity
+    }
+
+    /// On which device.
+    pub fn device(&self) -> DeviceKey {
+        self.device
+    }
+
+    /// The token it was let in with, if it showed one.
+    pub fn token(&self) -> Option<TokenDigest> {
+        self.token
+    }
+
+    /// When it was let in.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Rooms it is in, tracks it publishes and tracks it subscribes to.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        (self.rooms.len(), self.published.len(), self.subscribed.len())
     }
 }

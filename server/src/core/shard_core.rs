@@ -1,37 +1,67 @@
 //! One shard's part of the core.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use foldhash::fast::FixedState;
 use supernode_proto::{
     VERSION,
     close::{CloseCode, StreamCode},
-    control::{Hello, HelloBody, LadderChanged, RefusalReason, RelayMessage, Welcome, relay_message::Body},
+    control::{Hello, HelloBody, RefusalReason, Welcome, relay_message::Body},
     identity::{self, Delegation, EXPORTER_BYTES, IdentityKey, RelayPin, RoomId},
     limits as wire,
     object::TrackAlias,
 };
 
 use super::{
-    ControlMail, NodeId, Now, Outbox, SessionId, ShardId,
-    control::{Refusal, event},
+    ControlMail, NodeId, Now, Outbox, SessionId, ShardId, StreamKey, TokenDigest,
+    control::Refusal,
     directory::Directory,
     forward::TrackTable,
+    group_cache::GroupCache,
+    ladder::RUNGS,
     ledger::Ledger,
+    limits::Limits,
     presence::{self, Departure},
-    rings, rooms,
+    rate_estimate::Sample,
+    rings,
+    rooms::{self, Leaving},
     session::Session,
+    speakers::Speakers,
     timers::Timers,
 };
 
 /// Whether an identity may use this relay at all.
 pub trait Admit: Send + Sync {
+    /// Whether [`Self::admit`] knows. If not, it has begun to find out, and knows later.
+    fn is_decided(&self, _identity: &IdentityKey, _token: &str) -> bool {
+        true
+    }
+
     /// Checks an identity and the token it came with at a Unix time in seconds.
     ///
     /// # Errors
     /// [`CloseCode::NOT_ADMITTED`] or [`CloseCode::TOKEN_EXPIRED`].
     fn admit(&self, identity: &IdentityKey, token: &str, now_unix_s: u64) -> Result<(), CloseCode>;
+}
+
+/// Why there is no session.
+#[derive(Debug)]
+pub enum NotOpened {
+    /// There will be none: the code to close the connection with.
+    Close(CloseCode),
+    /// It is not decided yet whether this identity with this token is admitted ([`Admit::is_decided`]).
+    Undecided(IdentityKey, String),
+}
+
+impl From<CloseCode> for NotOpened {
+    fn from(code: CloseCode) -> Self {
+        Self::Close(code)
+    }
 }
 
 /// What a connection proves in its Hello.
@@ -43,6 +73,23 @@ pub struct Greeting<'a> {
     pub relay: RelayPin,
     /// The connection's TLS exporter.
     pub exporter: [u8; EXPORTER_BYTES],
+}
+
+/// What the sessions of one shard hold now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Sessions.
+    pub sessions: u64,
+    /// Tracks published or subscribed here.
+    pub tracks: u64,
+    /// Subscriptions to tracks.
+    pub subscriptions: u64,
+    /// Watches of somebody's presence.
+    pub watches: u64,
+    /// Memberships of rooms.
+    pub members: u64,
+    /// Sessions on each rung of the ladder, by its number on the wire.
+    pub rungs: [u64; RUNGS],
 }
 
 /// Sessions of one shard, their subscriptions and their deadlines.
@@ -57,7 +104,16 @@ pub struct ShardCore {
     pub(crate) timers: Timers,
     pub(crate) keyframes: HashMap<TrackAlias, Instant, FixedState>,
     pub(crate) ended_subscriptions: Vec<(u32, TrackAlias, StreamCode)>,
+    /// Subscribers that are to be sent the newest group of a track.
+    pub(crate) late_joiners: Vec<(SessionId, TrackAlias)>,
+    /// Pictures that somebody is sent again, and that need a key frame.
+    pub(crate) wanted_pictures: Vec<TrackAlias>,
+    /// Newest groups of the tracks that are published here.
+    pub cache: GroupCache<StreamKey>,
+    /// Who speaks, as far as this shard hears.
+    pub speakers: Speakers,
     generation: u32,
+    pub(crate) limits: Arc<Limits>,
     /// The hot path's table.
     pub tracks: TrackTable,
     /// What became of every object.
@@ -69,11 +125,16 @@ impl ShardCore {
     pub fn new(shard: ShardId, directory: Arc<Directory>) -> Self {
         Self {
             shard,
+            limits: directory.limits_now(),
             directory,
             sessions: Vec::new(),
             timers: Timers::default(),
             keyframes: HashMap::default(),
             ended_subscriptions: Vec::new(),
+            late_joiners: Vec::new(),
+            wanted_pictures: Vec::new(),
+            cache: GroupCache::default(),
+            speakers: Speakers::default(),
             generation: 0,
             tracks: TrackTable::default(),
             ledger: Ledger::default(),
@@ -85,10 +146,20 @@ impl ShardCore {
         &self.directory
     }
 
+    /// The limits as this shard last took note of them: reading them costs nothing.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Takes note of limits that have changed.
+    pub fn refresh_limits(&mut self) {
+        self.limits = self.directory.limits_now();
+    }
+
     /// Opens a session for a connection that said Hello; the Welcome is in `outbox`.
     ///
     /// # Errors
-    /// The code to close the connection with.
+    /// See [`NotOpened`].
     pub fn open_session(
         &mut self,
         link: u32,
@@ -96,14 +167,18 @@ impl ShardCore {
         admission: &dyn Admit,
         now: Now,
         outbox: &mut Outbox,
-    ) -> Result<SessionId, CloseCode> {
+    ) -> Result<SessionId, NotOpened> {
         let (version, delegation, token) = check_hello(greeting, now)?;
         if self.directory.is_draining() {
-            return Err(CloseCode::GOING_AWAY);
+            return Err(CloseCode::GOING_AWAY.into());
+        }
+        if !admission.is_decided(&delegation.identity, &token) {
+            return Err(NotOpened::Undecided(delegation.identity, token));
         }
         admission.admit(&delegation.identity, &token, now.unix_s())?;
         if !self.directory.enter() {
-            return Err(CloseCode::TOO_MANY_SESSIONS);
+            outbox.counts.limit("sessions_max");
+            return Err(CloseCode::TOO_MANY_SESSIONS.into());
         }
         self.generation = self.generation.wrapping_add(1);
         let id = SessionId { node: NodeId::default(), shard: self.shard, link, generation: self.generation };
@@ -113,11 +188,12 @@ impl ShardCore {
             Ok(None) => {}
             Err(code) => {
                 self.directory.leave();
-                return Err(code);
+                return Err(code.into());
             }
         }
         let limits = self.directory.limits();
-        let session = Session::new(id, identity, device, greeting.exporter, limits, now.instant);
+        let session =
+            Session::new(id, identity, device, TokenDigest::of(&token), greeting.exporter, &limits, now.instant);
         let welcome = Welcome { version, unix_ms: now.unix_ms, limits: Some(limits.granted()) };
         outbox.event(id, Body::Welcome(welcome));
         let slot = link as usize;
@@ -133,8 +209,9 @@ impl ShardCore {
     pub fn close_session(&mut self, link: u32, clean: bool, now: Now, outbox: &mut Outbox) {
         let Some(session) = self.session_mut(link) else { return };
         let rooms: Vec<RoomId> = session.rooms.keys().copied().collect();
+        let leaving = if clean { Leaving::Left } else { Leaving::Away(now.instant) };
         for room in &rooms {
-            self.leave(link, room, outbox);
+            self.leave(link, room, leaving, outbox);
         }
         let Some(session) = self.sessions.get_mut(link as usize).and_then(Option::take) else { return };
         rings::session_ended(&self.directory, &session, outbox);
@@ -151,8 +228,8 @@ impl ShardCore {
     pub fn handle_mail(&mut self, mail: ControlMail, now: Now, outbox: &mut Outbox) {
         match mail {
             ControlMail::Send { .. } | ControlMail::Close { .. } => {}
-            ControlMail::Interest { alias, shard, subscribers, fresh } => {
-                self.interest(alias, shard, subscribers, fresh, now.instant, outbox);
+            ControlMail::Interest { alias, shard, demand, fresh } => {
+                self.interest(alias, shard, demand, fresh, now.instant, outbox);
             }
             ControlMail::Keyframe { alias } => self.keyframe(alias, now.instant, outbox),
             ControlMail::TrackEnded { alias } => {
@@ -168,6 +245,29 @@ impl ShardCore {
                 match rooms::deliver_mls(&self.directory, from, member, sent, outbox) {
                     Ok(()) => outbox.done(from, request),
                     Err(refusal) => outbox.refuse(from, request, refusal.into()),
+                }
+            }
+            ControlMail::CatchUp { from, device, request, wanted } => {
+                match rooms::catch_up(&self.directory, from, &device, &wanted, now, outbox) {
+                    Ok(()) => outbox.done(from, request),
+                    Err(refusal) => outbox.refuse(from, request, refusal.into()),
+                }
+            }
+            ControlMail::RejectCommit { from, member, request, rejected } => {
+                match rooms::reject_commit(&self.directory, from, member, &rejected, outbox) {
+                    Ok(opened_again) => {
+                        self.ledger.commits_rejected += u64::from(opened_again);
+                        outbox.done(from, request);
+                    }
+                    Err(refusal) => outbox.refuse(from, request, refusal.into()),
+                }
+            }
+            ControlMail::CommitRejected { session: id } => {
+                let bound = self.directory.limits().rejected_commits_max;
+                let Some(session) = self.session_mut(id.link).filter(|session| session.id == id) else { return };
+                session.rejected_commits += 1;
+                if session.rejected_commits >= bound {
+                    outbox.close(id, CloseCode::JUNK_COMMITS);
                 }
             }
             ControlMail::Evict { session, room, kicker: (kicker, request) } => {
@@ -196,15 +296,56 @@ impl ShardCore {
         std::mem::take(&mut self.ended_subscriptions)
     }
 
-    /// Notes how long the oldest object has waited for a subscriber; returns the event if its rung changed.
-    pub fn observe_wait(&mut self, link: u32, oldest: std::time::Duration, now: Instant) -> Option<RelayMessage> {
-        let rung = self.session_mut(link)?.ladder.observe(oldest, now)?;
-        Some(event(Body::LadderChanged(LadderChanged { rung: rung.into() })))
+    /// Subscribers that came late since the last call: [`Self::cache`] has the newest group of their track.
+    pub fn take_late_joiners(&mut self) -> Vec<(SessionId, TrackAlias)> {
+        std::mem::take(&mut self.late_joiners)
+    }
+
+    /// Asks for key frames of the pictures that somebody is sent again because their members speak.
+    pub fn ask_for_wanted_pictures(&mut self, outbox: &mut Outbox) {
+        for alias in std::mem::take(&mut self.wanted_pictures) {
+            if let Some(publisher) = self.directory.tracks.get(&alias).map(|entry| entry.publisher) {
+                outbox.mail(publisher.shard, ControlMail::Keyframe { alias });
+            }
+        }
+    }
+
+    /// Looks at a subscriber's path: how long the oldest object has waited, and a sample of what its connection has
+    /// measured, if [`Self::wants_sample`]. What follows is in `outbox`.
+    pub fn observe_path(
+        &mut self,
+        link: u32,
+        oldest: Duration,
+        sample: Option<Sample>,
+        now: Instant,
+        outbox: &mut Outbox,
+    ) {
+        let too_slow_after = self.limits.too_slow_after;
+        let Some(session) = self.session_mut(link) else { return };
+        let (id, change) = (session.id, session.receiver.observe(oldest, sample, now));
+        if session.receiver.ladder().stuck(now) >= too_slow_after {
+            return outbox.close(id, CloseCode::TOO_SLOW);
+        }
+        if let Some(change) = change {
+            let rung = session.receiver.ladder().rung();
+            if change.from < rung {
+                self.ledger.ladder_down[rung as usize] += 1;
+            } else if change.from > rung {
+                self.ledger.ladder_up[rung as usize] += 1;
+            }
+            outbox.event(id, Body::Allocation(change.allocation));
+            self.path_changed(link, &change, outbox);
+        }
+    }
+
+    /// Whether a sample of a subscriber's path is due.
+    pub fn wants_sample(&self, link: u32, now: Instant) -> bool {
+        self.session(link).is_some_and(|session| session.receiver.wants_sample(now))
     }
 
     /// Whether a subscriber is below the top of the ladder.
     pub fn is_low(&self, link: u32) -> bool {
-        self.sessions.get(link as usize).and_then(Option::as_ref).is_some_and(|session| session.ladder.is_low())
+        self.session(link).is_some_and(|session| session.receiver.ladder().is_low())
     }
 
     /// Whether this session is still the one in its slot.
@@ -217,9 +358,33 @@ impl ShardCore {
         self.sessions.get(link as usize)?.as_ref()
     }
 
-    /// How many sessions, tracks, subscriptions and deadlines there are: all zero after everybody has left and the
+    /// The room that a session is in; of several, always the same one.
+    pub fn room_of(&self, link: u32) -> Option<RoomId> {
+        self.session(link)?.rooms.keys().next().copied()
+    }
+
+    /// What a session's path is taken to carry in bits a second, zero if not known.
+    pub fn path_bits_per_second(&self, link: u32) -> Option<u64> {
+        Some(self.session(link)?.receiver.bits_per_second())
+    }
+
+    /// What the sessions of this shard hold.
+    pub fn holdings(&self) -> Holdings {
+        let mut holdings = Holdings { tracks: self.tracks.len() as u64, ..Holdings::default() };
+        for session in self.sessions.iter().flatten() {
+            holdings.sessions += 1;
+            holdings.subscriptions += session.subscribed.len() as u64;
+            holdings.watches += session.watches.len() as u64;
+            holdings.members += session.rooms.len() as u64;
+            holdings.rungs[session.receiver.ladder().rung() as usize] += 1;
+        }
+        holdings
+    }
+
+    /// How many sessions, tracks, subscriptions, deadlines, key frame requests, ranked rooms and cached bytes there are:
+    /// all zero after everybody has left and the
     /// last deadline has passed.
-    pub fn census(&self) -> [usize; 5] {
+    pub fn census(&self) -> [usize; 7] {
         let sessions = self.sessions.iter().flatten();
         [
             sessions.clone().count(),
@@ -227,13 +392,15 @@ impl ShardCore {
             sessions.map(|session| session.subscribed.len()).sum(),
             self.timers.len(),
             self.keyframes.len(),
+            self.speakers.len(),
+            self.cache.bytes(),
         ]
     }
 
-    pub(crate) fn leave(&mut self, link: u32, room: &RoomId, outbox: &mut Outbox) {
+    pub(crate) fn leave(&mut self, link: u32, room: &RoomId, leaving: Leaving, outbox: &mut Outbox) {
         let Some(id) = self.id_of(link) else { return };
         let Some(member) = self.evict(link, room, outbox) else { return };
-        if let Some(removed) = rooms::remove(&self.directory, *room, member, id, false, outbox) {
+        if let Some(removed) = rooms::remove(&self.directory, *room, member, id, leaving, outbox) {
             self.end_tracks_of(room, &removed.tracks, outbox);
         }
     }

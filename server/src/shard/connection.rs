@@ -10,16 +10,18 @@ use foldhash::fast::FixedState;
 use quinn_proto::{ConnectionHandle, SendDatagramError, StreamId, VarInt, WriteError};
 use supernode_proto::{
     close::StreamCode,
-    control::{FrameReader, RelayMessage, frame},
+    control::{FrameReader, RelayMessage, TrackKind, frame},
+    identity::RelayPin,
     object::TrackAlias,
 };
 
-use super::{deadlines::Armed, egress::Egress, inbox::StreamKey, transport};
+use super::{deadlines::Armed, egress::Egress, gather::Gather, meter, prefixes::Prefix, transport};
 use crate::core::{
-    SessionId,
+    SessionId, StreamKey,
     fan_out::Offer,
     ledger::{DropReason, Ledger},
     queue::DatagramQueue,
+    rate_estimate::Sample,
     stream::StreamParser,
 };
 
@@ -52,9 +54,18 @@ pub(super) struct Connection {
     pub(super) phase: Phase,
     /// Whether it is on the shard's list of connections to serve.
     pub(super) dirty: bool,
+    /// When the first of those packets arrived that have not been served yet.
+    pub(super) unserved_since: Option<Instant>,
+    /// Whether its packets must be built now: something other than audio is on its way, or happened.
+    pub(super) urgent: bool,
+    pub(super) gather: Gather,
     pub(super) armed: Armed,
     /// Until when the client must have said Hello.
     pub(super) hello_by: Instant,
+    /// The key of the certificate that it was shown: the name that its Hello signs for.
+    pub(super) pin: RelayPin,
+    /// The network that it came from.
+    pub(super) prefix: Prefix,
     pub(super) control: Option<StreamId>,
     pub(super) reader: FrameReader,
     control_out: VecDeque<Bytes>,
@@ -72,18 +83,31 @@ pub(super) struct Connection {
 #[derive(Debug)]
 pub(super) struct Ingress {
     pub(super) key: StreamKey,
+    /// What its track carries, once its header has been read.
+    pub(super) kind: TrackKind,
     pub(super) parser: StreamParser,
 }
 
 impl Connection {
-    pub(super) fn new(quic: quinn_proto::Connection, handle: ConnectionHandle, hello_by: Instant) -> Self {
+    pub(super) fn new(
+        quic: quinn_proto::Connection,
+        handle: ConnectionHandle,
+        hello_by: Instant,
+        pin: RelayPin,
+        prefix: Prefix,
+    ) -> Self {
         Self {
             quic,
             handle,
             phase: Phase::Handshaking,
             dirty: false,
+            unserved_since: None,
+            urgent: true,
+            gather: Gather::default(),
             armed: Armed::default(),
             hello_by,
+            pin,
+            prefix,
             control: None,
             reader: FrameReader::default(),
             control_out: VecDeque::new(),
@@ -137,11 +161,13 @@ impl Connection {
 
     /// Takes an object in a datagram: hands it to QUIC, or queues it behind what waits already.
     pub(super) fn offer_datagram(&mut self, offer: &Offer, wire: &Bytes, queue_bytes_max: usize, ledger: &mut Ledger) {
-        if self.datagrams.is_empty() && wire.len() <= self.handover_room() {
-            self.hand_over(wire.clone(), ledger);
+        if offer.is_audio() {
+            self.gather.add(wire.len());
+        }
+        if self.datagrams.is_clear(offer.is_audio()) && wire.len() <= self.handover_room() {
+            self.hand_over(offer, wire.clone(), ledger);
         } else {
-            let Offer { alias, arrived, expires, .. } = *offer;
-            self.datagrams.push(alias, wire.clone(), arrived, expires, queue_bytes_max, ledger);
+            self.datagrams.push(*offer, wire.clone(), queue_bytes_max, ledger);
         }
     }
 
@@ -150,8 +176,8 @@ impl Connection {
         let mut handed = false;
         while !self.datagrams.is_empty() {
             let room = self.handover_room();
-            let Some(wire) = self.datagrams.take(room, now, ledger) else { break };
-            handed |= self.hand_over(wire, ledger);
+            let Some((offer, wire)) = self.datagrams.take(room, now, ledger) else { break };
+            handed |= self.hand_over(&offer, wire, ledger);
         }
         handed
     }
@@ -166,9 +192,10 @@ impl Connection {
         !self.datagrams.is_empty() || self.egress.iter().any(|(_, egress)| egress.queue.bytes() > 0)
     }
 
-    /// How long the oldest object has waited.
+    /// How long the oldest object has waited that is not of a data track's stream: those may wait.
     pub(super) fn oldest(&self, now: Instant) -> Duration {
-        let streams = self.egress.iter().map(|(_, egress)| egress.queue.oldest(now)).max();
+        let media = self.egress.iter().filter(|(_, egress)| !egress.is_reliable());
+        let streams = media.map(|(_, egress)| egress.queue.oldest(now)).max();
         self.datagrams.oldest(now).max(streams.unwrap_or_default())
     }
 
@@ -185,6 +212,12 @@ impl Connection {
         if let Some((_, egress)) = self.egress.iter_mut().find(|(other, _)| *other == key) {
             egress.abandon(&mut self.quic, StreamCode::LAYER_DROPPED, reason, ledger);
         }
+    }
+
+    /// What its path shows now.
+    pub(super) fn sample(&self, now: Instant) -> Sample {
+        let (acked_bytes, rtt) = (meter::acked_bytes(&self.quic), self.quic.rtt());
+        Sample { at: now, acked_bytes, rtt, held_back: self.held_back || self.waits() }
     }
 
     /// The connection is gone, and with it everything that waited for it.
@@ -204,10 +237,12 @@ impl Connection {
         let _ = self.quic.recv_stream(id).stop(VarInt::from_u32(code.0 as u32));
     }
 
-    fn hand_over(&mut self, wire: Bytes, ledger: &mut Ledger) -> bool {
+    fn hand_over(&mut self, offer: &Offer, wire: Bytes, ledger: &mut Ledger) -> bool {
+        let bytes = wire.len();
         match self.quic.datagrams().send(wire, false) {
             Ok(()) => {
-                ledger.delivered += 1;
+                ledger.write(offer.kind, bytes);
+                ledger.deliver(offer.kind, offer.arrived);
                 ledger.delivered_datagrams += 1;
                 return true;
             }

@@ -1,12 +1,21 @@
 //! What a shard has counted, readable from another thread without slowing it down.
 //!
-//! The shard counts in plain integers and stores them here once a turn; nobody else writes.
+//! The shard counts in plain integers. Those that tests and operators watch closely it stores here once a turn; the
+//! rest, distributions above all, once a second, and not at all while somebody is reading them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Mutex, MutexGuard, PoisonError, TryLockError,
+    atomic::{AtomicU64, Ordering},
+};
 
 use supernode_proto::close::CloseCode;
 
-use crate::core::ledger::{DropReason, Ledger, RefuseReason};
+use super::distributions::Distributions;
+use crate::core::{
+    counts::Counts,
+    ladder::RUNGS,
+    ledger::{DropReason, Ledger, RefuseReason},
+};
 
 /// Close codes that have a counter of their own; an unknown one counts under the last.
 const CODES: usize = CloseCode::ALL.len() + 1;
@@ -30,8 +39,15 @@ macro_rules! tallies {
             offered: AtomicU64,
             delivered: AtomicU64,
             delivered_datagrams: AtomicU64,
+            late_joiners: AtomicU64,
+            cached_bytes: AtomicU64,
+            longest_wait_us: AtomicU64,
+            commits_rejected: AtomicU64,
+            ladder_down: [AtomicU64; RUNGS],
+            ladder_up: [AtomicU64; RUNGS],
             dropped: [AtomicU64; DropReason::COUNT],
             refused: [AtomicU64; RefuseReason::COUNT],
+            detail: Mutex<Detail>,
         }
 
         impl Default for Counters {
@@ -43,8 +59,15 @@ macro_rules! tallies {
                     offered: AtomicU64::new(0),
                     delivered: AtomicU64::new(0),
                     delivered_datagrams: AtomicU64::new(0),
+                    late_joiners: AtomicU64::new(0),
+                    cached_bytes: AtomicU64::new(0),
+                    longest_wait_us: AtomicU64::new(0),
+                    commits_rejected: AtomicU64::new(0),
+                    ladder_down: zeros(),
+                    ladder_up: zeros(),
                     dropped: zeros(),
                     refused: zeros(),
+                    detail: Mutex::default(),
                 }
             }
         }
@@ -56,6 +79,12 @@ macro_rules! tallies {
                 self.objects_in.store(ledger.objects_in, Ordering::Relaxed);
                 store(&self.dropped, &ledger.dropped);
                 store(&self.refused, &ledger.refused);
+                store(&self.ladder_down, &ledger.ladder_down);
+                store(&self.ladder_up, &ledger.ladder_up);
+                self.late_joiners.store(ledger.late_joiners, Ordering::Relaxed);
+                self.cached_bytes.store(ledger.cached_bytes, Ordering::Relaxed);
+                self.longest_wait_us.store(ledger.longest_wait_us, Ordering::Relaxed);
+                self.commits_rejected.store(ledger.commits_rejected, Ordering::Relaxed);
                 self.delivered_datagrams.store(ledger.delivered_datagrams, Ordering::Relaxed);
                 self.delivered.store(ledger.delivered, Ordering::Relaxed);
                 self.offered.store(ledger.offered, Ordering::Relaxed);
@@ -70,8 +99,15 @@ macro_rules! tallies {
                     offered: load(&self.offered),
                     delivered: load(&self.delivered),
                     delivered_datagrams: load(&self.delivered_datagrams),
+                    late_joiners: load(&self.late_joiners),
+                    cached_bytes: load(&self.cached_bytes),
+                    longest_wait_us: load(&self.longest_wait_us),
+                    commits_rejected: load(&self.commits_rejected),
+                    ladder_down: self.ladder_down.each_ref().map(load),
+                    ladder_up: self.ladder_up.each_ref().map(load),
                     dropped: self.dropped.each_ref().map(load),
                     refused: self.refused.each_ref().map(load),
+                    ..Ledger::default()
                 };
                 (tally, ledger)
             }
@@ -94,8 +130,16 @@ tallies! {
     send_batches,
     /// Packets that the kernel did not take.
     send_errors,
+    /// Packets that the kernel threw away because the receive buffer was full.
+    kernel_drops,
     /// Packets passed to the shard that their connection ID names.
     handed_over,
+    /// Packets of the process that this one replaces, passed on to it.
+    passed_back,
+    /// Packets of that process that were lost on the way, because it was too busy or has ended.
+    passed_back_lost,
+    /// Turns of the loop: a shard that makes none is stuck.
+    turns,
     /// The receive buffer as the kernel granted it, in bytes.
     receive_buffer_bytes,
     /// The send buffer as the kernel granted it, in bytes.
@@ -110,16 +154,54 @@ tallies! {
     tracks,
     /// Subscriptions of this shard's sessions now.
     subscriptions,
+    /// Watches of this shard's sessions now.
+    watches,
+    /// Memberships of rooms of this shard's sessions now.
+    members,
+    /// Longest that an object was seen waiting between the last two censuses, in microseconds.
+    queue_oldest_us,
     /// QUIC handshakes that completed.
     handshakes_ok,
     /// QUIC handshakes that did not.
     handshakes_failed,
     /// Addresses asked to prove themselves by Retry.
     retries,
-    /// Rings started.
-    rings_started,
+    /// Clients turned away before their handshake, because there were too many or the relay drains.
+    handshakes_refused,
+    /// Handshakes refused because the client's network had as many as it may, or as many connections.
+    refused_by_prefix,
     /// Times that control mail from another shard was lost and the sessions had to be closed.
     desynchronised,
+}
+
+/// What is published once a second.
+#[derive(Debug, Clone, Default)]
+pub struct Detail {
+    /// Objects and bytes by class, and how long objects stayed; its other counts lag behind the snapshot's.
+    pub ledger: Ledger,
+    /// What the control plane did.
+    pub counts: Counts,
+    /// How the turns went.
+    pub distributions: Distributions,
+}
+
+impl Counters {
+    /// Publishes what lags, unless somebody is reading it right now.
+    pub(super) fn publish_detail(&self, ledger: &Ledger, counts: &Counts, distributions: &Distributions) {
+        let mut detail = match self.detail.try_lock() {
+            Ok(detail) => detail,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        detail.ledger.clone_from(ledger);
+        detail.counts.clone_from(counts);
+        detail.distributions.clone_from(distributions);
+    }
+
+    /// What was published last, at most about a second ago. The shard's thread does not wait for whoever holds it.
+    pub fn detail(&self) -> MutexGuard<'_, Detail> {
+        self.detail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Tally {

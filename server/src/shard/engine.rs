@@ -7,21 +7,22 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use crossbeam_channel::Sender;
 use foldhash::fast::FixedState;
 use quinn_proto::{
-    ConnectionError, ConnectionEvent, ConnectionHandle, DatagramEvent, EcnCodepoint, Endpoint, Incoming, VarInt,
+    ConnectionError, ConnectionEvent, ConnectionHandle, DatagramEvent, Endpoint, Incoming, ServerConfig, VarInt,
 };
 use rand::rngs::StdRng;
 use supernode_proto::{
     close::CloseCode,
     control::{ClientMessage, GoAway, RelayMessage, relay_message::Body},
-    identity::RelayPin,
+    identity::{RelayPin, RoomId},
+    object::TrackAlias,
 };
 
 use super::{
@@ -29,32 +30,44 @@ use super::{
     connection::{Connection, Phase},
     counters::Tally,
     deadlines::Deadlines,
-    inbox::{Letter, Mailbox, MediaMail, StreamKey},
+    distributions::Distributions,
+    handover::Successor,
+    hold::Holds,
+    inbox::{Letter, Mailbox, MediaMail},
+    prefixes::{Prefixes, Verdict},
+    serve::Undecided,
     socket::{Received, SendBatch},
 };
-use crate::core::{Admit, ControlMail, Now, Outbox, ShardCore, ShardId, fan_out::StreamRoute};
+use crate::core::{Admit, ControlMail, Now, Outbox, ShardCore, ShardId, StreamKey, fan_out::StreamRoute};
 
 /// How often a connection with something waiting, or low on the ladder, is looked at.
 const WAIT_TICK: Duration = Duration::from_millis(20);
 /// Mail that is taken in one turn, so that it cannot keep packets waiting.
 const MAIL_PER_TURN: usize = 4096;
+/// Connections whose paths are sampled in one census: a tenth of a millisecond, however many there are.
+const SAMPLES_AT_ONCE: usize = 1024;
 
 /// One shard's state.
 pub(super) struct Engine {
     pub(super) shard: ShardId,
     pub(super) core: ShardCore,
     pub(super) tally: Tally,
+    pub(super) distributions: Distributions,
     pub(super) connections: Vec<Option<Box<Connection>>>,
     pub(super) streams: HashMap<StreamKey, StreamRoute, FixedState>,
     pub(super) stream_next: u64,
     /// Streams that were aborted before their beginning came: control mail overtakes media.
     pub(super) aborted_early: Vec<StreamKey>,
+    pub(super) holds: Holds,
+    /// Subscribers that lost the newest base layer of a picture since packets were last built.
+    pub(super) lost_pictures: Vec<(u32, TrackAlias)>,
     pub(super) outbox: Outbox,
     pub(super) peers: Vec<Mailbox>,
     /// Peers that were given mail since they were last rung.
     pub(super) unrung: Vec<bool>,
-    pub(super) pin: RelayPin,
+    pin: RelayPin,
     pub(super) admission: Arc<dyn Admit>,
+    prefixes: Arc<Prefixes>,
     pub(super) rng: StdRng,
     endpoint: Endpoint,
     pub(super) dirty: Vec<u32>,
@@ -65,6 +78,14 @@ pub(super) struct Engine {
     pub(super) requests: Vec<ClientMessage>,
     segments_max: usize,
     draining: bool,
+    /// Where packets come from from now on, and who is to be told: for the loop, which has the socket.
+    pub(super) relief: Option<(Successor, Sender<()>)>,
+    /// The first connection whose path is sampled next.
+    sample_next: usize,
+    /// Hellos whose admission is not decided yet: at most one for each handshake in progress.
+    pub(super) undecided: Vec<Undecided>,
+    /// When to look at them.
+    pub(super) ask_again_at: Option<Instant>,
 }
 
 /// What an engine is made of.
@@ -75,6 +96,7 @@ pub(super) struct Parts {
     pub(super) peers: Vec<Mailbox>,
     pub(super) pin: RelayPin,
     pub(super) admission: Arc<dyn Admit>,
+    pub(super) prefixes: Arc<Prefixes>,
     pub(super) rng: StdRng,
     pub(super) segments_max: usize,
 }
@@ -86,15 +108,19 @@ impl Engine {
             shard: parts.shard,
             core: parts.core,
             tally: Tally::default(),
+            distributions: Distributions::default(),
             connections: Vec::new(),
             streams: HashMap::default(),
             stream_next: 0,
             aborted_early: Vec::new(),
+            holds: Holds::default(),
+            lost_pictures: Vec::new(),
             outbox: Outbox::new(parts.shard, shards as u16),
             unrung: vec![false; shards],
             peers: parts.peers,
             pin: parts.pin,
             admission: parts.admission,
+            prefixes: parts.prefixes,
             rng: parts.rng,
             endpoint: parts.endpoint,
             dirty: Vec::new(),
@@ -103,36 +129,39 @@ impl Engine {
             requests: Vec::new(),
             segments_max: parts.segments_max.clamp(1, 16),
             draining: false,
+            relief: None,
+            sample_next: 0,
+            undecided: Vec::new(),
+            ask_again_at: None,
         }
+    }
+
+    /// Meets new connections with this configuration, whose certificate's key has this pin. A connection that is there
+    /// keeps the pin of the certificate that it was shown.
+    pub(super) fn meet_with(&mut self, server: Arc<ServerConfig>, pin: RelayPin) {
+        self.endpoint.set_server_config(Some(server));
+        self.pin = pin;
     }
 
     /// A UDP datagram. Answers that belong to no connection go to `out` at once.
     pub(super) fn handle_packet(&mut self, received: Received, now: Now, out: &mut SendBatch) {
-        let Received { remote, local_ip, ecn, data } = received;
-        if let Some(owner) = cid::shard_of(&data)
+        if let Some(owner) = cid::shard_of(&received.data)
             && owner != self.shard
             && owner.index() < self.peers.len()
         {
             self.tally.handed_over += 1;
             // A full inbox loses it, as a full path would.
-            self.put_media(owner, MediaMail::Packet { remote, local_ip, ecn, data });
+            self.put_media(owner, MediaMail::Packet(received));
             return;
         }
-        self.handle_own_packet(remote, local_ip, ecn, data, now, out);
+        self.handle_own_packet(received, now, out);
     }
 
-    fn handle_own_packet(
-        &mut self,
-        remote: SocketAddr,
-        local_ip: Option<IpAddr>,
-        ecn: Option<EcnCodepoint>,
-        data: BytesMut,
-        now: Now,
-        out: &mut SendBatch,
-    ) {
+    fn handle_own_packet(&mut self, received: Received, now: Now, out: &mut SendBatch) {
+        let Received { remote, local_ip, ecn, arrived, data } = received;
         let buffer = out.buffer();
         match self.endpoint.handle(now.instant, remote, local_ip, ecn, data, buffer) {
-            Some(DatagramEvent::ConnectionEvent(handle, event)) => self.pass(handle, event),
+            Some(DatagramEvent::ConnectionEvent(handle, event)) => self.pass(handle, event, arrived),
             Some(DatagramEvent::NewConnection(incoming)) => self.welcome(incoming, now, out),
             Some(DatagramEvent::Response(transmit)) => {
                 out.commit(transmit);
@@ -141,9 +170,10 @@ impl Engine {
         }
     }
 
-    fn pass(&mut self, handle: ConnectionHandle, event: ConnectionEvent) {
+    fn pass(&mut self, handle: ConnectionHandle, event: ConnectionEvent, arrived: Instant) {
         let link = handle.0 as u32;
         if let Some(connection) = self.connections.get_mut(handle.0).and_then(Option::as_mut) {
+            connection.unserved_since.get_or_insert(arrived);
             connection.quic.handle_event(event);
             self.touch(link);
         }
@@ -151,34 +181,50 @@ impl Engine {
 
     /// A client's first packet.
     fn welcome(&mut self, incoming: Incoming, now: Now, out: &mut SendBatch) {
-        let limits = self.core.directory().limits();
+        let limits = self.core.limits();
         let handshaking = self.tally.handshaking as usize;
         let buffer = out.buffer();
         if handshaking >= limits.handshakes_max || self.draining {
+            self.tally.handshakes_refused += 1;
             let transmit = self.endpoint.refuse(incoming, buffer);
             out.commit(transmit);
             return;
         }
-        if handshaking >= limits.handshakes_before_retry && !incoming.remote_address_validated() {
-            self.tally.retries += 1;
-            // An address that is not validated may always be asked to.
-            if let Ok(transmit) = self.endpoint.retry(incoming, buffer) {
-                out.commit(transmit);
+        let proven = incoming.remote_address_validated();
+        let verdict = match handshaking >= limits.handshakes_before_retry && !proven {
+            true => Verdict::Prove,
+            false => self.prefixes.enter(incoming.remote_address().ip(), proven, limits, now.instant),
+        };
+        let prefix = match verdict {
+            Verdict::Enter(prefix) => prefix,
+            Verdict::Prove => {
+                self.tally.retries += 1;
+                // An address that is not validated may always be asked to.
+                if let Ok(transmit) = self.endpoint.retry(incoming, buffer) {
+                    out.commit(transmit);
+                }
+                return;
             }
-            return;
-        }
+            Verdict::Refuse => {
+                self.tally.refused_by_prefix += 1;
+                let transmit = self.endpoint.refuse(incoming, buffer);
+                out.commit(transmit);
+                return;
+            }
+        };
         match self.endpoint.accept(incoming, now.instant, buffer, None) {
             Ok((handle, quic)) => {
                 let hello_by = now.instant + limits.hello_timeout;
                 if self.connections.len() <= handle.0 {
                     self.connections.resize_with(handle.0 + 1, || None);
                 }
-                self.connections[handle.0] = Some(Box::new(Connection::new(quic, handle, hello_by)));
+                self.connections[handle.0] = Some(Box::new(Connection::new(quic, handle, hello_by, self.pin, prefix)));
                 self.tally.handshaking += 1;
                 self.tally.connections += 1;
                 self.touch(handle.0 as u32);
             }
             Err(error) => {
+                self.prefixes.leave(prefix, now.instant);
                 self.tally.handshakes_failed += 1;
                 if let Some(transmit) = error.response {
                     out.commit(transmit);
@@ -206,15 +252,22 @@ impl Engine {
                     }
                     self.abort_stream_here(key, code);
                 }
+                Letter::StreamHold { key, by, on } => self.set_hold(key, by, on),
                 Letter::Drain(window) => self.start_drain(window),
+                Letter::Inspect(limit, answer) => {
+                    // Whoever asked may have given up.
+                    let _ = answer.try_send(self.inspect(limit, now));
+                }
+                Letter::Expel(whom, code, answer) => {
+                    let _ = answer.try_send(self.expel(whom, code, now));
+                }
+                Letter::Relieve(socket, done) => self.relief = Some((Successor::new(socket), done)),
             }
         }
         for mail in inbox.media.try_iter().take(MAIL_PER_TURN) {
             match mail {
-                MediaMail::Packet { remote, local_ip, ecn, data } => {
-                    self.handle_own_packet(remote, local_ip, ecn, data, now, out);
-                }
-                mail => self.handle_media(mail),
+                MediaMail::Packet(received) => self.handle_own_packet(received, now, out),
+                mail => self.handle_media(mail, now.instant),
             }
         }
         // The beginning of a stream was put before its abortion: if no media waits, none is still to come.
@@ -230,6 +283,7 @@ impl Engine {
             self.core.handle_timeout(now, &mut self.outbox);
             self.dispatch(now);
         }
+        self.ask_again(now);
         while let Some((link, at)) = self.deadlines.pop(now.instant) {
             let Some(connection) = self.connections.get_mut(link as usize).and_then(Option::as_mut) else { continue };
             if connection.armed.disarm(at) {
@@ -241,7 +295,7 @@ impl Engine {
 
     /// When [`Self::handle_timeouts`] has something to do next.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.deadlines.next().into_iter().chain(self.core.poll_timeout()).min()
+        [self.deadlines.next(), self.core.poll_timeout(), self.ask_again_at].into_iter().flatten().min()
     }
 
     /// Lets every connection that was touched act on what came in; others are touched by what they are to be sent.
@@ -260,10 +314,30 @@ impl Engine {
 
     /// Counts what is counted only now and then.
     pub(super) fn take_census(&mut self) {
-        let [sessions, tracks, subscriptions, ..] = self.core.census();
-        self.tally.sessions = sessions as u64;
-        self.tally.tracks = tracks as u64;
-        self.tally.subscriptions = subscriptions as u64;
+        let holdings = self.core.holdings();
+        self.tally.sessions = holdings.sessions;
+        self.tally.tracks = holdings.tracks;
+        self.tally.subscriptions = holdings.subscriptions;
+        self.tally.watches = holdings.watches;
+        self.tally.members = holdings.members;
+        self.tally.queue_oldest_us = self.distributions.take_longest_wait().as_micros() as u64;
+        self.core.ledger.cached_bytes = self.core.cache.bytes() as u64;
+        self.sample_paths();
+        self.distributions.holdings = holdings;
+    }
+
+    /// Takes note of the round-trip times and rates of some connections, after each other all of them.
+    fn sample_paths(&mut self) {
+        let first = if self.sample_next < self.connections.len() { self.sample_next } else { 0 };
+        let last = (first + SAMPLES_AT_ONCE).min(self.connections.len());
+        for connection in self.connections[first..last].iter().flatten() {
+            let Some(session) = connection.session() else { continue };
+            self.distributions.rtt_us.observe(connection.quic.rtt().as_micros() as u64, 1);
+            if let Some(bits @ 1..) = self.core.path_bits_per_second(session.link) {
+                self.distributions.path_kbits.observe(bits / 1000, 1);
+            }
+        }
+        self.sample_next = last;
     }
 
     /// Builds packets for every connection that was served. Calls `flush` whenever the batch is full.
@@ -278,10 +352,19 @@ impl Engine {
         for link in served.drain(..) {
             let Some(mut connection) = self.connections.get_mut(link as usize).and_then(Option::take) else { continue };
             connection.dirty = false;
+            // Audio may gather for a moment, so that several people's objects share a packet.
+            if !std::mem::take(&mut connection.urgent)
+                && let Some(until) = connection.gather.wait(self.core.limits().audio_budget, now.instant)
+            {
+                self.deadlines.arm(link, &mut connection.armed, until);
+                self.connections[link as usize] = Some(connection);
+                continue;
+            }
+            connection.gather.sent(now.instant);
             self.exchange_endpoint_events(&mut connection);
             loop {
                 connection.flush_control();
-                self.flush_streams(&mut connection, now.instant);
+                self.flush_streams(link, &mut connection, now.instant);
                 connection.refill(now.instant, &mut self.core.ledger);
                 let mut built = false;
                 while let Some(transmit) = connection.quic.poll_transmit(now.instant, self.segments_max, out.buffer()) {
@@ -300,6 +383,12 @@ impl Engine {
         }
         self.served = served;
         flush(out, &mut self.tally);
+        for (link, alias) in std::mem::take(&mut self.lost_pictures) {
+            self.core.wish_keyframe(link, alias, &mut self.outbox);
+        }
+        self.release_holds(now);
+        self.core.ask_for_wanted_pictures(&mut self.outbox);
+        self.dispatch(now);
     }
 
     /// A served connection goes back to its place, with a new deadline, or is forgotten.
@@ -307,6 +396,7 @@ impl Engine {
         let answered = self.exchange_endpoint_events(&mut connection);
         if connection.quic.is_drained() {
             self.tally.connections -= 1;
+            self.prefixes.leave(connection.prefix, now.instant);
             return;
         }
         let mut deadline = connection.quic.poll_timeout();
@@ -340,11 +430,12 @@ impl Engine {
 
     /// Puts a connection on the list of those to serve.
     pub(super) fn touch(&mut self, link: u32) {
-        if let Some(connection) = self.connections.get_mut(link as usize).and_then(Option::as_mut)
-            && !connection.dirty
-        {
-            connection.dirty = true;
-            self.dirty.push(link);
+        if let Some(connection) = self.connections.get_mut(link as usize).and_then(Option::as_mut) {
+            connection.urgent = true;
+            if !connection.dirty {
+                connection.dirty = true;
+                self.dirty.push(link);
+            }
         }
     }
 
@@ -356,6 +447,9 @@ impl Engine {
                     connection.purge(alias, code, &mut self.core.ledger);
                     self.touch(link);
                 }
+            }
+            for (session, alias) in self.core.take_late_joiners() {
+                self.send_newest_group(session, alias, now.instant);
             }
             if self.outbox.is_empty() {
                 return;
@@ -387,7 +481,7 @@ impl Engine {
 
     /// Queues a message for a client, or closes the session of one that does not read.
     pub(super) fn send(&mut self, link: u32, message: &RelayMessage, now: Now) {
-        let backlog_max = self.core.directory().limits().control_backlog_bytes_max;
+        let backlog_max = self.core.limits().control_backlog_bytes_max;
         let Some(connection) = self.connections.get_mut(link as usize).and_then(Option::as_mut) else { return };
         let keeps_up = connection.send_control(message, backlog_max);
         self.touch(link);
@@ -416,6 +510,8 @@ impl Engine {
                 self.tally.handshakes_failed += 1;
             }
             Phase::Greeting => {
+                // The next connection may get the same link.
+                self.undecided.retain(|waiting| waiting.link != link);
                 self.tally.handshaking -= 1;
                 self.tally.close(code);
             }
@@ -445,11 +541,15 @@ impl Engine {
     fn start_drain(&mut self, window: Duration) {
         self.draining = true;
         let window_ms = window.as_millis() as u32;
-        let away = GoAway { reconnect_after_ms: 0, reconnect_before_ms: window_ms, alternative: String::new() };
-        let message = RelayMessage { reply_to: 0, body: Some(Body::GoAway(away)) };
         for link in 0..self.connections.len() as u32 {
             let connection = self.connections[link as usize].as_mut();
             if let Some(connection) = connection.filter(|connection| connection.session().is_some()) {
+                let (reconnect_after_ms, reconnect_before_ms) = match self.core.room_of(link) {
+                    Some(room) => meeting_time_ms(&room, window_ms),
+                    None => (0, window_ms),
+                };
+                let away = GoAway { reconnect_after_ms, reconnect_before_ms, alternative: String::new() };
+                let message = RelayMessage { reply_to: 0, body: Some(Body::GoAway(away)) };
                 // Those that do not read are closed with the others when the drain ends.
                 let _ = connection.send_control(&message, usize::MAX);
                 self.touch(link);
@@ -492,20 +592,39 @@ impl Engine {
     }
 }
 
+/// Members of a room are to move within this time of each other: while they are at two relays they do not hear each
+/// other.
+const MEETING_MS: u32 = 100;
+
+/// When the members of a room are to reconnect: the same for all of them, on any shard, and another for other rooms, so
+/// that not all come back at once.
+fn meeting_time_ms(room: &RoomId, window_ms: u32) -> (u32, u32) {
+    let [a, b, c, d, ..] = room.0;
+    let latest_ms = window_ms.saturating_sub(MEETING_MS);
+    let after_ms = ((u64::from(u32::from_be_bytes([a, b, c, d])) * u64::from(latest_ms)) >> 32) as u32;
+    (after_ms, after_ms + MEETING_MS.min(window_ms))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
+    use bytes::BytesMut;
     use rand::SeedableRng;
     use supernode_proto::{
         close::StreamCode,
         control::TrackKind,
-        identity::RoomId,
-        object::{Hop, StreamHeader, TrackAlias},
+        object::{Hop, StreamHeader},
     };
 
     use super::*;
     use crate::{
-        control::{state_dir::StateDir, tls},
-        core::{directory::Directory, forward::Subscriber, limits::Limits},
+        control::{certificate::Certificate, state_dir::StateDir, tls},
+        core::{
+            directory::Directory,
+            forward::{Carries, Subscriber},
+            limits::Limits,
+        },
         shard::{
             inbox::{Inbox, inbox},
             transport::Shared,
@@ -524,7 +643,9 @@ mod tests {
     fn first_of_two() -> (Engine, Inbox, Inbox) {
         let directory = tempfile::tempdir().expect("a directory");
         let keys = StateDir::create(directory.path()).expect("made").keys_or_create().expect("made");
-        let shared = Shared::new(tls::quic_server_config(&keys).expect("a configuration"), Duration::ZERO);
+        let certificate = Certificate::self_signed(&keys).expect("a certificate");
+        let tls = tls::quic_server_config(&certificate).expect("a configuration");
+        let shared = Shared::new(tls, Duration::ZERO, &keys.reset_key, cid::Incarnation(1));
         let (own, own_inbox) = inbox().expect("a descriptor");
         let (other, other_inbox) = inbox().expect("a descriptor");
         let engine = Engine::new(Parts {
@@ -534,6 +655,7 @@ mod tests {
             peers: vec![own, other],
             pin: tls::relay_pin(&keys),
             admission: Arc::new(Nobody),
+            prefixes: Arc::default(),
             rng: StdRng::seed_from_u64(1),
             segments_max: 1,
         });
@@ -548,9 +670,11 @@ mod tests {
         let remote = SocketAddr::from(([127, 0, 0, 1], 9));
         for shard in [1, 7] {
             let data = BytesMut::from(&[&[0x40, shard][..], &[0; 40]].concat()[..]);
-            engine.handle_packet(Received { remote, local_ip: None, ecn: None, data: data.clone() }, now, &mut out);
+            let arrived = now.instant;
+            let packet = Received { remote, local_ip: None, ecn: None, arrived, data: data.clone() };
+            engine.handle_packet(packet, now, &mut out);
             match other_inbox.media.try_recv() {
-                Ok(MediaMail::Packet { data: handed, .. }) => assert!(shard == 1 && handed == data),
+                Ok(MediaMail::Packet(handed)) => assert!(shard == 1 && handed.data == data),
                 Ok(other) => panic!("not media: {other:?}"),
                 Err(_) => assert_eq!(shard, 7),
             }
@@ -558,13 +682,30 @@ mod tests {
         assert_eq!(engine.tally.handed_over, 1);
     }
 
+    //
+    #[test]
+    fn members_of_a_room_move_together_and_rooms_do_not() {
+        let times: Vec<_> = [0x00, 0x80, 0xff].map(|first| meeting_time_ms(&RoomId([first; 16]), 5_000)).to_vec();
+        assert_eq!(times, [(0, 100), (2_459, 2_559), (4_899, 4_999)]);
+        assert_eq!(meeting_time_ms(&RoomId([0xff; 16]), 60), (0, 60), "a window shorter than that");
+    }
+
     #[test]
     fn a_stream_that_is_aborted_before_its_beginning_comes_never_begins() {
         let (mut engine, own_inbox, _other_inbox) = first_of_two();
         let now = Now { instant: Instant::now(), unix_ms: 0 };
         let alias = TrackAlias::new(7).expect("small");
-        let subscriber = Subscriber { link: 3, temporal_layer_max: 0, spatial_layer_max: 0, age_max: Duration::ZERO };
-        engine.core.tracks.subscribe(alias, TrackKind::Video, RoomId([1; 16]), subscriber);
+        let subscriber = Subscriber {
+            link: 3,
+            temporal_layer_max: 0,
+            spatial_layer_max: 0,
+            age_max: Duration::ZERO,
+            focus: false,
+            speakers_max: 0,
+            member: 2,
+        };
+        let carries = Carries { kind: TrackKind::Video, room: RoomId([1; 16]), activity: false, member: 1 };
+        engine.core.tracks.subscribe(alias, carries, subscriber);
         let key = |number| StreamKey { shard: ShardId(1), number };
         let header = StreamHeader { hop: Hop { alias, priority: 0, ttl_ms: 0 }, group: 0, temporal_layer: 0 };
         for number in [1, 2] {

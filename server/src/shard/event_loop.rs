@@ -1,6 +1,7 @@
 //! A shard's thread: wait, read everything, serve everything, send everything.
 
 use std::{
+    num::NonZeroU64,
     os::fd::AsFd,
     sync::{
         Arc,
@@ -11,21 +12,28 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    thread::{ClockId, clock_nanosleep_relative},
+    thread::{ClockId, clock_nanosleep_relative, set_current_timer_slack},
 };
 use supernode_proto::close::CloseCode;
 
 use super::{
     counters::Counters,
+    distributions::TurnStart,
     engine::Engine,
+    handover::{Passed, Predecessor, Successor},
     inbox::Inbox,
-    socket::{Received, SendBatch, ShardSocket},
+    live::{Live, LiveHandle},
+    socket::{Clocks, Received, SendBatch, ShardSocket},
     window::Window,
 };
 use crate::core::Now;
 
-/// How often slow gauges are counted, and the loop looks whether it should stop, when nothing else happens.
+/// How often slow gauges are counted, changes from outside are taken note of, and the loop looks whether it should stop, when
+/// nothing else happens.
 const CENSUS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How much later than asked the kernel may wake a shard.
+const TIMER_SLACK_NS: NonZeroU64 = NonZeroU64::MIN;
 
 /// What a shard's thread runs.
 pub(super) struct EventLoop {
@@ -34,6 +42,12 @@ pub(super) struct EventLoop {
     pub(super) inbox: Inbox,
     pub(super) window: Window,
     pub(super) counters: Arc<Counters>,
+    /// The process whose sockets these were, as long as it lives.
+    pub(super) predecessor: Option<Predecessor>,
+    /// The process that reads our socket now: it passes on what is ours.
+    pub(super) successor: Option<Successor>,
+    /// What may change, and what of it this shard has taken note of.
+    pub(super) live: (LiveHandle, Arc<Live>),
     /// Set when the drain is over, or a shard has failed.
     pub(super) stop: Arc<AtomicBool>,
 }
@@ -41,6 +55,10 @@ pub(super) struct EventLoop {
 impl EventLoop {
     /// Runs until it is told to stop; then closes what is left.
     pub(super) fn run(mut self) {
+        // A window of half a millisecond should not be a tenth longer: by default the kernel may add 50 us to a sleep.
+        if let Err(error) = set_current_timer_slack(Some(TIMER_SLACK_NS)) {
+            tracing::debug!(%error, "timer slack stays as it is");
+        }
         let mut out = SendBatch::default();
         let mut received = Vec::new();
         let (receive, send) = self.socket.buffer_bytes();
@@ -50,25 +68,61 @@ impl EventLoop {
         let mut more = false;
         while !self.stop.load(Ordering::Relaxed) {
             self.wait(more, census_at);
-            let now = clock();
-            more = self.turn(now, &mut received, &mut out);
+            let clocks = Clocks::read();
+            let now = clocks.now();
+            let before = TurnStart::new(&self.engine.tally, now.instant, self.engine.poll_timeout());
+            more = self.turn(clocks, &mut received, &mut out);
+            self.engine.tally.turns += 1;
+            // At once: whoever was answered in this turn may ask the metrics next.
+            self.counters.publish(&self.engine.tally, &self.engine.core.ledger);
+            let ended = Instant::now();
+            self.engine.core.ledger.turn_ended(ended);
+            self.engine.distributions.turn(&before, &self.engine.tally, ended);
             if now.instant >= census_at {
                 census_at = now.instant + CENSUS_INTERVAL;
-                self.engine.take_census();
+                self.take_census();
+                self.refresh();
+                self.predecessor = self.predecessor.take().filter(|other| !other.is_gone());
             }
-            self.counters.publish(&self.engine.tally, &self.engine.core.ledger);
         }
         self.finish(&mut out);
     }
 
+    /// Takes note of what has been changed from outside.
+    fn refresh(&mut self) {
+        self.engine.core.refresh_limits();
+        let live = self.live.0.load();
+        if !Arc::ptr_eq(&live, &self.live.1) {
+            self.engine.meet_with(live.shared.server(), live.pin);
+            self.window.set_max(live.batch_window);
+            self.live.1 = live;
+        }
+    }
+
     /// One round: returns whether there is more to do at once.
-    fn turn(&mut self, now: Now, received: &mut Vec<Received>, out: &mut SendBatch) -> bool {
-        let Self { engine, socket, inbox, window, .. } = self;
+    fn turn(&mut self, clocks: Clocks, received: &mut Vec<Received>, out: &mut SendBatch) -> bool {
+        let Self { engine, socket, inbox, window, predecessor, successor, .. } = self;
+        let now = clocks.now();
         let mut tally = std::mem::take(&mut engine.tally);
         let before = tally.datagrams_in;
-        let more_packets = socket.receive(&mut tally, |packet, _| received.push(packet));
+        let more_packets = match successor {
+            None => socket.receive(clocks, &mut tally, |packet, _| received.push(packet)),
+            Some(other) => {
+                let passed = other.receive(now.instant, &mut tally, |packet| received.push(packet));
+                if passed == Passed::Gone {
+                    *successor = None;
+                }
+                passed != Passed::All
+            }
+        };
         window.received((tally.datagrams_in - before) as usize, now.instant);
         engine.tally = tally;
+        if let Some(other) = predecessor {
+            received.retain_mut(|packet| !other.take(packet, &mut engine.tally));
+            if !other.flush(&mut engine.tally) {
+                *predecessor = None;
+            }
+        }
         for packet in received.drain(..) {
             engine.handle_packet(packet, now, out);
             if out.is_full() {
@@ -76,11 +130,24 @@ impl EventLoop {
             }
         }
         let more_mail = engine.handle_mail(inbox, now, out);
+        if let Some((other, done)) = engine.relief.take() {
+            *successor = Some(other);
+            // Nobody waits any more if the hand-over was given up meanwhile.
+            let _ = done.try_send(());
+        }
         engine.handle_timeouts(now);
         engine.serve(now);
         engine.poll_transmits(now, out, |out, tally| out.flush(socket, tally));
         engine.ring();
         more_packets || more_mail || engine.is_busy()
+    }
+
+    fn take_census(&mut self) {
+        let Self { engine, socket, counters, .. } = self;
+        engine.tally.kernel_drops = socket.kernel_drops();
+        engine.take_census();
+        counters.publish(&engine.tally, &engine.core.ledger);
+        counters.publish_detail(&engine.core.ledger, &engine.outbox.counts, &engine.distributions);
     }
 
     /// Sleeps until there is something to do. When packets come thick, lets some gather.
@@ -92,10 +159,13 @@ impl EventLoop {
         if self.inbox.is_empty() {
             let until = self.engine.poll_timeout().map_or(census_at, |at| at.min(census_at));
             let timeout = timespec(until.saturating_duration_since(Instant::now()));
-            let socket = self.socket.as_fd();
+            let socket = self.successor.as_ref().map_or(self.socket.as_fd(), Successor::as_fd);
             let mut fds = [PollFd::new(&socket, PollFlags::IN), PollFd::new(&self.inbox.bell.fd, PollFlags::IN)];
             // An interrupted wait is a short one.
             let _ = poll(&mut fds, Some(&timeout));
+            if !fds[1].revents().is_empty() {
+                self.inbox.silence();
+            }
         }
         self.inbox.wake();
         let gather = self.window.wait();
@@ -107,18 +177,23 @@ impl EventLoop {
     /// Says goodbye to whoever is left.
     fn finish(&mut self, out: &mut SendBatch) {
         let Self { engine, socket, .. } = self;
-        let now = clock();
+        let now = Clocks::read().now();
         engine.close_all(CloseCode::GOING_AWAY, now);
         engine.poll_transmits(now, out, |out, tally| out.flush(socket, tally));
-        engine.take_census();
-        self.counters.publish(&self.engine.tally, &self.engine.core.ledger);
+        engine.core.ledger.turn_ended(now.instant);
+        self.take_census();
     }
 }
 
-/// The only place where the relay's data path reads the clocks.
-fn clock() -> Now {
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Now { instant: Instant::now(), unix_ms: unix.as_millis() as u64 }
+impl Clocks {
+    /// The only place where the relay's data path reads the clocks.
+    fn read() -> Self {
+        Self { instant: Instant::now(), unix: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() }
+    }
+
+    fn now(self) -> Now {
+        Now { instant: self.instant, unix_ms: self.unix.as_millis() as u64 }
+    }
 }
 
 fn timespec(duration: Duration) -> Timespec {

@@ -4,7 +4,6 @@
 //! with different views: instead the receiving shard is marked, closes its sessions, and its clients come back.
 
 use std::{
-    net::{IpAddr, SocketAddr},
     os::fd::OwnedFd,
     sync::{
         Arc,
@@ -13,27 +12,24 @@ use std::{
     time::Instant,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use quinn_proto::EcnCodepoint;
 use rustix::event::{EventfdFlags, eventfd};
-use supernode_proto::{close::StreamCode, object::StreamHeader};
+use supernode_proto::{
+    close::{CloseCode, StreamCode},
+    object::StreamHeader,
+};
 
-use crate::core::{ControlMail, ShardId, stream::StreamPart};
+use super::{
+    inspect::{SessionView, Whom},
+    socket::Received,
+};
+use crate::core::{ControlMail, SessionId, ShardId, StreamKey, group_cache::CachedStream, stream::StreamPart};
 
 /// Media mail that may wait for one shard. Default 16,384: 30 ms at half a million objects a second.
 const MEDIA_MAX: usize = 16_384;
 /// Control mail that may wait for one shard. Default 65,536: a room of 250 that ends, 250 times over.
 const CONTROL_MAX: usize = 65_536;
-
-/// A media stream's name among shards.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct StreamKey {
-    /// The publisher's shard.
-    pub(super) shard: ShardId,
-    /// Counts its streams.
-    pub(super) number: u64,
-}
 
 /// Media on its way to another shard's subscribers: one copy, however many they are.
 #[derive(Debug)]
@@ -55,13 +51,13 @@ pub(super) enum MediaMail {
     StreamEnd {
         key: StreamKey,
     },
-    /// A packet of a client that has moved, for the shard that its connection ID names.
-    Packet {
-        remote: SocketAddr,
-        local_ip: Option<IpAddr>,
-        ecn: Option<EcnCodepoint>,
-        data: BytesMut,
+    /// A stream as far as it has come, for one who came late; if it goes on, its parts follow.
+    StreamJoin {
+        stream: Box<CachedStream<StreamKey>>,
+        session: SessionId,
     },
+    /// A packet of a client that has moved, for the shard that its connection ID names.
+    Packet(Received),
 }
 
 /// Control mail, of the core's and the shards' own.
@@ -71,8 +67,16 @@ pub(super) enum Letter {
     Core(Box<ControlMail>),
     /// The stream ends before its last byte.
     StreamAborted(StreamKey, StreamCode),
+    /// Subscribers of a shard take a data stream too slowly, or fast enough again.
+    StreamHold { key: StreamKey, by: ShardId, on: bool },
     /// The relay goes away: tell the clients.
     Drain(std::time::Duration),
+    /// Another process has the socket now: read from this one, and say so.
+    Relieve(OwnedFd, Sender<()>),
+    /// The operator wants to see so many sessions.
+    Inspect(usize, Sender<Vec<SessionView>>),
+    /// The operator ends sessions, and wants to know how many there were.
+    Expel(Whom, CloseCode, Sender<usize>),
 }
 
 /// Where others put mail for a shard.
@@ -145,10 +149,13 @@ impl Inbox {
         self.bell.asleep.store(true, Ordering::SeqCst);
     }
 
-    /// The shard is awake: stops the bell.
+    /// The shard is awake and need not be rung.
     pub(super) fn wake(&self) {
         self.bell.asleep.store(false, Ordering::SeqCst);
-        // Nothing to read means that nobody rang.
+    }
+
+    /// Stops the bell, whose descriptor is readable.
+    pub(super) fn silence(&self) {
         let _ = rustix::io::read(&self.bell.fd, &mut [0; 8]);
     }
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use supernode_proto::{
     close::{CloseCode, StreamCode},
+    control::TrackKind,
     object::StreamHeader,
 };
 
@@ -12,9 +13,10 @@ use super::{
     connection::{Connection, Ingress},
     egress::Egress,
     engine::Engine,
-    inbox::{Letter, MediaMail, StreamKey},
+    inbox::{Letter, MediaMail},
 };
 use crate::core::{
+    StreamKey,
     fan_out::{Offer, StreamRoute},
     ledger::{DropReason, Ledger, RefuseReason},
     stream::StreamPart,
@@ -30,7 +32,7 @@ impl Engine {
     /// [`CloseCode::RATE_EXCEEDED`] for a publisher that sends far more than it was granted.
     pub(super) fn forward_datagram(&mut self, link: u32, wire: &Bytes, now: Instant) -> Result<(), CloseCode> {
         let Self { core, connections, peers, unrung, dirty, .. } = self;
-        let queue_bytes_max = core.directory().limits().queue_bytes_max;
+        let queue_bytes_max = core.limits().queue_bytes_max;
         let forwarded = core.forward_datagram(
             link,
             wire,
@@ -46,11 +48,11 @@ impl Engine {
     }
 
     /// Media from another shard.
-    pub(super) fn handle_media(&mut self, mail: MediaMail) {
+    pub(super) fn handle_media(&mut self, mail: MediaMail, now: Instant) {
         match mail {
             MediaMail::Datagram { wire, arrived } => {
                 let Self { core, connections, dirty, .. } = self;
-                let queue_bytes_max = core.directory().limits().queue_bytes_max;
+                let queue_bytes_max = core.limits().queue_bytes_max;
                 core.deliver_datagram(&wire, arrived, |offer, ledger| {
                     deliver(connections, dirty, &offer, &wire, queue_bytes_max, ledger);
                 });
@@ -63,7 +65,8 @@ impl Engine {
             }
             MediaMail::StreamPart { key, part, arrived } => self.pass_part_here(key, &part, arrived),
             MediaMail::StreamEnd { key } => self.finish_stream_here(key),
-            MediaMail::Packet { .. } => {}
+            MediaMail::StreamJoin { stream, session } => self.join_stream_here(*stream, session, now),
+            MediaMail::Packet(_) => {}
         }
     }
 
@@ -90,16 +93,27 @@ impl Engine {
             // The header's own bytes are the first part.
             let wire = parts.next().map(|part| part.wire).unwrap_or_default();
             let key = ingress.key;
+            ingress.kind = route.carries.kind;
             let (taken, lost) = route.remote.drain(..).partition(|other| {
                 self.put_media(other.shard, MediaMail::StreamOpen { key, header, wire: wire.clone() })
             });
             route.remote = taken;
             route.lost = lost;
+            if is_picture(&route) {
+                self.core.cache.open(key, &header, &wire);
+            }
             self.open_stream_here(ingress.key, route, &header, &wire);
         }
-        let objects = parts.as_slice().iter().filter(|part| part.begins.is_some()).count() as u64;
-        self.core.charge_stream(link, objects, bytes, now).map_err(|_| StreamCode::RATE_EXCEEDED)?;
+        let begins = || parts.as_slice().iter().filter_map(|part| part.begins);
+        let told = begins().any(|header| header.flags.activity() > 0);
+        if told && self.streams.get(&ingress.key).is_some_and(|route| !route.carries.activity) {
+            self.core.ledger.refuse(RefuseReason::Malformed);
+            return Err(StreamCode::MALFORMED);
+        }
+        let objects = begins().count() as u64;
+        self.core.charge_stream(link, ingress.kind, objects, bytes, now).map_err(|_| StreamCode::RATE_EXCEEDED)?;
         for part in parts {
+            self.keep_part(ingress.key, &part);
             self.pass_part_on(ingress.key, &part, now);
             self.pass_part_here(ingress.key, &part, now);
         }
@@ -108,7 +122,10 @@ impl Engine {
 
     /// The publisher has finished a stream.
     pub(super) fn finish_stream(&mut self, key: StreamKey) {
-        let remote = self.streams.get(&key).map(|route| route.remote.clone()).unwrap_or_default();
+        self.holds.forget(key);
+        let Some(route) = self.streams.get(&key) else { return };
+        let remote = route.remote.clone();
+        self.core.cache.finish(route.alias, key);
         for other in remote {
             if !self.put_media(other.shard, MediaMail::StreamEnd { key }) {
                 self.put_control(other.shard, Letter::StreamAborted(key, StreamCode::OVERLOADED));
@@ -119,7 +136,10 @@ impl Engine {
 
     /// The publisher has given a stream up, or is gone.
     pub(super) fn abort_stream(&mut self, key: StreamKey) {
-        let remote = self.streams.get(&key).map(|route| route.remote.clone()).unwrap_or_default();
+        self.holds.forget(key);
+        let Some(route) = self.streams.get(&key) else { return };
+        let remote = route.remote.clone();
+        self.core.cache.abort(route.alias, key);
         for other in remote {
             self.put_control(other.shard, Letter::StreamAborted(key, StreamCode::CANCELLED));
         }
@@ -141,7 +161,7 @@ impl Engine {
     }
 
     /// Writes what a connection's media streams have waiting, and forgets those that are over.
-    pub(super) fn flush_streams(&mut self, connection: &mut Connection, now: Instant) {
+    pub(super) fn flush_streams(&mut self, link: u32, connection: &mut Connection, now: Instant) {
         if connection.egress.is_empty() {
             return;
         }
@@ -149,7 +169,15 @@ impl Engine {
         // QUIC holds little more than it may send: what waits in our queues can still expire.
         connection.quic.set_send_window(window + window / 4 + SEND_AHEAD_BYTES);
         let Connection { egress, quic, .. } = connection;
-        egress.retain_mut(|(_, egress)| !egress.flush(quic, now, &mut self.core.ledger));
+        let Self { core, lost_pictures, .. } = self;
+        egress.retain_mut(|(_, egress)| {
+            let was_abandoned = egress.is_abandoned();
+            let over = egress.flush(quic, now, &mut core.ledger);
+            if !was_abandoned && egress.is_expired() && egress.temporal_layer == 0 {
+                lost_pictures.push((link, egress.alias));
+            }
+            !over
+        });
     }
 
     fn pass_part_on(&mut self, key: StreamKey, part: &StreamPart, arrived: Instant) {
@@ -174,7 +202,7 @@ impl Engine {
         for target in &route.local {
             let link = target.subscriber.link;
             let Some(connection) = self.connections.get_mut(link as usize).and_then(Option::as_mut) else { continue };
-            let egress = Egress::new(header, wire.clone(), target.subscriber.age_max);
+            let egress = Egress::new(header, wire.clone(), route.carries.kind, &target.subscriber);
             connection.egress.push((key, egress));
         }
         self.streams.insert(key, route);
@@ -183,12 +211,14 @@ impl Engine {
     fn pass_part_here(&mut self, key: StreamKey, part: &StreamPart, arrived: Instant) {
         let Self { streams, core, connections, dirty, .. } = self;
         let Some(route) = streams.get_mut(&key) else { return };
-        let queue_bytes_max = core.directory().limits().queue_bytes_max;
-        for target in &mut route.local {
+        let bounds = Bounds { media: core.limits().queue_bytes_max, data: core.limits().data_queue_bytes_max };
+        let StreamRoute { alias, carries, local, .. } = route;
+        let is_data = carries.kind == TrackKind::Data;
+        for target in local {
             let link = target.subscriber.link;
             if let Some(header) = part.begins
-                && let Some(reason) = core.offer_stream_object(route.kind, target, header.layer)
-                && reason != DropReason::LayerNotWanted
+                && let Some(reason) = core.offer_stream_object(*alias, carries, target, &header)
+                && reason.ends_stream()
                 && let Some(connection) = connections.get_mut(link as usize).and_then(Option::as_mut)
             {
                 // The ladder refuses the stream's whole layer: what waits of it makes room at once.
@@ -201,11 +231,15 @@ impl Engine {
                 core.ledger.drop(DropReason::Gone, u64::from(part.begins.is_some()));
                 continue;
             };
-            push_part(connection, key, part, arrived, queue_bytes_max, &mut core.ledger);
+            push_part(connection, key, part, arrived, bounds, &mut core.ledger);
+            connection.urgent = true;
             if !connection.dirty {
                 connection.dirty = true;
                 dirty.push(link);
             }
+        }
+        if is_data {
+            self.hold_if_full(key, arrived);
         }
     }
 
@@ -237,32 +271,68 @@ fn deliver(
         return ledger.drop(DropReason::Gone, 1);
     };
     connection.offer_datagram(offer, wire, queue_bytes_max, ledger);
+    connection.urgent |= !offer.is_audio();
     if !connection.dirty {
         connection.dirty = true;
         dirty.push(offer.link);
     }
 }
 
-/// Queues a part. When too much waits, the oldest stream is given up: the newest group is worth most.
+fn is_picture(route: &StreamRoute) -> bool {
+    matches!(route.carries.kind, TrackKind::Video | TrackKind::Screen)
+}
+
+/// Bytes that may wait for one subscriber.
+#[derive(Clone, Copy)]
+struct Bounds {
+    /// Of all streams of media.
+    media: usize,
+    /// Of one stream of data.
+    data: usize,
+}
+
+/// Queues a part. When too much media waits, streams are given up until it fits: those of older groups first, of these the
+/// highest layer, and of several the oldest. The newest group's base layer is worth most.
 fn push_part(
     connection: &mut Connection,
     key: StreamKey,
     part: &StreamPart,
     arrived: Instant,
-    queue_bytes_max: usize,
+    bounds: Bounds,
     ledger: &mut Ledger,
 ) {
     let Connection { egress, quic, .. } = connection;
-    let waiting: usize = egress.iter().map(|(_, egress)| egress.queue.bytes()).sum();
-    if waiting + part.wire.len() > queue_bytes_max
-        && let Some((_, oldest)) =
-            egress.iter_mut().find(|(_, egress)| !egress.is_abandoned() && egress.queue.bytes() > 0)
-    {
-        oldest.abandon(quic, StreamCode::LAGGED, DropReason::QueueFull, ledger);
-    }
-    match egress.iter_mut().find(|(other, _)| *other == key) {
-        Some((_, egress)) => egress.push(part, arrived, ledger),
+    let Some(at) = egress.iter().position(|(other, _)| *other == key) else {
         // It began before the subscriber's connection took this place, or was stopped by the subscriber.
-        None => ledger.drop(DropReason::Gone, u64::from(part.begins.is_some())),
+        return ledger.drop(DropReason::Gone, u64::from(part.begins.is_some()));
+    };
+    if egress[at].1.is_reliable() {
+        if egress[at].1.queue.bytes() + part.wire.len() > bounds.data {
+            egress[at].1.abandon(quic, StreamCode::LAGGED, DropReason::QueueFull, ledger);
+        }
+        return egress[at].1.push(part, arrived, ledger);
     }
+    let media = |egress: &Egress| if egress.is_reliable() { 0 } else { egress.queue.bytes() };
+    let mut waiting: usize = egress.iter().map(|(_, egress)| media(egress)).sum();
+    while waiting + part.wire.len() > bounds.media
+        && let Some(worst) = worth_least(egress)
+    {
+        let (_, worst) = &mut egress[worst];
+        waiting -= worst.queue.bytes();
+        worst.abandon(quic, StreamCode::LAGGED, DropReason::QueueFull, ledger);
+    }
+    egress[at].1.push(part, arrived, ledger);
+}
+
+/// The stream to give up next, of those of media with something waiting.
+fn worth_least(egress: &[(StreamKey, Egress)]) -> Option<usize> {
+    let newest = |alias| egress.iter().filter(|(_, other)| other.alias == alias).map(|(_, other)| other.group).max();
+    let waiting =
+        egress.iter().enumerate().filter(|(_, (_, egress))| !egress.is_reliable() && egress.queue.bytes() > 0);
+    waiting
+        .max_by_key(|(at, (_, egress))| {
+            let is_old = newest(egress.alias).is_some_and(|newest| newest > egress.group);
+            (is_old, egress.temporal_layer, std::cmp::Reverse(*at))
+        })
+        .map(|(at, _)| at)
 }

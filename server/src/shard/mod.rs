@@ -3,6 +3,9 @@
 //! `sys` holds the system calls, `socket` the batches, `engine` drives quinn-proto, `event_loop` is the thread.
 
 pub mod counters;
+pub mod distributions;
+pub mod offline;
+pub mod probe;
 
 mod cid;
 mod connection;
@@ -10,8 +13,16 @@ mod deadlines;
 mod egress;
 mod engine;
 mod event_loop;
+mod gather;
+mod handover;
+mod hold;
 mod inbox;
+mod inspect;
+mod late;
+mod live;
 mod media;
+mod meter;
+mod prefixes;
 mod serve;
 mod socket;
 mod sys;
@@ -20,8 +31,8 @@ mod window;
 
 use std::{
     io,
-    net::SocketAddr,
-    os::fd::AsFd,
+    net::{SocketAddr, UdpSocket},
+    os::fd::{AsFd, OwnedFd},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -32,14 +43,22 @@ use std::{
 
 use quinn_proto::crypto::rustls::QuicServerConfig;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use supernode_proto::identity::RelayPin;
+use supernode_proto::{close::CloseCode, identity::RelayPin};
 
-pub use self::cid::SHARDS_MAX;
+pub use self::{
+    cid::{Incarnation, SHARDS_MAX},
+    inspect::{SessionView, Whom},
+    live::LiveHandle,
+    socket::BUFFER_BYTES as BUFFER_BYTES_WANTED,
+};
 use self::{
     counters::Counters,
     engine::{Engine, Parts},
     event_loop::EventLoop,
+    handover::Predecessor,
     inbox::{Inbox, Letter, Mailbox},
+    live::Live,
+    prefixes::Prefixes,
     socket::ShardSocket,
     transport::Shared,
     window::Window,
@@ -48,6 +67,8 @@ use crate::core::{Admit, ShardCore, ShardId, directory::Directory, limits::Limit
 
 /// How often the end of a drain is looked for.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
+/// How long the shards may take to answer: they are rung, and turn once a second even when nothing happens.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What the shards are made of.
 pub struct Config {
@@ -65,6 +86,25 @@ pub struct Config {
     pub admission: Arc<dyn Admit>,
     /// What is granted.
     pub limits: Limits,
+    /// Tells clients of an earlier process that it is gone; to stay the same for the relay's life.
+    pub reset_key: [u8; 32],
+}
+
+/// What a running relay gives to the process that replaces it: see [`Handle::offer`].
+#[derive(Debug)]
+pub struct Estate {
+    /// The shards' sockets, in the order by which the kernel numbers them.
+    pub sockets: Vec<UdpSocket>,
+    /// For each shard, where packets of the old process's connections go.
+    pub passages: Vec<OwnedFd>,
+    /// The old process.
+    pub incarnation: Incarnation,
+}
+
+/// The old process's side of an [`Estate`].
+#[derive(Debug)]
+pub struct Retained {
+    passages: Vec<OwnedFd>,
 }
 
 /// Running shards.
@@ -72,15 +112,18 @@ pub struct Running {
     local_addr: SocketAddr,
     counters: Vec<Arc<Counters>>,
     threads: Vec<JoinHandle<()>>,
-    drain: DrainHandle,
+    handle: Handle,
+    live: LiveHandle,
 }
 
-/// Ends the shards in order, from any thread.
+/// Ends the shards in order, or hands their port to another process, from any thread.
 #[derive(Clone)]
-pub struct DrainHandle {
+pub struct Handle {
     mailboxes: Vec<Mailbox>,
     directory: Arc<Directory>,
     stop: Arc<AtomicBool>,
+    sockets: Arc<[UdpSocket]>,
+    incarnation: Incarnation,
 }
 
 /// Opens the sockets and starts the threads.
@@ -93,20 +136,58 @@ pub fn spawn(config: Config) -> io::Result<Running> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     let sockets = socket::bind(config.listen, config.shards)?;
-    let local_addr = sockets[0].local_addr()?;
     if config.shards > 1
         && let Err(error) = sys::steer_by_connection_id(sockets[0].as_fd())
     {
         tracing::warn!(%error, "the kernel does not steer by connection ID: clients that move cost a hand-over");
     }
+    let predecessors = (0..config.shards).map(|_| None).collect();
+    start(config, sockets, predecessors, Incarnation(rand::random()))
+}
+
+/// Starts the threads on the sockets of a running relay, whose address and number of shards stay as they are. From here
+/// on it must not read them any more: call [`Handle::relieve`] there first.
+///
+/// # Errors
+/// When the system refuses a thread.
+pub fn take_over(config: Config, estate: Estate) -> io::Result<Running> {
+    let Estate { sockets, passages, incarnation } = estate;
+    if sockets.is_empty() || sockets.len() > SHARDS_MAX || sockets.len() != passages.len() {
+        let message = format!("{} sockets and {} passages to take over", sockets.len(), passages.len());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    let predecessors = passages.into_iter().map(|passage| Some(Predecessor::new(incarnation, passage))).collect();
+    let mut own = Incarnation(rand::random());
+    if own == incarnation {
+        own.0 = own.0.wrapping_add(1);
+    }
+    start(config, sockets, predecessors, own)
+}
+
+fn start(
+    config: Config,
+    sockets: Vec<UdpSocket>,
+    predecessors: Vec<Option<Predecessor>>,
+    incarnation: Incarnation,
+) -> io::Result<Running> {
+    let local_addr = sockets[0].local_addr()?;
     let directory = Arc::new(Directory::new(config.limits.clone()));
     let stop = Arc::new(AtomicBool::new(false));
     let (mailboxes, inboxes): (Vec<Mailbox>, Vec<Inbox>) =
-        (0..config.shards).map(|_| inbox::inbox()).collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
-    let shared = Shared::new(config.tls, config.batch_window);
-    let drain = DrainHandle { mailboxes: mailboxes.clone(), directory: directory.clone(), stop: stop.clone() };
-    let mut running = Running { local_addr, counters: Vec::new(), threads: Vec::new(), drain };
-    for (index, (socket, inbox)) in sockets.into_iter().zip(inboxes).enumerate() {
+        sockets.iter().map(|_| inbox::inbox()).collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
+    let shared = Shared::new(config.tls, config.batch_window, &config.reset_key, incarnation);
+    let prefixes = Arc::new(Prefixes::default());
+    let live = Live { shared: shared.clone(), pin: config.pin, batch_window: config.batch_window };
+    let live = LiveHandle::new(live);
+    let handle = Handle {
+        mailboxes: mailboxes.clone(),
+        directory: directory.clone(),
+        stop: stop.clone(),
+        sockets: sockets.iter().map(UdpSocket::try_clone).collect::<io::Result<_>>()?,
+        incarnation,
+    };
+    let mut running = Running { local_addr, counters: Vec::new(), threads: Vec::new(), handle, live: live.clone() };
+    for (index, ((socket, inbox), predecessor)) in sockets.into_iter().zip(inboxes).zip(predecessors).enumerate() {
         let shard = ShardId(index as u16);
         let socket = ShardSocket::new(socket)?;
         let mut rng: StdRng = rand::make_rng();
@@ -117,13 +198,16 @@ pub fn spawn(config: Config) -> io::Result<Running> {
             peers: mailboxes.clone(),
             pin: config.pin,
             admission: config.admission.clone(),
+            prefixes: prefixes.clone(),
             rng: StdRng::from_seed(rng.random()),
             segments_max: socket.segments_max(),
         });
         let counters = Arc::new(Counters::default());
         running.counters.push(counters.clone());
         let window = Window::new(config.batch_window);
-        let event_loop = EventLoop { engine, socket, inbox, window, counters, stop: stop.clone() };
+        let (stop, live) = (stop.clone(), (live.clone(), live.load()));
+        let event_loop =
+            EventLoop { engine, socket, inbox, window, counters, predecessor, successor: None, live, stop };
         running.threads.push(thread::Builder::new().name(format!("shard-{index}")).spawn(move || event_loop.run())?);
     }
     Ok(running)
@@ -142,12 +226,17 @@ impl Running {
 
     /// What all shards share.
     pub fn directory(&self) -> &Arc<Directory> {
-        &self.drain.directory
+        &self.handle.directory
     }
 
-    /// A handle that ends the shards.
-    pub fn drain_handle(&self) -> DrainHandle {
-        self.drain.clone()
+    /// A handle that ends the shards or hands their port over.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// A handle that changes what can be changed.
+    pub fn live_handle(&self) -> LiveHandle {
+        self.live.clone()
     }
 
     /// Waits for the threads to end.
@@ -161,22 +250,73 @@ impl Running {
     }
 }
 
-impl DrainHandle {
-    /// Tells clients to reconnect elsewhere within `window`, refuses new ones, waits until everybody has left or the
-    /// window has passed, then ends the threads. Blocks meanwhile.
-    pub fn drain(&self, window: Duration) {
+impl Handle {
+    /// Tells clients to reconnect within `window`, refuses new ones, and goes on until everybody has left, or until the
+    /// window has passed and nobody is in a room any more; at the latest until `patience` has passed. Then ends the
+    /// threads. Blocks meanwhile.
+    pub fn drain(&self, window: Duration, patience: Duration) {
         self.directory.start_draining();
         for mailbox in &self.mailboxes {
             mailbox.put_control(Letter::Drain(window));
             mailbox.ring();
         }
-        let deadline = Instant::now() + window;
-        while self.directory.population().sessions > 0 && Instant::now() < deadline {
+        let begin = Instant::now();
+        loop {
+            let population = self.directory.population();
+            let idle = population.rooms == 0 && begin.elapsed() >= window;
+            if population.sessions == 0 || idle || begin.elapsed() >= patience {
+                break;
+            }
             thread::sleep(DRAIN_POLL);
         }
         self.stop.store(true, Ordering::Relaxed);
         for mailbox in &self.mailboxes {
             mailbox.ring();
         }
+    }
+
+    /// What the process that is to replace this one needs, and what is kept for [`Self::relieve`]. Nothing changes yet.
+    ///
+    /// # Errors
+    /// When the system has no descriptor left.
+    pub fn offer(&self) -> io::Result<(Estate, Retained)> {
+        let sockets = self.sockets.iter().map(UdpSocket::try_clone).collect::<io::Result<_>>()?;
+        let (write, read) =
+            self.sockets.iter().map(|_| handover::pair()).collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
+        let estate = Estate { sockets, passages: write, incarnation: self.incarnation };
+        Ok((estate, Retained { passages: read }))
+    }
+
+    /// The shards stop reading their sockets: from now on packets come from the process that has the other half of the
+    /// offer. If it ends, they read by themselves again. Returns whether all of them have stopped in time.
+    pub fn relieve(&self, retained: Retained) -> bool {
+        let (done, relieved) = crossbeam_channel::bounded(self.mailboxes.len());
+        for (mailbox, passage) in self.mailboxes.iter().zip(retained.passages) {
+            mailbox.put_control(Letter::Relieve(passage, done.clone()));
+            mailbox.ring();
+        }
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        self.mailboxes.iter().all(|_| relieved.recv_deadline(deadline).is_ok())
+    }
+
+    /// At most `limit` sessions of each shard. Shards that are too busy to answer in time are left out.
+    pub fn sessions(&self, limit: usize) -> Vec<SessionView> {
+        self.ask(|answer| Letter::Inspect(limit, answer)).into_iter().flatten().collect()
+    }
+
+    /// Ends sessions with a code; how many there were.
+    pub fn expel(&self, whom: Whom, code: CloseCode) -> usize {
+        self.ask(|answer| Letter::Expel(whom, code, answer)).into_iter().sum()
+    }
+
+    /// Asks every shard and waits for the answers.
+    fn ask<T>(&self, question: impl Fn(crossbeam_channel::Sender<T>) -> Letter) -> Vec<T> {
+        let (answer, answers) = crossbeam_channel::bounded(self.mailboxes.len());
+        for mailbox in &self.mailboxes {
+            mailbox.put_control(question(answer.clone()));
+            mailbox.ring();
+        }
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        self.mailboxes.iter().map_while(|_| answers.recv_deadline(deadline).ok()).collect()
     }
 }

@@ -1,17 +1,25 @@
 //! What a connection does when it is its turn: QUIC's events in, requests and objects out.
 
+use std::time::{Duration, Instant};
+
 use quinn_proto::{Dir, Event, ReadError, StreamEvent, StreamId};
 use supernode_proto::{
     close::{CloseCode, StreamCode},
-    control::{ClientMessage, FrameError, client_message::Body},
-    identity::{EXPORTER_BYTES, EXPORTER_LABEL},
+    control::{ClientMessage, FrameError, Hello, TrackKind, client_message::Body},
+    identity::{EXPORTER_BYTES, EXPORTER_LABEL, IdentityKey},
+    limits as wire,
 };
 
 use super::{
     connection::{Connection, Ingress, Phase},
     engine::Engine,
 };
-use crate::core::{Greeting, Now, ledger::RefuseReason, stream::StreamParser};
+use crate::core::{Greeting, NotOpened, Now, ledger::RefuseReason, stream::StreamParser};
+
+/// How often those are looked at whose admission is not decided.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
+/// The longest Hello body that is put aside: a delegation, the longest token, and room for what a newer client may add.
+const HELLO_ASIDE_BYTES_MAX: usize = wire::ADMISSION_TOKEN_BYTES_MAX + 1024;
 
 impl Engine {
     /// Serves one connection. It is taken out of its place meanwhile, so that what it sends can reach the others.
@@ -23,12 +31,14 @@ impl Engine {
         }
         if connection.session().is_some() {
             let oldest = connection.oldest(now.instant);
+            self.distributions.waited(oldest);
             connection.datagrams.expire(now.instant, &mut self.core.ledger);
-            if let Some(message) = self.core.observe_wait(link, oldest, now.instant) {
-                connection.send_control(&message, usize::MAX);
-            }
+            let due = self.core.wants_sample(link, now.instant);
+            let sample = due.then(|| connection.sample(now.instant));
+            self.core.observe_path(link, oldest, sample, now.instant, &mut self.outbox);
         }
         self.connections[link as usize] = Some(connection);
+        self.dispatch(now);
         let requests = std::mem::take(&mut self.requests);
         for message in requests {
             if let Err(code) = self.handle_request(link, message, now) {
@@ -44,6 +54,7 @@ impl Engine {
     }
 
     fn handle_events(&mut self, link: u32, connection: &mut Connection, now: Now) -> Result<(), End> {
+        let arrived = connection.unserved_since.take().unwrap_or(now.instant);
         while let Some(event) = connection.quic.poll() {
             match event {
                 Event::HandshakeDataReady | Event::DatagramsUnblocked => {}
@@ -55,16 +66,16 @@ impl Engine {
                     let (code, clean) = Self::code_of(&reason);
                     return Err(End::Lost(code, clean));
                 }
-                Event::DatagramReceived => self.handle_datagrams(link, connection, now)?,
+                Event::DatagramReceived => self.handle_datagrams(link, connection, arrived)?,
                 Event::Stream(event) => self.handle_stream_event(link, connection, event, now)?,
             }
         }
         Ok(())
     }
 
-    fn handle_datagrams(&mut self, link: u32, connection: &mut Connection, now: Now) -> Result<(), End> {
+    fn handle_datagrams(&mut self, link: u32, connection: &mut Connection, arrived: Instant) -> Result<(), End> {
         while let Some(wire) = connection.quic.datagrams().recv() {
-            self.forward_datagram(link, &wire, now.instant).map_err(End::Close)?;
+            self.forward_datagram(link, &wire, arrived).map_err(End::Close)?;
         }
         Ok(())
     }
@@ -89,7 +100,9 @@ impl Engine {
             StreamEvent::Opened { dir: Dir::Uni } => {
                 while let Some(id) = connection.quic.streams().accept(Dir::Uni) {
                     let key = self.stream_key();
-                    connection.ingress.insert(id, Ingress { key, parser: StreamParser::default() });
+                    connection
+                        .ingress
+                        .insert(id, Ingress { key, kind: TrackKind::Unspecified, parser: StreamParser::default() });
                     self.read_media(link, connection, id, now);
                 }
             }
@@ -131,7 +144,7 @@ impl Engine {
         verdict
     }
 
-    fn read_media(&mut self, link: u32, connection: &mut Connection, id: StreamId, now: Now) {
+    pub(super) fn read_media(&mut self, link: u32, connection: &mut Connection, id: StreamId, now: Now) {
         let Some(mut ingress) = connection.ingress.remove(&id) else { return };
         let opened = matches!(connection.phase, Phase::Open(_));
         let mut stream = connection.quic.recv_stream(id);
@@ -141,6 +154,9 @@ impl Engine {
             if !opened {
                 self.core.ledger.refuse(RefuseReason::NoSession);
                 break Some(StreamCode::UNKNOWN_TRACK);
+            }
+            if self.holds.postpones(ingress.key, link, id) {
+                break None;
             }
             match chunks.next(usize::MAX) {
                 Ok(Some(chunk)) => {
@@ -177,9 +193,6 @@ impl Engine {
             Phase::Closed => Ok(()),
             Phase::Handshaking | Phase::Greeting => self.greet(link, message, now),
             Phase::Open(_) => {
-                if matches!(message.body, Some(Body::Ring(_))) {
-                    self.tally.rings_started += 1;
-                }
                 let rng: &mut rand::rngs::StdRng = &mut self.rng;
                 self.core.handle_message(link, message, now, rng, &mut self.outbox)?;
                 self.dispatch(now);
@@ -191,20 +204,67 @@ impl Engine {
     /// The first message, which nothing but a Hello can be.
     fn greet(&mut self, link: u32, message: ClientMessage, now: Now) -> Result<(), CloseCode> {
         let Some(Body::Hello(hello)) = message.body else { return Err(CloseCode::UNEXPECTED_MESSAGE) };
+        if self.undecided.iter().any(|waiting| waiting.link == link) {
+            return Err(CloseCode::UNEXPECTED_MESSAGE);
+        }
+        self.admit(link, hello, now)
+    }
+
+    /// Opens a session if the Hello holds and its identity is admitted; puts it aside while that is not decided.
+    fn admit(&mut self, link: u32, hello: Hello, now: Now) -> Result<(), CloseCode> {
         let Some(connection) = self.connections.get_mut(link as usize).and_then(Option::as_mut) else { return Ok(()) };
+        if connection.phase == Phase::Closed {
+            return Ok(()); // while it was put aside
+        }
         let mut exporter = [0; EXPORTER_BYTES];
         connection
             .quic
             .crypto_session()
             .export_keying_material(&mut exporter, EXPORTER_LABEL, &[])
             .map_err(|_| CloseCode::INTERNAL)?;
-        let greeting = Greeting { hello: &hello, relay: self.pin, exporter };
-        let session = self.core.open_session(link, &greeting, &*self.admission, now, &mut self.outbox)?;
+        let greeting = Greeting { hello: &hello, relay: connection.pin, exporter };
+        let session = match self.core.open_session(link, &greeting, &*self.admission, now, &mut self.outbox) {
+            Ok(session) => session,
+            Err(NotOpened::Close(code)) => return Err(code),
+            // What is put aside is kept, so it is no larger than it need be.
+            Err(NotOpened::Undecided(..)) if hello.body.len() > HELLO_ASIDE_BYTES_MAX => {
+                return Err(CloseCode::NOT_ADMITTED);
+            }
+            Err(NotOpened::Undecided(identity, token)) => {
+                self.undecided.push(Undecided { link, identity, token, hello });
+                self.ask_again_at = Some(now.instant + ASK_AGAIN);
+                return Ok(());
+            }
+        };
         connection.phase = Phase::Open(session);
         self.tally.handshaking -= 1;
         self.dispatch(now);
         Ok(())
     }
+
+    /// Looks again at those whose admission was not decided, if it is time to.
+    pub(super) fn ask_again(&mut self, now: Now) {
+        if self.ask_again_at.is_none_or(|at| at > now.instant) {
+            return;
+        }
+        for waiting in std::mem::take(&mut self.undecided) {
+            let link = waiting.link;
+            if !self.admission.is_decided(&waiting.identity, &waiting.token) {
+                self.undecided.push(waiting);
+            } else if let Err(code) = self.admit(link, waiting.hello, now) {
+                self.close(link, code, now);
+            }
+        }
+        self.ask_again_at = (!self.undecided.is_empty()).then(|| now.instant + ASK_AGAIN);
+    }
+}
+
+/// A Hello that waits for somebody else's word.
+pub(super) struct Undecided {
+    pub(super) link: u32,
+    identity: IdentityKey,
+    token: String,
+    hello: Hello,
 }
 
 /// How serving a connection can end it.

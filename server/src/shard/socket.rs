@@ -4,6 +4,7 @@ use std::{
     io::{self, IoSliceMut},
     net::{IpAddr, SocketAddr, UdpSocket},
     os::fd::{AsFd, BorrowedFd},
+    time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
@@ -15,13 +16,16 @@ use super::{counters::Tally, sys};
 
 /// What is asked of the kernel for each socket buffer: 8 MiB hold 40 ms of 200,000 packets a second. The kernel grants
 /// what `net.core.rmem_max` and `wmem_max` allow; the grant is in the metrics.
-const BUFFER_BYTES: usize = 8 * 1024 * 1024;
+pub const BUFFER_BYTES: usize = 8 * 1024 * 1024;
 /// Most that one receive can return: 64 KiB of coalesced datagrams.
 const RECEIVE_BYTES: usize = 64 * 1024;
 /// Receive calls in one turn, so that a flood of input cannot keep output waiting.
 const RECEIVES_PER_TURN: usize = 4;
 /// Most bytes that a turn reads.
 pub(super) const TURN_BYTES_MAX: usize = RECEIVES_PER_TURN * BATCH_SIZE * RECEIVE_BYTES;
+
+/// The oldest stamp that is believed: a full socket buffer is read in less, a clock that was set may be off by years.
+const STAMP_AGE_MAX: Duration = Duration::from_secs(1);
 
 /// The socket and its buffers.
 pub(super) struct ShardSocket {
@@ -32,11 +36,30 @@ pub(super) struct ShardSocket {
 }
 
 /// A received UDP datagram.
+#[derive(Debug)]
 pub(super) struct Received {
     pub(super) remote: SocketAddr,
     pub(super) local_ip: Option<IpAddr>,
     pub(super) ecn: Option<EcnCodepoint>,
+    /// When the kernel took it from the network.
+    pub(super) arrived: Instant,
     pub(super) data: BytesMut,
+}
+
+/// One moment on both clocks: the kernel stamps packets with the time of day, everything else is monotonic.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Clocks {
+    pub(super) instant: Instant,
+    /// Since 1970.
+    pub(super) unix: Duration,
+}
+
+impl Clocks {
+    /// The monotonic time of a stamp; this moment, if there is none or the clock was set back since.
+    fn instant_of(&self, stamp: Option<Duration>) -> Instant {
+        let ago = stamp.map_or(Duration::ZERO, |stamp| self.unix.saturating_sub(stamp)).min(STAMP_AGE_MAX);
+        self.instant.checked_sub(ago).unwrap_or(self.instant)
+    }
 }
 
 /// Opens one socket for each shard, all on the same port, in the order by which the kernel numbers them.
@@ -98,8 +121,18 @@ impl ShardSocket {
         self.state.max_gso_segments()
     }
 
+    /// Packets that the kernel has thrown away because this socket's buffer was full.
+    pub(super) fn kernel_drops(&self) -> u64 {
+        sys::receive_drops(self.socket.as_fd()).unwrap_or(0)
+    }
+
     /// Passes on what can be read now, up to one turn's worth. Returns whether more may be there.
-    pub(super) fn receive(&mut self, tally: &mut Tally, mut pass: impl FnMut(Received, &mut Tally)) -> bool {
+    pub(super) fn receive(
+        &mut self,
+        clocks: Clocks,
+        tally: &mut Tally,
+        mut pass: impl FnMut(Received, &mut Tally),
+    ) -> bool {
         for _ in 0..RECEIVES_PER_TURN {
             let mut metas = [RecvMeta::default(); BATCH_SIZE];
             let mut buffers = self.receive.chunks_exact_mut(RECEIVE_BYTES).map(IoSliceMut::new);
@@ -113,11 +146,13 @@ impl ShardSocket {
             for (meta, slice) in metas.iter().zip(&slices).take(count) {
                 let mut rest = BytesMut::from(&slice[..meta.len]);
                 tally.bytes_in += meta.len as u64;
+                let arrived = clocks.instant_of(meta.timestamp);
                 while !rest.is_empty() {
                     let data = rest.split_to(meta.stride.min(rest.len()).max(1));
                     tally.datagrams_in += 1;
                     let ecn = meta.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8));
-                    pass(Received { remote: unmapped(meta.addr), local_ip: meta.dst_ip, ecn, data }, tally);
+                    let (remote, local_ip) = (unmapped(meta.addr), meta.dst_ip);
+                    pass(Received { remote, local_ip, ecn, arrived, data }, tally);
                 }
             }
             if count < BATCH_SIZE {
@@ -166,6 +201,21 @@ impl SendBatch {
     /// Whether nothing more fits before a flush.
     pub(super) fn is_full(&self) -> bool {
         self.transmits.len() == sys::MESSAGES_MAX
+    }
+
+    /// How many sends wait.
+    pub(super) fn len(&self) -> usize {
+        self.transmits.len()
+    }
+
+    /// Passes on every datagram instead of sending it.
+    pub(super) fn take(&mut self, mut pass: impl FnMut(SocketAddr, &[u8])) {
+        for (transmit, buffer) in self.transmits.drain(..).zip(&self.buffers) {
+            let bytes = &buffer[..transmit.size];
+            for datagram in bytes.chunks(transmit.segment_size.unwrap_or(transmit.size).max(1)) {
+                pass(transmit.destination, datagram);
+            }
+        }
     }
 
     /// Sends everything. What the kernel has no room for is lost, like on any full path, and counted.
@@ -220,6 +270,16 @@ fn datagrams(message: &sys::Message<'_>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_packet_arrived_when_the_kernel_says_so_unless_the_clock_was_set() {
+        let clocks = Clocks { instant: Instant::now() + Duration::from_secs(9), unix: Duration::from_secs(1_000) };
+        let ago = |stamp| clocks.instant - clocks.instant_of(stamp);
+        assert_eq!(ago(None), Duration::ZERO);
+        assert_eq!(ago(Some(Duration::from_millis(999_997))), Duration::from_millis(3));
+        assert_eq!(ago(Some(Duration::from_secs(2_000))), Duration::ZERO);
+        assert_eq!(ago(Some(Duration::ZERO)), STAMP_AGE_MAX);
+    }
 
     #[test]
     fn the_shards_share_a_port_that_nobody_else_gets() {

@@ -1,5 +1,6 @@
-//! The two system calls that no safe crate offers the way the relay needs them: `sendmmsg` with a GSO size of its own
-//! for every message, and the classic-BPF program that steers migrated clients. All of the relay's `unsafe` is here.
+//! The system calls that no safe crate offers the way the relay needs them: `sendmmsg` with a GSO size of its own for
+//! every message, the classic-BPF program that steers migrated clients, and the kernel's count of packets it threw
+//! away. All of the relay's `unsafe` is here.
 #![expect(unsafe_code, reason = "system calls without a safe wrapper; each block says why it is sound")]
 
 use std::{
@@ -26,6 +27,10 @@ pub(super) struct Message<'a> {
 
 /// Room for the control messages of one send: ECN, source address, segment size.
 const CONTROL_BYTES: usize = 128;
+
+/// What `SO_MEMINFO` returns, and where in it the drops are (`linux/sock_diag.h`).
+const MEMORY_INFO_LEN: usize = 9;
+const MEMORY_INFO_DROPS: usize = 8;
 
 /// `cmsghdr` wants its own alignment.
 #[repr(C, align(8))]
@@ -166,9 +171,31 @@ pub(super) fn steer_by_connection_id(socket: BorrowedFd<'_>) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Packets that the kernel has thrown away because this socket's receive buffer was full, since it was opened.
+///
+/// # Errors
+/// What `getsockopt` says.
+pub(super) fn receive_drops(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut info = [0u32; MEMORY_INFO_LEN];
+    let mut len = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes into a live array of that size.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            info.as_mut_ptr().cast(),
+            ptr::from_mut(&mut len),
+        )
+    };
+    if result == 0 { Ok(u64::from(info[MEMORY_INFO_DROPS])) } else { Err(io::Error::last_os_error()) }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{net::UdpSocket, os::fd::AsFd, time::Duration};
+
+    use socket2::SockRef;
 
     use super::*;
 
@@ -197,6 +224,25 @@ mod tests {
         assert_eq!(sizes, [100, 100, 50]);
         assert_eq!(second.recv(&mut buffer).expect("a datagram"), 250);
         assert_eq!(&buffer[..250], &bytes[..]);
+    }
+
+    #[test]
+    fn what_a_full_buffer_loses_is_counted() {
+        let (sender, receiver) = pair("127.0.0.1:0");
+        assert_eq!(receive_drops(receiver.as_fd()).expect("read"), 0);
+        let full = SockRef::from(&receiver);
+        full.set_recv_buffer_size(4096).expect("a small buffer");
+        let sent = 100;
+        for _ in 0..sent {
+            sender.send_to(&[0; 1000], receiver.local_addr().expect("bound")).expect("sent");
+        }
+        receiver.set_nonblocking(true).expect("set");
+        let mut read = 0;
+        while receiver.recv(&mut [0; 1000]).is_ok() {
+            read += 1;
+        }
+        assert!(read < sent, "the buffer was small");
+        assert_eq!(receive_drops(receiver.as_fd()).expect("read"), sent - read);
     }
 
     #[test]

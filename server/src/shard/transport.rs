@@ -2,13 +2,19 @@
 
 use std::{sync::Arc, time::Duration};
 
+use hmac::{Hmac, Mac};
 use quinn_proto::{
     AckFrequencyConfig, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt,
-    crypto::rustls::QuicServerConfig,
+    crypto::{CryptoError, HmacKey, rustls::QuicServerConfig},
 };
+use sha2::Sha256;
 use supernode_proto::limits as wire;
 
-use super::{cid::Generator, socket};
+use super::{
+    cid::{Generator, Incarnation},
+    meter::Metered,
+    socket,
+};
 use crate::core::ShardId;
 
 /// QUIC's own buffer of outgoing datagrams. Far above what is handed over, so that QUIC never has to refuse or drop.
@@ -37,24 +43,70 @@ const ACK_DELAY: Duration = Duration::from_millis(20);
 pub(super) struct Shared {
     endpoint: EndpointConfig,
     server: Arc<ServerConfig>,
+    incarnation: Incarnation,
 }
 
+/// Makes the tokens of stateless resets (RFC 9000 section 10.3.2). It outlives the process, so that the next one can
+/// tell clients of this one at once that their connection is gone.
+struct ResetKey(Hmac<Sha256>);
+
 impl Shared {
-    /// Fresh keys, and the relay's transport parameters over this TLS configuration.
-    pub(super) fn new(tls: Arc<QuicServerConfig>, batch_window: Duration) -> Self {
+    /// The relay's transport parameters over this TLS configuration.
+    pub(super) fn new(
+        tls: Arc<QuicServerConfig>,
+        batch_window: Duration,
+        reset_key: &[u8; 32],
+        incarnation: Incarnation,
+    ) -> Self {
         let mut server = ServerConfig::with_crypto(tls);
         server.transport_config(Arc::new(parameters(batch_window)));
         // The defaults would hold up to 100 MiB for handshakes that are not accepted yet: ours are accepted or refused
         // at once.
         server.max_incoming(256).incoming_buffer_size(16 * 1024).incoming_buffer_size_total(1024 * 1024);
-        Self { endpoint: EndpointConfig::default(), server: Arc::new(server) }
+        let endpoint = EndpointConfig::new(Arc::new(ResetKey::new(reset_key)));
+        Self { endpoint, server: Arc::new(server), incarnation }
+    }
+
+    /// The same with another TLS configuration and window: the keys stay, so that Retry tokens that are under way hold.
+    pub(super) fn with(&self, tls: Arc<QuicServerConfig>, batch_window: Duration) -> Self {
+        let mut server = ServerConfig::clone(&self.server);
+        server.crypto = tls;
+        server.transport_config(Arc::new(parameters(batch_window)));
+        Self { endpoint: self.endpoint.clone(), server: Arc::new(server), incarnation: self.incarnation }
+    }
+
+    /// What new connections are accepted with.
+    pub(super) fn server(&self) -> Arc<ServerConfig> {
+        self.server.clone()
     }
 
     /// One shard's endpoint, which issues that shard's connection IDs.
     pub(super) fn endpoint(&self, shard: ShardId, seed: [u8; 32]) -> Endpoint {
         let mut config = self.endpoint.clone();
-        config.cid_generator(move || Box::new(Generator::new(shard, seed)));
+        let incarnation = self.incarnation;
+        config.cid_generator(move || Box::new(Generator::new(shard, incarnation, seed)));
         Endpoint::new(Arc::new(config), Some(self.server.clone()), true, None)
+    }
+}
+
+impl ResetKey {
+    fn new(key: &[u8; 32]) -> Self {
+        Self(Hmac::new_from_slice(key).expect("HMAC takes keys of any length"))
+    }
+}
+
+impl HmacKey for ResetKey {
+    fn sign(&self, data: &[u8], signature_out: &mut [u8]) {
+        let signature = self.0.clone().chain_update(data).finalize().into_bytes();
+        signature_out.copy_from_slice(&signature);
+    }
+
+    fn signature_len(&self) -> usize {
+        32
+    }
+
+    fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
+        self.0.clone().chain_update(data).verify_slice(signature).map_err(|_| CryptoError)
     }
 }
 
@@ -72,6 +124,7 @@ fn parameters(batch_window: Duration) -> TransportConfig {
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))))
         .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BYTES))
         .datagram_send_buffer_size(DATAGRAM_SEND_BYTES)
+        .congestion_controller_factory(Arc::new(Metered::default())) // Cubic, with a count of what arrived
         .ack_frequency_config(Some(acks));
     parameters
 }

@@ -28,6 +28,11 @@ impl Window {
         Self { max, rate: 0.0, updated: None }
     }
 
+    /// Lets packets gather for at most so long from now on.
+    pub(super) fn set_max(&mut self, max: Duration) {
+        self.max = max;
+    }
+
     /// Takes note of what the last turn received.
     pub(super) fn received(&mut self, packets: usize, now: Instant) {
         let Some(updated) = self.updated.replace(now) else { return };

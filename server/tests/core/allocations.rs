@@ -10,7 +10,7 @@ use supernode_proto::{
     control::{PublishTrack, Subscribe, TrackKind, client_message::Body as Request},
     identity::RoomId,
 };
-use supernode_server::core::{ledger::Ledger, queue::DatagramQueue};
+use supernode_server::core::{fan_out::Offer, ledger::Ledger, queue::DatagramQueue};
 
 use crate::world::{Person, World, datagram};
 
@@ -56,7 +56,12 @@ fn forwarding_an_object_to_a_hundred_subscribers_allocates_nothing() {
     let speaker = Person::new(1);
     let at = world.connect(&speaker, 0);
     world.join(at, &speaker, room);
-    let wanted = PublishTrack { room: vec![1; 16].into(), kind: TrackKind::Audio.into(), label: bytes::Bytes::new() };
+    let wanted = PublishTrack {
+        room: vec![1; 16].into(),
+        kind: TrackKind::Audio.into(),
+        label: bytes::Bytes::new(),
+        activity: false,
+    };
     world.ask(at, Request::PublishTrack(wanted));
     let alias = world.published();
     for seed in 2..102 {
@@ -73,10 +78,18 @@ fn forwarding_an_object_to_a_hundred_subscribers_allocates_nothing() {
     // A queue in steady state has the room it needs.
     let mut queue = DatagramQueue::default();
     let mut warm = Ledger::default();
+    let expires = instant + Duration::from_secs(1);
+    let offer = Offer { link: 0, alias, kind: TrackKind::Audio, arrived: instant, expires };
     for _ in 0..8 {
-        queue.push(alias, wire.clone(), instant, instant + Duration::from_secs(1), 1 << 20, &mut warm);
+        queue.push(offer, wire.clone(), 1 << 20, &mut warm);
     }
     queue.clear(&mut warm);
+    // And so has the list of what a turn delivered.
+    for core in &mut world.cores {
+        core.ledger.offered += 1;
+        core.ledger.deliver(TrackKind::Audio, instant);
+        core.ledger.turn_ended(instant);
+    }
     let counted = allocations(|| {
         for _ in 0..10_000 {
             let forwarded = world.cores[0].forward_datagram(
@@ -84,8 +97,10 @@ fn forwarding_an_object_to_a_hundred_subscribers_allocates_nothing() {
                 &wire,
                 instant,
                 |offer, ledger| {
-                    queue.push(offer.alias, wire.clone(), offer.arrived, offer.expires, 1 << 20, ledger);
-                    ledger.delivered += u64::from(queue.take(1200, instant, ledger).is_some());
+                    queue.push(offer, wire.clone(), 1 << 20, ledger);
+                    if let Some((offer, _)) = queue.take(1200, instant, ledger) {
+                        ledger.deliver(offer.kind, offer.arrived);
+                    }
                     local += 1;
                 },
                 |_| {
@@ -95,11 +110,12 @@ fn forwarding_an_object_to_a_hundred_subscribers_allocates_nothing() {
             );
             // The grant of objects a second bites at last: a refusal costs no allocation either.
             delivered += u64::from(forwarded.is_ok());
+            world.cores[0].ledger.turn_ended(instant);
         }
-        world.cores[1].deliver_datagram(&wire, instant, |_, ledger| ledger.delivered += 1);
+        world.cores[1].deliver_datagram(&wire, instant, |offer, ledger| ledger.deliver(offer.kind, instant));
     });
     assert_eq!(counted, 0);
     assert_eq!((delivered, remote, local), (10_000, 10_000, 500_000), "one copy for the other shard's fifty");
-    assert_eq!(world.cores[1].ledger.delivered, 50);
+    assert_eq!(world.cores[1].ledger.delivered, 1 + 50);
     assert!(world.cores.iter().all(|core| core.ledger.queued() == 0));
 }

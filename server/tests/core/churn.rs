@@ -152,7 +152,12 @@ impl Play {
             }),
             Act::Publish(who, room) => self.ask(who, |_, _, _| {
                 let room = Self::room(room).0.to_vec().into();
-                Some(Request::PublishTrack(PublishTrack { room, kind: TrackKind::Video.into(), label: Bytes::new() }))
+                Some(Request::PublishTrack(PublishTrack {
+                    room,
+                    kind: TrackKind::Video.into(),
+                    label: Bytes::new(),
+                    activity: false,
+                }))
             }),
             Act::Unpublish(which) => self.ask(which, |play, _, _| {
                 let tracks = play.tracks();
@@ -171,7 +176,13 @@ impl Play {
             }),
             Act::Mls(who, room) => self.ask(who, |_, _, _| {
                 let room = Self::room(room).0.to_vec().into();
-                Some(Request::SendMls(SendMls { room, epoch: 3, commit: true, payload: Bytes::new() }))
+                Some(Request::SendMls(SendMls {
+                    room,
+                    epoch: 3,
+                    commit: true,
+                    payload: Bytes::new(),
+                    join_key: Bytes::new(),
+                }))
             }),
             Act::Talk(which) => self.talk(which),
             Act::Deliver => {
@@ -231,7 +242,7 @@ proptest! {
         play.world.settle();
         prop_assert_eq!(play.world.directory.population(), Population::default());
         for core in &play.world.cores {
-            prop_assert_eq!(core.census(), [0; 5]);
+            prop_assert_eq!(core.census(), [0; 7]);
             prop_assert_eq!(core.ledger.queued(), 0);
         }
     }

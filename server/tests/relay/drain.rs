@@ -4,10 +4,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use supernode_proto::{
     close::CloseCode,
-    control::{RefusalReason, Ring, client_message::Body as Request, relay_message::Body},
+    control::{GoAway, RefusalReason, Ring, client_message::Body as Request, relay_message::Body},
 };
 
-use crate::harness::{Person, Relay, Room, client_config};
+use crate::harness::{Client, Person, Relay, Room, client_config};
+
+impl Client {
+    async fn go_away(&mut self) -> GoAway {
+        self.event(|event| if let Body::GoAway(away) = event { Some(away.clone()) } else { None }).await
+    }
+}
 
 //
 #[rstest]
@@ -22,10 +28,11 @@ async fn a_relay_that_drains_says_so_starts_nothing_new_and_closes_whoever_stays
     caller.join(&room).await;
 
     relay.drain(Duration::from_secs(2));
-    for client in [&mut caller, &mut callee] {
-        let away = client.event(|event| if let Body::GoAway(away) = event { Some(away.clone()) } else { None }).await;
-        assert_eq!((away.reconnect_after_ms, away.reconnect_before_ms), (0, 2_000));
-    }
+    let away = callee.go_away().await;
+    assert_eq!((away.reconnect_after_ms, away.reconnect_before_ms), (0, 2_000));
+    let away = caller.go_away().await;
+    assert_eq!(away.reconnect_before_ms - away.reconnect_after_ms, 100, "with the others of its room");
+    assert!(away.reconnect_before_ms <= 2_000);
     let ring = Request::Ring(Ring { ticket: bob.open_ticket(), payload: Bytes::new() });
     assert_eq!(caller.refused(ring).await.reason(), RefusalReason::GoingAway);
     let new_room = Request::JoinRoom(callee.join_request(&Room::new()));
@@ -42,4 +49,39 @@ async fn a_relay_that_drains_says_so_starts_nothing_new_and_closes_whoever_stays
     assert_eq!(caller.close_code().await, CloseCode::GOING_AWAY);
     assert_eq!(callee.close_code().await, CloseCode::GOING_AWAY);
     relay.assert_empty().await;
+}
+
+//
+#[tokio::test]
+async fn a_drain_ends_with_its_calls_and_not_before() {
+    let relay = Relay::start(2);
+    let (mut idle, mut caller) = (relay.connect(&Person::new()).await, relay.connect(&Person::new()).await);
+    caller.join(&Room::new()).await;
+    relay.drain_patiently(Duration::from_millis(200), Duration::from_secs(60));
+    caller.go_away().await;
+    idle.go_away().await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(relay.population().sessions, 2, "the window has passed, and somebody is in a call");
+    caller.close();
+    assert_eq!(idle.close_code().await, CloseCode::GOING_AWAY, "nobody is in a call any more");
+}
+
+//
+#[rstest]
+#[tokio::test]
+async fn members_of_a_room_are_told_to_move_at_the_same_time(#[values(1, 4)] shards: usize) {
+    let relay = Relay::start(shards);
+    let room = Room::new();
+    let mut members = Vec::new();
+    for _ in 0..6 {
+        let mut member = relay.connect(&Person::new()).await;
+        member.join(&room).await;
+        members.push(member);
+    }
+    relay.drain(Duration::from_secs(3));
+    let first = members[0].go_away().await;
+    for member in &mut members[1..] {
+        assert_eq!(member.go_away().await, first);
+    }
+    assert_eq!(first.reconnect_before_ms - first.reconnect_after_ms, 100);
 }

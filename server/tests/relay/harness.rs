@@ -24,7 +24,7 @@ use supernode_proto::{
     object::{DATAGRAM_HEADER_BYTES_MAX, DatagramHeader, Flags, Hop, Layer, TrackAlias, Visible},
 };
 use supernode_server::{
-    control::{state_dir::StateDir, tls},
+    control::{certificate::Certificate, state_dir::StateDir, tls},
     core::{Admit, directory::Population, ledger::Ledger, limits::Limits},
     shard,
 };
@@ -63,8 +63,9 @@ impl Relay {
             listen: "127.0.0.1:0".parse().unwrap(),
             shards,
             batch_window: Duration::from_micros(500),
-            tls: tls::quic_server_config(&keys).unwrap(),
+            tls: tls::quic_server_config(&Certificate::self_signed(&keys).expect("a certificate")).unwrap(),
             pin,
+            reset_key: keys.reset_key,
             admission: Arc::new(Everybody),
             limits,
         })
@@ -85,6 +86,11 @@ impl Relay {
             sum.offered += ledger.offered;
             sum.delivered += ledger.delivered;
             sum.delivered_datagrams += ledger.delivered_datagrams;
+            sum.commits_rejected += ledger.commits_rejected;
+            sum.longest_wait_us = sum.longest_wait_us.max(ledger.longest_wait_us);
+            sum.late_joiners += ledger.late_joiners;
+            sum.ladder_down.iter_mut().zip(ledger.ladder_down).for_each(|(sum, steps)| *sum += steps);
+            sum.ladder_up.iter_mut().zip(ledger.ladder_up).for_each(|(sum, steps)| *sum += steps);
             sum.dropped.iter_mut().zip(ledger.dropped).for_each(|(sum, dropped)| *sum += dropped);
             sum.refused.iter_mut().zip(ledger.refused).for_each(|(sum, refused)| *sum += refused);
         }
@@ -103,8 +109,13 @@ impl Relay {
 
     /// Begins to drain, and goes on meanwhile.
     pub fn drain(&self, window: Duration) {
-        let handle = self.running.as_ref().unwrap().drain_handle();
-        std::thread::spawn(move || handle.drain(window));
+        self.drain_patiently(window, window);
+    }
+
+    /// As [`Self::drain`], for as long as somebody is in a room.
+    pub fn drain_patiently(&self, window: Duration, patience: Duration) {
+        let handle = self.running.as_ref().unwrap().handle();
+        std::thread::spawn(move || handle.drain(window, patience));
     }
 
     pub async fn connect(&self, person: &Person) -> Client {
@@ -126,7 +137,17 @@ impl Relay {
 
     /// Connects and says Hello; the code the relay closed with if it did not say Welcome.
     pub async fn try_connect(&self, person: &Person) -> Result<Client, CloseCode> {
-        let mut client = self.dial().await;
+        let client = self.dial().await;
+        self.greet(client, person).await
+    }
+
+    /// As [`Self::connect`], over a path to the relay that begins there.
+    pub async fn connect_over(&self, path: SocketAddr, person: &Person) -> Client {
+        let client = self.dial_at(path).await;
+        self.greet(client, person).await.expect("the relay lets the client in")
+    }
+
+    async fn greet(&self, mut client: Client, person: &Person) -> Result<Client, CloseCode> {
         let hello = client.hello(person, self.pin);
         client.person = Some(person.clone());
         client.send(0, Request::Hello(hello)).await;
@@ -142,9 +163,13 @@ impl Relay {
 
     /// A QUIC connection with an open control stream, before Hello.
     pub async fn dial(&self) -> Client {
+        self.dial_at(self.address).await
+    }
+
+    async fn dial_at(&self, address: SocketAddr) -> Client {
         let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
         endpoint.set_default_client_config(client_config());
-        let connection = endpoint.connect(self.address, "relay").unwrap().await.unwrap();
+        let connection = endpoint.connect(address, "relay").unwrap().await.unwrap();
         let (send, receive) = connection.open_bi().await.unwrap();
         Client {
             endpoint,
@@ -162,7 +187,7 @@ impl Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
-            running.drain_handle().drain(Duration::ZERO);
+            running.handle().drain(Duration::ZERO, Duration::ZERO);
             running.join();
         }
         let _ = std::fs::remove_dir_all(&self.state);
@@ -282,6 +307,20 @@ impl Client {
         let _ = self.send.write_all(bytes).await;
     }
 
+    /// The next message, however long it takes.
+    pub async fn next_ever(&mut self) -> Result<RelayMessage, ()> {
+        loop {
+            if let Some(message) = self.reader.next_message().unwrap() {
+                return Ok(message);
+            }
+            let mut buffer = [0; 4096];
+            match self.receive.read(&mut buffer).await {
+                Ok(Some(len)) => self.reader.push(&buffer[..len]),
+                _ => return Err(()),
+            }
+        }
+    }
+
     /// The next message, or the code the relay closed with.
     pub async fn next(&mut self) -> Result<RelayMessage, CloseCode> {
         tokio::time::timeout(PATIENCE, async {
@@ -373,7 +412,8 @@ impl Client {
     }
 
     pub async fn publish(&mut self, room: &Room, kind: TrackKind) -> TrackAlias {
-        let wanted = PublishTrack { room: room.name(), kind: kind.into(), label: Bytes::from_static(b"label") };
+        let wanted =
+            PublishTrack { room: room.name(), kind: kind.into(), label: Bytes::from_static(b"label"), activity: false };
         match self.ask(Request::PublishTrack(wanted)).await {
             Body::TrackPublished(published) => TrackAlias::new(published.alias).unwrap(),
             other => panic!("TrackPublished was due: {other:?}"),
@@ -405,7 +445,7 @@ impl Client {
 }
 
 pub fn subscription(alias: TrackAlias) -> Subscribe {
-    Subscribe { alias: alias.value(), temporal_layer_max: 7, spatial_layer_max: 7, max_age_ms: 0 }
+    Subscribe { alias: alias.value(), temporal_layer_max: 7, spatial_layer_max: 7, ..Subscribe::default() }
 }
 
 /// An object in a datagram.
@@ -455,6 +495,8 @@ pub fn client_config() -> quinn::ClientConfig {
         quinn::ClientConfig::new(Arc::new(quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap()));
     let mut transport = quinn::TransportConfig::default();
     transport.max_idle_timeout(Some(Duration::from_secs(20).try_into().unwrap()));
+    // A client that stops reading its streams shows after a few seconds of video.
+    transport.receive_window(quinn::VarInt::from_u32(512 * 1024));
     config.transport_config(Arc::new(transport));
     config
 }

@@ -7,10 +7,15 @@
     reason = "a test binary: nothing is reachable from outside, and a failed unwrap is a failed test"
 )]
 
+mod activity;
 mod bad_input;
 mod drain;
 mod harness;
+mod late;
+mod mailbox;
 mod media;
+mod path;
+mod paths;
 mod presence;
 mod rings;
 mod rooms;

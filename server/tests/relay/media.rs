@@ -16,7 +16,7 @@ use supernode_server::core::{
 use crate::harness::{Client, PATIENCE, Person, Relay, Room, datagram, eventually, stop_code, subscription};
 
 /// A media stream with objects of these layers and sizes.
-fn stream(alias: TrackAlias, group: u64, temporal_layer: u8, objects: &[(u8, usize)]) -> Vec<u8> {
+pub fn stream(alias: TrackAlias, group: u64, temporal_layer: u8, objects: &[(u8, usize)]) -> Vec<u8> {
     let header = StreamHeader { hop: Hop { alias, priority: 1, ttl_ms: 5_000 }, group, temporal_layer };
     let mut head = [0; STREAM_HEADER_BYTES_MAX];
     let len = header.encode(&mut head);
@@ -36,13 +36,13 @@ fn stream(alias: TrackAlias, group: u64, temporal_layer: u8, objects: &[(u8, usi
     wire
 }
 
-async fn send_stream(client: &Client, wire: &[u8]) {
+pub async fn send_stream(client: &Client, wire: &[u8]) {
     let mut stream = client.connection.open_uni().await.unwrap();
     stream.write_all(wire).await.unwrap();
     stream.finish().unwrap();
 }
 
-async fn receive_stream(client: &Client) -> Vec<u8> {
+pub async fn receive_stream(client: &Client) -> Vec<u8> {
     let mut stream = tokio::time::timeout(PATIENCE, client.connection.accept_uni()).await.expect("a stream").unwrap();
     tokio::time::timeout(PATIENCE, stream.read_to_end(1 << 24)).await.expect("its end").unwrap()
 }

@@ -2,8 +2,8 @@ use bytes::Bytes;
 use rstest::rstest;
 use supernode_proto::{
     control::{
-        KickMember, LeaveRoom, MemberLeft, MlsDelivery, RefusalReason, RotateJoinKey, SendMls, TrackKind,
-        client_message::Body as Request, relay_message::Body,
+        KickMember, LeaveRoom, MemberLeft, MlsDelivery, RefusalReason, RelabelTrack, RotateJoinKey, SendMls,
+        TrackAnnounced, TrackKind, client_message::Body as Request, relay_message::Body,
     },
     identity::{self},
 };
@@ -13,6 +13,13 @@ use crate::harness::{Person, Relay, Room, datagram, eventually};
 fn left(event: &Body) -> Option<MemberLeft> {
     match event {
         Body::MemberLeft(left) => Some(left.clone()),
+        _ => None,
+    }
+}
+
+fn announced(event: &Body) -> Option<TrackAnnounced> {
+    match event {
+        Body::TrackAnnounced(announced) => Some(announced.clone()),
         _ => None,
     }
 }
@@ -75,7 +82,13 @@ async fn the_mailbox_is_ordered_and_the_first_commit_of_an_epoch_wins(#[values(1
         members.push(member);
     }
     let commit = |epoch: u64, payload: &'static [u8]| {
-        Request::SendMls(SendMls { room: room.name(), epoch, commit: true, payload: Bytes::from_static(payload) })
+        Request::SendMls(SendMls {
+            room: room.name(),
+            epoch,
+            commit: true,
+            payload: Bytes::from_static(payload),
+            join_key: Bytes::new(),
+        })
     };
     members[0].done(commit(7, b"first")).await;
     let loser = members[1].refused(commit(7, b"second")).await;
@@ -89,6 +102,76 @@ async fn the_mailbox_is_ordered_and_the_first_commit_of_an_epoch_wins(#[values(1
     }
     for member in &members {
         member.close();
+    }
+    relay.assert_empty().await;
+}
+
+//
+#[rstest]
+#[tokio::test]
+async fn an_accepted_commit_brings_its_join_key_along_and_a_refused_one_does_not(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::start(shards);
+    let room = Room::new();
+    let mut alice = relay.connect(&Person::new()).await;
+    let mut bob = relay.connect(&Person::new()).await;
+    let mut carol = relay.connect(&Person::new()).await;
+    alice.join(&room).await;
+    bob.join(&room).await;
+    let (won, lost) = (Room { id: room.id, ..Room::new() }, Room { id: room.id, ..Room::new() });
+    let commit = |key: &[u8]| {
+        let (payload, join_key) = (Bytes::from_static(b"commit"), Bytes::copy_from_slice(key));
+        Request::SendMls(SendMls { room: room.name(), epoch: 1, commit: true, payload, join_key })
+    };
+    let refused = alice.refused(commit(&[7; 31])).await;
+    assert_eq!((refused.reason(), refused.value, refused.bound), (RefusalReason::Malformed, 31, 32));
+    alice.done(commit(won.secret.verifying_key().as_bytes())).await;
+    let refused = bob.refused(commit(lost.secret.verifying_key().as_bytes())).await;
+    assert_eq!(refused.reason(), RefusalReason::EpochConflict);
+    for key in [&room, &lost] {
+        let refused = carol.refused(Request::JoinRoom(carol.join_request(key))).await;
+        assert_eq!(refused.reason(), RefusalReason::JoinProof);
+    }
+    assert_eq!(carol.join(&won).await.members.len(), 3);
+    for client in [&alice, &bob, &carol] {
+        client.close();
+    }
+    relay.assert_empty().await;
+}
+
+//
+#[rstest]
+#[tokio::test]
+async fn a_label_sealed_anew_is_told_to_newcomers_only(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::start(shards);
+    let room = Room::new();
+    let mut alice = relay.connect(&Person::new()).await;
+    let mut bob = relay.connect(&Person::new()).await;
+    alice.join(&room).await;
+    bob.join(&room).await;
+    let track = alice.publish(&room, TrackKind::Audio).await;
+    let first = bob.event(announced).await;
+    let relabel = |label: Vec<u8>| Request::RelabelTrack(RelabelTrack { alias: track.value(), label: label.into() });
+
+    let mut carol = relay.connect(&Person::new()).await;
+    carol.join(&room).await;
+    assert_eq!(carol.event(announced).await, first);
+    alice.done(relabel(b"anew".to_vec())).await;
+    assert_eq!(&carol.event(announced).await.label[..], b"anew");
+    let mut dave = relay.connect(&Person::new()).await;
+    dave.join(&room).await;
+    assert_eq!(&dave.event(announced).await.label[..], b"anew");
+    alice.done(relabel(b"again".to_vec())).await;
+    assert_eq!(&dave.event(announced).await.label[..], b"again");
+    for told in [&mut bob, &mut carol] {
+        told.no_event(announced).await;
+    }
+
+    let refused = bob.refused(relabel(b"not mine".to_vec())).await;
+    assert_eq!(refused.reason(), RefusalReason::UnknownTrack);
+    let refused = alice.refused(relabel(vec![0; 513])).await;
+    assert_eq!((refused.reason(), refused.value, refused.bound), (RefusalReason::Malformed, 513, 512));
+    for client in [&alice, &bob, &carol, &dave] {
+        client.close();
     }
     relay.assert_empty().await;
 }

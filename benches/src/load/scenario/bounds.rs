@@ -46,6 +46,7 @@ impl Scenario {
             within("video.frames_per_second", video.frames_per_second, 1.0, 240.0)?;
             within("video.group_frames", video.group_frames.into(), 1.0, 10_000.0)?;
             within("video.key_frame_factor", video.key_frame_factor, 1.0, 100.0)?;
+            within("video.temporal_layers", video.temporal_layers.into(), 1.0, 3.0)?;
         }
         if let Some(slow) = &self.slow {
             within("slow.members", slow.members.into(), 1.0, 100.0)?;

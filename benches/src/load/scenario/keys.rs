@@ -35,7 +35,7 @@ const SCENARIO: &[&str] = &[
 ];
 
 const TABLES: &[(&str, &[&str])] = &[
-    ("video", &["kbit_per_s", "frames_per_second", "group_frames", "key_frame_factor"]),
+    ("video", &["kbit_per_s", "frames_per_second", "group_frames", "key_frame_factor", "temporal_layers"]),
     ("slow", &["members", "read_kbit_per_s"]),
     ("churn", &["sessions", "stay_s"]),
     ("flood", &["pairs", "objects_per_second", "object_bytes"]),

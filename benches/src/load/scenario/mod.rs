@@ -15,6 +15,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("calls", include_str!("../../../scenarios/calls.toml")),
     ("rooms", include_str!("../../../scenarios/rooms.toml")),
     ("webinar", include_str!("../../../scenarios/webinar.toml")),
+    ("stage", include_str!("../../../scenarios/stage.toml")),
     ("presence-storm", include_str!("../../../scenarios/presence-storm.toml")),
     ("ring-storm", include_str!("../../../scenarios/ring-storm.toml")),
     ("slow-readers", include_str!("../../../scenarios/slow-readers.toml")),
@@ -122,6 +123,8 @@ pub struct Video {
     pub group_frames: u32,
     /// How much bigger than the others a key frame is. Default 5.
     pub key_frame_factor: f64,
+    /// Temporal layers, each on its own stream: 1 to 3. Default 1.
+    pub temporal_layers: u32,
 }
 
 /// Listeners that read less than they are sent; what they miss is no loss.
@@ -329,7 +332,13 @@ impl Default for Scenario {
 
 impl Default for Video {
     fn default() -> Self {
-        Self { kbit_per_s: 1500.0, frames_per_second: 30.0, group_frames: 60, key_frame_factor: 5.0 }
+        Self {
+            kbit_per_s: 1500.0,
+            frames_per_second: 30.0,
+            group_frames: 60,
+            key_frame_factor: 5.0,
+            temporal_layers: 1,
+        }
     }
 }
 

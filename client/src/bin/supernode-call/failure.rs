@@ -20,7 +20,7 @@ impl Failure {
     /// The relay cannot be reached or did not let us in.
     pub(crate) fn relay(error: Error) -> Self {
         let code = match error {
-            Error::NoPin | Error::State(_) | Error::TooLarge { .. } | Error::EndToEnd(_) => 1,
+            Error::Authorities | Error::State(_) | Error::TooLarge { .. } | Error::EndToEnd(_) => 1,
             _ => 3,
         };
         Self { code, error: error.into() }

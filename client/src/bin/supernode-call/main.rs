@@ -5,6 +5,7 @@ mod identity;
 mod play;
 mod progress;
 mod record;
+mod room;
 mod talk;
 
 use std::{io::Write, path::PathBuf, process::ExitCode};
@@ -28,8 +29,8 @@ Exit codes:
   5  the call broke off";
 
 const SECRETS: &str = "\
-The invite link and the ticket let others in, so they are read from a file or from the environment \
-(SUPERNODE_INVITE, SUPERNODE_TICKET), never from the command line, which every user of the machine can see.";
+Invite links, room links and tickets let others in, so they are read from a file or from the environment \
+(SUPERNODE_INVITE, SUPERNODE_TICKET, SUPERNODE_ROOM), never from the command line, which every user of the machine can see.";
 
 /// Calls through a Supernode relay with media from files, recorded packet for packet.
 #[derive(Parser)]
@@ -78,6 +79,11 @@ enum Command {
         #[arg(long)]
         seconds: Option<u64>,
     },
+    /// Rooms of many: opens one, knocks at one, and tells whoever is in one what to do.
+    Room {
+        #[command(subcommand)]
+        command: room::RoomCommand,
+    },
 }
 
 /// What both sides of a call need.
@@ -89,6 +95,9 @@ struct TalkArgs {
     /// File with the invite link; without it, the environment has the link.
     #[arg(long)]
     invite_file: Option<PathBuf>,
+    /// PEM file with an authority to trust beside those of this system, where the invite link has no pin.
+    #[arg(long)]
+    authority_file: Option<PathBuf>,
     /// Ogg Opus file to play.
     #[arg(long)]
     audio: PathBuf,
@@ -130,6 +139,7 @@ fn run(command: Command) -> Result<(), Failure> {
             let ticket = Ticket::from_text(&ticket).map_err(|error| Failure::here(error.into()))?;
             talk::run(&talk, Some((ticket, seconds)))?;
         }
+        Command::Room { command } => room::run(command)?,
     }
     Ok(())
 }
@@ -139,10 +149,8 @@ fn say(line: &str) -> Result<(), Failure> {
     writeln!(std::io::stdout(), "{line}").map_err(|error| Failure::here(error.into()))
 }
 
-fn invite(args: &TalkArgs) -> Result<Invite, Failure> {
-    secret_text(args.invite_file.as_ref(), "SUPERNODE_INVITE")?
-        .parse()
-        .map_err(|error| Failure::here(anyhow::Error::new(error)))
+fn invite(file: Option<&PathBuf>) -> Result<Invite, Failure> {
+    secret_text(file, "SUPERNODE_INVITE")?.parse().map_err(|error| Failure::here(anyhow::Error::new(error)))
 }
 
 /// A secret from a file, or else from the environment.

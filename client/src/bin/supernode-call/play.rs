@@ -5,7 +5,7 @@ use std::{fs::File, io::BufReader, path::Path};
 use anyhow::{Context, anyhow};
 use supernode_client::{
     Call, OutgoingFrame, PublishOptions, Publisher, TrackId, TrackInfo, TrackKind,
-    media::{ivf, ogg_opus},
+    media::{ivf, ogg_opus, opus_voice},
 };
 use tokio::{
     sync::watch,
@@ -31,8 +31,8 @@ impl Source {
     }
 
     /// Announces the file as a track.
-    pub(crate) async fn publish(&self, call: &Call) -> Result<Publisher, supernode_client::Error> {
-        let options = PublishOptions { ttl_ms: PATIENCE_MS };
+    pub(crate) async fn publish(&self, call: &Call, activity: bool) -> Result<Publisher, supernode_client::Error> {
+        let options = PublishOptions { ttl_ms: PATIENCE_MS, activity };
         call.publish(self.kind(), self.track_info(), options).await
     }
 
@@ -80,13 +80,19 @@ impl Source {
                 () = sleep_until(at) => {}
             }
             let frame = match independent {
-                true => OutgoingFrame::independent(&data, time_us),
+                true => OutgoingFrame { activity: activity(&data), ..OutgoingFrame::independent(&data, time_us) },
                 false => OutgoingFrame::video(&data, time_us, keyframe),
             };
             publisher.send(&frame).await?;
         }
         Ok(())
     }
+}
+
+/// What an Opus packet says of itself; sent on tracks that show it only.
+fn activity(packet: &[u8]) -> u8 {
+    const SPEAKING: u8 = 2;
+    if opus_voice::has_voice(packet) == Some(true) { SPEAKING } else { 0 }
 }
 
 fn open(path: &Path) -> anyhow::Result<BufReader<File>> {

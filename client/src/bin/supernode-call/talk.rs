@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use supernode_client::{
-    Call, CallEnd, Client, Config, Error, Event, Events, PresenceState, Publisher, RingOutcome, TrackKind,
+    Call, CallEnd, Client, Config, Error, Event, Events, PresenceState, Publisher, Purpose, RingOutcome, TrackKind,
     proto::identity::Ticket,
 };
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
@@ -35,13 +35,14 @@ pub(crate) fn run(args: &TalkArgs, whom: Option<(Ticket, Option<u64>)>) -> Resul
 
 async fn talk(args: &TalkArgs, whom: Option<(Ticket, Option<u64>)>) -> Result<(), Failure> {
     // Everything of ours that can be wrong, before anybody is rung.
-    let invite = invite(args)?;
+    let invite = invite(args.invite_file.as_ref())?;
     let device = identity::load(&args.identity)?.into_device()?;
     let sources =
         (Source::audio(&args.audio).map_err(Failure::here)?, Source::video(&args.video).map_err(Failure::here)?);
     std::fs::create_dir_all(&args.record_dir).map_err(|error| Failure::here(error.into()))?;
 
-    let (client, mut events) = Client::connect(&invite, device, Config::default()).await.map_err(Failure::relay)?;
+    let config = Config { authority_file: args.authority_file.clone(), ..Config::default() };
+    let (client, mut events) = Client::connect(&invite, device, config).await.map_err(Failure::relay)?;
     let (call, online_seen) = match &whom {
         Some((ticket, _)) => (ring(&client, ticket).await?, true),
         None => (answer(&client, &mut events).await?, false),
@@ -104,6 +105,10 @@ async fn answer(client: &Client, events: &mut Events) -> Result<Call, Failure> {
             ring = events.next_ring() => ring.ok_or_else(|| Failure::relay(Error::Disconnected))?,
             _ = tokio::signal::ctrl_c() => return Err(Failure::no_call(anyhow!("interrupted"))),
         };
+        if ring.purpose() != Purpose::Call {
+            // Rooms are for `supernode-call room`: dropped, it says that we are busy.
+            continue;
+        }
         note(&format!("{} rings: answering", ring.caller().identity.to_text()));
         match ring.answer().await {
             Ok(call) => return Ok(call),
@@ -116,14 +121,18 @@ async fn answer(client: &Client, events: &mut Events) -> Result<Call, Failure> {
 /// Whoever rings now hears that we are busy; what else happens is reported.
 async fn stay_busy(mut events: Events) {
     while let Some(event) = events.next().await {
-        match event {
-            Event::IncomingRing(ring) => drop(ring),
-            Event::RungChanged(rung) => note(&format!("the relay now sends us at most {}", rung.as_str_name())),
-            Event::GoingAway => note("the relay is going away: moving"),
-            Event::Disconnected(error) => note(&format!("the connection broke ({error}): coming back")),
-            Event::Reconnected => note("back"),
-            Event::Closed(_) => return,
-        }
+        report(&event);
+    }
+}
+
+/// Says what happened to the session.
+pub(crate) fn report(event: &Event) {
+    match event {
+        Event::IncomingRing(_) | Event::Closed(_) => {}
+        Event::RungChanged(rung) => note(&format!("the relay now sends us at most {}", rung.as_str_name())),
+        Event::GoingAway => note("the relay is going away: moving"),
+        Event::Disconnected(error) => note(&format!("the connection broke ({error}): coming back")),
+        Event::Reconnected => note("back"),
     }
 }
 
@@ -163,10 +172,11 @@ async fn converse(args: &TalkArgs, call: Call, sources: (Source, Source), hang_u
 async fn exchange(
     call: &Call,
     (audio, video): (Source, Source),
-    recorders: [JoinHandle<anyhow::Result<u64>>; 2],
+    recorders: [JoinHandle<anyhow::Result<()>>; 2],
     hang_up: &HangUp,
 ) -> anyhow::Result<()> {
-    let mut outgoing = Outgoing { audio_to: audio.publish(call).await?, video_to: video.publish(call).await? };
+    let mut outgoing =
+        Outgoing { audio_to: audio.publish(call, false).await?, video_to: video.publish(call, false).await? };
     let [audio_in, video_in] = recorders;
     let mut received = tokio::spawn(async move {
         let (audio, video) = tokio::try_join!(audio_in, video_in)?;

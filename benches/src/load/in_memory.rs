@@ -1,0 +1,248 @@
+//! The generator's clients against a shard in memory: no socket, no thread, and a clock that only this file moves.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use quinn_proto::{DatagramEvent, Endpoint, EndpointConfig, Event, StreamEvent};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use supernode_proto::{close::CloseCode, identity::IdentityKey};
+use supernode_server::{
+    control::{certificate::Certificate, state_dir::StateDir, tls},
+    core::{Admit, Now, limits::Limits},
+    shard::offline::OfflineShard,
+};
+
+use super::{
+    client::{Client, Stage},
+    link::Link,
+    persona::Cast,
+    plan::Plan,
+    scenario::Scenario,
+    sockets::SEGMENTS_MAX,
+    stamp::Stamp,
+    tally::Tally,
+    transport,
+};
+
+const RELAY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 4433);
+/// Virtual time between two turns.
+const TURN: Duration = Duration::from_millis(1);
+/// Turns that a set-up may take: a handshake is three.
+const SET_UP_TURNS_MAX: usize = 400;
+/// Turns of talk before anything is measured, so that acknowledgements flow and paths have found their MTU.
+const WARM_UP_TURNS: usize = 60;
+/// Bytes of one object, header and seal included.
+const OBJECT_BYTES: usize = 160;
+
+/// A shard with talking clients, at the moment before a turn.
+pub struct WholeShard {
+    shard: OfflineShard,
+    stage: Stage,
+    endpoint: Endpoint,
+    clients: Vec<Client>,
+    links: Vec<Link>,
+    now: Now,
+    /// What the clients have sent and the shard has not taken.
+    packets: Vec<(SocketAddr, BytesMut)>,
+    tally: Tally,
+    sequence: u64,
+    delivered: u64,
+}
+
+impl WholeShard {
+    /// Pairs of clients in calls.
+    pub fn of_pairs(pairs: u32) -> Self {
+        Self::of(
+            "calls",
+            &format!(
+                "about = \"\"\nshape = \"calls\"\npairs = {pairs}\nobjects_per_second = 50\nobject_bytes = 160\nramp_s = 1\nhold_s = 1\n"
+            ),
+        )
+    }
+
+    /// A room in which everybody talks.
+    pub fn of_room(members: u32) -> Self {
+        Self::of(
+            "room",
+            &format!(
+                "about = \"\"\nshape = \"rooms\"\nrooms = 1\nmembers = {members}\nobjects_per_second = 50\nobject_bytes = 160\nramp_s = 1\nhold_s = 1\n"
+            ),
+        )
+    }
+
+    fn of(name: &str, scenario: &str) -> Self {
+        let scenario = Scenario::parse(name, scenario, &[]).expect("the scenario is valid");
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let keys = StateDir::create(directory.path()).and_then(|state| state.keys_or_create()).expect("keys are made");
+        let pin = tls::relay_pin(&keys);
+        let certificate = Certificate::self_signed(&keys).expect("the relay's own");
+        let config = tls::quic_server_config(&certificate).expect("the keys are good for TLS");
+        let shard = OfflineShard::new(config, pin, Arc::new(Everybody), Limits::default(), 1).expect("a descriptor");
+        let plan = Plan::new(&scenario);
+        let tickets = plan.clients.iter().map(|_| OnceLock::new()).collect();
+        let mut noise = vec![0; 64 * 1024];
+        StdRng::seed_from_u64(2).fill(&mut noise[..]);
+        let (cast, token, noise) = (Cast::new(), String::new(), Bytes::from(noise));
+        let stage = Stage { scenario, plan, cast, pin, token, tickets, noise };
+        let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let now = Now { instant: Instant::now(), unix_ms: unix.as_millis() as u64 };
+        let mut endpoint = Endpoint::new(Arc::new(EndpointConfig::default()), None, true, None);
+        let config = transport::client_config(pin, 0, false);
+        let mut clients: Vec<_> =
+            (0..stage.plan.clients.len() as u32).map(|number| Client::new(number, &stage)).collect();
+        let connect = |(place, client): (usize, &mut Client)| {
+            let (handle, quic) =
+                endpoint.connect(now.instant, config.clone(), RELAY, "relay").expect("no connection is too many");
+            client.begin(handle.0, 0, &stage);
+            Link::new(quic, handle, place, 0, now.instant)
+        };
+        let links = clients.iter_mut().enumerate().map(connect).collect();
+        let (packets, tally) = (Vec::new(), Tally::default());
+        let mut whole = Self { shard, stage, endpoint, clients, links, now, packets, tally, sequence: 0, delivered: 0 };
+        let settled = (0..SET_UP_TURNS_MAX).any(|_| {
+            whole.exchange();
+            whole.clients.iter().all(|client| client.missing().is_none())
+        });
+        assert!(settled, "every client has its session, room, track and subscriptions");
+        for _ in 0..WARM_UP_TURNS {
+            whole.turn();
+            whole.talk();
+        }
+        whole
+    }
+
+    /// What is measured: the shard takes what the clients have sent, one object each, and builds every packet. Returns
+    /// how many sends those are.
+    pub fn turn(&mut self) -> usize {
+        self.shard.turn(self.now, &mut self.packets)
+    }
+
+    /// The first half of a turn: packets opened, objects queued.
+    pub fn read(&mut self) {
+        self.shard.read(self.now, &mut self.packets);
+    }
+
+    /// The second half: packets built and sealed.
+    pub fn build(&mut self) -> usize {
+        self.shard.build(self.now)
+    }
+
+    /// Prepares the next turn: the clients take what was sent to them, and each says something.
+    pub fn talk(&mut self) {
+        self.hear();
+        self.sequence += 1;
+        for link in &mut self.links {
+            let client = &mut self.clients[link.client];
+            let stamp = Stamp { due_ns: self.sequence, sequence: self.sequence };
+            for track in 0..client.tracks.len() {
+                assert!(
+                    client.send_audio(link, track, stamp, OBJECT_BYTES, &self.stage),
+                    "QUIC has room for an object"
+                );
+            }
+        }
+        self.speak();
+    }
+
+    /// Objects that clients have got.
+    pub fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    fn exchange(&mut self) {
+        self.hear();
+        self.speak();
+        self.turn();
+    }
+
+    fn hear(&mut self) {
+        self.now = Now { instant: self.now.instant + TURN, unix_ms: self.now.unix_ms + TURN.as_millis() as u64 };
+        let now = self.now.instant;
+        let Self { shard, endpoint, links, .. } = self;
+        let mut answer = Vec::new();
+        shard.take_sent(|_, bytes| {
+            answer.clear();
+            let event = endpoint.handle(now, RELAY, None, None, BytesMut::from(bytes), &mut answer);
+            if let Some(DatagramEvent::ConnectionEvent(handle, event)) = event {
+                links[handle.0].quic.handle_event(event);
+            }
+        });
+        for place in 0..self.links.len() {
+            self.handle_events(place);
+        }
+    }
+
+    fn handle_events(&mut self, place: usize) {
+        let link = &mut self.links[place];
+        let client = &mut self.clients[link.client];
+        if link.quic.poll_timeout().is_some_and(|at| at <= self.now.instant) {
+            link.quic.handle_timeout(self.now.instant);
+        }
+        while let Some(event) = link.quic.poll() {
+            match event {
+                Event::Connected => client.greet(link, &self.stage),
+                Event::ConnectionLost { reason } => panic!("a client was lost: {reason}"),
+                Event::DatagramReceived => {
+                    while link.quic.datagrams().recv().is_some() {
+                        self.delivered += 1;
+                    }
+                }
+                Event::Stream(StreamEvent::Readable { id }) if link.is_control(id) => {
+                    for message in link.read_control() {
+                        client.handle_message(link, message, &self.stage, &mut self.tally);
+                    }
+                }
+                Event::Stream(_) | Event::HandshakeDataReady | Event::DatagramsUnblocked => {}
+            }
+        }
+    }
+
+    fn speak(&mut self) {
+        let Self { endpoint, links, packets, now, .. } = self;
+        let mut buffer = Vec::new();
+        for link in links {
+            link.flush_control();
+            let from = SocketAddr::new(Ipv4Addr::new(198, 51, 100, 1).into(), 1024 + link.client as u16);
+            while let Some(transmit) = link.quic.poll_transmit(now.instant, SEGMENTS_MAX, &mut buffer) {
+                let bytes = &buffer[..transmit.size];
+                let datagrams = bytes.chunks(transmit.segment_size.unwrap_or(transmit.size).max(1));
+                packets.extend(datagrams.map(|datagram| (from, BytesMut::from(datagram))));
+                buffer.clear();
+            }
+            while let Some(event) = link.quic.poll_endpoint_events() {
+                if let Some(event) = endpoint.handle_event(link.handle, event) {
+                    link.quic.handle_event(event);
+                }
+            }
+        }
+    }
+}
+
+struct Everybody;
+
+impl Admit for Everybody {
+    fn admit(&self, _: &IdentityKey, _: &str, _: u64) -> Result<(), CloseCode> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_object_of_a_turn_reaches_everybody_it_is_for() {
+        for (mut whole, talkers, listeners) in [(WholeShard::of_pairs(3), 6, 1), (WholeShard::of_room(5), 5, 4)] {
+            let before = whole.delivered();
+            for _ in 0..10 {
+                whole.turn();
+                whole.talk();
+            }
+            assert_eq!(whole.delivered() - before, 10 * talkers * listeners);
+        }
+    }
+}

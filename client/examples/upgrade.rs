@@ -1,0 +1,254 @@
+//! An upgrade under load: calls that talk while one process of the relay takes another's place.
+//!
+//! ```sh
+//! cargo build --release -p supernode-server
+//! cargo run --release -p supernode-client --example upgrade -- --relay target/release/supernode --calls 50
+//! ```
+//!
+//! Starts the relay, sets the calls up with the SDK, lets both sides of each speak 50 times a second, starts a second
+//! relay with `--takeover`, and waits until every call is with it. Prints one line of JSON: the longest silence that any
+//! listener heard, by call; what each process says of its drop ledger. Fails if a call ended, somebody missed a second,
+//! or an object is not accounted for.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "an example: what fails, fails it")]
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use anyhow::{Context, ensure};
+use clap::Parser;
+use supernode_client::{
+    Call, CallEvent, Client, Config, Events, OutgoingFrame, PresenceState, PublishOptions, RingOutcome,
+    SubscribeOptions, TrackId, TrackInfo, TrackKind,
+    e2ee::{Device, DeviceSecret, IdentitySecret},
+    proto::{
+        identity::{Grants, Ticket},
+        invite::Invite,
+    },
+};
+use tokio::{sync::watch, task::JoinHandle};
+
+/// What the members of a call may miss of each other.
+const GAP_MAX: Duration = Duration::from_secs(1);
+const FRAME: Duration = Duration::from_millis(20);
+const SETTLE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Parser)]
+struct Arguments {
+    /// The program of the relay.
+    #[arg(long)]
+    relay: PathBuf,
+    /// Calls of two.
+    #[arg(long, default_value_t = 50)]
+    calls: usize,
+    /// The relay's shards.
+    #[arg(long, default_value_t = 2)]
+    shards: usize,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let state = std::env::temp_dir().join(format!("supernode-upgrade-{}", std::process::id()));
+    let outcome = upgrade(&arguments, &state).await;
+    let _ = std::fs::remove_dir_all(&state);
+    outcome
+}
+
+async fn upgrade(arguments: &Arguments, state: &Path) -> anyhow::Result<()> {
+    let shards = arguments.shards.to_string();
+    let old = Relay::start(&arguments.relay, state, &["--open", "--listen", "127.0.0.1:0", "--shards", &shards])?;
+    let (stop, stopped) = watch::channel(false);
+    let mut talks = Vec::new();
+    for _ in 0..arguments.calls {
+        talks.push(Talk::begin(&old.invite, &stopped).await?);
+    }
+    tokio::time::sleep(SETTLE).await;
+    let mut events: Vec<_> = talks.iter().flat_map(|talk| talk.calls.each_ref().map(Call::events)).collect();
+
+    let begin = Instant::now();
+    let new = Relay::start(&arguments.relay, state, &["--open", "--takeover"])?;
+    let taken_over = begin.elapsed();
+    for events in &mut events {
+        let resumed = async {
+            loop {
+                match events.recv().await.context("the call's events ended")? {
+                    CallEvent::Resumed => return Ok(()),
+                    CallEvent::Ended(end) => anyhow::bail!("a call ended: {end:?}"),
+                    _ => {}
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, resumed).await.context("a call did not come back in time")??;
+    }
+    let moved = begin.elapsed();
+    let old = old.last_words().context("the old process")?;
+    tokio::time::sleep(SETTLE).await;
+
+    stop.send_replace(true);
+    let mut gaps_ms = Vec::new();
+    for talk in talks {
+        gaps_ms.push(talk.end().await?.as_millis() as u64);
+    }
+    new.terminate()?;
+    let new = new.last_words().context("the new process")?;
+    gaps_ms.sort_unstable();
+    let longest_ms = *gaps_ms.last().context("no calls")?;
+    let figures = serde_json::json!({
+        "calls": arguments.calls,
+        "taken_over_ms": taken_over.as_millis() as u64,
+        "all_moved_ms": moved.as_millis() as u64,
+        "gap_ms_median": gaps_ms[gaps_ms.len() / 2],
+        "gap_ms_max": longest_ms,
+        "old": old,
+        "new": new,
+    });
+    println!("{figures}");
+    ensure!(u128::from(longest_ms) < GAP_MAX.as_millis(), "somebody missed {longest_ms} ms");
+    for (name, ledger) in [("old", &old), ("new", &new)] {
+        ensure!(ledger.queued == 0, "the {name} process lost track of {} objects", ledger.queued);
+        ensure!(ledger.delivered > 0, "no call went by the {name} process");
+    }
+    Ok(())
+}
+
+/// A process.
+struct Relay {
+    child: Child,
+    invite: Invite,
+}
+
+/// Its drop ledger, as its last line of log has it.
+#[derive(serde::Serialize)]
+struct Ledger {
+    offered: u64,
+    delivered: u64,
+    dropped: u64,
+    queued: u64,
+}
+
+impl Relay {
+    fn start(program: &Path, state: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
+        let mut child = Command::new(program)
+            .args(["serve", "--admin", "127.0.0.1:0", "--state-dir"])
+            .arg(state)
+            .args(arguments)
+            .env("RUST_LOG", "info")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("the relay does not start")?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().context("piped")?).read_line(&mut line)?;
+        let ready: serde_json::Value = serde_json::from_str(&line).context("the relay is not ready")?;
+        let invite = ready["invite"].as_str().context("no invite")?.parse()?;
+        Ok(Self { child, invite })
+    }
+
+    fn terminate(&self) -> anyhow::Result<()> {
+        let done = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status()?;
+        ensure!(done.success(), "the relay cannot be told to end");
+        Ok(())
+    }
+
+    fn last_words(mut self) -> anyhow::Result<Ledger> {
+        let mut log = String::new();
+        self.child.stderr.take().context("piped")?.read_to_string(&mut log)?;
+        ensure!(self.child.wait()?.success(), "it failed: {log}");
+        let figure = |name: &str| {
+            let (_, rest) = log.rsplit_once(&format!("{name}=")).with_context(|| format!("no {name} in: {log}"))?;
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            Ok::<u64, anyhow::Error>(digits.parse()?)
+        };
+        Ok(Ledger {
+            offered: figure("offered")?,
+            delivered: figure("delivered")?,
+            dropped: figure("dropped")?,
+            queued: figure("queued")?,
+        })
+    }
+}
+
+/// Two people who talk.
+struct Talk {
+    calls: [Call; 2],
+    speaking: Vec<JoinHandle<anyhow::Result<()>>>,
+    listening: Vec<JoinHandle<anyhow::Result<Duration>>>,
+    _clients: [(Client, Events); 2],
+}
+
+impl Talk {
+    async fn begin(invite: &Invite, stopped: &watch::Receiver<bool>) -> anyhow::Result<Self> {
+        let (alice, bob) = (IdentitySecret::generate(), IdentitySecret::generate());
+        let caller = online(&alice, invite).await?;
+        let mut callee = online(&bob, invite).await?;
+        let ticket: Ticket = bob.issue_ticket(None, Grants::PRESENCE | Grants::RING, unix_s() + 3600);
+        let mut ring = caller.0.ring(&ticket).await?;
+        let answer = async { anyhow::Ok(callee.1.next_ring().await.context("no ring came")?.answer().await?) };
+        let (outcome, answered) = tokio::join!(ring.outcome(), answer);
+        let RingOutcome::Answered(called) = outcome? else { anyhow::bail!("not answered") };
+        let calls = [called, answered?];
+        let speaking = calls.iter().map(|call| tokio::spawn(speak(call.clone(), stopped.clone()))).collect();
+        let listening = calls.iter().map(|call| tokio::spawn(listen(call.clone()))).collect();
+        Ok(Self { calls, speaking, listening, _clients: [caller, callee] })
+    }
+
+    /// Both sides finish; the longest silence that either heard.
+    async fn end(self) -> anyhow::Result<Duration> {
+        for speaking in self.speaking {
+            speaking.await??;
+        }
+        let mut longest = Duration::ZERO;
+        for listening in self.listening {
+            longest = longest.max(listening.await??);
+        }
+        ensure!(self.calls[0].safety_number()? == self.calls[1].safety_number()?, "the keys are not the same");
+        Ok(longest)
+    }
+}
+
+async fn online(identity: &IdentitySecret, invite: &Invite) -> anyhow::Result<(Client, Events)> {
+    let secret = DeviceSecret::generate();
+    let delegation = identity.delegate(&secret.public(), unix_s() + 3600);
+    let device = Arc::new(Device::new(secret, delegation)?);
+    let (client, events) = Client::connect(invite, device, Config::default()).await?;
+    client.set_presence(PresenceState::Online, Default::default()).await?;
+    Ok((client, events))
+}
+
+async fn speak(call: Call, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+    let info =
+        TrackInfo { id: TrackId(rand::random()), name: "voice".into(), codec: "opus".into(), parameters: vec![] };
+    let mut publisher = call.publish(TrackKind::Audio, info, PublishOptions::default()).await?;
+    publisher.wanted().await?;
+    let mut ticks = tokio::time::interval(FRAME);
+    for index in 0.. {
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => break,
+            _ = ticks.tick() => {}
+        }
+        publisher.send(&OutgoingFrame::independent(&[7; 160], index * 20_000)).await?;
+    }
+    Ok(publisher.finish().await?)
+}
+
+async fn listen(call: Call) -> anyhow::Result<Duration> {
+    let voice = call.track(TrackKind::Audio).await?;
+    let mut subscription = call.subscribe(&voice, SubscribeOptions::for_kind(TrackKind::Audio)).await?;
+    let (mut last, mut longest) = (None::<Instant>, Duration::ZERO);
+    while subscription.next().await.is_some() {
+        longest = longest.max(last.map_or(Duration::ZERO, |last| last.elapsed()));
+        last = Some(Instant::now());
+    }
+    Ok(longest)
+}
+
+fn unix_s() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,296 @@
+//! The group's messages: in the mailbox's order, from where we were, and what becomes of a commit.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use supernode_e2ee::{Change, Group, Processed};
+use supernode_proto::control::{
+    CatchUp, CommitRejected, MlsDelivery, RejectCommit, RoomJoined, SendMls, client_message,
+};
+use tokio::sync::mpsc;
+
+use super::{Member, Room, State};
+use crate::{
+    CallEvent, Error,
+    error::CallEnd,
+    frame::unix_s,
+    greeting::{self, Said},
+    link::Link,
+    sync::lock,
+};
+
+/// Messages that came while what lies before them was fetched: more than a relay keeps of a room.
+const HELD_MAX: usize = 512;
+/// How long the others have to agree that a commit is junk, before we take ourselves for the one who cannot read it.
+const REJECTION_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How far we have read.
+#[derive(Default)]
+pub(super) struct Mailbox {
+    /// The newest message that we have.
+    sequence: u64,
+    /// What the room had when we joined: messages after `sequence` up to it are to be fetched.
+    missing_to: u64,
+    /// The room's epoch when we joined; zero if it has had no commit.
+    joined_epoch: u64,
+    held: BTreeMap<u64, MlsDelivery>,
+    /// When we gave a commit back that makes no sense.
+    rejected_at: Option<Instant>,
+    /// The next room that we join is another one to us, or our place in it is.
+    is_new: bool,
+    /// We were in the room before.
+    again: bool,
+}
+
+impl Mailbox {
+    pub(super) fn joined(&mut self, joined: &RoomJoined, again: bool) {
+        // A Welcome says all that there was; and a room that was opened anew counts from the beginning.
+        if !again || self.is_new || joined.mls_sequence < self.sequence {
+            self.sequence = joined.mls_sequence;
+        }
+        self.is_new = false;
+        self.again = again;
+        self.missing_to = joined.mls_sequence;
+        self.joined_epoch = joined.mls_epoch;
+    }
+
+    pub(super) fn lost(&mut self) {
+        self.held.clear();
+        self.missing_to = 0;
+        self.rejected_at = None;
+    }
+
+    fn is_missing(&self) -> bool {
+        self.sequence < self.missing_to
+    }
+}
+
+impl Room {
+    /// A message of the group.
+    pub(crate) fn handle_mls(self: &Arc<Self>, link: &Link, delivery: &MlsDelivery) {
+        let mut state = lock(&self.state);
+        if delivery.sequence <= state.mailbox.sequence || state.end.is_some() {
+            return;
+        }
+        let (is_behind, is_in) = (state.behind, state.entered_on.is_some());
+        let mailbox = &mut state.mailbox;
+        // Behind, this group can read nothing any more; the one that we will be let into may.
+        if is_behind || mailbox.is_missing() && delivery.sequence > mailbox.missing_to {
+            if (is_in || !is_behind) && mailbox.held.len() < HELD_MAX {
+                mailbox.held.insert(delivery.sequence, delivery.clone());
+            }
+            return;
+        }
+        mailbox.sequence = delivery.sequence;
+        let before = state.group.epoch();
+        let State { group, expected, .. } = &mut *state;
+        let processed = group.process(&delivery.payload, &|identity| expected.holds(identity), unix_s());
+        // What counts as a commit at the relay, and is none to us, makes us part ways with it.
+        let is_ours = matches!(processed, Ok(Processed::Own));
+        let is_junk = delivery.commit && delivery.epoch == before && !is_ours && group.epoch() == before;
+        match processed {
+            Ok(Processed::EpochChanged { removed, .. }) => {
+                state.note_departed(&removed);
+                let early = state.install_keys();
+                drop(state);
+                self.use_keys(early);
+            }
+            Ok(Processed::RemovedOurselves) => {
+                let while_away = state.entered_on.is_none();
+                drop(state);
+                // Who was away was taken for gone, and may knock. Whoever is here is meant.
+                if while_away { self.fall_behind() } else { self.end_with(CallEnd::Removed) }
+            }
+            Ok(Processed::Message { from, bytes }) if !is_junk => {
+                self.take_message(&mut state, Member { identity: from.identity, device: from.device }, &bytes);
+                drop(state);
+                self.changed.send_replace(());
+            }
+            // Told late that it counts: we were away when it was accepted.
+            Ok(Processed::Own) if delivery.commit && delivery.epoch == before => {
+                drop(state);
+                self.handle_own_commit(true);
+            }
+            Ok(Processed::Own | Processed::Ignored | Processed::Message { .. }) if !is_junk => {}
+            refused => {
+                if let Err(error) = refused {
+                    tracing::debug!(%error, commit = delivery.commit, "a message of the group was refused");
+                }
+                if !delivery.commit {
+                    return;
+                }
+                if is_junk && self.hosting.is_some() {
+                    state.mailbox.rejected_at = Some(Instant::now());
+                    drop(state);
+                    return self.reject(link, delivery);
+                }
+                drop(state);
+                // Whoever follows a commit that we refuse is in another group now.
+                self.fall_behind();
+            }
+        }
+    }
+
+    fn take_message(&self, state: &mut State, from: Member, bytes: &[u8]) {
+        match greeting::read(bytes) {
+            Some(Said::Goodbye(_)) => state.note_goodbye(from.device),
+            // What does not fit was sent by somebody who does not wait for an answer.
+            Some(said) => drop(self.said.try_send((from, said))),
+            None => {}
+        }
+    }
+
+    /// Gives a commit back that we cannot process: when most cannot, its epoch is open again.
+    fn reject(&self, link: &Link, delivery: &MlsDelivery) {
+        let MlsDelivery { room, epoch, sequence, .. } = delivery.clone();
+        link.send(client_message::Body::RejectCommit(RejectCommit { room, epoch, sequence }), None);
+        self.changed.send_replace(());
+    }
+
+    /// Most could not process a commit: it does not count.
+    pub(crate) fn handle_commit_rejected(&self, rejected: &CommitRejected) {
+        let mut state = lock(&self.state);
+        state.mailbox.rejected_at = None;
+        // If it counted for us, our keys are of an epoch that nobody else is in.
+        let followed = state.group.epoch() > rejected.epoch;
+        drop(state);
+        if followed {
+            self.fall_behind();
+        } else {
+            self.changed.send_replace(());
+        }
+    }
+
+    /// When we stop waiting for the others to reject what we did.
+    pub(crate) fn rejection_deadline(&self) -> Option<Instant> {
+        lock(&self.state).mailbox.rejected_at.map(|at| at + REJECTION_TIMEOUT)
+    }
+
+    /// The request for what we have missed.
+    pub(crate) fn catch_up_request(&self) -> client_message::Body {
+        let after_sequence = lock(&self.state).mailbox.sequence;
+        client_message::Body::CatchUp(CatchUp { room: Bytes::copy_from_slice(&self.id.0), after_sequence })
+    }
+
+    /// Whether messages before our joining have not come yet.
+    pub(crate) fn is_missing_messages(&self) -> bool {
+        lock(&self.state).mailbox.is_missing()
+    }
+
+    /// We are in and have what there was to fetch. What came meanwhile has its turn now.
+    pub(crate) fn handle_caught_up(self: &Arc<Self>, link: &Link) {
+        let mut state = lock(&self.state);
+        let mailbox = &mut state.mailbox;
+        mailbox.sequence = mailbox.sequence.max(mailbox.missing_to);
+        state.entered_on = Some(link.generation);
+        let mailbox = &mut state.mailbox;
+        let (epoch, again) = (mailbox.joined_epoch, mailbox.again);
+        // Had the relay taken it, we would have been told.
+        if let Err(error) = state.group.discard_own() {
+            tracing::debug!(%error, "a commit of ours could not be discarded");
+        }
+        // Zero: the room was opened anew, or never saw a commit. Anything else that is not ours means that the group
+        // moved on without us, and what it says now does not open.
+        if epoch != 0 && epoch != state.group.epoch() {
+            drop(state);
+            return self.fall_behind();
+        }
+        let held = std::mem::take(&mut state.mailbox.held);
+        drop(state);
+        for delivery in held.values() {
+            self.handle_mls(link, delivery);
+        }
+        if again {
+            self.tell(CallEvent::Resumed);
+        }
+    }
+
+    /// Makes a commit that is pending until [`Self::handle_own_commit`].
+    pub(crate) fn make_commit(
+        &self,
+        make: impl FnOnce(&mut Group) -> Result<Option<Change>, supernode_e2ee::Error>,
+    ) -> Result<Option<Change>, Error> {
+        Ok(make(&mut lock(&self.state).group)?)
+    }
+
+    /// The relay took our commit, or another's came first.
+    pub(crate) fn handle_own_commit(self: &Arc<Self>, accepted: bool) {
+        let mut state = lock(&self.state);
+        if !accepted {
+            if let Err(error) = state.group.discard_own() {
+                tracing::debug!(%error, "no commit of ours to discard");
+            }
+            return;
+        }
+        let before = state.group.members();
+        if let Err(error) = state.group.merge_own() {
+            tracing::debug!(%error, "our own commit does not merge");
+            drop(state);
+            return self.fall_behind();
+        }
+        let after = state.group.members();
+        let removed: Vec<_> = before.into_iter().filter(|member| !after.contains(member)).collect();
+        state.note_departed(&removed);
+        let early = state.install_keys();
+        drop(state);
+        self.use_keys(early);
+    }
+
+    /// The group moved on and we could not follow: a room is come back to by its door, a call is over.
+    pub(crate) fn fall_behind(&self) {
+        if self.hosting.is_none() {
+            return self.end_with(CallEnd::MissedKeys);
+        }
+        let mut state = lock(&self.state);
+        state.behind = true;
+        state.mailbox.rejected_at = None;
+        drop(state);
+        self.changed.send_replace(());
+    }
+
+    /// We were let in again: the room goes on with another place in its group, from what came meanwhile.
+    pub(crate) fn replace_group(self: &Arc<Self>, link: &Link, group: Group) -> Result<(), Error> {
+        if group.room() != self.id {
+            return Err(Error::Protocol("an admission to another room"));
+        }
+        let mut state = lock(&self.state);
+        state.group = group;
+        state.behind = false;
+        state.mailbox.is_new = state.entered_on.is_none();
+        let held = std::mem::take(&mut state.mailbox.held);
+        let early = state.install_keys();
+        drop(state);
+        self.use_keys(early);
+        for delivery in held.values() {
+            self.handle_mls(link, delivery);
+        }
+        Ok(())
+    }
+
+    /// A message for the group, sealed in the epoch that it is in.
+    pub(crate) fn message(&self, message: &[u8]) -> Result<client_message::Body, Error> {
+        let mut state = lock(&self.state);
+        let payload = state.group.seal_message(message)?.into();
+        let (room, epoch) = (Bytes::copy_from_slice(&self.id.0), state.group.epoch());
+        Ok(client_message::Body::SendMls(SendMls { room, epoch, commit: false, payload, join_key: Bytes::new() }))
+    }
+
+    /// Opens a message of the group that did not come through the mailbox.
+    pub(crate) fn open_aside(&self, sealed: &[u8]) -> Option<(Member, Vec<u8>)> {
+        match lock(&self.state).group.process(sealed, &|_| false, unix_s()) {
+            Ok(Processed::Message { from, bytes }) => {
+                Some((Member { identity: from.identity, device: from.device }, bytes))
+            }
+            _ => None,
+        }
+    }
+
+    /// What others say to whoever is at a door; to be had once.
+    pub(crate) fn listen(&self) -> Option<mpsc::Receiver<(Member, Said)>> {
+        lock(&self.said_to_us).take()
+    }
+}

@@ -1,0 +1,50 @@
+//! `supernode drain`
+
+use std::time::Duration;
+
+use clap::Args;
+use supernode_server::control::operator;
+
+use super::{
+    output::{print_json, say},
+    relay::Relay,
+    state::State,
+};
+
+/// How often the end is looked for.
+const POLL: Duration = Duration::from_millis(200);
+
+#[derive(Args)]
+pub(super) struct Drain {
+    #[command(flatten)]
+    state: State,
+    /// Seconds that calls may go on, 0 to 3600; without calls the relay ends sooner.
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    patience_s: u64,
+    /// Return only when the relay has ended.
+    #[arg(long)]
+    wait: bool,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Drain {
+    /// Tells the running relay to end in order.
+    pub(super) fn run(&self) -> anyhow::Result<()> {
+        let relay = Relay::of(&self.state)?;
+        let before = relay.status()?;
+        relay.post("/drain", &operator::Drain { patience_s: self.patience_s })?;
+        say(&format!(
+            "the relay drains: {} sessions in {} rooms have at most {} s",
+            before.sessions, before.rooms, self.patience_s
+        ));
+        while self.wait && relay.is_running()? {
+            std::thread::sleep(POLL);
+        }
+        if self.json {
+            print_json(&serde_json::json!({ "sessions": before.sessions, "rooms": before.rooms, "ended": self.wait }))?;
+        }
+        Ok(())
+    }
+}

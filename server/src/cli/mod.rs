@@ -1,0 +1,102 @@
+//! The command line: one file for each command.
+
+mod config;
+mod doctor;
+mod drain;
+pub(crate) mod exit;
+mod invite;
+mod kick;
+mod manual;
+mod output;
+mod relay;
+mod revoke;
+mod serve;
+mod sessions;
+mod state;
+mod status;
+mod top;
+mod upgrade;
+mod what_i_see;
+
+use clap::{Parser, Subcommand};
+use supernode_server::control::reload::SetFilter;
+
+/// A blind relay for calls: it knows who is online, lets people ring each other, and forwards what it cannot read.
+///
+/// Data goes to standard output, words to standard error. Commands find the running relay by its state directory, and
+/// only its own user can open that.
+#[derive(Parser)]
+#[command(name = "supernode", version, after_help = exit::TABLE)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the relay until SIGTERM or SIGINT; prints one line of JSON when it is ready.
+    Serve(serve::Serve),
+    /// Print the configuration in effect and where each value was said, secrets masked.
+    Config(config::Config),
+    /// Check a configuration and the files that it names without running; exit code 0 fine, 1 not.
+    CheckConfig(config::CheckConfig),
+    /// Print a link that lets somebody use this relay; the relay may be running.
+    Invite(invite::Invite),
+    /// Show what the running relay is doing.
+    Status(status::Status),
+    /// Show the running relay's rates, live.
+    Top(top::Top),
+    /// List who is connected; addresses and whole names only if asked for.
+    Sessions(sessions::Sessions),
+    /// End a session, or all of an identity's; its clients may come back.
+    Kick(kick::Kick),
+    /// Refuse an identity or an admission token from now on, and end its sessions.
+    Revoke(revoke::Revoke),
+    /// End the running relay in order: clients are told to move, calls may go on for a while.
+    Drain(drain::Drain),
+    /// Put the program that is installed now in the running relay's place; calls go on.
+    Upgrade(upgrade::Upgrade),
+    /// Look for what keeps a relay on this machine from working well, and say what to do.
+    Doctor(doctor::Doctor),
+    /// Print everything that the relay can see about its users, why, and for how long.
+    WhatISee(what_i_see::WhatISee),
+    /// Print the manual page of a command.
+    Man(manual::Man),
+    /// Print a script that completes this program's commands in a shell.
+    Completions(manual::Completions),
+}
+
+impl Cli {
+    /// Does what was asked. `set_filter` changes what is logged.
+    pub(crate) fn run(self, set_filter: SetFilter) -> anyhow::Result<()> {
+        match self.command {
+            Command::Serve(serve) => serve.run(set_filter),
+            Command::Config(config) => config.run(),
+            Command::CheckConfig(check) => check.run(),
+            Command::Invite(invite) => invite.run(),
+            Command::Status(status) => status.run(),
+            Command::Top(top) => top.run(),
+            Command::Sessions(sessions) => sessions.run(),
+            Command::Kick(kick) => kick.run(),
+            Command::Revoke(revoke) => revoke.run(),
+            Command::Drain(drain) => drain.run(),
+            Command::Upgrade(upgrade) => upgrade.run(),
+            Command::Doctor(doctor) => doctor.run(),
+            Command::WhatISee(what_i_see) => what_i_see.run(),
+            Command::Man(man) => man.run(),
+            Command::Completions(completions) => completions.run(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

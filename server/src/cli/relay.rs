@@ -1,0 +1,87 @@
+//! The running relay, as commands reach it: HTTP by the Unix socket in its state directory.
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, StatusCode, client::conn::http1, header};
+use hyper_util::rt::TokioIo;
+use serde::{Serialize, de::DeserializeOwned};
+use supernode_server::control::{
+    state_dir::{Door, StateDir},
+    status::Status,
+};
+use tokio::net::UnixStream;
+
+use super::{exit::Exit, state::State};
+
+/// The relay that runs with a state directory.
+pub(super) struct Relay {
+    name: String,
+    state: StateDir,
+}
+
+impl Relay {
+    /// Finds it; whether it runs shows with the first question.
+    pub(super) fn of(state: &State) -> anyhow::Result<Self> {
+        let path = state.path()?;
+        Ok(Self { name: path.display().to_string(), state: StateDir::open(&path)? })
+    }
+
+    /// Its state directory.
+    pub(super) fn state(&self) -> &StateDir {
+        &self.state
+    }
+
+    /// What it is doing.
+    pub(super) fn status(&self) -> anyhow::Result<Status> {
+        self.get("/status.json")
+    }
+
+    /// Whether it runs.
+    pub(super) fn is_running(&self) -> anyhow::Result<bool> {
+        Ok(self.state.knock(Door::Control)?.is_some())
+    }
+
+    /// Asks for JSON.
+    pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        let body = self.ask(Method::GET, path, Bytes::new())?;
+        serde_json::from_slice(&body).with_context(|| format!("the relay's answer to {path} is of another version"))
+    }
+
+    /// Asks for something to be done; the answer's bytes.
+    pub(super) fn post(&self, path: &str, wanted: &impl Serialize) -> anyhow::Result<Bytes> {
+        self.ask(Method::POST, path, serde_json::to_vec(wanted)?.into())
+    }
+
+    fn ask(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
+        let Some(stream) = self.state.knock(Door::Control)? else {
+            return Err(Exit::NotRunning(self.name.clone()).into());
+        };
+        stream.set_nonblocking(true)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "relay")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))?;
+        let (code, body) = runtime
+            .block_on(async { exchange(UnixStream::from_std(stream)?, request).await })
+            .context("the relay broke the connection off")?;
+        let words = || String::from_utf8_lossy(&body).trim().to_owned();
+        match code {
+            code if code.is_success() => Ok(body),
+            StatusCode::CONFLICT => Err(Exit::No(words()).into()),
+            code => bail!("the relay answers {code}: {}", words()),
+        }
+    }
+}
+
+async fn exchange(stream: UnixStream, request: Request<Full<Bytes>>) -> anyhow::Result<(StatusCode, Bytes)> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // It ends with the response; what went wrong shows there.
+    tokio::spawn(connection);
+    let response = sender.send_request(request).await?;
+    let code = response.status();
+    Ok((code, response.into_body().collect().await?.to_bytes()))
+}

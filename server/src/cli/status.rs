@@ -1,0 +1,79 @@
+//! `supernode status`
+
+use clap::Args;
+use supernode_server::control::status::{Phase, Status as Reading};
+
+use super::{
+    exit::Exit,
+    output::{bytes, count, duration, print, print_json},
+    relay::Relay,
+    state::State,
+};
+
+#[derive(Args)]
+pub(super) struct Status {
+    #[command(flatten)]
+    state: State,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Status {
+    /// Prints what the running relay is doing.
+    pub(super) fn run(&self) -> anyhow::Result<()> {
+        let reading = Relay::of(&self.state)?.status()?;
+        if self.json {
+            print_json(&reading)?
+        } else {
+            print(&table(&reading))?
+        }
+        match reading.phase {
+            Phase::Ready => Ok(()),
+            Phase::Draining => Err(Exit::No("the relay is draining: it takes nobody new".to_owned()).into()),
+        }
+    }
+}
+
+fn table(reading: &Reading) -> String {
+    let objects = &reading.objects;
+    let dropped: u64 = objects.dropped.values().sum();
+    let mut rows = vec![
+        ("relay", format!("{}, supernode {}, process {}", reading.phase.word(), reading.version, reading.pid)),
+        ("address", format!("{} (UDP), {} shards", reading.listen, reading.shards)),
+        ("up", duration(reading.uptime_s)),
+        ("sessions", format!("{} of {} at most", reading.sessions, reading.sessions_max)),
+        ("people", format!("{} online or watched, {} rings", reading.people, reading.rings)),
+        (
+            "calls",
+            format!("{} rooms, {} tracks, {} subscriptions", reading.rooms, reading.tracks, reading.subscriptions),
+        ),
+        (
+            "traffic",
+            format!(
+                "in {} in {} datagrams, out {} in {}",
+                bytes(reading.bytes_in),
+                count(reading.datagrams_in),
+                bytes(reading.bytes_out),
+                count(reading.datagrams_out)
+            ),
+        ),
+        (
+            "objects",
+            format!(
+                "{} owed, {} delivered, {} dropped, {} waiting",
+                count(objects.offered),
+                count(objects.delivered),
+                count(dropped),
+                count(objects.queued)
+            ),
+        ),
+    ];
+    for (reason, number) in &objects.dropped {
+        rows.push(("", format!("dropped as {reason}: {}", count(*number))));
+    }
+    for (reason, number) in &reading.refused {
+        rows.push(("", format!("refused as {reason}: {}", count(*number))));
+    }
+    rows.iter().map(|(name, value)| format!("{name:<10}{value}\n")).collect()
+}

@@ -1,0 +1,226 @@
+//! Certificates by ACME (RFC 8555): orders one for the relay's own key, and another in time.
+//!
+//! Account, orders and their signatures are the library's; here is what it is asked for, the answer to the authority's
+//! question (HTTP-01, RFC 8555 section 8.3), and what is kept: the account in `acme-account.json` and the chain in
+//! `acme-certificate.pem`, both in the state directory. The key is the relay's own, so that its pin stays the same
+//! whether a certificate is its own or an authority's, and links that carry the pin stay good.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::{Path, State},
+    http::StatusCode,
+    routing::get,
+};
+use instant_acme::{
+    Account, AccountCredentials, AuthorizationStatus, ChallengeType, Identifier, NewAccount, NewOrder, OrderStatus,
+    RetryPolicy,
+};
+use rcgen::CertificateParams;
+use serde::{Deserialize, Serialize};
+use tokio::{net::TcpListener, sync::mpsc};
+
+use super::{
+    certificate::Certificate,
+    config::values::Acme as Settings,
+    reload::chain,
+    serve::unix_now_s,
+    state_dir::{KeyMaterial, StateDir, StateError},
+};
+
+const ACCOUNT: &str = "acme-account.json";
+const CERTIFICATE: &str = "acme-certificate.pem";
+
+/// A certificate is ordered anew when it has less than this left: 30 days, of the usual 90, in seconds.
+const RENEW_S: i64 = 30 * 24 * 3600;
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_secs(6 * 3600);
+/// The first wait after an order that failed; it doubles up to [`LOOK`]. Authorities count failures by the hour.
+const RETRY: Duration = Duration::from_secs(15 * 60);
+/// The longest that one step of an order may take: checking our answer, or signing.
+const STEP_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Why no certificate came.
+#[derive(Debug, thiserror::Error)]
+pub enum AcmeError {
+    /// The authority, or the way to it.
+    #[error("the authority")]
+    Authority(#[from] instant_acme::Error),
+    /// The authority asks for something else than HTTP-01.
+    #[error("the authority offers no HTTP-01 challenge for {0}")]
+    NoChallenge(String),
+    /// The authority was not content.
+    #[error("the authority says that the order is {0:?}")]
+    Refused(OrderStatus),
+    /// The signed certificate is of another key, or cannot be read.
+    #[error("the authority's certificate is of no use")]
+    Useless,
+    /// The port for its question.
+    #[error("tls.acme.listen = {address}: cannot open it")]
+    Listen {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The request for a certificate.
+    #[error("the certificate cannot be asked for")]
+    Request(#[from] rcgen::Error),
+    /// The state directory.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The account's file.
+    #[error("{ACCOUNT}: is no account; remove it and a new one is made")]
+    Account(#[from] serde_json::Error),
+}
+
+/// Orders certificates for one relay.
+pub struct Acme {
+    settings: Settings,
+    state: StateDir,
+    keys: Arc<KeyMaterial>,
+}
+
+/// The account, and at which authority it is one.
+#[derive(Serialize, Deserialize)]
+struct StoredAccount {
+    directory: String,
+    credentials: AccountCredentials,
+}
+
+/// What is to be answered to which question.
+type Answers = Arc<Mutex<HashMap<String, String>>>;
+
+impl Acme {
+    /// For the relay with these keys.
+    pub fn new(settings: Settings, state: StateDir, keys: Arc<KeyMaterial>) -> Self {
+        Self { settings, state, keys }
+    }
+
+    /// The certificate that was ordered last, if it is for the names of now.
+    ///
+    /// # Errors
+    /// [`StateError`] when it cannot be read.
+    pub fn stored(&self) -> Result<Option<Certificate>, StateError> {
+        let stored = self.state.read(CERTIFICATE)?;
+        let stored = stored.and_then(|pem| Certificate::signed_by_authority(pem.as_bytes(), &self.keys));
+        Ok(stored.filter(|stored| self.settings.domains.iter().all(|domain| stored.names.contains(domain))))
+    }
+
+    /// Orders a certificate whenever `shown`, the one that there is, runs out or there is none, and hands it on; until
+    /// nobody takes them any more.
+    pub async fn keep(self, mut shown: Option<Certificate>, ordered: mpsc::Sender<Certificate>) {
+        let mut retry = RETRY;
+        loop {
+            let left_s = shown.as_ref().map_or(0, |shown| shown.left_s(unix_now_s()));
+            let wait = if left_s > RENEW_S {
+                LOOK
+            } else {
+                match self.order().await {
+                    Ok(certificate) => {
+                        retry = RETRY;
+                        shown = Some(certificate.clone());
+                        if ordered.send(certificate).await.is_err() {
+                            return;
+                        }
+                        LOOK
+                    }
+                    Err(error) => {
+                        let reason = chain(&error);
+                        tracing::warn!(
+                            reason,
+                            "no certificate came; trying again in {} min. Does every name of tls.acme.domains lead to this \
+                             machine's port 80?",
+                            retry.as_secs() / 60
+                        );
+                        let wait = retry;
+                        retry = (retry * 2).min(LOOK);
+                        wait
+                    }
+                }
+            };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Orders one certificate and keeps it.
+    ///
+    /// # Errors
+    /// See [`AcmeError`].
+    pub async fn order(&self) -> Result<Certificate, AcmeError> {
+        tracing::info!(names = self.settings.domains.join(", "), "ordering a certificate");
+        let address = self.settings.listen;
+        let listener = TcpListener::bind(address).await.map_err(|source| AcmeError::Listen { address, source })?;
+        let answers = Answers::default();
+        let answering = tokio::spawn(axum::serve(listener, router(answers.clone())).into_future());
+        let result = self.order_while_answering(&answers).await;
+        answering.abort();
+        result
+    }
+
+    async fn order_while_answering(&self, answers: &Answers) -> Result<Certificate, AcmeError> {
+        let account = self.account().await?;
+        let names: Vec<Identifier> = self.settings.domains.iter().cloned().map(Identifier::Dns).collect();
+        let mut order = account.new_order(&NewOrder::new(&names)).await?;
+        let mut authorizations = order.authorizations();
+        while let Some(authorization) = authorizations.next().await {
+            let mut authorization = authorization?;
+            if authorization.status == AuthorizationStatus::Valid {
+                continue; // from an earlier order
+            }
+            let name = authorization.identifier().to_string();
+            let challenge = authorization.challenge(ChallengeType::Http01);
+            let mut challenge = challenge.ok_or(AcmeError::NoChallenge(name))?;
+            let answer = challenge.key_authorization().as_str().to_owned();
+            answers.lock().unwrap_or_else(PoisonError::into_inner).insert(challenge.token.clone(), answer);
+            challenge.set_ready().await?;
+        }
+        let patience = RetryPolicy::default().timeout(STEP_TIMEOUT);
+        match order.poll_ready(&patience).await? {
+            OrderStatus::Ready => {}
+            other => return Err(AcmeError::Refused(other)),
+        }
+        let request = CertificateParams::new(self.settings.domains.clone())?.serialize_request(&self.keys.tls_key)?;
+        order.finalize_csr(request.der()).await?;
+        let pem = order.poll_certificate(&patience).await?;
+        let certificate = Certificate::signed_by_authority(pem.as_bytes(), &self.keys).ok_or(AcmeError::Useless)?;
+        self.state.replace(CERTIFICATE, &pem)?;
+        Ok(certificate)
+    }
+
+    /// The account at this authority, made at the first order.
+    async fn account(&self) -> Result<Account, AcmeError> {
+        let Settings { directory, directory_ca, contact, .. } = &self.settings;
+        let builder = match directory_ca {
+            Some(root) => Account::builder_with_root(root)?,
+            None => Account::builder()?,
+        };
+        if let Some(stored) = self.state.read(ACCOUNT)? {
+            let stored: StoredAccount = serde_json::from_str(&stored)?;
+            if stored.directory == *directory {
+                return Ok(builder.from_credentials(stored.credentials).await?);
+            }
+        }
+        let contact = contact.iter().map(|contact| format!("mailto:{contact}")).collect::<Vec<_>>();
+        let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
+        let wanted = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
+        let (account, credentials) = builder.create(&wanted, directory.clone(), None).await?;
+        let stored = StoredAccount { directory: directory.clone(), credentials };
+        self.state.replace(ACCOUNT, &serde_json::to_string(&stored)?)?;
+        Ok(account)
+    }
+}
+
+fn router(answers: Answers) -> Router {
+    Router::new().route("/.well-known/acme-challenge/{token}", get(answer)).with_state(answers)
+}
+
+async fn answer(State(answers): State<Answers>, Path(token): Path<String>) -> Result<String, StatusCode> {
+    let answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
+    answers.get(&token).cloned().ok_or(StatusCode::NOT_FOUND)
+}

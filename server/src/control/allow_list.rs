@@ -1,0 +1,85 @@
+//! Admission by a list of identities in a file.
+
+use std::{
+    collections::HashSet,
+    fs,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use supernode_proto::{close::CloseCode, identity::IdentityKey};
+
+/// About a million identities.
+const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Why there is no list.
+#[derive(Debug, thiserror::Error)]
+pub enum AllowListError {
+    /// The system refused.
+    #[error("{path}: cannot read it", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Too much of it.
+    #[error("{path}: is longer than {FILE_BYTES_MAX} bytes", path = .0.display())]
+    TooLong(PathBuf),
+    /// A line that is none: an admission that only seems to be granted is worse than an error.
+    #[error("{path}:{line}: is no identity (sn-id-...)", path = path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Its number, from 1.
+        line: usize,
+    },
+}
+
+/// Who gets in.
+pub struct AllowList(HashSet<IdentityKey>);
+
+impl AllowList {
+    /// Reads one identity a line; what follows a `#` is a remark.
+    ///
+    /// # Errors
+    /// See [`AllowListError`].
+    pub fn read(path: &Path) -> Result<Self, AllowListError> {
+        let failed = |source| AllowListError::Read { path: path.to_owned(), source };
+        let mut text = String::new();
+        fs::File::open(path).map_err(failed)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
+        if text.len() as u64 > FILE_BYTES_MAX {
+            return Err(AllowListError::TooLong(path.to_owned()));
+        }
+        let mut identities = HashSet::new();
+        for (index, line) in text.lines().enumerate() {
+            let line = line.split('#').next().unwrap_or_default().trim();
+            if !line.is_empty() {
+                let wrong = |_| AllowListError::Line { path: path.to_owned(), line: index + 1 };
+                identities.insert(IdentityKey::from_text(line).map_err(wrong)?);
+            }
+        }
+        Ok(Self(identities))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nobody gets in.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether the list lets it in.
+    pub(super) fn admit(&self, identity: &IdentityKey) -> Result<(), CloseCode> {
+        if self.0.contains(identity) { Ok(()) } else { Err(CloseCode::NOT_ADMITTED) }
+    }
+}
+
+impl std::fmt::Debug for AllowList {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "AllowList({})", self.0.len())
+    }
+}

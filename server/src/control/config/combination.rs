@@ -1,0 +1,104 @@
+//! Keys that are fine one by one, and not together.
+
+use super::{
+    error::Problem,
+    keys,
+    layers::{Loaded, Origin},
+    values::{AdmissionChoice, Config, TlsChoice},
+};
+
+/// What one choice needs, and what only it can use: a setting that does nothing is a mistake.
+struct Needs {
+    choice: &'static str,
+    word: &'static str,
+    chosen: fn(&Loaded) -> bool,
+    needed: &'static [&'static str],
+    usable: &'static [&'static str],
+}
+
+const NEEDS: &[Needs] = &[
+    Needs {
+        choice: "tls.mode",
+        word: "files",
+        chosen: |loaded| loaded.config.tls.mode == TlsChoice::Files,
+        needed: &["tls.certificate", "tls.key"],
+        usable: &["tls.certificate", "tls.key"],
+    },
+    Needs {
+        choice: "tls.mode",
+        word: "acme",
+        chosen: |loaded| loaded.config.tls.mode == TlsChoice::Acme,
+        needed: &["tls.acme.domains"],
+        usable: &[
+            "tls.acme.domains",
+            "tls.acme.contact",
+            "tls.acme.directory",
+            "tls.acme.directory_ca",
+            "tls.acme.listen",
+        ],
+    },
+    Needs {
+        choice: "admission.mode",
+        word: "allow-list",
+        chosen: |loaded| loaded.config.admission.mode == AdmissionChoice::AllowList,
+        needed: &["admission.allow_list"],
+        usable: &["admission.allow_list"],
+    },
+    Needs {
+        choice: "admission.mode",
+        word: "hook",
+        chosen: |loaded| loaded.config.admission.mode == AdmissionChoice::Hook,
+        needed: &["admission.hook.url"],
+        usable: &["admission.hook.url", "admission.hook.secret", "admission.hook.timeout_ms", "admission.hook.cache_s"],
+    },
+];
+
+/// What does not go together.
+pub(super) fn problems(loaded: &Loaded) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for Needs { choice, word, chosen, needed, usable } in NEEDS {
+        if chosen(loaded) {
+            let missing = needed.iter().filter(|path| value(loaded, path) == "nothing");
+            problems.extend(missing.map(|path| {
+                let hint = format!("{choice} = {word:?} needs it");
+                problem(loaded, path, choice, "must be set", hint)
+            }));
+        } else {
+            let idle = usable.iter().filter(|path| !is_default(loaded, path));
+            problems.extend(idle.map(|path| {
+                let hint = format!("it belongs to {choice} = {word:?}");
+                problem(loaded, path, path, &format!("does nothing while {choice} = {}", value(loaded, choice)), hint)
+            }));
+        }
+    }
+    let limits = &loaded.config.limits;
+    if limits.handshakes_before_retry > limits.handshakes_max {
+        let (path, bound) = ("limits.handshakes_before_retry", "limits.handshakes_max");
+        let bound = format!("must be at most {bound} = {}", limits.handshakes_max);
+        problems.push(problem(loaded, path, path, &bound, "else nobody is ever asked for a Retry".to_owned()));
+    }
+    problems
+}
+
+fn problem(loaded: &Loaded, path: &str, said_at: &str, bound: &str, hint: String) -> Problem {
+    Problem {
+        origin: origin(loaded, said_at),
+        path: path.to_owned(),
+        value: value(loaded, path),
+        bound: bound.to_owned(),
+        hint,
+    }
+}
+
+fn origin(loaded: &Loaded, path: &str) -> Origin {
+    keys::find(path).map_or(Origin::Default, |key| loaded.origin(key).clone())
+}
+
+fn is_default(loaded: &Loaded, path: &str) -> bool {
+    keys::find(path).is_none_or(|key| key.get(&loaded.config) == key.get(&Config::default()))
+}
+
+fn value(loaded: &Loaded, path: &str) -> String {
+    let setting = keys::find(path).and_then(|key| key.get(&loaded.config));
+    setting.map_or_else(|| "nothing".to_owned(), |setting| setting.to_string())
+}

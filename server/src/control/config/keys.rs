@@ -1,0 +1,355 @@
+//! Every key there is.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use tracing_subscriber::EnvFilter;
+
+use super::{
+    key::{Key, Kind, Reload},
+    values::{AdmissionChoice, TlsChoice},
+};
+use crate::{
+    control::{hook::hook_url, invite::parse_host},
+    shard::SHARDS_MAX,
+};
+
+/// The sections, in the order of the documents, with what each is about.
+pub const SECTIONS: &[(&str, &str)] = &[
+    ("relay", "The UDP port and the threads behind it."),
+    ("admin", "The operator's own port: metrics, health, status."),
+    ("tls", "By what clients know the relay."),
+    ("tls.acme", "A certificate from an authority that speaks ACME (RFC 8555), only with `tls.mode = \"acme\"`."),
+    ("admission", "Who gets in."),
+    ("admission.hook", "Asking an HTTP service, only with `admission.mode = \"hook\"`."),
+    (
+        "limits",
+        "What those who are in may do, and how much of the machine all of them together may use. Clients are told \
+         what concerns them. A session that is there when a limit changes keeps the rates that it was granted.",
+    ),
+    ("log", "What is written to standard error."),
+];
+
+/// The key at this path.
+pub fn find(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+macro_rules! number {
+    ($path:literal, $($field:ident).+, $unit:literal, $min:literal ..= $max:expr, $reload:expr, $what:literal, $cost:literal) => {
+        Key {
+            path: $path,
+            kind: Kind::Integer {
+                unit: $unit, min: $min, max: $max as u64,
+                get: |config| config.$($field).+ as u64,
+                set: |config, value| config.$($field).+ = value as _,
+            },
+            what: $what, unset: "", cost: $cost, reload: $reload,
+        }
+    };
+}
+
+macro_rules! time {
+    ($path:literal, $($field:ident).+, $unit:literal, $from:ident, $as:ident, $min:literal ..= $max:literal, $what:literal, $cost:literal) => {
+        Key {
+            path: $path,
+            kind: Kind::Integer {
+                unit: $unit, min: $min, max: $max,
+                get: |config| config.$($field).+.$as() as u64,
+                set: |config, value| config.$($field).+ = Duration::$from(value),
+            },
+            what: $what, unset: "", cost: $cost, reload: Live,
+        }
+    };
+}
+
+macro_rules! file {
+    ($path:literal, $($field:ident).+, $what:literal, $unset:literal, $cost:literal, $reload:expr) => {
+        Key {
+            path: $path,
+            kind: Kind::Text {
+                form: "an absolute path",
+                get: |config| config.$($field).+.as_ref().map(|path| path.display().to_string()),
+                set: |config, text| {
+                    let path = PathBuf::from(text);
+                    path.is_absolute().then(|| config.$($field).+ = Some(path))
+                },
+            },
+            what: $what, unset: $unset, cost: $cost, reload: $reload,
+        }
+    };
+}
+
+use Reload::{Live, Restart};
+
+/// The table.
+#[rustfmt::skip]
+pub const KEYS: &[Key] = &[
+    // ---- relay
+    Key { path: "relay.listen", reload: Restart,
+        kind: Kind::Text {
+            form: "IP:PORT, an IPv6 address in brackets",
+            get: |config| config.relay.listen.map(|address| address.to_string()),
+            set: |config, text| { config.relay.listen = Some(text.parse().ok()?); Some(()) } },
+        what: "UDP address to listen on.",
+        unset: "port 4433 of every IPv6 and IPv4 address",
+        cost: "Below port 1024 the relay needs the right to open it." },
+    Key { path: "relay.advertise", reload: Restart,
+        kind: Kind::Text {
+            form: "HOST or HOST:PORT, an IPv6 address in brackets",
+            get: |config| config.relay.advertise.clone(),
+            set: |config, text| { parse_host(text).ok()?; config.relay.advertise = Some(text.to_owned()); Some(()) } },
+        what: "Where clients reach the relay, for invite links.",
+        unset: "the first name of the certificate if an authority signed it, else the address that the relay listens on",
+        cost: "Behind a NAT or a forwarded port the relay cannot know it." },
+    number!("relay.shards", relay.shards, "threads", 0..=SHARDS_MAX, Restart,
+        "Threads, each with its own UDP socket; 0 for one a core.",
+        "More than there are cores gain nothing and bundle less."),
+    Key { path: "relay.batch_window_us", reload: Live,
+        kind: Kind::Integer { unit: "microseconds", min: 0, max: 10_000,
+            get: |config| config.relay.batch_window.as_micros() as u64,
+            set: |config, value| config.relay.batch_window = Duration::from_micros(value) },
+        what: "The longest that packets may gather before they are served, when they come thick; 0 is off.",
+        unset: "",
+        cost: "Delay of at most this much, for fewer wake-ups and fuller packets." },
+    Key { path: "relay.drain_patience_s", reload: Restart,
+        kind: Kind::Integer { unit: "seconds", min: 0, max: 3600,
+            get: |config| config.relay.drain_patience.as_secs(),
+            set: |config, value| config.relay.drain_patience = Duration::from_secs(value) },
+        what: "How long calls may go on after the relay was told to end.", unset: "",
+        cost: "So long a stop takes; a system that stops services must wait for it." },
+    file!("relay.state_dir", relay.state_dir, "Directory with the relay's keys, which only its user may write to.",
+        "`$XDG_STATE_HOME/supernode` or `~/.local/state/supernode`",
+        "With another directory it is another relay: invite links of the old one end.", Restart),
+
+    // ---- admin
+    Key { path: "admin.listen", reload: Restart,
+        kind: Kind::Text {
+            form: "IP:PORT on a loopback address: the admin port asks for no password",
+            get: |config| Some(config.admin.listen.to_string()),
+            set: |config, text| {
+                let address: SocketAddr = text.parse().ok()?;
+                address.ip().is_loopback().then(|| config.admin.listen = address)
+            } },
+        what: "TCP address of the admin port.", unset: "",
+        cost: "Every user of the machine can read it: totals that name nobody." },
+
+    // ---- tls
+    Key { path: "tls.mode", reload: Live,
+        kind: Kind::Choice { words: &["self-signed", "files", "acme"],
+            get: |config| config.tls.mode as usize,
+            set: |config, which| config.tls.mode = [TlsChoice::SelfSigned, TlsChoice::Files, TlsChoice::Acme][which] },
+        what: "Where the certificate comes from: the relay makes it and invite links carry its pin; the operator's files; \
+               or an authority that speaks ACME.", unset: "",
+        cost: "With `files` and `acme`, clients trust every authority that their system trusts. Links with a pin stay good \
+               with `acme`, which certifies the same key, and end with `files`." },
+    file!("tls.certificate", tls.certificate,
+        "PEM file: the certificate, then those that lead to its authority. Watched; a new one is taken within seconds.",
+        "only `tls.mode = \"files\"` has one", "", Live),
+    file!("tls.key", tls.key,
+        "PEM file with the certificate's private key. Watched like the certificate: they change together.",
+        "only `tls.mode = \"files\"` has one", "Whoever reads it can pose as the relay: keep it from other users.", Live),
+
+    // ---- tls.acme
+    Key { path: "tls.acme.domains", reload: Restart,
+        kind: Kind::List { form: "a host name", max: 100,
+            get: |config| config.tls.acme.domains.clone(),
+            set: |config, list| {
+                let name = |name: &String| name.contains('.') && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte));
+                list.iter().all(name).then(|| config.tls.acme.domains = list)
+            } },
+        what: "Names to order a certificate for; the first one goes into invite links.",
+        unset: "only `tls.mode = \"acme\"` has some",
+        cost: "All of them must lead to this machine's port 80." },
+    Key { path: "tls.acme.contact", reload: Restart,
+        kind: Kind::Text { form: "a mail address",
+            get: |config| config.tls.acme.contact.clone(),
+            set: |config, text| text.contains('@').then(|| config.tls.acme.contact = Some(text.to_owned())) },
+        what: "Mail address that the authority may write to about the certificate.",
+        unset: "the authority is given none", cost: "The authority knows it." },
+    Key { path: "tls.acme.directory", reload: Restart,
+        kind: Kind::Text { form: "an https:// address",
+            get: |config| Some(config.tls.acme.directory.clone()),
+            set: |config, text| text.starts_with("https://").then(|| config.tls.acme.directory = text.to_owned()) },
+        what: "The authority's directory. Ordering agrees to its terms of service.", unset: "",
+        cost: "" },
+    file!("tls.acme.directory_ca", tls.acme.directory_ca,
+        "PEM file with the root certificate of the directory's own server, for an authority of one's own.",
+        "whom this machine trusts", "", Restart),
+    Key { path: "tls.acme.listen", reload: Restart,
+        kind: Kind::Text { form: "IP:PORT, an IPv6 address in brackets",
+            get: |config| Some(config.tls.acme.listen.to_string()),
+            set: |config, text| { config.tls.acme.listen = text.parse().ok()?; Some(()) } },
+        what: "TCP address on which the authority's question is answered (HTTP-01); it asks port 80 of each name. Open only \
+               while a certificate is ordered.", unset: "",
+        cost: "Below port 1024 the relay needs the right to open it." },
+
+    // ---- admission
+    Key { path: "admission.mode", reload: Live,
+        kind: Kind::Choice { words: &["tokens", "allow-list", "hook", "open"],
+            get: |config| config.admission.mode as usize,
+            set: |config, which| config.admission.mode =
+                [AdmissionChoice::Tokens, AdmissionChoice::AllowList, AdmissionChoice::Hook, AdmissionChoice::Open][which] },
+        what: "By what one gets in: a token of this relay (`supernode invite`), one's identity being in a file, the word of \
+               an HTTP service, or nothing. A change concerns those who come, not those who are in.", unset: "",
+        cost: "With `open`, anyone who can reach the port may use the relay." },
+    file!("admission.allow_list", admission.allow_list,
+        "File with one identity (`sn-id-...`) a line; what follows a `#` is a remark. Watched; a new one is taken within \
+         seconds, and a broken one changes nothing.",
+        "only `admission.mode = \"allow-list\"` has one", "At most 64 MiB, about a million identities.", Live),
+
+    // ---- admission.hook
+    Key { path: "admission.hook.url", reload: Live,
+        kind: Kind::Text { form: "an https:// address, or http:// on a loopback address, without user or password",
+            get: |config| config.admission.hook.url.clone(),
+            set: |config, text| { hook_url(text)?; config.admission.hook.url = Some(text.to_owned()); Some(()) } },
+        what: "Asked by `POST` with `{\"identity\": \"sn-id-...\", \"token\": \"...\"}`; status 200 or 204 lets in, 401 and 403 \
+               do not. Whatever else comes, or nothing in time, lets nobody in and is not remembered.",
+        unset: "only `admission.mode = \"hook\"` has one", cost: "The service learns who connects, and when." },
+    Key { path: "admission.hook.secret", reload: Live,
+        kind: Kind::Secret {
+            get: |config| config.admission.hook.secret.clone(),
+            set: |config, text| config.admission.hook.secret = Some(text.to_owned()) },
+        what: "Sent to the service as `Authorization: Bearer`, so that it knows who asks.",
+        unset: "no such header is sent", cost: "Better in the environment than in a file that others read." },
+    time!("admission.hook.timeout_ms", admission.hook.timeout, "milliseconds", from_millis, as_millis, 100..=9000,
+        "How long the service may take.",
+        "Whoever connects waits as long; the relay serves others meanwhile. A client has 10 s in all."),
+    time!("admission.hook.cache_s", admission.hook.cache, "seconds", from_secs, as_secs, 1..=3600,
+        "How long an answer is good for, yes or no.",
+        "As long, the service's change of mind shows nothing. At most 65,536 answers are kept."),
+
+    // ---- limits: the relay
+    number!("limits.sessions_max", limits.sessions_max, "sessions", 1..=10_000_000, Live,
+        "Sessions of the whole relay.", "About 30 KB each."),
+    number!("limits.handshakes_before_retry", limits.handshakes_before_retry, "handshakes", 0..=1_000_000, Live,
+        "Handshakes that one shard has in progress before it asks new addresses to prove themselves by Retry (RFC 9000 \
+         section 8.1.2); 0 asks always.", "A Retry costs an honest client one round trip."),
+    number!("limits.handshakes_max", limits.handshakes_max, "handshakes", 1..=1_000_000, Live,
+        "Handshakes that one shard has in progress at most; beyond it new ones are refused.", "Memory and a key exchange for each."),
+    number!("limits.connections_per_prefix_max", limits.connections_per_prefix_max, "connections", 1..=10_000_000, Live,
+        "Connections of one network: an IPv4 address, or the first 56 bits of an IPv6 address.",
+        "Less keeps one network from taking all places; too little shuts out people behind a carrier's shared address."),
+    number!("limits.handshakes_per_prefix_per_second_max", limits.handshakes_per_prefix_per_second_max, "handshakes a second",
+        1..=1_000_000, Live,
+        "Handshakes that one network may begin. Above it its clients must prove their addresses by Retry, and get as many \
+         again.", "A key exchange for each."),
+    time!("limits.hello_timeout_ms", limits.hello_timeout, "milliseconds", from_millis, as_millis, 1000..=60_000,
+        "How long a client may take from its first packet to its Hello.", "So long can a silent client hold a handshake."),
+    // ---- limits: presence and rings
+    number!("limits.devices_per_identity_max", limits.devices_per_identity_max, "devices", 1..=256, Live,
+        "Devices of one identity that are online at once.", "Each is rung by every ring."),
+    number!("limits.watches_max", limits.watches_max, "watches", 0..=100_000, Live,
+        "Identities that one session watches.", "Memory for each."),
+    number!("limits.watchers_per_identity_max", limits.watchers_per_identity_max, "sessions", 0..=100_000, Live,
+        "Sessions that watch one identity.", "A change of state is sent to all of them."),
+    time!("limits.presence_interval_ms", limits.presence_interval, "milliseconds", from_millis, as_millis, 0..=60_000,
+        "Between two announcements of one identity's state.", "Less tells watchers more often, and costs as much more."),
+    time!("limits.presence_linger_ms", limits.presence_linger, "milliseconds", from_millis, as_millis, 0..=60_000,
+        "How long an identity stays online for its watchers after its last connection broke.",
+        "More hides departures, less shows every change of network as one."),
+    number!("limits.rings_per_minute_max", limits.rings_per_minute_max, "rings a minute", 0..=100_000, Live,
+        "Rings that one session may start.", "Each is sent to all devices of the callee."),
+    number!("limits.incoming_rings_max", limits.incoming_rings_max, "rings", 1..=1000, Live,
+        "Rings that one device can have at once.", "Up to 16 KiB each on their way to the device."),
+    time!("limits.ring_timeout_ms", limits.ring_timeout, "milliseconds", from_millis, as_millis, 1000..=600_000,
+        "How long a ring waits for an answer.", ""),
+    // ---- limits: rooms and media
+    number!("limits.rooms_max", limits.rooms_max, "rooms", 1..=1000, Live,
+        "Rooms that one session is in.", ""),
+    number!("limits.room_members_max", limits.room_members_max, "members", 2..=10_000, Live,
+        "Members of one room.", "Every object goes to every subscriber: the work grows with the square."),
+    number!("limits.mailbox_messages_max", limits.mailbox_messages_max, "messages", 0..=65_536, Live,
+        "Messages that one room's mailbox keeps for members that were away.",
+        "A member that missed more than is kept cannot come back to its call."),
+    number!("limits.mailbox_bytes_max", limits.mailbox_bytes_max, "bytes", 0..=67_108_864, Live,
+        "Bytes that one room's mailbox keeps.", "Memory for each room, and what a member that comes back is sent at once."),
+    number!("limits.mailboxes_bytes_max", limits.mailboxes_bytes_max, "bytes", 0..=17_179_869_184u64, Live,
+        "Bytes that the mailboxes of all rooms keep.", "Memory."),
+    time!("limits.away_ms_max", limits.away_max, "milliseconds", from_millis, as_millis, 0..=86_400_000,
+        "How long a device whose session ended in a room may catch up without being a member.",
+        "So long the relay remembers that it was there."),
+    number!("limits.rejected_commits_max", limits.rejected_commits_max, "commits", 1..=1000, Live,
+        "Commits of one session that its rooms may reject before it is closed.",
+        "More lets a member that cannot follow disturb its group for longer."),
+    number!("limits.tracks_max", limits.tracks_max, "tracks", 1..=1000, Live,
+        "Tracks that one session publishes.", ""),
+    number!("limits.subscriptions_max", limits.subscriptions_max, "subscriptions", 1..=100_000, Live,
+        "Tracks that one session subscribes to.", "Memory for each, and what it sends."),
+    number!("limits.requests_per_second_max", limits.requests_per_second_max, "requests a second", 1..=100_000, Live,
+        "Control requests of one session, with four times that as a burst.", ""),
+    number!("limits.control_backlog_bytes_max", limits.control_backlog_bytes_max, "bytes", 65_536..=67_108_864, Live,
+        "Control messages that may wait for one client to read; beyond it its session is closed.",
+        "Memory for each client that does not read."),
+    number!("limits.ingest_objects_per_second_max", limits.ingest_objects_per_second_max, "objects a second", 1..=10_000_000, Live,
+        "Objects that one session may send.", "Beyond it they are refused and counted."),
+    number!("limits.ingest_bytes_per_second_max", limits.ingest_bytes_per_second_max, "bytes a second", 1000..=4_294_967_295u64, Live,
+        "Bytes of objects that one session may send.", "Beyond it they are refused and counted."),
+    number!("limits.ingest_excess_objects_max", limits.ingest_excess_objects_max, "objects", 1..=100_000_000, Live,
+        "Objects above these rates that a session may send before it is closed; a hundredth is forgiven every second.", ""),
+    time!("limits.queue_age_ms_max", limits.queue_age_max, "milliseconds", from_millis, as_millis, 1..=60_000,
+        "How long an object may wait for a subscriber whose subscription says nothing.",
+        "Delay: what comes later than this is noise in a call."),
+    time!("limits.audio_budget_ms", limits.audio_budget, "milliseconds", from_millis, as_millis, 0..=100,
+        "How long audio may gather for one receiver when several people speak, so that their objects share packets; 0 sends \
+         each at once.", "Delay of at most this much, for fewer packets."),
+    number!("limits.data_queue_bytes_max", limits.data_queue_bytes_max, "bytes", 65_536..=1_073_741_824u64, Live,
+        "Bytes of a data track's streams that may wait for one subscriber: they are neither expired nor thinned. From a \
+         quarter of it on, the publisher is held.", "Memory for each subscriber of data that is slow."),
+    number!("limits.group_cache_track_bytes_max", limits.group_cache_track_bytes_max, "bytes", 0..=67_108_864, Live,
+        "Bytes of a track's newest group that are kept for those who come late.",
+        "Memory for each track, and what a newcomer is sent at once."),
+    number!("limits.group_cache_shard_bytes_max", limits.group_cache_shard_bytes_max, "bytes", 0..=17_179_869_184u64, Live,
+        "Bytes that one shard keeps of all tracks' newest groups.", "Memory for each shard."),
+    time!("limits.too_slow_after_ms", limits.too_slow_after, "milliseconds", from_millis, as_millis, 1000..=600_000,
+        "How long objects may wait too long for a subscriber that is sent audio and data only, before it is closed.",
+        "So long somebody hears a call in pieces before being told."),
+    number!("limits.queue_bytes_max", limits.queue_bytes_max, "bytes", 16_384..=67_108_864, Live,
+        "Objects that may wait for one subscriber.", "Memory for each subscriber that is slower than what it receives."),
+    time!("limits.keyframe_interval_ms", limits.keyframe_interval, "milliseconds", from_millis, as_millis, 0..=60_000,
+        "Between two key frame requests of one track that are passed on.", "Key frames are several times as large as others."),
+
+    // ---- log
+    Key { path: "log.filter", reload: Live,
+        kind: Kind::Text { form: "a filter such as `info` or `warn,supernode_server::control=debug`",
+            get: |config| Some(config.log.filter.clone()),
+            set: |config, text| { text.parse::<EnvFilter>().ok()?; config.log.filter = text.to_owned(); Some(()) } },
+        what: "What is logged. The environment variable RUST_LOG sets it too.", unset: "",
+        cost: "DEBUG and below may name addresses and rooms, and TRACE writes a line a packet." },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::config::Config;
+
+    #[test]
+    fn every_limit_of_the_core_can_be_set() {
+        let source = include_str!("../../core/limits.rs");
+        let mut fields = 0;
+        for line in source.lines() {
+            let Some((name, kind)) = line.trim().strip_prefix("pub ").and_then(|field| field.split_once(": ")) else {
+                continue;
+            };
+            let name = match (kind.trim_end_matches(','), name.strip_suffix("_max")) {
+                ("Duration", Some(name)) => format!("{name}_ms_max"),
+                ("Duration", None) => format!("{name}_ms"),
+                _ => name.to_owned(),
+            };
+            assert!(find(&format!("limits.{name}")).is_some(), "limits.{name} has no row in KEYS");
+            fields += 1;
+        }
+        assert_eq!(fields, KEYS.iter().filter(|key| key.section() == "limits").count());
+    }
+
+    #[test]
+    fn every_key_stands_in_a_section_and_its_default_is_within_its_bounds() {
+        let config = Config::default();
+        for key in KEYS {
+            assert!(SECTIONS.iter().any(|(section, _)| *section == key.section()), "{}", key.path);
+            assert!(key.unset.is_empty() == key.get(&config).is_some(), "{}: unset says what happens then", key.path);
+            if let Kind::Integer { min, max, get, .. } = key.kind {
+                assert!((min..=max).contains(&get(&config)), "{}", key.path);
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The table of keys as documents, and a configuration as text.
+
+use std::fmt::Write;
+
+use super::{
+    key::{Key, Reload},
+    keys::{KEYS, SECTIONS},
+    layers::Loaded,
+    values::Config,
+};
+
+/// Columns of a line of the documents.
+const WIDTH: usize = 120;
+
+/// `docs/CONFIG.md`
+pub fn markdown() -> String {
+    let mut text = String::from(INTRODUCTION);
+    for (section, about) in SECTIONS {
+        let _ = write!(text, "\n## `[{section}]`\n\n");
+        push_wrapped(&mut text, "", &unbroken(about));
+        for key in keys_of(section) {
+            let _ = write!(text, "\n### `{}`\n\n", key.path);
+            push_wrapped(&mut text, "", key.what);
+            text.push('\n');
+            push_wrapped(&mut text, "- ", &format!("must be: {}", key.bound()));
+            push_wrapped(&mut text, "- ", &format!("default: {}", default_of(key)));
+            if !key.cost.is_empty() {
+                push_wrapped(&mut text, "- ", &format!("cost: {}", key.cost));
+            }
+            push_wrapped(&mut text, "- ", &format!("change: {}", when(key)));
+            push_wrapped(&mut text, "- ", &format!("environment: `{}`", key.variable()));
+        }
+    }
+    text
+}
+
+/// `deploy/supernode.toml`: every key with what it is, and its default as a remark.
+pub fn template() -> String {
+    let mut text = String::from(TEMPLATE_HEAD);
+    for (section, about) in SECTIONS {
+        text.push('\n');
+        push_wrapped(&mut text, "# ", &unbroken(about));
+        let _ = writeln!(text, "[{section}]");
+        for key in keys_of(section) {
+            text.push('\n');
+            push_wrapped(&mut text, "# ", key.what);
+            push_wrapped(&mut text, "# ", &format!("Must be {}.", key.bound()));
+            if !key.cost.is_empty() {
+                push_wrapped(&mut text, "# ", key.cost);
+            }
+            push_wrapped(&mut text, "# ", &format!("Change: {}.", when(key)));
+            match key.get(&Config::default()) {
+                Some(value) => {
+                    let _ = writeln!(text, "#{} = {value}", key.name());
+                }
+                None => {
+                    push_wrapped(&mut text, "# ", &format!("Not set: {}.", key.unset));
+                    let _ = writeln!(text, "#{} =", key.name());
+                }
+            }
+        }
+    }
+    text
+}
+
+/// The values that are in effect, as TOML, each with where it was said.
+pub fn effective(loaded: &Loaded) -> String {
+    let lines = loaded.settings().map(|(key, setting, origin)| match setting {
+        Some(setting) => (format!("{} = {setting}", key.path), origin.to_string()),
+        None => (format!("# {} is not set", key.path), key.unset.to_owned()),
+    });
+    let lines: Vec<(String, String)> = lines.collect();
+    let width = lines.iter().map(|(line, _)| line.len()).filter(|width| *width < 60).max().unwrap_or(0);
+    lines.iter().fold(String::new(), |mut text, (line, origin)| {
+        let _ = writeln!(text, "{line:width$}  # {origin}");
+        text
+    })
+}
+
+/// The same as JSON: path to value (null where it is not set) and origin.
+pub fn effective_json(loaded: &Loaded) -> serde_json::Value {
+    let entries = loaded.settings().map(|(key, setting, origin)| {
+        let value = setting.map_or(serde_json::Value::Null, |setting| setting.to_json());
+        (key.path.to_owned(), serde_json::json!({ "value": value, "origin": origin.to_string() }))
+    });
+    serde_json::Value::Object(entries.collect())
+}
+
+fn keys_of(section: &str) -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().filter(move |key| key.section() == section)
+}
+
+fn default_of(key: &Key) -> String {
+    key.get(&Config::default()).map_or_else(|| format!("not set: {}", key.unset), |value| format!("`{value}`"))
+}
+
+fn when(key: &Key) -> &'static str {
+    match key.reload {
+        Reload::Live => "taken over while the relay runs",
+        Reload::Restart => "at the next start",
+    }
+}
+
+/// A text of several lines in the source as one.
+fn unbroken(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Breaks at spaces. Each line begins with `prefix`, but of a list only the first.
+fn push_wrapped(text: &mut String, prefix: &str, words: &str) {
+    let follow = if prefix == "- " { "  " } else { prefix };
+    let mut line = prefix.to_owned();
+    let mut empty = true;
+    for word in words.split_whitespace() {
+        if !empty && line.len() + 1 + word.len() > WIDTH {
+            let _ = writeln!(text, "{line}");
+            follow.clone_into(&mut line);
+            empty = true;
+        }
+        if !empty {
+            line.push(' ');
+        }
+        line.push_str(word);
+        empty = false;
+    }
+    let _ = writeln!(text, "{line}");
+}
+
+const INTRODUCTION: &str = "\
+# Configuration
+
+Every key of the relay. `supernode config --reference` writes this page from the table that the program checks by, and
+the gate fails when they differ.
+
+What is set comes from four places; the later wins:
+
+1. the defaults below,
+2. a TOML file: `--config FILE`, else `/etc/supernode/supernode.toml` if it is there
+   ([deploy/supernode.toml](../deploy/supernode.toml) has every key with its default),
+3. the environment: `SUPERNODE__SECTION__KEY`, such as `SUPERNODE__LIMITS__ROOMS_MAX=4`; a list with commas,
+4. options of `supernode serve`.
+
+A key that is unknown, a value out of bounds and a setting that would do nothing are errors, also in a layer that a
+later one overrides. Each is named with where it stands, its value, its bound and the key that may have been meant:
+
+```text
+/etc/supernode/supernode.toml: limits.room_max = 4: unknown key (did you mean limits.rooms_max?)
+```
+
+`supernode check-config [FILE]` checks without running, with the files that the configuration names, and ends with 0 if
+a relay would start with it and 1 if not. `supernode config` prints what is in effect and where each value was said,
+secrets masked; `--json` for programs.
+
+On SIGHUP, and within seconds of a change to the file or to one that it names (certificate, key, allow-list), a running
+relay reads everything again. It is checked first: if anything is wrong, nothing changes and the log says what is. Keys
+that only a start can change are named in one warning.
+";
+
+const TEMPLATE_HEAD: &str = "\
+# Configuration of a Supernode relay: every key, with its default. Written by `supernode config --template`; the same
+# as a page is docs/CONFIG.md. Remove the # before a key to set it, then: supernode check-config FILE
+";

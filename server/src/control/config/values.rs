@@ -1,0 +1,180 @@
+//! The configuration as the program uses it.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use crate::core::limits::Limits;
+
+/// Everything that can be set. [`super::keys::KEYS`] says of each part what it is and what it may be.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// UDP port and what drives it.
+    pub relay: Relay,
+    /// The operator's own port.
+    pub admin: Admin,
+    /// By what clients know the relay.
+    pub tls: Tls,
+    /// Who gets in.
+    pub admission: Admission,
+    /// What those who are in may do.
+    pub limits: Limits,
+    /// What is logged.
+    pub log: Log,
+}
+
+/// `[relay]`
+#[derive(Debug, Clone)]
+pub struct Relay {
+    /// UDP address; without it, the default port of every address of both families, or of IPv4 where there is no IPv6.
+    pub listen: Option<SocketAddr>,
+    /// `HOST` or `HOST:PORT` for invite links; without it, what [`Self::listen`] and the certificate tell.
+    pub advertise: Option<String>,
+    /// Threads with a socket each; zero for one a core.
+    pub shards: usize,
+    /// How long objects may wait to share a packet; zero for not at all.
+    pub batch_window: Duration,
+    /// How long calls may go on while the relay drains.
+    pub drain_patience: Duration,
+    /// Where the keys are; without it, where the XDG base directory specification puts them.
+    pub state_dir: Option<PathBuf>,
+}
+
+/// `[admin]`
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// TCP address, loopback only.
+    pub listen: SocketAddr,
+}
+
+/// `[tls]`
+#[derive(Debug, Clone, Default)]
+pub struct Tls {
+    /// Where the certificate comes from.
+    pub mode: TlsChoice,
+    /// PEM file with the certificate and those that lead to its authority.
+    pub certificate: Option<PathBuf>,
+    /// PEM file with the certificate's private key.
+    pub key: Option<PathBuf>,
+    /// `[tls.acme]`
+    pub acme: Acme,
+}
+
+/// Where the certificate comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TlsChoice {
+    /// The relay makes it; invite links carry its pin.
+    #[default]
+    SelfSigned,
+    /// The operator's files.
+    Files,
+    /// An authority that speaks ACME.
+    Acme,
+}
+
+/// `[tls.acme]`
+#[derive(Debug, Clone)]
+pub struct Acme {
+    /// Names for which a certificate is ordered.
+    pub domains: Vec<String>,
+    /// Mail address that the authority may write to.
+    pub contact: Option<String>,
+    /// The authority's directory.
+    pub directory: String,
+    /// PEM file with the root that signs the directory's own certificate, for an authority of one's own.
+    pub directory_ca: Option<PathBuf>,
+    /// TCP address on which the authority's question is answered (HTTP-01).
+    pub listen: SocketAddr,
+}
+
+/// `[admission]`
+#[derive(Debug, Clone, Default)]
+pub struct Admission {
+    /// By what one gets in.
+    pub mode: AdmissionChoice,
+    /// File with one identity a line.
+    pub allow_list: Option<PathBuf>,
+    /// `[admission.hook]`
+    pub hook: Hook,
+}
+
+/// By what one gets in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AdmissionChoice {
+    /// A token that this relay has signed.
+    #[default]
+    Tokens,
+    /// One's identity being in a file.
+    AllowList,
+    /// The word of an HTTP service.
+    Hook,
+    /// Nothing.
+    Open,
+}
+
+/// `[admission.hook]`
+#[derive(Clone)]
+pub struct Hook {
+    /// Where to ask.
+    pub url: Option<String>,
+    /// What is sent as `Authorization: Bearer`.
+    pub secret: Option<String>,
+    /// How long the service may take.
+    pub timeout: Duration,
+    /// How long an answer is good for.
+    pub cache: Duration,
+}
+
+/// `[log]`
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// Directives of `tracing_subscriber::EnvFilter`.
+    pub filter: String,
+}
+
+impl Default for Relay {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            advertise: None,
+            shards: 0,
+            batch_window: Duration::from_micros(500),
+            drain_patience: Duration::from_secs(60),
+            state_dir: None,
+        }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9464)) }
+    }
+}
+
+impl Default for Acme {
+    fn default() -> Self {
+        Self {
+            domains: Vec::new(),
+            contact: None,
+            directory: "https://acme-v02.api.letsencrypt.org/directory".to_owned(),
+            directory_ca: None,
+            listen: SocketAddr::from(([0; 8], 80)),
+        }
+    }
+}
+
+impl Default for Hook {
+    fn default() -> Self {
+        Self { url: None, secret: None, timeout: Duration::from_secs(3), cache: Duration::from_secs(60) }
+    }
+}
+
+impl std::fmt::Debug for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hook(..)")
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { filter: "info".to_owned() }
+    }
+}

@@ -1,0 +1,123 @@
+// A small chart: some lines, or layers upon each other, over time. Plain SVG.
+
+const SVG = "http://www.w3.org/2000/svg";
+const WIDTH = 600;
+const HEIGHT = 170;
+const LEFT = 66;
+const BOTTOM = 18;
+const TOP = 6;
+export const COLOURS = ["--one", "--two", "--three", "--four", "--five", "--six", "--seven"];
+
+export function element(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  return fill(made, attributes, children);
+}
+
+function shape(name, attributes = {}, ...children) {
+  return fill(document.createElementNS(SVG, name), attributes, children);
+}
+
+function fill(made, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
+const colour = (index) => `var(${COLOURS[index % COLOURS.length]})`;
+
+// The smallest of 1, 2, 5 times a power of ten that is not below `value`.
+function round(value) {
+  const power = 10 ** Math.floor(Math.log10(value));
+  return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value * 0.999);
+}
+
+// `names` of lines; `format` makes text of a value; `stacked` lays them upon each other; `least` is the smallest top of
+// the scale.
+export class Chart {
+  constructor(parent, { title, note, names, format, stacked = false, least = 1 }) {
+    Object.assign(this, { names, format, stacked, least, at: [], series: [], pointed: null });
+    this.svg = shape("svg", { role: "img", "aria-label": title, preserveAspectRatio: "none" });
+    this.legend = element("div", { class: "legend" });
+    parent.append(element("article", {}, element("h2", {}, title), element("p", { class: "quiet" }, note), this.svg, this.legend));
+    const point = (event) => {
+      const box = this.svg.getBoundingClientRect();
+      this.pointed = (event.clientX - box.left) / box.width;
+      this.draw();
+    };
+    this.svg.addEventListener("pointermove", point);
+    this.svg.addEventListener("pointerdown", point);
+    this.svg.addEventListener("pointerleave", () => { this.pointed = null; this.draw(); });
+    new ResizeObserver(() => this.draw()).observe(this.svg);
+  }
+
+  // `at`: times in ms; `series`: one list of values for each name; `span`: how many ms the width is.
+  show(at, series, span) {
+    Object.assign(this, { at, series, span });
+    this.draw();
+  }
+
+  draw() {
+    const width = this.svg.clientWidth || WIDTH;
+    this.svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
+    this.svg.replaceChildren();
+    const { at, span } = this;
+    if (at.length === 0) return this.explain(null);
+    const layers = this.stacked ? stack(this.series) : this.series;
+    const top = round(Math.max(this.least, ...layers.flat()));
+    const end = at[at.length - 1];
+    const x = (time) => LEFT + (width - LEFT) * (1 - (end - time) / span);
+    const y = (value) => TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / top);
+    for (const share of [0, 0.5, 1]) {
+      const height = y(top * share);
+      this.svg.append(
+        shape("line", { class: "grid", x1: LEFT, x2: width, y1: height, y2: height }),
+        shape("text", { x: LEFT - 6, y: height + 4, "text-anchor": "end" }, this.format(top * share)),
+      );
+    }
+    const minutes = span / 60000;
+    for (let minute = 0; minute < minutes; minute += minutes > 8 ? 5 : 1) {
+      const text = minute === 0 ? "now" : `${minute} min ago`;
+      this.svg.append(shape("text", { x: x(end - minute * 60000), y: HEIGHT - 3, "text-anchor": minute === 0 ? "end" : "middle" }, text));
+    }
+    layers.forEach((values, index) => {
+      const upper = values.map((value, place) => `${x(at[place]).toFixed(1)},${y(value).toFixed(1)}`);
+      if (this.stacked) {
+        const below = index === 0 ? at.map(() => 0) : layers[index - 1];
+        const lower = below.map((value, place) => `${x(at[place]).toFixed(1)},${y(value).toFixed(1)}`).reverse();
+        this.svg.append(shape("polygon", { points: upper.concat(lower).join(" "), fill: colour(index), "fill-opacity": 0.75 }));
+      } else {
+        this.svg.append(shape("polyline", { points: upper.join(" "), fill: "none", stroke: colour(index), "stroke-width": 1.8, "stroke-linejoin": "round" }));
+      }
+    });
+    this.explain(this.cursor(x, width));
+  }
+
+  // The place of the sample under the pointer, if there is one; draws a line there.
+  cursor(x, width) {
+    if (this.pointed === null) return null;
+    const wanted = this.pointed * width;
+    let best = 0;
+    this.at.forEach((time, place) => {
+      if (Math.abs(x(time) - wanted) < Math.abs(x(this.at[best]) - wanted)) best = place;
+    });
+    this.svg.append(shape("line", { class: "cursor", x1: x(this.at[best]), x2: x(this.at[best]), y1: TOP, y2: HEIGHT - BOTTOM }));
+    return best;
+  }
+
+  explain(place) {
+    const last = place ?? this.at.length - 1;
+    const entries = this.names.map((name, index) => {
+      const mark = element("i");
+      mark.style.background = colour(index);
+      const value = this.series[index]?.[last];
+      return element("span", {}, mark, `${name} `, element("b", {}, value === undefined ? "" : this.format(value)));
+    });
+    if (place !== null) entries.push(element("span", {}, new Date(this.at[place]).toLocaleTimeString()));
+    this.legend.replaceChildren(...entries);
+  }
+}
+
+function stack(series) {
+  let below = (series[0] ?? []).map(() => 0);
+  return series.map((values) => (below = values.map((value, place) => value + below[place])));
+}

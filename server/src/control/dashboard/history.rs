@@ -1,0 +1,191 @@
+//! The last quarter of an hour: what changed between one look at the shards and the next.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+
+use crate::{
+    control::metrics::Reading,
+    core::{
+        histogram::Histogram,
+        ledger::{CLASSES, DropReason},
+    },
+};
+
+/// Between two samples.
+pub const INTERVAL: Duration = Duration::from_secs(2);
+/// Samples that are kept: a quarter of an hour.
+pub const SAMPLES_MAX: usize = 450;
+/// Samples that make the last minute.
+const MINUTE: usize = 30;
+
+/// What happened in one interval. Rates are for each second.
+#[derive(Debug, Clone, Serialize)]
+pub struct Sample {
+    /// Counts up from the relay's start.
+    pub number: u64,
+    /// When the interval ended, in milliseconds since 1970.
+    pub unix_ms: u64,
+    /// UDP payload received, in bits.
+    pub in_bits: f64,
+    /// UDP payload sent, in bits.
+    pub out_bits: f64,
+    /// Datagrams received.
+    pub in_datagrams: f64,
+    /// Datagrams sent.
+    pub out_datagrams: f64,
+    /// Objects delivered.
+    pub delivered: f64,
+    /// Objects dropped, by place in [`DropReason::ALL`].
+    pub dropped: [f64; DropReason::COUNT],
+    /// Sessions at its end.
+    pub sessions: u64,
+    /// Rooms at its end.
+    pub rooms: u64,
+    /// Half of the delivered objects stayed no longer in the relay, in microseconds, by place in [`CLASSES`].
+    pub delay_p50_us: [u64; CLASSES.len()],
+    /// 99 of 100 delivered objects stayed no longer.
+    pub delay_p99_us: [u64; CLASSES.len()],
+    /// The longest that an object was seen waiting, in microseconds.
+    pub queue_oldest_us: u64,
+    /// Share of the time that each shard was busy, 0 to 1.
+    pub busy: Vec<f64>,
+}
+
+/// Samples, oldest first, and the readings between which the last minute lies.
+#[derive(Debug, Default)]
+pub struct History {
+    samples: VecDeque<Sample>,
+    /// Readings of the last minute, oldest first.
+    readings: VecDeque<(Instant, Reading)>,
+    next: u64,
+}
+
+impl History {
+    /// Takes note of a reading.
+    pub fn take(&mut self, reading: Reading, now: Instant, unix_ms: u64) {
+        if let Some((at, before)) = self.readings.back() {
+            let elapsed_s = now.saturating_duration_since(*at).as_secs_f64().max(1e-3);
+            self.samples.push_back(sample(self.next, unix_ms, before, &reading, elapsed_s));
+            self.next += 1;
+        }
+        self.readings.push_back((now, reading));
+        while self.samples.len() > SAMPLES_MAX {
+            self.samples.pop_front();
+        }
+        while self.readings.len() > MINUTE + 1 {
+            self.readings.pop_front();
+        }
+    }
+
+    /// Samples with a larger number than `after`, oldest first.
+    pub fn since(&self, after: Option<u64>) -> impl Iterator<Item = &Sample> {
+        self.samples.iter().filter(move |sample| after.is_none_or(|after| sample.number > after))
+    }
+
+    /// The last sample.
+    pub fn last(&self) -> Option<&Sample> {
+        self.samples.back()
+    }
+
+    /// What the relay had counted a minute ago, or when the history began, and now.
+    pub fn minute(&self) -> Option<(&Reading, &Reading)> {
+        Some((&self.readings.front()?.1, &self.readings.back()?.1))
+    }
+}
+
+fn sample(number: u64, unix_ms: u64, before: &Reading, after: &Reading, elapsed_s: f64) -> Sample {
+    let rate = |read: &dyn Fn(&Reading) -> u64| read(after).saturating_sub(read(before)) as f64 / elapsed_s;
+    let residence = |class: usize| {
+        let counted = |reading: &Reading| reading.merged(|shard| &shard.detail.ledger.residence_us[class]);
+        counted(after).since(&counted(before))
+    };
+    let spread: [Histogram; CLASSES.len()] = std::array::from_fn(residence);
+    let busy = |index: usize| {
+        let busy = |reading: &Reading| {
+            reading.shards.get(index).map_or(Duration::ZERO, |shard| shard.detail.distributions.busy)
+        };
+        (busy(after).saturating_sub(busy(before)).as_secs_f64() / elapsed_s).min(1.0)
+    };
+    Sample {
+        number,
+        unix_ms,
+        in_bits: 8.0 * rate(&|reading| reading.total(|shard| shard.tally.bytes_in)),
+        out_bits: 8.0 * rate(&|reading| reading.total(|shard| shard.tally.bytes_out)),
+        in_datagrams: rate(&|reading| reading.total(|shard| shard.tally.datagrams_in)),
+        out_datagrams: rate(&|reading| reading.total(|shard| shard.tally.datagrams_out)),
+        delivered: rate(&|reading| reading.total(|shard| shard.ledger.delivered)),
+        dropped: std::array::from_fn(|reason| rate(&|reading| reading.total(|shard| shard.ledger.dropped[reason]))),
+        sessions: after.total(|shard| shard.tally.sessions),
+        rooms: after.population.rooms,
+        delay_p50_us: spread.each_ref().map(|class| class.quantile(0.5)),
+        delay_p99_us: spread.each_ref().map(|class| class.quantile(0.99)),
+        queue_oldest_us: after.shards.iter().map(|shard| shard.tally.queue_oldest_us).max().unwrap_or(0),
+        busy: (0..after.shards.len()).map(busy).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use supernode_proto::control::TrackKind;
+
+    use super::*;
+    use crate::control::metrics::ShardReading;
+
+    /// A relay that does the same every second.
+    fn reading(second: u64, start: Instant) -> Reading {
+        let mut shard = ShardReading::default();
+        shard.tally.bytes_in = 1000 * second;
+        shard.tally.datagrams_out = 10 * second;
+        shard.ledger.delivered = 20 * second;
+        shard.ledger.drop(DropReason::Expired, second);
+        shard.detail.distributions.busy = Duration::from_millis(250 * second);
+        for object in 0..20 * second {
+            let stayed = Duration::from_micros(if object < 40 { 100 } else { 300 });
+            shard.detail.ledger.deliver(TrackKind::Audio, start);
+            shard.detail.ledger.turn_ended(start + stayed);
+        }
+        Reading { shards: vec![shard], ..Reading::default() }
+    }
+
+    #[test]
+    fn an_interval_is_what_changed_in_it() {
+        let start = Instant::now();
+        let mut history = History::default();
+        for second in [0, 2, 4] {
+            history.take(reading(second, start), start + Duration::from_secs(second), 1000 * second);
+        }
+        let samples: Vec<&Sample> = history.since(None).collect();
+        assert_eq!(
+            samples.iter().map(|sample| (sample.number, sample.unix_ms)).collect::<Vec<_>>(),
+            [(0, 2000), (1, 4000)]
+        );
+        for sample in &samples {
+            assert_eq!((sample.in_bits, sample.out_datagrams, sample.delivered), (8000.0, 10.0, 20.0));
+            assert_eq!((sample.dropped[DropReason::Expired as usize], sample.busy[0]), (1.0, 0.25));
+        }
+        assert_eq!(
+            samples.iter().map(|sample| sample.delay_p99_us[0]).collect::<Vec<_>>(),
+            [112, 320],
+            "each by itself"
+        );
+        assert_eq!(history.since(Some(0)).map(|sample| sample.number).collect::<Vec<_>>(), [1]);
+    }
+
+    #[test]
+    fn what_is_old_is_forgotten() {
+        let start = Instant::now();
+        let mut history = History::default();
+        for second in 0..SAMPLES_MAX as u64 + 10 {
+            let mut reading = Reading::default();
+            reading.population.rooms = second;
+            history.take(reading, start + Duration::from_secs(second), second);
+        }
+        assert_eq!(history.since(None).count(), SAMPLES_MAX);
+        let (before, now) = history.minute().expect("readings");
+        assert_eq!(now.population.rooms - before.population.rooms, MINUTE as u64);
+    }
+}

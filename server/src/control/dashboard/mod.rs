@@ -1,0 +1,229 @@
+//! The page that shows an operator at a glance how the relay is: no outside assets, no cookies, nothing that names
+//! anybody. It reads what the metrics read.
+
+mod history;
+mod warnings;
+
+use std::{
+    convert::Infallible,
+    sync::{Mutex, PoisonError},
+    time::Instant,
+};
+
+use axum::{
+    Json, Router,
+    extract::{Query, State},
+    http::{HeaderName, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    history::{History, INTERVAL, SAMPLES_MAX, Sample},
+    warnings::{Level, Warning, warnings},
+};
+use super::{
+    metrics::{Read, Reading, limit_hits},
+    serve::unix_now_ms,
+    what_i_see::LEDGER,
+};
+use crate::core::ledger::{CLASSES, DropReason};
+
+/// Nothing is loaded but from here, nothing is embedded, nothing is sent away.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+    img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The page's data.
+pub struct Dashboard {
+    read: Read,
+    started: Instant,
+    history: Mutex<History>,
+}
+
+impl Dashboard {
+    /// A page over what `read` gives.
+    pub fn new(read: Read) -> Self {
+        Self { read, started: Instant::now(), history: Mutex::default() }
+    }
+
+    /// Watches the relay, until the task is dropped.
+    pub async fn watch(&self) -> Infallible {
+        let mut ticks = tokio::time::interval(INTERVAL);
+        loop {
+            ticks.tick().await;
+            let reading = (self.read)();
+            self.history.lock().unwrap_or_else(PoisonError::into_inner).take(reading, Instant::now(), unix_now_ms());
+        }
+    }
+
+    /// What the page shows, with the samples that it has not seen yet.
+    pub fn view(&self, after: Option<u64>) -> View {
+        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let nothing = Reading::default();
+        let (before, now) = history.minute().unwrap_or((&nothing, &nothing));
+        View {
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_s: self.started.elapsed().as_secs(),
+            draining: now.draining,
+            interval_s: INTERVAL.as_secs(),
+            samples_max: SAMPLES_MAX,
+            classes: CLASSES,
+            now: Now::of(now),
+            warnings: warnings(before, now, history.last()),
+            drops: drops(before, now),
+            limits: limits(before, now),
+            closed: closed(now),
+            shards: now.shards.iter().map(|shard| shard.tally.connections).collect(),
+            samples: history.since(after).cloned().collect(),
+        }
+    }
+}
+
+/// Routes of the page; `of` finds it in the state of the admin port.
+pub fn router<S: Clone + Send + Sync + 'static>(of: fn(&S) -> &Dashboard) -> Router<S> {
+    let view =
+        move |State(state): State<S>, Query(asked): Query<Asked>| async move { Json(of(&state).view(asked.after)) };
+    Router::new()
+        .route("/", get(async || asset("text/html; charset=utf-8", include_str!("page.html"))))
+        .route("/dashboard.css", get(async || asset("text/css; charset=utf-8", include_str!("page.css"))))
+        .route("/dashboard.js", get(async || asset("text/javascript; charset=utf-8", include_str!("page.js"))))
+        .route("/charts.js", get(async || asset("text/javascript; charset=utf-8", include_str!("charts.js"))))
+        .route("/dashboard.json", get(view))
+        .route("/what-i-see.json", get(async || Json(LEDGER.iter().map(Seen::of).collect::<Vec<_>>())))
+}
+
+#[derive(Deserialize)]
+struct Asked {
+    /// The last sample that the page has.
+    after: Option<u64>,
+}
+
+/// What the page is told every two seconds.
+#[derive(Debug, Serialize)]
+pub struct View {
+    version: &'static str,
+    uptime_s: u64,
+    draining: bool,
+    interval_s: u64,
+    samples_max: usize,
+    classes: [&'static str; CLASSES.len()],
+    now: Now,
+    warnings: Vec<Warning>,
+    drops: Vec<Drops>,
+    limits: Vec<Hits>,
+    closed: Vec<Hits>,
+    /// Connections of each shard.
+    shards: Vec<u64>,
+    samples: Vec<Sample>,
+}
+
+/// What there is now.
+#[derive(Debug, Serialize)]
+struct Now {
+    connections: u64,
+    sessions: u64,
+    people: u64,
+    watches: u64,
+    rings: u64,
+    rooms: u64,
+    members: u64,
+    tracks: u64,
+    subscriptions: u64,
+    delivered: u64,
+    dropped: u64,
+    queued: u64,
+}
+
+/// Objects that did not reach a subscriber, for one reason.
+#[derive(Debug, Serialize)]
+struct Drops {
+    reason: &'static str,
+    sentence: &'static str,
+    total: u64,
+    last_minute: u64,
+}
+
+/// How often something happened.
+#[derive(Debug, Serialize)]
+struct Hits {
+    name: String,
+    total: u64,
+    last_minute: u64,
+}
+
+/// A row of the ledger of metadata.
+#[derive(Debug, Serialize)]
+struct Seen {
+    field: &'static str,
+    sees: &'static str,
+    why: &'static str,
+    kept: &'static str,
+}
+
+impl Now {
+    fn of(reading: &Reading) -> Self {
+        let population = &reading.population;
+        Self {
+            connections: reading.total(|shard| shard.tally.connections),
+            sessions: reading.total(|shard| shard.tally.sessions),
+            people: population.people,
+            watches: reading.total(|shard| shard.tally.watches),
+            rings: population.rings,
+            rooms: population.rooms,
+            members: reading.total(|shard| shard.tally.members),
+            tracks: population.tracks,
+            subscriptions: reading.total(|shard| shard.tally.subscriptions),
+            delivered: reading.total(|shard| shard.ledger.delivered),
+            dropped: reading.total(|shard| shard.ledger.dropped.iter().sum()),
+            queued: reading.total(|shard| shard.ledger.queued()),
+        }
+    }
+}
+
+impl Seen {
+    fn of(row: &super::what_i_see::Row) -> Self {
+        Self { field: row.field, sees: row.sees, why: row.why, kept: row.kept }
+    }
+}
+
+fn drops(before: &Reading, now: &Reading) -> Vec<Drops> {
+    let total = |reading: &Reading, reason: DropReason| reading.total(|shard| shard.ledger.dropped[reason as usize]);
+    let row = |reason: &DropReason| Drops {
+        reason: reason.label(),
+        sentence: reason.sentence(),
+        total: total(now, *reason),
+        last_minute: total(now, *reason).saturating_sub(total(before, *reason)),
+    };
+    DropReason::ALL.iter().map(row).collect()
+}
+
+fn limits(before: &Reading, now: &Reading) -> Vec<Hits> {
+    let rows = limit_hits(now).into_iter().zip(limit_hits(before));
+    let rows = rows.map(|((name, after), (_, earlier))| Hits {
+        name: name.into_owned(),
+        total: after as u64,
+        last_minute: (after - earlier).max(0.0) as u64,
+    });
+    rows.filter(|row| row.total > 0).collect()
+}
+
+fn closed(now: &Reading) -> Vec<Hits> {
+    let rows = supernode_proto::close::CloseCode::ALL.iter().enumerate().map(|(place, row)| Hits {
+        name: format!("{}: {}", row.name, row.sentence),
+        total: now.total(|shard| shard.tally.closed[place]),
+        last_minute: 0,
+    });
+    rows.filter(|row| row.total > 0).collect()
+}
+
+fn asset(kind: &'static str, text: &'static str) -> Response {
+    let headers: [(HeaderName, &str); 5] = [
+        (header::CONTENT_TYPE, kind),
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    (headers, text).into_response()
+}

@@ -1,0 +1,264 @@
+//! What an operator should know now, in plain words: the same conditions as the alerts in `deploy/prometheus`.
+
+use serde::Serialize;
+
+use super::history::Sample;
+use crate::{
+    control::metrics::{Reading, limit_hits},
+    core::{
+        histogram::Histogram,
+        ledger::{CLASSES, DropReason},
+    },
+    shard::BUFFER_BYTES_WANTED,
+};
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Calls suffer.
+    Problem,
+    /// Good to know.
+    Notice,
+}
+
+/// One warning.
+#[derive(Debug, Clone, Serialize)]
+pub struct Warning {
+    /// How bad it is.
+    pub level: Level,
+    /// Name of the alert, under which `docs/OPERATING.md` says more.
+    pub alert: &'static str,
+    /// What is the matter.
+    pub text: String,
+    /// What to do.
+    pub advice: &'static str,
+}
+
+/// A shard that is busier than this has no reserve for a burst.
+const BUSY_MAX: f64 = 0.8;
+/// An object that stays in the relay for longer than this at the 99th percentile can be heard.
+const DELAY_MAX_US: u64 = 50_000;
+/// Objects of 1,000 that the relay may drop before it is worth a word.
+const DROPPED_PER_MILLE_MAX: u64 = 10;
+/// Failed handshakes in a minute that are nobody's typing error.
+const HANDSHAKES_FAILED_MAX: u64 = 100;
+/// Objects in a minute from which shares mean something.
+const OBJECTS_MIN: u64 = 1000;
+
+/// Sessions of 100 that may be below the ladder's top before it is not their own paths.
+const LOW_PERCENT_MAX: u64 = 30;
+/// Sessions from which shares of them mean something.
+const SESSIONS_MIN: u64 = 10;
+
+/// Drops that somebody asked for, or that leave nobody without. The ladder's have a warning of their own.
+fn is_harmless(reason: DropReason) -> bool {
+    const HARMLESS: &[DropReason] = &[
+        DropReason::LayerNotWanted,
+        DropReason::AwaitsIndependent,
+        DropReason::NotSpeaking,
+        DropReason::Cancelled,
+        DropReason::Stopped,
+        DropReason::Unsubscribed,
+        DropReason::Gone,
+    ];
+    HARMLESS.contains(&reason) || reason.label().starts_with("ladder_")
+}
+
+/// What `before` and `now`, a minute apart, and the last interval tell. The worst first.
+pub fn warnings(before: &Reading, now: &Reading, last: Option<&Sample>) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    let mut warn = |level, alert, text: String, advice| warnings.push(Warning { level, alert, text, advice });
+    let grown = |read: &dyn Fn(&Reading) -> u64| read(now).saturating_sub(read(before));
+
+    if now.draining {
+        warn(
+            Level::Notice,
+            "SupernodeDraining",
+            "The relay is draining: it starts no new sessions, rooms or rings, and ends when its clients have left."
+                .into(),
+            "Nothing, if you asked for it. New clients need another relay until this one is back.",
+        );
+    }
+    let drops = grown(&|reading| reading.total(|shard| shard.tally.kernel_drops));
+    if drops > 0 {
+        warn(
+            Level::Problem,
+            "SupernodeReceiveDrops",
+            format!("The kernel dropped {drops} packets in the last minute because a receive buffer was full."),
+            "Raise net.core.rmem_max (deploy/sysctl.d), or give the relay more cores and shards.",
+        );
+    }
+    if let Some((shard, busy)) = busiest(last).filter(|(_, busy)| *busy > BUSY_MAX) {
+        warn(
+            Level::Problem,
+            "SupernodeShardBusy",
+            format!("Shard {shard} is busy {:.0} % of the time: packets will have to wait.", busy * 100.0),
+            "Give the relay more cores and shards, or lengthen the batching window.",
+        );
+    }
+    for (class, name) in CLASSES.iter().enumerate() {
+        let spread =
+            |reading: &Reading| -> Histogram { reading.merged(|shard| &shard.detail.ledger.residence_us[class]) };
+        let p99_us = spread(now).since(&spread(before)).quantile(0.99);
+        if p99_us > DELAY_MAX_US {
+            warn(
+                Level::Problem,
+                "SupernodeSlow",
+                format!("One in a hundred {name} objects stays in the relay for {} ms or longer.", p99_us / 1000),
+                "See whether a shard is busy; if none is, the receivers' paths are too narrow for what they are sent.",
+            );
+        }
+    }
+    let offered = grown(&|reading| reading.total(|shard| shard.ledger.offered));
+    let reason = |reason: DropReason| grown(&|reading| reading.total(|shard| shard.ledger.dropped[reason as usize]));
+    let dropped: Vec<(DropReason, u64)> =
+        DropReason::ALL.iter().filter(|other| !is_harmless(**other)).map(|other| (*other, reason(*other))).collect();
+    let sum: u64 = dropped.iter().map(|(_, count)| count).sum();
+    if offered >= OBJECTS_MIN
+        && sum * 1000 > offered * DROPPED_PER_MILLE_MAX
+        && let Some((most, _)) = dropped.iter().max_by_key(|(_, count)| *count)
+    {
+        let percent = 100.0 * sum as f64 / offered as f64;
+        warn(
+            Level::Problem,
+            "SupernodeDrops",
+            format!(
+                "{percent:.1} % of the objects were dropped in the last minute, mostly because {}.",
+                most.sentence()
+            ),
+            "Look at the relay's load and its uplink; if one receiver is behind it, at theirs.",
+        );
+    }
+    let rungs = |read: fn(&[u64]) -> u64| now.total(|shard| read(&shard.detail.distributions.holdings.rungs));
+    let (low, all) = (rungs(|rungs| rungs[1..].iter().sum()), rungs(|rungs| rungs.iter().sum()));
+    if all >= SESSIONS_MIN && low * 100 > all * LOW_PERCENT_MAX {
+        warn(
+            Level::Problem,
+            "SupernodePathsNarrow",
+            format!("{low} of {all} sessions are sent less than they asked for, because their paths take no more."),
+            "So many at once share something: most likely this relay's own uplink is full.",
+        );
+    }
+    if grown(&|reading| reading.total(|shard| shard.tally.desynchronised)) > 0 {
+        warn(
+            Level::Problem,
+            "SupernodeDesynchronised",
+            "A shard lost control mail and closed its sessions, which will come back.".into(),
+            "The relay had far more to do than it can: see which limit to lower, or give it more cores.",
+        );
+    }
+    let errors = grown(&|reading| reading.total(|shard| shard.tally.send_errors));
+    if errors > 0 {
+        warn(
+            Level::Problem,
+            "SupernodeSendErrors",
+            format!("The kernel did not take {errors} packets in the last minute."),
+            "Raise net.core.wmem_max; see whether a route or a firewall of this machine refuses them.",
+        );
+    }
+    let failed = grown(&|reading| reading.total(|shard| shard.tally.handshakes_failed));
+    let made = grown(&|reading| reading.total(|shard| shard.tally.handshakes_ok));
+    if failed > HANDSHAKES_FAILED_MAX && failed > made {
+        warn(
+            Level::Notice,
+            "SupernodeHandshakesFail",
+            format!("{failed} handshakes failed in the last minute, and {made} did not."),
+            "Somebody scans or floods the port, or a path loses large packets. The relay defends itself by Retry.",
+        );
+    }
+    let hits = |reading: &Reading| limit_hits(reading);
+    for ((limit, after), (_, earlier)) in hits(now).into_iter().zip(hits(before)) {
+        if after > earlier {
+            warn(
+                Level::Notice,
+                "SupernodeLimit",
+                format!("The limit {limit} bit {} times in the last minute.", after - earlier),
+                "If honest clients meet it, raise it in the configuration; else it does its work.",
+            );
+        }
+    }
+    let wanted = 2 * BUFFER_BYTES_WANTED as u64;
+    let granted =
+        now.shards.iter().map(|shard| shard.tally.receive_buffer_bytes.min(shard.tally.send_buffer_bytes)).min();
+    if let Some(granted) = granted.filter(|granted| (1..wanted).contains(granted)) {
+        warn(
+            Level::Notice,
+            "SupernodeBuffersClamped",
+            format!(
+                "The kernel grants socket buffers of {} KiB; the relay wants {} KiB.",
+                granted / 1024,
+                wanted / 1024
+            ),
+            "Raise net.core.rmem_max and wmem_max to 8388608 (deploy/sysctl.d) and start the relay again.",
+        );
+    }
+    warnings.sort_by_key(|warning| warning.level);
+    warnings
+}
+
+fn busiest(last: Option<&Sample>) -> Option<(usize, f64)> {
+    let busy = last?.busy.iter().copied().enumerate();
+    busy.max_by(|(_, one), (_, other)| one.total_cmp(other))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::metrics::ShardReading;
+
+    fn reading(change: impl FnOnce(&mut ShardReading)) -> Reading {
+        let mut shard = ShardReading::default();
+        shard.tally.receive_buffer_bytes = 2 * BUFFER_BYTES_WANTED as u64;
+        shard.tally.send_buffer_bytes = 2 * BUFFER_BYTES_WANTED as u64;
+        shard.ledger.offered = 100_000;
+        change(&mut shard);
+        Reading { shards: vec![shard], ..Reading::default() }
+    }
+
+    /// Alerts of a minute that began with nothing wrong.
+    fn alerts(change: impl FnOnce(&mut ShardReading)) -> Vec<&'static str> {
+        let before = reading(|shard| shard.ledger.offered = 0);
+        warnings(&before, &reading(change), None).iter().map(|warning| warning.alert).collect()
+    }
+
+    #[test]
+    fn a_relay_that_works_is_quiet() {
+        assert_eq!(alerts(|_| {}), [""; 0]);
+        assert_eq!(
+            alerts(|shard| shard.ledger.drop(DropReason::LayerNotWanted, 50_000)),
+            [""; 0],
+            "nobody wanted them"
+        );
+        assert_eq!(alerts(|shard| shard.ledger.drop(DropReason::Expired, 900)), [""; 0], "less than one in a hundred");
+        let few_low = |shard: &mut ShardReading| {
+            shard.ledger.drop(DropReason::LadderAudioOnly, 50_000);
+            shard.detail.distributions.holdings.rungs = [97, 1, 1, 1, 0, 0];
+        };
+        assert_eq!(alerts(few_low), [""; 0], "some people's networks are narrow");
+    }
+
+    #[test]
+    fn what_calls_suffer_from_is_named() {
+        assert_eq!(alerts(|shard| shard.tally.kernel_drops = 1), ["SupernodeReceiveDrops"]);
+        assert_eq!(alerts(|shard| shard.ledger.drop(DropReason::Expired, 1100)), ["SupernodeDrops"]);
+        let many_low = |shard: &mut ShardReading| shard.detail.distributions.holdings.rungs = [60, 0, 0, 40, 0, 0];
+        assert_eq!(alerts(many_low), ["SupernodePathsNarrow"]);
+        assert_eq!(alerts(|shard| shard.tally.desynchronised = 1), ["SupernodeDesynchronised"]);
+        assert_eq!(alerts(|shard| shard.tally.send_errors = 1), ["SupernodeSendErrors"]);
+        assert_eq!(alerts(|shard| shard.tally.handshakes_failed = 200), ["SupernodeHandshakesFail"]);
+        assert_eq!(alerts(|shard| shard.detail.counts.limits[0] = 3), ["SupernodeLimit"]);
+        assert_eq!(alerts(|shard| shard.tally.receive_buffer_bytes = 425_984), ["SupernodeBuffersClamped"]);
+        assert_eq!(alerts(|shard| shard.detail.ledger.residence_us[0].observe(60_000, 10)), ["SupernodeSlow"]);
+    }
+
+    #[test]
+    fn problems_come_before_notices() {
+        let both = alerts(|shard| {
+            shard.detail.counts.limits[0] = 3;
+            shard.tally.receive_buffer_bytes = 425_984;
+            shard.tally.send_errors = 1;
+        });
+        assert_eq!(both, ["SupernodeSendErrors", "SupernodeLimit", "SupernodeBuffersClamped"]);
+    }
+}

@@ -1,0 +1,299 @@
+//! How two processes of one relay settle an upgrade: `supernode serve --takeover`.
+//!
+//! The running relay waits at `handover.sock` in its state directory, which only its own user can open:
+//!
+//! | step | from | what |
+//! |---|---|---|
+//! | 1 | new | `Ask` |
+//! | 2 | old | `Offer`, its sockets attached; or `Refusal` |
+//! | 3 | new | `Ready`: everything is loaded, only packets are missing |
+//! | 4 | old | `Go`: it reads its sockets no more |
+//! | 5 | new | `Running`: now the old one drains |
+//!
+//! If the new process ends before the last step, the old one reads its sockets again and goes on as if nothing had
+//! happened. How packets of the old process's connections reach it meanwhile is in `shard/handover.rs`.
+
+use std::{
+    io::{self, IoSlice, IoSliceMut, Write},
+    mem::MaybeUninit,
+    net::{SocketAddr, TcpListener, UdpSocket},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    time::Duration,
+};
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::state_dir::{Door, StateDir, StateError};
+use crate::shard::{Estate, Handle, Incarnation};
+
+/// The most that can be handed over: the kernel passes 253 descriptors in one message (`SCM_MAX_FD`), two for each
+/// shard and one for the admin port.
+pub const HANDOVER_SHARDS_MAX: usize = 126;
+/// Changes when the steps or what a connection ID says do.
+const VERSION: u32 = 1;
+/// How long one side waits for the other's next step.
+const STEP_TIMEOUT: Duration = Duration::from_secs(30);
+/// Messages are far smaller.
+const MESSAGE_BYTES_MAX: usize = 4096;
+const DESCRIPTORS_MAX: usize = 253;
+
+/// Why a hand-over did not happen. The running relay goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum HandoverError {
+    /// The state directory.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The other process said no.
+    #[error("the running relay refuses to hand over: {0}")]
+    Refused(String),
+    /// The other process is gone, or does not speak our language.
+    #[error("the hand-over broke off at: {step}")]
+    BrokeOff {
+        /// What was due.
+        step: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A setting of the new process that the old one's sockets do not have.
+    #[error("{key} = {wanted}: the running relay has {running}, and a hand-over keeps it; stop it instead")]
+    Differs {
+        /// Which.
+        key: &'static str,
+        /// What the new process was told.
+        wanted: String,
+        /// What there is.
+        running: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Ask {
+    version: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Answer {
+    Offer(Offer),
+    Refusal(String),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Offer {
+    pid: u32,
+    shards: usize,
+    incarnation: Incarnation,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Ready {}
+
+#[derive(Serialize, Deserialize)]
+struct Go {}
+
+#[derive(Serialize, Deserialize)]
+struct Running {}
+
+/// The new process's side, between the offer and the end.
+pub struct Takeover {
+    stream: UnixStream,
+    estate: Estate,
+    /// The admin port of the running relay, which has it until the end.
+    pub admin: TcpListener,
+    /// The process that is replaced.
+    pub pid: u32,
+}
+
+impl Takeover {
+    /// Asks the relay that runs with this state directory for its sockets; `None` if none does.
+    ///
+    /// # Errors
+    /// See [`HandoverError`].
+    pub fn ask(state: &StateDir) -> Result<Option<Self>, HandoverError> {
+        let Some(mut stream) = state.knock(Door::Handover)? else { return Ok(None) };
+        stream.set_read_timeout(Some(STEP_TIMEOUT)).map_err(broke_off("the connection"))?;
+        send(&mut stream, &Ask { version: VERSION }, &[]).map_err(broke_off("the question"))?;
+        let (answer, descriptors) = receive(&stream).map_err(broke_off("the offer"))?;
+        let offer = match answer {
+            Answer::Offer(offer) => offer,
+            Answer::Refusal(reason) => return Err(HandoverError::Refused(reason)),
+        };
+        if offer.shards == 0 || descriptors.len() != 2 * offer.shards + 1 {
+            let source = io::Error::new(io::ErrorKind::InvalidData, "descriptors are missing");
+            return Err(HandoverError::BrokeOff { step: "the offer", source });
+        }
+        let mut descriptors = descriptors.into_iter();
+        let sockets = descriptors.by_ref().take(offer.shards).map(UdpSocket::from).collect();
+        let passages = descriptors.by_ref().take(offer.shards).collect();
+        let admin = TcpListener::from(descriptors.next().expect("counted above"));
+        let estate = Estate { sockets, passages, incarnation: offer.incarnation };
+        Ok(Some(Self { stream, estate, admin, pid: offer.pid }))
+    }
+
+    /// Whether what this process was told fits what it is given. Port 0 and no number of shards fit anything.
+    ///
+    /// # Errors
+    /// [`HandoverError::Differs`].
+    pub fn check(&self, listen: Option<SocketAddr>, shards: Option<usize>) -> Result<(), HandoverError> {
+        let running = self.estate.sockets[0].local_addr().map_err(broke_off("the look at its address"))?;
+        if let Some(listen) = listen.filter(|listen| listen.port() != 0 && *listen != running) {
+            let (wanted, running) = (listen.to_string(), running.to_string());
+            return Err(HandoverError::Differs { key: "listen", wanted, running });
+        }
+        let running = self.estate.sockets.len();
+        match shards.filter(|shards| *shards != running) {
+            Some(shards) => {
+                Err(HandoverError::Differs { key: "shards", wanted: shards.to_string(), running: running.to_string() })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Everything is loaded: asks the old process to stop reading. What is returned is ours from then on.
+    ///
+    /// # Errors
+    /// [`HandoverError::BrokeOff`].
+    pub fn relieve(self) -> Result<(Estate, Settlement), HandoverError> {
+        let Self { mut stream, estate, .. } = self;
+        send(&mut stream, &Ready {}, &[]).map_err(broke_off("ready"))?;
+        let (Go {}, _) = receive(&stream).map_err(broke_off("go"))?;
+        Ok((estate, Settlement { stream }))
+    }
+}
+
+/// The last step.
+pub struct Settlement {
+    stream: UnixStream,
+}
+
+impl Settlement {
+    /// This process serves: the old one may drain.
+    ///
+    /// # Errors
+    /// [`HandoverError::BrokeOff`]: the old process is gone, and this one has its port all the same.
+    pub fn settle(mut self) -> Result<(), HandoverError> {
+        send(&mut self.stream, &Running {}, &[]).map_err(broke_off("running"))
+    }
+}
+
+/// The old process's side: carries all steps out with one that asks, and returns once that one serves.
+///
+/// # Errors
+/// See [`HandoverError`]; this process goes on as before.
+pub fn hand_over(mut stream: UnixStream, shards: &Handle, admin: BorrowedFd<'_>) -> Result<(), HandoverError> {
+    stream.set_read_timeout(Some(STEP_TIMEOUT)).map_err(broke_off("the connection"))?;
+    let (Ask { version }, _) = receive(&stream).map_err(broke_off("the question"))?;
+    let refused = match shards.offer() {
+        _ if version != VERSION => format!("it speaks version {VERSION}, this process {version}; stop it instead"),
+        Ok((estate, _)) if estate.sockets.len() > HANDOVER_SHARDS_MAX => {
+            format!("it has {} shards, and a hand-over takes at most {HANDOVER_SHARDS_MAX}", estate.sockets.len())
+        }
+        Err(error) => format!("it has no descriptor left: {error}"),
+        Ok((estate, retained)) => {
+            let offer =
+                Offer { pid: std::process::id(), shards: estate.sockets.len(), incarnation: estate.incarnation };
+            let sockets = estate.sockets.iter().map(AsFd::as_fd);
+            let passages = estate.passages.iter().map(AsFd::as_fd);
+            let descriptors: Vec<BorrowedFd<'_>> = sockets.chain(passages).chain([admin]).collect();
+            send(&mut stream, &Answer::Offer(offer), &descriptors).map_err(broke_off("the offer"))?;
+            // The other process has them now; ours would keep the passages open when it ends.
+            drop(estate);
+            let (Ready {}, _) = receive(&stream).map_err(broke_off("ready"))?;
+            if !shards.relieve(retained) {
+                let source = io::Error::new(io::ErrorKind::TimedOut, "a shard did not stop reading");
+                return Err(HandoverError::BrokeOff { step: "go", source });
+            }
+            send(&mut stream, &Go {}, &[]).map_err(broke_off("go"))?;
+            let (Running {}, _) = receive(&stream).map_err(broke_off("running"))?;
+            return Ok(());
+        }
+    };
+    send(&mut stream, &Answer::Refusal(refused.clone()), &[]).map_err(broke_off("the refusal"))?;
+    Err(HandoverError::Refused(refused))
+}
+
+/// Turns one that asks away.
+///
+/// # Errors
+/// What the system says.
+pub fn refuse(mut stream: UnixStream, reason: &str) -> io::Result<()> {
+    send(&mut stream, &Answer::Refusal(reason.to_owned()), &[])
+}
+
+fn broke_off(step: &'static str) -> impl FnOnce(io::Error) -> HandoverError {
+    move |source| HandoverError::BrokeOff { step, source }
+}
+
+/// One message is one line of JSON; descriptors travel with its first byte.
+fn send(stream: &mut UnixStream, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors"));
+    }
+    let sent = sendmsg(&*stream, &[IoSlice::new(&line)], &mut control, SendFlags::NOSIGNAL)?;
+    stream.write_all(&line[sent..])
+}
+
+fn receive<T: DeserializeOwned>(stream: &UnixStream) -> io::Result<(T, Vec<OwnedFd>)> {
+    let (mut line, mut descriptors) = (Vec::new(), Vec::new());
+    while line.last() != Some(&b'\n') {
+        let mut buffer = [0; MESSAGE_BYTES_MAX];
+        let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let got = recvmsg(stream, &mut [IoSliceMut::new(&mut buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(rights) = message {
+                descriptors.extend(rights);
+            }
+        }
+        if got.bytes == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        line.extend_from_slice(&buffer[..got.bytes]);
+        if line.len() > MESSAGE_BYTES_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a message that is too long"));
+        }
+    }
+    Ok((serde_json::from_slice(&line)?, descriptors))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_and_descriptors_arrive_together() {
+        let (mut here, there) = UnixStream::pair().expect("a pair");
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+        let (other, _) = UnixStream::pair().expect("a pair");
+        let offer = Offer { pid: 7, shards: 1, incarnation: Incarnation(3) };
+        send(&mut here, &Answer::Offer(offer), &[socket.as_fd(), other.as_fd()]).expect("sent");
+        let (answer, descriptors) = receive::<Answer>(&there).expect("received");
+        assert!(matches!(answer, Answer::Offer(Offer { pid: 7, shards: 1, .. })));
+        let [first, _] = <[OwnedFd; 2]>::try_from(descriptors).expect("two");
+        let twin = UdpSocket::from(first).local_addr().expect("a socket");
+        assert_eq!(twin, socket.local_addr().expect("bound"));
+    }
+
+    #[test]
+    fn whoever_breaks_off_or_talks_nonsense_is_an_error() {
+        let (here, there) = UnixStream::pair().expect("a pair");
+        drop(here);
+        assert_eq!(receive::<Go>(&there).err().expect("gone").kind(), io::ErrorKind::UnexpectedEof);
+        let (mut here, there) = UnixStream::pair().expect("a pair");
+        here.write_all(b"go!\n").expect("sent");
+        assert!(receive::<Ready>(&there).is_err());
+        here.write_all(&[b'x'; MESSAGE_BYTES_MAX + 1]).expect("sent");
+        assert_eq!(receive::<Ready>(&there).err().expect("too long").kind(), io::ErrorKind::InvalidData);
+    }
+}

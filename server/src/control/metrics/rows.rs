@@ -1,0 +1,329 @@
+//! The table of all metrics: one row each with its name, label, help and where its values come from.
+
+use std::{borrow::Cow, fs};
+
+use rustix::time::{ClockId, clock_gettime};
+use supernode_proto::{close::CloseCode, control::Rung};
+
+use super::{Reading, ShardReading};
+use crate::{
+    core::{
+        counts::{LIMITS, REFUSAL_REASONS, RING_OUTCOMES},
+        histogram::Histogram,
+        ladder::RUNGS,
+        ledger::{CLASSES, DropReason, Ledger, RefuseReason, Volume},
+    },
+    shard::{BUFFER_BYTES_WANTED, counters::Tally, distributions::Distributions},
+};
+
+/// What is read for one row; the label's value is empty where the row has no label.
+type Samples<T> = Vec<(Cow<'static, str>, T)>;
+
+/// Where a metric's values come from.
+pub(super) enum Values {
+    /// What only grows.
+    Counter(fn(&Reading) -> Samples<f64>),
+    /// What comes and goes.
+    Gauge(fn(&Reading) -> Samples<f64>),
+    /// How values are spread: bounds divided by `scale`, up to `largest`.
+    Histogram {
+        /// How many of the histogram's units make one of the metric's.
+        scale: f64,
+        /// Largest bound that is worth showing, in the histogram's unit.
+        largest: u64,
+        /// The counts.
+        read: fn(&Reading) -> Samples<Histogram>,
+    },
+}
+
+/// One metric.
+pub(super) struct Row {
+    pub(super) name: &'static str,
+    pub(super) label: &'static str,
+    pub(super) help: &'static str,
+    pub(super) values: Values,
+}
+
+use Values::{Counter, Gauge};
+
+/// Which side of the relay.
+const IN: &str = "in";
+const OUT: &str = "out";
+
+/// Microseconds in a second.
+const MICROS: f64 = 1e6;
+
+#[rustfmt::skip]
+pub(super) const ROWS: &[Row] = &[
+    // ---- the process
+    Row { name: "supernode_build_info", label: "version", values: Gauge(|_| vec![(env!("CARGO_PKG_VERSION").into(), 1.0)]),
+        help: "Always 1; the label is the version of the relay." },
+    Row { name: "supernode_draining", label: "", values: Gauge(|r| one(f64::from(u8::from(r.draining)))),
+        help: "1 while the relay drains: it starts nothing new and waits for its clients to leave." },
+    Row { name: "supernode_shards", label: "", values: Gauge(|r| one(r.shards.len() as f64)),
+        help: "Shards that run: threads, each with its own UDP socket." },
+    Row { name: "supernode_process_cpu_seconds_total", label: "", values: Counter(|_| one(process_cpu_s())),
+        help: "CPU time of the whole process, user and system, in seconds." },
+    Row { name: "supernode_process_resident_bytes", label: "", values: Gauge(|_| one(resident_bytes())),
+        help: "Memory of the process that is in RAM, in bytes." },
+    Row { name: "supernode_process_open_files", label: "", values: Gauge(|_| one(open_files())),
+        help: "Open file descriptors of the process." },
+
+    // ---- UDP
+    Row { name: "supernode_udp_datagrams_total", label: "direction",
+        values: Counter(|r| vec![(IN.into(), r.sum(|t| t.datagrams_in)), (OUT.into(), r.sum(|t| t.datagrams_out))]),
+        help: "UDP datagrams received from and handed to the kernel." },
+    Row { name: "supernode_udp_bytes_total", label: "direction",
+        values: Counter(|r| vec![(IN.into(), r.sum(|t| t.bytes_in)), (OUT.into(), r.sum(|t| t.bytes_out))]),
+        help: "UDP payload bytes received from and handed to the kernel." },
+    Row { name: "supernode_udp_batches_total", label: "direction",
+        values: Counter(|r| vec![(IN.into(), r.sum(|t| t.recv_batches)), (OUT.into(), r.sum(|t| t.send_batches))]),
+        help: "System calls that received or sent datagrams; datagrams by batches is the batch size." },
+    Row { name: "supernode_udp_send_errors_total", label: "", values: Counter(|r| one(r.sum(|t| t.send_errors))),
+        help: "Packets that the kernel did not take." },
+    Row { name: "supernode_udp_receive_drops_total", label: "", values: Counter(|r| one(r.sum(|t| t.kernel_drops))),
+        help: "Packets that the kernel threw away because a socket's receive buffer was full, counted once a second." },
+    Row { name: "supernode_udp_handed_over_total", label: "", values: Counter(|r| one(r.sum(|t| t.handed_over))),
+        help: "Packets that reached a shard other than the one their connection ID names and were passed on." },
+    Row { name: "supernode_udp_passed_back_total", label: "outcome",
+        values: Counter(|r| vec![("passed".into(), r.sum(|t| t.passed_back)), ("lost".into(), r.sum(|t| t.passed_back_lost))]),
+        help: "Packets of the process that this one replaced in an upgrade, passed on to it while it drained." },
+    Row { name: "supernode_udp_buffer_bytes", label: "direction",
+        values: Gauge(|r| vec![(IN.into(), r.least(|t| t.receive_buffer_bytes)), (OUT.into(), r.least(|t| t.send_buffer_bytes))]),
+        help: "Smallest socket buffer of any shard in bytes, read back from the kernel, which may grant less than was asked." },
+    Row { name: "supernode_udp_buffer_wanted_bytes", label: "", values: Gauge(|_| one(2.0 * BUFFER_BYTES_WANTED as f64)),
+        help: "Socket buffer that the relay wants, as the kernel counts it (twice what is asked); smaller ones were clamped." },
+
+    // ---- shards
+    Row { name: "supernode_shard_busy_seconds_total", label: "shard",
+        values: Counter(|r| r.by_shard(|s| s.detail.distributions.busy.as_secs_f64())),
+        help: "Time each shard spent working, in seconds: its growth by second is the share of the time that it is busy." },
+    Row { name: "supernode_shard_connections", label: "shard", values: Gauge(|r| r.by_shard(|s| s.tally.connections as f64)),
+        help: "QUIC connections of each shard now." },
+    Row { name: "supernode_shard_turn_seconds", label: "",
+        values: Values::Histogram { scale: MICROS, largest: 1 << 20, read: |r| r.spread(|d| &d.turn_us) },
+        help: "How long turns of a shard took; what comes in meanwhile waits." },
+    Row { name: "supernode_shard_lag_seconds", label: "",
+        values: Values::Histogram { scale: MICROS, largest: 1 << 20, read: |r| r.spread(|d| &d.late_us) },
+        help: "How late a shard was for its earliest deadline; up to the batching window is meant." },
+    Row { name: "supernode_turn_datagrams_in", label: "",
+        values: Values::Histogram { scale: 1.0, largest: 4096, read: |r| r.spread(|d| &d.datagrams_in) },
+        help: "UDP datagrams received in one turn of a shard." },
+    Row { name: "supernode_turn_datagrams_out", label: "",
+        values: Values::Histogram { scale: 1.0, largest: 4096, read: |r| r.spread(|d| &d.datagrams_out) },
+        help: "UDP datagrams sent in one turn of a shard." },
+
+    // ---- connections and sessions
+    Row { name: "supernode_connections", label: "", values: Gauge(|r| one(r.sum(|t| t.connections))),
+        help: "QUIC connections now, with and without a session." },
+    Row { name: "supernode_handshaking", label: "", values: Gauge(|r| one(r.sum(|t| t.handshaking))),
+        help: "QUIC handshakes in progress now." },
+    Row { name: "supernode_handshakes_total", label: "outcome", values: Counter(|r| vec![
+            ("ok".into(), r.sum(|t| t.handshakes_ok)),
+            ("failed".into(), r.sum(|t| t.handshakes_failed)),
+            ("refused".into(), r.sum(|t| t.handshakes_refused))]),
+        help: "QUIC handshakes that ended: ok, failed, or refused because there were too many or the relay drains." },
+    Row { name: "supernode_retries_total", label: "", values: Counter(|r| one(r.sum(|t| t.retries))),
+        help: "Addresses asked to prove themselves by a Retry packet." },
+    Row { name: "supernode_refused_by_prefix_total", label: "", values: Counter(|r| one(r.sum(|t| t.refused_by_prefix))),
+        help: "Handshakes refused because the client's network had as many as it may, or as many connections." },
+    Row { name: "supernode_tls_certificate_expiry_seconds", label: "", values: Gauge(|r| one(r.certificate_left_s as f64)),
+        help: "Seconds until the relay's certificate runs out, below zero once it has." },
+    Row { name: "supernode_sessions", label: "", values: Gauge(|r| one(r.sum(|t| t.sessions))),
+        help: "Authenticated sessions now." },
+    Row { name: "supernode_sessions_by_rung", label: "rung", values: Gauge(rungs),
+        help: "Sessions now by rung of the ladder; all but full are sent less than they asked for, as their path takes no more." },
+    Row { name: "supernode_ladder_steps_down_total", label: "rung", values: Counter(|r| steps(r, |l| &l.ladder_down)),
+        help: "Times that a subscriber's path was too narrow, by the rung of the ladder that it was put on." },
+    Row { name: "supernode_ladder_steps_up_total", label: "rung", values: Counter(|r| steps(r, |l| &l.ladder_up)),
+        help: "Times that a subscriber's path was tried with more, by the rung of the ladder that it was put on." },
+    Row { name: "supernode_sessions_closed_total", label: "code", values: Counter(closed),
+        help: "Sessions that ended, by close code." },
+    Row { name: "supernode_desynchronised_total", label: "", values: Counter(|r| one(r.sum(|t| t.desynchronised))),
+        help: "Times that control mail between shards was lost and the sessions had to be closed." },
+    Row { name: "supernode_rtt_seconds", label: "",
+        values: Values::Histogram { scale: MICROS, largest: 1 << 22, read: |r| r.spread(|d| &d.rtt_us) },
+        help: "Round-trip times to clients; each session is sampled at most once a second." },
+
+    Row { name: "supernode_path_bits_per_second", label: "",
+        values: Values::Histogram { scale: 0.001, largest: 1 << 22, read: |r| r.spread(|d| &d.path_kbits) },
+        help: "Estimates of what clients' paths take, in bits a second; sampled likewise, where there is an estimate." },
+
+    // ---- people, rings, rooms
+    Row { name: "supernode_people", label: "", values: Gauge(|r| one(r.population.people as f64)),
+        help: "Identities that have a device online or a watcher now." },
+    Row { name: "supernode_watches", label: "", values: Gauge(|r| one(r.sum(|t| t.watches))),
+        help: "Watches of somebody's presence now." },
+    Row { name: "supernode_rings", label: "", values: Gauge(|r| one(r.population.rings as f64)),
+        help: "Rings that are not settled now." },
+    Row { name: "supernode_rings_started_total", label: "", values: Counter(|r| one(r.total(|s| s.detail.counts.rings_started) as f64)),
+        help: "Rings that reached at least one device." },
+    Row { name: "supernode_rings_settled_total", label: "outcome",
+        values: Counter(|r| r.table(&RING_OUTCOMES[1..], |s| &s.detail.counts.rings[1..])),
+        help: "Rings that ended, by outcome." },
+    Row { name: "supernode_rooms", label: "", values: Gauge(|r| one(r.population.rooms as f64)),
+        help: "Rooms with at least one member now." },
+    Row { name: "supernode_members", label: "", values: Gauge(|r| one(r.sum(|t| t.members))),
+        help: "Memberships of rooms now." },
+    Row { name: "supernode_commits_rejected_total", label: "", values: Counter(|r| one(r.count(|l| l.commits_rejected))),
+        help: "Commits of groups that most of the room's members rejected, so that their epoch was opened again." },
+    Row { name: "supernode_mailboxes_bytes", label: "", values: Gauge(|r| one(r.population.mailboxes_bytes as f64)),
+        help: "Bytes of group messages that rooms keep for members that were away." },
+    Row { name: "supernode_tracks", label: "", values: Gauge(|r| one(r.population.tracks as f64)),
+        help: "Published tracks now." },
+    Row { name: "supernode_subscriptions", label: "", values: Gauge(|r| one(r.sum(|t| t.subscriptions))),
+        help: "Subscriptions to tracks now." },
+
+    // ---- what was refused
+    Row { name: "supernode_requests_refused_total", label: "reason",
+        values: Counter(|r| r.table(REFUSAL_REASONS, |s| &s.detail.counts.refusals)),
+        help: "Control requests that were refused, by reason." },
+    Row { name: "supernode_limit_hits_total", label: "limit", values: Counter(limit_hits),
+        help: "Times that a limit bit, by its name in the configuration." },
+
+    // ---- objects: the drop ledger
+    Row { name: "supernode_objects_in_total", label: "", values: Counter(|r| one(r.count(|l| l.objects_in))),
+        help: "Objects that publishers sent and that were let in." },
+    Row { name: "supernode_objects_refused_total", label: "reason",
+        values: Counter(|r| RefuseReason::ALL.iter().map(|reason| (reason.label().into(), r.count(|l| l.refused[*reason as usize]))).collect()),
+        help: "Objects turned away before they had subscribers, by reason; not part of the drop ledger." },
+    Row { name: "supernode_objects_offered_total", label: "", values: Counter(|r| one(r.count(|l| l.offered))),
+        help: "Object and subscriber pairs: always delivered + dropped + queued." },
+    Row { name: "supernode_objects_delivered_total", label: "", values: Counter(|r| one(r.count(|l| l.delivered))),
+        help: "Offered objects handed to the subscriber's connection in full." },
+    Row { name: "supernode_objects_dropped_total", label: "reason",
+        values: Counter(|r| DropReason::ALL.iter().map(|reason| (reason.label().into(), r.count(|l| l.dropped[*reason as usize]))).collect()),
+        help: "Offered objects that did not reach the subscriber, by reason; the ladder's rungs are reasons." },
+    Row { name: "supernode_objects_queued", label: "", values: Gauge(|r| one(r.count(Ledger::queued))),
+        help: "Offered objects that wait for the subscriber's connection now." },
+    Row { name: "supernode_queue_oldest_seconds", label: "", values: Gauge(|r| one(r.most(|t| t.queue_oldest_us) / MICROS)),
+        help: "Longest that an object was seen waiting for a subscriber's connection in the last second." },
+    Row { name: "supernode_queue_wait_max_seconds", label: "", values: Gauge(|r| one(longest_wait_s(r))),
+        help: "The longest that any object of media has waited for its subscriber's connection and was then sent." },
+    Row { name: "supernode_late_joiners_total", label: "", values: Counter(|r| one(r.count(|l| l.late_joiners))),
+        help: "Subscriptions that were sent the newest group of their track at once." },
+    Row { name: "supernode_group_cache_bytes", label: "", values: Gauge(|r| one(r.count(|l| l.cached_bytes))),
+        help: "Bytes of newest groups that are kept for those who come late." },
+    Row { name: "supernode_datagrams_forwarded_total", label: "", values: Counter(|r| one(r.count(|l| l.delivered_datagrams))),
+        help: "Delivered objects that went in QUIC DATAGRAM frames." },
+    Row { name: "supernode_media_objects_in_total", label: "class", values: Counter(|r| r.volume(|l| &l.media_in, |v| v.objects)),
+        help: "Objects let in, by class." },
+    Row { name: "supernode_media_bytes_in_total", label: "class", values: Counter(|r| r.volume(|l| &l.media_in, |v| v.bytes)),
+        help: "Bytes of objects let in, by class." },
+    Row { name: "supernode_media_objects_out_total", label: "class", values: Counter(|r| r.volume(|l| &l.media_out, |v| v.objects)),
+        help: "Objects delivered, by class." },
+    Row { name: "supernode_media_bytes_out_total", label: "class", values: Counter(|r| r.volume(|l| &l.media_out, |v| v.bytes)),
+        help: "Bytes written for subscribers, by class." },
+    Row { name: "supernode_residence_seconds", label: "class",
+        values: Values::Histogram { scale: MICROS, largest: 1 << 20, read: residence },
+        help: "How long delivered objects stayed in the relay, from their arrival to the hand-over of the turn's packets to the kernel, by class." },
+];
+
+impl Reading {
+    fn sum(&self, read: impl Fn(&Tally) -> u64) -> f64 {
+        self.total(|shard| read(&shard.tally)) as f64
+    }
+
+    fn count(&self, read: impl Fn(&Ledger) -> u64) -> f64 {
+        self.total(|shard| read(&shard.ledger)) as f64
+    }
+
+    fn least(&self, read: impl Fn(&Tally) -> u64) -> f64 {
+        self.shards.iter().map(|shard| read(&shard.tally)).min().unwrap_or(0) as f64
+    }
+
+    fn most(&self, read: impl Fn(&Tally) -> u64) -> f64 {
+        self.shards.iter().map(|shard| read(&shard.tally)).max().unwrap_or(0) as f64
+    }
+
+    fn by_shard(&self, read: impl Fn(&ShardReading) -> f64) -> Samples<f64> {
+        self.shards.iter().enumerate().map(|(index, shard)| (index.to_string().into(), read(shard))).collect()
+    }
+
+    /// Counts by place in a table of names.
+    fn table(&self, names: &'static [&'static str], read: impl Fn(&ShardReading) -> &[u64]) -> Samples<f64> {
+        let total = |place: usize| self.total(|shard| read(shard)[place]) as f64;
+        names.iter().enumerate().map(|(place, name)| ((*name).into(), total(place))).collect()
+    }
+
+    fn volume(
+        &self,
+        side: impl Fn(&Ledger) -> &[Volume; CLASSES.len()],
+        read: impl Fn(&Volume) -> u64,
+    ) -> Samples<f64> {
+        let total = |class: usize| self.total(|shard| read(&side(&shard.detail.ledger)[class])) as f64;
+        CLASSES.iter().enumerate().map(|(class, name)| ((*name).into(), total(class))).collect()
+    }
+
+    fn spread(&self, read: impl Fn(&Distributions) -> &Histogram) -> Samples<Histogram> {
+        vec![("".into(), self.merged(|shard| read(&shard.detail.distributions)))]
+    }
+}
+
+fn one(value: f64) -> Samples<f64> {
+    vec![("".into(), value)]
+}
+
+/// The tally has a place for each code of the table and a last one for all others.
+fn closed(reading: &Reading) -> Samples<f64> {
+    let names = CloseCode::ALL.iter().map(|row| row.name).chain(["OTHER"]);
+    names.enumerate().map(|(place, name)| (name.into(), reading.sum(|tally| tally.closed[place]))).collect()
+}
+
+fn residence(reading: &Reading) -> Samples<Histogram> {
+    let spread = |class: usize| reading.merged(|shard| &shard.detail.ledger.residence_us[class]);
+    CLASSES.iter().enumerate().map(|(class, name)| ((*name).into(), spread(class))).collect()
+}
+
+fn rungs(reading: &Reading) -> Samples<f64> {
+    by_rung(|rung| reading.total(|shard| shard.detail.distributions.holdings.rungs[rung]))
+}
+
+fn steps(reading: &Reading, read: fn(&Ledger) -> &[u64; RUNGS]) -> Samples<f64> {
+    by_rung(|rung| reading.total(|shard| read(&shard.ledger)[rung]))
+}
+
+/// The rungs have names on the wire, such as `RUNG_AUDIO_ONLY`.
+fn by_rung(read: impl Fn(usize) -> u64) -> Samples<f64> {
+    let known = (0..RUNGS as i32).filter_map(|number| Rung::try_from(number).ok());
+    let name = |rung: Rung| rung.as_str_name().trim_start_matches("RUNG_").to_lowercase();
+    known.map(|rung| (name(rung).into(), read(rung as usize) as f64)).collect()
+}
+
+fn longest_wait_s(reading: &Reading) -> f64 {
+    let longest_us = reading.shards.iter().map(|shard| shard.ledger.longest_wait_us).max().unwrap_or(0);
+    longest_us as f64 / MICROS
+}
+
+/// Limits that turn requests away, and those that do it elsewhere: at the door, by closing, by dropping.
+pub(in crate::control) fn limit_hits(reading: &Reading) -> Samples<f64> {
+    let closed = |code: CloseCode| reading.sum(|tally| tally.closed[code.0 as usize]);
+    let mut hits = reading.table(LIMITS, |shard| &shard.detail.counts.limits);
+    hits.extend([
+        ("ingest_per_second_max".into(), reading.count(|l| l.refused[RefuseReason::RateExceeded as usize])),
+        ("ingest_excess_objects_max".into(), closed(CloseCode::RATE_EXCEEDED)),
+        ("queue_bytes_max".into(), reading.count(|l| l.dropped[DropReason::QueueFull as usize])),
+        ("hello_timeout".into(), closed(CloseCode::HELLO_TIMEOUT)),
+        ("control_backlog_bytes_max".into(), closed(CloseCode::CONTROL_BACKLOG)),
+        ("handshakes_before_retry".into(), reading.sum(|tally| tally.retries)),
+        ("handshakes_max".into(), reading.sum(|tally| tally.handshakes_refused)),
+    ]);
+    hits
+}
+
+fn process_cpu_s() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+/// The second field of proc(5)'s statm, in pages.
+fn resident_bytes() -> f64 {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    (pages * rustix::param::page_size() as u64) as f64
+}
+
+/// The directory's own descriptor is not counted.
+fn open_files() -> f64 {
+    fs::read_dir("/proc/self/fd").map_or(0, |open| open.count().saturating_sub(1)) as f64
+}

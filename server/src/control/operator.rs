@@ -1,0 +1,242 @@
+//! What the commands of the relay's own user ask of the running relay: HTTP and JSON by the Unix socket `control.sock`.
+//!
+//! | request | answer |
+//! |---|---|
+//! | everything of the [admin port](super::admin) | the same |
+//! | `GET /sessions?limit=N` | a list of [`Session`] |
+//! | `POST /drain` `{"patience_s": 60}` | 202: the relay drains |
+//! | `POST /upgrade` | 202 `{"pid": 7}`: that process was started to take this one's place |
+//! | `POST /kick` `{"session": "0-1-2"}` or `{"identity": "sn-id-..."}` | `{"sessions": 1}` |
+//! | `POST /revoked` | the list was changed and is read again; `{"sessions": 1}` were ended |
+//!
+//! Whoever can open the socket owns the relay's keys already, so nobody is asked for a token.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::{Query, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde::{Deserialize, Serialize};
+use supernode_proto::{close::CloseCode, identity::IdentityKey};
+use tokio::{net::UnixListener, sync::mpsc};
+
+use super::{
+    admin::{self, Admin},
+    revocations::{Exceptions, Revoked},
+    state_dir::StateDir,
+    status::Phase,
+    successor::Program,
+};
+use crate::{
+    core::{NodeId, SessionId, ShardId},
+    shard::{Handle, SessionView, Whom},
+};
+
+/// Most sessions in one answer: 10,000 take about 3 MB.
+pub const SESSIONS_MAX: usize = 10_000;
+
+/// What the commands act on.
+pub struct Operator {
+    /// What the admin port tells.
+    pub admin: Arc<Admin>,
+    /// The relay.
+    pub shards: Handle,
+    /// Where the list of those who are refused is.
+    pub state: StateDir,
+    /// Who lets people in.
+    pub admission: Arc<Exceptions>,
+    /// Ends the relay in order, with this patience.
+    pub drain: mpsc::Sender<Duration>,
+    /// Can take its place.
+    pub program: Program,
+}
+
+/// A session, as `supernode sessions` gets it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Session {
+    /// Its name in `supernode kick`.
+    pub session: String,
+    /// Whose.
+    pub identity: String,
+    /// On which device.
+    pub device: String,
+    /// Where its packets come from.
+    pub address: SocketAddr,
+    /// Seconds since it was let in.
+    pub age_s: u64,
+    /// Round trip in microseconds.
+    pub rtt_us: u64,
+    /// Rooms it is in.
+    pub rooms: usize,
+    /// Tracks it publishes.
+    pub tracks: usize,
+    /// Tracks it subscribes to.
+    pub subscriptions: usize,
+    /// Digest of the token it was let in with, for `supernode revoke`.
+    pub token: Option<String>,
+}
+
+/// How many sessions to list.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Limit {
+    /// At most [`SESSIONS_MAX`].
+    pub limit: usize,
+}
+
+/// Whose sessions to end.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kick {
+    /// The one of this name.
+    Session(String),
+    /// All of this person.
+    Identity(String),
+}
+
+/// How patiently to drain.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Drain {
+    /// How long calls may go on.
+    pub patience_s: u64,
+}
+
+/// A process was started.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Started {
+    /// Its number.
+    pub pid: u32,
+}
+
+/// How many sessions were ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// So many.
+    pub sessions: usize,
+}
+
+/// Answers requests until the task is dropped.
+///
+/// # Errors
+/// None at present: accept errors are waited out.
+pub async fn serve(listener: UnixListener, operator: Arc<Operator>) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/sessions", get(sessions))
+        .route("/drain", post(drain))
+        .route("/upgrade", post(upgrade))
+        .route("/kick", post(kick))
+        .route("/revoked", post(revoked))
+        .with_state(operator.clone())
+        .merge(admin::router().with_state(operator.admin.clone()));
+    axum::serve(listener, router).await
+}
+
+async fn sessions(State(operator): State<Arc<Operator>>, Query(Limit { limit }): Query<Limit>) -> Response {
+    let limit = limit.min(SESSIONS_MAX);
+    let shards = operator.shards.clone();
+    answer(move || {
+        let mut sessions: Vec<Session> = shards.sessions(limit).iter().map(Session::from).collect();
+        sessions.truncate(limit);
+        Ok(Json(sessions).into_response())
+    })
+    .await
+}
+
+async fn drain(State(operator): State<Arc<Operator>>, Json(wanted): Json<Drain>) -> Response {
+    let draining = operator.admin.status.phase() == Phase::Draining;
+    match operator.drain.try_send(Duration::from_secs(wanted.patience_s)) {
+        Ok(()) if !draining => StatusCode::ACCEPTED.into_response(),
+        _ => (StatusCode::CONFLICT, "the relay is draining already\n").into_response(),
+    }
+}
+
+async fn upgrade(State(operator): State<Arc<Operator>>) -> Response {
+    if operator.admin.status.phase() == Phase::Draining {
+        return (StatusCode::CONFLICT, "the relay is draining already\n").into_response();
+    }
+    answer(move || {
+        let pid = operator.program.start_successor().map_err(|error| format!("the program does not start: {error}"))?;
+        Ok((StatusCode::ACCEPTED, Json(Started { pid })).into_response())
+    })
+    .await
+}
+
+async fn kick(State(operator): State<Arc<Operator>>, Json(kick): Json<Kick>) -> Response {
+    let whom = match &kick {
+        Kick::Session(name) => session_of(name).map(Whom::Session),
+        Kick::Identity(text) => IdentityKey::from_text(text).ok().map(Whom::Identity),
+    };
+    let Some(whom) = whom else {
+        return (StatusCode::BAD_REQUEST, "neither a session nor an identity\n").into_response();
+    };
+    let shards = operator.shards.clone();
+    answer(move || Ok(Json(Ended { sessions: shards.expel(whom, CloseCode::REMOVED) }).into_response())).await
+}
+
+async fn revoked(State(operator): State<Arc<Operator>>) -> Response {
+    answer(move || {
+        let new = operator.admission.replace(Revoked::read(&operator.state).map_err(|error| error.to_string())?);
+        let expel = |revocation: super::revocations::Revocation| {
+            operator.shards.expel(revocation.whom(), CloseCode::NOT_ADMITTED)
+        };
+        Ok(Json(Ended { sessions: new.into_iter().map(expel).sum() }).into_response())
+    })
+    .await
+}
+
+/// Shards are asked from a thread that may wait.
+async fn answer(ask: impl FnOnce() -> Result<Response, String> + Send + 'static) -> Response {
+    match tokio::task::spawn_blocking(ask).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(message)) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{message}\n")).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+impl From<&SessionView> for Session {
+    fn from(view: &SessionView) -> Self {
+        let SessionId { shard, link, generation, .. } = view.id;
+        Self {
+            session: format!("{}-{link}-{generation}", shard.0),
+            identity: view.identity.to_text(),
+            device: view.device.to_text(),
+            address: view.address,
+            age_s: view.age_s,
+            rtt_us: view.rtt_us,
+            rooms: view.rooms,
+            tracks: view.tracks,
+            subscriptions: view.subscriptions,
+            token: view.token.map(crate::core::TokenDigest::to_text),
+        }
+    }
+}
+
+/// Reads the name of a session.
+fn session_of(name: &str) -> Option<SessionId> {
+    let mut parts = name.split('-');
+    let (shard, link, generation) = (parts.next()?, parts.next()?, parts.next()?);
+    let id = SessionId {
+        node: NodeId::default(),
+        shard: ShardId(shard.parse().ok()?),
+        link: link.parse().ok()?,
+        generation: generation.parse().ok()?,
+    };
+    parts.next().is_none().then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_s_name_is_three_numbers() {
+        let id = SessionId { node: NodeId::default(), shard: ShardId(1), link: 22, generation: 333 };
+        assert_eq!(session_of("1-22-333"), Some(id));
+        for bad in ["", "1-2", "1-2-3-4", "a-1-2", "1-2-", "-1-2-3", "70000-1-1"] {
+            assert_eq!(session_of(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Changing a running relay: reads the configuration again, checks it, and takes over what can be taken over.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use super::{
+    admission::Doorkeeper,
+    certificate::Certificate,
+    config::{
+        Config, Loaded, Sources, TlsChoice,
+        key::{Key, Reload},
+    },
+    prepared::Prepared,
+    serve::unix_now_s,
+    state_dir::KeyMaterial,
+    tls,
+};
+use crate::{core::directory::Directory, shard::LiveHandle};
+
+/// Below this, the log warns of a certificate's end: 14 days, in seconds. ACME renews at 30.
+const CERTIFICATE_WARN_S: i64 = 14 * 24 * 3600;
+
+/// Sets what is logged; `false` if the filter makes no sense.
+pub type SetFilter = Box<dyn Fn(&str) -> bool + Send>;
+
+/// What a running relay can be changed by.
+pub struct Changeable {
+    /// TLS and the batching window.
+    pub live: LiveHandle,
+    /// Limits.
+    pub directory: Arc<Directory>,
+    /// Admission.
+    pub door: Arc<Doorkeeper>,
+    /// The log.
+    pub set_filter: SetFilter,
+    /// The certificate that is shown.
+    pub certificate: Shown,
+}
+
+/// When the certificate that is shown runs out, for the metrics.
+#[derive(Debug, Clone, Default)]
+pub struct Shown(Arc<AtomicU64>);
+
+impl Shown {
+    /// The certificate's last second, Unix time.
+    pub fn not_after_unix_s(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// This certificate is shown from now on. Warns if it runs out soon.
+    pub fn set(&self, certificate: &Certificate) {
+        self.0.store(certificate.not_after_unix_s, Ordering::Relaxed);
+        self.warn();
+    }
+
+    /// Warns if the certificate runs out soon.
+    pub fn warn(&self) {
+        let left_s = self.not_after_unix_s() as i64 - unix_now_s() as i64;
+        match left_s {
+            ..0 => tracing::warn!("the certificate has run out: clients that check it refuse this relay"),
+            0..CERTIFICATE_WARN_S => tracing::warn!(days = left_s / 86_400, "the certificate runs out soon"),
+            _ => {}
+        }
+    }
+}
+
+/// Keeps a running relay as its configuration says.
+pub struct Reloader {
+    sources: Sources,
+    /// As it was at the start.
+    started: Loaded,
+    /// As it is now.
+    loaded: Loaded,
+    keys: Arc<KeyMaterial>,
+    own: Own,
+    to: Changeable,
+    seen: Seen,
+}
+
+/// The files of a configuration as they were at some time.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Seen(Vec<(PathBuf, Option<Stamp>)>);
+
+impl Seen {
+    /// As they are now. To be taken before they are read: what changes meanwhile is read again.
+    pub fn now(sources: &Sources, config: &Config) -> Self {
+        let files = sources.file.iter().cloned().chain(Prepared::files(config));
+        Self(files.map(|path| (path.clone(), Stamp::of(&path))).collect())
+    }
+}
+
+/// The certificates that do not come from the operator's files.
+pub struct Own {
+    /// The relay's own.
+    pub self_signed: Certificate,
+    /// The one that an authority signed, if there is one yet.
+    pub ordered: Option<Certificate>,
+}
+
+impl Own {
+    /// The one to show; `files` is the operator's, where it is theirs that count.
+    pub fn choose(&self, config: &Config, files: Option<&Certificate>) -> Certificate {
+        let chosen = match config.tls.mode {
+            TlsChoice::SelfSigned => None,
+            TlsChoice::Files => files,
+            TlsChoice::Acme => self.ordered.as_ref(),
+        };
+        chosen.unwrap_or(&self.self_signed).clone()
+    }
+}
+
+/// Tells one content of a file from the next. Symbolic links are followed, so that a mounted volume whose link is turned
+/// to another directory shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    modified: (i64, i64),
+    bytes: u64,
+}
+
+impl Reloader {
+    /// For a relay that runs as `loaded` says, whose files were read after they were `seen`.
+    pub fn new(sources: Sources, loaded: Loaded, seen: Seen, keys: Arc<KeyMaterial>, own: Own, to: Changeable) -> Self {
+        Self { sources, started: loaded.clone(), loaded, keys, own, to, seen }
+    }
+
+    /// Reloads if a file has changed since the last look.
+    pub fn look(&mut self) {
+        if Seen::now(&self.sources, &self.loaded.config) != self.seen {
+            tracing::info!("a file of the configuration has changed: reading it again");
+            self.reload();
+        }
+    }
+
+    /// Reads everything again and takes it over; if anything is wrong, says so and changes nothing.
+    pub fn reload(&mut self) {
+        self.seen = Seen::now(&self.sources, &self.loaded.config);
+        let files = Prepared::files(&self.loaded.config);
+        match self.try_reload() {
+            Ok(()) if Prepared::files(&self.loaded.config) != files => {
+                self.seen = Seen::now(&self.sources, &self.loaded.config);
+            }
+            Ok(()) => {}
+            Err(reason) => tracing::error!("the configuration is not taken over, and nothing has changed: {reason}"),
+        }
+    }
+
+    /// A certificate that an authority has just signed: shown from now on.
+    pub fn show_ordered(&mut self, certificate: Certificate) {
+        self.own.ordered = Some(certificate);
+        let shown = self.own.choose(&self.loaded.config, None);
+        match self.show(&shown, &self.loaded.config) {
+            Ok(()) => tracing::info!("a new certificate is shown"),
+            Err(reason) => tracing::error!(reason, "the new certificate is of no use"),
+        }
+    }
+
+    /// The certificate that is shown.
+    pub fn shown(&self) -> &Shown {
+        &self.to.certificate
+    }
+
+    fn try_reload(&mut self) -> Result<(), String> {
+        let next = self.sources.load().map_err(|error| chain(&error))?;
+        if next.config.tls.mode == TlsChoice::Acme && self.started.config.tls.mode != TlsChoice::Acme {
+            return Err("tls.mode = \"acme\": only a start can begin to order certificates".to_owned());
+        }
+        let prepared = Prepared::read(&next.config).map_err(|error| chain(&error))?;
+        let certificate = self.own.choose(&next.config, prepared.certificate.as_ref());
+        let admission = prepared.admission(&next.config, &self.keys).map_err(|error| chain(&error))?;
+        // Whatever can fail has not: from here on everything is taken over.
+        self.show(&certificate, &next.config)?;
+        self.to.directory.set_limits(next.config.limits.clone());
+        self.to.door.set(admission);
+        (self.to.set_filter)(&next.config.log.filter);
+        let live = paths(self.loaded.changed(&next), Reload::Live);
+        let restart = paths(self.started.changed(&next), Reload::Restart);
+        if !restart.is_empty() {
+            tracing::warn!(keys = restart, "these keys change at the next start only");
+        }
+        tracing::info!(keys = live, "the configuration was read again");
+        self.loaded = next;
+        Ok(())
+    }
+
+    fn show(&self, certificate: &Certificate, config: &Config) -> Result<(), String> {
+        let tls = tls::quic_server_config(certificate).map_err(|error| chain(&error))?;
+        self.to.live.set(tls, certificate.pin, config.relay.batch_window);
+        self.to.certificate.set(certificate);
+        Ok(())
+    }
+}
+
+/// The paths of those keys that take effect at this time.
+fn paths(keys: Vec<&'static Key>, reload: Reload) -> String {
+    keys.iter().filter(|key| key.reload == reload).map(|key| key.path).collect::<Vec<_>>().join(", ")
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = fs::metadata(path).ok()?;
+        Some(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            bytes: metadata.len(),
+        })
+    }
+}
+
+/// An error with its causes, in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

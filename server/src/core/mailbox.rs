@@ -1,0 +1,280 @@
+//! A room's blind mailbox: the order of its group messages, what is kept of them, and which commit counts.
+//!
+//! The relay reads nothing of a message but its envelope. It numbers messages, lets the first commit of an epoch win, and
+//! opens the epoch again when most members say that they cannot process that commit.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use supernode_proto::{
+    control::{MlsDelivery, RefusalReason, SendMls},
+    identity::JoinKey,
+};
+
+use super::{MemberId, SessionId, control::Refusal, directory::Member, limits::Limits};
+
+/// One room's mailbox. Its history is bounded by three limits, and what it takes is counted in `kept_bytes`.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    /// Which epoch the next commit must carry; unknown before the first one.
+    epoch: Option<u64>,
+    sequence: u64,
+    history: VecDeque<MlsDelivery>,
+    bytes: usize,
+    /// Number of the last message that a bound has pushed out.
+    gone: u64,
+    /// What the mailboxes of all rooms keep.
+    kept_bytes: Arc<AtomicUsize>,
+    last_commit: Option<Commit>,
+}
+
+/// The commit that a reject may name: the last one.
+#[derive(Debug)]
+struct Commit {
+    sequence: u64,
+    epoch: u64,
+    member: MemberId,
+    session: SessionId,
+    /// The room's before it.
+    join_key: JoinKey,
+    rejected_by: BTreeSet<MemberId>,
+}
+
+/// A commit that no longer counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rejected {
+    /// Who sent it.
+    pub(crate) member: MemberId,
+    /// In which session.
+    pub(crate) session: SessionId,
+    /// The room's join key again: the commit may have brought another one.
+    pub(crate) join_key: JoinKey,
+}
+
+impl Mailbox {
+    /// An empty mailbox. `kept_bytes` is shared by all of a relay.
+    pub(crate) fn new(kept_bytes: Arc<AtomicUsize>) -> Self {
+        Self { epoch: None, sequence: 0, history: VecDeque::new(), bytes: 0, gone: 0, kept_bytes, last_commit: None }
+    }
+
+    /// The epoch that the next commit must carry, zero if there was no commit yet.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.unwrap_or(0)
+    }
+
+    /// The last message's number.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Numbers a message and keeps it. The first commit of an epoch wins. `from` says who sends it, and which
+    /// join key the room has.
+    pub(crate) fn accept(
+        &mut self,
+        sent: SendMls,
+        from: (MemberId, SessionId, JoinKey),
+        limits: &Limits,
+    ) -> Result<MlsDelivery, Refusal> {
+        let (member, session, join_key) = from;
+        if sent.commit {
+            // The relay cannot read the group's epoch: the first commit tells it.
+            let current = self.epoch.unwrap_or(sent.epoch);
+            if sent.epoch != current {
+                return Err(conflict(sent.epoch, current));
+            }
+            let next = current.checked_add(1).ok_or(Refusal::field("epoch", current, u64::MAX - 1))?;
+            self.epoch = Some(next);
+            let (sequence, rejected_by) = (self.sequence + 1, BTreeSet::new());
+            self.last_commit = Some(Commit { sequence, epoch: current, member, session, join_key, rejected_by });
+        }
+        self.sequence += 1;
+        let delivery = MlsDelivery {
+            room: sent.room,
+            sequence: self.sequence,
+            epoch: sent.epoch,
+            commit: sent.commit,
+            from_member: member,
+            payload: sent.payload,
+        };
+        self.keep(&delivery, limits);
+        Ok(delivery)
+    }
+
+    /// What came after a message, in order.
+    pub(crate) fn since(&self, after: u64) -> Result<impl Iterator<Item = &MlsDelivery>, Refusal> {
+        let oldest = self.gone + 1;
+        // Beyond the last one: the room was opened anew, and its numbers mean something else.
+        if after > self.sequence || (after + 1 < oldest && after != 0) {
+            return Err(Refusal { value: after, bound: oldest, ..Refusal::of(RefusalReason::HistoryGone) });
+        }
+        Ok(self.history.iter().filter(move |kept| kept.sequence > after))
+    }
+
+    /// A member says that it cannot process the last commit. Once more than half of the members other than its sender
+    /// have said so, its epoch is open again and it is forgotten.
+    pub(crate) fn reject(
+        &mut self,
+        voter: MemberId,
+        (epoch, sequence): (u64, u64),
+        members: &BTreeMap<MemberId, Member>,
+    ) -> Result<Option<Rejected>, Refusal> {
+        let current = self.epoch();
+        let commit = self.last_commit.as_mut().filter(|last| (last.epoch, last.sequence) == (epoch, sequence));
+        let commit = commit.ok_or_else(|| conflict(epoch, current))?;
+        if voter == commit.member {
+            return Err(Refusal::field("sequence", sequence, 0));
+        }
+        commit.rejected_by.insert(voter);
+        let others = members.iter().filter(|(_, member)| member.session != commit.session);
+        let (others, against) = others.fold((0, 0), |(others, against), (member, _)| {
+            (others + 1, against + usize::from(commit.rejected_by.contains(member)))
+        });
+        if against * 2 <= others {
+            return Ok(None);
+        }
+        let rejected = Rejected { member: commit.member, session: commit.session, join_key: commit.join_key };
+        self.epoch = Some(epoch);
+        self.last_commit = None;
+        if let Some(position) = self.history.iter().position(|kept| kept.sequence == sequence)
+            && let Some(junk) = self.history.remove(position)
+        {
+            self.forget(junk.payload.len());
+        }
+        Ok(Some(rejected))
+    }
+
+    fn keep(&mut self, delivery: &MlsDelivery, limits: &Limits) {
+        let bytes = delivery.payload.len();
+        self.bytes += bytes;
+        self.kept_bytes.fetch_add(bytes, Ordering::Relaxed);
+        // A copy: the payload is a slice of whatever else came with it on the control stream.
+        self.history.push_back(MlsDelivery { payload: Bytes::copy_from_slice(&delivery.payload), ..delivery.clone() });
+        while self.history.len() > limits.mailbox_messages_max
+            || self.bytes > limits.mailbox_bytes_max
+            || self.kept_bytes.load(Ordering::Relaxed) > limits.mailboxes_bytes_max
+        {
+            let Some(oldest) = self.history.pop_front() else { return };
+            self.gone = oldest.sequence;
+            self.forget(oldest.payload.len());
+        }
+    }
+
+    fn forget(&mut self, bytes: usize) {
+        self.bytes -= bytes;
+        self.kept_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Mailbox {
+    fn drop(&mut self) {
+        self.kept_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+fn conflict(epoch: u64, current: u64) -> Refusal {
+    Refusal { value: epoch, bound: current, ..Refusal::of(RefusalReason::EpochConflict) }
+}
+
+#[cfg(test)]
+mod tests {
+    use supernode_proto::identity::{DeviceKey, IdentityKey};
+
+    use super::*;
+    use crate::core::{NodeId, ShardId};
+
+    fn session(link: u32) -> SessionId {
+        SessionId { node: NodeId(0), shard: ShardId(0), link, generation: 0 }
+    }
+
+    fn members(count: u32) -> BTreeMap<MemberId, Member> {
+        let (identity, device) = (IdentityKey::new([1; 32]), DeviceKey::new([2; 32]));
+        let member = |number| (number, Member { session: session(number), identity, device, tracks: Vec::new() });
+        (1..=count).map(member).collect()
+    }
+
+    fn message(epoch: u64, commit: bool, bytes: usize) -> SendMls {
+        let (room, payload) = (vec![7; 16].into(), vec![9; bytes].into());
+        SendMls { room, epoch, commit, payload, join_key: Bytes::new() }
+    }
+
+    fn mailbox() -> (Mailbox, Arc<AtomicUsize>) {
+        let kept_bytes = Arc::new(AtomicUsize::new(0));
+        (Mailbox::new(kept_bytes.clone()), kept_bytes)
+    }
+
+    fn send(mailbox: &mut Mailbox, sent: SendMls, limits: &Limits) -> u64 {
+        mailbox.accept(sent, (1, session(1), JoinKey::new([3; 32])), limits).expect("accepted").sequence
+    }
+
+    //
+    #[test]
+    fn what_is_kept_is_bounded_in_count_in_bytes_and_over_all_rooms() {
+        let (mut first, kept_bytes) = mailbox();
+        let mut second = Mailbox::new(kept_bytes.clone());
+        let limits =
+            Limits { mailbox_messages_max: 3, mailbox_bytes_max: 100, mailboxes_bytes_max: 120, ..Limits::default() };
+        let sequences =
+            |mailbox: &Mailbox| mailbox.since(0).expect("all").map(|kept| kept.sequence).collect::<Vec<_>>();
+        for _ in 0..5 {
+            send(&mut first, message(0, false, 10), &limits);
+        }
+        assert_eq!(sequences(&first), [3, 4, 5], "no more than three messages");
+        send(&mut first, message(0, false, 85), &limits);
+        assert_eq!(sequences(&first), [5, 6], "no more than 100 bytes");
+        send(&mut second, message(0, false, 40), &limits);
+        assert_eq!(sequences(&second), [0u64; 0], "no more than 120 bytes in all rooms");
+        send(&mut second, message(0, false, 25), &limits);
+        assert_eq!(sequences(&second), [2]);
+        assert_eq!(kept_bytes.load(Ordering::Relaxed), 120);
+        drop((first, second));
+        assert_eq!(kept_bytes.load(Ordering::Relaxed), 0);
+    }
+
+    //
+    #[test]
+    fn who_was_away_gets_what_it_missed_or_is_told_that_it_is_gone() {
+        let (mut mailbox, _) = mailbox();
+        let limits = Limits { mailbox_messages_max: 3, ..Limits::default() };
+        for _ in 0..5 {
+            send(&mut mailbox, message(0, false, 10), &limits);
+        }
+        let since = |after| mailbox.since(after).map(|missed| missed.map(|kept| kept.sequence).collect::<Vec<_>>());
+        assert_eq!(since(3), Ok(vec![4, 5]));
+        assert_eq!(since(2), Ok(vec![3, 4, 5]));
+        assert_eq!(since(5), Ok(vec![]));
+        assert_eq!(since(0), Ok(vec![3, 4, 5]), "zero asks for whatever there is");
+        for gone in [1, 6] {
+            let refusal = since(gone).expect_err("gone");
+            assert_eq!((refusal.reason, refusal.value, refusal.bound), (RefusalReason::HistoryGone, gone, 3));
+        }
+    }
+
+    //
+    #[test]
+    fn most_of_the_others_open_the_epoch_again() {
+        let (mut mailbox, kept_bytes) = mailbox();
+        let (limits, mut all) = (Limits::default(), members(5));
+        let junk = send(&mut mailbox, message(7, true, 10), &limits);
+        assert_eq!(mailbox.epoch(), 8);
+        assert_eq!(mailbox.reject(2, (7, junk), &all), Ok(None));
+        assert_eq!(mailbox.reject(2, (7, junk), &all), Ok(None), "one member has one voice");
+        assert_eq!(mailbox.reject(3, (7, junk), &all), Ok(None), "two of four are not most");
+        assert!(mailbox.reject(1, (7, junk), &all).is_err(), "its sender has none");
+        all.remove(&5);
+        let rejected = Rejected { member: 1, session: session(1), join_key: JoinKey::new([3; 32]) };
+        assert_eq!(mailbox.reject(3, (7, junk), &all), Ok(Some(rejected)), "two of three are");
+        assert_eq!(mailbox.epoch(), 7);
+        assert_eq!(kept_bytes.load(Ordering::Relaxed), 0, "and nobody is sent it later");
+        assert_eq!(mailbox.since(junk - 1).expect("nothing else is missing").count(), 0);
+        let next = send(&mut mailbox, message(7, true, 10), &limits);
+        assert_eq!(next, junk + 1);
+        let refusal = mailbox.reject(2, (7, junk), &all).expect_err("it is no longer the last");
+        assert_eq!(refusal.reason, RefusalReason::EpochConflict);
+    }
+}

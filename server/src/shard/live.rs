@@ -1,0 +1,39 @@
+//! What may change while the shards run, besides the limits, which are the core's.
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use quinn_proto::crypto::rustls::QuicServerConfig;
+use supernode_proto::identity::RelayPin;
+
+use super::transport::Shared;
+
+/// What new connections are met with, and how long packets may gather.
+pub(super) struct Live {
+    pub(super) shared: Shared,
+    /// The name that clients sign for: the public key that TLS presents.
+    pub(super) pin: RelayPin,
+    pub(super) batch_window: Duration,
+}
+
+/// Changes it, from any thread.
+#[derive(Clone)]
+pub struct LiveHandle(Arc<ArcSwap<Live>>);
+
+impl LiveHandle {
+    pub(super) fn new(live: Live) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(live)))
+    }
+
+    pub(super) fn load(&self) -> Arc<Live> {
+        self.0.load_full()
+    }
+
+    /// Meets new connections with this certificate, whose public key has this pin, and lets packets gather for at most
+    /// `batch_window`. Takes effect within a second; connections that are there, or in their handshake, keep what they
+    /// began with.
+    pub fn set(&self, tls: Arc<QuicServerConfig>, pin: RelayPin, batch_window: Duration) {
+        let shared = self.load().shared.with(tls, batch_window);
+        self.0.store(Arc::new(Live { shared, pin, batch_window }));
+    }
+}

@@ -1,0 +1,194 @@
+//! The operator's commands, against a running relay.
+
+use std::{path::Path, process::Output, time::Duration};
+
+use supernode_proto::{close::CloseCode, control::relay_message};
+
+use crate::{connect, identity_of, serve, supernode};
+
+fn run(home: &Path, arguments: &[&str]) -> Output {
+    supernode(home).args(arguments).output().expect("the program starts")
+}
+
+/// Data, words and exit code.
+fn told(home: &Path, arguments: &[&str]) -> (String, String, Option<i32>) {
+    let output = run(home, arguments);
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    (text(output.stdout), text(output.stderr), output.status.code())
+}
+
+fn json(home: &Path, arguments: &[&str]) -> serde_json::Value {
+    let (data, words, _) = told(home, arguments);
+    serde_json::from_str(&data).unwrap_or_else(|_| panic!("{arguments:?}: {data}{words}"))
+}
+
+#[test]
+fn without_a_relay_commands_say_so() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    assert_eq!(serve(home.path(), &[]).terminate().0, Some(0));
+    for arguments in
+        [&["status"][..], &["sessions"], &["drain"], &["kick", "0-1-2"], &["top", "--json"], &["status", "--json"]]
+    {
+        let (data, words, code) = told(home.path(), arguments);
+        assert_eq!(code, Some(3), "{arguments:?}: {words}");
+        assert!(data.is_empty() && words.contains("no relay runs with this state directory"), "{words}");
+    }
+    let nowhere = home.path().join("nowhere");
+    let (_, words, code) = told(home.path(), &["status", "--state-dir", nowhere.to_str().expect("text")]);
+    assert_eq!(code, Some(1));
+    assert!(words.contains("nowhere"), "{words}");
+}
+
+#[tokio::test]
+async fn sessions_are_listed_without_addresses_and_with_short_names_unless_asked() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let relay = serve(home.path(), &[]);
+    let link = relay.invite();
+    let mut client = connect(home.path(), &link, 1, link.token.as_deref()).await;
+    assert!(matches!(client.next().await, Ok(relay_message::Body::Welcome(_))));
+    let (identity, address) = (identity_of(1).to_text(), client.endpoint.local_addr().expect("bound").to_string());
+
+    for arguments in [&["sessions"][..], &["sessions", "--json"]] {
+        let (data, _, code) = told(home.path(), arguments);
+        assert_eq!(code, Some(0));
+        assert!(data.contains(&identity[..14]) && !data.contains(&identity), "{data}");
+        assert!(!data.contains(&address), "{data}");
+    }
+    for arguments in [&["sessions", "--full", "--addresses"][..], &["sessions", "--full", "--addresses", "--json"]] {
+        let (data, _, _) = told(home.path(), arguments);
+        assert!(data.contains(&identity) && data.contains(&address), "{data}");
+    }
+    let listed = json(home.path(), &["sessions", "--json"]);
+    assert_eq!(listed.as_array().map(Vec::len), Some(1));
+    assert_eq!(listed[0]["rooms"], 0);
+    let (data, _, code) = told(home.path(), &["status"]);
+    assert!(code == Some(0) && data.contains("sessions  1 of"), "{data}");
+    assert!(json(home.path(), &["top", "--json"])["bits_in"].is_number());
+    assert_eq!(relay.terminate().0, Some(0));
+}
+
+#[tokio::test]
+async fn who_is_kicked_may_come_back_and_who_is_revoked_may_not() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let relay = serve(home.path(), &[]);
+    let link = relay.invite();
+    let identity = identity_of(1).to_text();
+    let come = async |secret| {
+        let mut client = connect(home.path(), &link, secret, link.token.as_deref()).await;
+        let first = client.next().await;
+        (client, first)
+    };
+    let (mut client, welcome) = come(1).await;
+    assert!(matches!(welcome, Ok(relay_message::Body::Welcome(_))));
+    let listed = json(home.path(), &["sessions", "--json"]);
+    let name = listed[0]["session"].as_str().expect("a name").to_owned();
+    assert_eq!(json(home.path(), &["kick", &name, "--json"])["sessions"], 1);
+    assert_eq!(client.next().await.err(), Some(CloseCode::REMOVED));
+    assert_eq!(run(home.path(), &["kick", &name]).status.code(), Some(4), "nobody of that name any more");
+    assert_eq!(run(home.path(), &["kick", "somebody"]).status.code(), Some(1));
+
+    let (mut client, welcome) = come(1).await;
+    assert!(welcome.is_ok(), "a kick is not for ever");
+    let (_, words, code) = told(home.path(), &["revoke", &identity]);
+    assert!(code == Some(0) && words.contains("1 sessions ended"), "{words}");
+    assert_eq!(client.next().await.err(), Some(CloseCode::NOT_ADMITTED));
+    assert_eq!(come(1).await.1.err(), Some(CloseCode::NOT_ADMITTED));
+    assert!(come(2).await.1.is_ok(), "nobody else");
+    assert_eq!(run(home.path(), &["revoke", &identity]).status.code(), Some(4), "it was revoked before");
+
+    // The token, too: everybody who came by it goes.
+    let (mut other, welcome) = come(3).await;
+    assert!(welcome.is_ok());
+    assert_eq!(json(home.path(), &["revoke", &link.to_string(), "--json"])["changed"], true);
+    assert_eq!(other.next().await.err(), Some(CloseCode::NOT_ADMITTED));
+    assert_eq!(come(3).await.1.err(), Some(CloseCode::NOT_ADMITTED));
+    let (code, log) = relay.terminate();
+    assert_eq!(code, Some(0));
+    assert!(!log.contains(&identity[6..20]), "an identity is in the log: {log}");
+
+    // It lasts, and ends when the operator says so, with or without a relay that runs.
+    assert_eq!(run(home.path(), &["revoke", "--undo", &identity]).status.code(), Some(0));
+    let relay = serve(home.path(), &[]);
+    let invited = relay.invite();
+    for (secret, token, admitted) in
+        [(1, invited.token.as_deref(), true), (3, invited.token.as_deref(), true), (3, link.token.as_deref(), false)]
+    {
+        let mut client = connect(home.path(), &invited, secret, token).await;
+        assert_eq!(client.next().await.is_ok(), admitted, "{secret}");
+    }
+    assert_eq!(relay.terminate().0, Some(0));
+}
+
+#[tokio::test]
+async fn a_drain_by_command_shows_in_readiness_and_ends_the_relay() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let relay = serve(home.path(), &["--open"]);
+    let mut client = connect(home.path(), &relay.invite(), 1, None).await;
+    assert!(matches!(client.next().await, Ok(relay_message::Body::Welcome(_))));
+    assert!(relay.get("/readyz").starts_with("HTTP/1.0 200 "));
+    let (data, words, code) = told(home.path(), &["drain", "--patience-s", "30"]);
+    assert!(code == Some(0) && data.is_empty() && words.contains("1 sessions"), "{words}");
+    assert!(matches!(client.next().await, Ok(relay_message::Body::GoAway(_))));
+    assert!(relay.get("/readyz").starts_with("HTTP/1.0 503 "));
+    assert!(relay.get("/livez").starts_with("HTTP/1.0 200 "));
+    assert_eq!(run(home.path(), &["status"]).status.code(), Some(4), "it takes nobody new");
+    assert_eq!(run(home.path(), &["drain"]).status.code(), Some(4), "it drains already");
+    // Kubernetes and systemd send this when the drain's command has returned.
+    relay.signal();
+    assert!(tokio::time::timeout(Duration::from_millis(300), client.next()).await.is_err(), "nobody is cut off");
+    client.connection.close(0u8.into(), b"");
+    let (code, log) = relay.wait();
+    assert_eq!(code, Some(0), "{log}");
+}
+
+#[tokio::test]
+async fn the_doctor_finds_a_relay_that_answers_and_one_that_does_not() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let relay = serve(home.path(), &["--open"]);
+    let findings = json(home.path(), &["doctor", "--json"]);
+    let verdict = |check: &str| {
+        let found = findings.as_array().expect("a list").iter().find(|finding| finding["check"] == check);
+        found.unwrap_or_else(|| panic!("{check} is not in {findings}"))["verdict"].as_str().expect("a word").to_owned()
+    };
+    for check in ["relay", "keys", "UDP port", "UDP from here to clients' address"] {
+        assert_eq!(verdict(check), "good", "{check}: {findings}");
+    }
+    for check in ["clock", "file limit", "GSO", "GRO", "steering", "socket buffers", "the relay's buffers"] {
+        assert_ne!(verdict(check), "bad", "{check}: {findings}");
+    }
+    assert_eq!(run(home.path(), &["doctor"]).status.code(), Some(0));
+    assert_eq!(relay.terminate().0, Some(0));
+    let (data, words, code) = told(home.path(), &["doctor"]);
+    assert_eq!(code, Some(4), "{words}");
+    assert!(data.contains("BAD") && data.contains("no relay runs with this state directory"), "{data}");
+}
+
+#[test]
+fn help_manual_and_completions_come_from_one_definition() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let (short, _, _) = told(home.path(), &["-h"]);
+    let (long, _, _) = told(home.path(), &["--help"]);
+    assert!(long.len() > short.len(), "a short and a long form");
+    let (manual, _, _) = told(home.path(), &["man"]);
+    let (script, _, _) = told(home.path(), &["completions", "bash"]);
+    let commands: Vec<&str> = short
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert!(commands.len() > 10, "{short}");
+    for command in commands {
+        assert!(manual.contains(&command.replace('-', "\\-")), "{command} is not in the manual");
+        assert!(script.contains(command), "{command} is not completed");
+        if command != "help" {
+            let (page, words, code) = told(home.path(), &["man", command]);
+            assert!(code == Some(0) && page.contains(".SH NAME"), "{command}: {words}");
+        }
+    }
+    for line in ["0  done", "3  no relay runs", "4  the answer is no"] {
+        assert!(long.contains(line), "{long}");
+    }
+    assert_eq!(run(home.path(), &["man", "brew"]).status.code(), Some(1));
+}

@@ -1,0 +1,41 @@
+//! What systemd is told.
+
+use std::{os::unix::net::UnixDatagram, time::Duration};
+
+use crate::{serve_with, supernode};
+
+struct Systemd {
+    socket: UnixDatagram,
+    heard: Vec<String>,
+}
+
+impl Systemd {
+    /// Waits until a line has been heard so many times.
+    fn expect(&mut self, line: &str, times: usize) {
+        while self.heard.iter().filter(|heard| *heard == line).count() < times {
+            let mut buffer = [0; 4096];
+            let length = self.socket.recv(&mut buffer).unwrap_or_else(|_| panic!("no {line} in {:?}", self.heard));
+            let message = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            self.heard.extend(message.lines().map(str::to_owned));
+        }
+    }
+}
+
+#[test]
+fn systemd_hears_that_the_relay_is_ready_alive_and_stopping() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let path = home.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+    let mut systemd = Systemd { socket, heard: Vec::new() };
+    let mut program = supernode(home.path());
+    program.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "6000000");
+    let relay = serve_with(program, &["--open", "--listen", "127.0.0.1:0"]);
+    systemd.expect("READY=1", 1);
+    systemd.expect(&format!("MAINPID={}", relay.child.id()), 1);
+    // The second only after every shard's loop has turned.
+    systemd.expect("WATCHDOG=1", 2);
+    relay.signal();
+    systemd.expect("STOPPING=1", 1);
+    assert_eq!(relay.wait().0, Some(0));
+}

@@ -1,0 +1,154 @@
+//! One process takes another's place.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use supernode_proto::{close::CloseCode, control::relay_message};
+
+use crate::{Client, Leash, Relay, connect, serve, supernode};
+
+impl Relay {
+    /// Waits until the control socket speaks for this process.
+    fn json(&self, home: &std::path::Path, arguments: &[&str]) -> serde_json::Value {
+        let output = supernode(home).args(arguments).arg("--json").output().expect("the program starts");
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("{arguments:?}: {}", String::from_utf8_lossy(&output.stderr)))
+    }
+}
+
+impl Client {
+    async fn welcome(&mut self) {
+        assert!(matches!(self.next().await, Ok(relay_message::Body::Welcome(_))));
+    }
+}
+
+/// A number in the relay's last words.
+fn figure(log: &str, name: &str) -> u64 {
+    let (_, rest) = log.rsplit_once(&format!("{name}=")).unwrap_or_else(|| panic!("no {name} in {log}"));
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or_else(|_| panic!("no number behind {name} in {log}"))
+}
+
+//
+#[tokio::test]
+async fn a_new_process_takes_the_port_over_and_the_old_one_s_connections_go_on() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let old = serve(home.path(), &["--open"]);
+    let listen = old.text("listen").to_owned();
+    let mut before = connect(home.path(), &old.invite(), 1, None).await;
+    before.welcome().await;
+
+    let new = serve(home.path(), &["--open", "--takeover"]);
+    assert_eq!(new.text("listen"), listen);
+    assert_ne!(new.ready["pid"], old.ready["pid"]);
+    assert_eq!(new.json(home.path(), &["status"])["pid"], new.ready["pid"], "commands reach the new one");
+    assert!(matches!(before.next().await, Ok(relay_message::Body::GoAway(_))), "through the new process");
+    assert_eq!(before.connection.close_reason(), None);
+
+    let mut after = connect(home.path(), &new.invite(), 2, None).await;
+    after.welcome().await;
+    assert_eq!(new.json(home.path(), &["status"])["sessions"], 1, "at the new one");
+    // What a client of the old process says is heard there: it says goodbye, and the old process has nobody left.
+    before.connection.close(0u8.into(), b"");
+    before.endpoint.wait_idle().await;
+    let begin = Instant::now();
+    let (code, log) = old.wait();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(begin.elapsed() < Duration::from_secs(3), "the goodbye did not arrive: {log}");
+    assert_eq!(figure(&log, "queued"), 0);
+
+    assert_eq!(after.connection.close_reason(), None, "nobody is bothered by the old process's end");
+    assert_eq!(new.json(home.path(), &["status"])["sessions"], 1);
+    let (code, log) = new.terminate();
+    assert_eq!(code, Some(0), "{log}");
+}
+
+#[tokio::test]
+async fn if_the_new_process_does_not_come_up_the_old_one_goes_on() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let old = serve(home.path(), &["--open"]);
+    let mut client = connect(home.path(), &old.invite(), 1, None).await;
+    client.welcome().await;
+
+    // It has what it asked for and cannot use it.
+    let wrong = supernode(home.path())
+        .args(["serve", "--open", "--takeover", "--shards", "3", "--admin", "127.0.0.1:0"])
+        .output()
+        .expect("the program starts");
+    let words = String::from_utf8_lossy(&wrong.stderr);
+    assert_eq!(wrong.status.code(), Some(1), "{words}");
+    assert!(words.contains("shards = 3: the running relay has 2"), "{words}");
+    let in_the_way = supernode(home.path())
+        .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        .output()
+        .expect("the program starts");
+    let words = String::from_utf8_lossy(&in_the_way.stderr);
+    assert_eq!(in_the_way.status.code(), Some(1), "{words}");
+    assert!(words.contains("a relay runs with this state directory"), "{words}");
+
+    let mut other = connect(home.path(), &old.invite(), 2, None).await;
+    other.welcome().await;
+    assert_eq!(client.connection.close_reason(), None);
+    assert_eq!(old.json(home.path(), &["status"])["sessions"], 2);
+    assert_eq!(old.terminate().0, Some(0));
+}
+
+#[tokio::test]
+async fn if_the_new_process_dies_during_the_drain_the_old_one_s_calls_go_on() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let old = serve(home.path(), &["--open"]);
+    let mut client = connect(home.path(), &old.invite(), 1, None).await;
+    client.welcome().await;
+    let mut new = serve(home.path(), &["--open", "--takeover"]);
+    assert!(matches!(client.next().await, Ok(relay_message::Body::GoAway(_))));
+    new.child.kill().expect("it runs");
+    new.child.wait().expect("it ends");
+    // The old process reads its sockets again, and ends when it has waited long enough.
+    assert_eq!(client.next().await.err(), Some(CloseCode::GOING_AWAY));
+    let (code, log) = old.wait();
+    assert_eq!(code, Some(0), "{log}");
+}
+
+#[tokio::test]
+async fn a_relay_that_was_killed_tells_its_clients_as_soon_as_it_is_back() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let mut first = serve(home.path(), &["--open"]);
+    let mut client = connect(home.path(), &first.invite(), 1, None).await;
+    client.welcome().await;
+    let listen = first.text("listen").to_owned();
+    first.child.kill().expect("it runs");
+    first.child.wait().expect("it ends");
+
+    let second = crate::serve_at(home.path(), &listen, &["--open"]);
+    let begin = Instant::now();
+    // Something to answer to: the next process knows the key by which clients know a reset (RFC 9000 section 10.3).
+    let end = loop {
+        let _ = client.connection.send_datagram(bytes::Bytes::from_static(&[0; 100]));
+        match tokio::time::timeout(Duration::from_millis(100), client.connection.closed()).await {
+            Ok(end) => break end,
+            Err(_) => assert!(begin.elapsed() < Duration::from_secs(5), "nobody told the client"),
+        }
+    };
+    assert!(matches!(end, quinn::ConnectionError::Reset), "{end}");
+    assert_eq!(second.terminate().0, Some(0));
+}
+
+#[tokio::test]
+async fn the_running_relay_starts_its_own_successor_when_asked() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let old = serve(home.path(), &["--open"]);
+    let mut client = connect(home.path(), &old.invite(), 1, None).await;
+    client.welcome().await;
+    let successor = old.json(home.path(), &["upgrade"])["pid"].as_u64().expect("a process") as u32;
+    let _leash = Leash::on(successor);
+    assert!(matches!(client.next().await, Ok(relay_message::Body::GoAway(_))));
+    client.connection.close(0u8.into(), b"");
+    let mut after = connect(home.path(), &old.invite(), 1, None).await;
+    after.welcome().await;
+    // Both write to the same standard error: it ends with the second.
+    kill_process(Pid::from_raw(successor as i32).expect("a process"), Signal::TERM).expect("it runs");
+    after.connection.close(0u8.into(), b"");
+    let (code, log) = old.wait();
+    assert_eq!(code, Some(0), "{log}");
+    assert_eq!(log.matches("drained").count(), 2, "{log}");
+}

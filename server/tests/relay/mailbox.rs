@@ -1,0 +1,180 @@
+//! The blind mailbox beyond its order: who was away, and commits that nobody can process.
+
+use bytes::Bytes;
+use rstest::rstest;
+use supernode_proto::{
+    close::CloseCode,
+    control::{
+        CatchUp, CommitRejected, KickMember, LeaveRoom, RefusalReason, RejectCommit, RotateJoinKey, SendMls,
+        client_message::Body as Request, relay_message::Body,
+    },
+};
+use supernode_server::core::limits::Limits;
+
+use crate::harness::{Client, Person, Relay, Room, eventually};
+
+fn message(room: &Room, epoch: u64, commit: bool, payload: &'static [u8]) -> Request {
+    let payload = Bytes::from_static(payload);
+    Request::SendMls(SendMls { room: room.name(), epoch, commit, payload, join_key: Bytes::new() })
+}
+
+fn catch_up(room: &Room, after_sequence: u64) -> Request {
+    Request::CatchUp(CatchUp { room: room.name(), after_sequence })
+}
+
+fn reject(room: &Room, epoch: u64, sequence: u64) -> Request {
+    Request::RejectCommit(RejectCommit { room: room.name(), epoch, sequence })
+}
+
+async fn delivered(client: &mut Client) -> (u64, Bytes) {
+    client
+        .event(|event| match event {
+            Body::MlsDelivery(delivery) => Some((delivery.sequence, delivery.payload.clone())),
+            _ => None,
+        })
+        .await
+}
+
+fn rejected(event: &Body) -> Option<CommitRejected> {
+    match event {
+        Body::CommitRejected(rejected) => Some(rejected.clone()),
+        _ => None,
+    }
+}
+
+//
+#[rstest]
+#[tokio::test]
+async fn a_member_that_was_away_catches_up_before_it_joins_again(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::start(shards);
+    let (room, person) = (Room::new(), Person::new());
+    let mut alice = relay.connect(&Person::new()).await;
+    let mut bob = relay.connect(&person).await;
+    alice.join(&room).await;
+    assert_eq!(bob.join(&room).await.mls_sequence, 0);
+    alice.done(message(&room, 1, true, b"first")).await;
+    assert_eq!(delivered(&mut bob).await, (1, Bytes::from_static(b"first")));
+    bob.connection.close(quinn::VarInt::from_u32(77), b"no goodbye");
+    alice.event(|event| matches!(event, Body::MemberLeft(_)).then_some(())).await;
+    alice.done(message(&room, 2, true, b"second")).await;
+    alice.done(message(&room, 3, false, b"third")).await;
+    // The join key is of the newest epoch, which Bob learns by catching up.
+    let newest = Room { id: room.id, ..Room::new() };
+    let join_key = Bytes::copy_from_slice(newest.secret.verifying_key().as_bytes());
+    alice.done(Request::RotateJoinKey(RotateJoinKey { room: room.name(), join_key })).await;
+
+    let mut bob = relay.connect(&person).await;
+    let refused = bob.refused(Request::JoinRoom(bob.join_request(&room))).await;
+    assert_eq!(refused.reason(), RefusalReason::JoinProof);
+    bob.done(catch_up(&room, 1)).await;
+    assert_eq!(delivered(&mut bob).await, (2, Bytes::from_static(b"second")));
+    assert_eq!(delivered(&mut bob).await, (3, Bytes::from_static(b"third")));
+    assert_eq!(bob.join(&newest).await.mls_sequence, 3);
+    bob.done(catch_up(&newest, 3)).await;
+    let refused = bob.refused(catch_up(&newest, 4)).await;
+    assert_eq!((refused.reason(), refused.value, refused.bound), (RefusalReason::HistoryGone, 4, 1));
+    bob.no_event(|event| matches!(event, Body::MlsDelivery(_)).then_some(())).await;
+
+    // Who was never there cannot tell the room from none.
+    let mut eve = relay.connect(&Person::new()).await;
+    assert_eq!(eve.refused(catch_up(&newest, 0)).await.reason(), RefusalReason::UnknownRoom);
+    assert_eq!(eve.refused(catch_up(&Room::new(), 0)).await.reason(), RefusalReason::UnknownRoom);
+    for client in [&alice, &bob, &eve] {
+        client.close();
+    }
+    relay.assert_empty().await;
+}
+
+//
+#[rstest]
+#[tokio::test]
+async fn who_left_or_was_kicked_may_not_catch_up(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::start(shards);
+    let room = Room::new();
+    let mut alice = relay.connect(&Person::new()).await;
+    alice.join(&room).await;
+    alice.done(message(&room, 1, true, b"a commit")).await;
+    let left = |event: &Body| matches!(event, Body::MemberLeft(_)).then_some(());
+
+    let mut leaver = relay.connect(&Person::new()).await;
+    leaver.join(&room).await;
+    leaver.done(catch_up(&room, 0)).await;
+    leaver.done(Request::LeaveRoom(LeaveRoom { room: room.name() })).await;
+    assert_eq!(leaver.refused(catch_up(&room, 0)).await.reason(), RefusalReason::UnknownRoom);
+    alice.event(left).await;
+
+    // Lost first, kicked afterwards.
+    let person = Person::new();
+    let mut mallory = relay.connect(&person).await;
+    let member = mallory.join(&room).await.member;
+    mallory.connection.close(quinn::VarInt::from_u32(77), b"no goodbye");
+    alice.event(left).await;
+    let kick = || Request::KickMember(KickMember { room: room.name(), member });
+    alice.done(kick()).await;
+    let mut mallory = relay.connect(&person).await;
+    assert_eq!(mallory.refused(catch_up(&room, 0)).await.reason(), RefusalReason::UnknownRoom);
+    assert_eq!(alice.refused(kick()).await.reason(), RefusalReason::UnknownMember);
+    for client in [&alice, &leaver, &mallory] {
+        client.close();
+    }
+    relay.assert_empty().await;
+}
+
+//
+#[rstest]
+#[tokio::test]
+async fn a_commit_that_most_members_reject_does_not_count(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::start(shards);
+    let room = Room::new();
+    let mut members = Vec::new();
+    for _ in 0..4 {
+        let mut member = relay.connect(&Person::new()).await;
+        member.join(&room).await;
+        members.push(member);
+    }
+    members[3].done(message(&room, 5, true, b"noise")).await;
+    members[0].done(reject(&room, 5, 1)).await;
+    assert_eq!(members[3].refused(reject(&room, 5, 1)).await.reason(), RefusalReason::Malformed);
+    assert_eq!(members[1].refused(reject(&room, 5, 2)).await.reason(), RefusalReason::EpochConflict);
+    let refused = members[1].refused(message(&room, 5, true, b"too early")).await;
+    assert_eq!((refused.reason(), refused.bound), (RefusalReason::EpochConflict, 6));
+    members[1].done(reject(&room, 5, 1)).await;
+    let expected = CommitRejected { room: room.name(), epoch: 5, sequence: 1, from_member: 4 };
+    for member in &mut members {
+        assert_eq!(member.event(rejected).await, expected);
+    }
+    members[2].done(message(&room, 5, true, b"better")).await;
+    let mut late = relay.connect(&Person::new()).await;
+    assert_eq!(late.join(&room).await.mls_epoch, 6);
+    late.done(catch_up(&room, 0)).await;
+    assert_eq!(delivered(&mut late).await, (2, Bytes::from_static(b"better")));
+    eventually("it is counted", || relay.ledger().commits_rejected == 1).await;
+    members.push(late);
+    members.iter().for_each(Client::close);
+    relay.assert_empty().await;
+}
+
+//
+#[rstest]
+#[tokio::test]
+async fn who_sends_junk_again_and_again_is_let_go(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::with_limits(shards, Limits { rejected_commits_max: 2, ..Limits::default() });
+    let room = Room::new();
+    let mut alice = relay.connect(&Person::new()).await;
+    let mut mallory = relay.connect(&Person::new()).await;
+    alice.join(&room).await;
+    mallory.join(&room).await;
+    for sequence in 1..=2 {
+        let join_key = Bytes::copy_from_slice(Room::new().secret.verifying_key().as_bytes());
+        let payload = Bytes::from_static(b"junk");
+        mallory.done(Request::SendMls(SendMls { room: room.name(), epoch: 9, commit: true, payload, join_key })).await;
+        alice.done(reject(&room, 9, sequence)).await;
+    }
+    assert_eq!(mallory.close_code().await, CloseCode::JUNK_COMMITS);
+    alice.done(message(&room, 9, true, b"a commit")).await;
+    let mut bob = relay.connect(&Person::new()).await;
+    bob.join(&room).await;
+    bob.close();
+    alice.close();
+    relay.assert_empty().await;
+}
