@@ -42,15 +42,48 @@ pub enum Task {
         /// Threads of the relay that forward; as many as cores if not given
         #[arg(long, value_name = "N")]
         shards: Option<u32>,
+        /// So many people meet in a room: all talk, the first three show a picture too
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=26))]
+        room: Option<u8>,
     },
     /// Counts the instructions that the relay's core takes for each step, and fails above 3 % more than the baseline
     ///
     /// The baseline is benches/baseline/instructions.json. It depends on the compiler, which it names. Needs valgrind,
     /// and gungraun-runner of the version in Cargo.lock.
+    #[command(args_conflicts_with_subcommands = true)]
     Bench {
         /// Makes what is counted the new baseline
         #[arg(long)]
         bless: bool,
+        /// Something else than instructions
+        #[command(subcommand)]
+        what: Option<Bench>,
+    },
+}
+
+/// What else there is to measure.
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// Runs our relay and others, one after the other, on the same core and with the same work
+    ///
+    /// Others are coturn (Debian), iroh-relay and moq-relay (crates.io); they are installed into target/peers if they
+    /// are not there. Needs two cores: the relay has the first, its clients have the second. Nothing else should run
+    /// meanwhile. Fails if a row is invalid: its clients were the cap, or something was lost. A missed target is a
+    /// result, and no failure.
+    Peers {
+        /// How often everything is run; 5 if not given, 3 with --quick
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+        rounds: Option<u32>,
+        /// Only these: pairs-iroh, pairs-moq, pairs-coturn, bulk-coturn, rooms, rooms-moq, webinar, idle, delay,
+        /// shards, ceiling
+        #[arg(long, value_name = "WORK", value_delimiter = ',')]
+        only: Vec<String>,
+        /// Shorter and fewer rounds: within ten minutes once everything is built
+        #[arg(long)]
+        quick: bool,
+        /// Prints the result as one JSON object, last
+        #[arg(long)]
+        json: bool,
     },
 }
 

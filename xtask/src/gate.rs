@@ -1,18 +1,20 @@
 //! `cargo xtask test`: everything that must hold before a change goes in, in order, up to the first failure.
 
-use std::{process::Command, time::Instant};
+use std::{path::Path, process::Command, time::Instant};
 
 use anyhow::bail;
 
 use crate::{
     arguments,
     checks::{Findings, dependencies, docs, purity, requirements, sources, supply, tables},
-    demo,
+    demo, deploy,
     workspace::{self, Run},
 };
 
 /// How long the gate's own demonstration talks.
 const DEMO_SECONDS: u64 = 4;
+/// How many meet in its room.
+const DEMO_ROOM: usize = 8;
 /// The programs whose commands documents may name.
 const PROGRAMS: &[&str] = &["supernode", "supernode-call"];
 /// What the dependency rule protects.
@@ -81,12 +83,17 @@ fn steps() -> Vec<Step> {
         own("supply", supply_chain),
         command("build", workspace::programs_build()),
         own("tidy", tidy),
+        own("deploy", deploy::run),
         Step {
             name: "demo",
-            shown: format!("cargo xtask demo --seconds {DEMO_SECONDS} --json"),
+            shown: format!(
+                "cargo xtask demo --seconds {DEMO_SECONDS} --json; cargo xtask demo --room {DEMO_ROOM} --seconds \
+                 {DEMO_SECONDS} --json"
+            ),
             run: Box::new(|| {
-                let options = demo::Options { seconds: DEMO_SECONDS, json: true, ..demo::Options::default() };
-                demo::run(&options)
+                let call = demo::Options { seconds: DEMO_SECONDS, json: true, ..demo::Options::default() };
+                demo::run(&call)?;
+                demo::run(&demo::Options { room: Some(DEMO_ROOM), ..call })
             }),
         },
     ]
@@ -136,6 +143,7 @@ fn tidy() -> anyhow::Result<()> {
         findings.extend(requirements::uncited(&protocol, &rust));
     }
     let programs = workspace::release_directory()?;
+    findings.extend(written_by_the_relay(&programs)?);
     let help = |words: &[&str]| {
         let (program, words) = words.split_first()?;
         if *program == "xtask" {
@@ -153,6 +161,26 @@ fn tidy() -> anyhow::Result<()> {
         findings.extend(docs::unknown_commands(&docs::commands(document), PROGRAMS, &help));
     }
     verdict(findings)
+}
+
+/// Documents that `supernode` writes from its own tables, and with what option. With `SUPERNODE_BLESS=1` they are
+/// written anew.
+fn written_by_the_relay(programs: &Path) -> anyhow::Result<Findings> {
+    let bless = std::env::var_os("SUPERNODE_BLESS").is_some_and(|value| value == "1");
+    let mut findings = Findings::new();
+    for (document, option) in [("docs/CONFIG.md", "--reference"), ("deploy/supernode.toml", "--template")] {
+        let output = Command::new(programs.join("supernode")).args(["config", option]).output()?;
+        let path = workspace::root().join(document);
+        if bless && output.status.success() {
+            std::fs::write(&path, &output.stdout)?;
+        } else if !output.status.success() || std::fs::read(&path).ok() != Some(output.stdout) {
+            findings.push(format!(
+                "{document}: is not what `supernode config {option}` prints; SUPERNODE_BLESS=1 cargo xtask test --step \
+                 tidy writes it anew"
+            ));
+        }
+    }
+    Ok(findings)
 }
 
 fn verdict(mut findings: Findings) -> anyhow::Result<()> {

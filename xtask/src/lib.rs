@@ -6,7 +6,9 @@ pub mod arguments;
 pub mod bench;
 pub mod checks;
 pub mod demo;
+pub mod deploy;
 pub mod gate;
+pub mod peers;
 pub mod workspace;
 
 // The demo compares recordings with the code that the client plays and records with. Included by path, because a

@@ -4,16 +4,20 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use xtask::{
-    arguments::{Arguments, Task},
-    bench, demo, gate,
+    arguments::{Arguments, Bench, Task},
+    bench, demo, gate, peers,
 };
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Test { steps } => gate::run(&steps),
-        Task::Bench { bless } => bench::run(bless),
-        Task::Demo { seconds, json, keep, shards } => {
-            demo::run(&demo::Options { seconds, json, keep, shards }).map(|()| true)
+        Task::Bench { bless, what: None } => bench::run(bless),
+        Task::Bench { what: Some(Bench::Peers { rounds, only, quick, json }), .. } => {
+            peers::run(&peers::Options { rounds, only, quick, json })
+        }
+        Task::Demo { seconds, json, keep, shards, room } => {
+            let room = room.map(usize::from);
+            demo::run(&demo::Options { seconds, json, keep, shards, room }).map(|()| true)
         }
     };
     match result {

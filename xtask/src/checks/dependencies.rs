@@ -46,9 +46,11 @@ const BANNED: &[&str] = &[
     "rustls-ring",
     "secretbox",
 ];
-/// The TLS provider can seal, so it is reached through those that do TLS, certificates and admission tokens only.
+/// The TLS provider can seal, so it is reached through those that do TLS, certificates (by ACME too) and admission tokens
+/// only.
 const PROVIDER: &[&str] = &["aws-lc-rs", "aws-lc-sys", "aws-lc-fips-sys"];
-const MAY_REACH_PROVIDER: &[&str] = &["aws-lc-rs", "rustls", "rustls-webpki", "quinn-proto", "rcgen", "jsonwebtoken"];
+const MAY_REACH_PROVIDER: &[&str] =
+    &["aws-lc-rs", "rustls", "rustls-webpki", "quinn-proto", "rcgen", "instant-acme", "jsonwebtoken"];
 
 /// What `tree` reaches and must not. `tree` is what `cargo tree --edges no-dev --prefix depth` prints for one package.
 pub fn forbidden(tree: &str) -> Findings {

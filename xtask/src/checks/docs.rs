@@ -120,11 +120,19 @@ pub fn unknown_commands(commands: &[Command], programs: &[&str], help: &dyn Fn(&
     findings
 }
 
-/// The subcommand if there is one, then every `--flag`, looked up in the program's own help.
+/// The subcommand if there is one, and its own if it has some, then every `--flag`, looked up in the program's own help.
 fn unknown_words(at: &str, program: &str, arguments: &[&str], help: &dyn Fn(&[&str]) -> Option<String>) -> Findings {
-    let subcommand = arguments.first().filter(|word| word.starts_with(|first: char| first.is_ascii_lowercase()));
-    let words: Vec<&str> = [program].into_iter().chain(subcommand.copied()).collect();
-    let Some(help) = help(&words) else {
+    let is_command = |word: &&&str| word.starts_with(|first: char| first.is_ascii_lowercase());
+    let mut words: Vec<&str> = [program].into_iter().chain(arguments.first().filter(is_command).copied()).collect();
+    let mut text = help(&words);
+    if words.len() == 2
+        && text.as_ref().is_some_and(|text| text.contains("Commands:"))
+        && let Some(nested) = arguments.get(1).filter(is_command)
+    {
+        words.push(nested);
+        text = help(&words);
+    }
+    let Some(help) = text else {
         return vec![format!("{at}: `{}`: there is no such command", words.join(" "))];
     };
     let flags =
@@ -256,6 +264,8 @@ mod tests {
         let help = |words: &[&str]| match words {
             ["xtask", "demo"] => Some("Options:\n  --seconds <N>\n  --json".to_owned()),
             ["supernode", "serve"] => Some("  -l, --listen <ADDRESS>".to_owned()),
+            ["supernode", "room"] => Some("Commands:\n  open".to_owned()),
+            ["supernode", "room", "open"] => Some("  --wide".to_owned()),
             _ => None,
         };
         let found = |line: &str| {
@@ -268,6 +278,12 @@ mod tests {
         assert_eq!(found("cargo xtask dmeo"), ["a.md:2: `xtask dmeo`: there is no such command"]);
         assert_eq!(found("cargo xtask demo --second 4"), ["a.md:2: `xtask demo --second`: there is no such option"]);
         assert_eq!(found("supernode sing").len(), 1);
+        assert!(found("supernode room open --wide").is_empty());
+        assert_eq!(
+            found("supernode room open --shut"),
+            ["a.md:2: `supernode room open --shut`: there is no such option"]
+        );
+        assert_eq!(found("supernode room opne"), ["a.md:2: `supernode room opne`: there is no such command"]);
         assert_eq!(found("cargo bild").len(), 1);
     }
 }

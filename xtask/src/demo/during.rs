@@ -14,23 +14,21 @@ use super::{
     sockets,
 };
 
-/// What two people may take until media flows both ways.
+/// What people may take until media flows between all of them.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(45);
 /// How long media flows before the relay's memory is read; half of the call if that is shorter.
 const BEFORE_READING: Duration = Duration::from_secs(2);
 /// How long before the hang-up the measurement ends: we notice the beginning of the call late.
 const BEFORE_HANG_UP: Duration = Duration::from_millis(500);
 const MEASUREMENT_MIN: Duration = Duration::from_millis(200);
-/// Audio and video, both ways.
-const SUBSCRIPTIONS: f64 = 4.0;
 
-/// A relay in the middle of a call of two.
+/// A relay in the middle of a call.
 #[derive(Debug)]
 pub(super) struct During {
     /// All of the relay's memory.
     pub(super) memory: Memory,
-    /// The UDP ports of the two people.
-    pub(super) ports: [Vec<u16>; 2],
+    /// The UDP ports of each of the people.
+    pub(super) ports: Vec<Vec<u16>>,
     /// The relay's metrics right after its memory was read.
     pub(super) metrics: Metrics,
     /// What forwarding cost from then until shortly before the hang-up.
@@ -59,13 +57,23 @@ impl Load {
         })
     }
 
+    /// For people.
+    pub(super) fn line(&self) -> String {
+        let Self { seconds, datagrams_out, .. } = self;
+        let cost = self.cpu_us_per_datagram();
+        format!(
+            "  relay's cost   {cost:.1} µs of processor time for each of the {datagrams_out} UDP datagrams it sent in \
+             {seconds:.1} s while media flowed"
+        )
+    }
+
     /// Microseconds of processor time for each UDP datagram sent; zero if there was none.
     pub(super) fn cpu_us_per_datagram(&self) -> f64 {
         if self.datagrams_out > 0.0 { self.cpu_s * 1e6 / self.datagrams_out } else { 0.0 }
     }
 }
 
-/// Waits until media flows both ways, and looks at the relay until shortly before the hang-up, `seconds` later.
+/// Waits until media flows and there are so many subscriptions, and looks at the relay until shortly before the hang-up, `seconds` later.
 ///
 /// # Errors
 /// If the call does not come about, ends too early, or the relay's memory cannot be read.
@@ -73,33 +81,33 @@ pub(super) fn watch(
     relay: &Process,
     admin: SocketAddr,
     seconds: u64,
-    people: [&mut Process; 2],
+    people: &mut [Process],
+    subscriptions: usize,
     interrupted: &Interrupted,
 ) -> anyhow::Result<During> {
     let waiting_since = Instant::now();
-    let [a, b] = people;
     loop {
         let metrics = Metrics::fetch(admin)?;
         let forwarded = metrics.sum("supernode_datagrams_forwarded_total")?;
-        if metrics.sum("supernode_subscriptions")? >= SUBSCRIPTIONS && forwarded > 0.0 {
+        if metrics.sum("supernode_subscriptions")? >= subscriptions as f64 && forwarded > 0.0 {
             break;
         }
-        for (name, person) in [("A", &mut *a), ("B", &mut *b)] {
+        for person in &mut *people {
             if let Some(status) = person.ended()? {
-                bail!("{name} ended with {status} before media flowed both ways");
+                bail!("{} ended with {status} before media flowed between all", person.name());
             }
         }
         if waiting_since.elapsed() > CONNECT_TIMEOUT {
-            bail!("no media flowed both ways after {} s", CONNECT_TIMEOUT.as_secs());
+            bail!("no media flowed between all after {} s", CONNECT_TIMEOUT.as_secs());
         }
         interrupted.pause()?;
     }
     let (started, length) = (Instant::now(), Duration::from_secs(seconds));
     interrupted.wait_until(started + BEFORE_READING.min(length / 2))?;
-    let ports = [sockets::udp_ports(a.id())?, sockets::udp_ports(b.id())?];
+    let ports: Vec<Vec<u16>> = people.iter().map(|person| sockets::udp_ports(person.id())).collect::<Result<_, _>>()?;
     let memory = Memory::of_process(relay.id())?;
     let (first, measured_from) = (Metrics::fetch(admin)?, Instant::now());
-    if first.sum("supernode_sessions")? < 2.0 {
+    if first.sum("supernode_sessions")? < people.len() as f64 {
         bail!("the call ended before the relay's memory was read");
     }
     interrupted.wait_until((started + length - BEFORE_HANG_UP).max(measured_from + MEASUREMENT_MIN))?;

@@ -94,7 +94,7 @@ fn parse_sample(line: &str) -> Option<Sample> {
 }
 
 /// The body of what is answered to an HTTP/1.0 GET, so that it comes whole and ends with the connection.
-fn body(address: SocketAddr, path: &str) -> anyhow::Result<String> {
+pub(super) fn body(address: SocketAddr, path: &str) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;

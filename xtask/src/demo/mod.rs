@@ -6,7 +6,9 @@ mod during;
 mod memory;
 mod metrics;
 mod process;
+pub mod prometheus;
 mod report;
+mod room;
 mod sockets;
 
 use std::{
@@ -31,6 +33,8 @@ use metrics::Metrics;
 use process::{Interrupted, Process};
 use report::{Flow, Ledger, Report, Side};
 
+/// Of a call: audio and video, both ways.
+const SUBSCRIPTIONS: usize = 4;
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// What a call may take beyond its seconds: connecting, presence, ringing, hanging up.
 const CALL_TIMEOUT: Duration = Duration::from_secs(45);
@@ -50,11 +54,13 @@ pub struct Options {
     pub keep: bool,
     /// How many shards the relay has; as many as cores if nothing is said.
     pub shards: Option<u32>,
+    /// How many meet in a room; a call of two if nothing is said.
+    pub room: Option<usize>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { seconds: 10, json: false, keep: false, shards: None }
+        Self { seconds: 10, json: false, keep: false, shards: None, room: None }
     }
 }
 
@@ -77,7 +83,14 @@ pub fn run_built(programs: &Path, options: &Options) -> anyhow::Result<()> {
     let (relay, ready) = start_relay(programs, &directory, options, &interrupted)?;
     println!("relay | listens at {}, metrics at http://{}/metrics", ready.listen, ready.admin);
 
-    let result = call(programs, &directory, options, &relay, &ready, &interrupted);
+    let stage =
+        Stage { programs, directory: &directory, options, relay: &relay, ready: &ready, interrupted: &interrupted };
+    let result: anyhow::Result<(Box<dyn Outcome>, Evidence)> = match options.room {
+        None => call(&stage).map(|(report, evidence)| (Box::new(report) as Box<dyn Outcome>, evidence)),
+        Some(size) => {
+            room::hold(&stage, size).map(|(report, evidence)| (Box::new(report) as Box<dyn Outcome>, evidence))
+        }
+    };
     let log = || fs::read_to_string(directory.path("relay.log")).unwrap_or_default();
     let (mut report, evidence) = result.inspect_err(|_| println!("The relay's log:\n{}", log()))?;
     let running = match options.keep {
@@ -88,8 +101,13 @@ pub fn run_built(programs: &Path, options: &Options) -> anyhow::Result<()> {
         }
     };
     // After the end, so that nothing that the relay writes while it stops goes unread.
-    report.blindness = evidence.judge(&directory, &ready)?;
-    println!("\nThe call of {} s\n{}", options.seconds, report.text());
+    report.judged(evidence.judge(&directory, &ready)?);
+    println!(
+        "\nThe {} of {} s\n{}",
+        if options.room.is_some() { "room" } else { "call" },
+        options.seconds,
+        report.text()
+    );
     match running {
         Some(relay) => keep(relay, &ready, directory),
         None => println!("\nNothing is left running."),
@@ -100,6 +118,59 @@ pub fn run_built(programs: &Path, options: &Options) -> anyhow::Result<()> {
         println!("{}", report.json()?);
     }
     if failures.is_empty() { Ok(()) } else { bail!("the call did not hold what was promised") }
+}
+
+/// Where a call takes place.
+struct Stage<'a> {
+    programs: &'a Path,
+    directory: &'a Directory,
+    options: &'a Options,
+    relay: &'a Process,
+    ready: &'a Ready,
+    interrupted: &'a Interrupted,
+}
+
+impl Stage<'_> {
+    fn program(&self) -> PathBuf {
+        self.programs.join("supernode-call")
+    }
+
+    /// Runs a command of the client to its end.
+    fn quick(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut command = Command::new(self.program());
+        let process = Process::start("supernode-call", "call  | ", command.args(arguments))?;
+        process.finish(START_TIMEOUT, self.interrupted).with_context(|| format!("supernode-call {}", arguments[0]))
+    }
+}
+
+/// What a demonstration came to.
+trait Outcome {
+    /// The relay was searched.
+    fn judged(&mut self, blindness: Blindness);
+    /// For people.
+    fn text(&self) -> String;
+    /// What did not hold.
+    fn failures(&self) -> Vec<String>;
+    /// For programs, on one line.
+    fn json(&self) -> anyhow::Result<String>;
+}
+
+impl Outcome for Report {
+    fn judged(&mut self, blindness: Blindness) {
+        self.blindness = blindness;
+    }
+
+    fn text(&self) -> String {
+        Self::text(self)
+    }
+
+    fn failures(&self) -> Vec<String> {
+        Self::failures(self)
+    }
+
+    fn json(&self) -> anyhow::Result<String> {
+        Self::json(self)
+    }
 }
 
 /// The line that a relay prints when it is ready.
@@ -146,22 +217,12 @@ fn start_relay(
 }
 
 /// Two people with fresh identities: B listens, A calls. The report lacks its blindness until the evidence is judged.
-fn call(
-    programs: &Path,
-    directory: &Directory,
-    options: &Options,
-    relay: &Process,
-    ready: &Ready,
-    interrupted: &Interrupted,
-) -> anyhow::Result<(Report, Evidence)> {
-    let supernode_call = programs.join("supernode-call");
+fn call(stage: &Stage<'_>) -> anyhow::Result<(Report, Evidence)> {
+    let Stage { directory, options, relay, ready, interrupted, .. } = *stage;
+    let supernode_call = stage.program();
+    let quick = |arguments: &[&str]| stage.quick(arguments);
     let invite = directory.path("invite");
     fs::write(&invite, &ready.invite)?;
-    let quick = |arguments: &[&str]| {
-        let command = &mut Command::new(&supernode_call);
-        let process = Process::start("supernode-call", "call  | ", command.args(arguments))?;
-        process.finish(START_TIMEOUT, interrupted).with_context(|| format!("supernode-call {}", arguments[0]))
-    };
     let (a_file, b_file) = (directory.text("a.identity"), directory.text("b.identity"));
     let a_identity = quick(&["identity", "--out", &a_file, "--name", "A"])?;
     let b_identity = quick(&["identity", "--out", &b_file, "--name", "B"])?;
@@ -169,14 +230,15 @@ fn call(
     fs::write(directory.path("ticket"), ticket)?;
 
     let (a, b) = (Person::new(directory, "a", a_file)?, Person::new(directory, "b", b_file)?);
-    let mut listener = Process::start("B", "B     | ", &mut a_call(&supernode_call, "listen", &invite, &b))?;
+    let listener = Process::start("B", "B     | ", &mut a_call(&supernode_call, "listen", &invite, &b))?;
     let seconds = options.seconds.to_string();
     let ticket_file = directory.text("ticket");
     let mut command = a_call(&supernode_call, "call", &invite, &a);
     command.args(["--ticket-file", &ticket_file, "--seconds", &seconds]);
-    let mut caller = Process::start("A", "A     | ", &mut command)?;
-    let people = [&mut caller, &mut listener];
-    let during = during::watch(relay, ready.admin, options.seconds, people, interrupted)?;
+    let caller = Process::start("A", "A     | ", &mut command)?;
+    let mut people = [caller, listener];
+    let during = during::watch(relay, ready.admin, options.seconds, &mut people, SUBSCRIPTIONS, interrupted)?;
+    let [caller, listener] = people;
     let a_said = caller.finish(CALL_TIMEOUT + Duration::from_secs(options.seconds), interrupted)?;
     let b_said = listener.finish(HANG_UP_TIMEOUT, interrupted)?;
     let sides = [Side::parse("A", &a_said)?, Side::parse("B", &b_said)?];
@@ -200,7 +262,10 @@ fn call(
     }
     let evidence = Evidence {
         canaries: canaries::without_repeats(canaries),
-        identities: [IdentityKey::from_text(&a_identity)?, IdentityKey::from_text(&b_identity)?],
+        people: vec![
+            ("A".to_owned(), IdentityKey::from_text(a_identity.trim())?),
+            ("B".to_owned(), IdentityKey::from_text(b_identity.trim())?),
+        ],
         during,
         memory_after: Memory::of_process(relay.id())?,
         metrics_after: after.text().to_owned(),
@@ -220,7 +285,7 @@ fn call(
 /// What the relay was seen to hold, and what it must not have held.
 struct Evidence {
     canaries: Vec<Word>,
-    identities: [IdentityKey; 2],
+    people: Vec<(String, IdentityKey)>,
     during: During,
     memory_after: Memory,
     metrics_after: String,
@@ -229,10 +294,11 @@ struct Evidence {
 impl Evidence {
     /// Searches all of it, and what the relay wrote.
     fn judge(self, directory: &Directory, ready: &Ready) -> anyhow::Result<Blindness> {
-        let [a, b] = &self.identities;
-        let [ports_of_a, ports_of_b] = &self.during.ports;
-        let names = [canaries::names("A", a, ports_of_a), canaries::names("B", b, ports_of_b)].concat();
-        let controls = canaries::controls(&ready.invite, &[("A", *a), ("B", *b)])?;
+        let of_each = self.people.iter().zip(&self.during.ports);
+        let names: Vec<Word> = of_each.flat_map(|((name, key), ports)| canaries::names(name, key, ports)).collect();
+        let people: Vec<(&str, IdentityKey)> = self.people.iter().map(|(name, key)| (name.as_str(), *key)).collect();
+        let controls = canaries::controls(&ready.invite, &people)?;
+        let sessions = format!("supernode_sessions {}", people.len());
         let (pin, keys) = controls.split_at(1);
         let places = [
             Place { name: "the memory during the call", memory: self.during.memory, controls: controls.clone() },
@@ -244,7 +310,7 @@ impl Evidence {
         let texts = [
             text("the standard output", stdout, &ready.listen.to_string()),
             text("the log", fs::read_to_string(directory.path("relay.log"))?, &ready.listen.to_string()),
-            text("the metrics during the call", self.during.metrics.text().to_owned(), "supernode_sessions 2"),
+            text("the metrics during the call", self.during.metrics.text().to_owned(), &sessions),
             text("the metrics after the call", self.metrics_after, "supernode_sessions 0"),
         ];
         Blindness::new(&self.canaries, &places, &texts, &names, keys)

@@ -59,7 +59,7 @@ impl Interrupted {
 
 /// A running process that is killed and reaped when this is dropped.
 pub(super) struct Process {
-    name: &'static str,
+    name: String,
     child: Child,
     readers: Vec<JoinHandle<String>>,
     is_released: bool,
@@ -71,7 +71,12 @@ impl Process {
     ///
     /// # Errors
     /// If it cannot start.
-    pub(super) fn start(name: &'static str, prefix: &'static str, command: &mut Command) -> anyhow::Result<Self> {
+    pub(super) fn start(
+        name: impl Into<String>,
+        prefix: impl Into<String>,
+        command: &mut Command,
+    ) -> anyhow::Result<Self> {
+        let (name, prefix) = (name.into(), prefix.into());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
         let mut process = Self { name, child, readers: Vec::new(), is_released: false };
@@ -89,14 +94,20 @@ impl Process {
     /// # Errors
     /// If it cannot start or the files cannot be made.
     pub(super) fn start_with_files(
-        name: &'static str,
+        name: impl Into<String>,
         stdout: &Path,
         stderr: &Path,
         command: &mut Command,
     ) -> anyhow::Result<Self> {
+        let name = name.into();
         command.stdin(Stdio::null()).stdout(File::create(stdout)?).stderr(File::create(stderr)?).process_group(0);
         let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
         Ok(Self { name, child, readers: Vec::new(), is_released: false })
+    }
+
+    /// What it is called.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Its process id.
@@ -161,10 +172,10 @@ impl Drop for Process {
 }
 
 /// Passes lines on behind a prefix, or gathers them.
-fn relay_lines(output: impl Read, prefix: Option<&'static str>) -> String {
+fn relay_lines(output: impl Read, prefix: Option<String>) -> String {
     let mut gathered = String::new();
     for line in BufReader::new(output).lines().map_while(Result::ok) {
-        match prefix {
+        match &prefix {
             Some(prefix) => println!("{prefix}{line}"),
             None => gathered += &format!("{line}\n"),
         }

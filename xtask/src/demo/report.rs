@@ -45,7 +45,7 @@ impl Side {
 /// One direction of one medium: what one side says it sent, the other says it received, and the files show.
 #[derive(Debug, Clone)]
 pub(super) struct Flow {
-    name: &'static str,
+    name: String,
     sent: u64,
     received: u64,
     files: Comparison,
@@ -57,12 +57,13 @@ impl Flow {
     /// # Errors
     /// If either file is malformed.
     pub(super) fn new(
-        name: &'static str,
+        name: impl Into<String>,
         sent: u64,
         received: u64,
         source: &Path,
         recording: &Path,
     ) -> anyhow::Result<Self> {
+        let name = name.into();
         let files = compare::files(source, recording)
             .with_context(|| format!("{name}: {} and {}", source.display(), recording.display()))?;
         Ok(Self { name, sent, received, files })
@@ -78,7 +79,7 @@ impl Flow {
             && headers_identical
     }
 
-    fn line(&self) -> String {
+    pub(super) fn line(&self) -> String {
         let Comparison { received, identical, headers_identical, .. } = self.files;
         let Self { name, sent, received: counted, .. } = self;
         let headers = if headers_identical { "same headers" } else { "OTHER HEADERS" };
@@ -109,6 +110,15 @@ impl Ledger {
             dropped: metrics.sum("supernode_objects_dropped_total")?,
             queued: metrics.sum("supernode_objects_queued")?,
         })
+    }
+
+    /// For people.
+    pub(super) fn line(&self) -> String {
+        let Self { offered, delivered, dropped, queued } = self;
+        let verdict = if self.balances() { "balances" } else { "DOES NOT BALANCE" };
+        format!(
+            "  drop ledger    {offered} offered = {delivered} delivered + {dropped} dropped, {queued} queued: {verdict}"
+        )
     }
 
     /// Whether every object offered to a subscriber was delivered or dropped for a reason, and none is left.
@@ -196,19 +206,10 @@ impl Report {
         for (name, side) in [("A", a), ("B", b)] {
             lines.push(format!("  delay at {name}     p50 {} µs, p99 {} µs", side.delay_us_p50, side.delay_us_p99));
         }
-        let Ledger { offered, delivered, dropped, queued } = self.ledger;
-        let verdict = if self.ledger.balances() { "balances" } else { "DOES NOT BALANCE" };
-        lines.push(format!(
-            "  drop ledger    {offered} offered = {delivered} delivered + {dropped} dropped, {queued} queued: {verdict}"
-        ));
+        lines.push(self.ledger.line());
         lines.push(format!("  relay          {} objects forwarded as datagrams", self.datagrams_forwarded));
-        let Load { seconds, datagrams_out, .. } = self.load;
-        lines.push(format!(
-            "  relay's cost   {:.1} µs of processor time for each of the {datagrams_out} UDP datagrams it sent in {seconds:.1} s \
-             while media flowed",
-            self.load.cpu_us_per_datagram(),
-        ));
-        lines.extend(self.blindness_lines());
+        lines.push(self.load.line());
+        lines.extend(self.blindness.lines());
         lines.join("\n")
     }
 
@@ -240,16 +241,19 @@ impl Report {
         let [a, b] = &self.sides;
         !a.safety_number.is_empty() && a.safety_number == b.safety_number
     }
+}
 
-    fn blindness_lines(&self) -> [String; 2] {
-        let Blindness { canaries, found, controls_found, controls_missing, named, left, .. } = &self.blindness;
+impl Blindness {
+    /// For people.
+    pub(super) fn lines(&self) -> [String; 2] {
+        let Self { canaries, found, controls_found, controls_missing, named, left, .. } = self;
         let verdict = if found.is_empty() { "none found".to_owned() } else { format!("{} FOUND", found.len()) };
         let controls = match controls_missing.len() {
             0 => format!("{controls_found} controls found"),
             missing => format!("{missing} CONTROLS NOT FOUND"),
         };
-        let times = self.blindness.searched_bytes.len();
-        let mebibytes = self.blindness.searched_mib() / times.max(1) as f64;
+        let times = self.searched_bytes.len();
+        let mebibytes = self.searched_mib() / times.max(1) as f64;
         let texts = if named.is_empty() { "name nobody" } else { "NAME SOMEBODY" };
         [
             format!(
@@ -262,7 +266,7 @@ impl Report {
     }
 }
 
-fn tenths(value: f64) -> f64 {
+pub(super) fn tenths(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }
 
@@ -281,7 +285,7 @@ mod tests {
         Report {
             seconds: 4,
             sides: [side(), side()],
-            flows: vec![Flow { name: "audio A to B", sent: 200, received: 200, files }],
+            flows: vec![Flow { name: "audio A to B".into(), sent: 200, received: 200, files }],
             ledger: Ledger { offered: 560.0, delivered: 559.0, dropped: 1.0, queued: 0.0 },
             datagrams_forwarded: 400.0,
             load: Load { seconds: 1.5, cpu_s: 0.01, datagrams_out: 200.0 },

@@ -1,0 +1,365 @@
+//! `cargo xtask demo --room N`: a room of many processes, all talking and some showing a picture.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+use supernode_proto::identity::IdentityKey;
+
+use super::{
+    CALL_TIMEOUT, Evidence, Outcome, START_TIMEOUT, Stage,
+    blindness::Blindness,
+    canaries,
+    during::{self, Load},
+    memory::Memory,
+    process::Process,
+    report::{Flow, Ledger, Side, tenths},
+    settled,
+};
+use crate::workspace;
+
+/// How many of them show a picture.
+const PICTURES: usize = 3;
+/// Opus packets a second in the samples.
+const AUDIO_PACKETS_PER_SECOND: u64 = 50;
+
+/// Somebody in the room.
+struct Person {
+    name: String,
+    key: IdentityKey,
+    identity: String,
+    audio: PathBuf,
+    video: Option<PathBuf>,
+    recordings: PathBuf,
+}
+
+impl Person {
+    fn new(stage: &Stage<'_>, index: usize) -> anyhow::Result<Self> {
+        let letter = char::from(b'a' + index as u8);
+        let name = letter.to_ascii_uppercase().to_string();
+        let identity = stage.directory.text(&format!("{letter}.identity"));
+        let key = stage.quick(&["identity", "--out", &identity, "--name", &name])?;
+        let samples = workspace::root().join("client/samples");
+        let which = if index.is_multiple_of(2) { "a" } else { "b" };
+        Ok(Self {
+            key: IdentityKey::from_text(key.trim())?,
+            audio: samples.join(format!("speech-{which}.opus")),
+            video: (index < PICTURES).then(|| samples.join(format!("picture-{which}.ivf"))),
+            recordings: stage.directory.path(&format!("recorded-by-{letter}")),
+            name,
+            identity,
+        })
+    }
+
+    /// What this one recorded of somebody.
+    fn recording_of(&self, other: &Self, ending: &str) -> anyhow::Result<PathBuf> {
+        let beginning = format!("{}-", other.key.to_text());
+        for entry in fs::read_dir(&self.recordings).with_context(|| self.recordings.display().to_string())? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.starts_with(&beginning) && name.ends_with(ending) {
+                return Ok(path);
+            }
+        }
+        bail!("{} has no {ending} of {}", self.name, other.name)
+    }
+}
+
+/// The last line of `supernode-call room --json`.
+#[derive(Debug, Clone, Deserialize)]
+struct RoomSide {
+    #[serde(flatten)]
+    side: Side,
+    members: Vec<Heard>,
+}
+
+/// What one member says of another.
+#[derive(Debug, Clone, Deserialize)]
+struct Heard {
+    identity: String,
+    is_us: bool,
+    audio_received: u64,
+    video_received: u64,
+    spoke_ms: u64,
+    lost: u64,
+    late: u64,
+    undecryptable: u64,
+    playout_delay_ms: u64,
+}
+
+/// Runs the room. The report lacks its blindness until the evidence is judged.
+pub(super) fn hold(stage: &Stage<'_>, size: usize) -> anyhow::Result<(RoomReport, Evidence)> {
+    let Stage { directory, options, relay, ready, interrupted, .. } = *stage;
+    let (invite, link) = (directory.path("invite"), directory.path("room"));
+    fs::write(&invite, &ready.invite)?;
+    let people: Vec<Person> = (0..size).map(|index| Person::new(stage, index)).collect::<Result<_, _>>()?;
+    let mut processes = vec![start(stage, &people[0], "create", &invite, &link, size)?];
+    let opening = Instant::now();
+    while fs::read_to_string(&link).map_or(0, |text| text.len()) == 0 {
+        if let Some(status) = processes[0].ended()? {
+            bail!("A ended with {status} before the room was open");
+        }
+        if opening.elapsed() > START_TIMEOUT {
+            bail!("the room was not open after {} s", START_TIMEOUT.as_secs());
+        }
+        interrupted.pause()?;
+    }
+    for person in &people[1..] {
+        processes.push(start(stage, person, "join", &invite, &link, size)?);
+    }
+    let subscriptions = (size + PICTURES.min(size)) * (size - 1);
+    let during = during::watch(relay, ready.admin, options.seconds, &mut processes, subscriptions, interrupted)?;
+    let mut sides = Vec::new();
+    for (person, process) in people.iter().zip(processes) {
+        let said = process.finish(CALL_TIMEOUT + Duration::from_secs(options.seconds), interrupted)?;
+        let last = said.lines().rfind(|line| !line.trim().is_empty());
+        let last = last.with_context(|| format!("{} printed no result", person.name))?;
+        let side: RoomSide =
+            serde_json::from_str(last).with_context(|| format!("{}'s last line is no result", person.name))?;
+        sides.push(side);
+    }
+
+    let after = settled(ready.admin, interrupted)?;
+    println!("\nWhat the relay saw");
+    after.seen().iter().for_each(|(name, value)| println!("  {name} {value}"));
+    let flows = flows(&people, &sides)?;
+    let members: Vec<Member> = people.iter().zip(&sides).map(|(person, side)| Member::new(person, side)).collect();
+    let mut canaries = canaries::of_safety_number(&sides[0].side.safety_number);
+    for person in &people {
+        canaries.extend(canaries::of_identity(&person.name, &person.identity)?);
+        canaries.extend(canaries::of_audio(&person.audio, options.seconds)?);
+        if let Some(video) = &person.video {
+            canaries.extend(canaries::of_video(video, options.seconds)?);
+        }
+    }
+    let load = during.load;
+    let evidence = Evidence {
+        canaries: canaries::without_repeats(canaries),
+        people: people.iter().map(|person| (person.name.clone(), person.key)).collect(),
+        during,
+        memory_after: Memory::of_process(relay.id())?,
+        metrics_after: after.text().to_owned(),
+    };
+    let report = RoomReport {
+        seconds: options.seconds,
+        members,
+        flows,
+        ledger: Ledger::new(&after)?,
+        datagrams_forwarded: after.sum("supernode_datagrams_forwarded_total")?,
+        load,
+        blindness: Blindness::default(),
+    };
+    Ok((report, evidence))
+}
+
+fn start(
+    stage: &Stage<'_>,
+    person: &Person,
+    verb: &str,
+    invite: &Path,
+    link: &Path,
+    size: usize,
+) -> anyhow::Result<Process> {
+    let mut command = Command::new(stage.program());
+    command.args(["room", verb, "--json", "--identity", &person.identity]);
+    command.arg("--invite-file").arg(invite).arg("--link-file").arg(link);
+    command.args(["--wait-for", &size.to_string(), "--seconds", &stage.options.seconds.to_string()]);
+    command.arg("--audio").arg(&person.audio).arg("--record-dir").arg(&person.recordings);
+    if let Some(video) = &person.video {
+        command.arg("--video").arg(video);
+    }
+    Process::start(person.name.clone(), format!("{}     | ", person.name), &mut command)
+}
+
+/// What each sent and each other recorded.
+fn flows(people: &[Person], sides: &[RoomSide]) -> anyhow::Result<Vec<Flow>> {
+    let mut flows = Vec::new();
+    for (from, sent) in people.iter().zip(sides) {
+        let identity = from.key.to_text();
+        for (to, received) in people.iter().zip(sides).filter(|(to, _)| to.name != from.name) {
+            let heard = received.members.iter().find(|member| member.identity == identity);
+            let heard = heard.with_context(|| format!("{} does not know {}", to.name, from.name))?;
+            let recording = to.recording_of(from, "audio.opus")?;
+            let name = format!("audio {} to {}", from.name, to.name);
+            flows.push(Flow::new(name, sent.side.audio_sent, heard.audio_received, &from.audio, &recording)?);
+            if let Some(video) = &from.video {
+                let recording = to.recording_of(from, "video.ivf")?;
+                let name = format!("video {} to {}", from.name, to.name);
+                flows.push(Flow::new(name, sent.side.video_sent, heard.video_received, video, &recording)?);
+            }
+        }
+    }
+    Ok(flows)
+}
+
+/// The figures of one member.
+#[derive(Debug, Clone, Serialize)]
+struct Member {
+    name: String,
+    audio_sent: u64,
+    audio_received: u64,
+    video_sent: u64,
+    video_received: u64,
+    /// Of what others sent.
+    lost: u64,
+    late: u64,
+    undecryptable: u64,
+    delay_us_p50: u64,
+    delay_us_p99: u64,
+    /// The longest that audio of anybody waits for its time.
+    playout_delay_ms_max: u64,
+    /// How many of the others this one heard speak.
+    speakers_heard: usize,
+    #[serde(skip)]
+    safety_number: String,
+}
+
+impl Member {
+    fn new(person: &Person, side: &RoomSide) -> Self {
+        let others = || side.members.iter().filter(|member| !member.is_us);
+        let Side { audio_sent, audio_received, video_sent, video_received, delay_us_p50, delay_us_p99, .. } = side.side;
+        Self {
+            name: person.name.clone(),
+            audio_sent,
+            audio_received,
+            video_sent,
+            video_received,
+            lost: others().map(|member| member.lost).sum(),
+            late: others().map(|member| member.late).sum(),
+            undecryptable: others().map(|member| member.undecryptable).sum(),
+            delay_us_p50,
+            delay_us_p99,
+            playout_delay_ms_max: others().map(|member| member.playout_delay_ms).max().unwrap_or(0),
+            speakers_heard: others().filter(|member| member.spoke_ms > 0).count(),
+            safety_number: side.side.safety_number.clone(),
+        }
+    }
+
+    fn line(&self) -> String {
+        let Self { name, audio_sent, audio_received, video_sent, video_received, lost, late, .. } = self;
+        format!(
+            "  {name}: sent {audio_sent:>4} audio {video_sent:>4} video, received {audio_received:>5} and {video_received:>4}, \
+             lost {lost}, late {late}, delay p50 {} µs p99 {} µs, heard {} speak",
+            self.delay_us_p50, self.delay_us_p99, self.speakers_heard
+        )
+    }
+}
+
+/// Everything the demo found out about a room.
+pub(super) struct RoomReport {
+    seconds: u64,
+    members: Vec<Member>,
+    flows: Vec<Flow>,
+    ledger: Ledger,
+    datagrams_forwarded: f64,
+    load: Load,
+    blindness: Blindness,
+}
+
+/// The line for programs: the keys of a call, and the members.
+#[derive(Serialize)]
+struct Json<'a> {
+    audio_sent: u64,
+    audio_received: u64,
+    video_sent: u64,
+    video_received: u64,
+    media_identical: bool,
+    safety_numbers_equal: bool,
+    delay_us_p50: u64,
+    delay_us_p99: u64,
+    ledger_balanced: bool,
+    relay_datagrams_forwarded: u64,
+    relay_cpu_us_per_datagram: f64,
+    canaries: usize,
+    canaries_found: usize,
+    memory_searched_mib: f64,
+    members: &'a [Member],
+}
+
+impl RoomReport {
+    fn safety_numbers_equal(&self) -> bool {
+        let first = self.members.first().map(|member| member.safety_number.as_str()).unwrap_or_default();
+        !first.is_empty() && self.members.iter().all(|member| member.safety_number == first)
+    }
+
+    fn sum(&self, figure: impl Fn(&Member) -> u64) -> u64 {
+        self.members.iter().map(figure).sum()
+    }
+}
+
+impl Outcome for RoomReport {
+    fn judged(&mut self, blindness: Blindness) {
+        self.blindness = blindness;
+    }
+
+    fn text(&self) -> String {
+        let mut lines: Vec<String> = self.members.iter().map(Member::line).collect();
+        let identical = self.flows.iter().filter(|flow| flow.is_identical()).count();
+        lines
+            .push(format!("  recordings     {identical} of {} are what was sent, packet for packet", self.flows.len()));
+        lines.extend(self.flows.iter().filter(|flow| !flow.is_identical()).map(Flow::line));
+        let verdict = if self.safety_numbers_equal() { "the same for all" } else { "NOT THE SAME" };
+        let number = self.members.first().map(|member| member.safety_number.as_str()).unwrap_or_default();
+        lines.push(format!("  safety number  {number} ({verdict})"));
+        lines.push(self.ledger.line());
+        lines.push(format!("  relay          {} objects forwarded as datagrams", self.datagrams_forwarded));
+        lines.push(self.load.line());
+        lines.extend(self.blindness.lines());
+        lines.join("\n")
+    }
+
+    fn failures(&self) -> Vec<String> {
+        let mut failures = Vec::new();
+        let mut must = |held: bool, sentence: String| {
+            if !held {
+                failures.push(sentence);
+            }
+        };
+        must(!self.flows.is_empty(), "nothing was to be sent".into());
+        for flow in &self.flows {
+            must(flow.is_identical(), format!("what was sent is not what was recorded:{}", flow.line()));
+        }
+        must(self.safety_numbers_equal(), "the safety numbers differ or are empty".into());
+        must(self.ledger.balances(), format!("the drop ledger does not balance: {:?}", self.ledger));
+        must(self.load.datagrams_out > 0.0, "the relay sent nothing while it was measured".into());
+        for member in &self.members {
+            let least = self.seconds.min(12) * AUDIO_PACKETS_PER_SECOND / 2;
+            must(
+                member.audio_sent >= least,
+                format!("{} sent {} packets: at least {least}", member.name, member.audio_sent),
+            );
+            let others = self.members.len() - 1;
+            must(
+                member.speakers_heard == others,
+                format!("{} heard {} of {others} speak", member.name, member.speakers_heard),
+            );
+        }
+        failures.extend(self.blindness.failures());
+        failures
+    }
+
+    fn json(&self) -> anyhow::Result<String> {
+        Ok(serde_json::to_string(&Json {
+            audio_sent: self.sum(|member| member.audio_sent),
+            audio_received: self.sum(|member| member.audio_received),
+            video_sent: self.sum(|member| member.video_sent),
+            video_received: self.sum(|member| member.video_received),
+            media_identical: !self.flows.is_empty() && self.flows.iter().all(Flow::is_identical),
+            safety_numbers_equal: self.safety_numbers_equal(),
+            delay_us_p50: self.members.iter().map(|member| member.delay_us_p50).max().unwrap_or(0),
+            delay_us_p99: self.members.iter().map(|member| member.delay_us_p99).max().unwrap_or(0),
+            ledger_balanced: self.ledger.balances(),
+            relay_datagrams_forwarded: self.datagrams_forwarded as u64,
+            relay_cpu_us_per_datagram: tenths(self.load.cpu_us_per_datagram()),
+            canaries: self.blindness.canaries,
+            canaries_found: self.blindness.found.len(),
+            memory_searched_mib: tenths(self.blindness.searched_mib()),
+            members: &self.members,
+        })?)
+    }
+}

