@@ -170,6 +170,14 @@ tallies! {
     handshakes_refused,
     /// Handshakes refused because the client's network had as many as it may, or as many connections.
     refused_by_prefix,
+    /// Handshakes above what one shard has in progress before it asks for a Retry.
+    over_before_retry,
+    /// Handshakes above what one shard may have in progress.
+    over_handshakes,
+    /// Connections above what one network may have.
+    over_prefix_connections,
+    /// Handshakes above what one network may begin: those that had to prove their address, and those that were refused.
+    over_prefix_handshakes,
     /// Times that control mail from another shard was lost and the sessions had to be closed.
     desynchronised,
 }

@@ -34,7 +34,7 @@ use super::{
     handover::Successor,
     hold::Holds,
     inbox::{Letter, Mailbox, MediaMail},
-    prefixes::{Prefixes, Verdict},
+    prefixes::{Excess, Prefixes, Verdict},
     serve::Undecided,
     socket::{Received, SendBatch},
 };
@@ -186,12 +186,14 @@ impl Engine {
         let buffer = out.buffer();
         if handshaking >= limits.handshakes_max || self.draining {
             self.tally.handshakes_refused += 1;
+            self.tally.over_handshakes += u64::from(handshaking >= limits.handshakes_max);
             let transmit = self.endpoint.refuse(incoming, buffer);
             out.commit(transmit);
             return;
         }
         let proven = incoming.remote_address_validated();
-        let verdict = match handshaking >= limits.handshakes_before_retry && !proven {
+        let crowded = handshaking >= limits.handshakes_before_retry && !proven;
+        let verdict = match crowded {
             true => Verdict::Prove,
             false => self.prefixes.enter(incoming.remote_address().ip(), proven, limits, now.instant),
         };
@@ -199,14 +201,23 @@ impl Engine {
             Verdict::Enter(prefix) => prefix,
             Verdict::Prove => {
                 self.tally.retries += 1;
+                match crowded {
+                    true => self.tally.over_before_retry += 1,
+                    false => self.tally.over_prefix_handshakes += 1,
+                }
                 // An address that is not validated may always be asked to.
                 if let Ok(transmit) = self.endpoint.retry(incoming, buffer) {
                     out.commit(transmit);
                 }
                 return;
             }
-            Verdict::Refuse => {
+            Verdict::Refuse(excess) => {
                 self.tally.refused_by_prefix += 1;
+                match excess {
+                    Excess::Connections => self.tally.over_prefix_connections += 1,
+                    Excess::Handshakes => self.tally.over_prefix_handshakes += 1,
+                    Excess::Networks => {}
+                }
                 let transmit = self.endpoint.refuse(incoming, buffer);
                 out.commit(transmit);
                 return;

@@ -30,8 +30,19 @@ pub(super) enum Verdict {
     Enter(Prefix),
     /// It must prove its address by Retry first (RFC 9000 section 8.1.2).
     Prove,
-    /// Its network has as much as it may.
-    Refuse,
+    /// Its network has as much as it may of this.
+    Refuse(Excess),
+}
+
+/// What there is too much of.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Excess {
+    /// Connections of this network.
+    Connections,
+    /// Handshakes of this network in this second.
+    Handshakes,
+    /// Networks.
+    Networks,
 }
 
 /// All networks with a connection, of all shards.
@@ -58,7 +69,7 @@ impl Prefixes {
         if self.known.len() >= PREFIXES_MAX && !self.known.contains_key(&key) {
             self.known.retain(|_, usage| !usage.is_idle(now));
             if self.known.len() >= PREFIXES_MAX {
-                return Verdict::Refuse;
+                return Verdict::Refuse(Excess::Networks);
             }
         }
         let mut usage =
@@ -67,11 +78,11 @@ impl Prefixes {
             (usage.window, usage.unproven, usage.proven) = (now, 0, 0);
         }
         if usage.connections >= limits.connections_per_prefix_max {
-            return Verdict::Refuse;
+            return Verdict::Refuse(Excess::Connections);
         }
         let handshakes = if proven { &mut usage.proven } else { &mut usage.unproven };
         if *handshakes >= limits.handshakes_per_prefix_per_second_max {
-            return if proven { Verdict::Refuse } else { Verdict::Prove };
+            return if proven { Verdict::Refuse(Excess::Handshakes) } else { Verdict::Prove };
         }
         *handshakes += 1;
         usage.connections += 1;
@@ -138,11 +149,11 @@ mod tests {
         let enter = |address| prefixes.enter(ip(address), false, &limits, now);
         let Verdict::Enter(first) = enter("192.0.2.1") else { panic!("the first") };
         assert!(matches!(enter("::ffff:192.0.2.1"), Verdict::Enter(_)), "the same network, written otherwise");
-        assert_eq!(enter("192.0.2.1"), Verdict::Refuse);
+        assert_eq!(enter("192.0.2.1"), Verdict::Refuse(Excess::Connections));
         assert!(matches!(enter("192.0.2.2"), Verdict::Enter(_)));
         assert!(matches!(enter("2001:db8:0:100::1"), Verdict::Enter(_)));
         assert!(matches!(enter("2001:db8:0:1ff::2"), Verdict::Enter(_)));
-        assert_eq!(enter("2001:db8:0:1aa::3"), Verdict::Refuse);
+        assert_eq!(enter("2001:db8:0:1aa::3"), Verdict::Refuse(Excess::Connections));
         assert!(matches!(enter("2001:db8:0:200::1"), Verdict::Enter(_)));
         prefixes.leave(first, now);
         assert!(matches!(enter("192.0.2.1"), Verdict::Enter(_)), "a place was given back");
@@ -160,7 +171,7 @@ mod tests {
         for _ in 0..2 {
             assert!(matches!(enter(true, now), Verdict::Enter(_)));
         }
-        assert_eq!(enter(true, now), Verdict::Refuse);
+        assert_eq!(enter(true, now), Verdict::Refuse(Excess::Handshakes));
         assert!(matches!(enter(true, now + WINDOW), Verdict::Enter(_)), "the next second");
     }
 

@@ -305,8 +305,10 @@ pub(in crate::control) fn limit_hits(reading: &Reading) -> Samples<f64> {
         ("queue_bytes_max".into(), reading.count(|l| l.dropped[DropReason::QueueFull as usize])),
         ("hello_timeout".into(), closed(CloseCode::HELLO_TIMEOUT)),
         ("control_backlog_bytes_max".into(), closed(CloseCode::CONTROL_BACKLOG)),
-        ("handshakes_before_retry".into(), reading.sum(|tally| tally.retries)),
-        ("handshakes_max".into(), reading.sum(|tally| tally.handshakes_refused)),
+        ("handshakes_before_retry".into(), reading.sum(|tally| tally.over_before_retry)),
+        ("handshakes_max".into(), reading.sum(|tally| tally.over_handshakes)),
+        ("connections_per_prefix_max".into(), reading.sum(|tally| tally.over_prefix_connections)),
+        ("handshakes_per_prefix_per_second_max".into(), reading.sum(|tally| tally.over_prefix_handshakes)),
     ]);
     hits
 }
