@@ -290,6 +290,8 @@ async fn a_network_that_has_its_share_is_refused_and_counted_until_it_is_granted
     let ConnectionError::ConnectionClosed(close) = refused else { panic!("{refused}") };
     assert_eq!(close.error_code, quinn::TransportErrorCode::CONNECTION_REFUSED);
     soon(1.0, async || relay.metric("supernode_refused_by_prefix_total")).await;
+    let bit = "supernode_limit_hits_total{limit=\"connections_per_prefix_max\"}";
+    soon(1.0, async || relay.metric(bit)).await;
     relay.configure(&configuration(3));
     relay.hang_up();
     soon(true, async || relay.try_connect().await.is_ok()).await;
@@ -480,4 +482,27 @@ async fn a_certificate_is_taken_from_its_files_and_whoever_was_shown_the_old_one
     soon(relay.pin(), async || relay.connect().await.pin).await;
     relay.configure("[admission]\nmode = \"open\"\n[tls]\nmode = \"acme\"\nacme.domains = [\"relay.test\"]\n");
     relay.wait_for("only a start can begin to order certificates", 1);
+}
+
+#[tokio::test]
+async fn files_that_a_refused_configuration_names_are_taken_once_they_are_there_and_invites_follow() {
+    let open = "[admission]\nmode = \"open\"\n";
+    let relay = Relay::start(open, |_| {});
+    let invite = || {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_supernode"));
+        let output = program.arg("invite").env("XDG_STATE_HOME", relay.home.path()).output().expect("it runs");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    assert!(invite().contains("pin="), "{}", invite());
+    let files = "[tls]\nmode = \"files\"\ncertificate = \"~/chain.pem\"\nkey = \"~/key.pem\"\n";
+    relay.configure(&format!("{open}{files}"));
+    relay.wait_for("chain.pem: cannot read it", 1);
+
+    // Nobody says a word to the relay about these.
+    let (chain, key, pin) = signed_certificate(60);
+    fs::write(relay.path("key.pem"), key).expect("ours");
+    fs::write(relay.path("chain.pem"), chain).expect("ours");
+    soon(pin, async || relay.connect().await.pin).await;
+    soon(true, async || invite().starts_with("supernode://relay.test:") && !invite().contains("pin=")).await;
 }

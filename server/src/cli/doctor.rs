@@ -12,6 +12,8 @@ use serde::Serialize;
 use supernode_proto::DEFAULT_PORT;
 use supernode_server::{
     control::{
+        prepared::Prepared,
+        reload::CERTIFICATE_WARN_S,
         state_dir::StateDir,
         status::{Phase, Status as Reading},
     },
@@ -69,7 +71,7 @@ impl Doctor {
     /// Looks for what keeps a relay on this machine from working well.
     pub(super) fn run(&self) -> anyhow::Result<()> {
         let path = self.state.path()?;
-        let mut findings = vec![clock(), descriptors()];
+        let mut findings = vec![clock(), descriptors(), self.configuration()?];
         match probe::offers() {
             Ok(offers) => findings.extend(kernel(&offers)),
             Err(error) => findings.push(bad("kernel", format!("no UDP socket: {error}"), "allow this user sockets")),
@@ -86,6 +88,7 @@ impl Doctor {
                         "is the relay's process stopped or overloaded?",
                     ));
                     findings.extend(process(reading));
+                    findings.extend(reading.certificate_left_s.map(certificate));
                 }
                 if let Some(host) = self.host.clone().or(state.link()?.map(|link| authority(&link))) {
                     let advice = "let UDP to this port through the firewall, and forward it if there is a NAT; then try from outside too";
@@ -106,6 +109,17 @@ impl Doctor {
             0 => Ok(()),
             faults => Err(Exit::No(format!("{faults} of {} checks found a fault", findings.len())).into()),
         }
+    }
+}
+
+impl Doctor {
+    /// Whether a relay would start with it, as `supernode check-config` tells: certificate, key and allow-list included.
+    fn configuration(&self) -> anyhow::Result<Finding> {
+        let loaded = self.state.configuration()?;
+        Ok(match Prepared::read(&loaded.config) {
+            Ok(_) => good("configuration", "holds, with the files that it names"),
+            Err(error) => bad("configuration", format!("{:#}", anyhow::Error::from(error)), "mend that file"),
+        })
     }
 }
 
@@ -217,6 +231,18 @@ fn relay(reading: Result<&Reading, &anyhow::Error>) -> Finding {
     }
 }
 
+/// How long clients will still take it.
+fn certificate(left_s: i64) -> Finding {
+    const RENEW: &str = "renew the files that tls.certificate and tls.key name: the relay takes them within seconds. With \
+        ACME, its log says why none came";
+    let days = left_s / 86_400;
+    match left_s {
+        ..0 => bad("certificate", format!("ran out {} days ago: clients refuse this relay", -days), RENEW),
+        0..CERTIFICATE_WARN_S => poor("certificate", format!("runs out in {days} days"), RENEW),
+        _ => good("certificate", format!("good for {days} days")),
+    }
+}
+
 /// What the running process has been granted.
 fn process(reading: &Reading) -> Vec<Finding> {
     let Ok(offers) = probe::offers() else { return Vec::new() };
@@ -297,6 +323,14 @@ mod tests {
         assert!(answers(address).expect_err("no QUIC").to_string().contains("no QUIC"));
         server.join().expect("it ends");
         assert!(answers(silent.local_addr().expect("bound")).is_err());
+    }
+
+    #[test]
+    fn a_certificate_s_end_is_a_fault_once_it_has_come_and_a_warning_before() {
+        assert_eq!(certificate(90 * 86_400).verdict, Verdict::Good);
+        let soon = certificate(3 * 86_400);
+        assert_eq!((soon.verdict, &*soon.found), (Verdict::Poor, "runs out in 3 days"));
+        assert_eq!(certificate(-1).verdict, Verdict::Bad);
     }
 
     #[test]

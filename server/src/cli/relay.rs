@@ -1,6 +1,8 @@
 //! The running relay, as commands reach it: HTTP by the Unix socket in its state directory.
 
-use anyhow::{Context, bail};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode, client::conn::http1, header};
@@ -13,6 +15,9 @@ use supernode_server::control::{
 use tokio::net::UnixStream;
 
 use super::{exit::Exit, state::State};
+
+/// How long an answer may take: the relay gives its shards 3 s for theirs.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The relay that runs with a state directory.
 pub(super) struct Relay {
@@ -65,9 +70,12 @@ impl Relay {
             .header(header::HOST, "relay")
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(body))?;
-        let (code, body) = runtime
-            .block_on(async { exchange(UnixStream::from_std(stream)?, request).await })
-            .context("the relay broke the connection off")?;
+        let exchanged = runtime.block_on(async {
+            let exchange = exchange(UnixStream::from_std(stream)?, request);
+            let late = |_| anyhow!("no answer within {} s: is its process stopped, or stuck?", PATIENCE.as_secs());
+            tokio::time::timeout(PATIENCE, exchange).await.map_err(late)?
+        });
+        let (code, body) = exchanged.context("the relay does not answer")?;
         let words = || String::from_utf8_lossy(&body).trim().to_owned();
         match code {
             code if code.is_success() => Ok(body),

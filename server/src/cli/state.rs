@@ -32,8 +32,13 @@ impl State {
     pub(super) fn path(&self) -> anyhow::Result<PathBuf> {
         match &self.state_dir {
             Some(path) => Ok(path.clone()),
-            None => configured(&Sources::of_process(self.config.path.clone(), Vec::new()).load()?),
+            None => configured(&self.configuration()?),
         }
+    }
+
+    /// The configuration that was named, or the usual one.
+    pub(super) fn configuration(&self) -> anyhow::Result<Loaded> {
+        Ok(Sources::of_process(self.config.path.clone(), Vec::new()).load()?)
     }
 }
 

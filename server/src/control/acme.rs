@@ -44,6 +44,8 @@ const LOOK: Duration = Duration::from_secs(6 * 3600);
 const RETRY: Duration = Duration::from_secs(15 * 60);
 /// The longest that one step of an order may take: checking our answer, or signing.
 const STEP_TIMEOUT: Duration = Duration::from_secs(120);
+/// The longest that a whole order may take: a connection that hangs must not end ordering for good.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Why no certificate came.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +59,9 @@ pub enum AcmeError {
     /// The authority was not content.
     #[error("the authority says that the order is {0:?}")]
     Refused(OrderStatus),
+    /// It took too long.
+    #[error("the order was not done within {} min", ORDER_TIMEOUT.as_secs() / 60)]
+    Late,
     /// The signed certificate is of another key, or cannot be read.
     #[error("the authority's certificate is of no use")]
     Useless,
@@ -102,11 +107,16 @@ impl Acme {
         Self { settings, state, keys }
     }
 
-    /// The certificate that was ordered last, if it is for the names of now.
+    /// The certificate that was ordered last, if it is for the names of now and from the authority of now: who has tried
+    /// a test authority wants another one from the real one.
     ///
     /// # Errors
     /// [`StateError`] when it cannot be read.
     pub fn stored(&self) -> Result<Option<Certificate>, StateError> {
+        let account = self.state.read(ACCOUNT)?.and_then(|text| serde_json::from_str::<StoredAccount>(&text).ok());
+        if account.is_none_or(|account| account.directory != self.settings.directory) {
+            return Ok(None);
+        }
         let stored = self.state.read(CERTIFICATE)?;
         let stored = stored.and_then(|pem| Certificate::signed_by_authority(pem.as_bytes(), &self.keys));
         Ok(stored.filter(|stored| self.settings.domains.iter().all(|domain| stored.names.contains(domain))))
@@ -158,9 +168,9 @@ impl Acme {
         let listener = TcpListener::bind(address).await.map_err(|source| AcmeError::Listen { address, source })?;
         let answers = Answers::default();
         let answering = tokio::spawn(axum::serve(listener, router(answers.clone())).into_future());
-        let result = self.order_while_answering(&answers).await;
+        let result = tokio::time::timeout(ORDER_TIMEOUT, self.order_while_answering(&answers)).await;
         answering.abort();
-        result
+        result.unwrap_or(Err(AcmeError::Late))
     }
 
     async fn order_while_answering(&self, answers: &Answers) -> Result<Certificate, AcmeError> {

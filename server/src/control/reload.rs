@@ -18,17 +18,20 @@ use super::{
         key::{Key, Reload},
     },
     prepared::Prepared,
-    serve::unix_now_s,
+    serve::{ServeError, unix_now_s},
     state_dir::KeyMaterial,
-    tls,
+    systemd, tls,
 };
 use crate::{core::directory::Directory, shard::LiveHandle};
 
-/// Below this, the log warns of a certificate's end: 14 days, in seconds. ACME renews at 30.
-const CERTIFICATE_WARN_S: i64 = 14 * 24 * 3600;
+/// Below this, the relay warns of a certificate's end: 14 days, in seconds. ACME renews at 30.
+pub const CERTIFICATE_WARN_S: i64 = 14 * 24 * 3600;
 
 /// Sets what is logged; `false` if the filter makes no sense.
 pub type SetFilter = Box<dyn Fn(&str) -> bool + Send>;
+
+/// Writes down the link that a configuration and its certificate lead to.
+pub type RememberLink = Box<dyn Fn(&Config, &Certificate) -> Result<(), ServeError> + Send>;
 
 /// What a running relay can be changed by.
 pub struct Changeable {
@@ -42,16 +45,18 @@ pub struct Changeable {
     pub set_filter: SetFilter,
     /// The certificate that is shown.
     pub certificate: Shown,
+    /// Notes under which link clients reach the relay with this certificate, for invites.
+    pub remember_link: RememberLink,
 }
 
-/// When the certificate that is shown runs out, for the metrics.
+/// When the certificate that is shown runs out, for whoever asks.
 #[derive(Debug, Clone, Default)]
 pub struct Shown(Arc<AtomicU64>);
 
 impl Shown {
-    /// The certificate's last second, Unix time.
-    pub fn not_after_unix_s(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+    /// Seconds until it does, below zero once it has.
+    pub fn left_s(&self) -> i64 {
+        self.0.load(Ordering::Relaxed) as i64 - unix_now_s() as i64
     }
 
     /// This certificate is shown from now on. Warns if it runs out soon.
@@ -62,10 +67,9 @@ impl Shown {
 
     /// Warns if the certificate runs out soon.
     pub fn warn(&self) {
-        let left_s = self.not_after_unix_s() as i64 - unix_now_s() as i64;
-        match left_s {
+        match self.left_s() {
             ..0 => tracing::warn!("the certificate has run out: clients that check it refuse this relay"),
-            0..CERTIFICATE_WARN_S => tracing::warn!(days = left_s / 86_400, "the certificate runs out soon"),
+            left_s @ 0..CERTIFICATE_WARN_S => tracing::warn!(days = left_s / 86_400, "the certificate runs out soon"),
             _ => {}
         }
     }
@@ -91,8 +95,21 @@ pub struct Seen(Vec<(PathBuf, Option<Stamp>)>);
 impl Seen {
     /// As they are now. To be taken before they are read: what changes meanwhile is read again.
     pub fn now(sources: &Sources, config: &Config) -> Self {
-        let files = sources.file.iter().cloned().chain(Prepared::files(config));
-        Self(files.map(|path| (path.clone(), Stamp::of(&path))).collect())
+        Self::of(&sources.file).and(Prepared::files(config))
+    }
+
+    /// The same files, as they are now.
+    fn again(&self) -> Self {
+        Self::of(self.0.iter().map(|(path, _)| path))
+    }
+
+    fn of<'a>(files: impl IntoIterator<Item = &'a PathBuf>) -> Self {
+        Self(files.into_iter().map(|path| (path.clone(), Stamp::of(path))).collect())
+    }
+
+    fn and(mut self, files: Vec<PathBuf>) -> Self {
+        self.0.extend(Self::of(&files).0);
+        self
     }
 }
 
@@ -134,7 +151,7 @@ impl Reloader {
 
     /// Reloads if a file has changed since the last look.
     pub fn look(&mut self) {
-        if Seen::now(&self.sources, &self.loaded.config) != self.seen {
+        if self.seen.again() != self.seen {
             tracing::info!("a file of the configuration has changed: reading it again");
             self.reload();
         }
@@ -142,14 +159,14 @@ impl Reloader {
 
     /// Reads everything again and takes it over; if anything is wrong, says so and changes nothing.
     pub fn reload(&mut self) {
-        self.seen = Seen::now(&self.sources, &self.loaded.config);
-        let files = Prepared::files(&self.loaded.config);
+        systemd::reloading();
+        self.seen = self.seen.again();
         match self.try_reload() {
-            Ok(()) if Prepared::files(&self.loaded.config) != files => {
-                self.seen = Seen::now(&self.sources, &self.loaded.config);
+            Ok(()) => systemd::reloaded("the configuration was read again"),
+            Err(reason) => {
+                tracing::error!("the configuration is not taken over, and nothing has changed: {reason}");
+                systemd::reloaded("the configuration on disk is not taken over: see the log");
             }
-            Ok(()) => {}
-            Err(reason) => tracing::error!("the configuration is not taken over, and nothing has changed: {reason}"),
         }
     }
 
@@ -169,7 +186,11 @@ impl Reloader {
     }
 
     fn try_reload(&mut self) -> Result<(), String> {
+        let seen = Seen::of(&self.sources.file);
         let next = self.sources.load().map_err(|error| chain(&error))?;
+        // The files that it names are watched from now on, also if they are of no use yet: whoever mends them need not
+        // say so.
+        self.seen = seen.and(Prepared::files(&next.config));
         if next.config.tls.mode == TlsChoice::Acme && self.started.config.tls.mode != TlsChoice::Acme {
             return Err("tls.mode = \"acme\": only a start can begin to order certificates".to_owned());
         }
@@ -195,6 +216,9 @@ impl Reloader {
         let tls = tls::quic_server_config(certificate).map_err(|error| chain(&error))?;
         self.to.live.set(tls, certificate.pin, config.relay.batch_window);
         self.to.certificate.set(certificate);
+        if let Err(error) = (self.to.remember_link)(config, certificate) {
+            tracing::warn!(reason = chain(&error), "invites are made for the link of before");
+        }
         Ok(())
     }
 }

@@ -218,7 +218,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     let admin = Arc::new(Admin {
         metrics: Metrics::new(read.clone())?,
         dashboard: Dashboard::new(read),
-        status: StatusSource::of(&shards),
+        status: StatusSource::of(&shards, shown.clone()),
     });
     let link = link_of(&config, &certificate, listen)?;
     state.remember_link(&link)?;
@@ -239,6 +239,10 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         door,
         set_filter,
         certificate: shown,
+        remember_link: {
+            let state = StateDir::open(&state_dir)?;
+            Box::new(move |config, certificate| Ok(state.remember_link(&link_of(config, certificate, listen)?)?))
+        },
     };
     let reloader = Reloader::new(sources, loaded, seen, keys, own, to);
     let (drain, mut drain_asked) = mpsc::channel(1);
@@ -274,8 +278,10 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         Some(patience) = drain_asked.recv() => (farewell("supernode drain", patience), false),
         () = successor(handover, handle.clone(), admin_port) => {
             tracing::info!("another process serves now: draining");
-            // It has the admin port; whoever asks there is to be answered by it alone.
+            // It has the admin port; whoever asks there is to be answered by it alone. And it is the service now: if it
+            // hangs, nobody else may tell systemd that all is well.
             tasks.shutdown().await;
+            watchdog.abort();
             (config.relay.drain_patience, false)
         }
         joined = &mut ended => return Err(joined.map_or_else(ServeError::ShardFailed, |()| ServeError::ShardsEnded)),
@@ -376,7 +382,7 @@ fn read_of(shards: &shard::Running, certificate: Shown) -> Read {
         shards: counters.iter().map(|shard| ShardReading::of(shard)).collect(),
         population: directory.population(),
         draining: directory.is_draining(),
-        certificate_left_s: certificate.not_after_unix_s() as i64 - unix_now_s() as i64,
+        certificate_left_s: certificate.left_s(),
     })
 }
 

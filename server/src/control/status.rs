@@ -9,6 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::reload::Shown;
 use crate::{
     core::{
         directory::Directory,
@@ -37,7 +38,8 @@ impl Phase {
     }
 }
 
-/// A reading. Counters count from the start of the process and never go back; everything else is as of now.
+/// A reading. A field that is added later needs a default: newer commands ask older relays, above all to upgrade them.
+/// Counters count from the start of the process and never go back; everything else is as of now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// Version of the program.
@@ -84,6 +86,9 @@ pub struct Status {
     pub objects: Objects,
     /// Objects refused at the door, by reason; reasons that never came are left out.
     pub refused: BTreeMap<String, u64>,
+    /// Seconds until the certificate runs out, below zero once it has.
+    #[serde(default)]
+    pub certificate_left_s: Option<i64>,
     /// The smallest socket buffers of any shard as the kernel granted them: receive, in bytes.
     pub receive_buffer_bytes: u64,
     /// Send, in bytes.
@@ -110,13 +115,15 @@ pub struct StatusSource {
     listen: SocketAddr,
     counters: Vec<Arc<Counters>>,
     directory: Arc<Directory>,
+    certificate: Shown,
     started: Instant,
 }
 
 impl StatusSource {
     /// Reads from these shards, which have just been started.
-    pub fn of(shards: &shard::Running) -> Self {
+    pub fn of(shards: &shard::Running, certificate: Shown) -> Self {
         Self {
+            certificate,
             listen: shards.local_addr(),
             counters: shards.counters(),
             directory: shards.directory().clone(),
@@ -169,6 +176,7 @@ impl StatusSource {
                 let count = ledgers.iter().map(|ledger| ledger.refused[*reason as usize]).sum();
                 (reason.label(), count)
             })),
+            certificate_left_s: Some(self.certificate.left_s()),
             receive_buffer_bytes: least!(receive_buffer_bytes),
             send_buffer_bytes: least!(send_buffer_bytes),
         }

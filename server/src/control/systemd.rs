@@ -1,4 +1,4 @@
-//! What the relay tells systemd, where it runs under it: ready, stopping, and alive as long as every shard is.
+//! What the relay tells systemd, where it runs under it: ready, reloading, stopping, and alive as long as every shard is.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,6 +9,20 @@ use crate::shard::counters::Counters;
 /// The relay serves. A process that took over is the service's main process from now on.
 pub fn ready() {
     notify(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready]);
+}
+
+/// The relay reads its configuration again: sd_notify(3) wants the time with it, so that systemd knows which of several
+/// reloads ends with [`reloaded`].
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!(%error, "no clock to tell systemd of a reload by"),
+    }
+}
+
+/// It has, and this came of it, for `systemctl status`.
+pub fn reloaded(outcome: &str) {
+    notify(&[NotifyState::Ready, NotifyState::Status(outcome)]);
 }
 
 /// The relay drains. With a successor it says nothing: the service goes on.

@@ -150,7 +150,7 @@ async fn the_doctor_finds_a_relay_that_answers_and_one_that_does_not() {
         let found = findings.as_array().expect("a list").iter().find(|finding| finding["check"] == check);
         found.unwrap_or_else(|| panic!("{check} is not in {findings}"))["verdict"].as_str().expect("a word").to_owned()
     };
-    for check in ["relay", "keys", "UDP port", "UDP from here to clients' address"] {
+    for check in ["configuration", "certificate", "relay", "keys", "UDP port", "UDP from here to clients' address"] {
         assert_eq!(verdict(check), "good", "{check}: {findings}");
     }
     for check in ["clock", "file limit", "GSO", "GRO", "steering", "socket buffers", "the relay's buffers"] {

@@ -2,6 +2,8 @@
 
 use std::{os::unix::net::UnixDatagram, time::Duration};
 
+use rustix::process::Signal;
+
 use crate::{serve_with, supernode};
 
 struct Systemd {
@@ -26,7 +28,7 @@ fn systemd_hears_that_the_relay_is_ready_alive_and_stopping() {
     let home = tempfile::tempdir().expect("a temporary directory");
     let path = home.path().join("notify");
     let socket = UnixDatagram::bind(&path).expect("a socket");
-    socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+    socket.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
     let mut systemd = Systemd { socket, heard: Vec::new() };
     let mut program = supernode(home.path());
     program.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "6000000");
@@ -35,6 +37,14 @@ fn systemd_hears_that_the_relay_is_ready_alive_and_stopping() {
     systemd.expect(&format!("MAINPID={}", relay.child.id()), 1);
     // The second only after every shard's loop has turned.
     systemd.expect("WATCHDOG=1", 2);
+
+    // A reload begins with the time and ends with another READY, as Type=notify-reload wants it.
+    relay.send(Signal::HUP);
+    systemd.expect("READY=1", 2);
+    let begun = systemd.heard.iter().position(|line| line == "RELOADING=1").expect("said before it is ready again");
+    let since = systemd.heard[begun + 1].strip_prefix("MONOTONIC_USEC=").expect("in the same message");
+    assert!(since.parse::<u64>().is_ok_and(|since| since > 0), "{since}");
+    assert_eq!(systemd.heard.last().map(String::as_str), Some("STATUS=the configuration was read again"));
     relay.signal();
     systemd.expect("STOPPING=1", 1);
     assert_eq!(relay.wait().0, Some(0));

@@ -13,6 +13,7 @@ use crate::{
         histogram::Histogram,
         ledger::{CLASSES, DropReason},
     },
+    shard::distributions::Distributions,
 };
 
 /// Between two samples.
@@ -53,6 +54,14 @@ pub struct Sample {
     pub queue_oldest_us: u64,
     /// Share of the time that each shard was busy, 0 to 1.
     pub busy: Vec<f64>,
+    /// Round-trip times to clients in microseconds: half of those measured, and 99 of 100, were no longer.
+    pub rtt_us: [u64; 2],
+    /// What clients' paths take, in bits: a tenth of the estimates, and half, were no higher.
+    pub path_bits: [u64; 2],
+    /// Subscribers that were sent the newest group of a track at once.
+    pub late_joiners: f64,
+    /// Bytes of newest groups that were kept at its end.
+    pub cached_bytes: u64,
 }
 
 /// Samples, oldest first, and the readings between which the last minute lies.
@@ -104,6 +113,11 @@ fn sample(number: u64, unix_ms: u64, before: &Reading, after: &Reading, elapsed_
         counted(after).since(&counted(before))
     };
     let spread: [Histogram; CLASSES.len()] = std::array::from_fn(residence);
+    let grown = |read: fn(&Distributions) -> &Histogram| {
+        let counted = |reading: &Reading| reading.merged(|shard| read(&shard.detail.distributions));
+        counted(after).since(&counted(before))
+    };
+    let (rtt_us, path_kbits) = (grown(|spread| &spread.rtt_us), grown(|spread| &spread.path_kbits));
     let busy = |index: usize| {
         let busy = |reading: &Reading| {
             reading.shards.get(index).map_or(Duration::ZERO, |shard| shard.detail.distributions.busy)
@@ -125,6 +139,10 @@ fn sample(number: u64, unix_ms: u64, before: &Reading, after: &Reading, elapsed_
         delay_p99_us: spread.each_ref().map(|class| class.quantile(0.99)),
         queue_oldest_us: after.shards.iter().map(|shard| shard.tally.queue_oldest_us).max().unwrap_or(0),
         busy: (0..after.shards.len()).map(busy).collect(),
+        rtt_us: [0.5, 0.99].map(|share| rtt_us.quantile(share)),
+        path_bits: [0.1, 0.5].map(|share| path_kbits.quantile(share) * 1000),
+        late_joiners: rate(&|reading| reading.total(|shard| shard.ledger.late_joiners)),
+        cached_bytes: after.total(|shard| shard.ledger.cached_bytes),
     }
 }
 
@@ -142,7 +160,15 @@ mod tests {
         shard.tally.datagrams_out = 10 * second;
         shard.ledger.delivered = 20 * second;
         shard.ledger.drop(DropReason::Expired, second);
-        shard.detail.distributions.busy = Duration::from_millis(250 * second);
+        shard.ledger.late_joiners = 3 * second;
+        shard.ledger.cached_bytes = 1000;
+        let distributions = &mut shard.detail.distributions;
+        distributions.busy = Duration::from_millis(250 * second);
+        for _ in 0..second {
+            distributions.rtt_us.observe(10_000, 1);
+            distributions.rtt_us.observe(80_000, 1);
+            distributions.path_kbits.observe(2_000, 1);
+        }
         for object in 0..20 * second {
             let stayed = Duration::from_micros(if object < 40 { 100 } else { 300 });
             shard.detail.ledger.deliver(TrackKind::Audio, start);
@@ -166,6 +192,8 @@ mod tests {
         for sample in &samples {
             assert_eq!((sample.in_bits, sample.out_datagrams, sample.delivered), (8000.0, 10.0, 20.0));
             assert_eq!((sample.dropped[DropReason::Expired as usize], sample.busy[0]), (1.0, 0.25));
+            assert_eq!((sample.rtt_us, sample.path_bits), ([10_240, 81_920], [2_048_000; 2]), "as histograms tell it");
+            assert_eq!((sample.late_joiners, sample.cached_bytes), (3.0, 1000));
         }
         assert_eq!(
             samples.iter().map(|sample| sample.delay_p99_us[0]).collect::<Vec<_>>(),

@@ -12,6 +12,7 @@ const number = (value) => {
   return size >= 10 || Number.isInteger(value) ? value.toFixed(0) : value.toFixed(1);
 };
 const bits = (value) => (value < 1e4 ? `${value.toFixed(0)} bit/s` : `${number(value)}bit/s`);
+const bytes = (value) => (value < 1e4 ? `${value.toFixed(0)} B` : `${number(value)}B`);
 const percent = (value) => `${(100 * value).toFixed(0)} %`;
 const millis = (us) => (us >= 1e6 ? `${(us / 1e6).toFixed(1)} s` : us >= 1e4 ? `${(us / 1e3).toFixed(0)} ms` : us >= 1e3 ? `${(us / 1e3).toFixed(1)} ms` : `${us.toFixed(0)} µs`);
 
@@ -32,6 +33,9 @@ function begin(view) {
     dropped: make({ title: "Objects dropped", note: "Per second, by reason; the largest ones", names: [], format: number, stacked: true, least: 1 }),
     load: make({ title: "Load of the shards", note: "Share of the time that each is busy", names: view.shards.map((_, shard) => `shard ${shard}`), format: percent, least: 1 }),
     people: make({ title: "Sessions and rooms", note: "Now", names: ["sessions", "rooms"], format: number, least: 10 }),
+    trips: make({ title: "Round trips to clients", note: "Half of them, and 99 of 100, take no longer", names: ["median", "99th percentile"], format: millis, least: 1000 }),
+    paths: make({ title: "What clients' paths take", note: "Estimates: a tenth of the paths, and half, take no more", names: ["tenth", "median"], format: bits, least: 100000 }),
+    late: make({ title: "Those who come late", note: "Subscriptions a second that were sent their track's newest group at once", names: ["late joiners"], format: number, least: 1 }),
   };
 }
 
@@ -47,6 +51,9 @@ function draw(view) {
   charts.objects.show(at, [column((s) => s.delivered)], span);
   charts.load.show(at, view.shards.map((_, shard) => column((s) => s.busy[shard] ?? 0)), span);
   charts.people.show(at, [column((s) => s.sessions), column((s) => s.rooms)], span);
+  charts.trips.show(at, [0, 1].map((place) => column((s) => s.rtt_us[place])), span);
+  charts.paths.show(at, [0, 1].map((place) => column((s) => s.path_bits[place])), span);
+  charts.late.show(at, [column((s) => s.late_joiners)], span);
   const largest = view.drops
     .map((row, place) => ({ reason: row.reason, place, sum: samples.reduce((sum, s) => sum + s.dropped[place], 0) }))
     .filter((row) => row.sum > 0)
@@ -75,6 +82,8 @@ function tiles(view) {
     ["longest wait, last minute", millis(worst((s) => s.queue_oldest_us))],
     ["dropped, last minute", number(dropped)],
     ["busiest shard", percent(busiest)],
+    ["longest round trip, p99", millis(worst((s) => s.rtt_us[1]))],
+    ["newest groups kept", bytes(last?.cached_bytes ?? 0)],
   ];
   byId("tiles").replaceChildren(...shown.map(([name, value]) => element("div", { class: "tile" }, element("b", {}, value), element("span", { class: "quiet" }, name))));
 }

@@ -4,7 +4,10 @@ use serde::Serialize;
 
 use super::history::Sample;
 use crate::{
-    control::metrics::{Reading, limit_hits},
+    control::{
+        metrics::{Reading, limit_hits},
+        reload::CERTIFICATE_WARN_S,
+    },
     core::{
         histogram::Histogram,
         ledger::{CLASSES, DropReason},
@@ -178,6 +181,21 @@ pub fn warnings(before: &Reading, now: &Reading, last: Option<&Sample>) -> Vec<W
             );
         }
     }
+    match now.certificate_left_s {
+        ..0 => warn(
+            Level::Problem,
+            "SupernodeCertificateExpired",
+            "The relay's certificate has run out: clients that check it refuse this relay.".into(),
+            "Put a new one in its place: the relay takes it within seconds. With ACME, the log says why none came.",
+        ),
+        left_s @ 0..CERTIFICATE_WARN_S => warn(
+            Level::Notice,
+            "SupernodeCertificateExpires",
+            format!("The relay's certificate runs out in {} days.", left_s / 86_400),
+            "Renew it: the relay takes new files within seconds. With ACME, the log says why no new one came.",
+        ),
+        _ => {}
+    }
     let wanted = 2 * BUFFER_BYTES_WANTED as u64;
     let granted =
         now.shards.iter().map(|shard| shard.tally.receive_buffer_bytes.min(shard.tally.send_buffer_bytes)).min();
@@ -213,7 +231,7 @@ mod tests {
         shard.tally.send_buffer_bytes = 2 * BUFFER_BYTES_WANTED as u64;
         shard.ledger.offered = 100_000;
         change(&mut shard);
-        Reading { shards: vec![shard], ..Reading::default() }
+        Reading { shards: vec![shard], certificate_left_s: CERTIFICATE_WARN_S, ..Reading::default() }
     }
 
     /// Alerts of a minute that began with nothing wrong.
@@ -250,6 +268,20 @@ mod tests {
         assert_eq!(alerts(|shard| shard.detail.counts.limits[0] = 3), ["SupernodeLimit"]);
         assert_eq!(alerts(|shard| shard.tally.receive_buffer_bytes = 425_984), ["SupernodeBuffersClamped"]);
         assert_eq!(alerts(|shard| shard.detail.ledger.residence_us[0].observe(60_000, 10)), ["SupernodeSlow"]);
+    }
+
+    #[test]
+    fn a_certificate_is_warned_of_in_time_and_once_it_has_run_out() {
+        let after = |certificate_left_s| {
+            let now = Reading { certificate_left_s, ..reading(|_| {}) };
+            warnings(&reading(|shard| shard.ledger.offered = 0), &now, None)
+        };
+        assert!(after(CERTIFICATE_WARN_S).is_empty());
+        let soon = after(CERTIFICATE_WARN_S - 1);
+        assert_eq!((soon.len(), soon[0].level, soon[0].alert), (1, Level::Notice, "SupernodeCertificateExpires"));
+        assert!(soon[0].text.ends_with("in 13 days."), "{}", soon[0].text);
+        let late = after(-1);
+        assert_eq!((late.len(), late[0].level, late[0].alert), (1, Level::Problem, "SupernodeCertificateExpired"));
     }
 
     #[test]
