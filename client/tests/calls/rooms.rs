@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Somebody who can be in a room.
-struct Guest {
+pub(crate) struct Guest {
     person: Person,
     client: Client,
     events: Option<Events>,
@@ -64,7 +64,7 @@ fn admit_all(mut events: Events) -> JoinHandle<()> {
 }
 
 /// A room of the first guest, with all others in it.
-async fn room_of(relay: &Relay, count: usize) -> (Vec<Guest>, Vec<Call>, JoinHandle<()>) {
+pub(crate) async fn room_of(relay: &Relay, count: usize) -> (Vec<Guest>, Vec<Call>, JoinHandle<()>) {
     let mut guests = vec![Guest::online(relay).await];
     let (room, door) = guests[0].host().await;
     let mut calls = vec![room];
@@ -78,7 +78,7 @@ async fn room_of(relay: &Relay, count: usize) -> (Vec<Guest>, Vec<Call>, JoinHan
 }
 
 /// Waits until all of them are in the same epoch with everybody here.
-async fn agree(calls: &[Call]) {
+pub(crate) async fn agree(calls: &[Call]) {
     in_time(async {
         loop {
             let numbers: HashSet<_> = calls.iter().map(|call| call.safety_number().ok()).collect();
@@ -119,7 +119,7 @@ async fn all_talk(calls: &[Call]) {
     }
 }
 
-async fn tracks_of(call: &Call, count: usize) -> Vec<std::sync::Arc<supernode_client::RemoteTrack>> {
+pub(crate) async fn tracks_of(call: &Call, count: usize) -> Vec<std::sync::Arc<supernode_client::RemoteTrack>> {
     loop {
         let tracks: Vec<_> = call.tracks().into_iter().filter(|track| !track.is_finished()).collect();
         if tracks.len() == count {

@@ -1,13 +1,20 @@
 //! Calls that go on while the relay is replaced by another process.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use supernode_client::{Call, CallEvent, Client, OutgoingFrame, PublishOptions, SubscribeOptions, TrackKind};
+use supernode_client::{
+    Call, CallEvent, Client, Error, OutgoingFrame, PublishOptions, RemoteTrack, RingOutcome, SubscribeOptions,
+    TrackKind,
+};
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
     people::{Pair, Person, in_time, next_ring, pair, track},
     relay::Relay,
+    rooms::{agree, room_of, tracks_of},
 };
 
 /// What a call's members may miss of each other.
@@ -32,10 +39,17 @@ fn speak(call: Call, mut stop: watch::Receiver<bool>) -> JoinHandle<()> {
     })
 }
 
-/// Listens until the track ends; the longest silence.
+/// Listens until the first track ends; the longest silence.
 fn listen(call: Call) -> JoinHandle<Duration> {
     tokio::spawn(async move {
         let voice = call.track(TrackKind::Audio).await.unwrap();
+        listen_to(call, voice).await.unwrap()
+    })
+}
+
+/// Listens until the track ends; the longest silence.
+fn listen_to(call: Call, voice: Arc<RemoteTrack>) -> JoinHandle<Duration> {
+    tokio::spawn(async move {
         let options = SubscribeOptions::for_kind(TrackKind::Audio);
         let mut subscription = call.subscribe(&voice, options).await.unwrap();
         let (mut last, mut longest) = (None::<Instant>, Duration::ZERO);
@@ -96,6 +110,103 @@ async fn an_upgrade_ends_no_call_and_nobody_misses_a_second() {
         assert!(ledger.delivered > 0, "{name}: calls went by it");
         assert_eq!(ledger.queued(), 0, "{name}: every object is accounted for: {ledger:?}");
     }
+}
+
+//
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_of_eight_goes_through_an_upgrade_by_itself_and_nobody_misses_a_second() {
+    const MEMBERS: usize = 8;
+    let mut relay = Relay::open(2);
+    let (guests, rooms, door) = room_of(&relay, MEMBERS).await;
+    let (stop, stopped) = watch::channel(false);
+    let speaking: Vec<_> = rooms.iter().map(|room| speak(room.clone(), stopped.clone())).collect();
+    let mut listening = Vec::new();
+    for room in &rooms {
+        let tracks = in_time(tracks_of(room, MEMBERS - 1)).await;
+        listening.extend(tracks.into_iter().map(|voice| listen_to(room.clone(), voice)));
+    }
+    in_time(async {
+        while relay.ledger().delivered < (10 * MEMBERS * (MEMBERS - 1)) as u64 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let mut events: Vec<_> = rooms.iter().map(Call::events).collect();
+
+    let old = in_time(relay.upgrade(Duration::from_secs(2))).await.unwrap();
+    for events in &mut events {
+        let resumed = async {
+            loop {
+                match events.recv().await.unwrap() {
+                    CallEvent::Resumed => return,
+                    CallEvent::Ended(end) => panic!("somebody would have to come again: {end:?}"),
+                    _ => {}
+                }
+            }
+        };
+        in_time(resumed).await;
+    }
+    assert_eq!(relay.sessions(), MEMBERS as u64, "everybody is with the new process");
+    in_time(async {
+        while relay.ledger().delivered < (10 * MEMBERS * (MEMBERS - 1)) as u64 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    agree(&rooms).await;
+    stop.send_replace(true);
+    for speaking in speaking {
+        in_time(speaking).await.unwrap();
+    }
+    for listening in listening {
+        let gap = in_time(listening).await.unwrap();
+        assert!(gap < GAP_MAX, "{gap:?} of silence");
+    }
+    door.abort();
+    drop((rooms, guests));
+    in_time(async {
+        while relay.sessions() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    for (name, ledger) in [("old", &old), ("new", &relay.ledger())] {
+        assert_eq!(ledger.queued(), 0, "{name}: every object is accounted for: {ledger:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ring_that_nobody_has_answered_ends_at_an_upgrade_and_the_next_one_is_answered() {
+    let mut relay = Relay::open(2);
+    let (alice, bob) = (Person::new(), Person::new());
+    let (caller, _caller_events) = alice.online(&relay.invite()).await;
+    let (_callee, mut callee_events) = bob.online(&relay.invite()).await;
+    let mut ring = in_time(caller.ring(&bob.ticket())).await.unwrap();
+    let mut incoming = next_ring(&mut callee_events).await;
+    in_time(relay.upgrade(Duration::from_secs(1))).await.unwrap();
+    let ended = in_time(ring.outcome()).await;
+    assert!(matches!(ended, Ok(RingOutcome::Gone) | Err(Error::Disconnected)), "at once, not after 45 s");
+    in_time(incoming.ended()).await;
+
+    in_time(async {
+        while relay.sessions() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let mut again = in_time(async {
+        loop {
+            match caller.ring(&bob.ticket()).await {
+                Ok(ring) => return ring,
+                // Bob's device is back, and its key packages are on their way.
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    })
+    .await;
+    let answer = async { next_ring(&mut callee_events).await.answer().await.unwrap() };
+    let (outcome, _call) = in_time(async { tokio::join!(again.outcome(), answer) }).await;
+    assert!(matches!(outcome, Ok(RingOutcome::Answered(_))));
 }
 
 #[tokio::test(flavor = "multi_thread")]
