@@ -15,7 +15,7 @@ use supernode_proto::{
     object::TrackAlias,
 };
 
-use super::{deadlines::Armed, egress::Egress, gather::Gather, meter, prefixes::Prefix, transport};
+use super::{egress::Egress, gather::Gather, meter, prefixes::Prefix, transport};
 use crate::core::{
     SessionId, StreamKey,
     fan_out::Offer,
@@ -56,10 +56,11 @@ pub(super) struct Connection {
     pub(super) dirty: bool,
     /// When the first of those packets arrived that have not been served yet.
     pub(super) unserved_since: Option<Instant>,
+    /// Whether something came in for it that has not been served: a packet, or a time.
+    pub(super) news: bool,
     /// Whether its packets must be built now: something other than audio is on its way, or happened.
     pub(super) urgent: bool,
     pub(super) gather: Gather,
-    pub(super) armed: Armed,
     /// Until when the client must have said Hello.
     pub(super) hello_by: Instant,
     /// The key of the certificate that it was shown: the name that its Hello signs for.
@@ -102,9 +103,9 @@ impl Connection {
             phase: Phase::Handshaking,
             dirty: false,
             unserved_since: None,
+            news: true,
             urgent: true,
             gather: Gather::default(),
-            armed: Armed::default(),
             hello_by,
             pin,
             prefix,

@@ -171,11 +171,14 @@ impl Engine {
     }
 
     fn pass(&mut self, handle: ConnectionHandle, event: ConnectionEvent, arrived: Instant) {
-        let link = handle.0 as u32;
-        if let Some(connection) = self.connections.get_mut(handle.0).and_then(Option::as_mut) {
-            connection.unserved_since.get_or_insert(arrived);
-            connection.quic.handle_event(event);
-            self.touch(link);
+        let Some(connection) = self.connections.get_mut(handle.0).and_then(Option::as_mut) else { return };
+        connection.unserved_since.get_or_insert(arrived);
+        connection.quic.handle_event(event);
+        // What came decides how urgent it is.
+        connection.news = true;
+        if !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(handle.0 as u32);
         }
     }
 
@@ -295,9 +298,8 @@ impl Engine {
             self.dispatch(now);
         }
         self.ask_again(now);
-        while let Some((link, at)) = self.deadlines.pop(now.instant) {
-            let Some(connection) = self.connections.get_mut(link as usize).and_then(Option::as_mut) else { continue };
-            if connection.armed.disarm(at) {
+        while let Some(link) = self.deadlines.pop(now.instant) {
+            if let Some(connection) = self.connections.get_mut(link as usize).and_then(Option::as_mut) {
                 connection.quic.handle_timeout(now.instant);
                 self.touch(link);
             }
@@ -305,16 +307,20 @@ impl Engine {
     }
 
     /// When [`Self::handle_timeouts`] has something to do next.
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        [self.deadlines.next(), self.core.poll_timeout(), self.ask_again_at].into_iter().flatten().min()
+    pub(super) fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
+        [self.deadlines.next(now), self.core.poll_timeout(), self.ask_again_at].into_iter().flatten().min()
     }
 
-    /// Lets every connection that was touched act on what came in; others are touched by what they are to be sent.
+    /// Lets every connection act on what came in for it. Those that are only to be sent something are left for
+    /// [`Self::poll_transmits`].
     pub(super) fn serve(&mut self, now: Now) {
         let mut next = 0;
         while let Some(link) = self.dirty.get(next).copied() {
             next += 1;
-            self.serve_one(link, now);
+            let connection = self.connections.get_mut(link as usize).and_then(Option::as_mut);
+            if connection.is_some_and(|connection| std::mem::take(&mut connection.news)) {
+                self.serve_one(link, now);
+            }
         }
     }
 
@@ -367,11 +373,12 @@ impl Engine {
             if !std::mem::take(&mut connection.urgent)
                 && let Some(until) = connection.gather.wait(self.core.limits().audio_budget, now.instant)
             {
-                self.deadlines.arm(link, &mut connection.armed, until);
+                self.deadlines.hasten(link, until);
                 self.connections[link as usize] = Some(connection);
                 continue;
             }
             connection.gather.sent(now.instant);
+            self.look_at_path(link, &mut connection, now);
             self.exchange_endpoint_events(&mut connection);
             loop {
                 connection.flush_control();
@@ -402,12 +409,30 @@ impl Engine {
         self.dispatch(now);
     }
 
+    /// Drops what waits for a subscriber and is too late, and takes note of how its path does.
+    fn look_at_path(&mut self, link: u32, connection: &mut Connection, now: Now) {
+        if connection.session().is_none() {
+            return;
+        }
+        let oldest = connection.oldest(now.instant);
+        let due = self.core.wants_sample(link, now.instant);
+        // Whoever waits for nothing shows nothing new between two samples.
+        if oldest.is_zero() && !due {
+            return;
+        }
+        self.distributions.waited(oldest);
+        connection.datagrams.expire(now.instant, &mut self.core.ledger);
+        let sample = due.then(|| connection.sample(now.instant));
+        self.core.observe_path(link, oldest, sample, now.instant, &mut self.outbox);
+    }
+
     /// A served connection goes back to its place, with a new deadline, or is forgotten.
     fn settle(&mut self, link: u32, mut connection: Box<Connection>, now: Now) {
         let answered = self.exchange_endpoint_events(&mut connection);
         if connection.quic.is_drained() {
             self.tally.connections -= 1;
             self.prefixes.leave(connection.prefix, now.instant);
+            self.deadlines.arm(link, None);
             return;
         }
         let mut deadline = connection.quic.poll_timeout();
@@ -418,9 +443,7 @@ impl Engine {
         if connection.waits() || self.core.is_low(link) {
             at_latest(now.instant + WAIT_TICK);
         }
-        if let Some(at) = deadline {
-            self.deadlines.arm(link, &mut connection.armed, at);
-        }
+        self.deadlines.arm(link, deadline);
         self.connections[link as usize] = Some(connection);
         if answered {
             self.touch(link);
@@ -442,7 +465,7 @@ impl Engine {
     /// Puts a connection on the list of those to serve.
     pub(super) fn touch(&mut self, link: u32) {
         if let Some(connection) = self.connections.get_mut(link as usize).and_then(Option::as_mut) {
-            connection.urgent = true;
+            (connection.news, connection.urgent) = (true, true);
             if !connection.dirty {
                 connection.dirty = true;
                 self.dirty.push(link);

@@ -70,7 +70,8 @@ impl EventLoop {
             self.wait(more, census_at);
             let clocks = Clocks::read();
             let now = clocks.now();
-            let before = TurnStart::new(&self.engine.tally, now.instant, self.engine.poll_timeout());
+            let deadline = self.engine.poll_timeout(now.instant);
+            let before = TurnStart::new(&self.engine.tally, now.instant, deadline);
             more = self.turn(clocks, &mut received, &mut out);
             self.engine.tally.turns += 1;
             // At once: whoever was answered in this turn may ask the metrics next.
@@ -157,8 +158,9 @@ impl EventLoop {
         }
         self.inbox.doze();
         if self.inbox.is_empty() {
-            let until = self.engine.poll_timeout().map_or(census_at, |at| at.min(census_at));
-            let timeout = timespec(until.saturating_duration_since(Instant::now()));
+            let now = Instant::now();
+            let until = self.engine.poll_timeout(now).map_or(census_at, |at| at.min(census_at));
+            let timeout = timespec(until.saturating_duration_since(now));
             let socket = self.successor.as_ref().map_or(self.socket.as_fd(), Successor::as_fd);
             let mut fds = [PollFd::new(&socket, PollFlags::IN), PollFd::new(&self.inbox.bell.fd, PollFlags::IN)];
             // An interrupted wait is a short one.

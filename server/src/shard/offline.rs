@@ -91,8 +91,8 @@ impl OfflineShard {
     }
 
     /// When it wants a turn although nothing came.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        self.engine.poll_timeout()
+    pub fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
+        self.engine.poll_timeout(now)
     }
 
     /// What became of every object.

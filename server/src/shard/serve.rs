@@ -29,14 +29,6 @@ impl Engine {
         if matches!(connection.phase, Phase::Handshaking | Phase::Greeting) && connection.hello_by <= now.instant {
             verdict = verdict.and(Err(End::Close(CloseCode::HELLO_TIMEOUT)));
         }
-        if connection.session().is_some() {
-            let oldest = connection.oldest(now.instant);
-            self.distributions.waited(oldest);
-            connection.datagrams.expire(now.instant, &mut self.core.ledger);
-            let due = self.core.wants_sample(link, now.instant);
-            let sample = due.then(|| connection.sample(now.instant));
-            self.core.observe_path(link, oldest, sample, now.instant, &mut self.outbox);
-        }
         self.connections[link as usize] = Some(connection);
         self.dispatch(now);
         let requests = std::mem::take(&mut self.requests);
@@ -55,7 +47,9 @@ impl Engine {
 
     fn handle_events(&mut self, link: u32, connection: &mut Connection, now: Now) -> Result<(), End> {
         let arrived = connection.unserved_since.take().unwrap_or(now.instant);
+        connection.urgent |= connection.session().is_none();
         while let Some(event) = connection.quic.poll() {
+            connection.urgent |= !matches!(event, Event::DatagramReceived);
             match event {
                 Event::HandshakeDataReady | Event::DatagramsUnblocked => {}
                 Event::Connected => {

@@ -220,48 +220,40 @@ impl SendBatch {
 
     /// Sends everything. What the kernel has no room for is lost, like on any full path, and counted.
     pub(super) fn flush(&mut self, socket: &ShardSocket, tally: &mut Tally) {
-        for first in (0..self.transmits.len()).step_by(sys::MESSAGES_MAX) {
-            self.flush_from(first, socket, tally);
-        }
-        self.transmits.clear();
-    }
-
-    /// Sends one call's worth.
-    fn flush_from(&self, first: usize, socket: &ShardSocket, tally: &mut Tally) {
-        let count = (self.transmits.len() - first).min(sys::MESSAGES_MAX);
-        let messages: [_; sys::MESSAGES_MAX] = std::array::from_fn(|index| {
-            let transmit = self.transmits.get(first + index);
-            sys::Message {
-                bytes: transmit.map_or(&[], |transmit| &self.buffers[first + index][..transmit.size]),
-                destination: transmit.map_or(NOWHERE, |transmit| transmit.destination),
-                segment_size: transmit.and_then(|transmit| transmit.segment_size).map(|size| size as u16),
-                ecn: transmit.and_then(|transmit| transmit.ecn),
-                source: transmit.and_then(|transmit| transmit.src_ip),
-            }
-        });
-        let mut rest = &messages[..count];
-        while !rest.is_empty() {
-            let taken = match sys::send(socket.as_fd(), socket.ipv6, rest) {
+        let mut next = 0;
+        while next < self.transmits.len() {
+            let message = |index| self.message(next + index);
+            let taken = match sys::send(socket.as_fd(), socket.ipv6, self.transmits.len() - next, message) {
                 Ok(sent) => {
                     tally.send_batches += 1;
-                    for message in &rest[..sent] {
+                    for message in (0..sent).map(message) {
                         tally.bytes_out += message.bytes.len() as u64;
-                        tally.datagrams_out += datagrams(message);
+                        tally.datagrams_out += datagrams(&message);
                     }
                     sent
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
                 Err(_) => {
-                    tally.send_errors += datagrams(&rest[0]);
+                    tally.send_errors += datagrams(&message(0));
                     1
                 }
             };
-            rest = &rest[taken..];
+            next += taken;
+        }
+        self.transmits.clear();
+    }
+
+    fn message(&self, index: usize) -> sys::Message<'_> {
+        let Transmit { destination, ecn, size, segment_size, src_ip } = self.transmits[index];
+        sys::Message {
+            bytes: &self.buffers[index][..size],
+            destination,
+            segment_size: segment_size.map(|size| size as u16),
+            ecn,
+            source: src_ip,
         }
     }
 }
-
-const NOWHERE: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::UNSPECIFIED, 0));
 
 fn datagrams(message: &sys::Message<'_>) -> u64 {
     message.segment_size.map_or(1, |size| message.bytes.len().div_ceil(usize::from(size)) as u64)

@@ -4,7 +4,8 @@
 #![expect(unsafe_code, reason = "system calls without a safe wrapper; each block says why it is sound")]
 
 use std::{
-    io, mem,
+    io,
+    mem::{self, MaybeUninit},
     net::{IpAddr, SocketAddr},
     os::fd::{AsRawFd, BorrowedFd},
     ptr,
@@ -16,7 +17,7 @@ use quinn_proto::EcnCodepoint;
 pub(super) const MESSAGES_MAX: usize = 64;
 
 /// One UDP send: bytes to one destination, cut by the kernel into datagrams of `segment_size`.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Message<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) destination: SocketAddr,
@@ -37,29 +38,35 @@ const MEMORY_INFO_DROPS: usize = 8;
 #[derive(Clone, Copy)]
 struct Control([u8; CONTROL_BYTES]);
 
-/// Sends the first [`MESSAGES_MAX`] messages in one call and returns how many went out. `ipv6` is the socket's family:
-/// an IPv6 socket reaches IPv4 destinations by mapped addresses (RFC 4291 section 2.5.5.2).
+/// Sends the first [`MESSAGES_MAX`] of `count` messages in one call and returns how many went out. `ipv6` is the
+/// socket's family: an IPv6 socket reaches IPv4 destinations by mapped addresses (RFC 4291 section 2.5.5.2).
 ///
 /// # Errors
 /// What `sendmmsg` says about the first message.
-pub(super) fn send(socket: BorrowedFd<'_>, ipv6: bool, messages: &[Message<'_>]) -> io::Result<usize> {
-    let count = messages.len().min(MESSAGES_MAX);
-    // SAFETY: these structures are plain integers and pointers, for which zeros are valid values.
-    let mut headers: [libc::mmsghdr; MESSAGES_MAX] = unsafe { mem::zeroed() };
-    let mut vectors = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; MESSAGES_MAX];
-    let mut controls = [Control([0; CONTROL_BYTES]); MESSAGES_MAX];
-    let mut addresses = [const { None::<socket2::SockAddr> }; MESSAGES_MAX];
-    for (index, message) in messages.iter().take(count).enumerate() {
-        let address = addresses[index].insert(socket2::SockAddr::from(mapped(message.destination, ipv6)));
-        // The kernel only reads through this pointer.
-        vectors[index] =
-            libc::iovec { iov_base: message.bytes.as_ptr().cast_mut().cast(), iov_len: message.bytes.len() };
-        let header = &mut headers[index].msg_hdr;
+pub(super) fn send<'a>(
+    socket: BorrowedFd<'_>,
+    ipv6: bool,
+    count: usize,
+    message: impl Fn(usize) -> Message<'a>,
+) -> io::Result<usize> {
+    let count = count.min(MESSAGES_MAX);
+    // Most calls have few messages: what is not used is not written either.
+    let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; MESSAGES_MAX];
+    let mut vectors = [const { MaybeUninit::<libc::iovec>::uninit() }; MESSAGES_MAX];
+    let mut controls = [const { MaybeUninit::<Control>::uninit() }; MESSAGES_MAX];
+    let mut addresses = [const { MaybeUninit::<socket2::SockAddr>::uninit() }; MESSAGES_MAX];
+    for index in 0..count {
+        let message = message(index);
+        let address = addresses[index].write(socket2::SockAddr::from(mapped(message.destination, ipv6)));
+        // SAFETY: the structure is plain integers and pointers, for which zeros are valid values.
+        let header = &mut headers[index].write(unsafe { mem::zeroed() }).msg_hdr;
         header.msg_name = address.as_ptr().cast_mut().cast();
         header.msg_namelen = address.len();
-        header.msg_iov = &mut vectors[index];
+        // The kernel only reads through this pointer.
+        let bytes = message.bytes.as_ptr().cast_mut().cast();
+        header.msg_iov = vectors[index].write(libc::iovec { iov_base: bytes, iov_len: message.bytes.len() });
         header.msg_iovlen = 1;
-        header.msg_control = controls[index].0.as_mut_ptr().cast();
+        header.msg_control = controls[index].write(Control([0; CONTROL_BYTES])).0.as_mut_ptr().cast();
         header.msg_controllen = CONTROL_BYTES as _;
         let mut writer = ControlWriter { header, next: None, used: 0 };
         let is_v4 = message.destination.is_ipv4();
@@ -91,9 +98,10 @@ pub(super) fn send(socket: BorrowedFd<'_>, ipv6: bool, messages: &[Message<'_>])
         }
         writer.finish();
     }
-    // SAFETY: the first `count` headers point to addresses, vectors, bytes and control buffers that live until the call
-    // returns, with their true lengths; the arrays are not moved after the pointers into them were taken.
-    let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count as _, 0) };
+    // SAFETY: the first `count` headers were written, and point to addresses, vectors, bytes and control buffers that
+    // live until the call returns, with their true lengths; the arrays are not moved after the pointers into them were
+    // taken.
+    let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr().cast(), count as _, 0) };
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
 }
 
@@ -218,7 +226,7 @@ mod tests {
             source: Some(IpAddr::from([127, 0, 0, 1])),
         };
         let messages = [message(&first, Some(100), None), message(&second, None, Some(EcnCodepoint::Ect0))];
-        assert_eq!(send(sender.as_fd(), false, &messages).expect("sent"), 2);
+        assert_eq!(send(sender.as_fd(), false, 2, |index| messages[index]).expect("sent"), 2);
         let mut buffer = [0; 1000];
         let sizes: Vec<usize> = (0..3).map(|_| first.recv(&mut buffer).expect("a segment")).collect();
         assert_eq!(sizes, [100, 100, 50]);
@@ -251,7 +259,7 @@ mod tests {
         let (_, receiver) = pair("127.0.0.1:0");
         let destination = receiver.local_addr().expect("bound");
         let message = Message { bytes: b"hello", destination, segment_size: None, ecn: None, source: None };
-        assert_eq!(send(sender.as_fd(), true, &[message]).expect("sent"), 1);
+        assert_eq!(send(sender.as_fd(), true, 1, |_| message).expect("sent"), 1);
         assert_eq!(receiver.recv(&mut [0; 10]).expect("received"), 5);
     }
 
