@@ -24,6 +24,9 @@ const CALL: Duration = Duration::from_secs(90);
 /// Longest wait for the last panel.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Ports that are tried for Prometheus.
+const ATTEMPTS: u32 = 3;
+
 /// A panel's query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
@@ -43,14 +46,18 @@ pub const WINDOW: &str = "5s";
 pub fn every_query_returns_data(programs: &Path, queries: &[Query]) -> anyhow::Result<()> {
     let interrupted = Interrupted::listen()?;
     let directory = Directory::new()?;
-    let (_relay, ready) = start_relay(programs, &directory, &Options::default(), &interrupted)?;
-    let _people = start_call(programs, &directory, &ready.invite, &interrupted)?;
-    let (_prometheus, address) = start_prometheus(&directory, ready.admin)?;
+    let (relay, ready) = start_relay(programs, &directory, &Options::default(), &interrupted)?;
+    let [a, b] = start_call(programs, &directory, &ready.invite, &interrupted)?;
+    let (prometheus, address) = start_prometheus(&directory, ready.admin, &interrupted)?;
+    let mut all = [(relay, "relay"), (a, "A"), (b, "B"), (prometheus, "Prometheus")];
 
     let started = Instant::now();
     let mut missing: Vec<&Query> = queries.iter().collect();
     loop {
         interrupted.wait_until(Instant::now() + Duration::from_secs(1))?;
+        for (process, name) in &mut all {
+            still_runs(process, &directory.path(&format!("{name}.log")))?;
+        }
         missing.retain(|query| !has_data(address, &query.promql));
         let rules = rules(address)?;
         if missing.is_empty() && rules.waiting.is_empty() {
@@ -97,7 +104,19 @@ fn start_call(
     Ok([start("A", caller)?, listener])
 }
 
-fn start_prometheus(directory: &Directory, target: SocketAddr) -> anyhow::Result<(Process, SocketAddr)> {
+/// That a process goes on. If it has ended, there is nothing to wait for: its log says why.
+fn still_runs(process: &mut Process, log: &Path) -> anyhow::Result<()> {
+    let Some(status) = process.ended()? else { return Ok(()) };
+    let log = fs::read_to_string(log).unwrap_or_else(|error| format!("no log: {error}"));
+    bail!("{} ended with {status} while it was watched:\n{log}", process.name())
+}
+
+/// It takes no port of its own choice, and whoever takes the one that was free in between wins: then another is tried.
+fn start_prometheus(
+    directory: &Directory,
+    target: SocketAddr,
+    interrupted: &Interrupted,
+) -> anyhow::Result<(Process, SocketAddr)> {
     let rules = workspace::root().join("deploy/prometheus/supernode.rules.yaml");
     let configuration = format!(
         "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\nrule_files: [{}]\nscrape_configs:\n  - job_name: \
@@ -106,14 +125,34 @@ fn start_prometheus(directory: &Directory, target: SocketAddr) -> anyhow::Result
     );
     let file = directory.path("prometheus.yaml");
     fs::write(&file, configuration)?;
-    // It takes no port of its own choice. Whoever gets this one in between makes the test fail, not pass.
-    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-    let mut command = Command::new("prometheus");
-    command.arg(format!("--config.file={}", file.display()));
-    command.arg(format!("--storage.tsdb.path={}", directory.path("prometheus").display()));
-    command.arg(format!("--web.listen-address={address}"));
-    let (out, log) = (directory.path("prometheus.out"), directory.path("prometheus.log"));
-    Ok((Process::start_with_files("Prometheus", &out, &log, &mut command)?, address))
+    let log = directory.path("Prometheus.log");
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let mut command = Command::new("prometheus");
+        command.arg(format!("--config.file={}", file.display()));
+        command.arg(format!("--storage.tsdb.path={}", directory.path("prometheus").display()));
+        command.arg(format!("--web.listen-address={address}"));
+        let mut process =
+            Process::start_with_files("Prometheus", &directory.path("Prometheus.out"), &log, &mut command)?;
+        let deadline = Instant::now() + START_TIMEOUT;
+        let ended = loop {
+            if let Err(error) = still_runs(&mut process, &log) {
+                break error;
+            }
+            if body(address, "/-/ready").is_ok() {
+                return Ok((process, address));
+            }
+            if Instant::now() > deadline {
+                bail!("Prometheus was not ready after {} s:\n{}", START_TIMEOUT.as_secs(), fs::read_to_string(&log)?);
+            }
+            interrupted.pause()?;
+        };
+        if attempts == ATTEMPTS || !ended.to_string().contains("address already in use") {
+            return Err(ended);
+        }
+    }
 }
 
 /// Whether the query has a number. A share of nothing is none.
@@ -176,6 +215,26 @@ fn percent_encoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_that_ends_early_is_noticed_and_its_log_is_shown() {
+        let directory = Directory::new().expect("a directory");
+        let (out, log) = (directory.path("out"), directory.path("log"));
+        let start = |script: &str| {
+            Process::start_with_files("B", &out, &log, Command::new("sh").args(["-c", script]))
+                .expect("there is a shell")
+        };
+        still_runs(&mut start("exec sleep 60"), &log).expect("it goes on");
+        let mut process = start("echo no sound >&2; exit 7");
+        let deadline = Instant::now() + START_TIMEOUT;
+        let error = loop {
+            match still_runs(&mut process, &log) {
+                Err(error) => break error.to_string(),
+                Ok(()) => assert!(Instant::now() < deadline, "it has ended"),
+            }
+        };
+        assert!(error.contains("B ended with exit status: 7") && error.contains("no sound"), "{error}");
+    }
 
     #[test]
     fn a_query_survives_its_way_into_an_address() {

