@@ -3,12 +3,17 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::json;
 use supernode_server::control::{
-    config::{Sources, reference},
+    config::{ConfigError, Problem, Sources, reference},
     prepared::Prepared,
 };
 
-use super::{output::print, serve::Flags, state::ConfigFile};
+use super::{
+    output::{print, print_json, say},
+    serve::Flags,
+    state::ConfigFile,
+};
 
 #[derive(Args)]
 pub(super) struct Config {
@@ -49,16 +54,37 @@ pub(super) struct CheckConfig {
     /// Configuration [default: /etc/supernode/supernode.toml if it is there].
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
+    /// As JSON: what was checked, and a list of what is wrong with it.
+    #[arg(long)]
+    json: bool,
 }
 
 impl CheckConfig {
     /// Says whether a relay would start with a configuration, with the environment as it is.
     pub(super) fn run(self) -> anyhow::Result<()> {
         let sources = Sources::of_process(self.file, Vec::new());
-        let loaded = sources.load()?;
-        Prepared::read(&loaded.config)?;
-        let of = sources.file.map_or_else(|| "defaults and environment".to_owned(), |path| path.display().to_string());
-        eprintln!("{of}: fine");
-        Ok(())
+        let of = match &sources.file {
+            Some(path) => path.display().to_string(),
+            None => "defaults and environment".to_owned(),
+        };
+        let checked = check(&sources);
+        if self.json {
+            let problems = match &checked {
+                Ok(()) => Vec::new(),
+                Err(error) => match error.downcast_ref() {
+                    Some(ConfigError::Invalid(problems)) => problems.iter().map(Problem::to_string).collect(),
+                    _ => vec![format!("{error:#}")],
+                },
+            };
+            print_json(&json!({ "of": of, "problems": problems }))?;
+        } else if checked.is_ok() {
+            say(&format!("{of}: fine"));
+        }
+        checked
     }
+}
+
+fn check(sources: &Sources) -> anyhow::Result<()> {
+    Prepared::read(&sources.load()?.config)?;
+    Ok(())
 }

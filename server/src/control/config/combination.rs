@@ -84,7 +84,7 @@ fn problem(loaded: &Loaded, path: &str, said_at: &str, bound: &str, hint: String
     Problem {
         origin: origin(loaded, said_at),
         path: path.to_owned(),
-        value: value(loaded, path),
+        value: Some(value(loaded, path)),
         bound: bound.to_owned(),
         hint,
     }

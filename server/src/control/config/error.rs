@@ -28,15 +28,16 @@ pub enum ConfigError {
     Invalid(Vec<Problem>),
 }
 
-/// One thing that is wrong: `origin: path = value: bound (hint)`.
+/// One thing that is wrong: `origin: path = value: bound (hint)`, or without the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// Where it was said.
     pub origin: Origin,
     /// Of which key.
     pub path: String,
-    /// What was said, as TOML writes it.
-    pub value: String,
+    /// What was said, as TOML writes it. Of an unknown key it is never shown: it may have been meant for one that is
+    /// secret.
+    pub value: Option<String>,
     /// What it may be.
     pub bound: String,
     /// What to do; may be empty.
@@ -46,7 +47,10 @@ pub struct Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { origin, path, value, bound, hint } = self;
-        write!(f, "{origin}: {path} = {value}: {bound}")?;
+        match value {
+            Some(value) => write!(f, "{origin}: {path} = {value}: {bound}")?,
+            None => write!(f, "{origin}: {path}: {bound}")?,
+        }
         if hint.is_empty() { Ok(()) } else { write!(f, " ({hint})") }
     }
 }

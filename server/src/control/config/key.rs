@@ -64,6 +64,15 @@ pub enum Kind {
         /// Sets it, if it has the form.
         set: fn(&mut Config, &str) -> Option<()>,
     },
+    /// An address, of which nobody is shown what may be secret: user, password and query.
+    Address {
+        /// The form, for a sentence that begins with "must be".
+        form: &'static str,
+        /// Reads it.
+        get: fn(&Config) -> Option<String>,
+        /// Sets it, if it has the form.
+        set: fn(&mut Config, &str) -> Option<()>,
+    },
     /// Text that nobody is shown.
     Secret {
         /// Whether it is set.
@@ -91,6 +100,8 @@ pub enum Setting {
     Integer(u64),
     /// Text.
     Text(String),
+    /// An address, of which not everything is shown.
+    Address(String),
     /// Text that nobody is shown.
     Secret(String),
     /// Several texts.
@@ -116,11 +127,6 @@ impl Key {
         format!("SUPERNODE__{}", self.path.replace('.', "__").to_ascii_uppercase())
     }
 
-    /// Whether nobody is shown its value.
-    pub fn is_secret(&self) -> bool {
-        matches!(self.kind, Kind::Secret { .. })
-    }
-
     /// What it may be, for a sentence that begins with "must be".
     pub fn bound(&self) -> String {
         match &self.kind {
@@ -129,7 +135,7 @@ impl Key {
                 let words: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
                 format!("one of {}", words.join(", "))
             }
-            Kind::Text { form, .. } => (*form).to_owned(),
+            Kind::Text { form, .. } | Kind::Address { form, .. } => (*form).to_owned(),
             Kind::Secret { .. } => "1 to 4096 printable ASCII characters".to_owned(),
             Kind::List { form, max, .. } => format!("a list of at most {max}, each {form}"),
         }
@@ -141,6 +147,7 @@ impl Key {
             Kind::Integer { get, .. } => Some(Setting::Integer(get(config))),
             Kind::Choice { words, get, .. } => Some(Setting::Text(words[get(config)].to_owned())),
             Kind::Text { get, .. } => get(config).map(Setting::Text),
+            Kind::Address { get, .. } => get(config).map(Setting::Address),
             Kind::Secret { get, .. } => get(config).map(Setting::Secret),
             Kind::List { get, .. } => Some(get(config)).filter(|list| !list.is_empty()).map(Setting::List),
         }
@@ -160,7 +167,7 @@ impl Key {
                 set(config, which);
                 Some(())
             }
-            Kind::Text { set, .. } => set(config, text(value)?),
+            Kind::Text { set, .. } | Kind::Address { set, .. } => set(config, text(value)?),
             Kind::Secret { set, .. } => {
                 let secret = text(value)?;
                 let fits =
@@ -179,12 +186,29 @@ impl Key {
 
     /// A value as somebody wrote it, for a message: nothing of a secret.
     pub(super) fn show(&self, value: &ValueKind) -> String {
-        if self.is_secret() { MASK.to_owned() } else { shown(value) }
+        match (&self.kind, value) {
+            (Kind::Secret { .. }, _) => MASK.to_owned(),
+            (Kind::Address { .. }, ValueKind::String(address)) => format!("{:?}", masked(address)),
+            _ => shown(value),
+        }
+    }
+}
+
+/// An address without user, password, query and fragment. It need not be a valid one: rather too much is masked.
+fn masked(address: &str) -> String {
+    let (head, query) = match address.find(['?', '#']) {
+        Some(at) => (&address[..at], format!("{}{MASK}", &address[at..=at])),
+        None => (address, String::new()),
+    };
+    let (scheme, rest) = head.split_at(head.find("://").map_or(0, |at| at + 3));
+    match rest.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}{MASK}@{host}{query}"),
+        None => format!("{scheme}{rest}{query}"),
     }
 }
 
 /// A value as TOML writes it.
-pub(super) fn shown(value: &ValueKind) -> String {
+fn shown(value: &ValueKind) -> String {
     match value {
         ValueKind::Nil => "nothing".to_owned(),
         ValueKind::Boolean(value) => value.to_string(),
@@ -208,6 +232,7 @@ impl fmt::Display for Setting {
         match self {
             Self::Integer(value) => write!(f, "{value}"),
             Self::Text(value) => write!(f, "{value:?}"),
+            Self::Address(value) => write!(f, "{:?}", masked(value)),
             Self::Secret(_) => write!(f, "{MASK:?}"),
             Self::List(values) => {
                 let values: Vec<String> = values.iter().map(|value| format!("{value:?}")).collect();
@@ -229,6 +254,7 @@ impl Setting {
         match self {
             Self::Integer(value) => (*value).into(),
             Self::Text(value) => value.as_str().into(),
+            Self::Address(value) => masked(value).into(),
             Self::Secret(_) => MASK.into(),
             Self::List(values) => values.clone().into(),
         }
@@ -260,5 +286,26 @@ fn list(value: &ValueKind, loose: bool) -> Option<Vec<String>> {
             Some(values.split(',').map(|value| value.trim().to_owned()).filter(|value| !value.is_empty()).collect())
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_address_only_where_it_leads_is_shown() {
+        for (address, shown) in [
+            ("https://a.example/admit", "https://a.example/admit"),
+            ("https://a.example:8443/admit?token=hunter2", "https://a.example:8443/admit?********"),
+            ("https://a.example/#hunter2", "https://a.example/#********"),
+            ("https://me:hunter2@a.example/", "https://********@a.example/"),
+            ("https://me:hunt/er2@a.example/", "https://********@a.example/"),
+            ("https://me:hunt?er2@a.example/", "https://me:hunt?********"),
+            ("me:hunter2@a.example", "********@a.example"),
+            ("", ""),
+        ] {
+            assert_eq!(masked(address), shown);
+        }
     }
 }

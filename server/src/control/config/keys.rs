@@ -116,7 +116,9 @@ pub const KEYS: &[Key] = &[
             get: |config| config.relay.drain_patience.as_secs(),
             set: |config, value| config.relay.drain_patience = Duration::from_secs(value) },
         what: "How long calls may go on after the relay was told to end.", unset: "",
-        cost: "So long a stop takes; a system that stops services must wait for it." },
+        cost: "So long a stop takes, and whoever stops services must wait for it: `TimeoutStopSec=` of a unit (systemd is asked \
+               for more), `terminationGracePeriodSeconds` of a pod and `stop_grace_period` of a container, all 90 s as shipped, \
+               end calls that are still going on." },
     file!("relay.state_dir", relay.state_dir, "Directory with the relay's keys, which only its user may write to.",
         "`$XDG_STATE_HOME/supernode` or `~/.local/state/supernode`",
         "With another directory it is another relay: invite links of the old one end.", Restart),
@@ -199,7 +201,7 @@ pub const KEYS: &[Key] = &[
 
     // ---- admission.hook
     Key { path: "admission.hook.url", reload: Live,
-        kind: Kind::Text { form: "an https:// address, or http:// on a loopback address, without user or password",
+        kind: Kind::Address { form: "an https:// address, or http:// on a loopback address, without user or password",
             get: |config| config.admission.hook.url.clone(),
             set: |config, text| { hook_url(text)?; config.admission.hook.url = Some(text.to_owned()); Some(()) } },
         what: "Asked by `POST` with `{\"identity\": \"sn-id-...\", \"token\": \"...\"}`; status 200 or 204 lets in, 401 and 403 \

@@ -11,7 +11,7 @@ use config::{Environment, File, FileFormat, Map, Source, Value, ValueKind};
 use super::{
     combination,
     error::{ConfigError, Problem},
-    key::{Key, Setting, shown},
+    key::{Key, Setting},
     keys::{self, KEYS},
     values::Config,
 };
@@ -171,7 +171,7 @@ struct Loading {
 impl Loading {
     fn set(&mut self, path: &str, value: &ValueKind, origin: Origin, loose: bool) {
         let Some(key) = keys::find(path) else {
-            let problem = unknown(path, value, origin);
+            let problem = unknown(path, origin);
             return self.problems.push(problem);
         };
         match key.set(&mut self.config, value, loose) {
@@ -181,7 +181,7 @@ impl Loading {
             None => self.problems.push(Problem {
                 origin,
                 path: path.to_owned(),
-                value: key.show(value),
+                value: Some(key.show(value)),
                 bound: format!("must be {}", key.bound()),
                 hint: String::new(),
             }),
@@ -198,13 +198,11 @@ impl Loading {
     }
 }
 
-fn unknown(path: &str, value: &ValueKind, origin: Origin) -> Problem {
+fn unknown(path: &str, origin: Origin) -> Problem {
     let hint = nearest(path).map_or_else(String::new, |key| format!("did you mean {}?", key.path));
     let is_section = KEYS.iter().any(|key| key.path.starts_with(&format!("{path}.")));
     let bound = if is_section { "is a section, not a key" } else { "unknown key" };
-    // What stands there may have been meant for a key that is secret.
-    let value = if nearest(path).is_some_and(Key::is_secret) { "..".to_owned() } else { shown(value) };
-    Problem { origin, path: path.to_owned(), value, bound: bound.to_owned(), hint }
+    Problem { origin, path: path.to_owned(), value: None, bound: bound.to_owned(), hint }
 }
 
 /// The key that somebody meant who wrote `path`.
@@ -222,12 +220,19 @@ fn nearest(path: &str) -> Option<&'static Key> {
 
 fn file_layer(path: &Path) -> Result<BTreeMap<String, ValueKind>, ConfigError> {
     let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-    let tables = File::from_str(&text, FileFormat::Toml)
-        .collect()
-        .map_err(|error| ConfigError::Syntax { path: path.to_owned(), reason: error.to_string() })?;
+    let tables = File::from_str(&text, FileFormat::Toml).collect().map_err(|error| ConfigError::Syntax {
+        path: path.to_owned(),
+        reason: without_quotation(&error.to_string()),
+    })?;
     let mut layer = BTreeMap::new();
     flatten("", tables, &mut layer);
     Ok(layer)
+}
+
+/// What the parser says, without the line that it shows, in which a secret may stand.
+fn without_quotation(reason: &str) -> String {
+    let is_shown = |line: &&str| line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ').starts_with('|');
+    reason.lines().filter(|line| !is_shown(line) && !line.is_empty()).collect::<Vec<_>>().join(": ")
 }
 
 /// Tables within tables as keys with dots. An empty table of a known section says nothing; of an unknown one it is

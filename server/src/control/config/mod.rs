@@ -12,6 +12,6 @@ pub mod values;
 
 mod combination;
 
-pub use error::ConfigError;
+pub use error::{ConfigError, Problem};
 pub use layers::{DEFAULT_FILE, Flag, Loaded, Origin, Sources};
 pub use values::{AdmissionChoice, Config, TlsChoice};

@@ -141,15 +141,16 @@ What is set comes from four places; the later wins:
 4. options of `supernode serve`.
 
 A key that is unknown, a value out of bounds and a setting that would do nothing are errors, also in a layer that a
-later one overrides. Each is named with where it stands, its value, its bound and the key that may have been meant:
+later one overrides. Each is named with where it stands, its value, its bound and the key that may have been meant; of an
+unknown key not the value, which may have been meant for a secret one:
 
 ```text
-/etc/supernode/supernode.toml: limits.room_max = 4: unknown key (did you mean limits.rooms_max?)
+/etc/supernode/supernode.toml: limits.room_max: unknown key (did you mean limits.rooms_max?)
 ```
 
 `supernode check-config [FILE]` checks without running, with the files that the configuration names, and ends with 0 if
 a relay would start with it and 1 if not. `supernode config` prints what is in effect and where each value was said,
-secrets masked; `--json` for programs.
+secrets masked, the user, password and query of an address as well. Both take `--json`.
 
 On SIGHUP, and within seconds of a change to the file or to one that it names (certificate, key, allow-list), a running
 relay reads everything again. It is checked first: if anything is wrong, nothing changes and the log says what is. Keys
