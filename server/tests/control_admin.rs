@@ -27,7 +27,7 @@ use supernode_server::{
         limits::Limits,
     },
     shard::{
-        self, SHARDS_MAX,
+        self, Offload, SHARDS_MAX,
         counters::{Detail, Tally},
     },
 };
@@ -74,6 +74,7 @@ fn read() -> Read {
         population,
         draining: true,
         certificate_left_s: 86_400,
+        offload: Some(Offload { segments_out_max: 64, segments_in_max: 1, steering: true }),
     })
 }
 
@@ -127,6 +128,14 @@ fn every_metric_is_there_once_with_help_and_type() {
         assert_eq!(metric.kind == "counter", name.ends_with("_total"), "{name} is a {}", metric.kind);
         assert!(!family.samples.is_empty(), "{name} has no sample");
     }
+}
+
+#[test]
+fn what_the_kernel_does_for_the_sockets_is_told() {
+    let families = parse(&metrics().text().expect("text"));
+    let segments = &families["supernode_udp_segments_max"].samples;
+    assert_eq!((segments["direction=\"out\""], segments["direction=\"in\""]), (64.0, 1.0));
+    assert_eq!(families["supernode_udp_steering"].samples[""], 1.0);
 }
 
 #[test]
@@ -270,7 +279,7 @@ async fn metrics_health_and_status_are_served_and_nothing_else() {
     let admin = Admin {
         metrics: metrics(),
         dashboard: Dashboard::new(read()),
-        status: StatusSource::of(&shards, Shown::default()),
+        status: StatusSource::of(&shards, Shown::default(), Duration::from_secs(60)),
     };
     tokio::spawn(admin::serve(listener, Arc::new(admin)));
 
@@ -315,7 +324,7 @@ async fn the_page_loads_nothing_from_elsewhere_and_shows_what_the_shards_counted
     let admin = Admin {
         metrics: metrics(),
         dashboard: Dashboard::new(read()),
-        status: StatusSource::of(&shards(), Shown::default()),
+        status: StatusSource::of(&shards(), Shown::default(), Duration::from_secs(60)),
     };
     tokio::spawn(admin::serve(listener, Arc::new(admin)));
 
@@ -372,7 +381,7 @@ async fn a_page_of_somebody_else_cannot_read_the_port_through_a_name_of_its_own(
     let admin = Admin {
         metrics: metrics(),
         dashboard: Dashboard::new(read()),
-        status: StatusSource::of(&shards(), Shown::default()),
+        status: StatusSource::of(&shards(), Shown::default(), Duration::from_secs(60)),
     };
     tokio::spawn(admin::serve(listener, Arc::new(admin)));
     for (host, code) in [("localhost:1", 200), ("127.0.0.1", 200), ("[::1]:9464", 200), ("evil.example:9464", 403)] {

@@ -14,13 +14,17 @@ use super::{
 /// How often the end is looked for.
 const POLL: Duration = Duration::from_millis(200);
 
+/// For a relay that does not say what it is configured to have.
+const PATIENCE_S: u64 = 60;
+
 #[derive(Args)]
 pub(super) struct Drain {
     #[command(flatten)]
     state: State,
-    /// Seconds that calls may go on, 0 to 3600; without calls the relay ends sooner.
-    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(0..=3600))]
-    patience_s: u64,
+    /// Seconds that calls may go on, 0 to 3600; without calls the relay ends sooner [default: the running relay's
+    /// relay.drain_patience_s].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=3600))]
+    patience_s: Option<u64>,
     /// Return only when the relay has ended.
     #[arg(long)]
     wait: bool,
@@ -34,16 +38,22 @@ impl Drain {
     pub(super) fn run(&self) -> anyhow::Result<()> {
         let relay = Relay::of(&self.state)?;
         let before = relay.status()?;
-        relay.post("/drain", &operator::Drain { patience_s: self.patience_s })?;
+        let patience_s = self.patience_s.or(before.drain_patience_s).unwrap_or(PATIENCE_S);
+        relay.post("/drain", &operator::Drain { patience_s })?;
         say(&format!(
-            "the relay drains: {} sessions in {} rooms have at most {} s",
-            before.sessions, before.rooms, self.patience_s
+            "the relay drains: {} sessions in {} rooms have at most {patience_s} s",
+            before.sessions, before.rooms
         ));
         while self.wait && relay.is_running()? {
             std::thread::sleep(POLL);
         }
         if self.json {
-            print_json(&serde_json::json!({ "sessions": before.sessions, "rooms": before.rooms, "ended": self.wait }))?;
+            print_json(&serde_json::json!({
+                "sessions": before.sessions,
+                "rooms": before.rooms,
+                "patience_s": patience_s,
+                "ended": self.wait,
+            }))?;
         }
         Ok(())
     }

@@ -17,6 +17,9 @@ pub(super) struct Status {
     /// As JSON.
     #[arg(long)]
     json: bool,
+    /// A relay that drains is no failure: for whoever asks whether it lives, not whether it is ready.
+    #[arg(long)]
+    alive: bool,
 }
 
 impl Status {
@@ -30,6 +33,7 @@ impl Status {
         }
         match reading.phase {
             Phase::Ready => Ok(()),
+            Phase::Draining if self.alive => Ok(()),
             Phase::Draining => Err(Exit::No("the relay is draining: it takes nobody new".to_owned()).into()),
         }
     }
@@ -69,6 +73,14 @@ fn table(reading: &Reading) -> String {
             ),
         ),
     ];
+    if let (Some(out), Some(in_), Some(steering)) =
+        (reading.segments_out_max, reading.segments_in_max, reading.steering)
+    {
+        let of_kernel =
+            |most: u64, name| if most > 1 { format!("{name} (up to {most})") } else { format!("no {name}") };
+        let steering = if steering { "steering" } else { "no steering" };
+        rows.push(("kernel", format!("{}, {}, {steering}", of_kernel(out, "GSO"), of_kernel(in_, "GRO"))));
+    }
     for (reason, number) in &objects.dropped {
         rows.push(("", format!("dropped as {reason}: {}", count(*number))));
     }

@@ -107,8 +107,6 @@ pub struct Takeover {
     estate: Estate,
     /// The admin port of the running relay, which has it until the end.
     pub admin: TcpListener,
-    /// The process that is replaced.
-    pub pid: u32,
 }
 
 impl Takeover {
@@ -133,8 +131,13 @@ impl Takeover {
         let sockets = descriptors.by_ref().take(offer.shards).map(UdpSocket::from).collect();
         let passages = descriptors.by_ref().take(offer.shards).collect();
         let admin = TcpListener::from(descriptors.next().expect("counted above"));
-        let estate = Estate { sockets, passages, incarnation: offer.incarnation };
-        Ok(Some(Self { stream, estate, admin, pid: offer.pid }))
+        let estate = Estate { sockets, passages, incarnation: offer.incarnation, pid: offer.pid };
+        Ok(Some(Self { stream, estate, admin }))
+    }
+
+    /// The process that is replaced.
+    pub fn pid(&self) -> u32 {
+        self.estate.pid
     }
 
     /// Whether what this process was told fits what it is given. Port 0 and no number of shards fit anything.
@@ -190,13 +193,14 @@ impl Settlement {
 pub fn hand_over(mut stream: UnixStream, shards: &Handle, admin: BorrowedFd<'_>) -> Result<(), HandoverError> {
     stream.set_read_timeout(Some(STEP_TIMEOUT)).map_err(broke_off("the connection"))?;
     let (Ask { version }, _) = receive(&stream).map_err(broke_off("the question"))?;
-    let refused = match shards.offer() {
+    let refused = match (shards.offer(), shards.predecessor()) {
         _ if version != VERSION => format!("it speaks version {VERSION}, this process {version}; stop it instead"),
-        Ok((estate, _)) if estate.sockets.len() > HANDOVER_SHARDS_MAX => {
+        (_, Some(pid)) => still_drains(pid),
+        (Ok((estate, _)), None) if estate.sockets.len() > HANDOVER_SHARDS_MAX => {
             format!("it has {} shards, and a hand-over takes at most {HANDOVER_SHARDS_MAX}", estate.sockets.len())
         }
-        Err(error) => format!("it has no descriptor left: {error}"),
-        Ok((estate, retained)) => {
+        (Err(error), None) => format!("it has no descriptor left: {error}"),
+        (Ok((estate, retained)), None) => {
             let offer =
                 Offer { pid: std::process::id(), shards: estate.sockets.len(), incarnation: estate.incarnation };
             let sockets = estate.sockets.iter().map(AsFd::as_fd);
@@ -217,6 +221,14 @@ pub fn hand_over(mut stream: UnixStream, shards: &Handle, admin: BorrowedFd<'_>)
     };
     send(&mut stream, &Answer::Refusal(refused.clone()), &[]).map_err(broke_off("the refusal"))?;
     Err(HandoverError::Refused(refused))
+}
+
+/// Why there is no upgrade yet, and when there can be one.
+pub(super) fn still_drains(pid: u32) -> String {
+    format!(
+        "process {pid}, whose place it took, still drains, and its calls would be cut off; try again once that has ended \
+         (relay.drain_patience_s after the last upgrade at the latest)"
+    )
 }
 
 /// Turns one that asks away.

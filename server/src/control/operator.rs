@@ -5,7 +5,7 @@
 //! | everything of the [admin port](super::admin) | the same |
 //! | `GET /sessions?limit=N` | a list of [`Session`] |
 //! | `POST /drain` `{"patience_s": 60}` | 202: the relay drains |
-//! | `POST /upgrade` | 202 `{"pid": 7}`: that process was started to take this one's place |
+//! | `POST /upgrade` | 202 `{"pid": 7}`: that process was started to take this one's place; 409 says why none was |
 //! | `POST /kick` `{"session": "0-1-2"}` or `{"identity": "sn-id-..."}` | `{"sessions": 1}` |
 //! | `POST /revoked` | the list was changed and is read again; `{"sessions": 1}` were ended |
 //!
@@ -26,6 +26,7 @@ use tokio::{net::UnixListener, sync::mpsc};
 
 use super::{
     admin::{self, Admin},
+    handover::still_drains,
     revocations::{Exceptions, Revoked},
     state_dir::StateDir,
     status::Phase,
@@ -157,11 +158,24 @@ async fn upgrade(State(operator): State<Arc<Operator>>) -> Response {
     if operator.admin.status.phase() == Phase::Draining {
         return (StatusCode::CONFLICT, "the relay is draining already\n").into_response();
     }
+    if let Some(reason) = no_upgrade(std::process::id(), operator.shards.predecessor()) {
+        return (StatusCode::CONFLICT, format!("{reason}\n")).into_response();
+    }
     answer(move || {
         let pid = operator.program.start_successor().map_err(|error| format!("the program does not start: {error}"))?;
         Ok((StatusCode::ACCEPTED, Json(Started { pid })).into_response())
     })
     .await
+}
+
+/// Why this process cannot be replaced now by one that it starts.
+fn no_upgrade(own_pid: u32, predecessor: Option<u32>) -> Option<String> {
+    if own_pid == 1 {
+        let reason = "it is process 1, so its container would end with it, and its successor too; start a new container \
+                      beside it (supernode serve --takeover), or restart this one: it drains first";
+        return Some(format!("the running relay cannot be replaced from within: {reason}"));
+    }
+    predecessor.map(|pid| format!("the running relay cannot be replaced yet: {}", still_drains(pid)))
 }
 
 async fn kick(State(operator): State<Arc<Operator>>, Json(kick): Json<Kick>) -> Response {
@@ -230,6 +244,15 @@ fn session_of(name: &str) -> Option<SessionId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_container_s_first_process_starts_no_successor_and_nobody_does_while_the_last_one_drains() {
+        assert_eq!(no_upgrade(7, None), None);
+        assert!(no_upgrade(1, None).is_some_and(|reason| reason.contains("--takeover")));
+        assert!(
+            no_upgrade(7, Some(6)).is_some_and(|reason| reason.contains("process 6") && reason.contains("try again"))
+        );
+    }
 
     #[test]
     fn a_session_s_name_is_three_numbers() {

@@ -218,21 +218,20 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     let admin = Arc::new(Admin {
         metrics: Metrics::new(read.clone())?,
         dashboard: Dashboard::new(read),
-        status: StatusSource::of(&shards, shown.clone()),
+        status: StatusSource::of(&shards, shown.clone(), config.relay.drain_patience),
     });
     let link = link_of(&config, &certificate, listen)?;
-    state.remember_link(&link)?;
-    let (control, handover) = (state.listen(Door::Control)?, state.listen(Door::Handover)?);
+    let (control, control_door) = state.make(Door::Control)?;
+    let (handover, handover_door) = state.make(Door::Handover)?;
+    let control = UnixListener::from_std(control).map_err(system("serve the control socket"))?;
+    let handover = UnixListener::from_std(handover).map_err(system("serve the hand-over socket"))?;
     let admin_port = admin_listener.as_fd().try_clone_to_owned().map_err(system("keep the admin port"))?;
     let ready = Ready {
         listen,
         admin: admin_listener.local_addr().map_err(system("read the admin port's address"))?,
-        invite: ready_invite(&keys, link, config.admission.mode)?,
+        invite: ready_invite(&keys, link.clone(), config.admission.mode)?,
         pid: std::process::id(),
     };
-    tracing::info!(listen = %ready.listen, admin = %ready.admin, shards = shards.counters().len(), "ready");
-    announce(&ready).map_err(system("write the ready line to standard output"))?;
-
     let to = Changeable {
         live: shards.live_handle(),
         directory: shards.directory().clone(),
@@ -245,11 +244,30 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         },
     };
     let reloader = Reloader::new(sources, loaded, seen, keys, own, to);
+    // The last that can fail. Until here a process that is being replaced would have gone on, and commands have reached it.
+    state.remember_link(&link)?;
+    control_door.open()?;
+    handover_door.open()?;
+    if let Some(Err(error)) = settlement.map(Settlement::settle) {
+        tracing::warn!(%error, "the relay that was replaced is gone already");
+    }
+    let offload = shards.offload();
+    tracing::info!(
+        listen = %ready.listen,
+        admin = %ready.admin,
+        shards = shards.counters().len(),
+        gso = offload.segments_out_max,
+        gro = offload.segments_in_max,
+        steering = offload.steering,
+        "ready"
+    );
+    if let Err(error) = announce(&ready) {
+        tracing::warn!(%error, "the ready line cannot be written to standard output");
+    }
+
     let (drain, mut drain_asked) = mpsc::channel(1);
     let operator =
         Arc::new(Operator { admin: admin.clone(), shards: shards.handle(), state, admission, drain, program });
-    let control = asynchronous(control).map_err(system("serve the control socket"))?;
-    let handover = asynchronous(handover).map_err(system("serve the hand-over socket"))?;
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { admin::serve(admin_listener, admin).await });
     tasks.spawn(async move { operator::serve(control, operator).await });
@@ -265,9 +283,6 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         });
     }
     let watchdog = tokio::spawn(systemd::feed_watchdog(shards.counters()));
-    if let Some(Err(error)) = settlement.map(Settlement::settle) {
-        tracing::warn!(%error, "the relay that was replaced is gone already");
-    }
     systemd::ready();
 
     let (handle, counters) = (shards.handle(), shards.counters());
@@ -299,14 +314,15 @@ async fn serve(start: Start) -> Result<(), ServeError> {
             return Err(ServeError::Interrupted);
         }
         tracing::info!("a signal: draining already");
+        systemd::stopping(patience);
     }
-    drained.await?;
+    let sessions_left = drained.await?;
     tasks.shutdown().await;
     watchdog.abort();
     let ledgers: Vec<_> = counters.iter().map(|shard| shard.snapshot().1).collect();
     let objects = status::objects(&ledgers);
     let dropped: u64 = objects.dropped.values().sum();
-    tracing::info!(objects.offered, objects.delivered, dropped, objects.queued, "drained");
+    tracing::info!(objects.offered, objects.delivered, dropped, objects.queued, sessions_left, "drained");
     Ok(())
 }
 
@@ -329,7 +345,7 @@ fn predecessor(
         Some(takeover) => {
             let shards = Some(config.relay.shards).filter(|shards| *shards != 0);
             takeover.check(config.relay.listen, shards)?;
-            tracing::info!(pid = takeover.pid, "taking over");
+            tracing::info!(pid = takeover.pid(), "taking over");
         }
         None => tracing::info!("no relay runs with this state directory: nothing to take over"),
     }
@@ -339,7 +355,7 @@ fn predecessor(
 /// The relay is told to end, and nobody takes its place.
 fn farewell(by: &str, patience: Duration) -> Duration {
     tracing::info!(by, patience_s = patience.as_secs(), "draining");
-    systemd::stopping();
+    systemd::stopping(patience);
     patience
 }
 
@@ -371,18 +387,14 @@ async fn successor(handover: UnixListener, shards: shard::Handle, admin_port: Ow
     }
 }
 
-fn asynchronous(listener: std::os::unix::net::UnixListener) -> io::Result<UnixListener> {
-    listener.set_nonblocking(true)?;
-    UnixListener::from_std(listener)
-}
-
 fn read_of(shards: &shard::Running, certificate: Shown) -> Read {
-    let (counters, directory) = (shards.counters(), shards.directory().clone());
+    let (counters, directory, offload) = (shards.counters(), shards.directory().clone(), shards.offload());
     Arc::new(move || Reading {
         shards: counters.iter().map(|shard| ShardReading::of(shard)).collect(),
         population: directory.population(),
         draining: directory.is_draining(),
         certificate_left_s: certificate.left_s(),
+        offload: Some(offload),
     })
 }
 

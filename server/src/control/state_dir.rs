@@ -104,6 +104,34 @@ impl Door {
     }
 }
 
+/// A door of a process that does not serve yet. If it never does, the door of the one that runs is what it was.
+#[derive(Debug)]
+pub struct NewDoor {
+    new: PathBuf,
+    path: PathBuf,
+}
+
+impl NewDoor {
+    /// Whoever knocks from now on is heard here, not by the process that has ended or is being replaced.
+    ///
+    /// # Errors
+    /// [`StateError::Io`].
+    pub fn open(self) -> Result<(), StateError> {
+        fs::rename(&self.new, &self.path).map_err(|source| StateError::Io {
+            path: self.path.clone(),
+            action: "listen at it",
+            source,
+        })
+    }
+}
+
+impl Drop for NewDoor {
+    fn drop(&mut self) {
+        // It is not there any more if it was opened.
+        let _ = fs::remove_file(&self.new);
+    }
+}
+
 /// A relay's keys.
 pub struct KeyMaterial {
     /// Private key of the certificate.
@@ -246,19 +274,19 @@ impl StateDir {
         self.sync()
     }
 
-    /// Listens at a door, in place of a process that has ended or is being replaced.
+    /// Makes a door that nobody finds before it is opened. The listener does not block.
     ///
     /// # Errors
     /// [`StateError::Io`]: above all, paths of sockets have at most 107 bytes.
-    pub fn listen(&self, door: Door) -> Result<UnixListener, StateError> {
+    pub fn make(&self, door: Door) -> Result<(UnixListener, NewDoor), StateError> {
         let path = self.path.join(door.name());
         let failed = |source| StateError::Io { path: path.clone(), action: "listen at it", source };
-        // Bound under another name first, so that nobody finds it before it is theirs alone.
         let new = self.path.join(format!(".{:08x}", rand::random::<u32>()));
         let listener = UnixListener::bind(&new).map_err(failed)?;
-        fs::set_permissions(&new, fs::Permissions::from_mode(FILE_MODE)).map_err(failed)?;
-        fs::rename(&new, &path).map_err(failed)?;
-        Ok(listener)
+        let door = NewDoor { new, path: path.clone() };
+        listener.set_nonblocking(true).map_err(failed)?;
+        fs::set_permissions(&door.new, fs::Permissions::from_mode(FILE_MODE)).map_err(failed)?;
+        Ok((listener, door))
     }
 
     /// Goes to a door; `None` if no relay runs with this directory.

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::Arc,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use crate::{
         directory::Directory,
         ledger::{DropReason, Ledger, RefuseReason},
     },
-    shard::{self, counters::Counters},
+    shard::{self, Offload, counters::Counters},
 };
 
 /// How far the relay's life has come.
@@ -93,6 +93,18 @@ pub struct Status {
     pub receive_buffer_bytes: u64,
     /// Send, in bytes.
     pub send_buffer_bytes: u64,
+    /// Most datagrams that a shard's socket takes in one send (GSO); 1 is none.
+    #[serde(default)]
+    pub segments_out_max: Option<u64>,
+    /// Most that it gives in one receive (GRO).
+    #[serde(default)]
+    pub segments_in_max: Option<u64>,
+    /// Whether the kernel brings packets of a client that has moved to its shard.
+    #[serde(default)]
+    pub steering: Option<bool>,
+    /// How long calls may go on once the relay is told to end, in seconds.
+    #[serde(default)]
+    pub drain_patience_s: Option<u64>,
 }
 
 /// What became of all objects: offered = delivered + dropped + queued.
@@ -116,14 +128,18 @@ pub struct StatusSource {
     counters: Vec<Arc<Counters>>,
     directory: Arc<Directory>,
     certificate: Shown,
+    offload: Offload,
+    drain_patience: Duration,
     started: Instant,
 }
 
 impl StatusSource {
     /// Reads from these shards, which have just been started.
-    pub fn of(shards: &shard::Running, certificate: Shown) -> Self {
+    pub fn of(shards: &shard::Running, certificate: Shown, drain_patience: Duration) -> Self {
         Self {
             certificate,
+            offload: shards.offload(),
+            drain_patience,
             listen: shards.local_addr(),
             counters: shards.counters(),
             directory: shards.directory().clone(),
@@ -179,6 +195,10 @@ impl StatusSource {
             certificate_left_s: Some(self.certificate.left_s()),
             receive_buffer_bytes: least!(receive_buffer_bytes),
             send_buffer_bytes: least!(send_buffer_bytes),
+            segments_out_max: Some(self.offload.segments_out_max as u64),
+            segments_in_max: Some(self.offload.segments_in_max as u64),
+            steering: Some(self.offload.steering),
+            drain_patience_s: Some(self.drain_patience.as_secs()),
         }
     }
 }

@@ -25,10 +25,15 @@ pub fn reloaded(outcome: &str) {
     notify(&[NotifyState::Ready, NotifyState::Status(outcome)]);
 }
 
-/// The relay drains. With a successor it says nothing: the service goes on.
-pub fn stopping() {
-    notify(&[NotifyState::Stopping]);
+/// The relay drains, for at most this long: the unit's `TimeoutStopSec=` may be shorter. With a successor it says nothing:
+/// the service goes on.
+pub fn stopping(patience: Duration) {
+    let most = u32::try_from((patience + AFTER_DRAIN).as_micros()).unwrap_or(u32::MAX);
+    notify(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(most)]);
 }
+
+/// What the end of the process may take once the drain is over.
+const AFTER_DRAIN: Duration = Duration::from_secs(10);
 
 /// Feeds the watchdog, if there is one, as long as every shard's loop turns; never returns.
 pub async fn feed_watchdog(counters: Vec<Arc<Counters>>) {

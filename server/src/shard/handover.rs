@@ -95,10 +95,16 @@ impl Predecessor {
         !matches!(sent, Err(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN))
     }
 
-    /// Whether the old process has ended. It never sends anything, so all there can be is the end.
+    /// Whether the old process has ended.
     pub(super) fn is_gone(&self) -> bool {
-        !matches!(recv(&self.socket, &mut [0; 1], RecvFlags::DONTWAIT), Err(Errno::AGAIN | Errno::INTR))
+        is_gone(self.socket.as_fd())
     }
+}
+
+/// Whether the old process at the other end of a passage has ended. It never sends anything, so all there can be is the
+/// end.
+pub(super) fn is_gone(passage: BorrowedFd<'_>) -> bool {
+    !matches!(recv(passage, &mut [0; 1], RecvFlags::DONTWAIT), Err(Errno::AGAIN | Errno::INTR))
 }
 
 /// The old process's end: where its packets come from.

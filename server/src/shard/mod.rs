@@ -97,8 +97,10 @@ pub struct Estate {
     pub sockets: Vec<UdpSocket>,
     /// For each shard, where packets of the old process's connections go.
     pub passages: Vec<OwnedFd>,
-    /// The old process.
+    /// The old process, as its connection IDs name it.
     pub incarnation: Incarnation,
+    /// Its number.
+    pub pid: u32,
 }
 
 /// The old process's side of an [`Estate`].
@@ -114,6 +116,7 @@ pub struct Running {
     threads: Vec<JoinHandle<()>>,
     handle: Handle,
     live: LiveHandle,
+    offload: Offload,
 }
 
 /// Ends the shards in order, or hands their port to another process, from any thread.
@@ -124,6 +127,19 @@ pub struct Handle {
     stop: Arc<AtomicBool>,
     sockets: Arc<[UdpSocket]>,
     incarnation: Incarnation,
+    /// The process whose place this one took, and one of the passages to it, which shows whether it still lives.
+    predecessor: Option<(u32, Arc<OwnedFd>)>,
+}
+
+/// What the kernel does for the shards' sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offload {
+    /// Datagrams in one send at most (GSO); 1 is none.
+    pub segments_out_max: usize,
+    /// Datagrams in one receive at most (GRO); 1 is none.
+    pub segments_in_max: usize,
+    /// Whether packets of a client that moved are steered to its shard. A single shard needs no steering.
+    pub steering: bool,
 }
 
 /// Opens the sockets and starts the threads.
@@ -136,13 +152,7 @@ pub fn spawn(config: Config) -> io::Result<Running> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     let sockets = socket::bind(config.listen, config.shards)?;
-    if config.shards > 1
-        && let Err(error) = sys::steer_by_connection_id(sockets[0].as_fd())
-    {
-        tracing::warn!(%error, "the kernel does not steer by connection ID: clients that move cost a hand-over");
-    }
-    let predecessors = (0..config.shards).map(|_| None).collect();
-    start(config, sockets, predecessors, Incarnation(rand::random()))
+    start(config, sockets, None, Incarnation(rand::random()))
 }
 
 /// Starts the threads on the sockets of a running relay, whose address and number of shards stay as they are. From here
@@ -151,26 +161,38 @@ pub fn spawn(config: Config) -> io::Result<Running> {
 /// # Errors
 /// When the system refuses a thread.
 pub fn take_over(config: Config, estate: Estate) -> io::Result<Running> {
-    let Estate { sockets, passages, incarnation } = estate;
+    let Estate { sockets, passages, incarnation, pid } = estate;
     if sockets.is_empty() || sockets.len() > SHARDS_MAX || sockets.len() != passages.len() {
         let message = format!("{} sockets and {} passages to take over", sockets.len(), passages.len());
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
-    let predecessors = passages.into_iter().map(|passage| Some(Predecessor::new(incarnation, passage))).collect();
     let mut own = Incarnation(rand::random());
     if own == incarnation {
         own.0 = own.0.wrapping_add(1);
     }
-    start(config, sockets, predecessors, own)
+    start(config, sockets, Some((pid, incarnation, passages)), own)
 }
 
 fn start(
     config: Config,
     sockets: Vec<UdpSocket>,
-    predecessors: Vec<Option<Predecessor>>,
+    predecessor: Option<(u32, Incarnation, Vec<OwnedFd>)>,
     incarnation: Incarnation,
 ) -> io::Result<Running> {
     let local_addr = sockets[0].local_addr()?;
+    // Sockets that were taken over have the program already. To attach it again changes nothing, and tells whether they do.
+    let steered = if sockets.len() > 1 { sys::steer_by_connection_id(sockets[0].as_fd()) } else { Ok(()) };
+    if let Err(error) = &steered {
+        tracing::warn!(%error, "the kernel does not steer by connection ID: clients that move cost a hand-over");
+    }
+    let mut offload = Offload { segments_out_max: usize::MAX, segments_in_max: usize::MAX, steering: steered.is_ok() };
+    let (alive, predecessors) = match predecessor {
+        None => (None, sockets.iter().map(|_| None).collect::<Vec<_>>()),
+        Some((pid, incarnation, passages)) => {
+            let alive = Some((pid, Arc::new(passages[0].try_clone()?)));
+            (alive, passages.into_iter().map(|passage| Some(Predecessor::new(incarnation, passage))).collect())
+        }
+    };
     let directory = Arc::new(Directory::new(config.limits.clone()));
     let stop = Arc::new(AtomicBool::new(false));
     let (mailboxes, inboxes): (Vec<Mailbox>, Vec<Inbox>) =
@@ -185,11 +207,15 @@ fn start(
         stop: stop.clone(),
         sockets: sockets.iter().map(UdpSocket::try_clone).collect::<io::Result<_>>()?,
         incarnation,
+        predecessor: alive,
     };
-    let mut running = Running { local_addr, counters: Vec::new(), threads: Vec::new(), handle, live: live.clone() };
+    let mut running =
+        Running { local_addr, counters: Vec::new(), threads: Vec::new(), handle, live: live.clone(), offload };
     for (index, ((socket, inbox), predecessor)) in sockets.into_iter().zip(inboxes).zip(predecessors).enumerate() {
         let shard = ShardId(index as u16);
         let socket = ShardSocket::new(socket)?;
+        offload.segments_out_max = offload.segments_out_max.min(socket.segments_max());
+        offload.segments_in_max = offload.segments_in_max.min(socket.segments_in_max());
         let mut rng: StdRng = rand::make_rng();
         let engine = Engine::new(Parts {
             shard,
@@ -206,11 +232,27 @@ fn start(
         running.counters.push(counters.clone());
         let window = Window::new(config.batch_window);
         let (stop, live) = (stop.clone(), (live.clone(), live.load()));
+        let together = EndTogether(running.handle.clone());
         let event_loop =
             EventLoop { engine, socket, inbox, window, counters, predecessor, successor: None, live, stop };
-        running.threads.push(thread::Builder::new().name(format!("shard-{index}")).spawn(move || event_loop.run())?);
+        let run = move || {
+            let _together = together;
+            event_loop.run();
+        };
+        running.threads.push(thread::Builder::new().name(format!("shard-{index}")).spawn(run)?);
     }
+    running.offload = offload;
     Ok(running)
+}
+
+/// Held by each shard's thread: when one ends, by a panic above all, the others do as well. A relay that has lost a
+/// shard would go on looking alive, while packets pile up at a socket that nobody reads.
+struct EndTogether(Handle);
+
+impl Drop for EndTogether {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
 }
 
 impl Running {
@@ -222,6 +264,11 @@ impl Running {
     /// What each shard has counted.
     pub fn counters(&self) -> Vec<Arc<Counters>> {
         self.counters.clone()
+    }
+
+    /// What the kernel does for their sockets.
+    pub fn offload(&self) -> Offload {
+        self.offload
     }
 
     /// What all shards share.
@@ -239,7 +286,7 @@ impl Running {
         self.live.clone()
     }
 
-    /// Waits for the threads to end.
+    /// Waits for the threads to end; all do when one does.
     ///
     /// # Panics
     /// When one of them has.
@@ -253,26 +300,37 @@ impl Running {
 impl Handle {
     /// Tells clients to reconnect within `window`, refuses new ones, and goes on until everybody has left, or until the
     /// window has passed and nobody is in a room any more; at the latest until `patience` has passed. Then ends the
-    /// threads. Blocks meanwhile.
-    pub fn drain(&self, window: Duration, patience: Duration) {
+    /// threads. Blocks meanwhile. Returns how many sessions were still there.
+    pub fn drain(&self, window: Duration, patience: Duration) -> u64 {
         self.directory.start_draining();
         for mailbox in &self.mailboxes {
             mailbox.put_control(Letter::Drain(window));
             mailbox.ring();
         }
         let begin = Instant::now();
-        loop {
+        let left = loop {
             let population = self.directory.population();
             let idle = population.rooms == 0 && begin.elapsed() >= window;
             if population.sessions == 0 || idle || begin.elapsed() >= patience {
-                break;
+                break population.sessions;
             }
             thread::sleep(DRAIN_POLL);
-        }
+        };
+        self.stop();
+        left
+    }
+
+    fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
         for mailbox in &self.mailboxes {
             mailbox.ring();
         }
+    }
+
+    /// The process whose place this one took, as long as it drains. A third one would know nothing of its connections and
+    /// answer their packets with resets: nothing is to be handed over before it has ended.
+    pub fn predecessor(&self) -> Option<u32> {
+        self.predecessor.as_ref().filter(|(_, passage)| !handover::is_gone(passage.as_fd())).map(|(pid, _)| *pid)
     }
 
     /// What the process that is to replace this one needs, and what is kept for [`Self::relieve`]. Nothing changes yet.
@@ -283,7 +341,7 @@ impl Handle {
         let sockets = self.sockets.iter().map(UdpSocket::try_clone).collect::<io::Result<_>>()?;
         let (write, read) =
             self.sockets.iter().map(|_| handover::pair()).collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
-        let estate = Estate { sockets, passages: write, incarnation: self.incarnation };
+        let estate = Estate { sockets, passages: write, incarnation: self.incarnation, pid: std::process::id() };
         Ok((estate, Retained { passages: read }))
     }
 

@@ -7,6 +7,14 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{socket::BUFFER_BYTES, sys};
 
+/// What is asked for each socket buffer, in bytes.
+pub const BUFFER_WANTED_BYTES: u64 = BUFFER_BYTES as u64;
+
+/// Whether something, such as an NTP client, keeps this machine's clock right; `None` where the kernel does not say.
+pub fn clock_is_synchronised() -> Option<bool> {
+    sys::clock_is_synchronised().ok()
+}
+
 /// What was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Offers {
@@ -40,7 +48,7 @@ pub fn offers() -> io::Result<Offers> {
         segments_out_max: state.max_gso_segments(),
         segments_in_max: state.gro_segments(),
         steering: sys::steer_by_connection_id(socket.as_fd()).is_ok(),
-        buffer_wanted_bytes: BUFFER_BYTES as u64,
+        buffer_wanted_bytes: BUFFER_WANTED_BYTES,
         receive_buffer_bytes: state.recv_buffer_size(UdpSockRef::from(&socket))? as u64,
         send_buffer_bytes: state.send_buffer_size(UdpSockRef::from(&socket))? as u64,
     })

@@ -121,6 +121,11 @@ impl ShardSocket {
         self.state.max_gso_segments()
     }
 
+    /// Most datagrams in one receive.
+    pub(super) fn segments_in_max(&self) -> usize {
+        self.state.gro_segments()
+    }
+
     /// Packets that the kernel has thrown away because this socket's buffer was full.
     pub(super) fn kernel_drops(&self) -> u64 {
         sys::receive_drops(self.socket.as_fd()).unwrap_or(0)

@@ -1,6 +1,6 @@
 //! The system calls that no safe crate offers the way the relay needs them: `sendmmsg` with a GSO size of its own for
-//! every message, the classic-BPF program that steers migrated clients, and the kernel's count of packets it threw
-//! away. All of the relay's `unsafe` is here.
+//! every message, the classic-BPF program that steers migrated clients, the kernel's count of packets it threw away, and
+//! what it holds of its clock. All of the relay's `unsafe` is here.
 #![expect(unsafe_code, reason = "system calls without a safe wrapper; each block says why it is sound")]
 
 use std::{
@@ -37,6 +37,21 @@ const MEMORY_INFO_DROPS: usize = 8;
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
 struct Control([u8; CONTROL_BYTES]);
+
+/// Whether the kernel holds the clock for synchronised (adjtimex(2)); reading it needs no privilege.
+///
+/// # Errors
+/// What the system says: a sandbox may forbid the question.
+pub(super) fn clock_is_synchronised() -> io::Result<bool> {
+    // SAFETY: the structure is plain integers, for which zeros are valid values; no bit in `modes` means to read only.
+    let mut clock: libc::timex = unsafe { mem::zeroed() };
+    // SAFETY: the kernel writes to this structure of ours and keeps no pointer to it.
+    match unsafe { libc::adjtimex(&raw mut clock) } {
+        -1 => Err(io::Error::last_os_error()),
+        libc::TIME_ERROR => Ok(false),
+        _ => Ok(clock.status & libc::STA_UNSYNC == 0),
+    }
+}
 
 /// Sends the first [`MESSAGES_MAX`] of `count` messages in one call and returns how many went out. `ipv6` is the
 /// socket's family: an IPv6 socket reaches IPv4 destinations by mapped addresses (RFC 4291 section 2.5.5.2).
@@ -211,6 +226,13 @@ mod tests {
         let receiver = UdpSocket::bind(bind).expect("loopback");
         receiver.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
         (UdpSocket::bind(bind).expect("loopback"), receiver)
+    }
+
+    #[test]
+    fn the_kernel_says_whether_its_clock_is_kept_right_unless_a_sandbox_forbids_the_question() {
+        if let Err(error) = clock_is_synchronised() {
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use supernode_proto::{close::CloseCode, control::relay_message};
 
-use crate::{Client, Leash, Relay, connect, serve, supernode};
+use crate::{Client, Leash, PATIENCE, Relay, connect, serve, supernode};
 
 impl Relay {
     /// Waits until the control socket speaks for this process.
@@ -54,8 +54,8 @@ async fn a_new_process_takes_the_port_over_and_the_old_one_s_connections_go_on()
     let begin = Instant::now();
     let (code, log) = old.wait();
     assert_eq!(code, Some(0), "{log}");
-    assert!(begin.elapsed() < Duration::from_secs(3), "the goodbye did not arrive: {log}");
-    assert_eq!(figure(&log, "queued"), 0);
+    assert!(begin.elapsed() < PATIENCE, "it waited: {log}");
+    assert_eq!((figure(&log, "sessions_left"), figure(&log, "queued")), (0, 0), "the goodbye arrived: {log}");
 
     assert_eq!(after.connection.close_reason(), None, "nobody is bothered by the old process's end");
     assert_eq!(new.json(home.path(), &["status"])["sessions"], 1);
@@ -126,7 +126,7 @@ async fn a_relay_that_was_killed_tells_its_clients_as_soon_as_it_is_back() {
         let _ = client.connection.send_datagram(bytes::Bytes::from_static(&[0; 100]));
         match tokio::time::timeout(Duration::from_millis(100), client.connection.closed()).await {
             Ok(end) => break end,
-            Err(_) => assert!(begin.elapsed() < Duration::from_secs(5), "nobody told the client"),
+            Err(_) => assert!(begin.elapsed() < PATIENCE, "nobody told the client"),
         }
     };
     assert!(matches!(end, quinn::ConnectionError::Reset), "{end}");
@@ -151,4 +151,86 @@ async fn the_running_relay_starts_its_own_successor_when_asked() {
     let (code, log) = old.wait();
     assert_eq!(code, Some(0), "{log}");
     assert_eq!(log.matches("drained").count(), 2, "{log}");
+}
+
+//
+#[tokio::test]
+async fn nothing_is_handed_over_again_before_the_last_process_has_drained() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let first = serve(home.path(), &["--open"]);
+    let mut stays = connect(home.path(), &first.invite(), 1, None).await;
+    stays.welcome().await;
+    let second = serve(home.path(), &["--open", "--takeover"]);
+    assert!(matches!(stays.next().await, Ok(relay_message::Body::GoAway(_))));
+
+    let reason = format!("process {}, whose place it took, still drains", first.child.id());
+    let by_command = supernode(home.path()).arg("upgrade").output().expect("the program starts");
+    let words = String::from_utf8_lossy(&by_command.stderr);
+    assert_eq!(by_command.status.code(), Some(4), "{words}");
+    assert!(words.contains(&reason) && words.contains("try again"), "{words}");
+    let third = supernode(home.path())
+        .args(["serve", "--open", "--takeover", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        .output()
+        .expect("the program starts");
+    let words = String::from_utf8_lossy(&third.stderr);
+    assert_eq!(third.status.code(), Some(1), "{words}");
+    assert!(words.contains(&reason), "{words}");
+    assert_eq!(stays.connection.close_reason(), None, "its packets still reach the first process");
+
+    stays.connection.close(0u8.into(), b"");
+    stays.endpoint.wait_idle().await;
+    assert_eq!(first.wait().0, Some(0));
+    let third = serve(home.path(), &["--open", "--takeover"]);
+    assert_eq!(second.wait().0, Some(0));
+    assert_eq!(third.json(home.path(), &["status"])["pid"], third.ready["pid"]);
+    assert_eq!(third.terminate().0, Some(0));
+}
+
+#[tokio::test]
+async fn a_new_process_that_fails_at_the_last_moment_leaves_the_old_one_its_clients_and_its_commands() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let old = serve(home.path(), &["--open"]);
+    let mut client = connect(home.path(), &old.invite(), 1, None).await;
+    client.welcome().await;
+    // The last thing that it writes, long after it has been given the sockets.
+    let link = home.path().join("supernode/link");
+    std::fs::remove_file(&link).expect("it was written at the start");
+    std::fs::create_dir(&link).expect("ours");
+    let new = supernode(home.path())
+        .args(["serve", "--open", "--takeover", "--admin", "127.0.0.1:0"])
+        .output()
+        .expect("the program starts");
+    assert_eq!(new.status.code(), Some(1), "{}", String::from_utf8_lossy(&new.stderr));
+
+    assert_eq!(old.json(home.path(), &["status"])["pid"], old.ready["pid"], "commands reach the old one");
+    let mut other = connect(home.path(), &old.invite(), 2, None).await;
+    other.welcome().await;
+    assert_eq!(client.connection.close_reason(), None);
+    assert_eq!(old.json(home.path(), &["status"])["phase"], "ready");
+    std::fs::remove_dir(&link).expect("ours");
+    let next = serve(home.path(), &["--open", "--takeover"]);
+    assert_eq!(next.json(home.path(), &["status"])["pid"], next.ready["pid"], "its hand-over door is open as well");
+    for client in [&client, &other] {
+        client.connection.close(0u8.into(), b"");
+        client.endpoint.wait_idle().await;
+    }
+    assert_eq!(old.wait().0, Some(0));
+    assert_eq!(next.terminate().0, Some(0));
+}
+
+#[tokio::test]
+async fn who_cannot_be_told_that_the_new_process_is_ready_does_not_stop_it() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let old = serve(home.path(), &["--open"]);
+    let full = std::fs::File::create("/dev/full").expect("null(4)");
+    let mut command = supernode(home.path());
+    command.args(["serve", "--open", "--takeover", "--admin", "127.0.0.1:0"]).stdout(full);
+    let mut new = command.stderr(std::process::Stdio::null()).spawn().expect("the program starts");
+    let _leash = Leash::on(new.id());
+    assert_eq!(old.wait().0, Some(0), "it has been replaced");
+    let status = supernode(home.path()).args(["status", "--json"]).output().expect("the program starts");
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).expect("JSON");
+    assert_eq!(status["pid"], new.id());
+    kill_process(Pid::from_child(&new), Signal::TERM).expect("it runs");
+    assert!(new.wait().expect("our child").success());
 }

@@ -18,7 +18,10 @@ pub(super) use self::rows::limit_hits;
 use self::rows::{ROWS, Row, Values};
 use crate::{
     core::{directory::Population, histogram::Histogram, ledger::Ledger},
-    shard::counters::{Counters, Detail, Tally},
+    shard::{
+        Offload,
+        counters::{Counters, Detail, Tally},
+    },
 };
 
 /// What one scrape reads.
@@ -32,6 +35,8 @@ pub struct Reading {
     pub draining: bool,
     /// Seconds until the certificate runs out; negative once it has.
     pub certificate_left_s: i64,
+    /// What the kernel does for the sockets.
+    pub offload: Option<Offload>,
 }
 
 /// What is read of one shard.

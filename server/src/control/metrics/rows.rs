@@ -13,7 +13,7 @@ use crate::{
         ladder::RUNGS,
         ledger::{CLASSES, DropReason, Ledger, RefuseReason, Volume},
     },
-    shard::{BUFFER_BYTES_WANTED, counters::Tally, distributions::Distributions},
+    shard::{BUFFER_BYTES_WANTED, Offload, counters::Tally, distributions::Distributions},
 };
 
 /// What is read for one row; the label's value is empty where the row has no label.
@@ -93,6 +93,11 @@ pub(super) const ROWS: &[Row] = &[
         help: "Smallest socket buffer of any shard in bytes, read back from the kernel, which may grant less than was asked." },
     Row { name: "supernode_udp_buffer_wanted_bytes", label: "", values: Gauge(|_| one(2.0 * BUFFER_BYTES_WANTED as f64)),
         help: "Socket buffer that the relay wants, as the kernel counts it (twice what is asked); smaller ones were clamped." },
+    Row { name: "supernode_udp_segments_max", label: "direction", values: Gauge(segments),
+        help: "Most datagrams that a shard's socket takes in one send (out, GSO) or gives in one receive (in, GRO); 1 is none." },
+    Row { name: "supernode_udp_steering", label: "",
+        values: Gauge(|r| one(f64::from(u8::from(r.offload.is_some_and(|offload| offload.steering))))),
+        help: "1 if the kernel brings packets of a client that has moved to its shard, or there is only one shard." },
 
     // ---- shards
     Row { name: "supernode_shard_busy_seconds_total", label: "shard",
@@ -179,7 +184,8 @@ pub(super) const ROWS: &[Row] = &[
         values: Counter(|r| r.table(REFUSAL_REASONS, |s| &s.detail.counts.refusals)),
         help: "Control requests that were refused, by reason." },
     Row { name: "supernode_limit_hits_total", label: "limit", values: Counter(limit_hits),
-        help: "Times that a limit bit, by its name in the configuration." },
+        help: "Times that a limit bit, by its key in [limits]; ingest_rate is ingest_objects_per_second_max or \
+               ingest_bytes_per_second_max, key_packages_max is fixed, and other is what has no name." },
 
     // ---- objects: the drop ledger
     Row { name: "supernode_objects_in_total", label: "", values: Counter(|r| one(r.count(|l| l.objects_in))),
@@ -260,6 +266,11 @@ impl Reading {
     }
 }
 
+fn segments(reading: &Reading) -> Samples<f64> {
+    let most = |read: fn(Offload) -> usize| reading.offload.map_or(1, read) as f64;
+    vec![(IN.into(), most(|offload| offload.segments_in_max)), (OUT.into(), most(|offload| offload.segments_out_max))]
+}
+
 fn one(value: f64) -> Samples<f64> {
     vec![("".into(), value)]
 }
@@ -300,10 +311,10 @@ pub(in crate::control) fn limit_hits(reading: &Reading) -> Samples<f64> {
     let closed = |code: CloseCode| reading.sum(|tally| tally.closed[code.0 as usize]);
     let mut hits = reading.table(LIMITS, |shard| &shard.detail.counts.limits);
     hits.extend([
-        ("ingest_per_second_max".into(), reading.count(|l| l.refused[RefuseReason::RateExceeded as usize])),
+        ("ingest_rate".into(), reading.count(|l| l.refused[RefuseReason::RateExceeded as usize])),
         ("ingest_excess_objects_max".into(), closed(CloseCode::RATE_EXCEEDED)),
         ("queue_bytes_max".into(), reading.count(|l| l.dropped[DropReason::QueueFull as usize])),
-        ("hello_timeout".into(), closed(CloseCode::HELLO_TIMEOUT)),
+        ("hello_timeout_ms".into(), closed(CloseCode::HELLO_TIMEOUT)),
         ("control_backlog_bytes_max".into(), closed(CloseCode::CONTROL_BACKLOG)),
         ("handshakes_before_retry".into(), reading.sum(|tally| tally.over_before_retry)),
         ("handshakes_max".into(), reading.sum(|tally| tally.over_handshakes)),
@@ -328,4 +339,20 @@ fn resident_bytes() -> f64 {
 /// The directory's own descriptor is not counted.
 fn open_files() -> f64 {
     fs::read_dir("/proc/self/fd").map_or(0, |open| open.count().saturating_sub(1)) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::config::keys;
+
+    #[test]
+    fn a_limit_that_bites_has_the_name_of_its_key_or_is_explained() {
+        let help = ROWS.iter().find(|row| row.name == "supernode_limit_hits_total").expect("a row").help;
+        let reading = Reading { shards: vec![ShardReading::default()], ..Reading::default() };
+        for (name, _) in limit_hits(&reading) {
+            let is_key = keys::find(&format!("limits.{name}")).is_some();
+            assert!(is_key || help.contains(&format!("{name} is")), "{name} is no key and not explained");
+        }
+    }
 }
