@@ -1,6 +1,6 @@
 //! The running relay, as commands reach it: HTTP by the Unix socket in its state directory.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
@@ -28,8 +28,12 @@ pub(super) struct Relay {
 impl Relay {
     /// Finds it; whether it runs shows with the first question.
     pub(super) fn of(state: &State) -> anyhow::Result<Self> {
-        let path = state.path()?;
-        Ok(Self { name: path.display().to_string(), state: StateDir::open(&path)? })
+        Self::at(&state.path()?)
+    }
+
+    /// The one with this state directory.
+    pub(super) fn at(path: &Path) -> anyhow::Result<Self> {
+        Ok(Self { name: path.display().to_string(), state: StateDir::open(path)? })
     }
 
     /// Its state directory.

@@ -36,6 +36,15 @@ impl State {
         }
     }
 
+    /// As [`Self::path`]; if the configuration does not say because it is of no use, the usual one.
+    pub(super) fn path_despite(&self, configuration: &anyhow::Result<Loaded>) -> anyhow::Result<PathBuf> {
+        match (&self.state_dir, configuration) {
+            (Some(path), _) => Ok(path.clone()),
+            (None, Ok(loaded)) => configured(loaded),
+            (None, Err(_)) => usual(),
+        }
+    }
+
     /// The configuration that was named, or the usual one.
     pub(super) fn configuration(&self) -> anyhow::Result<Loaded> {
         Ok(Sources::of_process(self.config.path.clone(), Vec::new()).load()?)
@@ -46,6 +55,10 @@ impl State {
 pub(super) fn configured(loaded: &Loaded) -> anyhow::Result<PathBuf> {
     match &loaded.config.relay.state_dir {
         Some(path) => Ok(path.clone()),
-        None => Ok(StateDir::default_path(std::env::var_os("XDG_STATE_HOME"), std::env::var_os("HOME"))?),
+        None => usual(),
     }
+}
+
+fn usual() -> anyhow::Result<PathBuf> {
+    Ok(StateDir::default_path(std::env::var_os("XDG_STATE_HOME"), std::env::var_os("HOME"))?)
 }

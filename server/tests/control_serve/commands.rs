@@ -27,7 +27,7 @@ fn without_a_relay_commands_say_so() {
     let home = tempfile::tempdir().expect("a temporary directory");
     assert_eq!(serve(home.path(), &[]).terminate().0, Some(0));
     for arguments in
-        [&["status"][..], &["sessions"], &["drain"], &["kick", "0-1-2"], &["top", "--json"], &["status", "--json"]]
+        [&["status"][..], &["sessions"], &["drain"], &["kick", "0-1-2"], &["top", "--json"], &["status", "--alive"]]
     {
         let (data, words, code) = told(home.path(), arguments);
         assert_eq!(code, Some(3), "{arguments:?}: {words}");
@@ -132,6 +132,7 @@ async fn a_drain_by_command_shows_in_readiness_and_ends_the_relay() {
     assert!(relay.get("/readyz").starts_with("HTTP/1.0 503 "));
     assert!(relay.get("/livez").starts_with("HTTP/1.0 200 "));
     assert_eq!(run(home.path(), &["status"]).status.code(), Some(4), "it takes nobody new");
+    assert_eq!(run(home.path(), &["status", "--alive"]).status.code(), Some(0), "it lives");
     assert_eq!(run(home.path(), &["drain"]).status.code(), Some(4), "it drains already");
     // Kubernetes and systemd send this when the drain's command has returned.
     relay.signal();
@@ -153,14 +154,67 @@ async fn the_doctor_finds_a_relay_that_answers_and_one_that_does_not() {
     for check in ["configuration", "certificate", "relay", "keys", "UDP port", "UDP from here to clients' address"] {
         assert_eq!(verdict(check), "good", "{check}: {findings}");
     }
-    for check in ["clock", "file limit", "GSO", "GRO", "steering", "socket buffers", "the relay's buffers"] {
+    for check in ["clock", "file limit", "GSO", "GRO", "steering", "socket buffers"] {
         assert_ne!(verdict(check), "bad", "{check}: {findings}");
     }
+    for check in ["the relay's GSO", "the relay's GRO", "the relay's steering", "the relay's buffers"] {
+        assert_ne!(verdict(check), "bad", "{check}: {findings}");
+    }
+    let limit = findings.as_array().expect("a list").iter().find(|finding| finding["check"] == "file limit");
+    let limit = limit.and_then(|finding| finding["found"].as_str()).expect("it was found");
+    assert!(limit.ends_with("for the running relay"), "{limit}");
+    let status = json(home.path(), &["status", "--json"]);
+    assert!(
+        status["segments_out_max"].as_u64() >= Some(1) && status["segments_in_max"].as_u64() >= Some(1),
+        "{status}"
+    );
+    assert!(status["steering"].is_boolean(), "{status}");
     assert_eq!(run(home.path(), &["doctor"]).status.code(), Some(0));
     assert_eq!(relay.terminate().0, Some(0));
     let (data, words, code) = told(home.path(), &["doctor"]);
     assert_eq!(code, Some(4), "{words}");
     assert!(data.contains("BAD") && data.contains("no relay runs with this state directory"), "{data}");
+}
+
+#[test]
+fn the_doctor_tries_a_relay_elsewhere_and_finds_broken_files_instead_of_giving_up() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let relay = serve(home.path(), &["--open"]);
+    let elsewhere = tempfile::tempdir().expect("a temporary directory");
+    let find = |home: &Path, arguments: &[&str], check: &str| {
+        let output = run(home, &[&["doctor", "--json"], arguments].concat());
+        let findings: serde_json::Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("{arguments:?}: {}", String::from_utf8_lossy(&output.stderr)));
+        let found = findings.as_array().expect("a list").iter().find(|finding| finding["check"] == check);
+        (output.status.code(), found.map(|finding| finding["verdict"].as_str().expect("a word").to_owned()))
+    };
+    let port = "UDP from here to clients' address";
+    let good = Some("good".to_owned());
+    assert_eq!(find(elsewhere.path(), &["--host", relay.text("listen")], port), (Some(0), good.clone()));
+    let bad = (Some(4), Some("bad".to_owned()));
+    assert_eq!(find(elsewhere.path(), &[], "state directory"), bad);
+
+    let config = elsewhere.path().join("relay.toml");
+    std::fs::write(&config, "[limits]\nbogus = 1\n").expect("ours");
+    let named = ["--config", config.to_str().expect("text")];
+    assert_eq!(find(home.path(), &named, "configuration"), bad);
+    assert_eq!(find(home.path(), &named, "relay").1, good, "the other checks go on");
+    std::fs::write(home.path().join("supernode/link"), "no link").expect("ours");
+    assert_eq!(find(home.path(), &[], "link"), bad);
+    assert_eq!(find(home.path(), &[], "relay").1, good, "the other checks go on");
+    assert_eq!(relay.terminate().0, Some(0));
+}
+
+#[test]
+fn a_drain_by_command_is_as_patient_as_the_running_relay_is_configured_to_be() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let relay = serve(home.path(), &["--open", "--drain-patience-s", "7"]);
+    let (_, words, code) = told(home.path(), &["drain"]);
+    assert_eq!(code, Some(0), "{words}");
+    assert!(words.contains("at most 7 s"), "{words}");
+    let (code, log) = relay.wait();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("patience_s=7"), "{log}");
 }
 
 #[test]

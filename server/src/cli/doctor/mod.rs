@@ -1,25 +1,24 @@
 //! `supernode doctor`
 
-use std::{
-    fs,
-    net::{SocketAddr, ToSocketAddrs, UdpSocket},
-    time::{Duration, SystemTime},
-};
+mod port;
+
+use std::{fs, time::SystemTime};
 
 use clap::Args;
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
-use supernode_proto::DEFAULT_PORT;
 use supernode_server::{
     control::{
+        config::Loaded,
         prepared::Prepared,
         reload::CERTIFICATE_WARN_S,
-        state_dir::StateDir,
+        state_dir::{StateDir, StateError},
         status::{Phase, Status as Reading},
     },
     shard::probe,
 };
 
+use self::port::{authority, port, within};
 use super::{
     exit::Exit,
     output::{bytes, duration, print, print_json},
@@ -27,8 +26,6 @@ use super::{
     state::State,
 };
 
-/// How long an answer from the UDP port may take.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A relay has a few descriptors for each shard, and one for each visitor of the admin port.
 const DESCRIPTORS_MIN: u64 = 1024;
 /// Nobody signed anything before this program was written: 2026, in seconds since 1970.
@@ -70,36 +67,45 @@ struct Finding {
 impl Doctor {
     /// Looks for what keeps a relay on this machine from working well.
     pub(super) fn run(&self) -> anyhow::Result<()> {
-        let path = self.state.path()?;
-        let mut findings = vec![clock(), descriptors(), self.configuration()?];
+        let configuration = self.state.configuration();
+        let path = self.state.path_despite(&configuration)?;
+        let mut findings = vec![clock(), configured(configuration)];
         match probe::offers() {
             Ok(offers) => findings.extend(kernel(&offers)),
             Err(error) => findings.push(bad("kernel", format!("no UDP socket: {error}"), "allow this user sockets")),
         }
+        let mut reading = None;
+        let mut host = self.host.clone();
         match StateDir::open(&path) {
             Ok(state) => {
                 findings.push(keys(&state));
-                let reading = Relay::of(&self.state)?.status();
-                findings.push(relay(reading.as_ref()));
-                if let Ok(reading) = &reading {
-                    findings.push(port(
-                        "UDP port",
-                        &within(reading.listen),
-                        "is the relay's process stopped or overloaded?",
-                    ));
-                    findings.extend(process(reading));
-                    findings.extend(reading.certificate_left_s.map(certificate));
-                }
-                if let Some(host) = self.host.clone().or(state.link()?.map(|link| authority(&link))) {
-                    let advice = "let UDP to this port through the firewall, and forward it if there is a NAT; then try from outside too";
-                    findings.push(port("UDP from here to clients' address", &host, advice));
+                let status = Relay::at(&path)?.status();
+                findings.push(relay(status.as_ref()));
+                reading = status.ok();
+                match state.link() {
+                    Ok(link) => host = host.or(link.as_ref().map(authority)),
+                    Err(error) => {
+                        findings.push(bad("link", error.to_string(), "the relay writes it at its next start"))
+                    }
                 }
             }
+            // Whoever names a host may want to know of a relay elsewhere.
+            Err(StateError::Missing(_)) if host.is_some() => {}
             Err(error) => findings.push(bad(
                 "state directory",
                 error.to_string(),
                 "start a relay (supernode serve) or name another directory: --state-dir",
             )),
+        }
+        findings.push(descriptors(reading.as_ref()));
+        if let Some(reading) = &reading {
+            findings.push(port("UDP port", &within(reading.listen), "is the relay's process stopped or overloaded?"));
+            findings.extend(process(reading));
+            findings.extend(reading.certificate_left_s.map(certificate));
+        }
+        if let Some(host) = host {
+            let advice = "let UDP to this port through the firewall, and forward it if there is a NAT; then try from outside too";
+            findings.push(port("UDP from here to clients' address", &host, advice));
         }
         match self.json {
             true => print_json(&findings)?,
@@ -112,14 +118,11 @@ impl Doctor {
     }
 }
 
-impl Doctor {
-    /// Whether a relay would start with it, as `supernode check-config` tells: certificate, key and allow-list included.
-    fn configuration(&self) -> anyhow::Result<Finding> {
-        let loaded = self.state.configuration()?;
-        Ok(match Prepared::read(&loaded.config) {
-            Ok(_) => good("configuration", "holds, with the files that it names"),
-            Err(error) => bad("configuration", format!("{:#}", anyhow::Error::from(error)), "mend that file"),
-        })
+/// Whether a relay would start with it, as `supernode check-config` tells: certificate, key and allow-list included.
+fn configured(configuration: anyhow::Result<Loaded>) -> Finding {
+    match configuration.and_then(|loaded| Ok(Prepared::read(&loaded.config)?)) {
+        Ok(_) => good("configuration", "holds, with the files that it names"),
+        Err(error) => bad("configuration", format!("{error:#}"), "mend that file"),
     }
 }
 
@@ -155,41 +158,50 @@ fn clock() -> Finding {
     if unix_s < CLOCK_MIN_UNIX_S {
         return bad("clock", "stands before 2026", "set it: tokens and tickets are checked against it");
     }
-    match fs::exists("/run/systemd/timesync/synchronized") {
-        Ok(true) => good("clock", "set by systemd-timesyncd"),
-        _ => good("clock", "plausible; whether anything keeps it right was not found out (it must be within a minute)"),
+    match probe::clock_is_synchronised() {
+        Some(true) => good("clock", "plausible, and something keeps it right"),
+        Some(false) => poor(
+            "clock",
+            "plausible, and nothing keeps it right",
+            "run an NTP client, such as systemd-timesyncd or chrony: tokens and tickets need the minute",
+        ),
+        None => {
+            good("clock", "plausible; whether anything keeps it right was not found out (it must be within a minute)")
+        }
     }
 }
 
-fn descriptors() -> Finding {
-    match getrlimit(Resource::Nofile).current {
+/// Of the relay, if one runs; else of this process, whose limits one that was started from here would have.
+fn descriptors(reading: Option<&Reading>) -> Finding {
+    let of_relay = reading.and_then(|reading| fs::read_to_string(format!("/proc/{}/limits", reading.pid)).ok());
+    let (limit, whose) = match of_relay.as_deref().and_then(open_files_max) {
+        Some(limit) => (limit, "for the running relay"),
+        None => (getrlimit(Resource::Nofile).current, "for this user's shell"),
+    };
+    match limit {
         Some(limit) if limit < DESCRIPTORS_MIN => poor(
             "file limit",
-            format!("{limit} descriptors"),
+            format!("{limit} descriptors {whose}"),
             format!("raise it to {DESCRIPTORS_MIN} or more: ulimit -n, or LimitNOFILE= of the unit"),
         ),
-        Some(limit) => good("file limit", format!("{limit} descriptors for this user's shell")),
-        None => good("file limit", "none"),
+        Some(limit) => good("file limit", format!("{limit} descriptors {whose}")),
+        None => good("file limit", format!("none {whose}")),
     }
+}
+
+/// The soft limit in the text of proc(5)'s `limits`; within it, `None` is none.
+fn open_files_max(limits: &str) -> Option<Option<u64>> {
+    let soft = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_whitespace().next()?;
+    if soft == "unlimited" { Some(None) } else { soft.parse().ok().map(Some) }
 }
 
 fn kernel(offers: &probe::Offers) -> Vec<Finding> {
-    let mut findings = vec![
-        match offers.segments_out_max {
-            1 => poor("GSO", "not offered", "each packet costs a system call's worth: a newer kernel (4.18) has it"),
-            most => good("GSO", format!("up to {most} datagrams in one send")),
-        },
-        match offers.segments_in_max {
-            1 => poor("GRO", "not offered", "each packet is received by itself: a newer kernel (5.0) has it"),
-            most => good("GRO", format!("up to {most} datagrams in one receive")),
-        },
-        match offers.steering {
-            true => good("steering", "clients that change their address stay with their shard"),
-            false => {
-                poor("steering", "not offered", "clients that change their address cost a hand-over between shards")
-            }
-        },
-    ];
+    let mut findings = offload(
+        ["GSO", "GRO", "steering"],
+        offers.segments_out_max as u64,
+        offers.segments_in_max as u64,
+        offers.steering,
+    );
     findings.push(buffers(
         "socket buffers",
         offers.receive_buffer_bytes,
@@ -199,9 +211,28 @@ fn kernel(offers: &probe::Offers) -> Vec<Finding> {
     findings
 }
 
+fn offload([gso, gro, steering]: [&'static str; 3], out: u64, in_: u64, steers: bool) -> Vec<Finding> {
+    vec![
+        match out {
+            1 => poor(gso, "not in use", "each packet costs a system call's worth: a newer kernel (4.18) has it"),
+            most => good(gso, format!("up to {most} datagrams in one send")),
+        },
+        match in_ {
+            1 => poor(gro, "not in use", "each packet is received by itself: a newer kernel (5.0) has it"),
+            most => good(gro, format!("up to {most} datagrams in one receive")),
+        },
+        match steers {
+            true => good(steering, "clients that change their address stay with their shard"),
+            false => poor(steering, "not in use", "clients that change their address cost a hand-over between shards"),
+        },
+    ]
+}
+
+/// The kernel counts a buffer twice: what is asked for, and as much for its own use.
 fn buffers(check: &'static str, receive: u64, send: u64, wanted: u64) -> Finding {
-    let found = format!("{} to receive, {} to send, of {} asked for", bytes(receive), bytes(send), bytes(wanted));
-    match receive < wanted || send < wanted {
+    let found =
+        format!("{} to receive, {} to send, of {} asked for", bytes(receive / 2), bytes(send / 2), bytes(wanted));
+    match receive / 2 < wanted || send / 2 < wanted {
         true => poor(
             check,
             found,
@@ -245,66 +276,20 @@ fn certificate(left_s: i64) -> Finding {
 
 /// What the running process has been granted.
 fn process(reading: &Reading) -> Vec<Finding> {
-    let Ok(offers) = probe::offers() else { return Vec::new() };
-    vec![buffers(
+    let mut findings = match (reading.segments_out_max, reading.segments_in_max, reading.steering) {
+        (Some(out), Some(in_), Some(steering)) => {
+            offload(["the relay's GSO", "the relay's GRO", "the relay's steering"], out, in_, steering)
+        }
+        // It is of an older version, which does not say.
+        _ => Vec::new(),
+    };
+    findings.push(buffers(
         "the relay's buffers",
         reading.receive_buffer_bytes,
         reading.send_buffer_bytes,
-        offers.buffer_wanted_bytes,
-    )]
-}
-
-/// Every address of this machine is reached by loopback, too.
-fn within(listen: SocketAddr) -> String {
-    match (listen.ip().is_unspecified(), listen.is_ipv6()) {
-        (true, true) => format!("[::1]:{}", listen.port()),
-        (true, false) => format!("127.0.0.1:{}", listen.port()),
-        (false, _) => listen.to_string(),
-    }
-}
-
-/// Whether a relay answers there. A packet of a version that nobody speaks must be answered by the versions that are
-/// spoken (RFC 9000 section 6.1), so this begins no connection.
-fn port(check: &'static str, host: &str, advice: &str) -> Finding {
-    let addresses = host.to_socket_addrs().or_else(|_| (host, DEFAULT_PORT).to_socket_addrs());
-    let Some(address) = addresses.ok().and_then(|mut addresses| addresses.next()) else {
-        return bad(check, format!("{host}: cannot be resolved"), "name it as HOST or HOST:PORT, with --host");
-    };
-    match answers(address) {
-        Ok(()) => good(check, format!("{address} answers")),
-        Err(error) => bad(check, format!("{address}: no answer ({error})"), advice),
-    }
-}
-
-fn answers(address: SocketAddr) -> std::io::Result<()> {
-    const VERSION_NOBODY_SPEAKS: [u8; 4] = [0x1a, 0x2a, 0x3a, 0x4a];
-    let cid: [u8; 20] = rand::random();
-    // At least 1,200 bytes, or it is not answered (RFC 9000 section 14.1).
-    let mut packet = vec![0; 1200];
-    packet[0] = 0xc0;
-    packet[1..5].copy_from_slice(&VERSION_NOBODY_SPEAKS);
-    packet[5] = 20;
-    packet[6..26].copy_from_slice(&cid);
-    let here = if address.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
-    let socket = UdpSocket::bind(here)?;
-    socket.connect(address)?;
-    socket.set_read_timeout(Some(PROBE_TIMEOUT))?;
-    socket.send(&packet)?;
-    let mut answer = [0; 1500];
-    let length = socket.recv(&mut answer)?;
-    // Version zero is what says that it is a list of versions (section 17.2.1).
-    match length >= 7 && answer[0] & 0x80 != 0 && answer[1..5] == [0; 4] {
-        true => Ok(()),
-        false => Err(std::io::Error::other("what answers is no QUIC")),
-    }
-}
-
-/// `HOST:PORT` of a link.
-fn authority(link: &supernode_proto::invite::Invite) -> String {
-    match link.host.contains(':') {
-        true => format!("[{}]:{}", link.host, link.port),
-        false => format!("{}:{}", link.host, link.port),
-    }
+        probe::BUFFER_WANTED_BYTES,
+    ));
+    findings
 }
 
 #[cfg(test)]
@@ -312,17 +297,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_does_not_answer_or_speaks_no_quic_is_found_out() {
-        let silent = UdpSocket::bind("127.0.0.1:0").expect("loopback");
-        let talking = UdpSocket::bind("127.0.0.1:0").expect("loopback");
-        let address = talking.local_addr().expect("bound");
-        let server = std::thread::spawn(move || {
-            let (_, client) = talking.recv_from(&mut [0; 1500]).expect("a packet");
-            talking.send_to(b"hello, this is no QUIC", client).expect("sent");
-        });
-        assert!(answers(address).expect_err("no QUIC").to_string().contains("no QUIC"));
-        server.join().expect("it ends");
-        assert!(answers(silent.local_addr().expect("bound")).is_err());
+    fn the_limit_of_another_process_is_read() {
+        let limits = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                      Max processes             1                    2                    processes \n\
+                      Max open files            1024                 524288               files     \n";
+        assert_eq!(open_files_max(limits), Some(Some(1024)));
+        assert_eq!(open_files_max(&limits.replace("1024", "unlimited")), Some(None));
+        assert_eq!(open_files_max("Max processes 1 2"), None);
+        let own = fs::read_to_string("/proc/self/limits").expect("proc(5)");
+        assert_eq!(open_files_max(&own), Some(getrlimit(Resource::Nofile).current));
     }
 
     #[test]
@@ -335,9 +318,11 @@ mod tests {
 
     #[test]
     fn small_buffers_come_with_the_command_that_mends_them() {
-        let finding = buffers("buffers", 212_992, 8 << 20, 8 << 20);
+        let finding = buffers("buffers", 425_984, 16 << 20, 8 << 20);
         assert_eq!(finding.verdict, Verdict::Poor);
+        assert!(finding.found.starts_with("208.0 KiB to receive, 8.0 MiB to send"), "{}", finding.found);
         assert!(finding.advice.contains("net.core.rmem_max=8388608"), "{}", finding.advice);
-        assert_eq!(buffers("buffers", 8 << 20, 8 << 20, 8 << 20).verdict, Verdict::Good);
+        assert_eq!(buffers("buffers", 8 << 20, 8 << 20, 8 << 20).verdict, Verdict::Poor, "half of it is the kernel's");
+        assert_eq!(buffers("buffers", 16 << 20, 16 << 20, 8 << 20).verdict, Verdict::Good);
     }
 }
