@@ -31,11 +31,11 @@ function round(value) {
   return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value * 0.999);
 }
 
-// `names` of lines; `format` makes text of a value; `stacked` lays them upon each other; `least` is the smallest top of
-// the scale.
+// `names` of lines; `format` makes text of a value; `stacked` lays them upon each other; `paired` gives two lines each one
+// colour and dashes the first; `least` is the smallest top of the scale.
 export class Chart {
-  constructor(parent, { title, note, names, format, stacked = false, least = 1 }) {
-    Object.assign(this, { names, format, stacked, least, at: [], series: [], pointed: null });
+  constructor(parent, { title, note, names, format, stacked = false, paired = false, least = 1 }) {
+    Object.assign(this, { names, format, stacked, paired, least, at: [], series: [], pointed: null });
     this.svg = shape("svg", { role: "img", "aria-label": title, preserveAspectRatio: "none" });
     this.legend = element("div", { class: "legend" });
     parent.append(element("article", {}, element("h2", {}, title), element("p", { class: "quiet" }, note), this.svg, this.legend));
@@ -84,12 +84,18 @@ export class Chart {
       if (this.stacked) {
         const below = index === 0 ? at.map(() => 0) : layers[index - 1];
         const lower = below.map((value, place) => `${x(at[place]).toFixed(1)},${y(value).toFixed(1)}`).reverse();
-        this.svg.append(shape("polygon", { points: upper.concat(lower).join(" "), fill: colour(index), "fill-opacity": 0.75 }));
+        this.svg.append(shape("polygon", { points: upper.concat(lower).join(" "), fill: this.colour(index), "fill-opacity": 0.75 }));
       } else {
-        this.svg.append(shape("polyline", { points: upper.join(" "), fill: "none", stroke: colour(index), "stroke-width": 1.8, "stroke-linejoin": "round" }));
+        const line = { points: upper.join(" "), fill: "none", stroke: this.colour(index), "stroke-width": 1.8, "stroke-linejoin": "round" };
+        if (this.paired && index % 2 === 0) Object.assign(line, { "stroke-width": 1.2, "stroke-dasharray": "4 3" });
+        this.svg.append(shape("polyline", line));
       }
     });
     this.explain(this.cursor(x, width));
+  }
+
+  colour(index) {
+    return colour(this.paired ? Math.floor(index / 2) : index);
   }
 
   // The place of the sample under the pointer, if there is one; draws a line there.
@@ -108,7 +114,7 @@ export class Chart {
     const last = place ?? this.at.length - 1;
     const entries = this.names.map((name, index) => {
       const mark = element("i");
-      mark.style.background = colour(index);
+      mark.style.background = this.colour(index);
       const value = this.series[index]?.[last];
       return element("span", {}, mark, `${name} `, element("b", {}, value === undefined ? "" : this.format(value)));
     });

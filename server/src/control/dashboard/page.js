@@ -28,7 +28,7 @@ function begin(view) {
   const make = (options) => new Chart(parent, options);
   charts = {
     throughput: make({ title: "Throughput", note: "UDP payload, all shards", names: ["in", "out"], format: bits, least: 1000 }),
-    delay: make({ title: "Time in the relay", note: "From an object's arrival to its hand-over to the kernel; 99 of 100 stay no longer", names: [], format: millis, least: 1000 }),
+    delay: make({ title: "Time in the relay", note: "From an object's arrival to its hand-over to the kernel; half of them (dashed) and 99 of 100 stay no longer", names: [], format: millis, paired: true, least: 1000 }),
     objects: make({ title: "Objects delivered", note: "Per second, to all subscribers", names: ["objects"], format: number, least: 10 }),
     dropped: make({ title: "Objects dropped", note: "Per second, by reason; the largest ones", names: [], format: number, stacked: true, least: 1 }),
     load: make({ title: "Load of the shards", note: "Share of the time that each is busy", names: view.shards.map((_, shard) => `shard ${shard}`), format: percent, least: 1 }),
@@ -44,10 +44,10 @@ function draw(view) {
   const span = Math.max(60000, Math.min(view.samples_max * view.interval_s * 1000, at.length ? at[at.length - 1] - at[0] : 0));
   const column = (read) => samples.map(read);
   charts.throughput.show(at, [column((s) => s.in_bits), column((s) => s.out_bits)], span);
-  const classes = view.classes.map((name, place) => ({ name, values: column((s) => s.delay_p99_us[place]) }));
-  const flowing = classes.filter((row, place) => place === 0 || row.values.some((value) => value > 0));
-  charts.delay.names = flowing.map((row) => row.name);
-  charts.delay.show(at, flowing.map((row) => row.values), span);
+  const classes = view.classes.map((name, place) => ({ name, half: column((s) => s.delay_p50_us[place]), most: column((s) => s.delay_p99_us[place]) }));
+  const flowing = classes.filter((row, place) => place === 0 || row.most.some((value) => value > 0));
+  charts.delay.names = flowing.flatMap((row) => [`${row.name} half`, "99 of 100"]);
+  charts.delay.show(at, flowing.flatMap((row) => [row.half, row.most]), span);
   charts.objects.show(at, [column((s) => s.delivered)], span);
   charts.load.show(at, view.shards.map((_, shard) => column((s) => s.busy[shard] ?? 0)), span);
   charts.people.show(at, [column((s) => s.sessions), column((s) => s.rooms)], span);

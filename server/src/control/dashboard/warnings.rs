@@ -1,6 +1,7 @@
 //! What an operator should know now, in plain words: the same conditions as the alerts in `deploy/prometheus`.
 
 use serde::Serialize;
+use supernode_proto::close::CloseCode;
 
 use super::history::Sample;
 use crate::{
@@ -170,6 +171,18 @@ pub fn warnings(before: &Reading, now: &Reading, last: Option<&Sample>) -> Vec<W
             "Somebody scans or floods the port, or a path loses large packets. The relay defends itself by Retry.",
         );
     }
+    let refused = grown(&|reading| {
+        let codes = [CloseCode::TOO_MANY_SESSIONS, CloseCode::OVERLOADED];
+        reading.total(|shard| codes.iter().map(|code| shard.tally.closed[code.0 as usize]).sum())
+    });
+    if refused > 0 {
+        warn(
+            Level::Problem,
+            "SupernodeSessionsRefused",
+            format!("{refused} sessions were turned away in the last minute for want of room."),
+            "Raise sessions_max if the machine has reserve, or add a relay; see whether one identity has too many devices.",
+        );
+    }
     let hits = |reading: &Reading| limit_hits(reading);
     for ((limit, after), (_, earlier)) in hits(now).into_iter().zip(hits(before)) {
         if after > earlier {
@@ -266,6 +279,9 @@ mod tests {
         assert_eq!(alerts(|shard| shard.tally.send_errors = 1), ["SupernodeSendErrors"]);
         assert_eq!(alerts(|shard| shard.tally.handshakes_failed = 200), ["SupernodeHandshakesFail"]);
         assert_eq!(alerts(|shard| shard.detail.counts.limits[0] = 3), ["SupernodeLimit"]);
+        for code in [CloseCode::TOO_MANY_SESSIONS, CloseCode::OVERLOADED] {
+            assert_eq!(alerts(|shard| shard.tally.closed[code.0 as usize] = 1), ["SupernodeSessionsRefused"]);
+        }
         assert_eq!(alerts(|shard| shard.tally.receive_buffer_bytes = 425_984), ["SupernodeBuffersClamped"]);
         assert_eq!(alerts(|shard| shard.detail.ledger.residence_us[0].observe(60_000, 10)), ["SupernodeSlow"]);
     }
