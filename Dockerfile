@@ -21,9 +21,10 @@ USER 65532:65532
 # Every command finds the keys in /var/lib/supernode.
 ENV XDG_STATE_HOME=/var/lib
 VOLUME /var/lib/supernode
-# QUIC for everybody; page, metrics and health for this machine.
+# QUIC for everybody. The page, metrics and health (9464/tcp) are on the container's loopback only, as they ask for no
+# password: publishing the port reaches nothing. With `--network host` they are on the host's loopback; else run what
+# reads them in this container's network (`--network container:relay`), or put a proxy there that asks for a password.
 EXPOSE 4433/udp
-EXPOSE 9464/tcp
 # SIGTERM drains.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["/usr/bin/supernode", "status"]

@@ -1,6 +1,6 @@
 //! A certificate from a real ACME server: Pebble, with its DNS server for tests, both on loopback.
 //!
-//! `apt-get install pebble`, then `cargo test -p supernode-server --features pebble --test acme`.
+//! `apt-get install pebble`, then `cargo test -p supernode-server --test acme`.
 
 use std::{
     fs,

@@ -1,6 +1,6 @@
 //! What is shipped for operators in `deploy/`, checked by the tools that will read it: rules by promtool, manifests and
-//! the compose file against their schemas, the Dockerfile by hadolint, the unit by systemd, and every panel of every
-//! dashboard by a Prometheus that scrapes a relay with a call on it.
+//! the compose file against their schemas, the Dockerfile by hadolint, the unit by systemd, certificates by Pebble, and
+//! every panel of every dashboard by a Prometheus that scrapes a relay with a call on it.
 
 mod files;
 mod tools;
@@ -15,8 +15,12 @@ use crate::{
     workspace::{self, Run},
 };
 
-/// Exposure that `systemd-analyze security` may find, in tenths.
+/// The unit as it is shipped, and with the drop-ins that are.
+const UNIT: &str = "deploy/systemd/supernode.service";
+const DROP_INS: &[&str] = &["deploy/systemd/supernode.service.d/acme.conf"];
+/// Exposure that `systemd-analyze security` may find, in tenths: of the unit alone, and with a drop-in.
 const EXPOSURE_MAX: u32 = 15;
+const EXPOSURE_WITH_DROP_IN_MAX: u32 = 18;
 
 /// Checks everything.
 ///
@@ -32,19 +36,35 @@ pub fn run() -> anyhow::Result<()> {
     if !findings.is_empty() {
         bail!("{} findings:\n  {}", findings.len(), findings.join("\n  "));
     }
+    let programs = workspace::release_directory()?;
     let python = tools::python()?;
     tools::ensure("promtool", "prometheus")?;
     tools::ensure("prometheus", "prometheus")?;
     tools::ensure("systemd-analyze", "systemd")?;
+    tools::ensure("pebble", "pebble")?;
     for command in checks(&python) {
         println!("   {}", command.shown());
         command.status()?;
     }
-    // It prints a line for each of a hundred settings, and fails when the sum is above the threshold.
-    let threshold = format!("--threshold={EXPOSURE_MAX}");
-    let unit = "deploy/systemd/supernode.service";
-    Run::new(&["systemd-analyze", "security", "--no-pager", "--offline=yes", &threshold, unit]).output()?;
-    prometheus::every_query_returns_data(&workspace::release_directory()?, &queries)
+    exposure(Path::new(UNIT), EXPOSURE_MAX)?;
+    for drop_in in DROP_INS {
+        // Offline, systemd-analyze reads no drop-ins. As in systemd, what stands below overrides what stands above.
+        let whole = programs.with_file_name("supernode-with-drop-in.service");
+        std::fs::write(&whole, format!("{}\n{}", workspace::read(UNIT)?, workspace::read(drop_in)?))?;
+        exposure(&whole, EXPOSURE_WITH_DROP_IN_MAX)?;
+    }
+    prometheus::every_query_returns_data(&programs, &queries)
+}
+
+/// What systemd thinks of a unit. It prints a line for each of a hundred settings, and fails when the sum is above the
+/// threshold.
+fn exposure(unit: &Path, max: u32) -> anyhow::Result<()> {
+    let unit = unit.to_string_lossy();
+    let threshold = format!("--threshold={max}");
+    let words = ["systemd-analyze", "security", "--no-pager", "--offline=yes", &threshold, &unit];
+    let verdict = Run::new(&words).output()?;
+    println!("   {unit}: {}", verdict.lines().last().unwrap_or_default());
+    Ok(())
 }
 
 /// Commands that fail when a file is wrong.
@@ -54,6 +74,7 @@ fn checks(python: &Path) -> Vec<Run> {
         Run::new(&["promtool", "check", "rules", "deploy/prometheus/supernode.rules.yaml"]),
         Run::new(&["promtool", "test", "rules", "deploy/prometheus/supernode.rules.test.yaml"]),
         Run::new(&["promtool", "check", "config", "deploy/prometheus/prometheus.yaml"]),
+        Run::new(&["cargo", "test", "--locked", "--quiet", "-p", "supernode-server", "--test", "acme"]),
         Run::new(&[&tool("hadolint"), "Dockerfile"]),
         Run::new(&[&tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", "deploy/compose.yaml"]),
         Run::new(&[&tool("kubernetes-validate"), "--strict", "--quiet", "deploy/kubernetes/supernode.yaml"]),
