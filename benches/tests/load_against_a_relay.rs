@@ -67,6 +67,7 @@ impl Relay {
             scenario: Scenario::parse("test", &text, &patient).expect("a scenario"),
             relay_pid: Some(std::process::id()),
             metrics: None,
+            scrape_every: None,
         };
         run(&options, &mut |_| {})
     }
@@ -157,6 +158,7 @@ fn a_generator_that_is_late_does_not_call_its_result_valid() {
         scenario: Scenario::parse("test", &text, &[]).expect("a scenario"),
         relay_pid: None,
         metrics: None,
+        scrape_every: None,
     };
     let report = run(&options, &mut |_| {}).expect("a report");
     assert!(!report.valid && !report.passes());

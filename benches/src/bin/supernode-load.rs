@@ -8,6 +8,7 @@ use std::{
     net::ToSocketAddrs,
     path::PathBuf,
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
@@ -75,6 +76,9 @@ struct Run {
     /// The relay's metrics, http://127.0.0.1:9464/metrics: its drops by reason are part of the result.
     #[arg(long, value_name = "URL")]
     metrics_url: Option<MetricsUrl>,
+    /// Scrape the metrics that often during the measured part: how long that takes is part of the result.
+    #[arg(long, value_name = "N", requires = "metrics_url", value_parser = clap::value_parser!(u16).range(1..))]
+    scrape_every_s: Option<u16>,
 }
 
 fn main() -> ExitCode {
@@ -127,6 +131,7 @@ fn measure(arguments: &Run) -> anyhow::Result<Report> {
         scenario,
         relay_pid: arguments.relay_pid,
         metrics: arguments.metrics_url.clone(),
+        scrape_every: arguments.scrape_every_s.map(|seconds| Duration::from_secs(seconds.into())),
     };
     let mut screen = (!arguments.quiet && io::stderr().is_terminal()).then(Screen::new);
     let report = run(&options, &mut |progress| {

@@ -15,6 +15,7 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod schedule;
+mod scrape;
 pub mod slo;
 
 mod chart;

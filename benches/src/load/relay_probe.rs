@@ -102,7 +102,7 @@ impl FromStr for MetricsUrl {
 }
 
 impl MetricsUrl {
-    fn fetch(&self) -> Option<String> {
+    pub(super) fn fetch(&self) -> Option<String> {
         let mut stream = TcpStream::connect(&self.authority).ok()?;
         stream.set_read_timeout(Some(METRICS_PATIENCE)).ok()?;
         let Self { authority, path } = self;

@@ -23,6 +23,7 @@ use super::{
     relay_probe::{MetricsUrl, RelayUse},
     report::{Ingredients, Report},
     scenario::Scenario,
+    scrape::{Scraper, Scrapes},
     tally::Tally,
     worker::Worker,
 };
@@ -53,6 +54,8 @@ pub struct Options {
     pub relay_pid: Option<u32>,
     /// Where the relay serves its metrics: its drops by reason are reported.
     pub metrics: Option<MetricsUrl>,
+    /// How often they are scraped during the measured part, to see what that costs.
+    pub scrape_every: Option<Duration>,
 }
 
 /// Why there is no result.
@@ -198,10 +201,10 @@ pub fn run(options: &Options, observe: &mut dyn FnMut(&Progress)) -> Result<Repo
     shared.phase.store(Phase::Over as u8, Ordering::SeqCst);
     let outcomes = threads.into_iter().map(|thread| thread.join().expect("a worker ends without a panic")).collect();
     match conducted {
-        Ok(relay) => {
+        Ok((relay, scrapes)) => {
             let window = shared.window().expect("a conducted run has been measured");
             let Stage { scenario, plan, .. } = &shared.stage;
-            Ok(Report::new(Ingredients { scenario, plan, window, relay, outcomes }))
+            Ok(Report::new(Ingredients { scenario, plan, window, relay, scrapes, outcomes }))
         }
         Err(seconds) => {
             let mut tally = Tally::default();
@@ -218,8 +221,13 @@ pub fn run(options: &Options, observe: &mut dyn FnMut(&Progress)) -> Result<Repo
     }
 }
 
-/// Leads the workers through the run; what the relay used meanwhile, or after how many seconds it was given up.
-fn conduct(shared: &Shared, options: &Options, observe: &mut dyn FnMut(&Progress)) -> Result<RelayUse, f64> {
+/// Leads the workers through the run; what the relay used meanwhile and the scrapes, or after how many seconds it was given
+/// up.
+fn conduct(
+    shared: &Shared,
+    options: &Options,
+    observe: &mut dyn FnMut(&Progress),
+) -> Result<(RelayUse, Option<Scrapes>), f64> {
     let Stage { scenario, plan, .. } = &shared.stage;
     let planned = plan.steady();
     let patience = Duration::from_secs_f64(scenario.ramp_s) + READY_PATIENCE;
@@ -242,7 +250,10 @@ fn conduct(shared: &Shared, options: &Options, observe: &mut dyn FnMut(&Progress
     let _ = shared.window.set(window);
     shared.wait_until(from_ns, observe);
     let before = RelayUse::read(options.relay_pid, options.metrics.as_ref());
+    let scraper = options.metrics.clone().zip(options.scrape_every).map(|(url, every)| Scraper::start(url, every));
     shared.wait_until(until_ns, observe);
+    // A thread that the system refuses shows as a report without scrapes.
+    let scrapes = scraper.and_then(Result::ok).map(Scraper::finish);
     let relay = RelayUse::since(before, options.relay_pid, options.metrics.as_ref());
     shared.wait_until(until_ns + seconds(scenario.linger_s), observe);
     shared.phase.store(Phase::Probing as u8, Ordering::SeqCst);
@@ -252,7 +263,7 @@ fn conduct(shared: &Shared, options: &Options, observe: &mut dyn FnMut(&Progress
         thread::sleep(Duration::from_millis(5));
     }
     shared.observe_now(observe, true);
-    Ok(relay)
+    Ok((relay, scrapes))
 }
 
 impl Shared {

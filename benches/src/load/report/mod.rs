@@ -12,6 +12,7 @@ use super::{
     relay_probe::RelayUse,
     run::Window,
     scenario::Scenario,
+    scrape::Scrapes,
     slo::Slo,
     tally::{Interval, Tally},
     worker::Outcome,
@@ -152,6 +153,21 @@ pub struct Relay {
     pub datagrams_out_per_delivered: Option<f64>,
     /// What it turned away or dropped, by reason and its own count.
     pub drops: BTreeMap<String, u64>,
+    /// Scrapes of its metrics, if there were to be any.
+    pub scrapes: Option<ScrapeReport>,
+}
+
+/// Scrapes of the relay's metrics in the measured part.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct ScrapeReport {
+    /// Those that were answered.
+    pub count: u64,
+    /// Those that were not.
+    pub failed: u64,
+    /// Bytes of the largest.
+    pub bytes_max: usize,
+    /// How long they took.
+    pub time_ms: Quantiles,
 }
 
 /// A piece of the measured part, by when objects were due.
@@ -177,12 +193,13 @@ pub(super) struct Ingredients<'a> {
     pub(super) plan: &'a Plan,
     pub(super) window: Window,
     pub(super) relay: RelayUse,
+    pub(super) scrapes: Option<Scrapes>,
     pub(super) outcomes: Vec<Outcome>,
 }
 
 impl Report {
     pub(super) fn new(from: Ingredients<'_>) -> Self {
-        let Ingredients { scenario, plan, window, relay, outcomes } = from;
+        let Ingredients { scenario, plan, window, relay, scrapes, outcomes } = from;
         let (mut tally, mut intervals) = (Tally::default(), Vec::<Interval>::new());
         let mut sessions =
             Sessions { planned: plan.steady(), subscriptions_planned: plan.subscriptions(), ..Sessions::default() };
@@ -217,7 +234,7 @@ impl Report {
             delay_ms: Quantiles::of(&tally.delay),
             setup_ms: Quantiles::of(&tally.setup),
             generator,
-            relay: relay_report(&relay, &tally, window),
+            relay: Relay { scrapes: scrapes.as_ref().map(ScrapeReport::of), ..relay_report(&relay, &tally, window) },
             intervals: intervals.iter().enumerate().map(|(place, part)| interval(place, part, window)).collect(),
             delay_curve: tally.delay.curve(),
         };
@@ -320,6 +337,13 @@ impl SloVerdict {
     }
 }
 
+impl ScrapeReport {
+    fn of(scrapes: &Scrapes) -> Self {
+        let Scrapes { time, bytes_max, failed } = scrapes;
+        Self { count: time.count(), failed: *failed, bytes_max: *bytes_max, time_ms: Quantiles::of(time) }
+    }
+}
+
 impl Quantiles {
     fn of(histogram: &Histogram) -> Self {
         Self {
@@ -362,6 +386,7 @@ fn relay_report(used: &RelayUse, tally: &Tally, window: Window) -> Relay {
         rss_mib: used.rss_bytes.map(|bytes| bytes as f64 / 1024.0 / 1024.0),
         datagrams_out_per_delivered: sent.zip(delivered).map(|(sent, delivered)| sent / delivered),
         drops: used.drops(),
+        scrapes: None,
     }
 }
 

@@ -49,6 +49,14 @@ impl fmt::Display for Report {
         if let Some(packets) = relay.datagrams_out_per_delivered {
             writeln!(f, "            {packets:.2} datagrams out per delivery")?;
         }
+        if let Some(scrapes) = &relay.scrapes {
+            let super::ScrapeReport { count, failed, bytes_max, time_ms } = scrapes;
+            writeln!(
+                f,
+                "scrapes     {count} of {bytes_max} bytes, p50 {:.1}  p99 {:.1}  max {:.1} ms, {failed} not answered",
+                time_ms.p50, time_ms.p99, time_ms.max
+            )?;
+        }
         for (what, counts) in [("drops", &relay.drops), ("closed", &sessions.closed), ("refused", &sessions.refused)] {
             if !counts.is_empty() {
                 writeln!(f, "{what:<11} {}", list(counts))?;
