@@ -320,7 +320,7 @@ mod tests {
     fn small_buffers_come_with_the_command_that_mends_them() {
         let finding = buffers("buffers", 425_984, 16 << 20, 8 << 20);
         assert_eq!(finding.verdict, Verdict::Poor);
-        assert!(finding.found.starts_with("208.0 KiB to receive, 8.0 MiB to send"), "{}", finding.found);
+        assert!(finding.found.starts_with("208 KiB to receive, 8.0 MiB to send"), "{}", finding.found);
         assert!(finding.advice.contains("net.core.rmem_max=8388608"), "{}", finding.advice);
         assert_eq!(buffers("buffers", 8 << 20, 8 << 20, 8 << 20).verdict, Verdict::Poor, "half of it is the kernel's");
         assert_eq!(buffers("buffers", 16 << 20, 16 << 20, 8 << 20).verdict, Verdict::Good);
