@@ -3,7 +3,8 @@
 //! `cargo run --release -p supernode-benches --example burst -- [BYTES]...`, as root where `net.core.rmem_max` is less.
 
 use std::{
-    env, io,
+    env,
+    io::{self, Write},
     net::UdpSocket,
     thread,
     time::{Duration, Instant},
@@ -47,11 +48,12 @@ fn main() -> io::Result<()> {
         }
         let sent_ms = begin.elapsed().as_secs_f64() * 1e3;
         let received: usize = reader.join().expect("the reader does not panic");
-        println!(
+        writeln!(
+            io::stdout(),
             "{granted} bytes: {} of {PACKETS} packets of a burst of {sent_ms:.1} ms lost while the reader slept for {} ms",
             PACKETS - received,
             ASLEEP.as_millis()
-        );
+        )?;
     }
     Ok(())
 }

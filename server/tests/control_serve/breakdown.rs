@@ -1,7 +1,7 @@
 //! What becomes of a relay when one of its shards breaks down, or stands still.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader, Write},
     os::unix::net::UnixDatagram,
     path::Path,
     process::{Command, Stdio},
@@ -107,7 +107,7 @@ async fn systemd_hears_no_more_of_a_relay_of_which_one_shard_stands_still() {
 /// The child: feeds the watchdog, and once it is told to go, lets a client lead a shard into the trap.
 async fn stand_still(home: &Path) {
     let (relay, link) = start(home, || {
-        println!("\na shard stands still");
+        writeln!(io::stdout(), "\na shard stands still").expect("the parent listens");
         std::thread::sleep(Duration::from_secs(120));
     });
     tokio::spawn(systemd::feed_watchdog(relay.counters()));

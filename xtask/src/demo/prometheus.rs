@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
 };
@@ -19,8 +19,6 @@ use super::{
 };
 use crate::workspace;
 
-/// How long the call goes on: all panels have their data long before.
-const CALL: Duration = Duration::from_secs(90);
 /// Longest wait for the last panel.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -47,16 +45,22 @@ pub fn every_query_returns_data(programs: &Path, queries: &[Query]) -> anyhow::R
     let interrupted = Interrupted::listen()?;
     let directory = Directory::new()?;
     let (relay, ready) = start_relay(programs, &directory, &Options::default(), &interrupted)?;
-    let [a, b] = start_call(programs, &directory, &ready.invite, &interrupted)?;
+    let call = Call::prepare(programs, &directory, &ready.invite, &interrupted)?;
     let (prometheus, address) = start_prometheus(&directory, ready.admin, &interrupted)?;
-    let mut all = [(relay, "relay"), (a, "A"), (b, "B"), (prometheus, "Prometheus")];
+    let mut servers = [(relay, "relay"), (prometheus, "Prometheus")];
+    let mut people = call.start()?;
 
     let started = Instant::now();
     let mut missing: Vec<&Query> = queries.iter().collect();
     loop {
         interrupted.wait_until(Instant::now() + Duration::from_secs(1))?;
-        for (process, name) in &mut all {
+        for (process, name) in &mut servers {
             still_runs(process, &directory.path(&format!("{name}.log")))?;
+        }
+        // Their files are shorter than the patience: rates need a call that goes on.
+        if call.is_over(&mut people)? {
+            people.clear();
+            people = call.start()?;
         }
         missing.retain(|query| !has_data(address, &query.promql));
         let rules = rules(address)?;
@@ -74,34 +78,63 @@ pub fn every_query_returns_data(programs: &Path, queries: &[Query]) -> anyhow::R
     }
 }
 
-/// Two people with fresh identities talk, with audio and video. They end when they are dropped.
-fn start_call(
-    programs: &Path,
-    directory: &Directory,
-    invite: &str,
-    interrupted: &Interrupted,
-) -> anyhow::Result<[Process; 2]> {
-    let program = programs.join("supernode-call");
-    let quick = |arguments: &[&str]| {
-        let process = Process::start("supernode-call", "call  | ", Command::new(&program).args(arguments))?;
-        process.finish(START_TIMEOUT, interrupted).with_context(|| format!("supernode-call {}", arguments[0]))
-    };
-    let invite_file = directory.path("invite");
-    fs::write(&invite_file, invite)?;
-    let (a_file, b_file) = (directory.text("a.identity"), directory.text("b.identity"));
-    let a_identity = quick(&["identity", "--out", &a_file, "--name", "A"])?;
-    quick(&["identity", "--out", &b_file, "--name", "B"])?;
-    fs::write(directory.path("ticket"), quick(&["ticket", "--identity", &b_file, "--for", a_identity.trim()])?)?;
-    let (a, b) = (Person::new(directory, "a", a_file)?, Person::new(directory, "b", b_file)?);
-    let start = |name: &'static str, mut command: Command| {
-        let (out, log) = (directory.path(&format!("{name}.json")), directory.path(&format!("{name}.log")));
-        Process::start_with_files(name, &out, &log, &mut command)
-    };
-    let listener = start("B", a_call(&program, "listen", &invite_file, &b))?;
-    let mut caller = a_call(&program, "call", &invite_file, &a);
-    let (ticket, seconds) = (directory.text("ticket"), CALL.as_secs().to_string());
-    caller.args(["--ticket-file", &ticket, "--seconds", &seconds]);
-    Ok([start("A", caller)?, listener])
+/// Two people with fresh identities talk, with audio and video, until their files end.
+struct Call<'a> {
+    program: PathBuf,
+    directory: &'a Directory,
+    a: Person,
+    b: Person,
+}
+
+impl<'a> Call<'a> {
+    fn prepare(
+        programs: &Path,
+        directory: &'a Directory,
+        invite: &str,
+        interrupted: &Interrupted,
+    ) -> anyhow::Result<Self> {
+        let program = programs.join("supernode-call");
+        let quick = |arguments: &[&str]| {
+            let process = Process::start("supernode-call", "call  | ", Command::new(&program).args(arguments))?;
+            process.finish(START_TIMEOUT, interrupted).with_context(|| format!("supernode-call {}", arguments[0]))
+        };
+        fs::write(directory.path("invite"), invite)?;
+        let (a_file, b_file) = (directory.text("a.identity"), directory.text("b.identity"));
+        let a_identity = quick(&["identity", "--out", &a_file, "--name", "A"])?;
+        quick(&["identity", "--out", &b_file, "--name", "B"])?;
+        fs::write(directory.path("ticket"), quick(&["ticket", "--identity", &b_file, "--for", a_identity.trim()])?)?;
+        let (a, b) = (Person::new(directory, "a", a_file)?, Person::new(directory, "b", b_file)?);
+        Ok(Self { program, directory, a, b })
+    }
+
+    /// They end when they are dropped.
+    fn start(&self) -> anyhow::Result<Vec<Process>> {
+        let Self { program, directory, a, b } = self;
+        for person in [a, b] {
+            fs::remove_dir_all(&person.recordings)?;
+            fs::create_dir(&person.recordings)?;
+        }
+        let start = |name: &'static str, mut command: Command| {
+            let (out, log) = (directory.path(&format!("{name}.json")), directory.path(&format!("{name}.log")));
+            Process::start_with_files(name, &out, &log, &mut command)
+        };
+        let invite = directory.path("invite");
+        let mut caller = a_call(program, "call", &invite, a);
+        caller.args(["--ticket-file", &directory.text("ticket")]);
+        Ok(vec![start("B", a_call(program, "listen", &invite, b))?, start("A", caller)?])
+    }
+
+    /// Whether one of them has hung up.
+    fn is_over(&self, people: &mut [Process]) -> anyhow::Result<bool> {
+        let mut over = false;
+        for process in people {
+            match process.ended()? {
+                Some(status) if status.success() => over = true,
+                _ => still_runs(process, &self.directory.path(&format!("{}.log", process.name())))?,
+            }
+        }
+        Ok(over)
+    }
 }
 
 /// That a process goes on. If it has ended, there is nothing to wait for: its log says why.

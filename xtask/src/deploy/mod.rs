@@ -17,7 +17,7 @@ use crate::{
 
 /// The unit as it is shipped, and with the drop-ins that are.
 const UNIT: &str = "deploy/systemd/supernode.service";
-const DROP_INS: &[&str] = &["deploy/systemd/supernode.service.d/acme.conf"];
+const DROP_INS: &[&str] = &["deploy/systemd/drop-ins/acme.conf"];
 /// Exposure that `systemd-analyze security` may find, in tenths: of the unit alone, and with a drop-in.
 const EXPOSURE_MAX: u32 = 15;
 const EXPOSURE_WITH_DROP_IN_MAX: u32 = 18;
@@ -48,7 +48,7 @@ pub fn run() -> anyhow::Result<()> {
     }
     exposure(Path::new(UNIT), EXPOSURE_MAX)?;
     for drop_in in DROP_INS {
-        // Offline, systemd-analyze reads no drop-ins. As in systemd, what stands below overrides what stands above.
+        // What stands below overrides what stands above, as a drop-in does.
         let whole = programs.with_file_name("supernode-with-drop-in.service");
         std::fs::write(&whole, format!("{}\n{}", workspace::read(UNIT)?, workspace::read(drop_in)?))?;
         exposure(&whole, EXPOSURE_WITH_DROP_IN_MAX)?;
