@@ -191,6 +191,9 @@ fn the_doctor_tries_a_relay_elsewhere_and_finds_broken_files_instead_of_giving_u
     let port = "UDP from here to clients' address";
     let good = Some("good".to_owned());
     assert_eq!(find(elsewhere.path(), &["--host", relay.text("listen")], port), (Some(0), good.clone()));
+    let mut without_a_home = supernode(elsewhere.path());
+    without_a_home.env_remove("XDG_STATE_HOME").env_remove("HOME").args(["doctor", "--host", relay.text("listen")]);
+    assert_eq!(without_a_home.output().expect("the program starts").status.code(), Some(0));
     let bad = (Some(4), Some("bad".to_owned()));
     assert_eq!(find(elsewhere.path(), &[], "state directory"), bad);
 

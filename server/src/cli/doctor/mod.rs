@@ -68,7 +68,10 @@ impl Doctor {
     /// Looks for what keeps a relay on this machine from working well.
     pub(super) fn run(&self) -> anyhow::Result<()> {
         let configuration = self.state.configuration();
-        let path = self.state.path_despite(&configuration)?;
+        let opened = self.state.path_despite(&configuration).and_then(|path| {
+            let state = StateDir::open(&path)?;
+            Ok((state, Relay::at(&path)?))
+        });
         let mut findings = vec![clock(), configured(configuration)];
         match probe::offers() {
             Ok(offers) => findings.extend(kernel(&offers)),
@@ -76,10 +79,10 @@ impl Doctor {
         }
         let mut reading = None;
         let mut host = self.host.clone();
-        match StateDir::open(&path) {
-            Ok(state) => {
+        match opened {
+            Ok((state, running)) => {
                 findings.push(keys(&state));
-                let status = Relay::at(&path)?.status();
+                let status = running.status();
                 findings.push(relay(status.as_ref()));
                 reading = status.ok();
                 match state.link() {
@@ -90,7 +93,7 @@ impl Doctor {
                 }
             }
             // Whoever names a host may want to know of a relay elsewhere.
-            Err(StateError::Missing(_)) if host.is_some() => {}
+            Err(error) if host.is_some() && is_nowhere(&error) => {}
             Err(error) => findings.push(bad(
                 "state directory",
                 error.to_string(),
@@ -116,6 +119,11 @@ impl Doctor {
             faults => Err(Exit::No(format!("{faults} of {} checks found a fault", findings.len())).into()),
         }
     }
+}
+
+/// Whether no relay has ever run here.
+fn is_nowhere(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(StateError::Missing(_) | StateError::NoDefault))
 }
 
 /// Whether a relay would start with it, as `supernode check-config` tells: certificate, key and allow-list included.
