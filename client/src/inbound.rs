@@ -31,7 +31,8 @@ pub(crate) async fn read_streams(link: Arc<Link>) {
 
 fn handle_datagram(link: &Link, datagram: &Bytes) {
     let Ok((header, length)) = DatagramHeader::decode(datagram) else {
-        tracing::debug!("a datagram that is no object");
+        // The relay sends empty ones, to push others out of QUIC's buffer.
+        tracing::trace!(bytes = datagram.len(), "a datagram that is no object");
         return;
     };
     // After an unsubscribe some are still under way.

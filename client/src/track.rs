@@ -31,14 +31,14 @@ pub(crate) struct Route {
 /// What subscribers can take of a track of ours now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Demand {
-    /// How many subscribe. At zero there is no point in encoding.
+    /// How many subscribe; of a picture, those whose paths take one now. At zero there is no point in encoding.
     pub subscribers: u32,
     /// Highest temporal layer that any of them is sent: frames above it are not sent, and need not be encoded.
     pub temporal_layer_max: u8,
     /// Highest spatial layer that any of them is sent.
     pub spatial_layer_max: u8,
-    /// What the widest of their paths takes, for everything on it, in bit/s: a hint for the encoder. `None` as long as
-    /// the relay does not know.
+    /// What the widest of their paths does not exceed, for everything on it, in bit/s: a bound for the encoder. `None` as
+    /// long as one of them is not known to be bound; after a squeeze it doubles, while the path stays calm.
     pub bits_per_second: Option<u64>,
 }
 

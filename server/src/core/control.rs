@@ -213,6 +213,7 @@ impl ShardCore {
             Due::Presence(identity) => presence::announce_due(&directory, identity, now, &mut self.timers, outbox),
             Due::Ring(ring) => rings::timeout(&directory, ring, outbox),
             Due::Watches(id) => self.end_expired_watches(id, now, outbox),
+            Due::Keyframe(alias) => self.keyframe_due(alias, now.instant, outbox),
         }
     }
 }

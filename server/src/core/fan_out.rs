@@ -208,6 +208,13 @@ impl ShardCore {
         refused
     }
 
+    /// Keeps a stream of the newest group.
+    pub fn keep_stream(&mut self, key: StreamKey, header: &StreamHeader, wire: &Bytes) {
+        if self.cache.open(key, header, wire, &self.limits) {
+            self.keyframe_came(header.hop.alias);
+        }
+    }
+
     /// Keeps a part of a stream of the newest group.
     pub fn keep_part(&mut self, alias: TrackAlias, key: StreamKey, part: &StreamPart) {
         self.cache.push(alias, key, part, &self.limits);

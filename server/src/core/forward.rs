@@ -71,31 +71,41 @@ pub struct Carries {
 /// Who takes a track, and what of it. Without subscribers, all zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Demand {
-    /// How many.
+    /// How many subscribe.
     pub subscribers: u32,
-    /// Highest temporal layer that any of them takes.
+    /// How many of them are sent it now: the ladder may leave a whole picture out.
+    pub sent: u32,
+    /// Highest temporal layer that any of these takes.
     pub temporal_layer_max: u8,
     /// Highest spatial layer.
     pub spatial_layer_max: u8,
-    /// Estimate of the widest path among them in bits a second, zero if none is known.
+    /// What the widest path among these is known not to exceed, in bits a second; zero if one is not known to be bound.
     pub bits_per_second: u64,
 }
 
 impl Demand {
     /// Of both together.
     pub fn and(self, other: Self) -> Self {
+        let bits_per_second = match (self.sent, other.sent) {
+            (0, _) => other.bits_per_second,
+            (_, 0) => self.bits_per_second,
+            // A path that is not known to be bound is wider than one that is.
+            _ if self.bits_per_second == 0 || other.bits_per_second == 0 => 0,
+            _ => self.bits_per_second.max(other.bits_per_second),
+        };
         Self {
             subscribers: self.subscribers + other.subscribers,
+            sent: self.sent + other.sent,
             temporal_layer_max: self.temporal_layer_max.max(other.temporal_layer_max),
             spatial_layer_max: self.spatial_layer_max.max(other.spatial_layer_max),
-            bits_per_second: self.bits_per_second.max(other.bits_per_second),
+            bits_per_second,
         }
     }
 
     pub(crate) fn event(self, alias: TrackAlias) -> TrackDemand {
         TrackDemand {
             alias: alias.value(),
-            subscribers: self.subscribers,
+            subscribers: self.sent,
             temporal_layer_max: self.temporal_layer_max.into(),
             spatial_layer_max: self.spatial_layer_max.into(),
             bits_per_second: self.bits_per_second,

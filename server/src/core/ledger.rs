@@ -130,6 +130,8 @@ pub struct Ledger {
     pub delivered: u64,
     /// Of them, in datagrams.
     pub delivered_datagrams: u64,
+    /// Of these, taken back before QUIC had sent them.
+    pub recalled: u64,
     /// By [`DropReason`].
     pub dropped: [u64; DropReason::COUNT],
     /// The longest that any object has waited for its subscriber's connection and was then sent, in microseconds; data
@@ -139,6 +141,8 @@ pub struct Ledger {
     pub late_joiners: u64,
     /// Bytes of newest groups that are kept now.
     pub cached_bytes: u64,
+    /// Newest groups that were not kept because they outgrew a bound.
+    pub groups_outgrown: u64,
     /// Steps down the ladder, by the rung they led to.
     pub ladder_down: [u64; RUNGS],
     /// Steps up, likewise.

@@ -19,6 +19,10 @@ const SPAN: Duration = Duration::from_millis(500);
 const BASE_SPAN: Duration = Duration::from_secs(30);
 /// A round-trip time that grew by more than this means that a buffer on the way fills.
 pub const GROWTH_FULL: Duration = Duration::from_millis(60);
+/// So long after a path held something back the estimate is a bound.
+const BOUND_SPAN: Duration = Duration::from_secs(2);
+/// So long after it, twice the estimate may be tried; then nothing is known against more.
+const TRIED_SPAN: Duration = Duration::from_secs(30);
 
 /// What a connection has measured.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +47,8 @@ pub struct RateEstimate {
     growth: Duration,
     arrived: u64,
     bits_per_second: u64,
+    held_back_at: Option<Instant>,
+    bound: u64,
 }
 
 impl RateEstimate {
@@ -55,6 +61,14 @@ impl RateEstimate {
     /// something back.
     pub fn bits_per_second(&self) -> u64 {
         self.bits_per_second
+    }
+
+    /// What there is no point in exceeding, in bits a second; zero while nothing is known against more.
+    ///
+    /// An encoder that obeyed the estimate alone would stay at what a squeeze left it, because a path that is not used to
+    /// the full shows no more than goes through. So a path that is calm again is worth twice as much.
+    pub fn bound_bits_per_second(&self) -> u64 {
+        self.bound
     }
 
     /// What arrived lately, in bits a second.
@@ -86,6 +100,15 @@ impl RateEstimate {
             if self.bits_per_second == 0 { newest } else { (self.bits_per_second + newest) / 2 }
         } else {
             self.bits_per_second.max(self.arrived)
+        };
+        if full {
+            self.held_back_at = Some(sample.at);
+        }
+        let calm = self.held_back_at.map_or(Duration::MAX, |at| sample.at.saturating_duration_since(at));
+        self.bound = match calm {
+            calm if calm < BOUND_SPAN => self.bits_per_second,
+            calm if calm < TRIED_SPAN => self.bits_per_second.saturating_mul(2),
+            _ => 0,
         };
     }
 
@@ -186,6 +209,27 @@ mod tests {
         assert!(link.estimate.bits_per_second() <= 330_000);
         let wider = link.run(1_500_000.0, 4_000_000.0, 1000 * MS);
         assert!(is_near(wider, 1_500_000), "{wider}");
+    }
+
+    //
+    #[test]
+    fn an_encoder_that_obeys_the_bound_comes_back_from_a_squeeze() {
+        let mut link = Link::new();
+        link.run(1_500_000.0, 4_000_000.0, 3000 * MS);
+        assert_eq!(link.estimate.bound_bits_per_second(), 0, "nothing is known against more");
+        let obey = |link: &mut Link, capacity: f64| {
+            let bound = link.estimate.bound_bits_per_second();
+            let rate = if bound == 0 { 1_500_000.0 } else { f64::min(bound as f64, 1_500_000.0) };
+            link.run(rate, capacity, 1000 * MS);
+            rate
+        };
+        let squeezed: Vec<f64> = (0..6).map(|_| obey(&mut link, 300_000.0)).collect();
+        assert!(squeezed[1..].iter().all(|rate| *rate < 700_000.0), "{squeezed:?}");
+        assert!(squeezed.iter().any(|rate| is_near(*rate as u64, 300_000)), "{squeezed:?}");
+        let widened: Vec<f64> = (0..10).map(|_| obey(&mut link, 4_000_000.0)).collect();
+        assert!(widened[9] >= 1_500_000.0, "{widened:?}");
+        link.run(1_500_000.0, 4_000_000.0, 30_000 * MS);
+        assert_eq!(link.estimate.bound_bits_per_second(), 0, "{widened:?}");
     }
 
     #[test]

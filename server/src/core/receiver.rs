@@ -35,6 +35,7 @@ pub(crate) struct Receiver {
 struct Told {
     at: Option<Instant>,
     bits_per_second: u64,
+    bound: u64,
 }
 
 /// What follows from a look at a path.
@@ -62,6 +63,11 @@ impl Receiver {
         self.estimate.bits_per_second()
     }
 
+    /// What there is no point in exceeding, zero if nothing is known against more.
+    pub(crate) fn bound_bits_per_second(&self) -> u64 {
+        self.estimate.bound_bits_per_second()
+    }
+
     /// Whether [`Self::observe`] wants a sample.
     pub(crate) fn wants_sample(&self, now: Instant) -> bool {
         self.estimate.is_due(now)
@@ -85,7 +91,8 @@ impl Receiver {
         if !moved && !is_news {
             return None;
         }
-        self.told = Told { at: Some(now), bits_per_second: pressure.bits_per_second };
+        let bound = self.estimate.bound_bits_per_second();
+        self.told = Told { at: Some(now), bits_per_second: pressure.bits_per_second, bound };
         let allocation = Allocation {
             rung: self.ladder.rung().into(),
             path_bits_per_second: pressure.bits_per_second,
@@ -104,11 +111,14 @@ impl Receiver {
         }
     }
 
-    /// Whether the estimate is a quarter off what was told.
+    /// Whether the estimate, or the bound, is a quarter off what was told.
     fn is_news(&self, now: Instant) -> bool {
-        let (estimate, told) = (self.estimate.bits_per_second(), self.told.bits_per_second);
         let rested = self.told.at.is_none_or(|at| now.saturating_duration_since(at) >= TOLD_INTERVAL);
-        rested && estimate.abs_diff(told) * 4 > told.max(1)
+        let off = |now: u64, told: u64| now.abs_diff(told).saturating_mul(4) > told.max(1);
+        let Self { estimate, told, .. } = self;
+        rested
+            && (off(estimate.bits_per_second(), told.bits_per_second)
+                || off(estimate.bound_bits_per_second(), told.bound))
     }
 }
 

@@ -33,6 +33,7 @@ use super::{
     session::Session,
     speakers::Speakers,
     timers::Timers,
+    tracks::KeyframeAsked,
 };
 
 /// Whether an identity may use this relay at all.
@@ -102,8 +103,10 @@ pub struct ShardCore {
     pub(crate) directory: Arc<Directory>,
     pub(crate) sessions: Vec<Option<Session>>,
     pub(crate) timers: Timers,
-    pub(crate) keyframes: HashMap<TrackAlias, Instant, FixedState>,
+    pub(crate) keyframes: HashMap<TrackAlias, KeyframeAsked, FixedState>,
     pub(crate) ended_subscriptions: Vec<(u32, TrackAlias, StreamCode)>,
+    /// Links that were put out of a room.
+    pub(crate) evicted: Vec<u32>,
     /// Subscribers that are to be sent the newest group of a track.
     pub(crate) late_joiners: Vec<(SessionId, TrackAlias)>,
     /// Pictures that somebody is sent again, and that need a key frame.
@@ -131,6 +134,7 @@ impl ShardCore {
             timers: Timers::default(),
             keyframes: HashMap::default(),
             ended_subscriptions: Vec::new(),
+            evicted: Vec::new(),
             late_joiners: Vec::new(),
             wanted_pictures: Vec::new(),
             cache: GroupCache::default(),
@@ -294,6 +298,11 @@ impl ShardCore {
     /// Subscriptions that ended since the last call, and why: nothing of these tracks may reach these links any more.
     pub fn take_ended_subscriptions(&mut self) -> Vec<(u32, TrackAlias, StreamCode)> {
         std::mem::take(&mut self.ended_subscriptions)
+    }
+
+    /// Links that were put out of a room since the last call: what their connections hold of it must not go out any more.
+    pub fn take_evicted(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.evicted)
     }
 
     /// Subscribers that came late since the last call: [`Self::cache`] has the newest group of their track.

@@ -2,7 +2,7 @@
 
 use std::{cmp::Ordering, collections::BinaryHeap, time::Instant};
 
-use supernode_proto::identity::IdentityKey;
+use supernode_proto::{identity::IdentityKey, object::TrackAlias};
 
 use super::{RingId, SessionId};
 
@@ -15,10 +15,13 @@ pub(crate) enum Due {
     Ring(RingId),
     /// Look whether tickets behind this session's watches ran out.
     Watches(SessionId),
+    /// A key frame of this track may be asked for again.
+    Keyframe(TrackAlias),
 }
 
 /// A heap of deadlines. Entries are not removed: who handles one checks that it still means something.
-/// Bounded by what makes them: one a ring, one a session that watches, one a pending presence announcement.
+/// Bounded by what makes them: one a ring, one a session that watches, one a pending presence announcement, one a
+/// track of which a key frame was wished for too early.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     heap: BinaryHeap<Entry>,

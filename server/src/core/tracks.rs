@@ -21,13 +21,24 @@ use super::{
     control::Refusal,
     directory::TrackEntry,
     forward::{Carries, Demand, Remote, Subscriber},
-    receiver::{Change, Receiver},
+    receiver::Change,
     rooms,
     session::Subscribed,
+    timers::Due,
 };
 
 /// Aliases are drawn from four-byte varints: short on the wire, and they tell nobody how many tracks there are.
 const ALIAS_BITS: u32 = 30;
+
+/// When a track's publisher was asked for a key frame last.
+#[derive(Debug)]
+pub(crate) struct KeyframeAsked {
+    at: Instant,
+    /// Somebody has wished for one since, and no group has begun since then.
+    again: bool,
+    /// Whether a deadline is set for that.
+    scheduled: bool,
+}
 
 impl ShardCore {
     pub(crate) fn publish(
@@ -303,14 +314,20 @@ impl ShardCore {
     pub(crate) fn local_demand(&self, alias: TrackAlias) -> Demand {
         let Some(track) = self.tracks.track(alias) else { return Demand::default() };
         let demand = |subscriber: &Subscriber| {
-            let receiver = self.session(subscriber.link).map(|session| &session.receiver);
-            let ladder = receiver.filter(|_| track.is_visual()).map(|receiver| receiver.ladder().layers_max());
-            let (temporal, spatial) = ladder.unwrap_or((Layer::MAX, Layer::MAX));
+            let Some(session) = self.session(subscriber.link) else { return Demand::default() };
+            let receiver = &session.receiver;
+            let ladder = receiver.ladder();
+            let (temporal, spatial) = if track.is_visual() { ladder.layers_max() } else { (Layer::MAX, Layer::MAX) };
+            // Any of them may be the one picture that is kept longest at the next moment.
+            if ladder.refuses(track.carries.kind, Layer::default(), true).is_some() {
+                return Demand { subscribers: 1, ..Demand::default() };
+            }
             Demand {
                 subscribers: 1,
+                sent: 1,
                 temporal_layer_max: subscriber.temporal_layer_max.min(temporal),
                 spatial_layer_max: subscriber.spatial_layer_max.min(spatial),
-                bits_per_second: receiver.map_or(0, Receiver::bits_per_second),
+                bits_per_second: receiver.bound_bits_per_second(),
             }
         };
         track.local.iter().map(demand).fold(Demand::default(), Demand::and)
@@ -347,15 +364,39 @@ impl ShardCore {
         }
     }
 
-    /// On the publisher's shard: passes a wish for a key frame on, at most once in the interval.
+    /// On the publisher's shard: passes a wish for a key frame on, at most once in the interval; a wish within it waits
+    /// for its end.
     pub(crate) fn keyframe(&mut self, alias: TrackAlias, now: Instant, outbox: &mut Outbox) {
         let Some(link) = self.tracks.track(alias).and_then(|track| track.publisher) else { return };
         let Some(publisher) = self.session_mut(link).map(|session| session.id) else { return };
         let interval = self.directory.limits().keyframe_interval;
-        let recent = self.keyframes.get(&alias).is_some_and(|asked| now.saturating_duration_since(*asked) < interval);
-        if !recent {
-            self.keyframes.insert(alias, now);
-            outbox.event(publisher, Body::KeyframeRequested(KeyframeRequested { alias: alias.value() }));
+        if let Some(asked) = self.keyframes.get_mut(&alias)
+            && now.saturating_duration_since(asked.at) < interval
+        {
+            asked.again = true;
+            if !std::mem::replace(&mut asked.scheduled, true) {
+                self.timers.insert(asked.at + interval, Due::Keyframe(alias));
+            }
+            return;
+        }
+        let asked = self.keyframes.entry(alias).or_insert(KeyframeAsked { at: now, again: false, scheduled: false });
+        (asked.at, asked.again) = (now, false);
+        outbox.event(publisher, Body::KeyframeRequested(KeyframeRequested { alias: alias.value() }));
+    }
+
+    /// The interval is over for wishes that came within it.
+    pub(crate) fn keyframe_due(&mut self, alias: TrackAlias, now: Instant, outbox: &mut Outbox) {
+        let Some(asked) = self.keyframes.get_mut(&alias) else { return };
+        asked.scheduled = false;
+        if asked.again {
+            self.keyframe(alias, now, outbox);
+        }
+    }
+
+    /// A new group of a track has begun: whoever wished for one has it.
+    pub(crate) fn keyframe_came(&mut self, alias: TrackAlias) {
+        if let Some(asked) = self.keyframes.get_mut(&alias) {
+            asked.again = false;
         }
     }
 
@@ -370,6 +411,7 @@ impl ShardCore {
             }
             subscribed.room != *room
         });
+        self.evicted.push(link);
         self.choose_speaker(link);
         for alias in ended {
             self.drop_subscription(link, alias, outbox);

@@ -15,7 +15,13 @@ use supernode_proto::{
     object::TrackAlias,
 };
 
-use super::{egress::Egress, gather::Gather, meter, prefixes::Prefix, transport};
+use super::{
+    egress::Egress,
+    gather::Gather,
+    meter,
+    prefixes::Prefix,
+    transport::{DATAGRAM_SEND_BYTES, DATAGRAM_SEND_SPACE, HANDOVER_BLOCKED_BYTES, HANDOVER_BYTES},
+};
 use crate::core::{
     SessionId, StreamKey,
     fan_out::Offer,
@@ -25,12 +31,6 @@ use crate::core::{
     stream::StreamParser,
 };
 
-/// Datagram bytes that a connection which keeps up is handed before its packets are built: enough to fill several
-/// shared packets in one turn.
-const HANDOVER_BYTES: usize = 16 * 1024;
-/// The same for a connection that its congestion controller holds back: one packet's worth. The rest waits in our own
-/// queue, where it can expire.
-const HANDOVER_BLOCKED_BYTES: usize = 1_200;
 /// Streams are read and written before lower ones; the control stream before all media.
 const CONTROL_PRIORITY: i32 = i32::MAX;
 
@@ -74,6 +74,12 @@ pub(super) struct Connection {
     pub(super) datagrams: DatagramQueue,
     /// The congestion controller holds datagrams back.
     held_back: bool,
+    /// How much QUIC is handed at once: less after it was held back, and then twice as much each time all of it went.
+    handover_bytes: usize,
+    /// When the last object expires that QUIC may still hold.
+    held_until: Option<Instant>,
+    /// Datagrams that QUIC was ever handed.
+    handed_over: u64,
     /// Media streams from this client.
     pub(super) ingress: HashMap<StreamId, Ingress, FixedState>,
     /// Media streams to this client, oldest first.
@@ -115,6 +121,9 @@ impl Connection {
             control_out_bytes: 0,
             datagrams: DatagramQueue::default(),
             held_back: false,
+            handover_bytes: HANDOVER_BYTES,
+            held_until: None,
+            handed_over: 0,
             ingress: HashMap::default(),
             egress: Vec::new(),
         }
@@ -172,8 +181,12 @@ impl Connection {
         }
     }
 
-    /// Hands over what waits, as far as there is room; returns whether anything went.
+    /// Hands over what waits, as far as there is room; returns whether anything went. What QUIC holds of earlier turns
+    /// is taken back once all of it has expired.
     pub(super) fn refill(&mut self, now: Instant, ledger: &mut Ledger) -> bool {
+        if self.held_back && self.held_until.is_some_and(|until| until <= now) {
+            self.recall(ledger);
+        }
         let mut handed = false;
         while !self.datagrams.is_empty() {
             let room = self.handover_room();
@@ -185,7 +198,33 @@ impl Connection {
 
     /// QUIC has built all the packets it may: notes whether it holds datagrams back.
     pub(super) fn note_held_back(&mut self) {
-        self.held_back = self.handed_over_bytes() > 0;
+        let holds = self.handed_over_bytes() > 0;
+        if holds {
+            self.handover_bytes = HANDOVER_BLOCKED_BYTES;
+        } else {
+            self.held_until = None;
+            if !self.held_back {
+                self.handover_bytes = (self.handover_bytes * 2).min(HANDOVER_BYTES);
+            }
+        }
+        self.held_back = holds;
+    }
+
+    /// Takes back what QUIC was handed and has not sent: whoever was put out of a room gets nothing more of it.
+    ///
+    /// QUIC has no call for that, but a newer datagram may push the oldest ones out. So many empty ones as its buffer
+    /// holds push out everything else; they take two bytes each of the next packet, and clients ignore them.
+    pub(super) fn recall(&mut self, ledger: &mut Ledger) {
+        if self.held_until.take().is_none() {
+            return;
+        }
+        let sent = self.quic.stats().frame_tx.datagram;
+        ledger.recalled += self.handed_over.saturating_sub(sent);
+        self.handed_over = sent;
+        for _ in 0..DATAGRAM_SEND_BYTES / size_of::<Bytes>() {
+            // It is refused only where no datagram could be sent at all.
+            self.handed_over += u64::from(self.quic.datagrams().send(Bytes::new(), true).is_ok());
+        }
     }
 
     /// Whether any object waits.
@@ -242,6 +281,8 @@ impl Connection {
         let bytes = wire.len();
         match self.quic.datagrams().send(wire, false) {
             Ok(()) => {
+                self.handed_over += 1;
+                self.held_until = self.held_until.max(Some(offer.expires));
                 ledger.write(offer.kind, bytes);
                 ledger.deliver(offer.kind, offer.arrived);
                 ledger.delivered_datagrams += 1;
@@ -258,11 +299,11 @@ impl Connection {
     }
 
     fn handed_over_bytes(&mut self) -> usize {
-        transport::DATAGRAM_SEND_SPACE.saturating_sub(self.quic.datagrams().send_buffer_space())
+        DATAGRAM_SEND_SPACE.saturating_sub(self.quic.datagrams().send_buffer_space())
     }
 
     fn handover_room(&mut self) -> usize {
-        let bound = if self.held_back { HANDOVER_BLOCKED_BYTES } else { HANDOVER_BYTES };
-        bound.saturating_sub(self.handed_over_bytes())
+        // Nothing is added to what QUIC could not send: so all of it is about as old.
+        if self.held_back { 0 } else { self.handover_bytes.saturating_sub(self.handed_over_bytes()) }
     }
 }

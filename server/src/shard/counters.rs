@@ -39,8 +39,10 @@ macro_rules! tallies {
             offered: AtomicU64,
             delivered: AtomicU64,
             delivered_datagrams: AtomicU64,
+            recalled: AtomicU64,
             late_joiners: AtomicU64,
             cached_bytes: AtomicU64,
+            groups_outgrown: AtomicU64,
             longest_wait_us: AtomicU64,
             commits_rejected: AtomicU64,
             ladder_down: [AtomicU64; RUNGS],
@@ -59,8 +61,10 @@ macro_rules! tallies {
                     offered: AtomicU64::new(0),
                     delivered: AtomicU64::new(0),
                     delivered_datagrams: AtomicU64::new(0),
+                    recalled: AtomicU64::new(0),
                     late_joiners: AtomicU64::new(0),
                     cached_bytes: AtomicU64::new(0),
+                    groups_outgrown: AtomicU64::new(0),
                     longest_wait_us: AtomicU64::new(0),
                     commits_rejected: AtomicU64::new(0),
                     ladder_down: zeros(),
@@ -83,9 +87,11 @@ macro_rules! tallies {
                 store(&self.ladder_up, &ledger.ladder_up);
                 self.late_joiners.store(ledger.late_joiners, Ordering::Relaxed);
                 self.cached_bytes.store(ledger.cached_bytes, Ordering::Relaxed);
+                self.groups_outgrown.store(ledger.groups_outgrown, Ordering::Relaxed);
                 self.longest_wait_us.store(ledger.longest_wait_us, Ordering::Relaxed);
                 self.commits_rejected.store(ledger.commits_rejected, Ordering::Relaxed);
                 self.delivered_datagrams.store(ledger.delivered_datagrams, Ordering::Relaxed);
+                self.recalled.store(ledger.recalled, Ordering::Relaxed);
                 self.delivered.store(ledger.delivered, Ordering::Relaxed);
                 self.offered.store(ledger.offered, Ordering::Relaxed);
             }
@@ -99,8 +105,10 @@ macro_rules! tallies {
                     offered: load(&self.offered),
                     delivered: load(&self.delivered),
                     delivered_datagrams: load(&self.delivered_datagrams),
+                    recalled: load(&self.recalled),
                     late_joiners: load(&self.late_joiners),
                     cached_bytes: load(&self.cached_bytes),
+                    groups_outgrown: load(&self.groups_outgrown),
                     longest_wait_us: load(&self.longest_wait_us),
                     commits_rejected: load(&self.commits_rejected),
                     ladder_down: self.ladder_down.each_ref().map(load),

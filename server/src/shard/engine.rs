@@ -339,6 +339,7 @@ impl Engine {
         self.tally.members = holdings.members;
         self.tally.queue_oldest_us = self.distributions.take_longest_wait().as_micros() as u64;
         self.core.ledger.cached_bytes = self.core.cache.bytes() as u64;
+        self.core.ledger.groups_outgrown = self.core.cache.outgrown();
         self.sample_paths();
         self.distributions.holdings = holdings;
     }
@@ -479,6 +480,12 @@ impl Engine {
             for (link, alias, code) in self.core.take_ended_subscriptions() {
                 if let Some(connection) = self.connections.get_mut(link as usize).and_then(Option::as_mut) {
                     connection.purge(alias, code, &mut self.core.ledger);
+                    self.touch(link);
+                }
+            }
+            for link in self.core.take_evicted() {
+                if let Some(connection) = self.connections.get_mut(link as usize).and_then(Option::as_mut) {
+                    connection.recall(&mut self.core.ledger);
                     self.touch(link);
                 }
             }

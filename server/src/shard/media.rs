@@ -100,7 +100,7 @@ impl Engine {
             route.remote = taken;
             route.lost = lost;
             if is_picture(&route) {
-                self.core.cache.open(key, &header, &wire);
+                self.core.keep_stream(key, &header, &wire);
             }
             self.open_stream_here(ingress.key, route, &header, &wire);
         }

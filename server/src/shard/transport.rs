@@ -17,8 +17,15 @@ use super::{
 };
 use crate::core::ShardId;
 
-/// QUIC's own buffer of outgoing datagrams. Far above what is handed over, so that QUIC never has to refuse or drop.
-const DATAGRAM_SEND_BYTES: usize = 64 * 1024;
+/// QUIC's own buffer of outgoing datagrams. Above what is handed over by more than a datagram and its record, so that QUIC
+/// never has to refuse or drop; and no larger, because taking back what it holds means filling it.
+pub(super) const DATAGRAM_SEND_BYTES: usize = HANDOVER_BYTES + 2 * 1024;
+/// Datagram bytes that a connection which keeps up is handed before its packets are built: enough to fill several
+/// shared packets in one turn.
+pub(super) const HANDOVER_BYTES: usize = 16 * 1024;
+/// The same for a connection that its congestion controller holds back: one packet's worth. The rest waits in our own
+/// queue, where it can expire.
+pub(super) const HANDOVER_BLOCKED_BYTES: usize = 1_200;
 /// What `send_buffer_space` says of an empty buffer: QUIC keeps the size of one record back.
 pub(super) const DATAGRAM_SEND_SPACE: usize = DATAGRAM_SEND_BYTES - size_of::<bytes::Bytes>();
 /// Datagrams of one client that may come in within one turn. More than a turn reads from the socket, so that QUIC never

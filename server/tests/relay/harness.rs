@@ -86,6 +86,7 @@ impl Relay {
             sum.offered += ledger.offered;
             sum.delivered += ledger.delivered;
             sum.delivered_datagrams += ledger.delivered_datagrams;
+            sum.recalled += ledger.recalled;
             sum.commits_rejected += ledger.commits_rejected;
             sum.longest_wait_us = sum.longest_wait_us.max(ledger.longest_wait_us);
             sum.late_joiners += ledger.late_joiners;

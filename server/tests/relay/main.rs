@@ -19,3 +19,4 @@ mod paths;
 mod presence;
 mod rings;
 mod rooms;
+mod squeezed;
