@@ -70,6 +70,7 @@ impl Call {
             next: None,
             lanes: Default::default(),
             generation: 0,
+            pause: Pause::default(),
             served: 0,
             finished: false,
             plain: Vec::new(),
@@ -92,6 +93,7 @@ pub struct Publisher {
     lanes: [Lane; Layer::MAX as usize + 1],
     /// Of the connection that the lanes are on.
     generation: u64,
+    pause: Pause,
     /// How many subscribed when the stream of a data track began.
     served: u32,
     finished: bool,
@@ -107,6 +109,18 @@ enum Lane {
     Open(SendStream),
     /// What follows in this group would be undecodable.
     Broken,
+}
+
+/// Whether a picture rests because nobody is sent it any more.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Pause {
+    /// Nobody was sent it yet on this connection: what is sent now, the first subscriber gets.
+    #[default]
+    Early,
+    Running,
+    Resting,
+    /// Somebody is to be sent it again, and a key frame has been asked for.
+    Waking,
 }
 
 impl Publisher {
@@ -192,7 +206,9 @@ impl Publisher {
         }
         let sent = match self.track.kind {
             // Nobody is sent it, and without a number of its own nobody waits for it.
-            TrackKind::Video | TrackKind::Screen if self.is_withheld(layer) => return Ok(()),
+            TrackKind::Video | TrackKind::Screen if self.rests(frame.keyframe) || self.is_withheld(layer) => {
+                return Ok(());
+            }
             TrackKind::Video | TrackKind::Screen => self.send_layered(frame, flags, layer).await?,
             TrackKind::Data => self.send_ordered(frame, flags | Flags::INDEPENDENT).await?,
             _ => self.send_independent(frame, flags | Flags::END_OF_GROUP, false).await?,
@@ -286,6 +302,30 @@ impl Publisher {
             delivered(&mut stream, ttl).await;
         }
         Ok(Some(length + sealed.len()))
+    }
+
+    /// Whether nobody is sent the picture any more. It goes on with a key frame, which is asked for.
+    fn rests(&mut self, keyframe: bool) -> bool {
+        let Some(route) = self.track.route() else { return false };
+        if route.link.generation != self.generation {
+            self.pause = Pause::Early;
+        }
+        let wanted = self.subscribers() > 0;
+        self.pause = match (self.pause, wanted) {
+            (Pause::Early, false) => Pause::Early,
+            (Pause::Running, false) => {
+                self.close_lanes();
+                Pause::Resting
+            }
+            (_, false) => Pause::Resting,
+            (Pause::Resting, true) if !keyframe => {
+                self.track.request_keyframe();
+                Pause::Waking
+            }
+            (Pause::Waking, true) if !keyframe => Pause::Waking,
+            (_, true) => Pause::Running,
+        };
+        matches!(self.pause, Pause::Resting | Pause::Waking)
     }
 
     fn is_withheld(&self, layer: Layer) -> bool {

@@ -336,3 +336,67 @@ fn worth_least(egress: &[(StreamKey, Egress)]) -> Option<usize> {
         })
         .map(|(at, _)| at)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use supernode_proto::object::{Hop, TrackAlias};
+
+    use super::*;
+    use crate::core::{ShardId, forward::Subscriber};
+
+    /// A stream with so many bytes waiting.
+    fn egress(
+        (alias, kind): (u64, TrackKind),
+        group: u64,
+        temporal_layer: u8,
+        bytes: usize,
+        now: Instant,
+    ) -> (StreamKey, Egress) {
+        let alias = TrackAlias::new(alias).expect("small");
+        let header = StreamHeader { hop: Hop { alias, priority: 0, ttl_ms: 5_000 }, group, temporal_layer };
+        let subscriber = Subscriber {
+            link: 0,
+            temporal_layer_max: 7,
+            spatial_layer_max: 7,
+            age_max: Duration::from_secs(5),
+            focus: false,
+            speakers_max: 0,
+            member: 1,
+        };
+        let mut egress = Egress::new(&header, Bytes::new(), kind, &subscriber);
+        if bytes > 0 {
+            let part = StreamPart { wire: vec![0; bytes].into(), begins: None, ends: false };
+            egress.push(&part, now, &mut Ledger::default());
+        }
+        (StreamKey { shard: ShardId(0), number: 0 }, egress)
+    }
+
+    //
+    #[test]
+    fn streams_are_given_up_from_older_groups_and_higher_layers_on_and_data_never() {
+        let now = Instant::now();
+        let (video, screen, data) = ((1, TrackKind::Video), (2, TrackKind::Screen), (3, TrackKind::Data));
+        let mut waiting = vec![
+            egress(data, 1, 0, 100, now),
+            egress(video, 7, 0, 100, now),
+            egress(video, 8, 0, 100, now),
+            egress(video, 6, 0, 100, now),
+            egress(video, 7, 2, 100, now),
+            egress(video, 8, 1, 100, now),
+            egress(screen, 1, 0, 100, now),
+            egress(screen, 1, 2, 0, now),
+            egress(screen, 1, 1, 100, now),
+        ];
+        let mut order = Vec::new();
+        while let Some(worst) = worth_least(&waiting) {
+            let (_, given_up) = &mut waiting[worst];
+            order.push((given_up.alias.value(), given_up.group, given_up.temporal_layer));
+            given_up.queue.abandon(DropReason::QueueFull, &mut Ledger::default());
+        }
+        let older = [(1, 7, 2), (1, 7, 0), (1, 6, 0)];
+        let newest = [(1, 8, 1), (2, 1, 1), (1, 8, 0), (2, 1, 0)];
+        assert_eq!(order, [&older[..], &newest[..]].concat());
+    }
+}

@@ -1,3 +1,5 @@
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use rstest::rstest;
 use supernode_proto::{
@@ -77,7 +79,7 @@ async fn everybody_else_in_a_room_gets_every_object_once_and_as_it_was(#[values(
             let wire = datagram(*track, group, &[group as u8; 120]);
             member.connection.send_datagram(wire).unwrap();
         }
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
     for (index, member) in members.iter_mut().enumerate() {
         let mut next = [0u64; 5];
@@ -151,7 +153,7 @@ async fn layers_above_what_is_wanted_are_left_out(#[values(1, 2, 4)] shards: usi
     assert_eq!(received.len(), stream(track, 1, 1, &[(0, 100), (0, 200)]).len());
     send_stream(&alice, &stream(track, 2, 2, &[(0, 100)])).await;
     eventually("both are dropped", || relay.ledger().dropped[DropReason::LayerNotWanted as usize] == 2).await;
-    let unwanted = tokio::time::timeout(std::time::Duration::from_millis(100), bob.connection.accept_uni()).await;
+    let unwanted = tokio::time::timeout(Duration::from_millis(100), bob.connection.accept_uni()).await;
     assert!(unwanted.is_err(), "a stream of which nothing is wanted is not opened");
     alice.close();
     bob.close();
@@ -208,24 +210,47 @@ async fn a_client_that_moves_to_another_address_goes_on(#[values(1, 2, 4)] shard
 //
 #[rstest]
 #[tokio::test]
-async fn key_frame_requests_are_coalesced(#[values(1, 2, 4)] shards: usize) {
-    let relay = Relay::start(shards);
+async fn key_frame_requests_are_coalesced_and_none_is_forgotten(#[values(1, 2, 4)] shards: usize) {
+    let interval = Duration::from_millis(1_500);
+    let relay = Relay::with_limits(shards, Limits { keyframe_interval: interval, ..Limits::default() });
     let room = Room::new();
     let mut alice = relay.connect(&Person::new()).await;
-    let mut bob = relay.connect(&Person::new()).await;
     alice.join(&room).await;
-    bob.join(&room).await;
     let track = alice.publish(&room, TrackKind::Video).await;
-    bob.subscribe(track).await;
-    let request = supernode_proto::control::RequestKeyframe { alias: track.value() };
-    for _ in 0..5 {
-        bob.done(Request::RequestKeyframe(request)).await;
+    let mut watchers = Vec::new();
+    for _ in 0..2 {
+        let mut watcher = relay.connect(&Person::new()).await;
+        watcher.join(&room).await;
+        watcher.subscribe(track).await;
+        watchers.push(watcher);
     }
+    alice.demand(2).await;
     let asked = |event: &Body| matches!(event, Body::KeyframeRequested(_)).then_some(());
+    // At once, when the second one came.
     alice.event(asked).await;
+    let mut since = Instant::now();
+    for _ in 0..3 {
+        for watcher in &mut watchers {
+            for _ in 0..3 {
+                let request = supernode_proto::control::RequestKeyframe { alias: track.value() };
+                watcher.done(Request::RequestKeyframe(request)).await;
+            }
+        }
+        // Once for all of them, when the interval is over.
+        alice.event(asked).await;
+        assert!(since.elapsed() > interval / 2, "{:?} after the last one", since.elapsed());
+        since = Instant::now();
+        alice.no_event(asked).await;
+    }
+    // Whoever wished for one has it when a group begins.
+    let request = supernode_proto::control::RequestKeyframe { alias: track.value() };
+    watchers[0].done(Request::RequestKeyframe(request)).await;
+    send_stream(&alice, &stream(track, 1, 0, &[(0, 100)])).await;
+    receive_stream(&watchers[0]).await;
+    tokio::time::sleep(interval.saturating_sub(since.elapsed()) + Duration::from_millis(200)).await;
     alice.no_event(asked).await;
     alice.close();
-    bob.close();
+    watchers.iter().for_each(Client::close);
     relay.assert_empty().await;
 }
 
@@ -388,7 +413,7 @@ async fn who_goes_on_sending_far_too_much_is_let_go(#[values(1, 2, 4)] shards: u
         if alice.connection.send_datagram(datagram(track, group, b"too much")).is_err() {
             break;
         }
-        tokio::time::sleep(std::time::Duration::from_micros(200)).await;
+        tokio::time::sleep(Duration::from_micros(200)).await;
     }
     assert_eq!(alice.close_code().await, CloseCode::RATE_EXCEEDED);
     relay.assert_empty().await;
