@@ -52,10 +52,13 @@ pub struct OutgoingFrame<'a> {
     pub payload: &'a [u8],
     /// Place on the track's time line, in microseconds.
     pub presentation_us: u64,
-    /// Decodable without any earlier frame. Starts a new group of a video track; the first frame must be one.
+    /// Decodable without any earlier frame. In spatial layer 0 it starts a new group of a video track, and the first frame
+    /// must be one; above, a layer that was left out goes on with it.
     pub keyframe: bool,
     /// Temporal layer, 0 (the base) to 7. Audio has none.
     pub temporal_layer: u8,
+    /// Spatial layer, 0 (the base) to 7: of the frames of one time, a receiver gets those up to its own. Audio has none.
+    pub spatial_layer: u8,
     /// No other frame needs it.
     pub discardable: bool,
     /// How lively it is: 0 silent, 1 quiet, 2 speaking, 3 loud. Sent on tracks that show it only; what is above 3 is 3.
@@ -65,12 +68,20 @@ pub struct OutgoingFrame<'a> {
 impl<'a> OutgoingFrame<'a> {
     /// A packet of audio or data: independent of all others.
     pub fn independent(payload: &'a [u8], presentation_us: u64) -> Self {
-        Self { payload, presentation_us, keyframe: true, temporal_layer: 0, discardable: true, activity: 0 }
+        Self { discardable: true, ..Self::video(payload, presentation_us, true) }
     }
 
     /// A frame of video in one layer.
     pub fn video(payload: &'a [u8], presentation_us: u64, keyframe: bool) -> Self {
-        Self { payload, presentation_us, keyframe, temporal_layer: 0, discardable: false, activity: 0 }
+        Self {
+            payload,
+            presentation_us,
+            keyframe,
+            temporal_layer: 0,
+            spatial_layer: 0,
+            discardable: false,
+            activity: 0,
+        }
     }
 }
 

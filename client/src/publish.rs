@@ -71,6 +71,7 @@ impl Call {
             lanes: Default::default(),
             generation: 0,
             pause: Pause::default(),
+            spatial_gap: Layer::MAX + 1,
             served: 0,
             finished: false,
             plain: Vec::new(),
@@ -94,6 +95,8 @@ pub struct Publisher {
     /// Of the connection that the lanes are on.
     generation: u64,
     pause: Pause,
+    /// Lowest spatial layer of which a frame was left out.
+    spatial_gap: u8,
     /// How many subscribed when the stream of a data track began.
     served: u32,
     finished: bool,
@@ -175,7 +178,7 @@ impl Publisher {
     }
 
     /// Seals and sends a frame. Audio goes as datagrams, or as a stream of its own if it is too large for one; video as a
-    /// stream for each group and temporal layer, without the layers that nobody is sent now. Waits while the connection
+    /// stream for each group and temporal layer, without the layers that nobody is sent now, and not at all while nobody is sent any. Waits while the connection
     /// takes no more, at most the track's time to live, and then gives the frame up: dropped frames are counted, they are
     /// no error.
     ///
@@ -192,11 +195,7 @@ impl Publisher {
             let (value, bound) = (frame.payload.len() as u64, FRAME_BYTES_MAX as u64);
             return Err(Error::TooLarge { field: "payload", value, bound });
         }
-        let layer = Layer::new(frame.temporal_layer, 0).ok_or(Error::TooLarge {
-            field: "temporal_layer",
-            value: frame.temporal_layer.into(),
-            bound: Layer::MAX.into(),
-        })?;
+        let layer = layer_of(frame)?;
         let mut flags = if frame.keyframe { Flags::INDEPENDENT } else { Flags::default() };
         if frame.discardable {
             flags = flags | Flags::DISCARDABLE;
@@ -204,11 +203,12 @@ impl Publisher {
         if self.track.activity {
             flags = flags.with_activity(frame.activity);
         }
-        let sent = match self.track.kind {
+        let visual = matches!(self.track.kind, TrackKind::Video | TrackKind::Screen);
+        if visual && (self.rests(begins_group(frame)) || self.is_withheld(frame)) {
             // Nobody is sent it, and without a number of its own nobody waits for it.
-            TrackKind::Video | TrackKind::Screen if self.rests(frame.keyframe) || self.is_withheld(layer) => {
-                return Ok(());
-            }
+            return Ok(());
+        }
+        let sent = match self.track.kind {
             TrackKind::Video | TrackKind::Screen => self.send_layered(frame, flags, layer).await?,
             TrackKind::Data => self.send_ordered(frame, flags | Flags::INDEPENDENT).await?,
             _ => self.send_independent(frame, flags | Flags::END_OF_GROUP, false).await?,
@@ -328,9 +328,20 @@ impl Publisher {
         matches!(self.pause, Pause::Resting | Pause::Waking)
     }
 
-    fn is_withheld(&self, layer: Layer) -> bool {
+    /// Whether nobody is sent the frame's layer now. A spatial layer of which a frame was left out goes on with a frame
+    /// that needs none before it, as it does behind the relay.
+    fn is_withheld(&mut self, frame: &OutgoingFrame<'_>) -> bool {
         let demand = self.demand();
-        demand.subscribers > 0 && layer.temporal() > demand.temporal_layer_max
+        if frame.keyframe && frame.spatial_layer <= self.spatial_gap {
+            self.spatial_gap = Layer::MAX + 1;
+        }
+        if demand.subscribers == 0 {
+            return false;
+        }
+        if frame.spatial_layer > demand.spatial_layer_max {
+            self.spatial_gap = self.spatial_gap.min(frame.spatial_layer);
+        }
+        frame.temporal_layer > demand.temporal_layer_max || frame.spatial_layer >= self.spatial_gap
     }
 
     /// A frame on the stream of a data track. Whoever subscribes gets streams from their beginning only, so a new
@@ -373,7 +384,7 @@ impl Publisher {
         flags: Flags,
         layer: Layer,
     ) -> Result<Option<usize>, Error> {
-        if frame.keyframe {
+        if begins_group(frame) {
             self.close_lanes();
             let group = self.next.map_or(0, |(group, object)| group + u64::from(object > 0));
             self.next = Some((group, 0));
@@ -483,6 +494,19 @@ impl std::fmt::Debug for Publisher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Publisher").field("kind", &self.track.kind).finish_non_exhaustive()
     }
+}
+
+/// # Errors
+/// [`Error::TooLarge`] above [`Layer::MAX`].
+fn layer_of(frame: &OutgoingFrame<'_>) -> Result<Layer, Error> {
+    let too_high = |field, value: u8| Error::TooLarge { field, value: value.into(), bound: Layer::MAX.into() };
+    let OutgoingFrame { temporal_layer, spatial_layer, .. } = *frame;
+    let field = if temporal_layer > Layer::MAX { "temporal_layer" } else { "spatial_layer" };
+    Layer::new(temporal_layer, spatial_layer).ok_or_else(|| too_high(field, temporal_layer.max(spatial_layer)))
+}
+
+fn begins_group(frame: &OutgoingFrame<'_>) -> bool {
+    frame.keyframe && frame.spatial_layer == 0
 }
 
 /// quinn drops the oldest datagrams when its buffer is full, and tells nobody: so look first.
