@@ -172,7 +172,7 @@ impl Connection {
     /// Takes an object in a datagram: hands it to QUIC, or queues it behind what waits already.
     pub(super) fn offer_datagram(&mut self, offer: &Offer, wire: &Bytes, queue_bytes_max: usize, ledger: &mut Ledger) {
         if offer.is_audio() {
-            self.gather.add(wire.len());
+            self.gather.add(wire.len(), offer.arrived);
         }
         if self.datagrams.is_clear(offer.is_audio()) && wire.len() <= self.handover_room() {
             self.hand_over(offer, wire.clone(), ledger);

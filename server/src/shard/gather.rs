@@ -16,8 +16,8 @@ const AVERAGE: Duration = Duration::from_millis(200);
 /// One connection's audio on its way into a packet.
 #[derive(Debug, Default)]
 pub(super) struct Gather {
-    /// When what has gathered must go.
-    due: Option<Instant>,
+    /// When the first of what has gathered came to the relay: what it waited before its turn counts.
+    first: Option<Instant>,
     objects: u32,
     bytes: usize,
     counted: Option<Instant>,
@@ -26,19 +26,20 @@ pub(super) struct Gather {
 }
 
 impl Gather {
-    /// An object was handed over.
-    pub(super) fn add(&mut self, bytes: usize) {
+    /// An object was handed over that came to the relay then.
+    pub(super) fn add(&mut self, bytes: usize, arrived: Instant) {
+        self.first = Some(self.first.map_or(arrived, |first| first.min(arrived)));
         self.objects += 1;
         self.bytes += bytes;
     }
 
     /// Until when packets may wait for more, if that is worth it; `None` when they must be built now.
-    pub(super) fn wait(&mut self, budget: Duration, now: Instant) -> Option<Instant> {
+    pub(super) fn wait(&self, budget: Duration, now: Instant) -> Option<Instant> {
         let expected = self.rate * budget.as_secs_f32();
         if expected < EXPECTED_MIN || self.bytes >= PACKET_BYTES || self.objects == 0 {
             return None;
         }
-        Some(*self.due.get_or_insert(now + budget)).filter(|due| *due > now)
+        self.first.map(|first| first + budget).filter(|due| *due > now)
     }
 
     /// Packets were built.
@@ -50,7 +51,7 @@ impl Gather {
             self.rate += weight * (self.objects as f32 / elapsed.as_secs_f32() - self.rate);
             (self.counted, self.objects) = (Some(now), 0);
         }
-        (self.due, self.bytes) = (None, 0);
+        (self.first, self.bytes) = (None, 0);
     }
 }
 
@@ -68,7 +69,7 @@ mod tests {
         for tick in 0..10_000u32 {
             let now = start + tick * Duration::from_micros(100);
             if tick % (10_000 / per_second) == 0 {
-                gather.add(150);
+                gather.add(150, now);
                 first = first.or(Some(now));
             }
             if first.is_some() && gather.wait(budget, now).is_none() {
@@ -92,6 +93,23 @@ mod tests {
         let (packets, longest) = packets(1000, BUDGET);
         assert!(packets < 600, "{packets} packets for 1,000 objects");
         assert_eq!(longest, BUDGET);
+    }
+
+    //
+    #[test]
+    fn the_budget_counts_from_when_an_object_came() {
+        let (mut gather, mut now) = (Gather::default(), Instant::now());
+        for _ in 0..1000 {
+            now += Duration::from_millis(1);
+            gather.add(150, now);
+            gather.sent(now);
+        }
+        gather.add(150, now - BUDGET * 3 / 4);
+        gather.add(150, now);
+        assert_eq!(gather.wait(BUDGET, now), Some(now + BUDGET / 4));
+        gather.sent(now);
+        gather.add(150, now - BUDGET);
+        assert_eq!(gather.wait(BUDGET, now), None, "it has waited elsewhere");
     }
 
     #[test]
