@@ -140,15 +140,16 @@ impl Publisher {
     /// # Errors
     /// [`Error::CallEnded`].
     pub async fn wanted_by(&self, wanted: u32) -> Result<(), Error> {
-        self.wait_for_subscribers(|subscribers| subscribers >= wanted).await
+        self.wait_for_demand(|demand| demand.subscribers >= wanted).await.map(|_| ())
     }
 
-    async fn wait_for_subscribers(&self, is_enough: impl Fn(u32) -> bool) -> Result<(), Error> {
+    async fn wait_for_demand(&self, is_it: impl Fn(&Demand) -> bool) -> Result<Demand, Error> {
         let mut demand = self.track.demand();
         let mut changed = self.call.room.changed.subscribe();
         loop {
-            if is_enough(demand.borrow_and_update().subscribers) {
-                return Ok(());
+            let now = *demand.borrow_and_update();
+            if is_it(&now) {
+                return Ok(now);
             }
             if let Some(end) = self.call.room.end() {
                 return Err(Error::CallEnded(end));
@@ -168,6 +169,14 @@ impl Publisher {
     /// What subscribers can take now: for an encoder that need not make what nobody gets.
     pub fn demand(&self) -> Demand {
         *self.track.demand().borrow()
+    }
+
+    /// Waits until subscribers can take something else than `known`, and returns it.
+    ///
+    /// # Errors
+    /// [`Error::CallEnded`].
+    pub async fn demand_other_than(&self, known: Demand) -> Result<Demand, Error> {
+        self.wait_for_demand(|demand| *demand != known).await
     }
 
     /// Whether a receiver has asked for a key frame since the last time this was asked.
@@ -235,8 +244,8 @@ impl Publisher {
     pub async fn finish_heard(mut self, at_most: Duration) -> Result<(), Error> {
         self.mark_end().await?;
         // Whoever does not read to the end is not waited for.
-        let heard = self.wait_for_subscribers(|subscribers| subscribers == 0);
-        tokio::time::timeout(at_most, heard).await.unwrap_or(Ok(()))
+        let heard = self.wait_for_demand(|demand| demand.subscribers == 0);
+        tokio::time::timeout(at_most, heard).await.unwrap_or_else(|_| Ok(self.demand())).map(|_| ())
     }
 
     async fn mark_end(&mut self) -> Result<(), Error> {

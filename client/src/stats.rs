@@ -10,7 +10,7 @@ use std::{
 
 use supernode_proto::control::{Rung, TrackKind};
 
-use crate::{histogram::Histogram, room::Member, sync::lock};
+use crate::{histogram::Histogram, room::Member, sync::lock, track::Demand};
 
 /// Which way a track goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub struct TrackStats {
     pub undecryptable: u64,
     /// Capture to opening, by both clocks.
     pub delay: Histogram,
+    /// Who takes it now; `None` for a track of another member's, and for one that is gone.
+    pub demand: Option<Demand>,
 }
 
 impl TrackStats {
@@ -134,6 +136,7 @@ impl Counters {
             lost: self.lost.load(Relaxed),
             undecryptable: self.undecryptable.load(Relaxed),
             delay: lock(&self.delay).clone(),
+            demand: None,
         }
     }
 }

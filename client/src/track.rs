@@ -109,7 +109,8 @@ impl LocalTrack {
     }
 
     pub(crate) fn stats(&self) -> TrackStats {
-        self.counters.snapshot(Direction::Sent, None, self.kind, &self.info.name)
+        let stats = self.counters.snapshot(Direction::Sent, None, self.kind, &self.info.name);
+        TrackStats { demand: Some(*self.demand.borrow()), ..stats }
     }
 }
 

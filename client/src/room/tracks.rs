@@ -183,6 +183,7 @@ impl State {
 
 /// Keeps the figures of a track; beyond a bound, added to those of another of its kind.
 fn add_past(past: &mut Vec<TrackStats>, stats: TrackStats) {
+    let stats = TrackStats { demand: None, ..stats };
     if past.len() < PAST_TRACKS_MAX {
         return past.push(stats);
     }

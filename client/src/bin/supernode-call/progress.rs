@@ -71,8 +71,10 @@ fn line(second: u64, sent_bytes: u64, received_bytes: u64, stats: &CallStats, sa
     let kilobits = |bytes: u64| bytes * 8 / 1000;
     let delay =
         stats.delay().quantile_us(0.5).map_or_else(|| "-".into(), |us| format!("{}.{} ms", us / 1000, us / 100 % 10));
+    let bound = stats.tracks.iter().filter_map(|track| track.demand?.bits_per_second).min();
+    let bound = bound.map_or_else(String::new, |bits| format!(" of at most {}", bits / 1000));
     format!(
-        "{second:>4} s  out {:>5} kbit/s  in {:>5} kbit/s  lost {}  delay {delay}  rung {}  safety {safety_number}",
+        "{second:>4} s  out {:>5}{bound} kbit/s  in {:>5} kbit/s  lost {}  delay {delay}  rung {}  safety {safety_number}",
         kilobits(sent_bytes),
         kilobits(received_bytes),
         stats.sum(Direction::Received, |track| track.lost),
@@ -93,6 +95,8 @@ pub(crate) fn note(line: &str) {
 
 #[cfg(test)]
 mod tests {
+    use supernode_client::{Demand, Histogram, TrackStats};
+
     use super::*;
 
     #[test]
@@ -102,5 +106,21 @@ mod tests {
             line(3, 12_500, 125, &stats, "12345 67890"),
             "   3 s  out   100 kbit/s  in     1 kbit/s  lost 0  delay -  rung AUDIO_ONLY  safety 12345 67890"
         );
+        let demand = Demand { bits_per_second: Some(300_000), ..Demand::default() };
+        let picture = TrackStats {
+            direction: Direction::Sent,
+            publisher: None,
+            kind: TrackKind::Video,
+            name: "picture".into(),
+            objects: 0,
+            bytes: 0,
+            dropped: 0,
+            lost: 0,
+            undecryptable: 0,
+            delay: Histogram::default(),
+            demand: Some(demand),
+        };
+        let squeezed = line(4, 25_000, 125, &CallStats { tracks: vec![picture], ..stats }, "12345 67890");
+        assert!(squeezed.starts_with("   4 s  out   200 of at most 300 kbit/s"), "{squeezed}");
     }
 }
