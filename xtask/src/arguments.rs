@@ -1,5 +1,7 @@
 //! The command line of `cargo xtask`.
 
+use std::path::PathBuf;
+
 use clap::{CommandFactory, Parser, Subcommand};
 
 /// What was typed.
@@ -68,22 +70,33 @@ pub enum Bench {
     ///
     /// Others are coturn (Debian), iroh-relay and moq-relay (crates.io); they are installed into target/peers if they
     /// are not there. Needs two cores: the relay has the first, its clients have the second. Nothing else should run
-    /// meanwhile. Fails if a row is invalid: its clients were the cap, or something was lost. A missed target is a
-    /// result, and no failure.
+    /// meanwhile. What it prints is Markdown. Fails if a row is invalid: its clients were the cap, something was lost,
+    /// or a run failed. A missed target is a result, and no failure.
     Peers {
         /// How often everything is run; 5 if not given, 3 with --quick
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
         rounds: Option<u32>,
-        /// Only these: pairs-iroh, pairs-moq, pairs-coturn, bulk-coturn, rooms, rooms-moq, webinar, idle, delay,
+        /// Only these: pairs-iroh, pairs-moq, pairs-coturn, bulk-coturn, rooms, rooms-moq, webinar, idle, active, delay,
         /// shards, ceiling
         #[arg(long, value_name = "WORK", value_delimiter = ',')]
         only: Vec<String>,
-        /// Shorter and fewer rounds: within ten minutes once everything is built
+        /// Shorter and fewer rounds: within ten minutes once everything is built. What there is no time for is named
         #[arg(long)]
         quick: bool,
-        /// Prints the result as one JSON object, last
+        /// Prints the valid rows that have a target as one JSON object, last
         #[arg(long)]
         json: bool,
+        /// Writes everything that was measured, round by round, as JSON
+        #[arg(long, value_name = "FILE")]
+        details: Option<PathBuf>,
+    },
+    /// Fits the cost of a packet and of an object to results of `supernode-load run --json --relay-pid --metrics-url`
+    ///
+    /// Least squares without a constant over the runs' CPU time, and what it leaves unexplained of each.
+    Fit {
+        /// Files with one result a line
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
     },
 }
 

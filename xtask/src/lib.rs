@@ -7,6 +7,7 @@ pub mod bench;
 pub mod checks;
 pub mod demo;
 pub mod deploy;
+pub mod fit;
 pub mod gate;
 pub mod peers;
 pub mod workspace;

@@ -5,16 +5,17 @@ use std::process::ExitCode;
 use clap::Parser;
 use xtask::{
     arguments::{Arguments, Bench, Task},
-    bench, demo, gate, peers,
+    bench, demo, fit, gate, peers,
 };
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Test { steps } => gate::run(&steps),
         Task::Bench { bless, what: None } => bench::run(bless),
-        Task::Bench { what: Some(Bench::Peers { rounds, only, quick, json }), .. } => {
-            peers::run(&peers::Options { rounds, only, quick, json })
+        Task::Bench { what: Some(Bench::Peers { rounds, only, quick, json, details }), .. } => {
+            peers::run(&peers::Options { rounds, only, quick, json, details })
         }
+        Task::Bench { what: Some(Bench::Fit { files }), .. } => fit::run(&files).map(|()| true),
         Task::Demo { seconds, json, keep, shards, room } => {
             let room = room.map(usize::from);
             demo::run(&demo::Options { seconds, json, keep, shards, room }).map(|()| true)

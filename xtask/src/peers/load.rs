@@ -1,21 +1,31 @@
 //! The clients of each relay, and what they say.
 
-use std::process::{Command, Stdio};
+use std::{
+    io::Read,
+    process::{Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, bail};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     programs::Programs,
     relay::{CLIENT_CORE, RELAY_CORE, Running},
-    works::{Relay, Run, Traffic},
+    works::{Relay, Run, SESSIONS_MORE, Traffic},
 };
 
 /// Clients of one worker that share a UDP socket, where the client allows that.
 const SOCKETS: u32 = 8;
+/// How often we look whether the clients have ended.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// After the measured part: how long what is under way may take, in s.
+const LINGER_S: &str = "0.5";
 
 /// The part that we read of what `supernode-load --json` and the peers' clients print.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub(super) struct Measured {
     pub(super) valid: bool,
     pub(super) doubts: Vec<String>,
@@ -24,29 +34,29 @@ pub(super) struct Measured {
     pub(super) generator: Generator,
     pub(super) relay: RelayUse,
     /// What we have seen of it ourselves; the clients know nothing of it.
-    #[serde(skip)]
-    pub(super) process: Option<Process>,
+    #[serde(skip_deserializing)]
+    pub(super) process: Process,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub(super) struct Objects {
     pub(super) loss: f64,
     pub(super) delivered_per_s: f64,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
 pub(super) struct Quantiles {
     pub(super) p50: f64,
     pub(super) p99: f64,
     pub(super) p999: f64,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub(super) struct Generator {
     pub(super) busy: Vec<f64>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub(super) struct RelayUse {
     pub(super) busy: Option<f64>,
     pub(super) cpu_us_per_delivered: Option<f64>,
@@ -54,36 +64,79 @@ pub(super) struct RelayUse {
 }
 
 /// The relay's process.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default, Serialize)]
 pub(super) struct Process {
-    pub(super) start_up_ms: f64,
-    /// What it took for each session beyond what it had before anybody came, in KiB.
-    pub(super) rss_kib_per_session: f64,
+    pub(super) start_up_ms: Option<f64>,
+    /// What it takes for each session more, in KiB; of runs that are about memory.
+    pub(super) rss_kib_per_session: Option<f64>,
 }
 
-/// Starts the relay, does the work, and ends it.
+/// Starts the relay, does the work, and ends it. A run about memory does so twice, the second time with more sessions.
 ///
 /// # Errors
-/// If the relay or its clients fail. That the clients were the cap is no error: it is in the result.
-pub(super) fn measure(programs: &Programs, run: Run, hold_s: f64) -> anyhow::Result<Measured> {
-    let running = Running::start(programs, run.relay)?;
-    let mut command = command(programs, run, running.as_ref(), hold_s)?;
-    let output = command.stderr(Stdio::inherit()).output().with_context(|| run.name())?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let Some(mut measured) = read(&text) else {
-        bail!("{}: its clients gave no result ({})", run.name(), output.status);
-    };
-    if let (Traffic::Idle { .. }, Some(_)) = (run.traffic, measured.relay.rss_mib) {
-        // Nothing was to be sent, which a load generator cannot but doubt.
-        measured.doubts.clear();
-        measured.valid = true;
+/// If the relay or its clients fail, or are not done by `until`. That the clients were the cap is no error: it is in
+/// the result.
+pub(super) fn measure(programs: &Programs, run: Run, hold_s: f64, until: Instant) -> anyhow::Result<Measured> {
+    let few = measure_once(programs, run, hold_s, until)?;
+    match run.with_more_sessions() {
+        Some(more) => Ok(few.grown_to(measure_once(programs, more, hold_s, until)?)),
+        None => Ok(few),
     }
-    measured.process = running.map(|running| {
-        let grown = measured.relay.rss_mib.unwrap_or_default() * 1024.0 - running.rss_bytes as f64 / 1024.0;
-        let rss_kib_per_session = grown.max(0.0) / f64::from(run.traffic.sessions());
-        Process { start_up_ms: running.start_up_ms, rss_kib_per_session }
-    });
+}
+
+fn measure_once(programs: &Programs, run: Run, hold_s: f64, until: Instant) -> anyhow::Result<Measured> {
+    let running = Running::start(programs, run.relay)?;
+    let (text, status) = output(command(programs, run, running.as_ref(), hold_s, until)?, until)?;
+    let Some(mut measured) = read(&text) else { bail!("its clients gave no result ({status})") };
+    measured.process.start_up_ms = running.map(|running| running.start_up_ms);
     Ok(measured)
+}
+
+impl Measured {
+    /// Whether it says something about the relay: its clients trust themselves, and nothing was lost. If it does not,
+    /// why not.
+    pub(super) fn flaw(&self) -> Option<String> {
+        if !self.valid {
+            return Some(self.doubts.first().cloned().unwrap_or_else(|| "its clients call it invalid".to_owned()));
+        }
+        let loss = self.objects.loss;
+        (loss > 0.0).then(|| format!("{:.3} % lost", loss * 100.0))
+    }
+
+    /// What the relay has grown by from this run to one with more sessions.
+    fn grown_to(mut self, more: Self) -> Self {
+        let grown_mib = more.relay.rss_mib.zip(self.relay.rss_mib).map(|(more, few)| more - few);
+        self.process.rss_kib_per_session = grown_mib.map(|mib| mib * 1024.0 / f64::from(SESSIONS_MORE));
+        self.valid &= more.valid;
+        self.doubts.extend(more.doubts);
+        self.objects.loss = self.objects.loss.max(more.objects.loss);
+        self
+    }
+}
+
+/// What it writes until it ends; it is ended if it does not.
+fn output(mut command: Command, until: Instant) -> anyhow::Result<(String, ExitStatus)> {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().context("taskset")?;
+    let mut stdout = child.stdout.take().context("it was piped")?;
+    // In a thread of its own, so that a full pipe does not keep the clients from ending.
+    let reader = thread::spawn(move || {
+        let mut text = Vec::new();
+        stdout.read_to_end(&mut text).map(|_| text)
+    });
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if Instant::now() >= until {
+            // It may have ended by itself.
+            let _ = child.kill();
+            child.wait()?;
+            bail!("its clients were not done in time");
+        }
+        thread::sleep(POLL_INTERVAL);
+    };
+    let text = reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))??;
+    Ok((String::from_utf8_lossy(&text).into_owned(), status))
 }
 
 /// The last line that is one.
@@ -91,7 +144,13 @@ fn read(text: &str) -> Option<Measured> {
     text.lines().rev().find_map(|line| serde_json::from_str(line).ok())
 }
 
-fn command(programs: &Programs, run: Run, running: Option<&Running>, hold_s: f64) -> anyhow::Result<Command> {
+fn command(
+    programs: &Programs,
+    run: Run,
+    running: Option<&Running>,
+    hold_s: f64,
+    until: Instant,
+) -> anyhow::Result<Command> {
     let program = match run.relay {
         Relay::Ours { .. } => programs.release.join("supernode-load"),
         Relay::Iroh => programs.clients.join("peer-iroh"),
@@ -110,7 +169,7 @@ fn command(programs: &Programs, run: Run, running: Option<&Running>, hold_s: f64
         }
         (_, None) => bail!("{}: no relay", run.name()),
         (Relay::Ours { .. }, Some(running)) => {
-            invite(programs, running)?;
+            invite(programs, running, until)?;
             command.args(["run", scenario(run.traffic), "--invite-file", "invite", "--json", "--quiet"]);
             command.args(["--relay-pid", &running.pid().to_string()]);
             for (key, value) in settings(run.traffic, hold_s) {
@@ -130,26 +189,27 @@ fn command(programs: &Programs, run: Run, running: Option<&Running>, hold_s: f64
             command.args(["--relay", &running.address.to_string(), "--relay-pid", &running.pid().to_string()]);
             let (rooms, members, per_s, bytes) = match run.traffic {
                 Traffic::Rooms { rooms, members, per_s, bytes } => (rooms, members, per_s, bytes),
-                Traffic::Idle { sessions } => (sessions / 2, 2, 0.0, 160),
+                Traffic::Memory { sessions, per_s } => (sessions / 2, 2, per_s, 160),
                 Traffic::Webinar { .. } => bail!("{}: not written", run.name()),
             };
             command.args(["--rooms", &rooms.to_string(), "--members", &members.to_string()]);
             command.args(["--objects-per-second", &per_s.to_string(), "--object-bytes", &bytes.to_string()]);
-            command.args(["--hold-s", &hold_s.to_string()]);
+            command.args(["--hold-s", &hold_s.to_string(), "--linger-s", LINGER_S]);
         }
     }
     Ok(command)
 }
 
 /// The clients of ours need its invite link.
-fn invite(programs: &Programs, running: &Running) -> anyhow::Result<()> {
+fn invite(programs: &Programs, running: &Running, until: Instant) -> anyhow::Result<()> {
     let mut command = Command::new(programs.release.join("supernode"));
     command.args(["invite", "--state-dir", "state", "--host", &running.address.to_string()]);
-    let output = command.current_dir(&programs.work).stderr(Stdio::inherit()).output().context("supernode invite")?;
-    if !output.status.success() {
-        bail!("supernode invite: {}", output.status);
+    command.current_dir(&programs.work);
+    let (link, status) = output(command, until)?;
+    if !status.success() {
+        bail!("supernode invite: {status}");
     }
-    Ok(std::fs::write(programs.work.join("invite"), output.stdout)?)
+    Ok(std::fs::write(programs.work.join("invite"), link)?)
 }
 
 fn scenario(traffic: Traffic) -> &'static str {
@@ -157,7 +217,8 @@ fn scenario(traffic: Traffic) -> &'static str {
         Traffic::Rooms { members: 2, .. } => "calls",
         Traffic::Rooms { .. } => "rooms",
         Traffic::Webinar { .. } => "webinar",
-        Traffic::Idle { .. } => "presence-storm",
+        Traffic::Memory { per_s: 0.0, .. } => "idle",
+        Traffic::Memory { .. } => "calls",
     }
 }
 
@@ -181,14 +242,15 @@ fn settings(traffic: Traffic, hold_s: f64) -> Vec<(&'static str, String)> {
             ("objects_per_second", per_s.to_string()),
             ("object_bytes", bytes.to_string()),
         ],
-        // Online, seen by one other, and changing next to never.
-        Traffic::Idle { sessions } => vec![
-            ("presence.people", sessions.to_string()),
-            ("presence.watchers", "1".to_owned()),
-            ("presence.changes_per_second", "0.001".to_owned()),
+        Traffic::Memory { sessions, per_s: 0.0 } => vec![("presence.people", sessions.to_string())],
+        Traffic::Memory { sessions, per_s } => vec![
+            ("pairs", (sessions / 2).to_string()),
+            ("objects_per_second", per_s.to_string()),
+            ("object_bytes", "160".to_owned()),
         ],
     };
-    settings.extend([("ramp_s", "0.5".to_owned()), ("hold_s", hold_s.to_string()), ("sockets", SOCKETS.to_string())]);
+    settings.extend([("ramp_s", "0.5".to_owned()), ("hold_s", hold_s.to_string()), ("linger_s", LINGER_S.to_owned())]);
+    settings.push(("sockets", SOCKETS.to_string()));
     settings
 }
 
@@ -206,6 +268,45 @@ mod tests {
         assert_eq!((measured.objects.loss, measured.delay_ms.p999), (0.25, 3.0));
         assert_eq!((measured.relay.cpu_us_per_delivered, measured.relay.rss_mib), (Some(12.5), None));
         assert!(read("no result").is_none());
+    }
+
+    fn with_rss(rss_mib: f64, doubts: &[&str]) -> Measured {
+        let json = serde_json::json!({
+            "valid": doubts.is_empty(), "doubts": doubts, "objects": { "loss": 0.0, "delivered_per_s": 0.0 },
+            "delay_ms": { "p50": 0.0, "p99": 0.0, "p999": 0.0 }, "generator": { "busy": [] },
+            "relay": { "busy": 0.0, "cpu_us_per_delivered": 0.0, "rss_mib": rss_mib },
+        });
+        serde_json::from_value(json).expect("a result")
+    }
+
+    #[test]
+    fn a_sessions_memory_is_what_more_sessions_take_and_dead_ones_are_no_result() {
+        let measured = with_rss(50.0, &[]).grown_to(with_rss(60.0, &[]));
+        assert_eq!(measured.process.rss_kib_per_session, Some(10.0 * 1024.0 / 500.0));
+        assert_eq!(measured.flaw(), None);
+        let dead = with_rss(50.0, &[]).grown_to(with_rss(60.0, &["only 3 of 1000 sessions were alive"]));
+        assert_eq!(dead.flaw(), Some("only 3 of 1000 sessions were alive".to_owned()));
+    }
+
+    #[test]
+    fn doubts_of_the_clients_come_before_what_was_lost() {
+        let mut lossy = with_rss(1.0, &["its kernel dropped 3 datagrams"]);
+        lossy.objects.loss = 0.25;
+        assert_eq!(lossy.flaw(), Some("its kernel dropped 3 datagrams".to_owned()));
+        (lossy.valid, lossy.doubts) = (true, Vec::new());
+        assert_eq!(lossy.flaw(), Some("25.000 % lost".to_owned()));
+    }
+
+    #[test]
+    fn clients_that_hang_are_ended_and_those_that_write_much_are_read() {
+        let mut hanging = Command::new("sleep");
+        hanging.arg("600");
+        let error = output(hanging, Instant::now() + Duration::from_millis(50)).expect_err("it hangs").to_string();
+        assert_eq!(error, "its clients were not done in time");
+        let mut writing = Command::new("head");
+        writing.args(["-c", "1000000", "/dev/zero"]);
+        let (text, status) = output(writing, Instant::now() + Duration::from_secs(60)).expect("it ends");
+        assert!(status.success() && text.len() == 1_000_000);
     }
 
     #[test]

@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::{Context, bail};
 
-use super::works::{Relay, Run};
+use super::{
+    progress,
+    works::{Relay, Run},
+};
 use crate::workspace;
 
 /// The versions that are measured.
@@ -98,7 +101,7 @@ fn install(peers: &Path, target: &Path, name: &str, version: &str, options: &[&s
     if version_of(&peers.join(name))?.is_some_and(|found| found == version) {
         return Ok(());
     }
-    println!("{name} {version} is not in {}: it is installed from crates.io", peers.display());
+    progress(&format!("{name} {version} is not in {}: it is installed from crates.io", peers.display()));
     let root = target.to_string_lossy();
     let words = ["install", name, "--version", version, "--force", "--root", &root];
     cargo(&[&words[..], options].concat(), Some(target))
@@ -110,7 +113,7 @@ fn install_coturn() -> anyhow::Result<()> {
         return Ok(());
     }
     let install = "apt-get install coturn";
-    println!("coturn {COTURN} is not installed: {install}");
+    progress(&format!("coturn {COTURN} is not installed: {install}"));
     let status = Command::new("apt-get").args(["install", "--yes", "--no-install-recommends", "coturn"]).status();
     match version_of(Path::new("turnserver"))? {
         Some(found) if found == COTURN => Ok(()),
@@ -120,7 +123,7 @@ fn install_coturn() -> anyhow::Result<()> {
 }
 
 /// The version that a program says it has: the last word of the first line of `--version`.
-fn version_of(program: &Path) -> anyhow::Result<Option<String>> {
+pub(super) fn version_of(program: &Path) -> anyhow::Result<Option<String>> {
     match Command::new(program).arg("--version").output() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         output => {

@@ -28,8 +28,6 @@ pub(super) struct Running {
     pub(super) address: SocketAddr,
     /// From its start until its port was bound, in ms.
     pub(super) start_up_ms: f64,
-    /// Its resident memory before anybody came, in bytes.
-    pub(super) rss_bytes: u64,
 }
 
 impl Running {
@@ -48,7 +46,7 @@ impl Running {
         pinned.stdin(Stdio::null()).stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
         let begun = Instant::now();
         let child = pinned.spawn().context("taskset (Debian: apt-get install util-linux)")?;
-        let mut running = Self { child, address, start_up_ms: 0.0, rss_bytes: 0 };
+        let mut running = Self { child, address, start_up_ms: 0.0 };
         while !is_bound(address.port()) {
             if begun.elapsed() > LISTEN_PATIENCE || running.child.try_wait()?.is_some() {
                 bail!("{name} does not listen on {address}: {}", log.display());
@@ -57,8 +55,6 @@ impl Running {
         }
         running.start_up_ms = begun.elapsed().as_secs_f64() * 1e3;
         thread::sleep(SETTLE);
-        let status = fs::read_to_string(format!("/proc/{}/status", running.pid()))?;
-        running.rss_bytes = rss_bytes(&status).context("no VmRSS")?;
         Ok(Some(running))
     }
 
@@ -149,11 +145,6 @@ fn is_in(table: &str, port: u16, state: Option<&str>) -> bool {
     })
 }
 
-fn rss_bytes(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,11 +165,5 @@ mod tests {
         let line = "sl local rem st\n 0: 0100007F:1F90 0100007F:0050 01 00000000:00000000\n";
         assert!(!is_in(line, 0x1f90, Some("0A")));
         assert!(is_in(&line.replace(" 01 ", " 0A "), 0x1f90, Some("0A")));
-    }
-
-    #[test]
-    fn memory_is_read_in_bytes() {
-        assert_eq!(rss_bytes("Name:\tx\nVmRSS:\t    2048 kB\n"), Some(2 * 1024 * 1024));
-        assert_eq!(rss_bytes("Name:\tx\n"), None);
     }
 }

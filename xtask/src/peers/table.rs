@@ -1,98 +1,122 @@
-//! The result as Markdown, which people can read as it is.
+//! The result as Markdown, to be read or put into docs/PERFORMANCE.md as it is; and all of it as JSON.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::{collections::BTreeSet, fmt::Write};
+
+use serde_json::{Value, json};
 
 use super::{
+    conditions::Conditions,
     load::Measured,
     results::{Results, Row, Spread},
     works::{Relay, Run, Traffic},
 };
 
-/// The comparison.
-pub(super) fn rows(rows: &[Row]) -> String {
+/// Everything.
+pub(super) fn whole(conditions: &Conditions, rows: &[Row], results: &Results, left_out: &[String]) -> String {
+    let mut text = conditions.paragraph() + &compared(rows) + &runs(results) + &relays(results);
+    if !left_out.is_empty() {
+        text += &format!("\nLeft out, because the time was over:\n\n- {}\n", left_out.join("\n- "));
+    }
+    text
+}
+
+/// The same for programs, with the result of every round.
+pub(super) fn details(conditions: &Conditions, rows: &[Row], results: &Results, left_out: &[String]) -> Value {
+    let run = |run: Run| {
+        let rounds = results.outcomes(run).map(|(round, outcome)| match outcome {
+            Ok(measured) => json!({ "round": round + 1, "result": measured }),
+            Err(error) => json!({ "round": round + 1, "failed": error }),
+        });
+        json!({ "relay": run.relay.name(), "work": run.traffic.name(), "rounds": rounds.collect::<Vec<_>>() })
+    };
+    let ceiling = |(relay, climbs): (&Relay, &Vec<_>)| json!({ "relay": relay.name(), "climbs": climbs });
+    json!({
+        "conditions": conditions,
+        "rows": rows,
+        "runs": results.runs().map(run).collect::<Vec<_>>(),
+        "ceilings": results.ceilings.iter().map(ceiling).collect::<Vec<_>>(),
+        "left_out": left_out,
+    })
+}
+
+fn compared(rows: &[Row]) -> String {
     let mut text =
-        "\n| work | against | ours | theirs | ratio | target | |\n|---|---|---|---|---|---|---|\n".to_owned();
+        "\n| work | against | ours | theirs | ratio | rounds | target | |\n|---|---|---|---|---|---|---|---|\n"
+            .to_owned();
     for row in rows {
         let target = row.target.map(|target| format!("{target}")).unwrap_or_default();
-        let word = match row.target {
-            _ if !row.valid => "INVALID",
-            Some(target) if row.ratio_median > target => "missed",
-            Some(_) => "met",
-            None => "",
+        let word = match (&row.flaw, row.target) {
+            (Some(flaw), _) => format!("INVALID: {flaw}"),
+            (None, Some(target)) if row.ratio.median > target => "missed".to_owned(),
+            (None, Some(_)) => "met".to_owned(),
+            (None, None) => String::new(),
         };
-        let Row { work, against, ratio_median, ratio_min, ratio_max, values: [ours, theirs], .. } = row;
-        let _ = writeln!(
-            text,
-            "| {work} | {against} | {ours:.2} | {theirs:.2} | {ratio_median:.2} [{ratio_min:.2}-{ratio_max:.2}] | {target} | {word} |"
-        );
+        let Row { work, against, ratio, rounds, values: [ours, theirs], .. } = row;
+        let ratio = ratio.shown(2);
+        let _ =
+            writeln!(text, "| {work} | {against} | {ours:.2} | {theirs:.2} | {ratio} | {rounds} | {target} | {word} |");
     }
     text
 }
 
 /// Each run by itself.
-pub(super) fn runs(runs: &[Run], results: &Results) -> String {
-    let mut text = "\n| relay | work | CPU µs | delay p50 / p99 / p99.9 ms | relay busy | clients busy | KiB a session | valid |\n\
-                    |---|---|---|---|---|---|---|---|\n"
+fn runs(results: &Results) -> String {
+    let mut text = "\n| relay | work | CPU µs | delay p50 / p99 / p99.9 ms | relay busy | clients busy | valid |\n\
+                    |---|---|---|---|---|---|---|\n"
         .to_owned();
-    for run in runs {
-        let all = results.of(*run);
-        let spread = |value: fn(&Measured) -> Option<f64>| Spread::of(all.iter().filter_map(value).collect());
-        let cpu = spread(|measured| measured.relay.cpu_us_per_delivered);
+    for run in results.runs().filter(|run| !matches!(run.traffic, Traffic::Memory { .. })) {
+        let spread = |value: fn(&Measured) -> Option<f64>| Spread::of(results.of(run).filter_map(value).collect());
+        let cpu = spread(|measured| measured.relay.cpu_us_per_delivered).shown(2);
         let busy = spread(|measured| measured.relay.busy).median;
         let clients = spread(|measured| measured.generator.busy.iter().copied().reduce(f64::max)).median;
-        let rss = spread(|measured| measured.process.map(|process| process.rss_kib_per_session)).median;
         let [p50, p99, p999] = [
-            spread(|measured| Some(measured.delay_ms.p50)).median,
-            spread(|measured| Some(measured.delay_ms.p99)).median,
-            spread(|measured| Some(measured.delay_ms.p999)).median,
+            spread(|measured| Some(measured.delay_ms.p50)).shown(2),
+            spread(|measured| Some(measured.delay_ms.p99)).shown(2),
+            spread(|measured| Some(measured.delay_ms.p999)).shown(2),
         ];
-        let valid = all.iter().filter(|measured| measured.valid).count();
-        let (cpu, delay) = match run.traffic {
-            Traffic::Idle { .. } => (String::new(), String::new()),
-            _ => (
-                format!("{:.2} [{:.2}-{:.2}]", cpu.median, cpu.min, cpu.max),
-                format!("{p50:.2} / {p99:.2} / {p999:.2}"),
-            ),
-        };
-        let _ = writeln!(
-            text,
-            "| {} | {} | {cpu} | {delay} | {busy:.2} | {clients:.2} | {rss:.0} | {valid}/{} |",
-            run.relay.name(),
-            run.traffic.name(),
-            all.len()
-        );
+        // The bare sender stamps nothing.
+        let delay = if run.relay == Relay::Blast { String::new() } else { format!("{p50} / {p99} / {p999}") };
+        let valid = results.of(run).filter(|measured| measured.flaw().is_none()).count();
+        let all = results.outcomes(run).count();
+        let (relay, work) = (run.relay.name(), run.traffic.name());
+        let _ = writeln!(text, "| {relay} | {work} | {cpu} | {delay} | {busy:.2} | {clients:.2} | {valid}/{all} |");
     }
     text
 }
 
 /// Each relay by itself.
-pub(super) fn relays(results: &Results) -> String {
-    let mut start_up_ms: BTreeMap<Relay, Vec<f64>> = BTreeMap::new();
-    for (run, all) in results.runs() {
-        let times = all.iter().filter_map(|measured| measured.process).map(|process| process.start_up_ms);
-        start_up_ms.entry(run.relay).or_default().extend(times);
-    }
-    results.ceilings.keys().for_each(|relay| {
-        start_up_ms.entry(*relay).or_default();
-    });
-    let mut text = "\n| relay | start-up ms | highest rate without loss, 400 clients in pairs | what stopped it |\n\
-                    |---|---|---|---|\n"
-        .to_owned();
-    for (relay, times) in start_up_ms.into_iter().filter(|(relay, _)| *relay != Relay::Blast) {
-        let times = Spread::of(times);
-        let ceiling = results.ceilings.get(&relay);
-        let rate = ceiling.map(|climbed| format!("{:.0}/s", climbed.delivered_per_s)).unwrap_or_default();
-        let stopped = ceiling.map(|climbed| climbed.stopped.as_str()).unwrap_or_default();
-        let _ = writeln!(
-            text,
-            "| {} | {:.0} [{:.0}-{:.0}] | {rate} | {stopped} |",
-            relay.name(),
-            times.median,
-            times.min,
-            times.max
-        );
+fn relays(results: &Results) -> String {
+    let mut text =
+        "\n| relay | start-up ms | idle session KiB | session in a call KiB | highest rate without loss, 400 \
+                    clients in pairs | whose cap it was |\n|---|---|---|---|---|---|\n"
+            .to_owned();
+    let relays: BTreeSet<Relay> = results.runs().map(|run| run.relay).chain(results.ceilings.keys().copied()).collect();
+    for relay in relays.into_iter().filter(|relay| *relay != Relay::Blast) {
+        let of = |wanted: fn(&Traffic) -> bool, value: fn(&Measured) -> Option<f64>, digits| {
+            let runs = results.runs().filter(|run| run.relay == relay && wanted(&run.traffic));
+            let values: Vec<f64> = runs.flat_map(|run| results.of(run)).filter_map(value).collect();
+            if values.is_empty() { String::new() } else { Spread::of(values).shown(digits) }
+        };
+        let start_up = of(|_| true, |measured| measured.process.start_up_ms, 0);
+        let memory: fn(&Measured) -> Option<f64> = |measured| measured.process.rss_kib_per_session;
+        let idle = of(|traffic| matches!(traffic, Traffic::Memory { per_s: 0.0, .. }), memory, 1);
+        let active = of(|traffic| matches!(traffic, Traffic::Memory { per_s, .. } if *per_s > 0.0), memory, 1);
+        let climbs = results.ceilings.get(&relay).map_or(&[][..], Vec::as_slice);
+        let rate = Spread::of(climbs.iter().map(|climbed| climbed.delivered_per_s).collect());
+        let rate = if climbs.is_empty() { String::new() } else { format!("{}/s", rate.shown(0)) };
+        let stopped: BTreeSet<&str> = climbs.iter().map(|climbed| climbed.stopped.as_str()).collect();
+        let stopped = stopped.into_iter().collect::<Vec<_>>().join("; ");
+        let name = relay.name();
+        let _ = writeln!(text, "| {name} | {start_up} | {idle} | {active} | {rate} | {stopped} |");
     }
     text
+}
+
+impl Spread {
+    fn shown(self, digits: usize) -> String {
+        let Self { median, min, max } = self;
+        format!("{median:.digits$} [{min:.digits$}-{max:.digits$}]")
+    }
 }
 
 #[cfg(test)]
@@ -100,25 +124,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_says_whether_its_target_is_met() {
-        let row = |ratio_median: f64, target: Option<f64>, valid: bool| Row {
-            work: "pairs".into(),
+    fn a_row_says_whether_its_target_is_met_or_why_it_is_invalid() {
+        let row = |median: f64, target: Option<f64>, flaw: Option<&str>| Row {
+            work: "pairs",
             against: "another".into(),
-            ratio_median,
-            ratio_min: 0.1,
-            ratio_max: 0.9,
+            ratio: Spread { median, min: 0.1, max: 0.9 },
+            rounds: 3,
             target,
-            valid,
             values: [1.0, 2.0],
+            flaw: flaw.map(str::to_owned),
         };
-        let text = rows(&[
-            row(0.5, Some(0.5), true),
-            row(0.51, Some(0.5), true),
-            row(0.1, Some(0.5), false),
-            row(0.5, None, true),
+        let text = compared(&[
+            row(0.5, Some(0.5), None),
+            row(0.51, Some(0.5), None),
+            row(0.1, Some(0.5), Some("round 2: lost")),
+            row(0.5, None, None),
         ]);
-        let words: Vec<&str> = text.lines().skip(3).filter_map(|line| line.split('|').nth(7)).map(str::trim).collect();
-        assert_eq!(words, ["met", "missed", "INVALID", ""]);
-        assert!(text.contains("| 1.00 | 2.00 | 0.51 [0.10-0.90] | 0.5 |"), "{text}");
+        let words: Vec<&str> = text.lines().skip(3).filter_map(|line| line.split('|').nth(8)).map(str::trim).collect();
+        assert_eq!(words, ["met", "missed", "INVALID: round 2: lost", ""]);
+        assert!(text.contains("| 1.00 | 2.00 | 0.51 [0.10-0.90] | 3 | 0.5 |"), "{text}");
     }
 }
