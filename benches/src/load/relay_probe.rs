@@ -9,13 +9,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::{
+    time::{ClockId, clock_gettime},
+    unistd::Pid,
+};
+
 /// Longest wait for the relay's metrics.
 const METRICS_PATIENCE: Duration = Duration::from_secs(2);
 /// Most bytes of metrics.
 const METRICS_BYTES_MAX: u64 = 4 * 1024 * 1024;
-
-/// USER_HZ of proc(5): 100 on every architecture that Linux has been ported to since 2.6, whatever the kernel's own HZ.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 /// `http://HOST:PORT/PATH`: metrics are served on loopback, without TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,9 +47,7 @@ impl RelayUse {
         Self {
             at: Some(Instant::now()),
             elapsed_s: 0.0,
-            cpu_s: pid
-                .and_then(|pid| fs::read_to_string(format!("/proc/{pid}/stat")).ok())
-                .and_then(|stat| cpu_s(&stat)),
+            cpu_s: pid.and_then(cpu_s),
             rss_bytes: pid
                 .and_then(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok())
                 .and_then(|text| rss(&text)),
@@ -130,12 +130,12 @@ fn drops_in(table: &str, ports: &[u16]) -> u64 {
     lines.filter(|(port, _)| ports.contains(port)).map(|(_, drops)| drops).sum()
 }
 
-/// User and system time in proc(5)'s stat: the 14th and 15th field, counted from behind the name, which may hold spaces.
-fn cpu_s(stat: &str) -> Option<f64> {
-    let (_, fields) = stat.rsplit_once(')')?;
-    let fields: Vec<&str> = fields.split_whitespace().collect();
-    let ticks = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
-    Some(ticks as f64 / TICKS_PER_SECOND)
+/// CPU time of all threads of a process, those that have ended included, in s. Its clock counts nanoseconds, where
+/// proc(5)'s stat has ticks of 10 ms.
+fn cpu_s(pid: u32) -> Option<f64> {
+    let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(pid.try_into().ok()?)).ok()?;
+    let time = clock_gettime(clock).ok()?;
+    Some(time.tv_sec() as f64 + time.tv_nsec() as f64 / 1e9)
 }
 
 fn rss(status: &str) -> Option<u64> {
@@ -157,17 +157,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cpu_time_is_found_behind_any_name() {
-        let stat = "42 (a (b) c) S 1 42 42 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 3 0 100 1000 10";
-        assert_eq!(cpu_s(stat), Some(3.0));
-        assert_eq!(cpu_s("42"), None);
-        assert_eq!(rss("Name:\tx\nVmRSS:\t    2048 kB\n"), Some(2 * 1024 * 1024));
+    fn memory_is_read_in_bytes() {
+        assert_eq!(
+            rss("Name:	x
+VmRSS:	    2048 kB
+"),
+            Some(2 * 1024 * 1024)
+        );
+        assert!(RelayUse::read(Some(std::process::id()), None).rss_bytes.is_some_and(|bytes| bytes > 100_000));
     }
 
     #[test]
-    fn own_process_has_used_something() {
-        let used = RelayUse::read(Some(std::process::id()), None);
-        assert!(used.cpu_s.is_some() && used.rss_bytes.is_some_and(|bytes| bytes > 100_000));
+    fn cpu_time_is_exact_and_that_of_a_thread_which_ended_stays() {
+        let before = RelayUse::read(Some(std::process::id()), None);
+        let worked = std::thread::spawn(|| {
+            let begun = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("a clock");
+            let worked = || {
+                let now = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("a clock");
+                Duration::from(now) - Duration::from(begun)
+            };
+            while worked() < Duration::from_millis(3) {}
+            worked()
+        });
+        let worked = worked.join().expect("it only counts");
+        let used = RelayUse::since(before, Some(std::process::id()), None);
+        assert!(used.cpu_s.is_some_and(|cpu_s| cpu_s >= worked.as_secs_f64()), "{:?} of {worked:?}", used.cpu_s);
+        assert_eq!(RelayUse::read(Some(u32::MAX), None).cpu_s, None);
     }
 
     #[test]

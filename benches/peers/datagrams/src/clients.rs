@@ -39,6 +39,7 @@ pub(crate) fn run(work: &Work, clients: Vec<Client>) -> anyhow::Result<Report> {
     let mut buffer = [0; 2048];
     let mut wire = Vec::with_capacity(2048);
     let mut meter = Meter::begin(work);
+    let mut roll_called = !work.is_idle();
     loop {
         let now = Instant::now();
         while let Some(due) = meter.pop(now) {
@@ -54,7 +55,11 @@ pub(crate) fn run(work: &Work, clients: Vec<Client>) -> anyhow::Result<Report> {
             meter.sent(due.at_ns, Instant::now());
         }
         if meter.is_over(now) {
-            return Ok(meter.report());
+            if std::mem::replace(&mut roll_called, true) {
+                return Ok(meter.report());
+            }
+            meter.call_roll(now);
+            continue;
         }
         let wait = meter.next_at(now).saturating_duration_since(Instant::now()).min(Duration::from_secs(1));
         let timeout = Timespec { tv_sec: 0, tv_nsec: wait.subsec_nanos() as _ };

@@ -67,6 +67,10 @@ pub(crate) async fn run(work: &Work, certificate: &Path) -> anyhow::Result<Repor
         tokio::task::spawn_local(listen(stream, number as u32, meter.clone()));
     }
     talk(&mut outbound, &meter).await?;
+    if work.is_idle() {
+        meter.borrow_mut().call_roll(Instant::now());
+        talk(&mut outbound, &meter).await?;
+    }
     let report = meter.borrow().report();
     Ok(report)
 }

@@ -23,6 +23,10 @@ const MAX_AGE: std::time::Duration = std::time::Duration::from_millis(500);
 /// How long all sessions and subscriptions may take.
 const READY_PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
+/// Tasks that pass an object on from its track to its UDP socket, one waking the next: the subscription's, the stream's
+/// and the connection's.
+const TASKS_TO_THE_SOCKET: u32 = 3;
+
 /// How an object travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Carrier {
@@ -51,19 +55,24 @@ pub(crate) async fn run(work: &Work, carrier: Carrier, sockets: u32) -> anyhow::
         talkers.push(talker);
         ears.push(ear);
     }
-    let mut subscriptions = Vec::new();
-    if work.objects_per_second > 0.0 {
-        let subscribing = subscribe(work, &ears);
-        subscriptions = tokio::time::timeout(READY_PATIENCE, subscribing).await.context("subscriptions")??;
-    }
+    let hear = |subscriptions: Vec<(u32, track::Subscriber)>, meter: &Rc<RefCell<Meter>>| {
+        for (number, subscription) in subscriptions {
+            match carrier {
+                Carrier::Groups => tokio::task::spawn_local(hear_groups(subscription, number, meter.clone())),
+                Carrier::Datagrams => tokio::task::spawn_local(hear_datagrams(subscription, number, meter.clone())),
+            };
+        }
+    };
+    // Idle clients subscribe to nothing before their roll is called.
+    let subscriptions = if work.is_idle() { Vec::new() } else { subscribe_in_time(work, &ears).await? };
     let meter = Rc::new(RefCell::new(Meter::begin(work)));
-    for (number, subscription) in subscriptions {
-        match carrier {
-            Carrier::Groups => tokio::task::spawn_local(hear_groups(subscription, number, meter.clone())),
-            Carrier::Datagrams => tokio::task::spawn_local(hear_datagrams(subscription, number, meter.clone())),
-        };
-    }
+    hear(subscriptions, &meter);
     talk(&mut talkers, carrier, &meter).await?;
+    if work.is_idle() {
+        hear(subscribe_in_time(work, &ears).await?, &meter);
+        meter.borrow_mut().call_roll(Instant::now());
+        talk(&mut talkers, carrier, &meter).await?;
+    }
     let report = meter.borrow().report();
     Ok(report)
 }
@@ -88,6 +97,10 @@ async fn connect(work: &Work, endpoint: &Client, number: u32) -> anyhow::Result<
     let client = endpoint.clone().with_publisher(&mouth).with_subscriber(ear.clone());
     let connection = client.connect(url).established().await?;
     Ok((Talker { track, _broadcast: broadcast, _connection: connection }, ear))
+}
+
+async fn subscribe_in_time(work: &Work, ears: &[origin::Producer]) -> anyhow::Result<Vec<(u32, track::Subscriber)>> {
+    tokio::time::timeout(READY_PATIENCE, subscribe(work, ears)).await.context("subscriptions")?
 }
 
 /// Everybody subscribes to everybody else in the room.
@@ -125,9 +138,10 @@ async fn hear_datagrams(mut subscription: track::Subscriber, number: u32, meter:
 
 async fn talk(talkers: &mut [Talker], carrier: Carrier, meter: &RefCell<Meter>) -> anyhow::Result<()> {
     let pace = Pace::new()?;
+    let mut handed_over = Vec::new();
     loop {
         let now = Instant::now();
-        let next_at = {
+        {
             let mut meter = meter.borrow_mut();
             while let Some(due) = meter.pop(now) {
                 let track = &mut talkers[due.source as usize].track;
@@ -142,14 +156,22 @@ async fn talk(talkers: &mut [Talker], carrier: Carrier, meter: &RefCell<Meter>) 
                         track.append_datagram(Timestamp::now(), payload)?;
                     }
                 }
-                // From here on the object is in the hands of the session's own tasks.
-                meter.sent(due.at_ns, Instant::now());
+                handed_over.push(due.at_ns);
             }
             if meter.is_over(now) {
                 return Ok(());
             }
-            meter.next_at(now)
-        };
+        }
+        // The object is in the hands of the session's own tasks, which run in this thread, too: it has gone when each of
+        // them has had its turn.
+        if !handed_over.is_empty() {
+            for _ in 0..TASKS_TO_THE_SOCKET {
+                tokio::task::yield_now().await;
+            }
+        }
+        let gone_at = Instant::now();
+        handed_over.drain(..).for_each(|due_ns| meter.borrow_mut().sent(due_ns, gone_at));
+        let next_at = meter.borrow().next_at(Instant::now());
         pace.until(next_at).await?;
     }
 }

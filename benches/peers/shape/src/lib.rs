@@ -3,6 +3,7 @@
 
 #![allow(unreachable_pub, reason = "modules of supernode-load, included below, are public there")]
 
+mod drops;
 pub mod meter;
 pub mod pace;
 pub mod report;

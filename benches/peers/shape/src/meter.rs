@@ -2,7 +2,8 @@
 //!
 //! Call [`Meter::begin`] once every client is there; then, in a loop, [`Meter::pop`] until it gives nothing, send what
 //! it gave and say so with [`Meter::sent`], pass what arrives to [`Meter::received`], and wait until
-//! [`Meter::next_at`] at most. [`Meter::is_over`] says when to stop.
+//! [`Meter::next_at`] at most. [`Meter::is_over`] says when to stop. Clients that had nothing to say are then asked
+//! whether they are still there: [`Meter::call_roll`], and the same loop again.
 
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
+    drops::own_socket_drops,
     histogram::Histogram,
     relay_probe::RelayUse,
     report::{Generator, Objects, Quantiles, Relay, Report, Sessions},
@@ -25,6 +27,8 @@ pub(crate) const HEAD_BYTES: usize = 4;
 const LAG_P99_MS_MAX: f64 = 5.0;
 /// Clients that had a CPU for more than this share of the time were the cap. As in supernode-load.
 const BUSY_MAX: f64 = 0.9;
+/// Everybody says one thing within this time when the roll is called, in s.
+const ROLL_S: f64 = 1.0;
 /// Longest wait, so that the run's boundaries are seen.
 const WAIT_MAX: Duration = Duration::from_millis(10);
 
@@ -45,8 +49,18 @@ pub struct Meter {
     /// By receiver and then by the sender's place in the room.
     seen: Vec<Seen>,
     cpu_s: [Option<f64>; 2],
+    /// Datagrams that our own sockets had dropped when it began.
+    drops_before: u64,
+    /// When the roll call ends, if there is one, and what has arrived of it.
+    roll: Option<Roll>,
     relay_before: Option<RelayUse>,
     relay: RelayUse,
+}
+
+struct Roll {
+    from_ns: u64,
+    until_ns: u64,
+    heard: u64,
 }
 
 impl Meter {
@@ -72,6 +86,8 @@ impl Meter {
             lag: Histogram::default(),
             seen: vec![Seen::default(); (work.clients() * work.members) as usize],
             cpu_s: [None; 2],
+            drops_before: own_socket_drops(),
+            roll: None,
             relay_before: None,
             relay: RelayUse::default(),
             work: work.clone(),
@@ -82,7 +98,8 @@ impl Meter {
     pub fn pop(&mut self, now: Instant) -> Option<Due> {
         let now_ns = self.ns(now);
         self.cross_boundaries(now_ns);
-        if now_ns >= self.until_ns && self.schedule.peek_ns().is_none_or(|next_ns| next_ns >= self.until_ns) {
+        let until_ns = self.roll.as_ref().map_or(self.until_ns, |roll| roll.from_ns + (ROLL_S * 1e9) as u64);
+        if now_ns >= until_ns && self.schedule.peek_ns().is_none_or(|next_ns| next_ns >= until_ns) {
             return None;
         }
         let due = self.schedule.pop(now_ns)?;
@@ -115,6 +132,9 @@ impl Meter {
         }
         let flow = &mut self.seen[(receiver * self.work.members + source % self.work.members) as usize];
         let new = flow.is_new(stamp.sequence);
+        if let Some(roll) = self.roll.as_mut().filter(|roll| stamp.due_ns >= roll.from_ns) {
+            roll.heard += u64::from(new);
+        }
         if !self.is_measured(stamp.due_ns) {
             return;
         }
@@ -134,7 +154,18 @@ impl Meter {
 
     /// Whether everything that was under way has had its time.
     pub fn is_over(&self, now: Instant) -> bool {
-        self.cpu_s[1].is_some() && self.ns(now) >= self.until_ns + (self.work.linger_s * 1e9) as u64
+        let until_ns = self.roll.as_ref().map_or(self.until_ns, |roll| roll.until_ns);
+        self.cpu_s[1].is_some() && self.ns(now) >= until_ns + (self.work.linger_s * 1e9) as u64
+    }
+
+    /// Clients that had nothing to say have been measured: now each says one thing to all others in its room. What does
+    /// not arrive is a session that had died unnoticed.
+    pub fn call_roll(&mut self, now: Instant) {
+        let from_ns = self.ns(now);
+        let clients = self.work.clients();
+        let phases = (0..clients).map(|client| (f64::from(client) / f64::from(clients), client));
+        self.schedule = Schedule::new(1.0 / ROLL_S, from_ns, phases);
+        self.roll = Some(Roll { from_ns, until_ns: from_ns + (ROLL_S * 1e9) as u64, heard: 0 });
     }
 
     /// What came of it.
@@ -168,8 +199,26 @@ impl Meter {
             },
         };
         report.doubts = doubts(&report);
+        report.doubts.extend(self.doubts());
         report.valid = report.doubts.is_empty();
         report
+    }
+
+    /// What the report itself does not show.
+    fn doubts(&self) -> Option<String> {
+        let dropped = own_socket_drops().saturating_sub(self.drops_before);
+        if dropped > 0 {
+            return Some(format!(
+                "the clients were the cap: their kernel dropped {dropped} datagrams that they did not read in time"
+            ));
+        }
+        if !self.work.is_idle() {
+            return None;
+        }
+        let wanted = u64::from(self.work.clients()) * u64::from(self.work.members - 1);
+        let heard = self.roll.as_ref().map_or(0, |roll| roll.heard);
+        (heard < wanted)
+            .then(|| format!("only {heard} of {wanted} were heard when the roll was called: sessions had died"))
     }
 
     fn ns(&self, at: Instant) -> u64 {
@@ -264,6 +313,35 @@ mod tests {
         assert_eq!((report.objects.expected, report.objects.delivered), (6 * 20 * 2, 6 * 20 * 2));
         assert_eq!((report.objects.duplicates, report.objects.loss), (6 * 20 * 2, 0.0));
         assert!((2.0..=4.0).contains(&report.delay_ms.p50), "{:?}", report.delay_ms);
+    }
+
+    #[test]
+    fn idle_clients_are_believed_only_if_each_is_heard_when_the_roll_is_called() {
+        for dead in [None, Some(4)] {
+            let work = Work { objects_per_second: 0.0, ..work() };
+            let mut meter = Meter::begin(&work);
+            let at = |meter: &Meter, ms: u64| meter.origin + Duration::from_millis(ms);
+            // The measured part, looked at where it begins and ends.
+            assert_eq!((meter.pop(at(&meter, 1_000)), meter.pop(at(&meter, 3_000))), (None, None));
+            assert!(meter.is_over(at(&meter, 3_500)) && !meter.report().valid, "nobody has been asked yet");
+            let roll_at = at(&meter, 4_000);
+            meter.call_roll(roll_at);
+            let mut said = 0;
+            while let Some(due) = meter.pop(at(&meter, 7_000)) {
+                let payload = meter.payload(due).to_vec();
+                let arrives = dead != Some(due.source);
+                let others = work.others(due.source).filter(|_| arrives);
+                others.for_each(|other| meter.received(other, &payload, roll_at));
+                said += 1;
+            }
+            assert_eq!(said, 6, "each once");
+            assert!(!meter.is_over(at(&meter, 5_400)) && meter.is_over(at(&meter, 5_500)));
+            let doubts = meter.report().doubts;
+            match dead {
+                None => assert_eq!(doubts, Vec::<String>::new()),
+                Some(_) => assert!(doubts[0].starts_with("only 10 of 12 were heard"), "{doubts:?}"),
+            }
+        }
     }
 
     #[test]

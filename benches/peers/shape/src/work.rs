@@ -47,6 +47,11 @@ impl Work {
         self.rooms * self.members
     }
 
+    /// Whether they only stay connected.
+    pub fn is_idle(&self) -> bool {
+        self.objects_per_second <= 0.0
+    }
+
     /// The room that a client is in.
     pub fn room(&self, client: u32) -> u32 {
         client / self.members
