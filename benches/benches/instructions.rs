@@ -7,7 +7,7 @@ use std::hint::black_box;
 
 use gungraun::prelude::*;
 use supernode_benches::{
-    fixtures::{Buckets, Forwarding, Headers, Ringing, StreamChunk, TicketCheck, Watched},
+    fixtures::{Buckets, Forwarding, Headers, Lookup, Ringing, StreamChunk, TicketCheck, Watched},
     load::in_memory::WholeShard,
 };
 use supernode_proto::{identity::IdentityError, object::DecodeError};
@@ -86,6 +86,12 @@ fn presence_change(watched: &mut Watched) -> Vec<ControlMail> {
 }
 
 #[library_benchmark]
+#[bench::with_its_ticket(kept(Lookup::set_up()))]
+fn presence_lookup(lookup: &mut Lookup) -> Vec<ControlMail> {
+    black_box(lookup.look())
+}
+
+#[library_benchmark]
 #[bench::valid(ticket())]
 fn ticket_check(ticket: &mut TicketCheck) -> Result<(), IdentityError> {
     black_box(ticket.check())
@@ -155,6 +161,7 @@ library_benchmark_group!(
         object_offered,
         object_queued_and_taken,
         presence_change,
+        presence_lookup,
         ticket_check,
         ring_start,
         ring_cancel,

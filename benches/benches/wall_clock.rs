@@ -5,7 +5,7 @@ use std::cell::RefCell;
 
 use divan::Bencher;
 use supernode_benches::{
-    fixtures::{Buckets, Forwarding, HEADERS, Headers, Ringing, StreamChunk, TAKES, TicketCheck, Watched},
+    fixtures::{Buckets, Forwarding, HEADERS, Headers, Lookup, Ringing, StreamChunk, TAKES, TicketCheck, Watched},
     load::in_memory::WholeShard,
 };
 
@@ -44,6 +44,11 @@ fn object_queued_and_taken(bencher: Bencher<'_, '_>, audience: Audience) {
 fn presence_change(bencher: Bencher<'_, '_>, watchers: u32) {
     let mut watched = Watched::set_up(watchers);
     bencher.bench_local(|| watched.change());
+}
+
+#[divan::bench]
+fn presence_lookup(bencher: Bencher<'_, '_>) {
+    bencher.with_inputs(Lookup::set_up).bench_local_refs(Lookup::look);
 }
 
 #[divan::bench]

@@ -105,7 +105,7 @@ fn calls_and_rooms_are_delivered_in_full_and_the_sessions_live() {
     assert!(relay.objects_in() >= 6 * 65, "warm-up and linger are sent as well");
 
     let rooms = "shape = \"rooms\"\nrooms = 2\nmembers = 4\nobjects_per_second = 20\n[video]\nkbit_per_s = 200\n\
-                 group_frames = 10\n[churn]\nsessions = 2\nstay_s = 0.3";
+                 group_frames = 10\n[churn]\nsessions = 2\nstay_s = 0.8";
     let report = relay.load(rooms).expect("a report");
     assert_all_delivered(&report, 8 * (20 + 30), 8 * 3 * (20 + 30));
     assert!(report.objects.delivered_aside > 0, "those who come and go hear something");
@@ -123,6 +123,51 @@ fn presence_and_rings_reach_those_they_are_for() {
         .expect("a report");
     assert_all_delivered(&report, 6 * 4 + 2, 6 * 4 * 3 + 2 * 2);
     assert!(report.sessions.refused.is_empty(), "{:?}", report.sessions.refused);
+}
+
+#[test]
+fn sessions_that_only_open_are_counted_and_what_nobody_got_was_not_fast() {
+    let relay = Relay::start(true, Limits::default());
+    let scenario = "shape = \"silent\"\nslo = [\"opened_per_s > 0\", \"p99_delay_ms < 20\"]\n[churn]\nsessions = 6\n\
+                    stay_s = 1.0\nwatches = 2";
+    let report = relay.load(scenario).expect("a report");
+    assert_eq!(report.doubts, Vec::<String>::new());
+    assert_eq!((report.objects.due, report.sessions.planned, report.sessions.opened), (0, 0, 6));
+    assert!(report.relay.cpu_us_per_session_opened.is_some_and(|cost| cost > 0.0));
+    assert!(report.sessions.refused.is_empty(), "{:?}", report.sessions.refused);
+    let holds: Vec<Option<bool>> = report.slo.iter().map(|verdict| verdict.holds).collect();
+    assert_eq!(holds, [Some(true), Some(false)], "nothing was delivered, so nothing in time");
+}
+
+#[test]
+fn idle_sessions_are_believed_only_if_they_are_alive_in_the_end() {
+    let idle = "shape = \"silent\"\n[presence]\npeople = 4\nwatchers = 1\nchanges_per_second = 0";
+    let relay = Relay::start(true, Limits::default());
+    let report = relay.load(idle).expect("a report");
+    assert_eq!((report.doubts.len(), report.objects.due, report.sessions.alive_after), (0, 0, 4));
+
+    let handle = relay.running.as_ref().expect("it runs").handle();
+    let ending = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(1_000));
+        handle.drain(Duration::ZERO, Duration::ZERO);
+    });
+    // Everybody is there by then, however busy the machine.
+    let report = relay.load(&format!("{idle}\n")).map(|report| report.doubts);
+    ending.join().expect("it only drains");
+    match report {
+        Ok(doubts) => assert!(doubts.iter().any(|doubt| doubt.starts_with("only 0 of 4 sessions")), "{doubts:?}"),
+        Err(error) => assert!(error.to_string().contains("ended or refused"), "{error}"),
+    }
+}
+
+#[test]
+fn flooders_come_back_when_they_are_sent_away() {
+    let limits = Limits { ingest_objects_per_second_max: 100, ingest_excess_objects_max: 200, ..Limits::default() };
+    let relay = Relay::start(true, limits);
+    let report = relay.load("pairs = 1\n[flood]\nobjects_per_second = 20000").expect("a report");
+    let sent_away = report.sessions.closed.get("RATE_EXCEEDED").copied().unwrap_or_default();
+    assert!(sent_away > 2, "each of the two more than once: {:?}", report.sessions.closed);
+    assert!(report.objects.flood_taken > 0 && report.objects.lost == 0, "{:?}", report.objects);
 }
 
 #[test]

@@ -243,7 +243,8 @@ impl Client {
 
     /// It is in its rooms with its tracks, and whoever comes to a room that is full of talkers has subscribed to them.
     pub(super) fn is_settled(&self) -> bool {
-        let subscribed = self.plan.role != Role::Churner || self.subscribed >= self.plan.subscriptions;
+        let heard = self.subscribed >= self.plan.subscriptions && self.watching as usize >= self.plan.watches.len();
+        let subscribed = self.plan.role != Role::Churner || heard;
         let published = self.tracks.iter().all(|track| track.alias.is_some());
         self.open && self.joined as usize == self.plan.rooms.len() && published && subscribed
     }

@@ -235,6 +235,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_the_congestion_window_holds_back_counts_as_sent_only_when_it_has_left() {
+        let mut whole = WholeShard::of_pairs(1);
+        assert!(whole.links[0].has_sent_all());
+        let WholeShard { clients, links, stage, .. } = &mut whole;
+        let (client, link) = (&mut clients[links[0].client], &mut links[0]);
+        for sequence in 1_000..1_100 {
+            let stamp = Stamp { due_ns: sequence, sequence };
+            assert!(client.send_audio(link, 0, stamp, 1_000, stage), "QUIC has room for 100 kB");
+        }
+        whole.speak();
+        assert!(!whole.links[0].has_sent_all(), "the window of a client that says little is smaller");
+        let turns = (0..1_000).take_while(|_| {
+            whole.exchange();
+            !whole.links[0].has_sent_all()
+        });
+        assert!(turns.count() < 999, "it leaves as acknowledgements come");
+    }
+
+    #[test]
     fn every_object_of_a_turn_reaches_everybody_it_is_for() {
         for (mut whole, talkers, listeners) in [(WholeShard::of_pairs(3), 6, 1), (WholeShard::of_room(5), 5, 4)] {
             let before = whole.delivered();

@@ -24,13 +24,24 @@ pub(super) struct Link {
     pub(super) armed: Option<Instant>,
     /// When its last packet was read from the socket.
     pub(super) read_at: Instant,
+    /// When the objects were due that QUIC has taken since it had none to send.
+    pub(super) waiting: Vec<u64>,
+    /// QUIC's room for datagrams when it has none to send.
+    datagram_room: usize,
     control: Option<StreamId>,
     reader: FrameReader,
     control_out: VecDeque<Bytes>,
 }
 
 impl Link {
-    pub(super) fn new(quic: Connection, handle: ConnectionHandle, client: usize, socket: usize, now: Instant) -> Self {
+    pub(super) fn new(
+        mut quic: Connection,
+        handle: ConnectionHandle,
+        client: usize,
+        socket: usize,
+        now: Instant,
+    ) -> Self {
+        let datagram_room = quic.datagrams().send_buffer_space();
         Self {
             quic,
             handle,
@@ -39,6 +50,8 @@ impl Link {
             dirty: false,
             armed: None,
             read_at: now,
+            waiting: Vec::new(),
+            datagram_room,
             control: None,
             reader: FrameReader::default(),
             control_out: VecDeque::new(),
@@ -114,6 +127,11 @@ impl Link {
                 | SendDatagramError::UnsupportedByPeer,
             ) => false,
         }
+    }
+
+    /// Whether QUIC has sent every object that it took: neither its congestion window nor its pacing holds one back.
+    pub(super) fn has_sent_all(&mut self) -> bool {
+        self.quic.datagrams().send_buffer_space() >= self.datagram_room
     }
 
     /// Says goodbye.

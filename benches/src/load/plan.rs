@@ -77,8 +77,13 @@ impl Plan {
             Shape::Silent => {}
         }
         let media_rooms = plan.rooms;
-        if let Some(churn) = scenario.churn.as_ref().filter(|_| media_rooms > 0) {
-            (0..churn.sessions).for_each(|index| plan.churner(index % media_rooms));
+        if let Some(churn) = &scenario.churn {
+            let first = plan.clients.len() as u32;
+            for index in 0..churn.sessions {
+                let room = (media_rooms > 0).then(|| index % media_rooms);
+                let watches = (1..=churn.watches).map(|step| first + (index + step) % churn.sessions);
+                plan.churner(room, watches.collect());
+            }
         }
         if let Some(flood) = &scenario.flood {
             (0..flood.pairs).for_each(|_| plan.flooders());
@@ -163,13 +168,14 @@ impl Plan {
         self.clients.append(&mut listeners);
     }
 
-    fn churner(&mut self, room: u32) {
-        let members = self.clients.iter().filter(|client| client.role == Role::Member && client.rooms.contains(&room));
-        let subscriptions = members.flat_map(|client| &client.tracks).filter(|track| track.room == room).count() as u32;
+    fn churner(&mut self, room: Option<u32>, watches: Vec<u32>) {
+        let members = self.clients.iter().filter(|client| client.role == Role::Member);
+        let tracks = members.flat_map(|client| &client.tracks).filter(|track| Some(track.room) == room);
         self.clients.push(ClientPlan {
             role: Role::Churner,
-            rooms: vec![room],
-            subscriptions,
+            rooms: room.into_iter().collect(),
+            subscriptions: tracks.count() as u32,
+            watches,
             ..ClientPlan::default()
         });
     }
@@ -232,7 +238,7 @@ mod tests {
         let scenario = Scenario {
             pairs: 2,
             slow: Some(Slow::default()),
-            churn: Some(Churn { sessions: 3, stay_s: 1.0 }),
+            churn: Some(Churn { sessions: 3, stay_s: 1.0, watches: 0 }),
             video: Some(Video::default()),
             ..Scenario::default()
         };
@@ -243,6 +249,15 @@ mod tests {
         assert_eq!(subscribers, [2, 2]);
         assert_eq!((plan.clients[2].role, plan.clients[2].subscriptions), (Role::Slow, 4));
         assert_eq!((plan.clients[8].role, plan.clients[8].subscriptions), (Role::Churner, 4));
+    }
+
+    #[test]
+    fn those_who_only_open_a_session_join_no_room_and_watch_others() {
+        let churn = Some(Churn { sessions: 3, stay_s: 1.0, watches: 2 });
+        let plan = Plan::new(&Scenario { shape: Shape::Silent, churn, ..Scenario::default() });
+        assert_eq!((plan.clients.len(), plan.steady(), plan.rooms), (3, 0, 0));
+        assert_eq!(plan.clients[1].watches, [2, 0]);
+        assert!(plan.clients.iter().all(|client| client.role == Role::Churner && client.rooms.is_empty()));
     }
 
     #[test]

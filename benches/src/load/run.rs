@@ -231,7 +231,9 @@ fn conduct(
     let Stage { scenario, plan, .. } = &shared.stage;
     let planned = plan.steady();
     let patience = Duration::from_secs_f64(scenario.ramp_s) + READY_PATIENCE;
-    while shared.ready.load(Ordering::SeqCst) < planned {
+    // Those who come and go are not waited for, but nobody of them is still to come for the first time either.
+    let ramp = Duration::from_secs_f64(scenario.ramp_s);
+    while shared.ready.load(Ordering::SeqCst) < planned || shared.origin.elapsed() < ramp {
         thread::sleep(Duration::from_millis(5));
         shared.observe_now(observe, false);
         if shared.origin.elapsed() > patience || shared.lost.load(Ordering::SeqCst) > 0 {
@@ -243,7 +245,8 @@ fn conduct(
     let from_ns = media_from_ns + seconds(scenario.warm_up_s);
     let until_ns = from_ns + seconds(scenario.hold_s);
     // Long enough for a few objects of the slowest source.
-    let slowest = [scenario.objects_per_second].into_iter().filter(|rate| *rate > 0.0).fold(3.0, f64::min);
+    let changes = scenario.presence.as_ref().map_or(0.0, |presence| presence.changes_per_second);
+    let slowest = [scenario.objects_per_second, changes].into_iter().filter(|rate| *rate > 0.0).fold(3.0, f64::min);
     let tail_ns = seconds(3.0 / slowest).min((until_ns - from_ns) / 2);
     let interval_ns = seconds((scenario.hold_s / INTERVALS_MAX).max(1.0).min(scenario.hold_s / 2.0));
     let window = Window { media_from_ns, from_ns, until_ns, tail_from_ns: until_ns - tail_ns, interval_ns };

@@ -58,6 +58,8 @@ pub const NAMES: &[&str] = &[
     "delivered_per_s",
     "sessions_lost",
     "refused",
+    "opened_per_s",
+    "relay_cpu_us_per_session_opened",
     "relay_cpu_us_per_delivered",
     "relay_rss_mib",
 ];

@@ -27,7 +27,7 @@ pub(super) struct Tally {
     pub(super) bytes: u64,
     /// From due to delivered.
     pub(super) delay: Histogram,
-    /// From due to handed to the kernel.
+    /// From due to handed to the kernel, with what QUIC held an object back for its congestion window.
     pub(super) lag: Histogram,
     /// From due to a session that is in its rooms with its tracks; over the whole run.
     pub(super) setup: Histogram,
@@ -37,8 +37,20 @@ pub(super) struct Tally {
     pub(super) sessions_lost: u64,
     /// Requests that were refused, by the reason; over the whole run.
     pub(super) refused: BTreeMap<String, u64>,
-    /// Comings of those who come and go that were due before the last one was ready.
+    /// Comings of those who come and go; over the whole run.
+    pub(super) churn_due: u64,
+    /// Of them those that were due before the last one was ready.
     pub(super) churn_missed: u64,
+    /// Those who come and go and were sent away; over the whole run.
+    pub(super) churn_lost: u64,
+    /// Sessions that were due in the measured part and are where they should be.
+    pub(super) opened: u64,
+    /// Objects that QUIC took and had not sent when the run was over.
+    pub(super) unsent: u64,
+    /// Objects of flooders that were due.
+    pub(super) flood_due: u64,
+    /// Of them those that QUIC took.
+    pub(super) flood_taken: u64,
 }
 
 /// One second of a run, for the charts.
@@ -65,7 +77,13 @@ impl Tally {
         self.lag.add(&other.lag);
         self.setup.add(&other.setup);
         self.sessions_lost += other.sessions_lost;
+        self.churn_due += other.churn_due;
         self.churn_missed += other.churn_missed;
+        self.churn_lost += other.churn_lost;
+        self.opened += other.opened;
+        self.unsent += other.unsent;
+        self.flood_due += other.flood_due;
+        self.flood_taken += other.flood_taken;
         add_each(&mut self.closed, &other.closed);
         add_each(&mut self.refused, &other.refused);
     }

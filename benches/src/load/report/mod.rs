@@ -75,8 +75,18 @@ pub struct Sessions {
     pub closed: BTreeMap<String, u64>,
     /// Requests that were refused, by reason.
     pub refused: BTreeMap<String, u64>,
-    /// Comings that were due before the session before was ready.
+    /// Watches on which nothing came at the end of the measured part.
+    pub watches_silent_after: u64,
+    /// Comings of those who come and go.
+    pub churn_due: u64,
+    /// Of them those that were due before the session before was ready.
     pub churn_missed: u64,
+    /// Those who come and go and were sent away.
+    pub churn_lost: u64,
+    /// Sessions that were due in the measured part and are where they should be.
+    pub opened: u64,
+    /// The same in a second.
+    pub opened_per_s: f64,
 }
 
 /// Objects of the measured part.
@@ -90,6 +100,12 @@ pub struct Objects {
     pub expected: u64,
     /// Deliveries that did, each once.
     pub delivered: u64,
+    /// Taken by QUIC, which had not sent them when the run was over.
+    pub unsent: u64,
+    /// Objects of flooders that were due.
+    pub flood_due: u64,
+    /// Of them those that QUIC took.
+    pub flood_taken: u64,
     /// Expected and not delivered.
     pub lost: u64,
     /// As a share of what was expected.
@@ -111,6 +127,8 @@ pub struct Objects {
 /// A distribution.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Quantiles {
+    /// Of so many; all others are 0 if there are none.
+    pub count: u64,
     /// Half did not take longer.
     pub p50: f64,
     /// 90 % did not.
@@ -149,6 +167,12 @@ pub struct Relay {
     pub cpu_us_per_delivered: Option<f64>,
     /// Resident memory at the end of the measured part.
     pub rss_mib: Option<f64>,
+    /// CPU time for each session that was opened, in µs; if nothing else happened.
+    pub cpu_us_per_session_opened: Option<f64>,
+    /// UDP datagrams in and out in a second, by its own count.
+    pub datagrams_per_s: Option<f64>,
+    /// Objects delivered in a second, by its own count.
+    pub delivered_per_s: Option<f64>,
     /// UDP datagrams for each delivery that it sent, by its own count.
     pub datagrams_out_per_delivered: Option<f64>,
     /// What it turned away or dropped, by reason and its own count.
@@ -213,6 +237,7 @@ impl Report {
             sessions.alive_after += outcome.alive;
             sessions.subscriptions_silent_before += outcome.silent[0];
             sessions.subscriptions_silent_after += outcome.silent[1];
+            sessions.watches_silent_after += outcome.silent_watches;
             generator.busy.push(outcome.busy);
             generator.datagrams_in += outcome.datagrams_in;
             generator.datagrams_out += outcome.datagrams_out;
@@ -223,7 +248,11 @@ impl Report {
         sessions.lost = tally.sessions_lost;
         sessions.closed = tally.closed.clone();
         sessions.refused = tally.refused.clone();
+        sessions.churn_due = tally.churn_due;
         sessions.churn_missed = tally.churn_missed;
+        sessions.churn_lost = tally.churn_lost;
+        sessions.opened = tally.opened;
+        sessions.opened_per_s = tally.opened as f64 / window.hold_s();
         let mut report = Self {
             scenario: scenario.clone(),
             valid: true,
@@ -252,15 +281,18 @@ impl Report {
     /// What an SLO expression calls by this name.
     pub fn value(&self, name: &str) -> Option<f64> {
         let share = |part: u64, whole: u64| part as f64 / whole.max(1) as f64;
+        // Where nothing came, nothing was fast.
+        let of = |quantiles: &Quantiles, value: f64| (quantiles.count > 0).then_some(value);
+        let Self { delay_ms, setup_ms, .. } = self;
         Some(match name {
-            "p50_delay_ms" => self.delay_ms.p50,
-            "p90_delay_ms" => self.delay_ms.p90,
-            "p99_delay_ms" => self.delay_ms.p99,
-            "p999_delay_ms" => self.delay_ms.p999,
-            "max_delay_ms" => self.delay_ms.max,
-            "p50_setup_ms" => self.setup_ms.p50,
-            "p99_setup_ms" => self.setup_ms.p99,
-            "max_setup_ms" => self.setup_ms.max,
+            "p50_delay_ms" => return of(delay_ms, delay_ms.p50),
+            "p90_delay_ms" => return of(delay_ms, delay_ms.p90),
+            "p99_delay_ms" => return of(delay_ms, delay_ms.p99),
+            "p999_delay_ms" => return of(delay_ms, delay_ms.p999),
+            "max_delay_ms" => return of(delay_ms, delay_ms.max),
+            "p50_setup_ms" => return of(setup_ms, setup_ms.p50),
+            "p99_setup_ms" => return of(setup_ms, setup_ms.p99),
+            "max_setup_ms" => return of(setup_ms, setup_ms.max),
             "loss" => self.objects.loss,
             "late" => share(self.objects.late, self.objects.delivered),
             "duplicates" => self.objects.duplicates as f64,
@@ -268,6 +300,8 @@ impl Report {
             "delivered_per_s" => self.objects.delivered_per_s,
             "sessions_lost" => self.sessions.lost as f64,
             "refused" => self.sessions.refused.values().sum::<u64>() as f64,
+            "opened_per_s" => self.sessions.opened_per_s,
+            "relay_cpu_us_per_session_opened" => return self.relay.cpu_us_per_session_opened,
             "relay_cpu_us_per_delivered" => return self.relay.cpu_us_per_delivered,
             "relay_rss_mib" => return self.relay.rss_mib,
             _ => return None,
@@ -319,8 +353,44 @@ impl Report {
         if subscriptions_silent_after > 0 {
             doubts.push(format!("{subscriptions_silent_after} subscriptions were silent when the measured part ended"));
         }
-        if self.objects.due == 0 {
+        if self.sessions.watches_silent_after > 0 {
+            let silent = self.sessions.watches_silent_after;
+            doubts.push(format!("{silent} watches were silent when the measured part ended"));
+        }
+        if self.objects.unsent > 0 {
+            doubts.push(format!(
+                "the generator's QUIC still held {} objects back when the run was over",
+                self.objects.unsent
+            ));
+        }
+        doubts.extend(self.find_doubts_aside());
+        if self.objects.due == 0 && self.scenario.sends() {
             doubts.push("nothing was due in the measured part".to_owned());
+        }
+        doubts
+    }
+
+    /// Whether those were really there whose own delays and losses are not measured.
+    fn find_doubts_aside(&self) -> Vec<String> {
+        let mut doubts = Vec::new();
+        let Objects { flood_due, flood_taken, .. } = self.objects;
+        if self.scenario.flood.is_some() && flood_taken * 2 <= flood_due {
+            doubts.push(format!("there was no lasting flood: {flood_taken} of its {flood_due} objects could be sent"));
+        }
+        if self.scenario.churn.is_none() {
+            return doubts;
+        }
+        let Sessions { churn_due, churn_missed, churn_lost, opened, .. } = self.sessions;
+        if churn_missed * 10 > churn_due {
+            doubts.push(format!(
+                "{churn_missed} of {churn_due} comings found the session before them not ready: stays are too short"
+            ));
+        }
+        if churn_lost > 0 {
+            doubts.push(format!("{churn_lost} of those who come and go were sent away"));
+        }
+        if opened == 0 {
+            doubts.push("no session was opened in the measured part".to_owned());
         }
         doubts
     }
@@ -347,6 +417,7 @@ impl ScrapeReport {
 impl Quantiles {
     fn of(histogram: &Histogram) -> Self {
         Self {
+            count: histogram.count(),
             p50: histogram.quantile_ms(0.5),
             p90: histogram.quantile_ms(0.9),
             p99: histogram.quantile_ms(0.99),
@@ -363,6 +434,9 @@ fn objects(tally: &Tally, window: Window) -> Objects {
         held_back: tally.held_back,
         expected: tally.expected,
         delivered: tally.delivered,
+        unsent: tally.unsent,
+        flood_due: tally.flood_due,
+        flood_taken: tally.flood_taken,
         lost,
         loss: lost as f64 / tally.expected.max(1) as f64,
         late: tally.late,
@@ -377,11 +451,19 @@ fn objects(tally: &Tally, window: Window) -> Objects {
 fn relay_report(used: &RelayUse, tally: &Tally, window: Window) -> Relay {
     let deliveries = (tally.delivered + tally.delivered_aside).max(1) as f64;
     let sent = used.counters.get("supernode_udp_datagrams_total{direction=\"out\"}");
+    let received = used.counters.get("supernode_udp_datagrams_total{direction=\"in\"}");
+    let a_second = |count: f64| count / used.elapsed_s.max(1e-3);
+    let only_openings = tally.opened > 0 && tally.due == 0;
     let delivered = used.counters.get("supernode_objects_delivered_total").filter(|count| **count > 0.0);
     // The relay may have been looked at a little late: what counts is the share of the time between.
     let busy = used.cpu_s.filter(|_| used.elapsed_s > 0.0).map(|cpu_s| cpu_s / used.elapsed_s);
     Relay {
         busy,
+        cpu_us_per_session_opened: busy
+            .filter(|_| only_openings)
+            .map(|busy| busy * window.hold_s() * 1e6 / tally.opened as f64),
+        datagrams_per_s: sent.zip(received).map(|(sent, received)| a_second(sent + received)),
+        delivered_per_s: delivered.map(|count| a_second(*count)),
         cpu_us_per_delivered: busy.map(|busy| busy * window.hold_s() * 1e6 / deliveries),
         rss_mib: used.rss_bytes.map(|bytes| bytes as f64 / 1024.0 / 1024.0),
         datagrams_out_per_delivered: sent.zip(delivered).map(|(sent, delivered)| sent / delivered),

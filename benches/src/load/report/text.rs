@@ -6,7 +6,7 @@ use super::{Quantiles, Report};
 
 impl fmt::Display for Quantiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { p50, p90, p99, p999, max } = self;
+        let Self { p50, p90, p99, p999, max, .. } = self;
         write!(f, "p50 {p50:.2}  p90 {p90:.2}  p99 {p99:.2}  p99.9 {p999:.2}  max {max:.2} ms")
     }
 }
@@ -45,6 +45,11 @@ impl fmt::Display for Report {
         if let (Some(busy), Some(cost)) = (relay.busy, relay.cpu_us_per_delivered) {
             let rss = relay.rss_mib.unwrap_or_default();
             writeln!(f, "relay       busy {:.0} %, {cost:.2} us CPU per delivery, RSS {rss:.1} MiB", busy * 100.0)?;
+        }
+        if sessions.opened > 0 {
+            let cost = relay.cpu_us_per_session_opened.map(|cost| format!(", {cost:.0} us of the relay's CPU each"));
+            let (opened, rate) = (sessions.opened, sessions.opened_per_s);
+            writeln!(f, "opened      {opened} sessions, {rate:.1}/s{}", cost.unwrap_or_default())?;
         }
         if let Some(packets) = relay.datagrams_out_per_delivered {
             writeln!(f, "            {packets:.2} datagrams out per delivery")?;

@@ -55,6 +55,7 @@ impl Scenario {
         if let Some(churn) = &self.churn {
             within("churn.sessions", churn.sessions.into(), 1.0, 100_000.0)?;
             within("churn.stay_s", churn.stay_s, 0.2, 3600.0)?;
+            within("churn.watches", churn.watches.into(), 0.0, (churn.sessions - 1).into())?;
         }
         if let Some(flood) = &self.flood {
             within("flood.pairs", flood.pairs.into(), 1.0, 1000.0)?;
@@ -65,7 +66,7 @@ impl Scenario {
             within("presence.people", presence.people.into(), 2.0, 100_000.0)?;
             let others = f64::from(presence.people - 1);
             within("presence.watchers", presence.watchers.into(), 1.0, others)?;
-            within("presence.changes_per_second", presence.changes_per_second, 0.001, 100.0)?;
+            within("presence.changes_per_second", presence.changes_per_second, 0.0, 100.0)?;
         }
         if let Some(rings) = &self.rings {
             within("rings.pairs", rings.pairs.into(), 1.0, 100_000.0)?;

@@ -37,7 +37,7 @@ const SCENARIO: &[&str] = &[
 const TABLES: &[(&str, &[&str])] = &[
     ("video", &["kbit_per_s", "frames_per_second", "group_frames", "key_frame_factor", "temporal_layers"]),
     ("slow", &["members", "read_kbit_per_s"]),
-    ("churn", &["sessions", "stay_s"]),
+    ("churn", &["sessions", "stay_s", "watches"]),
     ("flood", &["pairs", "objects_per_second", "object_bytes"]),
     ("presence", &["people", "watchers", "changes_per_second"]),
     ("rings", &["pairs", "per_minute", "payload_bytes"]),

@@ -20,6 +20,8 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("ring-storm", include_str!("../../../scenarios/ring-storm.toml")),
     ("slow-readers", include_str!("../../../scenarios/slow-readers.toml")),
     ("churn", include_str!("../../../scenarios/churn.toml")),
+    ("reconnect", include_str!("../../../scenarios/reconnect.toml")),
+    ("idle", include_str!("../../../scenarios/idle.toml")),
     ("flood", include_str!("../../../scenarios/flood.toml")),
 ];
 
@@ -137,7 +139,8 @@ pub struct Slow {
     pub read_kbit_per_s: f64,
 }
 
-/// Sessions that come and go: each joins a room, subscribes to everything in it, stays, leaves, and comes anew.
+/// Sessions that come and go: each joins a room if there are any, subscribes to everything in it, stays, leaves, and
+/// comes anew.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Churn {
@@ -145,6 +148,8 @@ pub struct Churn {
     pub sessions: u32,
     /// How long each stays, in s. Default 2.
     pub stay_s: f64,
+    /// How many of the others each watches, by their tickets. Default 0.
+    pub watches: u32,
 }
 
 /// Pairs that send more than the relay grants; how it treats them is not part of the delays and losses.
@@ -167,7 +172,7 @@ pub struct PresenceLoad {
     pub people: u32,
     /// How many watch each of them. Default 20.
     pub watchers: u32,
-    /// Changes of each of them in a second; the relay tells watchers at most four a second. Default 1.
+    /// Changes of each of them in a second, 0 for none; the relay tells watchers at most four a second. Default 1.
     pub changes_per_second: f64,
 }
 
@@ -256,6 +261,13 @@ impl Scenario {
             Slo::parse(expression).map_err(|error| toml(format!("slo: {error}")))?;
         }
         Ok(scenario)
+    }
+
+    /// Whether anybody has anything to say.
+    pub(super) fn sends(&self) -> bool {
+        let changes = self.presence.as_ref().is_some_and(|presence| presence.changes_per_second > 0.0);
+        let talks = self.shape != Shape::Silent && (self.objects_per_second > 0.0 || self.video.is_some());
+        talks || changes || self.rings.is_some()
     }
 }
 
@@ -350,7 +362,7 @@ impl Default for Slow {
 
 impl Default for Churn {
     fn default() -> Self {
-        Self { sessions: 20, stay_s: 2.0 }
+        Self { sessions: 20, stay_s: 2.0, watches: 0 }
     }
 }
 

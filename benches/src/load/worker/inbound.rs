@@ -7,7 +7,7 @@ use supernode_proto::{close::CloseCode, object::DatagramHeader};
 
 use super::{
     super::{client::Arrival, link::Link, plan::Role, stamp::Stamp},
-    Worker,
+    FLOODER_AWAY, Worker,
 };
 
 impl Worker {
@@ -62,6 +62,7 @@ impl Worker {
         if !client.settled && client.is_settled() {
             client.settled = true;
             self.tally.setup.record_us(now_ns.saturating_sub(client.due_ns) / 1000);
+            self.tally.opened += u64::from(self.window.is_some_and(|window| window.contains(client.due_ns)));
         }
         if !client.ready && client.missing().is_none() {
             client.ready = true;
@@ -152,10 +153,18 @@ impl Worker {
             other => other.to_string(),
         };
         *self.tally.closed.entry(why).or_default() += 1;
-        if matches!(client.plan.role, Role::Member | Role::Slow) {
-            self.tally.sessions_lost += 1;
-            self.shared.note_lost();
-        }
         client.ready = false;
+        match client.plan.role {
+            Role::Member | Role::Slow => {
+                self.tally.sessions_lost += 1;
+                self.shared.note_lost();
+            }
+            Role::Churner => self.tally.churn_lost += 1,
+            // Otherwise the flood would be over, and all that follows undisturbed.
+            Role::Flooder => {
+                let back_ns = self.ns(Instant::now() + FLOODER_AWAY);
+                self.arrivals.push_back((back_ns, link.client));
+            }
+        }
     }
 }

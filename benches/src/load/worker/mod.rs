@@ -34,6 +34,10 @@ const WAIT_MAX: Duration = Duration::from_millis(10);
 const SLOW_READ_INTERVAL: Duration = Duration::from_millis(20);
 /// How often the terminal is told.
 const TELL_INTERVAL: Duration = Duration::from_millis(200);
+/// Periods of a source after which its silence says that it is not heard.
+const PERIODS_TO_TELL: f64 = 2.0;
+/// When a flooder that was sent away comes back.
+const FLOODER_AWAY: Duration = Duration::from_millis(200);
 /// How long goodbyes may take.
 const CLOSE_TIME: Duration = Duration::from_millis(100);
 
@@ -61,7 +65,7 @@ pub(super) struct Worker {
     intervals: Vec<Interval>,
     recent: Histogram,
     told_at: Instant,
-    /// When what was sent this turn was due.
+    /// When what left QUIC in this turn was due.
     sent_due_ns: Vec<u64>,
     cpu_s: [Option<f64>; 2],
     silent_before: u64,
@@ -79,6 +83,8 @@ pub(super) struct Outcome {
     pub(super) alive: u32,
     /// Subscriptions on which nothing came before the measured part, and at its end.
     pub(super) silent: [u64; 2],
+    /// Watches on which nothing came at its end.
+    pub(super) silent_watches: u64,
     /// What clients lacked in the end, one entry for each that lacked something.
     pub(super) missing: Vec<&'static str>,
     pub(super) datagrams_in: u64,
@@ -269,7 +275,11 @@ impl Worker {
                 break;
             }
         }
+        if !link.waiting.is_empty() && link.has_sent_all() {
+            self.sent_due_ns.append(&mut link.waiting);
+        }
         if link.quic.is_drained() {
+            self.tally.unsent += link.waiting.len() as u64;
             return false;
         }
         let slow = self.clients[link.client].plan.role == Role::Slow;
@@ -291,7 +301,7 @@ impl Worker {
         &mut self.intervals[place]
     }
 
-    /// Everything that was due has been handed to the kernel by now.
+    /// Everything on the list has been handed to the kernel by now.
     fn note_lag(&mut self) {
         if self.sent_due_ns.is_empty() {
             return;
@@ -327,6 +337,21 @@ impl Worker {
         members.map(heard).sum()
     }
 
+    /// Watches of members on which nothing came that was due at that time or after, if that is long enough to tell.
+    fn silent_watches_since(&self, due_ns: u64, until_ns: u64) -> u64 {
+        let changes_per_second =
+            self.shared.stage.scenario.presence.as_ref().map_or(0.0, |presence| presence.changes_per_second);
+        if until_ns.saturating_sub(due_ns) as f64 / 1e9 * changes_per_second < PERIODS_TO_TELL {
+            return 0;
+        }
+        let members = self.clients.iter().filter(|client| client.plan.role == Role::Member);
+        let silent = |client: &Client| {
+            let heard = client.flows.values().filter(|flow| flow.last_due_ns.is_some_and(|last| last >= due_ns));
+            client.plan.watches.len().saturating_sub(heard.count()) as u64
+        };
+        members.filter(|client| !client.plan.watches.is_empty()).map(silent).sum()
+    }
+
     fn tell(&mut self, now: Instant) {
         if now.saturating_duration_since(self.told_at) >= TELL_INTERVAL {
             self.told_at = now;
@@ -354,9 +379,11 @@ impl Worker {
 
     fn finish(mut self) -> Outcome {
         let window = self.window;
+        self.tally.unsent += self.links.iter().flatten().map(|link| link.waiting.len() as u64).sum::<u64>();
         let mut outcome = Outcome { tally: std::mem::take(&mut self.tally), ..Outcome::default() };
         if let Some(window) = window {
             outcome.silent = [self.silent_before, self.silent_since(window.tail_from_ns)];
+            outcome.silent_watches = self.silent_watches_since(window.tail_from_ns, window.until_ns);
         }
         let steady = || self.clients.iter().filter(|client| client.plan.role != Role::Churner);
         outcome.alive = steady().filter(|client| client.alive).count() as u32;

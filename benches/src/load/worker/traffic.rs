@@ -104,8 +104,9 @@ impl Worker {
             self.tally.due += 1;
             self.tally.expected += expected;
             self.interval(due.at_ns).due += 1;
-            self.sent_due_ns.push(due.at_ns);
         }
+        let flood = task == Task::Flood && self.window.is_some_and(|window| window.contains(due.at_ns));
+        self.tally.flood_due += u64::from(flood);
         let stage = &self.shared.stage;
         let client = &mut self.clients[place];
         let link = client.link.and_then(|handle| self.links.get_mut(handle)).and_then(Option::as_mut);
@@ -141,6 +142,12 @@ impl Worker {
             Task::Churn => true,
         };
         self.tally.held_back += u64::from(measured && !taken);
+        self.tally.flood_taken += u64::from(flood && taken);
+        if measured {
+            let in_a_datagram = task == Task::Audio && taken;
+            let list = if in_a_datagram { &mut link.waiting } else { &mut self.sent_due_ns };
+            list.push(due.at_ns);
+        }
         let handle = link.handle.0;
         self.touch(handle);
     }
@@ -149,6 +156,7 @@ impl Worker {
     fn churn(&mut self, place: usize, due: Due) {
         let now = Instant::now();
         let client = &mut self.clients[place];
+        self.tally.churn_due += 1;
         self.tally.churn_missed += u64::from(!client.ready);
         if let Some(handle) = client.link.take()
             && let Some(link) = self.links.get_mut(handle).and_then(Option::as_mut)
