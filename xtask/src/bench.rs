@@ -55,7 +55,11 @@ pub fn run(bless: bool) -> anyhow::Result<bool> {
     Ok(false)
 }
 
-fn count() -> anyhow::Result<Counts> {
+/// The versions of valgrind and rustc, if all that counts instructions is there.
+///
+/// # Errors
+/// If something is missing or of another version, with what to do.
+pub fn tools() -> anyhow::Result<[String; 2]> {
     let valgrind = version("valgrind", "apt-get install valgrind")?;
     let library = gungraun_version(&workspace::read("Cargo.lock")?)?;
     let install = format!("cargo install gungraun-runner --version {library} --locked");
@@ -64,7 +68,11 @@ fn count() -> anyhow::Result<Counts> {
     if !runner.split_whitespace().any(|word| word == library) {
         bail!("{runner} is installed, and {library} is needed: {install}");
     }
-    let rustc = version("rustc", "https://rustup.rs")?;
+    Ok([valgrind, version("rustc", "https://rustup.rs")?])
+}
+
+fn count() -> anyhow::Result<Counts> {
+    let [valgrind, rustc] = tools()?;
     let words = ["cargo", "bench", "--locked", "-p", "supernode-benches", "--bench", "instructions", "--"];
     // Caches are not judged here, and simulating them doubles the time.
     let words = [&words[..], &["--output-format=json", "--callgrind-args=--cache-sim=no"]].concat();

@@ -5,7 +5,7 @@ use std::{path::Path, process::Command, time::Instant};
 use anyhow::bail;
 
 use crate::{
-    arguments,
+    arguments, bench,
     checks::{Findings, dependencies, docs, purity, requirements, sources, supply, tables},
     demo, deploy,
     workspace::{self, Run},
@@ -83,6 +83,7 @@ fn steps() -> Vec<Step> {
         own("supply", supply_chain),
         command("build", workspace::programs_build()),
         own("tidy", tidy),
+        own("bench", instructions),
         own("deploy", deploy::run),
         Step {
             name: "demo",
@@ -118,6 +119,16 @@ fn dependency_rule() -> anyhow::Result<()> {
     findings.extend(purity::core(&rust));
     findings.extend(purity::proto(&rust));
     verdict(findings)
+}
+
+/// The instruction counts, where the tools for them are there. Each bench has run once in step `test` anyway; building
+/// the runner would take minutes, so it is not installed for this.
+fn instructions() -> anyhow::Result<()> {
+    if let Err(missing) = bench::tools() {
+        println!("Instructions are not counted here. {missing:#}");
+        return Ok(());
+    }
+    if bench::run(false)? { Ok(()) } else { bail!("the relay's core takes more instructions than the baseline says") }
 }
 
 fn supply_chain() -> anyhow::Result<()> {

@@ -34,7 +34,6 @@ impl Conditions {
             ("coturn", "turnserver".into()),
             ("iroh-relay", programs.peers.join("iroh-relay")),
             ("moq-relay", programs.peers.join("moq-relay")),
-            ("rustc", "rustc".into()),
         ];
         let versions = of_program.into_iter().filter_map(|(name, path)| Some((name, version_of(&path).ok()??)));
         let commit = std::process::Command::new("git").args(["describe", "--always", "--dirty"]).output();

@@ -30,7 +30,7 @@ const ROUNDS: u32 = 5;
 const ROUNDS_QUICK: u32 = 3;
 /// Length of the measured part of each run, in s.
 const HOLD_S: f64 = 3.0;
-/// The same in the quick form, and of every step of a climb.
+/// The same in the quick form.
 const HOLD_S_QUICK: f64 = 2.0;
 /// How often each relay is driven up to its highest rate; once in the quick form.
 const CLIMBS: u32 = 3;
