@@ -464,7 +464,9 @@ fn relay_report(used: &RelayUse, tally: &Tally, window: Window) -> Relay {
             .map(|busy| busy * window.hold_s() * 1e6 / tally.opened as f64),
         datagrams_per_s: sent.zip(received).map(|(sent, received)| a_second(sent + received)),
         delivered_per_s: delivered.map(|count| a_second(*count)),
-        cpu_us_per_delivered: busy.map(|busy| busy * window.hold_s() * 1e6 / deliveries),
+        cpu_us_per_delivered: busy
+            .filter(|_| tally.delivered + tally.delivered_aside > 0)
+            .map(|busy| busy * window.hold_s() * 1e6 / deliveries),
         rss_mib: used.rss_bytes.map(|bytes| bytes as f64 / 1024.0 / 1024.0),
         datagrams_out_per_delivered: sent.zip(delivered).map(|(sent, delivered)| sent / delivered),
         drops: used.drops(),

@@ -42,9 +42,10 @@ impl fmt::Display for Report {
         writeln!(f, "setup       {}", self.setup_ms)?;
         let busy: Vec<String> = generator.busy.iter().map(|busy| format!("{:.0} %", busy * 100.0)).collect();
         writeln!(f, "generator   busy {}, lag {}", busy.join(" "), generator.lag_ms)?;
-        if let (Some(busy), Some(cost)) = (relay.busy, relay.cpu_us_per_delivered) {
+        if let Some(busy) = relay.busy {
             let rss = relay.rss_mib.unwrap_or_default();
-            writeln!(f, "relay       busy {:.0} %, {cost:.2} us CPU per delivery, RSS {rss:.1} MiB", busy * 100.0)?;
+            let cost = relay.cpu_us_per_delivered.map(|cost| format!("{cost:.2} us CPU per delivery, "));
+            writeln!(f, "relay       busy {:.0} %, {}RSS {rss:.1} MiB", busy * 100.0, cost.unwrap_or_default())?;
         }
         if sessions.opened > 0 {
             let cost = relay.cpu_us_per_session_opened.map(|cost| format!(", {cost:.0} us of the relay's CPU each"));
