@@ -13,6 +13,7 @@ use supernode_proto::{
 use super::{
     connection::{Connection, Ingress, Phase},
     engine::Engine,
+    transport,
 };
 use crate::core::{Greeting, NotOpened, Now, ledger::RefuseReason, stream::StreamParser};
 
@@ -187,6 +188,9 @@ impl Engine {
             Phase::Closed => Ok(()),
             Phase::Handshaking | Phase::Greeting => self.greet(link, message, now),
             Phase::Open(_) => {
+                if matches!(message.body, Some(Body::PublishTrack(_))) {
+                    transport::allow_media_streams(&mut connection.quic);
+                }
                 let rng: &mut rand::rngs::StdRng = &mut self.rng;
                 self.core.handle_message(link, message, now, rng, &mut self.outbox)?;
                 self.dispatch(now);

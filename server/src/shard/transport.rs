@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use hmac::{Hmac, Mac};
 use quinn_proto::{
-    AckFrequencyConfig, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt,
+    AckFrequencyConfig, Dir, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt,
     crypto::{CryptoError, HmacKey, rustls::QuicServerConfig},
 };
 use sha2::Sha256;
@@ -31,6 +31,9 @@ pub(super) const DATAGRAM_SEND_SPACE: usize = DATAGRAM_SEND_BYTES - size_of::<by
 /// Datagrams of one client that may come in within one turn. More than a turn reads from the socket, so that QUIC never
 /// drops one uncounted; nothing is allocated for it ahead.
 const DATAGRAM_RECEIVE_BYTES: usize = 2 * socket::TURN_BYTES_MAX;
+/// Media streams that a client may open before it publishes a track: none would be forwarded, and one is enough to learn
+/// why. QUIC keeps a table entry for each stream that may be opened, and most sessions that are online publish nothing.
+const STREAMS_BEFORE_A_TRACK: u32 = 1;
 /// Bytes that one media stream may have in flight towards the relay: a 4K key frame in two round trips.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 /// Bytes that all streams of a client together may have in flight.
@@ -117,13 +120,18 @@ impl HmacKey for ResetKey {
     }
 }
 
+/// A client publishes: from now on it may have as many media streams as the protocol says.
+pub(super) fn allow_media_streams(quic: &mut quinn_proto::Connection) {
+    quic.set_max_concurrent_streams(Dir::Uni, VarInt::from_u32(wire::MEMBER_STREAMS_MAX));
+}
+
 fn parameters(batch_window: Duration) -> TransportConfig {
     let mut acks = AckFrequencyConfig::default();
     acks.ack_eliciting_threshold(VarInt::from_u32(ACK_THRESHOLD)).max_ack_delay(Some(ACK_DELAY + batch_window));
     let mut parameters = TransportConfig::default();
     parameters
         .max_concurrent_bidi_streams(VarInt::from_u32(1)) // the control stream
-        .max_concurrent_uni_streams(VarInt::from_u32(wire::MEMBER_STREAMS_MAX))
+        .max_concurrent_uni_streams(VarInt::from_u32(STREAMS_BEFORE_A_TRACK))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
         .send_window(SEND_WINDOW)
