@@ -189,6 +189,7 @@ fn session_limits() -> SessionLimits {
         object_bytes_max: 2_097_152,
         ingest_bytes_per_second_max: 5_000_000,
         ingest_objects_per_second_max: 2000,
+        mls_bytes_per_second_max: 100_000,
     }
 }
 

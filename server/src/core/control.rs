@@ -9,11 +9,11 @@ use supernode_proto::{
     control::{
         ClientMessage, RefusalReason, Refused, WatchEnded, client_message::Body as Request, relay_message::Body,
     },
-    identity::{Grants, IdentityKey, Ticket},
+    identity::{Grants, IdentityKey, RoomId, Ticket},
 };
 
 use super::{
-    ControlMail, Now, Outbox, RingId, SessionId, ShardCore, presence, rings,
+    ControlMail, MemberId, Now, Outbox, RingId, SessionId, ShardCore, presence, rings,
     rooms::{self, Leaving},
     session::{Session, Watched},
     timers::{Due, Timers},
@@ -99,8 +99,10 @@ impl ShardCore {
             Request::Hello(_) => return Err(Refusal::of(RefusalReason::Malformed)),
             Request::PublishTrack(wanted) => return self.publish(link, request, wanted, rng, outbox),
             Request::Subscribe(wanted) => return self.subscribe(link, request, &wanted, outbox),
-            Request::JoinRoom(wanted) => return rooms::join(&directory, session, request, &wanted, outbox),
-            Request::SendMls(sent) => return rooms::send_mls(session, request, sent, outbox),
+            Request::JoinRoom(wanted) => {
+                return rooms::join(&directory, session, request, &wanted, now, outbox).map(drop);
+            }
+            Request::SendMls(sent) => return rooms::send_mls(&directory, session, request, sent, now, outbox),
             Request::CatchUp(wanted) => return rooms::send_catch_up(session, request, wanted, outbox),
             Request::RejectCommit(rejected) => return rooms::send_reject(session, request, rejected, outbox),
             Request::KickMember(kick) => return self.kick(link, request, &kick.room, kick.member, outbox),
@@ -198,12 +200,24 @@ impl ShardCore {
         if victim == kicker.0 {
             return Err(Refusal::field("member", member.into(), 0));
         }
-        let removed = rooms::remove(&self.directory, room, member, victim, Leaving::Kicked, outbox);
-        let removed = removed.ok_or(Refusal::of(RefusalReason::UnknownMember))?;
-        self.end_tracks_of(&room, &removed.tracks, outbox);
         // The kicker gets its answer from the victim's shard, after nothing reaches the victim any more.
-        outbox.mail(victim.shard, ControlMail::Evict { session: victim, room, kicker });
-        Ok(())
+        let is_out = self.take_out(room, (member, victim), Some(kicker), outbox);
+        if is_out { Ok(()) } else { Err(Refusal::of(RefusalReason::UnknownMember)) }
+    }
+
+    /// Takes a member out of its room, wherever it is; whether it was there.
+    pub(crate) fn take_out(
+        &mut self,
+        room: RoomId,
+        (member, session): (MemberId, SessionId),
+        kicker: Option<(SessionId, u64)>,
+        outbox: &mut Outbox,
+    ) -> bool {
+        let removed = rooms::remove(&self.directory, room, member, session, Leaving::Kicked, outbox);
+        let Some(removed) = removed else { return false };
+        self.end_tracks_of(&room, &removed.tracks, outbox);
+        outbox.mail(session.shard, ControlMail::Evict { session, room, kicker });
+        true
     }
 
     /// A deadline of the control plane that has come.

@@ -2,7 +2,7 @@
 
 use supernode_proto::control::{RefusalReason, RingResult};
 
-/// Names of the limits that can turn a request or a session away, as they stand in [`super::limits::Limits`] and in the
+/// Names of the limits that can turn a request or a session away, or make the relay forget something, as they stand in [`super::limits::Limits`] and in the
 /// wire's own table: values of the metric's `limit` label. Whatever is not in it counts under the last.
 pub const LIMITS: &[&str] = &[
     "sessions_max",
@@ -16,7 +16,10 @@ pub const LIMITS: &[&str] = &[
     "tracks_max",
     "subscriptions_max",
     "requests_per_second_max",
+    "mls_bytes_per_second_max",
     "key_packages_max",
+    "mailboxes_bytes_max",
+    "rejected_commits_max",
     "other",
 ];
 
@@ -53,7 +56,7 @@ pub struct Counts {
     pub rings: [u64; RING_OUTCOMES.len()],
     /// Requests that were refused, by position in [`REFUSAL_REASONS`].
     pub refusals: [u64; REFUSAL_REASONS.len()],
-    /// Requests and sessions that a limit turned away, by position in [`LIMITS`].
+    /// What a limit turned away, or took, by position in [`LIMITS`].
     pub limits: [u64; LIMITS.len()],
 }
 
@@ -107,7 +110,12 @@ mod tests {
     #[test]
     fn every_limit_that_refuses_has_a_name_in_the_table() {
         let sources = [include_str!("control.rs"), include_str!("presence.rs"), include_str!("rings.rs")];
-        let more = [include_str!("rooms.rs"), include_str!("tracks.rs"), include_str!("shard_core.rs")];
+        let more = [
+            include_str!("rooms.rs"),
+            include_str!("mailbox.rs"),
+            include_str!("tracks.rs"),
+            include_str!("shard_core.rs"),
+        ];
         let mut named = 0;
         for call in sources.iter().chain(&more).flat_map(|source| {
             ["Refusal::limit(\"", "counts.limit(\""].into_iter().flat_map(|call| source.split(call).skip(1))

@@ -21,7 +21,7 @@ use supernode_proto::{
     object::TrackAlias,
 };
 
-use super::{MemberId, RingId, SessionId, limits::Limits, mailbox::Mailbox};
+use super::{MemberId, RingId, SessionId, limits::Limits, mailbox::Mailbox, rate::Bucket};
 
 /// The shared tables. Keys that clients choose are hashed with std's keyed hash, so that nobody can aim at one bucket.
 #[derive(Debug)]
@@ -48,6 +48,8 @@ pub(crate) struct Person {
     pub(crate) quiet_until: Option<Instant>,
     /// Whether an announcement is scheduled.
     pub(crate) scheduled: bool,
+    /// What their devices may put into mailboxes, once one has.
+    pub(crate) mls_bytes: Option<Bucket>,
 }
 
 /// A device that is online.
@@ -98,6 +100,8 @@ pub(crate) struct Room {
     pub(crate) mailbox: Mailbox,
     /// Members whose session ended, and that may catch up.
     pub(crate) away: BTreeMap<MemberId, Away>,
+    /// When commits were rejected, by whose they were.
+    pub(crate) rejected: BTreeMap<IdentityKey, Vec<Instant>>,
 }
 
 /// A device that was a member until its session ended.
@@ -152,6 +156,18 @@ impl Room {
     /// session's own shard by mail.
     pub(crate) fn member_of(&mut self, member: MemberId, session: SessionId) -> Option<&mut Member> {
         self.members.get_mut(&member).filter(|entry| entry.session == session)
+    }
+
+    /// Commits of an identity that were rejected lately.
+    pub(crate) fn rejected_lately(&self, identity: &IdentityKey, now: Instant, limits: &Limits) -> u32 {
+        let times = self.rejected.get(identity).map_or(&[][..], Vec::as_slice);
+        let lately = |at: &&Instant| now.saturating_duration_since(**at) < limits.rejected_commits_span;
+        times.iter().filter(lately).count() as u32
+    }
+
+    /// Everybody who is in.
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = SessionId> {
+        self.members.values().map(|member| member.session)
     }
 }
 
@@ -218,5 +234,30 @@ impl Directory {
     /// Gives the place back.
     pub(crate) fn leave(&self) {
         self.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    //
+    #[test]
+    fn a_rejected_commit_counts_for_a_while() {
+        let (identity, start) = (IdentityKey::new([1; 32]), Instant::now());
+        let limits = Limits { rejected_commits_span: Duration::from_secs(10), ..Limits::default() };
+        let room = Room {
+            join_key: JoinKey::new([3; 32]),
+            members: BTreeMap::new(),
+            member_next: 1,
+            mailbox: Mailbox::new(Arc::default()),
+            away: BTreeMap::new(),
+            rejected: BTreeMap::from([(identity, vec![start, start + Duration::from_secs(5)])]),
+        };
+        let after = |seconds| room.rejected_lately(&identity, start + Duration::from_secs(seconds), &limits);
+        assert_eq!([after(6), after(10), after(15)], [2, 1, 0]);
+        assert_eq!(room.rejected_lately(&IdentityKey::new([2; 32]), start, &limits), 0);
     }
 }

@@ -53,6 +53,11 @@ pub struct Limits {
     /// How long an identity stays online for its watchers after its last connection broke. Default 3 s: a change of
     /// network is not a departure.
     pub presence_linger: Duration,
+    /// Bytes a second that the devices of one identity may put into the mailboxes of their rooms, with four times that
+    /// as a burst. Default 131,072: the burst lets five guests into a room of 250, each with a commit of 21 KB and a
+    /// Welcome of 77 KB, and is half of what may wait for one client to read; the rate is a tenth of a narrow path of
+    /// everybody else, for the mailbox goes before their media.
+    pub mls_bytes_per_second_max: u64,
     /// Between two key frame requests of one track that are passed on. Default 500 ms.
     pub keyframe_interval: Duration,
     /// Messages that one room's mailbox keeps for members that were away. Default 256: an evening of people coming and
@@ -60,13 +65,17 @@ pub struct Limits {
     pub mailbox_messages_max: usize,
     /// Bytes that one room's mailbox keeps. Default 512 KiB: half of what may wait for one client to read.
     pub mailbox_bytes_max: usize,
-    /// Bytes that the mailboxes of all rooms keep. Default 64 MiB.
+    /// Bytes that the mailboxes of all rooms keep; of what is free of it, one room keeps a 128th at most. Default 64 MiB:
+    /// a room alone keeps all it may, and thousands fit that keep a few KiB, as most do.
     pub mailboxes_bytes_max: usize,
     /// How long a device whose session ended in a room may catch up without being a member. Default 10 min: longer than
     /// a tunnel.
     pub away_max: Duration,
-    /// Commits of one session that its rooms may reject before it is closed. Default 3: a slip, not a habit.
+    /// Commits of one identity that a room may reject, by two others at least, before the room is closed to it. Default
+    /// 3: a slip, not a habit.
     pub rejected_commits_max: u32,
+    /// How long a rejected commit counts. Default 10 min: what went wrong in one call is over in the next.
+    pub rejected_commits_span: Duration,
     /// Bytes of a track's newest group that are kept for those who come late. Default 512 KiB: two seconds at 2 Mbit/s,
     /// and what may wait for one subscriber.
     pub group_cache_track_bytes_max: usize,
@@ -83,7 +92,8 @@ pub struct Limits {
     pub too_slow_after: Duration,
     /// How long a client may take from its first packet to its Hello. Default 10 s.
     pub hello_timeout: Duration,
-    /// Bytes of control messages that may wait for one client to read. Default 1 MiB: more means it does not read.
+    /// Bytes of control messages that may wait for one client to read. Default 1 MiB: more means it does not read. Once
+    /// half of it waits, messages of mailboxes are withheld until it has read them: others may send much at once.
     pub control_backlog_bytes_max: usize,
     /// Handshakes one shard has in progress before it asks new addresses to prove themselves by Retry
     /// (RFC 9000 section 8.1.2). Default 64.
@@ -116,12 +126,14 @@ impl Default for Limits {
             queue_bytes_max: 512 * 1024,
             presence_interval: Duration::from_millis(250),
             presence_linger: Duration::from_secs(3),
+            mls_bytes_per_second_max: 128 * 1024,
             keyframe_interval: Duration::from_millis(500),
             mailbox_messages_max: 256,
             mailbox_bytes_max: 512 * 1024,
             mailboxes_bytes_max: 64 * 1024 * 1024,
             away_max: Duration::from_secs(600),
             rejected_commits_max: 3,
+            rejected_commits_span: Duration::from_secs(600),
             group_cache_track_bytes_max: 512 * 1024,
             group_cache_shard_bytes_max: 64 * 1024 * 1024,
             audio_budget: Duration::from_millis(2),
@@ -151,6 +163,7 @@ impl Limits {
             object_bytes_max: wire::OBJECT_BYTES_MAX,
             ingest_bytes_per_second_max: self.ingest_bytes_per_second_max,
             ingest_objects_per_second_max: self.ingest_objects_per_second_max,
+            mls_bytes_per_second_max: self.mls_bytes_per_second_max,
         }
     }
 }

@@ -17,7 +17,11 @@ use supernode_proto::{
     identity::JoinKey,
 };
 
-use super::{MemberId, SessionId, control::Refusal, directory::Member, limits::Limits};
+use super::{MemberId, SessionId, control::Refusal, counts::Counts, directory::Member, limits::Limits};
+
+/// A room keeps no more than this part of what the histories of all rooms leave free: so there is something left for those
+/// that have little. The rooms of one identity, 128 by default, leave others more than a third of it.
+const FREE_PART: usize = 128;
 
 /// One room's mailbox. Its history is bounded by three limits, and what it takes is counted in `kept_bytes`.
 #[derive(Debug)]
@@ -53,6 +57,8 @@ pub(crate) struct Rejected {
     pub(crate) member: MemberId,
     /// In which session.
     pub(crate) session: SessionId,
+    /// How many other identities said so.
+    pub(crate) identities: usize,
     /// The room's join key again: the commit may have brought another one.
     pub(crate) join_key: JoinKey,
 }
@@ -80,6 +86,7 @@ impl Mailbox {
         sent: SendMls,
         from: (MemberId, SessionId, JoinKey),
         limits: &Limits,
+        counts: &mut Counts,
     ) -> Result<MlsDelivery, Refusal> {
         let (member, session, join_key) = from;
         if sent.commit {
@@ -102,7 +109,7 @@ impl Mailbox {
             from_member: member,
             payload: sent.payload,
         };
-        self.keep(&delivery, limits);
+        self.keep(&delivery, limits, counts);
         Ok(delivery)
     }
 
@@ -114,6 +121,14 @@ impl Mailbox {
             return Err(Refusal { value: after, bound: oldest, ..Refusal::of(RefusalReason::HistoryGone) });
         }
         Ok(self.history.iter().filter(move |kept| kept.sequence > after))
+    }
+
+    /// What is left of what others than `member` sent after a message, in order: what is missing shows in the numbers.
+    /// `None` if nothing is left.
+    pub(crate) fn still_after(&self, after: u64, member: MemberId) -> Option<Vec<MlsDelivery>> {
+        let kept = || self.history.iter().filter(|kept| kept.sequence > after);
+        let missed = kept().filter(|kept| kept.from_member != member).cloned().collect();
+        (self.gone <= after || kept().next().is_some()).then_some(missed)
     }
 
     /// A member says that it cannot process the last commit. Once more than half of the members other than its sender
@@ -138,7 +153,12 @@ impl Mailbox {
         if against * 2 <= others {
             return Ok(None);
         }
-        let rejected = Rejected { member: commit.member, session: commit.session, join_key: commit.join_key };
+        // Several devices of one person are one opinion, and one's own is none.
+        let own = members.get(&commit.member).map(|member| member.identity);
+        let voters = commit.rejected_by.iter().filter_map(|voter| members.get(voter)).map(|member| member.identity);
+        let identities = voters.filter(|identity| Some(*identity) != own).collect::<BTreeSet<_>>().len();
+        let Commit { member, session, join_key, .. } = *commit;
+        let rejected = Rejected { member, session, identities, join_key };
         self.epoch = Some(epoch);
         self.last_commit = None;
         if let Some(position) = self.history.iter().position(|kept| kept.sequence == sequence)
@@ -149,17 +169,23 @@ impl Mailbox {
         Ok(Some(rejected))
     }
 
-    fn keep(&mut self, delivery: &MlsDelivery, limits: &Limits) {
+    fn keep(&mut self, delivery: &MlsDelivery, limits: &Limits, counts: &mut Counts) {
         let bytes = delivery.payload.len();
         self.bytes += bytes;
         self.kept_bytes.fetch_add(bytes, Ordering::Relaxed);
         // A copy: the payload is a slice of whatever else came with it on the control stream.
         self.history.push_back(MlsDelivery { payload: Bytes::copy_from_slice(&delivery.payload), ..delivery.clone() });
-        while self.history.len() > limits.mailbox_messages_max
-            || self.bytes > limits.mailbox_bytes_max
-            || self.kept_bytes.load(Ordering::Relaxed) > limits.mailboxes_bytes_max
-        {
+        loop {
+            let is_full = self.history.len() > limits.mailbox_messages_max || self.bytes > limits.mailbox_bytes_max;
+            let free = limits.mailboxes_bytes_max.saturating_sub(self.kept_bytes.load(Ordering::Relaxed));
+            let is_crowded = self.bytes > free / FREE_PART;
+            if !is_full && !is_crowded {
+                return;
+            }
             let Some(oldest) = self.history.pop_front() else { return };
+            if !is_full {
+                counts.limit("mailboxes_bytes_max");
+            }
             self.gone = oldest.sequence;
             self.forget(oldest.payload.len());
         }
@@ -186,15 +212,18 @@ mod tests {
     use supernode_proto::identity::{DeviceKey, IdentityKey};
 
     use super::*;
-    use crate::core::{NodeId, ShardId};
+    use crate::core::{NodeId, ShardId, counts::LIMITS};
 
     fn session(link: u32) -> SessionId {
         SessionId { node: NodeId(0), shard: ShardId(0), link, generation: 0 }
     }
 
     fn members(count: u32) -> BTreeMap<MemberId, Member> {
-        let (identity, device) = (IdentityKey::new([1; 32]), DeviceKey::new([2; 32]));
-        let member = |number| (number, Member { session: session(number), identity, device, tracks: Vec::new() });
+        let device = DeviceKey::new([2; 32]);
+        let identity = |number: u32| IdentityKey::new([number as u8; 32]);
+        let member = |number| {
+            (number, Member { session: session(number), identity: identity(number), device, tracks: Vec::new() })
+        };
         (1..=count).map(member).collect()
     }
 
@@ -209,16 +238,15 @@ mod tests {
     }
 
     fn send(mailbox: &mut Mailbox, sent: SendMls, limits: &Limits) -> u64 {
-        mailbox.accept(sent, (1, session(1), JoinKey::new([3; 32])), limits).expect("accepted").sequence
+        let from = (1, session(1), JoinKey::new([3; 32]));
+        mailbox.accept(sent, from, limits, &mut Counts::default()).expect("accepted").sequence
     }
 
     //
     #[test]
-    fn what_is_kept_is_bounded_in_count_in_bytes_and_over_all_rooms() {
+    fn what_is_kept_is_bounded_in_count_and_in_bytes() {
         let (mut first, kept_bytes) = mailbox();
-        let mut second = Mailbox::new(kept_bytes.clone());
-        let limits =
-            Limits { mailbox_messages_max: 3, mailbox_bytes_max: 100, mailboxes_bytes_max: 120, ..Limits::default() };
+        let limits = Limits { mailbox_messages_max: 3, mailbox_bytes_max: 100, ..Limits::default() };
         let sequences =
             |mailbox: &Mailbox| mailbox.since(0).expect("all").map(|kept| kept.sequence).collect::<Vec<_>>();
         for _ in 0..5 {
@@ -227,13 +255,46 @@ mod tests {
         assert_eq!(sequences(&first), [3, 4, 5], "no more than three messages");
         send(&mut first, message(0, false, 85), &limits);
         assert_eq!(sequences(&first), [5, 6], "no more than 100 bytes");
-        send(&mut second, message(0, false, 40), &limits);
-        assert_eq!(sequences(&second), [0u64; 0], "no more than 120 bytes in all rooms");
-        send(&mut second, message(0, false, 25), &limits);
-        assert_eq!(sequences(&second), [2]);
-        assert_eq!(kept_bytes.load(Ordering::Relaxed), 120);
-        drop((first, second));
+        assert_eq!(kept_bytes.load(Ordering::Relaxed), 95);
+        drop(first);
         assert_eq!(kept_bytes.load(Ordering::Relaxed), 0);
+    }
+
+    //
+    #[test]
+    fn rooms_that_keep_all_they_can_leave_others_their_share() {
+        let kept_bytes = Arc::new(AtomicUsize::new(0));
+        let limits = Limits { mailbox_bytes_max: 10_000, mailboxes_bytes_max: 1_280_000, ..Limits::default() };
+        let fill = |mailbox: &mut Mailbox, counts: &mut Counts| {
+            for _ in 0..200 {
+                let from = (1, session(1), JoinKey::new([3; 32]));
+                mailbox.accept(message(0, false, 100), from, &limits, counts).expect("accepted");
+            }
+        };
+        let (mut hoard, mut counts) = (Vec::new(), Counts::default());
+        let alone = mailbox_of(&kept_bytes, &fill, &mut counts);
+        assert_eq!(alone.bytes, 9_900, "alone a room keeps nearly all it may");
+        for _ in 0..128 {
+            hoard.push(mailbox_of(&kept_bytes, &fill, &mut counts));
+        }
+        let last = mailbox_of(&kept_bytes, &fill, &mut counts);
+        assert!(last.bytes >= 3_000, "{} bytes for who comes last", last.bytes);
+        let mut first = hoard.remove(0);
+        fill(&mut first, &mut counts);
+        assert!(first.bytes <= last.bytes + 200, "and who has more gives it back when it goes on: {}", first.bytes);
+        assert!(kept_bytes.load(Ordering::Relaxed) < 1_280_000);
+        let place = LIMITS.iter().position(|limit| *limit == "mailboxes_bytes_max").expect("in the table");
+        assert!(counts.limits[place] > 0, "it is counted");
+    }
+
+    fn mailbox_of(
+        kept_bytes: &Arc<AtomicUsize>,
+        fill: &impl Fn(&mut Mailbox, &mut Counts),
+        counts: &mut Counts,
+    ) -> Mailbox {
+        let mut mailbox = Mailbox::new(kept_bytes.clone());
+        fill(&mut mailbox, counts);
+        mailbox
     }
 
     //
@@ -267,7 +328,7 @@ mod tests {
         assert_eq!(mailbox.reject(3, (7, junk), &all), Ok(None), "two of four are not most");
         assert!(mailbox.reject(1, (7, junk), &all).is_err(), "its sender has none");
         all.remove(&5);
-        let rejected = Rejected { member: 1, session: session(1), join_key: JoinKey::new([3; 32]) };
+        let rejected = Rejected { member: 1, session: session(1), identities: 2, join_key: JoinKey::new([3; 32]) };
         assert_eq!(mailbox.reject(3, (7, junk), &all), Ok(Some(rejected)), "two of three are");
         assert_eq!(mailbox.epoch(), 7);
         assert_eq!(kept_bytes.load(Ordering::Relaxed), 0, "and nobody is sent it later");

@@ -2,7 +2,7 @@
 
 use supernode_proto::{
     close::CloseCode,
-    control::{CatchUp, Done, Refused, RejectCommit, RelayMessage, SendMls, relay_message::Body},
+    control::{CatchUp, Done, MlsDelivery, Refused, RejectCommit, RelayMessage, SendMls, relay_message::Body},
     identity::{DeviceKey, RoomId},
     object::TrackAlias,
 };
@@ -19,6 +19,38 @@ pub enum ControlMail {
         to: SessionId,
         /// The message.
         message: RelayMessage,
+    },
+    /// Pass this to several clients of one shard.
+    Tell {
+        /// The clients.
+        to: Vec<SessionId>,
+        /// The message.
+        message: RelayMessage,
+    },
+    /// Pass a room's message to members on one shard, or withhold it from those that have too much to read.
+    Deliver {
+        /// The members.
+        to: Vec<SessionId>,
+        /// The message.
+        delivery: MlsDelivery,
+    },
+    /// To the room's home shard: what was withheld from a member can be sent now.
+    Withheld {
+        /// The member.
+        from: SessionId,
+        /// The room.
+        room: RoomId,
+        /// The last message that it was sent.
+        after: u64,
+    },
+    /// What was withheld from a member, as far as the room still has it.
+    DeliverWithheld {
+        /// The member.
+        to: SessionId,
+        /// The room.
+        room: RoomId,
+        /// The messages, in order; `None` if it has nothing of it any more.
+        missed: Option<Vec<MlsDelivery>>,
     },
     /// End a session.
     Close {
@@ -81,19 +113,14 @@ pub enum ControlMail {
         /// Which commit.
         rejected: RejectCommit,
     },
-    /// To the shard of a session whose commit was rejected.
-    CommitRejected {
-        /// The session.
-        session: SessionId,
-    },
     /// The session is no longer a member of the room: stop everything it sends and gets there, then answer the kicker.
     Evict {
         /// The member's session.
         session: SessionId,
         /// The room.
         room: RoomId,
-        /// Who waits for it, and for which request.
-        kicker: (SessionId, u64),
+        /// Who waits for it, if somebody does, and for which request.
+        kicker: Option<(SessionId, u64)>,
     },
 }
 
@@ -105,7 +132,7 @@ pub struct Outbox {
     /// What was done, counted.
     pub counts: Counts,
     local: Vec<ControlMail>,
-    remote: Vec<(ShardId, ControlMail)>,
+    remote: Vec<(ShardId, Vec<ControlMail>)>,
 }
 
 impl Outbox {
@@ -114,14 +141,14 @@ impl Outbox {
         Self { shard, shards, counts: Counts::default(), local: Vec::new(), remote: Vec::new() }
     }
 
-    /// Takes what is to be done on this shard: [`ControlMail::Send`] and [`ControlMail::Close`] for the shell, the
+    /// Takes what is to be done on this shard: what clients are told, and [`ControlMail::Close`], for the shell, the
     /// rest for [`super::ShardCore::handle_mail`].
     pub fn take_local(&mut self) -> Vec<ControlMail> {
         std::mem::take(&mut self.local)
     }
 
-    /// Takes what is to be passed to other shards.
-    pub fn take_remote(&mut self) -> Vec<(ShardId, ControlMail)> {
+    /// Takes what is to be passed to other shards: at most one letter for each, however much is in it.
+    pub fn take_remote(&mut self) -> Vec<(ShardId, Vec<ControlMail>)> {
         std::mem::take(&mut self.remote)
     }
 
@@ -131,7 +158,27 @@ impl Outbox {
     }
 
     pub(crate) fn mail(&mut self, to: ShardId, mail: ControlMail) {
-        if to == self.shard { self.local.push(mail) } else { self.remote.push((to, mail)) }
+        if to == self.shard {
+            return self.local.push(mail);
+        }
+        match self.remote.iter_mut().find(|(shard, _)| *shard == to) {
+            Some((_, letter)) => letter.push(mail),
+            None => self.remote.push((to, vec![mail])),
+        }
+    }
+
+    /// Mail to the shards of several clients, one piece for each shard.
+    fn mail_by_shard(&mut self, to: impl Iterator<Item = SessionId>, mail: impl Fn(Vec<SessionId>) -> ControlMail) {
+        let mut by_shard: Vec<(ShardId, Vec<SessionId>)> = Vec::new();
+        for client in to {
+            match by_shard.iter_mut().find(|(shard, _)| *shard == client.shard) {
+                Some((_, clients)) => clients.push(client),
+                None => by_shard.push((client.shard, vec![client])),
+            }
+        }
+        for (shard, clients) in by_shard {
+            self.mail(shard, mail(clients));
+        }
     }
 
     /// The one shard that orders a room's mailbox.
@@ -150,6 +197,17 @@ impl Outbox {
         self.mail(to.shard, ControlMail::Send { to, message: RelayMessage { reply_to: 0, body: Some(body) } });
     }
 
+    /// The same event for several clients.
+    pub(crate) fn events(&mut self, to: impl Iterator<Item = SessionId>, body: Body) {
+        let message = RelayMessage { reply_to: 0, body: Some(body) };
+        self.mail_by_shard(to, |to| ControlMail::Tell { to, message: message.clone() });
+    }
+
+    /// A room's message for its members.
+    pub(crate) fn deliver(&mut self, to: impl Iterator<Item = SessionId>, delivery: &MlsDelivery) {
+        self.mail_by_shard(to, |to| ControlMail::Deliver { to, delivery: delivery.clone() });
+    }
+
     pub(crate) fn reply(&mut self, to: SessionId, request: u64, body: Body) {
         self.mail(to.shard, ControlMail::Send { to, message: RelayMessage { reply_to: request, body: Some(body) } });
     }
@@ -165,5 +223,33 @@ impl Outbox {
 
     pub(crate) fn close(&mut self, session: SessionId, code: CloseCode) {
         self.mail(session.shard, ControlMail::Close { session, code });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::NodeId;
+
+    #[test]
+    fn what_a_large_room_is_told_is_one_letter_for_each_shard() {
+        let mut outbox = Outbox::new(ShardId(0), 4);
+        let session =
+            |link: u32| SessionId { node: NodeId::default(), shard: ShardId((link % 4) as u16), link, generation: 0 };
+        let delivery = MlsDelivery { sequence: 1, ..MlsDelivery::default() };
+        outbox.events((0..250).map(session), Body::Done(Done {}));
+        outbox.deliver((0..250).map(session), &delivery);
+        (0..256).for_each(|_| outbox.event(session(1), Body::MlsDelivery(delivery.clone())));
+        let letters = outbox.take_remote();
+        assert_eq!(letters.iter().map(|(_, letter)| letter.len()).collect::<Vec<_>>(), [2 + 256, 2, 2]);
+        for (shard, letter) in letters {
+            let told = letter.iter().map(|mail| match mail {
+                ControlMail::Tell { to, .. } | ControlMail::Deliver { to, .. } => to.len(),
+                _ => 0,
+            });
+            let everybody_there = (0..250).filter(|link| session(*link).shard == shard).count();
+            assert_eq!(told.sum::<usize>(), 2 * everybody_there);
+        }
+        assert_eq!(outbox.take_local().len(), 2);
     }
 }

@@ -176,9 +176,7 @@ fn touch(
     // Epochs follow the clock, so that they keep growing when the entry was forgotten in between.
     person.announced = Announced { epoch: now.unix_ms.max(person.announced.epoch + 1), view };
     person.quiet_until = Some(now.instant + directory.limits().presence_interval);
-    for watcher in &person.watchers {
-        outbox.event(*watcher, event(&identity, &person.announced));
-    }
+    outbox.events(person.watchers.iter().copied(), event(&identity, &person.announced));
 }
 
 /// The newest state of a visible device speaks for the person.

@@ -21,17 +21,19 @@ use super::{
     directory::{Away, Directory, Member, Room, TrackEntry},
     limits::Limits,
     mailbox::Mailbox,
+    rate::Bucket,
     session::Session,
 };
 
-/// Lets a session in, or opens the room for it.
+/// Lets a session in, or opens the room for it. Returns which room it is.
 pub(crate) fn join(
     directory: &Directory,
     session: &mut Session,
     request: u64,
     wanted: &JoinRoom,
+    now: Now,
     outbox: &mut Outbox,
-) -> Result<(), Refusal> {
+) -> Result<RoomId, Refusal> {
     let id = RoomId::from_slice(&wanted.room)?;
     let key = JoinKey::from_slice(&wanted.join_key)?;
     if session.rooms.contains_key(&id) {
@@ -54,10 +56,17 @@ pub(crate) fn join(
                 member_next: 1,
                 mailbox: Mailbox::new(directory.mailboxes_bytes.clone()),
                 away: Default::default(),
+                rejected: Default::default(),
             }),
         };
         if room.join_key != key {
             return Err(Refusal::of(RefusalReason::JoinProof));
+        }
+        let limits = directory.limits();
+        let (rejected, bound) =
+            (room.rejected_lately(&session.identity, now.instant, &limits), limits.rejected_commits_max);
+        if rejected >= bound {
+            return Err(Refusal::limit("rejected_commits_max", rejected.into(), bound.into()));
         }
         enter(directory, &mut room, id, session, request, outbox)?
     };
@@ -67,7 +76,7 @@ pub(crate) fn join(
             outbox.event(session.id, announcement(&id, member, alias, &track));
         }
     }
-    Ok(())
+    Ok(id)
 }
 
 fn enter(
@@ -86,9 +95,7 @@ fn enter(
     room.member_next += 1;
     let entry = Member { session: session.id, identity: session.identity, device: session.device, tracks: Vec::new() };
     let joined = introduction(&id, member, &entry);
-    for other in room.members.values() {
-        outbox.event(other.session, Body::MemberJoined(joined.clone()));
-    }
+    outbox.events(room.sessions(), Body::MemberJoined(joined));
     room.members.insert(member, entry);
     room.away.retain(|_, away| away.device != session.device);
     let members = room.members.iter().map(|(member, entry)| introduction(&id, *member, entry)).collect();
@@ -125,9 +132,7 @@ pub(crate) fn remove(
     entry.get_mut().member_of(member, session)?;
     let removed = entry.get_mut().members.remove(&member)?;
     let left = MemberLeft { room: Bytes::copy_from_slice(&id.0), member, kicked };
-    for other in entry.get().members.values() {
-        outbox.event(other.session, Body::MemberLeft(left.clone()));
-    }
+    outbox.events(entry.get().sessions(), Body::MemberLeft(left.clone()));
     if kicked {
         outbox.event(removed.session, Body::MemberLeft(left));
     }
@@ -156,11 +161,27 @@ pub(crate) fn rotate(directory: &Directory, session: &Session, room: &[u8], join
 }
 
 /// Passes a message for the mailbox to the room's home shard, which answers it.
-pub(crate) fn send_mls(session: &Session, request: u64, sent: SendMls, outbox: &mut Outbox) -> Result<(), Refusal> {
+pub(crate) fn send_mls(
+    directory: &Directory,
+    session: &Session,
+    request: u64,
+    sent: SendMls,
+    now: Now,
+    outbox: &mut Outbox,
+) -> Result<(), Refusal> {
     let id = member_of(session, &sent.room)?;
     Refusal::check_len("payload", sent.payload.len(), wire::MLS_PAYLOAD_BYTES_MAX)?;
     if sent.commit && !sent.join_key.is_empty() {
         JoinKey::from_slice(&sent.join_key)?;
+    }
+    // By identity: a person with many devices is one member to those who have to read it all.
+    if let Some(mut person) = directory.people.get_mut(&session.identity) {
+        let bytes_max = directory.limits().mls_bytes_per_second_max;
+        let bucket = person.mls_bytes.get_or_insert_with(|| Bucket::new(bytes_max, bytes_max * 4, now.instant));
+        let bytes = sent.payload.len() as u64;
+        if !bucket.take(bytes, now.instant) {
+            return Err(Refusal::limit("mls_bytes_per_second_max", bytes, bytes_max));
+        }
     }
     let (from, member) = (session.id, session.rooms.get(&id).copied().unwrap_or_default());
     outbox.mail(outbox.home_of(&id), ControlMail::Mls { from, member, request, sent });
@@ -181,16 +202,15 @@ pub(crate) fn deliver_mls(
     room.member_of(from_member, from).ok_or_else(unknown)?;
     let (commit, join_key) = (sent.commit, JoinKey::from_slice(&sent.join_key));
     let before = room.join_key;
-    let delivery = room.mailbox.accept(sent, (from_member, from, before), &directory.limits())?;
+    let from_here = (from_member, from, before);
+    let delivery = room.mailbox.accept(sent, from_here, &directory.limits(), &mut outbox.counts)?;
     // In the same step, so that the keys of two commits cannot arrive in the wrong order.
     if let Ok(key) = join_key
         && commit
     {
         room.join_key = key;
     }
-    for other in room.members.values().filter(|other| other.session != from) {
-        outbox.event(other.session, Body::MlsDelivery(delivery.clone()));
-    }
+    outbox.deliver(room.sessions().filter(|other| *other != from), &delivery);
     Ok(())
 }
 
@@ -230,6 +250,17 @@ pub(crate) fn catch_up(
     Ok(())
 }
 
+/// On the home shard: a member for which messages were withheld has read what it had, and gets them now, as far as the
+/// room still has them.
+pub(crate) fn deliver_withheld(directory: &Directory, to: SessionId, id: RoomId, after: u64, outbox: &mut Outbox) {
+    let missed = directory.rooms.get(&id).map_or(Some(Vec::new()), |room| {
+        // Who has left meanwhile misses nothing.
+        let member = room.members.iter().find(|(_, member)| member.session == to);
+        member.map_or(Some(Vec::new()), |(member, _)| room.mailbox.still_after(after, *member))
+    });
+    outbox.mail(to.shard, ControlMail::DeliverWithheld { to, room: id, missed });
+}
+
 /// Passes a rejected commit to the room's home shard, which answers it.
 pub(crate) fn send_reject(
     session: &Session,
@@ -243,29 +274,55 @@ pub(crate) fn send_reject(
     Ok(())
 }
 
-/// On the home shard: a member cannot process the last commit. Returns whether that was one voice too many: then
-/// everybody is told, its sender included, and the sender's shard.
+/// What becomes of a commit that a member cannot process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It counts, for now.
+    Stands,
+    /// Its epoch is open again.
+    Rejected,
+    /// So it is, and its sender is to be taken out of the room.
+    OneTooMany {
+        /// The room.
+        room: RoomId,
+        /// The sender.
+        member: MemberId,
+        /// Its session.
+        session: SessionId,
+    },
+}
+
+/// On the home shard: a member cannot process the last commit. When that was one voice too many, everybody is told, its
+/// sender included, and when there were too many of the sender's, it is out.
 pub(crate) fn reject_commit(
     directory: &Directory,
     from: SessionId,
     from_member: MemberId,
     rejected: &RejectCommit,
+    now: Now,
     outbox: &mut Outbox,
-) -> Result<bool, Refusal> {
+) -> Result<Verdict, Refusal> {
     let unknown = || Refusal::of(RefusalReason::UnknownRoom);
     let id = RoomId::from_slice(&rejected.room)?;
     let mut room = directory.rooms.get_mut(&id).ok_or_else(unknown)?;
     let Room { members, mailbox, join_key, .. } = &mut *room;
     members.get(&from_member).filter(|member| member.session == from).ok_or_else(unknown)?;
     let RejectCommit { epoch, sequence, .. } = *rejected;
-    let Some(junk) = mailbox.reject(from_member, (epoch, sequence), members)? else { return Ok(false) };
+    let Some(junk) = mailbox.reject(from_member, (epoch, sequence), members)? else { return Ok(Verdict::Stands) };
     *join_key = junk.join_key;
     let event = CommitRejected { room: rejected.room.clone(), epoch, sequence, from_member: junk.member };
-    for member in members.values() {
-        outbox.event(member.session, Body::CommitRejected(event.clone()));
+    outbox.events(room.sessions(), Body::CommitRejected(event));
+    // One member alone, as in a room of two, may take back what it cannot process, and nothing more.
+    let sender = room.members.get(&junk.member).map(|member| member.identity).filter(|_| junk.identities > 1);
+    let Some(sender) = sender else { return Ok(Verdict::Rejected) };
+    let limits = directory.limits();
+    let is_near = |at: &Instant| now.instant.saturating_duration_since(*at) < limits.rejected_commits_span;
+    room.rejected.retain(|_, times| times.iter().any(is_near));
+    room.rejected.entry(sender).or_default().push(now.instant);
+    if room.rejected_lately(&sender, now.instant, &limits) < limits.rejected_commits_max {
+        return Ok(Verdict::Rejected);
     }
-    outbox.mail(junk.session.shard, ControlMail::CommitRejected { session: junk.session });
-    Ok(true)
+    Ok(Verdict::OneTooMany { room: id, member: junk.member, session: junk.session })
 }
 
 /// A member that is away may not catch up any more; whether there was one of this number.

@@ -40,8 +40,6 @@ pub struct Session {
     /// What is left of the relay's patience with objects above the rates.
     pub(crate) patience: Bucket,
     pub(crate) receiver: Receiver,
-    /// Commits that its rooms rejected.
-    pub(crate) rejected_commits: u32,
 }
 
 /// A track that a session subscribes to.
@@ -97,7 +95,6 @@ impl Session {
             bytes: Bucket::new(limits.ingest_bytes_per_second_max, limits.ingest_bytes_per_second_max, now),
             patience: Bucket::new(limits.ingest_excess_objects_max / 100, limits.ingest_excess_objects_max, now),
             receiver: Receiver::default(),
-            rejected_commits: 0,
         }
     }
 

@@ -29,7 +29,7 @@ use super::{
     presence::{self, Departure},
     rate_estimate::Sample,
     rings,
-    rooms::{self, Leaving},
+    rooms::{self, Leaving, Verdict},
     session::Session,
     speakers::Speakers,
     timers::Timers,
@@ -227,11 +227,18 @@ impl ShardCore {
         self.directory.leave();
     }
 
-    /// Acts on mail from another shard, or from this one's own outbox. [`ControlMail::Send`] and
+    /// Acts on mail from another shard, or from this one's own outbox. What clients are told and
     /// [`ControlMail::Close`] are the shell's business and do nothing here.
     pub fn handle_mail(&mut self, mail: ControlMail, now: Now, outbox: &mut Outbox) {
         match mail {
-            ControlMail::Send { .. } | ControlMail::Close { .. } => {}
+            ControlMail::Send { .. }
+            | ControlMail::Tell { .. }
+            | ControlMail::Deliver { .. }
+            | ControlMail::DeliverWithheld { .. }
+            | ControlMail::Close { .. } => {}
+            ControlMail::Withheld { from, room, after } => {
+                rooms::deliver_withheld(&self.directory, from, room, after, outbox);
+            }
             ControlMail::Interest { alias, shard, demand, fresh } => {
                 self.interest(alias, shard, demand, fresh, now.instant, outbox);
             }
@@ -258,27 +265,25 @@ impl ShardCore {
                 }
             }
             ControlMail::RejectCommit { from, member, request, rejected } => {
-                match rooms::reject_commit(&self.directory, from, member, &rejected, outbox) {
-                    Ok(opened_again) => {
-                        self.ledger.commits_rejected += u64::from(opened_again);
+                match rooms::reject_commit(&self.directory, from, member, &rejected, now, outbox) {
+                    Ok(outcome) => {
+                        self.ledger.commits_rejected += u64::from(outcome != Verdict::Stands);
+                        if let Verdict::OneTooMany { room, member, session } = outcome {
+                            outbox.counts.limit("rejected_commits_max");
+                            self.take_out(room, (member, session), None, outbox);
+                        }
                         outbox.done(from, request);
                     }
                     Err(refusal) => outbox.refuse(from, request, refusal.into()),
                 }
             }
-            ControlMail::CommitRejected { session: id } => {
-                let bound = self.directory.limits().rejected_commits_max;
-                let Some(session) = self.session_mut(id.link).filter(|session| session.id == id) else { return };
-                session.rejected_commits += 1;
-                if session.rejected_commits >= bound {
-                    outbox.close(id, CloseCode::JUNK_COMMITS);
-                }
-            }
-            ControlMail::Evict { session, room, kicker: (kicker, request) } => {
+            ControlMail::Evict { session, room, kicker } => {
                 if self.is_live(session) {
                     self.evict(session.link, &room, outbox);
                 }
-                outbox.done(kicker, request);
+                if let Some((kicker, request)) = kicker {
+                    outbox.done(kicker, request);
+                }
             }
         }
     }

@@ -80,9 +80,7 @@ impl ShardCore {
             if let Some(mut track) = directory.tracks.get_mut(&alias) {
                 track.newcomers_from = room.member_next;
             }
-            for other in room.members.values().filter(|other| other.session != id) {
-                outbox.event(other.session, announced.clone());
-            }
+            outbox.events(room.sessions().filter(|other| *other != id), announced);
             true
         });
         if !entered {
@@ -112,9 +110,8 @@ impl ShardCore {
         let mut track = directory.tracks.get_mut(&alias).ok_or_else(unknown)?;
         track.label = wanted.label;
         let newcomers = room.members.range(track.newcomers_from..).filter(|(_, member)| member.session != id);
-        for (_, newcomer) in newcomers {
-            outbox.event(newcomer.session, rooms::announcement(&room_id, track.member, alias, &track));
-        }
+        let announced = rooms::announcement(&room_id, track.member, alias, &track);
+        outbox.events(newcomers.map(|(_, newcomer)| newcomer.session), announced);
         track.newcomers_from = room.member_next;
         Ok(())
     }
@@ -150,9 +147,7 @@ impl ShardCore {
     fn end_track(&mut self, alias: TrackAlias, room: &RoomId, outbox: &mut Outbox) {
         if let Some(room_entry) = self.directory.rooms.get(room) {
             let ended = TrackEnded { room: Bytes::copy_from_slice(&room.0), alias: alias.value() };
-            for member in room_entry.members.values() {
-                outbox.event(member.session, Body::TrackEnded(ended.clone()));
-            }
+            outbox.events(room_entry.sessions(), Body::TrackEnded(ended));
         }
         outbox.broadcast(&ControlMail::TrackEnded { alias });
     }

@@ -21,6 +21,7 @@ use super::{
     meter,
     prefixes::Prefix,
     transport::{DATAGRAM_SEND_BYTES, DATAGRAM_SEND_SPACE, HANDOVER_BLOCKED_BYTES, HANDOVER_BYTES},
+    withheld::Withheld,
 };
 use crate::core::{
     SessionId, StreamKey,
@@ -71,6 +72,7 @@ pub(super) struct Connection {
     pub(super) reader: FrameReader,
     control_out: VecDeque<Bytes>,
     control_out_bytes: usize,
+    pub(super) withheld: Withheld,
     pub(super) datagrams: DatagramQueue,
     /// The congestion controller holds datagrams back.
     held_back: bool,
@@ -119,6 +121,7 @@ impl Connection {
             reader: FrameReader::default(),
             control_out: VecDeque::new(),
             control_out_bytes: 0,
+            withheld: Withheld::default(),
             datagrams: DatagramQueue::default(),
             held_back: false,
             handover_bytes: HANDOVER_BYTES,
@@ -139,10 +142,24 @@ impl Connection {
 
     /// Queues a control message; `false` if more wait than `backlog_max` bytes.
     pub(super) fn send_control(&mut self, message: &RelayMessage, backlog_max: usize) -> bool {
-        let frame = frame(message);
+        self.send_frame(frame(message), backlog_max)
+    }
+
+    /// As [`Self::send_control`], for a message in its frame.
+    pub(super) fn send_frame(&mut self, frame: Bytes, backlog_max: usize) -> bool {
         self.control_out_bytes += frame.len();
         self.control_out.push_back(frame);
         self.control_out_bytes <= backlog_max
+    }
+
+    /// Whether control messages wait to be written.
+    pub(super) fn control_waits(&self) -> bool {
+        !self.control_out.is_empty()
+    }
+
+    /// Whether a control message leaves no more than `bytes_max` waiting, or is the only one.
+    pub(super) fn has_room_for(&self, frame_bytes: usize, bytes_max: usize) -> bool {
+        self.control_out.is_empty() || self.control_out_bytes + frame_bytes <= bytes_max
     }
 
     /// Writes as much of the waiting control messages as the connection takes.

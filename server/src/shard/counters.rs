@@ -186,6 +186,8 @@ tallies! {
     over_prefix_connections,
     /// Handshakes above what one network may begin: those that had to prove their address, and those that were refused.
     over_prefix_handshakes,
+    /// Messages of mailboxes that members with too much to read were to be sent later.
+    mls_withheld,
     /// Times that control mail from another shard was lost and the sessions had to be closed.
     desynchronised,
 }

@@ -20,7 +20,7 @@ use quinn_proto::{
 use rand::rngs::StdRng;
 use supernode_proto::{
     close::CloseCode,
-    control::{ClientMessage, GoAway, RelayMessage, relay_message::Body},
+    control::{ClientMessage, GoAway, RelayMessage, frame, relay_message::Body},
     identity::{RelayPin, RoomId},
     object::TrackAlias,
 };
@@ -43,7 +43,7 @@ use crate::core::{Admit, ControlMail, Now, Outbox, ShardCore, ShardId, StreamKey
 /// How often a connection with something waiting, or low on the ladder, is looked at.
 const WAIT_TICK: Duration = Duration::from_millis(20);
 /// Mail that is taken in one turn, so that it cannot keep packets waiting.
-const MAIL_PER_TURN: usize = 4096;
+pub(super) const MAIL_PER_TURN: usize = 4096;
 /// Connections whose paths are sampled in one census: a tenth of a millisecond, however many there are.
 const SAMPLES_AT_ONCE: usize = 1024;
 
@@ -257,7 +257,9 @@ impl Engine {
         for letter in inbox.control.try_iter().take(MAIL_PER_TURN) {
             match letter {
                 Letter::Core(mail) => {
-                    self.handle_core_mail(*mail, now);
+                    for mail in mail {
+                        self.handle_core_mail(mail, now);
+                    }
                     self.dispatch(now);
                 }
                 Letter::StreamAborted(key, code) => {
@@ -429,6 +431,7 @@ impl Engine {
 
     /// A served connection goes back to its place, with a new deadline, or is forgotten.
     fn settle(&mut self, link: u32, mut connection: Box<Connection>, now: Now) {
+        self.ask_for_withheld(&mut connection);
         let answered = self.exchange_endpoint_events(&mut connection);
         if connection.quic.is_drained() {
             self.tally.connections -= 1;
@@ -496,7 +499,7 @@ impl Engine {
                 return;
             }
             for (shard, mail) in self.outbox.take_remote() {
-                self.put_control(shard, Letter::Core(Box::new(mail)));
+                self.put_control(shard, Letter::Core(mail));
             }
             for mail in self.outbox.take_local() {
                 self.handle_core_mail(mail, now);
@@ -511,6 +514,16 @@ impl Engine {
                     self.send(to.link, &message, now);
                 }
             }
+            ControlMail::Tell { to, message } => {
+                let frame = frame(&message);
+                for to in to {
+                    if self.core.is_live(to) {
+                        self.send_frame(to.link, frame.clone(), now);
+                    }
+                }
+            }
+            ControlMail::Deliver { to, delivery } => self.deliver(&to, delivery, now),
+            ControlMail::DeliverWithheld { to, room, missed } => self.deliver_withheld(to, room, missed, now),
             ControlMail::Close { session, code } => {
                 if self.core.is_live(session) {
                     self.close(session.link, code, now);
@@ -522,9 +535,14 @@ impl Engine {
 
     /// Queues a message for a client, or closes the session of one that does not read.
     pub(super) fn send(&mut self, link: u32, message: &RelayMessage, now: Now) {
+        self.send_frame(link, frame(message), now);
+    }
+
+    /// As [`Self::send`], for a message in its frame, which several clients may share.
+    pub(super) fn send_frame(&mut self, link: u32, frame: Bytes, now: Now) {
         let backlog_max = self.core.limits().control_backlog_bytes_max;
         let Some(connection) = self.connections.get_mut(link as usize).and_then(Option::as_mut) else { return };
-        let keeps_up = connection.send_control(message, backlog_max);
+        let keeps_up = connection.send_frame(frame, backlog_max);
         self.touch(link);
         if !keeps_up {
             self.close(link, CloseCode::CONTROL_BACKLOG, now);

@@ -28,7 +28,10 @@ use crate::core::{ControlMail, SessionId, ShardId, StreamKey, group_cache::Cache
 
 /// Media mail that may wait for one shard. Default 16,384: 30 ms at half a million objects a second.
 const MEDIA_MAX: usize = 16_384;
-/// Control mail that may wait for one shard. Default 65,536: a room of 250 that ends, 250 times over.
+/// Letters that may wait for one shard. Default 65,536. A request, a deadline or a letter makes another shard's core at
+/// most one letter for each shard, however many clients and messages it is about: so many are what 650 sessions cause in a
+/// second at the rate of requests that they are granted, if this shard takes none of them, and it takes
+/// [`super::engine::MAIL_PER_TURN`] a turn.
 const CONTROL_MAX: usize = 65_536;
 
 /// Media on its way to another shard's subscribers: one copy, however many they are.
@@ -63,8 +66,8 @@ pub(super) enum MediaMail {
 /// Control mail, of the core's and the shards' own.
 #[derive(Debug)]
 pub(super) enum Letter {
-    /// Boxed: an inbox has room for many, and most of them are small.
-    Core(Box<ControlMail>),
+    /// Everything that one step of another core wants done here.
+    Core(Vec<ControlMail>),
     /// The stream ends before its last byte.
     StreamAborted(StreamKey, StreamCode),
     /// Subscribers of a shard take a data stream too slowly, or fast enough again.

@@ -28,6 +28,7 @@ mod socket;
 mod sys;
 mod transport;
 mod window;
+mod withheld;
 
 use std::{
     io,

@@ -193,6 +193,15 @@ impl World {
                     self.sent.push((to, message));
                 }
             }
+            ControlMail::Tell { to, message } => {
+                for to in to.into_iter().filter(|to| self.cores[shard].is_live(*to)) {
+                    self.sent.push((to, message.clone()));
+                }
+            }
+            ControlMail::Deliver { to, delivery } => {
+                let message = RelayMessage { reply_to: 0, body: Some(Body::MlsDelivery(delivery)) };
+                self.act(shard, ControlMail::Tell { to, message });
+            }
             ControlMail::Close { session, .. } => {
                 if self.cores[shard].is_live(session) {
                     self.cores[shard].close_session(session.link, false, self.now, &mut self.outboxes[shard]);
@@ -207,7 +216,7 @@ impl World {
         loop {
             self.cores[shard].take_ended_subscriptions();
             for (to, letter) in self.outboxes[shard].take_remote() {
-                self.mail[to.index()].push_back(letter);
+                self.mail[to.index()].extend(letter);
             }
             let local = self.outboxes[shard].take_local();
             if local.is_empty() {

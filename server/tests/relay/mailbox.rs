@@ -1,13 +1,15 @@
 //! The blind mailbox beyond its order: who was away, and commits that nobody can process.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use rstest::rstest;
 use supernode_proto::{
-    close::CloseCode,
     control::{
         CatchUp, CommitRejected, KickMember, LeaveRoom, RefusalReason, RejectCommit, RotateJoinKey, SendMls,
         client_message::Body as Request, relay_message::Body,
     },
+    limits::MLS_PAYLOAD_BYTES_MAX,
 };
 use supernode_server::core::limits::Limits;
 
@@ -154,27 +156,189 @@ async fn a_commit_that_most_members_reject_does_not_count(#[values(1, 2, 4)] sha
     relay.assert_empty().await;
 }
 
+/// A commit that nobody can process, with another join key.
+async fn send_junk(client: &mut Client, room: &Room) {
+    let join_key = Bytes::copy_from_slice(Room::new().secret.verifying_key().as_bytes());
+    let payload = Bytes::from_static(b"junk");
+    client.done(Request::SendMls(SendMls { room: room.name(), epoch: 9, commit: true, payload, join_key })).await;
+}
+
 //
 #[rstest]
 #[tokio::test]
-async fn who_sends_junk_again_and_again_is_let_go(#[values(1, 2, 4)] shards: usize) {
+async fn who_sends_junk_again_and_again_is_taken_out_of_that_room(#[values(1, 2, 4)] shards: usize) {
     let relay = Relay::with_limits(shards, Limits { rejected_commits_max: 2, ..Limits::default() });
+    let (room, other_room, person) = (Room::new(), Room::new(), Person::new());
+    let mut alice = relay.connect(&Person::new()).await;
+    let mut bob = relay.connect(&Person::new()).await;
+    let mut mallory = relay.connect(&person).await;
+    for client in [&mut alice, &mut bob, &mut mallory] {
+        client.join(&room).await;
+    }
+    mallory.join(&other_room).await;
+    for sequence in 1..=2 {
+        send_junk(&mut mallory, &room).await;
+        alice.done(reject(&room, 9, sequence)).await;
+        bob.done(reject(&room, 9, sequence)).await;
+    }
+    for client in [&mut alice, &mut mallory] {
+        let left = |event: &Body| match event {
+            Body::MemberLeft(left) => Some((left.member, left.kicked)),
+            _ => None,
+        };
+        assert_eq!(client.event(left).await, (3, true));
+    }
+    mallory.done(message(&other_room, 1, false, b"elsewhere nothing has changed")).await;
+    for device in [&person, &person.another_device()] {
+        let mut again = relay.connect(device).await;
+        let refused = again.refused(Request::JoinRoom(again.join_request(&room))).await;
+        assert_eq!((refused.reason(), refused.detail.as_str()), (RefusalReason::Limit, "rejected_commits_max"));
+        assert_eq!((refused.value, refused.bound), (2, 2));
+        again.close();
+    }
+    alice.done(message(&room, 9, true, b"a commit")).await;
+    let mut carol = relay.connect(&Person::new()).await;
+    carol.join(&room).await;
+    for client in [&alice, &bob, &carol] {
+        client.close();
+    }
+    relay.assert_empty().await;
+}
+
+//
+#[rstest]
+#[tokio::test]
+async fn one_member_alone_ends_nobodys_stay(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::with_limits(shards, Limits { rejected_commits_max: 1, ..Limits::default() });
+    let (room, mallory) = (Room::new(), Person::new());
+    let mut alice = relay.connect(&Person::new()).await;
+    let mut other = relay.connect(&mallory).await;
+    let mut tablet = relay.connect(&mallory.another_device()).await;
+    for client in [&mut alice, &mut other, &mut tablet] {
+        client.join(&room).await;
+    }
+    for sequence in 1..=3 {
+        send_junk(&mut alice, &room).await;
+        other.done(reject(&room, 9, sequence)).await;
+        tablet.done(reject(&room, 9, sequence)).await;
+        assert_eq!(alice.event(rejected).await.sequence, sequence, "its epoch is open again");
+    }
+    alice.done(message(&room, 9, true, b"a commit")).await;
+    alice.no_event(|event| matches!(event, Body::MemberLeft(_)).then_some(())).await;
+    for client in [&alice, &other, &tablet] {
+        client.close();
+    }
+    relay.assert_empty().await;
+}
+
+/// A message of the largest size.
+fn large(room: &Room) -> Request {
+    let payload = Bytes::from(vec![7; MLS_PAYLOAD_BYTES_MAX]);
+    Request::SendMls(SendMls { room: room.name(), epoch: 1, commit: false, payload, join_key: Bytes::new() })
+}
+
+/// Sends that many of them at once, and returns how many were taken.
+async fn flood(client: &mut Client, room: &Room, count: usize) -> usize {
+    let mut taken = 0;
+    for _ in 0..count {
+        match client.ask(large(room)).await {
+            Body::Done(_) => taken += 1,
+            Body::Refused(refused) => {
+                let (detail, value, bound) = (refused.detail.as_str(), refused.value, refused.bound);
+                assert_eq!(refused.reason(), RefusalReason::Limit);
+                assert_eq!(
+                    (detail, value, bound),
+                    ("mls_bytes_per_second_max", MLS_PAYLOAD_BYTES_MAX as u64, 128 * 1024)
+                );
+            }
+            other => panic!("Done or a refusal was due: {other:?}"),
+        }
+    }
+    taken
+}
+
+//
+#[rstest]
+#[tokio::test]
+async fn what_a_person_puts_into_mailboxes_is_limited_whatever_the_number_of_devices(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::start(shards);
+    let (room, person) = (Room::new(), Person::new());
+    let mut alice = relay.connect(&Person::new()).await;
+    let mut mallory = relay.connect(&person).await;
+    let mut tablet = relay.connect(&person.another_device()).await;
+    for client in [&mut alice, &mut mallory, &mut tablet] {
+        client.join(&room).await;
+    }
+    let started = Instant::now();
+    // Alice reads nothing meanwhile.
+    let taken = flood(&mut mallory, &room, 20).await + flood(&mut tablet, &room, 20).await;
+    let earned = 128 * 1024 * (started.elapsed().as_secs() as usize + 1);
+    assert!((8..=(512 * 1024 + earned) / MLS_PAYLOAD_BYTES_MAX).contains(&taken), "{taken} were taken");
+    for sequence in 1..=taken as u64 {
+        assert_eq!(delivered(&mut alice).await.0, sequence);
+    }
+    alice.done(message(&room, 1, false, b"still here")).await;
+    for client in [&alice, &mallory, &tablet] {
+        client.close();
+    }
+    relay.assert_empty().await;
+}
+
+//
+#[rstest]
+#[tokio::test]
+async fn who_has_too_much_to_read_is_sent_the_rest_of_the_mailbox_later(#[values(1, 2, 4)] shards: usize) {
+    let limits = Limits { mailbox_bytes_max: 8 << 20, ..Limits::default() };
+    let relay = Relay::with_limits(shards, limits);
     let room = Room::new();
     let mut alice = relay.connect(&Person::new()).await;
-    let mut mallory = relay.connect(&Person::new()).await;
     alice.join(&room).await;
-    mallory.join(&room).await;
-    for sequence in 1..=2 {
-        let join_key = Bytes::copy_from_slice(Room::new().secret.verifying_key().as_bytes());
-        let payload = Bytes::from_static(b"junk");
-        mallory.done(Request::SendMls(SendMls { room: room.name(), epoch: 9, commit: true, payload, join_key })).await;
-        alice.done(reject(&room, 9, sequence)).await;
+    let mut senders = Vec::new();
+    for _ in 0..6 {
+        let mut sender = relay.connect(&Person::new()).await;
+        sender.join(&room).await;
+        senders.push(sender);
     }
-    assert_eq!(mallory.close_code().await, CloseCode::JUNK_COMMITS);
-    alice.done(message(&room, 9, true, b"a commit")).await;
-    let mut bob = relay.connect(&Person::new()).await;
-    bob.join(&room).await;
-    bob.close();
-    alice.close();
+    let mut taken = 0;
+    for sender in &mut senders {
+        taken += flood(sender, &room, 8).await as u64;
+    }
+    assert_eq!(taken, 48, "2.8 MiB, of which a quarter may wait for Alice in the relay");
+    let withheld = || relay.tallies().iter().map(|tally| tally.mls_withheld).sum::<u64>();
+    eventually("some is withheld from her", || withheld() > 0).await;
+    for sequence in 1..=taken {
+        assert_eq!(delivered(&mut alice).await.0, sequence);
+    }
+    senders[0].done(message(&room, 1, false, b"the next")).await;
+    assert_eq!(delivered(&mut alice).await, (taken + 1, Bytes::from_static(b"the next")));
+    senders.push(alice);
+    senders.iter().for_each(Client::close);
+    relay.assert_empty().await;
+}
+
+//
+#[rstest]
+#[tokio::test]
+async fn who_reads_too_late_sees_a_gap_in_the_numbers_and_stays(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::with_limits(shards, Limits { mailbox_messages_max: 2, ..Limits::default() });
+    let room = Room::new();
+    let mut alice = relay.connect(&Person::new()).await;
+    alice.join(&room).await;
+    let mut senders = Vec::new();
+    for _ in 0..6 {
+        let mut sender = relay.connect(&Person::new()).await;
+        sender.join(&room).await;
+        assert_eq!(flood(&mut sender, &room, 8).await, 8);
+        senders.push(sender);
+    }
+    let mut sequences = Vec::new();
+    while sequences.last() != Some(&48) {
+        sequences.push(delivered(&mut alice).await.0);
+    }
+    assert!(sequences.is_sorted() && sequences.len() < 48, "{sequences:?}");
+    assert!(sequences.contains(&47), "what is kept is sent: {sequences:?}");
+    alice.done(message(&room, 1, false, b"still here")).await;
+    senders.push(alice);
+    senders.iter().for_each(Client::close);
     relay.assert_empty().await;
 }

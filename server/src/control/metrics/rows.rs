@@ -146,6 +146,8 @@ pub(super) const ROWS: &[Row] = &[
         help: "Sessions that ended, by close code." },
     Row { name: "supernode_desynchronised_total", label: "", values: Counter(|r| one(r.sum(|t| t.desynchronised))),
         help: "Times that control mail between shards was lost and the sessions had to be closed." },
+    Row { name: "supernode_mls_withheld_total", label: "", values: Counter(|r| one(r.sum(|t| t.mls_withheld))),
+        help: "Messages of rooms' mailboxes that members with too much to read were to be sent later." },
     Row { name: "supernode_rtt_seconds", label: "",
         values: Values::Histogram { scale: MICROS, largest: 1 << 22, read: |r| r.spread(|d| &d.rtt_us) },
         help: "Round-trip times to clients; each session is sampled at most once a second." },
