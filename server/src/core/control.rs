@@ -100,7 +100,9 @@ impl ShardCore {
             Request::PublishTrack(wanted) => return self.publish(link, request, wanted, rng, outbox),
             Request::Subscribe(wanted) => return self.subscribe(link, request, &wanted, outbox),
             Request::JoinRoom(wanted) => {
-                return rooms::join(&directory, session, request, &wanted, now, outbox).map(drop);
+                let room = rooms::join(&directory, session, request, &wanted, now, outbox)?;
+                self.links_by_room.entry(room).or_default().push(link);
+                return Ok(());
             }
             Request::SendMls(sent) => return rooms::send_mls(&directory, session, request, sent, now, outbox),
             Request::CatchUp(wanted) => return rooms::send_catch_up(session, request, wanted, outbox),

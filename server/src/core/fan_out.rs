@@ -140,9 +140,11 @@ impl ShardCore {
         let Some(moved) = self.speakers.heard(room, member, activity, now) else { return };
         self.wanted_pictures.extend(moved.pictures);
         if moved.first {
-            let Self { sessions, speakers, .. } = self;
-            for session in sessions.iter_mut().flatten().filter(|session| session.rooms.contains_key(&room)) {
-                session.choose_speaker(speakers);
+            let Self { sessions, speakers, links_by_room, .. } = self;
+            for link in links_by_room.get(&room).into_iter().flatten() {
+                if let Some(session) = sessions.get_mut(*link as usize).and_then(Option::as_mut) {
+                    session.choose_speaker(speakers);
+                }
             }
         }
     }

@@ -102,6 +102,8 @@ pub struct ShardCore {
     pub(crate) shard: ShardId,
     pub(crate) directory: Arc<Directory>,
     pub(crate) sessions: Vec<Option<Session>>,
+    /// Which of them are in a room.
+    pub(crate) links_by_room: HashMap<RoomId, Vec<u32>>,
     pub(crate) timers: Timers,
     pub(crate) keyframes: HashMap<TrackAlias, KeyframeAsked, FixedState>,
     pub(crate) ended_subscriptions: Vec<(u32, TrackAlias, StreamCode)>,
@@ -131,6 +133,7 @@ impl ShardCore {
             limits: directory.limits_now(),
             directory,
             sessions: Vec::new(),
+            links_by_room: HashMap::new(),
             timers: Timers::default(),
             keyframes: HashMap::default(),
             ended_subscriptions: Vec::new(),
@@ -395,10 +398,9 @@ impl ShardCore {
         holdings
     }
 
-    /// How many sessions, tracks, subscriptions, deadlines, key frame requests, ranked rooms and cached bytes there are:
-    /// all zero after everybody has left and the
-    /// last deadline has passed.
-    pub fn census(&self) -> [usize; 7] {
+    /// How many sessions, tracks, subscriptions, deadlines, key frame requests, ranked rooms, cached bytes and rooms with
+    /// members there are: all zero after everybody has left and the last deadline has passed.
+    pub fn census(&self) -> [usize; 8] {
         let sessions = self.sessions.iter().flatten();
         [
             sessions.clone().count(),
@@ -408,6 +410,7 @@ impl ShardCore {
             self.keyframes.len(),
             self.speakers.len(),
             self.cache.bytes(),
+            self.links_by_room.len(),
         ]
     }
 

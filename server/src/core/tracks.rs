@@ -399,6 +399,13 @@ impl ShardCore {
     pub(crate) fn evict(&mut self, link: u32, room: &RoomId, outbox: &mut Outbox) -> Option<MemberId> {
         let session = self.session_mut(link)?;
         let member = session.rooms.remove(room)?;
+        if let Some(links) = self.links_by_room.get_mut(room) {
+            links.retain(|other| *other != link);
+            if links.is_empty() {
+                self.links_by_room.remove(room);
+            }
+        }
+        let session = self.session_mut(link)?;
         let mut ended = Vec::new();
         session.subscribed.retain(|subscribed| {
             if subscribed.room == *room {
