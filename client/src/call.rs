@@ -1,6 +1,9 @@
 //! A call: who is in it, its tracks, its figures, its end.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use supernode_e2ee::{Change, Group};
@@ -12,6 +15,7 @@ use tokio::sync::broadcast;
 
 use crate::{
     CallEvent, Client, Error, RemoteTrack,
+    backoff::{Backoff, random_wait},
     client::Inner,
     commit,
     door::Hosting,
@@ -22,6 +26,13 @@ use crate::{
     stats::CallStats,
     sync::lock,
 };
+
+/// How often a message is sent again that is above the relay's limit for now: longer than it takes to save up for the
+/// longest one.
+const LIMIT_ATTEMPTS: u32 = 40;
+/// Ceiling of the first wait before that; it doubles.
+const LIMIT_WAIT: Duration = Duration::from_millis(50);
+const LIMIT_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// A call, which is a room with end-to-end keys: cheap to clone; when the last clone, publisher and subscription of it
 /// is gone, we leave.
@@ -243,8 +254,19 @@ impl Call {
 
     /// Says something to the group.
     pub(crate) async fn say(&self, message: &[u8]) -> Result<(), Error> {
-        let link = self.client.inner.link().await?;
-        self.client.inner.request(&link, self.room.message(message)?).await.map(drop)
+        let sealed = self.room.message(message)?;
+        let mut backoff = Backoff::new(LIMIT_WAIT, LIMIT_WAIT_MAX);
+        for _ in 0..LIMIT_ATTEMPTS {
+            let link = self.client.inner.link().await?;
+            match self.client.inner.request(&link, sealed.clone()).await {
+                // Many guests at once: the relay takes the next one's Welcome in a moment.
+                Err(Error::Refused(refusal)) if refusal.reason == RefusalReason::Limit => {
+                    tokio::time::sleep(backoff.next_wait(random_wait)).await;
+                }
+                other => return other.map(drop),
+            }
+        }
+        Err(Error::State("the relay takes no more messages from us"))
     }
 
     async fn commit(

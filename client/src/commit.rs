@@ -60,6 +60,10 @@ pub(crate) async fn commit(
                 let _ = tokio::time::timeout(WINNER_TIMEOUT, followed).await;
                 tokio::time::sleep(backoff.next_wait(random_wait)).await;
             }
+            // Many changes at once, or what others were let in by: the relay takes the next one in a moment.
+            Err(Error::Refused(refusal)) if refusal.reason == RefusalReason::Limit => {
+                tokio::time::sleep(backoff.next_wait(random_wait)).await;
+            }
             Err(error) => {
                 // Nobody can say whether it was accepted: what comes next shows.
                 return Err(error);

@@ -19,7 +19,7 @@ use supernode_server::{
         state_dir::{KeyMaterial, StateDir},
         tls,
     },
-    core::{ledger::Ledger, limits::Limits},
+    core::{counts::LIMITS, ledger::Ledger, limits::Limits},
     shard::{self, counters::Counters},
 };
 use tokio::{
@@ -33,6 +33,7 @@ pub(crate) struct Relay {
     open: bool,
     shards: usize,
     address: SocketAddr,
+    limits: Limits,
 }
 
 impl Relay {
@@ -76,7 +77,13 @@ impl Relay {
     fn start_with(keys: KeyMaterial, open: bool, shards: usize) -> Self {
         // A socket that shares its port may be given that of another relay: one that does not share is given its own.
         let address = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut relay = Self { running: None, keys, open, shards, address };
+        let limits = Limits {
+            ring_timeout: Duration::from_secs(1),
+            presence_interval: Duration::from_millis(10),
+            presence_linger: Duration::from_millis(100),
+            ..Limits::default()
+        };
+        let mut relay = Self { running: None, keys, open, shards, address, limits };
         relay.run();
         relay
     }
@@ -101,13 +108,21 @@ impl Relay {
             pin,
             reset_key: self.keys.reset_key,
             admission: Arc::new(admission),
-            limits: Limits {
-                ring_timeout: Duration::from_secs(1),
-                presence_interval: Duration::from_millis(10),
-                presence_linger: Duration::from_millis(100),
-                ..Limits::default()
-            },
+            limits: self.limits.clone(),
         }
+    }
+
+    /// From now on, whoever comes may put so much into mailboxes.
+    pub(crate) fn take_little(&mut self, mls_bytes_per_second_max: u64) {
+        self.limits.mls_bytes_per_second_max = mls_bytes_per_second_max;
+        self.running.as_ref().unwrap().directory().set_limits(self.limits.clone());
+    }
+
+    /// How often a limit bit, as the relay publishes it once a second.
+    pub(crate) fn limit_hits(&self, limit: &str) -> u64 {
+        let place = LIMITS.iter().position(|name| *name == limit).unwrap();
+        let counters = self.running.as_ref().unwrap().counters();
+        counters.iter().map(|counters| counters.detail().counts.limits[place]).sum()
     }
 
     /// Puts new shards in the place of these, as an upgrade does. The old ones drain; their counts at the end.

@@ -510,3 +510,19 @@ async fn layers_that_nobody_takes_are_not_even_sent() {
     let sent = calls[0].stats().tracks.iter().map(|track| (track.objects, track.dropped)).next();
     assert_eq!(sent, Some((4, 0)));
 }
+
+//
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_fills_although_the_relay_takes_little_at_a_time() {
+    let mut relay = Relay::open(2);
+    relay.take_little(2_000);
+    let (guests, calls, _door) = room_of(&relay, 5).await;
+    assert_eq!(calls[4].roster().len(), guests.len());
+    // It has refused some for a moment.
+    let counted = async {
+        while relay.limit_hits("mls_bytes_per_second_max") == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    in_time(counted).await;
+}
