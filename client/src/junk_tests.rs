@@ -94,3 +94,16 @@ async fn a_commit_that_is_none_is_given_back_and_the_room_goes_on() {
     let room = members[0].1.room_id();
     in_time(client.join_room(&host.ticket(), room, RoomOptions::default())).await.unwrap();
 }
+
+//
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_room_of_two_junk_is_given_back_as_often_as_it_comes_and_both_stay() {
+    let relay = Relay::open(2);
+    let members = room_of(&relay, &Person::new(), 2).await;
+    let mut number = agree(&members, "").await;
+    for _ in 0..4 {
+        send_junk(&members[1].1, b"no commit at all".to_vec()).await;
+        in_time(members[0].1.refresh_keys()).await.unwrap();
+        number = agree(&members, &number).await;
+    }
+}
