@@ -288,7 +288,7 @@ async fn what_a_person_puts_into_mailboxes_is_limited_whatever_the_number_of_dev
 #[rstest]
 #[tokio::test]
 async fn who_has_too_much_to_read_is_sent_the_rest_of_the_mailbox_later(#[values(1, 2, 4)] shards: usize) {
-    let limits = Limits { mailbox_bytes_max: 8 << 20, ..Limits::default() };
+    let limits = Limits { mailbox_bytes_max: 8 << 20, mailboxes_bytes_max: 2 << 30, ..Limits::default() };
     let relay = Relay::with_limits(shards, limits);
     let room = Room::new();
     let mut alice = relay.connect(&Person::new()).await;
