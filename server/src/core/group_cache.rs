@@ -57,6 +57,16 @@ impl<K> Default for GroupCache<K> {
 }
 
 impl<K: Copy + PartialEq> GroupCache<K> {
+    /// Tracks of which a group is known, kept or not.
+    pub fn len(&self) -> usize {
+        self.by_track.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_track.is_empty()
+    }
+
     /// Bytes that are kept, with headers and what it takes to keep them.
     pub fn bytes(&self) -> usize {
         self.bytes

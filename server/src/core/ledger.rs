@@ -209,13 +209,18 @@ impl Ledger {
         self.refused[reason as usize] += 1;
     }
 
+    /// Offers that are in one of the bins. When nothing is queued, exactly as many as were offered: an object that was
+    /// counted twice shows as one too many.
+    pub fn settled(&self) -> u64 {
+        self.dropped.iter().fold(self.delivered, |sum, dropped| sum.saturating_add(*dropped))
+    }
+
     /// Offers that are neither delivered nor dropped yet: what the queues must hold.
     ///
     /// A copy that another thread took while the shard was counting may hold a delivery or a drop whose offer it has
     /// not seen: then this is zero, which is as near to the truth as such a copy can come.
     pub fn queued(&self) -> u64 {
-        let settled = self.dropped.iter().fold(self.delivered, |sum, dropped| sum.saturating_add(*dropped));
-        self.offered.saturating_sub(settled)
+        self.offered.saturating_sub(self.settled())
     }
 }
 
@@ -246,5 +251,6 @@ mod tests {
         assert_eq!(ledger.queued(), 1);
         ledger.delivered = 4;
         assert_eq!(ledger.queued(), 0, "an offer that the copy has not seen");
+        assert_eq!(ledger.settled(), 5, "which a count of what is queued hides");
     }
 }

@@ -39,6 +39,11 @@ impl DatagramQueue {
         self.audio.is_empty() && (audio || self.rest.is_empty())
     }
 
+    /// Bytes that wait.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// How many wait.
     pub fn len(&self) -> usize {
         self.audio.len() + self.rest.len()

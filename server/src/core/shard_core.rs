@@ -398,9 +398,9 @@ impl ShardCore {
         holdings
     }
 
-    /// How many sessions, tracks, subscriptions, deadlines, key frame requests, ranked rooms, cached bytes and rooms with
-    /// members there are: all zero after everybody has left and the last deadline has passed.
-    pub fn census(&self) -> [usize; 8] {
+    /// How many sessions, tracks, subscriptions, deadlines, key frame requests, ranked rooms, cached groups, cached bytes
+    /// and rooms with members there are: all zero after everybody has left and the last deadline has passed.
+    pub fn census(&self) -> [usize; 9] {
         let sessions = self.sessions.iter().flatten();
         [
             sessions.clone().count(),
@@ -409,6 +409,7 @@ impl ShardCore {
             self.timers.len(),
             self.keyframes.len(),
             self.speakers.len(),
+            self.cache.len(),
             self.cache.bytes(),
             self.links_by_room.len(),
         ]

@@ -274,6 +274,9 @@ impl Engine {
                     // Whoever asked may have given up.
                     let _ = answer.try_send(self.inspect(limit, now));
                 }
+                Letter::Census(answer) => {
+                    let _ = answer.try_send(self.census());
+                }
                 Letter::Expel(whom, code, answer) => {
                     let _ = answer.try_send(self.expel(whom, code, now));
                 }

@@ -49,6 +49,11 @@ impl Holds {
         })
     }
 
+    /// How many streams are held for the sake of this shard's subscribers, and how many of its publishers are.
+    pub(super) fn len(&self) -> (usize, usize) {
+        (self.holding.len(), self.held.len())
+    }
+
     /// A publisher's stream is over.
     pub(super) fn forget(&mut self, key: StreamKey) {
         self.held.remove(&key);

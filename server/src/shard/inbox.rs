@@ -21,6 +21,7 @@ use supernode_proto::{
 };
 
 use super::{
+    census::Census,
     inspect::{SessionView, Whom},
     socket::Received,
 };
@@ -78,6 +79,8 @@ pub(super) enum Letter {
     Relieve(OwnedFd, Sender<()>),
     /// The operator wants to see so many sessions.
     Inspect(usize, Sender<Vec<SessionView>>),
+    /// Somebody wants to know how full the tables are.
+    Census(Sender<Census>),
     /// The operator ends sessions, and wants to know how many there were.
     Expel(Whom, CloseCode, Sender<usize>),
 }

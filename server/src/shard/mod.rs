@@ -7,6 +7,7 @@ pub mod distributions;
 pub mod offline;
 pub mod probe;
 
+mod census;
 mod cid;
 mod connection;
 mod deadlines;
@@ -47,6 +48,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use supernode_proto::{close::CloseCode, identity::RelayPin};
 
 pub use self::{
+    census::Census,
     cid::{Incarnation, SHARDS_MAX},
     inspect::{SessionView, Whom},
     live::LiveHandle,
@@ -361,6 +363,11 @@ impl Handle {
     /// At most `limit` sessions of each shard. Shards that are too busy to answer in time are left out.
     pub fn sessions(&self, limit: usize) -> Vec<SessionView> {
         self.ask(|answer| Letter::Inspect(limit, answer)).into_iter().flatten().collect()
+    }
+
+    /// How full each shard's tables are, but for shards that are too busy to answer in time.
+    pub fn census(&self) -> Vec<Census> {
+        self.ask(Letter::Census)
     }
 
     /// Ends sessions with a code; how many there were.

@@ -242,8 +242,8 @@ proptest! {
         play.world.settle();
         prop_assert_eq!(play.world.directory.population(), Population::default());
         for core in &play.world.cores {
-            prop_assert_eq!(core.census(), [0; 8]);
-            prop_assert_eq!(core.ledger.queued(), 0);
+            prop_assert_eq!(core.census(), [0; 9]);
+            prop_assert_eq!(core.ledger.offered, core.ledger.settled());
         }
     }
 

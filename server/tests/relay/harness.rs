@@ -3,7 +3,10 @@
 use std::{
     collections::VecDeque,
     net::SocketAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -47,6 +50,7 @@ pub struct Relay {
     pub address: SocketAddr,
     pub pin: RelayPin,
     state: std::path::PathBuf,
+    drains: AtomicBool,
 }
 
 impl Relay {
@@ -70,7 +74,7 @@ impl Relay {
             limits,
         })
         .unwrap();
-        Self { address: running.local_addr(), running: Some(running), pin, state }
+        Self { address: running.local_addr(), running: Some(running), pin, state, drains: AtomicBool::new(false) }
     }
 
     pub fn population(&self) -> Population {
@@ -80,7 +84,7 @@ impl Relay {
     /// The ledgers of all shards, added up.
     pub fn ledger(&self) -> Ledger {
         let mut sum = Ledger::default();
-        for counters in self.running.as_ref().unwrap().counters() {
+        for counters in self.counters() {
             let (_, ledger) = counters.snapshot();
             sum.objects_in += ledger.objects_in;
             sum.offered += ledger.offered;
@@ -99,13 +103,37 @@ impl Relay {
     }
 
     pub fn tallies(&self) -> Vec<shard::counters::Tally> {
-        self.running.as_ref().unwrap().counters().iter().map(|counters| counters.snapshot().0).collect()
+        self.counters().iter().map(|counters| counters.snapshot().0).collect()
     }
 
-    /// Everybody has left: every table is empty and every object accounted for.
+    pub fn handle(&self) -> shard::Handle {
+        self.running.as_ref().unwrap().handle()
+    }
+
+    pub fn counters(&self) -> Vec<Arc<shard::counters::Counters>> {
+        self.running.as_ref().unwrap().counters()
+    }
+
+    /// Everybody has left: every table is empty, and every object is in exactly one bin of the ledger.
     pub async fn assert_empty(&self) {
         eventually("the relay is empty", || self.population() == Population::default()).await;
-        eventually("nothing is queued", || self.ledger().queued() == 0).await;
+        let shards = self.counters().len();
+        let nothing = vec![shard::Census::default(); shards];
+        // The threads of a relay that has drained have ended.
+        let answers = !self.drains.load(Ordering::Relaxed);
+        eventually_or("the shards' tables are empty", || {
+            if !answers {
+                return Ok(());
+            }
+            let left = self.handle().census();
+            if left == nothing { Ok(()) } else { Err(format!("{left:?}")) }
+        })
+        .await;
+        eventually_or("the ledger balances", || {
+            let ledger = self.ledger();
+            if ledger.offered == ledger.settled() { Ok(()) } else { Err(format!("{ledger:?}")) }
+        })
+        .await;
     }
 
     /// Begins to drain, and goes on meanwhile.
@@ -115,7 +143,8 @@ impl Relay {
 
     /// As [`Self::drain`], for as long as somebody is in a room.
     pub fn drain_patiently(&self, window: Duration, patience: Duration) {
-        let handle = self.running.as_ref().unwrap().handle();
+        self.drains.store(true, Ordering::Relaxed);
+        let handle = self.handle();
         std::thread::spawn(move || handle.drain(window, patience));
     }
 
@@ -197,9 +226,14 @@ impl Drop for Relay {
 
 /// Waits until something is so.
 pub async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    eventually_or(what, || if is_so() { Ok(()) } else { Err(String::new()) }).await;
+}
+
+/// As [`eventually`], where what is instead can be said.
+async fn eventually_or(what: &str, mut is_so: impl FnMut() -> Result<(), String>) {
     let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "in vain: {what}");
+    while let Err(instead) = is_so() {
+        assert!(Instant::now() < deadline, "in vain: {what} {instead}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

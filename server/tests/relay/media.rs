@@ -178,7 +178,7 @@ async fn a_stream_whose_publisher_breaks_off_is_reset_and_accounted_for(#[values
     bob.event(|event| matches!(event, Body::TrackEnded(_)).then_some(())).await;
     eventually("the half object is dropped", || {
         let ledger = relay.ledger();
-        ledger.queued() == 0 && ledger.offered == 2
+        ledger.settled() == 2 && ledger.offered == 2
     })
     .await;
     bob.close();

@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -45,10 +45,36 @@ impl Shape {
     }
 }
 
+/// What the path did to packets towards the client.
+#[derive(Debug, Default)]
+pub struct Toll {
+    /// Passed on.
+    pub passed: AtomicU64,
+    /// Lost for no reason.
+    pub strayed: AtomicU64,
+    /// Lost because the buffer was full.
+    pub overflowed: AtomicU64,
+    /// Lost because nothing comes through.
+    pub cut: AtomicU64,
+    /// The longest that any waited in the buffer, in microseconds.
+    pub buffered_us_max: AtomicU64,
+}
+
+impl Toll {
+    pub fn lost(&self) -> u64 {
+        [&self.strayed, &self.overflowed, &self.cut].map(|count| count.load(Ordering::Relaxed)).iter().sum()
+    }
+
+    pub fn buffered_max(&self) -> Duration {
+        Duration::from_micros(self.buffered_us_max.load(Ordering::Relaxed))
+    }
+}
+
 /// A proxy for one client. It ends with the test.
 pub struct Path {
     /// Where the client finds the relay.
     pub address: SocketAddr,
+    pub toll: Arc<Toll>,
     shape: Arc<Mutex<Shape>>,
     ended: Arc<AtomicBool>,
 }
@@ -63,11 +89,12 @@ impl Path {
         let shape = Arc::new(Mutex::new(shape));
         let ended = Arc::new(AtomicBool::new(false));
         let client = Arc::new(Mutex::new(None));
-        let up = Lane { shape: shape.clone(), ended: ended.clone(), limits: false };
-        let down = Lane { limits: true, ..up.clone() };
+        let toll = Arc::new(Toll::default());
+        let up = Lane { shape: shape.clone(), ended: ended.clone(), down: None };
+        let down = Lane { down: Some(toll.clone()), ..up.clone() };
         tokio::spawn(up.run(near.clone(), far.clone(), client.clone()));
         tokio::spawn(down.run(far, near, client));
-        Self { address, shape, ended }
+        Self { address, toll, shape, ended }
     }
 
     pub fn set(&self, shape: Shape) {
@@ -86,7 +113,8 @@ impl Drop for Path {
 struct Lane {
     shape: Arc<Mutex<Shape>>,
     ended: Arc<AtomicBool>,
-    limits: bool,
+    /// Towards the client, where the path is limited and counts.
+    down: Option<Arc<Toll>>,
 }
 
 impl Lane {
@@ -95,7 +123,7 @@ impl Lane {
         let mut buffer = vec![0; 65_536];
         let mut clear_at = Instant::now();
         let (queue, mut due) = tokio::sync::mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
-        let sender = (to.clone(), client.clone(), self.limits);
+        let sender = (to.clone(), client.clone(), self.down.is_some());
         tokio::spawn(async move {
             let (to, client, down) = sender;
             while let Some((at, packet)) = due.recv().await {
@@ -110,23 +138,35 @@ impl Lane {
         while !self.ended.load(Ordering::Relaxed) {
             let received = tokio::time::timeout(Duration::from_millis(100), from.recv_from(&mut buffer)).await;
             let Ok(Ok((len, source))) = received else { continue };
-            if !self.limits {
-                *client.lock().unwrap() = Some(source);
-            }
             let shape = *self.shape.lock().unwrap();
-            if shape.cut || (self.limits && rand::rng().random_bool(shape.loss)) {
-                continue;
-            }
             let now = Instant::now();
             let mut at = now;
-            if self.limits {
-                clear_at = clear_at.max(now);
-                let waiting = (clear_at - now).as_secs_f64() * shape.bits_per_second as f64 / 8.0;
-                if waiting + len as f64 > shape.buffer_bytes as f64 {
-                    continue;
+            match &self.down {
+                None => {
+                    *client.lock().unwrap() = Some(source);
+                    if shape.cut {
+                        continue;
+                    }
                 }
-                clear_at += Duration::from_secs_f64(len as f64 * 8.0 / shape.bits_per_second as f64);
-                at = clear_at;
+                Some(toll) => {
+                    clear_at = clear_at.max(now);
+                    let waiting = clear_at - now;
+                    let waiting_bytes = waiting.as_secs_f64() * shape.bits_per_second as f64 / 8.0;
+                    let lost = if shape.cut {
+                        Some(&toll.cut)
+                    } else if rand::rng().random_bool(shape.loss) {
+                        Some(&toll.strayed)
+                    } else {
+                        (waiting_bytes + len as f64 > shape.buffer_bytes as f64).then_some(&toll.overflowed)
+                    };
+                    lost.unwrap_or(&toll.passed).fetch_add(1, Ordering::Relaxed);
+                    if lost.is_some() {
+                        continue;
+                    }
+                    clear_at += Duration::from_secs_f64(len as f64 * 8.0 / shape.bits_per_second as f64);
+                    at = clear_at;
+                    toll.buffered_us_max.fetch_max((at - now).as_micros() as u64, Ordering::Relaxed);
+                }
             }
             let _ = queue.send((at + shape.delay, buffer[..len].to_vec()));
         }
