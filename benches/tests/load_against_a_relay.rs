@@ -98,7 +98,9 @@ fn assert_all_delivered(report: &Report, due: u64, expected: u64) {
 #[test]
 fn calls_and_rooms_are_delivered_in_full_and_the_sessions_live() {
     let relay = Relay::start(true, Limits::default());
-    let report = relay.load("pairs = 3\nworkers = 2\nslo = [\"loss == 0\", \"sessions_lost == 0\"]").expect("a report");
+    let report = relay
+        .load("pairs = 3\nworkers = 2\nslo = [\"loss == 0\", \"duplicates == 0 && reordered == 0\"]")
+        .expect("a report");
     assert_all_delivered(&report, 6 * 50, 6 * 50);
     assert!(report.passes() && report.sessions.subscriptions_planned == 6);
     assert!(report.relay.cpu_us_per_delivered.is_some_and(|cost| cost > 0.0));

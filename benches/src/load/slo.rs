@@ -54,6 +54,7 @@ pub const NAMES: &[&str] = &[
     "loss",
     "late",
     "duplicates",
+    "reordered",
     "delivered",
     "delivered_per_s",
     "sessions_lost",

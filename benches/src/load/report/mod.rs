@@ -296,6 +296,7 @@ impl Report {
             "loss" => self.objects.loss,
             "late" => share(self.objects.late, self.objects.delivered),
             "duplicates" => self.objects.duplicates as f64,
+            "reordered" => self.objects.reordered as f64,
             "delivered" => self.objects.delivered as f64,
             "delivered_per_s" => self.objects.delivered_per_s,
             "sessions_lost" => self.sessions.lost as f64,

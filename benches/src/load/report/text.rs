@@ -24,7 +24,8 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "delivered   {} of {} ({:.0}/s, {:.1} Mbit/s), lost {} ({:.3} %), late {}, duplicates {}, held back {}",
+            "delivered   {} of {} ({:.0}/s, {:.1} Mbit/s), lost {} ({:.3} %), late {}, duplicates {}, reordered {}, \
+             held back {}",
             objects.delivered,
             objects.expected,
             objects.delivered_per_s,
@@ -33,6 +34,7 @@ impl fmt::Display for Report {
             objects.loss * 100.0,
             objects.late,
             objects.duplicates,
+            objects.reordered,
             objects.held_back
         )?;
         if objects.delivered_aside > 0 {

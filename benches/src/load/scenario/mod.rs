@@ -14,6 +14,7 @@ use super::slo::Slo;
 pub const SHIPPED: &[(&str, &str)] = &[
     ("calls", include_str!("../../../scenarios/calls.toml")),
     ("rooms", include_str!("../../../scenarios/rooms.toml")),
+    ("rooms-20x20", include_str!("../../../scenarios/rooms-20x20.toml")),
     ("webinar", include_str!("../../../scenarios/webinar.toml")),
     ("stage", include_str!("../../../scenarios/stage.toml")),
     ("presence-storm", include_str!("../../../scenarios/presence-storm.toml")),
