@@ -15,6 +15,8 @@ use crate::{
 const DEMO_SECONDS: u64 = 4;
 /// How many meet in its room.
 const DEMO_ROOM: usize = 8;
+/// How many calls go on while the relay is replaced.
+const UPGRADE_CALLS: &str = "50";
 /// The programs whose commands documents may name.
 const PROGRAMS: &[&str] = &["supernode", "supernode-call"];
 /// What the dependency rule protects.
@@ -82,6 +84,16 @@ fn steps() -> Vec<Step> {
         own("dependencies", dependency_rule),
         own("supply", supply_chain),
         command("build", workspace::programs_build()),
+        Step {
+            name: "upgrade",
+            shown: format!("{}; {}", upgrade_build().shown(), upgrade_run("target/debug", "target/release").shown()),
+            run: Box::new(|| {
+                upgrade_build().status()?;
+                let release = workspace::release_directory()?;
+                let debug = release.with_file_name("debug");
+                upgrade_run(&debug.to_string_lossy(), &release.to_string_lossy()).status()
+            }),
+        },
         own("tidy", tidy),
         own("bench", instructions),
         own("deploy", deploy::run),
@@ -98,6 +110,16 @@ fn steps() -> Vec<Step> {
             }),
         },
     ]
+}
+
+/// The step `test` has compiled it, so this takes no time: unoptimised clients will do against an optimised relay.
+fn upgrade_build() -> Run {
+    Run::new(&["cargo", "build", "--workspace", "--locked", "--example", "upgrade"])
+}
+
+fn upgrade_run(debug: &str, release: &str) -> Run {
+    let (example, relay) = (format!("{debug}/examples/upgrade"), format!("{release}/supernode"));
+    Run::new(&[&example, "--relay", &relay, "--calls", UPGRADE_CALLS])
 }
 
 fn command(name: &'static str, run: Run) -> Step {

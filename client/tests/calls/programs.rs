@@ -153,9 +153,19 @@ fn programs_meet_in_a_room_and_are_told_what_to_do_there() {
     });
     until("bob hears alice speak", || {
         roster(&directory, "bob").iter().any(|member| {
-            member["identity"] == alice.as_str() && member["spoke_ms"].as_u64().is_some_and(|spoken| spoken > 0)
+            // Opus at 24 kbit/s with its headers; it pauses between words.
+            member["identity"] == alice.as_str()
+                && member["speaks"] == true
+                && member["spoke_ms"].as_u64().is_some_and(|spoken| spoken > 0)
+                && member["kbit_per_s"].as_u64().is_some_and(|rate| (5..=100).contains(&rate))
         })
     });
+    let at_bobs = roster(&directory, "bob");
+    let own = at_bobs.iter().find(|member| member["identity"] == bob.as_str()).unwrap();
+    assert_eq!((&own["is_us"], &own["speaks"], &own["kbit_per_s"]), (&true.into(), &false.into(), &0.into()));
+    for member in &at_bobs {
+        assert_eq!(member["lost"], 0, "{member}");
+    }
 
     let mut say = room("say", &directory, "alice").stdin(Stdio::piped()).spawn().unwrap();
     std::io::Write::write_all(&mut say.stdin.take().unwrap(), b"hello\nall of you\n").unwrap();

@@ -1,7 +1,7 @@
 //! What narrow, lossy and dead paths do to those behind them, and to nobody else.
 
 use std::{
-    sync::atomic::Ordering,
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -19,7 +19,7 @@ use crate::{
     stage::Stage,
 };
 
-/// Sent to the member in trouble only: what the ladder left out, and what it had no time for.
+/// Why the ladder leaves objects out.
 const LADDER: [DropReason; 5] = [
     DropReason::LadderTemporal2,
     DropReason::LadderTemporal1,
@@ -67,11 +67,11 @@ async fn a_path_that_is_squeezed_keeps_its_audio_and_gets_its_picture_back(#[val
     let squeezed_at = stage.start.elapsed();
     let low = {
         let (counters, start) = (stage.relay.counters(), stage.start);
+        let is_low = |ledger: &Ledger| {
+            ledger.ladder_down[Rung::SpeakerOnly as usize] + ledger.ladder_down[Rung::AudioOnly as usize] > 0
+        };
         tokio::spawn(async move {
-            let is_low = |ladder_down: [u64; 6]| {
-                ladder_down[Rung::SpeakerOnly as usize] + ladder_down[Rung::AudioOnly as usize] > 0
-            };
-            while !counters.iter().any(|counters| is_low(counters.snapshot().1.ladder_down)) {
+            while !counters.iter().any(|counters| is_low(&counters.snapshot().1)) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
             start.elapsed()
@@ -175,7 +175,7 @@ async fn a_member_in_trouble_hurts_nobody_else(
         troubled.stop_reading();
     }
     let mut rough = Vec::new();
-    let is_noise = loop {
+    let verdict = loop {
         let phase = stage.perform(FINE + 1, 20 + 10 * rough.len() as u64, Duration::from_secs(5)).await;
         eventually("all of it came to the others", || fine.iter().all(|listener| listener.has_all_of(&phase))).await;
         rough.push(phase);
@@ -187,7 +187,7 @@ async fn a_member_in_trouble_hurts_nobody_else(
             Err(_) => {}
         }
     };
-    is_noise.expect("nobody else waits for longer");
+    verdict.expect("nobody else waits for longer");
     for listener in &fine {
         let rungs = listener.heard().rungs;
         assert!(rungs.iter().all(|(_, rung)| *rung == Rung::Full), "{rungs:?}");
@@ -243,7 +243,8 @@ fn worse_than(calm: &Phase, rough: &Phase, fine: &[Listener]) -> Result<String, 
 /// The trouble was one, and what it cost has the name that it should have.
 fn assert_bites(trouble: Trouble, ledger: &Ledger, path: &Path, rough: &[Phase], audio: &[Came]) {
     let spoken: u64 = rough.iter().map(Phase::audio_objects).sum();
-    let (heard, lost) = (audio.len() as u64, |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed));
+    let heard = audio.len() as u64;
+    let toll = |count: &AtomicU64| count.load(Ordering::Relaxed);
     let down: u64 = ledger.ladder_down.iter().sum();
     match trouble {
         Trouble::StopsReading => {
@@ -257,12 +258,11 @@ fn assert_bites(trouble: Trouble, ledger: &Ledger, path: &Path, rough: &[Phase],
             assert!(heard > 0, "some audio fits");
         }
         Trouble::Lossy => {
-            let share = lost(&path.toll.strayed) as f64 / (lost(&path.toll.passed) + lost(&path.toll.strayed)) as f64;
-            assert!(share > 0.05, "packets are lost: {share}");
+            assert!(toll(&path.toll.strayed) > 20, "packets are lost: {:?}", path.toll);
             assert!(heard * 100 < spoken * 95 && heard * 100 > spoken * 50, "{heard} of {spoken} are heard");
         }
         Trouble::Vanishes => {
-            assert!(lost(&path.toll.cut) > 0, "packets go nowhere");
+            assert!(toll(&path.toll.cut) > 0, "packets go nowhere");
             assert!(heard * 100 < spoken * 5, "{heard} of {spoken} are heard");
             assert!(dropped(ledger, &[DropReason::Expired]) > 0, "what waits too long is dropped: {ledger:?}");
             assert!(down > 0 && dropped(ledger, &LADDER) > 0, "{ledger:?}");

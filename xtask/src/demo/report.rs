@@ -92,10 +92,10 @@ impl Flow {
 /// What the relay counted for the call.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Ledger {
-    offered: f64,
-    delivered: f64,
-    dropped: f64,
-    queued: f64,
+    pub(super) offered: f64,
+    pub(super) delivered: f64,
+    pub(super) dropped: f64,
+    pub(super) queued: f64,
 }
 
 impl Ledger {

@@ -363,3 +363,100 @@ impl Outcome for RoomReport {
         })?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn side() -> RoomSide {
+        let json = r#"{"audio_sent":200,"audio_received":200,"video_sent":80,"video_received":0,"safety_number":"12345",
+            "delay_us_p50":900,"delay_us_p99":2000,"rung":"full","members":[
+            {"identity":"a","is_us":true,"audio_received":0,"video_received":0,"spoke_ms":0,"lost":0,"late":0,
+            "undecryptable":0,"playout_delay_ms":0,"kbit_per_s":0},
+            {"identity":"b","is_us":false,"audio_received":120,"video_received":0,"spoke_ms":3200,"lost":2,"late":1,
+            "undecryptable":0,"playout_delay_ms":20,"kbit_per_s":24},
+            {"identity":"c","is_us":false,"audio_received":80,"video_received":0,"spoke_ms":20,"lost":1,"late":0,
+            "undecryptable":4,"playout_delay_ms":60,"kbit_per_s":24}]}"#;
+        serde_json::from_str(json).expect("what supernode-call prints, and more")
+    }
+
+    fn member(name: &str) -> Member {
+        let person = Person {
+            name: name.into(),
+            key: IdentityKey::new([1; 32]),
+            identity: String::new(),
+            audio: PathBuf::new(),
+            video: None,
+            recordings: PathBuf::new(),
+        };
+        Member::new(&person, &side())
+    }
+
+    /// A flow whose recording is what was sent, of which the receiver says that it got so many packets.
+    fn flow(received: u64) -> Flow {
+        let sample = workspace::root().join("client/samples/speech-a.opus");
+        Flow::new("audio A to B", 601, received, &sample, &sample).expect("samples")
+    }
+
+    fn report() -> RoomReport {
+        RoomReport {
+            seconds: 4,
+            members: ["A", "B", "C"].map(member).into(),
+            flows: vec![flow(601)],
+            ledger: Ledger { offered: 560.0, delivered: 559.0, dropped: 1.0, queued: 0.0 },
+            datagrams_forwarded: 400.0,
+            load: Load { seconds: 1.5, cpu_s: 0.01, datagrams_out: 200.0 },
+            blindness: Blindness {
+                canaries: 7,
+                searched_bytes: vec![1 << 20, 1 << 20],
+                controls_found: 3,
+                ..Blindness::default()
+            },
+        }
+    }
+
+    #[test]
+    fn a_good_room_has_no_failures_and_prints_the_promised_keys() {
+        assert_eq!(report().failures(), Vec::<String>::new());
+        let member = |name| {
+            format!(
+                r#"{{"name":"{name}","audio_sent":200,"audio_received":200,"video_sent":80,"video_received":0,"lost":3,"late":1,"undecryptable":4,"delay_us_p50":900,"delay_us_p99":2000,"playout_delay_ms_max":60,"speakers_heard":2}}"#
+            )
+        };
+        let expected = format!(
+            r#"{{"audio_sent":600,"audio_received":600,"video_sent":240,"video_received":0,"media_identical":true,"safety_numbers_equal":true,"delay_us_p50":900,"delay_us_p99":2000,"ledger_balanced":true,"relay_datagrams_forwarded":400,"relay_cpu_us_per_datagram":50.0,"canaries":7,"canaries_found":0,"memory_searched_mib":2.0,"members":[{}]}}"#,
+            ["A", "B", "C"].map(member).join(",")
+        );
+        assert_eq!(report().json().expect("numbers"), expected);
+        let text = report().text();
+        assert!(text.contains("1 of 1 are what was sent, packet for packet"), "{text}");
+        assert!(text.contains("12345 (the same for all)") && text.contains("lost 3, late 1"), "{text}");
+    }
+
+    #[test]
+    fn each_broken_promise_is_one_failure() {
+        type Break = fn(&mut RoomReport);
+        let breaks: [(&str, Break); 13] = [
+            ("lost", |report| report.flows.push(flow(600))),
+            ("no room", |report| report.flows.clear()),
+            ("safety", |report| report.members[2].safety_number = "54321".into()),
+            ("no safety number", |report| {
+                report.members.iter_mut().for_each(|member| member.safety_number.clear());
+            }),
+            ("ledger", |report| report.ledger.delivered = 558.0),
+            ("queued", |report| report.ledger.queued = 1.0),
+            ("nothing measured", |report| report.load.datagrams_out = 0.0),
+            ("hardly spoke", |report| report.members[0].audio_sent = 99),
+            ("not heard by all", |report| report.members[1].speakers_heard = 1),
+            ("canary found", |report| report.blindness.found.push("a frame".into())),
+            ("control missing", |report| report.blindness.controls_missing.push("the pin".into())),
+            ("named", |report| report.blindness.named.push("A".into())),
+            ("not searched", |report| report.blindness.searched_bytes.clear()),
+        ];
+        for (name, break_it) in breaks {
+            let mut report = report();
+            break_it(&mut report);
+            assert_eq!(report.failures().len(), 1, "{name}: {:?}", report.failures());
+        }
+    }
+}
