@@ -91,7 +91,9 @@ fn steps() -> Vec<Step> {
                 upgrade_build().status()?;
                 let release = workspace::release_directory()?;
                 let debug = release.with_file_name("debug");
-                upgrade_run(&debug.to_string_lossy(), &release.to_string_lossy()).status()
+                let run = upgrade_run(&debug.to_string_lossy(), &release.to_string_lossy());
+                // A machine that is busy with something else can take a second from somebody, but not each time.
+                run.status().or_else(|_| run.status())
             }),
         },
         own("tidy", tidy),
