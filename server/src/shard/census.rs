@@ -19,6 +19,8 @@ pub struct Census {
     pub cached_groups: usize,
     /// Bytes of them.
     pub cached_bytes: usize,
+    /// Rooms with members here.
+    pub rooms: usize,
     /// Publishers' streams that are being forwarded, of this shard and of others.
     pub streams: usize,
     /// Streams that were aborted before their beginning came.
@@ -47,7 +49,7 @@ impl Engine {
     /// Counts everything. Costs a look at every connection, so it is for those who ask.
     pub(super) fn census(&self) -> Census {
         // Deadlines stay in their heap until they are due: they are no leak.
-        let [sessions, tracks, subscriptions, _deadlines, keyframes, ranked_rooms, cached_groups, cached_bytes] =
+        let [sessions, tracks, subscriptions, _deadlines, keyframes, ranked_rooms, cached_groups, cached_bytes, rooms] =
             self.core.census();
         let (holding, held) = self.holds.len();
         let mut census = Census {
@@ -58,6 +60,7 @@ impl Engine {
             ranked_rooms,
             cached_groups,
             cached_bytes,
+            rooms,
             streams: self.streams.len(),
             aborted_early: self.aborted_early.len(),
             holding,
