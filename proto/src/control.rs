@@ -69,6 +69,10 @@ impl FrameReader {
         }
         self.buffer.advance(prefix);
         let message = self.buffer.split_to(length).freeze();
+        if self.buffer.is_empty() {
+            // Most sessions are silent most of the time: nothing is kept for them.
+            self.buffer = BytesMut::new();
+        }
         M::decode(message).map(Some).map_err(|_| FrameError::Malformed)
     }
 }

@@ -154,6 +154,28 @@ async fn eight_come_into_a_room_by_its_door_and_hear_each_other() {
     all_talk(&calls).await;
 }
 
+/// A Welcome for so many is longer than a ring may be: who comes in gets it in parts. More members by
+/// `SUPERNODE_ROOM_MEMBERS`, up to the 250 that a room may have.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_room_lets_people_in_and_out_and_all_the_others_follow() {
+    let members = std::env::var("SUPERNODE_ROOM_MEMBERS").map_or(55, |count| count.parse().unwrap());
+    let relay = Relay::open(2);
+    let (guests, mut calls, _door) = room_of(&relay, members).await;
+    let last = calls.last().unwrap();
+    let speaking = speak_heard_by(last, 1, &packets(20));
+    let track = in_time(tracks_of(&calls[0], 1)).await.remove(0);
+    let mut subscription = in_time(calls[0].subscribe(&track, whole(TrackKind::Audio))).await.unwrap();
+    let heard = in_time(subscription.next()).await.unwrap();
+    assert_eq!(heard.payload, packets(20)[0], "who came in by parts speaks with the keys of all");
+    in_time(speaking).await.unwrap();
+    let removed = calls.remove(members / 2);
+    in_time(calls[0].remove_person(&guests[members / 2].client.identity())).await.unwrap();
+    assert_eq!(in_time(removed.ended()).await, CallEnd::Removed);
+    agree(&calls).await;
+    in_time(calls.pop().unwrap().leave()).await.unwrap();
+    agree(&calls).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn many_who_knock_at_once_all_come_in() {
     let relay = Relay::open(2);

@@ -102,7 +102,8 @@ pub(crate) fn set(
     let newest = person.devices.iter().map(|online| online.set_at).max().unwrap_or(0);
     if let Some(online) = person.devices.iter_mut().find(|online| online.session == session.id) {
         online.state = state;
-        online.status = wanted.status;
+        // A copy: it is a slice of whatever else came with it on the control stream, and stays for as long as the session.
+        online.status = Bytes::copy_from_slice(&wanted.status);
         online.set_at = newest + 1;
     }
     touch(directory, session.identity, &mut person, now, timers, outbox);

@@ -46,26 +46,19 @@ impl Programs {
         cargo(&ours, None)?;
         let relays: Vec<Relay> = runs.map(|run| run.relay).collect();
         let uses = |wanted: fn(&Relay) -> bool| relays.iter().any(wanted);
-        let mut clients = Vec::new();
-        if uses(|relay| matches!(relay, Relay::Coturn { .. } | Relay::Plain | Relay::Blast)) {
-            clients.push("peer-datagrams");
-        }
         if uses(|relay| matches!(relay, Relay::Iroh)) {
-            clients.push("peer-iroh");
             install(&programs.peers, &target, "iroh-relay", IROH_RELAY, &["--locked", "--features", "server"])?;
         }
         if uses(|relay| matches!(relay, Relay::Moq { .. })) {
-            clients.push("peer-moq");
             // Without --locked: the lock file that it comes with names a version that was withdrawn.
             install(&programs.peers, &target, "moq-relay", MOQ_RELAY, &[])?;
         }
         if uses(|relay| matches!(relay, Relay::Coturn { .. })) {
             install_coturn()?;
         }
-        for client in clients {
-            let manifest = ["--manifest-path", "benches/peers/Cargo.toml", "-p", client];
-            cargo(&[&["build", "--release", "--locked"][..], &manifest].concat(), Some(&target))?;
-        }
+        // All clients, whatever is wanted: some of them would be built with other features of what they share, and so
+        // everything anew.
+        cargo(&["build", "--release", "--locked", "--manifest-path", "benches/peers/Cargo.toml"], Some(&target))?;
         if uses(|relay| matches!(relay, Relay::Iroh)) {
             programs.make_certificate()?;
         }
