@@ -128,6 +128,25 @@ async fn a_path_that_is_squeezed_keeps_its_audio_and_gets_its_picture_back(#[val
     stage.end(&[], &[bob]).await;
 }
 
+/// As large as two busy cores carry in a debug build; larger by `SUPERNODE_AUDIENCE`, up to 247. How much of it comes is
+/// the machine's doing: what must hold holds all the same.
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_audience_is_sent_each_object_once_and_nobody_else_any(#[values(1, 2)] shards: usize) {
+    let listeners = std::env::var("SUPERNODE_AUDIENCE").map_or(24, |count| count.parse().unwrap());
+    let mut stage = Stage::new(shards).await;
+    let mut audience = Vec::new();
+    for _ in 0..listeners {
+        audience.push(stage.listener().await);
+    }
+    stage.overture(listeners).await;
+    stage.perform(listeners, 10, Duration::from_secs(3)).await;
+    let ledger = stage.settled().await;
+    eprintln!("{} of {} delivered to {listeners}: {}", ledger.delivered, ledger.offered, named(&ledger));
+    assert!(ledger.delivered > 0);
+    stage.end(&[], &audience).await;
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Trouble {
     StopsReading,
