@@ -95,6 +95,8 @@ pub(super) struct Ingress {
     /// What its track carries, once its header has been read.
     pub(super) kind: TrackKind,
     pub(super) parser: StreamParser,
+    /// Bytes that other shards have not said that they have seen; of data only.
+    pub(super) unseen_bytes: usize,
 }
 
 impl Connection {

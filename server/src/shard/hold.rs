@@ -3,6 +3,9 @@
 //! The shard that owes the bytes notices, and tells the publisher's shard, which reads no more of that one stream. Other
 //! streams and all datagrams of the publisher go on. A subscriber that stalls for too long loses the stream, so that the
 //! others get the rest.
+//!
+//! A shard that has no CPU for a while notices nothing. So every so many bytes a publisher's shard asks the others whether
+//! they have seen them, and holds the stream until they have: what is on its way is bounded as well.
 
 use std::{
     collections::HashMap,
@@ -13,10 +16,15 @@ use foldhash::fast::FixedState;
 use quinn_proto::StreamId;
 use supernode_proto::close::StreamCode;
 
-use super::{engine::Engine, inbox::Letter};
+use super::{
+    connection::Ingress,
+    engine::Engine,
+    inbox::{Letter, MediaMail},
+};
 use crate::core::{Now, ShardId, StreamKey, ledger::DropReason};
 
-/// Share of the bound on a data stream's queue at which its publisher is held: what is on its way fits into the rest.
+/// Share of the bound on a data stream's queue at which its publisher is held, and that may be on its way to other shards
+/// unseen: the two fit into it twice.
 const HOLD_SHARE: usize = 4;
 /// Share at which it goes on.
 const RELEASE_SHARE: usize = 8;
@@ -67,6 +75,32 @@ impl Engine {
         if self.waits_most(key) > mark && self.holds.holding.iter().all(|(other, _)| *other != key) {
             self.holds.holding.push((key, now));
             self.tell_publisher(key, true);
+        }
+    }
+
+    /// Bytes of a publisher's data stream have been passed on: asks the other shards, when they are many, whether they have
+    /// seen them, and holds the stream until they have.
+    pub(super) fn hold_until_seen(&mut self, ingress: &mut Ingress, bytes: usize) {
+        let key = ingress.key;
+        let Some(route) = self.streams.get(&key).filter(|route| !route.remote.is_empty()) else { return };
+        ingress.unseen_bytes += bytes;
+        if ingress.unseen_bytes <= self.core.limits().data_queue_bytes_max / HOLD_SHARE {
+            return;
+        }
+        ingress.unseen_bytes = 0;
+        for other in route.remote.iter().map(|other| other.shard).collect::<Vec<_>>() {
+            // A shard whose inbox is full loses the stream with its next part.
+            if self.put_media(other, MediaMail::StreamSeen { key }) {
+                self.set_hold(key, other, true);
+            }
+        }
+    }
+
+    /// All that the publisher's shard had put before it asked has been seen.
+    pub(super) fn answer_seen(&mut self, key: StreamKey) {
+        // Those who are too slow here let it go on when they have caught up.
+        if self.holds.holding.iter().all(|(other, _)| *other != key) {
+            self.tell_publisher(key, false);
         }
     }
 

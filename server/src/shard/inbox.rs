@@ -55,6 +55,10 @@ pub(super) enum MediaMail {
     StreamEnd {
         key: StreamKey,
     },
+    /// The publisher's shard holds the stream until it is told that this has been seen, and so all that was put before it.
+    StreamSeen {
+        key: StreamKey,
+    },
     /// A stream as far as it has come, for one who came late; if it goes on, its parts follow.
     StreamJoin {
         stream: Box<CachedStream<StreamKey>>,

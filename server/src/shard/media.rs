@@ -65,6 +65,7 @@ impl Engine {
             }
             MediaMail::StreamPart { key, part, arrived } => self.pass_part_here(key, &part, arrived),
             MediaMail::StreamEnd { key } => self.finish_stream_here(key),
+            MediaMail::StreamSeen { key } => self.answer_seen(key),
             MediaMail::StreamJoin { stream, session } => self.join_stream_here(*stream, session, now),
             MediaMail::Packet(_) => {}
         }
@@ -116,6 +117,9 @@ impl Engine {
             self.keep_part(ingress.key, &part);
             self.pass_part_on(ingress.key, &part, now);
             self.pass_part_here(ingress.key, &part, now);
+        }
+        if ingress.kind == TrackKind::Data {
+            self.hold_until_seen(ingress, bytes);
         }
         Ok(())
     }

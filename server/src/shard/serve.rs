@@ -95,9 +95,10 @@ impl Engine {
             StreamEvent::Opened { dir: Dir::Uni } => {
                 while let Some(id) = connection.quic.streams().accept(Dir::Uni) {
                     let key = self.stream_key();
-                    connection
-                        .ingress
-                        .insert(id, Ingress { key, kind: TrackKind::Unspecified, parser: StreamParser::default() });
+                    connection.ingress.insert(
+                        id,
+                        Ingress { key, kind: TrackKind::Unspecified, parser: StreamParser::default(), unseen_bytes: 0 },
+                    );
                     self.read_media(link, connection, id, now);
                 }
             }
