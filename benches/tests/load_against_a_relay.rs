@@ -1,91 +1,18 @@
 //! The load generator against a real relay in this process.
 
-use std::{sync::Arc, time::Duration};
+mod support;
+
+use std::time::Duration;
 
 use supernode_benches::load::{
     html,
     report::Report,
-    run::{Options, RunError, run},
+    run::{Options, run},
     scenario::Scenario,
 };
-use supernode_proto::{
-    close::CloseCode,
-    identity::{IdentityKey, RelayPin},
-};
-use supernode_server::{
-    control::{certificate::Certificate, state_dir::StateDir, tls},
-    core::{Admit, limits::Limits},
-    shard,
-};
+use supernode_server::core::limits::Limits;
 
-/// Admits everybody, or nobody.
-struct Door {
-    open: bool,
-}
-
-impl Admit for Door {
-    fn admit(&self, _: &IdentityKey, _: &str, _: u64) -> Result<(), CloseCode> {
-        if self.open { Ok(()) } else { Err(CloseCode::NOT_ADMITTED) }
-    }
-}
-
-struct Relay {
-    running: Option<shard::Running>,
-    pin: RelayPin,
-    _state: tempfile::TempDir,
-}
-
-impl Relay {
-    fn start(open: bool, limits: Limits) -> Self {
-        let state = tempfile::tempdir().expect("a directory");
-        let keys =
-            StateDir::create(&state.path().join("state")).and_then(|state| state.keys_or_create()).expect("keys");
-        let pin = tls::relay_pin(&keys);
-        let running = shard::spawn(shard::Config {
-            listen: "127.0.0.1:0".parse().expect("an address"),
-            shards: 1,
-            batch_window: Duration::ZERO,
-            tls: tls::quic_server_config(&Certificate::self_signed(&keys).expect("a certificate"))
-                .expect("a TLS configuration"),
-            pin,
-            reset_key: keys.reset_key,
-            admission: Arc::new(Door { open }),
-            limits,
-        });
-        Self { running: Some(running.expect("a relay")), pin, _state: state }
-    }
-
-    fn load(&self, scenario: &str) -> Result<Report, RunError> {
-        // A busy machine makes the generator late; what is checked here is that nothing is lost or miscounted.
-        let text = format!("ramp_s = 0.1\nwarm_up_s = 0.3\nhold_s = 1.0\nlinger_s = 0.5\n{scenario}");
-        let patient = ["validity.lag_p99_ms_max=1000".to_owned(), "validity.busy_max=1.0".to_owned()];
-        let running = self.running.as_ref().expect("it runs");
-        let options = Options {
-            relay: running.local_addr(),
-            pin: self.pin,
-            token: String::new(),
-            scenario: Scenario::parse("test", &text, &patient).expect("a scenario"),
-            relay_pid: Some(std::process::id()),
-            metrics: None,
-            scrape_every: None,
-        };
-        run(&options, &mut |_| {})
-    }
-
-    fn objects_in(&self) -> u64 {
-        let running = self.running.as_ref().expect("it runs");
-        running.counters().iter().map(|counters| counters.snapshot().1.objects_in).sum()
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        if let Some(running) = self.running.take() {
-            running.handle().drain(Duration::ZERO, Duration::ZERO);
-            running.join();
-        }
-    }
-}
+use crate::support::Relay;
 
 fn assert_all_delivered(report: &Report, due: u64, expected: u64) {
     assert_eq!(report.doubts, Vec::<String>::new());
@@ -104,7 +31,7 @@ fn calls_and_rooms_are_delivered_in_full_and_the_sessions_live() {
     assert_all_delivered(&report, 6 * 50, 6 * 50);
     assert!(report.passes() && report.sessions.subscriptions_planned == 6);
     assert!(report.relay.cpu_us_per_delivered.is_some_and(|cost| cost > 0.0));
-    assert!(relay.objects_in() >= 6 * 65, "warm-up and linger are sent as well");
+    assert!(relay.ledger().objects_in >= 6 * 65, "warm-up and linger are sent as well");
 
     let rooms = "shape = \"rooms\"\nrooms = 2\nmembers = 4\nobjects_per_second = 20\n[video]\nkbit_per_s = 200\n\
                  group_frames = 10\n[churn]\nsessions = 2\nstay_s = 0.8";
@@ -115,6 +42,20 @@ fn calls_and_rooms_are_delivered_in_full_and_the_sessions_live() {
     let page = html::page(&report);
     assert!(page.contains("every SLO holds") && page.matches("<svg").count() == 4);
     assert!(!page.contains("http"), "a page that fetches nothing");
+}
+
+#[test]
+fn outsiders_ask_and_get_nothing() {
+    let relay = Relay::start(true, Limits::default());
+    let report = relay
+        .load("shape = \"rooms\"\nrooms = 2\nmembers = 3\n[video]\nkbit_per_s = 200\n[outsiders]\nstrangers = 2\nkicked = 1")
+        .expect("a report");
+    assert_eq!(report.doubts, Vec::<String>::new());
+    assert_eq!((report.objects.trespasses, report.objects.lost, report.objects.reordered), (0, 0, 0));
+    // Both strangers ask for all 12 tracks, and each of the two who are put out for the six of its room.
+    assert_eq!((report.sessions.put_out, report.sessions.turned_away), (2, 2 * 12 + 2 * 6));
+    assert!(report.objects.delivered_aside > 0, "until they are put out, they hear what the others hear");
+    assert!(report.sessions.refused.is_empty(), "{:?}", report.sessions.refused);
 }
 
 #[test]
@@ -148,7 +89,7 @@ fn idle_sessions_are_believed_only_if_they_are_alive_in_the_end() {
     let report = relay.load(idle).expect("a report");
     assert_eq!((report.doubts.len(), report.objects.due, report.sessions.alive_after), (0, 0, 4));
 
-    let handle = relay.running.as_ref().expect("it runs").handle();
+    let handle = relay.running().handle();
     let ending = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(1_000));
         handle.drain(Duration::ZERO, Duration::ZERO);
@@ -194,12 +135,11 @@ fn a_relay_that_lets_nobody_in_is_named_as_the_reason() {
 fn a_generator_that_is_late_does_not_call_its_result_valid() {
     let relay = Relay::start(true, Limits::default());
     let scenario = "pairs = 1\ngather_us = 5000\n";
-    let running = relay.running.as_ref().expect("it runs");
     let text = format!(
         "ramp_s = 0\nwarm_up_s = 0.3\nhold_s = 0.5\nlinger_s = 0.2\n{scenario}[validity]\nlag_p99_ms_max = 0.5"
     );
     let options = Options {
-        relay: running.local_addr(),
+        relay: relay.running().local_addr(),
         pin: relay.pin,
         token: String::new(),
         scenario: Scenario::parse("test", &text, &[]).expect("a scenario"),

@@ -8,6 +8,7 @@ const TABLES: &[(&str, &str)] = &[
     ("slow", "members = 1"),
     ("churn", "stay_s = 1.0"),
     ("flood", "pairs = 1"),
+    ("outsiders", "kicked = 1"),
     ("presence", "people = 10\nwatchers = 3"),
     ("rings", "pairs = 3"),
     ("validity", "busy_max = 0.8"),

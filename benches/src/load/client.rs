@@ -8,8 +8,8 @@ use quinn_proto::StreamId;
 use rand::{RngExt, rngs::StdRng};
 use supernode_proto::{
     control::{
-        AnswerRing, PresenceState, PublishTrack, RefusalReason, RelayMessage, Ring, SetPresence, Subscribe, TrackKind,
-        Unwatch, Watch, client_message::Body as Request, relay_message::Body,
+        AnswerRing, PresenceState, PublishTrack, RefusalReason, RelayMessage, Ring, SetPresence, TrackKind, Unwatch,
+        Watch, client_message::Body as Request, relay_message::Body,
     },
     identity::RelayPin,
     object::{DATAGRAM_HEADER_BYTES_MAX, DatagramHeader, Flags, Hop, Layer, TrackAlias, Visible},
@@ -17,6 +17,7 @@ use supernode_proto::{
 
 use super::{
     link::Link,
+    outsiders::{self, Outsiders},
     persona::{Cast, Persona},
     plan::{ClientPlan, Kind, Plan, Role, TrackPlan},
     scenario::Scenario,
@@ -34,6 +35,7 @@ pub(super) struct Stage {
     pub(super) token: String,
     /// A ticket of each client, made when first needed.
     pub(super) tickets: Vec<OnceLock<Bytes>>,
+    pub(super) outsiders: Outsiders,
     /// Random bytes that sealed parts are cut from: the relay cannot tell.
     pub(super) noise: Bytes,
 }
@@ -65,6 +67,8 @@ pub(super) struct Client {
     pending: HashMap<u64, Pending, FixedState>,
     open: bool,
     joined: u32,
+    /// Its number in its room, of one that will be put out.
+    member: u32,
     subscribed: u32,
     watching: u32,
     shown: bool,
@@ -103,6 +107,10 @@ enum Pending {
     Watch,
     Show,
     Probe,
+    /// To put this client out.
+    Kick(u32),
+    /// What must be refused.
+    Intrusion,
     Other,
 }
 
@@ -127,6 +135,7 @@ impl Client {
             pending: HashMap::default(),
             open: false,
             joined: 0,
+            member: 0,
             subscribed: 0,
             watching: 0,
             shown: false,
@@ -162,8 +171,12 @@ impl Client {
         let pending = self.pending.remove(&message.reply_to);
         match message.body? {
             Body::Welcome(_) => self.set_up(link, stage),
-            Body::RoomJoined(_) => {
+            Body::RoomJoined(joined) => {
                 self.joined += 1;
+                if self.plan.role == Role::Kicked {
+                    stage.outsiders.note_member(self.number, joined.member);
+                    self.member = joined.member;
+                }
                 if self.joined as usize == self.plan.rooms.len() {
                     self.publish(link, stage);
                 }
@@ -171,16 +184,12 @@ impl Client {
             Body::TrackPublished(published) => {
                 if let Some(Pending::Publish(index)) = pending {
                     self.tracks[index].alias = TrackAlias::new(published.alias);
+                    self.tracks[index].alias.into_iter().for_each(|alias| stage.outsiders.note_track(alias));
                 }
             }
             Body::TrackAnnounced(announced) => {
-                let subscribe = Subscribe {
-                    alias: announced.alias,
-                    temporal_layer_max: 7,
-                    spatial_layer_max: 7,
-                    ..Subscribe::default()
-                };
-                self.ask(link, Pending::Subscribe(announced.alias), Request::Subscribe(subscribe));
+                let alias = announced.alias;
+                self.ask(link, Pending::Subscribe(alias), outsiders::subscription(alias));
             }
             Body::TrackDemand(demand) => {
                 let named = |track: &&mut Track| track.alias.is_some_and(|alias| alias.value() == demand.alias);
@@ -196,8 +205,23 @@ impl Client {
                 Some(Pending::Watch) => self.watching += 1,
                 Some(Pending::Show) => self.shown = true,
                 Some(Pending::Probe) => self.alive = true,
+                Some(Pending::Kick(client)) => {
+                    stage.outsiders.note_out(client, link.read_at);
+                    tally.put_out += 1;
+                }
+                Some(Pending::Intrusion) => tally.trespasses += 1,
                 _ => {}
             },
+            Body::Refused(refused)
+                if matches!(pending, Some(Pending::Intrusion)) && refused.reason() == RefusalReason::UnknownTrack =>
+            {
+                tally.turned_away += 1;
+            }
+            Body::MemberLeft(left) if self.plan.role == Role::Kicked && left.kicked && left.member == self.member => {
+                for request in outsiders::again(self.flows.keys().copied()) {
+                    self.ask(link, Pending::Intrusion, request);
+                }
+            }
             Body::Refused(refused) => {
                 let reason = refused.reason().as_str_name().trim_start_matches("REFUSAL_REASON_").to_lowercase();
                 let detail = if refused.detail.is_empty() { String::new() } else { format!(" {}", refused.detail) };
@@ -247,6 +271,21 @@ impl Client {
         let subscribed = self.plan.role != Role::Churner || heard;
         let published = self.tracks.iter().all(|track| track.alias.is_some());
         self.open && self.joined as usize == self.plan.rooms.len() && published && subscribed
+    }
+
+    /// In the middle of the measured part: puts out whom it was planned to, or tries to get what it has no right to.
+    pub(super) fn take_action(&mut self, link: &mut Link, stage: &Stage) {
+        for client in self.plan.kicks.clone() {
+            let room = stage.plan.clients[client as usize].rooms.first().map(|room| stage.cast.room(*room).0);
+            if let Some(kick) = room.and_then(|room| stage.outsiders.kick(client, room)) {
+                self.ask(link, Pending::Kick(client), kick);
+            }
+        }
+        if self.plan.role == Role::Stranger {
+            for request in stage.outsiders.tries() {
+                self.ask(link, Pending::Intrusion, request);
+            }
+        }
     }
 
     /// Sends something that only a live session answers.

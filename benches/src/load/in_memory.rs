@@ -19,6 +19,7 @@ use supernode_server::{
 use super::{
     client::{Client, Stage},
     link::Link,
+    outsiders::Outsiders,
     persona::Cast,
     plan::Plan,
     scenario::Scenario,
@@ -87,7 +88,8 @@ impl WholeShard {
         let mut noise = vec![0; 64 * 1024];
         StdRng::seed_from_u64(2).fill(&mut noise[..]);
         let (cast, token, noise) = (Cast::new(), String::new(), Bytes::from(noise));
-        let stage = Stage { scenario, plan, cast, pin, token, tickets, noise };
+        let outsiders = Outsiders::new(plan.clients.len());
+        let stage = Stage { scenario, plan, cast, pin, token, tickets, outsiders, noise };
         let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let now = Now { instant: Instant::now(), unix_ms: unix.as_millis() as u64 };
         let mut endpoint = Endpoint::new(Arc::new(EndpointConfig::default()), None, true, None);

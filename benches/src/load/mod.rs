@@ -22,6 +22,7 @@ mod chart;
 mod client;
 mod histogram;
 mod link;
+mod outsiders;
 mod persona;
 mod sockets;
 mod stamp;

@@ -26,6 +26,8 @@ pub struct ClientPlan {
     pub watches: Vec<u32>,
     /// Clients that watch its own.
     pub watchers: u32,
+    /// Clients that it puts out of their room.
+    pub kicks: Vec<u32>,
     /// The client it rings.
     pub callee: Option<u32>,
 }
@@ -64,6 +66,10 @@ pub enum Role {
     Churner,
     /// It sends too much.
     Flooder,
+    /// It is put out of its room in the middle of the measured part.
+    Kicked,
+    /// It is in no room.
+    Stranger,
 }
 
 impl Plan {
@@ -77,6 +83,13 @@ impl Plan {
             Shape::Silent => {}
         }
         let media_rooms = plan.rooms;
+        if let Some(outsiders) = &scenario.outsiders {
+            for room in (0..media_rooms).flat_map(|room| (0..outsiders.kicked).map(move |_| room)) {
+                plan.kicked(room);
+            }
+            let stranger = ClientPlan { role: Role::Stranger, ..ClientPlan::default() };
+            plan.clients.extend((0..outsiders.strangers).map(|_| stranger.clone()));
+        }
         if let Some(churn) = &scenario.churn {
             let first = plan.clients.len() as u32;
             for index in 0..churn.sessions {
@@ -100,6 +113,11 @@ impl Plan {
     /// How many clients stay from beginning to end.
     pub fn steady(&self) -> u32 {
         self.clients.iter().filter(|client| client.role != Role::Churner).count() as u32
+    }
+
+    /// How many clients are there for this.
+    pub fn count(&self, role: Role) -> u64 {
+        self.clients.iter().filter(|client| client.role == role).count() as u64
     }
 
     /// Subscriptions that must be alive before and after the measured part.
@@ -180,6 +198,25 @@ impl Plan {
         });
     }
 
+    /// Listens until the first who talks in the room puts it out.
+    fn kicked(&mut self, room: u32) {
+        let number = self.clients.len() as u32;
+        let is_here = |track: &&mut TrackPlan| track.room == room;
+        let mut subscriptions = 0;
+        for client in &mut self.clients {
+            let mut here = 0;
+            for track in client.tracks.iter_mut().filter(is_here) {
+                track.subscribers += 1;
+                here += 1;
+            }
+            if subscriptions == 0 && here > 0 {
+                client.kicks.push(number);
+            }
+            subscriptions += here;
+        }
+        self.clients.push(ClientPlan { role: Role::Kicked, rooms: vec![room], subscriptions, ..ClientPlan::default() });
+    }
+
     fn flooders(&mut self) {
         let room = self.next_room();
         for _ in 0..2 {
@@ -217,7 +254,7 @@ fn kinds(scenario: &Scenario) -> Vec<Kind> {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::scenario::{Churn, PresenceLoad, Slow, Video},
+        super::scenario::{Churn, Outsiders, PresenceLoad, Slow, Video},
         *,
     };
 
@@ -249,6 +286,19 @@ mod tests {
         assert_eq!(subscribers, [2, 2]);
         assert_eq!((plan.clients[2].role, plan.clients[2].subscriptions), (Role::Slow, 4));
         assert_eq!((plan.clients[8].role, plan.clients[8].subscriptions), (Role::Churner, 4));
+    }
+
+    #[test]
+    fn outsiders_are_expected_to_get_nothing_and_one_who_talks_puts_each_of_them_out() {
+        let outsiders = Some(Outsiders { strangers: 2, kicked: 1 });
+        let plan = Plan::new(&Scenario { shape: Shape::Webinar, listeners: 500, outsiders, ..Scenario::default() });
+        assert_eq!((plan.clients.len(), plan.subscriptions(), offered(&plan)), (506, 500, 500));
+        assert_eq!(plan.clients[0].kicks, [501, 502, 503]);
+        let subscribers: Vec<u32> = plan.clients[0].tracks.iter().map(|track| track.subscribers).collect();
+        assert_eq!(subscribers, [168, 168, 167]);
+        let kicked = &plan.clients[503];
+        assert_eq!((kicked.role, kicked.rooms.as_slice(), kicked.subscriptions), (Role::Kicked, [2].as_slice(), 1));
+        assert_eq!((plan.clients[505].role, plan.clients[505].rooms.len()), (Role::Stranger, 0));
     }
 
     #[test]

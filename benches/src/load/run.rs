@@ -18,6 +18,7 @@ use supernode_proto::identity::RelayPin;
 use super::{
     client::Stage,
     histogram::Histogram,
+    outsiders::Outsiders,
     persona::Cast,
     plan::Plan,
     relay_probe::{MetricsUrl, RelayUse},
@@ -123,6 +124,10 @@ impl Window {
         (due_ns.saturating_sub(self.from_ns) / self.interval_ns) as usize
     }
 
+    pub(super) fn middle_ns(self) -> u64 {
+        self.from_ns.midpoint(self.until_ns)
+    }
+
     pub(super) fn hold_s(self) -> f64 {
         (self.until_ns - self.from_ns) as f64 / 1e9
     }
@@ -178,6 +183,7 @@ pub fn run(options: &Options, observe: &mut dyn FnMut(&Progress)) -> Result<Repo
         origin: Instant::now(),
         stage: Stage {
             tickets: plan.clients.iter().map(|_| OnceLock::new()).collect(),
+            outsiders: Outsiders::new(plan.clients.len()),
             plan,
             cast: Cast::new(),
             pin: options.pin,

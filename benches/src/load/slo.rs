@@ -55,6 +55,7 @@ pub const NAMES: &[&str] = &[
     "late",
     "duplicates",
     "reordered",
+    "trespasses",
     "delivered",
     "delivered_per_s",
     "sessions_lost",

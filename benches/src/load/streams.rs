@@ -145,6 +145,8 @@ pub(super) struct StreamIn {
     alias: Option<TrackAlias>,
     buffer: BytesMut,
     object: Option<Body>,
+    /// The sequence of the last object.
+    last: Option<u64>,
 }
 
 struct Body {
@@ -154,14 +156,15 @@ struct Body {
 }
 
 impl StreamIn {
-    /// Takes the next bytes; passes on each object that they complete, as its track and its stamp and its size.
+    /// Takes the next bytes; passes on each object that they complete: its track, its stamp, its size, and whether it comes
+    /// after those that were sent before it.
     ///
     /// # Errors
     /// When the relay sends what is no media stream.
     pub(super) fn push(
         &mut self,
         bytes: &[u8],
-        mut pass: impl FnMut(TrackAlias, Stamp, usize),
+        mut pass: impl FnMut(TrackAlias, Stamp, usize, bool),
     ) -> Result<(), DecodeError> {
         self.buffer.extend_from_slice(bytes);
         loop {
@@ -201,7 +204,8 @@ impl StreamIn {
                 return Ok(());
             }
             if let Some(stamp) = body.stamp {
-                pass(alias, stamp, body.size);
+                let in_order = self.last.replace(stamp.sequence).is_none_or(|last| last < stamp.sequence);
+                pass(alias, stamp, body.size, in_order);
             }
             self.object = None;
         }
@@ -239,7 +243,8 @@ mod tests {
         let mut head = [0; STREAM_HEADER_BYTES_MAX];
         let len = StreamHeader { hop, group: 3, temporal_layer: 0 }.encode(&mut head);
         let mut wire = head[..len].to_vec();
-        let stamps = [16usize, 17, 400].map(|bytes| (Stamp { due_ns: bytes as u64, sequence: 9 }, bytes));
+        let sizes = [(16usize, 7), (17, 9), (400, 8)];
+        let stamps = sizes.map(|(bytes, sequence)| (Stamp { due_ns: bytes as u64, sequence }, bytes));
         for (stamp, bytes) in stamps {
             let header = StreamObjectHeader {
                 object: 0,
@@ -256,9 +261,11 @@ mod tests {
         for piece in [1, 7, 50, 10_000] {
             let (mut reader, mut read) = (StreamIn::default(), Vec::new());
             for chunk in wire.chunks(piece) {
-                reader.push(chunk, |of, stamp, _| read.push((of, stamp))).expect("a media stream");
+                let pass = |of, stamp, _, in_order| read.push((of, stamp, in_order));
+                reader.push(chunk, pass).expect("a media stream");
             }
-            assert_eq!(read, stamps.map(|(stamp, _)| (alias, stamp)), "in pieces of {piece}");
+            let expected = stamps.map(|(stamp, _)| (alias, stamp, stamp.sequence != 8));
+            assert_eq!(read, expected, "in pieces of {piece}");
         }
     }
 }

@@ -47,6 +47,14 @@ pub(super) struct Tally {
     pub(super) opened: u64,
     /// Objects that QUIC took and had not sent when the run was over.
     pub(super) unsent: u64,
+    /// Members that were put out, and the relay said so.
+    pub(super) put_out: u64,
+    /// Of them those that had heard nothing until then.
+    pub(super) put_out_deaf: u64,
+    /// Requests of outsiders that were refused as they must be.
+    pub(super) turned_away: u64,
+    /// Requests of outsiders that were granted, and objects that reached them; over the whole run.
+    pub(super) trespasses: u64,
     /// Objects of flooders that were due.
     pub(super) flood_due: u64,
     /// Of them those that QUIC took.
@@ -82,6 +90,10 @@ impl Tally {
         self.churn_lost += other.churn_lost;
         self.opened += other.opened;
         self.unsent += other.unsent;
+        self.put_out += other.put_out;
+        self.put_out_deaf += other.put_out_deaf;
+        self.turned_away += other.turned_away;
+        self.trespasses += other.trespasses;
         self.flood_due += other.flood_due;
         self.flood_taken += other.flood_taken;
         add_each(&mut self.closed, &other.closed);

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{
     histogram::Histogram,
-    plan::Plan,
+    plan::{Plan, Role},
     relay_probe::RelayUse,
     run::Window,
     scenario::Scenario,
@@ -77,6 +77,12 @@ pub struct Sessions {
     pub refused: BTreeMap<String, u64>,
     /// Watches on which nothing came at the end of the measured part.
     pub watches_silent_after: u64,
+    /// Members that were put out.
+    pub put_out: u64,
+    /// Of them those that had heard nothing until then.
+    pub put_out_deaf: u64,
+    /// What outsiders asked for and were refused.
+    pub turned_away: u64,
     /// Comings of those who come and go.
     pub churn_due: u64,
     /// Of them those that were due before the session before was ready.
@@ -118,6 +124,8 @@ pub struct Objects {
     pub reordered: u64,
     /// Deliveries to those whose result does not count: slow readers, passers-by, flooders.
     pub delivered_aside: u64,
+    /// What outsiders were granted and sent: must be none, over the whole run.
+    pub trespasses: u64,
     /// Deliveries a second.
     pub delivered_per_s: f64,
     /// Mbit/s of objects delivered.
@@ -248,6 +256,9 @@ impl Report {
         sessions.lost = tally.sessions_lost;
         sessions.closed = tally.closed.clone();
         sessions.refused = tally.refused.clone();
+        sessions.put_out = tally.put_out;
+        sessions.put_out_deaf = tally.put_out_deaf;
+        sessions.turned_away = tally.turned_away;
         sessions.churn_due = tally.churn_due;
         sessions.churn_missed = tally.churn_missed;
         sessions.churn_lost = tally.churn_lost;
@@ -297,6 +308,7 @@ impl Report {
             "late" => share(self.objects.late, self.objects.delivered),
             "duplicates" => self.objects.duplicates as f64,
             "reordered" => self.objects.reordered as f64,
+            "trespasses" => self.objects.trespasses as f64,
             "delivered" => self.objects.delivered as f64,
             "delivered_per_s" => self.objects.delivered_per_s,
             "sessions_lost" => self.sessions.lost as f64,
@@ -378,6 +390,7 @@ impl Report {
         if self.scenario.flood.is_some() && flood_taken * 2 <= flood_due {
             doubts.push(format!("there was no lasting flood: {flood_taken} of its {flood_due} objects could be sent"));
         }
+        doubts.extend(self.find_doubts_outside());
         if self.scenario.churn.is_none() {
             return doubts;
         }
@@ -392,6 +405,24 @@ impl Report {
         }
         if opened == 0 {
             doubts.push("no session was opened in the measured part".to_owned());
+        }
+        doubts
+    }
+
+    /// Whether outsiders really tried.
+    fn find_doubts_outside(&self) -> Vec<String> {
+        let mut doubts = Vec::new();
+        let Some(outsiders) = &self.scenario.outsiders else { return doubts };
+        let planned = Plan::new(&self.scenario).count(Role::Kicked);
+        let Sessions { put_out, put_out_deaf, turned_away, .. } = self.sessions;
+        if put_out < planned {
+            doubts.push(format!("only {put_out} of {planned} members were put out"));
+        }
+        if put_out_deaf > 0 {
+            doubts.push(format!("{put_out_deaf} members had heard nothing when they were put out"));
+        }
+        if turned_away < planned + u64::from(outsiders.strangers) {
+            doubts.push(format!("outsiders were turned away {turned_away} times only: not all of them asked"));
         }
         doubts
     }
@@ -443,6 +474,7 @@ fn objects(tally: &Tally, window: Window) -> Objects {
         late: tally.late,
         duplicates: tally.duplicates,
         reordered: tally.reordered,
+        trespasses: tally.trespasses,
         delivered_aside: tally.delivered_aside,
         delivered_per_s: tally.delivered as f64 / window.hold_s(),
         delivered_mbit_per_s: tally.bytes as f64 * 8.0 / 1e6 / window.hold_s(),

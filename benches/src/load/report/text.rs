@@ -40,6 +40,13 @@ impl fmt::Display for Report {
         if objects.delivered_aside > 0 {
             writeln!(f, "aside       {} delivered to slow, passing or flooding clients", objects.delivered_aside)?;
         }
+        if self.scenario.outsiders.is_some() {
+            writeln!(
+                f,
+                "outsiders   {} put out, {} requests turned away, {} trespasses",
+                sessions.put_out, sessions.turned_away, objects.trespasses
+            )?;
+        }
         writeln!(f, "delay       {}", self.delay_ms)?;
         writeln!(f, "setup       {}", self.setup_ms)?;
         let busy: Vec<String> = generator.busy.iter().map(|busy| format!("{:.0} %", busy * 100.0)).collect();

@@ -62,6 +62,10 @@ impl Scenario {
             within("flood.objects_per_second", flood.objects_per_second, 1.0, 1e6)?;
             object_bytes("flood.object_bytes", flood.object_bytes)?;
         }
+        if let Some(outsiders) = &self.outsiders {
+            within("outsiders.strangers", outsiders.strangers.into(), 0.0, 1000.0)?;
+            within("outsiders.kicked", outsiders.kicked.into(), 0.0, 100.0)?;
+        }
         if let Some(presence) = &self.presence {
             within("presence.people", presence.people.into(), 2.0, 100_000.0)?;
             let others = f64::from(presence.people - 1);

@@ -96,6 +96,8 @@ pub struct Scenario {
     pub churn: Option<Churn>,
     /// Others send more than they may meanwhile.
     pub flood: Option<Flood>,
+    /// Others must not get anything.
+    pub outsiders: Option<Outsiders>,
     /// Presence changes.
     pub presence: Option<PresenceLoad>,
     /// Rings.
@@ -163,6 +165,16 @@ pub struct Flood {
     pub objects_per_second: f64,
     /// Bytes of the QUIC DATAGRAM an object travels in. Default 1000.
     pub object_bytes: u32,
+}
+
+/// Sessions that must not get anything: what they are sent, and what they are granted, is counted as trespasses.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Outsiders {
+    /// Sessions in no room, which ask for others' tracks in the middle of the measured part. Default 1.
+    pub strangers: u32,
+    /// Members of each room that are put out in the middle of the measured part, and ask again. Default 1.
+    pub kicked: u32,
 }
 
 /// People whose state changes before the eyes of others.
@@ -336,6 +348,7 @@ impl Default for Scenario {
             slow: None,
             churn: None,
             flood: None,
+            outsiders: None,
             presence: None,
             rings: None,
             validity: Validity::default(),
@@ -370,6 +383,12 @@ impl Default for Churn {
 impl Default for Flood {
     fn default() -> Self {
         Self { pairs: 1, objects_per_second: 15_000.0, object_bytes: 1000 }
+    }
+}
+
+impl Default for Outsiders {
+    fn default() -> Self {
+        Self { strangers: 1, kicked: 1 }
     }
 }
 

@@ -23,7 +23,9 @@ impl Worker {
                     while let Some(wire) = link.quic.datagrams().recv() {
                         let Ok((header, len)) = DatagramHeader::decode(&wire) else { continue };
                         let Some(stamp) = Stamp::read(&wire[len..]) else { continue };
-                        self.deliver(link.client, header.hop.alias.value(), stamp, wire.len(), link.read_at);
+                        let flow = header.hop.alias.value();
+                        let arrival = self.deliver(link.client, flow, stamp, wire.len(), link.read_at);
+                        self.tally.reordered += u64::from(arrival == Some(Arrival::Reordered));
                     }
                 }
                 Event::Stream(StreamEvent::Opened { dir: Dir::Uni }) => {
@@ -95,7 +97,7 @@ impl Worker {
                 Ok(Some(chunk)) => {
                     allowed = allowed.saturating_sub(chunk.bytes.len());
                     read += chunk.bytes.len() as u64;
-                    let pass = |alias, stamp, bytes| objects.push((alias, stamp, bytes));
+                    let pass = |alias, stamp, bytes, in_order| objects.push((alias, stamp, bytes, in_order));
                     if reader.push(&chunk.bytes, pass).is_err() {
                         break true;
                     }
@@ -110,25 +112,33 @@ impl Worker {
         if !over {
             client.streams_in.insert(id, reader);
         }
-        for (alias, stamp, bytes) in objects {
-            self.deliver(place, alias.value(), stamp, bytes, at);
+        for (alias, stamp, bytes, in_order) in objects {
+            // Groups and layers are streams of their own: order holds within each.
+            let counts = self.deliver(place, alias.value(), stamp, bytes, at).is_some();
+            self.tally.reordered += u64::from(counts && !in_order);
         }
     }
 
-    /// Something stamped has reached a client.
-    fn deliver(&mut self, place: usize, flow: u64, stamp: Stamp, bytes: usize, at: Instant) {
+    /// Something stamped has reached a client: what it is to its flow, if the result counts it.
+    fn deliver(&mut self, place: usize, flow: u64, stamp: Stamp, bytes: usize, at: Instant) -> Option<Arrival> {
         let at_ns = self.ns(at);
+        if self.is_trespass(place, stamp) {
+            self.tally.trespasses += 1;
+            return None;
+        }
         let client = &mut self.clients[place];
         // A ring's answer comes back under the ring's own number.
         let arrival = client.flows.entry(flow).or_default().take(stamp);
         if !self.window.is_some_and(|window| window.contains(stamp.due_ns)) {
-            return;
+            return None;
         }
         match (client.plan.role, arrival) {
-            (_, Arrival::Duplicate) => self.tally.duplicates += 1,
+            (_, Arrival::Duplicate) => {
+                self.tally.duplicates += 1;
+                None
+            }
             (Role::Member, arrival) => {
                 let us = at_ns.saturating_sub(stamp.due_ns) / 1000;
-                self.tally.reordered += u64::from(arrival == Arrival::Reordered);
                 self.tally.delivered += 1;
                 self.tally.bytes += bytes as u64;
                 self.tally.late += u64::from(us > u64::from(self.shared.stage.scenario.late_ms) * 1000);
@@ -137,8 +147,25 @@ impl Worker {
                 let interval = self.interval(stamp.due_ns);
                 interval.delivered += 1;
                 interval.delay.record_us(us);
+                Some(arrival)
             }
-            (Role::Slow | Role::Churner | Role::Flooder, _) => self.tally.delivered_aside += 1,
+            (Role::Slow | Role::Churner | Role::Flooder | Role::Kicked | Role::Stranger, _) => {
+                self.tally.delivered_aside += 1;
+                None
+            }
+        }
+    }
+
+    /// Whether what came was for others: to a stranger anything, to one who was put out what was due, so sent, afterwards.
+    fn is_trespass(&self, place: usize, stamp: Stamp) -> bool {
+        let client = &self.clients[place];
+        match client.plan.role {
+            Role::Stranger => true,
+            Role::Kicked => {
+                let out = self.shared.stage.outsiders.out_since(client.number);
+                out.is_some_and(|out| stamp.due_ns > self.ns(out))
+            }
+            Role::Member | Role::Slow | Role::Churner | Role::Flooder => false,
         }
     }
 
@@ -155,7 +182,7 @@ impl Worker {
         *self.tally.closed.entry(why).or_default() += 1;
         client.ready = false;
         match client.plan.role {
-            Role::Member | Role::Slow => {
+            Role::Member | Role::Slow | Role::Kicked | Role::Stranger => {
                 self.tally.sessions_lost += 1;
                 self.shared.note_lost();
             }

@@ -17,7 +17,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use self::traffic::Task;
 use super::{
-    client::Client,
+    client::{Client, Stage},
     histogram::Histogram,
     link::Link,
     plan::Role,
@@ -69,6 +69,8 @@ pub(super) struct Worker {
     sent_due_ns: Vec<u64>,
     cpu_s: [Option<f64>; 2],
     silent_before: u64,
+    /// Whether the middle of the measured part is over.
+    acted: bool,
     probed: bool,
 }
 
@@ -129,6 +131,7 @@ impl Worker {
             sent_due_ns: Vec::new(),
             cpu_s: [None; 2],
             silent_before: 0,
+            acted: false,
             probed: false,
             shared,
         })
@@ -325,6 +328,10 @@ impl Worker {
         if self.cpu_s[1].is_none() && now_ns >= window.until_ns {
             self.cpu_s[1] = Some(thread_cpu_s());
         }
+        if !self.acted && now_ns >= window.middle_ns() {
+            self.acted = true;
+            self.for_each_steady(Client::take_action);
+        }
     }
 
     /// Subscriptions of members on which nothing came that was due at that time or after.
@@ -364,6 +371,11 @@ impl Worker {
             let alive = self.clients.iter().filter(|client| client.alive).count() as u32;
             return self.shared.note_alive(self.index, alive);
         }
+        self.for_each_steady(|client, link, _| client.probe(link));
+    }
+
+    /// Has all clients that stay and are connected do something.
+    fn for_each_steady(&mut self, act: impl Fn(&mut Client, &mut Link, &Stage)) {
         for place in 0..self.clients.len() {
             let client = &mut self.clients[place];
             if client.plan.role == Role::Churner {
@@ -371,7 +383,7 @@ impl Worker {
             }
             let Some(handle) = client.link else { continue };
             if let Some(link) = self.links.get_mut(handle).and_then(Option::as_mut) {
-                client.probe(link);
+                act(client, link, &self.shared.stage);
                 self.touch(handle);
             }
         }
@@ -380,6 +392,10 @@ impl Worker {
     fn finish(mut self) -> Outcome {
         let window = self.window;
         self.tally.unsent += self.links.iter().flatten().map(|link| link.waiting.len() as u64).sum::<u64>();
+        let is_deaf = |client: &&Client| {
+            client.plan.role == Role::Kicked && client.flows.values().all(|flow| flow.last_due_ns.is_none())
+        };
+        self.tally.put_out_deaf = self.clients.iter().filter(is_deaf).count() as u64;
         let mut outcome = Outcome { tally: std::mem::take(&mut self.tally), ..Outcome::default() };
         if let Some(window) = window {
             outcome.silent = [self.silent_before, self.silent_since(window.tail_from_ns)];
