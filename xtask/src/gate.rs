@@ -96,6 +96,7 @@ fn steps() -> Vec<Step> {
                 run.status().or_else(|_| run.status())
             }),
         },
+        command("works", works()),
         own("tidy", tidy),
         own("bench", instructions),
         own("deploy", deploy::run),
@@ -122,6 +123,13 @@ fn upgrade_build() -> Run {
 fn upgrade_run(debug: &str, release: &str) -> Run {
     let (example, relay) = (format!("{debug}/examples/upgrade"), format!("{release}/supernode"));
     Run::new(&[&example, "--relay", &relay, "--calls", UPGRADE_CALLS])
+}
+
+/// The works of many at full size, which an unoptimised relay is too slow for. The same packages as in step `build`, so that
+/// they are not compiled again with other features.
+fn works() -> Run {
+    let packages = ["-p", "supernode-server", "-p", "supernode-client", "-p", "supernode-benches"];
+    Run::new(&[&["cargo", "test", "--release", "--locked", "--test", "works"][..], &packages].concat())
 }
 
 fn command(name: &'static str, run: Run) -> Step {
