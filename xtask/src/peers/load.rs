@@ -172,7 +172,7 @@ fn command(
             invite(programs, running, until)?;
             command.args(["run", scenario(run.traffic), "--invite-file", "invite", "--json", "--quiet"]);
             command.args(["--relay-pid", &running.pid().to_string()]);
-            for (key, value) in settings(run.traffic, hold_s) {
+            for (key, value) in settings(run, hold_s) {
                 command.args(["--set", &format!("{key}={value}")]);
             }
         }
@@ -222,8 +222,8 @@ fn scenario(traffic: Traffic) -> &'static str {
     }
 }
 
-fn settings(traffic: Traffic, hold_s: f64) -> Vec<(&'static str, String)> {
-    let mut settings = match traffic {
+fn settings(run: Run, hold_s: f64) -> Vec<(&'static str, String)> {
+    let mut settings = match run.traffic {
         Traffic::Rooms { rooms, members: 2, per_s, bytes } => {
             vec![
                 ("pairs", rooms.to_string()),
@@ -250,7 +250,7 @@ fn settings(traffic: Traffic, hold_s: f64) -> Vec<(&'static str, String)> {
         ],
     };
     settings.extend([("ramp_s", "0.5".to_owned()), ("hold_s", hold_s.to_string()), ("linger_s", LINGER_S.to_owned())]);
-    settings.push(("sockets", SOCKETS.to_string()));
+    settings.extend([("sockets", SOCKETS.to_string()), ("gather_us", run.gather_us.to_string())]);
     settings
 }
 
@@ -312,8 +312,11 @@ mod tests {
     #[test]
     fn our_load_generator_is_told_the_same_work() {
         let traffic = Traffic::Rooms { rooms: 5, members: 20, per_s: 50.0, bytes: 160 };
-        let settings = settings(traffic, 2.0);
-        for (key, value) in [("rooms", "5"), ("members", "20"), ("objects_per_second", "50"), ("hold_s", "2")] {
+        let run = Run { relay: Relay::Ours { window_us: 0, shards: 1 }, traffic, gather_us: 300 };
+        let settings = settings(run, 2.0);
+        for (key, value) in
+            [("rooms", "5"), ("members", "20"), ("objects_per_second", "50"), ("hold_s", "2"), ("gather_us", "300")]
+        {
             assert!(settings.contains(&(key, value.to_owned())), "{key}: {settings:?}");
         }
         assert_eq!(scenario(traffic), "rooms");

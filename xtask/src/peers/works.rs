@@ -33,6 +33,9 @@ pub(super) enum Traffic {
 pub(super) struct Run {
     pub(super) relay: Relay,
     pub(super) traffic: Traffic,
+    /// How long our own clients gather between two turns, in µs. Those of others serve whatever has come when they get to
+    /// it, which comes to the same when they are full; ours serve each packet as it comes, unless told so.
+    pub(super) gather_us: u32,
 }
 
 /// What of two runs is compared.
@@ -78,33 +81,36 @@ const OURS_ROOMS: Relay = Relay::Ours { window_us: 3000, shards: 1 };
 const MOQ: Relay = Relay::Moq { datagrams: false };
 const MOQ_DATAGRAMS: Relay = Relay::Moq { datagrams: true };
 
+/// What lets one core of our clients fill one core of our relay.
+const CEILING_GATHER_US: u32 = 300;
+
 /// What each of 400 clients in pairs sends in a second so that our relay's core is about half busy with the window off.
 const HALF_LOAD_PER_S: f64 = 70.0;
 
 /// 400 clients in pairs, so often a second.
 const fn pairs(relay: Relay, per_s: f64) -> Run {
-    Run { relay, traffic: Traffic::Rooms { rooms: 200, members: 2, per_s, bytes: 160 } }
+    Run { relay, gather_us: 0, traffic: Traffic::Rooms { rooms: 200, members: 2, per_s, bytes: 160 } }
 }
 
 const fn bulk(relay: Relay) -> Run {
-    Run { relay, traffic: Traffic::Rooms { rooms: 4, members: 2, per_s: 5000.0, bytes: 1150 } }
+    Run { relay, gather_us: 0, traffic: Traffic::Rooms { rooms: 4, members: 2, per_s: 5000.0, bytes: 1150 } }
 }
 
 const fn rooms(relay: Relay, per_s: f64) -> Run {
-    Run { relay, traffic: Traffic::Rooms { rooms: 5, members: 20, per_s, bytes: 160 } }
+    Run { relay, gather_us: 0, traffic: Traffic::Rooms { rooms: 5, members: 20, per_s, bytes: 160 } }
 }
 
 const fn webinar(relay: Relay) -> Run {
-    Run { relay, traffic: Traffic::Webinar { listeners: 500, per_s: 50.0, bytes: 160 } }
+    Run { relay, gather_us: 0, traffic: Traffic::Webinar { listeners: 500, per_s: 50.0, bytes: 160 } }
 }
 
 const fn idle(relay: Relay) -> Run {
-    Run { relay, traffic: Traffic::Memory { sessions: SESSIONS_FEW, per_s: 0.0 } }
+    Run { relay, gather_us: 0, traffic: Traffic::Memory { sessions: SESSIONS_FEW, per_s: 0.0 } }
 }
 
 /// In calls, but so quiet that the clients of every relay keep up.
 const fn active(relay: Relay) -> Run {
-    Run { relay, traffic: Traffic::Memory { sessions: SESSIONS_FEW, per_s: 2.0 } }
+    Run { relay, gather_us: 0, traffic: Traffic::Memory { sessions: SESSIONS_FEW, per_s: 2.0 } }
 }
 
 /// Everything that is compared. Where a peer's own clients cannot keep up with 100/s on one core, both do less.
@@ -275,7 +281,7 @@ pub(super) const CONTESTS: &[Contest] = &[
 
 /// Who is driven up to the highest rate, all with 400 clients in pairs.
 pub(super) const CEILINGS: &[Ceiling] = &[
-    Ceiling { run: pairs(OURS, 0.0), from_per_s: 100.0 },
+    Ceiling { run: Run { gather_us: CEILING_GATHER_US, ..pairs(OURS, 0.0) }, from_per_s: 100.0 },
     Ceiling { run: pairs(Relay::Coturn { both: false }, 0.0), from_per_s: 100.0 },
     Ceiling { run: pairs(Relay::Iroh, 0.0), from_per_s: 50.0 },
     Ceiling { run: pairs(MOQ, 0.0), from_per_s: 5.0 },
@@ -325,7 +331,9 @@ impl Traffic {
 impl Run {
     /// For progress.
     pub(super) fn name(&self) -> String {
-        format!("{}: {}", self.relay.name(), self.traffic.name())
+        let gather =
+            if self.gather_us > 0 { format!(", clients gather {} µs", self.gather_us) } else { String::new() };
+        format!("{}: {}{gather}", self.relay.name(), self.traffic.name())
     }
 
     /// The same at another rate.
