@@ -95,6 +95,22 @@ mod tests {
     }
 
     #[test]
+    fn the_document_has_every_key_and_every_name_of_an_slo() {
+        let document = include_str!("../../../../docs/LOAD.md");
+        let plain = SCENARIO.iter().filter(|key| TABLES.iter().all(|(table, _)| table != *key));
+        let in_tables = TABLES.iter().flat_map(|(table, keys)| keys.iter().map(move |key| format!("{table}.{key}")));
+        for key in plain.map(|key| (*key).to_owned()).chain(in_tables) {
+            assert!(document.contains(&format!("\n| `{key}` |")), "docs/LOAD.md lacks {key}");
+        }
+        for name in crate::load::slo::NAMES {
+            assert!(document.contains(&format!("`{name}`")), "docs/LOAD.md lacks {name}");
+        }
+        for (name, _) in crate::load::scenario::SHIPPED {
+            assert!(document.contains(&format!("`{name}`")), "docs/LOAD.md lacks {name}");
+        }
+    }
+
+    #[test]
     fn a_word_that_looks_like_none_has_no_nearest() {
         assert_eq!(nearest("hold", SCENARIO), Some("hold_s"));
         assert_eq!(nearest("zzzzzzzzzz", SCENARIO), None);
