@@ -1,7 +1,6 @@
 //! A relay in this process for the load generator, and what must hold of it when everybody has left.
 
-// Each test binary uses a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::{
     sync::Arc,

@@ -225,17 +225,27 @@ impl Drop for Relay {
 }
 
 /// Waits until something is so.
-pub async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    eventually_or(what, || if is_so() { Ok(()) } else { Err(String::new()) }).await;
+pub async fn eventually(what: &str, is_so: impl FnMut() -> bool) {
+    assert!(in_time(is_so).await, "in vain: {what}");
 }
 
 /// As [`eventually`], where what is instead can be said.
 async fn eventually_or(what: &str, mut is_so: impl FnMut() -> Result<(), String>) {
+    let mut instead = String::new();
+    let so = in_time(|| is_so().map_err(|what| instead = what).is_ok()).await;
+    assert!(so, "in vain: {what} {instead}");
+}
+
+/// Waits until something is so; whether it was in time.
+pub async fn in_time(mut is_so: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + PATIENCE;
-    while let Err(instead) = is_so() {
-        assert!(Instant::now() < deadline, "in vain: {what} {instead}");
+    while !is_so() {
+        if Instant::now() >= deadline {
+            return false;
+        }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    true
 }
 
 pub fn unix_s() -> u64 {
