@@ -1,7 +1,7 @@
 //! A connection's 1-RTT keys after its first ones (RFC 9001 section 6), made when they are first used.
 //!
 //! quinn-proto asks for the next keys as soon as it begins to use some, and so every connection would keep those of two
-//! more directions ready. Most sessions that are online never use them.
+//! more directions ready. It needs new ones once within its first thousand packets, and then as good as never again.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
