@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quinn_proto::crypto::rustls::{NoInitialCipherSuite, QuicServerConfig};
+use quinn_proto::crypto::rustls::NoInitialCipherSuite;
 use rcgen::PublicKeyData;
 use rustls::{
     CipherSuite, ServerConfig,
@@ -12,6 +12,7 @@ use rustls::{
 use supernode_proto::{ALPN, identity::RelayPin};
 
 use super::{certificate::Certificate, state_dir::KeyMaterial};
+use crate::shard::TlsConfig;
 
 /// Why a certificate gives no TLS configuration.
 #[derive(Debug, thiserror::Error)]
@@ -37,8 +38,8 @@ pub fn relay_pin(keys: &KeyMaterial) -> RelayPin {
 ///
 /// # Errors
 /// See [`TlsError`].
-pub fn quic_server_config(certificate: &Certificate) -> Result<Arc<QuicServerConfig>, TlsError> {
-    Ok(Arc::new(QuicServerConfig::try_from(server_config(certificate)?)?))
+pub fn quic_server_config(certificate: &Certificate) -> Result<Arc<TlsConfig>, TlsError> {
+    Ok(Arc::new(TlsConfig::new(server_config(certificate)?)?))
 }
 
 fn server_config(certificate: &Certificate) -> Result<ServerConfig, TlsError> {

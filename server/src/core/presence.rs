@@ -57,6 +57,8 @@ pub(crate) fn connect(
         outbox.counts.limit("devices_per_identity_max");
         return Err(CloseCode::TOO_MANY_SESSIONS);
     }
+    // Most people have one device, and a vector begins with room for four.
+    person.devices.reserve_exact(1);
     person.devices.push(online);
     Ok(None)
 }

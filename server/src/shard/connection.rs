@@ -174,6 +174,10 @@ impl Connection {
                     self.control_out_bytes -= written.bytes;
                     if front.is_empty() {
                         self.control_out.pop_front();
+                        if self.control_out.is_empty() {
+                            // A session may have nothing to be told for hours: it does not keep what a burst took.
+                            self.control_out = VecDeque::new();
+                        }
                     }
                 }
                 Err(WriteError::Blocked | WriteError::Stopped(_) | WriteError::ClosedStream) => return,

@@ -3,10 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use quinn_proto::crypto::rustls::QuicServerConfig;
 use supernode_proto::identity::RelayPin;
 
-use super::transport::Shared;
+use super::{crypto::TlsConfig, transport::Shared};
 
 /// What new connections are met with, and how long packets may gather.
 pub(super) struct Live {
@@ -32,7 +31,7 @@ impl LiveHandle {
     /// Meets new connections with this certificate, whose public key has this pin, and lets packets gather for at most
     /// `batch_window`. Takes effect within a second; connections that are there, or in their handshake, keep what they
     /// began with.
-    pub fn set(&self, tls: Arc<QuicServerConfig>, pin: RelayPin, batch_window: Duration) {
+    pub fn set(&self, tls: Arc<TlsConfig>, pin: RelayPin, batch_window: Duration) {
         let shared = self.load().shared.with(tls, batch_window);
         self.0.store(Arc::new(Live { shared, pin, batch_window }));
     }

@@ -10,6 +10,7 @@ pub mod probe;
 mod census;
 mod cid;
 mod connection;
+mod crypto;
 mod deadlines;
 mod egress;
 mod engine;
@@ -19,6 +20,7 @@ mod handover;
 mod hold;
 mod inbox;
 mod inspect;
+mod key_phases;
 mod late;
 mod live;
 mod media;
@@ -43,13 +45,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quinn_proto::crypto::rustls::QuicServerConfig;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use supernode_proto::{close::CloseCode, identity::RelayPin};
 
 pub use self::{
     census::Census,
     cid::{Incarnation, SHARDS_MAX},
+    crypto::TlsConfig,
     inspect::{SessionView, Whom},
     live::LiveHandle,
     socket::BUFFER_BYTES as BUFFER_BYTES_WANTED,
@@ -82,7 +84,7 @@ pub struct Config {
     /// Longest batching window, zero to keep it shut.
     pub batch_window: Duration,
     /// TLS.
-    pub tls: Arc<QuicServerConfig>,
+    pub tls: Arc<TlsConfig>,
     /// The name that clients sign for.
     pub pin: RelayPin,
     /// Who gets in.

@@ -8,12 +8,12 @@ use std::{
 };
 
 use bytes::BytesMut;
-use quinn_proto::crypto::rustls::QuicServerConfig;
 use rand::{SeedableRng, rngs::StdRng};
 use supernode_proto::identity::RelayPin;
 
 use super::{
     cid::Incarnation,
+    crypto::TlsConfig,
     engine::{Engine, Parts},
     inbox::{self, Inbox},
     socket::{Received, SendBatch},
@@ -37,7 +37,7 @@ impl OfflineShard {
     /// # Errors
     /// When the system has no descriptor left for its inbox.
     pub fn new(
-        tls: Arc<QuicServerConfig>,
+        tls: Arc<TlsConfig>,
         pin: RelayPin,
         admission: Arc<dyn Admit>,
         limits: Limits,

@@ -5,13 +5,14 @@ use std::{sync::Arc, time::Duration};
 use hmac::{Hmac, Mac};
 use quinn_proto::{
     AckFrequencyConfig, Dir, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt,
-    crypto::{CryptoError, HmacKey, rustls::QuicServerConfig},
+    crypto::{CryptoError, HmacKey},
 };
 use sha2::Sha256;
 use supernode_proto::limits as wire;
 
 use super::{
     cid::{Generator, Incarnation},
+    crypto::TlsConfig,
     meter::Metered,
     socket,
 };
@@ -63,7 +64,7 @@ struct ResetKey(Hmac<Sha256>);
 impl Shared {
     /// The relay's transport parameters over this TLS configuration.
     pub(super) fn new(
-        tls: Arc<QuicServerConfig>,
+        tls: Arc<TlsConfig>,
         batch_window: Duration,
         reset_key: &[u8; 32],
         incarnation: Incarnation,
@@ -78,7 +79,7 @@ impl Shared {
     }
 
     /// The same with another TLS configuration and window: the keys stay, so that Retry tokens that are under way hold.
-    pub(super) fn with(&self, tls: Arc<QuicServerConfig>, batch_window: Duration) -> Self {
+    pub(super) fn with(&self, tls: Arc<TlsConfig>, batch_window: Duration) -> Self {
         let mut server = ServerConfig::clone(&self.server);
         server.crypto = tls;
         server.transport_config(Arc::new(parameters(batch_window)));

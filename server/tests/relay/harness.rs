@@ -197,8 +197,23 @@ impl Relay {
     }
 
     async fn dial_at(&self, address: SocketAddr) -> Client {
+        Self::dial_with(address, client_config()).await
+    }
+
+    /// As [`Self::connect`], with TLS of one's own.
+    pub async fn connect_with(&self, tls: Arc<dyn quinn::crypto::ClientConfig>, person: &Person) -> Client {
+        let client = self.dial_with_tls(tls).await;
+        self.greet(client, person).await.expect("the relay lets the client in")
+    }
+
+    /// As [`Self::dial`], with TLS of one's own.
+    pub async fn dial_with_tls(&self, tls: Arc<dyn quinn::crypto::ClientConfig>) -> Client {
+        Self::dial_with(self.address, client_config_with(tls)).await
+    }
+
+    async fn dial_with(address: SocketAddr, config: quinn::ClientConfig) -> Client {
         let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-        endpoint.set_default_client_config(client_config());
+        endpoint.set_default_client_config(config);
         let connection = endpoint.connect(address, "relay").unwrap().await.unwrap();
         let (send, receive) = connection.open_bi().await.unwrap();
         Client {
@@ -529,6 +544,11 @@ impl Room {
 struct AnyCertificate;
 
 pub fn client_config() -> quinn::ClientConfig {
+    client_config_with(Arc::new(client_tls()))
+}
+
+/// TLS of a client that trusts any certificate.
+pub fn client_tls() -> quinn::crypto::rustls::QuicClientConfig {
     let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
@@ -536,8 +556,11 @@ pub fn client_config() -> quinn::ClientConfig {
         .with_custom_certificate_verifier(Arc::new(AnyCertificate))
         .with_no_client_auth();
     tls.alpn_protocols = vec![ALPN.to_vec()];
-    let mut config =
-        quinn::ClientConfig::new(Arc::new(quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap()));
+    tls.try_into().unwrap()
+}
+
+fn client_config_with(tls: Arc<dyn quinn::crypto::ClientConfig>) -> quinn::ClientConfig {
+    let mut config = quinn::ClientConfig::new(tls);
     let mut transport = quinn::TransportConfig::default();
     transport.max_idle_timeout(Some(Duration::from_secs(20).try_into().unwrap()));
     // A client that stops reading its streams shows after a few seconds of video.

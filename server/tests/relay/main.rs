@@ -9,6 +9,7 @@
 
 mod activity;
 mod bad_input;
+mod crypto;
 mod drain;
 mod harness;
 mod late;

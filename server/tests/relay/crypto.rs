@@ -1,0 +1,210 @@
+//! Keys that change under way, and clients whose TLS says what it must not.
+
+use std::{
+    any::Any,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use quinn::{
+    ConnectError, ConnectionError, ConnectionId, Side,
+    crypto::{
+        ClientConfig, ExportKeyingMaterialError, HeaderKey, KeyPair, Keys, PacketKey, Session, rustls::QuicClientConfig,
+    },
+};
+use quinn_proto::{TransportError, transport_parameters::TransportParameters};
+use rstest::rstest;
+use supernode_proto::control::{TrackKind, Unwatch, client_message::Body as Request};
+use supernode_server::core::limits::Limits;
+
+use crate::harness::{PATIENCE, Person, Relay, Room, client_tls, datagram, eventually};
+
+/// A message of TLS that QUIC forbids (RFC 9001 section 6).
+const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
+
+/// What a client does wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wrong {
+    Nothing,
+    /// Its Finished.
+    Finished,
+    /// It goes on with TLS when the handshake is over.
+    KeyUpdate,
+}
+
+/// A client's TLS.
+struct Odd {
+    tls: Arc<QuicClientConfig>,
+    wrong: Wrong,
+    /// How often QUIC has asked for next keys: once, and once more whenever keys change, whoever changes them.
+    phases: Arc<AtomicUsize>,
+}
+
+impl Odd {
+    fn new(wrong: Wrong) -> (Arc<Self>, Arc<AtomicUsize>) {
+        let phases = Arc::new(AtomicUsize::new(0));
+        (Arc::new(Self { tls: Arc::new(client_tls()), wrong, phases: phases.clone() }), phases)
+    }
+}
+
+impl ClientConfig for Odd {
+    fn start_session(
+        self: Arc<Self>,
+        version: u32,
+        server_name: &str,
+        params: &TransportParameters,
+    ) -> Result<Box<dyn Session>, ConnectError> {
+        let tls = self.tls.clone().start_session(version, server_name, params)?;
+        Ok(Box::new(OddSession { tls, wrong: self.wrong, phases: self.phases.clone(), levels: 0 }))
+    }
+}
+
+struct OddSession {
+    tls: Box<dyn Session>,
+    wrong: Wrong,
+    phases: Arc<AtomicUsize>,
+    /// Of encryption, after the first.
+    levels: usize,
+}
+
+impl Session for OddSession {
+    fn write_handshake(&mut self, buf: &mut Vec<u8>) -> Option<Keys> {
+        if self.levels == 2 && std::mem::replace(&mut self.levels, 3) == 2 && self.wrong == Wrong::KeyUpdate {
+            buf.extend_from_slice(&KEY_UPDATE);
+            return None;
+        }
+        let keys = self.tls.write_handshake(buf);
+        self.levels += usize::from(keys.is_some());
+        if self.levels == 2 && self.wrong == Wrong::Finished {
+            *buf.last_mut().unwrap() ^= 1;
+        }
+        keys
+    }
+
+    fn next_1rtt_keys(&mut self) -> Option<KeyPair<Box<dyn PacketKey>>> {
+        self.phases.fetch_add(1, Ordering::Relaxed);
+        self.tls.next_1rtt_keys()
+    }
+
+    fn initial_keys(&self, dst_cid: &ConnectionId, side: Side) -> Keys {
+        self.tls.initial_keys(dst_cid, side)
+    }
+
+    fn handshake_data(&self) -> Option<Box<dyn Any>> {
+        self.tls.handshake_data()
+    }
+
+    fn peer_identity(&self) -> Option<Box<dyn Any>> {
+        self.tls.peer_identity()
+    }
+
+    fn early_crypto(&self) -> Option<(Box<dyn HeaderKey>, Box<dyn PacketKey>)> {
+        self.tls.early_crypto()
+    }
+
+    fn early_data_accepted(&self) -> Option<bool> {
+        self.tls.early_data_accepted()
+    }
+
+    fn is_handshaking(&self) -> bool {
+        self.tls.is_handshaking()
+    }
+
+    fn read_handshake(&mut self, buf: &[u8]) -> Result<bool, TransportError> {
+        self.tls.read_handshake(buf)
+    }
+
+    fn transport_parameters(&self) -> Result<Option<TransportParameters>, TransportError> {
+        self.tls.transport_parameters()
+    }
+
+    fn is_valid_retry(&self, orig_dst_cid: &ConnectionId, header: &[u8], payload: &[u8]) -> bool {
+        self.tls.is_valid_retry(orig_dst_cid, header, payload)
+    }
+
+    fn export_keying_material(
+        &self,
+        output: &mut [u8],
+        label: &[u8],
+        context: &[u8],
+    ) -> Result<(), ExportKeyingMaterialError> {
+        self.tls.export_keying_material(output, label, context)
+    }
+}
+
+fn anything() -> Request {
+    Request::Unwatch(Unwatch { identity: vec![0; 32].into() })
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_client_changes_keys_again_and_again_and_its_session_goes_on(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::start(shards);
+    let (tls, phases) = Odd::new(Wrong::Nothing);
+    let room = Room::new();
+    let mut speaker = relay.connect_with(tls, &Person::new()).await;
+    let mut listener = relay.connect(&Person::new()).await;
+    speaker.join(&room).await;
+    listener.join(&room).await;
+    let track = speaker.publish(&room, TrackKind::Audio).await;
+    listener.subscribe(track).await;
+    speaker.demand(1).await;
+    for group in 1..=6 {
+        let before = phases.load(Ordering::Relaxed);
+        // QUIC does nothing until it has forgotten the keys before, three timeouts after the relay has followed.
+        eventually("the keys change", || {
+            speaker.connection.force_key_update();
+            phases.load(Ordering::Relaxed) > before
+        })
+        .await;
+        speaker.connection.send_datagram(datagram(track, group, &[group as u8; 120])).unwrap();
+        let (header, sealed) = listener.object().await;
+        assert_eq!((header.visible.group, &sealed[..]), (group, &[group as u8; 120][..]));
+        speaker.done(anything()).await;
+    }
+    speaker.close();
+    listener.close();
+    relay.assert_empty().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn keys_change_by_themselves_and_the_session_goes_on(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::with_limits(shards, Limits { requests_per_second_max: 1 << 20, ..Limits::default() });
+    let (tls, phases) = Odd::new(Wrong::Nothing);
+    let mut client = relay.connect_with(tls, &Person::new()).await;
+    // Either side does so for the first time within its first thousand packets, so that nobody forgets how.
+    for _ in 0..1_100 {
+        client.done(anything()).await;
+    }
+    assert!(phases.load(Ordering::Relaxed) >= 2);
+    client.close();
+    relay.assert_empty().await;
+}
+
+#[rstest]
+#[case(Wrong::KeyUpdate, 0x10a)] // unexpected_message
+#[case(Wrong::Finished, 0x133)] // decrypt_error
+#[tokio::test]
+async fn tls_that_may_not_be_ends_the_connection_and_nobody_elses(
+    #[case] wrong: Wrong,
+    #[case] alert: u64,
+    #[values(1, 2, 4)] shards: usize,
+) {
+    let relay = Relay::start(shards);
+    let mut bystander = relay.connect(&Person::new()).await;
+    for _ in 0..3 {
+        let client = relay.dial_with_tls(Odd::new(wrong).0).await;
+        match tokio::time::timeout(PATIENCE, client.connection.closed()).await.expect("it ends") {
+            ConnectionError::ConnectionClosed(close) => assert_eq!(u64::from(close.error_code), alert),
+            other => panic!("the relay ends it with an alert, not: {other}"),
+        }
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    bystander.done(anything()).await;
+    bystander.close();
+    relay.assert_empty().await;
+}
