@@ -17,6 +17,9 @@ use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, reload, util::Sub
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
+    // The allocator asks for huge pages, with which memory grows in steps of 2 MiB: sessions took up to twice as much, for
+    // nothing that could be measured (docs/PERFORMANCE.md). A kernel that does not know this has none.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let cli = cli::Cli::parse();
     let filter = match std::env::var("RUST_LOG").as_deref().unwrap_or("info").parse::<EnvFilter>() {
         Ok(filter) => filter,
