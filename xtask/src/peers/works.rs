@@ -84,6 +84,10 @@ const MOQ_DATAGRAMS: Relay = Relay::Moq { datagrams: true };
 /// What lets one core of our clients fill one core of our relay.
 const CEILING_GATHER_US: u32 = 300;
 
+/// What moq-relay carries of rooms, on this machine: at 8/s it is full and more than half is lost. What an object costs it
+/// is the same at 5/s and at 7/s.
+const MOQ_ROOMS_PER_S: f64 = 7.0;
+
 /// What each of 400 clients in pairs sends in a second so that our relay's core is about half busy with the window off.
 const HALF_LOAD_PER_S: f64 = 70.0;
 
@@ -189,12 +193,21 @@ pub(super) const CONTESTS: &[Contest] = &[
     },
     Contest {
         name: "rooms-moq",
-        work: "5 rooms of 20 all talking, 5/s x 160 B, 3 ms budget (moq-relay is full at 50/s)",
-        against: "moq-relay, everybody subscribes to all others",
-        ours: rooms(OURS_ROOMS, 5.0),
-        theirs: rooms(MOQ, 5.0),
+        work: "5 rooms of 20 all talking, 50/s x 160 B, 3 ms budget",
+        against: "moq-relay at 7/s, the most that it carries: everybody subscribes to all others",
+        ours: rooms(OURS_ROOMS, 50.0),
+        theirs: rooms(MOQ, MOQ_ROOMS_PER_S),
         quantity: Quantity::Cpu,
         target: Some(0.1),
+    },
+    Contest {
+        name: "rooms-moq",
+        work: "5 rooms of 20 all talking, 7/s x 160 B, 3 ms budget",
+        against: "moq-relay, everybody subscribes to all others",
+        ours: rooms(OURS_ROOMS, MOQ_ROOMS_PER_S),
+        theirs: rooms(MOQ, MOQ_ROOMS_PER_S),
+        quantity: Quantity::Cpu,
+        target: None,
     },
     Contest {
         name: "webinar",
@@ -380,7 +393,7 @@ mod tests {
     fn two_runs_of_a_contest_do_the_same_work_unless_it_says_otherwise() {
         for contest in CONTESTS {
             let same = contest.ours.traffic == contest.theirs.traffic;
-            assert!(same || contest.name == "rooms", "{}", contest.work);
+            assert!(same || ["rooms", "rooms-moq"].contains(&contest.name), "{}", contest.work);
             assert_ne!(contest.ours, contest.theirs, "{}", contest.work);
         }
     }
