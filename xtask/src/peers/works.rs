@@ -117,14 +117,14 @@ const fn active(relay: Relay) -> Run {
     Run { relay, gather_us: 0, traffic: Traffic::Memory { sessions: SESSIONS_FEW, per_s: 2.0 } }
 }
 
-/// Everything that is compared. Where a peer's own clients cannot keep up with 100/s on one core, both do less.
+/// Everything that is compared. Where a peer's own clients cannot keep up on one core, both do less.
 pub(super) const CONTESTS: &[Contest] = &[
     Contest {
         name: "pairs-iroh",
-        work: "400 clients in pairs, 75/s x 160 B (its clients are the cap at 100/s)",
+        work: "400 clients in pairs, 100/s x 160 B",
         against: "iroh-relay",
-        ours: pairs(OURS, 75.0),
-        theirs: pairs(Relay::Iroh, 75.0),
+        ours: pairs(OURS, 100.0),
+        theirs: pairs(Relay::Iroh, 100.0),
         quantity: Quantity::Cpu,
         target: Some(0.5),
     },
