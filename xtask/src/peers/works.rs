@@ -89,7 +89,7 @@ const CEILING_GATHER_US: u32 = 300;
 const MOQ_ROOMS_PER_S: f64 = 7.0;
 
 /// What each of 400 clients in pairs sends in a second so that our relay's core is about half busy with the window off.
-const HALF_LOAD_PER_S: f64 = 70.0;
+const HALF_LOAD_PER_S: f64 = 85.0;
 
 /// 400 clients in pairs, so often a second.
 const fn pairs(relay: Relay, per_s: f64) -> Run {
@@ -274,7 +274,7 @@ pub(super) const CONTESTS: &[Contest] = &[
     },
     Contest {
         name: "delay",
-        work: "added one-way delay at half load (400 clients in pairs, 70/s x 160 B), p99, window off: difference in ms",
+        work: "added one-way delay at half load (400 clients in pairs, 85/s x 160 B), p99, window off: difference in ms",
         against: "plain UDP forward",
         ours: pairs(Relay::Ours { window_us: 0, shards: 1 }, HALF_LOAD_PER_S),
         theirs: pairs(Relay::Plain, HALF_LOAD_PER_S),
