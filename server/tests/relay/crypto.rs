@@ -20,7 +20,7 @@ use rstest::rstest;
 use supernode_proto::control::{TrackKind, Unwatch, client_message::Body as Request};
 use supernode_server::core::limits::Limits;
 
-use crate::harness::{PATIENCE, Person, Relay, Room, client_tls, datagram, eventually};
+use crate::harness::{Person, Relay, Room, client_tls, datagram, eventually};
 
 /// A message of TLS that QUIC forbids (RFC 9001 section 6).
 const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
@@ -197,8 +197,7 @@ async fn tls_that_may_not_be_ends_the_connection_and_nobody_elses(
     let relay = Relay::start(shards);
     let mut bystander = relay.connect(&Person::new()).await;
     for _ in 0..3 {
-        let client = relay.dial_with_tls(Odd::new(wrong).0).await;
-        match tokio::time::timeout(PATIENCE, client.connection.closed()).await.expect("it ends") {
+        match relay.end_with(Odd::new(wrong).0).await {
             ConnectionError::ConnectionClosed(close) => assert_eq!(u64::from(close.error_code), alert),
             other => panic!("the relay ends it with an alert, not: {other}"),
         }

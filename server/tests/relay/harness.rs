@@ -202,13 +202,18 @@ impl Relay {
 
     /// As [`Self::connect`], with TLS of one's own.
     pub async fn connect_with(&self, tls: Arc<dyn quinn::crypto::ClientConfig>, person: &Person) -> Client {
-        let client = self.dial_with_tls(tls).await;
+        let client = Self::dial_with(self.address, client_config_with(tls)).await;
         self.greet(client, person).await.expect("the relay lets the client in")
     }
 
-    /// As [`Self::dial`], with TLS of one's own.
-    pub async fn dial_with_tls(&self, tls: Arc<dyn quinn::crypto::ClientConfig>) -> Client {
-        Self::dial_with(self.address, client_config_with(tls)).await
+    /// How a connection ends whose TLS is one's own, when the relay ends it: perhaps before it has quite begun.
+    pub async fn end_with(&self, tls: Arc<dyn quinn::crypto::ClientConfig>) -> quinn::ConnectionError {
+        let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+        let connecting = endpoint.connect_with(client_config_with(tls), self.address, "relay").unwrap();
+        match connecting.await {
+            Ok(connection) => tokio::time::timeout(PATIENCE, connection.closed()).await.expect("the relay ends it"),
+            Err(end) => end,
+        }
     }
 
     async fn dial_with(address: SocketAddr, config: quinn::ClientConfig) -> Client {
