@@ -668,7 +668,7 @@ fn meeting_time_ms(room: &RoomId, window_ms: u32) -> (u32, u32) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::net::SocketAddr;
 
     use bytes::BytesMut;
@@ -702,7 +702,7 @@ mod tests {
     }
 
     /// The first of two shards, its inbox, and the other's.
-    fn first_of_two() -> (Engine, Inbox, Inbox) {
+    pub(in crate::shard) fn first_of_two() -> (Engine, Inbox, Inbox) {
         let directory = tempfile::tempdir().expect("a directory");
         let keys = StateDir::create(directory.path()).expect("made").keys_or_create().expect("made");
         let certificate = Certificate::self_signed(&keys).expect("a certificate");

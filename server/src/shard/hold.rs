@@ -176,3 +176,79 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use supernode_proto::{control::TrackKind, identity::RoomId, object::TrackAlias};
+
+    use super::*;
+    use crate::{
+        core::{
+            fan_out::StreamRoute,
+            forward::{Carries, Demand, Remote},
+            stream::StreamParser,
+        },
+        shard::engine::tests::first_of_two,
+    };
+
+    /// As a packet brings it.
+    const CHUNK_BYTES: usize = 1_200;
+
+    //
+    #[test]
+    fn no_more_data_is_on_its_way_to_another_shard_than_it_has_said_that_it_has_seen() {
+        let (mut engine, own_inbox, other_inbox) = first_of_two();
+        let now = Now { instant: Instant::now(), unix_ms: 0 };
+        let key = StreamKey { shard: ShardId(0), number: 1 };
+        let carries = Carries { kind: TrackKind::Data, room: RoomId([1; 16]), activity: false, member: 1 };
+        let mut route = StreamRoute::empty(TrackAlias::new(7).expect("small"), carries);
+        route.remote.push(Remote { shard: ShardId(1), demand: Demand::default() });
+        engine.streams.insert(key, route);
+        let mut ingress = Ingress { key, kind: TrackKind::Data, parser: StreamParser::default(), unseen_bytes: 0 };
+        let id = StreamId::new(quinn_proto::Side::Client, quinn_proto::Dir::Uni, 0);
+        let unseen_max = engine.core.limits().data_queue_bytes_max / HOLD_SHARE;
+        for _ in 0..3 {
+            let mut passed = 0;
+            while !engine.holds.postpones(key, 5, id) {
+                engine.hold_until_seen(&mut ingress, CHUNK_BYTES);
+                passed += CHUNK_BYTES;
+                assert!(passed <= unseen_max + CHUNK_BYTES, "{passed} bytes are on their way");
+            }
+            assert!(passed > unseen_max, "it is held for {passed} bytes already");
+            let asked: Vec<_> = other_inbox.media.try_iter().collect();
+            assert!(matches!(asked[..], [MediaMail::StreamSeen { key: of }] if of == key), "{asked:?}");
+            // The other shard takes its time: nothing goes on meanwhile.
+            engine.handle_mail(&own_inbox, now, &mut Default::default());
+            engine.release_holds(now);
+            assert!(engine.holds.postpones(key, 5, id));
+            engine.peers[0].put_control(Letter::StreamHold { key, by: ShardId(1), on: false });
+            engine.handle_mail(&own_inbox, now, &mut Default::default());
+            engine.release_holds(now);
+        }
+        engine.finish_stream(key);
+        assert_eq!(engine.holds.len(), (0, 0));
+    }
+
+    //
+    #[test]
+    fn a_shard_says_that_it_has_seen_data_unless_somebody_there_is_too_slow() {
+        let (mut engine, own_inbox, other_inbox) = first_of_two();
+        let now = Now { instant: Instant::now(), unix_ms: 0 };
+        let key = StreamKey { shard: ShardId(1), number: 1 };
+        let ask = |engine: &mut Engine| {
+            assert!(engine.peers[0].put_media(MediaMail::StreamSeen { key }));
+            engine.handle_mail(&own_inbox, now, &mut Default::default());
+            other_inbox.control.try_iter().collect::<Vec<_>>()
+        };
+        let said = ask(&mut engine);
+        assert!(
+            matches!(said[..], [Letter::StreamHold { key: of, by: ShardId(0), on: false }] if of == key),
+            "{said:?}"
+        );
+        engine.holds.holding.push((key, now.instant));
+        assert!(ask(&mut engine).is_empty(), "who holds it says so when it goes on");
+        engine.release_holds(now);
+        let said: Vec<_> = other_inbox.control.try_iter().collect();
+        assert!(matches!(said[..], [Letter::StreamHold { on: false, .. }]), "{said:?}");
+    }
+}
