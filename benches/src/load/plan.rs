@@ -162,7 +162,9 @@ impl Plan {
 
     /// One speaker, who sends to as many rooms as it takes to hold the listeners.
     fn webinar(&mut self, scenario: &Scenario) {
-        let rooms = scenario.listeners.div_ceil(scenario.room_members_max - 1);
+        // The speaker has a place in each, and so has everybody who will be put out.
+        let others = 1 + scenario.outsiders.as_ref().map_or(0, |outsiders| outsiders.kicked);
+        let rooms = scenario.listeners.div_ceil(scenario.room_members_max.saturating_sub(others).max(1));
         let kinds = kinds(scenario);
         let mut speaker = ClientPlan::default();
         let mut listeners = Vec::new();
@@ -291,7 +293,8 @@ mod tests {
     #[test]
     fn outsiders_are_expected_to_get_nothing_and_one_who_talks_puts_each_of_them_out() {
         let outsiders = Some(Outsiders { strangers: 2, kicked: 1 });
-        let plan = Plan::new(&Scenario { shape: Shape::Webinar, listeners: 500, outsiders, ..Scenario::default() });
+        let scenario = Scenario { shape: Shape::Webinar, listeners: 500, outsiders, ..Scenario::default() };
+        let plan = Plan::new(&scenario);
         assert_eq!((plan.clients.len(), plan.subscriptions(), offered(&plan)), (506, 500, 500));
         assert_eq!(plan.clients[0].kicks, [501, 502, 503]);
         let subscribers: Vec<u32> = plan.clients[0].tracks.iter().map(|track| track.subscribers).collect();
@@ -299,6 +302,10 @@ mod tests {
         let kicked = &plan.clients[503];
         assert_eq!((kicked.role, kicked.rooms.as_slice(), kicked.subscriptions), (Role::Kicked, [2].as_slice(), 1));
         assert_eq!((plan.clients[505].role, plan.clients[505].rooms.len()), (Role::Stranger, 0));
+        let rooms = |outsiders| {
+            Plan::new(&Scenario { shape: Shape::Webinar, listeners: 249, outsiders, ..Scenario::default() }).rooms
+        };
+        assert_eq!((rooms(None), rooms(scenario.outsiders)), (1, 2), "a room of 250 has no place for one more");
     }
 
     #[test]
