@@ -9,6 +9,7 @@ pub mod config;
 pub mod dashboard;
 pub mod handover;
 pub mod hook;
+mod http;
 pub mod invite;
 pub mod metrics;
 pub mod operator;

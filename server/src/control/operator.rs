@@ -27,6 +27,7 @@ use tokio::{net::UnixListener, sync::mpsc};
 use super::{
     admin::{self, Admin},
     handover::still_drains,
+    http,
     revocations::{Exceptions, Revoked},
     state_dir::StateDir,
     status::Phase,
@@ -132,7 +133,7 @@ pub async fn serve(listener: UnixListener, operator: Arc<Operator>) -> std::io::
         .route("/revoked", post(revoked))
         .with_state(operator.clone())
         .merge(admin::router().with_state(operator.admin.clone()));
-    axum::serve(listener, router).await
+    match http::serve(listener, router).await {}
 }
 
 async fn sessions(State(operator): State<Arc<Operator>>, Query(Limit { limit }): Query<Limit>) -> Response {
