@@ -7,6 +7,7 @@ pub mod allow_list;
 pub mod certificate;
 pub mod config;
 pub mod dashboard;
+pub mod files;
 pub mod handover;
 pub mod hook;
 mod http;

@@ -16,6 +16,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
     task::{JoinError, JoinSet},
+    time::MissedTickBehavior,
 };
 
 use super::{
@@ -412,19 +413,31 @@ fn announce(ready: &Ready) -> io::Result<()> {
 /// Takes over what is changed: on SIGHUP, whenever a file has changed, and when a certificate was ordered.
 async fn keep_current(mut reloader: Reloader, mut hangup: Signal, mut ordered: mpsc::Receiver<Certificate>) {
     let mut look = tokio::time::interval(LOOK_INTERVAL);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut certificate = tokio::time::interval(CERTIFICATE_INTERVAL);
     certificate.tick().await; // the first comes at once, and the start has looked
     loop {
         tokio::select! {
             _ = hangup.recv() => {
                 tracing::info!("SIGHUP: reading the configuration again");
-                reloader.reload();
+                reloader = apart(reloader, Reloader::reload).await;
             }
-            _ = look.tick() => reloader.look(),
-            Some(certificate) = ordered.recv() => reloader.show_ordered(certificate),
+            _ = look.tick() => reloader = apart(reloader, Reloader::look).await,
+            Some(certificate) = ordered.recv() => {
+                reloader = apart(reloader, |reloader| reloader.show_ordered(certificate)).await;
+            }
             _ = certificate.tick() => reloader.shown().warn(),
         }
     }
+}
+
+/// Reads and writes files by a thread that may wait for them: this one answers the operator meanwhile.
+async fn apart(mut reloader: Reloader, work: impl FnOnce(&mut Reloader) + Send + 'static) -> Reloader {
+    let worked = tokio::task::spawn_blocking(move || {
+        work(&mut reloader);
+        reloader
+    });
+    worked.await.expect("a reload ends without a panic")
 }
 
 /// Where clients reach the relay and by what they know it. A certificate of an authority is checked by its name, so

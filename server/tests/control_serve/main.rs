@@ -2,6 +2,7 @@
 
 mod breakdown;
 mod commands;
+mod files;
 mod operator_port;
 mod systemd;
 mod upgrade;
