@@ -12,6 +12,7 @@ pub mod handover;
 pub mod hook;
 mod http;
 pub mod invite;
+pub mod log;
 pub mod metrics;
 pub mod operator;
 pub mod prepared;

@@ -28,6 +28,7 @@ use super::{
     dashboard::Dashboard,
     handover::{self, HandoverError, Settlement, Takeover},
     invite::{InviteLinkError, parse_host},
+    log::LeftOut,
     metrics::{Metrics, Read, Reading, ShardReading},
     operator::{self, Operator},
     prepared::{PrepareError, Prepared},
@@ -64,6 +65,8 @@ pub struct Start {
     pub takeover: bool,
     /// Sets what is logged.
     pub set_filter: SetFilter,
+    /// What the log has left out.
+    pub left_out: Arc<LeftOut>,
 }
 
 /// Why the relay did not start or did not end well.
@@ -165,7 +168,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     let hangup = signal(SignalKind::hangup()).map_err(system("listen for SIGHUP"))?;
 
     let program = Program::of_this_process().map_err(system("find this program's file"))?;
-    let Start { sources, loaded, state_dir, takeover, set_filter } = start;
+    let Start { sources, loaded, state_dir, takeover, set_filter, left_out } = start;
     let config = loaded.config.clone();
     set_filter(&config.log.filter);
     let seen = Seen::now(&sources, &config);
@@ -215,7 +218,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     let listen = shards.local_addr();
     let shown = Shown::default();
     shown.set(&certificate);
-    let read = read_of(&shards, shown.clone());
+    let read = read_of(&shards, shown.clone(), left_out);
     let admin = Arc::new(Admin {
         metrics: Metrics::new(read.clone())?,
         dashboard: Dashboard::new(read),
@@ -262,8 +265,14 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         steering = offload.steering,
         "ready"
     );
-    if let Err(error) = announce(&ready) {
-        tracing::warn!(%error, "the ready line cannot be written to standard output");
+    // By a thread of its own: whoever does not read the line must not keep the relay from serving.
+    let announcer = std::thread::Builder::new().name("ready".to_owned()).spawn(move || {
+        if let Err(error) = announce(&ready) {
+            tracing::warn!(%error, "the ready line cannot be written to standard output");
+        }
+    });
+    if let Err(error) = announcer {
+        tracing::warn!(%error, "there is no thread to write the ready line");
     }
 
     let (drain, mut drain_asked) = mpsc::channel(1);
@@ -388,7 +397,7 @@ async fn successor(handover: UnixListener, shards: shard::Handle, admin_port: Ow
     }
 }
 
-fn read_of(shards: &shard::Running, certificate: Shown) -> Read {
+fn read_of(shards: &shard::Running, certificate: Shown, left_out: Arc<LeftOut>) -> Read {
     let (counters, directory, offload) = (shards.counters(), shards.directory().clone(), shards.offload());
     Arc::new(move || Reading {
         shards: counters.iter().map(|shard| ShardReading::of(shard)).collect(),
@@ -396,6 +405,7 @@ fn read_of(shards: &shard::Running, certificate: Shown) -> Read {
         draining: directory.is_draining(),
         certificate_left_s: certificate.left_s(),
         offload: Some(offload),
+        log_lines_left_out: [left_out.by_rate(), left_out.by_sink()],
     })
 }
 
