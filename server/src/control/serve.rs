@@ -26,13 +26,13 @@ use super::{
     certificate::{Certificate, CertificateError},
     config::{AdmissionChoice, Config, Loaded, Sources, TlsChoice},
     dashboard::Dashboard,
-    handover::{self, HandoverError, Settlement, Takeover},
+    handover::{self, HandoverError, Peer, Settlement, Takeover},
     invite::{InviteLinkError, parse_host},
     log::LeftOut,
     metrics::{Metrics, Read, Reading, ShardReading},
     operator::{self, Operator},
     prepared::{PrepareError, Prepared},
-    reload::{Changeable, Own, Reloader, Seen, SetFilter, Shown},
+    reload::{self, Changeable, Own, Reloader, Seen, SetFilter, Shown},
     revocations::{Exceptions, Revoked, RevokedError},
     state_dir::{Door, KeyMaterial, StateDir, StateError},
     status::{self, StatusSource},
@@ -52,6 +52,9 @@ const RECONNECT_WINDOW: Duration = Duration::from_secs(5);
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// How often the end of the certificate is looked at for a warning.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+
+/// How often it is looked whether the shards of a process that takes over turn already.
+const TURN_POLL: Duration = Duration::from_millis(5);
 
 /// What a relay starts with.
 pub struct Start {
@@ -206,14 +209,30 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         limits: config.limits.clone(),
         reset_key: keys.reset_key,
     };
-    let (shards, settlement) = match takeover {
-        None => (shard::spawn(shards_config), None),
+    let (control, control_door) = state.make(Door::Control)?;
+    let (handover, handover_door) = state.make(Door::Handover)?;
+    let remember = |listen| -> Result<Invite, ServeError> {
+        let link = link_of(&config, &certificate, listen)?;
+        state.remember_link(&link)?;
+        Ok(link)
+    };
+    let failed = |source| ServeError::Listen { listen, source };
+    let (shards, link, settlement) = match takeover {
+        None => {
+            let shards = shard::spawn(shards_config).map_err(failed)?;
+            let link = remember(shards.local_addr())?;
+            (shards, link, None)
+        }
         Some(takeover) => {
+            // Whatever may take its time comes before: from `relieve` on nobody is served until the threads run.
+            let link = remember(takeover.local_addr()?)?;
             let (estate, settlement) = takeover.relieve()?;
-            (shard::take_over(shards_config, estate), Some(settlement))
+            (shard::take_over(shards_config, estate).map_err(failed)?, link, Some(settlement))
         }
     };
-    let shards = shards.map_err(|source| ServeError::Listen { listen, source })?;
+    if let Some(settlement) = settlement {
+        settle(settlement, &shards).await?;
+    }
 
     let listen = shards.local_addr();
     let shown = Shown::default();
@@ -224,9 +243,6 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         dashboard: Dashboard::new(read),
         status: StatusSource::of(&shards, shown.clone(), config.relay.drain_patience),
     });
-    let link = link_of(&config, &certificate, listen)?;
-    let (control, control_door) = state.make(Door::Control)?;
-    let (handover, handover_door) = state.make(Door::Handover)?;
     let control = UnixListener::from_std(control).map_err(system("serve the control socket"))?;
     let handover = UnixListener::from_std(handover).map_err(system("serve the hand-over socket"))?;
     let admin_port = admin_listener.as_fd().try_clone_to_owned().map_err(system("keep the admin port"))?;
@@ -248,13 +264,8 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         },
     };
     let reloader = Reloader::new(sources, loaded, seen, keys, own, to);
-    // The last that can fail. Until here a process that is being replaced would have gone on, and commands have reached it.
-    state.remember_link(&link)?;
     control_door.open()?;
     handover_door.open()?;
-    if let Some(Err(error)) = settlement.map(Settlement::settle) {
-        tracing::warn!(%error, "the relay that was replaced is gone already");
-    }
     let offload = shards.offload();
     tracing::info!(
         listen = %ready.listen,
@@ -276,8 +287,14 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     }
 
     let (drain, mut drain_asked) = mpsc::channel(1);
-    let operator =
-        Arc::new(Operator { admin: admin.clone(), shards: shards.handle(), state, admission, drain, program });
+    let operator = Arc::new(Operator {
+        admin: admin.clone(),
+        shards: shards.handle(),
+        state,
+        admission,
+        drain,
+        program: program.clone(),
+    });
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { admin::serve(admin_listener, admin).await });
     tasks.spawn(async move { operator::serve(control, operator).await });
@@ -301,7 +318,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         _ = terminate.recv() => (farewell("SIGTERM", config.relay.drain_patience), true),
         _ = interrupt.recv() => (farewell("SIGINT", config.relay.drain_patience), true),
         Some(patience) = drain_asked.recv() => (farewell("supernode drain", patience), false),
-        () = successor(handover, handle.clone(), admin_port) => {
+        () = successor(handover, handle.clone(), admin_port, program) => {
             tracing::info!("another process serves now: draining");
             // It has the admin port; whoever asks there is to be answered by it alone. And it is the service now: if it
             // hangs, nobody else may tell systemd that all is well.
@@ -362,6 +379,24 @@ fn predecessor(
     Ok(takeover)
 }
 
+/// Shows the process that is replaced that every shard of this one turns; from then on the sockets are ours.
+///
+/// # Errors
+/// [`HandoverError::TooLate`].
+async fn settle(settlement: Settlement, shards: &shard::Running) -> Result<(), HandoverError> {
+    let counters = shards.counters();
+    while counters.iter().any(|shard| shard.snapshot().0.turns == 0) {
+        tokio::time::sleep(TURN_POLL).await;
+    }
+    match settlement.settle() {
+        Err(HandoverError::TooLate) => return Err(HandoverError::TooLate),
+        Err(error) => tracing::warn!(%error, "the relay that was replaced is gone already"),
+        Ok(()) => {}
+    }
+    shards.handle().settle();
+    Ok(())
+}
+
 /// The relay is told to end, and nobody takes its place.
 fn farewell(by: &str, patience: Duration) -> Duration {
     tracing::info!(by, patience_s = patience.as_secs(), "draining");
@@ -370,18 +405,20 @@ fn farewell(by: &str, patience: Duration) -> Duration {
 }
 
 /// Returns when another process has taken this one's place.
-async fn successor(handover: UnixListener, shards: shard::Handle, admin_port: OwnedFd) {
+async fn successor(handover: UnixListener, shards: shard::Handle, admin_port: OwnedFd, program: Program) {
     let admin_port = Arc::new(admin_port);
     loop {
         let stream = handover.accept().await.and_then(|(stream, _)| {
+            let pid = stream.peer_cred()?.pid();
             let stream = stream.into_std()?;
             stream.set_nonblocking(false)?;
-            Ok(stream)
+            Ok((stream, pid))
         });
-        let settled = match stream {
-            Ok(stream) => {
+        let (settled, pid) = match stream {
+            Ok((stream, pid)) => {
                 let (shards, admin_port) = (shards.clone(), admin_port.clone());
-                tokio::task::spawn_blocking(move || handover::hand_over(stream, &shards, admin_port.as_fd())).await
+                let hand_over = move || handover::hand_over(stream, &Peer::of(pid), &shards, admin_port.as_fd());
+                (tokio::task::spawn_blocking(hand_over).await, pid)
             }
             Err(error) => {
                 tracing::warn!(%error, "a process that wants to take over cannot be heard");
@@ -390,8 +427,12 @@ async fn successor(handover: UnixListener, shards: shard::Handle, admin_port: Ow
             }
         };
         match settled {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => tracing::warn!(%error, "no hand-over: this process goes on"),
+            Ok(Ok(())) => return program.settle(),
+            Ok(Err(error)) => {
+                let reason = reload::chain(&error);
+                tracing::warn!(reason, "no hand-over: this process goes on");
+                program.fail(pid.unwrap_or_default().cast_unsigned(), || reason);
+            }
             Err(error) => tracing::error!(%error, "the hand-over broke down: this process goes on"),
         }
     }

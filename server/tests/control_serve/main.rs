@@ -7,6 +7,7 @@ mod logs;
 mod operator_port;
 mod systemd;
 mod upgrade;
+mod upgrade_fails;
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
