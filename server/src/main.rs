@@ -11,7 +11,10 @@ use std::{
 
 use clap::Parser;
 use mimalloc::MiMalloc;
-use supernode_server::control::log::{self, DEFAULT_FILTER, Log};
+use supernode_server::control::{
+    log::{self, DEFAULT_FILTER, Log},
+    secrets,
+};
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -21,6 +24,7 @@ fn main() -> ExitCode {
     // nothing that could be measured (docs/PERFORMANCE.md). A kernel that does not know this has none.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let cli = cli::Cli::parse();
+    let sealed = if cli.is_dumpable() { Ok(()) } else { secrets::keep_in_memory() };
     let out: Box<dyn Write + Send> = match log::standard_error() {
         Ok(file) => Box::new(file),
         // Started without one: there is nobody to hear it.
@@ -34,6 +38,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if let Err(error) = sealed {
+        log.say(&format!("supernode: others may read this process's memory: {error}"));
+    }
     match cli.run(&log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -67,6 +67,11 @@ enum Command {
 }
 
 impl Cli {
+    /// Whether its memory may be read by others and end up in a core.
+    pub(crate) fn is_dumpable(&self) -> bool {
+        matches!(&self.command, Command::Serve(serve) if serve.dumpable)
+    }
+
     /// Does what was asked.
     pub(crate) fn run(self, log: &Log) -> anyhow::Result<()> {
         match self.command {

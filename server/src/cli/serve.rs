@@ -20,6 +20,9 @@ pub(super) struct Serve {
     /// Replace the relay that runs with this state directory: calls go on, their clients move over within seconds.
     #[arg(long)]
     takeover: bool,
+    /// Let debuggers of this user read the relay's memory, and let it leave a core: its keys are in both.
+    #[arg(long)]
+    pub(super) dumpable: bool,
 }
 
 /// What can be set here as well as in the file: an option wins.

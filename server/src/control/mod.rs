@@ -18,6 +18,7 @@ pub mod operator;
 pub mod prepared;
 pub mod reload;
 pub mod revocations;
+pub mod secrets;
 pub mod serve;
 pub mod state_dir;
 pub mod status;

@@ -1,7 +1,7 @@
 //! `supernode serve`: puts the parts together, says when it is ready, and ends in order.
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
@@ -143,7 +143,9 @@ pub enum ServeError {
 struct Ready {
     listen: SocketAddr,
     admin: SocketAddr,
-    invite: String,
+    /// A link that lets people in. One with a token is for a person's eyes, not for a log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    invite: Option<String>,
     pid: u32,
 }
 
@@ -277,11 +279,15 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         "ready"
     );
     // By a thread of its own: whoever does not read the line must not keep the relay from serving.
+    let has_no_invite = ready.invite.is_none();
     let announcer = std::thread::Builder::new().name("ready".to_owned()).spawn(move || {
         if let Err(error) = announce(&ready) {
             tracing::warn!(%error, "the ready line cannot be written to standard output");
         }
     });
+    if has_no_invite {
+        tracing::info!("no terminal reads the ready line, so it has no invite: make one with `supernode invite`");
+    }
     if let Err(error) = announcer {
         tracing::warn!(%error, "there is no thread to write the ready line");
     }
@@ -505,15 +511,18 @@ fn link_of(config: &Config, certificate: &Certificate, listen: SocketAddr) -> Re
     Ok(Invite { pin: (!by_authority).then_some(certificate.pin), ..link })
 }
 
-fn ready_invite(keys: &KeyMaterial, link: Invite, admission: AdmissionChoice) -> Result<String, IssueError> {
+fn ready_invite(keys: &KeyMaterial, link: Invite, admission: AdmissionChoice) -> Result<Option<String>, IssueError> {
     let token = match admission {
         AdmissionChoice::Tokens => {
+            if !io::stdout().is_terminal() {
+                return Ok(None);
+            }
             let issuer = TokenIssuer::new(&keys.admission_key, &tls::relay_pin(keys));
             Some(issuer.issue(None, unix_now_s(), READY_INVITE_LIFETIME_S, rand::random())?)
         }
         AdmissionChoice::AllowList | AdmissionChoice::Hook | AdmissionChoice::Open => None,
     };
-    Ok(Invite { token, ..link }.to_string())
+    Ok(Some(Invite { token, ..link }.to_string()))
 }
 
 /// Milliseconds since 1970; zero if the clock stands before that.

@@ -5,6 +5,7 @@ mod commands;
 mod files;
 mod logs;
 mod operator_port;
+mod secrets;
 mod systemd;
 mod upgrade;
 mod upgrade_fails;
@@ -161,6 +162,7 @@ fn a_relay_says_where_it_is_and_ends_in_order() {
     let link = relay.invite();
     assert_eq!(format!("{}:{}", link.host, link.port), relay.text("listen"));
     assert!(link.token.is_some(), "a relay that is not open needs a token");
+    assert_eq!(relay.ready.get("invite"), None, "a token where no terminal reads it");
     assert!(relay.get("/healthz").ends_with("ok\n"));
     assert!(relay.get("/metrics").contains("\nsupernode_shards 2\n"));
 
@@ -174,6 +176,7 @@ fn a_relay_says_where_it_is_and_ends_in_order() {
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("ready") && log.contains("draining") && log.contains("drained"), "{log}");
     assert!(!log.contains(&token), "a token is in the log");
+    assert!(log.contains("make one with `supernode invite`"), "{log}");
 
     let again = serve(home.path(), &[]);
     assert_eq!(again.invite().pin, link.pin, "clients know it again");
