@@ -6,6 +6,7 @@
 //! | `GET /sessions?limit=N` | a list of [`Session`] |
 //! | `POST /drain` `{"patience_s": 60}` | 202: the relay drains |
 //! | `POST /upgrade` | 202 `{"pid": 7}`: that process was started to take this one's place; 409 says why none was |
+//! | `GET /upgrade` | an [`Attempt`](super::successor::Attempt), or null: what has become of the process that was started last |
 //! | `POST /kick` `{"session": "0-1-2"}` or `{"identity": "sn-id-..."}` | `{"sessions": 1}` |
 //! | `POST /revoked` | the list was changed and is read again; `{"sessions": 1}` were ended |
 //!
@@ -27,10 +28,11 @@ use tokio::{net::UnixListener, sync::mpsc};
 use super::{
     admin::{self, Admin},
     handover::still_drains,
+    http,
     revocations::{Exceptions, Revoked},
     state_dir::StateDir,
     status::Phase,
-    successor::Program,
+    successor::{Attempt, Program},
 };
 use crate::{
     core::{NodeId, SessionId, ShardId},
@@ -127,12 +129,12 @@ pub async fn serve(listener: UnixListener, operator: Arc<Operator>) -> std::io::
     let router = Router::new()
         .route("/sessions", get(sessions))
         .route("/drain", post(drain))
-        .route("/upgrade", post(upgrade))
+        .route("/upgrade", post(upgrade).get(attempt))
         .route("/kick", post(kick))
         .route("/revoked", post(revoked))
         .with_state(operator.clone())
         .merge(admin::router().with_state(operator.admin.clone()));
-    axum::serve(listener, router).await
+    match http::serve(listener, router).await {}
 }
 
 async fn sessions(State(operator): State<Arc<Operator>>, Query(Limit { limit }): Query<Limit>) -> Response {
@@ -162,10 +164,18 @@ async fn upgrade(State(operator): State<Arc<Operator>>) -> Response {
         return (StatusCode::CONFLICT, format!("{reason}\n")).into_response();
     }
     answer(move || {
-        let pid = operator.program.start_successor().map_err(|error| format!("the program does not start: {error}"))?;
-        Ok((StatusCode::ACCEPTED, Json(Started { pid })).into_response())
+        let started =
+            operator.program.start_successor().map_err(|error| format!("the program does not start: {error}"))?;
+        Ok(match started {
+            Some(pid) => (StatusCode::ACCEPTED, Json(Started { pid })).into_response(),
+            None => (StatusCode::CONFLICT, "an upgrade is under way already\n").into_response(),
+        })
     })
     .await
+}
+
+async fn attempt(State(operator): State<Arc<Operator>>) -> Json<Option<Attempt>> {
+    Json(operator.program.attempt())
 }
 
 /// Why this process cannot be replaced now by one that it starts.

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use crate::core::limits::Limits;
+use crate::{control::log::DEFAULT_FILTER, core::limits::Limits};
 
 /// Everything that can be set. [`super::keys::KEYS`] says of each part what it is and what it may be.
 #[derive(Debug, Clone, Default)]
@@ -175,6 +175,6 @@ impl std::fmt::Debug for Hook {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { filter: "info".to_owned() }
+        Self { filter: DEFAULT_FILTER.to_owned() }
     }
 }
