@@ -8,7 +8,7 @@ use super::{
     allow_list::{AllowList, AllowListError},
     certificate::{Certificate, CertificateError},
     config::{AdmissionChoice, Config, TlsChoice},
-    hook::{Hook, HookError, hook_url},
+    hook::{HookError, Hooks, hook_url},
     state_dir::KeyMaterial,
     tls::relay_pin,
 };
@@ -62,18 +62,18 @@ impl Prepared {
             .collect()
     }
 
-    /// The door. A hook begins to work on the runtime that this is called in.
+    /// The door. A new hook begins to work on the runtime that this is called in.
     ///
     /// # Errors
     /// [`PrepareError::Hook`].
-    pub fn admission(self, config: &Config, keys: &KeyMaterial) -> Result<AdmissionMode, PrepareError> {
+    pub fn admission(self, config: &Config, keys: &KeyMaterial, hooks: &Hooks) -> Result<AdmissionMode, PrepareError> {
         let tokens = || AdmissionMode::Tokens(TokenVerifier::new(&keys.admission_key, &relay_pin(keys)));
         Ok(match config.admission.mode {
             AdmissionChoice::Open => AdmissionMode::Open,
             AdmissionChoice::Tokens => tokens(),
             AdmissionChoice::AllowList => self.allow_list.map_or_else(tokens, AdmissionMode::AllowList),
             AdmissionChoice::Hook => match config.admission.hook.url.as_deref().and_then(hook_url) {
-                Some(url) => AdmissionMode::Hook(Hook::start(url, &config.admission.hook)?),
+                Some(url) => AdmissionMode::Hook(hooks.with(url, &config.admission.hook)?),
                 None => tokens(),
             },
         })

@@ -17,6 +17,7 @@ use super::{
         Config, Loaded, Sources, TlsChoice,
         key::{Key, Reload},
     },
+    hook::Hooks,
     prepared::Prepared,
     serve::{ServeError, unix_now_s},
     state_dir::KeyMaterial,
@@ -41,6 +42,8 @@ pub struct Changeable {
     pub directory: Arc<Directory>,
     /// Admission.
     pub door: Arc<Doorkeeper>,
+    /// Those who are asked about it.
+    pub hooks: Arc<Hooks>,
     /// The log.
     pub set_filter: SetFilter,
     /// The certificate that is shown.
@@ -196,7 +199,7 @@ impl Reloader {
         }
         let prepared = Prepared::read(&next.config).map_err(|error| chain(&error))?;
         let certificate = self.own.choose(&next.config, prepared.certificate.as_ref());
-        let admission = prepared.admission(&next.config, &self.keys).map_err(|error| chain(&error))?;
+        let admission = prepared.admission(&next.config, &self.keys, &self.to.hooks).map_err(|error| chain(&error))?;
         // Whatever can fail has not: from here on everything is taken over.
         self.show(&certificate, &next.config)?;
         self.to.directory.set_limits(next.config.limits.clone());

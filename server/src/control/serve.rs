@@ -26,6 +26,7 @@ use super::{
     config::{AdmissionChoice, Config, Loaded, Sources, TlsChoice},
     dashboard::Dashboard,
     handover::{self, HandoverError, Settlement, Takeover},
+    hook::{self, Hooks},
     invite::{InviteLinkError, parse_host},
     metrics::{Metrics, Read, Reading, ShardReading},
     operator::{self, Operator},
@@ -190,7 +191,8 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     if config.admission.mode == AdmissionChoice::Open && !listen.ip().is_loopback() {
         tracing::warn!(%listen, "open to everybody who can reach this address: anyone may use this relay for calls");
     }
-    let door = Arc::new(Doorkeeper::new(prepared.admission(&config, &keys)?));
+    let hooks = Arc::new(Hooks::default());
+    let door = Arc::new(Doorkeeper::new(prepared.admission(&config, &keys, &hooks)?));
     let admission = Arc::new(Exceptions::new(door.clone(), Revoked::read(&state)?));
     let shards_config = shard::Config {
         listen,
@@ -214,7 +216,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     let listen = shards.local_addr();
     let shown = Shown::default();
     shown.set(&certificate);
-    let read = read_of(&shards, shown.clone());
+    let read = read_of(&shards, shown.clone(), hooks.figures.clone());
     let admin = Arc::new(Admin {
         metrics: Metrics::new(read.clone())?,
         dashboard: Dashboard::new(read),
@@ -236,6 +238,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         live: shards.live_handle(),
         directory: shards.directory().clone(),
         door,
+        hooks: hooks.clone(),
         set_filter,
         certificate: shown,
         remember_link: {
@@ -270,7 +273,8 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         Arc::new(Operator { admin: admin.clone(), shards: shards.handle(), state, admission, drain, program });
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { admin::serve(admin_listener, admin).await });
-    tasks.spawn(async move { operator::serve(control, operator).await });
+    let commands = operator.clone();
+    tasks.spawn(async move { operator::serve(control, commands).await });
     let (certificates, new_certificates) = mpsc::channel(1);
     tasks.spawn(async move {
         keep_current(reloader, hangup, new_certificates).await;
@@ -297,6 +301,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
             // hangs, nobody else may tell systemd that all is well.
             tasks.shutdown().await;
             watchdog.abort();
+            hear_successor(operator, &mut tasks);
             (config.relay.drain_patience, false)
         }
         joined = &mut ended => return Err(joined.map_or_else(ServeError::ShardFailed, |()| ServeError::ShardsEnded)),
@@ -387,7 +392,20 @@ async fn successor(handover: UnixListener, shards: shard::Handle, admin_port: Ow
     }
 }
 
-fn read_of(shards: &shard::Running, certificate: Shown) -> Read {
+/// Whom the operator takes back is to go here, too, while this process drains: its successor passes that on.
+fn hear_successor(operator: Arc<Operator>, tasks: &mut JoinSet<io::Result<()>>) {
+    let heard = operator.state.make(Door::Predecessor).and_then(|(listener, door)| {
+        door.open()?;
+        Ok(listener)
+    });
+    match heard.map(UnixListener::from_std) {
+        Ok(Ok(listener)) => drop(tasks.spawn(operator::serve_as_predecessor(listener, operator))),
+        Ok(Err(error)) => tracing::warn!(%error, "revoke and kick do not reach this process while it drains"),
+        Err(error) => tracing::warn!(%error, "revoke and kick do not reach this process while it drains"),
+    }
+}
+
+fn read_of(shards: &shard::Running, certificate: Shown, hook: Arc<hook::Figures>) -> Read {
     let (counters, directory, offload) = (shards.counters(), shards.directory().clone(), shards.offload());
     Arc::new(move || Reading {
         shards: counters.iter().map(|shard| ShardReading::of(shard)).collect(),
@@ -395,6 +413,8 @@ fn read_of(shards: &shard::Running, certificate: Shown) -> Read {
         draining: directory.is_draining(),
         certificate_left_s: certificate.left_s(),
         offload: Some(offload),
+        hook_outcomes: hook.outcomes(),
+        hook_waiting: hook.waiting(),
     })
 }
 

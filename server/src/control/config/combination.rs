@@ -49,7 +49,13 @@ const NEEDS: &[Needs] = &[
         word: "hook",
         chosen: |loaded| loaded.config.admission.mode == AdmissionChoice::Hook,
         needed: &["admission.hook.url"],
-        usable: &["admission.hook.url", "admission.hook.secret", "admission.hook.timeout_ms", "admission.hook.cache_s"],
+        usable: &[
+            "admission.hook.url",
+            "admission.hook.secret",
+            "admission.hook.timeout_ms",
+            "admission.hook.cache_s",
+            "admission.hook.grace_s",
+        ],
     },
 ];
 

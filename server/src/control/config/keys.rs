@@ -192,11 +192,12 @@ pub const KEYS: &[Key] = &[
             set: |config, which| config.admission.mode =
                 [AdmissionChoice::Tokens, AdmissionChoice::AllowList, AdmissionChoice::Hook, AdmissionChoice::Open][which] },
         what: "By what one gets in: a token of this relay (`supernode invite`), one's identity being in a file, the word of \
-               an HTTP service, or nothing. A change concerns those who come, not those who are in.", unset: "",
+               an HTTP service, or nothing. After a change those who are in are asked about again within a second, and go if \
+               they would not be let in.", unset: "",
         cost: "With `open`, anyone who can reach the port may use the relay." },
     file!("admission.allow_list", admission.allow_list,
         "File with one identity (`sn-id-...`) a line; what follows a `#` is a remark. Watched; a new one is taken within \
-         seconds, and a broken one changes nothing.",
+         seconds, whoever is not on it any more goes, and a broken one changes nothing.",
         "only `admission.mode = \"allow-list\"` has one", "At most 64 MiB, about a million identities.", Live),
 
     // ---- admission.hook
@@ -217,8 +218,12 @@ pub const KEYS: &[Key] = &[
         "How long the service may take.",
         "Whoever connects waits as long; the relay serves others meanwhile. A client has 10 s in all."),
     time!("admission.hook.cache_s", admission.hook.cache, "seconds", from_secs, as_secs, 1..=3600,
-        "How long an answer is good for, yes or no.",
+        "How long an answer is good for, yes or no. Then the service is asked again about those who are in, every 30 s at \
+         most for each.",
         "As long, the service's change of mind shows nothing. At most 65,536 answers are kept."),
+    time!("admission.hook.grace_s", admission.hook.grace, "seconds", from_secs, as_secs, 0..=604_800,
+        "How long those who are in stay, once an answer is old, while the service gives none. A clear no ends a session at \
+         once.", "So long somebody stays whom the service would not let in any more. Less, and its outage ends calls."),
 
     // ---- limits: the relay
     number!("limits.sessions_max", limits.sessions_max, "sessions", 1..=10_000_000, Live,

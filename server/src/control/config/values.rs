@@ -111,7 +111,7 @@ pub enum AdmissionChoice {
 }
 
 /// `[admission.hook]`
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Hook {
     /// Where to ask.
     pub url: Option<String>,
@@ -121,6 +121,8 @@ pub struct Hook {
     pub timeout: Duration,
     /// How long an answer is good for.
     pub cache: Duration,
+    /// How long those who are in stay after that while the service gives no answer.
+    pub grace: Duration,
 }
 
 /// `[log]`
@@ -163,7 +165,13 @@ impl Default for Acme {
 
 impl Default for Hook {
     fn default() -> Self {
-        Self { url: None, secret: None, timeout: Duration::from_secs(3), cache: Duration::from_secs(60) }
+        Self {
+            url: None,
+            secret: None,
+            timeout: Duration::from_secs(3),
+            cache: Duration::from_secs(60),
+            grace: Duration::from_secs(3600),
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use prometheus::{
 
 pub(super) use self::rows::limit_hits;
 use self::rows::{ROWS, Row, Values};
+use super::hook::Outcomes;
 use crate::{
     core::{directory::Population, histogram::Histogram, ledger::Ledger},
     shard::{
@@ -37,6 +38,10 @@ pub struct Reading {
     pub certificate_left_s: i64,
     /// What the kernel does for the sockets.
     pub offload: Option<Offload>,
+    /// What came of the questions to the admission hook.
+    pub hook_outcomes: Outcomes,
+    /// How many of them wait.
+    pub hook_waiting: u64,
 }
 
 /// What is read of one shard.
