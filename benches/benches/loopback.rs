@@ -12,7 +12,7 @@ use supernode_benches::load::{
     run::{Options, run},
     scenario::Scenario,
 };
-use supernode_proto::{close::CloseCode, identity::IdentityKey};
+use supernode_proto::close::CloseCode;
 use supernode_server::{
     control::{certificate::Certificate, state_dir::StateDir, tls},
     core::{Admit, Applicant, Grant, Voucher, limits::Limits},

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use supernode_proto::{close::CloseCode, control::TrackKind, identity::IdentityKey};
+use supernode_proto::{close::CloseCode, control::TrackKind};
 use supernode_server::{
     control::{
         admin::{self, Admin, AdminError},

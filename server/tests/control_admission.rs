@@ -127,10 +127,10 @@ fn when_the_door_changes_each_way_in_is_judged_by_what_counts_now() {
     let who = Resident::from(&who);
     let judged = |mode: &AdmissionMode, grant: &Grant| {
         let mut grant = grant.clone();
-        mode.stays(&who, &mut grant, NOW).map(|()| grant)
+        mode.stays(&who, &mut grant, NOW).map(|()| (grant.by, grant.until_unix_s))
     };
     let by_nobody = Grant::without_end(Voucher::Nobody);
-    assert_eq!(judged(&AdmissionMode::Open, &by_token), Ok(by_nobody.clone()), "no end of its own any more");
+    assert_eq!(judged(&AdmissionMode::Open, &by_token), Ok((Voucher::Nobody, u64::MAX)), "no end of its own any more");
     assert_eq!(judged(&other.mode, &by_token), Err(CloseCode::NOT_ADMITTED), "its key is gone");
     assert_eq!(judged(&tokens.mode, &by_nobody), Err(CloseCode::REMOVED), "it is to show its token at the door");
 
@@ -139,7 +139,7 @@ fn when_the_door_changes_each_way_in_is_judged_by_what_counts_now() {
         std::fs::write(home.path().join("list"), text).expect("ours");
         AdmissionMode::AllowList(AllowList::read(&home.path().join("list")).expect("a list"))
     };
-    assert_eq!(judged(&list(ALICE.to_text()), &by_token), Ok(Grant::without_end(Voucher::List)));
+    assert_eq!(judged(&list(ALICE.to_text()), &by_token), Ok((Voucher::List, u64::MAX)));
     assert_eq!(judged(&list(BOB.to_text()), &by_token), Err(CloseCode::NOT_ADMITTED));
     assert_eq!(who.token, TokenDigest::of(&tokens.token(None)));
 }
@@ -269,7 +269,8 @@ fn an_invite_leads_to_the_relay_and_lets_its_holder_in() {
     let pin = relay_pin(&keys);
     let mode = AdmissionMode::Tokens(TokenVerifier::new(&keys.admission_key, &pin));
     let invite = |host, identity| {
-        let link = create_invite(&state, &InviteRequest { host, identity, days: 30 }, NOW, [4; 16])?;
+        let link =
+            create_invite(&state, &InviteRequest { host, identity, days: 30, once: false, class: None }, NOW, [4; 16])?;
         Ok::<Invite, InviteLinkError>(link.to_string().parse().expect("what is printed can be read"))
     };
 

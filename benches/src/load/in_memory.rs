@@ -9,7 +9,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{DatagramEvent, Endpoint, EndpointConfig, Event, StreamEvent};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use supernode_proto::{close::CloseCode, identity::IdentityKey};
+use supernode_proto::close::CloseCode;
 use supernode_server::{
     control::{certificate::Certificate, state_dir::StateDir, tls},
     core::{Admit, Applicant, Grant, Now, Voucher, limits::Limits},

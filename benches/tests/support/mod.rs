@@ -12,10 +12,7 @@ use supernode_benches::load::{
     run::{Options, RunError, run},
     scenario::Scenario,
 };
-use supernode_proto::{
-    close::CloseCode,
-    identity::{IdentityKey, RelayPin},
-};
+use supernode_proto::{close::CloseCode, identity::RelayPin};
 use supernode_server::{
     control::{certificate::Certificate, state_dir::StateDir, tls},
     core::{Admit, Applicant, Grant, Voucher, directory::Population, ledger::Ledger, limits::Limits},

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | everything of the [admin port](super::admin) | the same |
 //! | `GET /sessions?limit=N` | a list of [`Session`] |
+//! | `GET /classes` | names of the classes of limits that tokens may name |
 //! | `POST /drain` `{"patience_s": 60}` | 202: the relay drains |
 //! | `POST /upgrade` | 202 `{"pid": 7}`: that process was started to take this one's place; 409 says why none was |
 //! | `POST /kick` `{"session": "0-1-2"}`, `{"identity": "sn-id-..."}`, `{"device": "sn-dev-..."}` or `{"network": "192.0.2.0/24"}` | `{"sessions": 1}` |
@@ -39,6 +40,7 @@ use tokio::{net::UnixListener, sync::mpsc};
 
 use super::{
     admin::{self, Admin},
+    admission::Doorkeeper,
     handover::still_drains,
     revocations::{Exceptions, Revocation, Revoked},
     state_dir::{Door, StateDir, StateError},
@@ -70,6 +72,8 @@ pub struct Operator {
     pub state: StateDir,
     /// Who lets people in.
     pub admission: Arc<Exceptions>,
+    /// By what, apart from whom the operator has taken back.
+    pub door: Arc<Doorkeeper>,
     /// Ends the relay in order, with this patience.
     pub drain: mpsc::Sender<Duration>,
     /// Can take its place.
@@ -153,6 +157,7 @@ pub struct Ended {
 pub async fn serve(listener: UnixListener, operator: Arc<Operator>) -> io::Result<()> {
     let router = Router::new()
         .route("/sessions", get(sessions))
+        .route("/classes", get(classes))
         .route("/drain", post(drain))
         .route("/upgrade", post(upgrade))
         .merge(ends_sessions())
@@ -182,6 +187,10 @@ async fn sessions(State(operator): State<Arc<Operator>>, Query(Limit { limit }):
         Ok(Json(sessions).into_response())
     })
     .await
+}
+
+async fn classes(State(operator): State<Arc<Operator>>) -> Json<Vec<String>> {
+    Json(operator.door.classes())
 }
 
 async fn drain(State(operator): State<Arc<Operator>>, Json(wanted): Json<Drain>) -> Response {

@@ -30,9 +30,10 @@ use super::{
     invite::{InviteLinkError, parse_host},
     metrics::{Metrics, Read, Reading, ShardReading},
     operator::{self, Operator},
-    prepared::{PrepareError, Prepared},
+    prepared::{DoorParts, PrepareError, Prepared},
     reload::{Changeable, Own, Reloader, Seen, SetFilter, Shown},
     revocations::{Exceptions, Revoked, RevokedError},
+    spent::Spent,
     state_dir::{Door, KeyMaterial, StateDir, StateError},
     status::{self, StatusSource},
     successor::Program,
@@ -177,7 +178,10 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         TlsChoice::SelfSigned | TlsChoice::Files => None,
     };
     let ordered = acme.as_ref().map(Acme::stored).transpose()?.flatten();
-    let own = Own { self_signed: Certificate::self_signed(&keys)?, ordered: ordered.clone() };
+    let hooks = Arc::new(Hooks::default());
+    let spent = Arc::new(Spent::open(StateDir::open(&state_dir)?)?);
+    let door_parts = DoorParts { state: StateDir::open(&state_dir)?, hooks: hooks.clone(), spent };
+    let own = Own { self_signed: door_parts.own_certificate()?, ordered: ordered.clone() };
     let certificate = own.choose(&config, prepared.certificate.as_ref());
     let takeover = predecessor(takeover, &config, &state, &state_dir)?;
     // The admin port first: it fails without having let anybody in.
@@ -191,8 +195,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     if config.admission.mode == AdmissionChoice::Open && !listen.ip().is_loopback() {
         tracing::warn!(%listen, "open to everybody who can reach this address: anyone may use this relay for calls");
     }
-    let hooks = Arc::new(Hooks::default());
-    let door = Arc::new(Doorkeeper::new(prepared.admission(&config, &keys, &hooks)?));
+    let door = Arc::new(Doorkeeper::new(prepared.admission(&config, &door_parts)?));
     let admission = Arc::new(Exceptions::new(door.clone(), Revoked::read(&state)?));
     let shards_config = shard::Config {
         listen,
@@ -237,8 +240,8 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     let to = Changeable {
         live: shards.live_handle(),
         directory: shards.directory().clone(),
-        door,
-        hooks: hooks.clone(),
+        door: door.clone(),
+        door_parts,
         set_filter,
         certificate: shown,
         remember_link: {
@@ -246,7 +249,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
             Box::new(move |config, certificate| Ok(state.remember_link(&link_of(config, certificate, listen)?)?))
         },
     };
-    let reloader = Reloader::new(sources, loaded, seen, keys, own, to);
+    let reloader = Reloader::new(sources, loaded, seen, own, to);
     // The last that can fail. Until here a process that is being replaced would have gone on, and commands have reached it.
     state.remember_link(&link)?;
     control_door.open()?;
@@ -270,7 +273,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
 
     let (drain, mut drain_asked) = mpsc::channel(1);
     let operator =
-        Arc::new(Operator { admin: admin.clone(), shards: shards.handle(), state, admission, drain, program });
+        Arc::new(Operator { admin: admin.clone(), shards: shards.handle(), state, admission, door, drain, program });
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { admin::serve(admin_listener, admin).await });
     let commands = operator.clone();

@@ -5,6 +5,8 @@
 //! | `tls-key.pem` | the relay's private key, ECDSA P-256: what QUIC stacks and browsers take |
 //! | `tls-certificate.pem` | the self-signed certificate of that key; made again when it is gone, with the same pin |
 //! | `admission-key.pem` | Ed25519 key that signs admission tokens; without it, every token ends |
+//! | `admission-keys-before` | public halves of keys that signed tokens before, and when what they signed ends |
+//! | `relay-keys-before.pem` | by what clients that know an earlier pin know the present key |
 //! | `reset-key` | 32 bytes in base64url: tells clients of an earlier process that it is gone (RFC 9000 section 10.3) |
 //! | `revoked` | identities, devices, digests of tokens and networks that the operator refuses, one a line |
 //! | `spent` | which tokens for one use were used, without whose they were |
@@ -31,9 +33,9 @@ use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED2
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use supernode_proto::invite::Invite;
 
-const TLS_KEY: &str = "tls-key.pem";
-const TLS_CERTIFICATE: &str = "tls-certificate.pem";
-const ADMISSION_KEY: &str = "admission-key.pem";
+pub(super) const TLS_KEY: &str = "tls-key.pem";
+pub(super) const TLS_CERTIFICATE: &str = "tls-certificate.pem";
+pub(super) const ADMISSION_KEY: &str = "admission-key.pem";
 const RESET_KEY: &str = "reset-key";
 const LINK: &str = "link";
 const REVOKED: &str = "revoked";
@@ -253,6 +255,11 @@ impl StateDir {
         self.read(LINK)?.map(parse).transpose()
     }
 
+    /// Where a file of this name is.
+    pub(super) fn path_of(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
     /// Writes a file whole, over the one that may be there.
     pub(super) fn replace(&self, name: &str, text: &str) -> Result<(), StateError> {
         let new = self.write_new(name, text)?;
@@ -318,7 +325,7 @@ impl StateDir {
         self.read(name)?.ok_or_else(|| StateError::Missing(self.path.join(name)))
     }
 
-    fn broken(&self, name: &str, reason: &str) -> StateError {
+    pub(super) fn broken(&self, name: &str, reason: &str) -> StateError {
         StateError::Broken { path: self.path.join(name), reason: reason.to_owned() }
     }
 
@@ -427,7 +434,7 @@ impl StateDir {
 }
 
 /// Clients check the pin and no name or date, so the certificate says as little as it can and never runs out.
-fn self_signed(key: &KeyPair) -> Result<String, StateError> {
+pub(super) fn self_signed(key: &KeyPair) -> Result<String, StateError> {
     let mut params = CertificateParams::new(vec!["supernode.invalid".to_owned()])?;
     params.distinguished_name.push(DnType::CommonName, "supernode relay");
     Ok(params.self_signed(key)?.pem())

@@ -4,6 +4,7 @@ use std::{
     fmt,
     net::{IpAddr, Ipv6Addr},
     str::FromStr,
+    sync::Arc,
     time::Instant,
 };
 
@@ -12,7 +13,7 @@ use supernode_proto::{
     identity::{DeviceKey, IdentityKey},
 };
 
-use super::TokenDigest;
+use super::{TokenDigest, limits::Limits};
 
 /// Decides who may use this relay at all, and for how long.
 pub trait Admit: Send + Sync {
@@ -142,12 +143,14 @@ const fn mask(bits: u8) -> u128 {
 }
 
 /// What a session was let in by.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Grant {
     /// By what.
     pub by: Voucher,
     /// From this second of Unix time on, [`Admit::stays`] is to be asked whether it may stay.
     pub until_unix_s: u64,
+    /// What it is granted, where that is not what everybody is.
+    pub limits: Option<Arc<Limits>>,
 }
 
 /// By whose word a session is there.
@@ -163,6 +166,8 @@ pub enum Voucher {
         key: u64,
         /// From this second on it is good no more.
         expires_unix_s: u64,
+        /// The class of limits that it names.
+        class: Option<Box<str>>,
     },
     /// That of a service, which is asked again with the same token.
     Service(Box<ServiceWord>),
@@ -180,7 +185,7 @@ pub struct ServiceWord {
 impl Grant {
     /// One that has no end of its own.
     pub fn without_end(by: Voucher) -> Self {
-        Self { by, until_unix_s: u64::MAX }
+        Self { by, until_unix_s: u64::MAX, limits: None }
     }
 }
 

@@ -86,6 +86,8 @@ impl Session {
         limits: &Limits,
         now: Instant,
     ) -> Self {
+        let granted = standing.grant.limits.clone();
+        let limits = granted.as_deref().unwrap_or(limits);
         let requests = u64::from(limits.requests_per_second_max);
         let rings = u64::from(limits.rings_per_minute_max);
         Self {
@@ -141,6 +143,11 @@ impl Session {
         }
         let who = Resident { identity: self.identity, device: self.device, from, token: self.token };
         admission.stays(&who, grant, now_unix_s)
+    }
+
+    /// What it is granted, where everybody else is granted this.
+    pub(crate) fn limits<'a>(&'a self, everybody: &'a Limits) -> &'a Limits {
+        self.standing.grant.limits.as_deref().unwrap_or(everybody)
     }
 
     /// Which session this is.

@@ -192,7 +192,7 @@ impl ShardCore {
         let standing = Standing { delegated_until_unix_s: delegation.not_after_unix_s, grant };
         let token = TokenDigest::of(&who.token);
         let session = Session::new(id, identity, device, token, standing, greeting.exporter, &limits, now.instant);
-        let welcome = Welcome { version, unix_ms: now.unix_ms, limits: Some(limits.granted()) };
+        let welcome = Welcome { version, unix_ms: now.unix_ms, limits: Some(session.limits(&limits).granted()) };
         outbox.event(id, Body::Welcome(welcome));
         let slot = link as usize;
         if self.sessions.len() <= slot {

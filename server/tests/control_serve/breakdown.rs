@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use supernode_proto::{close::CloseCode, identity::IdentityKey, invite::Invite};
+use supernode_proto::{close::CloseCode, invite::Invite};
 use supernode_server::{
     control::{certificate::Certificate, state_dir::StateDir, systemd, tls},
     core::{Admit, Applicant, Grant, limits::Limits},

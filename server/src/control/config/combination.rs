@@ -39,6 +39,13 @@ const NEEDS: &[Needs] = &[
     },
     Needs {
         choice: "admission.mode",
+        word: "tokens",
+        chosen: |loaded| loaded.config.admission.mode == AdmissionChoice::Tokens,
+        needed: &[],
+        usable: &["admission.classes"],
+    },
+    Needs {
+        choice: "admission.mode",
         word: "allow-list",
         chosen: |loaded| loaded.config.admission.mode == AdmissionChoice::AllowList,
         needed: &["admission.allow_list"],

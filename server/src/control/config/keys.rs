@@ -9,7 +9,11 @@ use super::{
     values::{AdmissionChoice, TlsChoice},
 };
 use crate::{
-    control::{hook::hook_url, invite::parse_host},
+    control::{
+        classes::{CLASSES_MAX, Class},
+        hook::hook_url,
+        invite::parse_host,
+    },
     shard::SHARDS_MAX,
 };
 
@@ -199,6 +203,22 @@ pub const KEYS: &[Key] = &[
         "File with one identity (`sn-id-...`) a line; what follows a `#` is a remark. Watched; a new one is taken within \
          seconds, whoever is not on it any more goes, and a broken one changes nothing.",
         "only `admission.mode = \"allow-list\"` has one", "At most 64 MiB, about a million identities.", Live),
+
+    Key { path: "admission.classes", reload: Live,
+        kind: Kind::List {
+            form: "a name and limits of a session that it changes, such as `guest rooms_max=1 rings_per_minute_max=5`",
+            max: CLASSES_MAX,
+            get: |config| config.admission.classes.iter().map(ToString::to_string).collect(),
+            set: |config, list| {
+                let classes: Vec<Class> = list.iter().map(|class| class.parse()).collect::<Result<_, _>>().ok()?;
+                let twice = classes.iter().enumerate().any(|(at, one)| classes[..at].iter().any(|other| other.name() == one.name()));
+                (!twice).then(|| config.admission.classes = classes)
+            } },
+        what: "Classes of limits that a token may name (`supernode invite --class guest`): lower-case letters, digits and `-`, \
+               then any of rooms_max, tracks_max, subscriptions_max, watches_max, rings_per_minute_max, \
+               requests_per_second_max, ingest_objects_per_second_max and ingest_bytes_per_second_max, higher or lower than \
+               `[limits]` says. Whose token names a class that is not here (any more) is not let in.",
+        unset: "tokens grant what `[limits]` says", cost: "What a class raises, its holders may use." },
 
     // ---- admission.hook
     Key { path: "admission.hook.url", reload: Live,

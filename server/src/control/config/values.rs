@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use crate::core::limits::Limits;
+use crate::{control::classes::Class, core::limits::Limits};
 
 /// Everything that can be set. [`super::keys::KEYS`] says of each part what it is and what it may be.
 #[derive(Debug, Clone, Default)]
@@ -92,6 +92,8 @@ pub struct Admission {
     pub mode: AdmissionChoice,
     /// File with one identity a line.
     pub allow_list: Option<PathBuf>,
+    /// What tokens may grant instead of [`Config::limits`].
+    pub classes: Vec<Class>,
     /// `[admission.hook]`
     pub hook: Hook,
 }

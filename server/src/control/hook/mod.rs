@@ -169,6 +169,7 @@ impl Hook {
             Some(Answer::Given { word: Word::Yes, at, .. }) => Ok(Grant {
                 by: Voucher::Service(Box::new(ServiceWord { token: who.token.clone(), said: *at })),
                 until_unix_s: now_unix_s + self.again_after().saturating_sub(at.elapsed()).as_secs(),
+                limits: None,
             }),
             Some(Answer::Given { word: Word::No, .. }) => Err(CloseCode::NOT_ADMITTED),
             _ => Err(CloseCode::ADMISSION_DOWN),
