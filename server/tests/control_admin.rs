@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use supernode_proto::{close::CloseCode, control::TrackKind, identity::IdentityKey};
+use supernode_proto::{close::CloseCode, control::TrackKind};
 use supernode_server::{
     control::{
         admin::{self, Admin, AdminError},
@@ -20,7 +20,7 @@ use supernode_server::{
         tls,
     },
     core::{
-        Admit,
+        Admit, Applicant, Grant,
         counts::LIMITS,
         directory::Population,
         ledger::{CLASSES, DropReason, Ledger},
@@ -250,7 +250,7 @@ async fn ask(address: SocketAddr, request: &str) -> String {
 struct Nobody;
 
 impl Admit for Nobody {
-    fn admit(&self, _: &IdentityKey, _: &str, _: u64) -> Result<(), CloseCode> {
+    fn admit(&self, _: &Applicant, _: u64) -> Result<Grant, CloseCode> {
         Err(CloseCode::NOT_ADMITTED)
     }
 }

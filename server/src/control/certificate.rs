@@ -75,6 +75,13 @@ impl Certificate {
         })
     }
 
+    /// With these behind it in what is shown.
+    #[must_use]
+    pub fn followed_by(mut self, more: Vec<CertificateDer<'static>>) -> Self {
+        self.chain.extend(more);
+        self
+    }
+
     /// The one in these two PEM files.
     ///
     /// # Errors

@@ -27,13 +27,15 @@ use super::{
     config::{AdmissionChoice, Config, Loaded, Sources, TlsChoice},
     dashboard::Dashboard,
     handover::{self, HandoverError, Peer, Settlement, Takeover},
+    hook::{self, Hooks},
     invite::{InviteLinkError, parse_host},
     log::LeftOut,
     metrics::{Metrics, Read, Reading, ShardReading},
     operator::{self, Operator},
-    prepared::{PrepareError, Prepared},
+    prepared::{DoorParts, PrepareError, Prepared},
     reload::{self, Changeable, Own, Reloader, Seen, SetFilter, Shown},
     revocations::{Exceptions, Revoked, RevokedError},
+    spent::Spent,
     state_dir::{Door, KeyMaterial, StateDir, StateError},
     status::{self, StatusSource},
     successor::Program,
@@ -185,7 +187,10 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         TlsChoice::SelfSigned | TlsChoice::Files => None,
     };
     let ordered = acme.as_ref().map(Acme::stored).transpose()?.flatten();
-    let own = Own { self_signed: Certificate::self_signed(&keys)?, ordered: ordered.clone() };
+    let hooks = Arc::new(Hooks::default());
+    let spent = Arc::new(Spent::open(StateDir::open(&state_dir)?)?);
+    let door_parts = DoorParts { state: StateDir::open(&state_dir)?, hooks: hooks.clone(), spent };
+    let own = Own { self_signed: door_parts.own_certificate()?, ordered: ordered.clone() };
     let certificate = own.choose(&config, prepared.certificate.as_ref());
     let takeover = predecessor(takeover, &config, &state, &state_dir)?;
     // The admin port first: it fails without having let anybody in.
@@ -199,7 +204,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     if config.admission.mode == AdmissionChoice::Open && !listen.ip().is_loopback() {
         tracing::warn!(%listen, "open to everybody who can reach this address: anyone may use this relay for calls");
     }
-    let door = Arc::new(Doorkeeper::new(prepared.admission(&config, &keys)?));
+    let door = Arc::new(Doorkeeper::new(prepared.admission(&config, &door_parts)?));
     let admission = Arc::new(Exceptions::new(door.clone(), Revoked::read(&state)?));
     let shards_config = shard::Config {
         listen,
@@ -239,7 +244,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     let listen = shards.local_addr();
     let shown = Shown::default();
     shown.set(&certificate);
-    let read = read_of(&shards, shown.clone(), left_out);
+    let read = read_of(&shards, shown.clone(), hooks.figures.clone(), left_out);
     let admin = Arc::new(Admin {
         metrics: Metrics::new(read.clone())?,
         dashboard: Dashboard::new(read),
@@ -257,7 +262,8 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     let to = Changeable {
         live: shards.live_handle(),
         directory: shards.directory().clone(),
-        door,
+        door: door.clone(),
+        door_parts,
         set_filter,
         certificate: shown,
         remember_link: {
@@ -265,7 +271,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
             Box::new(move |config, certificate| Ok(state.remember_link(&link_of(config, certificate, listen)?)?))
         },
     };
-    let reloader = Reloader::new(sources, loaded, seen, keys, own, to);
+    let reloader = Reloader::new(sources, loaded, seen, own, to);
     control_door.open()?;
     handover_door.open()?;
     let offload = shards.offload();
@@ -298,12 +304,14 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         shards: shards.handle(),
         state,
         admission,
+        door,
         drain,
         program: program.clone(),
     });
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { admin::serve(admin_listener, admin).await });
-    tasks.spawn(async move { operator::serve(control, operator).await });
+    let commands = operator.clone();
+    tasks.spawn(async move { operator::serve(control, commands).await });
     let (certificates, new_certificates) = mpsc::channel(1);
     tasks.spawn(async move {
         keep_current(reloader, hangup, new_certificates).await;
@@ -330,6 +338,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
             // hangs, nobody else may tell systemd that all is well.
             tasks.shutdown().await;
             watchdog.abort();
+            hear_successor(operator, &mut tasks);
             (config.relay.drain_patience, false)
         }
         joined = &mut ended => return Err(joined.map_or_else(ServeError::ShardFailed, |()| ServeError::ShardsEnded)),
@@ -444,7 +453,20 @@ async fn successor(handover: UnixListener, shards: shard::Handle, admin_port: Ow
     }
 }
 
-fn read_of(shards: &shard::Running, certificate: Shown, left_out: Arc<LeftOut>) -> Read {
+/// Whom the operator takes back is to go here, too, while this process drains: its successor passes that on.
+fn hear_successor(operator: Arc<Operator>, tasks: &mut JoinSet<io::Result<()>>) {
+    let heard = operator.state.make(Door::Predecessor).and_then(|(listener, door)| {
+        door.open()?;
+        Ok(listener)
+    });
+    match heard.map(UnixListener::from_std) {
+        Ok(Ok(listener)) => drop(tasks.spawn(operator::serve_as_predecessor(listener, operator))),
+        Ok(Err(error)) => tracing::warn!(%error, "revoke and kick do not reach this process while it drains"),
+        Err(error) => tracing::warn!(%error, "revoke and kick do not reach this process while it drains"),
+    }
+}
+
+fn read_of(shards: &shard::Running, certificate: Shown, hook: Arc<hook::Figures>, left_out: Arc<LeftOut>) -> Read {
     let (counters, directory, offload) = (shards.counters(), shards.directory().clone(), shards.offload());
     Arc::new(move || Reading {
         shards: counters.iter().map(|shard| ShardReading::of(shard)).collect(),
@@ -453,6 +475,8 @@ fn read_of(shards: &shard::Running, certificate: Shown, left_out: Arc<LeftOut>) 
         certificate_left_s: certificate.left_s(),
         offload: Some(offload),
         log_lines_left_out: [left_out.by_rate(), left_out.by_sink()],
+        hook_outcomes: hook.outcomes(),
+        hook_waiting: hook.waiting(),
     })
 }
 

@@ -5,10 +5,14 @@
 //! | `tls-key.pem` | the relay's private key, ECDSA P-256: what QUIC stacks and browsers take |
 //! | `tls-certificate.pem` | the self-signed certificate of that key; made again when it is gone, with the same pin |
 //! | `admission-key.pem` | Ed25519 key that signs admission tokens; without it, every token ends |
+//! | `admission-keys-before` | public halves of keys that signed tokens before, and when what they signed ends |
+//! | `relay-keys-before.pem` | by what clients that know an earlier pin know the present key |
 //! | `reset-key` | 32 bytes in base64url: tells clients of an earlier process that it is gone (RFC 9000 section 10.3) |
-//! | `revoked` | identities and digests of tokens that are refused, one a line |
+//! | `revoked` | identities, devices, digests of tokens and networks that the operator refuses, one a line |
+//! | `spent` | which tokens for one use were used, without whose they were |
 //! | `control.sock` | where the commands of this user reach the running relay |
 //! | `handover.sock` | where a new process asks the running relay for its port |
+//! | `predecessor.sock` | where the process that drains after an upgrade hears whose sessions to end |
 //! | `link` | where the relay was reached last and by what clients knew it: an invite link without a token |
 //!
 //! Keys are made once: of two processes that start at the same time, one makes them and the other reads them.
@@ -37,9 +41,9 @@ use rustix::{
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use supernode_proto::invite::Invite;
 
-const TLS_KEY: &str = "tls-key.pem";
-const TLS_CERTIFICATE: &str = "tls-certificate.pem";
-const ADMISSION_KEY: &str = "admission-key.pem";
+pub(super) const TLS_KEY: &str = "tls-key.pem";
+pub(super) const TLS_CERTIFICATE: &str = "tls-certificate.pem";
+pub(super) const ADMISSION_KEY: &str = "admission-key.pem";
 const RESET_KEY: &str = "reset-key";
 const LINK: &str = "link";
 const REVOKED: &str = "revoked";
@@ -119,6 +123,8 @@ pub enum Door {
     Control,
     /// For the process that is to replace it.
     Handover,
+    /// For the process that has replaced it, while it drains.
+    Predecessor,
 }
 
 impl Door {
@@ -126,6 +132,7 @@ impl Door {
         match self {
             Self::Control => "control.sock",
             Self::Handover => "handover.sock",
+            Self::Predecessor => "predecessor.sock",
         }
     }
 }
@@ -287,6 +294,11 @@ impl StateDir {
         self.read(LINK)?.map(parse).transpose()
     }
 
+    /// Where a file of this name is.
+    pub(super) fn path_of(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
     /// Writes a file whole, over the one that may be there.
     pub(super) fn replace(&self, name: &str, text: &str) -> Result<(), StateError> {
         let new = self.write_new(name, text)?;
@@ -365,12 +377,44 @@ impl StateDir {
         self.read(name)?.ok_or_else(|| StateError::Missing(self.path.join(name)))
     }
 
-    fn broken(&self, name: &str, reason: &str) -> StateError {
+    pub(super) fn broken(&self, name: &str, reason: &str) -> StateError {
         StateError::Broken { path: self.path.join(name), reason: reason.to_owned() }
     }
 
     /// A file's text, if it is there.
     pub(super) fn read(&self, name: &str) -> Result<Option<String>, StateError> {
+        self.read_up_to(name, FILE_BYTES_MAX)
+    }
+
+    /// Adds to a file's end, and makes it if it is not there. The text is on the disk afterwards.
+    pub(super) fn append(&self, name: &str, text: &str) -> Result<(), StateError> {
+        let path = self.path.join(name);
+        let new = path.symlink_metadata().is_err();
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(FILE_MODE)
+            .open(&path)
+            .and_then(|mut file| {
+                file.write_all(text.as_bytes())?;
+                file.sync_data()
+            })
+            .map_err(|source| StateError::Io { path, action: "write it", source })?;
+        if new { self.sync() } else { Ok(()) }
+    }
+
+    /// How long a file is; zero if it is not there.
+    pub(super) fn length_of(&self, name: &str) -> Result<u64, StateError> {
+        let path = self.path.join(name);
+        match fs::metadata(&path) {
+            Ok(metadata) => Ok(metadata.len()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(source) => Err(StateError::Io { path, action: "read its length", source }),
+        }
+    }
+
+    /// As [`Self::read`], of a file that may be as long as this.
+    pub(super) fn read_up_to(&self, name: &str, bytes_max: u64) -> Result<Option<String>, StateError> {
         let path = self.path.join(name);
         let failed = |action| {
             let path = path.clone();
@@ -390,11 +434,11 @@ impl StateDir {
         if ![self.owner, 0].contains(&metadata.uid()) {
             return Err(StateError::Owner { path, owner: metadata.uid(), wanted: self.owner });
         }
-        if metadata.len() > FILE_BYTES_MAX {
+        if metadata.len() > bytes_max {
             return Err(self.broken(name, "is too large to be a file of a relay"));
         }
         let mut text = String::new();
-        match file.take(FILE_BYTES_MAX).read_to_string(&mut text) {
+        match file.take(bytes_max).read_to_string(&mut text) {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(self.broken(name, "is not text")),
             read => read.map(|_| Some(text)).map_err(failed("read it")),
         }
@@ -452,7 +496,7 @@ impl StateDir {
 }
 
 /// Clients check the pin and no name or date, so the certificate says as little as it can and never runs out.
-fn self_signed(key: &KeyPair) -> Result<String, StateError> {
+pub(super) fn self_signed(key: &KeyPair) -> Result<String, StateError> {
     let mut params = CertificateParams::new(vec!["supernode.invalid".to_owned()])?;
     params.distinguished_name.push(DnType::CommonName, "supernode relay");
     Ok(params.self_signed(key)?.pem())

@@ -89,8 +89,8 @@ impl ShardCore {
         outbox: &mut Outbox,
     ) -> Result<(), Refusal> {
         let directory = self.directory.clone();
-        let requests_max = u64::from(directory.limits().requests_per_second_max);
         let session = self.session_at(link)?;
+        let requests_max = u64::from(session.limits(&directory.limits()).requests_per_second_max);
         if !session.requests.take(1, now.instant) {
             return Err(Refusal::limit("requests_per_second_max", requests_max, requests_max));
         }
@@ -162,7 +162,7 @@ impl ShardCore {
     fn watch(&mut self, link: u32, ticket: &Ticket, now: Now, outbox: &mut Outbox) -> Result<(), Refusal> {
         let directory = self.directory.clone();
         let (session, timers) = self.session_and_timers(link)?;
-        let bound = directory.limits().watches_max;
+        let bound = session.limits(&directory.limits()).watches_max;
         if session.watches.len() >= bound {
             return Err(Refusal::limit("watches_max", session.watches.len() as u64, bound as u64));
         }

@@ -20,6 +20,7 @@ pub mod rate_estimate;
 pub mod speakers;
 pub mod stream;
 
+mod admission;
 mod control;
 mod ids;
 mod mailbox;
@@ -33,7 +34,8 @@ mod shard_core;
 mod timers;
 mod tracks;
 
+pub use admission::{Admit, Applicant, Grant, Network, Resident, ServiceWord, Voucher};
 pub use ids::{MemberId, NodeId, Now, RingId, SessionId, ShardId, StreamKey, TokenDigest};
 pub use outbox::{ControlMail, Outbox};
 pub use session::Session;
-pub use shard_core::{Admit, Greeting, Holdings, NotOpened, ShardCore};
+pub use shard_core::{Greeting, Holdings, NotOpened, ShardCore};

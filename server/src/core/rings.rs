@@ -80,7 +80,7 @@ pub(crate) fn start(
         return Err(Refusal::of(RefusalReason::GoingAway));
     }
     if !caller.ring_starts.take(1, now.instant) {
-        let bound = u64::from(directory.limits().rings_per_minute_max);
+        let bound = u64::from(caller.limits(&directory.limits()).rings_per_minute_max);
         return Err(Refusal::limit("rings_per_minute_max", bound, bound));
     }
     caller.rings.retain(|ring| directory.rings.contains_key(ring));

@@ -39,7 +39,7 @@ pub(crate) fn join(
     if session.rooms.contains_key(&id) {
         return Err(Refusal::of(RefusalReason::Already));
     }
-    let bound = directory.limits().rooms_max;
+    let bound = session.limits(&directory.limits()).rooms_max;
     if session.rooms.len() >= bound {
         return Err(Refusal::limit("rooms_max", session.rooms.len() as u64, bound as u64));
     }

@@ -1,14 +1,16 @@
 //! One session's state in the core.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, net::IpAddr, time::Instant};
 
 use supernode_proto::{
+    close::CloseCode,
     identity::{DeviceKey, EXPORTER_BYTES, IdentityKey, RoomId},
     object::TrackAlias,
 };
 
 use super::{
-    MemberId, RingId, SessionId, TokenDigest, limits::Limits, rate::Bucket, receiver::Receiver, speakers::Speakers,
+    Admit, Grant, MemberId, Resident, RingId, SessionId, TokenDigest, limits::Limits, rate::Bucket, receiver::Receiver,
+    speakers::Speakers,
 };
 
 /// An authenticated connection of one device. Everything in it is bounded by a limit, and everything it names
@@ -20,6 +22,7 @@ pub struct Session {
     pub(crate) device: DeviceKey,
     /// Which token it was let in with, so that taking the token back ends the session.
     token: Option<TokenDigest>,
+    standing: Standing,
     since: Instant,
     /// Binds join proofs to this connection.
     pub(crate) exporter: [u8; EXPORTER_BYTES],
@@ -40,6 +43,14 @@ pub struct Session {
     /// What is left of the relay's patience with objects above the rates.
     pub(crate) patience: Bucket,
     pub(crate) receiver: Receiver,
+}
+
+/// What lets a session stay.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    /// Last second of the delegation, Unix time.
+    pub(crate) delegated_until_unix_s: u64,
+    pub(crate) grant: Grant,
 }
 
 /// A track that a session subscribes to.
@@ -64,15 +75,19 @@ pub(crate) struct Watched {
 }
 
 impl Session {
+    #[expect(clippy::too_many_arguments, reason = "who, by what, for how long, and what is granted")]
     pub(crate) fn new(
         id: SessionId,
         identity: IdentityKey,
         device: DeviceKey,
         token: Option<TokenDigest>,
+        standing: Standing,
         exporter: [u8; EXPORTER_BYTES],
         limits: &Limits,
         now: Instant,
     ) -> Self {
+        let granted = standing.grant.limits.clone();
+        let limits = granted.as_deref().unwrap_or(limits);
         let requests = u64::from(limits.requests_per_second_max);
         let rings = u64::from(limits.rings_per_minute_max);
         Self {
@@ -80,6 +95,7 @@ impl Session {
             identity,
             device,
             token,
+            standing,
             since: now,
             exporter,
             rooms: BTreeMap::new(),
@@ -108,6 +124,30 @@ impl Session {
         let chosen = pictures().find(|track| track.focus).or_else(|| pictures().find(is_first));
         let chosen = chosen.or_else(|| pictures().next());
         self.speaker = chosen.map(|track| track.alias);
+    }
+
+    /// Whether it may stay: asks `admission` if it is to be asked `anyway`, or if what was granted is over.
+    pub(crate) fn review(
+        &mut self,
+        from: IpAddr,
+        anyway: bool,
+        admission: &dyn Admit,
+        now_unix_s: u64,
+    ) -> Result<(), CloseCode> {
+        let Standing { delegated_until_unix_s, grant } = &mut self.standing;
+        if now_unix_s > *delegated_until_unix_s {
+            return Err(CloseCode::DELEGATION_EXPIRED);
+        }
+        if !anyway && now_unix_s < grant.until_unix_s {
+            return Ok(());
+        }
+        let who = Resident { identity: self.identity, device: self.device, from, token: self.token };
+        admission.stays(&who, grant, now_unix_s)
+    }
+
+    /// What it is granted, where everybody else is granted this.
+    pub(crate) fn limits<'a>(&'a self, everybody: &'a Limits) -> &'a Limits {
+        self.standing.grant.limits.as_deref().unwrap_or(everybody)
     }
 
     /// Which session this is.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,13 +13,13 @@ use supernode_proto::{
     VERSION,
     close::{CloseCode, StreamCode},
     control::{Hello, HelloBody, RefusalReason, Welcome, relay_message::Body},
-    identity::{self, Delegation, EXPORTER_BYTES, IdentityKey, RelayPin, RoomId},
+    identity::{self, Delegation, EXPORTER_BYTES, RelayPin, RoomId},
     limits as wire,
     object::TrackAlias,
 };
 
 use super::{
-    ControlMail, NodeId, Now, Outbox, SessionId, ShardId, StreamKey, TokenDigest,
+    Admit, Applicant, ControlMail, NodeId, Now, Outbox, SessionId, ShardId, StreamKey, TokenDigest,
     control::Refusal,
     directory::Directory,
     forward::TrackTable,
@@ -30,33 +31,19 @@ use super::{
     rate_estimate::Sample,
     rings,
     rooms::{self, Leaving, Verdict},
-    session::Session,
+    session::{Session, Standing},
     speakers::Speakers,
     timers::Timers,
     tracks::KeyframeAsked,
 };
-
-/// Whether an identity may use this relay at all.
-pub trait Admit: Send + Sync {
-    /// Whether [`Self::admit`] knows. If not, it has begun to find out, and knows later.
-    fn is_decided(&self, _identity: &IdentityKey, _token: &str) -> bool {
-        true
-    }
-
-    /// Checks an identity and the token it came with at a Unix time in seconds.
-    ///
-    /// # Errors
-    /// [`CloseCode::NOT_ADMITTED`] or [`CloseCode::TOKEN_EXPIRED`].
-    fn admit(&self, identity: &IdentityKey, token: &str, now_unix_s: u64) -> Result<(), CloseCode>;
-}
 
 /// Why there is no session.
 #[derive(Debug)]
 pub enum NotOpened {
     /// There will be none: the code to close the connection with.
     Close(CloseCode),
-    /// It is not decided yet whether this identity with this token is admitted ([`Admit::is_decided`]).
-    Undecided(IdentityKey, String),
+    /// It is not decided yet whether they are admitted ([`Admit::is_decided`]).
+    Undecided(Applicant),
 }
 
 impl From<CloseCode> for NotOpened {
@@ -74,6 +61,8 @@ pub struct Greeting<'a> {
     pub relay: RelayPin,
     /// The connection's TLS exporter.
     pub exporter: [u8; EXPORTER_BYTES],
+    /// Where its packets come from.
+    pub from: IpAddr,
 }
 
 /// What the sessions of one shard hold now.
@@ -179,17 +168,18 @@ impl ShardCore {
         if self.directory.is_draining() {
             return Err(CloseCode::GOING_AWAY.into());
         }
-        if !admission.is_decided(&delegation.identity, &token) {
-            return Err(NotOpened::Undecided(delegation.identity, token));
+        let who = Applicant { identity: delegation.identity, device: delegation.device, from: greeting.from, token };
+        if !admission.is_decided(&who, now.unix_s()) {
+            return Err(NotOpened::Undecided(who));
         }
-        admission.admit(&delegation.identity, &token, now.unix_s())?;
+        let grant = admission.admit(&who, now.unix_s())?;
         if !self.directory.enter() {
             outbox.counts.limit("sessions_max");
             return Err(CloseCode::TOO_MANY_SESSIONS.into());
         }
         self.generation = self.generation.wrapping_add(1);
         let id = SessionId { node: NodeId::default(), shard: self.shard, link, generation: self.generation };
-        let (identity, device) = (delegation.identity, delegation.device);
+        let (identity, device) = (who.identity, who.device);
         match presence::connect(&self.directory, identity, device, id, outbox) {
             Ok(Some((earlier, rings))) => rings::device_gone(&self.directory, earlier, &identity, rings, outbox),
             Ok(None) => {}
@@ -199,9 +189,10 @@ impl ShardCore {
             }
         }
         let limits = self.directory.limits();
-        let session =
-            Session::new(id, identity, device, TokenDigest::of(&token), greeting.exporter, &limits, now.instant);
-        let welcome = Welcome { version, unix_ms: now.unix_ms, limits: Some(limits.granted()) };
+        let standing = Standing { delegated_until_unix_s: delegation.not_after_unix_s, grant };
+        let token = TokenDigest::of(&who.token);
+        let session = Session::new(id, identity, device, token, standing, greeting.exporter, &limits, now.instant);
+        let welcome = Welcome { version, unix_ms: now.unix_ms, limits: Some(session.limits(&limits).granted()) };
         outbox.event(id, Body::Welcome(welcome));
         let slot = link as usize;
         if self.sessions.len() <= slot {
@@ -373,6 +364,25 @@ impl ShardCore {
     /// The session behind a link.
     pub fn session(&self, link: u32) -> Option<&Session> {
         self.sessions.get(link as usize)?.as_ref()
+    }
+
+    /// Whether the session behind a link may stay: a session that is to be asked about `anyway`, or whose grant is
+    /// over, is. `from` is where its packets come from.
+    ///
+    /// # Errors
+    /// Why it may not: the code to close it with.
+    pub fn review(
+        &mut self,
+        link: u32,
+        from: IpAddr,
+        anyway: bool,
+        admission: &dyn Admit,
+        now: Now,
+    ) -> Result<(), CloseCode> {
+        match self.session_mut(link) {
+            Some(session) => session.review(from, anyway, admission, now.unix_s()),
+            None => Ok(()),
+        }
     }
 
     /// The room that a session is in; of several, always the same one.

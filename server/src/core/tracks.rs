@@ -57,7 +57,7 @@ impl ShardCore {
             Ok(kind) => kind,
         };
         Refusal::check_len("label", wanted.label.len(), wire::TRACK_LABEL_BYTES_MAX)?;
-        let bound = directory.limits().tracks_max;
+        let bound = session.limits(&directory.limits()).tracks_max;
         if session.published.len() >= bound {
             return Err(Refusal::limit("tracks_max", session.published.len() as u64, bound as u64));
         }
@@ -180,7 +180,7 @@ impl ShardCore {
         if u64::from(wanted.max_age_ms) > u64::from(wire::OBJECT_TTL_MS_MAX) {
             return Err(Refusal::field("max_age_ms", wanted.max_age_ms.into(), wire::OBJECT_TTL_MS_MAX.into()));
         }
-        let bound = directory.limits().subscriptions_max;
+        let bound = session.limits(&directory.limits()).subscriptions_max;
         let position = session.subscribed.iter().position(|subscribed| subscribed.alias == alias);
         if position.is_none() && session.subscribed.len() >= bound {
             return Err(Refusal::limit("subscriptions_max", session.subscribed.len() as u64, bound as u64));

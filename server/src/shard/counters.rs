@@ -225,7 +225,7 @@ impl Counters {
 impl Tally {
     /// Counts a session that ended.
     pub(super) fn close(&mut self, code: CloseCode) {
-        self.closed[(code.0 as usize).min(CODES - 1)] += 1;
+        self.closed[code.place()] += 1;
     }
 }
 

@@ -34,6 +34,7 @@ use super::{
     hold::Holds,
     inbox::{Letter, Mailbox, MediaMail},
     prefixes::{Excess, Prefixes, Verdict},
+    reviews::Reviews,
     serve::Undecided,
     socket::{Received, SendBatch},
 };
@@ -85,6 +86,7 @@ pub(super) struct Engine {
     pub(super) undecided: Vec<Undecided>,
     /// When to look at them.
     pub(super) ask_again_at: Option<Instant>,
+    pub(super) reviews: Reviews,
 }
 
 /// What an engine is made of.
@@ -118,6 +120,7 @@ impl Engine {
             unrung: vec![false; shards],
             peers: parts.peers,
             pin: parts.pin,
+            reviews: Reviews::new(parts.admission.generation()),
             admission: parts.admission,
             prefixes: parts.prefixes,
             rng: parts.rng,
@@ -303,6 +306,7 @@ impl Engine {
             self.dispatch(now);
         }
         self.ask_again(now);
+        self.review_turn(now);
         while let Some(link) = self.deadlines.pop(now.instant) {
             if let Some(connection) = self.connections.get_mut(link as usize).and_then(Option::as_mut) {
                 connection.quic.handle_timeout(now.instant);
@@ -329,9 +333,9 @@ impl Engine {
         }
     }
 
-    /// Whether a connection is still to be served.
+    /// Whether a connection is still to be served or asked about.
     pub(super) fn is_busy(&self) -> bool {
-        !self.dirty.is_empty()
+        !self.dirty.is_empty() || self.reviews.is_under_way()
     }
 
     /// Counts what is counted only now and then.
@@ -683,6 +687,7 @@ pub(super) mod tests {
     use crate::{
         control::{certificate::Certificate, state_dir::StateDir, tls},
         core::{
+            Applicant, Grant,
             directory::Directory,
             forward::{Carries, Subscriber},
             limits::Limits,
@@ -696,7 +701,7 @@ pub(super) mod tests {
     struct Nobody;
 
     impl Admit for Nobody {
-        fn admit(&self, _: &supernode_proto::identity::IdentityKey, _: &str, _: u64) -> Result<(), CloseCode> {
+        fn admit(&self, _: &Applicant, _: u64) -> Result<Grant, CloseCode> {
             Err(CloseCode::NOT_ADMITTED)
         }
     }

@@ -85,6 +85,8 @@ impl EventLoop {
                 census_at = now.instant + CENSUS_INTERVAL;
                 self.take_census();
                 self.refresh();
+                self.engine.review_second(now);
+                more |= self.engine.is_busy();
                 if self.upgrade.is_settled() {
                     self.predecessor = self.predecessor.take().filter(|other| !other.is_gone());
                 }

@@ -26,6 +26,7 @@ mod live;
 mod media;
 mod meter;
 mod prefixes;
+mod reviews;
 mod serve;
 mod socket;
 mod sys;

@@ -6,7 +6,7 @@ use quinn_proto::{Dir, Event, ReadError, StreamEvent, StreamId};
 use supernode_proto::{
     close::{CloseCode, StreamCode},
     control::{ClientMessage, FrameError, Hello, TrackKind, client_message::Body},
-    identity::{EXPORTER_BYTES, EXPORTER_LABEL, IdentityKey},
+    identity::{EXPORTER_BYTES, EXPORTER_LABEL},
     limits as wire,
 };
 
@@ -15,7 +15,7 @@ use super::{
     engine::Engine,
     transport,
 };
-use crate::core::{Greeting, NotOpened, Now, ledger::RefuseReason, stream::StreamParser};
+use crate::core::{Applicant, Greeting, NotOpened, Now, ledger::RefuseReason, stream::StreamParser};
 
 /// How often those are looked at whose admission is not decided.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
@@ -221,7 +221,8 @@ impl Engine {
             .crypto_session()
             .export_keying_material(&mut exporter, EXPORTER_LABEL, &[])
             .map_err(|_| CloseCode::INTERNAL)?;
-        let greeting = Greeting { hello: &hello, relay: connection.pin, exporter };
+        let from = connection.quic.remote_address().ip();
+        let greeting = Greeting { hello: &hello, relay: connection.pin, exporter, from };
         let session = match self.core.open_session(link, &greeting, &*self.admission, now, &mut self.outbox) {
             Ok(session) => session,
             Err(NotOpened::Close(code)) => return Err(code),
@@ -229,8 +230,8 @@ impl Engine {
             Err(NotOpened::Undecided(..)) if hello.body.len() > HELLO_ASIDE_BYTES_MAX => {
                 return Err(CloseCode::NOT_ADMITTED);
             }
-            Err(NotOpened::Undecided(identity, token)) => {
-                self.undecided.push(Undecided { link, identity, token, hello });
+            Err(NotOpened::Undecided(who)) => {
+                self.undecided.push(Undecided { link, who, hello });
                 self.ask_again_at = Some(now.instant + ASK_AGAIN);
                 return Ok(());
             }
@@ -248,7 +249,7 @@ impl Engine {
         }
         for waiting in std::mem::take(&mut self.undecided) {
             let link = waiting.link;
-            if !self.admission.is_decided(&waiting.identity, &waiting.token) {
+            if !self.admission.is_decided(&waiting.who, now.unix_s()) {
                 self.undecided.push(waiting);
             } else if let Err(code) = self.admit(link, waiting.hello, now) {
                 self.close(link, code, now);
@@ -261,8 +262,7 @@ impl Engine {
 /// A Hello that waits for somebody else's word.
 pub(super) struct Undecided {
     pub(super) link: u32,
-    identity: IdentityKey,
-    token: String,
+    who: Applicant,
     hello: Hello,
 }
 

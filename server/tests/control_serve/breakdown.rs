@@ -9,10 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use supernode_proto::{close::CloseCode, identity::IdentityKey, invite::Invite};
+use supernode_proto::{close::CloseCode, invite::Invite};
 use supernode_server::{
     control::{certificate::Certificate, state_dir::StateDir, systemd, tls},
-    core::{Admit, limits::Limits},
+    core::{Admit, Applicant, Grant, limits::Limits},
     shard,
 };
 
@@ -22,7 +22,7 @@ use crate::{Leash, connect};
 struct Trap(fn());
 
 impl Admit for Trap {
-    fn admit(&self, _: &IdentityKey, _: &str, _: u64) -> Result<(), CloseCode> {
+    fn admit(&self, _: &Applicant, _: u64) -> Result<Grant, CloseCode> {
         (self.0)();
         Err(CloseCode::NOT_ADMITTED)
     }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -20,7 +21,8 @@ use supernode_proto::{
     object::{DATAGRAM_HEADER_BYTES_MAX, DatagramHeader, Flags, Hop, Layer, TrackAlias, Visible},
 };
 use supernode_server::core::{
-    Admit, ControlMail, Greeting, Now, Outbox, SessionId, ShardCore, ShardId, directory::Directory, limits::Limits,
+    Admit, Applicant, ControlMail, Grant, Greeting, Now, Outbox, SessionId, ShardCore, ShardId, Voucher,
+    directory::Directory, limits::Limits,
 };
 
 const PIN: RelayPin = RelayPin([9; 32]);
@@ -29,8 +31,8 @@ const EXPORTER: [u8; 32] = [5; 32];
 struct Everybody;
 
 impl Admit for Everybody {
-    fn admit(&self, _: &IdentityKey, _: &str, _: u64) -> Result<(), CloseCode> {
-        Ok(())
+    fn admit(&self, _: &Applicant, _: u64) -> Result<Grant, CloseCode> {
+        Ok(Grant::without_end(Voucher::Nobody))
     }
 }
 
@@ -115,7 +117,7 @@ impl World {
         let body = Bytes::from(body.encode_to_vec());
         let signed = person.device.sign(&identity::hello_signing_input(&PIN, &EXPORTER, &body));
         let hello = Hello { body, signature: Bytes::copy_from_slice(&signed.to_bytes()) };
-        let greeting = Greeting { hello: &hello, relay: PIN, exporter: EXPORTER };
+        let greeting = Greeting { hello: &hello, relay: PIN, exporter: EXPORTER, from: IpAddr::from([192, 0, 2, 1]) };
         let link = self.link_next;
         self.link_next += 1;
         let outbox = &mut self.outboxes[shard];

@@ -9,7 +9,11 @@ use super::{
     values::{AdmissionChoice, TlsChoice},
 };
 use crate::{
-    control::{hook::hook_url, invite::parse_host},
+    control::{
+        classes::{CLASSES_MAX, Class},
+        hook::hook_url,
+        invite::parse_host,
+    },
     shard::SHARDS_MAX,
 };
 
@@ -192,12 +196,29 @@ pub const KEYS: &[Key] = &[
             set: |config, which| config.admission.mode =
                 [AdmissionChoice::Tokens, AdmissionChoice::AllowList, AdmissionChoice::Hook, AdmissionChoice::Open][which] },
         what: "By what one gets in: a token of this relay (`supernode invite`), one's identity being in a file, the word of \
-               an HTTP service, or nothing. A change concerns those who come, not those who are in.", unset: "",
+               an HTTP service, or nothing. After a change those who are in are asked about again within a second, and go if \
+               they would not be let in.", unset: "",
         cost: "With `open`, anyone who can reach the port may use the relay." },
     file!("admission.allow_list", admission.allow_list,
         "File with one identity (`sn-id-...`) a line; what follows a `#` is a remark. Watched; a new one is taken within \
-         seconds, and a broken one changes nothing.",
+         seconds, whoever is not on it any more goes, and a broken one changes nothing.",
         "only `admission.mode = \"allow-list\"` has one", "At most 64 MiB, about a million identities.", Live),
+
+    Key { path: "admission.classes", reload: Live,
+        kind: Kind::List {
+            form: "a name and limits of a session that it changes, such as `guest rooms_max=1 rings_per_minute_max=5`",
+            max: CLASSES_MAX,
+            get: |config| config.admission.classes.iter().map(ToString::to_string).collect(),
+            set: |config, list| {
+                let classes: Vec<Class> = list.iter().map(|class| class.parse()).collect::<Result<_, _>>().ok()?;
+                let twice = classes.iter().enumerate().any(|(at, one)| classes[..at].iter().any(|other| other.name() == one.name()));
+                (!twice).then(|| config.admission.classes = classes)
+            } },
+        what: "Classes of limits that a token may name (`supernode invite --class guest`): lower-case letters, digits and `-`, \
+               then any of rooms_max, tracks_max, subscriptions_max, watches_max, rings_per_minute_max, \
+               requests_per_second_max, ingest_objects_per_second_max and ingest_bytes_per_second_max, higher or lower than \
+               `[limits]` says. Whose token names a class that is not here (any more) is not let in.",
+        unset: "tokens grant what `[limits]` says", cost: "What a class raises, its holders may use." },
 
     // ---- admission.hook
     Key { path: "admission.hook.url", reload: Live,
@@ -217,8 +238,12 @@ pub const KEYS: &[Key] = &[
         "How long the service may take.",
         "Whoever connects waits as long; the relay serves others meanwhile. A client has 10 s in all."),
     time!("admission.hook.cache_s", admission.hook.cache, "seconds", from_secs, as_secs, 1..=3600,
-        "How long an answer is good for, yes or no.",
+        "How long an answer is good for, yes or no. Then the service is asked again about those who are in, every 30 s at \
+         most for each.",
         "As long, the service's change of mind shows nothing. At most 65,536 answers are kept."),
+    time!("admission.hook.grace_s", admission.hook.grace, "seconds", from_secs, as_secs, 0..=604_800,
+        "How long those who are in stay, once an answer is old, while the service gives none. A clear no ends a session at \
+         once.", "So long somebody stays whom the service would not let in any more. Less, and its outage ends calls."),
 
     // ---- limits: the relay
     number!("limits.sessions_max", limits.sessions_max, "sessions", 1..=10_000_000, Live,

@@ -6,6 +6,7 @@ use supernode_proto::close::CloseCode;
 use super::history::Sample;
 use crate::{
     control::{
+        hook::Outcome,
         metrics::{Reading, limit_hits},
         reload::CERTIFICATE_WARN_S,
     },
@@ -171,9 +172,28 @@ pub fn warnings(before: &Reading, now: &Reading, last: Option<&Sample>) -> Vec<W
             "Somebody scans or floods the port, or a path loses large packets. The relay defends itself by Retry.",
         );
     }
+    let hook = |answers: bool| {
+        let counted = |reading: &Reading| -> u64 {
+            let outcomes = Outcome::ALL.iter().zip(reading.hook_outcomes);
+            outcomes.filter(|(outcome, _)| outcome.is_answer() == answers).map(|(_, count)| count).sum()
+        };
+        counted(now).saturating_sub(counted(before))
+    };
+    let (unanswered, answered) = (hook(false), hook(true));
+    if unanswered > 0 {
+        warn(
+            Level::Problem,
+            "SupernodeHookSilent",
+            format!(
+                "The admission hook gave no answer to {unanswered} questions in the last minute, and {answered} answers."
+            ),
+            "See whether the service at admission.hook.url runs and answers in time. Nobody new is let in without it; \
+             those who are in stay for admission.hook.grace_s.",
+        );
+    }
     let refused = grown(&|reading| {
         let codes = [CloseCode::TOO_MANY_SESSIONS, CloseCode::OVERLOADED];
-        reading.total(|shard| codes.iter().map(|code| shard.tally.closed[code.0 as usize]).sum())
+        reading.total(|shard| codes.iter().map(|code| shard.tally.closed[code.place()]).sum())
     });
     if refused > 0 {
         warn(
@@ -280,10 +300,24 @@ mod tests {
         assert_eq!(alerts(|shard| shard.tally.handshakes_failed = 200), ["SupernodeHandshakesFail"]);
         assert_eq!(alerts(|shard| shard.detail.counts.limits[0] = 3), ["SupernodeLimit"]);
         for code in [CloseCode::TOO_MANY_SESSIONS, CloseCode::OVERLOADED] {
-            assert_eq!(alerts(|shard| shard.tally.closed[code.0 as usize] = 1), ["SupernodeSessionsRefused"]);
+            assert_eq!(alerts(|shard| shard.tally.closed[code.place()] = 1), ["SupernodeSessionsRefused"]);
         }
         assert_eq!(alerts(|shard| shard.tally.receive_buffer_bytes = 425_984), ["SupernodeBuffersClamped"]);
         assert_eq!(alerts(|shard| shard.detail.ledger.residence_us[0].observe(60_000, 10)), ["SupernodeSlow"]);
+    }
+
+    #[test]
+    fn a_hook_that_gives_no_answer_is_a_problem_of_its_own_and_not_want_of_room() {
+        let after = |outcome: Outcome| {
+            let mut now = reading(|shard| shard.tally.closed[CloseCode::ADMISSION_DOWN.place()] = 3);
+            now.hook_outcomes[outcome as usize] = 3;
+            warnings(&reading(|shard| shard.ledger.offered = 0), &now, None)
+        };
+        for outcome in Outcome::ALL.iter().filter(|outcome| !outcome.is_answer()) {
+            let said = after(*outcome);
+            assert_eq!(said.iter().map(|warning| warning.alert).collect::<Vec<_>>(), ["SupernodeHookSilent"]);
+        }
+        assert!(after(Outcome::Yes).is_empty() && after(Outcome::No).is_empty(), "an answer is an answer");
     }
 
     #[test]

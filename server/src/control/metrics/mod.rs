@@ -16,6 +16,7 @@ use prometheus::{
 
 pub(super) use self::rows::limit_hits;
 use self::rows::{ROWS, Row, Values};
+use super::hook::Outcomes;
 use crate::{
     core::{directory::Population, histogram::Histogram, ledger::Ledger},
     shard::{
@@ -39,6 +40,10 @@ pub struct Reading {
     pub offload: Option<Offload>,
     /// Lines of the log that were left out: as there were too many, and as standard error did not take them.
     pub log_lines_left_out: [u64; 2],
+    /// What came of the questions to the admission hook.
+    pub hook_outcomes: Outcomes,
+    /// How many of them wait.
+    pub hook_waiting: u64,
 }
 
 /// What is read of one shard.

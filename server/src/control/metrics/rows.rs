@@ -7,6 +7,7 @@ use supernode_proto::{close::CloseCode, control::Rung};
 
 use super::{Reading, ShardReading};
 use crate::{
+    control::hook::Outcome,
     core::{
         counts::{LIMITS, REFUSAL_REASONS, RING_OUTCOMES},
         histogram::Histogram,
@@ -135,6 +136,10 @@ pub(super) const ROWS: &[Row] = &[
         help: "Addresses asked to prove themselves by a Retry packet." },
     Row { name: "supernode_refused_by_prefix_total", label: "", values: Counter(|r| one(r.sum(|t| t.refused_by_prefix))),
         help: "Handshakes refused because the client's network had as many as it may, or as many connections." },
+    Row { name: "supernode_hook_questions_total", label: "outcome", values: Counter(hook_outcomes),
+        help: "Questions to the admission hook by what came of them: yes and no are answers, all others are none." },
+    Row { name: "supernode_hook_questions_waiting", label: "", values: Gauge(|r| one(r.hook_waiting as f64)),
+        help: "Questions that wait for the admission hook to be asked." },
     Row { name: "supernode_tls_certificate_expiry_seconds", label: "", values: Gauge(|r| one(r.certificate_left_s as f64)),
         help: "Seconds until the relay's certificate runs out, below zero once it has." },
     Row { name: "supernode_sessions", label: "", values: Gauge(|r| one(r.sum(|t| t.sessions))),
@@ -290,6 +295,11 @@ fn closed(reading: &Reading) -> Samples<f64> {
     names.enumerate().map(|(place, name)| (name.into(), reading.sum(|tally| tally.closed[place]))).collect()
 }
 
+fn hook_outcomes(reading: &Reading) -> Samples<f64> {
+    let counts = Outcome::ALL.iter().zip(reading.hook_outcomes);
+    counts.map(|(outcome, count)| (outcome.label().into(), count as f64)).collect()
+}
+
 fn residence(reading: &Reading) -> Samples<Histogram> {
     let spread = |class: usize| reading.merged(|shard| &shard.detail.ledger.residence_us[class]);
     CLASSES.iter().enumerate().map(|(class, name)| ((*name).into(), spread(class))).collect()
@@ -317,7 +327,7 @@ fn longest_wait_s(reading: &Reading) -> f64 {
 
 /// Limits that turn requests away, and those that do it elsewhere: at the door, by closing, by dropping.
 pub(in crate::control) fn limit_hits(reading: &Reading) -> Samples<f64> {
-    let closed = |code: CloseCode| reading.sum(|tally| tally.closed[code.0 as usize]);
+    let closed = |code: CloseCode| reading.sum(|tally| tally.closed[code.place()]);
     let mut hits = reading.table(LIMITS, |shard| &shard.detail.counts.limits);
     hits.extend([
         ("ingest_rate".into(), reading.count(|l| l.refused[RefuseReason::RateExceeded as usize])),
