@@ -13,6 +13,7 @@ pub mod invite;
 pub mod metrics;
 pub mod operator;
 pub mod prepared;
+pub mod process;
 pub mod reload;
 pub mod revocations;
 pub mod serve;

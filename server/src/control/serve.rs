@@ -30,6 +30,7 @@ use super::{
     metrics::{Metrics, Read, Reading, ShardReading},
     operator::{self, Operator},
     prepared::{PrepareError, Prepared},
+    process::Usage,
     reload::{Changeable, Own, Reloader, Seen, SetFilter, Shown},
     revocations::{Exceptions, Revoked, RevokedError},
     state_dir::{Door, KeyMaterial, StateDir, StateError},
@@ -395,6 +396,7 @@ fn read_of(shards: &shard::Running, certificate: Shown) -> Read {
         draining: directory.is_draining(),
         certificate_left_s: certificate.left_s(),
         offload: Some(offload),
+        process: Usage::now(),
     })
 }
 

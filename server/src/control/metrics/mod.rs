@@ -14,8 +14,9 @@ use prometheus::{
     proto,
 };
 
-pub(super) use self::rows::limit_hits;
 use self::rows::{ROWS, Row, Values};
+pub(super) use self::rows::{limit_hits, rung_name};
+use super::process::Usage;
 use crate::{
     core::{directory::Population, histogram::Histogram, ledger::Ledger},
     shard::{
@@ -37,6 +38,8 @@ pub struct Reading {
     pub certificate_left_s: i64,
     /// What the kernel does for the sockets.
     pub offload: Option<Offload>,
+    /// What the process takes of the machine.
+    pub process: Usage,
 }
 
 /// What is read of one shard.
