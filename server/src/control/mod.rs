@@ -17,6 +17,7 @@ pub mod log;
 pub mod metrics;
 pub mod operator;
 pub mod prepared;
+pub mod process;
 pub mod relay_key;
 pub mod reload;
 pub mod revocations;

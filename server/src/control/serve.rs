@@ -33,6 +33,7 @@ use super::{
     metrics::{Metrics, Read, Reading, ShardReading},
     operator::{self, Operator},
     prepared::{DoorParts, PrepareError, Prepared},
+    process::Usage,
     reload::{self, Changeable, Own, Reloader, Seen, SetFilter, Shown},
     revocations::{Exceptions, Revoked, RevokedError},
     spent::Spent,
@@ -477,6 +478,7 @@ fn read_of(shards: &shard::Running, certificate: Shown, hook: Arc<hook::Figures>
         log_lines_left_out: [left_out.by_rate(), left_out.by_sink()],
         hook_outcomes: hook.outcomes(),
         hook_waiting: hook.waiting(),
+        process: Usage::now(),
     })
 }
 

@@ -57,7 +57,7 @@ const LOW_PERCENT_MAX: u64 = 30;
 const SESSIONS_MIN: u64 = 10;
 
 /// Drops that somebody asked for, or that leave nobody without. The ladder's have a warning of their own.
-fn is_harmless(reason: DropReason) -> bool {
+pub(super) fn is_harmless(reason: DropReason) -> bool {
     const HARMLESS: &[DropReason] = &[
         DropReason::LayerNotWanted,
         DropReason::AwaitsIndependent,

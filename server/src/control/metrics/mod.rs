@@ -14,9 +14,9 @@ use prometheus::{
     proto,
 };
 
-pub(super) use self::rows::limit_hits;
 use self::rows::{ROWS, Row, Values};
-use super::hook::Outcomes;
+pub(super) use self::rows::{limit_hits, rung_name};
+use super::{hook::Outcomes, process::Usage};
 use crate::{
     core::{directory::Population, histogram::Histogram, ledger::Ledger},
     shard::{
@@ -44,6 +44,8 @@ pub struct Reading {
     pub hook_outcomes: Outcomes,
     /// How many of them wait.
     pub hook_waiting: u64,
+    /// What the process takes of the machine.
+    pub process: Usage,
 }
 
 /// What is read of one shard.

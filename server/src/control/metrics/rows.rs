@@ -2,7 +2,6 @@
 
 use std::{borrow::Cow, fs};
 
-use rustix::time::{ClockId, clock_gettime};
 use supernode_proto::{close::CloseCode, control::Rung};
 
 use super::{Reading, ShardReading};
@@ -63,9 +62,9 @@ pub(super) const ROWS: &[Row] = &[
         help: "1 while the relay drains: it starts nothing new and waits for its clients to leave." },
     Row { name: "supernode_shards", label: "", values: Gauge(|r| one(r.shards.len() as f64)),
         help: "Shards that run: threads, each with its own UDP socket." },
-    Row { name: "supernode_process_cpu_seconds_total", label: "", values: Counter(|_| one(process_cpu_s())),
+    Row { name: "supernode_process_cpu_seconds_total", label: "", values: Counter(|r| one(r.process.cpu_s)),
         help: "CPU time of the whole process, user and system, in seconds." },
-    Row { name: "supernode_process_resident_bytes", label: "", values: Gauge(|_| one(resident_bytes())),
+    Row { name: "supernode_process_resident_bytes", label: "", values: Gauge(|r| one(r.process.resident_bytes as f64)),
         help: "Memory of the process that is in RAM, in bytes." },
     Row { name: "supernode_process_open_files", label: "", values: Gauge(|_| one(open_files())),
         help: "Open file descriptors of the process." },
@@ -313,11 +312,14 @@ fn steps(reading: &Reading, read: fn(&Ledger) -> &[u64; RUNGS]) -> Samples<f64> 
     by_rung(|rung| reading.total(|shard| read(&shard.ledger)[rung]))
 }
 
-/// The rungs have names on the wire, such as `RUNG_AUDIO_ONLY`.
 fn by_rung(read: impl Fn(usize) -> u64) -> Samples<f64> {
-    let known = (0..RUNGS as i32).filter_map(|number| Rung::try_from(number).ok());
-    let name = |rung: Rung| rung.as_str_name().trim_start_matches("RUNG_").to_lowercase();
-    known.map(|rung| (name(rung).into(), read(rung as usize) as f64)).collect()
+    (0..RUNGS).map(|rung| (rung_name(rung).into(), read(rung) as f64)).collect()
+}
+
+/// What a rung is called: its name on the wire, such as `RUNG_AUDIO_ONLY`, without what all of them share.
+pub(in crate::control) fn rung_name(rung: usize) -> String {
+    let name = Rung::try_from(rung as i32).map_or("unknown", |rung| rung.as_str_name());
+    name.trim_start_matches("RUNG_").to_lowercase()
 }
 
 fn longest_wait_s(reading: &Reading) -> f64 {
@@ -341,18 +343,6 @@ pub(in crate::control) fn limit_hits(reading: &Reading) -> Samples<f64> {
         ("handshakes_per_prefix_per_second_max".into(), reading.sum(|tally| tally.over_prefix_handshakes)),
     ]);
     hits
-}
-
-fn process_cpu_s() -> f64 {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
-}
-
-/// The second field of proc(5)'s statm, in pages.
-fn resident_bytes() -> f64 {
-    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: u64 = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
-    (pages * rustix::param::page_size() as u64) as f64
 }
 
 /// The directory's own descriptor is not counted.
