@@ -136,8 +136,20 @@ tallies! {
     recv_batches,
     /// System calls that sent something.
     send_batches,
-    /// Packets that the kernel did not take.
-    send_errors,
+    /// Packets that the kernel had no room for: a full send buffer or queue.
+    send_no_room,
+    /// Packets that a firewall or a policy of this machine refused.
+    send_forbidden,
+    /// Packets for which this machine has no way out.
+    send_unreachable,
+    /// Packets larger than the interface takes: QUIC finds out the largest in this way.
+    send_too_large,
+    /// Packets that the kernel did not take for another reason.
+    send_other,
+    /// Bundles of packets that the kernel refused, and that went out packet by packet.
+    bundles_refused,
+    /// Most packets in one send now.
+    segments_out_max,
     /// Packets that the kernel threw away because the receive buffer was full.
     kernel_drops,
     /// Packets passed to the shard that their connection ID names.
@@ -223,6 +235,11 @@ impl Counters {
 }
 
 impl Tally {
+    /// Packets that the kernel did not take, but for those that were to find out how large one may be.
+    pub fn send_errors(&self) -> u64 {
+        self.send_no_room + self.send_forbidden + self.send_unreachable + self.send_other
+    }
+
     /// Counts a session that ended.
     pub(super) fn close(&mut self, code: CloseCode) {
         self.closed[code.place()] += 1;

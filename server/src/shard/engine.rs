@@ -37,11 +37,14 @@ use super::{
     reviews::Reviews,
     serve::Undecided,
     socket::{Received, SendBatch},
+    transport,
 };
 use crate::core::{Admit, ControlMail, Now, Outbox, ShardCore, ShardId, StreamKey, fan_out::StreamRoute};
 
 /// How often a connection with something waiting, or low on the ladder, is looked at.
 const WAIT_TICK: Duration = Duration::from_millis(20);
+/// Most packets of one connection in one send.
+pub(super) const SEGMENTS_MAX: usize = 16;
 /// Mail that is taken in one turn, so that it cannot keep packets waiting.
 pub(super) const MAIL_PER_TURN: usize = 4096;
 /// Connections whose paths are sampled in one census: a tenth of a millisecond, however many there are.
@@ -76,7 +79,7 @@ pub(super) struct Engine {
     deadlines: Deadlines,
     /// Messages of the connection that is being served.
     pub(super) requests: Vec<ClientMessage>,
-    segments_max: usize,
+    pub(super) segments_max: usize,
     draining: bool,
     /// Where packets come from from now on, and who is to be told: for the loop, which has the socket.
     pub(super) relief: Option<Relief>,
@@ -129,7 +132,7 @@ impl Engine {
             served: Vec::new(),
             deadlines: Deadlines::default(),
             requests: Vec::new(),
-            segments_max: parts.segments_max.clamp(1, 16),
+            segments_max: parts.segments_max.clamp(1, SEGMENTS_MAX),
             draining: false,
             relief: None,
             sample_next: 0,
@@ -560,7 +563,7 @@ impl Engine {
     pub(super) fn close(&mut self, link: u32, code: CloseCode, now: Now) {
         let Some(connection) = self.connections.get_mut(link as usize).and_then(Option::as_mut) else { return };
         if connection.phase != Phase::Closed {
-            connection.quic.close(now.instant, VarInt::from_u32(code.0 as u32), Bytes::new());
+            connection.quic.close(now.instant, VarInt::from_u32(code.0 as u32), transport::reason(code, now));
             self.end(link, code, false, now);
         }
         self.touch(link);

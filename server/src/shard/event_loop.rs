@@ -19,7 +19,7 @@ use supernode_proto::close::CloseCode;
 use super::{
     counters::Counters,
     distributions::TurnStart,
-    engine::Engine,
+    engine::{Engine, SEGMENTS_MAX},
     handover::{Passed, Predecessor, Relief, Successor, Upgrade},
     inbox::Inbox,
     live::{Live, LiveHandle},
@@ -136,7 +136,7 @@ impl EventLoop {
         for packet in received.drain(..) {
             engine.handle_packet(packet, now, out);
             if out.is_full() {
-                out.flush(socket, &mut engine.tally);
+                out.flush(socket, now.instant, &mut engine.tally);
             }
         }
         let more_mail = engine.handle_mail(inbox, now, out);
@@ -158,7 +158,10 @@ impl EventLoop {
         }
         engine.handle_timeouts(now);
         engine.serve(now);
-        engine.poll_transmits(now, out, |out, tally| out.flush(socket, tally));
+        let segments_max = socket.segments_max(now.instant);
+        engine.segments_max = segments_max.clamp(1, SEGMENTS_MAX);
+        engine.tally.segments_out_max = segments_max as u64;
+        engine.poll_transmits(now, out, |out, tally| out.flush(socket, now.instant, tally));
         engine.ring();
         more_packets || more_mail || engine.is_busy()
     }
@@ -208,7 +211,7 @@ impl EventLoop {
         let Self { engine, socket, .. } = self;
         let now = Clocks::read().now();
         engine.close_all(CloseCode::GOING_AWAY, now);
-        engine.poll_transmits(now, out, |out, tally| out.flush(socket, tally));
+        engine.poll_transmits(now, out, |out, tally| out.flush(socket, now.instant, tally));
         engine.core.ledger.turn_ended(now.instant);
         self.take_census();
     }

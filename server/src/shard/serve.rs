@@ -70,6 +70,10 @@ impl Engine {
 
     fn handle_datagrams(&mut self, link: u32, connection: &mut Connection, arrived: Instant) -> Result<(), End> {
         while let Some(wire) = connection.quic.datagrams().recv() {
+            // A client asks whether we are there; QUIC has acknowledged it.
+            if wire.is_empty() {
+                continue;
+            }
             self.forward_datagram(link, &wire, arrived).map_err(End::Close)?;
         }
         Ok(())

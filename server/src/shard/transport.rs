@@ -2,13 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use hmac::{Hmac, Mac};
 use quinn_proto::{
     AckFrequencyConfig, Dir, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt,
     crypto::{CryptoError, HmacKey},
 };
 use sha2::Sha256;
-use supernode_proto::limits as wire;
+use supernode_proto::{close::CloseCode, limits as wire};
 
 use super::{
     cid::{Generator, Incarnation},
@@ -16,7 +17,7 @@ use super::{
     meter::Metered,
     socket,
 };
-use crate::core::ShardId;
+use crate::core::{Now, ShardId};
 
 /// QUIC's own buffer of outgoing datagrams. Above what is handed over by more than a datagram and its record, so that QUIC
 /// never has to refuse or drop; and no larger, because taking back what it holds means filling it.
@@ -28,7 +29,7 @@ pub(super) const HANDOVER_BYTES: usize = 16 * 1024;
 /// queue, where it can expire.
 pub(super) const HANDOVER_BLOCKED_BYTES: usize = 1_200;
 /// What `send_buffer_space` says of an empty buffer: QUIC keeps the size of one record back.
-pub(super) const DATAGRAM_SEND_SPACE: usize = DATAGRAM_SEND_BYTES - size_of::<bytes::Bytes>();
+pub(super) const DATAGRAM_SEND_SPACE: usize = DATAGRAM_SEND_BYTES - size_of::<Bytes>();
 /// Datagrams of one client that may come in within one turn. More than a turn reads from the socket, so that QUIC never
 /// drops one uncounted; nothing is allocated for it ahead.
 const DATAGRAM_RECEIVE_BYTES: usize = 2 * socket::TURN_BYTES_MAX;
@@ -143,4 +144,11 @@ fn parameters(batch_window: Duration) -> TransportConfig {
         .congestion_controller_factory(Arc::new(Metered::default())) // Cubic, with a count of what arrived
         .ack_frequency_config(Some(acks));
     parameters
+}
+/// What is said beside a close code: whoever is refused for the time's sake learns what time it is here.
+pub(super) fn reason(code: CloseCode, now: Now) -> Bytes {
+    match code {
+        CloseCode::DELEGATION_EXPIRED => Bytes::from((now.unix_ms / 1000).to_string()),
+        _ => Bytes::new(),
+    }
 }

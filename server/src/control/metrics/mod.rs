@@ -73,6 +73,11 @@ impl Reading {
         self.shards.iter().map(read).sum()
     }
 
+    /// Datagrams in one send at most, as the shards do it now; 1 is none.
+    pub fn segments_out_max(&self) -> u64 {
+        self.offload.map_or(1, |offload| offload.segments_out_now(self.shards.iter().map(|shard| &shard.tally)))
+    }
+
     /// A distribution of all shards.
     pub fn merged(&self, read: impl Fn(&ShardReading) -> &Histogram) -> Histogram {
         let mut merged = Histogram::default();

@@ -82,8 +82,16 @@ pub(super) const ROWS: &[Row] = &[
     Row { name: "supernode_udp_batches_total", label: "direction",
         values: Counter(|r| vec![(IN.into(), r.sum(|t| t.recv_batches)), (OUT.into(), r.sum(|t| t.send_batches))]),
         help: "System calls that received or sent datagrams; datagrams by batches is the batch size." },
-    Row { name: "supernode_udp_send_errors_total", label: "", values: Counter(|r| one(r.sum(|t| t.send_errors))),
-        help: "Packets that the kernel did not take." },
+    Row { name: "supernode_udp_send_errors_total", label: "reason",
+        values: Counter(|r| vec![
+            ("no_room".into(), r.sum(|t| t.send_no_room)),
+            ("forbidden".into(), r.sum(|t| t.send_forbidden)),
+            ("unreachable".into(), r.sum(|t| t.send_unreachable)),
+            ("too_large".into(), r.sum(|t| t.send_too_large)),
+            ("other".into(), r.sum(|t| t.send_other))]),
+        help: "Packets that the kernel did not take; too_large are QUIC's probes for how large a packet may be." },
+    Row { name: "supernode_udp_gso_refused_total", label: "", values: Counter(|r| one(r.sum(|t| t.bundles_refused))),
+        help: "Bundles of packets (GSO) that the kernel refused on their way out; they went again, packet by packet." },
     Row { name: "supernode_udp_receive_drops_total", label: "", values: Counter(|r| one(r.sum(|t| t.kernel_drops))),
         help: "Packets that the kernel threw away because a socket's receive buffer was full, counted once a second." },
     Row { name: "supernode_udp_handed_over_total", label: "", values: Counter(|r| one(r.sum(|t| t.handed_over))),
@@ -281,7 +289,7 @@ impl Reading {
 
 fn segments(reading: &Reading) -> Samples<f64> {
     let most = |read: fn(Offload) -> usize| reading.offload.map_or(1, read) as f64;
-    vec![(IN.into(), most(|offload| offload.segments_in_max)), (OUT.into(), most(|offload| offload.segments_out_max))]
+    vec![(IN.into(), most(|offload| offload.segments_in_max)), (OUT.into(), reading.segments_out_max() as f64)]
 }
 
 fn one(value: f64) -> Samples<f64> {
