@@ -149,11 +149,12 @@ impl ShardSocket {
             };
             tally.recv_batches += 1;
             for (meta, slice) in metas.iter().zip(&slices).take(count) {
-                let mut rest = BytesMut::from(&slice[..meta.len]);
                 tally.bytes_in += meta.len as u64;
                 let arrived = clocks.instant_of(meta.timestamp);
-                while !rest.is_empty() {
-                    let data = rest.split_to(meta.stride.min(rest.len()).max(1));
+                for data in slice[..meta.len].chunks(meta.stride.max(1)) {
+                    // Each in a buffer of its own: an object that waits keeps its packet, and not the other 64 KiB that
+                    // the kernel gave in one piece with it.
+                    let data = BytesMut::from(data);
                     tally.datagrams_in += 1;
                     let ecn = meta.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8));
                     let (remote, local_ip) = (unmapped(meta.addr), meta.dst_ip);
