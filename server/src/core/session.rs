@@ -1,6 +1,6 @@
 //! One session's state in the core.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use supernode_proto::{
     identity::{DeviceKey, EXPORTER_BYTES, IdentityKey, RoomId},
@@ -8,7 +8,13 @@ use supernode_proto::{
 };
 
 use super::{
-    MemberId, RingId, SessionId, TokenDigest, limits::Limits, rate::Bucket, receiver::Receiver, speakers::Speakers,
+    MemberId, RingId, SessionId, TokenDigest,
+    accounts::{Account, Allowance, Lease},
+    control::Refusal,
+    limits::Limits,
+    pool::Share,
+    receiver::Receiver,
+    speakers::Speakers,
 };
 
 /// An authenticated connection of one device. Everything in it is bounded by a limit, and everything it names
@@ -33,14 +39,22 @@ pub struct Session {
     /// Whether a look at the watches' tickets is scheduled.
     pub(crate) watches_scheduled: bool,
     pub(crate) rings: Vec<RingId>,
-    pub(crate) requests: Bucket,
-    pub(crate) ring_starts: Bucket,
-    pub(crate) objects: Bucket,
-    pub(crate) bytes: Bucket,
-    /// What is left of the relay's patience with objects above the rates.
-    pub(crate) patience: Bucket,
+    /// What its tracks, subscriptions and watches take of the relay's tables.
+    kept: Share,
+    /// What its identity may still do, on all of its devices.
+    pub(crate) account: Arc<Account>,
+    /// What is borrowed of it for every object.
+    pub(crate) objects: Lease,
+    pub(crate) bytes: Lease,
     pub(crate) receiver: Receiver,
 }
+
+/// What a watch takes in all tables. Measured, as the others: `tests/core/kept.rs`.
+pub const WATCH_BYTES: usize = 512;
+/// What a subscription takes.
+pub const SUBSCRIPTION_BYTES: usize = 384;
+/// What a published track takes, with the longest label.
+pub const TRACK_BYTES: usize = 2048;
 
 /// A track that a session subscribes to.
 #[derive(Debug, Clone, Copy)]
@@ -70,11 +84,10 @@ impl Session {
         device: DeviceKey,
         token: Option<TokenDigest>,
         exporter: [u8; EXPORTER_BYTES],
-        limits: &Limits,
+        account: Arc<Account>,
+        kept: Share,
         now: Instant,
     ) -> Self {
-        let requests = u64::from(limits.requests_per_second_max);
-        let rings = u64::from(limits.rings_per_minute_max);
         Self {
             id,
             identity,
@@ -89,11 +102,10 @@ impl Session {
             watches: Vec::new(),
             watches_scheduled: false,
             rings: Vec::new(),
-            requests: Bucket::new(requests, requests * 4, now),
-            ring_starts: Bucket::per_minute(rings, now),
-            objects: Bucket::new(limits.ingest_objects_per_second_max, limits.ingest_objects_per_second_max, now),
-            bytes: Bucket::new(limits.ingest_bytes_per_second_max, limits.ingest_bytes_per_second_max, now),
-            patience: Bucket::new(limits.ingest_excess_objects_max / 100, limits.ingest_excess_objects_max, now),
+            kept,
+            account,
+            objects: Lease::new(Allowance::Objects),
+            bytes: Lease::new(Allowance::Bytes),
             receiver: Receiver::default(),
         }
     }
@@ -108,6 +120,39 @@ impl Session {
         let chosen = pictures().find(|track| track.focus).or_else(|| pictures().find(is_first));
         let chosen = chosen.or_else(|| pictures().next());
         self.speaker = chosen.map(|track| track.alias);
+    }
+
+    /// Whether it may send so many objects with so many bytes.
+    pub(crate) fn charge(&mut self, objects: u64, bytes: usize, limits: &Limits, now: Instant) -> bool {
+        let Self { account, objects: objects_left, bytes: bytes_left, .. } = self;
+        objects_left.take(objects, account, limits, now) && bytes_left.take(bytes as u64, account, limits, now)
+    }
+
+    /// Whether it may keep something more of so many bytes.
+    pub(crate) fn check_room(&self, bytes: usize, limits: &Limits) -> Result<(), Refusal> {
+        let (kept, kept_max) = (self.kept_bytes() + bytes, self.kept.bytes_max(limits.relay_tables_bytes_max));
+        if kept <= kept_max {
+            return Ok(());
+        }
+        Err(Refusal::limit("relay_tables_bytes_max", kept as u64, kept_max as u64))
+    }
+
+    /// Counts anew what it keeps.
+    pub(crate) fn recount(&mut self) {
+        let kept = self.kept_bytes();
+        self.kept.set(kept);
+    }
+
+    fn kept_bytes(&self) -> usize {
+        self.watches.len() * WATCH_BYTES
+            + self.subscribed.len() * SUBSCRIPTION_BYTES
+            + self.published.len() * TRACK_BYTES
+    }
+
+    /// Gives back what it has borrowed and not used: it has ended.
+    pub(crate) fn settle(&mut self, limits: &Limits) {
+        self.objects.give_back(&self.account, limits);
+        self.bytes.give_back(&self.account, limits);
     }
 
     /// Which session this is.

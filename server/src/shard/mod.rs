@@ -27,6 +27,7 @@ mod media;
 mod meter;
 mod prefixes;
 mod serve;
+mod shed;
 mod socket;
 mod sys;
 mod transport;

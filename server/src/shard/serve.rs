@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use quinn_proto::{Dir, Event, ReadError, StreamEvent, StreamId};
 use supernode_proto::{
     close::{CloseCode, StreamCode},
-    control::{ClientMessage, FrameError, Hello, TrackKind, client_message::Body},
+    control::{ClientMessage, FrameError, Hello, TrackKind, client_message::Body, decode_message},
     identity::{EXPORTER_BYTES, EXPORTER_LABEL, IdentityKey},
     limits as wire,
 };
@@ -33,8 +34,8 @@ impl Engine {
         self.connections[link as usize] = Some(connection);
         self.dispatch(now);
         let requests = std::mem::take(&mut self.requests);
-        for message in requests {
-            if let Err(code) = self.handle_request(link, message, now) {
+        for frame in requests {
+            if let Err(code) = self.handle_request(link, &frame, now) {
                 verdict = verdict.and(Err(End::Close(code)));
                 break;
             }
@@ -183,17 +184,23 @@ impl Engine {
         }
     }
 
-    fn handle_request(&mut self, link: u32, message: ClientMessage, now: Now) -> Result<(), CloseCode> {
+    fn handle_request(&mut self, link: u32, frame: &[u8], now: Now) -> Result<(), CloseCode> {
         let Some(connection) = self.connections.get_mut(link as usize).and_then(Option::as_mut) else { return Ok(()) };
         match connection.phase {
             Phase::Closed => Ok(()),
-            Phase::Handshaking | Phase::Greeting => self.greet(link, message, now),
+            Phase::Handshaking | Phase::Greeting => {
+                let message = decode_message(frame).map_err(|_| CloseCode::MALFORMED_MESSAGE)?;
+                self.greet(link, message, now)
+            }
             Phase::Open(_) => {
-                if matches!(message.body, Some(Body::PublishTrack(_))) {
-                    transport::allow_media_streams(&mut connection.quic);
-                }
                 let rng: &mut rand::rngs::StdRng = &mut self.rng;
-                self.core.handle_message(link, message, now, rng, &mut self.outbox)?;
+                self.core.handle_frame(link, frame, now, rng, &mut self.outbox)?;
+                if connection.receive_window.is_none() && self.core.publishes(link) {
+                    let mut window = self.core.directory().windows().share();
+                    let pool_max = self.core.limits().relay_windows_bytes_max;
+                    transport::allow_media_streams(&mut connection.quic, &mut window, pool_max);
+                    connection.receive_window = Some(window);
+                }
                 self.dispatch(now);
                 Ok(())
             }
@@ -274,13 +281,10 @@ enum End {
     Lost(CloseCode, bool),
 }
 
-fn take_messages(
-    reader: &mut supernode_proto::control::FrameReader,
-    requests: &mut Vec<ClientMessage>,
-) -> Result<(), End> {
+fn take_messages(reader: &mut supernode_proto::control::FrameReader, requests: &mut Vec<Bytes>) -> Result<(), End> {
     loop {
-        match reader.next_message() {
-            Ok(Some(message)) => requests.push(message),
+        match reader.next_frame() {
+            Ok(Some(frame)) => requests.push(frame),
             Ok(None) => return Ok(()),
             Err(FrameError::TooLarge { .. }) => return Err(End::Close(CloseCode::MESSAGE_TOO_LARGE)),
             Err(FrameError::Length | FrameError::Malformed) => return Err(End::Close(CloseCode::MALFORMED_MESSAGE)),

@@ -16,7 +16,7 @@ use super::{
     meter::Metered,
     socket,
 };
-use crate::core::ShardId;
+use crate::core::{ShardId, pool::Share};
 
 /// QUIC's own buffer of outgoing datagrams. Above what is handed over by more than a datagram and its record, so that QUIC
 /// never has to refuse or drop; and no larger, because taking back what it holds means filling it.
@@ -37,10 +37,16 @@ const DATAGRAM_RECEIVE_BYTES: usize = 2 * socket::TURN_BYTES_MAX;
 const STREAMS_BEFORE_A_TRACK: u32 = 1;
 /// Bytes that one media stream may have in flight towards the relay: a 4K key frame in two round trips.
 const STREAM_WINDOW: u32 = 1024 * 1024;
-/// Bytes that all streams of a client together may have in flight.
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
-/// Bytes of streams that QUIC may hold for a client: above the congestion window it is only delay.
-const SEND_WINDOW: u64 = 512 * 1024;
+/// Bytes that all streams of a client together may have in flight while it publishes nothing: its control stream, whose
+/// longest message takes four round trips then. Every session costs this, and a client that leaves a stream's first byte
+/// out has the relay keep it.
+const SESSION_WINDOW: usize = 16 * 1024;
+/// The same for one that publishes, as far as the relay has it.
+const PUBLISHER_WINDOW: usize = 4 * 1024 * 1024;
+/// Bytes of streams that QUIC may hold for any client; more is taken from what all share ([`Connection::widen`]).
+///
+/// [`Connection::widen`]: super::connection::Connection::widen
+pub(super) const SEND_WINDOW: usize = 8 * 1024;
 /// A client that is not heard of for so long is gone.
 const IDLE_TIMEOUT_MS: u32 = 30_000;
 /// A client may gather acknowledgements for so many packets,
@@ -121,8 +127,11 @@ impl HmacKey for ResetKey {
     }
 }
 
-/// A client publishes: from now on it may have as many media streams as the protocol says.
-pub(super) fn allow_media_streams(quic: &mut quinn_proto::Connection) {
+/// A client publishes: from now on it may have as many media streams as the protocol says, and as much in flight as it may
+/// have of all that the relay can take.
+pub(super) fn allow_media_streams(quic: &mut quinn_proto::Connection, window: &mut Share, pool_max: u64) {
+    let granted = window.take(PUBLISHER_WINDOW - SESSION_WINDOW, pool_max);
+    quic.set_receive_window(VarInt::from_u32((SESSION_WINDOW + granted) as u32));
     quic.set_max_concurrent_streams(Dir::Uni, VarInt::from_u32(wire::MEMBER_STREAMS_MAX));
 }
 
@@ -134,8 +143,8 @@ fn parameters(batch_window: Duration) -> TransportConfig {
         .max_concurrent_bidi_streams(VarInt::from_u32(1)) // the control stream
         .max_concurrent_uni_streams(VarInt::from_u32(STREAMS_BEFORE_A_TRACK))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
-        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
-        .send_window(SEND_WINDOW)
+        .receive_window(VarInt::from_u32(SESSION_WINDOW as u32))
+        .send_window(SEND_WINDOW as u64)
         .send_fairness(false) // streams of one priority finish one by one: half of two frames is worth nothing
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))))
         .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BYTES))
