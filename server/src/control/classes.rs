@@ -24,6 +24,11 @@ const OF_A_SESSION: &[&str] = &[
     "requests_per_second_max",
     "ingest_objects_per_second_max",
     "ingest_bytes_per_second_max",
+    "egress_bytes_per_second_max",
+    "egress_bytes_per_day_max",
+    "mls_bytes_per_second_max",
+    "catch_ups_per_minute_max",
+    "key_packages_taken_per_minute_max",
 ];
 
 /// A class, as the configuration says it: `guest rooms_max=1 tracks_max=2`. What it does not name is as for everybody.

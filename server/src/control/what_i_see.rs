@@ -39,7 +39,9 @@ pub const LEDGER: &[Row] = &[
     Row { field: "identity key", wire: &["HelloBody.delegation", "MemberJoined.identity"],
         sees: "public key of the person who connects",
         why: "rings and presence are addressed to it, and it must be proven",
-        kept: "as long as one of its devices or somebody who watches it is connected; on disk if the operator revokes it" },
+        kept: "as long as one of its devices or somebody who watches it is connected, and with how much of its rates is used up \
+               until they are full again: a minute, or a day where bytes are granted by the day; on disk if the operator \
+               revokes it" },
     Row { field: "device key", wire: &["DeviceKeyPackage.device", "IncomingRing.caller_device", "RingOutcome.device", "MemberJoined.device"],
         sees: "public key of the installation, and the delegation by which the identity certifies it and until when",
         why: "a person has several devices, and each one proves itself",

@@ -5,6 +5,7 @@
 //! hot one. [`ShardCore`] is one shard's part; [`directory::Directory`] is what all shards share, and no packet
 //! touches it.
 
+pub mod accounts;
 pub mod counts;
 pub mod directory;
 pub mod fan_out;
@@ -14,6 +15,7 @@ pub mod histogram;
 pub mod ladder;
 pub mod ledger;
 pub mod limits;
+pub mod pool;
 pub mod queue;
 pub mod rate;
 pub mod rate_estimate;
@@ -37,5 +39,5 @@ mod tracks;
 pub use admission::{Admit, Applicant, Grant, Network, Resident, ServiceWord, Voucher};
 pub use ids::{MemberId, NodeId, Now, RingId, SessionId, ShardId, StreamKey, TokenDigest};
 pub use outbox::{ControlMail, Outbox};
-pub use session::Session;
+pub use session::{SUBSCRIPTION_BYTES, Session, TRACK_BYTES, WATCH_BYTES};
 pub use shard_core::{Greeting, Holdings, NotOpened, ShardCore};

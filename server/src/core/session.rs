@@ -1,6 +1,6 @@
 //! One session's state in the core.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Instant};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Instant};
 
 use supernode_proto::{
     close::CloseCode,
@@ -9,7 +9,12 @@ use supernode_proto::{
 };
 
 use super::{
-    Admit, Grant, MemberId, Resident, RingId, SessionId, TokenDigest, limits::Limits, rate::Bucket, receiver::Receiver,
+    Admit, Grant, MemberId, Resident, RingId, SessionId, TokenDigest,
+    accounts::{Account, Allowance, Lease},
+    control::Refusal,
+    limits::Limits,
+    pool::Share,
+    receiver::Receiver,
     speakers::Speakers,
 };
 
@@ -36,12 +41,13 @@ pub struct Session {
     /// Whether a look at the watches' tickets is scheduled.
     pub(crate) watches_scheduled: bool,
     pub(crate) rings: Vec<RingId>,
-    pub(crate) requests: Bucket,
-    pub(crate) ring_starts: Bucket,
-    pub(crate) objects: Bucket,
-    pub(crate) bytes: Bucket,
-    /// What is left of the relay's patience with objects above the rates.
-    pub(crate) patience: Bucket,
+    /// What its tracks, subscriptions and watches take of the relay's tables.
+    kept: Share,
+    /// What its identity may still do, on all of its devices.
+    pub(crate) account: Arc<Account>,
+    /// What is borrowed of it for every object.
+    pub(crate) objects: Lease,
+    pub(crate) bytes: Lease,
     pub(crate) receiver: Receiver,
 }
 
@@ -52,6 +58,19 @@ pub(crate) struct Standing {
     pub(crate) delegated_until_unix_s: u64,
     pub(crate) grant: Grant,
 }
+
+impl Standing {
+    fn limits<'a>(&'a self, everybody: &'a Limits) -> &'a Limits {
+        self.grant.limits.as_deref().unwrap_or(everybody)
+    }
+}
+
+/// What a watch takes in all tables. Measured, as the others: `tests/core/kept.rs`.
+pub const WATCH_BYTES: usize = 512;
+/// What a subscription takes.
+pub const SUBSCRIPTION_BYTES: usize = 384;
+/// What a published track takes, with the longest label.
+pub const TRACK_BYTES: usize = 2048;
 
 /// A track that a session subscribes to.
 #[derive(Debug, Clone, Copy)]
@@ -83,13 +102,10 @@ impl Session {
         token: Option<TokenDigest>,
         standing: Standing,
         exporter: [u8; EXPORTER_BYTES],
-        limits: &Limits,
+        account: Arc<Account>,
+        kept: Share,
         now: Instant,
     ) -> Self {
-        let granted = standing.grant.limits.clone();
-        let limits = granted.as_deref().unwrap_or(limits);
-        let requests = u64::from(limits.requests_per_second_max);
-        let rings = u64::from(limits.rings_per_minute_max);
         Self {
             id,
             identity,
@@ -105,11 +121,10 @@ impl Session {
             watches: Vec::new(),
             watches_scheduled: false,
             rings: Vec::new(),
-            requests: Bucket::new(requests, requests * 4, now),
-            ring_starts: Bucket::per_minute(rings, now),
-            objects: Bucket::new(limits.ingest_objects_per_second_max, limits.ingest_objects_per_second_max, now),
-            bytes: Bucket::new(limits.ingest_bytes_per_second_max, limits.ingest_bytes_per_second_max, now),
-            patience: Bucket::new(limits.ingest_excess_objects_max / 100, limits.ingest_excess_objects_max, now),
+            kept,
+            account,
+            objects: Lease::new(Allowance::Objects),
+            bytes: Lease::new(Allowance::Bytes),
             receiver: Receiver::default(),
         }
     }
@@ -147,7 +162,43 @@ impl Session {
 
     /// What it is granted, where everybody else is granted this.
     pub(crate) fn limits<'a>(&'a self, everybody: &'a Limits) -> &'a Limits {
-        self.standing.grant.limits.as_deref().unwrap_or(everybody)
+        self.standing.limits(everybody)
+    }
+
+    /// Whether it may send so many objects with so many bytes.
+    pub(crate) fn charge(&mut self, objects: u64, bytes: usize, everybody: &Limits, now: Instant) -> bool {
+        let Self { account, objects: objects_left, bytes: bytes_left, standing, .. } = self;
+        let limits = standing.limits(everybody);
+        objects_left.take(objects, account, limits, now) && bytes_left.take(bytes as u64, account, limits, now)
+    }
+
+    /// Whether it may keep something more of so many bytes.
+    pub(crate) fn check_room(&self, bytes: usize, limits: &Limits) -> Result<(), Refusal> {
+        let (kept, kept_max) = (self.kept_bytes() + bytes, self.kept.bytes_max(limits.relay_tables_bytes_max));
+        if kept <= kept_max {
+            return Ok(());
+        }
+        Err(Refusal::limit("relay_tables_bytes_max", kept as u64, kept_max as u64))
+    }
+
+    /// Counts anew what it keeps.
+    pub(crate) fn recount(&mut self) {
+        let kept = self.kept_bytes();
+        self.kept.set(kept);
+    }
+
+    fn kept_bytes(&self) -> usize {
+        self.watches.len() * WATCH_BYTES
+            + self.subscribed.len() * SUBSCRIPTION_BYTES
+            + self.published.len() * TRACK_BYTES
+    }
+
+    /// Gives back what it has borrowed and not used: it has ended.
+    pub(crate) fn settle(&mut self, everybody: &Limits) {
+        let Self { account, objects, bytes, standing, .. } = self;
+        let limits = standing.limits(everybody);
+        objects.give_back(account, limits);
+        bytes.give_back(account, limits);
     }
 
     /// Which session this is.

@@ -23,7 +23,7 @@ use super::{
     forward::{Carries, Demand, Remote, Subscriber},
     receiver::Change,
     rooms,
-    session::Subscribed,
+    session::{SUBSCRIPTION_BYTES, Subscribed, TRACK_BYTES},
     timers::Due,
 };
 
@@ -61,6 +61,7 @@ impl ShardCore {
         if session.published.len() >= bound {
             return Err(Refusal::limit("tracks_max", session.published.len() as u64, bound as u64));
         }
+        session.check_room(TRACK_BYTES, &directory.limits())?;
         let member = session.rooms.get(&room).copied().unwrap_or_default();
         let PublishTrack { label, activity, .. } = wanted;
         let entry = TrackEntry { room, member, publisher: session.id, kind, label, newcomers_from: 0, activity };
@@ -184,6 +185,9 @@ impl ShardCore {
         let position = session.subscribed.iter().position(|subscribed| subscribed.alias == alias);
         if position.is_none() && session.subscribed.len() >= bound {
             return Err(Refusal::limit("subscriptions_max", session.subscribed.len() as u64, bound as u64));
+        }
+        if position.is_none() {
+            session.check_room(SUBSCRIPTION_BYTES, &directory.limits())?;
         }
         let visual = matches!(kind, TrackKind::Video | TrackKind::Screen);
         let subscribed = Subscribed { alias, room, member: carries.member, visual, focus: wanted.focus };

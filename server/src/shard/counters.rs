@@ -17,8 +17,8 @@ use crate::core::{
     ledger::{DropReason, Ledger, RefuseReason},
 };
 
-/// Close codes that have a counter of their own; an unknown one counts under the last.
-const CODES: usize = CloseCode::ALL.len() + 1;
+/// Close codes that have a counter of their own, each in the place of its number; an unknown one counts under the last.
+pub const CODES: usize = CloseCode::ALL[CloseCode::ALL.len() - 1].code as usize + 2;
 
 macro_rules! tallies {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -26,7 +26,7 @@ macro_rules! tallies {
         #[derive(Debug, Clone, Default)]
         pub struct Tally {
             $($(#[$doc])* pub $name: u64,)*
-            /// Sessions that ended, by position of the code in [`CloseCode::ALL`].
+            /// Sessions that ended, by the code's number.
             pub closed: [u64; CODES],
         }
 

@@ -158,6 +158,7 @@ impl Engine {
     pub(super) fn forget(&mut self, link: u32, connection: &mut Connection, now: Instant) {
         self.tally.connections -= 1;
         self.prefixes.leave(connection.prefix, now);
+        self.control_bytes -= connection.control_counted;
         if let Some(newcomer) = connection.newcomer.take() {
             self.door.places.leave(newcomer.place);
         }

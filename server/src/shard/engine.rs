@@ -17,7 +17,7 @@ use quinn_proto::{ConnectionError, ConnectionEvent, ConnectionHandle, DatagramEv
 use rand::rngs::StdRng;
 use supernode_proto::{
     close::CloseCode,
-    control::{ClientMessage, GoAway, RelayMessage, frame, relay_message::Body},
+    control::{GoAway, RelayMessage, frame, relay_message::Body},
     identity::{RelayPin, RoomId},
     object::TrackAlias,
 };
@@ -83,7 +83,7 @@ pub(super) struct Engine {
     served: Vec<u32>,
     pub(super) deadlines: Deadlines,
     /// Messages of the connection that is being served.
-    pub(super) requests: Vec<ClientMessage>,
+    pub(super) requests: Vec<Bytes>,
     pub(super) segments_max: usize,
     pub(super) draining: bool,
     /// Where packets come from from now on, and who is to be told: for the loop, which has the socket.
@@ -92,6 +92,8 @@ pub(super) struct Engine {
     sample_next: usize,
     /// Hellos whose admission is not decided yet: at most one for each handshake in progress.
     pub(super) undecided: Vec<Undecided>,
+    /// Bytes of control messages of all connections, as of when each was served last.
+    pub(super) control_bytes: usize,
     /// When to look at them.
     pub(super) ask_again_at: Option<Instant>,
     pub(super) reviews: Reviews,
@@ -150,6 +152,7 @@ impl Engine {
             relief: None,
             sample_next: 0,
             undecided: Vec::new(),
+            control_bytes: 0,
             ask_again_at: None,
             crumbs_left: crumbs::PER_TURN_MAX,
             mail_room: inbox::held_from(shards),
@@ -365,9 +368,14 @@ impl Engine {
             self.look_at_path(link, &mut connection, now);
             self.exchange_endpoint_events(&mut connection);
             loop {
+                if connection.is_behind() {
+                    connection.widen(self.core.directory().windows(), self.core.limits().relay_windows_bytes_max);
+                }
                 connection.flush_control();
-                self.flush_streams(link, &mut connection, now.instant);
-                connection.refill(now.instant, &mut self.core.ledger);
+                if !connection.is_throttled(now.instant) {
+                    self.flush_streams(link, &mut connection, now.instant);
+                    connection.refill(now.instant, &mut self.core.ledger);
+                }
                 let mut built = false;
                 // One by one as long as each is weighed against what came from an address that has proven nothing.
                 let segments_max = if connection.newcomer.is_some() { 1 } else { self.segments_max };
@@ -394,6 +402,8 @@ impl Engine {
         for (link, alias) in std::mem::take(&mut self.lost_pictures) {
             self.core.wish_keyframe(link, alias, &mut self.outbox);
         }
+        self.shed_if_full();
+        self.close_fullest(now);
         self.release_holds(now);
         self.core.ask_for_wanted_pictures(&mut self.outbox);
         self.dispatch(now);
@@ -412,12 +422,25 @@ impl Engine {
         }
         self.distributions.waited(oldest);
         connection.datagrams.expire(now.instant, &mut self.core.ledger);
+        if due {
+            self.charge_egress(link, connection, now.instant);
+        }
         let sample = due.then(|| connection.sample(now.instant));
         self.core.observe_path(link, oldest, sample, now.instant, &mut self.outbox);
     }
 
+    /// Charges a client's identity for what it was sent since it was charged last.
+    fn charge_egress(&mut self, link: u32, connection: &mut Connection, now: Instant) {
+        let bytes = connection.take_sent_bytes();
+        let wait = self.core.charge_egress(link, bytes, now, &mut self.outbox);
+        connection.throttle(wait, now);
+    }
+
     /// A served connection goes back to its place, with a new deadline, or is forgotten.
     fn settle(&mut self, link: u32, mut connection: Box<Connection>, now: Now) {
+        let control = connection.control_bytes();
+        self.control_bytes += control;
+        self.control_bytes -= std::mem::replace(&mut connection.control_counted, control);
         self.ask_for_withheld(&mut connection);
         let answered = self.exchange_endpoint_events(&mut connection);
         if connection.quic.is_drained() {
@@ -568,7 +591,12 @@ impl Engine {
                 self.tally.handshaking -= 1;
                 self.tally.close(code);
             }
-            Phase::Open(_) => self.tally.close(code),
+            Phase::Open(_) => {
+                self.tally.close(code);
+                // So that nobody comes back for what was not charged yet.
+                let bytes = connection.take_sent_bytes();
+                self.core.charge_egress(link, bytes, now.instant, &mut self.outbox);
+            }
         }
         connection.clear(&mut self.core.ledger);
         let published: Vec<StreamKey> = connection.ingress.drain().map(|(_, ingress)| ingress.key).collect();

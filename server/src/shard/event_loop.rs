@@ -98,6 +98,7 @@ impl EventLoop {
     /// Takes note of what has been changed from outside.
     fn refresh(&mut self) {
         self.engine.core.refresh_limits();
+        self.engine.core.sweep_accounts(Instant::now());
         let live = self.live.0.load();
         if !Arc::ptr_eq(&live, &self.live.1) {
             self.engine.meet_with(live.shared.server(), live.pin);

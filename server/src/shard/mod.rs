@@ -34,6 +34,7 @@ mod places;
 mod prefixes;
 mod reviews;
 mod serve;
+mod shed;
 mod socket;
 mod sys;
 mod transport;

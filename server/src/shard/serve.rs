@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use quinn_proto::{Dir, Event, ReadError, StreamEvent, StreamId};
 use supernode_proto::{
     close::{CloseCode, StreamCode},
-    control::{ClientMessage, FrameError, Hello, TrackKind, client_message::Body},
+    control::{ClientMessage, FrameError, Hello, TrackKind, client_message::Body, decode_message},
     identity::{EXPORTER_BYTES, EXPORTER_LABEL},
     limits as wire,
 };
@@ -39,8 +39,8 @@ impl Engine {
         self.connections[link as usize] = Some(connection);
         self.dispatch(now);
         let requests = std::mem::take(&mut self.requests);
-        for message in requests {
-            if let Err(code) = self.handle_request(link, message, now) {
+        for frame in requests {
+            if let Err(code) = self.handle_request(link, &frame, now) {
                 verdict = verdict.and(Err(End::Close(code)));
                 break;
             }
@@ -162,9 +162,9 @@ impl Engine {
             // The first message can only be a Hello.
             let is_first = is_newcomer && self.requests.is_empty();
             let bytes_max = if is_first { wire::HELLO_BYTES_MAX } else { wire::CONTROL_MESSAGE_BYTES_MAX };
-            match reader.next_message_within(bytes_max) {
-                Ok(Some(message)) => {
-                    self.requests.push(message);
+            match reader.next_frame(bytes_max) {
+                Ok(Some(frame)) => {
+                    self.requests.push(frame);
                     self.work.messages -= 1;
                     continue;
                 }
@@ -238,17 +238,23 @@ impl Engine {
         }
     }
 
-    fn handle_request(&mut self, link: u32, message: ClientMessage, now: Now) -> Result<(), CloseCode> {
+    fn handle_request(&mut self, link: u32, frame: &[u8], now: Now) -> Result<(), CloseCode> {
         let Some(connection) = self.connections.get_mut(link as usize).and_then(Option::as_mut) else { return Ok(()) };
         match connection.phase {
             Phase::Closed => Ok(()),
-            Phase::Handshaking | Phase::Greeting => self.greet(link, message, now),
+            Phase::Handshaking | Phase::Greeting => {
+                let message = decode_message(frame).map_err(|_| CloseCode::MALFORMED_MESSAGE)?;
+                self.greet(link, message, now)
+            }
             Phase::Open(_) => {
-                if matches!(message.body, Some(Body::PublishTrack(_))) {
-                    transport::allow_media_streams(&mut connection.quic);
-                }
                 let rng: &mut rand::rngs::StdRng = &mut self.rng;
-                self.core.handle_message(link, message, now, rng, &mut self.outbox)?;
+                self.core.handle_frame(link, frame, now, rng, &mut self.outbox)?;
+                if connection.receive_window.is_none() && self.core.publishes(link) {
+                    let mut window = self.core.directory().windows().share();
+                    let pool_max = self.core.limits().relay_windows_bytes_max;
+                    transport::allow_media_streams(&mut connection.quic, &mut window, pool_max);
+                    connection.receive_window = Some(window);
+                }
                 self.dispatch(now);
                 Ok(())
             }

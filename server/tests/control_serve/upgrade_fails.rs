@@ -19,7 +19,7 @@ use supernode_server::{
         handover::{HandoverError, Peer, TAKE_BACK_AFTER, Takeover, hand_over},
         state_dir::{Door, StateDir},
     },
-    core::Admit,
+    core::{Admit, Applicant, Grant, Voucher},
     shard,
 };
 
@@ -134,8 +134,8 @@ async fn a_new_process_that_never_says_that_it_is_ready_takes_nothing_from_anybo
 struct Open;
 
 impl Admit for Open {
-    fn admit(&self, _: &supernode_proto::identity::IdentityKey, _: &str, _: u64) -> Result<(), CloseCode> {
-        Ok(())
+    fn admit(&self, _: &Applicant, _: u64) -> Result<Grant, CloseCode> {
+        Ok(Grant::without_end(Voucher::Nobody))
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod activity;
 mod bad_input;
+mod bounds;
 mod crypto;
 mod door;
 mod drain;

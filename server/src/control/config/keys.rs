@@ -28,7 +28,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     (
         "limits",
         "What those who are in may do, and how much of the machine all of them together may use. Clients are told \
-         what concerns them. A session that is there when a limit changes keeps the rates that it was granted.",
+         what concerns them. A rate that changes counts at once, also for those who are there.",
     ),
     ("log", "What is written to standard error."),
 ];
@@ -279,7 +279,7 @@ pub const KEYS: &[Key] = &[
         "How long an identity stays online for its watchers after its last connection broke.",
         "More hides departures, less shows every change of network as one."),
     number!("limits.rings_per_minute_max", limits.rings_per_minute_max, "rings a minute", 0..=100_000, Live,
-        "Rings that one session may start.", "Each is sent to all devices of the callee."),
+        "Rings that one identity may start, on all of its devices.", "Each is sent to all devices of the callee."),
     number!("limits.incoming_rings_max", limits.incoming_rings_max, "rings", 1..=1000, Live,
         "Rings that one device can have at once.", "Up to 16 KiB each on their way to the device."),
     time!("limits.ring_timeout_ms", limits.ring_timeout, "milliseconds", from_millis, as_millis, 1000..=600_000,
@@ -309,7 +309,21 @@ pub const KEYS: &[Key] = &[
     number!("limits.subscriptions_max", limits.subscriptions_max, "subscriptions", 1..=100_000, Live,
         "Tracks that one session subscribes to.", "Memory for each, and what it sends."),
     number!("limits.requests_per_second_max", limits.requests_per_second_max, "requests a second", 1..=100_000, Live,
-        "Control requests of one session, with four times that as a burst.", ""),
+        "Control requests of one identity, on all of its devices, with four times that as a burst. Above it the first \
+         sixteen are refused, then one a second; the others are only counted.", ""),
+    number!("limits.requests_excess_max", limits.requests_excess_max, "requests", 1..=1_000_000, Live,
+        "Requests above that rate that one identity may send before its session is closed; a hundredth is forgiven every \
+         second.", "A comparison for each."),
+    number!("limits.catch_ups_per_minute_max", limits.catch_ups_per_minute_max, "requests a minute", 1..=100_000, Live,
+        "Times that one identity may ask for what a room's mailbox has kept.",
+        "Each is answered with up to `limits.mailbox_bytes_max`."),
+    number!("limits.key_packages_taken_per_minute_max", limits.key_packages_taken_per_minute_max, "requests a minute",
+        1..=100_000, Live,
+        "Times that one identity may take key packages of others.", "What one takes, another cannot."),
+    number!("limits.key_packages_given_per_minute_max", limits.key_packages_given_per_minute_max, "requests a minute",
+        1..=100_000, Live,
+        "Times that key packages of one identity are given out.",
+        "More lets those who have its ticket empty its store before it deposits more."),
     number!("limits.mls_bytes_per_second_max", limits.mls_bytes_per_second_max, "bytes a second", 16_384..=1_073_741_824u64, Live,
         "Bytes that the devices of one identity may put into the mailboxes of their rooms, with four times that as a burst. \
          The default's burst lets five guests into a room of 250.",
@@ -319,11 +333,40 @@ pub const KEYS: &[Key] = &[
          messages of its rooms' mailboxes are withheld until it has read the rest.",
         "Memory for each client that does not read."),
     number!("limits.ingest_objects_per_second_max", limits.ingest_objects_per_second_max, "objects a second", 1..=10_000_000, Live,
-        "Objects that one session may send.", "Beyond it they are refused and counted."),
+        "Objects that one identity may send, on all of its devices.", "Beyond it they are refused and counted."),
     number!("limits.ingest_bytes_per_second_max", limits.ingest_bytes_per_second_max, "bytes a second", 1000..=4_294_967_295u64, Live,
-        "Bytes of objects that one session may send.", "Beyond it they are refused and counted."),
+        "Bytes of objects that one identity may send, on all of its devices.", "Beyond it they are refused and counted."),
     number!("limits.ingest_excess_objects_max", limits.ingest_excess_objects_max, "objects", 1..=100_000_000, Live,
-        "Objects above these rates that a session may send before it is closed; a hundredth is forgiven every second.", ""),
+        "Objects above these rates that one identity may send before its session is closed; a hundredth is forgiven every second.", ""),
+    number!("limits.egress_bytes_per_second_max", limits.egress_bytes_per_second_max, "bytes a second", 100_000..=17_179_869_184u64, Live,
+        "Bytes that all devices of one identity together are sent, packets and all. Above it objects wait as if the path \
+         took no more.", "What one identity can make the relay send."),
+    number!("limits.egress_bytes_per_day_max", limits.egress_bytes_per_day_max, "bytes a day", 0..=1_000_000_000_000_000u64, Live,
+        "Bytes that all devices of one identity together are sent in a day; 0 is off. What is used comes back evenly. Who \
+         has used it up is closed with DAY_USED_UP and let in again once a 24th has come back.",
+        "Calls that go on when it is used up end."),
+    number!("limits.relay_egress_bytes_per_day_max", limits.relay_egress_bytes_per_day_max, "bytes a day", 0..=1_000_000_000_000_000u64, Live,
+        "Bytes that the relay sends in a day; 0 is off. What is used comes back evenly, so the first day may be as much \
+         again. When it is used up, whoever is sent something is closed with RELAY_DAY_USED_UP, and nobody is let in until \
+         a 24th has come back.",
+        "Calls that go on when it is used up end."),
+    number!("limits.relay_rooms_max", limits.relay_rooms_max, "rooms", 1..=10_000_000, Live,
+        "Rooms of the whole relay.", "About 1 KB each, and what their mailboxes keep."),
+    number!("limits.relay_queue_bytes_max", limits.relay_queue_bytes_max, "bytes", 1_048_576..=1_099_511_627_776u64, Live,
+        "Objects that may wait for all subscribers together, each counted with the packet that it keeps; each shard has an \
+         equal part. Above it the fullest queues are cut to one height.", "Memory."),
+    number!("limits.relay_tables_bytes_max", limits.relay_tables_bytes_max, "bytes", 1_048_576..=1_099_511_627_776u64, Live,
+        "What sessions keep in tables: watches, subscriptions, tracks, status and key packages. One session keeps a 16th of \
+         what is free at most, and 8 KiB always.", "Memory."),
+    number!("limits.relay_windows_bytes_max", limits.relay_windows_bytes_max, "bytes", 1_048_576..=1_099_511_627_776u64, Live,
+        "What streams may have in flight between the relay and its clients, both ways. One connection has a 16th of what is \
+         free at most, and 24 KiB always.", "Memory. With too little, large pictures take more round trips."),
+    number!("limits.relay_control_bytes_max", limits.relay_control_bytes_max, "bytes", 1_048_576..=1_099_511_627_776u64, Live,
+        "Control messages of all sessions that wait to be read, or have not come whole; each shard has an equal part. Above \
+         it the sessions with most of them are closed.", "Memory."),
+    number!("limits.accounts_idle_max", limits.accounts_idle_max, "identities", 0..=100_000_000, Live,
+        "Identities without a session of which the relay remembers what they have used up. Above it those that have used \
+         up least are forgotten.", "About 400 bytes each."),
     time!("limits.queue_age_ms_max", limits.queue_age_max, "milliseconds", from_millis, as_millis, 1..=60_000,
         "How long an object may wait for a subscriber whose subscription says nothing.",
         "Delay: what comes later than this is noise in a call."),

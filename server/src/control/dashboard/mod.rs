@@ -225,9 +225,9 @@ fn limits(before: &Reading, now: &Reading) -> Vec<Hits> {
 }
 
 fn closed(now: &Reading) -> Vec<Hits> {
-    let rows = supernode_proto::close::CloseCode::ALL.iter().enumerate().map(|(place, row)| Hits {
+    let rows = supernode_proto::close::CloseCode::ALL.iter().map(|row| Hits {
         name: format!("{}: {}", row.name, row.sentence),
-        total: now.total(|shard| shard.tally.closed[place]),
+        total: now.total(|shard| shard.tally.closed[row.code as usize]),
         last_minute: 0,
     });
     rows.filter(|row| row.total > 0).collect()

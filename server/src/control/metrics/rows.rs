@@ -13,7 +13,11 @@ use crate::{
         ladder::RUNGS,
         ledger::{CLASSES, DropReason, Ledger, RefuseReason, Volume},
     },
-    shard::{BUFFER_BYTES_WANTED, Offload, counters::Tally, distributions::Distributions},
+    shard::{
+        BUFFER_BYTES_WANTED, Offload,
+        counters::{CODES, Tally},
+        distributions::Distributions,
+    },
 };
 
 /// What is read for one row; the label's value is empty where the row has no label.
@@ -229,6 +233,8 @@ pub(super) const ROWS: &[Row] = &[
         help: "Offered objects that did not reach the subscriber, by reason; the ladder's rungs are reasons." },
     Row { name: "supernode_objects_queued", label: "", values: Gauge(|r| one(r.count(Ledger::queued))),
         help: "Offered objects that wait for the subscriber's connection now." },
+    Row { name: "supernode_queues_bytes", label: "", values: Gauge(|r| one(r.total(|s| s.detail.ledger.queued_bytes) as f64)),
+        help: "Bytes that wait in all queues now, each object with the packet that it keeps." },
     Row { name: "supernode_queue_oldest_seconds", label: "", values: Gauge(|r| one(r.most(|t| t.queue_oldest_us) / MICROS)),
         help: "Longest that an object was seen waiting for a subscriber's connection in the last second." },
     Row { name: "supernode_queue_wait_max_seconds", label: "", values: Gauge(|r| one(longest_wait_s(r))),
@@ -308,8 +314,8 @@ fn one(value: f64) -> Samples<f64> {
 
 /// The tally has a place for each code of the table and a last one for all others.
 fn closed(reading: &Reading) -> Samples<f64> {
-    let names = CloseCode::ALL.iter().map(|row| row.name).chain(["OTHER"]);
-    names.enumerate().map(|(place, name)| (name.into(), reading.sum(|tally| tally.closed[place]))).collect()
+    let names = CloseCode::ALL.iter().map(|row| (row.name, row.code as usize)).chain([("OTHER", CODES - 1)]);
+    names.map(|(name, place)| (name.into(), reading.sum(|tally| tally.closed[place]))).collect()
 }
 
 fn hook_outcomes(reading: &Reading) -> Samples<f64> {
@@ -351,8 +357,8 @@ pub(in crate::control) fn limit_hits(reading: &Reading) -> Samples<f64> {
     let mut hits = reading.table(LIMITS, |shard| &shard.detail.counts.limits);
     hits.extend([
         ("ingest_rate".into(), reading.count(|l| l.refused[RefuseReason::RateExceeded as usize])),
-        ("ingest_excess_objects_max".into(), closed(CloseCode::RATE_EXCEEDED)),
         ("queue_bytes_max".into(), reading.count(|l| l.dropped[DropReason::QueueFull as usize])),
+        ("relay_queue_bytes_max".into(), reading.count(|l| l.dropped[DropReason::RelayQueueFull as usize])),
         ("hello_timeout_ms".into(), closed(CloseCode::HELLO_TIMEOUT)),
         ("control_backlog_bytes_max".into(), closed(CloseCode::CONTROL_BACKLOG)),
         ("handshakes_before_retry".into(), reading.sum(|tally| tally.over_before_retry)),
