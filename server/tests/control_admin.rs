@@ -77,7 +77,7 @@ fn read() -> Read {
         certificate_left_s: 86_400,
         offload: Some(Offload { segments_out_max: 64, segments_in_max: 1, steering: true }),
         log_lines_left_out: [7, 8],
-        process: Usage { cpu_s: 1.5, resident_bytes: 1 << 20 },
+        process: Usage::now(),
         ..Reading::default()
     })
 }
