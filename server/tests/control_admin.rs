@@ -50,7 +50,7 @@ fn shard(scale: u64) -> ShardReading {
         queue_oldest_us: 1000 * scale,
         ..Tally::default()
     };
-    tally.closed[CloseCode::REPLACED.0 as usize] = scale;
+    tally.closed[CloseCode::REPLACED.place()] = scale;
     *tally.closed.last_mut().expect("a place for unknown codes") = 1;
     let mut ledger = Ledger { offered: 10 * scale, delivered: 7 * scale, ..Ledger::default() };
     ledger.drop(DropReason::Expired, scale);
@@ -75,6 +75,7 @@ fn read() -> Read {
         draining: true,
         certificate_left_s: 86_400,
         offload: Some(Offload { segments_out_max: 64, segments_in_max: 1, steering: true }),
+        ..Reading::default()
     })
 }
 

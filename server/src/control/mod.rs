@@ -13,6 +13,7 @@ pub mod hook;
 pub mod invite;
 pub mod metrics;
 pub mod operator;
+mod predecessor;
 pub mod prepared;
 pub mod relay_key;
 pub mod reload;
