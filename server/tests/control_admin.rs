@@ -75,6 +75,7 @@ fn read() -> Read {
         draining: true,
         certificate_left_s: 86_400,
         offload: Some(Offload { segments_out_max: 64, segments_in_max: 1, steering: true }),
+        log_lines_left_out: [7, 8],
         ..Reading::default()
     })
 }

@@ -130,7 +130,9 @@ impl Relay {
         let old = self.running.take().unwrap();
         let (estate, retained) = old.handle().offer().unwrap();
         assert!(old.handle().relieve(retained), "the old shards stop reading");
-        self.running = Some(shard::take_over(self.config(), estate).unwrap());
+        let new = shard::take_over(self.config(), estate).unwrap();
+        new.handle().settle();
+        self.running = Some(new);
         tokio::task::spawn_blocking(move || {
             old.handle().drain(window, Duration::from_secs(60));
             let counters = old.counters();

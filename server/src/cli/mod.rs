@@ -20,7 +20,7 @@ mod upgrade;
 mod what_i_see;
 
 use clap::{Parser, Subcommand};
-use supernode_server::control::reload::SetFilter;
+use supernode_server::control::log::Log;
 
 /// A blind relay for calls: it knows who is online, lets people ring each other, and forwards what it cannot read.
 ///
@@ -70,10 +70,15 @@ enum Command {
 }
 
 impl Cli {
-    /// Does what was asked. `set_filter` changes what is logged.
-    pub(crate) fn run(self, set_filter: SetFilter) -> anyhow::Result<()> {
+    /// Whether its memory may be read by others and end up in a core.
+    pub(crate) fn is_dumpable(&self) -> bool {
+        matches!(&self.command, Command::Serve(serve) if serve.dumpable)
+    }
+
+    /// Does what was asked.
+    pub(crate) fn run(self, log: &Log) -> anyhow::Result<()> {
         match self.command {
-            Command::Serve(serve) => serve.run(set_filter),
+            Command::Serve(serve) => serve.run(log),
             Command::Config(config) => config.run(),
             Command::CheckConfig(check) => check.run(),
             Command::Invite(invite) => invite.run(),

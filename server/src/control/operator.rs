@@ -7,6 +7,7 @@
 //! | `GET /classes` | names of the classes of limits that tokens may name |
 //! | `POST /drain` `{"patience_s": 60}` | 202: the relay drains |
 //! | `POST /upgrade` | 202 `{"pid": 7}`: that process was started to take this one's place; 409 says why none was |
+//! | `GET /upgrade` | an [`Attempt`](super::successor::Attempt), or null: what has become of the process that was started last |
 //! | `POST /kick` `{"session": "0-1-2"}`, `{"identity": "sn-id-..."}`, `{"device": "sn-dev-..."}` or `{"network": "192.0.2.0/24"}` | `{"sessions": 1}` |
 //! | `POST /revoked` | the list was changed and is read again; `{"sessions": 1}` were ended |
 //!
@@ -36,11 +37,11 @@ use super::{
     admin::{self, Admin},
     admission::Doorkeeper,
     handover::still_drains,
-    predecessor,
+    http, predecessor,
     revocations::{Exceptions, Revocation, Revoked},
     state_dir::StateDir,
     status::Phase,
-    successor::Program,
+    successor::{Attempt, Program},
 };
 use crate::{
     core::{NodeId, SessionId, ShardId},
@@ -149,11 +150,11 @@ pub async fn serve(listener: UnixListener, operator: Arc<Operator>) -> io::Resul
     let router = Router::new()
         .route("/classes", get(classes))
         .route("/drain", post(drain))
-        .route("/upgrade", post(upgrade))
+        .route("/upgrade", post(upgrade).get(attempt))
         .merge(of_sessions())
         .with_state(operator.clone())
         .merge(admin::router().with_state(operator.admin.clone()));
-    axum::serve(listener, router).await
+    match http::serve(listener, router).await {}
 }
 
 /// As [`serve`], for a process whose place another one has taken: what that one passes on.
@@ -161,7 +162,7 @@ pub async fn serve(listener: UnixListener, operator: Arc<Operator>) -> io::Resul
 /// # Errors
 /// None at present: accept errors are waited out.
 pub async fn serve_as_predecessor(listener: UnixListener, operator: Arc<Operator>) -> io::Result<()> {
-    axum::serve(listener, of_sessions().with_state(operator)).await
+    match http::serve(listener, of_sessions().with_state(operator)).await {}
 }
 
 fn of_sessions() -> Router<Arc<Operator>> {
@@ -207,10 +208,18 @@ async fn upgrade(State(operator): State<Arc<Operator>>) -> Response {
         return (StatusCode::CONFLICT, format!("{reason}\n")).into_response();
     }
     answer(move || {
-        let pid = operator.program.start_successor().map_err(|error| format!("the program does not start: {error}"))?;
-        Ok((StatusCode::ACCEPTED, Json(Started { pid })).into_response())
+        let started =
+            operator.program.start_successor().map_err(|error| format!("the program does not start: {error}"))?;
+        Ok(match started {
+            Some(pid) => (StatusCode::ACCEPTED, Json(Started { pid })).into_response(),
+            None => (StatusCode::CONFLICT, "an upgrade is under way already\n").into_response(),
+        })
     })
     .await
+}
+
+async fn attempt(State(operator): State<Arc<Operator>>) -> Json<Option<Attempt>> {
+    Json(operator.program.attempt())
 }
 
 /// Why this process cannot be replaced now by one that it starts.

@@ -1,7 +1,6 @@
 //! Changing a running relay: reads the configuration again, checks it, and takes over what can be taken over.
 
 use std::{
-    fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
@@ -17,6 +16,7 @@ use super::{
         Config, Loaded, Sources, TlsChoice,
         key::{Key, Reload},
     },
+    files,
     prepared::{DoorParts, Prepared},
     serve::{ServeError, unix_now_s},
     systemd, tls,
@@ -232,7 +232,7 @@ fn paths(keys: Vec<&'static Key>, reload: Reload) -> String {
 
 impl Stamp {
     fn of(path: &Path) -> Option<Self> {
-        let metadata = fs::metadata(path).ok()?;
+        let metadata = files::metadata(path).ok()?;
         Some(Self {
             device: metadata.dev(),
             inode: metadata.ino(),

@@ -1,7 +1,7 @@
 //! `supernode serve`: puts the parts together, says when it is ready, and ends in order.
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
@@ -16,6 +16,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
     task::{JoinError, JoinSet},
+    time::MissedTickBehavior,
 };
 
 use super::{
@@ -25,13 +26,14 @@ use super::{
     certificate::{Certificate, CertificateError},
     config::{AdmissionChoice, Config, Loaded, Sources, TlsChoice},
     dashboard::Dashboard,
-    handover::{self, HandoverError, Settlement, Takeover},
+    handover::{self, HandoverError, Peer, Settlement, Takeover},
     hook::{self, Hooks},
     invite::{InviteLinkError, parse_host},
+    log::LeftOut,
     metrics::{Metrics, Read, Reading, ShardReading},
     operator::{self, Operator},
     prepared::{DoorParts, PrepareError, Prepared},
-    reload::{Changeable, Own, Reloader, Seen, SetFilter, Shown},
+    reload::{self, Changeable, Own, Reloader, Seen, SetFilter, Shown},
     revocations::{Exceptions, Revoked, RevokedError},
     spent::Spent,
     state_dir::{Door, KeyMaterial, StateDir, StateError},
@@ -53,6 +55,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// How often the end of the certificate is looked at for a warning.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
+/// How often it is looked whether the shards of a process that takes over turn already.
+const TURN_POLL: Duration = Duration::from_millis(5);
+
 /// What a relay starts with.
 pub struct Start {
     /// Where its configuration comes from, to read it again.
@@ -65,6 +70,8 @@ pub struct Start {
     pub takeover: bool,
     /// Sets what is logged.
     pub set_filter: SetFilter,
+    /// What the log has left out.
+    pub left_out: Arc<LeftOut>,
 }
 
 /// Why the relay did not start or did not end well.
@@ -138,7 +145,9 @@ pub enum ServeError {
 struct Ready {
     listen: SocketAddr,
     admin: SocketAddr,
-    invite: String,
+    /// A link that lets people in. One with a token is for a person's eyes, not for a log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    invite: Option<String>,
     pid: u32,
 }
 
@@ -166,7 +175,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     let hangup = signal(SignalKind::hangup()).map_err(system("listen for SIGHUP"))?;
 
     let program = Program::of_this_process().map_err(system("find this program's file"))?;
-    let Start { sources, loaded, state_dir, takeover, set_filter } = start;
+    let Start { sources, loaded, state_dir, takeover, set_filter, left_out } = start;
     let config = loaded.config.clone();
     set_filter(&config.log.filter);
     let seen = Seen::now(&sources, &config);
@@ -207,27 +216,40 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         limits: config.limits.clone(),
         reset_key: keys.reset_key,
     };
-    let (shards, settlement) = match takeover {
-        None => (shard::spawn(shards_config), None),
+    let (control, control_door) = state.make(Door::Control)?;
+    let (handover, handover_door) = state.make(Door::Handover)?;
+    let remember = |listen| -> Result<Invite, ServeError> {
+        let link = link_of(&config, &certificate, listen)?;
+        state.remember_link(&link)?;
+        Ok(link)
+    };
+    let failed = |source| ServeError::Listen { listen, source };
+    let (shards, link, settlement) = match takeover {
+        None => {
+            let shards = shard::spawn(shards_config).map_err(failed)?;
+            let link = remember(shards.local_addr())?;
+            (shards, link, None)
+        }
         Some(takeover) => {
+            // Whatever may take its time comes before: from `relieve` on nobody is served until the threads run.
+            let link = remember(takeover.local_addr()?)?;
             let (estate, settlement) = takeover.relieve()?;
-            (shard::take_over(shards_config, estate), Some(settlement))
+            (shard::take_over(shards_config, estate).map_err(failed)?, link, Some(settlement))
         }
     };
-    let shards = shards.map_err(|source| ServeError::Listen { listen, source })?;
+    if let Some(settlement) = settlement {
+        settle(settlement, &shards).await?;
+    }
 
     let listen = shards.local_addr();
     let shown = Shown::default();
     shown.set(&certificate);
-    let read = read_of(&shards, shown.clone(), hooks.figures.clone());
+    let read = read_of(&shards, shown.clone(), hooks.figures.clone(), left_out);
     let admin = Arc::new(Admin {
         metrics: Metrics::new(read.clone())?,
         dashboard: Dashboard::new(read),
         status: StatusSource::of(&shards, shown.clone(), config.relay.drain_patience),
     });
-    let link = link_of(&config, &certificate, listen)?;
-    let (control, control_door) = state.make(Door::Control)?;
-    let (handover, handover_door) = state.make(Door::Handover)?;
     let control = UnixListener::from_std(control).map_err(system("serve the control socket"))?;
     let handover = UnixListener::from_std(handover).map_err(system("serve the hand-over socket"))?;
     let admin_port = admin_listener.as_fd().try_clone_to_owned().map_err(system("keep the admin port"))?;
@@ -250,13 +272,8 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         },
     };
     let reloader = Reloader::new(sources, loaded, seen, own, to);
-    // The last that can fail. Until here a process that is being replaced would have gone on, and commands have reached it.
-    state.remember_link(&link)?;
     control_door.open()?;
     handover_door.open()?;
-    if let Some(Err(error)) = settlement.map(Settlement::settle) {
-        tracing::warn!(%error, "the relay that was replaced is gone already");
-    }
     let offload = shards.offload();
     tracing::info!(
         listen = %ready.listen,
@@ -267,13 +284,30 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         steering = offload.steering,
         "ready"
     );
-    if let Err(error) = announce(&ready) {
-        tracing::warn!(%error, "the ready line cannot be written to standard output");
+    // By a thread of its own: whoever does not read the line must not keep the relay from serving.
+    let has_no_invite = ready.invite.is_none();
+    let announcer = std::thread::Builder::new().name("ready".to_owned()).spawn(move || {
+        if let Err(error) = announce(&ready) {
+            tracing::warn!(%error, "the ready line cannot be written to standard output");
+        }
+    });
+    if has_no_invite {
+        tracing::info!("no terminal reads the ready line, so it has no invite: make one with `supernode invite`");
+    }
+    if let Err(error) = announcer {
+        tracing::warn!(%error, "there is no thread to write the ready line");
     }
 
     let (drain, mut drain_asked) = mpsc::channel(1);
-    let operator =
-        Arc::new(Operator { admin: admin.clone(), shards: shards.handle(), state, admission, door, drain, program });
+    let operator = Arc::new(Operator {
+        admin: admin.clone(),
+        shards: shards.handle(),
+        state,
+        admission,
+        door,
+        drain,
+        program: program.clone(),
+    });
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { admin::serve(admin_listener, admin).await });
     let commands = operator.clone();
@@ -298,7 +332,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         _ = terminate.recv() => (farewell("SIGTERM", config.relay.drain_patience), true),
         _ = interrupt.recv() => (farewell("SIGINT", config.relay.drain_patience), true),
         Some(patience) = drain_asked.recv() => (farewell("supernode drain", patience), false),
-        () = successor(handover, handle.clone(), admin_port) => {
+        () = successor(handover, handle.clone(), admin_port, program) => {
             tracing::info!("another process serves now: draining");
             // It has the admin port; whoever asks there is to be answered by it alone. And it is the service now: if it
             // hangs, nobody else may tell systemd that all is well.
@@ -360,6 +394,24 @@ fn predecessor(
     Ok(takeover)
 }
 
+/// Shows the process that is replaced that every shard of this one turns; from then on the sockets are ours.
+///
+/// # Errors
+/// [`HandoverError::TooLate`].
+async fn settle(settlement: Settlement, shards: &shard::Running) -> Result<(), HandoverError> {
+    let counters = shards.counters();
+    while counters.iter().any(|shard| shard.snapshot().0.turns == 0) {
+        tokio::time::sleep(TURN_POLL).await;
+    }
+    match settlement.settle() {
+        Err(HandoverError::TooLate) => return Err(HandoverError::TooLate),
+        Err(error) => tracing::warn!(%error, "the relay that was replaced is gone already"),
+        Ok(()) => {}
+    }
+    shards.handle().settle();
+    Ok(())
+}
+
 /// The relay is told to end, and nobody takes its place.
 fn farewell(by: &str, patience: Duration) -> Duration {
     tracing::info!(by, patience_s = patience.as_secs(), "draining");
@@ -368,18 +420,20 @@ fn farewell(by: &str, patience: Duration) -> Duration {
 }
 
 /// Returns when another process has taken this one's place.
-async fn successor(handover: UnixListener, shards: shard::Handle, admin_port: OwnedFd) {
+async fn successor(handover: UnixListener, shards: shard::Handle, admin_port: OwnedFd, program: Program) {
     let admin_port = Arc::new(admin_port);
     loop {
         let stream = handover.accept().await.and_then(|(stream, _)| {
+            let pid = stream.peer_cred()?.pid();
             let stream = stream.into_std()?;
             stream.set_nonblocking(false)?;
-            Ok(stream)
+            Ok((stream, pid))
         });
-        let settled = match stream {
-            Ok(stream) => {
+        let (settled, pid) = match stream {
+            Ok((stream, pid)) => {
                 let (shards, admin_port) = (shards.clone(), admin_port.clone());
-                tokio::task::spawn_blocking(move || handover::hand_over(stream, &shards, admin_port.as_fd())).await
+                let hand_over = move || handover::hand_over(stream, &Peer::of(pid), &shards, admin_port.as_fd());
+                (tokio::task::spawn_blocking(hand_over).await, pid)
             }
             Err(error) => {
                 tracing::warn!(%error, "a process that wants to take over cannot be heard");
@@ -388,8 +442,12 @@ async fn successor(handover: UnixListener, shards: shard::Handle, admin_port: Ow
             }
         };
         match settled {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => tracing::warn!(%error, "no hand-over: this process goes on"),
+            Ok(Ok(())) => return program.settle(),
+            Ok(Err(error)) => {
+                let reason = reload::chain(&error);
+                tracing::warn!(reason, "no hand-over: this process goes on");
+                program.fail(pid.unwrap_or_default().cast_unsigned(), || reason);
+            }
             Err(error) => tracing::error!(%error, "the hand-over broke down: this process goes on"),
         }
     }
@@ -408,7 +466,7 @@ fn hear_successor(operator: Arc<Operator>, tasks: &mut JoinSet<io::Result<()>>) 
     }
 }
 
-fn read_of(shards: &shard::Running, certificate: Shown, hook: Arc<hook::Figures>) -> Read {
+fn read_of(shards: &shard::Running, certificate: Shown, hook: Arc<hook::Figures>, left_out: Arc<LeftOut>) -> Read {
     let (counters, directory, offload) = (shards.counters(), shards.directory().clone(), shards.offload());
     Arc::new(move || Reading {
         shards: counters.iter().map(|shard| ShardReading::of(shard)).collect(),
@@ -416,6 +474,7 @@ fn read_of(shards: &shard::Running, certificate: Shown, hook: Arc<hook::Figures>
         draining: directory.is_draining(),
         certificate_left_s: certificate.left_s(),
         offload: Some(offload),
+        log_lines_left_out: [left_out.by_rate(), left_out.by_sink()],
         hook_outcomes: hook.outcomes(),
         hook_waiting: hook.waiting(),
     })
@@ -435,19 +494,31 @@ fn announce(ready: &Ready) -> io::Result<()> {
 /// Takes over what is changed: on SIGHUP, whenever a file has changed, and when a certificate was ordered.
 async fn keep_current(mut reloader: Reloader, mut hangup: Signal, mut ordered: mpsc::Receiver<Certificate>) {
     let mut look = tokio::time::interval(LOOK_INTERVAL);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut certificate = tokio::time::interval(CERTIFICATE_INTERVAL);
     certificate.tick().await; // the first comes at once, and the start has looked
     loop {
         tokio::select! {
             _ = hangup.recv() => {
                 tracing::info!("SIGHUP: reading the configuration again");
-                reloader.reload();
+                reloader = apart(reloader, Reloader::reload).await;
             }
-            _ = look.tick() => reloader.look(),
-            Some(certificate) = ordered.recv() => reloader.show_ordered(certificate),
+            _ = look.tick() => reloader = apart(reloader, Reloader::look).await,
+            Some(certificate) = ordered.recv() => {
+                reloader = apart(reloader, |reloader| reloader.show_ordered(certificate)).await;
+            }
             _ = certificate.tick() => reloader.shown().warn(),
         }
     }
+}
+
+/// Reads and writes files by a thread that may wait for them: this one answers the operator meanwhile.
+async fn apart(mut reloader: Reloader, work: impl FnOnce(&mut Reloader) + Send + 'static) -> Reloader {
+    let worked = tokio::task::spawn_blocking(move || {
+        work(&mut reloader);
+        reloader
+    });
+    worked.await.expect("a reload ends without a panic")
 }
 
 /// Where clients reach the relay and by what they know it. A certificate of an authority is checked by its name, so
@@ -464,15 +535,18 @@ fn link_of(config: &Config, certificate: &Certificate, listen: SocketAddr) -> Re
     Ok(Invite { pin: (!by_authority).then_some(certificate.pin), ..link })
 }
 
-fn ready_invite(keys: &KeyMaterial, link: Invite, admission: AdmissionChoice) -> Result<String, IssueError> {
+fn ready_invite(keys: &KeyMaterial, link: Invite, admission: AdmissionChoice) -> Result<Option<String>, IssueError> {
     let token = match admission {
         AdmissionChoice::Tokens => {
+            if !io::stdout().is_terminal() {
+                return Ok(None);
+            }
             let issuer = TokenIssuer::new(&keys.admission_key, &tls::relay_pin(keys));
             Some(issuer.issue(None, unix_now_s(), READY_INVITE_LIFETIME_S, rand::random())?)
         }
         AdmissionChoice::AllowList | AdmissionChoice::Hook | AdmissionChoice::Open => None,
     };
-    Ok(Invite { token, ..link }.to_string())
+    Ok(Some(Invite { token, ..link }.to_string()))
 }
 
 /// Milliseconds since 1970; zero if the clock stands before that.

@@ -12,7 +12,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use crossbeam_channel::Sender;
 use foldhash::fast::FixedState;
 use quinn_proto::{
     ConnectionError, ConnectionEvent, ConnectionHandle, DatagramEvent, Endpoint, Incoming, ServerConfig, VarInt,
@@ -31,7 +30,7 @@ use super::{
     counters::Tally,
     deadlines::Deadlines,
     distributions::Distributions,
-    handover::Successor,
+    handover::{Relief, Successor},
     hold::Holds,
     inbox::{Letter, Mailbox, MediaMail},
     prefixes::{Excess, Prefixes, Verdict},
@@ -80,7 +79,7 @@ pub(super) struct Engine {
     segments_max: usize,
     draining: bool,
     /// Where packets come from from now on, and who is to be told: for the loop, which has the socket.
-    pub(super) relief: Option<(Successor, Sender<()>)>,
+    pub(super) relief: Option<Relief>,
     /// The first connection whose path is sampled next.
     sample_next: usize,
     /// Hellos whose admission is not decided yet: at most one for each handshake in progress.
@@ -283,7 +282,8 @@ impl Engine {
                 Letter::Expel(whom, code, answer) => {
                     let _ = answer.try_send(self.expel(whom, code, now));
                 }
-                Letter::Relieve(socket, done) => self.relief = Some((Successor::new(socket), done)),
+                Letter::Relieve(socket, done) => self.relief = Some(Relief::Begin(Successor::new(socket), done)),
+                Letter::Reclaim(done) => self.relief = Some(Relief::End(done)),
             }
         }
         for mail in inbox.media.try_iter().take(MAIL_PER_TURN) {

@@ -81,6 +81,8 @@ pub(super) enum Letter {
     Drain(std::time::Duration),
     /// Another process has the socket now: read from this one, and say so.
     Relieve(OwnedFd, Sender<()>),
+    /// The socket is this process's again: read it, and say so.
+    Reclaim(Sender<()>),
     /// The operator wants to see so many sessions.
     Inspect(usize, Sender<Vec<SessionView>>),
     /// Somebody wants to know how full the tables are.

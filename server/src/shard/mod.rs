@@ -61,7 +61,7 @@ use self::{
     counters::Counters,
     engine::{Engine, Parts},
     event_loop::EventLoop,
-    handover::Predecessor,
+    handover::{Predecessor, Upgrade},
     inbox::{Inbox, Letter, Mailbox},
     live::Live,
     prefixes::Prefixes,
@@ -135,6 +135,7 @@ pub struct Handle {
     incarnation: Incarnation,
     /// The process whose place this one took, and one of the passages to it, which shows whether it still lives.
     predecessor: Option<(u32, Arc<OwnedFd>)>,
+    upgrade: Arc<Upgrade>,
 }
 
 /// What the kernel does for the shards' sockets.
@@ -162,7 +163,8 @@ pub fn spawn(config: Config) -> io::Result<Running> {
 }
 
 /// Starts the threads on the sockets of a running relay, whose address and number of shards stay as they are. From here
-/// on it must not read them any more: call [`Handle::relieve`] there first.
+/// on it must not read them any more: call [`Handle::relieve`] there first. As long as [`Handle::settle`] has not been
+/// called here, it may take them back.
 ///
 /// # Errors
 /// When the system refuses a thread.
@@ -192,6 +194,7 @@ fn start(
         tracing::warn!(%error, "the kernel does not steer by connection ID: clients that move cost a hand-over");
     }
     let mut offload = Offload { segments_out_max: usize::MAX, segments_in_max: usize::MAX, steering: steered.is_ok() };
+    let upgrade = Arc::new(Upgrade::new(predecessor.is_none()));
     let (alive, predecessors) = match predecessor {
         None => (None, sockets.iter().map(|_| None).collect::<Vec<_>>()),
         Some((pid, incarnation, passages)) => {
@@ -214,6 +217,7 @@ fn start(
         sockets: sockets.iter().map(UdpSocket::try_clone).collect::<io::Result<_>>()?,
         incarnation,
         predecessor: alive,
+        upgrade: upgrade.clone(),
     };
     let mut running =
         Running { local_addr, counters: Vec::new(), threads: Vec::new(), handle, live: live.clone(), offload };
@@ -237,10 +241,10 @@ fn start(
         let counters = Arc::new(Counters::default());
         running.counters.push(counters.clone());
         let window = Window::new(config.batch_window);
-        let (stop, live) = (stop.clone(), (live.clone(), live.load()));
+        let (stop, live, upgrade) = (stop.clone(), (live.clone(), live.load()), upgrade.clone());
         let together = EndTogether(running.handle.clone());
         let event_loop =
-            EventLoop { engine, socket, inbox, window, counters, predecessor, successor: None, live, stop };
+            EventLoop { engine, socket, inbox, window, counters, predecessor, successor: None, upgrade, live, stop };
         let run = move || {
             let _together = together;
             event_loop.run();
@@ -361,6 +365,23 @@ impl Handle {
         }
         let deadline = Instant::now() + ANSWER_TIMEOUT;
         self.mailboxes.iter().all(|_| relieved.recv_deadline(deadline).is_ok())
+    }
+
+    /// The sockets are this process's again, whatever has become of the one that was to read them. That one must have been
+    /// stopped, or it must find out before it reads: its passages are closed. Returns whether all shards read in time.
+    pub fn reclaim(&self) -> bool {
+        self.ask(Letter::Reclaim).len() == self.mailboxes.len()
+    }
+
+    /// Whether every shard reads its own socket: not so while another process does.
+    pub fn reads_all(&self) -> bool {
+        self.upgrade.reads_all()
+    }
+
+    /// The sockets that were taken over are this process's for good: the old one drains, or is gone.
+    pub fn settle(&self) {
+        self.upgrade.settle();
+        self.mailboxes.iter().for_each(Mailbox::ring);
     }
 
     /// At most `limit` sessions of each shard. Shards that are too busy to answer in time are left out.

@@ -30,19 +30,28 @@ impl Admit for Trap {
 
 /// A relay of four shards, one of which falls into the trap with the first Hello.
 fn start(home: &Path, trap: fn()) -> (shard::Running, Invite) {
+    relay_of(config_in(home, Arc::new(Trap(trap))))
+}
+
+/// Shards with the keys of this home.
+pub(super) fn config_in(home: &Path, admission: Arc<dyn Admit>) -> shard::Config {
     let keys = StateDir::create(&home.join("supernode")).and_then(|state| state.keys_or_create()).expect("keys");
-    let pin = tls::relay_pin(&keys);
-    let relay = shard::spawn(shard::Config {
+    shard::Config {
         listen: "127.0.0.1:0".parse().expect("an address"),
         shards: 4,
         batch_window: Duration::ZERO,
         tls: tls::quic_server_config(&Certificate::self_signed(&keys).expect("a certificate")).expect("TLS"),
-        pin,
-        admission: Arc::new(Trap(trap)),
+        pin: tls::relay_pin(&keys),
+        admission,
         limits: Limits::default(),
         reset_key: keys.reset_key,
-    })
-    .expect("it starts");
+    }
+}
+
+/// Starts them.
+pub(super) fn relay_of(config: shard::Config) -> (shard::Running, Invite) {
+    let pin = config.pin;
+    let relay = shard::spawn(config).expect("it starts");
     let address = relay.local_addr();
     (relay, Invite { host: address.ip().to_string(), port: address.port(), pin: Some(pin), token: None })
 }

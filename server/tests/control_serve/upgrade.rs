@@ -9,7 +9,7 @@ use crate::{Client, Leash, PATIENCE, Relay, connect, serve, supernode};
 
 impl Relay {
     /// Waits until the control socket speaks for this process.
-    fn json(&self, home: &std::path::Path, arguments: &[&str]) -> serde_json::Value {
+    pub(super) fn json(&self, home: &std::path::Path, arguments: &[&str]) -> serde_json::Value {
         let output = supernode(home).args(arguments).arg("--json").output().expect("the program starts");
         serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|_| panic!("{arguments:?}: {}", String::from_utf8_lossy(&output.stderr)))
@@ -17,7 +17,7 @@ impl Relay {
 }
 
 impl Client {
-    async fn welcome(&mut self) {
+    pub(super) async fn welcome(&mut self) {
         assert!(matches!(self.next().await, Ok(relay_message::Body::Welcome(_))));
     }
 }

@@ -347,8 +347,8 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Text { form: "a filter such as `info` or `warn,supernode_server::control=debug`",
             get: |config| Some(config.log.filter.clone()),
             set: |config, text| { text.parse::<EnvFilter>().ok()?; config.log.filter = text.to_owned(); Some(()) } },
-        what: "What is logged. The environment variable RUST_LOG sets it too.", unset: "",
-        cost: "DEBUG and below may name addresses and rooms, and TRACE writes a line a packet." },
+        what: "What is logged. The environment variable RUST_LOG sets it too. Of INFO and above, a place of the program says at most 10 lines in 10 s, and then how many it left out.", unset: "",
+        cost: "DEBUG and below may name addresses and rooms, and TRACE writes a line a packet. `info` lets libraries warn of what strangers send." },
 ];
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fmt, fs,
+    fmt,
     path::{Path, PathBuf},
 };
 
@@ -15,6 +15,7 @@ use super::{
     keys::{self, KEYS},
     values::Config,
 };
+use crate::control::files;
 
 /// The file that is read where none is named and it is there.
 pub const DEFAULT_FILE: &str = "/etc/supernode/supernode.toml";
@@ -22,6 +23,8 @@ pub const DEFAULT_FILE: &str = "/etc/supernode/supernode.toml";
 const PREFIX: &str = "SUPERNODE";
 /// The variable that Rust programs commonly take their log filter from.
 const RUST_LOG: &str = "RUST_LOG";
+/// With every key in it a file has 30 KiB; more than this is some other file.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// How alike two keys must be, from 0 to 1, for one to be what the other was meant to be.
 const ALIKE: f64 = 0.6;
 
@@ -219,7 +222,8 @@ fn nearest(path: &str) -> Option<&'static Key> {
 }
 
 fn file_layer(path: &Path) -> Result<BTreeMap<String, ValueKind>, ConfigError> {
-    let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let failed = |source| ConfigError::Read { path: path.to_owned(), source };
+    let text = files::read_text(path, FILE_BYTES_MAX).map_err(failed)?;
     let tables = File::from_str(&text, FileFormat::Toml).collect().map_err(|error| ConfigError::Syntax {
         path: path.to_owned(),
         reason: without_quotation(&error.to_string()),

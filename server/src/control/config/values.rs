@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use crate::{control::classes::Class, core::limits::Limits};
+use crate::{
+    control::{classes::Class, log::DEFAULT_FILTER},
+    core::limits::Limits,
+};
 
 /// Everything that can be set. [`super::keys::KEYS`] says of each part what it is and what it may be.
 #[derive(Debug, Clone, Default)]
@@ -185,6 +188,6 @@ impl std::fmt::Debug for Hook {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { filter: "info".to_owned() }
+        Self { filter: DEFAULT_FILTER.to_owned() }
     }
 }

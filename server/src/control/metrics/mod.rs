@@ -38,6 +38,8 @@ pub struct Reading {
     pub certificate_left_s: i64,
     /// What the kernel does for the sockets.
     pub offload: Option<Offload>,
+    /// Lines of the log that were left out: as there were too many, and as standard error did not take them.
+    pub log_lines_left_out: [u64; 2],
     /// What came of the questions to the admission hook.
     pub hook_outcomes: Outcomes,
     /// How many of them wait.

@@ -69,6 +69,9 @@ pub(super) const ROWS: &[Row] = &[
         help: "Memory of the process that is in RAM, in bytes." },
     Row { name: "supernode_process_open_files", label: "", values: Gauge(|_| one(open_files())),
         help: "Open file descriptors of the process." },
+    Row { name: "supernode_log_lines_left_out_total", label: "reason",
+        values: Counter(|r| vec![("rate".into(), r.log_lines_left_out[0] as f64), ("sink".into(), r.log_lines_left_out[1] as f64)]),
+        help: "Lines of the log that were left out: rate, as their place spoke too often; sink, as standard error did not take them." },
 
     // ---- UDP
     Row { name: "supernode_udp_datagrams_total", label: "direction",
