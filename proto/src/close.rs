@@ -117,6 +117,8 @@ codes! {
         0x12 JUNK_COMMITS        Peer   Later "the members of its rooms rejected its commits again and again";
         0x13 TOO_SLOW            Nobody Later "the client's path did not take even what cannot be left out";
         0x14 REMOVED             Policy Later "the relay's operator ended the session";
+        0x15 TRANSPORT_ERROR     Peer   Later "what the client sent broke the rules of QUIC or TLS, or ran into their defences";
+        0x16 STALE_KEYS          Peer   Later "the client did not take up the keys that the relay has changed to";
         0x19 ADMISSION_DOWN      Relay  Later "the service that this relay asks who may use it gives no answer at present";
         0x1a TOKEN_SPENT         Policy Never "the admission token is for one use, and another device has used it";
         0x1b UNKNOWN_CLASS       Policy Never "the admission token names a class of limits that this relay does not have (any more)";

@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod operator;
 mod predecessor;
 pub mod prepared;
+pub mod process;
 pub mod relay_key;
 pub mod reload;
 pub mod revocations;

@@ -33,6 +33,7 @@ use super::{
     metrics::{Metrics, Read, Reading, ShardReading},
     operator::{self, Operator},
     prepared::{DoorParts, PrepareError, Prepared},
+    process::Usage,
     reload::{self, Changeable, Own, Reloader, Seen, SetFilter, Shown},
     revocations::{Exceptions, Revoked, RevokedError},
     spent::Spent,
@@ -477,6 +478,7 @@ fn read_of(shards: &shard::Running, certificate: Shown, hook: Arc<hook::Figures>
         log_lines_left_out: [left_out.by_rate(), left_out.by_sink()],
         hook_outcomes: hook.outcomes(),
         hook_waiting: hook.waiting(),
+        process: Usage::now(),
     })
 }
 
@@ -577,14 +579,23 @@ fn cores() -> usize {
 fn reachable_address(listen: SocketAddr) -> String {
     let ip = match listen.ip() {
         ip if !ip.is_unspecified() => ip,
-        _ => outbound_ip().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        IpAddr::V4(_) => outbound_ip(NOBODY_V4).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        // Clients of either family can use an IPv4 address more often than the other way round.
+        IpAddr::V6(_) => {
+            outbound_ip(NOBODY_V4).or_else(|| outbound_ip(NOBODY_V6)).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+        }
     };
     SocketAddr::new(ip, listen.port()).to_string()
 }
 
-/// Asks the routing table: connecting a UDP socket sends nothing. The address is one for documentation (RFC 5737).
-fn outbound_ip() -> Option<IpAddr> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    socket.connect((Ipv4Addr::new(192, 0, 2, 1), DEFAULT_PORT)).ok()?;
+/// Addresses for documentation (RFC 5737, RFC 3849): the way to them is the way to everybody.
+const NOBODY_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+const NOBODY_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
+
+/// The address that packets to there would leave from. Asks the routing table: connecting a UDP socket sends nothing.
+fn outbound_ip(there: IpAddr) -> Option<IpAddr> {
+    let any = if there.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((there, DEFAULT_PORT)).ok()?;
     socket.local_addr().ok().map(|address| address.ip())
 }

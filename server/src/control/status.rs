@@ -204,7 +204,7 @@ impl StatusSource {
             certificate_left_s: Some(self.certificate.left_s()),
             receive_buffer_bytes: least!(receive_buffer_bytes),
             send_buffer_bytes: least!(send_buffer_bytes),
-            segments_out_max: Some(self.offload.segments_out_max as u64),
+            segments_out_max: Some(self.offload.segments_out_now(&tallies)),
             segments_in_max: Some(self.offload.segments_in_max as u64),
             steering: Some(self.offload.steering),
             drain_patience_s: Some(self.drain_patience.as_secs()),

@@ -19,7 +19,7 @@ use supernode_proto::close::CloseCode;
 use super::{
     counters::Counters,
     distributions::TurnStart,
-    engine::Engine,
+    engine::{Engine, SEGMENTS_MAX},
     handover::{Passed, Predecessor, Relief, Successor, Upgrade},
     inbox::Inbox,
     live::{Live, LiveHandle},
@@ -83,7 +83,7 @@ impl EventLoop {
             self.engine.distributions.turn(&before, &self.engine.tally, ended);
             if now.instant >= census_at {
                 census_at = now.instant + CENSUS_INTERVAL;
-                self.take_census();
+                self.take_census(now);
                 self.refresh();
                 self.engine.review_second(now);
                 more |= self.engine.is_busy();
@@ -136,7 +136,7 @@ impl EventLoop {
         for packet in received.drain(..) {
             engine.handle_packet(packet, now, out);
             if out.is_full() {
-                out.flush(socket, &mut engine.tally);
+                out.flush(socket, now.instant, &mut engine.tally);
             }
         }
         let more_mail = engine.handle_mail(inbox, now, out);
@@ -158,15 +158,18 @@ impl EventLoop {
         }
         engine.handle_timeouts(now);
         engine.serve(now);
-        engine.poll_transmits(now, out, |out, tally| out.flush(socket, tally));
+        let segments_max = socket.segments_max(now.instant);
+        engine.segments_max = segments_max.clamp(1, SEGMENTS_MAX);
+        engine.tally.segments_out_max = segments_max as u64;
+        engine.poll_transmits(now, out, |out, tally| out.flush(socket, now.instant, tally));
         engine.ring();
         more_packets || more_mail || engine.is_busy()
     }
 
-    fn take_census(&mut self) {
+    fn take_census(&mut self, now: Now) {
         let Self { engine, socket, counters, .. } = self;
         engine.tally.kernel_drops = socket.kernel_drops();
-        engine.take_census();
+        engine.take_census(now);
         counters.publish(&engine.tally, &engine.core.ledger);
         counters.publish_detail(&engine.core.ledger, &engine.outbox.counts, &engine.distributions);
     }
@@ -208,9 +211,9 @@ impl EventLoop {
         let Self { engine, socket, .. } = self;
         let now = Clocks::read().now();
         engine.close_all(CloseCode::GOING_AWAY, now);
-        engine.poll_transmits(now, out, |out, tally| out.flush(socket, tally));
+        engine.poll_transmits(now, out, |out, tally| out.flush(socket, now.instant, tally));
         engine.core.ledger.turn_ended(now.instant);
-        self.take_census();
+        self.take_census(now);
     }
 }
 

@@ -7,11 +7,14 @@ pub mod distributions;
 pub mod offline;
 pub mod probe;
 
+mod answers;
 mod census;
 mod cid;
 mod connection;
+mod crumbs;
 mod crypto;
 mod deadlines;
+mod door;
 mod egress;
 mod engine;
 mod event_loop;
@@ -25,6 +28,9 @@ mod late;
 mod live;
 mod media;
 mod meter;
+mod newcomer;
+mod pace;
+mod places;
 mod prefixes;
 mod reviews;
 mod serve;
@@ -58,7 +64,7 @@ pub use self::{
     socket::BUFFER_BYTES as BUFFER_BYTES_WANTED,
 };
 use self::{
-    counters::Counters,
+    counters::{Counters, Tally},
     engine::{Engine, Parts},
     event_loop::EventLoop,
     handover::{Predecessor, Upgrade},
@@ -149,6 +155,15 @@ pub struct Offload {
     pub steering: bool,
 }
 
+impl Offload {
+    /// Datagrams in one send at most, as the shards do it now: 1 while the kernel refuses more.
+    pub fn segments_out_now<'a>(&self, shards: impl IntoIterator<Item = &'a Tally>) -> u64 {
+        // A shard that has made no turn yet does not say.
+        let now = shards.into_iter().map(|tally| tally.segments_out_max).filter(|most| *most > 0);
+        now.fold(self.segments_out_max as u64, u64::min)
+    }
+}
+
 /// Opens the sockets and starts the threads.
 ///
 /// # Errors
@@ -224,7 +239,8 @@ fn start(
     for (index, ((socket, inbox), predecessor)) in sockets.into_iter().zip(inboxes).zip(predecessors).enumerate() {
         let shard = ShardId(index as u16);
         let socket = ShardSocket::new(socket)?;
-        offload.segments_out_max = offload.segments_out_max.min(socket.segments_max());
+        let segments_max = socket.segments_max(Instant::now());
+        offload.segments_out_max = offload.segments_out_max.min(segments_max);
         offload.segments_in_max = offload.segments_in_max.min(socket.segments_in_max());
         let mut rng: StdRng = rand::make_rng();
         let engine = Engine::new(Parts {
@@ -236,7 +252,8 @@ fn start(
             admission: config.admission.clone(),
             prefixes: prefixes.clone(),
             rng: StdRng::from_seed(rng.random()),
-            segments_max: socket.segments_max(),
+            segments_max,
+            start: Instant::now(),
         });
         let counters = Arc::new(Counters::default());
         running.counters.push(counters.clone());

@@ -14,7 +14,7 @@ use crate::{
         histogram::Histogram,
         ledger::{CLASSES, DropReason},
     },
-    shard::BUFFER_BYTES_WANTED,
+    shard::{BUFFER_BYTES_WANTED, counters::Tally},
 };
 
 /// How bad it is.
@@ -57,7 +57,7 @@ const LOW_PERCENT_MAX: u64 = 30;
 const SESSIONS_MIN: u64 = 10;
 
 /// Drops that somebody asked for, or that leave nobody without. The ladder's have a warning of their own.
-fn is_harmless(reason: DropReason) -> bool {
+pub(super) fn is_harmless(reason: DropReason) -> bool {
     const HARMLESS: &[DropReason] = &[
         DropReason::LayerNotWanted,
         DropReason::AwaitsIndependent,
@@ -153,13 +153,22 @@ pub fn warnings(before: &Reading, now: &Reading, last: Option<&Sample>) -> Vec<W
             "The relay had far more to do than it can: see which limit to lower, or give it more cores.",
         );
     }
-    let errors = grown(&|reading| reading.total(|shard| shard.tally.send_errors));
+    let errors = grown(&|reading| reading.total(|shard| shard.tally.send_errors()));
     if errors > 0 {
         warn(
             Level::Problem,
             "SupernodeSendErrors",
-            format!("The kernel did not take {errors} packets in the last minute."),
-            "Raise net.core.wmem_max; see whether a route or a firewall of this machine refuses them.",
+            format!("The kernel did not take {errors} packets in the last minute{}.", why_refused(before, now)),
+            "Raise net.core.wmem_max; see whether a route or a firewall of this machine refuses them. The log has the error.",
+        );
+    }
+    if now.offload.is_some_and(|offload| offload.segments_out_max > 1) && now.segments_out_max() == 1 {
+        warn(
+            Level::Notice,
+            "SupernodeBundlesRefused",
+            "The kernel refuses bundles of packets (GSO) on a way out: they go one by one, which costs more CPU."
+                .into(),
+            "See which network card or tunnel cannot cut them (ethtool -k: tx-checksumming, tx-udp-segmentation).",
         );
     }
     let failed = grown(&|reading| reading.total(|shard| shard.tally.handshakes_failed));
@@ -248,6 +257,20 @@ pub fn warnings(before: &Reading, now: &Reading, last: Option<&Sample>) -> Vec<W
     warnings
 }
 
+/// The most frequent reason of those that say something.
+fn why_refused(before: &Reading, now: &Reading) -> &'static str {
+    let grown = |read: fn(&Tally) -> u64| {
+        now.total(|shard| read(&shard.tally)).saturating_sub(before.total(|shard| read(&shard.tally)))
+    };
+    let reasons = [
+        (grown(|tally| tally.send_other), ""),
+        (grown(|tally| tally.send_no_room), ", for want of room in a buffer"),
+        (grown(|tally| tally.send_unreachable), ", for want of a route"),
+        (grown(|tally| tally.send_forbidden), ", because a firewall forbids it"),
+    ];
+    reasons.iter().max_by_key(|(packets, _)| *packets).map_or("", |(_, words)| words)
+}
+
 fn busiest(last: Option<&Sample>) -> Option<(usize, f64)> {
     let busy = last?.busy.iter().copied().enumerate();
     busy.max_by(|(_, one), (_, other)| one.total_cmp(other))
@@ -256,7 +279,7 @@ fn busiest(last: Option<&Sample>) -> Option<(usize, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::metrics::ShardReading;
+    use crate::{control::metrics::ShardReading, shard::Offload};
 
     fn reading(change: impl FnOnce(&mut ShardReading)) -> Reading {
         let mut shard = ShardReading::default();
@@ -264,7 +287,8 @@ mod tests {
         shard.tally.send_buffer_bytes = 2 * BUFFER_BYTES_WANTED as u64;
         shard.ledger.offered = 100_000;
         change(&mut shard);
-        Reading { shards: vec![shard], certificate_left_s: CERTIFICATE_WARN_S, ..Reading::default() }
+        let offload = Some(Offload { segments_out_max: 64, segments_in_max: 64, steering: true });
+        Reading { shards: vec![shard], certificate_left_s: CERTIFICATE_WARN_S, offload, ..Reading::default() }
     }
 
     /// Alerts of a minute that began with nothing wrong.
@@ -296,7 +320,10 @@ mod tests {
         let many_low = |shard: &mut ShardReading| shard.detail.distributions.holdings.rungs = [60, 0, 0, 40, 0, 0];
         assert_eq!(alerts(many_low), ["SupernodePathsNarrow"]);
         assert_eq!(alerts(|shard| shard.tally.desynchronised = 1), ["SupernodeDesynchronised"]);
-        assert_eq!(alerts(|shard| shard.tally.send_errors = 1), ["SupernodeSendErrors"]);
+        assert_eq!(alerts(|shard| shard.tally.send_other = 1), ["SupernodeSendErrors"]);
+        assert_eq!(alerts(|shard| shard.tally.send_too_large = 1), [""; 0], "QUIC only tried");
+        let bundles = |shard: &mut ShardReading| shard.tally.segments_out_max = 1;
+        assert_eq!(alerts(bundles), ["SupernodeBundlesRefused"]);
         assert_eq!(alerts(|shard| shard.tally.handshakes_failed = 200), ["SupernodeHandshakesFail"]);
         assert_eq!(alerts(|shard| shard.detail.counts.limits[0] = 3), ["SupernodeLimit"]);
         for code in [CloseCode::TOO_MANY_SESSIONS, CloseCode::OVERLOADED] {
@@ -339,7 +366,7 @@ mod tests {
         let both = alerts(|shard| {
             shard.detail.counts.limits[0] = 3;
             shard.tally.receive_buffer_bytes = 425_984;
-            shard.tally.send_errors = 1;
+            shard.tally.send_other = 1;
         });
         assert_eq!(both, ["SupernodeSendErrors", "SupernodeLimit", "SupernodeBuffersClamped"]);
     }

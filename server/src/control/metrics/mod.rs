@@ -14,9 +14,9 @@ use prometheus::{
     proto,
 };
 
-pub(super) use self::rows::limit_hits;
 use self::rows::{ROWS, Row, Values};
-use super::hook::Outcomes;
+pub(super) use self::rows::{limit_hits, rung_name};
+use super::{hook::Outcomes, process::Usage};
 use crate::{
     core::{directory::Population, histogram::Histogram, ledger::Ledger},
     shard::{
@@ -44,6 +44,8 @@ pub struct Reading {
     pub hook_outcomes: Outcomes,
     /// How many of them wait.
     pub hook_waiting: u64,
+    /// What the process takes of the machine.
+    pub process: Usage,
 }
 
 /// What is read of one shard.
@@ -69,6 +71,11 @@ impl Reading {
     /// A count of all shards.
     pub fn total(&self, read: impl Fn(&ShardReading) -> u64) -> u64 {
         self.shards.iter().map(read).sum()
+    }
+
+    /// Datagrams in one send at most, as the shards do it now; 1 is none.
+    pub fn segments_out_max(&self) -> u64 {
+        self.offload.map_or(1, |offload| offload.segments_out_now(self.shards.iter().map(|shard| &shard.tally)))
     }
 
     /// A distribution of all shards.

@@ -2,7 +2,6 @@
 
 use std::{borrow::Cow, fs};
 
-use rustix::time::{ClockId, clock_gettime};
 use supernode_proto::{close::CloseCode, control::Rung};
 
 use super::{Reading, ShardReading};
@@ -63,9 +62,9 @@ pub(super) const ROWS: &[Row] = &[
         help: "1 while the relay drains: it starts nothing new and waits for its clients to leave." },
     Row { name: "supernode_shards", label: "", values: Gauge(|r| one(r.shards.len() as f64)),
         help: "Shards that run: threads, each with its own UDP socket." },
-    Row { name: "supernode_process_cpu_seconds_total", label: "", values: Counter(|_| one(process_cpu_s())),
+    Row { name: "supernode_process_cpu_seconds_total", label: "", values: Counter(|r| one(r.process.cpu_s)),
         help: "CPU time of the whole process, user and system, in seconds." },
-    Row { name: "supernode_process_resident_bytes", label: "", values: Gauge(|_| one(resident_bytes())),
+    Row { name: "supernode_process_resident_bytes", label: "", values: Gauge(|r| one(r.process.resident_bytes as f64)),
         help: "Memory of the process that is in RAM, in bytes." },
     Row { name: "supernode_process_open_files", label: "", values: Gauge(|_| one(open_files())),
         help: "Open file descriptors of the process." },
@@ -83,8 +82,16 @@ pub(super) const ROWS: &[Row] = &[
     Row { name: "supernode_udp_batches_total", label: "direction",
         values: Counter(|r| vec![(IN.into(), r.sum(|t| t.recv_batches)), (OUT.into(), r.sum(|t| t.send_batches))]),
         help: "System calls that received or sent datagrams; datagrams by batches is the batch size." },
-    Row { name: "supernode_udp_send_errors_total", label: "", values: Counter(|r| one(r.sum(|t| t.send_errors))),
-        help: "Packets that the kernel did not take." },
+    Row { name: "supernode_udp_send_errors_total", label: "reason",
+        values: Counter(|r| vec![
+            ("no_room".into(), r.sum(|t| t.send_no_room)),
+            ("forbidden".into(), r.sum(|t| t.send_forbidden)),
+            ("unreachable".into(), r.sum(|t| t.send_unreachable)),
+            ("too_large".into(), r.sum(|t| t.send_too_large)),
+            ("other".into(), r.sum(|t| t.send_other))]),
+        help: "Packets that the kernel did not take; too_large are QUIC's probes for how large a packet may be." },
+    Row { name: "supernode_udp_gso_refused_total", label: "", values: Counter(|r| one(r.sum(|t| t.bundles_refused))),
+        help: "Bundles of packets (GSO) that the kernel refused on their way out; they went again, packet by packet." },
     Row { name: "supernode_udp_receive_drops_total", label: "", values: Counter(|r| one(r.sum(|t| t.kernel_drops))),
         help: "Packets that the kernel threw away because a socket's receive buffer was full, counted once a second." },
     Row { name: "supernode_udp_handed_over_total", label: "", values: Counter(|r| one(r.sum(|t| t.handed_over))),
@@ -134,6 +141,16 @@ pub(super) const ROWS: &[Row] = &[
         help: "QUIC handshakes that ended: ok, failed, or refused because there were too many or the relay drains." },
     Row { name: "supernode_retries_total", label: "", values: Counter(|r| one(r.sum(|t| t.retries))),
         help: "Addresses asked to prove themselves by a Retry packet." },
+    Row { name: "supernode_strangers_total", label: "outcome",
+        values: Counter(|r| vec![
+            ("answered".into(), r.sum(|t| t.strangers_answered)), ("dropped".into(), r.sum(|t| t.strangers_dropped))]),
+        help: "Packets of no connection that were told the version of QUIC or turned away, or dropped because as many had been." },
+    Row { name: "supernode_unproven_withheld_total", label: "", values: Counter(|r| one(r.sum(|t| t.unproven_withheld))),
+        help: "Packets not sent to an address that had proven nothing, which would have got more than three times what came from it." },
+    Row { name: "supernode_crumbs_dropped_total", label: "", values: Counter(|r| one(r.sum(|t| t.crumbs_dropped))),
+        help: "Packets dropped because their client sends its streams in pieces of a few bytes." },
+    Row { name: "supernode_held_for_mail_total", label: "", values: Counter(|r| one(r.sum(|t| t.held_for_mail))),
+        help: "Times that a client's streams were left unread for a moment because another shard had much mail to take." },
     Row { name: "supernode_refused_by_prefix_total", label: "", values: Counter(|r| one(r.sum(|t| t.refused_by_prefix))),
         help: "Handshakes refused because the client's network had as many as it may, or as many connections." },
     Row { name: "supernode_hook_questions_total", label: "outcome", values: Counter(hook_outcomes),
@@ -282,7 +299,7 @@ impl Reading {
 
 fn segments(reading: &Reading) -> Samples<f64> {
     let most = |read: fn(Offload) -> usize| reading.offload.map_or(1, read) as f64;
-    vec![(IN.into(), most(|offload| offload.segments_in_max)), (OUT.into(), most(|offload| offload.segments_out_max))]
+    vec![(IN.into(), most(|offload| offload.segments_in_max)), (OUT.into(), reading.segments_out_max() as f64)]
 }
 
 fn one(value: f64) -> Samples<f64> {
@@ -313,11 +330,14 @@ fn steps(reading: &Reading, read: fn(&Ledger) -> &[u64; RUNGS]) -> Samples<f64> 
     by_rung(|rung| reading.total(|shard| read(&shard.ledger)[rung]))
 }
 
-/// The rungs have names on the wire, such as `RUNG_AUDIO_ONLY`.
 fn by_rung(read: impl Fn(usize) -> u64) -> Samples<f64> {
-    let known = (0..RUNGS as i32).filter_map(|number| Rung::try_from(number).ok());
-    let name = |rung: Rung| rung.as_str_name().trim_start_matches("RUNG_").to_lowercase();
-    known.map(|rung| (name(rung).into(), read(rung as usize) as f64)).collect()
+    (0..RUNGS).map(|rung| (rung_name(rung).into(), read(rung) as f64)).collect()
+}
+
+/// What a rung is called: its name on the wire, such as `RUNG_AUDIO_ONLY`, without what all of them share.
+pub(in crate::control) fn rung_name(rung: usize) -> String {
+    let name = Rung::try_from(rung as i32).map_or("unknown", |rung| rung.as_str_name());
+    name.trim_start_matches("RUNG_").to_lowercase()
 }
 
 fn longest_wait_s(reading: &Reading) -> f64 {
@@ -337,22 +357,11 @@ pub(in crate::control) fn limit_hits(reading: &Reading) -> Samples<f64> {
         ("control_backlog_bytes_max".into(), closed(CloseCode::CONTROL_BACKLOG)),
         ("handshakes_before_retry".into(), reading.sum(|tally| tally.over_before_retry)),
         ("handshakes_max".into(), reading.sum(|tally| tally.over_handshakes)),
+        ("handshakes_per_second_max".into(), reading.sum(|tally| tally.over_pace)),
         ("connections_per_prefix_max".into(), reading.sum(|tally| tally.over_prefix_connections)),
         ("handshakes_per_prefix_per_second_max".into(), reading.sum(|tally| tally.over_prefix_handshakes)),
     ]);
     hits
-}
-
-fn process_cpu_s() -> f64 {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
-}
-
-/// The second field of proc(5)'s statm, in pages.
-fn resident_bytes() -> f64 {
-    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: u64 = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
-    (pages * rustix::param::page_size() as u64) as f64
 }
 
 /// The directory's own descriptor is not counted.
