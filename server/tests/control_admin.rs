@@ -51,7 +51,7 @@ fn shard(scale: u64) -> ShardReading {
         queue_oldest_us: 1000 * scale,
         ..Tally::default()
     };
-    tally.closed[CloseCode::REPLACED.0 as usize] = scale;
+    tally.closed[CloseCode::REPLACED.place()] = scale;
     *tally.closed.last_mut().expect("a place for unknown codes") = 1;
     let mut ledger = Ledger { offered: 10 * scale, delivered: 7 * scale, ..Ledger::default() };
     ledger.drop(DropReason::Expired, scale);

@@ -15,7 +15,7 @@ use super::{
 pub(super) struct Kick {
     #[command(flatten)]
     state: State,
-    /// A session as `supernode sessions` names it (0-12-3), or all of an identity (sn-id-...), of a device (sn-dev-...),
+    /// A session as `supernode sessions` names it (0-12-3, or old-0-12-3 at a process that drains), or all of an identity (sn-id-...), of a device (sn-dev-...),
     /// or from an address or prefix (192.0.2.0/24).
     #[arg(value_name = "SESSION|IDENTITY|DEVICE|NETWORK")]
     whom: String,

@@ -330,13 +330,10 @@ impl TokenVerifier {
         if token.is_empty() || token.len() > ADMISSION_TOKEN_BYTES_MAX {
             return Err(CloseCode::NOT_ADMITTED);
         }
-        let in_time = self.keys.iter().filter(|key| key.is_good(now_unix_s));
-        let (key, claims) = in_time
-            .filter_map(|key| {
-                Some((key, jsonwebtoken::decode::<Claims>(token, &key.key, &self.validation).ok()?.claims))
-            })
-            .next()
-            .ok_or(CloseCode::NOT_ADMITTED)?;
+        let decode = |key: &VerifyingKey| jsonwebtoken::decode::<Claims>(token, &key.key, &self.validation).ok();
+        let mut in_time = self.keys.iter().filter(|key| key.is_good(now_unix_s));
+        let genuine = in_time.find_map(|key| Some((decode(key)?.claims, key)));
+        let (claims, key) = genuine.ok_or(CloseCode::NOT_ADMITTED)?;
         if claims.sub != BEARER && IdentityKey::from_text(&claims.sub).as_ref() != Ok(identity) {
             return Err(CloseCode::NOT_ADMITTED);
         }

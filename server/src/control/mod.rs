@@ -16,6 +16,7 @@ pub mod invite;
 pub mod log;
 pub mod metrics;
 pub mod operator;
+mod predecessor;
 pub mod prepared;
 pub mod process;
 pub mod relay_key;

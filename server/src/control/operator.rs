@@ -11,19 +11,12 @@
 //! | `POST /kick` `{"session": "0-1-2"}`, `{"identity": "sn-id-..."}`, `{"device": "sn-dev-..."}` or `{"network": "192.0.2.0/24"}` | `{"sessions": 1}` |
 //! | `POST /revoked` | the list was changed and is read again; `{"sessions": 1}` were ended |
 //!
-//! The last two also concern the process whose place this one took, as long as it drains: it answers them at
-//! `predecessor.sock`, is passed what came here, and what it ended is added to the answer. A session's name is that of the
-//! process that listed it, and is not passed on.
+//! What concerns sessions also concerns the process whose place this one took, as long as it drains: it is asked the same
+//! (`predecessor.rs`), and its answer is added. The names of its sessions begin with `old-`.
 //!
 //! Whoever can open the socket owns the relay's keys already, so nobody is asked for a token.
 
-use std::{
-    io::{self, Read, Write},
-    net::SocketAddr,
-    os::unix::net::UnixStream,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -33,6 +26,7 @@ use axum::{
     routing::{get, post},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::json;
 use supernode_proto::{
     close::CloseCode,
     identity::{DeviceKey, IdentityKey},
@@ -43,9 +37,9 @@ use super::{
     admin::{self, Admin},
     admission::Doorkeeper,
     handover::still_drains,
-    http,
+    http, predecessor,
     revocations::{Exceptions, Revocation, Revoked},
-    state_dir::{Door, StateDir, StateError},
+    state_dir::StateDir,
     status::Phase,
     successor::{Attempt, Program},
 };
@@ -57,12 +51,8 @@ use crate::{
 /// Most sessions in one answer: 10,000 take about 3 MB.
 pub const SESSIONS_MAX: usize = 10_000;
 
-/// How long a process that drains may take to answer: it gives its shards 3 s for theirs.
-const PREDECESSOR_TIMEOUT: Duration = Duration::from_secs(8);
-/// How long it may take to open its door once this process serves.
-const PREDECESSOR_DOOR_TIMEOUT: Duration = Duration::from_secs(2);
-/// Its answers are far shorter.
-const ANSWER_BYTES_MAX: u64 = 16 * 1024;
+/// What the names of those sessions begin with that are at the process which still drains after an upgrade.
+const OF_PREDECESSOR: &str = "old-";
 
 /// What the commands act on.
 pub struct Operator {
@@ -158,11 +148,10 @@ pub struct Ended {
 /// None at present: accept errors are waited out.
 pub async fn serve(listener: UnixListener, operator: Arc<Operator>) -> io::Result<()> {
     let router = Router::new()
-        .route("/sessions", get(sessions))
         .route("/classes", get(classes))
         .route("/drain", post(drain))
         .route("/upgrade", post(upgrade).get(attempt))
-        .merge(ends_sessions())
+        .merge(of_sessions())
         .with_state(operator.clone())
         .merge(admin::router().with_state(operator.admin.clone()));
     match http::serve(listener, router).await {}
@@ -173,18 +162,26 @@ pub async fn serve(listener: UnixListener, operator: Arc<Operator>) -> io::Resul
 /// # Errors
 /// None at present: accept errors are waited out.
 pub async fn serve_as_predecessor(listener: UnixListener, operator: Arc<Operator>) -> io::Result<()> {
-    match http::serve(listener, ends_sessions().with_state(operator)).await {}
+    match http::serve(listener, of_sessions().with_state(operator)).await {}
 }
 
-fn ends_sessions() -> Router<Arc<Operator>> {
-    Router::new().route("/kick", post(kick)).route("/revoked", post(revoked))
+fn of_sessions() -> Router<Arc<Operator>> {
+    Router::new().route("/sessions", get(sessions)).route("/kick", post(kick)).route("/revoked", post(revoked))
 }
 
 async fn sessions(State(operator): State<Arc<Operator>>, Query(Limit { limit }): Query<Limit>) -> Response {
     let limit = limit.min(SESSIONS_MAX);
-    let shards = operator.shards.clone();
     answer(move || {
-        let mut sessions: Vec<Session> = shards.sessions(limit).iter().map(Session::from).collect();
+        let mut sessions: Vec<Session> = operator.shards.sessions(limit).iter().map(Session::from).collect();
+        match operator.ask_predecessor::<Vec<Session>>(&format!("GET /sessions?limit={limit}"), &()) {
+            Some(Ok(theirs)) => sessions.extend(
+                theirs
+                    .into_iter()
+                    .map(|session| Session { session: format!("{OF_PREDECESSOR}{}", session.session), ..session }),
+            ),
+            Some(Err(reason)) => tracing::warn!(reason, "sessions of the process that still drains are not listed"),
+            None => {}
+        }
         sessions.truncate(limit);
         Ok(Json(sessions).into_response())
     })
@@ -237,7 +234,7 @@ fn no_upgrade(own_pid: u32, predecessor: Option<u32>) -> Option<String> {
 
 async fn kick(State(operator): State<Arc<Operator>>, Json(kick): Json<Kick>) -> Response {
     let whom = match &kick {
-        Kick::Session(name) => session_of(name).map(Whom::Session),
+        Kick::Session(name) => session_of(name.strip_prefix(OF_PREDECESSOR).unwrap_or(name)).map(Whom::Session),
         Kick::Identity(text) => IdentityKey::from_text(text).ok().map(Whom::Identity),
         Kick::Device(text) => DeviceKey::from_text(text).ok().map(Whom::Device),
         Kick::Network(text) => text.parse().ok().map(Whom::Network),
@@ -246,10 +243,17 @@ async fn kick(State(operator): State<Arc<Operator>>, Json(kick): Json<Kick>) -> 
         return (StatusCode::BAD_REQUEST, "neither a session nor an identity, a device, an address or a prefix\n")
             .into_response();
     };
-    let passed = !matches!(whom, Whom::Session(_));
     answer(move || {
-        let here = operator.shards.expel(whom, CloseCode::REMOVED);
-        Ok(Json(if passed { operator.pass_on("/kick", &kick, here) } else { Ended::of(here) }).into_response())
+        let expel = || operator.shards.expel(whom, CloseCode::REMOVED);
+        let ended = match &kick {
+            // A session's name says in which process it is.
+            Kick::Session(name) => match name.strip_prefix(OF_PREDECESSOR) {
+                Some(theirs) => operator.pass_on("POST /kick", &Kick::Session(theirs.to_owned()), 0),
+                None => Ended { sessions: expel(), unheard: None },
+            },
+            Kick::Identity(_) | Kick::Device(_) | Kick::Network(_) => operator.pass_on("POST /kick", &kick, expel()),
+        };
+        Ok(Json(ended).into_response())
     })
     .await
 }
@@ -259,63 +263,27 @@ async fn revoked(State(operator): State<Arc<Operator>>) -> Response {
         let new = operator.admission.replace(Revoked::read(&operator.state).map_err(|error| error.to_string())?);
         let expel = |revocation: Revocation| operator.shards.expel(revocation.whom(), CloseCode::NOT_ADMITTED);
         let here = new.into_iter().map(expel).sum();
-        Ok(Json(operator.pass_on("/revoked", &serde_json::json!({}), here)).into_response())
+        Ok(Json(operator.pass_on("POST /revoked", &json!({}), here)).into_response())
     })
     .await
 }
 
 impl Operator {
-    /// Has the process that still drains do the same, if one does; `here` is what this one has ended. Waits for it.
-    fn pass_on(&self, path: &str, wanted: &impl Serialize, here: usize) -> Ended {
-        let Some(pid) = self.shards.predecessor() else { return Ended::of(here) };
-        let told = self.predecessor_door().map_err(|error| error.to_string()).and_then(|stream| {
-            let stream = stream.ok_or_else(|| "it does not listen".to_owned())?;
-            told::<Ended>(stream, path, wanted).map_err(|error| error.to_string())
-        });
-        match told {
-            Ok(ended) => Ended { sessions: here + ended.sessions, unheard: ended.unheard },
-            // Nothing of it is left to end.
-            Err(_) if self.shards.predecessor().is_none() => Ended::of(here),
-            Err(why) => Ended { sessions: here, unheard: Some(format!("process {pid}: {why}")) },
+    /// Has the process that still drains do the same, if one does; `here` is what this one has ended.
+    fn pass_on(&self, request: &str, wanted: &impl Serialize, here: usize) -> Ended {
+        match self.ask_predecessor::<Ended>(request, wanted) {
+            None => Ended { sessions: here, unheard: None },
+            Some(Ok(ended)) => Ended { sessions: here + ended.sessions, ..ended },
+            Some(Err(why)) => Ended { sessions: here, unheard: Some(why) },
         }
     }
 
-    /// The way to the process that drains. It opens its door once this one serves, so there may be a moment without.
-    fn predecessor_door(&self) -> Result<Option<UnixStream>, StateError> {
-        let until = Instant::now() + PREDECESSOR_DOOR_TIMEOUT;
-        loop {
-            let stream = self.state.knock(Door::Predecessor)?;
-            if stream.is_some() || Instant::now() >= until || self.shards.predecessor().is_none() {
-                return Ok(stream);
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
-
-impl Ended {
-    fn of(sessions: usize) -> Self {
-        Self { sessions, unheard: None }
-    }
-}
-
-/// What a process answers that is asked by a Unix socket. HTTP/1.0 with one short answer: no more is needed between two of
-/// ours.
-fn told<T: DeserializeOwned>(mut stream: UnixStream, path: &str, wanted: &impl Serialize) -> io::Result<T> {
-    let body = serde_json::to_string(wanted)?;
-    stream.set_read_timeout(Some(PREDECESSOR_TIMEOUT))?;
-    stream.set_write_timeout(Some(PREDECESSOR_TIMEOUT))?;
-    let length = body.len();
-    write!(
-        stream,
-        "POST {path} HTTP/1.0\r\nhost: relay\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
-    )?;
-    let mut answer = String::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
-    match head.split(' ').nth(1) {
-        Some("200") => Ok(serde_json::from_str(body)?),
-        _ => Err(io::Error::other(body.trim().to_owned())),
+    fn ask_predecessor<T: DeserializeOwned>(
+        &self,
+        request: &str,
+        wanted: &impl Serialize,
+    ) -> Option<Result<T, String>> {
+        predecessor::ask(&self.state, &self.shards, request, wanted)
     }
 }
 

@@ -194,7 +194,7 @@ impl Revoked {
     }
 }
 
-/// Admission with a list of exceptions, which may change while the relay runs.
+/// Admission with a list of exceptions, which may change while the relay runs.
 pub struct Exceptions {
     admission: Arc<dyn Admit>,
     revoked: ArcSwap<Revoked>,

@@ -39,7 +39,7 @@ const STALE_LINES_MAX: usize = 1024;
 const NUMBER: &[u8] = b"supernode spent token\0";
 const DEVICE: &[u8] = b"supernode spent device\0";
 
-/// Tokens for one use.
+/// Tokens for one use.
 pub struct Spent {
     uses: Uses,
     claims: SyncSender<Claim>,

@@ -69,7 +69,7 @@ async fn whoever_is_taken_back_or_kicked_goes_from_the_process_that_still_drains
     let home = tempfile::tempdir().expect("a temporary directory");
     let old = serve(home.path(), &["--open"]);
     let mut before = Vec::new();
-    for secret in 1..=4 {
+    for secret in 1..=5 {
         let mut client = connect(home.path(), &old.invite(), secret, None).await;
         client.welcome().await;
         before.push(client);
@@ -91,6 +91,15 @@ async fn whoever_is_taken_back_or_kicked_goes_from_the_process_that_still_drains
     assert_eq!(before[1].next().await.err(), Some(CloseCode::NOT_ADMITTED));
     assert_eq!(ended(&["kick", &device(3)]), Some(1));
     assert_eq!(before[2].next().await.err(), Some(CloseCode::REMOVED));
+    let listed = new.json(home.path(), &["sessions", "--full"]);
+    let named = |secret: u8| {
+        let of = crate::identity_of(secret).to_text();
+        let found = listed.as_array().expect("a list").iter().find(|session| session["identity"] == of);
+        found.unwrap_or_else(|| panic!("{secret}: {listed}"))["session"].as_str().expect("a name").to_owned()
+    };
+    assert!(named(5).starts_with("old-") && !named(11).starts_with("old-"), "{listed}");
+    assert_eq!(ended(&["kick", &named(5)]), Some(1));
+    assert_eq!(before[4].next().await.err(), Some(CloseCode::REMOVED));
     assert_eq!(ended(&["kick", "127.0.0.0/8"]), Some(2), "one here and one there");
     assert_eq!(before[3].next().await.err(), Some(CloseCode::REMOVED));
     assert_eq!(after.next().await.err(), Some(CloseCode::REMOVED));
