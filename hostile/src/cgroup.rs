@@ -8,6 +8,8 @@ use std::{
 
 use anyhow::{Context, bail};
 
+use crate::relay::FILES;
+
 /// Where both versions are mounted.
 const ROOT: &str = "/sys/fs/cgroup";
 
@@ -49,7 +51,12 @@ impl Cgroup {
     pub(crate) fn command(&self, core: usize, program: &Path) -> Command {
         let mut command = Command::new("sh");
         let enter = r#"echo $$ > "$1" && shift && exec taskset -c "$@""#;
-        command.args(["-c", enter, "sh"]).arg(self.directory.join(self.procs)).arg(core.to_string()).arg(program);
+        command
+            .args(["-c", enter, "sh"])
+            .arg(self.directory.join(self.procs))
+            .arg(core.to_string())
+            .args(FILES)
+            .arg(program);
         command
     }
 

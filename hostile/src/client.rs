@@ -269,6 +269,12 @@ impl Online {
     }
 }
 
+/// Ends connections and lets the relay know, so that it need not wait for what will not come.
+pub(crate) async fn goodbye(connections: impl Iterator<Item = &quinn::Connection>) {
+    connections.for_each(|connection| connection.close(0u8.into(), b""));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+}
+
 /// A QUIC connection and its socket.
 pub(crate) struct Dialled {
     pub(crate) endpoint: quinn::Endpoint,

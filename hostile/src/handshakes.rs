@@ -5,9 +5,14 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
+    time::Duration,
 };
 
-use crate::forge::{Forge, connection_ids, is_initial, retry};
+use crate::forge::{Forge, is_initial, retry};
+
+/// How long an answer is waited for, and how often.
+const ANSWER: Duration = Duration::from_millis(200);
+const ATTEMPTS: u32 = 5;
 
 /// Sockets in one network each, and what their packets are made with.
 pub(crate) struct Handshakes {
@@ -74,23 +79,21 @@ pub(crate) fn send(socket: &UdpSocket, datagram: &[u8]) {
     let _ = socket.send(datagram);
 }
 
-/// One handshake that the relay takes part in: its socket, the connection ID and the token that every further Initial
-/// packet of it must carry.
-pub(crate) fn one(forge: &Forge, to: SocketAddr, from: Ipv4Addr) -> anyhow::Result<(UdpSocket, Vec<u8>, Vec<u8>)> {
+/// One handshake that the relay takes part in: its socket, and the connection ID that its keys follow from.
+pub(crate) fn one(forge: &Forge, to: SocketAddr, from: Ipv4Addr) -> anyhow::Result<(UdpSocket, Vec<u8>)> {
     let socket = UdpSocket::bind((from, 0))?;
     socket.connect(to)?;
-    socket.set_read_timeout(Some(std::time::Duration::from_secs(1)))?;
+    socket.set_read_timeout(Some(ANSWER))?;
     let (mut id, mut token) = (rand::random::<[u8; 8]>().to_vec(), Vec::new());
     let mut buffer = [0; 2048];
     // The relay may ask for proof once, and a busy one lose a packet or two.
-    for _ in 0..5 {
+    for _ in 0..ATTEMPTS {
         send(&socket, &forge.first(&id, &token));
         let Ok(len) = socket.recv(&mut buffer) else { continue };
-        let answer = &buffer[..len];
-        if is_initial(answer) && connection_ids(answer).is_some() {
-            return Ok((socket, id, token));
+        if is_initial(&buffer[..len]) {
+            return Ok((socket, id));
         }
-        if let Some((retry_id, retry_token)) = retry(answer) {
+        if let Some((retry_id, retry_token)) = retry(&buffer[..len]) {
             (id, token) = (retry_id.to_vec(), retry_token.to_vec());
         }
     }

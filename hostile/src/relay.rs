@@ -16,6 +16,9 @@ use crate::{cgroup::Cgroup, client::Door};
 /// How long a relay may take to end in order.
 const END_PATIENCE: Duration = Duration::from_secs(5);
 
+/// What a program may have open unless it asks for more: as systems start services.
+pub(crate) const FILES: [&str; 2] = ["prlimit", "--nofile=1024:"];
+
 /// Where the relay's log goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Log {
@@ -160,7 +163,7 @@ pub(crate) fn rss_bytes(pid: u32) -> u64 {
 /// A command that runs `program` on one core only.
 pub(crate) fn pinned(core: usize, program: &Path) -> Command {
     let mut command = Command::new("taskset");
-    command.args(["-c", &core.to_string()]).arg(program);
+    command.args(["-c", &core.to_string()]).args(FILES).arg(program);
     command
 }
 

@@ -156,8 +156,8 @@ async fn row(options: &Options, attack: &Attack, relay_core: usize, own_core: us
         }
         Err(error) => return Err(error),
     };
-    let seconds = options.seconds.unwrap_or(if options.quick { 4.0 } else { 10.0 });
-    let calm = Duration::from_secs_f64(if options.quick { 2.0 } else { 5.0 });
+    let seconds = options.seconds.unwrap_or(if options.quick { 3.0 } else { 10.0 }).max(attack.seconds_min);
+    let calm = Duration::from_secs_f64(if options.quick { 1.5 } else { 5.0 });
     let call = Call::begin(&relay.door).await.context("the call before the attack")?;
     tokio::time::sleep(Duration::from_millis(300)).await;
     let calm_begin = Instant::now();

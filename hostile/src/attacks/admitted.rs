@@ -21,7 +21,7 @@ use supernode_proto::{
 
 use super::{Attack, Outcome, Report, Run, Target, nothing_else};
 use crate::{
-    client::{Client, Door, Person, Room, datagram, dial},
+    client::{Client, Door, Person, Room, datagram, dial, goodbye},
     odd_tls::{Odd, Oddity},
     relay::Setting,
     runtime::block_on,
@@ -35,6 +35,8 @@ const HOARDERS: usize = 70;
 const HOARDER_KB_MAX: f64 = 200.0;
 /// Rings that one identity may start in a minute, in the attack that starts more.
 const RINGS_PER_MINUTE_MAX: &str = "2";
+/// Of a full mailbox, what certainly comes back.
+const KEPT_BYTES: u64 = 400_000;
 /// What an identity may be sent of a mailbox's history, however often it asks: a burst and a rate.
 const HISTORY_BURST_MB_MAX: f64 = 16.0;
 const HISTORY_MB_PER_SECOND_MAX: f64 = 4.0;
@@ -51,6 +53,7 @@ pub(super) fn attacks() -> Vec<Attack> {
         what,
         quick,
         setting: Setting::PLAIN,
+        seconds_min: 0.0,
         run: Run::Rust(run),
         rate_min,
         judge: nothing_else,
@@ -81,7 +84,7 @@ pub(super) fn attacks() -> Vec<Attack> {
             judge: |outcome: &Outcome| {
                 outcome.at_most("mb", HISTORY_BURST_MB_MAX + HISTORY_MB_PER_SECOND_MAX * outcome.seconds)
             },
-            ..plain("catch-up", "a full mailbox asked for a hundred times a second", true, catch_up, 20.0)
+            ..plain("catch-up", "a full mailbox asked for a hundred times a second", true, catch_up, 3.0)
         },
         Attack {
             setting: Setting {
@@ -183,6 +186,7 @@ fn hoarders(target: &Target, kept: Kept) -> anyhow::Result<Report> {
             sessions.push(client.listen(|_| ()));
         }
         tokio::time::sleep(end.saturating_duration_since(Instant::now())).await;
+        goodbye(sessions.iter().map(|session| &session.connection)).await;
         report.found("sessions", sessions.len() as f64);
         Ok(report)
     })
@@ -261,6 +265,12 @@ fn catch_up(target: &Target) -> anyhow::Result<Report> {
                 break;
             }
             report.count += 1;
+            // Who does not read what was sent is ended for that. Where nothing comes, asking on is the attack.
+            let awaited = report.count * KEPT_BYTES;
+            let patience = Instant::now() + Duration::from_millis(200);
+            while bytes.load(Ordering::Relaxed) < awaited && Instant::now() < patience.min(end) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
         }
         report.found("mb", bytes.load(Ordering::Relaxed) as f64 / 1e6);
         Ok(report)
@@ -291,7 +301,6 @@ fn rings(target: &Target) -> anyhow::Result<Report> {
                 client.ask(Request::CancelRing(CancelRing { ring: ring.ring })).await?;
             }
             client.connection.close(0u8.into(), b"");
-            client.endpoint.wait_idle().await;
         }
         report.found("rings", f64::from(started));
         Ok(report)

@@ -22,6 +22,7 @@ pub(super) fn attacks() -> Vec<Attack> {
         what,
         quick,
         setting: Setting::PLAIN,
+        seconds_min: 0.0,
         run,
         rate_min,
         judge: nothing_else,

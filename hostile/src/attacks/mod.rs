@@ -21,6 +21,8 @@ pub(crate) struct Attack {
     pub(crate) quick: bool,
     pub(crate) setting: Setting,
     pub(crate) run: Run,
+    /// The least time that it needs to show anything.
+    pub(crate) seconds_min: f64,
     /// An attack that makes fewer of its units a second shows nothing.
     pub(crate) rate_min: f64,
     /// What must hold besides what must hold under all of them.

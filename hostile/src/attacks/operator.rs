@@ -1,6 +1,7 @@
 //! What needs a user of the relay's machine, or the operator's bad luck.
 
 use std::{
+    collections::BTreeSet,
     io::{Read, Write},
     net::TcpStream,
     process::{Command, Stdio},
@@ -25,6 +26,7 @@ pub(super) fn attacks() -> Vec<Attack> {
         what,
         quick,
         setting: Setting::PLAIN,
+        seconds_min: 0.0,
         run: Run::Rust(run),
         rate_min: 0.0,
         judge: nothing_else,
@@ -120,24 +122,22 @@ fn foreign_authority(target: &Target) -> anyhow::Result<Report> {
         "GET /status.json HTTP/1.1\r\nHost: localhost@evil.example\r\n\r\n",
         "GET /status.json HTTP/1.1\r\nHost: localhost.evil.example\r\n\r\n",
         "GET http://evil.example/status.json HTTP/1.0\r\n\r\n",
+        // HTTP/2 with prior knowledge: this server speaks HTTP/1 only.
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ];
     let mut report = Report::of("requests");
-    let mut answered = 0;
+    let mut answered = BTreeSet::new();
     let end = Instant::now() + target.duration();
     while Instant::now() < end {
         for form in forms {
             report.count += 1;
             if exchange(target, form).is_ok_and(|line| line.contains(" 200 ")) {
-                eprintln!("answered: {form:?}");
-                answered += 1;
+                answered.insert(form);
             }
-        }
-        // HTTP/2 with prior knowledge: its preface, then whatever: this server speaks HTTP/1 only.
-        if exchange(target, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").is_ok_and(|line| line.contains(" 200 ")) {
-            answered += 1;
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-    report.found("answered", f64::from(answered));
+    answered.iter().for_each(|form| eprintln!("answered: {form:?}"));
+    report.found("answered", answered.len() as f64);
     Ok(report)
 }

@@ -16,18 +16,20 @@ pub(super) fn attacks() -> Vec<Attack> {
         quick: true,
         setting: Setting { memory_bytes: Some(SMALLEST_MACHINE_BYTES), ..Setting::PLAIN },
         run: Run::Rust(fill),
+        seconds_min: 10.0,
         rate_min: 0.0,
         judge: |outcome: &Outcome| outcome.at_least("kinds", KINDS.len() as f64),
     }]
 }
 
-/// What fills a relay, each by an attack of its own that keeps what it took until the time is over.
+/// What fills a relay, each by an attack of its own that keeps what it took until the time is over: those who have to get
+/// in first, and last what keeps others out.
 const KINDS: &[fn(&Target) -> anyhow::Result<Report>] = &[
-    unadmitted::half_open_64,
-    unadmitted::first_byte_left_out,
     admitted::key_packages,
     admitted::labels,
     admitted::status_and_mailbox,
+    unadmitted::first_byte_left_out,
+    unadmitted::half_open_64,
 ];
 
 /// All kinds together: one more every moment, so that the call shows which was too much.
