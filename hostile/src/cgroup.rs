@@ -33,6 +33,10 @@ impl Cgroup {
             true => (version_1.join(name), "memory.limit_in_bytes", "cgroup.procs", "memory.max_usage_in_bytes"),
             false => (Path::new(ROOT).join(name), "memory.max", "cgroup.procs", "memory.peak"),
         };
+        if !version_1.is_dir() {
+            // What the root does not hand down, its children lack: the limit cannot be set then, and that is the reason.
+            let _ = fs::write(Path::new(ROOT).join("cgroup.subtree_control"), "+memory");
+        }
         fs::create_dir(&directory).with_context(|| format!("{}: no control group", directory.display()))?;
         let cgroup = Self { directory, procs, peak };
         let file = cgroup.directory.join(limit);

@@ -29,6 +29,9 @@ use crate::tls;
 /// How long what must come may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What a client sends before it hears whether it arrived.
+const INITIAL_WINDOW_BYTES: u64 = 16 * 1024 * 1024;
+
 /// Where a relay is and what lets one in.
 #[derive(Debug, Clone)]
 pub(crate) struct Door {
@@ -291,6 +294,10 @@ pub(crate) async fn dial(
     let mut config = quinn::ClientConfig::new(tls);
     let mut transport = quinn::TransportConfig::default();
     transport.max_idle_timeout(Some(Duration::from_secs(20).try_into()?));
+    // Attackers do not hold back, and a call is too little to be held.
+    let mut congestion = quinn::congestion::CubicConfig::default();
+    congestion.initial_window(INITIAL_WINDOW_BYTES);
+    transport.congestion_controller_factory(Arc::new(congestion));
     config.transport_config(Arc::new(transport));
     let connection = endpoint.connect_with(config, door.address, "relay")?.await?;
     Ok(Dialled { endpoint, connection })

@@ -13,7 +13,7 @@ use crate::attacks::{Report, Target};
 
 /// Datagrams that are sent at once, all from one address. Networks bring them in batches too, and one by one this side
 /// would be the slower one.
-const BATCH: usize = 8;
+const BATCH: usize = 1;
 /// How long a socket whose buffer is full is left alone.
 const FULL: Duration = Duration::from_micros(50);
 

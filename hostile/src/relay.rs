@@ -56,10 +56,14 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// Starts `program` on this core and makes an invite.
-    pub(crate) fn start(program: &Path, core: usize, setting: &Setting) -> anyhow::Result<Self> {
+    /// Starts `program` on this core, in a control group if it is to be in one, and makes an invite.
+    pub(crate) fn start(
+        program: &Path,
+        core: usize,
+        setting: &Setting,
+        cgroup: Option<Cgroup>,
+    ) -> anyhow::Result<Self> {
         let home = tempfile::tempdir()?;
-        let cgroup = setting.memory_bytes.map(Cgroup::create).transpose()?;
         let mut command = match &cgroup {
             Some(cgroup) => cgroup.command(core, program),
             None => pinned(core, program),

@@ -93,6 +93,10 @@ struct Row {
     found: std::collections::BTreeMap<String, f64>,
 }
 
+/// Markdown, as in docs/SECURITY.md.
+const HEADER: &str = "| attack | call lost | p99 (calm), ms | memory, MB | achieved a second | newcomer | log lines | |
+|---|---|---|---|---|---|---|---|";
+
 /// Runs what was asked for; whether all of it held.
 #[expect(clippy::print_stdout, reason = "the results are the program's data")]
 pub(crate) async fn run(options: &Options) -> anyhow::Result<bool> {
@@ -103,7 +107,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<bool> {
     }
     let chosen = choose(options)?;
     first_on(own_core)?;
-    println!("{}", header());
+    println!("{HEADER}");
     let mut rows = Vec::new();
     for attack in &chosen {
         let row = match row(options, attack, relay_core, own_core).await {
@@ -112,7 +116,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<bool> {
             Err(error) => Row::without_result(attack.name, vec![format!("{error:#}")], None),
         };
         println!("{}", row.shown());
-        row.failed.iter().for_each(|failure| println!("    {failure}"));
+        row.failed.iter().for_each(|failure| eprintln!("    {failure}"));
         rows.push(row);
     }
     let failed = rows.iter().filter(|row| !row.ok && row.skipped.is_none()).count();
@@ -149,13 +153,11 @@ fn first_on(core: usize) -> anyhow::Result<()> {
 }
 
 async fn row(options: &Options, attack: &Attack, relay_core: usize, own_core: usize) -> anyhow::Result<Row> {
-    let mut relay = match Relay::start(&options.relay, relay_core, &attack.setting) {
-        Ok(relay) => relay,
-        Err(error) if attack.setting.memory_bytes.is_some() => {
-            return Ok(Row::without_result(attack.name, Vec::new(), Some(format!("{error:#}"))));
-        }
-        Err(error) => return Err(error),
+    let cgroup = match attack.setting.memory_bytes.map(Cgroup::create).transpose() {
+        Ok(cgroup) => cgroup,
+        Err(error) => return Ok(Row::without_result(attack.name, Vec::new(), Some(format!("{error:#}")))),
     };
+    let mut relay = Relay::start(&options.relay, relay_core, &attack.setting, cgroup)?;
     let seconds = options.seconds.unwrap_or(if options.quick { 3.0 } else { 10.0 }).max(attack.seconds_min);
     let calm = Duration::from_secs_f64(if options.quick { 1.5 } else { 5.0 });
     let call = Call::begin(&relay.door).await.context("the call before the attack")?;
@@ -338,13 +340,6 @@ fn round(value: f64, digits: i32) -> f64 {
     (value * scale).round() / scale
 }
 
-fn header() -> String {
-    format!(
-        "{:<30} {:>8} {:>8} {:>8} {:>7} {:>10} {:>8} {:>6}",
-        "attack", "loss", "p99 ms", "calm ms", "MB", "a second", "newcomer", "lines"
-    )
-}
-
 impl Row {
     fn without_result(attack: &'static str, failed: Vec<String>, skipped: Option<String>) -> Self {
         Self {
@@ -367,20 +362,20 @@ impl Row {
 
     fn shown(&self) -> String {
         if let Some(reason) = &self.skipped {
-            return format!("{:<30} skipped: {reason}", self.attack);
+            return format!("| `{}` | | | | | | | skipped: {reason} |", self.attack);
         }
         let verdict = if self.ok { "held" } else { "FAILED" };
         let lines = self.log_lines.map_or_else(|| "-".to_owned(), |lines| lines.to_string());
         format!(
-            "{:<30} {:>6.2} % {:>8.1} {:>8.1} {:>7.0} {:>10.0} {:>6.2} s {:>6} {verdict}",
+            "| `{}` | {:.2} % | {:.1} ({:.1}) | {:.0} | {:.0} {} | {:.2} s | {lines} | {verdict} |",
             self.attack,
             self.call_loss * 100.0,
             self.p99_ms,
             self.p99_calm_ms,
             self.rss_mb,
             self.rate,
-            self.newcomer_s,
-            lines
+            self.unit,
+            self.newcomer_s
         )
     }
 }

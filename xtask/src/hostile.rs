@@ -1,10 +1,9 @@
 //! `cargo xtask hostile`: attacks on a relay, each with a call beside it.
 
-use std::path::{Path, PathBuf};
-
-use anyhow::Context;
-
-use crate::workspace::{self, Run};
+use crate::{
+    deploy::tools,
+    workspace::{self, Run},
+};
 
 /// What it is asked for.
 #[derive(Debug, Default)]
@@ -19,8 +18,8 @@ pub struct Options {
 
 /// Builds the attacks as step `test` does, so that there they have been built already.
 const ATTACKS: &[&str] = &["cargo", "test", "--workspace", "--locked", "--no-run", "--test", "attacks"];
-/// What the client in Python needs.
-const REQUIREMENTS: &str = "hostile/python/requirements.txt";
+/// A QUIC and a TLS that share no line with ours, from PyPI.
+const ANOTHER_STACK: &[&str] = &["aioquic==1.7.2"];
 
 /// Builds the relay, the attacks and the environment of those in Python, and runs them; whether all held.
 ///
@@ -29,7 +28,8 @@ const REQUIREMENTS: &str = "hostile/python/requirements.txt";
 pub fn run(options: &Options) -> anyhow::Result<bool> {
     let release = workspace::build_programs()?;
     Run::new(ATTACKS).status()?;
-    let python = python(&release)?;
+    tools::ensure("taskset", "util-linux")?;
+    let python = tools::python("hostile-tools", ANOTHER_STACK)?.join("python");
     let attacks = release.with_file_name("debug").join("supernode-hostile");
     let (attacks, relay) = (attacks.to_string_lossy(), release.join("supernode"));
     let (relay, python) = (relay.to_string_lossy(), python.to_string_lossy());
@@ -47,22 +47,4 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
             Ok(false)
         }
     }
-}
-
-/// An interpreter that has aioquic: in an environment of its own below `target`, made once for each list of what it needs.
-fn python(release: &Path) -> anyhow::Result<PathBuf> {
-    let environment = release.with_file_name("hostile-python");
-    let (python, stamp) = (environment.join("bin/python"), environment.join("requirements.txt"));
-    let wanted = workspace::read(REQUIREMENTS)?;
-    if std::fs::read_to_string(&stamp).is_ok_and(|made| made == wanted) {
-        return Ok(python);
-    }
-    let path = environment.to_string_lossy();
-    Run::new(&["python3", "-m", "venv", "--clear", &path]).status().context("python3 and its module venv are needed")?;
-    let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement", REQUIREMENTS];
-    Run::new(&[&[&*python.to_string_lossy()], &install[..]].concat())
-        .status()
-        .context("aioquic comes from PyPI, or from an index that PIP_INDEX_URL names; without it there is no second QUIC")?;
-    std::fs::write(stamp, wanted)?;
-    Ok(python)
 }

@@ -224,7 +224,12 @@ fn fragments(target: &Target) -> anyhow::Result<Report> {
                         _ => break 'session,
                     }
                 }
-                tokio::task::yield_now().await;
+                // What is not sent before more is written becomes one piece with it.
+                let sent = || connection.stats().udp_tx.datagrams;
+                let (before, patience) = (sent(), Instant::now() + Duration::from_millis(20));
+                while sent() == before && Instant::now() < patience {
+                    tokio::task::yield_now().await;
+                }
             }
             connection.close(0u8.into(), b"");
         }

@@ -276,7 +276,7 @@ pub(super) fn first_byte_left_out(target: &Target) -> anyhow::Result<Report> {
     block_on(async {
         let mut report = Report::of("connections");
         let end = Instant::now() + target.duration();
-        let (mut kept, mut taken) = (Vec::new(), 0);
+        let mut kept = Vec::new();
         let content = vec![0; 1024 * 1024];
         while Instant::now() < end && kept.len() < CONNECTIONS {
             let (tls, oddity) = Odd::new()?;
@@ -290,14 +290,15 @@ pub(super) fn first_byte_left_out(target: &Target) -> anyhow::Result<Report> {
             send.write_all(&content[..1]).await?;
             tokio::time::sleep(Duration::from_millis(2)).await;
             oddity.set(Oddity::None);
-            // How much of it the relay's window lets through.
             let before = dialled.connection.stats().udp_tx.bytes;
             let _ = tokio::time::timeout(Duration::from_millis(20), send.write_all(&content[1..])).await;
-            taken += dialled.connection.stats().udp_tx.bytes - before;
-            kept.push((dialled, send, receive));
+            kept.push((dialled, send, receive, before));
             report.count += 1;
         }
         tokio::time::sleep(end.saturating_duration_since(Instant::now())).await;
+        // How much of it the relay's window has let through.
+        let taken =
+            kept.iter().map(|(dialled, .., before)| dialled.connection.stats().udp_tx.bytes - before).sum::<u64>();
         goodbye(kept.iter().map(|(dialled, ..)| &dialled.connection)).await;
         report.found("connections", kept.len() as f64);
         report.found("taken_kb_each", taken as f64 / 1000.0 / kept.len().max(1) as f64);
