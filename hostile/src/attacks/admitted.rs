@@ -37,9 +37,10 @@ const HOARDER_KB_MAX: f64 = 200.0;
 const RINGS_PER_MINUTE_MAX: &str = "2";
 /// Of a full mailbox, what certainly comes back.
 const KEPT_BYTES: u64 = 400_000;
-/// What an identity may be sent of a mailbox's history, however often it asks: a burst and a rate.
-const HISTORY_BURST_MB_MAX: f64 = 16.0;
-const HISTORY_MB_PER_SECOND_MAX: f64 = 4.0;
+/// What an identity may be sent of a mailbox's history, however often it asks: a minute's answers at once, and as many
+/// again in a minute (`limits.catch_ups_per_minute_max`, 60, of 512 KiB and a little).
+const HISTORY_BURST_MB_MAX: f64 = 33.0;
+const HISTORY_MB_PER_SECOND_MAX: f64 = 0.55;
 /// Streams one session may have open towards the relay.
 const STREAMS: usize = 64;
 /// Bytes of a stream that come at once, with as many left out behind them.

@@ -6,7 +6,7 @@ use super::{Attack, Outcome, Report, Run, Target, admitted, unadmitted};
 use crate::relay::Setting;
 
 /// Memory of that machine which the relay may have.
-pub(crate) const SMALLEST_MACHINE_BYTES: u64 = 256 * 1024 * 1024;
+pub(crate) const SMALLEST_MACHINE_BYTES: u64 = 512 * 1024 * 1024;
 
 pub(super) fn attacks() -> Vec<Attack> {
     vec![Attack {
