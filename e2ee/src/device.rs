@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use openmls::prelude::tls_codec::{DeserializeBytes as _, Serialize as _};
 use openmls::prelude::{
-    Ciphersuite, GroupId, KeyPackage, KeyPackageRef, MlsGroup, MlsGroupCreateConfig, MlsGroupJoinConfig,
+    Ciphersuite, GroupId, KeyPackage, KeyPackageRef, Lifetime, MlsGroup, MlsGroupCreateConfig, MlsGroupJoinConfig,
     MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, PURE_CIPHERTEXT_WIRE_FORMAT_POLICY, StagedWelcome, Welcome,
 };
 use openmls_traits::OpenMlsProvider as _;
@@ -32,6 +32,13 @@ pub const WELCOME_BYTES_MAX: usize = 512 * 1024;
 
 /// MLS messages are filled up to a multiple of this, so that their length says less about what changed. Unit: bytes.
 const MLS_PADDING_BYTES: usize = 128;
+
+/// What a leaf says of its lifetime (RFC 9420 section 7.2): nothing. How long it holds its delegation says, which is judged
+/// by the time that the caller gives; MLS would judge by the system's clock, and would refuse a device whose clock is two
+/// hours off.
+fn lifetime() -> Lifetime {
+    Lifetime::init(0, u64::MAX)
+}
 
 /// A device that can be in MLS groups (RFC 9420). Its state lives in memory and ends with it.
 pub struct Device {
@@ -81,6 +88,7 @@ impl Device {
     pub fn key_package(&self) -> Result<Vec<u8>, Error> {
         const DURING: &str = "making a key package";
         let bundle = KeyPackage::builder()
+            .key_package_lifetime(lifetime())
             .build(CIPHERSUITE, &*self.store, &*self.secret, credential::of_delegation(&self.delegation))
             .map_err(Error::mls(DURING))?;
         let package = bundle.into_key_package();
@@ -102,6 +110,7 @@ impl Device {
     pub fn create_group(&self, room: RoomId) -> Result<Group, Error> {
         let config = MlsGroupCreateConfig::builder()
             .ciphersuite(CIPHERSUITE)
+            .lifetime(lifetime())
             .wire_format_policy(PURE_CIPHERTEXT_WIRE_FORMAT_POLICY)
             .use_ratchet_tree_extension(true)
             .max_past_epochs(0)

@@ -4,14 +4,26 @@
 //! |---|---|
 //! | everything of the [admin port](super::admin) | the same |
 //! | `GET /sessions?limit=N` | a list of [`Session`] |
+//! | `GET /classes` | names of the classes of limits that tokens may name |
 //! | `POST /drain` `{"patience_s": 60}` | 202: the relay drains |
 //! | `POST /upgrade` | 202 `{"pid": 7}`: that process was started to take this one's place; 409 says why none was |
-//! | `POST /kick` `{"session": "0-1-2"}` or `{"identity": "sn-id-..."}` | `{"sessions": 1}` |
+//! | `GET /upgrade` | an [`Attempt`](super::successor::Attempt), or null: what has become of the process that was started last |
+//! | `POST /kick` `{"session": "0-1-2"}`, `{"identity": "sn-id-..."}`, `{"device": "sn-dev-..."}` or `{"network": "192.0.2.0/24"}` | `{"sessions": 1}` |
 //! | `POST /revoked` | the list was changed and is read again; `{"sessions": 1}` were ended |
+//!
+//! The last two also concern the process whose place this one took, as long as it drains: it answers them at
+//! `predecessor.sock`, is passed what came here, and what it ended is added to the answer. A session's name is that of the
+//! process that listed it, and is not passed on.
 //!
 //! Whoever can open the socket owns the relay's keys already, so nobody is asked for a token.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io::{self, Read, Write},
+    net::SocketAddr,
+    os::unix::net::UnixStream,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Json, Router,
@@ -20,17 +32,22 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use serde::{Deserialize, Serialize};
-use supernode_proto::{close::CloseCode, identity::IdentityKey};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use supernode_proto::{
+    close::CloseCode,
+    identity::{DeviceKey, IdentityKey},
+};
 use tokio::{net::UnixListener, sync::mpsc};
 
 use super::{
     admin::{self, Admin},
+    admission::Doorkeeper,
     handover::still_drains,
-    revocations::{Exceptions, Revoked},
-    state_dir::StateDir,
+    http,
+    revocations::{Exceptions, Revocation, Revoked},
+    state_dir::{Door, StateDir, StateError},
     status::Phase,
-    successor::Program,
+    successor::{Attempt, Program},
 };
 use crate::{
     core::{NodeId, SessionId, ShardId},
@@ -39,6 +56,13 @@ use crate::{
 
 /// Most sessions in one answer: 10,000 take about 3 MB.
 pub const SESSIONS_MAX: usize = 10_000;
+
+/// How long a process that drains may take to answer: it gives its shards 3 s for theirs.
+const PREDECESSOR_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long it may take to open its door once this process serves.
+const PREDECESSOR_DOOR_TIMEOUT: Duration = Duration::from_secs(2);
+/// Its answers are far shorter.
+const ANSWER_BYTES_MAX: u64 = 16 * 1024;
 
 /// What the commands act on.
 pub struct Operator {
@@ -50,6 +74,8 @@ pub struct Operator {
     pub state: StateDir,
     /// Who lets people in.
     pub admission: Arc<Exceptions>,
+    /// By what, apart from whom the operator has taken back.
+    pub door: Arc<Doorkeeper>,
     /// Ends the relay in order, with this patience.
     pub drain: mpsc::Sender<Duration>,
     /// Can take its place.
@@ -96,6 +122,10 @@ pub enum Kick {
     Session(String),
     /// All of this person.
     Identity(String),
+    /// All of this device.
+    Device(String),
+    /// All from this address or prefix.
+    Network(String),
 }
 
 /// How patiently to drain.
@@ -113,26 +143,41 @@ pub struct Started {
 }
 
 /// How many sessions were ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
     /// So many.
     pub sessions: usize,
+    /// Why the process that still drains could not be told, if one does and could not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unheard: Option<String>,
 }
 
 /// Answers requests until the task is dropped.
 ///
 /// # Errors
 /// None at present: accept errors are waited out.
-pub async fn serve(listener: UnixListener, operator: Arc<Operator>) -> std::io::Result<()> {
+pub async fn serve(listener: UnixListener, operator: Arc<Operator>) -> io::Result<()> {
     let router = Router::new()
         .route("/sessions", get(sessions))
+        .route("/classes", get(classes))
         .route("/drain", post(drain))
-        .route("/upgrade", post(upgrade))
-        .route("/kick", post(kick))
-        .route("/revoked", post(revoked))
+        .route("/upgrade", post(upgrade).get(attempt))
+        .merge(ends_sessions())
         .with_state(operator.clone())
         .merge(admin::router().with_state(operator.admin.clone()));
-    axum::serve(listener, router).await
+    match http::serve(listener, router).await {}
+}
+
+/// As [`serve`], for a process whose place another one has taken: what that one passes on.
+///
+/// # Errors
+/// None at present: accept errors are waited out.
+pub async fn serve_as_predecessor(listener: UnixListener, operator: Arc<Operator>) -> io::Result<()> {
+    match http::serve(listener, ends_sessions().with_state(operator)).await {}
+}
+
+fn ends_sessions() -> Router<Arc<Operator>> {
+    Router::new().route("/kick", post(kick)).route("/revoked", post(revoked))
 }
 
 async fn sessions(State(operator): State<Arc<Operator>>, Query(Limit { limit }): Query<Limit>) -> Response {
@@ -144,6 +189,10 @@ async fn sessions(State(operator): State<Arc<Operator>>, Query(Limit { limit }):
         Ok(Json(sessions).into_response())
     })
     .await
+}
+
+async fn classes(State(operator): State<Arc<Operator>>) -> Json<Vec<String>> {
+    Json(operator.door.classes())
 }
 
 async fn drain(State(operator): State<Arc<Operator>>, Json(wanted): Json<Drain>) -> Response {
@@ -162,10 +211,18 @@ async fn upgrade(State(operator): State<Arc<Operator>>) -> Response {
         return (StatusCode::CONFLICT, format!("{reason}\n")).into_response();
     }
     answer(move || {
-        let pid = operator.program.start_successor().map_err(|error| format!("the program does not start: {error}"))?;
-        Ok((StatusCode::ACCEPTED, Json(Started { pid })).into_response())
+        let started =
+            operator.program.start_successor().map_err(|error| format!("the program does not start: {error}"))?;
+        Ok(match started {
+            Some(pid) => (StatusCode::ACCEPTED, Json(Started { pid })).into_response(),
+            None => (StatusCode::CONFLICT, "an upgrade is under way already\n").into_response(),
+        })
     })
     .await
+}
+
+async fn attempt(State(operator): State<Arc<Operator>>) -> Json<Option<Attempt>> {
+    Json(operator.program.attempt())
 }
 
 /// Why this process cannot be replaced now by one that it starts.
@@ -182,23 +239,84 @@ async fn kick(State(operator): State<Arc<Operator>>, Json(kick): Json<Kick>) -> 
     let whom = match &kick {
         Kick::Session(name) => session_of(name).map(Whom::Session),
         Kick::Identity(text) => IdentityKey::from_text(text).ok().map(Whom::Identity),
+        Kick::Device(text) => DeviceKey::from_text(text).ok().map(Whom::Device),
+        Kick::Network(text) => text.parse().ok().map(Whom::Network),
     };
     let Some(whom) = whom else {
-        return (StatusCode::BAD_REQUEST, "neither a session nor an identity\n").into_response();
+        return (StatusCode::BAD_REQUEST, "neither a session nor an identity, a device, an address or a prefix\n")
+            .into_response();
     };
-    let shards = operator.shards.clone();
-    answer(move || Ok(Json(Ended { sessions: shards.expel(whom, CloseCode::REMOVED) }).into_response())).await
+    let passed = !matches!(whom, Whom::Session(_));
+    answer(move || {
+        let here = operator.shards.expel(whom, CloseCode::REMOVED);
+        Ok(Json(if passed { operator.pass_on("/kick", &kick, here) } else { Ended::of(here) }).into_response())
+    })
+    .await
 }
 
 async fn revoked(State(operator): State<Arc<Operator>>) -> Response {
     answer(move || {
         let new = operator.admission.replace(Revoked::read(&operator.state).map_err(|error| error.to_string())?);
-        let expel = |revocation: super::revocations::Revocation| {
-            operator.shards.expel(revocation.whom(), CloseCode::NOT_ADMITTED)
-        };
-        Ok(Json(Ended { sessions: new.into_iter().map(expel).sum() }).into_response())
+        let expel = |revocation: Revocation| operator.shards.expel(revocation.whom(), CloseCode::NOT_ADMITTED);
+        let here = new.into_iter().map(expel).sum();
+        Ok(Json(operator.pass_on("/revoked", &serde_json::json!({}), here)).into_response())
     })
     .await
+}
+
+impl Operator {
+    /// Has the process that still drains do the same, if one does; `here` is what this one has ended. Waits for it.
+    fn pass_on(&self, path: &str, wanted: &impl Serialize, here: usize) -> Ended {
+        let Some(pid) = self.shards.predecessor() else { return Ended::of(here) };
+        let told = self.predecessor_door().map_err(|error| error.to_string()).and_then(|stream| {
+            let stream = stream.ok_or_else(|| "it does not listen".to_owned())?;
+            told::<Ended>(stream, path, wanted).map_err(|error| error.to_string())
+        });
+        match told {
+            Ok(ended) => Ended { sessions: here + ended.sessions, unheard: ended.unheard },
+            // Nothing of it is left to end.
+            Err(_) if self.shards.predecessor().is_none() => Ended::of(here),
+            Err(why) => Ended { sessions: here, unheard: Some(format!("process {pid}: {why}")) },
+        }
+    }
+
+    /// The way to the process that drains. It opens its door once this one serves, so there may be a moment without.
+    fn predecessor_door(&self) -> Result<Option<UnixStream>, StateError> {
+        let until = Instant::now() + PREDECESSOR_DOOR_TIMEOUT;
+        loop {
+            let stream = self.state.knock(Door::Predecessor)?;
+            if stream.is_some() || Instant::now() >= until || self.shards.predecessor().is_none() {
+                return Ok(stream);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Ended {
+    fn of(sessions: usize) -> Self {
+        Self { sessions, unheard: None }
+    }
+}
+
+/// What a process answers that is asked by a Unix socket. HTTP/1.0 with one short answer: no more is needed between two of
+/// ours.
+fn told<T: DeserializeOwned>(mut stream: UnixStream, path: &str, wanted: &impl Serialize) -> io::Result<T> {
+    let body = serde_json::to_string(wanted)?;
+    stream.set_read_timeout(Some(PREDECESSOR_TIMEOUT))?;
+    stream.set_write_timeout(Some(PREDECESSOR_TIMEOUT))?;
+    let length = body.len();
+    write!(
+        stream,
+        "POST {path} HTTP/1.0\r\nhost: relay\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    )?;
+    let mut answer = String::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
+    match head.split(' ').nth(1) {
+        Some("200") => Ok(serde_json::from_str(body)?),
+        _ => Err(io::Error::other(body.trim().to_owned())),
+    }
 }
 
 /// Shards are asked from a thread that may wait.
