@@ -17,7 +17,7 @@ use supernode_proto::{
         Delegation, DeviceKey, Grants, IdentityError, IdentityKey, JoinKey, RoomId, Ticket, verify_hello, verify_join,
     },
     invite::Invite,
-    limits,
+    limits::{self, CONTROL_MESSAGE_BYTES_MAX},
     object::{DatagramHeader, Flags, Hop, Layer, StreamHeader, StreamObjectHeader, TrackAlias, Visible},
 };
 use vectors::{control, identity, object};
