@@ -16,7 +16,7 @@ const RETRY: u8 = 0xf0;
 
 /// A socket from which handshakes begin.
 pub struct HalfOpen {
-    socket: UdpSocket,
+    pub socket: UdpSocket,
     relay: SocketAddr,
     endpoint: Endpoint,
     connections: Vec<(ConnectionHandle, Connection)>,
@@ -56,15 +56,6 @@ impl HalfOpen {
             answered += 1;
         }
         answered
-    }
-
-    /// Bytes that come from the relay within this time.
-    pub fn received_bytes(&self, within: Duration) -> usize {
-        let (until, mut buffer, mut received) = (Instant::now() + within, [0; 2048], 0);
-        while Instant::now() < until {
-            received += self.socket.recv(&mut buffer).unwrap_or(0);
-        }
-        received
     }
 
     fn send(&mut self, at: usize) {
