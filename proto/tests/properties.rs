@@ -169,7 +169,7 @@ fn a_join_proof_holds_for_its_room_its_connection_and_its_device_only() {
 //
 #[test]
 fn an_oversized_or_absurd_length_is_refused_before_its_message_arrives() {
-    let largest = limits::CONTROL_MESSAGE_BYTES_MAX as u64;
+    let largest = CONTROL_MESSAGE_BYTES_MAX as u64;
     for (prefix, expected) in [
         (&[0x81, 0x80, 0x04][..], FrameError::TooLarge { length: largest + 1, bytes_max: CONTROL_MESSAGE_BYTES_MAX }),
         (

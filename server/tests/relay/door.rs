@@ -78,14 +78,14 @@ async fn one_version_of_quic_is_spoken_and_few_are_told_so_in_a_second(#[values(
         let mut config = quinn::EndpointConfig::default();
         config.supported_versions(vec![version]);
         let runtime = quinn::default_runtime().unwrap();
-        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let endpoint = quinn::Endpoint::new(config, None, socket, runtime).unwrap();
         let mut client = client_config();
         client.version(version);
         let end = endpoint.connect_with(client, relay.address, "relay").unwrap().await;
         assert!(matches!(end, Err(quinn::ConnectionError::VersionMismatch)), "{version:#x}: {end:?}");
     }
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(relay.address).unwrap();
     let mut packet = vec![0xc0, 0, 0, 0, 9, 8];
     packet.resize(1200, 7);
