@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashSet,
-    fs::{self, Metadata, OpenOptions},
+    fs::{Metadata, OpenOptions},
     io::{self, Read},
     os::unix::fs::{FileTypeExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -53,7 +53,7 @@ pub fn read_text(path: &Path, bytes_max: u64) -> io::Result<String> {
 /// # Errors
 /// What the system says.
 pub fn metadata(path: &Path) -> io::Result<Metadata> {
-    patiently(path, |path| fs::metadata(path))
+    patiently(path, Path::metadata)
 }
 
 /// Whether it is a file whose end comes.
@@ -105,7 +105,7 @@ fn patiently<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::{fs, time::Instant};
 
     use super::*;
 

@@ -65,7 +65,7 @@ impl Program {
         let pid = child.id();
         *attempt = Some(Attempt { pid, failed: None });
         let program = self.clone();
-        thread::Builder::new().name("successor".to_owned()).spawn(move || program.look_after(child))?;
+        thread::Builder::new().name("successor".to_owned()).spawn(move || program.look_after(child, START_PATIENCE))?;
         Ok(Some(pid))
     }
 
@@ -88,13 +88,13 @@ impl Program {
     }
 
     /// Reaps the child. Until it has taken over it is looked at often: whoever asked for the upgrade waits.
-    fn look_after(&self, mut child: Child) {
+    fn look_after(&self, mut child: Child, patience: Duration) {
         let (pid, begin) = (child.id(), Instant::now());
         while self.lock().as_ref().is_some_and(|attempt| attempt.pid == pid) {
             match child.try_wait() {
-                Ok(None) if begin.elapsed() < START_PATIENCE => thread::sleep(LOOK_INTERVAL),
+                Ok(None) if begin.elapsed() < patience => thread::sleep(LOOK_INTERVAL),
                 Ok(None) => {
-                    let patience_s = START_PATIENCE.as_secs();
+                    let patience_s = patience.as_secs();
                     self.fail(pid, || format!("it did not take over within {patience_s} s, and was ended"));
                     tracing::warn!(pid, patience_s, "the process that was to take over does not: it is ended");
                     let _ = child.kill(); // nothing to end if it went by itself
@@ -120,4 +120,45 @@ impl Program {
 
 fn ended(pid: u32, status: ExitStatus) {
     tracing::warn!(pid, %status, "the process that was to take over has ended");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program_that_started(child: &Child) -> Program {
+        let attempt = Attempt { pid: child.id(), failed: None };
+        Program { path: PathBuf::new(), attempt: Arc::new(Mutex::new(Some(attempt))) }
+    }
+
+    #[test]
+    fn a_successor_that_does_nothing_is_ended_and_what_was_known_first_is_the_reason() {
+        let child = Command::new("sleep").arg("600").spawn().expect("sleep(1)");
+        let (program, pid, begin) = (program_that_started(&child), child.id(), Instant::now());
+        program.look_after(child, Duration::from_millis(100));
+        assert!(begin.elapsed() < Duration::from_secs(60), "it was waited for");
+        program.fail(pid, || "something else".to_owned());
+        let failed = program.attempt().and_then(|attempt| attempt.failed).expect("a reason");
+        assert!(failed.contains("was ended"), "{failed}");
+    }
+
+    #[test]
+    fn a_successor_that_has_taken_over_may_take_as_long_as_it_likes() {
+        let mut child = Command::new("sleep").arg("600").spawn().expect("sleep(1)");
+        let program = program_that_started(&child);
+        program.settle();
+        assert_eq!(program.attempt(), None);
+        let waiting = {
+            let (program, pid) = (program.clone(), child.id());
+            // The test keeps a handle by the number: the child is not reaped before it is waited for.
+            let pid = rustix::process::Pid::from_raw(pid.cast_signed()).expect("a process");
+            assert!(matches!(child.try_wait(), Ok(None)));
+            let waiting = thread::spawn(move || program.look_after(child, Duration::ZERO));
+            thread::sleep(10 * LOOK_INTERVAL);
+            assert!(!waiting.is_finished(), "it was not ended");
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+            waiting
+        };
+        waiting.join().expect("no panic");
+    }
 }

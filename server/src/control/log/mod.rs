@@ -74,9 +74,9 @@ impl Log {
         Ok(log)
     }
 
-    /// Says something that no filter keeps back.
+    /// Says something that no filter keeps back, of any length: what is wrong with a configuration may be many lines.
     pub fn say(&self, words: &str) {
-        self.lines.clone().put(format!("{words}\n").into_bytes());
+        words.lines().for_each(|line| self.lines.put(format!("{line}\n").into_bytes()));
     }
 
     /// Changes what is logged: `false` if the filter makes no sense.
@@ -100,7 +100,7 @@ impl Log {
             if backtrace.status() == BacktraceStatus::Captured {
                 words += &format!("{backtrace}\n");
             }
-            lines.clone().put(words.into_bytes());
+            lines.put(words.into_bytes());
         }));
     }
 }
