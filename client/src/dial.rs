@@ -194,12 +194,10 @@ mod tests {
     #[test]
     fn what_the_kernel_said_is_the_reason() {
         let tried = Tried(vec![(address(FOUR[0]), None)]);
-        let told =
-            tried.into_error(Some("this path takes no packets of 1200 bytes, which QUIC needs".into())).to_string();
+        let told = tried.into_error(Some("This path is too narrow for QUIC".into())).to_string();
         assert_eq!(
             told,
-            "the relay cannot be reached: UDP 192.0.2.1:4433 (no answer in time). this path takes no packets of 1200 bytes, \
-             which QUIC needs"
+            "the relay cannot be reached: UDP 192.0.2.1:4433 (no answer in time). This path is too narrow for QUIC"
         );
     }
 }

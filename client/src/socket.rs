@@ -67,9 +67,9 @@ impl Faults {
     /// Why nothing gets out, as far as the kernel has said since [`Self::clear`].
     pub(crate) fn why(&self) -> Option<String> {
         if self.too_narrow.load(Relaxed) {
-            return Some(format!("this path takes no packets of {QUIC_BYTES_MIN} bytes, which QUIC needs"));
+            return Some(format!("This path takes no packets of {QUIC_BYTES_MIN} bytes: it is too narrow for QUIC"));
         }
-        lock(&self.refused).last.as_ref().map(|error| format!("this machine refuses to send: {error}"))
+        lock(&self.refused).last.as_ref().map(|error| format!("This machine refuses to send: {error}"))
     }
 
     fn note(&self, error: io::Error, bytes: usize, now: Instant) {
@@ -245,7 +245,7 @@ mod tests {
         faults.note(io::Error::from_raw_os_error(EMSGSIZE), 1_452, Instant::now());
         assert_eq!(faults.why(), None, "QUIC only tried");
         sent(EPERM, None, &faults).0.expect("lost");
-        assert_eq!(faults.why().as_deref(), Some("this machine refuses to send: Operation not permitted (os error 1)"));
+        assert_eq!(faults.why().as_deref(), Some("This machine refuses to send: Operation not permitted (os error 1)"));
         faults.note(io::Error::from_raw_os_error(EMSGSIZE), 1_200, Instant::now());
         assert!(faults.why().is_some_and(|why| why.contains("no packets of 1200 bytes")));
         faults.clear();

@@ -69,9 +69,9 @@ pub struct Offers {
 /// # Errors
 /// When it refuses a socket at all.
 pub fn offers() -> io::Result<Offers> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-    socket.set_reuse_port(true)?;
-    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    // Where there is only one family, the other has no loopback either.
+    let socket = loopback.iter().map(|ip| open(*ip)).find(Result::is_ok).unwrap_or_else(|| open(loopback[0]))?;
     let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
     // Less than asked for still works: the grant is what we want to know.
     let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), BUFFER_BYTES);
@@ -84,6 +84,14 @@ pub fn offers() -> io::Result<Offers> {
         receive_buffer_bytes: state.recv_buffer_size(UdpSockRef::from(&socket))? as u64,
         send_buffer_bytes: state.send_buffer_size(UdpSockRef::from(&socket))? as u64,
     })
+}
+
+fn open(ip: IpAddr) -> io::Result<Socket> {
+    let address = SocketAddr::new(ip, 0);
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 #[cfg(test)]

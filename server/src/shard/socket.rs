@@ -51,6 +51,8 @@ struct Bundles {
     segments_max: usize,
     /// When to try again after a refusal.
     refused_until: Option<Instant>,
+    /// Where some ways out take bundles and others do not, the state changes every minute: it is told once.
+    told: bool,
 }
 
 impl Bundles {
@@ -60,7 +62,8 @@ impl Bundles {
     }
 
     fn handle_refused(&mut self, error: &io::Error, now: Instant) {
-        if self.refused_until.replace(now + BUNDLES_AGAIN).is_none() {
+        self.refused_until = Some(now + BUNDLES_AGAIN);
+        if !std::mem::replace(&mut self.told, true) {
             let again_s = BUNDLES_AGAIN.as_secs();
             tracing::warn!(
                 %error,
@@ -73,7 +76,7 @@ impl Bundles {
     fn handle_taken(&mut self, now: Instant) {
         if self.refused_until.is_some_and(|until| until <= now) {
             self.refused_until = None;
-            tracing::info!("the kernel takes bundles of packets (GSO) again");
+            tracing::debug!("the kernel takes bundles of packets (GSO) again");
         }
     }
 }
@@ -176,7 +179,7 @@ impl ShardSocket {
         let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), BUFFER_BYTES);
         let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), BUFFER_BYTES);
         let ipv6 = socket.local_addr()?.is_ipv6();
-        let bundles = Bundles { segments_max: state.max_gso_segments(), refused_until: None };
+        let bundles = Bundles { segments_max: state.max_gso_segments(), refused_until: None, told: false };
         let receive = vec![0; BATCH_SIZE * RECEIVE_BYTES].into_boxed_slice();
         Ok(Self { socket, state, ipv6, bundles, refusals: Refusals::default(), receive })
     }
