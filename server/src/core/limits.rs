@@ -4,11 +4,6 @@ use std::time::Duration;
 
 use supernode_proto::{control::SessionLimits, limits as wire};
 
-/// What one client that is not let in may make the relay keep, at most. A handshake in progress takes 23 KB, which
-/// `server/tests/newcomers` measures; the rest is for what QUIC keeps behind gaps: 8 KiB of a stream, 4 KiB of TLS, and of
-/// each 32 KiB more in packets of which it needs little.
-pub const NEWCOMER_BYTES_MAX: usize = 96 * 1024;
-
 /// Limits of one relay. Every field: what it bounds, unit, default, why.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -139,8 +134,8 @@ pub struct Limits {
     /// (RFC 9000 section 8.1.2). Default 64.
     pub handshakes_before_retry: usize,
     /// Clients of the whole relay that are not let in yet: handshakes, those that have not said Hello, and those that
-    /// were turned away and are not gone. Default 512: at most 48 MiB, and 12 MiB unless each does its worst. Beyond it the
-    /// oldest of the network that has most makes room.
+    /// were turned away and are not gone. Default 512: at most 48 MiB, 96 KiB
+    /// each, and 12 MiB unless each does its worst. Beyond it the oldest of the network that has most makes room.
     pub handshakes_max: usize,
     /// Handshakes a second that each shard begins. Default 1,000: a third of a core, which it shares with everybody's
     /// media.
@@ -200,7 +195,7 @@ impl Default for Limits {
             hello_timeout: Duration::from_secs(10),
             control_backlog_bytes_max: 1024 * 1024,
             handshakes_before_retry: 64,
-            handshakes_max: 48 * 1024 * 1024 / NEWCOMER_BYTES_MAX,
+            handshakes_max: 512,
             handshakes_per_second_max: 1000,
         }
     }

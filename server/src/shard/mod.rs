@@ -62,6 +62,7 @@ pub use self::{
     crypto::TlsConfig,
     inspect::{SessionView, Whom},
     live::LiveHandle,
+    newcomer::NEWCOMER_BYTES_MAX,
     socket::BUFFER_BYTES as BUFFER_BYTES_WANTED,
 };
 use self::{

@@ -6,6 +6,11 @@ use supernode_proto::identity::RelayPin;
 
 use super::places::Place;
 
+/// What one client that is not let in may make the relay keep, at most. A handshake in progress takes 23 KB, which
+/// `server/tests/newcomers` measures; the rest is for what QUIC keeps behind gaps: 8 KiB of a stream, 4 KiB of TLS, and of
+/// each 32 KiB more in packets of which it needs little.
+pub const NEWCOMER_BYTES_MAX: usize = 96 * 1024;
+
 /// An address that has not proven itself is sent at most so many times the bytes that came from it
 /// (RFC 9000 section 8.1, R-138).
 const SENT_FOR_RECEIVED: u64 = 3;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test binary: a failed unwrap is a failed test")]
 
 #[path = "../relay/half_open.rs"]
+#[allow(dead_code, reason = "shared with the tests of the relay, which use more of it")]
 mod half_open;
 #[path = "../relay/harness.rs"]
 #[allow(dead_code, reason = "shared with the tests of the relay, which use more of it")]

@@ -2,10 +2,9 @@
 
 use std::{fmt::Write, fs, path::Path};
 
-use crate::core::{
-    SUBSCRIPTION_BYTES, TRACK_BYTES, WATCH_BYTES,
-    limits::{Limits, NEWCOMER_BYTES_MAX},
-    pool,
+use crate::{
+    core::{SUBSCRIPTION_BYTES, TRACK_BYTES, WATCH_BYTES, limits::Limits, pool},
+    shard::NEWCOMER_BYTES_MAX,
 };
 
 /// The least memory that a relay is made for: with it, [`TABLE`] comes to less than there is.
