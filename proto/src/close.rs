@@ -112,6 +112,8 @@ codes! {
         0x12 JUNK_COMMITS        Peer   Later "the members of its rooms rejected its commits again and again";
         0x13 TOO_SLOW            Nobody Later "the client's path did not take even what cannot be left out";
         0x14 REMOVED             Policy Later "the relay's operator ended the session";
+        0x15 TRANSPORT_ERROR     Peer   Later "what the client sent broke the rules of QUIC or TLS, or ran into their defences";
+        0x16 STALE_KEYS          Peer   Later "the client did not take up the keys that the relay has changed to";
     }
 }
 

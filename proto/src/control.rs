@@ -17,10 +17,12 @@ include!(concat!(env!("OUT_DIR"), "/message_names.rs"));
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// The length prefix is above the bound.
-    #[error("a control message of {length} bytes: at most {CONTROL_MESSAGE_BYTES_MAX}")]
+    #[error("a control message of {length} bytes: at most {bytes_max}")]
     TooLarge {
         /// What the prefix says.
         length: u64,
+        /// What is allowed there.
+        bytes_max: usize,
     },
     /// The length prefix is no varint.
     #[error("the length of a control message is malformed")]
@@ -59,9 +61,17 @@ impl FrameReader {
     /// # Errors
     /// See [`FrameError`].
     pub fn next_message<M: Message + Default>(&mut self) -> Result<Option<M>, FrameError> {
+        self.next_message_within(CONTROL_MESSAGE_BYTES_MAX)
+    }
+
+    /// As [`Self::next_message`], where it may have so many bytes only.
+    ///
+    /// # Errors
+    /// See [`FrameError`].
+    pub fn next_message_within<M: Message + Default>(&mut self, bytes_max: usize) -> Result<Option<M>, FrameError> {
         let Some((length, prefix)) = length_prefix(&self.buffer)? else { return Ok(None) };
-        if length > CONTROL_MESSAGE_BYTES_MAX as u64 {
-            return Err(FrameError::TooLarge { length });
+        if length > bytes_max as u64 {
+            return Err(FrameError::TooLarge { length, bytes_max });
         }
         let length = length as usize;
         if self.buffer.len() < prefix + length {
