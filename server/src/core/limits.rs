@@ -95,11 +95,16 @@ pub struct Limits {
     /// Bytes of control messages that may wait for one client to read. Default 1 MiB: more means it does not read. Once
     /// half of it waits, messages of mailboxes are withheld until it has read them: others may send much at once.
     pub control_backlog_bytes_max: usize,
-    /// Handshakes one shard has in progress before it asks new addresses to prove themselves by Retry
+    /// Clients of the whole relay that are not let in yet before it asks new addresses to prove themselves by Retry
     /// (RFC 9000 section 8.1.2). Default 64.
     pub handshakes_before_retry: usize,
-    /// Handshakes one shard has in progress at most. Default 4,096: beyond it new ones are refused.
+    /// Clients of the whole relay that are not let in yet: handshakes, those that have not said Hello, and those that
+    /// were turned away and are not gone. Default 512: at most 48 MiB, 96 KiB
+    /// each, and 12 MiB unless each does its worst. Beyond it the oldest of the network that has most makes room.
     pub handshakes_max: usize,
+    /// Handshakes a second that each shard begins. Default 1,000: a third of a core, which it shares with everybody's
+    /// media.
+    pub handshakes_per_second_max: u64,
 }
 
 impl Default for Limits {
@@ -142,7 +147,8 @@ impl Default for Limits {
             hello_timeout: Duration::from_secs(10),
             control_backlog_bytes_max: 1024 * 1024,
             handshakes_before_retry: 64,
-            handshakes_max: 4096,
+            handshakes_max: 512,
+            handshakes_per_second_max: 1000,
         }
     }
 }

@@ -11,14 +11,15 @@ use quinn_proto::{ConnectionHandle, SendDatagramError, StreamId, VarInt, WriteEr
 use supernode_proto::{
     close::StreamCode,
     control::{FrameReader, RelayMessage, TrackKind, frame},
-    identity::RelayPin,
     object::TrackAlias,
 };
 
 use super::{
+    crumbs::Crumbs,
     egress::Egress,
     gather::Gather,
     meter,
+    newcomer::Newcomer,
     prefixes::Prefix,
     transport::{DATAGRAM_SEND_BYTES, DATAGRAM_SEND_SPACE, HANDOVER_BLOCKED_BYTES, HANDOVER_BYTES},
     withheld::Withheld,
@@ -62,12 +63,13 @@ pub(super) struct Connection {
     /// Whether its packets must be built now: something other than audio is on its way, or happened.
     pub(super) urgent: bool,
     pub(super) gather: Gather,
-    /// Until when the client must have said Hello.
-    pub(super) hello_by: Instant,
-    /// The key of the certificate that it was shown: the name that its Hello signs for.
-    pub(super) pin: RelayPin,
     /// The network that it came from.
     pub(super) prefix: Prefix,
+    /// What is kept of it until it is let in, also when it never is.
+    pub(super) newcomer: Option<Box<Newcomer>>,
+    pub(super) crumbs: Crumbs,
+    /// Streams with more to read than its turn had time for.
+    pub(super) unread: Vec<StreamId>,
     pub(super) control: Option<StreamId>,
     pub(super) reader: FrameReader,
     control_out: VecDeque<Bytes>,
@@ -103,9 +105,8 @@ impl Connection {
     pub(super) fn new(
         quic: quinn_proto::Connection,
         handle: ConnectionHandle,
-        hello_by: Instant,
-        pin: RelayPin,
         prefix: Prefix,
+        newcomer: Newcomer,
     ) -> Self {
         Self {
             quic,
@@ -116,9 +117,10 @@ impl Connection {
             news: true,
             urgent: true,
             gather: Gather::default(),
-            hello_by,
-            pin,
             prefix,
+            newcomer: Some(Box::new(newcomer)),
+            crumbs: Crumbs::default(),
+            unread: Vec::new(),
             control: None,
             reader: FrameReader::default(),
             control_out: VecDeque::new(),
@@ -290,6 +292,7 @@ impl Connection {
             egress.queue.abandon(DropReason::Gone, ledger);
         }
         self.egress.clear();
+        self.unread = Vec::new();
         self.control_out.clear();
         self.control_out_bytes = 0;
     }

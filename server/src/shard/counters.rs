@@ -178,10 +178,23 @@ tallies! {
     handshakes_refused,
     /// Handshakes refused because the client's network had as many as it may, or as many connections.
     refused_by_prefix,
-    /// Handshakes above what one shard has in progress before it asks for a Retry.
+    /// Handshakes above what is in progress before addresses must prove themselves by a Retry.
     over_before_retry,
-    /// Handshakes above what one shard may have in progress.
+    /// Handshakes that were given up for others, because all places were taken.
     over_handshakes,
+    /// Handshakes above what may be begun in a second.
+    over_pace,
+    /// Packets that were not sent to an address that had proven nothing, because it would have been sent more than three
+    /// times what came from it.
+    unproven_withheld,
+    /// Packets with streams in crumbs that were dropped.
+    crumbs_dropped,
+    /// Times that a client's streams were left unread because another shard had much mail to take.
+    held_for_mail,
+    /// Packets of no connection that were answered: with the version that is spoken, or with why they are turned away.
+    strangers_answered,
+    /// Those that were dropped because as many had been answered as may be.
+    strangers_dropped,
     /// Connections above what one network may have.
     over_prefix_connections,
     /// Handshakes above what one network may begin: those that had to prove their address, and those that were refused.

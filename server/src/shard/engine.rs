@@ -14,9 +14,7 @@ use std::{
 use bytes::Bytes;
 use crossbeam_channel::Sender;
 use foldhash::fast::FixedState;
-use quinn_proto::{
-    ConnectionError, ConnectionEvent, ConnectionHandle, DatagramEvent, Endpoint, Incoming, ServerConfig, VarInt,
-};
+use quinn_proto::{ConnectionError, ConnectionEvent, ConnectionHandle, DatagramEvent, Endpoint, ServerConfig, VarInt};
 use rand::rngs::StdRng;
 use supernode_proto::{
     close::CloseCode,
@@ -26,22 +24,28 @@ use supernode_proto::{
 };
 
 use super::{
-    cid,
+    answers, cid,
     connection::{Connection, Phase},
     counters::Tally,
+    crumbs,
     deadlines::Deadlines,
     distributions::Distributions,
+    door::Door,
     handover::Successor,
     hold::Holds,
+    inbox,
     inbox::{Letter, Mailbox, MediaMail},
-    prefixes::{Excess, Prefixes, Verdict},
-    serve::Undecided,
+    key_phases,
+    prefixes::Prefixes,
+    serve::{Undecided, Work},
     socket::{Received, SendBatch},
 };
 use crate::core::{Admit, ControlMail, Now, Outbox, ShardCore, ShardId, StreamKey, fan_out::StreamRoute};
 
 /// How often a connection with something waiting, or low on the ladder, is looked at.
 const WAIT_TICK: Duration = Duration::from_millis(20);
+/// How often clients whose streams are left unread for other shards' sake are looked at.
+const MAIL_TICK: Duration = Duration::from_millis(1);
 /// Mail that is taken in one turn, so that it cannot keep packets waiting.
 pub(super) const MAIL_PER_TURN: usize = 4096;
 /// Connections whose paths are sampled in one census: a tenth of a millisecond, however many there are.
@@ -65,19 +69,20 @@ pub(super) struct Engine {
     pub(super) peers: Vec<Mailbox>,
     /// Peers that were given mail since they were last rung.
     pub(super) unrung: Vec<bool>,
-    pin: RelayPin,
+    pub(super) pin: RelayPin,
     pub(super) admission: Arc<dyn Admit>,
-    prefixes: Arc<Prefixes>,
+    pub(super) prefixes: Arc<Prefixes>,
+    pub(super) door: Door,
     pub(super) rng: StdRng,
-    endpoint: Endpoint,
+    pub(super) endpoint: Endpoint,
     pub(super) dirty: Vec<u32>,
     /// Connections served this turn, whose packets are to be built.
     served: Vec<u32>,
-    deadlines: Deadlines,
+    pub(super) deadlines: Deadlines,
     /// Messages of the connection that is being served.
     pub(super) requests: Vec<ClientMessage>,
     segments_max: usize,
-    draining: bool,
+    pub(super) draining: bool,
     /// Where packets come from from now on, and who is to be told: for the loop, which has the socket.
     pub(super) relief: Option<(Successor, Sender<()>)>,
     /// The first connection whose path is sampled next.
@@ -86,6 +91,12 @@ pub(super) struct Engine {
     pub(super) undecided: Vec<Undecided>,
     /// When to look at them.
     pub(super) ask_again_at: Option<Instant>,
+    /// Packets of crumbs that may still be served in this turn.
+    crumbs_left: u8,
+    /// Letters that this turn may still put before clients' streams are left unread.
+    pub(super) mail_room: usize,
+    /// What the connection that is being served may still have done in this turn.
+    pub(super) work: Work,
 }
 
 /// What an engine is made of.
@@ -99,6 +110,7 @@ pub(super) struct Parts {
     pub(super) prefixes: Arc<Prefixes>,
     pub(super) rng: StdRng,
     pub(super) segments_max: usize,
+    pub(super) start: Instant,
 }
 
 impl Engine {
@@ -121,6 +133,7 @@ impl Engine {
             pin: parts.pin,
             admission: parts.admission,
             prefixes: parts.prefixes,
+            door: Door::new(shards, parts.start),
             rng: parts.rng,
             endpoint: parts.endpoint,
             dirty: Vec::new(),
@@ -133,6 +146,9 @@ impl Engine {
             sample_next: 0,
             undecided: Vec::new(),
             ask_again_at: None,
+            crumbs_left: crumbs::PER_TURN_MAX,
+            mail_room: inbox::held_from(shards),
+            work: Work::default(),
         }
     }
 
@@ -159,21 +175,31 @@ impl Engine {
 
     fn handle_own_packet(&mut self, received: Received, now: Now, out: &mut SendBatch) {
         let Received { remote, local_ip, ecn, arrived, data } = received;
-        let buffer = out.buffer();
+        if answers::is_of_another_version(&data) && !self.door.answers.tell_version(&data, now.instant) {
+            self.tally.strangers_dropped += 1;
+            return;
+        }
+        let (buffer, bytes) = (out.buffer(), data.len());
         match self.endpoint.handle(now.instant, remote, local_ip, ecn, data, buffer) {
-            Some(DatagramEvent::ConnectionEvent(handle, event)) => self.pass(handle, event, arrived),
-            Some(DatagramEvent::NewConnection(incoming)) => self.welcome(incoming, now, out),
-            Some(DatagramEvent::Response(transmit)) => {
-                out.commit(transmit);
-            }
+            Some(DatagramEvent::ConnectionEvent(handle, event)) => self.pass(handle, event, bytes, arrived),
+            Some(DatagramEvent::NewConnection(incoming)) => self.welcome(incoming, bytes, now, out),
+            Some(DatagramEvent::Response(transmit)) => self.answer_stranger(transmit, now, out),
             None => {}
         }
     }
 
-    fn pass(&mut self, handle: ConnectionHandle, event: ConnectionEvent, arrived: Instant) {
+    fn pass(&mut self, handle: ConnectionHandle, event: ConnectionEvent, bytes: usize, arrived: Instant) {
         let Some(connection) = self.connections.get_mut(handle.0).and_then(Option::as_mut) else { return };
+        if !connection.crumbs.take(&mut self.crumbs_left) {
+            self.tally.crumbs_dropped += 1;
+            return;
+        }
         connection.unserved_since.get_or_insert(arrived);
+        if let Some(newcomer) = &mut connection.newcomer {
+            newcomer.receive(bytes);
+        }
         connection.quic.handle_event(event);
+        connection.crumbs.look(&connection.quic);
         // What came decides how urgent it is.
         connection.news = true;
         if !connection.dirty {
@@ -182,73 +208,8 @@ impl Engine {
         }
     }
 
-    /// A client's first packet.
-    fn welcome(&mut self, incoming: Incoming, now: Now, out: &mut SendBatch) {
-        let limits = self.core.limits();
-        let handshaking = self.tally.handshaking as usize;
-        let buffer = out.buffer();
-        if handshaking >= limits.handshakes_max || self.draining {
-            self.tally.handshakes_refused += 1;
-            self.tally.over_handshakes += u64::from(handshaking >= limits.handshakes_max);
-            let transmit = self.endpoint.refuse(incoming, buffer);
-            out.commit(transmit);
-            return;
-        }
-        let proven = incoming.remote_address_validated();
-        let crowded = handshaking >= limits.handshakes_before_retry && !proven;
-        let verdict = match crowded {
-            true => Verdict::Prove,
-            false => self.prefixes.enter(incoming.remote_address().ip(), proven, limits, now.instant),
-        };
-        let prefix = match verdict {
-            Verdict::Enter(prefix) => prefix,
-            Verdict::Prove => {
-                self.tally.retries += 1;
-                match crowded {
-                    true => self.tally.over_before_retry += 1,
-                    false => self.tally.over_prefix_handshakes += 1,
-                }
-                // An address that is not validated may always be asked to.
-                if let Ok(transmit) = self.endpoint.retry(incoming, buffer) {
-                    out.commit(transmit);
-                }
-                return;
-            }
-            Verdict::Refuse(excess) => {
-                self.tally.refused_by_prefix += 1;
-                match excess {
-                    Excess::Connections => self.tally.over_prefix_connections += 1,
-                    Excess::Handshakes => self.tally.over_prefix_handshakes += 1,
-                    Excess::Networks => {}
-                }
-                let transmit = self.endpoint.refuse(incoming, buffer);
-                out.commit(transmit);
-                return;
-            }
-        };
-        match self.endpoint.accept(incoming, now.instant, buffer, None) {
-            Ok((handle, quic)) => {
-                let hello_by = now.instant + limits.hello_timeout;
-                if self.connections.len() <= handle.0 {
-                    self.connections.resize_with(handle.0 + 1, || None);
-                }
-                self.connections[handle.0] = Some(Box::new(Connection::new(quic, handle, hello_by, self.pin, prefix)));
-                self.tally.handshaking += 1;
-                self.tally.connections += 1;
-                self.touch(handle.0 as u32);
-            }
-            Err(error) => {
-                self.prefixes.leave(prefix, now.instant);
-                self.tally.handshakes_failed += 1;
-                if let Some(transmit) = error.response {
-                    out.commit(transmit);
-                }
-            }
-        }
-    }
-
     /// Takes mail from other shards. Returns whether more may wait.
-    pub(super) fn handle_mail(&mut self, inbox: &super::inbox::Inbox, now: Now, out: &mut SendBatch) -> bool {
+    pub(super) fn handle_mail(&mut self, inbox: &inbox::Inbox, now: Now, out: &mut SendBatch) -> bool {
         if inbox.take_desynchronised() {
             self.tally.desynchronised += 1;
             tracing::error!(shard = self.shard.0, "control mail was lost: closing this shard's sessions");
@@ -319,6 +280,9 @@ impl Engine {
     /// Lets every connection act on what came in for it. Those that are only to be sent something are left for
     /// [`Self::poll_transmits`].
     pub(super) fn serve(&mut self, now: Now) {
+        self.crumbs_left = crumbs::PER_TURN_MAX;
+        let waits_most = self.peers.iter().map(Mailbox::control_waits).max().unwrap_or(0);
+        self.mail_room = inbox::held_from(self.peers.len()).saturating_sub(waits_most);
         let mut next = 0;
         while let Some(link) = self.dirty.get(next).copied() {
             next += 1;
@@ -335,7 +299,7 @@ impl Engine {
     }
 
     /// Counts what is counted only now and then.
-    pub(super) fn take_census(&mut self) {
+    pub(super) fn take_census(&mut self, now: Now) {
         let holdings = self.core.holdings();
         self.tally.sessions = holdings.sessions;
         self.tally.tracks = holdings.tracks;
@@ -345,22 +309,29 @@ impl Engine {
         self.tally.queue_oldest_us = self.distributions.take_longest_wait().as_micros() as u64;
         self.core.ledger.cached_bytes = self.core.cache.bytes() as u64;
         self.core.ledger.groups_outgrown = self.core.cache.outgrown();
-        self.sample_paths();
+        self.sample_paths(now);
         self.distributions.holdings = holdings;
     }
 
     /// Takes note of the round-trip times and rates of some connections, after each other all of them.
-    fn sample_paths(&mut self) {
+    fn sample_paths(&mut self, now: Now) {
         let first = if self.sample_next < self.connections.len() { self.sample_next } else { 0 };
         let last = (first + SAMPLES_AT_ONCE).min(self.connections.len());
+        let mut stale = Vec::new();
         for connection in self.connections[first..last].iter().flatten() {
             let Some(session) = connection.session() else { continue };
+            if key_phases::unanswered(&connection.quic) > key_phases::UNANSWERED_PACKETS_MAX {
+                stale.push(session.link);
+            }
             self.distributions.rtt_us.observe(connection.quic.rtt().as_micros() as u64, 1);
             if let Some(bits @ 1..) = self.core.path_bits_per_second(session.link) {
                 self.distributions.path_kbits.observe(bits / 1000, 1);
             }
         }
         self.sample_next = last;
+        for link in stale {
+            self.close(link, CloseCode::STALE_KEYS, now);
+        }
     }
 
     /// Builds packets for every connection that was served. Calls `flush` whenever the batch is full.
@@ -391,8 +362,14 @@ impl Engine {
                 self.flush_streams(link, &mut connection, now.instant);
                 connection.refill(now.instant, &mut self.core.ledger);
                 let mut built = false;
-                while let Some(transmit) = connection.quic.poll_transmit(now.instant, self.segments_max, out.buffer()) {
+                // One by one as long as each is weighed against what came from an address that has proven nothing.
+                let segments_max = if connection.newcomer.is_some() { 1 } else { self.segments_max };
+                while let Some(transmit) = connection.quic.poll_transmit(now.instant, segments_max, out.buffer()) {
                     built = true;
+                    if connection.newcomer.as_mut().is_some_and(|newcomer| !newcomer.may_send(transmit.size)) {
+                        self.tally.unproven_withheld += 1;
+                        continue;
+                    }
                     if out.commit(transmit) {
                         flush(out, &mut self.tally);
                     }
@@ -437,22 +414,26 @@ impl Engine {
         self.ask_for_withheld(&mut connection);
         let answered = self.exchange_endpoint_events(&mut connection);
         if connection.quic.is_drained() {
-            self.tally.connections -= 1;
-            self.prefixes.leave(connection.prefix, now.instant);
-            self.deadlines.arm(link, None);
-            return;
+            return self.forget(link, &mut connection, now.instant);
         }
         let mut deadline = connection.quic.poll_timeout();
         let mut at_latest = |at: Instant| deadline = Some(deadline.map_or(at, |earlier| earlier.min(at)));
-        if matches!(connection.phase, Phase::Handshaking | Phase::Greeting) {
-            at_latest(connection.hello_by);
+        if let Some(newcomer) = &connection.newcomer
+            && connection.phase != Phase::Closed
+        {
+            at_latest(newcomer.hello_by);
         }
         if connection.waits() || self.core.is_low(link) {
             at_latest(now.instant + WAIT_TICK);
         }
+        // It goes on where it left off, after everybody else had a turn; soon, if another shard has to take its mail first.
+        let more = !connection.unread.is_empty();
+        if more && self.mail_room == 0 {
+            at_latest(now.instant + MAIL_TICK);
+        }
         self.deadlines.arm(link, deadline);
         self.connections[link as usize] = Some(connection);
-        if answered {
+        if answered || (more && self.mail_room > 0) {
             self.touch(link);
         }
     }
@@ -565,6 +546,9 @@ impl Engine {
     /// A connection is over, whoever ended it: takes back everything it had.
     pub(super) fn end(&mut self, link: u32, code: CloseCode, clean: bool, now: Now) {
         let Some(connection) = self.connections.get_mut(link as usize).and_then(Option::as_mut) else { return };
+        if let Some(newcomer) = &connection.newcomer {
+            self.door.places.end(newcomer.place);
+        }
         match std::mem::replace(&mut connection.phase, Phase::Closed) {
             Phase::Closed => return,
             Phase::Handshaking => {
@@ -596,7 +580,11 @@ impl Engine {
                 (code, code == CloseCode::BYE)
             }
             ConnectionError::TimedOut | ConnectionError::Reset => (CloseCode::BYE, false),
-            _ => (CloseCode::INTERNAL, false),
+            // What came broke QUIC or TLS, or its defences ended it; or the client says that of what it was sent.
+            ConnectionError::TransportError(_)
+            | ConnectionError::ConnectionClosed(_)
+            | ConnectionError::VersionMismatch => (CloseCode::TRANSPORT_ERROR, false),
+            ConnectionError::LocallyClosed | ConnectionError::CidsExhausted => (CloseCode::INTERNAL, false),
         }
     }
 
@@ -640,6 +628,7 @@ impl Engine {
 
     /// Gives a shard control mail; it is rung at the end of the turn.
     pub(super) fn put_control(&mut self, shard: ShardId, letter: Letter) {
+        self.mail_room = self.mail_room.saturating_sub(1);
         self.unrung[shard.index()] = true;
         self.peers[shard.index()].put_control(letter);
     }
@@ -720,6 +709,7 @@ pub(super) mod tests {
             prefixes: Arc::default(),
             rng: StdRng::seed_from_u64(1),
             segments_max: 1,
+            start: Instant::now(),
         });
         (engine, own_inbox, other_inbox)
     }
@@ -750,6 +740,26 @@ pub(super) mod tests {
         let times: Vec<_> = [0x00, 0x80, 0xff].map(|first| meeting_time_ms(&RoomId([first; 16]), 5_000)).to_vec();
         assert_eq!(times, [(0, 100), (2_459, 2_559), (4_899, 4_999)]);
         assert_eq!(meeting_time_ms(&RoomId([0xff; 16]), 60), (0, 60), "a window shorter than that");
+    }
+
+    //
+    #[test]
+    fn clients_are_left_unread_while_another_shard_has_much_mail_to_take() {
+        let (mut engine, _own_inbox, other_inbox) = first_of_two();
+        let now = Now { instant: Instant::now(), unix_ms: 0 };
+        let many = inbox::held_from(2);
+        engine.serve(now);
+        assert_eq!(engine.mail_room, many);
+        let key = StreamKey { shard: ShardId(0), number: 1 };
+        for _ in 0..many {
+            engine.put_control(ShardId(1), Letter::StreamAborted(key, StreamCode::CANCELLED));
+        }
+        assert_eq!(engine.mail_room, 0, "in the same turn already");
+        engine.serve(now);
+        assert_eq!(engine.mail_room, 0);
+        assert_eq!(other_inbox.control.try_iter().count(), many, "and nothing was lost");
+        engine.serve(now);
+        assert_eq!(engine.mail_room, many);
     }
 
     #[test]

@@ -81,7 +81,7 @@ impl EventLoop {
             self.engine.distributions.turn(&before, &self.engine.tally, ended);
             if now.instant >= census_at {
                 census_at = now.instant + CENSUS_INTERVAL;
-                self.take_census();
+                self.take_census(now);
                 self.refresh();
                 self.predecessor = self.predecessor.take().filter(|other| !other.is_gone());
             }
@@ -143,10 +143,10 @@ impl EventLoop {
         more_packets || more_mail || engine.is_busy()
     }
 
-    fn take_census(&mut self) {
+    fn take_census(&mut self, now: Now) {
         let Self { engine, socket, counters, .. } = self;
         engine.tally.kernel_drops = socket.kernel_drops();
-        engine.take_census();
+        engine.take_census(now);
         counters.publish(&engine.tally, &engine.core.ledger);
         counters.publish_detail(&engine.core.ledger, &engine.outbox.counts, &engine.distributions);
     }
@@ -183,7 +183,7 @@ impl EventLoop {
         engine.close_all(CloseCode::GOING_AWAY, now);
         engine.poll_transmits(now, out, |out, tally| out.flush(socket, tally));
         engine.core.ledger.turn_ended(now.instant);
-        self.take_census();
+        self.take_census(now);
     }
 }
 

@@ -7,11 +7,14 @@ pub mod distributions;
 pub mod offline;
 pub mod probe;
 
+mod answers;
 mod census;
 mod cid;
 mod connection;
+mod crumbs;
 mod crypto;
 mod deadlines;
+mod door;
 mod egress;
 mod engine;
 mod event_loop;
@@ -25,6 +28,9 @@ mod late;
 mod live;
 mod media;
 mod meter;
+mod newcomer;
+mod pace;
+mod places;
 mod prefixes;
 mod serve;
 mod socket;
@@ -54,6 +60,7 @@ pub use self::{
     crypto::TlsConfig,
     inspect::{SessionView, Whom},
     live::LiveHandle,
+    newcomer::NEWCOMER_BYTES_MAX,
     socket::BUFFER_BYTES as BUFFER_BYTES_WANTED,
 };
 use self::{
@@ -232,6 +239,7 @@ fn start(
             prefixes: prefixes.clone(),
             rng: StdRng::from_seed(rng.random()),
             segments_max: socket.segments_max(),
+            start: Instant::now(),
         });
         let counters = Arc::new(Counters::default());
         running.counters.push(counters.clone());

@@ -56,6 +56,7 @@ impl OfflineShard {
             prefixes: Arc::default(),
             rng: StdRng::seed_from_u64(seed),
             segments_max: SEGMENTS_MAX,
+            start: Instant::now(),
         });
         Ok(Self { engine, inbox, out: SendBatch::default() })
     }

@@ -149,11 +149,12 @@ impl ShardSocket {
             };
             tally.recv_batches += 1;
             for (meta, slice) in metas.iter().zip(&slices).take(count) {
-                let mut rest = BytesMut::from(&slice[..meta.len]);
                 tally.bytes_in += meta.len as u64;
                 let arrived = clocks.instant_of(meta.timestamp);
-                while !rest.is_empty() {
-                    let data = rest.split_to(meta.stride.min(rest.len()).max(1));
+                // Each in memory of its own: QUIC keeps a packet for as long as one byte of it waits for those before it,
+                // and would keep all that came together with it.
+                for datagram in slice[..meta.len].chunks(meta.stride.max(1)) {
+                    let data = BytesMut::from(datagram);
                     tally.datagrams_in += 1;
                     let ecn = meta.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8));
                     let (remote, local_ip) = (unmapped(meta.addr), meta.dst_ip);
@@ -197,6 +198,11 @@ impl SendBatch {
         &mut self.buffers[next]
     }
 
+    /// What was written to [`Self::buffer`] and is not committed.
+    pub(super) fn written(&self) -> &[u8] {
+        self.buffers.get(self.transmits.len()).map_or(&[], |buffer| buffer)
+    }
+
     /// Packets were written to [`Self::buffer`]. Returns whether it is time to flush.
     pub(super) fn commit(&mut self, transmit: Transmit) -> bool {
         self.transmits.push(transmit);
@@ -205,7 +211,7 @@ impl SendBatch {
 
     /// Whether nothing more fits before a flush.
     pub(super) fn is_full(&self) -> bool {
-        self.transmits.len() == sys::MESSAGES_MAX
+        self.transmits.len() >= sys::MESSAGES_MAX
     }
 
     /// How many sends wait.

@@ -11,6 +11,7 @@ use sha2::Sha256;
 use supernode_proto::limits as wire;
 
 use super::{
+    answers,
     cid::{Generator, Incarnation},
     crypto::TlsConfig,
     meter::Metered,
@@ -39,6 +40,11 @@ const STREAMS_BEFORE_A_TRACK: u32 = 1;
 const STREAM_WINDOW: u32 = 1024 * 1024;
 /// Bytes that all streams of a client together may have in flight.
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// The same before it has been let in: the largest Hello and as much after it. What waits beyond a gap is kept, so whoever
+/// is not known may make the relay keep little; a client that is let in has its whole window with the Welcome.
+const HELLO_WINDOW: u32 = 2 * wire::HELLO_BYTES_MAX as u32;
+/// Bytes of TLS that may wait for those before them: the least that QUIC allows (RFC 9000 section 7.5).
+const CRYPTO_BYTES: usize = 4096;
 /// Bytes of streams that QUIC may hold for a client: above the congestion window it is only delay.
 const SEND_WINDOW: u64 = 512 * 1024;
 /// A client that is not heard of for so long is gone.
@@ -74,7 +80,8 @@ impl Shared {
         // The defaults would hold up to 100 MiB for handshakes that are not accepted yet: ours are accepted or refused
         // at once.
         server.max_incoming(256).incoming_buffer_size(16 * 1024).incoming_buffer_size_total(1024 * 1024);
-        let endpoint = EndpointConfig::new(Arc::new(ResetKey::new(reset_key)));
+        let mut endpoint = EndpointConfig::new(Arc::new(ResetKey::new(reset_key)));
+        endpoint.supported_versions(vec![answers::VERSION]).min_reset_interval(answers::RESET_INTERVAL);
         Self { endpoint, server: Arc::new(server), incarnation }
     }
 
@@ -121,6 +128,11 @@ impl HmacKey for ResetKey {
     }
 }
 
+/// A client is let in: from now on it may have as much in flight as the protocol says.
+pub(super) fn open_window(quic: &mut quinn_proto::Connection) {
+    quic.set_receive_window(VarInt::from_u32(CONNECTION_WINDOW));
+}
+
 /// A client publishes: from now on it may have as many media streams as the protocol says.
 pub(super) fn allow_media_streams(quic: &mut quinn_proto::Connection) {
     quic.set_max_concurrent_streams(Dir::Uni, VarInt::from_u32(wire::MEMBER_STREAMS_MAX));
@@ -134,8 +146,9 @@ fn parameters(batch_window: Duration) -> TransportConfig {
         .max_concurrent_bidi_streams(VarInt::from_u32(1)) // the control stream
         .max_concurrent_uni_streams(VarInt::from_u32(STREAMS_BEFORE_A_TRACK))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
-        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
+        .receive_window(VarInt::from_u32(HELLO_WINDOW))
         .send_window(SEND_WINDOW)
+        .crypto_buffer_size(CRYPTO_BYTES)
         .send_fairness(false) // streams of one priority finish one by one: half of two frames is worth nothing
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))))
         .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BYTES))

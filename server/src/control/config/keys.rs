@@ -224,10 +224,14 @@ pub const KEYS: &[Key] = &[
     number!("limits.sessions_max", limits.sessions_max, "sessions", 1..=10_000_000, Live,
         "Sessions of the whole relay.", "About 30 KB each."),
     number!("limits.handshakes_before_retry", limits.handshakes_before_retry, "handshakes", 0..=1_000_000, Live,
-        "Handshakes that one shard has in progress before it asks new addresses to prove themselves by Retry (RFC 9000 \
-         section 8.1.2); 0 asks always.", "A Retry costs an honest client one round trip."),
+        "Clients of the whole relay that are not let in yet before new addresses must prove themselves by Retry (RFC 9000 \
+         section 8.1.2); 0 asks always. Divided among the shards.", "A Retry costs an honest client one round trip."),
     number!("limits.handshakes_max", limits.handshakes_max, "handshakes", 1..=1_000_000, Live,
-        "Handshakes that one shard has in progress at most; beyond it new ones are refused.", "Memory and a key exchange for each."),
+        "Clients of the whole relay that are not let in yet. Beyond it, whoever comes gets the place of the oldest of the \
+         network that has most. Divided among the shards.", "23 KB of memory each, at most 96 KiB."),
+    number!("limits.handshakes_per_second_max", limits.handshakes_per_second_max, "handshakes a second", 10..=1_000_000, Live,
+        "Handshakes that each shard begins. When it has few left, those go first whose networks have begun fewest.",
+        "0.3 ms of a core each, with which the shard could forward media."),
     number!("limits.connections_per_prefix_max", limits.connections_per_prefix_max, "connections", 1..=10_000_000, Live,
         "Connections of one network: an IPv4 address, or the first 56 bits of an IPv6 address.",
         "Less keeps one network from taking all places; too little shuts out people behind a carrier's shared address."),
