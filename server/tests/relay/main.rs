@@ -10,7 +10,9 @@
 mod activity;
 mod bad_input;
 mod crypto;
+mod door;
 mod drain;
+mod half_open;
 mod harness;
 mod late;
 mod mailbox;
