@@ -104,8 +104,8 @@ impl Session {
             rings: Vec::new(),
             kept,
             account,
-            objects: Lease::new(Allowance::Objects),
-            bytes: Lease::new(Allowance::Bytes),
+            objects: Lease::default(),
+            bytes: Lease::default(),
             receiver: Receiver::default(),
         }
     }
@@ -125,7 +125,9 @@ impl Session {
     /// Whether it may send so many objects with so many bytes.
     pub(crate) fn charge(&mut self, objects: u64, bytes: usize, limits: &Limits, now: Instant) -> bool {
         let Self { account, objects: objects_left, bytes: bytes_left, .. } = self;
-        objects_left.take(objects, account, limits, now) && bytes_left.take(bytes as u64, account, limits, now)
+        let account: &Account = account;
+        objects_left.take((account, Allowance::Objects), objects, limits, now)
+            && bytes_left.take((account, Allowance::Bytes), bytes as u64, limits, now)
     }
 
     /// Whether it may keep something more of so many bytes.
@@ -151,8 +153,8 @@ impl Session {
 
     /// Gives back what it has borrowed and not used: it has ended.
     pub(crate) fn settle(&mut self, limits: &Limits) {
-        self.objects.give_back(&self.account, limits);
-        self.bytes.give_back(&self.account, limits);
+        self.objects.give_back((&*self.account, Allowance::Objects), limits);
+        self.bytes.give_back((&*self.account, Allowance::Bytes), limits);
     }
 
     /// Which session this is.

@@ -197,7 +197,7 @@ impl ShardCore {
         self.generation = self.generation.wrapping_add(1);
         let id = SessionId { node: NodeId::default(), shard: self.shard, link, generation: self.generation };
         let (identity, device) = (delegation.identity, delegation.device);
-        let account = self.directory.accounts.open(identity);
+        let account = self.directory.accounts.open(identity, now.instant);
         match presence::connect(&self.directory, identity, device, id, outbox) {
             Ok(Some((earlier, rings))) => rings::device_gone(&self.directory, earlier, &identity, rings, outbox),
             Ok(None) => {}
