@@ -80,8 +80,7 @@ pub(crate) struct Watched {
 impl Session {
     pub(crate) fn new(
         id: SessionId,
-        identity: IdentityKey,
-        device: DeviceKey,
+        (identity, device): (IdentityKey, DeviceKey),
         token: Option<TokenDigest>,
         exporter: [u8; EXPORTER_BYTES],
         account: Arc<Account>,

@@ -209,7 +209,7 @@ impl ShardCore {
         }
         let limits = self.directory.limits();
         let (token, kept) = (TokenDigest::of(&token), self.directory.tables.share());
-        let session = Session::new(id, identity, device, token, greeting.exporter, account, kept, now.instant);
+        let session = Session::new(id, (identity, device), token, greeting.exporter, account, kept, now.instant);
         let welcome = Welcome { version, unix_ms: now.unix_ms, limits: Some(limits.granted()) };
         outbox.event(id, Body::Welcome(welcome));
         let slot = link as usize;
