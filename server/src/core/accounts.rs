@@ -60,7 +60,7 @@ pub(crate) enum Allowance {
 
 const ALLOWANCES: usize = Allowance::EgressDay as usize + 1;
 
-/// So many in so long, and at most `burst` at once.
+/// So many in so long, and at most `burst` at once. Times are in nanoseconds.
 #[derive(Debug, Clone, Copy)]
 struct Grant {
     units: u64,
@@ -99,60 +99,60 @@ fn day(units: u64) -> Grant {
 
 impl Grant {
     /// How long it takes until so many are granted anew.
-    fn time_of(&self, units: u64) -> Duration {
+    fn time_of(&self, units: u64) -> u64 {
         let nanos = u128::from(units) * self.per.as_nanos() / u128::from(self.units.max(1));
-        Duration::from_nanos(nanos.min(u64::MAX.into()) as u64)
+        nanos.min(u64::MAX.into()) as u64
     }
 
     /// How many are granted in this time.
-    fn units_in(&self, time: Duration) -> u64 {
-        let units = time.as_nanos() * u128::from(self.units) / self.per.as_nanos().max(1);
+    fn units_in(&self, nanos: u64) -> u64 {
+        let units = u128::from(nanos) * u128::from(self.units) / self.per.as_nanos().max(1);
         units.min(u64::MAX.into()) as u64
     }
 }
 
-/// How much of an allowance is used: nothing, or until when it is not full.
+/// How much of an allowance is used: until when it is not full, in nanoseconds since its account was made.
 #[derive(Debug, Clone, Copy, Default)]
-struct Level {
-    full_at: Option<Instant>,
-}
+struct Level(u64);
 
 impl Level {
     /// How long until it is full.
-    fn debt(&self, now: Instant) -> Duration {
-        self.full_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now))
+    fn debt(self, now: u64) -> u64 {
+        self.0.saturating_sub(now)
     }
 
     /// Takes what there is, at least `min` or nothing, at most `max`.
-    fn take(&mut self, grant: &Grant, (min, max): (u64, u64), now: Instant) -> u64 {
+    fn take(&mut self, grant: &Grant, (min, max): (u64, u64), now: u64) -> u64 {
         let debt = self.debt(now);
-        let there = grant.units_in(grant.time_of(grant.burst).saturating_sub(debt));
         // Whole units rounded down are one too few where the time of one is no whole number of nanoseconds.
-        let there = if debt.is_zero() { grant.burst } else { there };
+        let there = match debt {
+            0 => grant.burst,
+            debt => grant.units_in(grant.time_of(grant.burst).saturating_sub(debt)),
+        };
         if there < min || grant.units == 0 {
             return 0;
         }
         let taken = there.min(max);
-        self.full_at = now.checked_add(debt + grant.time_of(taken)).or(self.full_at);
+        self.0 = now.saturating_add(debt).saturating_add(grant.time_of(taken));
         taken
     }
 
     /// Takes so many, whether they are there or not, and no further into debt than twice what may be saved up. Returns
     /// how long it takes until nothing is owed.
-    fn charge(&mut self, grant: &Grant, units: u64, now: Instant) -> Duration {
+    fn charge(&mut self, grant: &Grant, units: u64, now: u64) -> Duration {
         let saved_max = grant.time_of(grant.burst);
-        let debt = (self.debt(now) + grant.time_of(units)).min(saved_max * 2);
-        self.full_at = now.checked_add(debt).or(self.full_at);
-        debt.saturating_sub(saved_max)
+        let debt = self.debt(now).saturating_add(grant.time_of(units)).min(saved_max.saturating_mul(2));
+        self.0 = now.saturating_add(debt);
+        Duration::from_nanos(debt.saturating_sub(saved_max))
     }
 
-    fn is_used_up(&self, grant: &Grant, now: Instant) -> bool {
-        self.debt(now) + grant.time_of(grant.units / 24) > grant.time_of(grant.burst)
+    fn is_used_up(self, grant: &Grant, now: u64) -> bool {
+        self.debt(now).saturating_add(grant.time_of(grant.units / 24)) > grant.time_of(grant.burst)
     }
 
     /// Gives back what was taken and not used.
     fn give_back(&mut self, grant: &Grant, units: u64) {
-        self.full_at = self.full_at.and_then(|at| at.checked_sub(grant.time_of(units)));
+        self.0 = self.0.saturating_sub(grant.time_of(units));
     }
 }
 
@@ -160,18 +160,31 @@ impl Level {
 #[derive(Debug)]
 pub(crate) struct Account(Mutex<State>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     sessions: u32,
+    /// When it was made.
+    since: Instant,
     /// Its place among those without a session.
     idle_until: Option<Instant>,
     levels: [Level; ALLOWANCES],
 }
 
 impl State {
+    fn new(since: Instant) -> Self {
+        Self { sessions: 0, since, idle_until: None, levels: Default::default() }
+    }
+
     /// When all of its allowances are full again.
-    fn full_at(&self) -> Option<Instant> {
-        self.levels.iter().filter_map(|level| level.full_at).max()
+    fn full_at(&self) -> Instant {
+        let last = self.levels.iter().map(|level| level.0).max().unwrap_or_default();
+        self.since.checked_add(Duration::from_nanos(last)).unwrap_or(self.since)
+    }
+
+    /// A level, and the time by which it goes.
+    fn level(&mut self, what: Allowance, now: Instant) -> (&mut Level, u64) {
+        let now = now.saturating_duration_since(self.since).as_nanos() as u64;
+        (&mut self.levels[what as usize], now)
     }
 }
 
@@ -183,16 +196,22 @@ impl Account {
 
     /// Charges for what has happened already; returns how long it takes until nothing is owed.
     pub(crate) fn charge(&self, what: Allowance, units: u64, limits: &Limits, now: Instant) -> Duration {
-        self.state().levels[what as usize].charge(&what.grant(limits), units, now)
+        let mut state = self.state();
+        let (level, now) = state.level(what, now);
+        level.charge(&what.grant(limits), units, now)
     }
 
     /// Whether hardly anything is left of an allowance: less than a 24th, so that a day's is not used up again at once.
     pub(crate) fn is_used_up(&self, what: Allowance, limits: &Limits, now: Instant) -> bool {
-        self.state().levels[what as usize].is_used_up(&what.grant(limits), now)
+        let mut state = self.state();
+        let (level, now) = state.level(what, now);
+        level.is_used_up(&what.grant(limits), now)
     }
 
     fn take_some(&self, what: Allowance, range: (u64, u64), limits: &Limits, now: Instant) -> u64 {
-        self.state().levels[what as usize].take(&what.grant(limits), range, now)
+        let mut state = self.state();
+        let (level, now) = state.level(what, now);
+        level.take(&what.grant(limits), range, now)
     }
 
     fn give_back(&self, what: Allowance, units: u64, limits: &Limits) {
@@ -205,20 +224,15 @@ impl Account {
 }
 
 /// What a session has borrowed of an allowance: to use it up costs a comparison.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Lease {
-    of: Allowance,
     left: u64,
 }
 
 impl Lease {
-    pub(crate) fn new(of: Allowance) -> Self {
-        Self { of, left: 0 }
-    }
-
     /// Uses so many, if they are granted.
-    pub(crate) fn take(&mut self, units: u64, account: &Account, limits: &Limits, now: Instant) -> bool {
-        if self.left < units && !self.borrow(units, account, limits, now) {
+    pub(crate) fn take(&mut self, from: (&Account, Allowance), units: u64, limits: &Limits, now: Instant) -> bool {
+        if self.left < units && !self.borrow(from, units, limits, now) {
             return false;
         }
         self.left -= units;
@@ -226,15 +240,15 @@ impl Lease {
     }
 
     /// The session has ended.
-    pub(crate) fn give_back(&mut self, account: &Account, limits: &Limits) {
-        account.give_back(self.of, std::mem::take(&mut self.left), limits);
+    pub(crate) fn give_back(&mut self, (account, what): (&Account, Allowance), limits: &Limits) {
+        account.give_back(what, std::mem::take(&mut self.left), limits);
     }
 
     #[cold]
-    fn borrow(&mut self, units: u64, account: &Account, limits: &Limits, now: Instant) -> bool {
+    fn borrow(&mut self, (account, what): (&Account, Allowance), units: u64, limits: &Limits, now: Instant) -> bool {
         let missing = units - self.left;
-        let slice = self.of.grant(limits).units / SLICES;
-        self.left += account.take_some(self.of, (missing, slice.max(missing)), limits, now);
+        let slice = what.grant(limits).units / SLICES;
+        self.left += account.take_some(what, (missing, slice.max(missing)), limits, now);
         self.left >= units
     }
 }
@@ -246,7 +260,7 @@ pub struct Accounts {
     /// Those without a session, by when they are full again.
     idle: Mutex<BTreeSet<(Instant, [u8; 32])>>,
     /// What the relay itself has sent of its day's bytes.
-    relay_day: Mutex<Level>,
+    relay_day: Mutex<Option<State>>,
 }
 
 impl Accounts {
@@ -263,16 +277,25 @@ impl Accounts {
     /// Charges the relay's day for bytes that it has sent; whether it may send more.
     pub(crate) fn charge_relay(&self, bytes: u64, limits: &Limits, now: Instant) -> bool {
         let grant = day(limits.relay_egress_bytes_per_day_max);
-        grant.units == 0 || self.relay_day().charge(&grant, bytes, now).is_zero()
+        if grant.units == 0 {
+            return true;
+        }
+        let mut day = self.relay_day();
+        let (level, now) = day.get_or_insert_with(|| State::new(now)).level(Allowance::EgressDay, now);
+        level.charge(&grant, bytes, now).is_zero()
     }
 
     /// Whether the relay has sent nearly all it may in a day.
     pub(crate) fn is_relay_used_up(&self, limits: &Limits, now: Instant) -> bool {
         let grant = day(limits.relay_egress_bytes_per_day_max);
-        grant.units > 0 && self.relay_day().is_used_up(&grant, now)
+        let mut day = self.relay_day();
+        day.as_mut().is_some_and(|state| {
+            let (level, now) = state.level(Allowance::EgressDay, now);
+            grant.units > 0 && level.is_used_up(&grant, now)
+        })
     }
 
-    fn relay_day(&self) -> MutexGuard<'_, Level> {
+    fn relay_day(&self) -> MutexGuard<'_, Option<State>> {
         self.relay_day.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -282,8 +305,8 @@ impl Accounts {
     }
 
     /// The account of somebody who begins a session.
-    pub(crate) fn open(&self, identity: IdentityKey) -> Arc<Account> {
-        let entry = self.by_identity.entry(identity).or_insert_with(|| Arc::new(Account(Mutex::default())));
+    pub(crate) fn open(&self, identity: IdentityKey, now: Instant) -> Arc<Account> {
+        let entry = self.by_identity.entry(identity).or_insert_with(|| Arc::new(Account(Mutex::new(State::new(now)))));
         let mut state = entry.state();
         state.sessions += 1;
         if let Some(until) = state.idle_until.take() {
@@ -299,15 +322,13 @@ impl Accounts {
             let mut state = entry.get().state();
             state.sessions = state.sessions.saturating_sub(1);
             if state.sessions == 0 {
-                match state.full_at().filter(|at| *at > now) {
-                    None => {
-                        drop(state);
-                        entry.remove();
-                    }
-                    Some(until) => {
-                        state.idle_until = Some(until);
-                        self.idle().insert((until, *identity.as_bytes()));
-                    }
+                let until = state.full_at();
+                if until > now {
+                    state.idle_until = Some(until);
+                    self.idle().insert((until, *identity.as_bytes()));
+                } else {
+                    drop(state);
+                    entry.remove();
                 }
             }
         }
@@ -366,7 +387,7 @@ mod tests {
         let (accounts, limits, now) = (Accounts::default(), limits(), Instant::now());
         let mut granted = 0;
         for _ in 0..10 {
-            let account = accounts.open(identity(1));
+            let account = accounts.open(identity(1), now);
             granted += (0..10).filter(|_| account.take(Allowance::Rings, 1, &limits, now)).count();
             accounts.close(identity(1), &limits, now);
         }
@@ -381,7 +402,7 @@ mod tests {
     #[test]
     fn an_allowance_grants_its_burst_and_then_its_rate_to_all_devices_together() {
         let (accounts, limits, start) = (Accounts::default(), limits(), Instant::now());
-        let devices = [accounts.open(identity(1)), accounts.open(identity(1))];
+        let devices = [accounts.open(identity(1), start), accounts.open(identity(1), start)];
         let granted = |now| {
             let ask = |turn: usize| devices[turn % 2].take(Allowance::Requests, 1, &limits, now);
             (0..100).filter(|turn| ask(*turn)).count()
@@ -395,15 +416,15 @@ mod tests {
     fn what_is_borrowed_and_not_used_is_given_back() {
         let (accounts, now) = (Accounts::default(), Instant::now());
         let limits = Limits { ingest_objects_per_second_max: 640, ..Limits::default() };
-        let account = accounts.open(identity(1));
-        let lease = || Lease::new(Allowance::Objects);
-        let mut idle: Vec<Lease> = (0..16).map(|_| lease()).collect();
-        assert!(idle.iter_mut().all(|lease| lease.take(1, &account, &limits, now)));
-        let mut busy = lease();
-        let granted = (0..1000).filter(|_| busy.take(1, &account, &limits, now)).count();
+        let account = accounts.open(identity(1), now);
+        let objects = (&*account, Allowance::Objects);
+        let mut idle: Vec<Lease> = (0..16).map(|_| Lease::default()).collect();
+        assert!(idle.iter_mut().all(|lease| lease.take(objects, 1, &limits, now)));
+        let mut busy = Lease::default();
+        let granted = (0..1000).filter(|_| busy.take(objects, 1, &limits, now)).count();
         assert_eq!(granted, 640 - 16 * 10, "each has borrowed a 64th");
-        idle.iter_mut().for_each(|lease| lease.give_back(&account, &limits));
-        let granted = (0..1000).filter(|_| busy.take(1, &account, &limits, now)).count();
+        idle.iter_mut().for_each(|lease| lease.give_back(objects, &limits));
+        let granted = (0..1000).filter(|_| busy.take(objects, 1, &limits, now)).count();
         assert_eq!(granted, 16 * 9);
     }
 
@@ -413,7 +434,7 @@ mod tests {
         let (accounts, now) = (Accounts::default(), Instant::now());
         let limits = Limits { accounts_idle_max: 3, ..limits() };
         for number in 1..=20 {
-            let account = accounts.open(identity(number));
+            let account = accounts.open(identity(number), now);
             for _ in 0..number {
                 assert!(account.take(Allowance::Requests, 1, &limits, now));
             }
@@ -421,7 +442,7 @@ mod tests {
         }
         assert_eq!((accounts.len(), accounts.idle().len()), (3, 3));
         let left = |number| {
-            let account = accounts.open(identity(number));
+            let account = accounts.open(identity(number), now);
             (0..100).filter(|_| account.take(Allowance::Requests, 1, &limits, now)).count()
         };
         assert_eq!([18, 19, 20].map(left), [22, 21, 20], "the deepest in debt are remembered");
@@ -432,7 +453,7 @@ mod tests {
     fn what_was_sent_is_owed_and_the_debt_has_an_end() {
         let (accounts, start) = (Accounts::default(), Instant::now());
         let limits = Limits { egress_bytes_per_second_max: 1000, ..Limits::default() };
-        let account = accounts.open(identity(1));
+        let account = accounts.open(identity(1), start);
         assert_eq!(account.charge(Allowance::Egress, 1000, &limits, start), Duration::ZERO);
         assert_eq!(account.charge(Allowance::Egress, 500, &limits, start), 500 * MS);
         assert_eq!(account.charge(Allowance::Egress, 1 << 40, &limits, start), 1000 * MS);
@@ -442,7 +463,8 @@ mod tests {
     #[test]
     fn a_rate_of_nothing_grants_nothing() {
         let limits = Limits { rings_per_minute_max: 0, ..Limits::default() };
-        let account = Accounts::default().open(identity(1));
-        assert!(!account.take(Allowance::Rings, 1, &limits, Instant::now()));
+        let now = Instant::now();
+        let account = Accounts::default().open(identity(1), now);
+        assert!(!account.take(Allowance::Rings, 1, &limits, now));
     }
 }

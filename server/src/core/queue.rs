@@ -27,7 +27,6 @@ pub struct DatagramQueue {
     audio: VecDeque<Waiting>,
     rest: VecDeque<Waiting>,
     bytes: usize,
-    held: usize,
 }
 
 /// A datagram that waits.
@@ -53,9 +52,9 @@ impl DatagramQueue {
         self.bytes
     }
 
-    /// Bytes that it keeps in memory.
+    /// Bytes that it keeps in memory: no datagram is larger than the packet that it keeps.
     pub fn held(&self) -> usize {
-        self.held
+        self.len() * PACKET_BYTES
     }
 
     /// How many wait.
@@ -77,29 +76,22 @@ impl DatagramQueue {
         }
         while self.bytes + wire.len() > bytes_max && self.drop_oldest(DropReason::QueueFull, ledger) {}
         self.bytes += wire.len();
-        self.held += held_by(&wire);
-        ledger.queued_bytes += held_by(&wire) as u64;
+        ledger.queued_bytes += PACKET_BYTES as u64;
         let lane = if offer.is_audio() { &mut self.audio } else { &mut self.rest };
         lane.push_back(Waiting { offer, wire });
     }
 
     /// Drops the oldest, audio last, until the queue keeps no more than this.
     pub fn shorten(&mut self, held_max: usize, ledger: &mut Ledger) {
-        while self.held > held_max && self.drop_oldest(DropReason::RelayQueueFull, ledger) {}
+        while self.held() > held_max && self.drop_oldest(DropReason::RelayQueueFull, ledger) {}
     }
 
     fn drop_oldest(&mut self, reason: DropReason, ledger: &mut Ledger) -> bool {
         let Some(oldest) = self.rest.pop_front().or_else(|| self.audio.pop_front()) else { return false };
-        self.left(&oldest.wire, ledger);
+        self.bytes -= oldest.wire.len();
+        ledger.queued_bytes -= PACKET_BYTES as u64;
         ledger.drop(reason, 1);
         true
-    }
-
-    /// An object has left the queue.
-    fn left(&mut self, wire: &Bytes, ledger: &mut Ledger) {
-        self.bytes -= wire.len();
-        self.held -= held_by(wire);
-        ledger.queued_bytes -= held_by(wire) as u64;
     }
 
     /// The next object that is still worth sending, if it is at most `room` bytes long.
@@ -110,19 +102,20 @@ impl DatagramQueue {
             return None;
         }
         let front = lane.pop_front()?;
-        self.left(&front.wire, ledger);
+        self.bytes -= front.wire.len();
+        ledger.queued_bytes -= PACKET_BYTES as u64;
         ledger.waited(now.saturating_duration_since(front.offer.arrived));
         Some((front.offer, front.wire))
     }
 
     /// Drops what has waited too long. Objects of one track expire in order; among tracks, the front decides.
     pub fn expire(&mut self, now: Instant, ledger: &mut Ledger) {
-        let is_late = |lane: &VecDeque<Waiting>| lane.front().is_some_and(|front| front.offer.expires <= now);
-        while is_late(&self.audio) || is_late(&self.rest) {
-            let lane = if is_late(&self.audio) { &mut self.audio } else { &mut self.rest };
-            let Some(expired) = lane.pop_front() else { return };
-            self.left(&expired.wire, ledger);
-            ledger.drop(DropReason::Expired, 1);
+        for lane in [&mut self.audio, &mut self.rest] {
+            while lane.front().is_some_and(|front| front.offer.expires <= now) {
+                self.bytes -= lane.pop_front().map_or(0, |expired| expired.wire.len());
+                ledger.queued_bytes -= PACKET_BYTES as u64;
+                ledger.drop(DropReason::Expired, 1);
+            }
         }
     }
 
@@ -132,20 +125,18 @@ impl DatagramQueue {
         for lane in [&mut self.audio, &mut self.rest] {
             lane.retain(|waiting| waiting.offer.alias != alias);
         }
-        let left = || self.audio.iter().chain(&self.rest).map(|waiting| &waiting.wire);
-        let held = left().map(held_by).sum();
-        self.bytes = left().map(Bytes::len).sum();
-        ledger.queued_bytes -= (std::mem::replace(&mut self.held, held) - held) as u64;
+        self.bytes = self.audio.iter().chain(&self.rest).map(|waiting| waiting.wire.len()).sum();
+        ledger.queued_bytes -= ((before - self.len()) * PACKET_BYTES) as u64;
         ledger.drop(DropReason::Unsubscribed, (before - self.len()) as u64);
     }
 
     /// Drops everything: the subscriber is gone.
     pub fn clear(&mut self, ledger: &mut Ledger) {
         ledger.drop(DropReason::Gone, self.len() as u64);
+        ledger.queued_bytes -= self.held() as u64;
         self.audio.clear();
         self.rest.clear();
         self.bytes = 0;
-        ledger.queued_bytes -= std::mem::take(&mut self.held) as u64;
     }
 }
 

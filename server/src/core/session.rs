@@ -97,8 +97,7 @@ impl Session {
     #[expect(clippy::too_many_arguments, reason = "who, by what, for how long, and what is granted")]
     pub(crate) fn new(
         id: SessionId,
-        identity: IdentityKey,
-        device: DeviceKey,
+        (identity, device): (IdentityKey, DeviceKey),
         token: Option<TokenDigest>,
         standing: Standing,
         exporter: [u8; EXPORTER_BYTES],
@@ -123,8 +122,8 @@ impl Session {
             rings: Vec::new(),
             kept,
             account,
-            objects: Lease::new(Allowance::Objects),
-            bytes: Lease::new(Allowance::Bytes),
+            objects: Lease::default(),
+            bytes: Lease::default(),
             receiver: Receiver::default(),
         }
     }
@@ -168,8 +167,9 @@ impl Session {
     /// Whether it may send so many objects with so many bytes.
     pub(crate) fn charge(&mut self, objects: u64, bytes: usize, everybody: &Limits, now: Instant) -> bool {
         let Self { account, objects: objects_left, bytes: bytes_left, standing, .. } = self;
-        let limits = standing.limits(everybody);
-        objects_left.take(objects, account, limits, now) && bytes_left.take(bytes as u64, account, limits, now)
+        let (account, limits): (&Account, _) = (account, standing.limits(everybody));
+        objects_left.take((account, Allowance::Objects), objects, limits, now)
+            && bytes_left.take((account, Allowance::Bytes), bytes as u64, limits, now)
     }
 
     /// Whether it may keep something more of so many bytes.
@@ -196,9 +196,9 @@ impl Session {
     /// Gives back what it has borrowed and not used: it has ended.
     pub(crate) fn settle(&mut self, everybody: &Limits) {
         let Self { account, objects, bytes, standing, .. } = self;
-        let limits = standing.limits(everybody);
-        objects.give_back(account, limits);
-        bytes.give_back(account, limits);
+        let (account, limits): (&Account, _) = (account, standing.limits(everybody));
+        objects.give_back((account, Allowance::Objects), limits);
+        bytes.give_back((account, Allowance::Bytes), limits);
     }
 
     /// Which session this is.

@@ -187,7 +187,7 @@ impl ShardCore {
         self.generation = self.generation.wrapping_add(1);
         let id = SessionId { node: NodeId::default(), shard: self.shard, link, generation: self.generation };
         let (identity, device) = (who.identity, who.device);
-        let account = self.directory.accounts.open(identity);
+        let account = self.directory.accounts.open(identity, now.instant);
         match presence::connect(&self.directory, identity, device, id, outbox) {
             Ok(Some((earlier, rings))) => rings::device_gone(&self.directory, earlier, &identity, rings, outbox),
             Ok(None) => {}
@@ -201,7 +201,7 @@ impl ShardCore {
         let standing = Standing { delegated_until_unix_s: delegation.not_after_unix_s, grant };
         let (token, kept) = (TokenDigest::of(&who.token), self.directory.tables.share());
         let exporter = greeting.exporter;
-        let session = Session::new(id, identity, device, token, standing, exporter, account, kept, now.instant);
+        let session = Session::new(id, (identity, device), token, standing, exporter, account, kept, now.instant);
         let welcome = Welcome { version, unix_ms: now.unix_ms, limits: Some(session.limits(&limits).granted()) };
         outbox.event(id, Body::Welcome(welcome));
         let slot = link as usize;

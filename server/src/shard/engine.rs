@@ -368,9 +368,7 @@ impl Engine {
             self.look_at_path(link, &mut connection, now);
             self.exchange_endpoint_events(&mut connection);
             loop {
-                if connection.is_behind() {
-                    connection.widen(self.core.directory().windows(), self.core.limits().relay_windows_bytes_max);
-                }
+                self.widen_if_behind(&mut connection);
                 connection.flush_control();
                 if !connection.is_throttled(now.instant) {
                     self.flush_streams(link, &mut connection, now.instant);
@@ -429,18 +427,9 @@ impl Engine {
         self.core.observe_path(link, oldest, sample, now.instant, &mut self.outbox);
     }
 
-    /// Charges a client's identity for what it was sent since it was charged last.
-    fn charge_egress(&mut self, link: u32, connection: &mut Connection, now: Instant) {
-        let bytes = connection.take_sent_bytes();
-        let wait = self.core.charge_egress(link, bytes, now, &mut self.outbox);
-        connection.throttle(wait, now);
-    }
-
     /// A served connection goes back to its place, with a new deadline, or is forgotten.
     fn settle(&mut self, link: u32, mut connection: Box<Connection>, now: Now) {
-        let control = connection.control_bytes();
-        self.control_bytes += control;
-        self.control_bytes -= std::mem::replace(&mut connection.control_counted, control);
+        self.count_control(&mut connection);
         self.ask_for_withheld(&mut connection);
         let answered = self.exchange_endpoint_events(&mut connection);
         if connection.quic.is_drained() {
@@ -593,7 +582,6 @@ impl Engine {
             }
             Phase::Open(_) => {
                 self.tally.close(code);
-                // So that nobody comes back for what was not charged yet.
                 let bytes = connection.take_sent_bytes();
                 self.core.charge_egress(link, bytes, now.instant, &mut self.outbox);
             }

@@ -1,4 +1,7 @@
-//! What waits for all subscribers together has one bound: above it the fullest queues are cut to one height.
+//! What clients make the relay keep and send, counted as they are served: above a bound that all share, the fullest queues
+//! are cut to one height, and the sessions with most control messages end.
+
+use std::time::Instant;
 
 use supernode_proto::close::{CloseCode, StreamCode};
 
@@ -43,6 +46,30 @@ impl Engine {
         for link in fullest {
             self.outbox.counts.limit("relay_control_bytes_max");
             self.close(link, CloseCode::CONTROL_BACKLOG, now);
+        }
+    }
+}
+
+impl Engine {
+    /// Charges a client's identity for what it was sent since it was charged last; also when it ends, so that nobody comes
+    /// back for what was not charged yet.
+    pub(super) fn charge_egress(&mut self, link: u32, connection: &mut Connection, now: Instant) {
+        let bytes = connection.take_sent_bytes();
+        let wait = self.core.charge_egress(link, bytes, now, &mut self.outbox);
+        connection.throttle(wait, now);
+    }
+
+    /// Takes note of the control messages that a connection keeps now.
+    pub(super) fn count_control(&mut self, connection: &mut Connection) {
+        let control = connection.control_bytes();
+        self.control_bytes += control;
+        self.control_bytes -= std::mem::replace(&mut connection.control_counted, control);
+    }
+
+    /// Lets QUIC take more of the control messages that wait.
+    pub(super) fn widen_if_behind(&self, connection: &mut Connection) {
+        if connection.is_behind() {
+            connection.widen(self.core.directory().windows(), self.core.limits().relay_windows_bytes_max);
         }
     }
 }
