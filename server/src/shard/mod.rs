@@ -15,6 +15,7 @@ mod crumbs;
 mod crypto;
 mod deadlines;
 mod door;
+mod drain;
 mod egress;
 mod engine;
 mod event_loop;

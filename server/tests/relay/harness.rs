@@ -459,11 +459,6 @@ impl Client {
         assert!(unwanted.is_empty(), "unwanted: {unwanted:?}");
     }
 
-    /// What came unasked and nobody looked at.
-    pub fn take_events(&mut self) -> VecDeque<Body> {
-        std::mem::take(&mut self.events)
-    }
-
     pub async fn join(&mut self, room: &Room) -> RoomJoined {
         match self.ask(Request::JoinRoom(self.join_request(room))).await {
             Body::RoomJoined(joined) => joined,
