@@ -105,7 +105,7 @@ struct OddKey {
 impl PacketKey for OddKey {
     fn encrypt(&self, packet: u64, buf: &mut [u8], header_len: usize) {
         let end = buf.len() - self.key.tag_len();
-        if self.dial.is(Oddity::Blank) || self.dial.is(Oddity::Gaps) && packet % 2 == 0 {
+        if self.dial.is(Oddity::Blank) || self.dial.is(Oddity::Gaps) && packet.is_multiple_of(2) {
             let payload = &mut buf[header_len..end];
             payload.fill(PADDING);
             payload[0] = PING;

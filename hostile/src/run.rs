@@ -85,9 +85,12 @@ struct Row {
     log_lines: Option<usize>,
     /// Seconds until the memory was given back.
     given_back_s: Option<f64>,
-    /// Why it was not run, or what did not hold.
+    /// How often it was run, of which the last time is told.
+    attempts: u32,
+    /// Why it was not run.
     #[serde(skip_serializing_if = "Option::is_none")]
     skipped: Option<String>,
+    /// What did not hold.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     failed: Vec<String>,
     found: std::collections::BTreeMap<String, f64>,
@@ -110,13 +113,11 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<bool> {
     println!("{HEADER}");
     let mut rows = Vec::new();
     for attack in &chosen {
-        let row = match row(options, attack, relay_core, own_core).await {
-            Ok(row) => row,
-            // What one of them does to the relay must not hide what the others do.
-            Err(error) => Row::without_result(attack.name, vec![format!("{error:#}")], None),
-        };
-        println!("{}", row.shown());
-        row.failed.iter().for_each(|failure| eprintln!("    {failure}"));
+        let mut row = attempt(options, attack, relay_core, own_core).await;
+        // A machine that is busy with something else can take a hundredth of a call from somebody, but not each time.
+        if options.quick && !row.failed.is_empty() {
+            row = Row { attempts: 2, ..attempt(options, attack, relay_core, own_core).await };
+        }
         rows.push(row);
     }
     let failed = rows.iter().filter(|row| !row.ok && row.skipped.is_none()).count();
@@ -150,6 +151,18 @@ fn first_on(core: usize) -> anyhow::Result<()> {
         eprintln!("no right to go first: what else this machine does may show in the call");
     }
     Ok(())
+}
+
+/// Runs one and shows its row. What an attack does to its relay must not hide what the others do.
+#[expect(clippy::print_stdout, reason = "the results are the program's data")]
+async fn attempt(options: &Options, attack: &Attack, relay_core: usize, own_core: usize) -> Row {
+    let row = match row(options, attack, relay_core, own_core).await {
+        Ok(row) => row,
+        Err(error) => Row::without_result(attack.name, vec![format!("{error:#}")], None),
+    };
+    println!("{}", row.shown());
+    row.failed.iter().for_each(|failure| eprintln!("    {failure}"));
+    row
 }
 
 async fn row(options: &Options, attack: &Attack, relay_core: usize, own_core: usize) -> anyhow::Result<Row> {
@@ -243,6 +256,7 @@ async fn row(options: &Options, attack: &Attack, relay_core: usize, own_core: us
         newcomer_s: round(newcomer.as_secs_f64(), 3),
         log_lines,
         given_back_s: given_back.map(|after| round(after.as_secs_f64(), 1)),
+        attempts: 1,
         skipped: None,
         failed,
         found: outcome.report.found.into_iter().map(|(name, value)| (name, round(value, 3))).collect(),
@@ -354,6 +368,7 @@ impl Row {
             newcomer_s: 0.0,
             log_lines: None,
             given_back_s: None,
+            attempts: 1,
             skipped,
             failed,
             found: std::collections::BTreeMap::new(),

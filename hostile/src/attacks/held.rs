@@ -68,7 +68,7 @@ fn churn(target: &Target) -> anyhow::Result<Report> {
             report.count += 1;
             let Ok(dialled) = connect(&door, report.count).await else { continue };
             let connection = dialled.connection.clone();
-            if report.count % 2 == 0 {
+            if report.count.is_multiple_of(2) {
                 let _ = Client::greet(&door, dialled, Person::new()).await;
             }
             connection.close(0u8.into(), b"");

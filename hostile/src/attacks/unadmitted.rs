@@ -319,7 +319,7 @@ fn out_of_turn(target: &Target) -> anyhow::Result<Report> {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
             };
-            oddity.set(if report.count % 2 == 0 { Oddity::Phases } else { Oddity::Reserved });
+            oddity.set(if report.count.is_multiple_of(2) { Oddity::Phases } else { Oddity::Reserved });
             for _ in 0..4 {
                 // The relay may have seen it by now, and ended the connection.
                 let Ok((mut send, _)) = dialled.connection.open_bi().await else { break };

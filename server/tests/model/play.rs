@@ -50,6 +50,9 @@ const KEYS: usize = 2;
 /// Nobody's.
 const UNKNOWN_ALIAS: u64 = 3;
 
+/// Devices by the number of their member.
+type Roster = BTreeMap<u32, Vec<u8>>;
+
 /// The relay, people, and what may be so.
 pub struct Play {
     relay: Relay,
@@ -60,7 +63,7 @@ pub struct Play {
     aliases: Vec<u64>,
     rings: Vec<Bytes>,
     /// Who each of them believes is in each room, from what it was told.
-    rosters: Vec<BTreeMap<Vec<u8>, BTreeMap<u32, Vec<u8>>>>,
+    rosters: Vec<BTreeMap<Vec<u8>, Roster>>,
 }
 
 impl Play {
@@ -234,7 +237,11 @@ impl Play {
         match act {
             Act::Join(name, by, honest) => {
                 // Most mean it.
-                Request::Join { room: room(name), key: usize::from(by % 5 == 0), honest: honest % 8 != 0 }
+                Request::Join {
+                    room: room(name),
+                    key: usize::from(by.is_multiple_of(5)),
+                    honest: !honest.is_multiple_of(8),
+                }
             }
             Act::Leave(name) => Request::Leave { room: room(name) },
             Act::Kick(name, whom) => {
