@@ -656,6 +656,7 @@ pub(super) mod tests {
     use supernode_proto::{
         close::StreamCode,
         control::TrackKind,
+        identity::RoomId,
         object::{Hop, StreamHeader},
     };
 

@@ -125,7 +125,7 @@ impl Play {
             let (place, mut client, body) = done.map_err(|error| error.to_string())?;
             let (person, request) = &asked[place];
             // What was told before the reply is older than what the reply says.
-            client.take_events().iter().for_each(|event| self.note(*person, event));
+            std::mem::take(&mut client.events).iter().for_each(|event| self.note(*person, event));
             let body = body.map_err(|_| format!("{person} got no answer to {request:?}"))?;
             answers[place] = Some(self.answer(*person, &body));
             self.clients[*person] = Some(client);
@@ -173,7 +173,7 @@ impl Play {
         for person in 0..PEOPLE {
             let client = self.clients[person].as_mut().expect("nobody waits for an answer");
             let _ = client.ask(Asked::Unwatch(Unwatch { identity: vec![0; 32].into() })).await;
-            for event in client.take_events() {
+            for event in std::mem::take(&mut client.events) {
                 self.note(person, &event);
             }
         }

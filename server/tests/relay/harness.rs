@@ -333,7 +333,7 @@ pub struct Client {
     pub send: quinn::SendStream,
     pub receive: quinn::RecvStream,
     reader: FrameReader,
-    events: VecDeque<Body>,
+    pub events: VecDeque<Body>,
     request: u64,
     person: Option<Person>,
 }
