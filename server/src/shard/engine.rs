@@ -34,7 +34,7 @@ use super::{
     hold::Holds,
     inbox,
     inbox::{Letter, Mailbox, MediaMail},
-    key_phases,
+    key_phases, meter,
     prefixes::Prefixes,
     reviews::Reviews,
     serve::{Undecided, Work},
@@ -557,6 +557,7 @@ impl Engine {
         let Some(connection) = self.connections.get_mut(link as usize).and_then(Option::as_mut) else { return };
         if connection.phase != Phase::Closed {
             connection.quic.close(now.instant, VarInt::from_u32(code.0 as u32), transport::reason(code, now));
+            meter::say_goodbye(&connection.quic);
             self.end(link, code, false, now);
         }
         self.touch(link);

@@ -1,21 +1,33 @@
 //! What a client's acknowledgements say: QUIC's congestion controller, with a count of what arrived.
 
-use std::{any::Any, sync::Arc, time::Instant};
+use std::{
+    any::Any,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
 
 use quinn_proto::{
     RttEstimator,
     congestion::{Controller, ControllerFactory, ControllerMetrics, Cubic, CubicConfig},
 };
 
+/// A window that nothing fills, and for which quinn-proto does not pace.
+const UNLIMITED: u64 = 1 << 40;
+
 /// Makes a [`Meter`] around Cubic for each path.
 #[derive(Debug, Default)]
 pub(super) struct Metered(Arc<CubicConfig>);
 
-/// Cubic as it is; it only counts.
+/// Cubic as it is, until the connection is closed; it only counts.
 #[derive(Clone)]
 struct Meter {
     inner: Cubic,
     acked_bytes: u64,
+    /// Shared with the copies by which it is looked into.
+    is_closed: Arc<AtomicBool>,
 }
 
 /// Bytes that a connection's peer has acknowledged on its current path.
@@ -25,9 +37,23 @@ pub(super) fn acked_bytes(quic: &quinn_proto::Connection) -> u64 {
     copy.downcast::<Meter>().map_or(0, |meter| meter.acked_bytes)
 }
 
+/// The connection was closed: its last packet, which says so, does not wait. It needs no room (RFC 9002 section 2), but
+/// quinn-proto asks for it while data waits, which is never sent any more; then a client with a full path would not learn
+/// why it was let go.
+pub(super) fn say_goodbye(quic: &quinn_proto::Connection) {
+    let copy = quic.congestion_state().clone_box().into_any();
+    if let Ok(meter) = copy.downcast::<Meter>() {
+        meter.is_closed.store(true, Ordering::Relaxed);
+    }
+}
+
 impl ControllerFactory for Metered {
     fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
-        Box::new(Meter { inner: Cubic::new(self.0.clone(), now, current_mtu), acked_bytes: 0 })
+        Box::new(Meter {
+            inner: Cubic::new(self.0.clone(), now, current_mtu),
+            acked_bytes: 0,
+            is_closed: Arc::default(),
+        })
     }
 }
 
@@ -54,7 +80,7 @@ impl Controller for Meter {
     }
 
     fn window(&self) -> u64 {
-        self.inner.window()
+        if self.is_closed.load(Ordering::Relaxed) { UNLIMITED } else { self.inner.window() }
     }
 
     fn metrics(&self) -> ControllerMetrics {

@@ -85,7 +85,7 @@ macro_rules! follows {
 
 const FOLLOWS: &[Follows] = follows! {
     sessions_max: 1 / 4, SESSION_BYTES, 100_000, false;
-    handshakes_max: 1 / 16, NEWCOMER_BYTES, 4096, false;
+    handshakes_max: 1 / 16, NEWCOMER_BYTES, 512, false;
     relay_rooms_max: 1 / 16, ROOM_BYTES, 32_768, false;
     relay_tables_bytes_max: 1 / 16, 1, 1024 * MIB, false;
     relay_windows_bytes_max: 1 / 10, 1, 1024 * MIB, false;
