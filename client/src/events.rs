@@ -62,10 +62,20 @@ pub enum CallEvent {
     TrackEnded(Arc<RemoteTrack>),
     /// The group is in a new epoch: the safety number is another.
     KeysChanged,
+    /// Something is not as it should be: show it.
+    Warning(Warning),
     /// The connection broke; nothing arrives until it is back.
     Interrupted,
     /// We are back in the room.
     Resumed,
     /// The call is over for us. The last event.
     Ended(CallEnd),
+}
+
+/// What neither an honest relay nor an honest member does. What follows from it is said with each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// The relay passed on a message of the group and said of it what the message itself denies. It was dropped.
+    FalseEnvelope,
 }

@@ -44,6 +44,8 @@ pub(crate) struct Link {
     pub(crate) limits: SessionLimits,
     /// Counts the links of a client.
     pub(crate) generation: u64,
+    #[cfg(feature = "lying")]
+    pub(crate) liar: Option<Arc<crate::Liar>>,
     /// Where media of a track goes.
     pub(crate) tracks: Mutex<HashMap<TrackAlias, Arc<RemoteTrack>>>,
     outgoing: mpsc::Sender<Bytes>,
@@ -70,6 +72,8 @@ pub(crate) struct Target<'a> {
     pub(crate) token: &'a str,
     pub(crate) device: &'a Device,
     pub(crate) generation: u64,
+    #[cfg(feature = "lying")]
+    pub(crate) liar: Option<Arc<crate::Liar>>,
 }
 
 impl Link {
@@ -113,6 +117,8 @@ impl Link {
             exporter,
             limits: welcome.limits.unwrap_or_default(),
             generation: target.generation,
+            #[cfg(feature = "lying")]
+            liar: target.liar.clone(),
             tracks: Mutex::default(),
             outgoing,
             pending: Mutex::default(),
@@ -156,7 +162,12 @@ impl Link {
     fn register(&self, body: client_message::Body, pending: Pending) -> (u64, Bytes) {
         let request = self.next_request.fetch_add(1, Relaxed);
         lock(&self.pending).insert(request, pending);
-        (request, control::frame(&ClientMessage { request, body: Some(body) }))
+        let message = ClientMessage { request, body: Some(body) };
+        #[cfg(feature = "lying")]
+        if let Some(liar) = &self.liar {
+            return (request, liar.frame(message));
+        }
+        (request, control::frame(&message))
     }
 
     /// Hands a reply to whoever waits for it.

@@ -147,11 +147,14 @@ impl Room {
         exporter: &[u8; EXPORTER_BYTES],
         device: &DeviceKey,
     ) -> Result<client_message::Body, Error> {
-        let secret = lock(&self.state).group.join_secret()?;
+        let state = lock(&self.state);
+        let (secret, mls_epoch) = (state.group.join_secret()?, state.group.epoch());
+        drop(state);
         Ok(client_message::Body::JoinRoom(JoinRoom {
             room: Bytes::copy_from_slice(&self.id.0),
             join_key: Bytes::copy_from_slice(secret.public().as_bytes()),
             proof: Bytes::copy_from_slice(&secret.sign(&self.id, exporter, device)),
+            mls_epoch,
         }))
     }
 

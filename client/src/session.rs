@@ -53,6 +53,8 @@ pub(crate) async fn connect(
                 token: inner.invite.token.as_deref().unwrap_or_default(),
                 device: &inner.device,
                 generation,
+                #[cfg(feature = "lying")]
+                liar: inner.config.liar.clone(),
             };
             // An address of a family that does not work here is silent: leave time for the next.
             let share = if addresses.peek().is_some() { inner.config.connect_timeout / 3 } else { Duration::MAX };
@@ -128,7 +130,7 @@ async fn run(inner: &Arc<Inner>, link: &Arc<Link>, reader: &mut ControlReader) -
     let mut moving: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(std::future::pending());
     let end = loop {
         let message = tokio::select! {
-            message = reader.next(&link.connection) => message,
+            message = next_message(link, reader) => message,
             next = &mut moving => {
                 link.close(CloseCode::BYE);
                 break End { error: Error::Disconnected, next: Some(next) };
@@ -146,6 +148,14 @@ async fn run(inner: &Arc<Inner>, link: &Arc<Link>, reader: &mut ControlReader) -
     };
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     end
+}
+
+async fn next_message(link: &Link, reader: &mut ControlReader) -> Result<RelayMessage, Error> {
+    #[cfg(feature = "lying")]
+    if let Some(liar) = &link.liar {
+        return liar.next(reader, &link.connection).await;
+    }
+    reader.next(&link.connection).await
 }
 
 /// The relay goes: waits as it asks, then tries to get in elsewhere, or at the next process at the same address, until

@@ -16,6 +16,7 @@ use supernode_proto::{
     identity::{Delegation, Ticket, hello_signing_input, join_signing_input, verify_hello, verify_join},
     invite::Invite,
     limits,
+    mls::Envelope,
     object::{DatagramHeader, StreamHeader, StreamObjectHeader},
 };
 use vectors::{control, identity, object};
@@ -126,6 +127,18 @@ fn everything_signed_is_written_down() {
     for (name, invite) in identity::invites() {
         golden.text(&format!("invite, {name}"), &invite.to_string());
         assert_eq!(invite.to_string().parse::<Invite>().as_ref(), Ok(&invite), "{name}");
+    }
+    golden.check();
+}
+
+//
+#[test]
+fn what_an_mls_message_shows_is_written_down() {
+    let mut golden = Golden::new("mls.txt", "What an MLS PrivateMessage shows, around the six bytes \"sealed\".");
+    for (name, commit) in [("commit", true), ("application message", false)] {
+        let shown = Envelope { room: identity::room(), epoch: 300, commit };
+        golden.hex(name, &shown.around(b"sealed"));
+        assert_eq!(shown.check(&shown.around(b"sealed")), Ok(()), "{name}");
     }
     golden.check();
 }

@@ -18,6 +18,7 @@ use supernode_proto::{
     },
     invite::Invite,
     limits,
+    mls::Envelope,
     object::{DatagramHeader, Flags, Hop, Layer, StreamHeader, StreamObjectHeader, TrackAlias, Visible},
 };
 use vectors::{control, identity, object};
@@ -31,6 +32,7 @@ fn decode_everything(bytes: &[u8]) {
     let _ = Ticket::from_bytes(bytes).map(|ticket| ticket.verify(identity::NOW_UNIX_S));
     let _ = (IdentityKey::from_slice(bytes), DeviceKey::from_slice(bytes), JoinKey::from_slice(bytes));
     let _ = RoomId::from_slice(bytes);
+    let _ = Envelope::read(bytes);
     let _ = HelloBody::decode(bytes);
     let (pin, exporter, device) = (identity::relay_pin(), identity::EXPORTER, identity::device());
     let _ = verify_hello(&device, &pin, &exporter, bytes, bytes);
@@ -57,6 +59,7 @@ fn golden_vectors() -> Vec<Vec<u8>> {
         include_str!("../golden/control.txt"),
         include_str!("../golden/headers.txt"),
         include_str!("../golden/identity.txt"),
+        include_str!("../golden/mls.txt"),
     ];
     let values = files.iter().flat_map(|file| file.lines()).filter_map(|line| line.split_once(" = "));
     values.map(|(_, value)| HEXLOWER.decode(value.as_bytes()).unwrap_or_else(|_| value.as_bytes().to_vec())).collect()
@@ -334,6 +337,13 @@ proptest! {
         if let Ok(message) = ClientMessage::decode(&bytes[..]) {
             prop_assert_eq!(ClientMessage::decode(&message.encode_to_vec()[..]), Ok(message));
         }
+    }
+
+    //
+    #[test]
+    fn what_an_mls_message_shows_comes_back(room: [u8; 16], epoch: u64, commit: bool, sealed in proptest::collection::vec(any::<u8>(), 0..20_000)) {
+        let shown = Envelope { room: RoomId(room), epoch, commit };
+        prop_assert_eq!(Envelope::read(&shown.around(&sealed)), Ok(shown));
     }
 
     #[test]

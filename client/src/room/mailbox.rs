@@ -8,14 +8,15 @@ use std::{
 
 use bytes::Bytes;
 use supernode_e2ee::{Change, Group, Processed};
-use supernode_proto::control::{
-    CatchUp, CommitRejected, MlsDelivery, RejectCommit, RoomJoined, SendMls, client_message,
+use supernode_proto::{
+    control::{CatchUp, CommitRejected, MlsDelivery, RejectCommit, RoomJoined, SendMls, client_message},
+    mls::Envelope,
 };
 use tokio::sync::mpsc;
 
 use super::{Member, Room, State};
 use crate::{
-    CallEvent, Error,
+    CallEvent, Error, Warning,
     error::CallEnd,
     frame::unix_s,
     greeting::{self, Said},
@@ -35,7 +36,7 @@ pub(super) struct Mailbox {
     sequence: u64,
     /// What the room had when we joined: messages after `sequence` up to it are to be fetched.
     missing_to: u64,
-    /// The room's epoch when we joined; zero if it has had no commit.
+    /// The room's epoch when we joined.
     joined_epoch: u64,
     held: BTreeMap<u64, MlsDelivery>,
     /// When we gave a commit back that makes no sense.
@@ -86,6 +87,13 @@ impl Room {
             return;
         }
         mailbox.sequence = delivery.sequence;
+        // What is said of a message is the relay's word; what it is, is sealed in it.
+        let said = Envelope { room: self.id, epoch: delivery.epoch, commit: delivery.commit };
+        if let Err(error) = said.check(&delivery.payload) {
+            tracing::debug!(%error, "a message of the group is not what the relay says");
+            drop(state);
+            return self.tell(CallEvent::Warning(Warning::FalseEnvelope));
+        }
         let before = state.group.epoch();
         let State { group, expected, .. } = &mut *state;
         let processed = group.process(&delivery.payload, &|identity| expected.holds(identity), unix_s());
@@ -193,9 +201,8 @@ impl Room {
         if let Err(error) = state.group.discard_own() {
             tracing::debug!(%error, "a commit of ours could not be discarded");
         }
-        // Zero: the room was opened anew, or never saw a commit. Anything else that is not ours means that the group
-        // moved on without us, and what it says now does not open.
-        if epoch != 0 && epoch != state.group.epoch() {
+        // Another epoch than ours means that the group moved on without us, and what it says now does not open.
+        if epoch != state.group.epoch() {
             drop(state);
             return self.fall_behind();
         }

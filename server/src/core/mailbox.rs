@@ -1,6 +1,6 @@
 //! A room's blind mailbox: the order of its group messages, what is kept of them, and which commit counts.
 //!
-//! The relay reads nothing of a message but its envelope. It numbers messages, lets the first commit of an epoch win, and
+//! The relay reads nothing of a message but its envelope, and what MLS shows of it must be the same. It numbers messages, lets the first commit of an epoch win, and
 //! opens the epoch again when most members say that they cannot process that commit.
 
 use std::{
@@ -26,8 +26,8 @@ const FREE_PART: usize = 128;
 /// One room's mailbox. Its history is bounded by three limits, and what it takes is counted in `kept_bytes`.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
-    /// Which epoch the next commit must carry; unknown before the first one.
-    epoch: Option<u64>,
+    /// Which epoch the next commit must carry.
+    epoch: u64,
     sequence: u64,
     history: VecDeque<MlsDelivery>,
     bytes: usize,
@@ -64,14 +64,15 @@ pub(crate) struct Rejected {
 }
 
 impl Mailbox {
-    /// An empty mailbox. `kept_bytes` is shared by all of a relay.
-    pub(crate) fn new(kept_bytes: Arc<AtomicUsize>) -> Self {
-        Self { epoch: None, sequence: 0, history: VecDeque::new(), bytes: 0, gone: 0, kept_bytes, last_commit: None }
+    /// An empty mailbox of a room whose group is in this epoch, as whoever opens it says. `kept_bytes` is shared by
+    /// all of a relay.
+    pub(crate) fn new(epoch: u64, kept_bytes: Arc<AtomicUsize>) -> Self {
+        Self { epoch, sequence: 0, history: VecDeque::new(), bytes: 0, gone: 0, kept_bytes, last_commit: None }
     }
 
-    /// The epoch that the next commit must carry, zero if there was no commit yet.
+    /// The epoch that the next commit must carry.
     pub(crate) fn epoch(&self) -> u64 {
-        self.epoch.unwrap_or(0)
+        self.epoch
     }
 
     /// The last message's number.
@@ -90,13 +91,12 @@ impl Mailbox {
     ) -> Result<MlsDelivery, Refusal> {
         let (member, session, join_key) = from;
         if sent.commit {
-            // The relay cannot read the group's epoch: the first commit tells it.
-            let current = self.epoch.unwrap_or(sent.epoch);
+            let current = self.epoch;
             if sent.epoch != current {
                 return Err(conflict(sent.epoch, current));
             }
             let next = current.checked_add(1).ok_or(Refusal::field("epoch", current, u64::MAX - 1))?;
-            self.epoch = Some(next);
+            self.epoch = next;
             let (sequence, rejected_by) = (self.sequence + 1, BTreeSet::new());
             self.last_commit = Some(Commit { sequence, epoch: current, member, session, join_key, rejected_by });
         }
@@ -108,6 +108,7 @@ impl Mailbox {
             commit: sent.commit,
             from_member: member,
             payload: sent.payload,
+            join_key: if sent.commit { sent.join_key } else { Bytes::new() },
         };
         self.keep(&delivery, limits, counts);
         Ok(delivery)
@@ -159,7 +160,7 @@ impl Mailbox {
         let identities = voters.filter(|identity| Some(*identity) != own).collect::<BTreeSet<_>>().len();
         let Commit { member, session, join_key, .. } = *commit;
         let rejected = Rejected { member, session, identities, join_key };
-        self.epoch = Some(epoch);
+        self.epoch = epoch;
         self.last_commit = None;
         if let Some(position) = self.history.iter().position(|kept| kept.sequence == sequence)
             && let Some(junk) = self.history.remove(position)
@@ -174,7 +175,11 @@ impl Mailbox {
         self.bytes += bytes;
         self.kept_bytes.fetch_add(bytes, Ordering::Relaxed);
         // A copy: the payload is a slice of whatever else came with it on the control stream.
-        self.history.push_back(MlsDelivery { payload: Bytes::copy_from_slice(&delivery.payload), ..delivery.clone() });
+        self.history.push_back(MlsDelivery {
+            payload: Bytes::copy_from_slice(&delivery.payload),
+            join_key: Bytes::copy_from_slice(&delivery.join_key),
+            ..delivery.clone()
+        });
         loop {
             let is_full = self.history.len() > limits.mailbox_messages_max || self.bytes > limits.mailbox_bytes_max;
             let free = limits.mailboxes_bytes_max.saturating_sub(self.kept_bytes.load(Ordering::Relaxed));
@@ -234,7 +239,7 @@ mod tests {
 
     fn mailbox() -> (Mailbox, Arc<AtomicUsize>) {
         let kept_bytes = Arc::new(AtomicUsize::new(0));
-        (Mailbox::new(kept_bytes.clone()), kept_bytes)
+        (Mailbox::new(7, kept_bytes.clone()), kept_bytes)
     }
 
     fn send(mailbox: &mut Mailbox, sent: SendMls, limits: &Limits) -> u64 {
@@ -292,7 +297,7 @@ mod tests {
         fill: &impl Fn(&mut Mailbox, &mut Counts),
         counts: &mut Counts,
     ) -> Mailbox {
-        let mut mailbox = Mailbox::new(kept_bytes.clone());
+        let mut mailbox = Mailbox::new(7, kept_bytes.clone());
         fill(&mut mailbox, counts);
         mailbox
     }

@@ -12,6 +12,7 @@ use supernode_proto::{
     },
     identity::{self, DeviceKey, JoinKey, RoomId},
     limits as wire,
+    mls::{Envelope, EnvelopeError},
     object::TrackAlias,
 };
 
@@ -54,7 +55,7 @@ pub(crate) fn join(
                 join_key: key,
                 members: Default::default(),
                 member_next: 1,
-                mailbox: Mailbox::new(directory.mailboxes_bytes.clone()),
+                mailbox: Mailbox::new(wanted.mls_epoch, directory.mailboxes_bytes.clone()),
                 away: Default::default(),
                 rejected: Default::default(),
             }),
@@ -171,6 +172,7 @@ pub(crate) fn send_mls(
 ) -> Result<(), Refusal> {
     let id = member_of(session, &sent.room)?;
     Refusal::check_len("payload", sent.payload.len(), wire::MLS_PAYLOAD_BYTES_MAX)?;
+    Envelope { room: id, epoch: sent.epoch, commit: sent.commit }.check(&sent.payload)?;
     if sent.commit && !sent.join_key.is_empty() {
         JoinKey::from_slice(&sent.join_key)?;
     }
@@ -378,6 +380,18 @@ impl From<identity::IdentityError> for Refusal {
             Expired { field } => Self { detail: field, ..Self::of(RefusalReason::TicketExpired) },
             TooLong { field, seconds, bound } => {
                 Self { value: seconds, bound, detail: field, ..Self::of(RefusalReason::TicketInvalid) }
+            }
+        }
+    }
+}
+
+impl From<EnvelopeError> for Refusal {
+    fn from(error: EnvelopeError) -> Self {
+        match error {
+            EnvelopeError::Epoch { given, actual } => Self::field(error.field(), given, actual),
+            EnvelopeError::Commit { given } => Self::field(error.field(), given.into(), (!given).into()),
+            EnvelopeError::Payload | EnvelopeError::Room => {
+                Self { detail: error.field(), ..Self::of(RefusalReason::Malformed) }
             }
         }
     }

@@ -16,9 +16,12 @@ use supernode_server::core::limits::Limits;
 use crate::harness::{Client, Person, Relay, Room, eventually};
 
 fn message(room: &Room, epoch: u64, commit: bool, payload: &'static [u8]) -> Request {
-    let payload = Bytes::from_static(payload);
+    let payload = room.message(epoch, commit, payload);
     Request::SendMls(SendMls { room: room.name(), epoch, commit, payload, join_key: Bytes::new() })
 }
+
+/// What a short message shows before what is sealed: version and format, group, epoch, kind, and three lengths.
+const MLS_SHOWN_BYTES: usize = 4 + 17 + 8 + 1 + 3;
 
 fn catch_up(room: &Room, after_sequence: u64) -> Request {
     Request::CatchUp(CatchUp { room: room.name(), after_sequence })
@@ -31,7 +34,8 @@ fn reject(room: &Room, epoch: u64, sequence: u64) -> Request {
 async fn delivered(client: &mut Client) -> (u64, Bytes) {
     client
         .event(|event| match event {
-            Body::MlsDelivery(delivery) => Some((delivery.sequence, delivery.payload.clone())),
+            // What is sealed comes last.
+            Body::MlsDelivery(delivery) => Some((delivery.sequence, delivery.payload.slice(MLS_SHOWN_BYTES..))),
             _ => None,
         })
         .await
@@ -127,7 +131,7 @@ async fn who_left_or_was_kicked_may_not_catch_up(#[values(1, 2, 4)] shards: usiz
 #[tokio::test]
 async fn a_commit_that_most_members_reject_does_not_count(#[values(1, 2, 4)] shards: usize) {
     let relay = Relay::start(shards);
-    let room = Room::new();
+    let room = Room::at(5);
     let mut members = Vec::new();
     for _ in 0..4 {
         let mut member = relay.connect(&Person::new()).await;
@@ -156,10 +160,63 @@ async fn a_commit_that_most_members_reject_does_not_count(#[values(1, 2, 4)] sha
     relay.assert_empty().await;
 }
 
+//
+#[rstest]
+#[tokio::test]
+async fn a_message_that_is_not_what_is_said_of_it_is_refused(#[values(1, 2)] shards: usize) {
+    let relay = Relay::start(shards);
+    let (room, other_room) = (Room::new(), Room::new());
+    let mut alice = relay.connect(&Person::new()).await;
+    let mut bob = relay.connect(&Person::new()).await;
+    alice.join(&room).await;
+    bob.join(&room).await;
+    let send = |epoch, commit, payload: Bytes| {
+        Request::SendMls(SendMls { room: room.name(), epoch, commit, payload, join_key: Bytes::new() })
+    };
+    for (field, lie) in [
+        ("commit", send(1, false, room.message(1, true, b"a commit that should not count"))),
+        ("commit", send(1, true, room.message(1, false, b"words that should count"))),
+        ("epoch", send(2, false, room.message(1, false, b"from the future"))),
+        ("room", send(1, true, other_room.message(1, true, b"of another group"))),
+        ("payload", send(1, true, Bytes::from_static(b"no MLS at all"))),
+    ] {
+        let refused = alice.refused(lie).await;
+        assert_eq!((refused.reason(), refused.detail.as_str()), (RefusalReason::Malformed, field));
+    }
+    alice.done(send(1, true, room.message(1, true, b"a commit"))).await;
+    assert_eq!(delivered(&mut bob).await, (1, Bytes::from_static(b"a commit")), "nothing else was passed on");
+    for client in [&alice, &bob] {
+        client.close();
+    }
+    relay.assert_empty().await;
+}
+
+//
+#[rstest]
+#[tokio::test]
+async fn the_first_commit_of_a_room_is_of_the_epoch_that_whoever_opened_it_said(#[values(1, 2)] shards: usize) {
+    let relay = Relay::start(shards);
+    let room = Room::at(6);
+    let mut alice = relay.connect(&Person::new()).await;
+    let mut mallory = relay.connect(&Person::new()).await;
+    assert_eq!(alice.join(&room).await.mls_epoch, 6);
+    let late = Room { epoch: 70, id: room.id, secret: room.secret.clone() };
+    assert_eq!(mallory.join(&late).await.mls_epoch, 6, "only whoever opens it says so");
+    for epoch in [70, 5, u64::MAX] {
+        let refused = mallory.refused(message(&room, epoch, true, b"far away")).await;
+        assert_eq!((refused.reason(), refused.value, refused.bound), (RefusalReason::EpochConflict, epoch, 6));
+    }
+    alice.done(message(&room, 6, true, b"the first")).await;
+    for client in [&alice, &mallory] {
+        client.close();
+    }
+    relay.assert_empty().await;
+}
+
 /// A commit that nobody can process, with another join key.
 async fn send_junk(client: &mut Client, room: &Room) {
     let join_key = Bytes::copy_from_slice(Room::new().secret.verifying_key().as_bytes());
-    let payload = Bytes::from_static(b"junk");
+    let payload = room.message(9, true, b"junk");
     client.done(Request::SendMls(SendMls { room: room.name(), epoch: 9, commit: true, payload, join_key })).await;
 }
 
@@ -168,7 +225,7 @@ async fn send_junk(client: &mut Client, room: &Room) {
 #[tokio::test]
 async fn who_sends_junk_again_and_again_is_taken_out_of_that_room(#[values(1, 2, 4)] shards: usize) {
     let relay = Relay::with_limits(shards, Limits { rejected_commits_max: 2, ..Limits::default() });
-    let (room, other_room, person) = (Room::new(), Room::new(), Person::new());
+    let (room, other_room, person) = (Room::at(9), Room::new(), Person::new());
     let mut alice = relay.connect(&Person::new()).await;
     let mut bob = relay.connect(&Person::new()).await;
     let mut mallory = relay.connect(&person).await;
@@ -210,7 +267,7 @@ async fn who_sends_junk_again_and_again_is_taken_out_of_that_room(#[values(1, 2,
 #[tokio::test]
 async fn one_member_alone_ends_nobodys_stay(#[values(1, 2, 4)] shards: usize) {
     let relay = Relay::with_limits(shards, Limits { rejected_commits_max: 1, ..Limits::default() });
-    let (room, mallory) = (Room::new(), Person::new());
+    let (room, mallory) = (Room::at(9), Person::new());
     let mut alice = relay.connect(&Person::new()).await;
     let mut other = relay.connect(&mallory).await;
     let mut tablet = relay.connect(&mallory.another_device()).await;
@@ -233,7 +290,8 @@ async fn one_member_alone_ends_nobodys_stay(#[values(1, 2, 4)] shards: usize) {
 
 /// A message of the largest size.
 fn large(room: &Room) -> Request {
-    let payload = Bytes::from(vec![7; MLS_PAYLOAD_BYTES_MAX]);
+    let payload = room.message(1, false, &vec![7; MLS_PAYLOAD_BYTES_MAX - MLS_SHOWN_BYTES - 3]);
+    assert_eq!(payload.len(), MLS_PAYLOAD_BYTES_MAX);
     Request::SendMls(SendMls { room: room.name(), epoch: 1, commit: false, payload, join_key: Bytes::new() })
 }
 
