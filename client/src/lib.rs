@@ -39,6 +39,7 @@ extern crate self as supernode_client;
 
 mod backoff;
 mod call;
+mod claimed;
 mod client;
 mod commit;
 mod config;

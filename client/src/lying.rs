@@ -54,10 +54,10 @@ impl Liar {
         *lock(&self.objects) = Box::new(filter);
     }
 
-    /// Tells the client something that the relay never said.
-    pub fn invent(&self, event: relay_message::Body) {
+    /// Tells the client something that the relay never said: in reply to a request of its, or to none.
+    pub fn invent(&self, reply_to: u64, body: relay_message::Body) {
         // A client that is gone hears nothing.
-        let _ = self.invented.send(RelayMessage { reply_to: 0, body: Some(event) });
+        let _ = self.invented.send(RelayMessage { reply_to, body: Some(body) });
     }
 
     pub(crate) fn frame(&self, message: ClientMessage) -> Bytes {

@@ -13,7 +13,10 @@ use prost::Message;
 use supernode_proto::{
     close::{CloseCode, StreamCode},
     control::{ClientMessage, FrameReader, MESSAGE_NAMES, RelayMessage, frame},
-    identity::{Delegation, Ticket, hello_signing_input, join_signing_input, verify_hello, verify_join},
+    identity::{
+        Delegation, Ticket, beacon_signing_input, hello_signing_input, join_signing_input, verify_beacon, verify_hello,
+        verify_join,
+    },
     invite::Invite,
     limits,
     mls::Envelope,
@@ -123,6 +126,11 @@ fn everything_signed_is_written_down() {
     golden.hex("join, signed bytes", &join_signing_input(&room, &exporter, &device));
     golden.hex("join, proof", &identity::join_proof());
     assert_eq!(verify_join(&identity::join_key(), &room, &exporter, &device, &identity::join_proof()), Ok(()));
+
+    let (epoch, digest) = identity::BEACON;
+    golden.hex("beacon, signed bytes", &beacon_signing_input(&room, epoch, &digest));
+    golden.hex("beacon, signature", &identity::sign_beacon());
+    assert_eq!(verify_beacon(&device, &room, epoch, &digest, &identity::sign_beacon()), Ok(()));
 
     for (name, invite) in identity::invites() {
         golden.text(&format!("invite, {name}"), &invite.to_string());

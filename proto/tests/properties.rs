@@ -14,7 +14,8 @@ use supernode_proto::{
         ClientMessage, FrameError, FrameReader, HelloBody, RelayMessage, Ring, client_message, encode_frame, frame,
     },
     identity::{
-        Delegation, DeviceKey, Grants, IdentityError, IdentityKey, JoinKey, RoomId, Ticket, verify_hello, verify_join,
+        Delegation, DeviceKey, Grants, IdentityError, IdentityKey, JoinKey, RoomId, Ticket, beacon_signing_input,
+        verify_beacon, verify_hello, verify_join,
     },
     invite::Invite,
     limits,
@@ -37,6 +38,7 @@ fn decode_everything(bytes: &[u8]) {
     let (pin, exporter, device) = (identity::relay_pin(), identity::EXPORTER, identity::device());
     let _ = verify_hello(&device, &pin, &exporter, bytes, bytes);
     let _ = verify_join(&identity::join_key(), &identity::room(), &exporter, &device, bytes);
+    let _ = verify_beacon(&device, &identity::room(), 5, &identity::BEACON.1, bytes);
     read_all::<ClientMessage>(bytes);
     read_all::<RelayMessage>(bytes);
     if let Ok(text) = std::str::from_utf8(bytes) {
@@ -344,6 +346,17 @@ proptest! {
     fn what_an_mls_message_shows_comes_back(room: [u8; 16], epoch: u64, commit: bool, sealed in proptest::collection::vec(any::<u8>(), 0..20_000)) {
         let shown = Envelope { room: RoomId(room), epoch, commit };
         prop_assert_eq!(Envelope::read(&shown.around(&sealed)), Ok(shown));
+    }
+
+    //
+    #[test]
+    fn a_beacon_holds_for_its_room_its_epoch_and_its_device_only(epoch in 0..u64::MAX, other: [u8; 16]) {
+        let (device, digest, room) = (identity::device(), identity::BEACON.1, identity::room());
+        let signature = SigningKey::from_bytes(&[0x02; 32]).sign(&beacon_signing_input(&room, epoch, &digest)).to_bytes();
+        prop_assert_eq!(verify_beacon(&device, &room, epoch, &digest, &signature), Ok(()));
+        prop_assert!(verify_beacon(&device, &room, epoch + 1, &digest, &signature).is_err());
+        prop_assert!(verify_beacon(&device, &RoomId(other), epoch, &digest, &signature).is_err());
+        prop_assert!(verify_beacon(&device, &room, epoch, &[0; 32], &signature).is_err());
     }
 
     #[test]

@@ -111,6 +111,11 @@ pub const LEDGER: &[Row] = &[
         why: "all members must see the changes in one order",
         kept: "the newest 512 KiB of a room at most, for members that were away, as long as the room; which device was \
                a member for 10 minutes after its session ended" },
+    Row { field: "beacons", wire: &["PostBeacon.room", "PostBeacon.epoch", "PostBeacon.digest", "PostBeacon.signature", "BeaconPosted.room",
+            "BeaconPosted.member", "BeaconPosted.epoch", "BeaconPosted.digest", "BeaconPosted.signature"],
+        sees: "which epoch each member's group is in, and whether members are in the same one; a digest that opens nothing",
+        why: "members tell each other, so that they see when the relay keeps them apart",
+        kept: "not kept" },
     // ---- media
     Row { field: "tracks", wire: &["PublishTrack.room", "PublishTrack.kind", "TrackPublished.alias", "UnpublishTrack.alias",
             "TrackAnnounced.room", "TrackAnnounced.member", "TrackAnnounced.alias", "TrackAnnounced.kind", "TrackEnded.room",

@@ -104,6 +104,7 @@ impl ShardCore {
                 self.links_by_room.entry(room).or_default().push(link);
                 return Ok(());
             }
+            Request::PostBeacon(posted) => rooms::post_beacon(&directory, session, posted, outbox)?,
             Request::SendMls(sent) => return rooms::send_mls(&directory, session, request, sent, now, outbox),
             Request::CatchUp(wanted) => return rooms::send_catch_up(session, request, wanted, outbox),
             Request::RejectCommit(rejected) => return rooms::send_reject(session, request, rejected, outbox),

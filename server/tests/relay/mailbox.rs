@@ -6,8 +6,8 @@ use bytes::Bytes;
 use rstest::rstest;
 use supernode_proto::{
     control::{
-        CatchUp, CommitRejected, KickMember, LeaveRoom, RefusalReason, RejectCommit, RotateJoinKey, SendMls,
-        client_message::Body as Request, relay_message::Body,
+        BeaconPosted, CatchUp, CommitRejected, KickMember, LeaveRoom, PostBeacon, RefusalReason, RejectCommit,
+        RotateJoinKey, SendMls, client_message::Body as Request, relay_message::Body,
     },
     limits::MLS_PAYLOAD_BYTES_MAX,
 };
@@ -277,7 +277,8 @@ async fn one_member_alone_ends_nobodys_stay(#[values(1, 2, 4)] shards: usize) {
     for sequence in 1..=3 {
         send_junk(&mut alice, &room).await;
         other.done(reject(&room, 9, sequence)).await;
-        tablet.done(reject(&room, 9, sequence)).await;
+        let late = tablet.refused(reject(&room, 9, sequence)).await;
+        assert_eq!(late.reason(), RefusalReason::EpochConflict, "one of them was enough");
         assert_eq!(alice.event(rejected).await.sequence, sequence, "its epoch is open again");
     }
     alice.done(message(&room, 9, true, b"a commit")).await;
@@ -285,6 +286,104 @@ async fn one_member_alone_ends_nobodys_stay(#[values(1, 2, 4)] shards: usize) {
     for client in [&alice, &other, &tablet] {
         client.close();
     }
+    relay.assert_empty().await;
+}
+
+//
+#[rstest]
+#[tokio::test]
+async fn a_person_with_more_devices_than_all_others_voids_nobody_s_commit(#[values(1, 2)] shards: usize) {
+    let relay = Relay::start(shards);
+    let (room, mallory) = (Room::at(9), Person::new());
+    let mut alice = relay.connect(&Person::new()).await;
+    let mut bob = relay.connect(&Person::new()).await;
+    alice.join(&room).await;
+    bob.join(&room).await;
+    let mut devices = vec![relay.connect(&mallory).await];
+    for _ in 0..4 {
+        devices.push(relay.connect(&mallory.another_device()).await);
+    }
+    for device in &mut devices {
+        device.join(&room).await;
+    }
+    alice.done(message(&room, 9, true, b"an honest commit")).await;
+    // Whoever comes in afterwards has no voice about it either.
+    let mut late = relay.connect(&Person::new()).await;
+    late.join(&room).await;
+    devices.push(late);
+    for device in &mut devices {
+        device.done(reject(&room, 9, 1)).await;
+    }
+    alice.no_event(rejected).await;
+    alice.done(message(&room, 10, true, b"the next one")).await;
+    bob.done(reject(&room, 10, 2)).await;
+    for device in &mut devices[..1] {
+        device.done(reject(&room, 10, 2)).await;
+    }
+    assert_eq!(alice.event(rejected).await.epoch, 10, "two of three others");
+    devices.extend([alice, bob]);
+    devices.iter().for_each(Client::close);
+    relay.assert_empty().await;
+}
+
+//
+#[rstest]
+#[tokio::test]
+async fn a_person_s_devices_in_one_room_are_bounded(#[values(1, 2)] shards: usize) {
+    let relay = Relay::with_limits(shards, Limits { room_devices_per_identity_max: 2, ..Limits::default() });
+    let (room, person) = (Room::new(), Person::new());
+    let mut devices = Vec::new();
+    for device in [person.another_device(), person.another_device(), person.another_device()] {
+        devices.push(relay.connect(&device).await);
+    }
+    devices[0].join(&room).await;
+    devices[1].join(&room).await;
+    let third = devices[2].join_request(&room);
+    let refused = devices[2].refused(Request::JoinRoom(third)).await;
+    assert_eq!((refused.reason(), refused.detail.as_str()), (RefusalReason::Limit, "room_devices_per_identity_max"));
+    assert_eq!((refused.value, refused.bound), (3, 2));
+    devices[1].done(Request::LeaveRoom(LeaveRoom { room: room.name() })).await;
+    devices[2].join(&room).await;
+    devices.iter().for_each(Client::close);
+    relay.assert_empty().await;
+}
+
+//
+#[rstest]
+#[tokio::test]
+async fn a_beacon_reaches_everybody_else_in_the_room_as_it_was_posted(#[values(1, 2)] shards: usize) {
+    let relay = Relay::start(shards);
+    let room = Room::new();
+    let mut members = Vec::new();
+    for _ in 0..3 {
+        let mut member = relay.connect(&Person::new()).await;
+        member.join(&room).await;
+        members.push(member);
+    }
+    let (digest, signature) = (Bytes::from_static(&[5; 32]), Bytes::from_static(&[6; 64]));
+    let posted = PostBeacon { room: room.name(), epoch: 7, digest, signature };
+    for (field, bad) in [
+        ("digest", PostBeacon { digest: Bytes::from_static(&[5; 31]), ..posted.clone() }),
+        ("signature", PostBeacon { signature: Bytes::new(), ..posted.clone() }),
+    ] {
+        let refused = members[1].refused(Request::PostBeacon(bad)).await;
+        assert_eq!((refused.reason(), refused.detail.as_str()), (RefusalReason::Malformed, field));
+    }
+    let mut stranger = relay.connect(&Person::new()).await;
+    let refused = stranger.refused(Request::PostBeacon(posted.clone())).await;
+    assert_eq!(refused.reason(), RefusalReason::UnknownRoom);
+    members[1].done(Request::PostBeacon(posted.clone())).await;
+    let beacon = |event: &Body| match event {
+        Body::BeaconPosted(beacon) => Some(beacon.clone()),
+        _ => None,
+    };
+    let PostBeacon { room: name, epoch, digest, signature } = posted;
+    let expected = BeaconPosted { room: name, member: 2, epoch, digest, signature };
+    assert_eq!(members[0].event(beacon).await, expected);
+    assert_eq!(members[2].event(beacon).await, expected);
+    members[1].no_event(beacon).await;
+    members.push(stranger);
+    members.iter().for_each(Client::close);
     relay.assert_empty().await;
 }
 
