@@ -3,11 +3,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
+mod doors;
 mod envelopes;
+mod kicks;
+mod names;
 #[path = "../calls/people.rs"]
 #[allow(dead_code, reason = "shared with the tests of calls")]
 mod people;
+mod rejections;
 #[path = "../calls/relay.rs"]
 #[allow(dead_code, reason = "shared with the tests of calls")]
 mod relay;
 mod scene;
+mod splits;
