@@ -160,12 +160,12 @@ async fn try_door(inner: &Arc<Inner>, room: &Arc<Room>, ticket: &Ticket) -> Resu
     let client = Client::of(inner).ok_or(Error::ClientClosed)?;
     let (group, admission) = door::knock(&client, ticket, room.id).await?;
     let link = inner.link().await?;
-    door::take_place(room, &link, group, &admission)?;
     if room.is_entered_on(link.generation) {
         // Who was in the relay's room all the time is told no labels that were sealed again: it comes in anew.
         inner.request(&link, call::leave(room)).await?;
-        room.handle_link_lost();
+        room.handle_left_to_come_in_anew();
     }
+    door::take_place(room, &link, group, &admission)?;
     call::enter(inner, &link, room).await?;
     if room.is_behind() {
         return Err(Error::State("the group moved on while we came in"));

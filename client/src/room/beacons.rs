@@ -41,6 +41,8 @@ pub(super) struct Beacons {
     posted_at: Option<Instant>,
     due: Option<Instant>,
     doubts: HashMap<DeviceKey, Doubt>,
+    /// A split was shown, and its end was not.
+    is_told: bool,
 }
 
 /// Somebody is not where we are.
@@ -68,7 +70,7 @@ impl Beacons {
 
     /// The place in the group is another: what was said before was of another group.
     fn restart(&mut self) {
-        *self = Self::default();
+        *self = Self { is_told: self.is_told, ..Self::default() };
     }
 
     /// Somebody says which epoch they are in.
@@ -128,6 +130,12 @@ impl Beacons {
         }
         (ripe, next)
     }
+
+    /// Whether a split that was shown is over.
+    fn note_healed(&mut self) -> bool {
+        let is_split = self.doubts.values().any(|doubt| doubt.is_shown);
+        std::mem::replace(&mut self.is_told, is_split) && !is_split
+    }
 }
 
 impl Room {
@@ -142,13 +150,8 @@ impl Room {
             return;
         }
         connection.heard_at = now;
-        let shown = state.beacons.hold_back();
         state.beacons.hear(member.device, (posted.epoch, digest), now);
-        let healed = shown && !state.beacons.hold_back();
         drop(state);
-        if healed {
-            self.tell(CallEvent::Healed);
-        }
         self.changed.send_replace(());
     }
 
@@ -179,7 +182,7 @@ impl Room {
         (Some(client_message::Body::PostBeacon(beacon)), Some(now + EVERY))
     }
 
-    /// Shows whom we have doubted for too long, and says when to look again.
+    /// Shows whom we have doubted for too long, or that nobody is any more, and says when to look again.
     pub(crate) fn show_splits(&self, now: Instant) -> Option<Instant> {
         let mut state = lock(&self.state);
         if !state.keeps_order() {
@@ -196,7 +199,11 @@ impl Room {
         let (ripe, next) = beacons.ripe(now);
         let next_silence = here.iter().map(|(_, heard_at)| *heard_at + SILENCE_MAX).filter(|at| *at > now).min();
         let leaves = group.members();
+        let healed = beacons.note_healed();
         drop(state);
+        if healed {
+            self.tell(CallEvent::Healed);
+        }
         for device in ripe {
             if let Some(leaf) = leaves.iter().find(|leaf| leaf.device == device) {
                 self.tell(CallEvent::Warning(Warning::Split((*leaf).into())));
@@ -266,8 +273,10 @@ mod tests {
         assert!(!beacons.hold_back());
         assert_eq!(beacons.ripe(now + PATIENCE), (vec![BOB], None));
         assert!(beacons.hold_back());
+        assert!(!beacons.note_healed(), "not yet");
         beacons.hear(BOB, (5, [5; 32]), now);
-        assert!(!beacons.hold_back(), "healed");
+        assert!(!beacons.hold_back());
+        assert!(beacons.note_healed() && !beacons.note_healed(), "it is told once");
     }
 
     //

@@ -50,6 +50,8 @@ pub(super) struct Mailbox {
     rejected_at: Option<Instant>,
     /// The next room that we join is another one to us, or our place in it is.
     is_new: bool,
+    /// We left the room a moment ago, to come in anew: what we have missed since is to be fetched.
+    left_just_now: bool,
     /// We were in the room before.
     again: bool,
 }
@@ -304,6 +306,12 @@ impl Room {
         self.changed.send_replace(());
     }
 
+    /// We have left the relay's room, and have another place in its group.
+    pub(crate) fn handle_left_to_come_in_anew(&self) {
+        self.handle_link_lost();
+        lock(&self.state).mailbox.left_just_now = true;
+    }
+
     /// We were let in again: the room goes on with another place in its group, from what came meanwhile.
     pub(crate) fn replace_group(self: &Arc<Self>, link: &Link, group: Group) -> Result<(), Error> {
         if group.room() != self.id {
@@ -318,7 +326,7 @@ impl Room {
         state.note_new_group();
         state.must_go.clear();
         state.behind = false;
-        state.mailbox.is_new = state.entered_on.is_none();
+        state.mailbox.is_new = state.entered_on.is_none() && !std::mem::take(&mut state.mailbox.left_just_now);
         let held = std::mem::take(&mut state.mailbox.held);
         let early = std::mem::take(&mut state.early);
         drop(state);

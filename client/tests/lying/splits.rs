@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use supernode_client::{
-    OutgoingFrame, PublishOptions, TrackKind, Warning,
+    CallEvent, OutgoingFrame, PublishOptions, TrackKind, Warning,
     proto::control::{CommitRejected, relay_message},
 };
 
@@ -45,7 +45,8 @@ async fn members_who_are_told_of_different_commits_see_it_in_seconds_and_send_no
     let rejected = CommitRejected { room, epoch: 0, sequence: 1, from_member: 3 };
     guests[2].liar.invent(0, relay_message::Body::CommitRejected(rejected));
     agree(&guests.iter().collect::<Vec<_>>()).await;
-    guests[0].sees(|call| call.split_from().is_empty()).await;
+    guests[0].hears(|event| matches!(event, CallEvent::Healed)).await;
+    assert!(guests[0].call.split_from().is_empty());
     guests[2].is_heard_by(&guests[0]).await;
     guests[0].is_heard_by(&guests[2]).await;
 }
