@@ -281,7 +281,9 @@ impl Call {
         lock(&self.client.inner.rooms).remove(&self.room.id);
         let link = self.client.inner.link().await?;
         if let Some(goodbye) = goodbye {
-            link.send(goodbye, None);
+            // Of whoever has left already the relay takes nothing more: the goodbye is to be there first. Without it the
+            // others wait for the grace.
+            let _ = self.client.inner.request(&link, goodbye).await;
         }
         self.client.inner.request(&link, leave(&self.room)).await.map(drop)
     }
