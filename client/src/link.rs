@@ -2,11 +2,12 @@
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -25,7 +26,10 @@ use supernode_proto::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Error, error::Refusal, sync::lock, track::RemoteTrack};
+use crate::{
+    ClockSkew, Error, clock, error::Refusal, handed::Handed, inbound::Unfinished, sync::lock, track::RemoteTrack,
+    transport::DATAGRAM_BUFFER_BYTES,
+};
 
 /// Control messages that may wait to be written: a client that has more under way than this waits itself.
 const OUTGOING_MAX: usize = 256;
@@ -42,12 +46,17 @@ pub(crate) struct Link {
     pub(crate) connection: quinn::Connection,
     pub(crate) exporter: [u8; EXPORTER_BYTES],
     pub(crate) limits: SessionLimits,
+    /// Of this device's clock, as the Welcome told.
+    pub(crate) skew: ClockSkew,
     /// Counts the links of a client.
     pub(crate) generation: u64,
     #[cfg(feature = "lying")]
     pub(crate) liar: Option<Arc<crate::Liar>>,
     /// Where media of a track goes.
     pub(crate) tracks: Mutex<HashMap<TrackAlias, Arc<RemoteTrack>>>,
+    /// For objects of streams that are not whole yet.
+    pub(crate) unfinished: Unfinished,
+    handed: Mutex<Handed>,
     outgoing: mpsc::Sender<Bytes>,
     pending: Mutex<HashMap<u64, Pending>>,
     next_request: AtomicU64,
@@ -65,29 +74,35 @@ pub(crate) struct ControlReader {
     buffer: Box<[u8]>,
 }
 
-/// Whom to connect to, and as whom.
-pub(crate) struct Target<'a> {
-    pub(crate) address: std::net::SocketAddr,
-    pub(crate) host: &'a str,
-    pub(crate) token: &'a str,
+/// As whom to come in, on a connection that stands.
+pub(crate) struct Greeting<'a> {
     pub(crate) device: &'a Device,
+    pub(crate) token: &'a str,
     pub(crate) generation: u64,
     #[cfg(feature = "lying")]
     pub(crate) liar: Option<Arc<crate::Liar>>,
 }
 
 impl Link {
-    /// Connects, says Hello, and returns once the relay has said Welcome: with TLS 1.3 a client that the relay turns
-    /// away sees its own handshake succeed first.
-    pub(crate) async fn open(
-        endpoint: &quinn::Endpoint,
+    /// The QUIC handshake, after which nobody knows yet who we are.
+    pub(crate) async fn dial(
+        endpoint: quinn::Endpoint,
         config: quinn::ClientConfig,
-        target: &Target<'_>,
-    ) -> Result<(Arc<Self>, ControlReader), Error> {
+        address: SocketAddr,
+        host: String,
+    ) -> Result<quinn::Connection, Error> {
         let connecting = endpoint
-            .connect_with(config, target.address, target.host)
+            .connect_with(config, address, &host)
             .map_err(|_| Error::State("the relay's address cannot be connected to"))?;
-        let connection = connecting.await.map_err(Error::from_connection)?;
+        connecting.await.map_err(Error::from_connection)
+    }
+
+    /// Says Hello, and returns once the relay has said Welcome: with TLS 1.3 a client that the relay turns away sees its
+    /// own handshake succeed first.
+    pub(crate) async fn greet(
+        connection: quinn::Connection,
+        greeting: Greeting<'_>,
+    ) -> Result<(Arc<Self>, ControlReader), Error> {
         let mut exporter = [0; EXPORTER_BYTES];
         connection
             .export_keying_material(&mut exporter, EXPORTER_LABEL, &[])
@@ -97,11 +112,13 @@ impl Link {
 
         let (mut send, stream) = connection.open_bi().await.map_err(Error::from_connection)?;
         send.set_priority(CONTROL_PRIORITY).map_err(|_| Error::Disconnected)?;
-        let hello = control::frame(&ClientMessage { request: 0, body: Some(hello(target, &relay, &exporter)) });
+        let Greeting { device, token, .. } = greeting;
+        let hello = control::frame(&ClientMessage { request: 0, body: Some(hello(device, token, &relay, &exporter)) });
         send.write_all(&hello).await.map_err(|error| write_error(error, &connection))?;
 
         let mut reader = ControlReader { stream, frames: FrameReader::default(), buffer: vec![0; 8192].into() };
-        let first = reader.next(&connection).await?;
+        let refused = |error| clock::explain(error, connection.close_reason().as_ref(), device.delegation());
+        let first = reader.next(&connection).await.map_err(refused)?;
         let Some(relay_message::Body::Welcome(welcome)) = first.body else {
             connection.close(code(CloseCode::UNEXPECTED_MESSAGE), b"");
             return Err(Error::Protocol("the first message is no Welcome"));
@@ -116,10 +133,13 @@ impl Link {
             connection,
             exporter,
             limits: welcome.limits.unwrap_or_default(),
-            generation: target.generation,
+            skew: clock::compare(welcome.unix_ms),
+            generation: greeting.generation,
             #[cfg(feature = "lying")]
-            liar: target.liar.clone(),
+            liar: greeting.liar,
             tracks: Mutex::default(),
+            unfinished: Unfinished::default(),
+            handed: Mutex::default(),
             outgoing,
             pending: Mutex::default(),
             next_request: AtomicU64::new(1),
@@ -168,6 +188,19 @@ impl Link {
             return (request, liar.frame(message));
         }
         (request, control::frame(&message))
+    }
+
+    /// Sends an object, unless others have waited for longer than `wait_max` before it; its length if it was sent. quinn
+    /// drops the oldest datagrams when its buffer is full, and tells nobody: so look first.
+    pub(crate) fn send_datagram(&self, datagram: &[u8], wait_max: Duration) -> Option<usize> {
+        let (mut handed, now) = (lock(&self.handed), Instant::now());
+        let space = self.connection.datagram_send_buffer_space();
+        if space < datagram.len() || !handed.takes_more(DATAGRAM_BUFFER_BYTES - space, wait_max, now) {
+            return None;
+        }
+        self.connection.send_datagram(Bytes::copy_from_slice(datagram)).ok()?;
+        handed.push(datagram.len(), now);
+        Some(datagram.len())
     }
 
     /// Hands a reply to whoever waits for it.
@@ -251,15 +284,15 @@ fn pin_shown(connection: &quinn::Connection) -> Option<RelayPin> {
     crate::tls::pin_of(chain.first()?)
 }
 
-fn hello(target: &Target<'_>, relay: &RelayPin, exporter: &[u8; EXPORTER_BYTES]) -> client_message::Body {
+fn hello(device: &Device, token: &str, relay: &RelayPin, exporter: &[u8; EXPORTER_BYTES]) -> client_message::Body {
     let body = HelloBody {
         version_min: VERSION,
         version_max: VERSION,
-        delegation: target.device.delegation().to_bytes().into(),
-        admission_token: target.token.to_owned(),
+        delegation: device.delegation().to_bytes().into(),
+        admission_token: token.to_owned(),
     }
     .encode_to_vec();
-    let signature = target.device.secret().sign_hello(relay, exporter, &body).to_vec();
+    let signature = device.secret().sign_hello(relay, exporter, &body).to_vec();
     client_message::Body::Hello(Hello { body: body.into(), signature: signature.into() })
 }
 

@@ -129,7 +129,7 @@ impl OutgoingRing {
         if let Some(settled) = &mut self.settled {
             let outcome = settled.await;
             self.settled = None;
-            let outcome = outcome.map_err(|_| Error::Disconnected)?;
+            let outcome = outcome.map_err(|_| self.client.inner.down())?;
             match outcome.result() {
                 RingResult::Answered => {
                     let device = DeviceKey::from_slice(&outcome.device);
@@ -358,12 +358,19 @@ impl Rings {
     /// Opens the invitation and checks whom it is from. One that is not from who it says it is from is declined here
     /// and never shown.
     pub(crate) fn handle_incoming(client: Client, ring: control::IncomingRing) -> Option<IncomingRing> {
-        let opened = open_invitation(&client.inner.device, &ring);
-        let Some((caller, group, greeting)) = opened else {
-            if let Some(link) = client.inner.link_now() {
-                link.send(decline(ring.ring, false), None);
+        let (caller, group, greeting) = match open_invitation(&client.inner.device, &ring) {
+            Ok(opened) => opened,
+            // A clock is wrong, and it may be ours: nobody has declined anything, so nothing is said.
+            Err(Some(error)) if error.is_of_time() => {
+                client.inner.tell(crate::Event::MissedRing(error));
+                return None;
             }
-            return None;
+            Err(_) => {
+                if let Some(link) = client.inner.link_now() {
+                    link.send(decline(ring.ring, false), None);
+                }
+                return None;
+            }
         };
         let (sender, ended) = watch::channel(None);
         lock(&client.inner.rings.incoming).insert(ring.ring.clone(), sender);
@@ -396,19 +403,23 @@ impl Rings {
     }
 }
 
-fn open_invitation(own: &Device, ring: &control::IncomingRing) -> Option<(Member, Group, Greeting)> {
-    let identity = IdentityKey::from_slice(&ring.caller).ok()?;
-    let device = DeviceKey::from_slice(&ring.caller_device).ok()?;
-    let payload = RingPayload::decode(ring.payload.clone()).ok()?;
+type Opened = (Member, Group, Greeting);
+
+/// Opens an invitation; else why it does not open, where the keys say so.
+fn open_invitation(own: &Device, ring: &control::IncomingRing) -> Result<Opened, Option<supernode_e2ee::Error>> {
+    let identity = IdentityKey::from_slice(&ring.caller).map_err(|_| None)?;
+    let device = DeviceKey::from_slice(&ring.caller_device).map_err(|_| None)?;
+    let payload = RingPayload::decode(ring.payload.clone()).map_err(|_| None)?;
     let mut group = own
         .join(&payload.welcome, &identity, &[], unix_s())
         .inspect_err(|error| tracing::debug!(%error, "an invitation that does not open"))
-        .ok()?;
+        .map_err(Some)?;
     let Ok(Processed::Message { from, bytes }) = group.process(&payload.greeting, &|_| false, unix_s()) else {
-        return None;
+        return Err(None);
     };
     let is_caller = from.identity == identity && from.device == device;
-    is_caller.then_some((Member { identity, device }, group, Greeting::decode(&bytes)?))
+    let greeting = Greeting::decode(&bytes).filter(|_| is_caller).ok_or(None)?;
+    Ok((Member { identity, device }, group, greeting))
 }
 
 /// Who answered, and the key package in the answer.
@@ -455,7 +466,7 @@ mod tests {
         let forged = |change: &dyn Fn(&mut control::IncomingRing)| {
             let mut ring = invitation(&alice, &bob);
             change(&mut ring);
-            open_invitation(&bob, &ring).is_none()
+            open_invitation(&bob, &ring).is_err()
         };
         assert!(forged(&|ring| ring.caller = Bytes::copy_from_slice(mallory.identity().as_bytes())));
         assert!(forged(&|ring| ring.caller_device = Bytes::copy_from_slice(mallory.key().as_bytes())));

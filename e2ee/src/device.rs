@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use openmls::group::GroupContext;
 use openmls::prelude::tls_codec::{DeserializeBytes as _, Serialize as _};
 use openmls::prelude::{
-    Ciphersuite, Extensions, GroupId, KeyPackage, KeyPackageRef, MlsGroup, MlsGroupCreateConfig, MlsGroupJoinConfig,
-    MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, PURE_CIPHERTEXT_WIRE_FORMAT_POLICY, StagedWelcome, Welcome,
+    Ciphersuite, Extensions, GroupId, KeyPackage, KeyPackageRef, Lifetime, MlsGroup, MlsGroupCreateConfig,
+    MlsGroupJoinConfig, MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, PURE_CIPHERTEXT_WIRE_FORMAT_POLICY,
+    StagedWelcome, Welcome,
 };
 use openmls_traits::OpenMlsProvider as _;
 use openmls_traits::storage::StorageProvider as _;
@@ -34,6 +35,13 @@ pub const WELCOME_BYTES_MAX: usize = 512 * 1024;
 
 /// MLS messages are filled up to a multiple of this, so that their length says less about what changed. Unit: bytes.
 const MLS_PADDING_BYTES: usize = 128;
+
+/// What a leaf says of its lifetime (RFC 9420 section 7.2): nothing. How long it holds its delegation says, which is judged
+/// by the time that the caller gives; MLS would judge by the system's clock, and would refuse a device whose clock is two
+/// hours off.
+fn lifetime() -> Lifetime {
+    Lifetime::init(0, u64::MAX)
+}
 
 /// A device that can be in MLS groups (RFC 9420). Its state lives in memory and ends with it.
 pub struct Device {
@@ -83,6 +91,7 @@ impl Device {
     pub fn key_package(&self) -> Result<Vec<u8>, Error> {
         const DURING: &str = "making a key package";
         let bundle = KeyPackage::builder()
+            .key_package_lifetime(lifetime())
             .leaf_node_capabilities(hosts::capabilities())
             .build(CIPHERSUITE, &*self.store, &*self.secret, credential::of_delegation(&self.delegation))
             .map_err(Error::mls(DURING))?;
@@ -118,6 +127,7 @@ impl Device {
     fn create(&self, room: RoomId, extensions: Extensions<GroupContext>) -> Result<Group, Error> {
         let config = MlsGroupCreateConfig::builder()
             .ciphersuite(CIPHERSUITE)
+            .lifetime(lifetime())
             .capabilities(hosts::capabilities())
             .with_group_context_extensions(extensions)
             .wire_format_policy(PURE_CIPHERTEXT_WIRE_FORMAT_POLICY)

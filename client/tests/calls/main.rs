@@ -10,6 +10,8 @@ mod programs;
 mod relay;
 mod rings;
 mod rooms;
+mod shims;
 mod talks;
 mod trouble;
 mod upgrade;
+mod waiting;

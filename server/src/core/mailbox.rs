@@ -1,7 +1,8 @@
 //! A room's blind mailbox: the order of its group messages, what is kept of them, and which commit counts.
 //!
-//! The relay reads nothing of a message but its envelope, and what MLS shows of it must be the same. It numbers messages, lets the first commit of an epoch win, and
-//! opens the epoch again when most members say that they cannot process that commit.
+//! The relay reads nothing of a message but its envelope, and what MLS shows of it must be the same. It numbers
+//! messages, lets the first commit of an epoch win, and opens the epoch again when most members say that they cannot
+//! process that commit.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -190,12 +191,7 @@ impl Mailbox {
         let bytes = delivery.payload.len();
         self.bytes += bytes;
         self.kept_bytes.fetch_add(bytes, Ordering::Relaxed);
-        // A copy: the payload is a slice of whatever else came with it on the control stream.
-        self.history.push_back(MlsDelivery {
-            payload: Bytes::copy_from_slice(&delivery.payload),
-            join_key: Bytes::copy_from_slice(&delivery.join_key),
-            ..delivery.clone()
-        });
+        self.history.push_back(delivery.clone());
         loop {
             let is_full = self.history.len() > limits.mailbox_messages_max || self.bytes > limits.mailbox_bytes_max;
             let free = limits.mailboxes_bytes_max.saturating_sub(self.kept_bytes.load(Ordering::Relaxed));

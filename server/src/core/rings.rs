@@ -12,6 +12,7 @@ use supernode_proto::{
 
 use super::{
     Now, Outbox, RingId, SessionId,
+    accounts::Allowance,
     control::Refusal,
     directory::{Directory, Ring},
     session::Session,
@@ -29,12 +30,37 @@ pub(crate) fn deposit(directory: &Directory, session: &Session, packages: Vec<By
     if total > wire::KEY_PACKAGES_PER_DEVICE_MAX {
         return Err(Refusal::limit("key_packages_max", total as u64, wire::KEY_PACKAGES_PER_DEVICE_MAX as u64));
     }
+    // Room for a few is always there.
+    let pool_max = directory.limits().relay_tables_bytes_max;
+    let (kept, kept_max) = (online.kept_with(online.status.len(), &packages), online.kept.bytes_max(pool_max));
+    if kept > kept_max {
+        return Err(Refusal::limit("relay_tables_bytes_max", kept as u64, kept_max as u64));
+    }
+    online.key_packages.reserve_exact(packages.len());
     online.key_packages.extend(packages);
+    online.recount();
     Ok(())
 }
 
 /// Hands out one package of each device that has any.
-pub(crate) fn take(directory: &Directory, callee: &IdentityKey, outbox: &mut Outbox) -> Result<KeyPackages, Refusal> {
+pub(crate) fn take(
+    directory: &Directory,
+    caller: &Session,
+    callee: &IdentityKey,
+    now: Now,
+    outbox: &mut Outbox,
+) -> Result<KeyPackages, Refusal> {
+    let limits = directory.limits();
+    let granted = caller.limits(&limits);
+    if !caller.account.take(Allowance::Takes, 1, granted, now.instant) {
+        let bound = u64::from(granted.key_packages_taken_per_minute_max);
+        return Err(Refusal::limit("key_packages_taken_per_minute_max", bound, bound));
+    }
+    // Whoever has their ticket can ask, and what one takes another cannot.
+    if directory.accounts.of(callee).is_some_and(|account| !account.take(Allowance::Given, 1, &limits, now.instant)) {
+        let bound = u64::from(limits.key_packages_given_per_minute_max);
+        return Err(Refusal::limit("key_packages_given_per_minute_max", bound, bound));
+    }
     let mut person = directory.people.get_mut(callee).ok_or(Refusal::of(RefusalReason::Offline))?;
     if person.devices.is_empty() {
         return Err(Refusal::of(RefusalReason::Offline));
@@ -42,6 +68,7 @@ pub(crate) fn take(directory: &Directory, callee: &IdentityKey, outbox: &mut Out
     let mut packages = Vec::new();
     for online in &mut person.devices {
         let Some(package) = online.key_packages.pop() else { continue };
+        online.recount();
         packages.push(DeviceKeyPackage { device: Bytes::copy_from_slice(online.device.as_bytes()), package });
         if online.key_packages.len() < wire::KEY_PACKAGES_PER_DEVICE_MAX / 4 {
             let left = online.key_packages.len() as u32;
@@ -79,8 +106,10 @@ pub(crate) fn start(
     if directory.is_draining() {
         return Err(Refusal::of(RefusalReason::GoingAway));
     }
-    if !caller.ring_starts.take(1, now.instant) {
-        let bound = u64::from(directory.limits().rings_per_minute_max);
+    let everybody = directory.limits();
+    let limits = caller.limits(&everybody);
+    if !caller.account.take(Allowance::Rings, 1, limits, now.instant) {
+        let bound = u64::from(limits.rings_per_minute_max);
         return Err(Refusal::limit("rings_per_minute_max", bound, bound));
     }
     caller.rings.retain(|ring| directory.rings.contains_key(ring));

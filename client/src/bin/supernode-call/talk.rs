@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use supernode_client::{
-    Call, CallEnd, Client, Config, Error, Event, Events, PresenceState, Publisher, Purpose, RingOutcome, TrackKind,
-    proto::identity::Ticket,
+    Call, CallEnd, Client, Config, Error, Event, Events, IncomingRing, PresenceState, Publisher, Purpose, RingOutcome,
+    TrackKind, proto::identity::Ticket,
 };
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
 use crate::{
-    TalkArgs,
+    TalkArgs, absence,
+    connect::connect,
     failure::Failure,
     identity, invite,
     play::Source,
@@ -36,26 +37,34 @@ pub(crate) fn run(args: &TalkArgs, whom: Option<(Ticket, Option<u64>)>) -> Resul
 async fn talk(args: &TalkArgs, whom: Option<(Ticket, Option<u64>)>) -> Result<(), Failure> {
     // Everything of ours that can be wrong, before anybody is rung.
     let invite = invite(args.invite_file.as_ref())?;
-    let device = identity::load(&args.identity)?.into_device()?;
+    identity::load(&args.identity)?;
     let sources =
         (Source::audio(&args.audio).map_err(Failure::here)?, Source::video(&args.video).map_err(Failure::here)?);
     std::fs::create_dir_all(&args.record_dir).map_err(|error| Failure::here(error.into()))?;
 
     let config = Config { authority_file: args.authority_file.clone(), ..Config::default() };
-    let (client, mut events) = Client::connect(&invite, device, config).await.map_err(Failure::relay)?;
+    let (client, mut events) = connect(&args.identity, &invite, config).await?;
     let (call, online_seen) = match &whom {
-        Some((ticket, _)) => (ring(&client, ticket).await?, true),
-        None => (answer(&client, &mut events).await?, false),
+        Some((ticket, _)) => {
+            tokio::spawn(stay_busy(events));
+            (ring(&client, ticket).await?, true)
+        }
+        None => {
+            let call = answer(&client, &mut events).await?;
+            tokio::spawn(stay_busy(events));
+            (call, false)
+        }
     };
     note("in the call");
-    tokio::spawn(stay_busy(events));
     let hang_up = match &whom {
         Some((_, seconds)) => HangUp::Ourselves { after: seconds.map(Duration::from_secs) },
         None => HangUp::WithTheOther,
     };
     let (stats_of, progress) = (call.clone(), tokio::spawn(progress::show(call.clone())));
+    let absences = tokio::spawn(absence::tell(call.clone()));
     let talked = converse(args, call, sources, hang_up).await;
     progress.abort();
+    absences.abort();
     let safety_number = stats_of.safety_number().map_err(Failure::broken)?;
     let summary = Summary::new(&stats_of.stats(), safety_number, online_seen);
     drop(stats_of);
@@ -102,7 +111,7 @@ async fn answer(client: &Client, events: &mut Events) -> Result<Call, Failure> {
     note(&format!("online as {}: waiting to be called", client.identity().to_text()));
     loop {
         let ring = tokio::select! {
-            ring = events.next_ring() => ring.ok_or_else(|| Failure::relay(Error::Disconnected))?,
+            ring = next_ring(events) => ring?,
             _ = tokio::signal::ctrl_c() => return Err(Failure::no_call(anyhow!("interrupted"))),
         };
         if ring.purpose() != Purpose::Call {
@@ -118,6 +127,18 @@ async fn answer(client: &Client, events: &mut Events) -> Result<Call, Failure> {
     }
 }
 
+/// Waits for somebody to ring, and says what else happens.
+pub(crate) async fn next_ring(events: &mut Events) -> Result<IncomingRing, Failure> {
+    loop {
+        match events.next().await {
+            Some(Event::IncomingRing(ring)) => return Ok(ring),
+            Some(Event::Closed(error)) => return Err(Failure::relay(error)),
+            Some(event) => report(&event),
+            None => return Err(Failure::relay(Error::ClientClosed)),
+        }
+    }
+}
+
 /// Whoever rings now hears that we are busy; what else happens is reported.
 async fn stay_busy(mut events: Events) {
     while let Some(event) = events.next().await {
@@ -128,7 +149,14 @@ async fn stay_busy(mut events: Events) {
 /// Says what happened to the session.
 pub(crate) fn report(event: &Event) {
     match event {
-        Event::IncomingRing(_) | Event::Closed(_) => {}
+        Event::IncomingRing(_) => {}
+        Event::Closed(error) => note(&format!("the session is over: {error}")),
+        Event::ClockDiffers(skew) => {
+            note(&format!("{skew}: set the one that is wrong, or what is signed for a time will be refused"));
+        }
+        Event::MissedRing(error) => {
+            note(&format!("somebody rang, and their invitation does not hold by this device's clock: {error}"));
+        }
         Event::RungChanged(rung) => note(&format!("the relay now sends us at most {}", rung.as_str_name())),
         Event::GoingAway => note("the relay is going away: moving"),
         Event::Disconnected(error) => note(&format!("the connection broke ({error}): coming back")),

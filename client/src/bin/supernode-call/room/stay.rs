@@ -34,6 +34,7 @@ use super::{
     roster,
 };
 use crate::{
+    connect::connect,
     failure::Failure,
     identity,
     play::{PATIENCE_MS, Source},
@@ -78,8 +79,7 @@ async fn run(args: &StayArgs, entry: Entry) -> Result<(), Failure> {
     let relay = match &entry {
         Entry::Create { relay, .. } | Entry::Knock { relay, .. } | Entry::Wait { relay } => relay.clone(),
     };
-    let device = who.into_device()?;
-    let (client, mut events) = Client::connect(&relay, device, Config::default()).await.map_err(Failure::relay)?;
+    let (client, mut events) = connect(&args.identity, &relay, Config::default()).await?;
     let call = enter(&client, &mut events, &relay, entry, door).await?;
     note("in the room");
 
@@ -128,7 +128,7 @@ async fn enter(
         Entry::Wait { .. } => loop {
             note(&format!("waiting to be invited as {}", client.identity().to_text()));
             let ring = tokio::select! {
-                ring = events.next_ring() => ring.ok_or_else(|| Failure::relay(Error::Disconnected))?,
+                ring = talk::next_ring(events) => ring?,
                 _ = tokio::signal::ctrl_c() => return Err(Failure::no_call(anyhow!("interrupted"))),
             };
             // Other rings, dropped, hear that we are busy.
