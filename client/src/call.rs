@@ -55,7 +55,9 @@ impl Call {
         let inner = &call.client.inner;
         let entered = enter(inner, &link, &call.room).await;
         if call.room.hosting.is_none() {
-            return entered.map(|()| call);
+            entered?;
+            keeper::start(inner.clone(), call.room.clone());
+            return Ok(call);
         }
         match entered {
             Err(Error::Refused(refusal)) if refusal.reason == RefusalReason::JoinProof => call.room.fall_behind(),
@@ -72,9 +74,15 @@ impl Call {
         }
     }
 
-    /// Everybody else who is connected to the room now.
+    /// Everybody else with a place in the group who is connected to the room now.
     pub fn members(&self) -> Vec<Member> {
         self.room.members()
+    }
+
+    /// How many are connected to the room without a place in the group: nobody can say who they are, they hear nothing
+    /// and are not heard. They are put out after [`Config::rejoin_grace`](crate::Config::rejoin_grace).
+    pub fn outsiders(&self) -> usize {
+        self.room.outsiders()
     }
 
     /// Everybody with a place in the group, ourselves too, and whether they are connected.
@@ -98,6 +106,23 @@ impl Call {
     /// [`Error::EndToEnd`] once we were removed.
     pub fn safety_number(&self) -> Result<String, Error> {
         self.room.safety_number()
+    }
+
+    /// 60 digits in groups of five for us and another person, the same on both sides, in every call and for ever: compared
+    /// once, they need not be compared again.
+    pub fn person_number(&self, other: &IdentityKey) -> String {
+        supernode_e2ee::person_number(&self.client.identity(), other)
+    }
+
+    /// Who is connected and in another group than we are: while there is somebody, nothing is sent, unless
+    /// [`Self::go_on`] was called.
+    pub fn split_from(&self) -> Vec<Member> {
+        self.room.split_from()
+    }
+
+    /// Goes on sending to those who are in the same group as we are, although others are not: for a person to decide.
+    pub fn go_on(&self) {
+        self.room.accept_split();
     }
 
     /// What happens from now on. A reader that falls far behind loses the oldest events and is told how many.
@@ -140,12 +165,12 @@ impl Call {
     /// Removes a device from the call: it has no keys from now on, and the relay sends it nothing more.
     ///
     /// # Errors
-    /// [`Error::State`] if it is not in the call; [`Error::CallEnded`], [`Error::Refused`], [`Error::Disconnected`],
+    /// [`Error::EndToEnd`] if only hosts may and we are none; [`Error::State`] if it is not in the call; [`Error::CallEnded`], [`Error::Refused`], [`Error::Disconnected`],
     /// [`Error::TimedOut`].
     pub async fn remove(&self, member: &Member) -> Result<(), Error> {
         let number = self.room.member_number(member).ok_or(Error::State("the member is not in the call"))?;
         let device = member.device;
-        self.remove_where(|member| member.device == device).await?;
+        self.remove_where(true, |member| member.device == device).await?;
         self.kick(number).await
     }
 
@@ -161,23 +186,46 @@ impl Call {
         if self.roster().iter().all(|entry| entry.member.identity != *identity) {
             return Err(Error::State("the person is not in the call"));
         }
-        self.room.note_kicked(identity);
         let numbers = self.room.numbers_of(identity);
-        self.remove_where(|member| member.identity == *identity).await?;
+        self.remove_where(true, |member| member.identity == *identity).await?;
         for number in numbers {
             self.kick(number).await?;
         }
         Ok(())
     }
 
-    async fn remove_where(&self, is_to_go: impl Fn(&supernode_e2ee::Member) -> bool) -> Result<(), Error> {
+    /// `put_out` says whether it is for good: only hosts may.
+    async fn remove_where(
+        &self,
+        put_out: bool,
+        is_to_go: impl Fn(&supernode_e2ee::Member) -> bool,
+    ) -> Result<(), Error> {
         self.commit(|group| {
             let own = group.own_leaf();
             let going = group.members().into_iter().filter(|member| member.leaf != own && is_to_go(member));
             let leaves: Vec<u32> = going.map(|member| member.leaf).collect();
-            if leaves.is_empty() { Ok(None) } else { group.propose_remove(&leaves).map(Some) }
+            match (leaves.is_empty(), put_out) {
+                (true, _) => Ok(None),
+                (false, true) => group.propose_put_out(&leaves).map(Some),
+                (false, false) => group.propose_remove(&leaves).map(Some),
+            }
         })
         .await
+    }
+
+    /// Who may put others out and say who else may: whoever opened the room and whom they named. Empty in a call of those
+    /// who were rung, where everybody may; everybody may as well when no host is in the group any more.
+    pub fn hosts(&self) -> Vec<IdentityKey> {
+        self.room.hosts()
+    }
+
+    /// Says who may put others out from now on, in place of those who may now.
+    ///
+    /// # Errors
+    /// [`Error::EndToEnd`] if we are no host, or for nobody, somebody twice or more than [`HOSTS_MAX`](crate::e2ee::HOSTS_MAX);
+    /// [`Error::CallEnded`], [`Error::Refused`], [`Error::Disconnected`], [`Error::TimedOut`].
+    pub async fn name_hosts(&self, hosts: &[IdentityKey]) -> Result<(), Error> {
+        self.commit(|group| group.propose_hosts(hosts).map(Some)).await
     }
 
     async fn kick(&self, number: u32) -> Result<(), Error> {
@@ -233,7 +281,9 @@ impl Call {
         lock(&self.client.inner.rooms).remove(&self.room.id);
         let link = self.client.inner.link().await?;
         if let Some(goodbye) = goodbye {
-            link.send(goodbye, None);
+            // Of whoever has left already the relay takes nothing more: the goodbye is to be there first. Without it the
+            // others wait for the grace.
+            let _ = self.client.inner.request(&link, goodbye).await;
         }
         self.client.inner.request(&link, leave(&self.room)).await.map(drop)
     }
@@ -249,7 +299,7 @@ impl Call {
 
     /// Removes everybody from the group but ourselves and this device.
     pub(crate) async fn keep_only(&self, device: &DeviceKey) -> Result<(), Error> {
-        self.remove_where(|member| member.device != *device).await
+        self.remove_where(false, |member| member.device != *device).await
     }
 
     /// Says something to the group.
@@ -342,7 +392,7 @@ pub(crate) async fn catch_up(inner: &Inner, link: &Arc<Link>, room: &Arc<Room>) 
     }
 }
 
-fn leave(room: &Room) -> client_message::Body {
+pub(crate) fn leave(room: &Room) -> client_message::Body {
     client_message::Body::LeaveRoom(LeaveRoom { room: Bytes::copy_from_slice(&room.id.0) })
 }
 

@@ -30,6 +30,9 @@ pub struct Config {
     pub key_packages: usize,
     /// Events that may wait to be read; further ones are dropped and counted. Default 256.
     pub events_max: usize,
+    /// For tests: what comes between us and the relay.
+    #[cfg(feature = "lying")]
+    pub liar: Option<std::sync::Arc<crate::Liar>>,
 }
 
 impl Default for Config {
@@ -46,6 +49,8 @@ impl Default for Config {
             rejoin_grace: Duration::from_secs(15),
             key_packages: 16,
             events_max: 256,
+            #[cfg(feature = "lying")]
+            liar: None,
         }
     }
 }

@@ -101,7 +101,7 @@ impl Client {
     /// # Errors
     /// [`Error::TooLarge`] for the name; [`Error::Refused`], [`Error::Disconnected`], [`Error::TimedOut`].
     pub async fn create_room(&self, options: RoomOptions) -> Result<Call, Error> {
-        let group = self.inner.device.create_group(RoomId(rand::random()))?;
+        let group = self.inner.device.create_room(RoomId(rand::random()))?;
         Call::join(self.clone(), group, Some(Hosting::new(options, Vec::new())?)).await
     }
 

@@ -61,16 +61,42 @@ pub enum CallEvent {
     MemberJoined(Member),
     /// Somebody left, or their connection broke.
     MemberLeft(Member),
+    /// Somebody has no place in the group any more, ourselves perhaps: whose commit it was is signed.
+    Removed {
+        /// Who.
+        who: Member,
+        /// By whom.
+        by: Member,
+        /// Put out by a host, or else only taken for gone: then they come back by any door.
+        put_out: bool,
+    },
     /// Somebody publishes, or publishes again after a reconnect.
     TrackAnnounced(Arc<RemoteTrack>),
     /// A track is not there any more.
     TrackEnded(Arc<RemoteTrack>),
     /// The group is in a new epoch: the safety number is another.
     KeysChanged,
+    /// Everybody is in the same group again, or those who were not are gone.
+    Healed,
+    /// Something is not as it should be: show it.
+    Warning(Warning),
     /// The connection broke; nothing arrives until it is back.
     Interrupted,
     /// We are back in the room.
     Resumed,
     /// The call is over for us. The last event.
     Ended(CallEnd),
+}
+
+/// What neither an honest relay nor an honest member does. What follows from it is said with each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// The relay passed on a message of the group and said of it what the message itself denies. It was dropped.
+    FalseEnvelope,
+    /// This member's commit came with another key for the door than the group's, or the relay says so. It was replaced.
+    WrongDoorKey(Member),
+    /// This call has been split: the member is in another group than we are, or what they send is kept from us. Nothing is
+    /// sent until it is healed, or [`Call::go_on`](crate::Call::go_on) says so.
+    Split(Member),
 }

@@ -19,6 +19,11 @@ use crate::{
 /// Reads datagrams until the connection ends.
 pub(crate) async fn read_datagrams(link: Arc<Link>) {
     while let Ok(datagram) = link.connection.read_datagram().await {
+        #[cfg(feature = "lying")]
+        if let Some(liar) = &link.liar {
+            liar.objects(datagram).iter().for_each(|datagram| handle_datagram(&link, datagram));
+            continue;
+        }
         handle_datagram(&link, &datagram);
     }
 }

@@ -6,7 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use supernode_proto::identity::{DeviceKey, Ticket};
+use bytes::Bytes;
+use supernode_proto::{
+    control::{KickMember, client_message},
+    identity::{DeviceKey, Ticket},
+};
 
 use crate::{
     Client, Error,
@@ -16,7 +20,7 @@ use crate::{
     commit::commit,
     door,
     error::CallEnd,
-    room::{Removal, Room},
+    room::{Due, Room},
     session,
 };
 
@@ -49,17 +53,38 @@ async fn keep(inner: Arc<Inner>, room: Arc<Room>) {
             continue;
         }
         let next = match room.removal(inner.config.rejoin_grace, Instant::now()) {
-            Removal::Due(devices) => {
+            Due::Now(devices) => {
                 if let Err(error) = remove(&inner, &room, devices).await {
                     tracing::debug!(%error, "somebody who is gone could not be removed");
                     tokio::time::sleep(PAUSE).await;
                 }
                 continue;
             }
-            Removal::NotBefore(at) => Some(at),
-            Removal::Nothing => None,
+            Due::NotBefore(at) => Some(at),
+            Due::Nothing => None,
         };
-        let next = next.into_iter().chain(room.rejection_deadline()).min();
+        let next_outsider = match room.outsiders_due(inner.config.rejoin_grace, Instant::now()) {
+            Due::Now(numbers) => {
+                put_out_of_relay(&inner, &room, numbers).await;
+                continue;
+            }
+            Due::NotBefore(at) => Some(at),
+            Due::Nothing => None,
+        };
+        let next_to_forget = room.forget_epoch_before(Instant::now());
+        let next_split = room.show_splits(Instant::now());
+        let (beacon, next_beacon) = room.beacon(inner.device.secret(), Instant::now());
+        if let (Some(beacon), Some(link)) = (beacon, inner.link_now()) {
+            link.send(beacon, None);
+        }
+        let next = next
+            .into_iter()
+            .chain(next_to_forget)
+            .chain(next_split)
+            .chain(next_beacon)
+            .chain(next_outsider)
+            .chain(room.rejection_deadline())
+            .min();
         let due = async {
             match next {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -75,14 +100,33 @@ async fn keep(inner: Arc<Inner>, room: Arc<Room>) {
 }
 
 async fn remove(inner: &Inner, room: &Arc<Room>, devices: Vec<DeviceKey>) -> Result<(), Error> {
+    let put_out = room.put_out();
     commit(inner, room, |group| {
         // Another member may have been faster.
         let gone = group.members().into_iter().filter(|member| devices.contains(&member.device));
-        let leaves: Vec<u32> = gone.map(|member| member.leaf).collect();
-        if leaves.is_empty() { Ok(None) } else { group.propose_remove(&leaves).map(Some) }
+        let (out, gone): (Vec<_>, Vec<_>) = gone.partition(|member| put_out.contains(&member.identity));
+        let leaves =
+            |members: &[supernode_e2ee::Member]| members.iter().map(|member| member.leaf).collect::<Vec<u32>>();
+        if !out.is_empty() && group.may_put_out(&inner.device.identity()) {
+            return group.propose_put_out(&leaves(&out)).map(Some);
+        }
+        let all = leaves(&[out, gone].concat());
+        if all.is_empty() { Ok(None) } else { group.propose_remove(&all).map(Some) }
     })
     .await
     .map(drop)
+}
+
+/// Puts those out of the relay's room whom the group does not know.
+async fn put_out_of_relay(inner: &Inner, room: &Arc<Room>, numbers: Vec<u32>) {
+    for number in numbers {
+        let Ok(link) = inner.link().await else { return };
+        let kick = KickMember { room: Bytes::copy_from_slice(&room.id.0), member: number };
+        if let Err(error) = inner.request(&link, client_message::Body::KickMember(kick)).await {
+            tracing::debug!(%error, "the relay did not put somebody out whom the group does not know");
+        }
+        room.forget_outsider(number);
+    }
 }
 
 /// Rings those who can let us in again until one does, and goes in.
@@ -116,10 +160,12 @@ async fn try_door(inner: &Arc<Inner>, room: &Arc<Room>, ticket: &Ticket) -> Resu
     let client = Client::of(inner).ok_or(Error::ClientClosed)?;
     let (group, admission) = door::knock(&client, ticket, room.id).await?;
     let link = inner.link().await?;
-    door::take_place(room, &link, group, &admission)?;
     if room.is_entered_on(link.generation) {
-        return Ok(());
+        // Who was in the relay's room all the time is told no labels that were sealed again: it comes in anew.
+        inner.request(&link, call::leave(room)).await?;
+        room.handle_left_to_come_in_anew();
     }
+    door::take_place(room, &link, group, &admission)?;
     call::enter(inner, &link, room).await?;
     if room.is_behind() {
         return Err(Error::State("the group moved on while we came in"));

@@ -39,6 +39,7 @@ extern crate self as supernode_client;
 
 mod backoff;
 mod call;
+mod claimed;
 mod client;
 mod clock;
 mod commit;
@@ -57,6 +58,8 @@ mod jitter;
 mod junk_tests;
 mod keeper;
 mod link;
+#[cfg(feature = "lying")]
+mod lying;
 pub mod media;
 mod order;
 mod playback;
@@ -82,11 +85,13 @@ pub use config::Config;
 pub use dial::Unreachable;
 pub use door::{InvitationOutcome, RoomOptions};
 pub use error::{CallEnd, Error, Refusal};
-pub use events::{CallEvent, Event, Events};
+pub use events::{CallEvent, Event, Events, Warning};
 pub use frame::{Frame, FrameTimes, OutgoingFrame};
 pub use greeting::Purpose;
 pub use histogram::Histogram;
 pub use jitter::{DelayBounds, JitterBuffer, Playout};
+#[cfg(feature = "lying")]
+pub use lying::Liar;
 pub use playback::{Playback, Played};
 pub use presence::{Presence, Watch};
 pub use publish::{FRAME_BYTES_MAX, PublishOptions, Publisher};

@@ -50,6 +50,8 @@ pub(crate) struct Link {
     pub(crate) skew: ClockSkew,
     /// Counts the links of a client.
     pub(crate) generation: u64,
+    #[cfg(feature = "lying")]
+    pub(crate) liar: Option<Arc<crate::Liar>>,
     /// Where media of a track goes.
     pub(crate) tracks: Mutex<HashMap<TrackAlias, Arc<RemoteTrack>>>,
     /// For objects of streams that are not whole yet.
@@ -72,6 +74,15 @@ pub(crate) struct ControlReader {
     buffer: Box<[u8]>,
 }
 
+/// As whom to come in, on a connection that stands.
+pub(crate) struct Greeting<'a> {
+    pub(crate) device: &'a Device,
+    pub(crate) token: &'a str,
+    pub(crate) generation: u64,
+    #[cfg(feature = "lying")]
+    pub(crate) liar: Option<Arc<crate::Liar>>,
+}
+
 impl Link {
     /// The QUIC handshake, after which nobody knows yet who we are.
     pub(crate) async fn dial(
@@ -90,9 +101,7 @@ impl Link {
     /// own handshake succeed first.
     pub(crate) async fn greet(
         connection: quinn::Connection,
-        device: &Device,
-        token: &str,
-        generation: u64,
+        greeting: Greeting<'_>,
     ) -> Result<(Arc<Self>, ControlReader), Error> {
         let mut exporter = [0; EXPORTER_BYTES];
         connection
@@ -103,6 +112,7 @@ impl Link {
 
         let (mut send, stream) = connection.open_bi().await.map_err(Error::from_connection)?;
         send.set_priority(CONTROL_PRIORITY).map_err(|_| Error::Disconnected)?;
+        let Greeting { device, token, .. } = greeting;
         let hello = control::frame(&ClientMessage { request: 0, body: Some(hello(device, token, &relay, &exporter)) });
         send.write_all(&hello).await.map_err(|error| write_error(error, &connection))?;
 
@@ -124,7 +134,9 @@ impl Link {
             exporter,
             limits: welcome.limits.unwrap_or_default(),
             skew: clock::compare(welcome.unix_ms),
-            generation,
+            generation: greeting.generation,
+            #[cfg(feature = "lying")]
+            liar: greeting.liar,
             tracks: Mutex::default(),
             unfinished: Unfinished::default(),
             handed: Mutex::default(),
@@ -170,7 +182,12 @@ impl Link {
     fn register(&self, body: client_message::Body, pending: Pending) -> (u64, Bytes) {
         let request = self.next_request.fetch_add(1, Relaxed);
         lock(&self.pending).insert(request, pending);
-        (request, control::frame(&ClientMessage { request, body: Some(body) }))
+        let message = ClientMessage { request, body: Some(body) };
+        #[cfg(feature = "lying")]
+        if let Some(liar) = &self.liar {
+            return (request, liar.frame(message));
+        }
+        (request, control::frame(&message))
     }
 
     /// Sends an object, unless others have waited for longer than `wait_max` before it; its length if it was sent. quinn

@@ -211,6 +211,10 @@ impl Publisher {
         if self.track.activity {
             flags = flags.with_activity(frame.activity);
         }
+        if self.call.room.is_silent() {
+            self.track.counters.count_dropped();
+            return Ok(());
+        }
         let visual = matches!(self.track.kind, TrackKind::Video | TrackKind::Screen);
         if visual && (self.rests(begins_group(frame)) || self.is_withheld(frame)) {
             // Nobody is sent it, and without a number of its own nobody waits for it.

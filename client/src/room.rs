@@ -1,6 +1,7 @@
 //! A room as this device knows it: its MLS group, who is in it, and its tracks. Everything here happens in the order
 //! in which the relay's messages came; nothing here waits.
 
+mod beacons;
 mod mailbox;
 mod roster;
 mod sealing;
@@ -9,7 +10,7 @@ mod tracks;
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -22,6 +23,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::{
     CallEvent, Error,
+    claimed::Claimed,
     door::Hosting,
     error::CallEnd,
     greeting::Said,
@@ -31,20 +33,23 @@ use crate::{
     track::{Arrival, LocalTrack, RemoteTrack},
 };
 
+use beacons::Beacons;
 use mailbox::Mailbox;
 pub use roster::RosterEntry;
-use roster::{Absence, Expected};
+use roster::{Absence, Connection, Expected};
 use sealing::Early;
-pub(crate) use {roster::Removal, sealing::Opened, tracks::subscribe};
+pub(crate) use {roster::Due, sealing::Opened, tracks::subscribe};
 
 /// Events that a slow listener may lag behind.
 const EVENTS_MAX: usize = 256;
 /// Messages of the group that wait for whoever is at a door: an admission comes in fewer parts.
 const SAID_MAX: usize = 32;
+/// Half of the pause before we come in again after the relay has put us out; it doubles each time, up to 64 times this.
+const COMING_IN_AGAIN: Duration = Duration::from_millis(100);
 /// Announcements whose labels may open with the next epoch's keys.
 const UNOPENED_MAX: usize = 256;
 
-/// Somebody in a room.
+/// Somebody with a place in a room's group, as their leaf there says: never as the relay says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Member {
     /// Who.
@@ -53,9 +58,16 @@ pub struct Member {
     pub device: DeviceKey,
 }
 
+impl From<supernode_e2ee::Member> for Member {
+    fn from(member: supernode_e2ee::Member) -> Self {
+        Self { identity: member.identity, device: member.device }
+    }
+}
+
 /// A room.
 pub(crate) struct Room {
     pub(crate) id: RoomId,
+    pub(crate) ourselves: Member,
     pub(crate) events: broadcast::Sender<CallEvent>,
     /// Told after every change of what the state says.
     pub(crate) changed: watch::Sender<()>,
@@ -79,12 +91,21 @@ struct State {
     /// The group moved on without us: what it says now does not open.
     behind: bool,
     mailbox: Mailbox,
-    members: BTreeMap<u32, Member>,
+    beacons: Beacons,
+    /// Who is in the relay's room, by the numbers that they have there.
+    connections: BTreeMap<u32, Connection>,
     /// Devices that have a place in the group and none in the relay's room.
     absent: HashMap<DeviceKey, Absence>,
-    /// Who was thrown out, and who was only taken for gone.
+    /// Who was put out, and who was only taken for gone.
     kicked: HashSet<IdentityKey>,
     departed: HashSet<IdentityKey>,
+    /// Devices that a commit had removed which was rejected then.
+    must_go: HashSet<DeviceKey>,
+    /// Whether our pending commit says that those whom it removes are put out.
+    puts_out: bool,
+    goes_back_until: Option<Instant>,
+    /// How often the relay has put us out without a commit.
+    interruptions: u32,
     met_others: bool,
     alone_since: Option<Instant>,
     local: Vec<Arc<LocalTrack>>,
@@ -102,7 +123,9 @@ impl Room {
     /// A call, whose group holds exactly those who may be in it, or a room that its members let others into.
     pub(crate) fn new(group: Group, hosting: Option<Hosting>) -> Result<Arc<Self>, Error> {
         let keys = group.epoch_keys()?;
-        let state = State {
+        let own = group.members().into_iter().find(|member| member.leaf == group.own_leaf());
+        let ourselves = own.map(Member::from).ok_or(Error::EndToEnd(supernode_e2ee::Error::Removed))?;
+        let mut state = State {
             sealer: MediaSealer::new(&keys)?,
             opener: MediaOpener::new(&keys)?,
             expected: match &hosting {
@@ -113,10 +136,15 @@ impl Room {
             entered_on: None,
             behind: false,
             mailbox: Mailbox::default(),
-            members: BTreeMap::new(),
+            beacons: Beacons::default(),
+            connections: BTreeMap::new(),
             absent: HashMap::new(),
             kicked: HashSet::new(),
             departed: HashSet::new(),
+            must_go: HashSet::new(),
+            puts_out: false,
+            goes_back_until: None,
+            interruptions: 0,
             met_others: false,
             alone_since: None,
             local: Vec::new(),
@@ -128,9 +156,11 @@ impl Room {
             end: None,
             group,
         };
+        state.note_new_group();
         let (said, said_to_us) = mpsc::channel(SAID_MAX);
         Ok(Arc::new(Self {
             id: state.group.room(),
+            ourselves,
             events: broadcast::Sender::new(EVENTS_MAX),
             changed: watch::Sender::new(()),
             hosting,
@@ -147,11 +177,14 @@ impl Room {
         exporter: &[u8; EXPORTER_BYTES],
         device: &DeviceKey,
     ) -> Result<client_message::Body, Error> {
-        let secret = lock(&self.state).group.join_secret()?;
+        let state = lock(&self.state);
+        let (secret, mls_epoch) = (state.group.join_secret()?, state.group.epoch());
+        drop(state);
         Ok(client_message::Body::JoinRoom(JoinRoom {
             room: Bytes::copy_from_slice(&self.id.0),
             join_key: Bytes::copy_from_slice(secret.public().as_bytes()),
             proof: Bytes::copy_from_slice(&secret.sign(&self.id, exporter, device)),
+            mls_epoch,
         }))
     }
 
@@ -161,20 +194,25 @@ impl Room {
         let again = state.own_member.is_some();
         state.mailbox.joined(joined, again);
         state.own_member = Some(joined.member);
-        state.members.clear();
+        state.connections.clear();
         drop(state);
         joined.members.iter().for_each(|member| self.handle_member_joined(member));
         self.changed.send_replace(());
     }
 
-    /// The connection is gone; what hung on it goes with it.
+    /// The connection is gone, or our place on it; what hung on it goes with it.
     pub(crate) fn handle_link_lost(&self) {
         let mut state = lock(&self.state);
         if state.end.is_some() {
             return;
         }
         state.local.iter().for_each(|track| track.set_route(None));
-        state.remote.iter().for_each(|track| track.set_route(None));
+        for track in &state.remote {
+            if let Some(route) = track.route() {
+                lock(&route.link.tracks).remove(&route.alias);
+            }
+            track.set_route(None);
+        }
         state.entered_on = None;
         state.mailbox.lost();
         state.absent.clear();
@@ -183,40 +221,47 @@ impl Room {
         self.tell(CallEvent::Interrupted);
     }
 
+    /// Somebody is in the relay's room. Who, the relay cannot say: their device's leaf does.
     pub(crate) fn handle_member_joined(&self, joined: &MemberJoined) {
-        let (Ok(identity), Ok(device)) =
-            (IdentityKey::from_slice(&joined.identity), DeviceKey::from_slice(&joined.device))
-        else {
-            return;
-        };
-        let member = Member { identity, device };
+        let Ok(device) = DeviceKey::from_slice(&joined.device) else { return };
         let mut state = lock(&self.state);
         if state.own_member == Some(joined.member) {
             return;
         }
-        state.members.insert(joined.member, member);
         state.absent.remove(&device);
-        state.met_others = true;
-        state.alone_since = None;
+        let connection = Connection::new(Claimed::new(device), Instant::now());
+        let before = state.connections.insert(joined.member, connection);
+        let mut events = state.recognize();
+        events.extend(before.and_then(Connection::into_member).map(CallEvent::MemberLeft));
         drop(state);
-        self.tell(CallEvent::MemberJoined(member));
+        self.tell_all(events);
     }
 
-    pub(crate) fn handle_member_left(&self, number: u32, kicked: bool) {
+    /// How long to wait before we come in again.
+    pub(crate) fn pause_before_coming_in_again(&self) -> Duration {
+        let mut state = lock(&self.state);
+        state.interruptions += 1;
+        COMING_IN_AGAIN * 2u32.pow(state.interruptions.min(6))
+    }
+
+    /// Somebody is not in the relay's room any more, by whosever doing: a connection that was lost. Whether that was ours
+    ///
+    pub(crate) fn handle_member_left(&self, number: u32) -> bool {
         let mut state = lock(&self.state);
         if state.own_member == Some(number) {
+            let were_in = state.end.is_none() && state.entered_on.is_some();
             drop(state);
-            return self.end_with(if kicked { CallEnd::Removed } else { CallEnd::Left });
+            if were_in {
+                self.handle_link_lost();
+            }
+            return were_in;
         }
-        let Some(member) = state.members.remove(&number) else { return };
-        if kicked {
-            state.kicked.insert(member.identity);
-        }
-        if state.members.is_empty() {
-            state.alone_since = Some(Instant::now());
-        }
+        let Some(connection) = state.connections.remove(&number) else { return false };
+        let events = connection.into_member().map(CallEvent::MemberLeft).into_iter().collect();
+        state.note_company();
         drop(state);
-        self.tell(CallEvent::MemberLeft(member));
+        self.tell_all(events);
+        false
     }
 
     /// Ends the call on this side, once; the first reason stays.
@@ -244,6 +289,11 @@ impl Room {
         self.tell(CallEvent::Ended(reason));
     }
 
+    fn tell_all(&self, events: Vec<CallEvent>) {
+        events.into_iter().for_each(|event| drop(self.events.send(event)));
+        self.changed.send_replace(());
+    }
+
     fn tell(&self, event: CallEvent) {
         // Nobody listening is no fault: the state says the same.
         let _ = self.events.send(event);
@@ -258,11 +308,22 @@ impl Room {
     }
 
     pub(crate) fn members(&self) -> Vec<Member> {
-        lock(&self.state).members.values().copied().collect()
+        lock(&self.state).connections.values().filter_map(Connection::member).collect()
     }
 
     pub(crate) fn member_number(&self, member: &Member) -> Option<u32> {
-        lock(&self.state).members.iter().find(|(_, known)| *known == member).map(|(number, _)| *number)
+        let state = lock(&self.state);
+        let is_it = |(_, connection): &(&u32, &Connection)| connection.member() == Some(*member);
+        state.connections.iter().find(is_it).map(|(number, _)| *number)
+    }
+
+    /// How many are connected whom the group does not know.
+    pub(crate) fn outsiders(&self) -> usize {
+        lock(&self.state).connections.values().filter(|connection| connection.member().is_none()).count()
+    }
+
+    pub(crate) fn hosts(&self) -> Vec<IdentityKey> {
+        lock(&self.state).group.hosts().to_vec()
     }
 
     pub(crate) fn safety_number(&self) -> Result<String, Error> {
@@ -273,7 +334,7 @@ impl Room {
     /// here or nobody has come yet.
     pub(crate) fn alone(&self) -> Option<Alone> {
         let state = lock(&self.state);
-        if self.hosting.is_some() || !state.met_others || !state.members.is_empty() {
+        if self.hosting.is_some() || !state.met_others || state.has_company() {
             return None;
         }
         let finished = |track: &Arc<RemoteTrack>| track.is_finished();

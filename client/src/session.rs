@@ -24,7 +24,7 @@ use crate::{
     dial::{self, Tried},
     error::{CallEnd, Refusal},
     inbound,
-    link::{ControlReader, Link},
+    link::{ControlReader, Greeting, Link},
     ring::Rings,
     room::Room,
     silence,
@@ -61,8 +61,14 @@ pub(crate) async fn connect(
         // Only the one that answers first is told who we are: a relay lets a device in once.
         let Some((address, connection)) = dial::race(addresses, &mut tried, dial).await else { return Ok(None) };
         *lock(&inner.good_address) = Some(address);
-        let token = inner.invite.token.as_deref().unwrap_or_default();
-        Link::greet(connection, &inner.device, token, generation).await.map(Some)
+        let greeting = Greeting {
+            device: &inner.device,
+            token: inner.invite.token.as_deref().unwrap_or_default(),
+            generation,
+            #[cfg(feature = "lying")]
+            liar: inner.config.liar.clone(),
+        };
+        Link::greet(connection, greeting).await.map(Some)
     };
     let outcome = tokio::time::timeout(inner.config.connect_timeout, attempt).await;
     match outcome {
@@ -160,7 +166,7 @@ async fn run(inner: &Arc<Inner>, link: &Arc<Link>, reader: &mut ControlReader) -
     let mut moving: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(std::future::pending());
     let end = loop {
         let message = tokio::select! {
-            message = reader.next(&link.connection) => message,
+            message = next_message(link, reader) => message,
             next = &mut moving => {
                 link.close(CloseCode::BYE);
                 break End { error: Error::Disconnected, next: Some(next) };
@@ -181,6 +187,14 @@ async fn run(inner: &Arc<Inner>, link: &Arc<Link>, reader: &mut ControlReader) -
     };
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     end
+}
+
+async fn next_message(link: &Link, reader: &mut ControlReader) -> Result<RelayMessage, Error> {
+    #[cfg(feature = "lying")]
+    if let Some(liar) = &link.liar {
+        return liar.next(reader, &link.connection).await;
+    }
+    reader.next(&link.connection).await
 }
 
 /// Leaves a connection on which the relay is silent as it is: a goodbye that got through would tell our watchers at
@@ -266,9 +280,14 @@ fn handle(inner: &Arc<Inner>, link: &Arc<Link>, message: RelayMessage) {
         Body::RingEnded(ended) => inner.rings.handle_ended(&ended.ring, ended.result()),
         Body::MemberJoined(joined) => with_room(inner, &joined.room, |room| room.handle_member_joined(&joined)),
         Body::MemberLeft(left) => {
-            with_room(inner, &left.room, |room| room.handle_member_left(left.member, left.kicked));
+            with_room(inner, &left.room, |room| {
+                if room.handle_member_left(left.member) {
+                    tokio::spawn(come_in_again(inner.clone(), link.clone(), room.clone()));
+                }
+            });
         }
         Body::MlsDelivery(delivery) => with_room(inner, &delivery.room, |room| room.handle_mls(link, &delivery)),
+        Body::BeaconPosted(beacon) => with_room(inner, &beacon.room, |room| room.handle_beacon(&beacon)),
         Body::TrackAnnounced(track) => {
             with_room(inner, &track.room, |room| room.handle_track_announced(link, &track));
         }
@@ -331,21 +350,40 @@ async fn restore(inner: Arc<Inner>, link: Arc<Link>) {
 
 async fn restore_rooms(inner: &Arc<Inner>, link: &Arc<Link>) {
     let rooms: Vec<Arc<Room>> = lock(&inner.rooms).values().cloned().collect();
-    for room in rooms.into_iter().filter(|room| room.end().is_none()) {
-        if let Err(error) = reenter(inner, link, &room).await {
+    for room in rooms {
+        restore_room(inner, link, &room).await;
+    }
+}
+
+async fn restore_room(inner: &Arc<Inner>, link: &Arc<Link>, room: &Arc<Room>) {
+    if room.end().is_some() {
+        return;
+    }
+    match reenter(inner, link, room).await {
+        Ok(()) => republish(inner, link, room).await,
+        Err(error) => {
             tracing::debug!(%error, "a room did not let us back in");
-            if link.connection.close_reason().is_none() {
-                if room.hosting.is_some() {
-                    // Somebody inside can let us in again.
-                    room.fall_behind();
-                } else {
-                    lock(&inner.rooms).remove(&room.id);
-                    room.end_with(CallEnd::NotLetIn);
-                }
+            if link.connection.close_reason().is_some() {
+                return;
             }
-            continue;
+            if room.hosting.is_some() {
+                // Somebody inside can let us in again.
+                room.fall_behind();
+            } else {
+                lock(&inner.rooms).remove(&room.id);
+                room.end_with(CallEnd::NotLetIn);
+            }
         }
-        republish(inner, link, &room).await;
+    }
+}
+
+/// The relay has put us out of its room, and no member's commit did: we come back in, each time a little later.
+async fn come_in_again(inner: Arc<Inner>, link: Arc<Link>, room: Arc<Room>) {
+    tokio::time::sleep(room.pause_before_coming_in_again()).await;
+    // What the relay says may not be so: whoever is in cannot come in.
+    let _ = inner.request(&link, call::leave(&room)).await;
+    if link.connection.close_reason().is_none() && !room.is_behind() {
+        restore_room(&inner, &link, &room).await;
     }
 }
 

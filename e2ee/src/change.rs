@@ -26,6 +26,8 @@ pub struct Change {
     pub welcome: Option<Vec<u8>>,
     /// What lets newcomers into the room in the epoch that it begins.
     pub join_key: JoinKey,
+    /// Whether it says that those whom it removes are put out.
+    pub puts_out: bool,
 }
 
 impl fmt::Debug for Change {
@@ -39,13 +41,22 @@ impl fmt::Debug for Change {
 pub enum Processed {
     /// A commit: the group is in its next epoch, and a pending commit of our own is gone.
     EpochChanged {
+        /// Who made it.
+        by: Member,
+        /// Whether it says that those who went were put out, and not only taken for gone.
+        put_out: bool,
         /// Who came.
         added: Vec<Member>,
         /// Who went.
         removed: Vec<Member>,
     },
     /// A commit that removed us: nothing of the group can be used any more.
-    RemovedOurselves,
+    RemovedOurselves {
+        /// Who made it.
+        by: Member,
+        /// Whether it says that we were put out, and not only taken for gone.
+        put_out: bool,
+    },
     /// A member's message of this epoch.
     Message {
         /// Who sealed it.
@@ -62,10 +73,10 @@ pub enum Processed {
 impl fmt::Debug for Processed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::EpochChanged { added, removed } => {
+            Self::EpochChanged { added, removed, .. } => {
                 write!(f, "EpochChanged {{ added: {}, removed: {} }}", added.len(), removed.len())
             }
-            Self::RemovedOurselves => f.write_str("RemovedOurselves"),
+            Self::RemovedOurselves { .. } => f.write_str("RemovedOurselves"),
             Self::Message { bytes, .. } => write!(f, "Message {{ {} bytes }}", bytes.len()),
             Self::Own => f.write_str("Own"),
             Self::Ignored => f.write_str("Ignored"),

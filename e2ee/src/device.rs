@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use openmls::group::GroupContext;
 use openmls::prelude::tls_codec::{DeserializeBytes as _, Serialize as _};
 use openmls::prelude::{
-    Ciphersuite, GroupId, KeyPackage, KeyPackageRef, Lifetime, MlsGroup, MlsGroupCreateConfig, MlsGroupJoinConfig,
-    MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, PURE_CIPHERTEXT_WIRE_FORMAT_POLICY, StagedWelcome, Welcome,
+    Ciphersuite, Extensions, GroupId, KeyPackage, KeyPackageRef, Lifetime, MlsGroup, MlsGroupCreateConfig,
+    MlsGroupJoinConfig, MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, PURE_CIPHERTEXT_WIRE_FORMAT_POLICY,
+    StagedWelcome, Welcome,
 };
 use openmls_traits::OpenMlsProvider as _;
 use openmls_traits::storage::StorageProvider as _;
@@ -17,6 +19,7 @@ use supernode_proto::limits;
 use crate::credential;
 use crate::error::{Error, check_length};
 use crate::group::Group;
+use crate::hosts;
 use crate::secret::DeviceSecret;
 use crate::store::Store;
 
@@ -89,6 +92,7 @@ impl Device {
         const DURING: &str = "making a key package";
         let bundle = KeyPackage::builder()
             .key_package_lifetime(lifetime())
+            .leaf_node_capabilities(hosts::capabilities())
             .build(CIPHERSUITE, &*self.store, &*self.secret, credential::of_delegation(&self.delegation))
             .map_err(Error::mls(DURING))?;
         let package = bundle.into_key_package();
@@ -103,14 +107,29 @@ impl Device {
         MlsMessageOut::from(package).tls_serialize_detached().map_err(Error::mls(DURING))
     }
 
-    /// A group of this device alone, whose MLS group id is the room's name.
+    /// A group of this device alone, whose MLS group id is the room's name, for a call of those who are rung. It has no
+    /// hosts: everybody in it may put others out.
     ///
     /// # Errors
     /// [`Error::Mls`] if the library cannot make it.
     pub fn create_group(&self, room: RoomId) -> Result<Group, Error> {
+        self.create(room, Extensions::empty())
+    }
+
+    /// As [`Self::create_group`], for a room that people come to and go from: our identity is its host.
+    ///
+    /// # Errors
+    /// As [`Self::create_group`].
+    pub fn create_room(&self, room: RoomId) -> Result<Group, Error> {
+        self.create(room, hosts::extensions(&[self.identity()])?)
+    }
+
+    fn create(&self, room: RoomId, extensions: Extensions<GroupContext>) -> Result<Group, Error> {
         let config = MlsGroupCreateConfig::builder()
             .ciphersuite(CIPHERSUITE)
             .lifetime(lifetime())
+            .capabilities(hosts::capabilities())
+            .with_group_context_extensions(extensions)
             .wire_format_policy(PURE_CIPHERTEXT_WIRE_FORMAT_POLICY)
             .use_ratchet_tree_extension(true)
             .max_past_epochs(0)
@@ -137,7 +156,7 @@ impl Device {
     ///
     /// # Errors
     /// [`Error::TooLarge`] above [`WELCOME_BYTES_MAX`]; [`Error::Malformed`]; [`Error::Refused`] for a group with
-    /// extensions; [`Error::Delegation`], [`Error::DelegationDevice`], [`Error::UnexpectedIdentity`]
+    /// extensions other than its hosts; [`Error::Delegation`], [`Error::DelegationDevice`], [`Error::UnexpectedIdentity`]
     /// or [`Error::NotFromCaller`] if somebody is not who they should be; [`Error::Mls`] for the rest, among it a
     /// welcome that is not for us or was used before.
     pub fn join(
@@ -190,10 +209,7 @@ impl Device {
         now_unix_s: u64,
     ) -> Result<RoomId, Error> {
         let context = staged.group_context();
-        // Among them would be external senders, who could propose to remove members.
-        if context.extensions().iter().next().is_some() {
-            return Err(Error::Refused { what: "group extensions" });
-        }
+        hosts::read(context.extensions())?;
         let sender = staged.welcome_sender_index();
         let mut from_caller = false;
         let mut ourselves = false;

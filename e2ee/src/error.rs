@@ -68,6 +68,12 @@ pub enum Error {
     /// No commit of our own waits.
     #[error("no commit of our own is pending")]
     NoCommitPending,
+    /// No epoch before this one is kept.
+    #[error("there is no epoch to go back to")]
+    NoEpochBefore,
+    /// Somebody who is no host would put others out, or say who is one.
+    #[error("only a host of the room may do this")]
+    NotAHost,
     /// No such leaf, or our own.
     #[error("leaf {0} is no other member")]
     NoSuchMember(u32),

@@ -55,6 +55,12 @@ pub(crate) fn key_id(epoch: u64, leaf: u32) -> Result<KeyId, Error> {
     Ok(MlsKeyId::try_new(0u64, epoch, leaf, bits).map_err(Error::sframe(DURING))?.into())
 }
 
+/// How many epochs a key id is ahead of this one, if fewer than half of those that it can tell apart; else zero.
+pub(crate) fn epochs_ahead(key_id: KeyId, epoch: u64) -> u64 {
+    let ahead = key_id.wrapping_sub(epoch) & ((1 << EPOCH_BITS) - 1);
+    if ahead < 1 << (EPOCH_BITS - 1) { ahead } else { 0 }
+}
+
 pub(crate) fn encryption_key(key_id: KeyId, base_key: &[u8]) -> Result<EncryptionKey, Error> {
     EncryptionKey::derive_from(SUITE, key_id, base_key).map_err(Error::sframe("deriving a key"))
 }
@@ -182,6 +188,13 @@ mod tests {
         assert_eq!(key_id(5, 1).expect("fits"), 0x15);
         assert_eq!(key_id(0x1234, 0xffff).expect("fits"), 0xf_fff4);
         assert!(key_id(0, 0x1_0000).is_err());
+    }
+
+    //
+    #[test]
+    fn a_key_id_of_a_later_epoch_is_told_from_one_of_an_earlier() {
+        let ahead = |epoch, of| epochs_ahead(key_id(of, 3).expect("fits"), epoch);
+        assert_eq!([ahead(20, 20), ahead(20, 21), ahead(20, 27), ahead(20, 19), ahead(20, 12)], [0, 1, 7, 0, 0]);
     }
 
     //

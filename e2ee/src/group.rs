@@ -9,6 +9,7 @@ use openmls::prelude::{
     MlsMessageOut, ProcessedMessageContent, Proposal, ProtocolMessage, ProtocolVersion, Sender, StagedCommit,
 };
 use openmls_traits::OpenMlsProvider as _;
+use sha2::{Digest as _, Sha256};
 use supernode_proto::identity::{IdentityKey, RoomId};
 use supernode_proto::limits;
 use zeroize::Zeroizing;
@@ -18,6 +19,7 @@ use crate::credential;
 use crate::epoch_keys::EpochKeys;
 use crate::error::{Error, check_length};
 use crate::frame::{BASE_KEY_BYTES, SendCounter};
+use crate::hosts;
 use crate::safety::safety_number;
 use crate::secret::{DeviceSecret, JoinSecret};
 use crate::store::Store;
@@ -27,6 +29,10 @@ const JOIN_SECRET_BYTES: usize = 32;
 /// Largest message that [`Group::seal_message`] takes: with MLS's own fields and filling it stays below what a mailbox
 /// carries. Unit: bytes.
 pub const MESSAGE_BYTES_MAX: usize = limits::MLS_PAYLOAD_BYTES_MAX - 4096;
+/// The authenticated data of a commit whose removals are meant: those who went are not to come back by themselves.
+/// Without it they were taken for gone.
+const PUT_OUT: &[u8] = &[1];
+const EPOCH_DOMAIN: &[u8] = b"supernode/1 epoch\0";
 /// RFC 9605 section 5.2.
 const SFRAME_LABEL: &str = "SFrame 1.0 Base Key";
 
@@ -34,7 +40,8 @@ const SFRAME_LABEL: &str = "SFrame 1.0 Base Key";
 ///
 /// Changes come in two steps: `propose_*` makes a commit, and then either the relay accepts it and
 /// [`merge_own`](Self::merge_own) enters the next epoch, or another commit won and [`process`](Self::process) with that
-/// one does. Past epochs' secrets are dropped at once.
+/// one does. A past epoch's secrets are dropped when the one after it ends, or by [`forget_previous`](Self::forget_previous):
+/// until then a commit that the others reject can be taken back by [`go_back`](Self::go_back).
 pub struct Group {
     room: RoomId,
     mls: MlsGroup,
@@ -43,12 +50,20 @@ pub struct Group {
     members: Vec<Member>,
     /// Of the current epoch. It lives here and not in a sealer, so that two sealers can never count twice under a key.
     counter: Arc<SendCounter>,
+    hosts: Vec<IdentityKey>,
+    previous: Option<Previous>,
+}
+
+/// The epoch before the current one, as it was when it ended.
+struct Previous {
+    store: Store,
+    counter: Arc<SendCounter>,
 }
 
 impl Group {
     pub(crate) fn new(room: RoomId, mls: MlsGroup, store: Store, secret: Arc<DeviceSecret>) -> Result<Self, Error> {
-        let members = known_members(&mls)?;
-        Ok(Self { room, mls, store, secret, members, counter: Arc::default() })
+        let (members, hosts) = (known_members(&mls)?, hosts::read(mls.extensions())?);
+        Ok(Self { room, mls, store, secret, members, counter: Arc::default(), hosts, previous: None })
     }
 
     /// The room.
@@ -64,6 +79,18 @@ impl Group {
     /// Everybody in the group, ourselves too, by leaf.
     pub fn members(&self) -> Vec<Member> {
         self.members.clone()
+    }
+
+    /// Whoever opened the room and whom they named; nobody in a call of those who were rung.
+    pub fn hosts(&self) -> &[IdentityKey] {
+        &self.hosts
+    }
+
+    /// Whether somebody may put others out, and say who else may: hosts may; everybody may where there are none, or none
+    /// of them is a member any more.
+    pub fn may_put_out(&self, identity: &IdentityKey) -> bool {
+        let is_member = |host: &IdentityKey| self.members.iter().any(|member| member.identity == *host);
+        self.hosts.contains(identity) || !self.hosts.iter().any(is_member)
     }
 
     /// Our place in the tree.
@@ -122,6 +149,36 @@ impl Group {
         self.change(&commit, welcome.as_ref())
     }
 
+    /// Proposes to put the members at these leaves out: a commit that says so, which the others follow only if we may.
+    ///
+    /// # Errors
+    /// [`Error::NotAHost`]; as [`Self::propose_remove`] for the rest.
+    pub fn propose_put_out(&mut self, leaves: &[u32]) -> Result<Change, Error> {
+        self.check_idle()?;
+        self.check_host(self.own_leaf())?;
+        self.mls.set_aad(PUT_OUT.to_vec());
+        let proposed = self.propose_remove(leaves).map(|change| Change { puts_out: true, ..change });
+        // Had it failed before it was used, it would be the next message's.
+        self.mls.set_aad(Vec::new());
+        proposed
+    }
+
+    /// Proposes who may put others out from now on.
+    ///
+    /// # Errors
+    /// [`Error::NotAHost`]; [`Error::Malformed`] for nobody, somebody twice, or more than [`HOSTS_MAX`](crate::HOSTS_MAX);
+    /// [`Error::CommitPending`]; [`Error::Removed`]; [`Error::Mls`].
+    pub fn propose_hosts(&mut self, hosts: &[IdentityKey]) -> Result<Change, Error> {
+        self.check_idle()?;
+        self.check_host(self.own_leaf())?;
+        let extensions = hosts::extensions(hosts)?;
+        let (commit, welcome, _) = self
+            .mls
+            .update_group_context_extensions(&*self.store, extensions, &*self.secret)
+            .map_err(Error::mls("naming hosts"))?;
+        self.change(&commit, welcome.as_ref())
+    }
+
     /// Proposes fresh keys for our own leaf, so that whoever stole the old ones is locked out.
     ///
     /// # Errors
@@ -157,8 +214,37 @@ impl Group {
         if self.mls.pending_commit().is_none() {
             return Err(Error::NoCommitPending);
         }
+        self.keep_previous();
         self.mls.merge_pending_commit(&*self.store).map_err(Error::mls("merging our commit"))?;
         self.enter_epoch().map(|_| ())
+    }
+
+    /// Goes back to the epoch before: the commit that ended it does not count. What was sealed in it since is of nobody's
+    /// use, and its counters go on where they were. Who is in the group again is returned.
+    ///
+    /// # Errors
+    /// [`Error::NoEpochBefore`] unless the commit was the last thing that happened to the group and
+    /// [`Self::forget_previous`] was not called since; [`Error::Mls`].
+    pub fn go_back(&mut self) -> Result<Vec<Member>, Error> {
+        const DURING: &str = "going back to the epoch before";
+        let Previous { store, counter } = self.previous.take().ok_or(Error::NoEpochBefore)?;
+        let mls = MlsGroup::load(store.storage(), self.mls.group_id()).map_err(Error::mls(DURING))?;
+        self.mls = mls.ok_or(Error::NoEpochBefore)?;
+        self.mls.clear_pending_commit(store.storage()).map_err(Error::mls(DURING))?;
+        (self.store, self.counter) = (store, counter);
+        self.hosts = hosts::read(self.mls.extensions())?;
+        let after = std::mem::replace(&mut self.members, known_members(&self.mls)?);
+        Ok(self.members.iter().filter(|member| !after.contains(member)).copied().collect())
+    }
+
+    /// The commit that began this epoch cannot be rejected any more: what was kept of the epoch before is wiped.
+    pub fn forget_previous(&mut self) {
+        self.previous = None;
+    }
+
+    /// Whether [`Self::go_back`] has something to go back to.
+    pub fn can_go_back(&self) -> bool {
+        self.previous.is_some()
     }
 
     /// Drops our pending commit, if there is one: another won the epoch.
@@ -200,15 +286,17 @@ impl Group {
         let Sender::Member(sender) = *message.sender() else {
             return Err(Error::Refused { what: "messages from outside the group" });
         };
+        let put_out = message.aad() == PUT_OUT;
         match message.into_content() {
             ProcessedMessageContent::StagedCommitMessage(commit) => {
                 self.check_commit(&commit, sender, expected, now_unix_s)?;
-                self.merge_others(*commit)
+                if put_out {
+                    self.check_host(sender.u32())?;
+                }
+                self.merge_others(*commit, self.member_at(sender.u32())?, put_out)
             }
             ProcessedMessageContent::ApplicationMessage(message) => {
-                let from = self.members.iter().find(|member| member.leaf == sender.u32());
-                let from = *from.ok_or(Error::NoSuchMember(sender.u32()))?;
-                Ok(Processed::Message { from, bytes: message.into_bytes() })
+                Ok(Processed::Message { from: self.member_at(sender.u32())?, bytes: message.into_bytes() })
             }
             ProcessedMessageContent::OwnPrivateMessage | ProcessedMessageContent::OwnPendingCommit => {
                 Ok(Processed::Own)
@@ -236,6 +324,16 @@ impl Group {
         self.check_active()?;
         let identities: Vec<IdentityKey> = self.members.iter().map(|member| member.identity).collect();
         Ok(safety_number(&identities, self.mls.epoch_authenticator().as_slice()))
+    }
+
+    /// What this epoch is: the same for all who are in it and for nobody else, and it opens nothing.
+    ///
+    /// # Errors
+    /// [`Error::Removed`].
+    pub fn epoch_digest(&self) -> Result<[u8; 32], Error> {
+        self.check_active()?;
+        let digest = Sha256::new().chain_update(EPOCH_DOMAIN).chain_update(self.mls.epoch_authenticator().as_slice());
+        Ok(digest.finalize().into())
     }
 
     /// What sealing and opening media needs of this epoch. Asking twice is safe: both share one counter.
@@ -267,6 +365,14 @@ impl Group {
         if self.mls.pending_commit().is_some() { Err(Error::CommitPending) } else { Ok(()) }
     }
 
+    fn check_host(&self, leaf: u32) -> Result<(), Error> {
+        if self.may_put_out(&self.member_at(leaf)?.identity) { Ok(()) } else { Err(Error::NotAHost) }
+    }
+
+    fn member_at(&self, leaf: u32) -> Result<Member, Error> {
+        self.members.iter().find(|member| member.leaf == leaf).copied().ok_or(Error::NoSuchMember(leaf))
+    }
+
     fn removable(&self, leaves: &[u32]) -> Result<Vec<LeafNodeIndex>, Error> {
         let is_member = |leaf: u32| self.members.iter().any(|member| member.leaf == leaf);
         if let Some(leaf) = leaves.iter().find(|leaf| **leaf == self.own_leaf() || !is_member(**leaf)) {
@@ -287,6 +393,7 @@ impl Group {
             commit: commit.tls_serialize_detached().map_err(Error::mls(DURING))?,
             welcome: welcome.map(|welcome| welcome.tls_serialize_detached().map_err(Error::mls(DURING))).transpose()?,
             join_key: join_secret(Zeroizing::new(seed)).public(),
+            puts_out: false,
         })
     }
 
@@ -348,6 +455,13 @@ impl Group {
                     _ => return Err(Error::Refused { what: "updates from outside the group" }),
                 },
                 Proposal::Remove(_) => {}
+                Proposal::GroupContextExtensions(proposal) => {
+                    // A group that was made without hosts gets none, and none loses them.
+                    if self.hosts.is_empty() || hosts::read(proposal.extensions())?.is_empty() {
+                        return Err(Error::Refused { what: "group extensions other than the hosts" });
+                    }
+                    self.check_host(sender.u32())?;
+                }
                 // External senders, other secrets, other groups: nothing that a call needs.
                 _ => return Err(Error::Refused { what: "proposals other than add, update and remove" }),
             }
@@ -370,17 +484,28 @@ impl Group {
         if self.members.contains(&updated) { Ok(()) } else { Err(Error::IdentityChanged) }
     }
 
-    fn merge_others(&mut self, commit: StagedCommit) -> Result<Processed, Error> {
+    fn merge_others(&mut self, commit: StagedCommit, by: Member, put_out: bool) -> Result<Processed, Error> {
+        self.keep_previous();
         self.mls.merge_staged_commit(&*self.store, commit).map_err(Error::mls("merging a commit"))?;
         if !self.mls.is_active() {
             self.store.wipe();
-            return Ok(Processed::RemovedOurselves);
+            self.previous = None;
+            return Ok(Processed::RemovedOurselves { by, put_out });
         }
         let before = self.enter_epoch()?;
         let only_in = |these: &[Member], those: &[Member]| -> Vec<Member> {
             these.iter().filter(|member| !those.contains(member)).copied().collect()
         };
-        Ok(Processed::EpochChanged { added: only_in(&self.members, &before), removed: only_in(&before, &self.members) })
+        Ok(Processed::EpochChanged {
+            by,
+            put_out,
+            added: only_in(&self.members, &before),
+            removed: only_in(&before, &self.members),
+        })
+    }
+
+    fn keep_previous(&mut self) {
+        self.previous = Some(Previous { store: self.store.copy(), counter: Arc::clone(&self.counter) });
     }
 
     #[cfg(test)]
@@ -391,6 +516,7 @@ impl Group {
     /// Takes over the new tree and starts a new counter for its new key; returns the members before.
     fn enter_epoch(&mut self) -> Result<Vec<Member>, Error> {
         self.counter = Arc::default();
+        self.hosts = hosts::read(self.mls.extensions())?;
         Ok(std::mem::replace(&mut self.members, known_members(&self.mls)?))
     }
 }
@@ -410,4 +536,66 @@ fn known_members(mls: &MlsGroup) -> Result<Vec<Member>, Error> {
 
 fn join_secret(seed: Zeroizing<Vec<u8>>) -> JoinSecret {
     JoinSecret::from_bytes(seed.first_chunk().expect("the exporter gives as many bytes as asked for"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Device, secret::IdentitySecret};
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn device() -> Device {
+        let secret = DeviceSecret::generate();
+        let delegation = IdentitySecret::generate().delegate(&secret.public(), NOW + 60);
+        Device::new(secret, delegation).expect("its own delegation")
+    }
+
+    /// A room of one host and two others, as each of them sees it.
+    fn room() -> (Device, [Group; 3]) {
+        let devices = [device(), device(), device()];
+        let mut at_host = devices[0].create_room(RoomId([7; 16])).expect("a room");
+        let packages: Vec<_> =
+            devices[1..].iter().map(|device| (device.identity(), device.key_package().expect("a package"))).collect();
+        let welcome = at_host.propose_add(&packages, NOW).expect("adds").welcome.expect("for both");
+        at_host.merge_own().expect("accepted");
+        let join = |device: &Device| device.join_room(&welcome, &devices[0].identity(), NOW).expect("joins");
+        let groups = [join(&devices[1]), join(&devices[2])];
+        let [host, ..] = devices;
+        let [b, c] = groups;
+        (host, [at_host, b, c])
+    }
+
+    //
+    #[test]
+    fn whoever_is_no_host_can_make_a_commit_that_puts_others_out_and_nobody_follows_it() {
+        let (host, [mut at_host, mut at_mallory, mut at_c]) = room();
+        let host_leaf = at_host.own_leaf();
+        assert!(matches!(at_mallory.propose_put_out(&[host_leaf]), Err(Error::NotAHost)));
+        // A program that was changed does not ask.
+        let mallory = at_mallory.secret.public();
+        let identity = at_mallory.members.iter().find(|member| member.device == mallory).expect("a member").identity;
+        at_mallory.hosts = vec![identity];
+        let coup = at_mallory.propose_put_out(&[at_c.own_leaf()]).expect("made");
+        for group in [&mut at_host, &mut at_c] {
+            assert!(matches!(group.process(&coup.commit, &|_| false, NOW), Err(Error::NotAHost)));
+            assert_eq!(group.members().len(), 3);
+        }
+        at_mallory.discard_own().expect("given up");
+        let coup = at_mallory.propose_hosts(&[identity]).expect("made");
+        assert!(matches!(at_host.process(&coup.commit, &|_| false, NOW), Err(Error::NotAHost)));
+        assert_eq!(at_host.hosts(), [host.identity()]);
+    }
+
+    //
+    #[test]
+    fn a_room_whose_hosts_are_all_gone_is_everybody_s() {
+        let (_, [at_host, mut at_b, mut at_c]) = room();
+        let gone = at_b.propose_remove(&[at_host.own_leaf()]).expect("taken for gone");
+        at_b.merge_own().expect("accepted");
+        at_c.process(&gone.commit, &|_| false, NOW).expect("follows");
+        let out = at_b.propose_put_out(&[at_c.own_leaf()]).expect("everybody may");
+        let processed = at_c.process(&out.commit, &|_| false, NOW).expect("hears of it");
+        assert!(matches!(processed, Processed::RemovedOurselves { put_out: true, by } if by.leaf == at_b.own_leaf()));
+    }
 }

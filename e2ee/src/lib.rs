@@ -59,7 +59,7 @@
 //! | join secret, SFrame base key | this crate | on drop |
 //! | SFrame keys and salts | sframe (`Secret`) | on drop; the HKDF and AES states made for each frame are not |
 //! | MLS secrets in use | openmls (`SecretVLBytes`) | on drop |
-//! | MLS secrets in openmls's memory storage | openmls | what is there when a [`Device`] or [`Group`] is dropped, or a group tells us that we were removed, by this crate; entries replaced or deleted before that (used key packages, past epochs) are freed but not wiped |
+//! | MLS secrets in openmls's memory storage | openmls | what is there when a [`Device`] or [`Group`] is dropped, or a group tells us that we were removed, by this crate; entries replaced or deleted before that (used key packages, past epochs) are freed but not wiped; a copy of the epoch before lives until [`Group::forget_previous`] or the next epoch |
 //!
 //! Nothing is ever written to disk by this crate.
 
@@ -70,6 +70,7 @@ mod epoch_keys;
 mod error;
 mod frame;
 mod group;
+mod hosts;
 mod label;
 mod media;
 mod safety;
@@ -82,7 +83,8 @@ pub use epoch_keys::EpochKeys;
 pub use error::Error;
 pub use frame::{SEAL_COUNTER_MAX, SEAL_OVERHEAD_BYTES_MAX};
 pub use group::{Group, MESSAGE_BYTES_MAX};
+pub use hosts::HOSTS_MAX;
 pub use label::{TrackId, TrackInfo};
 pub use media::{EPOCHS_KEPT, MediaOpener, MediaSealer, REPLAY_WINDOW_FRAMES};
-pub use safety::safety_number;
+pub use safety::{person_number, safety_number};
 pub use secret::{DeviceSecret, IdentitySecret, JoinSecret};

@@ -75,6 +75,19 @@ impl MediaSealer {
         Ok(())
     }
 
+    /// Goes on in any epoch that these keys are of: another group's, or one that was gone back to. Its counter goes on
+    /// where it was.
+    ///
+    /// # Errors
+    /// [`Error::WrongRoom`]; [`Error::Sframe`].
+    pub fn restart(&mut self, keys: &EpochKeys) -> Result<(), Error> {
+        if keys.room != self.room {
+            return Err(Error::WrongRoom);
+        }
+        *self = Self::new(keys)?;
+        Ok(())
+    }
+
     /// Seals one frame of a track and appends it to `out`: at most [`SEAL_OVERHEAD_BYTES_MAX`] bytes more than
     /// `payload`. On an error `out` stays as it was.
     ///
@@ -138,7 +151,28 @@ impl MediaOpener {
         self.epochs.retain(|epoch| keys.epoch - epoch.epoch < EPOCHS_KEPT);
         let members: HashSet<&DeviceKey> = keys.devices.iter().map(|(_, device)| device).collect();
         for epoch in &mut self.epochs {
-            epoch.senders.retain(|_, sender| members.contains(&sender.device));
+            let gone = epoch.senders.extract_if(|_, sender| !members.contains(&sender.device));
+            epoch.set_aside.extend(gone);
+        }
+        Ok(())
+    }
+
+    /// Goes on in any epoch that these keys are of: another group's, or one that was gone back to. What was opened in the
+    /// latter before stays refused; later epochs of the one, and all of another, are forgotten.
+    ///
+    /// # Errors
+    /// [`Error::WrongRoom`]; [`Error::Sframe`].
+    pub fn restart(&mut self, keys: &EpochKeys) -> Result<(), Error> {
+        if keys.room != self.room {
+            return Err(Error::WrongRoom);
+        }
+        let known = self.epochs.iter().position(|epoch| Arc::ptr_eq(&epoch.counter, &keys.counter));
+        match known {
+            Some(place) => drop(self.epochs.drain(..place)),
+            None => self.epochs = VecDeque::from([OpenEpoch::new(keys)?]),
+        }
+        if let Some(current) = self.epochs.front_mut() {
+            current.senders.extend(current.set_aside.drain());
         }
         Ok(())
     }
@@ -168,6 +202,12 @@ impl MediaOpener {
         Ok(())
     }
 
+    /// Whether a frame that does not open is of an epoch after the current one, as far as the low bits in its key id tell.
+    pub fn is_ahead(&self, sealed: &[u8]) -> bool {
+        let (Ok(header), Some(current)) = (frame::read_header(sealed), self.epochs.front()) else { return false };
+        frame::epochs_ahead(header.key_id(), current.epoch) > 0
+    }
+
     /// Opens a track's label, as often as the relay announces it.
     ///
     /// # Errors
@@ -195,6 +235,8 @@ struct OpenEpoch {
     /// Tells this epoch from another group's of the same number.
     counter: Arc<SendCounter>,
     senders: HashMap<KeyId, Sender>,
+    /// Of those who are no members any more: nothing of theirs opens, unless the commit that removed them is rejected.
+    set_aside: HashMap<KeyId, Sender>,
 }
 
 struct Sender {
@@ -213,7 +255,7 @@ impl OpenEpoch {
             senders
                 .insert(key_id, Sender { device: *device, key, replay: ReplayAttackProtection::new(key_id, window) });
         }
-        Ok(Self { epoch: keys.epoch, counter: Arc::clone(&keys.counter), senders })
+        Ok(Self { epoch: keys.epoch, counter: Arc::clone(&keys.counter), senders, set_aside: HashMap::new() })
     }
 }
 

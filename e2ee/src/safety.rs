@@ -4,6 +4,7 @@ use sha2::{Digest, Sha512};
 use supernode_proto::identity::IdentityKey;
 
 const DOMAIN: &[u8] = b"supernode/1 safety number\0";
+const PERSON_DOMAIN: &[u8] = b"supernode/1 person number\0";
 const GROUPS: usize = 12;
 const BYTES_PER_GROUP: usize = 5;
 
@@ -21,7 +22,20 @@ pub fn safety_number(identities: &[IdentityKey], epoch_authenticator: &[u8]) -> 
     for identity in &identities {
         hash.update(identity.as_bytes());
     }
-    let digest = hash.chain_update(epoch_authenticator).finalize();
+    in_groups(&hash.chain_update(epoch_authenticator).finalize())
+}
+
+/// Sixty decimal digits in twelve groups of five, for two people: the same for both, whichever way round, in every call
+/// and epoch. Whoever has compared it once knows the other's identity key.
+///
+/// SHA-512 over a domain and both identities in ascending order, then as for [`safety_number`].
+pub fn person_number(one: &IdentityKey, other: &IdentityKey) -> String {
+    let (first, second) = (one.min(other), one.max(other));
+    let hash = Sha512::new().chain_update(PERSON_DOMAIN).chain_update(first.as_bytes());
+    in_groups(&hash.chain_update(second.as_bytes()).finalize())
+}
+
+fn in_groups(digest: &[u8]) -> String {
     let groups: Vec<String> = digest.chunks_exact(BYTES_PER_GROUP).take(GROUPS).map(group).collect();
     groups.join(" ")
 }
@@ -37,6 +51,16 @@ mod tests {
 
     const A: IdentityKey = IdentityKey::new([1; 32]);
     const B: IdentityKey = IdentityKey::new([2; 32]);
+
+    //
+    #[test]
+    fn a_person_s_number_is_the_same_from_both_sides_and_another_for_anybody_else() {
+        let number = person_number(&A, &B);
+        assert_eq!(number, person_number(&B, &A));
+        assert_eq!(number.len(), 71);
+        assert_ne!(number, person_number(&A, &IdentityKey::new([3; 32])));
+        assert_ne!(number, safety_number(&[A, B], b""));
+    }
 
     //
     #[test]

@@ -6,8 +6,8 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use openmls_traits::signatures::{Signer, SignerError};
 use openmls_traits::types::SignatureScheme;
 use supernode_proto::identity::{
-    Delegation, DeviceKey, EXPORTER_BYTES, Grants, IdentityKey, JoinKey, RelayPin, RoomId, SIGNATURE_BYTES, Ticket,
-    hello_signing_input, join_signing_input,
+    Delegation, DeviceKey, EPOCH_DIGEST_BYTES, EXPORTER_BYTES, Grants, IdentityKey, JoinKey, RelayPin, RoomId,
+    SIGNATURE_BYTES, Ticket, beacon_signing_input, hello_signing_input, join_signing_input,
 };
 use zeroize::Zeroizing;
 
@@ -105,6 +105,11 @@ impl DeviceSecret {
         hello_body: &[u8],
     ) -> [u8; SIGNATURE_BYTES] {
         self.0.sign(&hello_signing_input(relay, exporter, hello_body)).to_bytes()
+    }
+
+    /// Signs what our group is, for the others in a room.
+    pub fn sign_beacon(&self, room: &RoomId, epoch: u64, digest: &[u8; EPOCH_DIGEST_BYTES]) -> [u8; SIGNATURE_BYTES] {
+        self.0.sign(&beacon_signing_input(room, epoch, digest)).to_bytes()
     }
 }
 

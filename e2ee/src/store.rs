@@ -20,6 +20,14 @@ impl Store {
         }
     }
 
+    /// All entries once more, for going back to what they say.
+    pub(crate) fn copy(&self) -> Self {
+        let copy = Self::default();
+        let entries = self.0.storage().values.read().unwrap_or_else(PoisonError::into_inner).clone();
+        *copy.0.storage().values.write().unwrap_or_else(PoisonError::into_inner) = entries;
+        copy
+    }
+
     #[cfg(test)]
     pub(crate) fn entries(&self) -> usize {
         self.0.storage().values.read().expect("not poisoned").len()

@@ -4,8 +4,15 @@
 mod people;
 
 use people::{NOW, Person, ROOM, nobody, two, update};
-use supernode_e2ee::{Device, Error, Group, MESSAGE_BYTES_MAX, Processed, WELCOME_BYTES_MAX};
-use supernode_proto::{identity::IdentityKey, limits};
+use supernode_e2ee::{
+    Device, Error, Group, MESSAGE_BYTES_MAX, MediaOpener, MediaSealer, Processed, TrackId, WELCOME_BYTES_MAX,
+};
+use supernode_proto::{
+    identity::IdentityKey,
+    limits,
+    mls::Envelope,
+    object::{Flags, Layer, Visible},
+};
 
 /// The largest room that a relay allows; fewer where nothing is optimised.
 const MEMBERS: usize = if cfg!(debug_assertions) { 60 } else { 250 };
@@ -114,7 +121,8 @@ fn several_devices_of_one_person_are_members_of_their_own() {
     // Whoever is removed goes with all their devices, in one commit.
     let change = groups[2].propose_remove(&leaves).expect("removes both");
     for group in &mut groups[..2] {
-        assert_eq!(group.process(&change.commit, &nobody, NOW).expect("hears of it"), Processed::RemovedOurselves);
+        let processed = group.process(&change.commit, &nobody, NOW).expect("hears of it");
+        assert!(matches!(processed, Processed::RemovedOurselves { .. }));
     }
 }
 
@@ -156,4 +164,93 @@ fn a_message_can_be_sealed_while_a_commit_of_our_own_waits() {
     assert!(matches!(group_b.process(&message, &nobody, NOW), Ok(Processed::Message { .. })));
     group_a.merge_own().expect("accepted");
     group_b.process(&change.commit, &nobody, NOW).expect("follows");
+}
+
+//
+#[test]
+fn what_our_messages_show_is_what_they_are() {
+    let (_, [mut a, mut b]) = two();
+    let change = a.propose_update().expect("fresh keys");
+    let shown = Envelope { room: ROOM, epoch: a.epoch(), commit: true };
+    assert_eq!(Envelope::read(&change.commit), Ok(shown));
+    let message = b.seal_message(&[7; 20_000]).expect("seals");
+    assert_eq!(Envelope::read(&message), Ok(Envelope { commit: false, ..shown }));
+}
+
+//
+#[test]
+fn a_commit_that_does_not_count_is_gone_back_from_and_the_next_one_is_followed() {
+    let (_, [mut a, mut b]) = two();
+    let before = a.safety_number().expect("a member");
+    let change = a.propose_update().expect("fresh keys");
+    a.merge_own().expect("accepted");
+    b.process(&change.commit, &nobody, NOW).expect("follows");
+    for group in [&mut a, &mut b] {
+        assert!(group.can_go_back());
+        assert_eq!(group.go_back().expect("one epoch back"), []);
+        assert_eq!(group.safety_number().expect("a member"), before);
+        assert!(matches!(group.go_back(), Err(Error::NoEpochBefore)), "no further");
+    }
+    let message = b.seal_message(b"still here").expect("seals");
+    let Processed::Message { bytes, .. } = a.process(&message, &nobody, NOW).expect("opens") else {
+        panic!("a message")
+    };
+    assert_eq!(bytes, b"still here");
+    update(&mut a, &mut [&mut b]);
+    update(&mut b, &mut [&mut a]);
+    assert_eq!(a.safety_number().expect("a member"), b.safety_number().expect("a member"));
+    a.forget_previous();
+    assert!(matches!(a.go_back(), Err(Error::NoEpochBefore)));
+}
+
+//
+#[test]
+fn keys_that_are_gone_back_to_are_used_on_from_where_they_were() {
+    let (devices, [mut a, mut b]) = two();
+    let mut sealer = MediaSealer::new(&a.epoch_keys().expect("keys")).expect("a sealer");
+    let mut opener = MediaOpener::new(&b.epoch_keys().expect("keys")).expect("an opener");
+    let track = TrackId([2; 8]);
+    let visible = |group| Visible { group, object: 0, flags: Flags::INDEPENDENT, layer: Layer::default() };
+    let seal = |sealer: &mut MediaSealer, group| {
+        let mut sealed = Vec::new();
+        sealer.seal(&track, &visible(group), b"hello", &mut sealed).expect("seals");
+        sealed
+    };
+    let open = |opener: &mut MediaOpener, group, sealed: &[u8]| {
+        opener.open(&devices[0].key(), &track, &visible(group), sealed, &mut Vec::new())
+    };
+    let first = seal(&mut sealer, 0);
+    open(&mut opener, 0, &first).expect("opens");
+    let change = b.propose_update().expect("fresh keys");
+    b.merge_own().expect("accepted");
+    a.process(&change.commit, &nobody, NOW).expect("follows");
+    sealer.install(&a.epoch_keys().expect("keys")).expect("the next epoch");
+    opener.install(&b.epoch_keys().expect("keys")).expect("the next epoch");
+    let void = seal(&mut sealer, 1);
+    a.go_back().expect("one epoch back");
+    b.go_back().expect("one epoch back");
+    sealer.restart(&a.epoch_keys().expect("keys")).expect("the epoch before");
+    opener.restart(&b.epoch_keys().expect("keys")).expect("the epoch before");
+    assert!(matches!(open(&mut opener, 0, &first), Err(Error::Replayed)), "it was opened before");
+    assert!(matches!(open(&mut opener, 1, &void), Err(Error::UnknownKey)), "that epoch does not count");
+    let next = seal(&mut sealer, 1);
+    assert_ne!(next[..3], first[..3], "no counter comes twice");
+    open(&mut opener, 1, &next).expect("opens");
+}
+
+//
+#[test]
+fn another_group_s_keys_are_taken_into_use_whatever_the_numbers_of_their_epochs() {
+    let (_, [mut old, _]) = two();
+    for _ in 0..3 {
+        update(&mut old, &mut []);
+    }
+    let (_, [new, _]) = two();
+    let keys = new.epoch_keys().expect("keys");
+    let mut sealer = MediaSealer::new(&old.epoch_keys().expect("keys")).expect("a sealer");
+    let mut opener = MediaOpener::new(&old.epoch_keys().expect("keys")).expect("an opener");
+    assert!(matches!(sealer.install(&keys), Err(Error::EpochOrder { .. })));
+    assert!(matches!(opener.install(&keys), Err(Error::EpochOrder { .. })));
+    sealer.restart(&keys).expect("a new beginning");
+    opener.restart(&keys).expect("a new beginning");
 }

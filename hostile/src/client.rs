@@ -14,13 +14,14 @@ use prost::Message;
 use supernode_proto::{
     VERSION,
     control::{
-        ClientMessage, FrameReader, Hello, HelloBody, JoinRoom, PublishTrack, RelayMessage, RoomJoined, Subscribe,
-        TrackKind, client_message::Body as Request, encode_frame, frame, relay_message::Body,
+        ClientMessage, FrameReader, Hello, HelloBody, JoinRoom, PublishTrack, RelayMessage, RoomJoined, SendMls,
+        Subscribe, TrackKind, client_message::Body as Request, encode_frame, frame, relay_message::Body,
     },
     identity::{
         self, Delegation, DeviceKey, EXPORTER_LABEL, Grants, IdentityKey, RelayPin, RoomId, SIGNATURE_BYTES, Ticket,
     },
     invite::Invite,
+    mls::Envelope,
     object::{DATAGRAM_HEADER_BYTES_MAX, DatagramHeader, Flags, Hop, Layer, TrackAlias, Visible},
 };
 
@@ -103,6 +104,12 @@ impl Room {
 
     pub(crate) fn name(&self) -> Bytes {
         Bytes::copy_from_slice(&self.id.0)
+    }
+
+    /// What a member says to its group, around bytes that nobody can open.
+    pub(crate) fn message(&self, sealed: &[u8]) -> SendMls {
+        let payload = Envelope { room: self.id, epoch: 0, commit: false }.around(sealed).into();
+        SendMls { room: self.name(), payload, ..SendMls::default() }
     }
 }
 
@@ -217,6 +224,7 @@ impl Client {
             room: room.name(),
             join_key: Bytes::copy_from_slice(room.secret.verifying_key().as_bytes()),
             proof: Bytes::copy_from_slice(&room.secret.sign(&input).to_bytes()),
+            mls_epoch: 0,
         };
         match self.ask(Request::JoinRoom(wanted)).await? {
             Body::RoomJoined(joined) => Ok(joined),

@@ -15,6 +15,8 @@ use crate::limits;
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-supernode-1-session";
 /// Bytes taken from the exporter.
 pub const EXPORTER_BYTES: usize = 32;
+/// Bytes of what an epoch of a group is told from another by.
+pub const EPOCH_DIGEST_BYTES: usize = 32;
 /// Bytes of an Ed25519 signature.
 pub const SIGNATURE_BYTES: usize = 64;
 
@@ -23,6 +25,7 @@ const DELEGATION_DOMAIN: &[u8] = b"supernode/1 delegation\0";
 const TICKET_DOMAIN: &[u8] = b"supernode/1 ticket\0";
 const HELLO_DOMAIN: &[u8] = b"supernode/1 hello\0";
 const JOIN_DOMAIN: &[u8] = b"supernode/1 join\0";
+const BEACON_DOMAIN: &[u8] = b"supernode/1 beacon\0";
 const FORMAT_1: u8 = 1;
 
 /// Why bytes or text are no valid name or grant.
@@ -392,6 +395,26 @@ pub fn verify_join(
     proof: &[u8],
 ) -> Result<(), IdentityError> {
     key.verify("join proof", &join_signing_input(room, exporter, device), &fixed("join proof", proof)?)
+}
+
+/// What a device signs of its group for the others in a room.
+pub fn beacon_signing_input(room: &RoomId, epoch: u64, digest: &[u8; EPOCH_DIGEST_BYTES]) -> Vec<u8> {
+    [BEACON_DOMAIN, &room.0, &epoch.to_be_bytes(), digest].concat()
+}
+
+/// Checks that a device signed a beacon.
+///
+/// # Errors
+/// [`IdentityError::Length`], [`IdentityError::Signature`].
+pub fn verify_beacon(
+    device: &DeviceKey,
+    room: &RoomId,
+    epoch: u64,
+    digest: &[u8; EPOCH_DIGEST_BYTES],
+    signature: &[u8],
+) -> Result<(), IdentityError> {
+    let signature = fixed("signature", signature)?;
+    device.verify("beacon", &beacon_signing_input(room, epoch, digest), &signature)
 }
 
 fn check_time(field: &'static str, not_after: u64, now: u64, bound: u64) -> Result<(), IdentityError> {

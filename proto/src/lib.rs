@@ -8,6 +8,7 @@ pub mod control;
 pub mod identity;
 pub mod invite;
 pub mod limits;
+pub mod mls;
 pub mod object;
 mod varint;
 

@@ -55,6 +55,8 @@ limits! {
         "The longest that an object may claim to be worth sending: a minute is no longer a call.";
     MEMBER_STREAMS_MAX: u32 = 64, "streams",
         "Media streams one session may have open towards the relay: a few groups of each layer; each costs a table entry.";
+    REJECTION_WINDOW_S: u64 = 10, "s",
+        "How long after it was accepted a commit can be rejected: whoever followed it keeps the epoch before for so long.";
     TICKET_LIFETIME_S_MAX: u64 = 366 * 24 * 3600, "s",
         "The longest a ticket can run: what cannot be taken back must end by itself.";
     DELEGATION_LIFETIME_S_MAX: u64 = 366 * 24 * 3600, "s",

@@ -13,9 +13,13 @@ use prost::Message;
 use supernode_proto::{
     close::{CloseCode, StreamCode},
     control::{ClientMessage, FrameReader, MESSAGE_NAMES, RelayMessage, frame},
-    identity::{Delegation, Ticket, hello_signing_input, join_signing_input, verify_hello, verify_join},
+    identity::{
+        Delegation, Ticket, beacon_signing_input, hello_signing_input, join_signing_input, verify_beacon, verify_hello,
+        verify_join,
+    },
     invite::Invite,
     limits,
+    mls::Envelope,
     object::{DatagramHeader, StreamHeader, StreamObjectHeader},
 };
 use vectors::{control, identity, object};
@@ -123,9 +127,26 @@ fn everything_signed_is_written_down() {
     golden.hex("join, proof", &identity::join_proof());
     assert_eq!(verify_join(&identity::join_key(), &room, &exporter, &device, &identity::join_proof()), Ok(()));
 
+    let (epoch, digest) = identity::BEACON;
+    golden.hex("beacon, signed bytes", &beacon_signing_input(&room, epoch, &digest));
+    golden.hex("beacon, signature", &identity::sign_beacon());
+    assert_eq!(verify_beacon(&device, &room, epoch, &digest, &identity::sign_beacon()), Ok(()));
+
     for (name, invite) in identity::invites() {
         golden.text(&format!("invite, {name}"), &invite.to_string());
         assert_eq!(invite.to_string().parse::<Invite>().as_ref(), Ok(&invite), "{name}");
+    }
+    golden.check();
+}
+
+//
+#[test]
+fn what_an_mls_message_shows_is_written_down() {
+    let mut golden = Golden::new("mls.txt", "What an MLS PrivateMessage shows, around the six bytes \"sealed\".");
+    for (name, commit) in [("commit", true), ("application message", false)] {
+        let shown = Envelope { room: identity::room(), epoch: 300, commit };
+        golden.hex(name, &shown.around(b"sealed"));
+        assert_eq!(shown.check(&shown.around(b"sealed")), Ok(()), "{name}");
     }
     golden.check();
 }

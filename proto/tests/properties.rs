@@ -14,10 +14,12 @@ use supernode_proto::{
         ClientMessage, FrameError, FrameReader, HelloBody, RelayMessage, Ring, client_message, encode_frame, frame,
     },
     identity::{
-        Delegation, DeviceKey, Grants, IdentityError, IdentityKey, JoinKey, RoomId, Ticket, verify_hello, verify_join,
+        Delegation, DeviceKey, Grants, IdentityError, IdentityKey, JoinKey, RoomId, Ticket, beacon_signing_input,
+        verify_beacon, verify_hello, verify_join,
     },
     invite::Invite,
     limits,
+    mls::Envelope,
     object::{DatagramHeader, Flags, Hop, Layer, StreamHeader, StreamObjectHeader, TrackAlias, Visible},
 };
 use vectors::{control, identity, object};
@@ -31,10 +33,12 @@ fn decode_everything(bytes: &[u8]) {
     let _ = Ticket::from_bytes(bytes).map(|ticket| ticket.verify(identity::NOW_UNIX_S));
     let _ = (IdentityKey::from_slice(bytes), DeviceKey::from_slice(bytes), JoinKey::from_slice(bytes));
     let _ = RoomId::from_slice(bytes);
+    let _ = Envelope::read(bytes);
     let _ = HelloBody::decode(bytes);
     let (pin, exporter, device) = (identity::relay_pin(), identity::EXPORTER, identity::device());
     let _ = verify_hello(&device, &pin, &exporter, bytes, bytes);
     let _ = verify_join(&identity::join_key(), &identity::room(), &exporter, &device, bytes);
+    let _ = verify_beacon(&device, &identity::room(), 5, &identity::BEACON.1, bytes);
     read_all::<ClientMessage>(bytes);
     read_all::<RelayMessage>(bytes);
     if let Ok(text) = std::str::from_utf8(bytes) {
@@ -57,6 +61,7 @@ fn golden_vectors() -> Vec<Vec<u8>> {
         include_str!("../golden/control.txt"),
         include_str!("../golden/headers.txt"),
         include_str!("../golden/identity.txt"),
+        include_str!("../golden/mls.txt"),
     ];
     let values = files.iter().flat_map(|file| file.lines()).filter_map(|line| line.split_once(" = "));
     values.map(|(_, value)| HEXLOWER.decode(value.as_bytes()).unwrap_or_else(|_| value.as_bytes().to_vec())).collect()
@@ -335,6 +340,24 @@ proptest! {
         if let Ok(message) = ClientMessage::decode(&bytes[..]) {
             prop_assert_eq!(ClientMessage::decode(&message.encode_to_vec()[..]), Ok(message));
         }
+    }
+
+    //
+    #[test]
+    fn what_an_mls_message_shows_comes_back(room: [u8; 16], epoch: u64, commit: bool, sealed in proptest::collection::vec(any::<u8>(), 0..20_000)) {
+        let shown = Envelope { room: RoomId(room), epoch, commit };
+        prop_assert_eq!(Envelope::read(&shown.around(&sealed)), Ok(shown));
+    }
+
+    //
+    #[test]
+    fn a_beacon_holds_for_its_room_its_epoch_and_its_device_only(epoch in 0..u64::MAX, other: [u8; 16]) {
+        let (device, digest, room) = (identity::device(), identity::BEACON.1, identity::room());
+        let signature = SigningKey::from_bytes(&[0x02; 32]).sign(&beacon_signing_input(&room, epoch, &digest)).to_bytes();
+        prop_assert_eq!(verify_beacon(&device, &room, epoch, &digest, &signature), Ok(()));
+        prop_assert!(verify_beacon(&device, &room, epoch + 1, &digest, &signature).is_err());
+        prop_assert!(verify_beacon(&device, &RoomId(other), epoch, &digest, &signature).is_err());
+        prop_assert!(verify_beacon(&device, &room, epoch, &[0; 32], &signature).is_err());
     }
 
     #[test]

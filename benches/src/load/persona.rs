@@ -67,6 +67,7 @@ impl Cast {
             room: Bytes::copy_from_slice(&id.0),
             join_key: Bytes::copy_from_slice(secret.verifying_key().as_bytes()),
             proof: Bytes::copy_from_slice(&secret.sign(&input).to_bytes()),
+            mls_epoch: 0,
         }
     }
 

@@ -1,21 +1,24 @@
 //! The group's messages: in the mailbox's order, from where we were, and what becomes of a commit.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use supernode_e2ee::{Change, Group, Processed};
-use supernode_proto::control::{
-    CatchUp, CommitRejected, MlsDelivery, RejectCommit, RoomJoined, SendMls, client_message,
+use supernode_proto::{
+    control::{CatchUp, CommitRejected, MlsDelivery, RejectCommit, RoomJoined, RotateJoinKey, SendMls, client_message},
+    identity::JoinKey,
+    limits,
+    mls::Envelope,
 };
 use tokio::sync::mpsc;
 
-use super::{Member, Room, State};
+use super::{Early, Member, Room, State};
 use crate::{
-    CallEvent, Error,
+    CallEvent, Error, Warning,
     error::CallEnd,
     frame::unix_s,
     greeting::{self, Said},
@@ -27,6 +30,11 @@ use crate::{
 const HELD_MAX: usize = 512;
 /// How long the others have to agree that a commit is junk, before we take ourselves for the one who cannot read it.
 const REJECTION_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long we can go back to the epoch before: as long as a relay lets a commit be rejected, and until that is here.
+const GOES_BACK_FOR: Duration = Duration::from_secs(limits::REJECTION_WINDOW_S + 5);
+/// Of the members who are here and did not make the commit, so many see to it that the door has the right key: one could
+/// be in league with whoever gave it a wrong one.
+const DOOR_KEEPERS: usize = 3;
 
 /// How far we have read.
 #[derive(Default)]
@@ -35,13 +43,15 @@ pub(super) struct Mailbox {
     sequence: u64,
     /// What the room had when we joined: messages after `sequence` up to it are to be fetched.
     missing_to: u64,
-    /// The room's epoch when we joined; zero if it has had no commit.
+    /// The room's epoch when we joined.
     joined_epoch: u64,
     held: BTreeMap<u64, MlsDelivery>,
     /// When we gave a commit back that makes no sense.
     rejected_at: Option<Instant>,
     /// The next room that we join is another one to us, or our place in it is.
     is_new: bool,
+    /// We left the room a moment ago, to come in anew: what we have missed since is to be fetched.
+    left_just_now: bool,
     /// We were in the room before.
     again: bool,
 }
@@ -86,6 +96,13 @@ impl Room {
             return;
         }
         mailbox.sequence = delivery.sequence;
+        // What is said of a message is the relay's word; what it is, is sealed in it.
+        let said = Envelope { room: self.id, epoch: delivery.epoch, commit: delivery.commit };
+        if let Err(error) = said.check(&delivery.payload) {
+            tracing::debug!(%error, "a message of the group is not what the relay says");
+            drop(state);
+            return self.tell(CallEvent::Warning(Warning::FalseEnvelope));
+        }
         let before = state.group.epoch();
         let State { group, expected, .. } = &mut *state;
         let processed = group.process(&delivery.payload, &|identity| expected.holds(identity), unix_s());
@@ -93,20 +110,25 @@ impl Room {
         let is_ours = matches!(processed, Ok(Processed::Own));
         let is_junk = delivery.commit && delivery.epoch == before && !is_ours && group.epoch() == before;
         match processed {
-            Ok(Processed::EpochChanged { removed, .. }) => {
-                state.note_departed(&removed);
-                let early = state.install_keys();
+            Ok(Processed::EpochChanged { by, put_out, removed, .. }) => {
+                let told = state.note_removed(&removed, by.into(), put_out);
+                let door_key = state.door_key_to_replace(delivery, by);
+                let early = state.install_keys(false);
                 drop(state);
+                if let Some(right) = door_key {
+                    self.replace_door_key(link, right, by.into());
+                }
+                self.tell_all(told);
                 self.use_keys(early);
             }
-            Ok(Processed::RemovedOurselves) => {
-                let while_away = state.entered_on.is_none();
+            Ok(Processed::RemovedOurselves { by, put_out }) => {
                 drop(state);
-                // Who was away was taken for gone, and may knock. Whoever is here is meant.
-                if while_away { self.fall_behind() } else { self.end_with(CallEnd::Removed) }
+                self.tell(CallEvent::Removed { who: self.ourselves, by: by.into(), put_out });
+                // Who was only taken for gone may knock; a call of those who were rung has no door.
+                if put_out || self.hosting.is_none() { self.end_with(CallEnd::Removed) } else { self.fall_behind() }
             }
             Ok(Processed::Message { from, bytes }) if !is_junk => {
-                self.take_message(&mut state, Member { identity: from.identity, device: from.device }, &bytes);
+                self.take_message(&mut state, from.into(), &bytes);
                 drop(state);
                 self.changed.send_replace(());
             }
@@ -151,17 +173,26 @@ impl Room {
         self.changed.send_replace(());
     }
 
-    /// Most could not process a commit: it does not count.
-    pub(crate) fn handle_commit_rejected(&self, rejected: &CommitRejected) {
+    /// Most could not process a commit, or the relay says so: it does not count. Whoever followed it goes back to the epoch
+    /// before, and sends nothing there as long as somebody is in the group again whom that commit had removed
+    /// so to take a commit back opens nothing to anybody.
+    pub(crate) fn handle_commit_rejected(self: &Arc<Self>, rejected: &CommitRejected) {
         let mut state = lock(&self.state);
         state.mailbox.rejected_at = None;
-        // If it counted for us, our keys are of an epoch that nobody else is in.
-        let followed = state.group.epoch() > rejected.epoch;
-        drop(state);
-        if followed {
-            self.fall_behind();
-        } else {
+        let epoch = state.group.epoch();
+        if epoch <= rejected.epoch {
+            drop(state);
             self.changed.send_replace(());
+            return;
+        }
+        let went_back = if epoch == rejected.epoch + 1 { state.go_back() } else { Err(Error::Disconnected) };
+        drop(state);
+        match went_back {
+            Ok(early) => self.use_keys(early),
+            Err(error) => {
+                tracing::debug!(%error, "a commit that we followed was rejected, and we cannot go back");
+                self.fall_behind();
+            }
         }
     }
 
@@ -193,9 +224,8 @@ impl Room {
         if let Err(error) = state.group.discard_own() {
             tracing::debug!(%error, "a commit of ours could not be discarded");
         }
-        // Zero: the room was opened anew, or never saw a commit. Anything else that is not ours means that the group
-        // moved on without us, and what it says now does not open.
-        if epoch != 0 && epoch != state.group.epoch() {
+        // Another epoch than ours means that the group moved on without us, and what it says now does not open.
+        if epoch != state.group.epoch() {
             drop(state);
             return self.fall_behind();
         }
@@ -214,7 +244,10 @@ impl Room {
         &self,
         make: impl FnOnce(&mut Group) -> Result<Option<Change>, supernode_e2ee::Error>,
     ) -> Result<Option<Change>, Error> {
-        Ok(make(&mut lock(&self.state).group)?)
+        let mut state = lock(&self.state);
+        let change = make(&mut state.group)?;
+        state.puts_out = change.as_ref().is_some_and(|change| change.puts_out);
+        Ok(change)
     }
 
     /// The relay took our commit, or another's came first.
@@ -227,6 +260,7 @@ impl Room {
             return;
         }
         let before = state.group.members();
+        let put_out = std::mem::take(&mut state.puts_out);
         if let Err(error) = state.group.merge_own() {
             tracing::debug!(%error, "our own commit does not merge");
             drop(state);
@@ -234,10 +268,30 @@ impl Room {
         }
         let after = state.group.members();
         let removed: Vec<_> = before.into_iter().filter(|member| !after.contains(member)).collect();
-        state.note_departed(&removed);
-        let early = state.install_keys();
+        let told = state.note_removed(&removed, self.ourselves, put_out);
+        let early = state.install_keys(true);
         drop(state);
+        self.tell_all(told);
         self.use_keys(early);
+    }
+
+    /// The door opens by another key than this epoch's: by a mistake or a lie of whoever made the commit, or of the relay
+    ///
+    fn replace_door_key(&self, link: &Link, right: JoinKey, by: Member) {
+        let (room, join_key) = (Bytes::copy_from_slice(&self.id.0), Bytes::copy_from_slice(right.as_bytes()));
+        link.send(client_message::Body::RotateJoinKey(RotateJoinKey { room, join_key }), None);
+        self.tell(CallEvent::Warning(Warning::WrongDoorKey(by)));
+    }
+
+    /// What is kept of the epoch before goes when the commit that ended it cannot be rejected any more; when that is.
+    pub(crate) fn forget_epoch_before(&self, now: Instant) -> Option<Instant> {
+        let mut state = lock(&self.state);
+        let due = state.goes_back_until.filter(|_| state.group.can_go_back());
+        if due.is_some_and(|due| due <= now) {
+            state.group.forget_previous();
+            return None;
+        }
+        due
     }
 
     /// The group moved on and we could not follow: a room is come back to by its door, a call is over.
@@ -252,17 +306,29 @@ impl Room {
         self.changed.send_replace(());
     }
 
+    /// We have left the relay's room, and have another place in its group.
+    pub(crate) fn handle_left_to_come_in_anew(&self) {
+        self.handle_link_lost();
+        lock(&self.state).mailbox.left_just_now = true;
+    }
+
     /// We were let in again: the room goes on with another place in its group, from what came meanwhile.
     pub(crate) fn replace_group(self: &Arc<Self>, link: &Link, group: Group) -> Result<(), Error> {
         if group.room() != self.id {
             return Err(Error::Protocol("an admission to another room"));
         }
         let mut state = lock(&self.state);
+        // Its epochs are not those of the place that we had, whatever their numbers: all keys begin anew.
+        let keys = group.epoch_keys()?;
+        state.sealer.restart(&keys)?;
+        state.opener.restart(&keys)?;
         state.group = group;
+        state.note_new_group();
+        state.must_go.clear();
         state.behind = false;
-        state.mailbox.is_new = state.entered_on.is_none();
+        state.mailbox.is_new = state.entered_on.is_none() && !std::mem::take(&mut state.mailbox.left_just_now);
         let held = std::mem::take(&mut state.mailbox.held);
-        let early = state.install_keys();
+        let early = std::mem::take(&mut state.early);
         drop(state);
         self.use_keys(early);
         for delivery in held.values() {
@@ -282,9 +348,7 @@ impl Room {
     /// Opens a message of the group that did not come through the mailbox.
     pub(crate) fn open_aside(&self, sealed: &[u8]) -> Option<(Member, Vec<u8>)> {
         match lock(&self.state).group.process(sealed, &|_| false, unix_s()) {
-            Ok(Processed::Message { from, bytes }) => {
-                Some((Member { identity: from.identity, device: from.device }, bytes))
-            }
+            Ok(Processed::Message { from, bytes }) => Some((from.into(), bytes)),
             _ => None,
         }
     }
@@ -292,5 +356,39 @@ impl Room {
     /// What others say to whoever is at a door; to be had once.
     pub(crate) fn listen(&self) -> Option<mpsc::Receiver<(Member, Said)>> {
         lock(&self.said_to_us).take()
+    }
+}
+
+impl State {
+    /// This epoch's join key, if the relay says that a commit came with another one and it is for us to replace it. While
+    /// we catch up, what a commit came with is of the past.
+    fn door_key_to_replace(&self, delivery: &MlsDelivery, by: supernode_e2ee::Member) -> Option<JoinKey> {
+        let right = self.group.join_secret().ok()?.public();
+        if delivery.join_key == right.as_bytes()[..] || self.entered_on.is_none() {
+            return None;
+        }
+        let own = self.group.own_leaf();
+        let is_before_us = |member: &&supernode_e2ee::Member| {
+            member.leaf < own && member.device != by.device && self.is_here(&member.device)
+        };
+        (self.group.members().iter().filter(is_before_us).count() < DOOR_KEEPERS).then_some(right)
+    }
+
+    /// Goes back to the epoch before; returns what may open now.
+    fn go_back(&mut self) -> Result<VecDeque<Early>, Error> {
+        let again = self.group.go_back()?;
+        self.must_go.extend(again.iter().map(|member| member.device));
+        let keys = self.group.epoch_keys()?;
+        self.sealer.restart(&keys)?;
+        self.opener.restart(&keys)?;
+        self.note_epoch(false);
+        // Whoever has no place in the group may have had a voice in this.
+        self.suspect_outsiders();
+        Ok(std::mem::take(&mut self.early))
+    }
+
+    /// How long the epoch before is kept from now on.
+    pub(super) fn keep_epoch_before(&mut self) {
+        self.goes_back_until = Some(Instant::now() + GOES_BACK_FOR);
     }
 }

@@ -1,7 +1,7 @@
 //! Sealing and opening with a room's keys, and objects that come before theirs.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -59,6 +59,13 @@ impl Room {
         Ok(())
     }
 
+    /// Whether nothing may be sent now: somebody is in the group again whose removal was taken back, or members
+    /// are in different groups and no person said to go on.
+    pub(crate) fn is_silent(&self) -> bool {
+        let state = lock(&self.state);
+        !state.must_go.is_empty() || state.beacons.hold_back()
+    }
+
     pub(crate) fn seal_label(&self, kind: TrackKind, info: &TrackInfo) -> Result<Vec<u8>, Error> {
         Ok(lock(&self.state).sealer.seal_label(kind as u8, info)?)
     }
@@ -67,9 +74,15 @@ impl Room {
         let mut payload = Vec::with_capacity(sealed.len());
         let mut state = lock(&self.state);
         match state.opener.open(&track.publisher.device, &track.info.id, &visible, sealed, &mut payload) {
-            Ok(()) => Opened::Payload(payload),
+            Ok(()) => {
+                state.beacons.note_opened(&track.publisher.device);
+                Opened::Payload(payload)
+            }
             Err(supernode_e2ee::Error::UnknownKey) => {
                 let now = Instant::now();
+                if state.opener.is_ahead(sealed) && state.beacons.note_ahead(track.publisher.device, now) {
+                    self.changed.send_replace(());
+                }
                 state.drop_stale(now);
                 if !has_room(&state.early, sealed.len()) {
                     return Opened::Bad;
@@ -93,6 +106,8 @@ impl Room {
         for Early { track, visible, sealed, wire_bytes, .. } in early {
             track.handle_object(visible, sealed, wire_bytes);
         }
+        let recognized = lock(&self.state).recognize();
+        self.tell_all(recognized);
         self.announce_again();
         self.retire_departed();
         self.tell(CallEvent::KeysChanged);
@@ -100,8 +115,9 @@ impl Room {
 }
 
 impl State {
-    /// Takes the group's current keys into use; returns what may open now.
-    pub(super) fn install_keys(&mut self) -> VecDeque<Early> {
+    /// Takes the group's current keys into use, which are of an epoch that we began ourselves or another did; returns what
+    /// may open now.
+    pub(super) fn install_keys(&mut self, at_once: bool) -> VecDeque<Early> {
         let installed = self.group.epoch_keys().and_then(|keys| {
             self.opener.install(&keys)?;
             self.sealer.install(&keys)
@@ -109,6 +125,10 @@ impl State {
         if let Err(error) = installed {
             tracing::debug!(%error, "the keys of an epoch could not be taken into use");
         }
+        self.keep_epoch_before();
+        self.note_epoch(at_once);
+        let members: HashSet<_> = self.group.members().iter().map(|member| member.device).collect();
+        self.must_go.retain(|device| members.contains(device));
         self.drop_stale(Instant::now());
         std::mem::take(&mut self.early)
     }

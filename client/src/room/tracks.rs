@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use supernode_proto::{
-    control::{RelabelTrack, Subscribe, TrackAnnounced, client_message},
+    control::{RelabelTrack, Subscribe, TrackAnnounced, Unsubscribe, client_message},
     object::TrackAlias,
 };
 
-use super::{Room, State, UNOPENED_MAX};
+use super::{Connection, Room, State, UNOPENED_MAX};
 use crate::{
     CallEvent, SubscribeOptions,
     link::Link,
@@ -32,23 +32,22 @@ impl Room {
         if state.own_member == Some(announced.member) {
             return;
         }
-        let Some(&publisher) = state.members.get(&announced.member) else {
-            tracing::debug!("a track of somebody who is not here");
+        state.unopened.retain(|(_, known)| known.alias != announced.alias);
+        // Whose leaf stands behind the number, and only if that leaf sealed the label.
+        let publisher = state.connections.get(&announced.member).and_then(Connection::member);
+        let opened = publisher.and_then(|publisher| {
+            let opened = state.opener.open_label(&publisher.device, kind as u8, &announced.label);
+            let opened = opened.inspect_err(|error| tracing::debug!(%error, "a track's label does not open yet"));
+            Some((publisher, opened.ok()?))
+        });
+        let Some((publisher, info)) = opened else {
+            // Its publisher has no place in the group yet, or seals it again when it sees us, or its keys are still on
+            // their way to us.
+            if state.unopened.len() < UNOPENED_MAX {
+                state.unopened.push((link.clone(), announced.clone()));
+            }
             return;
         };
-        let info = match state.opener.open_label(&publisher.device, kind as u8, &announced.label) {
-            Ok(info) => info,
-            Err(error) => {
-                tracing::debug!(%error, "a track's label does not open yet");
-                // Its publisher seals it again when it sees us, or its keys are still on their way to us.
-                if state.unopened.len() < UNOPENED_MAX {
-                    state.unopened.retain(|(_, known)| known.alias != announced.alias);
-                    state.unopened.push((link.clone(), announced.clone()));
-                }
-                return;
-            }
-        };
-        state.unopened.retain(|(_, known)| known.alias != announced.alias);
         let known = state.remote.iter().find(|track| track.publisher == publisher && track.info.id == info.id).cloned();
         let track = match known {
             Some(track) => track,
@@ -92,13 +91,18 @@ impl Room {
         }
     }
 
-    /// Tracks of those who have no place in the group any more do not come back.
+    /// Tracks of those who have no place in the group any more are dropped.
     pub(super) fn retire_departed(&self) {
         let mut state = lock(&self.state);
         let members: Vec<_> = state.group.members().iter().map(|member| member.device).collect();
-        let is_gone = |track: &&Arc<RemoteTrack>| track.route().is_none() && !members.contains(&track.publisher.device);
+        let is_gone = |track: &&Arc<RemoteTrack>| !members.contains(&track.publisher.device);
         let gone: Vec<_> = state.remote.iter().filter(is_gone).cloned().collect();
         for track in &gone {
+            if let Some(route) = track.route() {
+                lock(&route.link.tracks).remove(&route.alias);
+                route.link.send(unsubscribe(route.alias), None);
+            }
+            track.set_route(None);
             state.goodbye_heard |= track.is_finished();
             state.retire(track);
         }
@@ -208,4 +212,8 @@ pub(crate) fn subscribe(alias: TrackAlias, options: &SubscribeOptions) -> client
         focus: options.focus,
         speakers_max: options.speakers_max,
     })
+}
+
+fn unsubscribe(alias: TrackAlias) -> client_message::Body {
+    client_message::Body::Unsubscribe(Unsubscribe { alias: alias.value() })
 }

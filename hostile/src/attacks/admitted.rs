@@ -13,8 +13,8 @@ use anyhow::Context;
 use bytes::Bytes;
 use supernode_proto::{
     control::{
-        AnswerRing, CancelRing, CatchUp, DepositKeyPackages, PresenceState, PublishTrack, Ring, SendMls, SetPresence,
-        TrackKind, client_message::Body as Request, relay_message::Body,
+        AnswerRing, CancelRing, CatchUp, DepositKeyPackages, PresenceState, PublishTrack, Ring, SetPresence, TrackKind,
+        client_message::Body as Request, relay_message::Body,
     },
     object::{Hop, STREAM_HEADER_BYTES_MAX, StreamHeader, TrackAlias},
 };
@@ -143,9 +143,8 @@ impl Kept {
             }
             Self::StatusAndMailbox => {
                 let state = PresenceState::Online.into();
-                let message = || SendMls { room: room.name(), payload: one(), ..SendMls::default() };
                 let status = Request::SetPresence(SetPresence { state, status: one() });
-                std::iter::once(status).chain((0..32).map(|_| Request::SendMls(message()))).collect()
+                std::iter::once(status).chain((0..32).map(|_| Request::SendMls(room.message(b"1")))).collect()
             }
         }
     }
@@ -255,8 +254,7 @@ fn catch_up(target: &Target) -> anyhow::Result<Report> {
         let room = Room::new();
         client.join(&room).await?;
         for _ in 0..8 {
-            let payload = vec![0x55; 60 * 1024 - 100].into();
-            client.ask(Request::SendMls(SendMls { room: room.name(), payload, ..SendMls::default() })).await?;
+            client.ask(Request::SendMls(room.message(&[0x55; 60 * 1024 - 100]))).await?;
         }
         let mut report = Report::of("requests");
         let end = Instant::now() + target.duration();

@@ -2,13 +2,14 @@
 
 use prost::{Message, bytes::Bytes};
 use supernode_proto::control::{
-    Allocation, AnswerRing, CancelRing, CatchUp, ClientMessage, CommitRejected, DeclineRing, DepositKeyPackages,
-    DeviceKeyPackage, Done, GoAway, Hello, HelloBody, IncomingRing, JoinRoom, KeyPackages, KeyPackagesLow,
-    KeyframeRequested, KickMember, LeaveRoom, MemberJoined, MemberLeft, MlsDelivery, Presence, PresenceState,
-    PublishTrack, RefusalReason, Refused, RejectCommit, RelabelTrack, RelayMessage, RequestKeyframe, Ring, RingEnded,
-    RingOutcome, RingResult, RingStarted, RoomJoined, RotateJoinKey, Rung, SendMls, SessionLimits, SetPresence,
-    Subscribe, TakeKeyPackages, TrackAnnounced, TrackDemand, TrackEnded, TrackKind, TrackPublished, UnpublishTrack,
-    Unsubscribe, Unwatch, Watch, WatchEnded, Welcome, client_message::Body as Ask, relay_message::Body as Tell,
+    Allocation, AnswerRing, BeaconPosted, CancelRing, CatchUp, ClientMessage, CommitRejected, DeclineRing,
+    DepositKeyPackages, DeviceKeyPackage, Done, GoAway, Hello, HelloBody, IncomingRing, JoinRoom, KeyPackages,
+    KeyPackagesLow, KeyframeRequested, KickMember, LeaveRoom, MemberJoined, MemberLeft, MlsDelivery, PostBeacon,
+    Presence, PresenceState, PublishTrack, RefusalReason, Refused, RejectCommit, RelabelTrack, RelayMessage,
+    RequestKeyframe, Ring, RingEnded, RingOutcome, RingResult, RingStarted, RoomJoined, RotateJoinKey, Rung, SendMls,
+    SessionLimits, SetPresence, Subscribe, TakeKeyPackages, TrackAnnounced, TrackDemand, TrackEnded, TrackKind,
+    TrackPublished, UnpublishTrack, Unsubscribe, Unwatch, Watch, WatchEnded, Welcome, client_message::Body as Ask,
+    relay_message::Body as Tell,
 };
 
 use super::{count, identity};
@@ -32,7 +33,7 @@ pub fn requests() -> Vec<(String, ClientMessage)> {
         Ask::AnswerRing(AnswerRing { ring: ring(), payload: bytes(0x61, 8) }),
         Ask::DeclineRing(DeclineRing { ring: ring(), busy: true }),
         Ask::CancelRing(CancelRing { ring: ring() }),
-        Ask::JoinRoom(JoinRoom { room: room(), join_key: bytes(0x70, 32), proof: bytes(0x90, 64) }),
+        Ask::JoinRoom(JoinRoom { room: room(), join_key: bytes(0x70, 32), proof: bytes(0x90, 64), mls_epoch: 5 }),
         Ask::LeaveRoom(LeaveRoom { room: room() }),
         Ask::KickMember(KickMember { room: room(), member: 3 }),
         Ask::RotateJoinKey(RotateJoinKey { room: room(), join_key: bytes(0x71, 32) }),
@@ -43,6 +44,7 @@ pub fn requests() -> Vec<(String, ClientMessage)> {
             payload: bytes(0x62, 8),
             join_key: bytes(0x72, 32),
         }),
+        Ask::PostBeacon(PostBeacon { room: room(), epoch: 5, digest: bytes(0x73, 32), signature: bytes(0x91, 64) }),
         Ask::PublishTrack(PublishTrack {
             room: room(),
             kind: TrackKind::Video.into(),
@@ -119,6 +121,14 @@ pub fn answers() -> Vec<(String, RelayMessage)> {
             commit: true,
             from_member: 2,
             payload: bytes(0x62, 8),
+            join_key: bytes(0x72, 32),
+        }),
+        Tell::BeaconPosted(BeaconPosted {
+            room: room(),
+            member: 2,
+            epoch: 5,
+            digest: bytes(0x73, 32),
+            signature: bytes(0x91, 64),
         }),
         Tell::TrackAnnounced(track_announced()),
         Tell::TrackEnded(TrackEnded { room: room(), alias: ALIAS }),

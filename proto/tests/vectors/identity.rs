@@ -4,8 +4,8 @@
 use ed25519_dalek::{Signer, SigningKey};
 use supernode_proto::{
     identity::{
-        Delegation, DeviceKey, EXPORTER_BYTES, Grants, IdentityKey, JoinKey, RelayPin, RoomId, SIGNATURE_BYTES, Ticket,
-        hello_signing_input, join_signing_input,
+        Delegation, DeviceKey, EPOCH_DIGEST_BYTES, EXPORTER_BYTES, Grants, IdentityKey, JoinKey, RelayPin, RoomId,
+        SIGNATURE_BYTES, Ticket, beacon_signing_input, hello_signing_input, join_signing_input,
     },
     invite::Invite,
 };
@@ -95,6 +95,14 @@ pub fn sign_hello(body: &[u8]) -> [u8; SIGNATURE_BYTES] {
 /// The example room's proof for the example device on the example connection.
 pub fn join_proof() -> [u8; SIGNATURE_BYTES] {
     join_secret().sign(&join_signing_input(&room(), &EXPORTER, &device())).to_bytes()
+}
+
+/// The example device's beacon: the epoch and its digest.
+pub const BEACON: (u64, [u8; EPOCH_DIGEST_BYTES]) = (5, [0x73; EPOCH_DIGEST_BYTES]);
+
+/// Its signature.
+pub fn sign_beacon() -> [u8; SIGNATURE_BYTES] {
+    device_secret().sign(&beacon_signing_input(&room(), BEACON.0, &BEACON.1)).to_bytes()
 }
 
 /// Invites of each form, by name.

@@ -13,6 +13,7 @@ pub const LIMITS: &[&str] = &[
     "incoming_rings_max",
     "rooms_max",
     "room_members_max",
+    "room_devices_per_identity_max",
     "tracks_max",
     "subscriptions_max",
     "requests_per_second_max",

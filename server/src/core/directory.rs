@@ -318,7 +318,7 @@ mod tests {
             join_key: JoinKey::new([3; 32]),
             members: BTreeMap::new(),
             member_next: 1,
-            mailbox: Mailbox::new(Arc::default()),
+            mailbox: Mailbox::new(0, Arc::default()),
             away: BTreeMap::new(),
             rejected: BTreeMap::from([(identity, vec![start, start + Duration::from_secs(5)])]),
         };

@@ -31,6 +31,9 @@ pub struct Limits {
     pub rooms_max: usize,
     /// Members of one room. Default 250: what the mailbox's payload bound carries.
     pub room_members_max: usize,
+    /// Devices of one identity in one room. Default 8: what a person owns, some of them twice while they come back; each
+    /// has a place in the group, and is sent all that the others send.
+    pub room_devices_per_identity_max: usize,
     /// Tracks one session publishes. Default 16: audio, video, screen and data in a few rooms.
     pub tracks_max: usize,
     /// Tracks one session subscribes to. Default 1,024: audio and video of two full rooms.
@@ -156,6 +159,7 @@ impl Default for Limits {
             ring_timeout: Duration::from_secs(45),
             rooms_max: 8,
             room_members_max: 250,
+            room_devices_per_identity_max: 8,
             tracks_max: 16,
             subscriptions_max: 1024,
             requests_per_second_max: 100,

@@ -1,7 +1,8 @@
 //! A room's blind mailbox: the order of its group messages, what is kept of them, and which commit counts.
 //!
-//! The relay reads nothing of a message but its envelope. It numbers messages, lets the first commit of an epoch win, and
-//! opens the epoch again when most members say that they cannot process that commit.
+//! The relay reads nothing of a message but its envelope, and what MLS shows of it must be the same. It numbers
+//! messages, lets the first commit of an epoch win, and opens the epoch again when most members say that they cannot
+//! process that commit.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -9,11 +10,14 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Instant,
 };
 
+use bytes::Bytes;
 use supernode_proto::{
     control::{MlsDelivery, RefusalReason, SendMls},
-    identity::JoinKey,
+    identity::{IdentityKey, JoinKey},
+    limits as wire,
 };
 
 use super::{MemberId, SessionId, control::Refusal, counts::Counts, directory::Member, limits::Limits};
@@ -25,8 +29,8 @@ const FREE_PART: usize = 128;
 /// One room's mailbox. Its history is bounded by three limits, and what it takes is counted in `kept_bytes`.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
-    /// Which epoch the next commit must carry; unknown before the first one.
-    epoch: Option<u64>,
+    /// Which epoch the next commit must carry.
+    epoch: u64,
     sequence: u64,
     history: VecDeque<MlsDelivery>,
     bytes: usize,
@@ -42,11 +46,25 @@ pub(crate) struct Mailbox {
 struct Commit {
     sequence: u64,
     epoch: u64,
-    member: MemberId,
-    session: SessionId,
-    /// The room's before it.
-    join_key: JoinKey,
+    sender: Sender,
     rejected_by: BTreeSet<MemberId>,
+}
+
+/// Who sends a message, and what the room was like then.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sender {
+    /// Its number.
+    pub(crate) member: MemberId,
+    /// In which session.
+    pub(crate) session: SessionId,
+    /// Whose.
+    pub(crate) identity: IdentityKey,
+    /// The room's, before the message.
+    pub(crate) join_key: JoinKey,
+    /// Members with this number or a higher one were not there yet.
+    pub(crate) newcomers_from: MemberId,
+    /// When.
+    pub(crate) at: Instant,
 }
 
 /// A commit that no longer counts.
@@ -63,14 +81,15 @@ pub(crate) struct Rejected {
 }
 
 impl Mailbox {
-    /// An empty mailbox. `kept_bytes` is shared by all of a relay.
-    pub(crate) fn new(kept_bytes: Arc<AtomicUsize>) -> Self {
-        Self { epoch: None, sequence: 0, history: VecDeque::new(), bytes: 0, gone: 0, kept_bytes, last_commit: None }
+    /// An empty mailbox of a room whose group is in this epoch, as whoever opens it says. `kept_bytes` is shared by
+    /// all of a relay.
+    pub(crate) fn new(epoch: u64, kept_bytes: Arc<AtomicUsize>) -> Self {
+        Self { epoch, sequence: 0, history: VecDeque::new(), bytes: 0, gone: 0, kept_bytes, last_commit: None }
     }
 
-    /// The epoch that the next commit must carry, zero if there was no commit yet.
+    /// The epoch that the next commit must carry.
     pub(crate) fn epoch(&self) -> u64 {
-        self.epoch.unwrap_or(0)
+        self.epoch
     }
 
     /// The last message's number.
@@ -78,26 +97,23 @@ impl Mailbox {
         self.sequence
     }
 
-    /// Numbers a message and keeps it. The first commit of an epoch wins. `from` says who sends it, and which
-    /// join key the room has.
+    /// Numbers a message and keeps it. The first commit of an epoch wins.
     pub(crate) fn accept(
         &mut self,
         sent: SendMls,
-        from: (MemberId, SessionId, JoinKey),
+        sender: Sender,
         limits: &Limits,
         counts: &mut Counts,
     ) -> Result<MlsDelivery, Refusal> {
-        let (member, session, join_key) = from;
         if sent.commit {
-            // The relay cannot read the group's epoch: the first commit tells it.
-            let current = self.epoch.unwrap_or(sent.epoch);
+            let current = self.epoch;
             if sent.epoch != current {
                 return Err(conflict(sent.epoch, current));
             }
             let next = current.checked_add(1).ok_or(Refusal::field("epoch", current, u64::MAX - 1))?;
-            self.epoch = Some(next);
+            self.epoch = next;
             let (sequence, rejected_by) = (self.sequence + 1, BTreeSet::new());
-            self.last_commit = Some(Commit { sequence, epoch: current, member, session, join_key, rejected_by });
+            self.last_commit = Some(Commit { sequence, epoch: current, sender, rejected_by });
         }
         self.sequence += 1;
         let delivery = MlsDelivery {
@@ -105,8 +121,9 @@ impl Mailbox {
             sequence: self.sequence,
             epoch: sent.epoch,
             commit: sent.commit,
-            from_member: member,
+            from_member: sender.member,
             payload: sent.payload,
+            join_key: if sent.commit { sent.join_key } else { Bytes::new() },
         };
         self.keep(&delivery, limits, counts);
         Ok(delivery)
@@ -130,35 +147,37 @@ impl Mailbox {
         (self.gone <= after || kept().next().is_some()).then_some(missed)
     }
 
-    /// A member says that it cannot process the last commit. Once more than half of the members other than its sender
-    /// have said so, its epoch is open again and it is forgotten.
+    /// A member says that it cannot process the last commit. Once more than half of the other people who were there when
+    /// it was accepted, and still are, have said so, its epoch is open again and it is forgotten. A person is an
+    /// identity, whatever the number of its devices, and the sender's has no voice: who came in later came in by the
+    /// commit.
     pub(crate) fn reject(
         &mut self,
         voter: MemberId,
         (epoch, sequence): (u64, u64),
         members: &BTreeMap<MemberId, Member>,
+        now: Instant,
     ) -> Result<Option<Rejected>, Refusal> {
         let current = self.epoch();
         let commit = self.last_commit.as_mut().filter(|last| (last.epoch, last.sequence) == (epoch, sequence));
         let commit = commit.ok_or_else(|| conflict(epoch, current))?;
-        if voter == commit.member {
+        let Sender { member, session, identity: own, join_key, newcomers_from, at } = commit.sender;
+        if members.get(&voter).is_some_and(|voter| voter.identity == own) {
             return Err(Refusal::field("sequence", sequence, 0));
         }
+        if now.saturating_duration_since(at).as_secs() >= wire::REJECTION_WINDOW_S {
+            return Err(conflict(epoch, current));
+        }
         commit.rejected_by.insert(voter);
-        let others = members.iter().filter(|(_, member)| member.session != commit.session);
-        let (others, against) = others.fold((0, 0), |(others, against), (member, _)| {
-            (others + 1, against + usize::from(commit.rejected_by.contains(member)))
-        });
-        if against * 2 <= others {
+        let there = || members.range(..newcomers_from).filter(|(_, member)| member.identity != own);
+        let people: BTreeSet<IdentityKey> = there().map(|(_, member)| member.identity).collect();
+        let voters = there().filter(|(number, _)| commit.rejected_by.contains(number));
+        let against: BTreeSet<IdentityKey> = voters.map(|(_, member)| member.identity).collect();
+        if against.len() * 2 <= people.len() {
             return Ok(None);
         }
-        // Several devices of one person are one opinion, and one's own is none.
-        let own = members.get(&commit.member).map(|member| member.identity);
-        let voters = commit.rejected_by.iter().filter_map(|voter| members.get(voter)).map(|member| member.identity);
-        let identities = voters.filter(|identity| Some(*identity) != own).collect::<BTreeSet<_>>().len();
-        let Commit { member, session, join_key, .. } = *commit;
-        let rejected = Rejected { member, session, identities, join_key };
-        self.epoch = Some(epoch);
+        let rejected = Rejected { member, session, identities: against.len(), join_key };
+        self.epoch = epoch;
         self.last_commit = None;
         if let Some(position) = self.history.iter().position(|kept| kept.sequence == sequence)
             && let Some(junk) = self.history.remove(position)
@@ -207,8 +226,7 @@ fn conflict(epoch: u64, current: u64) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use supernode_proto::identity::{DeviceKey, IdentityKey};
+    use supernode_proto::identity::DeviceKey;
 
     use super::*;
     use crate::core::{NodeId, ShardId, counts::LIMITS};
@@ -226,6 +244,12 @@ mod tests {
         (1..=count).map(member).collect()
     }
 
+    /// Member 1, in a room of five.
+    fn sender() -> Sender {
+        let (member, identity, join_key) = (1, IdentityKey::new([1; 32]), JoinKey::new([3; 32]));
+        Sender { member, session: session(1), identity, join_key, newcomers_from: 6, at: Instant::now() }
+    }
+
     fn message(epoch: u64, commit: bool, bytes: usize) -> SendMls {
         let (room, payload) = (vec![7; 16].into(), vec![9; bytes].into());
         SendMls { room, epoch, commit, payload, join_key: Bytes::new() }
@@ -233,12 +257,11 @@ mod tests {
 
     fn mailbox() -> (Mailbox, Arc<AtomicUsize>) {
         let kept_bytes = Arc::new(AtomicUsize::new(0));
-        (Mailbox::new(kept_bytes.clone()), kept_bytes)
+        (Mailbox::new(7, kept_bytes.clone()), kept_bytes)
     }
 
     fn send(mailbox: &mut Mailbox, sent: SendMls, limits: &Limits) -> u64 {
-        let from = (1, session(1), JoinKey::new([3; 32]));
-        mailbox.accept(sent, from, limits, &mut Counts::default()).expect("accepted").sequence
+        mailbox.accept(sent, sender(), limits, &mut Counts::default()).expect("accepted").sequence
     }
 
     //
@@ -266,8 +289,7 @@ mod tests {
         let limits = Limits { mailbox_bytes_max: 10_000, mailboxes_bytes_max: 1_280_000, ..Limits::default() };
         let fill = |mailbox: &mut Mailbox, counts: &mut Counts| {
             for _ in 0..200 {
-                let from = (1, session(1), JoinKey::new([3; 32]));
-                mailbox.accept(message(0, false, 100), from, &limits, counts).expect("accepted");
+                mailbox.accept(message(0, false, 100), sender(), &limits, counts).expect("accepted");
             }
         };
         let (mut hoard, mut counts) = (Vec::new(), Counts::default());
@@ -291,7 +313,7 @@ mod tests {
         fill: &impl Fn(&mut Mailbox, &mut Counts),
         counts: &mut Counts,
     ) -> Mailbox {
-        let mut mailbox = Mailbox::new(kept_bytes.clone());
+        let mut mailbox = Mailbox::new(7, kept_bytes.clone());
         fill(&mut mailbox, counts);
         mailbox
     }
@@ -319,22 +341,57 @@ mod tests {
     #[test]
     fn most_of_the_others_open_the_epoch_again() {
         let (mut mailbox, kept_bytes) = mailbox();
-        let (limits, mut all) = (Limits::default(), members(5));
+        let (limits, mut all, now) = (Limits::default(), members(5), Instant::now());
         let junk = send(&mut mailbox, message(7, true, 10), &limits);
         assert_eq!(mailbox.epoch(), 8);
-        assert_eq!(mailbox.reject(2, (7, junk), &all), Ok(None));
-        assert_eq!(mailbox.reject(2, (7, junk), &all), Ok(None), "one member has one voice");
-        assert_eq!(mailbox.reject(3, (7, junk), &all), Ok(None), "two of four are not most");
-        assert!(mailbox.reject(1, (7, junk), &all).is_err(), "its sender has none");
+        assert_eq!(mailbox.reject(2, (7, junk), &all, now), Ok(None));
+        assert_eq!(mailbox.reject(2, (7, junk), &all, now), Ok(None), "one member has one voice");
+        assert_eq!(mailbox.reject(3, (7, junk), &all, now), Ok(None), "two of four are not most");
+        assert!(mailbox.reject(1, (7, junk), &all, now).is_err(), "its sender has none");
         all.remove(&5);
         let rejected = Rejected { member: 1, session: session(1), identities: 2, join_key: JoinKey::new([3; 32]) };
-        assert_eq!(mailbox.reject(3, (7, junk), &all), Ok(Some(rejected)), "two of three are");
+        assert_eq!(mailbox.reject(3, (7, junk), &all, now), Ok(Some(rejected)), "two of three are");
         assert_eq!(mailbox.epoch(), 7);
         assert_eq!(kept_bytes.load(Ordering::Relaxed), 0, "and nobody is sent it later");
         assert_eq!(mailbox.since(junk - 1).expect("nothing else is missing").count(), 0);
         let next = send(&mut mailbox, message(7, true, 10), &limits);
         assert_eq!(next, junk + 1);
-        let refusal = mailbox.reject(2, (7, junk), &all).expect_err("it is no longer the last");
+        let refusal = mailbox.reject(2, (7, junk), &all, now).expect_err("it is no longer the last");
         assert_eq!(refusal.reason, RefusalReason::EpochConflict);
+    }
+
+    //
+    #[test]
+    fn a_person_has_one_voice_with_any_number_of_devices_and_newcomers_have_none() {
+        let (mut mailbox, _) = mailbox();
+        let (mut all, now) = (members(3), Instant::now());
+        let another_device_of = |number: MemberId, all: &BTreeMap<MemberId, Member>| Member {
+            session: session(number + 100),
+            tracks: Vec::new(),
+            identity: all[&number].identity,
+            device: DeviceKey::new([9; 32]),
+        };
+        let (own, other) = (another_device_of(1, &all), another_device_of(3, &all));
+        all.insert(4, other);
+        all.insert(5, own);
+        let commit = send(&mut mailbox, message(7, true, 10), &Limits::default());
+        all.extend(members(9).into_iter().filter(|(number, _)| *number > 5));
+        for voter in [3, 4, 6, 7, 8, 9] {
+            assert_eq!(mailbox.reject(voter, (7, commit), &all, now), Ok(None), "one of two, whoever comes in later");
+        }
+        assert!(mailbox.reject(5, (7, commit), &all, now).is_err(), "the sender's other device has no voice");
+        assert!(mailbox.reject(2, (7, commit), &all, now).expect("in time").is_some(), "both");
+    }
+
+    //
+    #[test]
+    fn a_commit_that_has_counted_for_a_while_cannot_be_rejected() {
+        let (mut mailbox, _) = mailbox();
+        let all = members(2);
+        let commit = send(&mut mailbox, message(7, true, 10), &Limits::default());
+        let late = Instant::now() + std::time::Duration::from_secs(wire::REJECTION_WINDOW_S);
+        let refusal = mailbox.reject(2, (7, commit), &all, late).expect_err("too late");
+        assert_eq!((refusal.reason, refusal.bound), (RefusalReason::EpochConflict, 8));
+        assert!(mailbox.reject(2, (7, commit), &all, Instant::now()).expect("in time").is_some());
     }
 }

@@ -7,11 +7,12 @@ use dashmap::Entry;
 use supernode_proto::{
     close::CloseCode,
     control::{
-        CatchUp, CommitRejected, JoinRoom, MemberJoined, MemberLeft, RefusalReason, RejectCommit, RoomJoined, SendMls,
-        TrackAnnounced, relay_message::Body,
+        BeaconPosted, CatchUp, CommitRejected, JoinRoom, MemberJoined, MemberLeft, PostBeacon, RefusalReason,
+        RejectCommit, RoomJoined, SendMls, TrackAnnounced, relay_message::Body,
     },
-    identity::{self, DeviceKey, JoinKey, RoomId},
+    identity::{self, DeviceKey, EPOCH_DIGEST_BYTES, JoinKey, RoomId, SIGNATURE_BYTES},
     limits as wire,
+    mls::{Envelope, EnvelopeError},
     object::TrackAlias,
 };
 
@@ -21,7 +22,7 @@ use super::{
     control::Refusal,
     directory::{Away, Directory, Member, Room, TrackEntry},
     limits::Limits,
-    mailbox::Mailbox,
+    mailbox::{Mailbox, Sender},
     session::Session,
 };
 
@@ -55,7 +56,7 @@ pub(crate) fn join(
                 join_key: key,
                 members: Default::default(),
                 member_next: 1,
-                mailbox: Mailbox::new(directory.mailboxes_bytes.clone()),
+                mailbox: Mailbox::new(wanted.mls_epoch, directory.mailboxes_bytes.clone()),
                 away: Default::default(),
                 rejected: Default::default(),
             }),
@@ -91,6 +92,11 @@ fn enter(
     let bound = directory.limits().room_members_max;
     if room.members.len() >= bound {
         return Err(Refusal::limit("room_members_max", room.members.len() as u64, bound as u64));
+    }
+    let devices = room.members.values().filter(|member| member.identity == session.identity).count();
+    let bound = directory.limits().room_devices_per_identity_max;
+    if devices >= bound {
+        return Err(Refusal::limit("room_devices_per_identity_max", devices as u64 + 1, bound as u64));
     }
     let member = room.member_next;
     room.member_next += 1;
@@ -161,6 +167,31 @@ pub(crate) fn rotate(directory: &Directory, session: &Session, room: &[u8], join
     Ok(())
 }
 
+/// Tells the others in the room what a member says of its group, signed for them: the relay does not judge it.
+pub(crate) fn post_beacon(
+    directory: &Directory,
+    session: &Session,
+    posted: PostBeacon,
+    outbox: &mut Outbox,
+) -> Result<(), Refusal> {
+    let id = member_of(session, &posted.room)?;
+    let PostBeacon { room: name, epoch, digest, signature } = posted;
+    for (field, bytes, bound) in [("digest", &digest, EPOCH_DIGEST_BYTES), ("signature", &signature, SIGNATURE_BYTES)] {
+        if bytes.len() != bound {
+            return Err(Refusal::field(field, bytes.len() as u64, bound as u64));
+        }
+    }
+    let room = directory.rooms.get(&id).ok_or(Refusal::of(RefusalReason::UnknownRoom))?;
+    let member = session.rooms.get(&id).copied().unwrap_or_default();
+    let is_in = room.members.get(&member).is_some_and(|entry| entry.session == session.id);
+    if !is_in {
+        return Err(Refusal::of(RefusalReason::UnknownRoom));
+    }
+    let beacon = BeaconPosted { room: name, member, epoch, digest, signature };
+    outbox.events(room.sessions().filter(|other| *other != session.id), Body::BeaconPosted(beacon));
+    Ok(())
+}
+
 /// Passes a message for the mailbox to the room's home shard, which answers it.
 pub(crate) fn send_mls(
     directory: &Directory,
@@ -172,6 +203,7 @@ pub(crate) fn send_mls(
 ) -> Result<(), Refusal> {
     let id = member_of(session, &sent.room)?;
     Refusal::check_len("payload", sent.payload.len(), wire::MLS_PAYLOAD_BYTES_MAX)?;
+    Envelope { room: id, epoch: sent.epoch, commit: sent.commit }.check(&sent.payload)?;
     if sent.commit && !sent.join_key.is_empty() {
         JoinKey::from_slice(&sent.join_key)?;
     }
@@ -192,16 +224,23 @@ pub(crate) fn deliver_mls(
     from: SessionId,
     from_member: MemberId,
     sent: SendMls,
+    now: Now,
     outbox: &mut Outbox,
 ) -> Result<(), Refusal> {
     let unknown = || Refusal::of(RefusalReason::UnknownRoom);
     let id = RoomId::from_slice(&sent.room)?;
     let mut room = directory.rooms.get_mut(&id).ok_or_else(unknown)?;
-    room.member_of(from_member, from).ok_or_else(unknown)?;
+    let identity = room.member_of(from_member, from).ok_or_else(unknown)?.identity;
     let (commit, join_key) = (sent.commit, JoinKey::from_slice(&sent.join_key));
-    let before = room.join_key;
-    let from_here = (from_member, from, before);
-    let delivery = room.mailbox.accept(sent, from_here, &directory.limits(), &mut outbox.counts)?;
+    let sender = Sender {
+        member: from_member,
+        session: from,
+        identity,
+        join_key: room.join_key,
+        newcomers_from: room.member_next,
+        at: now.instant,
+    };
+    let delivery = room.mailbox.accept(sent, sender, &directory.limits(), &mut outbox.counts)?;
     // In the same step, so that the keys of two commits cannot arrive in the wrong order.
     if let Ok(key) = join_key
         && commit
@@ -315,7 +354,9 @@ pub(crate) fn reject_commit(
     let Room { members, mailbox, join_key, .. } = &mut *room;
     members.get(&from_member).filter(|member| member.session == from).ok_or_else(unknown)?;
     let RejectCommit { epoch, sequence, .. } = *rejected;
-    let Some(junk) = mailbox.reject(from_member, (epoch, sequence), members)? else { return Ok(Verdict::Stands) };
+    let Some(junk) = mailbox.reject(from_member, (epoch, sequence), members, now.instant)? else {
+        return Ok(Verdict::Stands);
+    };
     *join_key = junk.join_key;
     let event = CommitRejected { room: rejected.room.clone(), epoch, sequence, from_member: junk.member };
     outbox.events(room.sessions(), Body::CommitRejected(event));
@@ -385,6 +426,18 @@ impl From<identity::IdentityError> for Refusal {
             Expired { field } => Self { detail: field, ..Self::of(RefusalReason::TicketExpired) },
             TooLong { field, seconds, bound } => {
                 Self { value: seconds, bound, detail: field, ..Self::of(RefusalReason::TicketInvalid) }
+            }
+        }
+    }
+}
+
+impl From<EnvelopeError> for Refusal {
+    fn from(error: EnvelopeError) -> Self {
+        match error {
+            EnvelopeError::Epoch { given, actual } => Self::field(error.field(), given, actual),
+            EnvelopeError::Commit { given } => Self::field(error.field(), given.into(), (!given).into()),
+            EnvelopeError::Payload | EnvelopeError::Room => {
+                Self { detail: error.field(), ..Self::of(RefusalReason::Malformed) }
             }
         }
     }

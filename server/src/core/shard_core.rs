@@ -303,7 +303,7 @@ impl ShardCore {
                 self.track_ended(alias);
             }
             ControlMail::Mls { from, member, request, sent } => {
-                match rooms::deliver_mls(&self.directory, from, member, sent, outbox) {
+                match rooms::deliver_mls(&self.directory, from, member, sent, now, outbox) {
                     Ok(()) => outbox.done(from, request),
                     Err(refusal) => outbox.refuse(from, request, refusal.into()),
                 }

@@ -12,6 +12,7 @@ use supernode_proto::{
         relay_message::Body,
     },
     identity::RoomId,
+    mls::Envelope,
 };
 use supernode_server::core::directory::Population;
 
@@ -175,12 +176,13 @@ impl Play {
                 Some(Request::Unsubscribe(Unsubscribe { alias }))
             }),
             Act::Mls(who, room) => self.ask(who, |_, _, _| {
-                let room = Self::room(room).0.to_vec().into();
+                let room = Self::room(room);
+                let payload = Envelope { room, epoch: 3, commit: true }.around(b"").into();
                 Some(Request::SendMls(SendMls {
-                    room,
+                    room: room.0.to_vec().into(),
                     epoch: 3,
                     commit: true,
-                    payload: Bytes::new(),
+                    payload,
                     join_key: Bytes::new(),
                 }))
             }),

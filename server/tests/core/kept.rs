@@ -9,11 +9,12 @@ use prost::{
 use supernode_proto::{
     control::{
         AnswerRing, CancelRing, CatchUp, ClientMessage, DeclineRing, DepositKeyPackages, JoinRoom, KickMember,
-        LeaveRoom, MESSAGE_NAMES, PresenceState, PublishTrack, RejectCommit, RelabelTrack, RequestKeyframe, Ring,
-        RotateJoinKey, SendMls, SetPresence, Subscribe, TakeKeyPackages, TrackKind, UnpublishTrack, Unsubscribe,
+        LeaveRoom, MESSAGE_NAMES, PostBeacon, PresenceState, PublishTrack, RejectCommit, RelabelTrack, RequestKeyframe,
+        Ring, RotateJoinKey, SendMls, SetPresence, Subscribe, TakeKeyPackages, TrackKind, UnpublishTrack, Unsubscribe,
         Unwatch, Watch, client_message::Body as Request, relay_message::Body,
     },
-    identity::{self, RoomId},
+    identity::{self, EPOCH_DIGEST_BYTES, RoomId, SIGNATURE_BYTES},
+    mls::Envelope,
     object::TrackAlias,
 };
 
@@ -28,6 +29,8 @@ use crate::{
 const PADDING_BYTES: usize = 60_000;
 /// What a request of this test may leave behind: its fields take less than 200 bytes, tables grow in steps.
 const KEPT_BYTES_MAX: i64 = 6_000;
+/// Which epoch the group of a room in this world is in when it is opened.
+const EPOCH: u64 = 3;
 /// A field that no message has.
 const UNKNOWN: u32 = 1_000;
 
@@ -69,8 +72,8 @@ impl Stage {
             world.settle();
         }
         let [alice, bob] = people;
-        let commit =
-            SendMls { room: vec![1; 16].into(), commit: true, payload: Bytes::from_static(b"c"), ..SendMls::default() };
+        let payload = Envelope { room, epoch: EPOCH, commit: true }.around(b"c").into();
+        let commit = SendMls { room: vec![1; 16].into(), epoch: EPOCH, commit: true, payload, ..SendMls::default() };
         world.ask(at[1], Request::SendMls(commit));
         let mut rings = [(at[0], &bob), (at[1], &alice)].map(|(at, callee)| {
             let payload = Bytes::from_static(b"ring");
@@ -123,12 +126,20 @@ impl Stage {
                     room,
                     join_key,
                     proof: Bytes::copy_from_slice(&key.sign(&input).to_bytes()),
+                    mls_epoch: 0,
                 })
             }
             "leave_room" => Request::LeaveRoom(LeaveRoom { room }),
             "kick_member" => Request::KickMember(KickMember { room, member: 2 }),
             "rotate_join_key" => Request::RotateJoinKey(RotateJoinKey { room, join_key: vec![4; 32].into() }),
-            "send_mls" => Request::SendMls(SendMls { room, payload: small(), ..SendMls::default() }),
+            "send_mls" => {
+                let payload = Envelope { room: RoomId([1; 16]), epoch: 0, commit: false }.around(b"small").into();
+                Request::SendMls(SendMls { room, payload, ..SendMls::default() })
+            }
+            "post_beacon" => {
+                let (digest, signature) = (vec![5; EPOCH_DIGEST_BYTES].into(), vec![6; SIGNATURE_BYTES].into());
+                Request::PostBeacon(PostBeacon { room, epoch: 0, digest, signature })
+            }
             "publish_track" => {
                 let kind = TrackKind::Audio.into();
                 Request::PublishTrack(PublishTrack { room, kind, label: small(), activity: false })
@@ -138,7 +149,7 @@ impl Stage {
             "unsubscribe" => Request::Unsubscribe(Unsubscribe { alias: other }),
             "request_keyframe" => Request::RequestKeyframe(RequestKeyframe { alias: other }),
             "catch_up" => Request::CatchUp(CatchUp { room, after_sequence: 0 }),
-            "reject_commit" => Request::RejectCommit(RejectCommit { room, epoch: 0, sequence: 1 }),
+            "reject_commit" => Request::RejectCommit(RejectCommit { room, epoch: EPOCH, sequence: 1 }),
             "relabel_track" => Request::RelabelTrack(RelabelTrack { alias: own, label: small() }),
             new => panic!("{new}: say how it is asked, so that what it leaves behind is looked at"),
         })

@@ -197,6 +197,7 @@ impl World {
             room: Bytes::copy_from_slice(&room.0),
             join_key: Bytes::copy_from_slice(secret.verifying_key().as_bytes()),
             proof: Bytes::copy_from_slice(&secret.sign(&input).to_bytes()),
+            mls_epoch: 3,
         };
         self.ask(at, Request::JoinRoom(request));
     }

@@ -88,7 +88,7 @@ impl Play {
         let named = || {
             let first = Room::new();
             let key = || SigningKey::from_bytes(&rand::random());
-            (0..KEYS).map(|_| Room { id: RoomId(first.id.0), secret: key() }).collect()
+            (0..KEYS).map(|_| Room { id: RoomId(first.id.0), secret: key(), epoch: first.epoch }).collect()
         };
         Self {
             relay,
@@ -240,6 +240,7 @@ impl Play {
                 Request::Join {
                     room: room(name),
                     key: usize::from(by.is_multiple_of(5)),
+                    epoch: u64::from(by % 3),
                     honest: !honest.is_multiple_of(8),
                 }
             }
@@ -283,8 +284,9 @@ impl Play {
         };
         let payload = Bytes::from_static(b"sealed");
         match request {
-            Request::Join { room, key, honest } => {
+            Request::Join { room, key, epoch, honest } => {
                 let mut wanted: JoinRoom = client.join_request(&self.rooms[*room][*key]);
+                wanted.mls_epoch = *epoch;
                 if !honest {
                     // Signed for nobody.
                     wanted.proof = Bytes::copy_from_slice(&self.people[person].device.sign(b"").to_bytes());
@@ -297,7 +299,8 @@ impl Play {
                 Asked::RotateJoinKey(RotateJoinKey { room: name(room), join_key: key(room, by) })
             }
             Request::Mls { room, epoch, commit } => {
-                let (room, epoch, commit) = (name(room), *epoch, *commit);
+                let (room, epoch, commit) = (&self.rooms[*room][0], *epoch, *commit);
+                let (room, payload) = (room.name(), room.message(epoch, commit, &payload));
                 Asked::SendMls(SendMls { room, epoch, commit, payload, join_key: Bytes::new() })
             }
             Request::CatchUp { room, after } => Asked::CatchUp(CatchUp { room: name(room), after_sequence: *after }),

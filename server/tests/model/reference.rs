@@ -24,7 +24,7 @@ pub type Person = usize;
 /// A request whose names are real.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    Join { room: usize, key: usize, honest: bool },
+    Join { room: usize, key: usize, epoch: u64, honest: bool },
     Leave { room: usize },
     Kick { room: usize, member: u32 },
     Rotate { room: usize, key: usize },
@@ -84,7 +84,7 @@ struct Room {
     key: usize,
     members: BTreeMap<u32, Person>,
     next: u32,
-    epoch: Option<u64>,
+    epoch: u64,
     sequence: u64,
 }
 
@@ -131,13 +131,13 @@ impl Reference {
 
     /// The epoch that a room's next commit must carry, and its last message.
     pub fn mailbox(&self, room: usize) -> (u64, u64) {
-        self.rooms.get(&room).map_or((0, 0), |room| (room.epoch.unwrap_or(0), room.sequence))
+        self.rooms.get(&room).map_or((0, 0), |room| (room.epoch, room.sequence))
     }
 
     /// Carries it out; the right answer. Names that the relay draws are taken from the answer that it gave.
     fn carry_out(&mut self, person: Person, request: &Request, answer: &Answer) -> Answer {
         match *request {
-            Request::Join { room, key, honest } => self.join(person, room, key, honest),
+            Request::Join { room, key, epoch, honest } => self.join(person, room, key, epoch, honest),
             Request::Leave { room } => match self.member(room, person) {
                 Some(member) => {
                     self.take_out(room, member);
@@ -159,11 +159,10 @@ impl Reference {
                 Answer::Done
             }),
             Request::Mls { room, epoch, commit } => self.in_room(person, room, |room| {
-                let current = room.epoch.unwrap_or(epoch);
-                if commit && epoch != current {
+                if commit && epoch != room.epoch {
                     return refused(RefusalReason::EpochConflict);
                 }
-                room.epoch = if commit { Some(current + 1) } else { room.epoch };
+                room.epoch += u64::from(commit);
                 room.sequence += 1;
                 Answer::Done
             }),
@@ -228,7 +227,7 @@ impl Reference {
         }
     }
 
-    fn join(&mut self, person: Person, name: usize, key: usize, honest: bool) -> Answer {
+    fn join(&mut self, person: Person, name: usize, key: usize, epoch: u64, honest: bool) -> Answer {
         if self.member(name, person).is_some() {
             return refused(RefusalReason::Already);
         }
@@ -239,7 +238,7 @@ impl Reference {
         if !honest || !known {
             return refused(RefusalReason::JoinProof);
         }
-        let opened = Room { key, members: BTreeMap::new(), next: 1, epoch: None, sequence: 0 };
+        let opened = Room { key, members: BTreeMap::new(), next: 1, epoch, sequence: 0 };
         let room = self.rooms.entry(name).or_insert(opened);
         if room.members.len() >= MEMBERS_MAX {
             return limit("room_members_max");
@@ -248,7 +247,7 @@ impl Reference {
         room.next += 1;
         room.members.insert(member, person);
         let members = room.members.iter().map(|(member, person)| (*member, *person)).collect();
-        Answer::Joined { member, epoch: room.epoch.unwrap_or(0), sequence: room.sequence, members }
+        Answer::Joined { member, epoch: room.epoch, sequence: room.sequence, members }
     }
 
     fn in_room(&mut self, person: Person, room: usize, act: impl FnOnce(&mut Room) -> Answer) -> Answer {
@@ -336,12 +335,12 @@ mod tests {
     use super::*;
 
     fn joined(member: u32, members: &[(u32, Person)]) -> Answer {
-        Answer::Joined { member, epoch: 0, sequence: 0, members: members.to_vec() }
+        Answer::Joined { member, epoch: 5, sequence: 0, members: members.to_vec() }
     }
 
     #[test]
     fn the_reference_takes_the_right_answer_and_no_other() {
-        let join = Request::Join { room: 0, key: 0, honest: true };
+        let join = Request::Join { room: 0, key: 0, epoch: 5, honest: true };
         let one = Reference::default().after(0, &join, &joined(1, &[(1, 0)])).expect("right");
         assert_eq!(one.after(0, &join, &joined(2, &[(1, 0), (2, 0)])), None, "nobody is in twice");
         assert!(one.after(0, &join, &refused(RefusalReason::Already)).is_some());
@@ -353,10 +352,10 @@ mod tests {
 
     #[test]
     fn of_two_commits_for_one_epoch_one_wins() {
-        let join = Request::Join { room: 0, key: 0, honest: true };
+        let join = Request::Join { room: 0, key: 0, epoch: 5, honest: true };
         let start = Reference::default().after(0, &join, &joined(1, &[(1, 0)])).expect("right");
         let commit = Request::Mls { room: 0, epoch: 5, commit: true };
-        let won = start.after(0, &commit, &Answer::Done).expect("the first tells the epoch");
+        let won = start.after(0, &commit, &Answer::Done).expect("whoever opened it told the epoch");
         assert_eq!(won.after(0, &commit, &Answer::Done), None);
         assert!(won.after(0, &commit, &refused(RefusalReason::EpochConflict)).is_some());
     }

@@ -24,6 +24,7 @@ use supernode_proto::{
     identity::{
         self, Delegation, DeviceKey, EXPORTER_LABEL, Grants, IdentityKey, RelayPin, RoomId, SIGNATURE_BYTES, Ticket,
     },
+    mls::Envelope,
     object::{DATAGRAM_HEADER_BYTES_MAX, DatagramHeader, Flags, Hop, Layer, TrackAlias, Visible},
 };
 use supernode_server::{
@@ -473,6 +474,7 @@ impl Client {
             room: room.name(),
             join_key: Bytes::copy_from_slice(room.secret.verifying_key().as_bytes()),
             proof: Bytes::copy_from_slice(&room.secret.sign(&input).to_bytes()),
+            mls_epoch: room.epoch,
         }
     }
 
@@ -532,11 +534,22 @@ pub async fn stop_code(stream: &mut quinn::SendStream) -> StreamCode {
 pub struct Room {
     pub id: RoomId,
     pub secret: SigningKey,
+    /// Of its group, when somebody opens it.
+    pub epoch: u64,
 }
 
 impl Room {
     pub fn new() -> Self {
-        Self { id: RoomId(rand::rng().random()), secret: key() }
+        Self::at(1)
+    }
+
+    pub fn at(epoch: u64) -> Self {
+        Self { id: RoomId(rand::rng().random()), secret: key(), epoch }
+    }
+
+    /// A message of its group, around bytes that stand for what is sealed.
+    pub fn message(&self, epoch: u64, commit: bool, sealed: &[u8]) -> Bytes {
+        Envelope { room: self.id, epoch, commit }.around(sealed).into()
     }
 
     pub fn name(&self) -> Bytes {

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use rstest::rstest;
 use supernode_proto::{
     control::{
-        CatchUp, CommitRejected, KickMember, LeaveRoom, RefusalReason, RejectCommit, RotateJoinKey, SendMls,
-        client_message::Body as Request, relay_message::Body,
+        BeaconPosted, CatchUp, CommitRejected, KickMember, LeaveRoom, PostBeacon, RefusalReason, RejectCommit,
+        RotateJoinKey, SendMls, client_message::Body as Request, relay_message::Body,
     },
     limits::MLS_PAYLOAD_BYTES_MAX,
 };
@@ -16,9 +16,12 @@ use supernode_server::core::limits::Limits;
 use crate::harness::{Client, Person, Relay, Room, eventually};
 
 fn message(room: &Room, epoch: u64, commit: bool, payload: &'static [u8]) -> Request {
-    let payload = Bytes::from_static(payload);
+    let payload = room.message(epoch, commit, payload);
     Request::SendMls(SendMls { room: room.name(), epoch, commit, payload, join_key: Bytes::new() })
 }
+
+/// What a short message shows before what is sealed: version and format, group, epoch, kind, and three lengths.
+const MLS_SHOWN_BYTES: usize = 4 + 17 + 8 + 1 + 3;
 
 fn catch_up(room: &Room, after_sequence: u64) -> Request {
     Request::CatchUp(CatchUp { room: room.name(), after_sequence })
@@ -31,7 +34,8 @@ fn reject(room: &Room, epoch: u64, sequence: u64) -> Request {
 async fn delivered(client: &mut Client) -> (u64, Bytes) {
     client
         .event(|event| match event {
-            Body::MlsDelivery(delivery) => Some((delivery.sequence, delivery.payload.clone())),
+            // What is sealed comes last.
+            Body::MlsDelivery(delivery) => Some((delivery.sequence, delivery.payload.slice(MLS_SHOWN_BYTES..))),
             _ => None,
         })
         .await
@@ -127,7 +131,7 @@ async fn who_left_or_was_kicked_may_not_catch_up(#[values(1, 2, 4)] shards: usiz
 #[tokio::test]
 async fn a_commit_that_most_members_reject_does_not_count(#[values(1, 2, 4)] shards: usize) {
     let relay = Relay::start(shards);
-    let room = Room::new();
+    let room = Room::at(5);
     let mut members = Vec::new();
     for _ in 0..4 {
         let mut member = relay.connect(&Person::new()).await;
@@ -156,10 +160,63 @@ async fn a_commit_that_most_members_reject_does_not_count(#[values(1, 2, 4)] sha
     relay.assert_empty().await;
 }
 
+//
+#[rstest]
+#[tokio::test]
+async fn a_message_that_is_not_what_is_said_of_it_is_refused(#[values(1, 2)] shards: usize) {
+    let relay = Relay::start(shards);
+    let (room, other_room) = (Room::new(), Room::new());
+    let mut alice = relay.connect(&Person::new()).await;
+    let mut bob = relay.connect(&Person::new()).await;
+    alice.join(&room).await;
+    bob.join(&room).await;
+    let send = |epoch, commit, payload: Bytes| {
+        Request::SendMls(SendMls { room: room.name(), epoch, commit, payload, join_key: Bytes::new() })
+    };
+    for (field, lie) in [
+        ("commit", send(1, false, room.message(1, true, b"a commit that should not count"))),
+        ("commit", send(1, true, room.message(1, false, b"words that should count"))),
+        ("epoch", send(2, false, room.message(1, false, b"from the future"))),
+        ("room", send(1, true, other_room.message(1, true, b"of another group"))),
+        ("payload", send(1, true, Bytes::from_static(b"no MLS at all"))),
+    ] {
+        let refused = alice.refused(lie).await;
+        assert_eq!((refused.reason(), refused.detail.as_str()), (RefusalReason::Malformed, field));
+    }
+    alice.done(send(1, true, room.message(1, true, b"a commit"))).await;
+    assert_eq!(delivered(&mut bob).await, (1, Bytes::from_static(b"a commit")), "nothing else was passed on");
+    for client in [&alice, &bob] {
+        client.close();
+    }
+    relay.assert_empty().await;
+}
+
+//
+#[rstest]
+#[tokio::test]
+async fn the_first_commit_of_a_room_is_of_the_epoch_that_whoever_opened_it_said(#[values(1, 2)] shards: usize) {
+    let relay = Relay::start(shards);
+    let room = Room::at(6);
+    let mut alice = relay.connect(&Person::new()).await;
+    let mut mallory = relay.connect(&Person::new()).await;
+    assert_eq!(alice.join(&room).await.mls_epoch, 6);
+    let late = Room { epoch: 70, id: room.id, secret: room.secret.clone() };
+    assert_eq!(mallory.join(&late).await.mls_epoch, 6, "only whoever opens it says so");
+    for epoch in [70, 5, u64::MAX] {
+        let refused = mallory.refused(message(&room, epoch, true, b"far away")).await;
+        assert_eq!((refused.reason(), refused.value, refused.bound), (RefusalReason::EpochConflict, epoch, 6));
+    }
+    alice.done(message(&room, 6, true, b"the first")).await;
+    for client in [&alice, &mallory] {
+        client.close();
+    }
+    relay.assert_empty().await;
+}
+
 /// A commit that nobody can process, with another join key.
 async fn send_junk(client: &mut Client, room: &Room) {
     let join_key = Bytes::copy_from_slice(Room::new().secret.verifying_key().as_bytes());
-    let payload = Bytes::from_static(b"junk");
+    let payload = room.message(9, true, b"junk");
     client.done(Request::SendMls(SendMls { room: room.name(), epoch: 9, commit: true, payload, join_key })).await;
 }
 
@@ -168,7 +225,7 @@ async fn send_junk(client: &mut Client, room: &Room) {
 #[tokio::test]
 async fn who_sends_junk_again_and_again_is_taken_out_of_that_room(#[values(1, 2, 4)] shards: usize) {
     let relay = Relay::with_limits(shards, Limits { rejected_commits_max: 2, ..Limits::default() });
-    let (room, other_room, person) = (Room::new(), Room::new(), Person::new());
+    let (room, other_room, person) = (Room::at(9), Room::new(), Person::new());
     let mut alice = relay.connect(&Person::new()).await;
     let mut bob = relay.connect(&Person::new()).await;
     let mut mallory = relay.connect(&person).await;
@@ -210,7 +267,7 @@ async fn who_sends_junk_again_and_again_is_taken_out_of_that_room(#[values(1, 2,
 #[tokio::test]
 async fn one_member_alone_ends_nobodys_stay(#[values(1, 2, 4)] shards: usize) {
     let relay = Relay::with_limits(shards, Limits { rejected_commits_max: 1, ..Limits::default() });
-    let (room, mallory) = (Room::new(), Person::new());
+    let (room, mallory) = (Room::at(9), Person::new());
     let mut alice = relay.connect(&Person::new()).await;
     let mut other = relay.connect(&mallory).await;
     let mut tablet = relay.connect(&mallory.another_device()).await;
@@ -220,7 +277,8 @@ async fn one_member_alone_ends_nobodys_stay(#[values(1, 2, 4)] shards: usize) {
     for sequence in 1..=3 {
         send_junk(&mut alice, &room).await;
         other.done(reject(&room, 9, sequence)).await;
-        tablet.done(reject(&room, 9, sequence)).await;
+        let late = tablet.refused(reject(&room, 9, sequence)).await;
+        assert_eq!(late.reason(), RefusalReason::EpochConflict, "one of them was enough");
         assert_eq!(alice.event(rejected).await.sequence, sequence, "its epoch is open again");
     }
     alice.done(message(&room, 9, true, b"a commit")).await;
@@ -231,9 +289,108 @@ async fn one_member_alone_ends_nobodys_stay(#[values(1, 2, 4)] shards: usize) {
     relay.assert_empty().await;
 }
 
+//
+#[rstest]
+#[tokio::test]
+async fn a_person_with_more_devices_than_all_others_voids_nobody_s_commit(#[values(1, 2)] shards: usize) {
+    let relay = Relay::start(shards);
+    let (room, mallory) = (Room::at(9), Person::new());
+    let mut alice = relay.connect(&Person::new()).await;
+    let mut bob = relay.connect(&Person::new()).await;
+    alice.join(&room).await;
+    bob.join(&room).await;
+    let mut devices = vec![relay.connect(&mallory).await];
+    for _ in 0..4 {
+        devices.push(relay.connect(&mallory.another_device()).await);
+    }
+    for device in &mut devices {
+        device.join(&room).await;
+    }
+    alice.done(message(&room, 9, true, b"an honest commit")).await;
+    // Whoever comes in afterwards has no voice about it either.
+    let mut late = relay.connect(&Person::new()).await;
+    late.join(&room).await;
+    devices.push(late);
+    for device in &mut devices {
+        device.done(reject(&room, 9, 1)).await;
+    }
+    alice.no_event(rejected).await;
+    alice.done(message(&room, 10, true, b"the next one")).await;
+    bob.done(reject(&room, 10, 2)).await;
+    for device in &mut devices[..1] {
+        device.done(reject(&room, 10, 2)).await;
+    }
+    assert_eq!(alice.event(rejected).await.epoch, 10, "two of three others");
+    devices.extend([alice, bob]);
+    devices.iter().for_each(Client::close);
+    relay.assert_empty().await;
+}
+
+//
+#[rstest]
+#[tokio::test]
+async fn a_person_s_devices_in_one_room_are_bounded(#[values(1, 2)] shards: usize) {
+    let relay = Relay::with_limits(shards, Limits { room_devices_per_identity_max: 2, ..Limits::default() });
+    let (room, person) = (Room::new(), Person::new());
+    let mut devices = Vec::new();
+    for device in [person.another_device(), person.another_device(), person.another_device()] {
+        devices.push(relay.connect(&device).await);
+    }
+    devices[0].join(&room).await;
+    devices[1].join(&room).await;
+    let third = devices[2].join_request(&room);
+    let refused = devices[2].refused(Request::JoinRoom(third)).await;
+    assert_eq!((refused.reason(), refused.detail.as_str()), (RefusalReason::Limit, "room_devices_per_identity_max"));
+    assert_eq!((refused.value, refused.bound), (3, 2));
+    devices[1].done(Request::LeaveRoom(LeaveRoom { room: room.name() })).await;
+    devices[2].join(&room).await;
+    devices.iter().for_each(Client::close);
+    relay.assert_empty().await;
+}
+
+//
+#[rstest]
+#[tokio::test]
+async fn a_beacon_reaches_everybody_else_in_the_room_as_it_was_posted(#[values(1, 2)] shards: usize) {
+    let relay = Relay::start(shards);
+    let room = Room::new();
+    let mut members = Vec::new();
+    for _ in 0..3 {
+        let mut member = relay.connect(&Person::new()).await;
+        member.join(&room).await;
+        members.push(member);
+    }
+    let (digest, signature) = (Bytes::from_static(&[5; 32]), Bytes::from_static(&[6; 64]));
+    let posted = PostBeacon { room: room.name(), epoch: 7, digest, signature };
+    for (field, bad) in [
+        ("digest", PostBeacon { digest: Bytes::from_static(&[5; 31]), ..posted.clone() }),
+        ("signature", PostBeacon { signature: Bytes::new(), ..posted.clone() }),
+    ] {
+        let refused = members[1].refused(Request::PostBeacon(bad)).await;
+        assert_eq!((refused.reason(), refused.detail.as_str()), (RefusalReason::Malformed, field));
+    }
+    let mut stranger = relay.connect(&Person::new()).await;
+    let refused = stranger.refused(Request::PostBeacon(posted.clone())).await;
+    assert_eq!(refused.reason(), RefusalReason::UnknownRoom);
+    members[1].done(Request::PostBeacon(posted.clone())).await;
+    let beacon = |event: &Body| match event {
+        Body::BeaconPosted(beacon) => Some(beacon.clone()),
+        _ => None,
+    };
+    let PostBeacon { room: name, epoch, digest, signature } = posted;
+    let expected = BeaconPosted { room: name, member: 2, epoch, digest, signature };
+    assert_eq!(members[0].event(beacon).await, expected);
+    assert_eq!(members[2].event(beacon).await, expected);
+    members[1].no_event(beacon).await;
+    members.push(stranger);
+    members.iter().for_each(Client::close);
+    relay.assert_empty().await;
+}
+
 /// A message of the largest size.
 fn large(room: &Room) -> Request {
-    let payload = Bytes::from(vec![7; MLS_PAYLOAD_BYTES_MAX]);
+    let payload = room.message(1, false, &vec![7; MLS_PAYLOAD_BYTES_MAX - MLS_SHOWN_BYTES - 3]);
+    assert_eq!(payload.len(), MLS_PAYLOAD_BYTES_MAX);
     Request::SendMls(SendMls { room: room.name(), epoch: 1, commit: false, payload, join_key: Bytes::new() })
 }
 

@@ -74,7 +74,7 @@ async fn only_who_can_sign_with_the_join_key_gets_in(#[values(1, 2, 4)] shards: 
 #[tokio::test]
 async fn the_mailbox_is_ordered_and_the_first_commit_of_an_epoch_wins(#[values(1, 2, 4)] shards: usize) {
     let relay = Relay::start(shards);
-    let room = Room::new();
+    let room = Room::at(7);
     let mut members = Vec::new();
     for _ in 0..3 {
         let mut member = relay.connect(&Person::new()).await;
@@ -86,7 +86,7 @@ async fn the_mailbox_is_ordered_and_the_first_commit_of_an_epoch_wins(#[values(1
             room: room.name(),
             epoch,
             commit: true,
-            payload: Bytes::from_static(payload),
+            payload: room.message(epoch, true, payload),
             join_key: Bytes::new(),
         })
     };
@@ -119,7 +119,7 @@ async fn an_accepted_commit_brings_its_join_key_along_and_a_refused_one_does_not
     bob.join(&room).await;
     let (won, lost) = (Room { id: room.id, ..Room::new() }, Room { id: room.id, ..Room::new() });
     let commit = |key: &[u8]| {
-        let (payload, join_key) = (Bytes::from_static(b"commit"), Bytes::copy_from_slice(key));
+        let (payload, join_key) = (room.message(1, true, b"commit"), Bytes::copy_from_slice(key));
         Request::SendMls(SendMls { room: room.name(), epoch: 1, commit: true, payload, join_key })
     };
     let refused = alice.refused(commit(&[7; 31])).await;

@@ -289,6 +289,8 @@ pub const KEYS: &[Key] = &[
         "Rooms that one session is in.", ""),
     number!("limits.room_members_max", limits.room_members_max, "members", 2..=10_000, Live,
         "Members of one room.", "Every object goes to every subscriber: the work grows with the square."),
+    number!("limits.room_devices_per_identity_max", limits.room_devices_per_identity_max, "devices", 1..=256, Live,
+        "Devices of one identity in one room.", "Each has a place in the group, and every object is sent to each."),
     number!("limits.mailbox_messages_max", limits.mailbox_messages_max, "messages", 0..=65_536, Live,
         "Messages that one room's mailbox keeps for members that were away.",
         "A member that missed more than is kept cannot come back to its call."),

@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, anyhow};
 use supernode_client::{
     Call, CallEvent, Client, Config, Error, Event, Events, InvitationOutcome, OutgoingFrame, PublishOptions, Publisher,
-    Purpose, RoomLink, RoomOptions, TrackId, TrackInfo, TrackKind,
+    Purpose, RoomLink, RoomOptions, TrackId, TrackInfo, TrackKind, Warning,
     proto::{
         control::RefusalReason,
         identity::{IdentityKey, Ticket},
@@ -211,9 +211,30 @@ async fn tell_events(call: Call) {
                 note(&format!("{} came", roster::name(&member.identity.to_text())));
             }
             Ok(CallEvent::MemberLeft(member)) => note(&format!("{} left", roster::name(&member.identity.to_text()))),
+            Ok(CallEvent::Removed { who, by, put_out }) if who != by => {
+                let how = if put_out { "put out" } else { "taken for gone" };
+                let (who, by) = (who.identity.to_text(), by.identity.to_text());
+                note(&format!("{} was {how} by {}", roster::name(&who), roster::name(&by)));
+            }
+            Ok(CallEvent::Warning(warning)) => note(&warned(&warning)),
+            Ok(CallEvent::Healed) => note("everybody is in one call again"),
             Ok(_) | Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
             Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
         }
+    }
+}
+
+fn warned(warning: &Warning) -> String {
+    let name = |member: &supernode_client::Member| roster::name(&member.identity.to_text());
+    match warning {
+        Warning::FalseEnvelope => "WARNING: the relay said of a message what is not so; it was dropped".into(),
+        Warning::WrongDoorKey(member) => {
+            format!("WARNING: {}, or the relay, gave the door a wrong key; it was replaced", name(member))
+        }
+        Warning::Split(member) => {
+            format!("WARNING: this call has been split: {} is in another one; nothing is sent", name(member))
+        }
+        other => format!("WARNING: {other:?}"),
     }
 }
 

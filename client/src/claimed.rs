@@ -1,0 +1,16 @@
+//! What somebody says of somebody else.
+
+/// The relay's word, for which nobody vouches. It may be compared with what the group says, and is shown to nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Claimed<T>(T);
+
+impl<T: PartialEq> Claimed<T> {
+    pub(crate) const fn new(claim: T) -> Self {
+        Self(claim)
+    }
+
+    /// Whether it is said of this one.
+    pub(crate) fn is(&self, known: &T) -> bool {
+        self.0 == *known
+    }
+}

@@ -1,0 +1,18 @@
+//! Clients whose relay lies to them, or lets a member lie: a filter between client and relay changes, drops, doubles,
+//! delays, reorders and invents what either tells the other. THREAT-MODEL.md has a row for each.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
+
+mod doors;
+mod envelopes;
+mod kicks;
+mod names;
+#[path = "../calls/people.rs"]
+#[allow(dead_code, reason = "shared with the tests of calls")]
+mod people;
+mod rejections;
+#[path = "../calls/relay.rs"]
+#[allow(dead_code, reason = "shared with the tests of calls")]
+mod relay;
+mod scene;
+mod splits;
