@@ -56,6 +56,12 @@ pub(super) fn is_of_another_version(datagram: &[u8]) -> bool {
     }
 }
 
+/// Whether a datagram begins with an Initial packet, for which QUIC derives keys before it knows whose it is
+/// (RFC 9000 section 17.2.2).
+pub(super) fn is_initial(datagram: &[u8]) -> bool {
+    datagram.first().is_some_and(|first| first & 0xf0 == 0xc0)
+}
+
 /// Whether what QUIC answers turns a connection away, and is neither a reset nor Version Negotiation.
 pub(super) fn is_close(answer: &[u8]) -> bool {
     answer.first().is_some_and(|first| first & 0x80 != 0) && !is_of_another_version(answer)

@@ -2,7 +2,7 @@
 //!
 //! Bounds of the relay are divided among its shards, over which the kernel spreads clients evenly, so none asks another.
 
-use std::time::Instant;
+use std::{net::IpAddr, time::Instant};
 
 use quinn_proto::{EndpointEvent, Incoming, Transmit};
 use supernode_proto::close::CloseCode;
@@ -12,7 +12,7 @@ use super::{
     connection::Connection,
     engine::Engine,
     newcomer::Newcomer,
-    pace::Pace,
+    pace::{BURSTS_PER_SECOND, FIRST_PACKETS_SPAN, HANDSHAKES_SPAN, Pace},
     places::{Place, Places},
     prefixes::{Excess, Network, Verdict},
     socket::SendBatch,
@@ -22,6 +22,9 @@ use crate::core::{Now, limits::Limits};
 /// How often in a second a place may change hands when all are taken: so long has everybody to answer, which takes a round
 /// trip.
 const STAYS_PER_SECOND: u64 = 2;
+/// Initial packets that are looked at for each handshake that may begin. Default 8: one that asks, one that answers a
+/// Retry, two that acknowledge, and as many again for what is lost.
+const FIRST_PACKETS: u64 = 8;
 
 /// One shard's door.
 pub(super) struct Door {
@@ -29,12 +32,19 @@ pub(super) struct Door {
     pub(super) answers: Answers,
     pub(super) places: Places,
     pace: Pace,
+    first_packets: Pace,
 }
 
 impl Door {
     /// The door of one of so many shards.
     pub(super) fn new(shards: usize, now: Instant) -> Self {
-        Self { shards, answers: Answers::new(now), places: Places::default(), pace: Pace::new(now) }
+        Self {
+            shards,
+            answers: Answers::new(now),
+            places: Places::default(),
+            pace: Pace::new(HANDSHAKES_SPAN, BURSTS_PER_SECOND, now),
+            first_packets: Pace::new(FIRST_PACKETS_SPAN, BURSTS_PER_SECOND, now),
+        }
     }
 
     /// This shard's part of what the relay may have.
@@ -59,6 +69,11 @@ impl Door {
             || self.pace.is_pressed(self.per_second_max(limits), now)
     }
 
+    /// Whether QUIC is to be given another first packet of this network, which costs it keys.
+    fn may_look_at(&mut self, network: &Network, limits: &Limits, now: Instant) -> bool {
+        self.first_packets.begin(network, limits.handshakes_per_second_max * FIRST_PACKETS, now)
+    }
+
     /// Whether a client of this network may begin a handshake now.
     fn may_begin(&mut self, network: &Network, limits: &Limits, now: Instant) -> bool {
         self.pace.begin(network, self.per_second_max(limits), now)
@@ -72,6 +87,16 @@ impl Door {
 }
 
 impl Engine {
+    /// Whether a datagram is dropped before QUIC is asked: it begins with an Initial packet, and its network has had as
+    /// many looked at as there is time for.
+    pub(super) fn is_too_much(&mut self, datagram: &[u8], from: IpAddr, now: Instant) -> bool {
+        if !answers::is_initial(datagram) {
+            return false;
+        }
+        let network = self.prefixes.network(from);
+        !self.door.may_look_at(&network, self.core.limits(), now)
+    }
+
     /// A client's first packet.
     pub(super) fn welcome(&mut self, incoming: Incoming, bytes: usize, now: Now, out: &mut SendBatch) {
         if self.draining {
@@ -306,5 +331,24 @@ mod tests {
         everybody_gets_in(4, || v4(0x0a00_0000 + (next() % 4000) as u32 * 7919));
         everybody_gets_in(4, || v6(0x2a02_0001_0002, 48, next()));
         everybody_gets_in(4, || v6(0x2a02_0001, 32, next()));
+    }
+
+    //
+    #[test]
+    fn one_network_s_first_packets_leave_time_for_those_of_others() {
+        let (prefixes, limits, start) = (Prefixes::default(), Limits::default(), Instant::now());
+        let mut door = Door::new(1, start);
+        let flood = prefixes.network("192.0.2.1".parse().expect("an address"));
+        let mut looked_at = 0;
+        for ms in 0..1000 {
+            let now = start + ms * MS;
+            looked_at += (0..100).filter(|_| door.may_look_at(&flood, &limits, now)).count();
+            if ms % 100 == 99 {
+                let other = prefixes.network(format!("198.51.100.{}", ms / 100).parse().expect("an address"));
+                assert!((0..4).all(|_| door.may_look_at(&other, &limits, now)), "a whole handshake");
+            }
+        }
+        let most = (limits.handshakes_per_second_max * FIRST_PACKETS) as usize;
+        assert!((most / 2..most * 11 / 10).contains(&looked_at), "{looked_at} of 100,000");
     }
 }

@@ -187,6 +187,10 @@ impl Engine {
             self.tally.strangers_dropped += 1;
             return;
         }
+        if self.is_too_much(&data, remote.ip(), now.instant) {
+            self.tally.over_pace += 1;
+            return;
+        }
         let (buffer, bytes) = (out.buffer(), data.len());
         match self.endpoint.handle(now.instant, remote, local_ip, ecn, data, buffer) {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => self.pass(handle, event, bytes, arrived),

@@ -1,9 +1,9 @@
-//! How many handshakes a shard begins in a second, and whose.
+//! How many handshakes a shard begins in a second, how many first packets it looks at, and whose.
 //!
-//! A key exchange takes a third of a millisecond of the thread that forwards everybody's media, so there is a rate. Whose
-//! turn it is follows from what networks have begun of late: the more a network has, the more of the second must be left
-//! for it to begin another. What nobody else wants, one network may have to the last; whoever has begun nothing is let in
-//! before all others.
+//! A key exchange takes a third of a millisecond of the thread that forwards everybody's media, and a first packet, for
+//! which QUIC must derive keys, a hundredth; so both have a rate. Whose turn it is follows from what networks have begun of
+//! late: the more a network has, the more must be left for it to begin another. What nobody else wants, one network may
+//! have to the last; whoever has begun nothing is let in before all others.
 
 use std::{
     collections::HashMap,
@@ -16,7 +16,13 @@ use super::prefixes::Network;
 
 /// For so long a handshake that was begun counts, at least; at most twice as long. Default 15 s: of some thousands of
 /// networks that flood at once, each has begun one within it.
-const SPAN: Duration = Duration::from_secs(15);
+pub(super) const HANDSHAKES_SPAN: Duration = Duration::from_secs(15);
+/// The same for first packets. Default 2 s: there are more of them, and each is remembered for its network.
+pub(super) const FIRST_PACKETS_SPAN: Duration = Duration::from_secs(2);
+/// Parts of a second whose handshakes may begin at once. Default a tenth: more in one turn would hold everybody's media up.
+pub(super) const BURSTS_PER_SECOND: u64 = 10;
+/// The least that may be saved up, so that a slow pace has some for everybody, too.
+const BURST_MIN: u64 = 4;
 /// What a network has begun, and half of the second must be left for it: 32 of one household or host, 128 of its
 /// neighbours and 512 of the whole provider. Half is all that is ever asked for, so one network alone gets everything.
 const HALF_AT: [u64; 3] = [512, 128, 32];
@@ -26,6 +32,8 @@ const UNIT: u64 = 1_000_000;
 /// One shard's pace.
 #[derive(Debug)]
 pub(super) struct Pace {
+    span: Duration,
+    bursts_per_second: u64,
     left: u64,
     filled: Instant,
     /// What networks have begun, in this span and in the one before.
@@ -34,22 +42,27 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// With a whole second's handshakes left, at least.
-    pub(super) fn new(now: Instant) -> Self {
-        Self { left: u64::MAX, filled: now, begun: Default::default(), turned: now }
+    /// With as much left as may be.
+    pub(super) fn new(span: Duration, bursts_per_second: u64, now: Instant) -> Self {
+        Self { span, bursts_per_second, left: u64::MAX, filled: now, begun: Default::default(), turned: now }
     }
 
-    /// Whether less than half of a second's handshakes are left: addresses must prove themselves before they get one.
+    /// What may be saved up.
+    fn saved_max(&self, per_second_max: u64) -> u64 {
+        (per_second_max / self.bursts_per_second).max(BURST_MIN) * UNIT
+    }
+
+    /// Whether less than half of what may be saved up is left: addresses must prove themselves before they get any.
     pub(super) fn is_pressed(&mut self, per_second_max: u64, now: Instant) -> bool {
         self.fill(per_second_max, now);
-        self.left < per_second_max * UNIT / 2
+        self.left < self.saved_max(per_second_max) / 2
     }
 
     /// Whether a client of this network may begin a handshake now.
     pub(super) fn begin(&mut self, network: &Network, per_second_max: u64, now: Instant) -> bool {
         self.fill(per_second_max, now);
         self.forget_old(now);
-        let half = per_second_max * UNIT / 2;
+        let half = self.saved_max(per_second_max) / 2;
         let begun = |group: &u64| self.begun.iter().filter_map(|span| span.get(group)).sum::<u64>();
         let reserve =
             network.groups.iter().zip(HALF_AT).map(|(group, half_at)| half * begun(group).min(half_at) / half_at);
@@ -66,16 +79,16 @@ impl Pace {
 
     fn forget_old(&mut self, now: Instant) {
         let age = now.saturating_duration_since(self.turned);
-        if age >= SPAN {
+        if age >= self.span {
             let last = std::mem::take(&mut self.begun[0]);
-            self.begun[1] = if age < 2 * SPAN { last } else { HashMap::default() };
+            self.begun[1] = if age < 2 * self.span { last } else { HashMap::default() };
             self.turned = now;
         }
     }
 
     fn fill(&mut self, per_second_max: u64, now: Instant) {
         let elapsed_us = now.saturating_duration_since(self.filled).as_micros().min(1 << 26) as u64;
-        self.left = self.left.saturating_add(elapsed_us * per_second_max).min(per_second_max * UNIT);
+        self.left = self.left.saturating_add(elapsed_us * per_second_max).min(self.saved_max(per_second_max));
         self.filled = self.filled.max(now);
     }
 }
@@ -96,7 +109,7 @@ mod tests {
     impl Begins {
         fn new() -> Self {
             let now = Instant::now();
-            Self { prefixes: Prefixes::default(), pace: Pace::new(now), now }
+            Self { prefixes: Prefixes::default(), pace: Pace::new(HANDSHAKES_SPAN, 1, now), now }
         }
 
         /// How many of so many handshakes may begin now, at a hundred a second.
@@ -140,7 +153,7 @@ mod tests {
     fn what_was_begun_is_forgotten() {
         let mut begins = Begins::new();
         begins.of(60, "192.0.2.1");
-        begins.now += 2 * SPAN;
+        begins.now += 2 * HANDSHAKES_SPAN;
         begins.of(1, "198.51.100.1");
         assert_eq!(begins.pace.begun.iter().map(HashMap::len).sum::<usize>(), 3);
     }
