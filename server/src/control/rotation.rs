@@ -79,14 +79,14 @@ pub fn rotate_admission_key(state: &StateDir, keep_s: u64, now_unix_s: u64) -> R
     }
     let new = KeyPair::generate_for(&PKCS_ED25519).map_err(StateError::from)?.serialize_pem();
     // In this order: a relay that looks in between knows the present key twice, and not the new one yet.
-    let lines: String = before.iter().map(KeyBefore::to_line).collect();
+    let lines: String = before.iter().map(|key| key.to_line()).collect();
     state.replace(BEFORE, &lines)?;
     state.replace(ADMISSION_KEY, &new)?;
     Ok(before)
 }
 
 impl KeyBefore {
-    fn to_line(&self) -> String {
+    fn to_line(self) -> String {
         format!("{} {}\n", BASE64URL_NOPAD.encode(&self.public), self.ends_unix_s)
     }
 
