@@ -19,8 +19,6 @@ use super::prefixes::Network;
 pub(super) const HANDSHAKES_SPAN: Duration = Duration::from_secs(15);
 /// The same for first packets. Default 2 s: there are more of them, and each is remembered for its network.
 pub(super) const FIRST_PACKETS_SPAN: Duration = Duration::from_secs(2);
-/// Parts of a second whose handshakes may begin at once. Default a tenth: more in one turn would hold everybody's media up.
-pub(super) const BURSTS_PER_SECOND: u64 = 10;
 /// The least that may be saved up, so that a slow pace has some for everybody, too.
 const BURST_MIN: u64 = 4;
 /// What a network has begun, and half of the second must be left for it: 32 of one household or host, 128 of its
@@ -42,7 +40,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// With as much left as may be.
+    /// With as much left as may be: what comes in one of so many parts of a second.
     pub(super) fn new(span: Duration, bursts_per_second: u64, now: Instant) -> Self {
         Self { span, bursts_per_second, left: u64::MAX, filled: now, begun: Default::default(), turned: now }
     }
@@ -75,6 +73,17 @@ impl Pace {
             *self.begun[0].entry(group).or_default() += 1;
         }
         true
+    }
+
+    /// Whether anybody may begin anything now.
+    pub(super) fn has_any(&mut self, per_second_max: u64, now: Instant) -> bool {
+        self.fill(per_second_max, now);
+        self.left >= UNIT
+    }
+
+    /// Something has begun, whosever it is.
+    pub(super) fn spend(&mut self) {
+        self.left = self.left.saturating_sub(UNIT);
     }
 
     fn forget_old(&mut self, now: Instant) {
