@@ -263,6 +263,7 @@ async fn revoked(State(operator): State<Arc<Operator>>) -> Response {
         let new = operator.admission.replace(Revoked::read(&operator.state).map_err(|error| error.to_string())?);
         let expel = |revocation: Revocation| operator.shards.expel(revocation.whom(), CloseCode::NOT_ADMITTED);
         let here = new.into_iter().map(expel).sum();
+        operator.admission.review();
         Ok(Json(operator.pass_on("POST /revoked", &json!({}), here)).into_response())
     })
     .await

@@ -207,12 +207,17 @@ impl Exceptions {
         Self { admission, revoked: ArcSwap::from_pointee(revoked), generation: AtomicU64::new(0) }
     }
 
-    /// Takes another list into use; what it refuses beyond the last.
+    /// Takes another list into use; what it refuses beyond the last. Whoever is in and is refused is to be ended, and
+    /// then [`Self::review`] called: before, shards would end them uncounted.
     pub fn replace(&self, revoked: Revoked) -> Vec<Revocation> {
         let revoked = Arc::new(revoked);
         let before = self.revoked.swap(revoked.clone());
-        self.generation.fetch_add(1, Ordering::Release);
         revoked.beyond(&before).collect()
+    }
+
+    /// Has everybody who is in asked about again.
+    pub fn review(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
     }
 }
 
@@ -280,6 +285,7 @@ mod tests {
             assert!(Revoked::add(&state, *revocation).expect("written"));
             assert!(!Revoked::add(&state, *revocation).expect("written"), "it was there");
             assert_eq!(door.replace(Revoked::read(&state).expect("it")), [*revocation]);
+            door.review();
             assert_ne!(door.generation(), generation);
             assert_eq!(comes(who), Err(CloseCode::NOT_ADMITTED));
             assert_eq!(stays(who), Err(CloseCode::NOT_ADMITTED));

@@ -50,6 +50,9 @@ const READY_INVITE_LIFETIME_S: u64 = 30 * 24 * 3600;
 /// Clients come back at a random time in this window, so that the next relay is not met by all at once.
 const RECONNECT_WINDOW: Duration = Duration::from_secs(5);
 
+/// How long commands are still answered once nobody is left.
+const LAST_ANSWERS: Duration = Duration::from_millis(200);
+
 /// How often files are looked at for a change. Polled, not subscribed to: a look is one system call for each of a few
 /// files, and it sees through every kind of mount and link.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -360,6 +363,8 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         systemd::stopping(patience);
     }
     let sessions_left = drained.await?;
+    // Whoever had the last session ended is to hear of it.
+    tokio::time::sleep(LAST_ANSWERS).await;
     tasks.shutdown().await;
     watchdog.abort();
     let ledgers: Vec<_> = counters.iter().map(|shard| shard.snapshot().1).collect();

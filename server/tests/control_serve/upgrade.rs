@@ -279,9 +279,15 @@ async fn who_cannot_be_told_that_the_new_process_is_ready_does_not_stop_it() {
     let mut new = command.stderr(std::process::Stdio::null()).spawn().expect("the program starts");
     let _leash = Leash::on(new.id());
     assert_eq!(old.wait().0, Some(0), "it has been replaced");
-    let status = supernode(home.path()).args(["status", "--json"]).output().expect("the program starts");
-    let status: serde_json::Value = serde_json::from_slice(&status.stdout).expect("JSON");
-    assert_eq!(status["pid"], new.id());
+    // It opens its door for commands once the old one has let go.
+    let status = || supernode(home.path()).args(["status", "--json"]).output().expect("the program starts");
+    let until = Instant::now() + PATIENCE;
+    let mut said = status();
+    while said.stdout.is_empty() && Instant::now() < until {
+        said = status();
+    }
+    let said: serde_json::Value = serde_json::from_slice(&said.stdout).expect("JSON");
+    assert_eq!(said["pid"], new.id());
     kill_process(Pid::from_child(&new), Signal::TERM).expect("it runs");
     assert!(new.wait().expect("our child").success());
 }
