@@ -7,7 +7,7 @@
 //! | `GET /classes` | names of the classes of limits that tokens may name |
 //! | `POST /drain` `{"patience_s": 60}` | 202: the relay drains |
 //! | `POST /upgrade` | 202 `{"pid": 7}`: that process was started to take this one's place; 409 says why none was |
-//! | `GET /upgrade` | an [`Attempt`](super::successor::Attempt), or null: what has become of the process that was started last |
+//! | `GET /upgrade` | an [`Attempt`], or null: what has become of the process that was started last |
 //! | `POST /kick` `{"session": "0-1-2"}`, `{"identity": "sn-id-..."}`, `{"device": "sn-dev-..."}` or `{"network": "192.0.2.0/24"}` | `{"sessions": 1}` |
 //! | `POST /revoked` | the list was changed and is read again; `{"sessions": 1}` were ended |
 //!

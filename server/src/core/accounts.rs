@@ -6,7 +6,7 @@
 //!
 //! An allowance is one moment: when it will be full. So a rate that an operator changes counts at once, a slow one
 //! does not round to nothing, and an account is small. Whoever needs one for every packet borrows a slice of it and
-//! comes back when that is used up ([`Lease`]): then devices of one identity on several shards share it without a lock
+//! comes back when that is used up (`Lease`): then devices of one identity on several shards share it without a lock
 //! a packet.
 
 use std::{

@@ -1,8 +1,8 @@
 //! The log: lines to standard error for which nobody waits, and of which nobody can cause many.
 //!
-//! Whoever has something to say makes the line and goes on. A thread of its own writes it ([`lines`]): where standard
+//! Whoever has something to say makes the line and goes on. A thread of its own writes it (`lines.rs`): where standard
 //! error takes nothing (a pipe that nobody reads, a full disk), lines are lost and counted, and no shard and no control
-//! thread stands still. Before a line is made, [`pace`] looks how often its place has spoken of late.
+//! thread stands still. Before a line is made, `pace.rs` looks how often its place has spoken of late.
 
 mod lines;
 mod pace;
