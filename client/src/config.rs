@@ -28,6 +28,8 @@ pub struct Config {
     /// Key packages to keep at the relay: how many calls can reach this device before it deposits again. Default 16,
     /// at most what the relay grants.
     pub key_packages: usize,
+    /// Tickets of ours of a lower generation were taken back: the relay and this client refuse them. Default 0.
+    pub ticket_generation: u32,
     /// Events that may wait to be read; further ones are dropped and counted. Default 256.
     pub events_max: usize,
 }
@@ -45,6 +47,7 @@ impl Default for Config {
             backoff_max: Duration::from_secs(15),
             rejoin_grace: Duration::from_secs(15),
             key_packages: 16,
+            ticket_generation: 0,
             events_max: 256,
         }
     }

@@ -6,7 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use supernode_proto::identity::{DeviceKey, Ticket};
+use supernode_e2ee::Pass;
+use supernode_proto::identity::DeviceKey;
 
 use crate::{
     Client, Error,
@@ -96,11 +97,11 @@ async fn come_back(inner: &Arc<Inner>, room: &Arc<Room>) -> Result<(), Error> {
             return Err(Error::State("nobody in the room has given us a ticket"));
         }
         let mut failure = Error::Disconnected;
-        for ticket in doors {
+        for door in doors {
             if let Some(end) = room.end() {
                 return Err(Error::CallEnded(end));
             }
-            match try_door(inner, room, &ticket).await {
+            match try_door(inner, room, &door).await {
                 Ok(()) => return Ok(()),
                 Err(error) => failure = error,
             }
@@ -112,9 +113,10 @@ async fn come_back(inner: &Arc<Inner>, room: &Arc<Room>) -> Result<(), Error> {
     }
 }
 
-async fn try_door(inner: &Arc<Inner>, room: &Arc<Room>, ticket: &Ticket) -> Result<(), Error> {
+async fn try_door(inner: &Arc<Inner>, room: &Arc<Room>, door: &Pass) -> Result<(), Error> {
     let client = Client::of(inner).ok_or(Error::ClientClosed)?;
-    let (group, admission) = door::knock(&client, ticket, room.id).await?;
+    let (group, admission) =
+        door::knock(&client, door, room.id, room.hosting.as_ref().and_then(|hosting| hosting.link.as_ref())).await?;
     let link = inner.link().await?;
     door::take_place(room, &link, group, &admission)?;
     if room.is_entered_on(link.generation) {

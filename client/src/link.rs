@@ -41,6 +41,8 @@ pub(crate) type OnReply = Box<dyn FnOnce(Result<&relay_message::Body, &Refusal>)
 pub(crate) struct Link {
     pub(crate) connection: quinn::Connection,
     pub(crate) exporter: [u8; EXPORTER_BYTES],
+    /// The pin of the certificate that the relay showed.
+    pub(crate) relay: RelayPin,
     pub(crate) limits: SessionLimits,
     /// Counts the links of a client.
     pub(crate) generation: u64,
@@ -69,6 +71,8 @@ pub(crate) struct Target<'a> {
     pub(crate) host: &'a str,
     pub(crate) token: &'a str,
     pub(crate) device: &'a Device,
+    /// Tickets of ours of a lower one are void.
+    pub(crate) ticket_generation: u32,
     pub(crate) generation: u64,
 }
 
@@ -111,6 +115,7 @@ impl Link {
         let link = Self {
             connection,
             exporter,
+            relay,
             limits: welcome.limits.unwrap_or_default(),
             generation: target.generation,
             tracks: Mutex::default(),
@@ -246,6 +251,7 @@ fn hello(target: &Target<'_>, relay: &RelayPin, exporter: &[u8; EXPORTER_BYTES])
         version_max: VERSION,
         delegation: target.device.delegation().to_bytes().into(),
         admission_token: target.token.to_owned(),
+        ticket_generation: target.ticket_generation,
     }
     .encode_to_vec();
     let signature = target.device.secret().sign_hello(relay, exporter, &body).to_vec();

@@ -41,7 +41,9 @@ pub struct Directory {
 #[derive(Debug, Default)]
 pub(crate) struct Person {
     pub(crate) devices: Vec<Online>,
-    pub(crate) watchers: Vec<SessionId>,
+    pub(crate) watchers: Vec<Watcher>,
+    /// Tickets of a lower one are void: the highest that a device of theirs has named.
+    pub(crate) generation: u32,
     /// What watchers were told last.
     pub(crate) announced: Announced,
     /// When they may be told again.
@@ -50,6 +52,15 @@ pub(crate) struct Person {
     pub(crate) scheduled: bool,
     /// What their devices may put into mailboxes, once one has.
     pub(crate) mls_bytes: Option<Bucket>,
+}
+
+/// A session that is told about somebody, as long as they let it be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Watcher {
+    pub(crate) session: SessionId,
+    pub(crate) identity: IdentityKey,
+    /// Of its ticket.
+    pub(crate) generation: u32,
 }
 
 /// A device that is online.
@@ -62,6 +73,10 @@ pub(crate) struct Online {
     /// Order in which states were set: the newest speaks for the person.
     pub(crate) set_at: u64,
     pub(crate) key_packages: Vec<Bytes>,
+    /// Handed out again and again once the others are gone.
+    pub(crate) last_resort: Option<Bytes>,
+    /// Whom its owner shuts out, in order.
+    pub(crate) blocked: Box<[IdentityKey]>,
     pub(crate) ringing: Vec<RingId>,
 }
 
@@ -149,6 +164,22 @@ pub struct Population {
     pub tracks: u64,
     /// Bytes that the rooms' mailboxes keep.
     pub mailboxes_bytes: u64,
+}
+
+impl Person {
+    /// Whether a ticket of this generation still helps this identity. To whom it does not, the person is offline.
+    pub(crate) fn lets(&self, identity: &IdentityKey, generation: u32) -> bool {
+        let blocks = |online: &Online| online.blocked.binary_search(identity).is_ok();
+        generation >= self.generation && !self.devices.iter().any(blocks)
+    }
+}
+
+impl Online {
+    /// Whether others can ring here: not while its owner wants to be invisible. A device that has said nothing yet can be
+    /// rung, and is not seen.
+    pub(crate) fn can_be_rung(&self) -> bool {
+        self.state != PresenceState::Invisible || self.set_at == 0
+    }
 }
 
 impl Room {

@@ -1,28 +1,31 @@
 //! Key packages and rings: how a call begins.
 
 use bytes::Bytes;
+use dashmap::mapref::one::RefMut;
 use supernode_proto::{
     control::{
-        DeviceKeyPackage, IncomingRing, KeyPackages, KeyPackagesLow, RefusalReason, RingEnded, RingOutcome, RingResult,
-        RingStarted, relay_message::Body,
+        DepositKeyPackages, DeviceKeyPackage, IncomingRing, KeyPackages, KeyPackagesLow, RefusalReason, RingEnded,
+        RingOutcome, RingResult, RingStarted, relay_message::Body,
     },
-    identity::{DeviceKey, IdentityKey},
+    identity::{DeviceKey, IdentityKey, Ticket},
     limits as wire,
 };
 
 use super::{
     Now, Outbox, RingId, SessionId,
     control::Refusal,
-    directory::{Directory, Ring},
-    session::Session,
+    directory::{Directory, Person, Ring},
+    session::{Handed, Session},
     timers::{Due, Timers},
 };
 
 /// Keeps one-time packages for a device while it is online.
-pub(crate) fn deposit(directory: &Directory, session: &Session, packages: Vec<Bytes>) -> Result<(), Refusal> {
+pub(crate) fn deposit(directory: &Directory, session: &Session, deposit: DepositKeyPackages) -> Result<(), Refusal> {
+    let DepositKeyPackages { packages, last_resort } = deposit;
     for package in &packages {
         Refusal::check_len("packages", package.len(), wire::KEY_PACKAGE_BYTES_MAX)?;
     }
+    Refusal::check_len("last_resort", last_resort.len(), wire::KEY_PACKAGE_BYTES_MAX)?;
     let Some(mut person) = directory.people.get_mut(&session.identity) else { return Ok(()) };
     let Some(online) = person.devices.iter_mut().find(|online| online.session == session.id) else { return Ok(()) };
     let total = online.key_packages.len() + packages.len();
@@ -30,28 +33,68 @@ pub(crate) fn deposit(directory: &Directory, session: &Session, packages: Vec<By
         return Err(Refusal::limit("key_packages_max", total as u64, wire::KEY_PACKAGES_PER_DEVICE_MAX as u64));
     }
     online.key_packages.extend(packages);
+    if !last_resort.is_empty() {
+        online.last_resort = Some(last_resort);
+    }
     Ok(())
 }
 
-/// Hands out one package of each device that has any.
-pub(crate) fn take(directory: &Directory, callee: &IdentityKey, outbox: &mut Outbox) -> Result<KeyPackages, Refusal> {
-    let mut person = directory.people.get_mut(callee).ok_or(Refusal::of(RefusalReason::Offline))?;
-    if person.devices.is_empty() {
-        return Err(Refusal::of(RefusalReason::Offline));
+/// People of whose devices a session remembers that it was handed their packages. A caller takes, and rings at once.
+const HANDED_MAX: usize = 8;
+
+/// Hands out one package of each device that can be rung and has any, and notes whose they were.
+pub(crate) fn take(
+    directory: &Directory,
+    caller: &mut Session,
+    ticket: &Ticket,
+    outbox: &mut Outbox,
+) -> Result<KeyPackages, Refusal> {
+    let (packages, devices) = take_packages(directory, caller, ticket, outbox)?;
+    caller.handed.retain(|handed| handed.callee != ticket.issuer);
+    if caller.handed.len() >= HANDED_MAX {
+        caller.handed.remove(0);
     }
-    let mut packages = Vec::new();
-    for online in &mut person.devices {
-        let Some(package) = online.key_packages.pop() else { continue };
-        packages.push(DeviceKeyPackage { device: Bytes::copy_from_slice(online.device.as_bytes()), package });
-        if online.key_packages.len() < wire::KEY_PACKAGES_PER_DEVICE_MAX / 4 {
+    caller.handed.push(Handed { callee: ticket.issuer, devices });
+    Ok(KeyPackages { packages })
+}
+
+fn take_packages(
+    directory: &Directory,
+    caller: &Session,
+    ticket: &Ticket,
+    outbox: &mut Outbox,
+) -> Result<(Vec<DeviceKeyPackage>, Vec<DeviceKey>), Refusal> {
+    let mut person = reachable(directory, caller, ticket)?;
+    let (mut packages, mut devices) = (Vec::new(), Vec::new());
+    for online in person.devices.iter_mut().filter(|online| online.can_be_rung() && online.session != caller.id) {
+        let one_time = online.key_packages.pop();
+        if one_time.is_some() && online.key_packages.len() < wire::KEY_PACKAGES_PER_DEVICE_MAX / 4 {
             let left = online.key_packages.len() as u32;
             outbox.event(online.session, Body::KeyPackagesLow(KeyPackagesLow { left }));
         }
+        let Some(package) = one_time.or_else(|| online.last_resort.clone()) else { continue };
+        packages.push(DeviceKeyPackage { device: Bytes::copy_from_slice(online.device.as_bytes()), package });
+        devices.push(online.device);
     }
     if packages.is_empty() {
         return Err(Refusal::of(RefusalReason::NoKeyPackage));
     }
-    Ok(KeyPackages { packages })
+    Ok((packages, devices))
+}
+
+/// Whoever issued the ticket, if a device of theirs can be rung by it. Who is offline, who is invisible and who took the
+/// ticket back are not told apart.
+fn reachable<'a>(
+    directory: &'a Directory,
+    caller: &Session,
+    ticket: &Ticket,
+) -> Result<RefMut<'a, IdentityKey, Person>, Refusal> {
+    let person = directory.people.get_mut(&ticket.issuer);
+    let is_reachable = |person: &RefMut<'_, IdentityKey, Person>| {
+        person.lets(&caller.identity, ticket.generation)
+            && person.devices.iter().any(|online| online.can_be_rung() && online.session != caller.id)
+    };
+    person.filter(is_reachable).ok_or(Refusal::of(RefusalReason::Offline))
 }
 
 /// A ring that somebody wants to start.
@@ -59,13 +102,13 @@ pub(crate) fn take(directory: &Directory, callee: &IdentityKey, outbox: &mut Out
 pub(crate) struct NewRing {
     /// Its name, fresh and random.
     pub(crate) id: RingId,
-    /// Whose devices ring.
-    pub(crate) callee: IdentityKey,
+    /// Whose devices ring, and by what right.
+    pub(crate) ticket: Ticket,
     /// Opaque, for each of them.
     pub(crate) payload: Bytes,
 }
 
-/// Rings every device of the callee that is online.
+/// Rings every device of the callee whose key package the caller was handed, and that is still online.
 pub(crate) fn start(
     directory: &Directory,
     caller: &mut Session,
@@ -74,7 +117,8 @@ pub(crate) fn start(
     timers: &mut Timers,
     outbox: &mut Outbox,
 ) -> Result<RingStarted, Refusal> {
-    let NewRing { id, callee, payload } = wanted;
+    let NewRing { id, ticket, payload } = wanted;
+    let callee = ticket.issuer;
     Refusal::check_len("payload", payload.len(), wire::RING_PAYLOAD_BYTES_MAX)?;
     if directory.is_draining() {
         return Err(Refusal::of(RefusalReason::GoingAway));
@@ -84,7 +128,9 @@ pub(crate) fn start(
         return Err(Refusal::limit("rings_per_minute_max", bound, bound));
     }
     caller.rings.retain(|ring| directory.rings.contains_key(ring));
-    let devices = mark_ringing(directory, caller, callee, id)?;
+    let devices = mark_ringing(directory, caller, &ticket, id)?;
+    // The packages are used up with it.
+    caller.handed.retain(|handed| handed.callee != callee);
     let started = RingStarted { ring: Bytes::copy_from_slice(&id.0), devices: devices.len() as u32 };
     outbox.counts.rings_started += 1;
     directory.rings.insert(id, Ring { caller: caller.id, callee, devices: devices.clone(), busy: false });
@@ -108,15 +154,18 @@ pub(crate) fn start(
 fn mark_ringing(
     directory: &Directory,
     caller: &Session,
-    callee: IdentityKey,
+    ticket: &Ticket,
     id: RingId,
 ) -> Result<Vec<(DeviceKey, SessionId)>, Refusal> {
     let bound = directory.limits().incoming_rings_max;
-    let mut person = directory.people.get_mut(&callee).ok_or(Refusal::of(RefusalReason::Offline))?;
+    let mut person = reachable(directory, caller, ticket)?;
+    let handed = caller.handed.iter().find(|handed| handed.callee == ticket.issuer);
+    let handed = handed.ok_or(Refusal::of(RefusalReason::NoKeyPackage))?;
     let mut devices = Vec::new();
     let mut online = 0u64;
     // A person may ring their own other devices, but not the one they hold.
-    for device in person.devices.iter_mut().filter(|device| device.session != caller.id) {
+    let others = person.devices.iter_mut().filter(|device| device.session != caller.id && device.can_be_rung());
+    for device in others.filter(|device| handed.devices.contains(&device.device)) {
         online += 1;
         if device.ringing.len() < bound {
             device.ringing.push(id);

@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use supernode_proto::{
-    identity::{DeviceKey, EXPORTER_BYTES, IdentityKey, RoomId},
+    identity::{DeviceKey, EXPORTER_BYTES, IdentityKey, RelayPin, RoomId},
     object::TrackAlias,
 };
 
 use super::{
-    MemberId, RingId, SessionId, TokenDigest, limits::Limits, rate::Bucket, receiver::Receiver, speakers::Speakers,
+    Greeting, MemberId, RingId, SessionId, TokenDigest, limits::Limits, rate::Bucket, receiver::Receiver,
+    speakers::Speakers,
 };
 
 /// An authenticated connection of one device. Everything in it is bounded by a limit, and everything it names
@@ -21,7 +22,9 @@ pub struct Session {
     /// Which token it was let in with, so that taking the token back ends the session.
     token: Option<TokenDigest>,
     since: Instant,
-    /// Binds join proofs to this connection.
+    /// The relay that its Hello named.
+    pub(crate) relay: RelayPin,
+    /// Binds join proofs and tickets to this connection.
     pub(crate) exporter: [u8; EXPORTER_BYTES],
     pub(crate) rooms: BTreeMap<RoomId, MemberId>,
     pub(crate) published: Vec<TrackAlias>,
@@ -33,6 +36,8 @@ pub struct Session {
     /// Whether a look at the watches' tickets is scheduled.
     pub(crate) watches_scheduled: bool,
     pub(crate) rings: Vec<RingId>,
+    /// Whose key packages it was handed, newest last: of them it may ring these devices.
+    pub(crate) handed: Vec<Handed>,
     pub(crate) requests: Bucket,
     pub(crate) ring_starts: Bucket,
     pub(crate) objects: Bucket,
@@ -63,13 +68,20 @@ pub(crate) struct Watched {
     pub(crate) not_after_unix_s: u64,
 }
 
+/// Devices whose key packages a session was handed, to ring them.
+#[derive(Debug)]
+pub(crate) struct Handed {
+    pub(crate) callee: IdentityKey,
+    pub(crate) devices: Vec<DeviceKey>,
+}
+
 impl Session {
     pub(crate) fn new(
         id: SessionId,
         identity: IdentityKey,
         device: DeviceKey,
         token: Option<TokenDigest>,
-        exporter: [u8; EXPORTER_BYTES],
+        greeting: &Greeting<'_>,
         limits: &Limits,
         now: Instant,
     ) -> Self {
@@ -81,7 +93,8 @@ impl Session {
             device,
             token,
             since: now,
-            exporter,
+            relay: greeting.relay,
+            exporter: greeting.exporter,
             rooms: BTreeMap::new(),
             published: Vec::new(),
             subscribed: Vec::new(),
@@ -89,6 +102,7 @@ impl Session {
             watches: Vec::new(),
             watches_scheduled: false,
             rings: Vec::new(),
+            handed: Vec::new(),
             requests: Bucket::new(requests, requests * 4, now),
             ring_starts: Bucket::per_minute(rings, now),
             objects: Bucket::new(limits.ingest_objects_per_second_max, limits.ingest_objects_per_second_max, now),

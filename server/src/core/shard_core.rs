@@ -175,7 +175,7 @@ impl ShardCore {
         now: Now,
         outbox: &mut Outbox,
     ) -> Result<SessionId, NotOpened> {
-        let (version, delegation, token) = check_hello(greeting, now)?;
+        let (version, delegation, token, ticket_generation) = check_hello(greeting, now)?;
         if self.directory.is_draining() {
             return Err(CloseCode::GOING_AWAY.into());
         }
@@ -190,7 +190,7 @@ impl ShardCore {
         self.generation = self.generation.wrapping_add(1);
         let id = SessionId { node: NodeId::default(), shard: self.shard, link, generation: self.generation };
         let (identity, device) = (delegation.identity, delegation.device);
-        match presence::connect(&self.directory, identity, device, id, outbox) {
+        match presence::connect(&self.directory, identity, device, (id, ticket_generation), now, outbox) {
             Ok(Some((earlier, rings))) => rings::device_gone(&self.directory, earlier, &identity, rings, outbox),
             Ok(None) => {}
             Err(code) => {
@@ -199,8 +199,7 @@ impl ShardCore {
             }
         }
         let limits = self.directory.limits();
-        let session =
-            Session::new(id, identity, device, TokenDigest::of(&token), greeting.exporter, &limits, now.instant);
+        let session = Session::new(id, identity, device, TokenDigest::of(&token), greeting, &limits, now.instant);
         let welcome = Welcome { version, unix_ms: now.unix_ms, limits: Some(limits.granted()) };
         outbox.event(id, Body::Welcome(welcome));
         let slot = link as usize;
@@ -444,8 +443,8 @@ impl std::fmt::Debug for ShardCore {
     }
 }
 
-/// The version to speak, who speaks, and the admission token.
-fn check_hello(greeting: &Greeting<'_>, now: Now) -> Result<(u32, Delegation, String), CloseCode> {
+/// The version to speak, who speaks, the admission token, and which of their tickets are void.
+fn check_hello(greeting: &Greeting<'_>, now: Now) -> Result<(u32, Delegation, String, u32), CloseCode> {
     let body_bytes: &Bytes = &greeting.hello.body;
     let body = <HelloBody as prost::Message>::decode(body_bytes.clone()).map_err(|_| CloseCode::MALFORMED_MESSAGE)?;
     if body.version_min > VERSION || body.version_max < VERSION {
@@ -464,5 +463,5 @@ fn check_hello(greeting: &Greeting<'_>, now: Now) -> Result<(u32, Delegation, St
         &greeting.hello.signature,
     )
     .map_err(rooms::hello_close_code)?;
-    Ok((VERSION, delegation, body.admission_token))
+    Ok((VERSION, delegation, body.admission_token, body.ticket_generation))
 }

@@ -30,7 +30,7 @@ async fn a_watcher_sees_a_snapshot_and_then_every_change(#[values(1, 2, 4)] shar
     let relay = Relay::start(shards);
     let (alice, bob) = (Person::new(), Person::new());
     let mut watcher = relay.connect(&alice).await;
-    watcher.done(Request::Watch(Watch { ticket: bob.open_ticket() })).await;
+    watcher.done(Request::Watch(Watch { ticket: bob.open_ticket(), ..Watch::default() })).await;
     let first = watcher.event(presence).await;
     assert_eq!((first.state(), first.devices), (PresenceState::Offline, 0));
 
@@ -67,7 +67,7 @@ async fn a_connection_that_breaks_and_comes_back_is_no_news(#[values(1, 2, 4)] s
     let mut watcher = relay.connect(&alice).await;
     let mut watched = relay.connect(&bob).await;
     watched.done(set(PresenceState::Online)).await;
-    watcher.done(Request::Watch(Watch { ticket: bob.open_ticket() })).await;
+    watcher.done(Request::Watch(Watch { ticket: bob.open_ticket(), ..Watch::default() })).await;
     assert_eq!(watcher.event(presence).await.state(), PresenceState::Online);
 
     // The same device again, as after a change of network: the old session gives way.
@@ -90,7 +90,9 @@ async fn without_the_right_ticket_nobody_watches(#[values(1, 2, 4)] shards: usiz
     let relay = Relay::start(shards);
     let (alice, bob, eve) = (Person::new(), Person::new(), Person::new());
     let mut client = relay.connect(&alice).await;
-    let watch = |ticket: supernode_proto::identity::Ticket| Request::Watch(Watch { ticket: ticket.to_bytes().into() });
+    let watch = |ticket: supernode_proto::identity::Ticket| {
+        Request::Watch(Watch { ticket: ticket.to_bytes().into(), ..Watch::default() })
+    };
 
     let for_eve = bob.ticket(Some(&eve), Grants::PRESENCE, unix_s() + 60);
     assert_eq!(client.refused(watch(for_eve)).await.reason(), RefusalReason::TicketInvalid);
@@ -103,10 +105,10 @@ async fn without_the_right_ticket_nobody_watches(#[values(1, 2, 4)] shards: usiz
     assert_eq!(client.refused(watch(forged)).await.reason(), RefusalReason::TicketInvalid);
     let eternal = bob.ticket(None, Grants::PRESENCE, u64::MAX);
     assert_eq!(client.refused(watch(eternal)).await.reason(), RefusalReason::TicketInvalid);
-    let refused = client.refused(Request::Watch(Watch { ticket: vec![1; 10].into() })).await;
+    let refused = client.refused(Request::Watch(Watch { ticket: vec![1; 10].into(), ..Watch::default() })).await;
     assert_eq!(
         (refused.reason(), refused.detail.as_str(), refused.value, refused.bound),
-        (RefusalReason::Malformed, "ticket", 10, 146)
+        (RefusalReason::Malformed, "ticket", 10, 183)
     );
 
     client.done(watch(bob.ticket(Some(&alice), Grants::PRESENCE, unix_s() + 60))).await;
@@ -123,7 +125,7 @@ async fn of_a_flapping_state_watchers_see_the_first_and_then_the_last(#[values(1
     let (alice, bob) = (Person::new(), Person::new());
     let mut watcher = relay.connect(&alice).await;
     let mut watched = relay.connect(&bob).await;
-    watcher.done(Request::Watch(Watch { ticket: bob.open_ticket() })).await;
+    watcher.done(Request::Watch(Watch { ticket: bob.open_ticket(), ..Watch::default() })).await;
     assert_eq!(watcher.event(presence).await.state(), PresenceState::Offline);
     for state in [PresenceState::Online, PresenceState::Away, PresenceState::Busy] {
         watched.done(set(state)).await;
@@ -146,7 +148,7 @@ async fn a_watch_ends_with_its_ticket(#[values(1, 2, 4)] shards: usize) {
     let mut watcher = relay.connect(&alice).await;
     let mut watched = relay.connect(&bob).await;
     let ticket = bob.ticket(Some(&alice), Grants::PRESENCE, unix_s() + 1);
-    watcher.done(Request::Watch(Watch { ticket: ticket.to_bytes().into() })).await;
+    watcher.done(Request::Watch(Watch { ticket: ticket.to_bytes().into(), ..Watch::default() })).await;
     watcher.event(presence).await;
     let ended = |event: &Body| if let Body::WatchEnded(ended) = event { Some(ended.clone()) } else { None };
     let ended = watcher.event(ended).await;

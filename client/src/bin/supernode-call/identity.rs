@@ -6,8 +6,8 @@ use anyhow::{Context, anyhow};
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use supernode_client::{
-    e2ee::{Device, DeviceSecret, IdentitySecret},
-    proto::identity::{Grants, IdentityKey},
+    e2ee::{Device, DeviceSecret, IdentitySecret, LinkSecret, Pass, Terms},
+    proto::identity::{Grants, IdentityKey, RelayPin},
 };
 use zeroize::{Zeroize, Zeroizing};
 
@@ -26,6 +26,9 @@ struct IdentityFile {
     identity: String,
     identity_secret: String,
     device_secret: String,
+    /// Tickets of a lower one were taken back.
+    #[serde(default)]
+    ticket_generation: u32,
 }
 
 impl Drop for IdentityFile {
@@ -39,6 +42,7 @@ impl Drop for IdentityFile {
 pub(crate) struct Identity {
     identity: IdentitySecret,
     device: DeviceSecret,
+    ticket_generation: u32,
 }
 
 /// Makes an identity file and returns the public name.
@@ -49,6 +53,7 @@ pub(crate) fn create(path: &Path, name: Option<String>) -> Result<String, Failur
         identity: identity.public().to_text(),
         identity_secret: HEXLOWER.encode(&*identity.to_bytes()),
         device_secret: HEXLOWER.encode(&*device.to_bytes()),
+        ticket_generation: 0,
     };
     write_new(path, &file).map_err(Failure::here)?;
     Ok(file.identity.clone())
@@ -71,15 +76,34 @@ pub(crate) fn load(path: &Path) -> Result<Identity, Failure> {
     read(path).with_context(|| path.display().to_string()).map_err(Failure::here)
 }
 
-fn read(path: &Path) -> anyhow::Result<Identity> {
+/// Takes all tickets back that there are: those made from now on are of the next generation.
+pub(crate) fn void_tickets(path: &Path) -> Result<(), Failure> {
+    let raise = || {
+        let mut file = read_file(path)?;
+        file.ticket_generation = file.ticket_generation.checked_add(1).context("ticket_generation has no next one")?;
+        // Whole or not at all: the secrets in it are all that there is of this person.
+        let mut name = path.as_os_str().to_owned();
+        name.push(".new");
+        let new = std::path::PathBuf::from(name);
+        write_new(&new, &file)?;
+        fs::rename(&new, path).with_context(|| format!("cannot replace it by {}", new.display()))
+    };
+    raise().with_context(|| path.display().to_string()).map_err(Failure::here)
+}
+
+fn read_file(path: &Path) -> anyhow::Result<IdentityFile> {
     let text = Zeroizing::new(fs::read_to_string(path)?);
-    let file: IdentityFile = serde_json::from_str(&text)?;
+    Ok(serde_json::from_str(&text)?)
+}
+
+fn read(path: &Path) -> anyhow::Result<Identity> {
+    let file = read_file(path)?;
     let identity = IdentitySecret::from_bytes(&*secret("identity_secret", &file.identity_secret)?);
     if identity.public().to_text() != file.identity {
         return Err(anyhow!("identity is not the public name of identity_secret"));
     }
     let device = DeviceSecret::from_bytes(&*secret("device_secret", &file.device_secret)?);
-    Ok(Identity { identity, device })
+    Ok(Identity { identity, device, ticket_generation: file.ticket_generation })
 }
 
 /// The message names the field and never what is in it.
@@ -90,10 +114,32 @@ fn secret(field: &'static str, text: &str) -> anyhow::Result<Zeroizing<[u8; 32]>
 }
 
 impl Identity {
-    /// The text of a ticket to see our presence and to ring us.
-    pub(crate) fn ticket(&self, holder: Option<IdentityKey>, days: u16) -> String {
-        let not_after = unix_s() + u64::from(days) * DAY_S;
-        self.identity.issue_ticket(holder, Grants::PRESENCE | Grants::RING, not_after).to_text()
+    /// A pass to see our presence and to ring us, for one person or for whoever has it, at one relay or at any.
+    pub(crate) fn pass(&self, holder: Option<IdentityKey>, relay: Option<RelayPin>, days: u16) -> Pass {
+        let terms = self.terms(relay, days);
+        match holder {
+            Some(holder) => self.identity.issue_pass_for(holder, &terms),
+            None => self.identity.issue_pass(&terms),
+        }
+    }
+
+    /// The pass in a room's link.
+    pub(crate) fn link_pass(&self, secret: &LinkSecret, relay: Option<RelayPin>, days: u16) -> Pass {
+        self.identity.issue_pass_with(secret.ticket_secret(), &self.terms(relay, days))
+    }
+
+    fn terms(&self, relay: Option<RelayPin>, days: u16) -> Terms {
+        Terms {
+            grants: Grants::PRESENCE | Grants::RING,
+            relay,
+            generation: self.ticket_generation,
+            not_after_unix_s: unix_s() + u64::from(days) * DAY_S,
+        }
+    }
+
+    /// Tickets of a lower one were taken back.
+    pub(crate) fn ticket_generation(&self) -> u32 {
+        self.ticket_generation
     }
 
     /// The device that takes part in calls.
@@ -123,6 +169,21 @@ mod tests {
         assert_eq!(load(&path).expect("read").identity.public().to_text(), name);
         create(&path, None).expect_err("it exists");
         assert_eq!(load(&path).expect("untouched").identity.public().to_text(), name);
+        fs::remove_dir_all(&directory).expect("cleaned up");
+    }
+
+    #[test]
+    fn tickets_that_are_taken_back_are_of_an_earlier_generation() {
+        let directory = std::env::temp_dir().join(format!("supernode-tickets-{}", std::process::id()));
+        fs::create_dir_all(&directory).expect("a directory");
+        let path = directory.join("alice.json");
+        let name = create(&path, None).expect("created");
+        let generation = || load(&path).expect("read").pass(None, None, 1).ticket().generation;
+        assert_eq!(generation(), 0);
+        void_tickets(&path).expect("written");
+        assert_eq!((generation(), load(&path).expect("read").ticket_generation()), (1, 1));
+        assert_eq!(load(&path).expect("read").identity.public().to_text(), name);
+        assert_eq!(fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o600);
         fs::remove_dir_all(&directory).expect("cleaned up");
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use supernode_client::{
     Call, CallEnd, Client, Config, Error, Event, Events, PresenceState, Publisher, Purpose, RingOutcome, TrackKind,
-    proto::identity::Ticket,
+    e2ee::Pass,
 };
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
@@ -28,23 +28,25 @@ const FAREWELL: Duration = Duration::from_secs(15);
 const PUTTING_AWAY: Duration = Duration::from_secs(5);
 
 /// Calls the issuer of the ticket, or without one waits to be called.
-pub(crate) fn run(args: &TalkArgs, whom: Option<(Ticket, Option<u64>)>) -> Result<(), Failure> {
+pub(crate) fn run(args: &TalkArgs, whom: Option<(Pass, Option<u64>)>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.map_err(|error| Failure::here(error.into()))?.block_on(talk(args, whom))
 }
 
-async fn talk(args: &TalkArgs, whom: Option<(Ticket, Option<u64>)>) -> Result<(), Failure> {
+async fn talk(args: &TalkArgs, whom: Option<(Pass, Option<u64>)>) -> Result<(), Failure> {
     // Everything of ours that can be wrong, before anybody is rung.
     let invite = invite(args.invite_file.as_ref())?;
-    let device = identity::load(&args.identity)?.into_device()?;
+    let who = identity::load(&args.identity)?;
+    let ticket_generation = who.ticket_generation();
+    let device = who.into_device()?;
     let sources =
         (Source::audio(&args.audio).map_err(Failure::here)?, Source::video(&args.video).map_err(Failure::here)?);
     std::fs::create_dir_all(&args.record_dir).map_err(|error| Failure::here(error.into()))?;
 
-    let config = Config { authority_file: args.authority_file.clone(), ..Config::default() };
+    let config = Config { authority_file: args.authority_file.clone(), ticket_generation, ..Config::default() };
     let (client, mut events) = Client::connect(&invite, device, config).await.map_err(Failure::relay)?;
     let (call, online_seen) = match &whom {
-        Some((ticket, _)) => (ring(&client, ticket).await?, true),
+        Some((pass, _)) => (ring(&client, pass).await?, true),
         None => (answer(&client, &mut events).await?, false),
     };
     note("in the call");
@@ -72,12 +74,12 @@ async fn talk(args: &TalkArgs, whom: Option<(Ticket, Option<u64>)>) -> Result<()
 }
 
 /// Waits until the issuer of the ticket is online, and rings.
-async fn ring(client: &Client, ticket: &Ticket) -> Result<Call, Failure> {
-    let mut watch = client.watch(ticket).await.map_err(Failure::no_call)?;
+async fn ring(client: &Client, pass: &Pass) -> Result<Call, Failure> {
+    let mut watch = client.watch(pass).await.map_err(Failure::no_call)?;
     note("waiting until they are online");
     watch.online().await.map_err(Failure::no_call)?;
     note("they are online: ringing");
-    let mut ring = client.ring(ticket).await.map_err(Failure::no_call)?;
+    let mut ring = client.ring(pass).await.map_err(Failure::no_call)?;
     let outcome = tokio::select! {
         outcome = ring.outcome() => outcome.map_err(Failure::no_call)?,
         _ = tokio::signal::ctrl_c() => {
