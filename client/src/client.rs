@@ -15,7 +15,7 @@ use supernode_e2ee::{Device, Pass};
 use supernode_proto::{
     close::CloseCode,
     control::{PresenceState, Rung, SessionLimits, SetPresence, client_message},
-    identity::{IdentityKey, RoomId},
+    identity::{IdentityKey, Revocation, RoomId},
     invite::Invite,
     limits,
 };
@@ -25,6 +25,7 @@ use crate::{
     Config, Error, Event, Events,
     link::{Link, Reply},
     presence::Watches,
+    revoked::Revoked,
     right::Rules,
     ring::Rings,
     room::Room,
@@ -134,6 +135,17 @@ impl Client {
         self.inner.request(&link, wanted).await.map(drop)
     }
 
+    /// Takes in a person's word on which of their devices count no more, such as one that was kept from an earlier run:
+    /// whether it was genuine and news. Words that come with rings and answers are taken in by themselves.
+    pub fn learn_revocation(&self, word: Revocation) -> bool {
+        lock(&self.inner.revoked).learn(word)
+    }
+
+    /// What a person has said about devices of theirs that count no more, as far as we have heard.
+    pub fn revocation_of(&self, identity: &IdentityKey) -> Option<Revocation> {
+        lock(&self.inner.revoked).of(identity)
+    }
+
     /// Goes on from another local socket, as after a change of network. The connection migrates (RFC 9000 section 9):
     /// calls go on.
     ///
@@ -178,6 +190,7 @@ pub(crate) struct Inner {
     pub(crate) closed: watch::Sender<bool>,
     pub(crate) presence: Mutex<Option<SetPresence>>,
     pub(crate) rules: Mutex<Rules>,
+    pub(crate) revoked: Mutex<Revoked>,
     pub(crate) watches: Arc<Watches>,
     pub(crate) rings: Rings,
     pub(crate) rooms: Mutex<HashMap<RoomId, Arc<Room>>>,
@@ -189,7 +202,12 @@ pub(crate) struct Inner {
 
 impl Inner {
     fn new(invite: Invite, device: Arc<Device>, config: Config, events: mpsc::Sender<Event>) -> Result<Self, Error> {
+        let mut revoked = Revoked::default();
+        if let Some(word) = config.revocation.clone() {
+            revoked.learn(word);
+        }
         Ok(Self {
+            revoked: Mutex::new(revoked),
             rules: Mutex::new(Rules { generation: config.ticket_generation, ..Rules::default() }),
             endpoint: transport::endpoint(config.bind)?,
             quic: transport::client_config(invite.pin, config.authority_file.as_deref())?,

@@ -4,7 +4,7 @@
 use prost::Message as _;
 use supernode_e2ee::Pass;
 use supernode_proto::{
-    identity::{RoomId, Ticket},
+    identity::{Revocation, RoomId, Ticket},
     limits,
 };
 
@@ -69,6 +69,8 @@ struct Body {
     unix_s: u64,
     #[prost(bytes = "vec", tag = "8")]
     link_proof: Vec<u8>,
+    #[prost(bytes = "vec", tag = "9")]
+    revocation: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
@@ -92,14 +94,16 @@ impl Greeting {
             },
         };
         let (ticket, ticket_proof) = (right.ticket.to_bytes(), right.proof.clone());
-        filled(&Body { ticket, ticket_proof, unix_s: right.unix_s, ..body })
+        let revocation = right.revocation.as_ref().map(Revocation::to_bytes).unwrap_or_default();
+        filled(&Body { ticket, ticket_proof, unix_s: right.unix_s, revocation, ..body })
     }
 
     /// `None` for anything that no honest client says. Whether the right holds is another question.
     pub(crate) fn decode(plain: &[u8]) -> Option<(Self, Right)> {
         let body = Body::decode_length_delimited(plain).ok()?;
         let ticket = Ticket::from_bytes(&body.ticket).ok()?;
-        let right = Right { ticket, proof: body.ticket_proof, unix_s: body.unix_s };
+        let revocation = Revocation::from_bytes(&body.revocation).ok();
+        let right = Right { ticket, proof: body.ticket_proof, unix_s: body.unix_s, revocation };
         let greeting = match Kind::try_from(body.kind).ok()? {
             Kind::Call => Self::Call,
             Kind::Invitation if body.name.len() <= ROOM_NAME_BYTES_MAX => Self::Invitation { name: body.name },
@@ -122,14 +126,17 @@ impl Greeting {
     }
 }
 
-/// What whoever answers says: the key package to bring them into the room with, if that is what was asked.
-pub(crate) fn encode_reply(package: Option<Vec<u8>>) -> Vec<u8> {
-    filled(&Body { package: package.unwrap_or_default(), ..Body::default() })
+/// What whoever answers says: the key package to bring them into the room with, if that is what was asked, and which of
+/// their devices count no more.
+pub(crate) fn encode_reply(package: Option<Vec<u8>>, revocation: Option<Revocation>) -> Vec<u8> {
+    let revocation = revocation.map(|word| word.to_bytes()).unwrap_or_default();
+    filled(&Body { package: package.unwrap_or_default(), revocation, ..Body::default() })
 }
 
-pub(crate) fn decode_reply(plain: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn decode_reply(plain: &[u8]) -> Option<(Option<Vec<u8>>, Option<Revocation>)> {
     let body = Body::decode_length_delimited(plain).ok()?;
-    (!body.package.is_empty()).then_some(body.package)
+    let package = (!body.package.is_empty()).then_some(body.package);
+    Some((package, Revocation::from_bytes(&body.revocation).ok()))
 }
 
 fn filled(body: &Body) -> Vec<u8> {
@@ -246,7 +253,7 @@ const _: () = assert!(supernode_e2ee::MESSAGE_BYTES_MAX <= limits::MLS_PAYLOAD_B
 #[cfg(test)]
 mod tests {
     use supernode_e2ee::{IdentitySecret, Terms};
-    use supernode_proto::identity::Grants;
+    use supernode_proto::identity::{DeviceKey, Grants};
 
     use super::*;
 
@@ -255,7 +262,8 @@ mod tests {
     fn right() -> Right {
         let terms = Terms { grants: Grants::RING, relay: None, generation: 0, not_after_unix_s: 1 };
         let ticket = IdentitySecret::generate().issue_pass(&terms).ticket().clone();
-        Right { ticket, proof: vec![9; 64], unix_s: 1_800_000_000 }
+        let revocation = IdentitySecret::generate().revoke(vec![DeviceKey::new([1; 32]); 8], 1).ok();
+        Right { ticket, proof: vec![9; 64], unix_s: 1_800_000_000, revocation }
     }
 
     //
@@ -273,8 +281,8 @@ mod tests {
             assert_eq!((back, right.proof, right.unix_s), (greeting, vec![9; 64], 1_800_000_000));
         }
         for package in [None, Some(vec![7; 600])] {
-            let plain = encode_reply(package.clone());
-            assert_eq!((plain.len(), decode_reply(&plain)), (PLAIN_BYTES, package));
+            let plain = encode_reply(package.clone(), None);
+            assert_eq!((plain.len(), decode_reply(&plain)), (PLAIN_BYTES, Some((package, None))));
         }
     }
 

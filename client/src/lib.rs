@@ -59,6 +59,7 @@ mod order;
 mod playback;
 mod presence;
 mod publish;
+mod revoked;
 mod right;
 #[cfg(test)]
 mod right_tests;

@@ -20,7 +20,7 @@ use supernode_proto::{
     control::{
         self, ClientMessage, FrameReader, Hello, HelloBody, RelayMessage, SessionLimits, client_message, relay_message,
     },
-    identity::{EXPORTER_BYTES, EXPORTER_LABEL, RelayPin},
+    identity::{EXPORTER_BYTES, EXPORTER_LABEL, RelayPin, Revocation},
     object::TrackAlias,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -73,6 +73,8 @@ pub(crate) struct Target<'a> {
     pub(crate) device: &'a Device,
     /// Tickets of ours of a lower one are void.
     pub(crate) ticket_generation: u32,
+    /// Devices of ours that count no more.
+    pub(crate) revocation: Option<Revocation>,
     pub(crate) generation: u64,
 }
 
@@ -252,6 +254,7 @@ fn hello(target: &Target<'_>, relay: &RelayPin, exporter: &[u8; EXPORTER_BYTES])
         delegation: target.device.delegation().to_bytes().into(),
         admission_token: target.token.to_owned(),
         ticket_generation: target.ticket_generation,
+        revocation: target.revocation.as_ref().map(|word| word.to_bytes().into()).unwrap_or_default(),
     }
     .encode_to_vec();
     let signature = target.device.secret().sign_hello(relay, exporter, &body).to_vec();

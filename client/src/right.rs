@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use supernode_e2ee::Pass;
-use supernode_proto::identity::{Grants, IdentityError, IdentityKey, Presenter, RelayPin, RoomId, Ticket};
+use supernode_proto::identity::{Grants, IdentityError, IdentityKey, Presenter, RelayPin, Revocation, RoomId, Ticket};
 
 use crate::Member;
 
@@ -18,6 +18,8 @@ pub(crate) struct Right {
     pub(crate) proof: Vec<u8>,
     /// When the ring began, by the caller's clock.
     pub(crate) unix_s: u64,
+    /// The caller's word on which of their devices count no more.
+    pub(crate) revocation: Option<Revocation>,
 }
 
 /// Which of our own tickets count, and whom none helps.
@@ -38,6 +40,8 @@ pub(crate) enum Fault {
     TakenBack,
     #[error("the caller is shut out")]
     ShutOut,
+    #[error("the caller has taken the device back that rings")]
+    Revoked,
     #[error("the ring is more than {RING_AGE_S_MAX} s from now")]
     Time,
 }
@@ -59,12 +63,12 @@ impl Right {
     /// Of a ring that begins now.
     pub(crate) fn of(pass: &Pass, caller: &Member, group: &RoomId, unix_s: u64) -> Self {
         let proof = pass.show_in_ring(group, unix_s, &caller.device);
-        Self { ticket: pass.ticket().clone(), proof, unix_s }
+        Self { ticket: pass.ticket().clone(), proof, unix_s, revocation: None }
     }
 
     /// Whether this ring may be shown.
     pub(crate) fn check(&self, ring: &Opened<'_>, rules: &Rules, now_unix_s: u64) -> Result<(), Fault> {
-        let Self { ticket, proof, unix_s } = self;
+        let Self { ticket, proof, unix_s, .. } = self;
         let presenter = Presenter { identity: ring.caller.identity, device: ring.caller.device };
         if ticket.issuer != *ring.callee || !ticket.allows(Grants::RING, ring.relay) {
             return Err(Fault::Scope);

@@ -7,8 +7,8 @@ use prost::Message as _;
 use supernode_e2ee::{Device, Group, Pass, Processed};
 use supernode_proto::{
     control::{
-        self, AnswerRing, CancelRing, DeclineRing, KeyPackages, Ring, RingResult, TakeKeyPackages, client_message,
-        relay_message,
+        self, AnswerRing, CancelRing, DeclineRing, DeviceKeyPackage, KeyPackages, Ring, RingResult, TakeKeyPackages,
+        client_message, relay_message,
     },
     identity::{DeviceKey, IdentityKey, RoomId},
     limits,
@@ -20,7 +20,7 @@ use crate::{
     frame::unix_s,
     greeting::{self, Greeting, RingPayload},
     link::Link,
-    right::{Opened, Right},
+    right::{Fault, Opened, Right},
     session,
     sync::lock,
 };
@@ -79,7 +79,8 @@ impl Client {
         };
         let (mut group, welcome) = self.make_group(&pass.issuer(), packages)?;
         let ourselves = Member { identity: inner.device.identity(), device: inner.device.key() };
-        let right = Right::of(inside, &ourselves, &group.room(), unix_s());
+        let revocation = lock(&inner.revoked).of(&ourselves.identity);
+        let right = Right { revocation, ..Right::of(inside, &ourselves, &group.room(), unix_s()) };
         let greeting = greeting(&group.room()).encode(&right);
         let payload = RingPayload { welcome, greeting: group.seal_message(&greeting)? }.encode_to_vec();
         if payload.len() > limits::RING_PAYLOAD_BYTES_MAX {
@@ -113,11 +114,22 @@ impl Client {
 
     /// A group of ourselves and everybody's device behind a key package, and the Welcome for them.
     fn make_group(&self, callee: &IdentityKey, packages: KeyPackages) -> Result<(Group, Vec<u8>), Error> {
-        let packages: Vec<_> = packages.packages.into_iter().map(|device| (*callee, device.package.to_vec())).collect();
+        // The relay says whose package it is; what counts is who is in the group afterwards.
+        let counts = |device: &DeviceKeyPackage| {
+            let named = DeviceKey::from_slice(&device.device);
+            named.is_ok_and(|named| !lock(&self.inner.revoked).names(callee, &named))
+        };
+        let packages = packages.packages.into_iter().filter(counts);
+        let packages: Vec<_> = packages.map(|device| (*callee, device.package.to_vec())).collect();
         let mut group = self.inner.device.create_group(RoomId(rand::random()))?;
         let change = group.propose_add(&packages, unix_s())?;
         // Nobody else is in the group yet who could have made another commit.
         group.merge_own()?;
+        let is_revoked =
+            |member: &supernode_e2ee::Member| lock(&self.inner.revoked).names(&member.identity, &member.device);
+        if group.members().iter().any(is_revoked) {
+            return Err(Error::Protocol("a key package of a device that its owner has taken back"));
+        }
         let welcome = change.welcome.ok_or(Error::Protocol("there is no key package to ring with"))?;
         Ok((group, welcome))
     }
@@ -157,7 +169,7 @@ impl OutgoingRing {
                     let device = DeviceKey::from_slice(&outcome.device);
                     self.answered = Some(device.map_err(|_| Error::Protocol("an answer from no device"))?);
                     // Before the group changes: then it would not open any more.
-                    self.reply = self.call.as_ref().and_then(|call| open_reply(call, &outcome.payload));
+                    self.reply = self.call.as_ref().and_then(|call| open_reply(call, &outcome.payload, &self.client));
                 }
                 other => return other_outcome(other),
             }
@@ -295,7 +307,9 @@ impl IncomingRing {
     async fn talk(mut self, package: Option<Vec<u8>>) -> Result<Call, Error> {
         self.decided = true;
         let mut group = self.group.take().ok_or(Error::State("the ring is settled"))?;
-        let reply = group.seal_message(&greeting::encode_reply(package))?;
+        let inner = &self.client.inner;
+        let revocation = lock(&inner.revoked).of(&inner.device.identity());
+        let reply = group.seal_message(&greeting::encode_reply(package, revocation))?;
         let answer = AnswerRing { ring: self.ring.clone(), payload: reply.into() };
         let link = self.client.inner.link().await?;
         self.client.inner.request(&link, client_message::Body::AnswerRing(answer)).await?;
@@ -402,6 +416,12 @@ impl Rings {
             let (callee, relay) = (inner.device.identity(), link.relay);
             let ring = Opened { caller: &caller, group: &group.room(), callee: &callee, relay: &relay };
             let checked = right.check(&ring, &lock(&inner.rules), unix_s());
+            let mut revoked = lock(&inner.revoked);
+            if let Some(word) = right.revocation.filter(|word| word.identity == caller.identity) {
+                revoked.learn(word);
+            }
+            let is_revoked = revoked.names(&caller.identity, &caller.device);
+            let checked = checked.and(if is_revoked { Err(Fault::Revoked) } else { Ok(()) });
             let checked = checked.inspect_err(|fault| tracing::debug!(%fault, "a ring without the right to it"));
             checked.ok().map(|()| (caller, group, greeting))
         }) else {
@@ -458,10 +478,14 @@ fn open_invitation(own: &Device, ring: &control::IncomingRing) -> Option<(Member
     is_caller.then_some((Member { identity, device }, group, greeting, right))
 }
 
-/// Who answered, and the key package in the answer.
-fn open_reply(call: &Call, sealed: &[u8]) -> Option<(Member, Vec<u8>)> {
+/// Who answered, and the key package in the answer, if there is one.
+fn open_reply(call: &Call, sealed: &[u8], client: &Client) -> Option<(Member, Vec<u8>)> {
     let (from, plain) = call.room.open_aside(sealed)?;
-    Some((from, greeting::decode_reply(&plain)?))
+    let (package, revocation) = greeting::decode_reply(&plain)?;
+    if let Some(word) = revocation.filter(|word| word.identity == from.identity) {
+        lock(&client.inner.revoked).learn(word);
+    }
+    Some((from, package?))
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use supernode_proto::{
         DepositKeyPackages, GoAway, LimitTickets, PublishTrack, RefusalReason, RelayMessage, client_message,
         relay_message,
     },
+    identity::Revocation,
     object::TrackAlias,
 };
 
@@ -56,6 +57,7 @@ pub(crate) async fn connect(
                 token: inner.invite.token.as_deref().unwrap_or_default(),
                 device: &inner.device,
                 ticket_generation: lock(&inner.rules).generation,
+                revocation: lock(&inner.revoked).of(&inner.device.identity()),
                 generation,
             };
             // An address of a family that does not work here is silent: leave time for the next.
@@ -243,6 +245,14 @@ fn handle(inner: &Arc<Inner>, link: &Arc<Link>, message: RelayMessage) {
         }
         Body::CommitRejected(rejected) => {
             with_room(inner, &rejected.room, |room| room.handle_commit_rejected(&rejected));
+        }
+        Body::DevicesRevoked(revoked) => {
+            // What comes from the relay counts only with our own identity's signature.
+            let word = Revocation::from_bytes(&revoked.revocation).ok();
+            let own = word.filter(|word| word.identity == inner.device.identity());
+            if let Some(word) = own.filter(|word| lock(&inner.revoked).learn(word.clone())) {
+                inner.tell(Event::DevicesRevoked(word));
+            }
         }
         Body::KeyPackagesLow(low) => deposit(inner, link, low.left as usize),
         Body::GoAway(_)

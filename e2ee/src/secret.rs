@@ -6,10 +6,14 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use openmls_traits::signatures::{Signer, SignerError};
 use openmls_traits::types::SignatureScheme;
 use supernode_proto::identity::{
-    Delegation, DeviceKey, EXPORTER_BYTES, Grants, Holder, IdentityKey, JoinKey, RelayPin, RoomId, SIGNATURE_BYTES,
-    Ticket, TicketKey, hello_signing_input, join_signing_input, present_signing_input, ring_signing_input,
+    Delegation, DeviceKey, EXPORTER_BYTES, Grants, Holder, IdentityKey, JoinKey, RelayPin, Revocation, RoomId,
+    SIGNATURE_BYTES, Ticket, TicketKey, hello_signing_input, join_signing_input, present_signing_input,
+    ring_signing_input,
 };
+use supernode_proto::limits;
 use zeroize::Zeroizing;
+
+use crate::error::Error;
 
 const SECRET_BYTES: usize = 32;
 
@@ -98,6 +102,22 @@ impl IdentitySecret {
         let identity = self.public();
         let signature = self.0.sign(&Delegation::signing_input(&identity, device, not_after_unix_s)).to_bytes();
         Delegation { identity, device: *device, not_after_unix_s, signature }
+    }
+
+    /// Takes devices back: all that are named count no more, whatever was said before. `number` is greater than that of
+    /// the word before; the Unix time in seconds is.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] for more than [`limits::REVOKED_DEVICES_MAX`].
+    pub fn revoke(&self, devices: Vec<DeviceKey>, number: u64) -> Result<Revocation, Error> {
+        if devices.len() > limits::REVOKED_DEVICES_MAX {
+            let (length, bound) = (devices.len(), limits::REVOKED_DEVICES_MAX);
+            return Err(Error::TooLarge { what: "a list of devices to take back", length, bound });
+        }
+        let signature = [0; SIGNATURE_BYTES];
+        let mut revocation = Revocation { identity: self.public(), number, devices, signature };
+        revocation.signature = self.0.sign(&revocation.signing_input()).to_bytes();
+        Ok(revocation)
     }
 
     /// Makes out a ticket: to a person, or to whoever has the secret half of a key ([`crate::Pass`]). Its id is random.

@@ -112,6 +112,7 @@ codes! {
         0x12 JUNK_COMMITS        Peer   Later "the members of its rooms rejected its commits again and again";
         0x13 TOO_SLOW            Nobody Later "the client's path did not take even what cannot be left out";
         0x14 REMOVED             Policy Later "the relay's operator ended the session";
+        0x1e DEVICE_REVOKED      Policy Never "the identity has taken this device back";
     }
 }
 

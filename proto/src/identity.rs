@@ -11,8 +11,10 @@ use sha2::{Digest, Sha256};
 
 use crate::limits;
 
+mod revocation;
 mod ticket;
 
+pub use revocation::Revocation;
 pub use ticket::{Grants, Holder, Presenter, Ticket, present_signing_input, ring_signing_input};
 
 /// TLS exporter label (RFC 8446 section 7.5) whose 32 bytes bind signatures to one connection; its context is empty.
@@ -194,6 +196,7 @@ pub struct Delegation {
 impl Delegation {
     /// Bytes on the wire.
     pub const BYTES: usize = 1 + KEY_BYTES + KEY_BYTES + 8 + SIGNATURE_BYTES;
+    const TEXT_PREFIX: &str = "sn-delegation-";
 
     /// What the identity signs.
     pub fn signing_input(identity: &IdentityKey, device: &DeviceKey, not_after_unix_s: u64) -> Vec<u8> {
@@ -218,6 +221,19 @@ impl Delegation {
             not_after_unix_s: u64::from_be_bytes(fields.take()),
             signature: fields.take(),
         })
+    }
+
+    /// Text to hand to the device.
+    pub fn to_text(&self) -> String {
+        to_text(Self::TEXT_PREFIX, &self.to_bytes())
+    }
+
+    /// Reads the text form; nothing is verified yet.
+    ///
+    /// # Errors
+    /// As [`Self::from_bytes`], or [`IdentityError::Text`].
+    pub fn from_text(text: &str) -> Result<Self, IdentityError> {
+        Self::from_bytes(&from_text("delegation", Self::TEXT_PREFIX, text)?)
     }
 
     /// Whether the identity signed it and it holds at `now_unix_s`.

@@ -39,6 +39,8 @@ limits! {
         "The largest key package: ours take 0.5 KiB.";
     KEY_PACKAGES_PER_DEVICE_MAX: usize = 32, "packages",
         "How many calls can reach a device before it must deposit again.";
+    REVOKED_DEVICES_MAX: usize = 8, "devices",
+        "How many devices of a person are named as taken back: they travel in every ring, and an expired one needs no naming.";
     BLOCKED_IDENTITIES_MAX: usize = 512, "identities",
         "How many people a session may shut out: kept for each session, and looked through at every ring and change of state.";
     PRESENCE_STATUS_BYTES_MAX: usize = 1024, "bytes",

@@ -15,8 +15,8 @@ use supernode_proto::{
     close::{CloseCode, StreamCode},
     control::{ClientMessage, FrameReader, MESSAGE_NAMES, RelayMessage, frame},
     identity::{
-        Delegation, Ticket, hello_signing_input, join_signing_input, present_signing_input, ring_signing_input,
-        verify_hello, verify_join,
+        Delegation, Revocation, Ticket, hello_signing_input, join_signing_input, present_signing_input,
+        ring_signing_input, verify_hello, verify_join,
     },
     invite::Invite,
     limits,
@@ -115,6 +115,12 @@ fn everything_signed_is_written_down() {
         assert_eq!(ticket.verify(now), Ok(()), "{name}");
         assert_eq!(Ticket::from_text(&ticket.to_text()).as_ref(), Ok(&ticket), "{name}");
     }
+
+    let revocation = identity::revocation();
+    golden.hex("revocation, signed bytes", &revocation.signing_input());
+    golden.hex("revocation", &revocation.to_bytes());
+    assert_eq!(revocation.verify(), Ok(()));
+    assert_eq!(Revocation::from_bytes(&revocation.to_bytes()).as_ref(), Ok(&revocation));
 
     let (ticket, presenter, pin) = (identity::ticket_with_key(), identity::presenter(), identity::relay_pin());
     let sign = |input: &[u8]| identity::ticket_secret().sign(input).to_bytes();

@@ -14,8 +14,8 @@ use supernode_proto::{
         ClientMessage, FrameError, FrameReader, HelloBody, RelayMessage, Ring, client_message, encode_frame, frame,
     },
     identity::{
-        Delegation, DeviceKey, Grants, Holder, IdentityError, IdentityKey, JoinKey, Presenter, RelayPin, RoomId,
-        Ticket, TicketKey, present_signing_input, ring_signing_input, verify_hello, verify_join,
+        Delegation, DeviceKey, Grants, Holder, IdentityError, IdentityKey, JoinKey, Presenter, RelayPin, Revocation,
+        RoomId, Ticket, TicketKey, present_signing_input, ring_signing_input, verify_hello, verify_join,
     },
     invite::Invite,
     limits,
@@ -30,6 +30,7 @@ fn decode_everything(bytes: &[u8]) {
     let _ = StreamObjectHeader::decode(bytes);
     let _ = Delegation::from_bytes(bytes).map(|delegation| delegation.verify(identity::NOW_UNIX_S));
     let _ = Ticket::from_bytes(bytes).map(|ticket| ticket.verify(identity::NOW_UNIX_S));
+    let _ = Revocation::from_bytes(bytes).map(|revocation| revocation.verify());
     let presenter = identity::presenter();
     let _ = identity::ticket_with_key().verify_ring(&presenter, &identity::room(), 0, bytes);
     let _ = (IdentityKey::from_slice(bytes), DeviceKey::from_slice(bytes), JoinKey::from_slice(bytes));
@@ -144,6 +145,8 @@ fn no_flipped_bit_of_a_signed_grant_still_verifies() {
     let ticket = identity::ticket_for_holder().to_bytes();
     each_flipped_bit(&ticket, |bytes| Ticket::from_bytes(bytes)?.verify(identity::NOW_UNIX_S));
     let delegation = identity::delegation().to_bytes();
+    let revocation = identity::revocation().to_bytes();
+    each_flipped_bit(&revocation, |bytes| Revocation::from_bytes(bytes)?.verify());
     each_flipped_bit(&delegation, |bytes| Delegation::from_bytes(bytes)?.verify(identity::NOW_UNIX_S));
 }
 

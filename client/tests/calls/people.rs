@@ -10,7 +10,7 @@ use supernode_client::{
     Call, Client, Config, Events, IncomingRing, PresenceState, RingOutcome, TrackId, TrackInfo,
     e2ee::{Device, DeviceSecret, IdentitySecret, LinkSecret, Pass, Terms},
     proto::{
-        identity::{Grants, IdentityKey},
+        identity::{DeviceKey, Grants, IdentityKey, Revocation},
         invite::Invite,
     },
 };
@@ -51,6 +51,10 @@ impl Person {
     /// As [`Self::ticket`], of a later generation.
     pub(crate) fn ticket_of(&self, generation: u32) -> Pass {
         self.identity.issue_pass(&Terms { generation, ..terms(Grants::PRESENCE | Grants::RING) })
+    }
+
+    pub(crate) fn revoke(&self, devices: &[DeviceKey], number: u64) -> Revocation {
+        self.identity.revoke(devices.to_vec(), number).unwrap()
     }
 
     pub(crate) fn public(&self) -> IdentityKey {

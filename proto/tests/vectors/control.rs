@@ -3,12 +3,12 @@
 use prost::{Message, bytes::Bytes};
 use supernode_proto::control::{
     Allocation, AnswerRing, CancelRing, CatchUp, ClientMessage, CommitRejected, DeclineRing, DepositKeyPackages,
-    DeviceKeyPackage, Done, GoAway, Hello, HelloBody, IncomingRing, JoinRoom, KeyPackages, KeyPackagesLow,
-    KeyframeRequested, KickMember, LeaveRoom, LimitTickets, MemberJoined, MemberLeft, MlsDelivery, Presence,
-    PresenceState, PublishTrack, RefusalReason, Refused, RejectCommit, RelabelTrack, RelayMessage, RequestKeyframe,
-    Ring, RingEnded, RingOutcome, RingResult, RingStarted, RoomJoined, RotateJoinKey, Rung, SendMls, SessionLimits,
-    SetPresence, Subscribe, TakeKeyPackages, TrackAnnounced, TrackDemand, TrackEnded, TrackKind, TrackPublished,
-    UnpublishTrack, Unsubscribe, Unwatch, Watch, WatchEnded, Welcome, client_message::Body as Ask,
+    DeviceKeyPackage, DevicesRevoked, Done, GoAway, Hello, HelloBody, IncomingRing, JoinRoom, KeyPackages,
+    KeyPackagesLow, KeyframeRequested, KickMember, LeaveRoom, LimitTickets, MemberJoined, MemberLeft, MlsDelivery,
+    Presence, PresenceState, PublishTrack, RefusalReason, Refused, RejectCommit, RelabelTrack, RelayMessage,
+    RequestKeyframe, Ring, RingEnded, RingOutcome, RingResult, RingStarted, RoomJoined, RotateJoinKey, Rung, SendMls,
+    SessionLimits, SetPresence, Subscribe, TakeKeyPackages, TrackAnnounced, TrackDemand, TrackEnded, TrackKind,
+    TrackPublished, UnpublishTrack, Unsubscribe, Unwatch, Watch, WatchEnded, Welcome, client_message::Body as Ask,
     relay_message::Body as Tell,
 };
 
@@ -147,6 +147,7 @@ pub fn answers() -> Vec<(String, RelayMessage)> {
             bits_per_second: 4_000_000,
         }),
         Tell::CommitRejected(CommitRejected { room: room(), epoch: 5, sequence: 11, from_member: 2 }),
+        Tell::DevicesRevoked(DevicesRevoked { revocation: identity::revocation().to_bytes().into() }),
     ];
     bodies
         .into_iter()
@@ -173,6 +174,7 @@ pub fn hello_body() -> HelloBody {
         delegation: identity::delegation().to_bytes().into(),
         admission_token: "header.claims.signature".into(),
         ticket_generation: 2,
+        revocation: identity::revocation().to_bytes().into(),
     }
 }
 

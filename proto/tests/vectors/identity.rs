@@ -4,8 +4,8 @@
 use ed25519_dalek::{Signer, SigningKey};
 use supernode_proto::{
     identity::{
-        Delegation, DeviceKey, EXPORTER_BYTES, Grants, Holder, IdentityKey, JoinKey, Presenter, RelayPin, RoomId,
-        SIGNATURE_BYTES, Ticket, TicketKey, hello_signing_input, join_signing_input,
+        Delegation, DeviceKey, EXPORTER_BYTES, Grants, Holder, IdentityKey, JoinKey, Presenter, RelayPin, Revocation,
+        RoomId, SIGNATURE_BYTES, Ticket, TicketKey, hello_signing_input, join_signing_input,
     },
     invite::Invite,
 };
@@ -93,6 +93,15 @@ pub fn ticket(holder: Holder, relay: Option<RelayPin>, grants: Grants) -> Ticket
     };
     ticket.signature = identity_secret().sign(&ticket.signing_input()).to_bytes();
     ticket
+}
+
+/// Two devices that the example identity has taken back.
+pub fn revocation() -> Revocation {
+    let devices = vec![DeviceKey::new([0xd1; 32]), DeviceKey::new([0xd2; 32])];
+    let mut revocation =
+        Revocation { identity: identity(), number: NOW_UNIX_S, devices, signature: [0; SIGNATURE_BYTES] };
+    revocation.signature = identity_secret().sign(&revocation.signing_input()).to_bytes();
+    revocation
 }
 
 /// Who uses the example tickets.

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use supernode_proto::{
     control::{PresenceState, TrackKind},
-    identity::{DeviceKey, IdentityKey, JoinKey, RoomId},
+    identity::{DeviceKey, IdentityKey, JoinKey, Revocation, RoomId},
     object::TrackAlias,
 };
 
@@ -42,6 +42,8 @@ pub struct Directory {
 pub(crate) struct Person {
     pub(crate) devices: Vec<Online>,
     pub(crate) watchers: Vec<Watcher>,
+    /// Devices of theirs that count no more: the newest word that a device of theirs has brought.
+    pub(crate) revocation: Option<Box<Revocation>>,
     /// Tickets of a lower one are void: the highest that a device of theirs has named.
     pub(crate) generation: u32,
     /// What watchers were told last.
@@ -77,7 +79,8 @@ pub(crate) struct Online {
     pub(crate) last_resort: Option<Bytes>,
     /// Whom its owner shuts out, in order.
     pub(crate) blocked: Box<[IdentityKey]>,
-    pub(crate) ringing: Vec<RingId>,
+    /// What rings there, and whose rings they are.
+    pub(crate) ringing: Vec<(RingId, IdentityKey)>,
 }
 
 /// What a watcher sees.

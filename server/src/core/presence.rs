@@ -4,8 +4,8 @@ use bytes::Bytes;
 use dashmap::Entry;
 use supernode_proto::{
     close::CloseCode,
-    control::{LimitTickets, Presence, PresenceState, RefusalReason, SetPresence, relay_message::Body},
-    identity::{DeviceKey, IdentityKey, Ticket},
+    control::{DevicesRevoked, LimitTickets, Presence, PresenceState, RefusalReason, SetPresence, relay_message::Body},
+    identity::{DeviceKey, IdentityKey, Revocation, Ticket},
     limits as wire,
 };
 
@@ -26,17 +26,32 @@ pub(crate) enum Departure {
     Broken,
 }
 
+/// What a device says in its Hello that its identity has taken back.
+#[derive(Debug)]
+pub(crate) struct Word {
+    pub(crate) ticket_generation: u32,
+    /// By that identity, verified.
+    pub(crate) revocation: Option<Revocation>,
+}
+
 /// Puts a device online. Another session of the same device gives way: it is returned with the rings that
 /// it leaves behind.
 pub(crate) fn connect(
     directory: &Directory,
     identity: IdentityKey,
     device: DeviceKey,
-    (session, generation): (SessionId, u32),
+    (session, word): (SessionId, Word),
     now: Now,
     outbox: &mut Outbox,
 ) -> Result<Option<(SessionId, Vec<RingId>)>, CloseCode> {
     let mut person = directory.people.entry(identity).or_default();
+    take_back_devices(&mut person, word.revocation, outbox);
+    if person.revocation.as_ref().is_some_and(|revocation| revocation.names(&device)) {
+        drop(person);
+        forget_if_unused(directory, &identity);
+        return Err(CloseCode::DEVICE_REVOKED);
+    }
+    let generation = word.ticket_generation;
     let online = Online {
         device,
         session,
@@ -51,7 +66,7 @@ pub(crate) fn connect(
     };
     if let Some(earlier) = person.devices.iter_mut().find(|earlier| earlier.device == device) {
         outbox.close(earlier.session, CloseCode::REPLACED);
-        let left = (earlier.session, std::mem::take(&mut earlier.ringing));
+        let left = (earlier.session, earlier.ringing.drain(..).map(|(ring, _)| ring).collect());
         // Watchers keep seeing the device as it was until its new session says otherwise.
         let (status, blocked) = (std::mem::take(&mut earlier.status), std::mem::take(&mut earlier.blocked));
         *earlier = Online { state: earlier.state, status, set_at: earlier.set_at, blocked, ..online };
@@ -91,6 +106,36 @@ pub(crate) fn limit_tickets(
         }
     });
     Ok(())
+}
+
+/// Ends the sessions of devices that their identity has taken back, if this word is newer than the one that is known
+///
+fn take_back_devices(person: &mut Person, word: Option<Revocation>, outbox: &mut Outbox) {
+    let known = person.revocation.as_ref().map_or(0, |known| known.number);
+    let Some(word) = word.filter(|word| word.number > known) else { return };
+    for online in person.devices.iter().filter(|online| word.names(&online.device)) {
+        outbox.close(online.session, CloseCode::DEVICE_REVOKED);
+    }
+    let others = person.devices.iter().filter(|online| !word.names(&online.device)).map(|online| online.session);
+    outbox.events(others, revoked(&word));
+    person.revocation = Some(Box::new(word));
+}
+
+/// Tells a device that has just come which devices its identity has taken back, if it does not know.
+pub(crate) fn tell_revocation(
+    directory: &Directory,
+    identity: &IdentityKey,
+    (session, known): (SessionId, u64),
+    outbox: &mut Outbox,
+) {
+    let Some(person) = directory.people.get(identity) else { return };
+    if let Some(word) = person.revocation.as_ref().filter(|word| word.number > known) {
+        outbox.event(session, revoked(word));
+    }
+}
+
+fn revoked(word: &Revocation) -> Body {
+    Body::DevicesRevoked(DevicesRevoked { revocation: word.to_bytes().into() })
 }
 
 fn raise_generation(identity: IdentityKey, person: &mut Person, generation: u32, now: Now, outbox: &mut Outbox) {

@@ -157,7 +157,9 @@ fn mark_ringing(
     ticket: &Ticket,
     id: RingId,
 ) -> Result<Vec<(DeviceKey, SessionId)>, Refusal> {
-    let bound = directory.limits().incoming_rings_max;
+    let limits = directory.limits();
+    let (bound, pair_bound) = (limits.incoming_rings_max, limits.rings_per_pair_max);
+    let mut pair_is_full = false;
     let mut person = reachable(directory, caller, ticket)?;
     let handed = caller.handed.iter().find(|handed| handed.callee == ticket.issuer);
     let handed = handed.ok_or(Refusal::of(RefusalReason::NoKeyPackage))?;
@@ -167,13 +169,18 @@ fn mark_ringing(
     let others = person.devices.iter_mut().filter(|device| device.session != caller.id && device.can_be_rung());
     for device in others.filter(|device| handed.devices.contains(&device.device)) {
         online += 1;
-        if device.ringing.len() < bound {
-            device.ringing.push(id);
+        // One caller does not fill a device's places.
+        let of_this_caller = device.ringing.iter().filter(|(_, whose)| *whose == caller.identity).count();
+        if of_this_caller >= pair_bound {
+            pair_is_full = true;
+        } else if device.ringing.len() < bound {
+            device.ringing.push((id, caller.identity));
             devices.push((device.device, device.session));
         }
     }
     match (online, devices.is_empty()) {
         (0, _) => Err(Refusal::of(RefusalReason::Offline)),
+        (_, true) if pair_is_full => Err(Refusal::limit("rings_per_pair_max", pair_bound as u64, pair_bound as u64)),
         (_, true) => Err(Refusal::limit("incoming_rings_max", bound as u64, bound as u64)),
         _ => Ok(devices),
     }
@@ -232,7 +239,7 @@ pub(crate) fn session_ended(directory: &Directory, session: &Session, outbox: &m
     }
     let ringing = directory.people.get_mut(&session.identity).map_or_else(Vec::new, |mut person| {
         let online = person.devices.iter_mut().find(|online| online.session == session.id);
-        online.map_or_else(Vec::new, |online| std::mem::take(&mut online.ringing))
+        online.map_or_else(Vec::new, |online| online.ringing.drain(..).map(|(ring, _)| ring).collect())
     });
     device_gone(directory, session.id, &session.identity, ringing, outbox);
 }
@@ -310,7 +317,7 @@ fn settle(
 fn unmark(directory: &Directory, callee: &IdentityKey, id: RingId) {
     if let Some(mut person) = directory.people.get_mut(callee) {
         for online in &mut person.devices {
-            online.ringing.retain(|ringing| *ringing != id);
+            online.ringing.retain(|(ringing, _)| *ringing != id);
         }
     }
 }

@@ -12,7 +12,7 @@ use supernode_proto::{
     VERSION,
     close::{CloseCode, StreamCode},
     control::{Hello, HelloBody, RefusalReason, Welcome, relay_message::Body},
-    identity::{self, Delegation, EXPORTER_BYTES, IdentityKey, RelayPin, RoomId},
+    identity::{self, Delegation, EXPORTER_BYTES, IdentityKey, RelayPin, Revocation, RoomId},
     limits as wire,
     object::TrackAlias,
 };
@@ -26,7 +26,7 @@ use super::{
     ladder::RUNGS,
     ledger::Ledger,
     limits::Limits,
-    presence::{self, Departure},
+    presence::{self, Departure, Word},
     rate_estimate::Sample,
     rings,
     rooms::{self, Leaving, Verdict},
@@ -175,7 +175,7 @@ impl ShardCore {
         now: Now,
         outbox: &mut Outbox,
     ) -> Result<SessionId, NotOpened> {
-        let (version, delegation, token, ticket_generation) = check_hello(greeting, now)?;
+        let (version, delegation, token, word) = check_hello(greeting, now)?;
         if self.directory.is_draining() {
             return Err(CloseCode::GOING_AWAY.into());
         }
@@ -190,7 +190,8 @@ impl ShardCore {
         self.generation = self.generation.wrapping_add(1);
         let id = SessionId { node: NodeId::default(), shard: self.shard, link, generation: self.generation };
         let (identity, device) = (delegation.identity, delegation.device);
-        match presence::connect(&self.directory, identity, device, (id, ticket_generation), now, outbox) {
+        let known = word.revocation.as_ref().map_or(0, |word| word.number);
+        match presence::connect(&self.directory, identity, device, (id, word), now, outbox) {
             Ok(Some((earlier, rings))) => rings::device_gone(&self.directory, earlier, &identity, rings, outbox),
             Ok(None) => {}
             Err(code) => {
@@ -202,6 +203,7 @@ impl ShardCore {
         let session = Session::new(id, identity, device, TokenDigest::of(&token), greeting, &limits, now.instant);
         let welcome = Welcome { version, unix_ms: now.unix_ms, limits: Some(limits.granted()) };
         outbox.event(id, Body::Welcome(welcome));
+        presence::tell_revocation(&self.directory, &identity, (id, known), outbox);
         let slot = link as usize;
         if self.sessions.len() <= slot {
             self.sessions.resize_with(slot + 1, || None);
@@ -443,8 +445,8 @@ impl std::fmt::Debug for ShardCore {
     }
 }
 
-/// The version to speak, who speaks, the admission token, and which of their tickets are void.
-fn check_hello(greeting: &Greeting<'_>, now: Now) -> Result<(u32, Delegation, String, u32), CloseCode> {
+/// The version to speak, who speaks, the admission token, and what they have taken back.
+fn check_hello(greeting: &Greeting<'_>, now: Now) -> Result<(u32, Delegation, String, Word), CloseCode> {
     let body_bytes: &Bytes = &greeting.hello.body;
     let body = <HelloBody as prost::Message>::decode(body_bytes.clone()).map_err(|_| CloseCode::MALFORMED_MESSAGE)?;
     if body.version_min > VERSION || body.version_max < VERSION {
@@ -463,5 +465,17 @@ fn check_hello(greeting: &Greeting<'_>, now: Now) -> Result<(u32, Delegation, St
         &greeting.hello.signature,
     )
     .map_err(rooms::hello_close_code)?;
-    Ok((VERSION, delegation, body.admission_token, body.ticket_generation))
+    let revocation = match &body.revocation[..] {
+        [] => None,
+        bytes => {
+            let revocation = Revocation::from_bytes(bytes).map_err(rooms::hello_close_code)?;
+            revocation.verify().map_err(rooms::hello_close_code)?;
+            Some(revocation)
+        }
+    };
+    if revocation.as_ref().is_some_and(|word| word.identity != delegation.identity) {
+        return Err(CloseCode::BAD_SIGNATURE);
+    }
+    let word = Word { ticket_generation: body.ticket_generation, revocation };
+    Ok((VERSION, delegation, body.admission_token, word))
 }

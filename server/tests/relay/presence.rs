@@ -1,12 +1,15 @@
+use ed25519_dalek::Signer as _;
 use rstest::rstest;
 use std::time::{Duration, Instant};
 
+use prost::Message as _;
 use supernode_proto::{
+    close::CloseCode,
     control::{
-        Presence, PresenceState, RefusalReason, SetPresence, Watch, client_message::Body as Request,
+        HelloBody, Presence, PresenceState, RefusalReason, SetPresence, Watch, client_message::Body as Request,
         relay_message::Body,
     },
-    identity::Grants,
+    identity::{Grants, Revocation},
 };
 use supernode_server::core::limits::Limits;
 
@@ -72,7 +75,7 @@ async fn a_connection_that_breaks_and_comes_back_is_no_news(#[values(1, 2, 4)] s
 
     // The same device again, as after a change of network: the old session gives way.
     let mut again = relay.connect(&bob).await;
-    assert_eq!(watched.close_code().await, supernode_proto::close::CloseCode::REPLACED);
+    assert_eq!(watched.close_code().await, CloseCode::REPLACED);
     again.done(set(PresenceState::Online)).await;
     watcher.no_event(presence).await;
 
@@ -80,6 +83,35 @@ async fn a_connection_that_breaks_and_comes_back_is_no_news(#[values(1, 2, 4)] s
     again.connection.close(quinn::VarInt::from_u32(0xff), b"");
     assert_eq!(watcher.event(presence).await.state(), PresenceState::Offline);
     watcher.close();
+    relay.assert_empty().await;
+}
+
+//
+#[rstest]
+#[tokio::test]
+async fn a_device_that_its_person_has_taken_back_is_put_out_and_stays_out(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::start(shards);
+    let lost = Person::new();
+    let phone = lost.another_device();
+    let thief = relay.connect(&lost).await;
+    let with_word = async |person: &Person, number: u64, by: &Person| {
+        let mut client = relay.dial().await;
+        let mut body = HelloBody::decode(client.hello(person, relay.pin).body).unwrap();
+        let devices = vec![lost.device_key()];
+        let mut word = Revocation { identity: person.identity_key(), number, devices, signature: [0; 64] };
+        word.signature = by.identity.sign(&word.signing_input()).to_bytes();
+        body.revocation = word.to_bytes().into();
+        let hello = client.sign_hello(person, relay.pin, &body);
+        client.send(0, Request::Hello(hello)).await;
+        let answer = client.next().await;
+        (client, answer.err())
+    };
+    assert_eq!(with_word(&phone, 1, &Person::new()).await.1, Some(CloseCode::BAD_SIGNATURE), "somebody else's word");
+    let (client, refused) = with_word(&phone, 2, &phone).await;
+    assert_eq!(refused, None);
+    assert_eq!(thief.close_code().await, CloseCode::DEVICE_REVOKED);
+    assert_eq!(relay.try_connect(&lost).await.err(), Some(CloseCode::DEVICE_REVOKED));
+    client.close();
     relay.assert_empty().await;
 }
 

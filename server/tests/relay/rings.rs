@@ -246,6 +246,33 @@ async fn a_device_that_connects_anew_does_not_leave_a_ring_hanging(#[values(1, 2
     relay.assert_empty().await;
 }
 
+//
+#[rstest]
+#[tokio::test]
+async fn one_caller_does_not_fill_a_device_s_places(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::with_limits(shards, Limits { rings_per_pair_max: 2, ..Limits::default() });
+    let (alice, bob) = (Person::new(), Person::new());
+    let mut caller = relay.connect(&alice).await;
+    // Whatever device it rings from.
+    let mut tablet = relay.connect(&alice.another_device()).await;
+    let mut other = relay.connect(&Person::new()).await;
+    let callee = online(&relay, &bob).await;
+    let first = ring(&mut caller, &bob).await;
+    ring(&mut tablet, &bob).await;
+    for client in [&mut caller, &mut tablet] {
+        take(client, &bob).await;
+        let refused = client.refused(ring_by(bob.open_ticket())).await;
+        assert_eq!((refused.detail.as_str(), refused.value, refused.bound), ("rings_per_pair_max", 2, 2));
+    }
+    ring(&mut other, &bob).await;
+    caller.done(Request::CancelRing(CancelRing { ring: first.ring })).await;
+    ring(&mut tablet, &bob).await;
+    for client in [&caller, &tablet, &other, &callee] {
+        client.close();
+    }
+    relay.assert_empty().await;
+}
+
 //
 #[rstest]
 #[tokio::test]

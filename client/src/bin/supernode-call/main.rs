@@ -1,5 +1,6 @@
 //! `supernode-call`: calls somebody through a Supernode relay, or waits to be called, with media from files.
 
+mod devices;
 mod failure;
 mod identity;
 mod play;
@@ -70,6 +71,11 @@ enum Command {
         /// How long it holds.
         #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=365))]
         days: u16,
+    },
+    /// Our devices: adds one without copying our identity's key, and takes one back.
+    Devices {
+        #[command(subcommand)]
+        command: devices::DevicesCommand,
     },
     /// Waits for one call, answers it, and ends with it.
     Listen {
@@ -143,8 +149,9 @@ fn run(command: Command) -> Result<(), Failure> {
             if void_earlier {
                 identity::void_tickets(&identity)?;
             }
-            say(&identity::load(&identity)?.pass(holder, relay, days).to_text())?;
+            say(&identity::load(&identity)?.pass(holder, relay, days)?.to_text())?;
         }
+        Command::Devices { command } => devices::run(command)?,
         Command::Listen { talk } => talk::run(&talk, None)?,
         Command::Call { talk, ticket_file, seconds } => {
             let pass = secret_text(ticket_file.as_ref(), "SUPERNODE_TICKET")?;

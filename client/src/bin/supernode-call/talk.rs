@@ -3,7 +3,10 @@
 //! The caller hangs up: it stops sending and marks the end of its tracks. The listener, once it has received those ends,
 //! stops and marks its own. When the caller has received these, nothing is under way any more, and it leaves.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::anyhow;
 use supernode_client::{
@@ -37,20 +40,21 @@ async fn talk(args: &TalkArgs, whom: Option<(Pass, Option<u64>)>) -> Result<(), 
     // Everything of ours that can be wrong, before anybody is rung.
     let invite = invite(args.invite_file.as_ref())?;
     let who = identity::load(&args.identity)?;
-    let ticket_generation = who.ticket_generation();
+    let (ticket_generation, revocation) = (who.ticket_generation(), who.revocation());
     let device = who.into_device()?;
     let sources =
         (Source::audio(&args.audio).map_err(Failure::here)?, Source::video(&args.video).map_err(Failure::here)?);
     std::fs::create_dir_all(&args.record_dir).map_err(|error| Failure::here(error.into()))?;
 
-    let config = Config { authority_file: args.authority_file.clone(), ticket_generation, ..Config::default() };
+    let config =
+        Config { authority_file: args.authority_file.clone(), ticket_generation, revocation, ..Config::default() };
     let (client, mut events) = Client::connect(&invite, device, config).await.map_err(Failure::relay)?;
     let (call, online_seen) = match &whom {
         Some((pass, _)) => (ring(&client, pass).await?, true),
         None => (answer(&client, &mut events).await?, false),
     };
     note("in the call");
-    tokio::spawn(stay_busy(events));
+    tokio::spawn(stay_busy(events, args.identity.clone()));
     let hang_up = match &whom {
         Some((_, seconds)) => HangUp::Ourselves { after: seconds.map(Duration::from_secs) },
         None => HangUp::WithTheOther,
@@ -121,16 +125,20 @@ async fn answer(client: &Client, events: &mut Events) -> Result<Call, Failure> {
 }
 
 /// Whoever rings now hears that we are busy; what else happens is reported.
-async fn stay_busy(mut events: Events) {
+async fn stay_busy(mut events: Events, identity: PathBuf) {
     while let Some(event) = events.next().await {
-        report(&event);
+        report(&event, &identity);
     }
 }
 
-/// Says what happened to the session.
-pub(crate) fn report(event: &Event) {
+/// Says what happened to the session, and keeps what has to be kept.
+pub(crate) fn report(event: &Event, identity: &Path) {
     match event {
         Event::IncomingRing(_) | Event::Closed(_) => {}
+        Event::DevicesRevoked(word) => match identity::keep_revocation(identity, word) {
+            Ok(()) => note(&format!("we have taken {} of our devices back", word.devices.len())),
+            Err(failure) => failure.print(),
+        },
         Event::RungChanged(rung) => note(&format!("the relay now sends us at most {}", rung.as_str_name())),
         Event::GoingAway => note("the relay is going away: moving"),
         Event::Disconnected(error) => note(&format!("the connection broke ({error}): coming back")),

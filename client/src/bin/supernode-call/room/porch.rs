@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashSet,
+    path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -26,10 +27,10 @@ pub(super) struct Porch {
 
 impl Porch {
     /// Lets in who knocks with the link and may; whoever rings for something else hears that we are busy.
-    pub(super) async fn mind(&self, mut events: Events, only: &[IdentityKey]) {
+    pub(super) async fn mind(&self, mut events: Events, identity_file: &Path, only: &[IdentityKey]) {
         while let Some(event) = events.next().await {
             let Event::IncomingRing(ring) = event else {
-                talk::report(&event);
+                talk::report(&event, identity_file);
                 continue;
             };
             let identity = ring.caller().identity;

@@ -74,16 +74,17 @@ async fn run(args: &StayArgs, entry: Entry) -> Result<(), Failure> {
     let relay = match &entry {
         Entry::Create { relay, .. } | Entry::Knock { relay, .. } | Entry::Wait { relay } => relay.clone(),
     };
-    let passes = Passes::new(&who, &relay, &entry);
-    let config = Config { ticket_generation: who.ticket_generation(), ..Config::default() };
+    let passes = Passes::new(&who, &relay, &entry)?;
+    let (ticket_generation, revocation) = (who.ticket_generation(), who.revocation());
+    let config = Config { ticket_generation, revocation, ..Config::default() };
     let device = who.into_device()?;
     let (client, mut events) = Client::connect(&relay, device, config).await.map_err(Failure::relay)?;
     let call = enter(&client, &mut events, &relay, entry, passes).await?;
     note("in the room");
 
     let porch = Arc::new(Porch::default());
-    let (minding, only) = (porch.clone(), args.only.clone());
-    tokio::spawn(async move { minding.mind(events, &only).await });
+    let (minding, file, only) = (porch.clone(), args.identity.clone(), args.only.clone());
+    tokio::spawn(async move { minding.mind(events, &file, &only).await });
     let watched = Arc::new(Watched::default());
     let recording = Recording::new(args.record_dir.clone(), args.speakers, watched.clone());
     let mut background = tokio::task::JoinSet::new();
@@ -106,23 +107,28 @@ async fn run(args: &StayArgs, entry: Entry) -> Result<(), Failure> {
 
 /// What we give to others so that they can ring us.
 struct Passes {
-    /// For those whom we let in, to come back by.
-    door: Pass,
+    /// For those whom we let in, to come back by, if we can make one.
+    door: Option<Pass>,
     /// Of the link of the room that we open, and what is in it.
     link: Option<(LinkSecret, Pass)>,
 }
 
 impl Passes {
-    fn new(who: &Identity, relay: &Invite, entry: &Entry) -> Self {
+    fn new(who: &Identity, relay: &Invite, entry: &Entry) -> Result<Self, Failure> {
         let (days, link) = match entry {
             Entry::Create { link_days, .. } => (*link_days, Some(LinkSecret::generate())),
             Entry::Knock { .. } | Entry::Wait { .. } => (DOOR_DAYS, None),
         };
-        let link = link.map(|secret| {
-            let pass = who.link_pass(&secret, relay.pin, days);
-            (secret, pass)
-        });
-        Self { door: who.pass(None, relay.pin, days), link }
+        let link = match link {
+            Some(secret) => {
+                let pass = who.link_pass(&secret, relay.pin, days)?;
+                Some((secret, pass))
+            }
+            None => None,
+        };
+        // A device without the identity's secret comes and goes, and nobody comes back by it.
+        let door = who.can_issue().then(|| who.pass(None, relay.pin, days)).transpose()?;
+        Ok(Self { door, link })
     }
 }
 
@@ -136,7 +142,7 @@ async fn enter(
     match entry {
         Entry::Create { name, link_file, .. } => {
             let (secret, pass) = own_link.ok_or_else(|| Failure::here(anyhow!("a room is opened with a link")))?;
-            let options = RoomOptions { name, door: Some(door), link: Some(secret.clone()) };
+            let options = RoomOptions { name, door, link: Some(secret.clone()) };
             let call = client.create_room(options).await.map_err(Failure::no_call)?;
             // Whoever gets the link has an own way to be admitted to the relay.
             let relay = Invite { token: None, ..relay.clone() };
@@ -156,7 +162,7 @@ async fn enter(
             // Other rings, dropped, hear that we are busy.
             let Purpose::Invitation { name } = ring.purpose() else { continue };
             note(&format!("{} invites into {name:?}", roster::name(&ring.caller().identity.to_text())));
-            match ring.accept(RoomOptions { door: Some(door.clone()), ..RoomOptions::default() }).await {
+            match ring.accept(RoomOptions { door: door.clone(), ..RoomOptions::default() }).await {
                 Ok(call) => return Ok(call),
                 Err(error) => note(&format!("that came to nothing: {error}")),
             }
@@ -165,7 +171,7 @@ async fn enter(
             let give_up_at = Instant::now() + KNOCK_FOR;
             let pass = link.pass().map_err(|error| Failure::here(error.into()))?;
             let secret = Some(link.secret.clone());
-            let options = || RoomOptions { door: Some(door.clone()), link: secret.clone(), ..RoomOptions::default() };
+            let options = || RoomOptions { door: door.clone(), link: secret.clone(), ..RoomOptions::default() };
             note("knocking");
             loop {
                 match client.join_room(&pass, link.room, options()).await {
