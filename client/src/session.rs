@@ -286,10 +286,8 @@ async fn restore(inner: Arc<Inner>, link: Arc<Link>) {
     let presence = async {
         // Before anybody can see us: whoever sees us online may ring at once.
         deposit(&inner, &link, 0);
-        let limits = limit_tickets(&inner);
-        if !limits.blocked.is_empty() {
-            link.send(client_message::Body::LimitTickets(limits), None);
-        }
+        // Also when nobody is shut out any more: the relay goes on with what the session before this one said.
+        link.send(client_message::Body::LimitTickets(limit_tickets(&inner)), None);
         let presence = lock(&inner.presence).clone();
         if let Some(presence) = presence {
             link.send(client_message::Body::SetPresence(presence), None);
