@@ -12,10 +12,10 @@ use supernode_benches::load::{
     run::{Options, run},
     scenario::Scenario,
 };
-use supernode_proto::{close::CloseCode, identity::IdentityKey};
+use supernode_proto::close::CloseCode;
 use supernode_server::{
     control::{certificate::Certificate, state_dir::StateDir, tls},
-    core::{Admit, limits::Limits},
+    core::{Admit, Applicant, Grant, Voucher, limits::Limits},
     shard,
 };
 
@@ -30,8 +30,8 @@ const WORKS: &[(&str, &str, u64)] = &[
 struct Everybody;
 
 impl Admit for Everybody {
-    fn admit(&self, _: &IdentityKey, _: &str, _: u64) -> Result<(), CloseCode> {
-        Ok(())
+    fn admit(&self, _: &Applicant, _: u64) -> Result<Grant, CloseCode> {
+        Ok(Grant::without_end(Voucher::Nobody))
     }
 }
 

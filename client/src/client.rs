@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    net::UdpSocket,
+    net::{SocketAddr, UdpSocket},
     sync::{
         Arc, Mutex, OnceLock, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -23,13 +23,14 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     Config, Error, Event, Events,
-    link::{Link, Reply},
+    link::{Link, Reply, code},
     presence::Watches,
     revoked::Revoked,
     right::Rules,
     ring::Rings,
     room::Room,
     session,
+    socket::{Faults, Socket},
     sync::lock,
     transport,
 };
@@ -45,23 +46,26 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects and waits to be let in. The first connection is tried once; later ones as [`Config`] says.
+    /// Connects and waits to be let in. Where the relay says that a later attempt may succeed, it is made, within
+    /// [`Config::connect_timeout`]; once connected, the session comes back as [`Config`] says.
     ///
     /// # Errors
     /// [`Error::WrongPin`] if the relay's key is not the one that the invite names; where it names none,
     /// [`Error::Untrusted`] if no authority vouches for it, or [`Error::Authorities`] if there is none to do so;
-    /// [`Error::Closed`] with the relay's reason if it does not let us in; [`Error::Resolve`], [`Error::Socket`],
-    /// [`Error::Connection`] or [`Error::TimedOut`] if it cannot be reached.
+    /// [`Error::Closed`] with the relay's reason if it does not let us in, [`Error::ClockDiffers`] if that is for the
+    /// clocks' sake; [`Error::Resolve`], [`Error::Socket`], [`Error::Connection`] or [`Error::Unreachable`] if it cannot
+    /// be reached.
     pub async fn connect(invite: &Invite, device: Arc<Device>, config: Config) -> Result<(Self, Events), Error> {
         let (events, receiver) = mpsc::channel(config.events_max.max(1));
         let inner = Arc::new(Inner::new(invite.clone(), device, config, events)?);
-        let (link, reader) = session::connect(&inner, None, 1).await?;
+        let (link, reader) = session::connect_first(&inner).await?;
         // On its way before anything that the caller asks for: whoever sees us online may ring at once.
         session::deposit(&inner, &link, 0);
         let guard = Arc::new(CloseOnDrop(inner.clone()));
         inner.guard.get_or_init(|| Arc::downgrade(&guard));
         let client = Self { _guard: guard, inner: inner.clone() };
         inner.link.send_replace(Some(link.clone()));
+        inner.tell_skew(&link);
         tokio::spawn(session::drive(inner, link, reader));
         Ok((client, Events { receiver }))
     }
@@ -152,7 +156,8 @@ impl Client {
     /// # Errors
     /// [`Error::Socket`] if the socket cannot be used.
     pub fn rebind(&self, socket: UdpSocket) -> Result<(), Error> {
-        self.inner.endpoint.rebind(socket).map_err(Error::Socket)
+        let socket = Socket::new(socket, self.inner.faults.clone()).map_err(Error::Socket)?;
+        self.inner.endpoint.rebind_abstract(Arc::new(socket)).map_err(Error::Socket)
     }
 
     /// As [`Self::rebind`], to any port that the system chooses.
@@ -183,9 +188,15 @@ pub(crate) struct Inner {
     pub(crate) invite: Invite,
     pub(crate) device: Arc<Device>,
     pub(crate) endpoint: quinn::Endpoint,
+    /// The address that answered last.
+    pub(crate) good_address: Mutex<Option<SocketAddr>>,
+    /// Why packets do not get out.
+    pub(crate) faults: Arc<Faults>,
     pub(crate) quic: quinn::ClientConfig,
     /// The current connection, if there is one.
     pub(crate) link: watch::Sender<Option<Arc<Link>>>,
+    /// With which code the relay ended the last session, while there is no other.
+    pub(crate) ended_by: Mutex<Option<CloseCode>>,
     /// Set once: the client is closed and stays so.
     pub(crate) closed: watch::Sender<bool>,
     pub(crate) presence: Mutex<Option<SetPresence>>,
@@ -206,15 +217,19 @@ impl Inner {
         if let Some(word) = config.revocation.clone() {
             revoked.learn(word);
         }
+        let faults = Arc::new(Faults::default());
         Ok(Self {
             revoked: Mutex::new(revoked),
             rules: Mutex::new(Rules { generation: config.ticket_generation, ..Rules::default() }),
-            endpoint: transport::endpoint(config.bind)?,
+            endpoint: transport::endpoint(config.bind, faults.clone())?,
+            faults,
+            good_address: Mutex::default(),
             quic: transport::client_config(invite.pin, config.authority_file.as_deref())?,
             config,
             invite,
             device,
             link: watch::Sender::new(None),
+            ended_by: Mutex::default(),
             closed: watch::Sender::new(false),
             presence: Mutex::default(),
             watches: Arc::default(),
@@ -240,9 +255,9 @@ impl Inner {
         };
         tokio::select! {
             biased;
-            _ = closed.wait_for(|closed| *closed) => Err(Error::ClientClosed),
+            _ = closed.wait_for(|closed| *closed) => Err(self.over()),
             link = connected => link,
-            () = tokio::time::sleep(self.config.request_timeout) => Err(Error::Disconnected),
+            () = tokio::time::sleep(self.config.request_timeout) => Err(self.down()),
         }
     }
 
@@ -267,15 +282,33 @@ impl Inner {
         }
     }
 
+    /// Says how far the clocks are apart, if it matters.
+    pub(crate) fn tell_skew(&self, link: &Link) {
+        if link.skew.matters() {
+            self.tell(Event::ClockDiffers(link.skew));
+        }
+    }
+
+    /// Why nothing can be asked of the relay now: for what the relay said when it ended the session, if it did.
+    pub(crate) fn down(&self) -> Error {
+        lock(&self.ended_by).map_or(Error::Disconnected, Error::Closed)
+    }
+
+    /// Why nothing can be asked of the relay any more.
+    pub(crate) fn over(&self) -> Error {
+        lock(&self.ended_by).map_or(Error::ClientClosed, Error::Closed)
+    }
+
     pub(crate) fn room(&self, room: &[u8]) -> Option<Arc<Room>> {
         lock(&self.rooms).get(&RoomId::from_slice(room).ok()?).cloned()
     }
 
     pub(crate) fn close(&self, reason: CloseCode) {
+        // What is asked from now on fails for us, not for the relay.
+        *lock(&self.ended_by) = None;
         self.closed.send_replace(true);
-        if let Some(link) = self.link_now() {
-            link.close(reason);
-        }
+        // Every connection: also one that was given up and that the relay may still keep.
+        self.endpoint.close(code(reason), b"");
     }
 }
 

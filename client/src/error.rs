@@ -7,6 +7,8 @@ use supernode_proto::{
     control::{RefusalReason, Refused},
 };
 
+use crate::{ClockSkew, Unreachable};
+
 /// Why something did not work.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -41,6 +43,9 @@ pub enum Error {
     /// The network: no answer in time.
     #[error("no answer in time to: {0}")]
     TimedOut(&'static str),
+    /// The network: none of the relay's addresses answered.
+    #[error("the relay cannot be reached: {0}")]
+    Unreachable(Unreachable),
     /// The network: the session is down; the client is trying to get it back.
     #[error("not connected to the relay at the moment")]
     Disconnected,
@@ -54,6 +59,9 @@ pub enum Error {
     /// The relay ended the session.
     #[error("the relay ended the session: {0}")]
     Closed(CloseCode),
+    /// The clocks: by the relay's, our delegation does not hold, and by ours it does.
+    #[error("the relay did not let us in, for our certificate does not hold by its clock: {0}. Set whichever is wrong")]
+    ClockDiffers(ClockSkew),
     /// The relay refused a request.
     #[error("the relay refused: {0}")]
     Refused(Refusal),
@@ -103,9 +111,28 @@ impl Error {
     pub fn retry(&self) -> Retry {
         match self {
             Self::Closed(code) => code.retry(),
-            Self::Resolve(_) | Self::Connection(_) | Self::TimedOut(_) | Self::Disconnected => Retry::Later,
+            // Whoever answers speaks another language, and will tomorrow.
+            Self::Connection(quinn::ConnectionError::VersionMismatch) => Retry::Never,
+            // Also CONNECTION_REFUSED, by which a relay with too many handshakes turns newcomers away, and a handshake that it
+            // gave up.
+            Self::Resolve(_) | Self::Connection(_) | Self::TimedOut(_) | Self::Unreachable(_) | Self::Disconnected => {
+                Retry::Later
+            }
+            // A clock is set sooner or later.
+            Self::ClockDiffers(_) => Retry::Later,
             Self::Refused(refusal) if refusal.reason == RefusalReason::GoingAway => Retry::Later,
-            _ => Retry::Never,
+            Self::Authorities
+            | Self::TooLarge { .. }
+            | Self::State(_)
+            | Self::Socket(_)
+            | Self::WrongPin
+            | Self::Untrusted(_)
+            | Self::Refused(_)
+            | Self::Protocol(_)
+            | Self::EndToEnd(_)
+            | Self::NotAdmitted
+            | Self::CallEnded(_)
+            | Self::ClientClosed => Retry::Never,
         }
     }
 
@@ -179,12 +206,28 @@ mod tests {
         assert_eq!(Error::Refused(bare.into()).to_string(), "the relay refused: OFFLINE");
     }
 
+    //
     #[test]
     fn only_what_may_pass_by_itself_is_tried_again() {
         assert_eq!(Error::Closed(CloseCode::NOT_ADMITTED).retry(), Retry::Never);
         assert_eq!(Error::Closed(CloseCode::HELLO_TIMEOUT).retry(), Retry::Now);
         assert_eq!(Error::Closed(CloseCode::OVERLOADED).retry(), Retry::Later);
         assert_eq!(Error::WrongPin.retry(), Retry::Never);
+        let refused = quinn::ConnectionError::ConnectionClosed(quinn::ConnectionClose {
+            error_code: quinn::TransportErrorCode::CONNECTION_REFUSED,
+            frame_type: None,
+            reason: bytes::Bytes::new(),
+        });
+        assert_eq!(Error::from_connection(refused).retry(), Retry::Later, "the relay has too many newcomers");
+        assert_eq!(Error::from_connection(quinn::ConnectionError::VersionMismatch).retry(), Retry::Never);
+        for row in CloseCode::ALL {
+            let closed = quinn::ApplicationClose {
+                error_code: quinn::VarInt::from_u64(row.code).expect("small"),
+                reason: bytes::Bytes::new(),
+            };
+            let error = Error::from_connection(quinn::ConnectionError::ApplicationClosed(closed));
+            assert_eq!(error.retry(), row.retry, "{}", row.name);
+        }
         assert_eq!(Error::TimedOut("Hello").retry(), Retry::Later);
     }
 }

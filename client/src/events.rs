@@ -5,7 +5,7 @@ use std::sync::Arc;
 use supernode_proto::{control::Rung, identity::Revocation};
 use tokio::sync::mpsc;
 
-use crate::{Error, IncomingRing, Member, RemoteTrack, error::CallEnd};
+use crate::{ClockSkew, Error, IncomingRing, Member, RemoteTrack, error::CallEnd};
 
 /// The events of a client, in order. Read them: those that do not fit the queue are dropped and counted, and a ring that
 /// does not fit is answered as busy.
@@ -42,6 +42,11 @@ pub enum Event {
     DevicesRevoked(Revocation),
     /// The relay sends us less, or more again, because of what our path takes.
     RungChanged(Rung),
+    /// This device's clock and the relay's are a minute or more apart, as each new connection tells.
+    ClockDiffers(ClockSkew),
+    /// Somebody rang whose invitation does not hold by our clock, so that nobody was shown it: see
+    /// [`Event::ClockDiffers`]. They hear that nobody answered.
+    MissedRing(supernode_e2ee::Error),
     /// The relay is about to go; the client moves by itself.
     GoingAway,
     /// The connection broke; the client is trying to come back.

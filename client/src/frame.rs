@@ -12,6 +12,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use supernode_proto::object::{Flags, Layer};
 
+use crate::clock;
+
 /// Bytes of the header.
 pub(crate) const HEADER_BYTES: usize = 16;
 
@@ -107,9 +109,9 @@ pub(crate) fn unix_us() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_micros() as u64)
 }
 
-/// Unix time in seconds.
+/// Unix time in seconds, as others' certificates are judged by it.
 pub(crate) fn unix_s() -> u64 {
-    unix_us() / 1_000_000
+    clock::judging_unix_s()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use supernode_proto::{
     close::StreamCode,
     object::{DatagramHeader, DecodeError, StreamHeader, StreamObjectHeader, TrackAlias, Visible},
 };
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
     link::Link,
@@ -53,7 +54,7 @@ async fn read_stream(link: Arc<Link>, mut stream: RecvStream) {
     };
     let group = header.group;
     track.notify(Arrival::StreamBegan { group });
-    let end = read_objects(&track, group, &mut stream, &mut buffer).await;
+    let end = read_objects(&link.unfinished, &track, group, &mut stream, &mut buffer).await;
     track.notify(Arrival::StreamEnded { group, whole: end.is_ok() });
     if let Err(end) = end {
         end.stop(&mut stream);
@@ -61,6 +62,7 @@ async fn read_stream(link: Arc<Link>, mut stream: RecvStream) {
 }
 
 async fn read_objects(
+    unfinished: &Unfinished,
     track: &Arc<RemoteTrack>,
     group: u64,
     stream: &mut RecvStream,
@@ -71,6 +73,7 @@ async fn read_objects(
         track.wait_for_reader().await;
         let Some(header) = next(stream, buffer, StreamObjectHeader::decode).await? else { return Ok(()) };
         let StreamObjectHeader { object, flags, layer, length } = header;
+        let _room = unfinished.room(length).await;
         while buffer.len() < length as usize {
             if !read_more(stream, buffer).await? {
                 return Err(End::Malformed);
@@ -116,6 +119,30 @@ async fn read_more(stream: &mut RecvStream, buffer: &mut BytesMut) -> Result<boo
 
 const READ_BYTES: usize = 64 * 1024;
 
+/// Bytes of large objects that may be under way on a connection, on all its streams together: several key frames of the
+/// largest size. A relay could begin one on every stream and end none.
+const UNFINISHED_BYTES_MAX: usize = 12 * 1024 * 1024;
+
+/// Room for objects that are not whole yet; those that fit one read need none.
+pub(crate) struct Unfinished(Semaphore);
+
+impl Default for Unfinished {
+    fn default() -> Self {
+        Self(Semaphore::new(UNFINISHED_BYTES_MAX))
+    }
+}
+
+impl Unfinished {
+    /// Waits for room for an object; QUIC holds back what is not read. The object has it until the permit is dropped.
+    async fn room(&self, bytes: u32) -> Option<SemaphorePermit<'_>> {
+        if bytes as usize <= READ_BYTES {
+            return None;
+        }
+        // It is never closed.
+        self.0.acquire_many(bytes).await.ok()
+    }
+}
+
 fn track(link: &Link, alias: TrackAlias) -> Option<Arc<RemoteTrack>> {
     lock(&link.tracks).get(&alias).cloned()
 }
@@ -137,5 +164,28 @@ impl End {
         };
         // Stopping a stream that has ended meanwhile changes nothing.
         let _ = stream.stop(VarInt::from_u64(code.0).unwrap_or(VarInt::MAX));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use supernode_proto::limits;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn large_objects_that_never_end_hold_no_more_than_their_share_and_small_ones_pass() {
+        let unfinished = Unfinished::default();
+        let mut begun = Vec::new();
+        let soon = |bytes| tokio::time::timeout(Duration::from_millis(20), unfinished.room(bytes));
+        while let Ok(room) = soon(limits::OBJECT_BYTES_MAX).await {
+            begun.push(room.expect("a large one needs room"));
+        }
+        assert_eq!(begun.len() * limits::OBJECT_BYTES_MAX as usize, UNFINISHED_BYTES_MAX);
+        assert!(soon(READ_BYTES as u32).await.expect("at once").is_none());
+        begun.pop();
+        assert!(soon(limits::OBJECT_BYTES_MAX).await.expect("one has ended").is_some());
     }
 }

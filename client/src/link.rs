@@ -2,11 +2,12 @@
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -25,7 +26,10 @@ use supernode_proto::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Error, error::Refusal, sync::lock, track::RemoteTrack};
+use crate::{
+    ClockSkew, Error, clock, error::Refusal, handed::Handed, inbound::Unfinished, sync::lock, track::RemoteTrack,
+    transport::DATAGRAM_BUFFER_BYTES,
+};
 
 /// Control messages that may wait to be written: a client that has more under way than this waits itself.
 const OUTGOING_MAX: usize = 256;
@@ -44,10 +48,15 @@ pub(crate) struct Link {
     /// The pin of the certificate that the relay showed.
     pub(crate) relay: RelayPin,
     pub(crate) limits: SessionLimits,
+    /// Of this device's clock, as the Welcome told.
+    pub(crate) skew: ClockSkew,
     /// Counts the links of a client.
     pub(crate) generation: u64,
     /// Where media of a track goes.
     pub(crate) tracks: Mutex<HashMap<TrackAlias, Arc<RemoteTrack>>>,
+    /// For objects of streams that are not whole yet.
+    pub(crate) unfinished: Unfinished,
+    handed: Mutex<Handed>,
     outgoing: mpsc::Sender<Bytes>,
     pending: Mutex<HashMap<u64, Pending>>,
     next_request: AtomicU64,
@@ -65,31 +74,37 @@ pub(crate) struct ControlReader {
     buffer: Box<[u8]>,
 }
 
-/// Whom to connect to, and as whom.
-pub(crate) struct Target<'a> {
-    pub(crate) address: std::net::SocketAddr,
-    pub(crate) host: &'a str,
-    pub(crate) token: &'a str,
+/// Who asks to be let in.
+pub(crate) struct Guest<'a> {
     pub(crate) device: &'a Device,
+    pub(crate) token: &'a str,
     /// Tickets of ours of a lower one are void.
     pub(crate) ticket_generation: u32,
     /// Devices of ours that count no more.
     pub(crate) revocation: Option<Revocation>,
-    pub(crate) generation: u64,
 }
 
 impl Link {
-    /// Connects, says Hello, and returns once the relay has said Welcome: with TLS 1.3 a client that the relay turns
-    /// away sees its own handshake succeed first.
-    pub(crate) async fn open(
-        endpoint: &quinn::Endpoint,
+    /// The QUIC handshake, after which nobody knows yet who we are.
+    pub(crate) async fn dial(
+        endpoint: quinn::Endpoint,
         config: quinn::ClientConfig,
-        target: &Target<'_>,
-    ) -> Result<(Arc<Self>, ControlReader), Error> {
+        address: SocketAddr,
+        host: String,
+    ) -> Result<quinn::Connection, Error> {
         let connecting = endpoint
-            .connect_with(config, target.address, target.host)
+            .connect_with(config, address, &host)
             .map_err(|_| Error::State("the relay's address cannot be connected to"))?;
-        let connection = connecting.await.map_err(Error::from_connection)?;
+        connecting.await.map_err(Error::from_connection)
+    }
+
+    /// Says Hello, and returns once the relay has said Welcome: with TLS 1.3 a client that the relay turns away sees its
+    /// own handshake succeed first.
+    pub(crate) async fn greet(
+        connection: quinn::Connection,
+        guest: &Guest<'_>,
+        generation: u64,
+    ) -> Result<(Arc<Self>, ControlReader), Error> {
         let mut exporter = [0; EXPORTER_BYTES];
         connection
             .export_keying_material(&mut exporter, EXPORTER_LABEL, &[])
@@ -99,11 +114,12 @@ impl Link {
 
         let (mut send, stream) = connection.open_bi().await.map_err(Error::from_connection)?;
         send.set_priority(CONTROL_PRIORITY).map_err(|_| Error::Disconnected)?;
-        let hello = control::frame(&ClientMessage { request: 0, body: Some(hello(target, &relay, &exporter)) });
+        let hello = control::frame(&ClientMessage { request: 0, body: Some(hello(guest, &relay, &exporter)) });
         send.write_all(&hello).await.map_err(|error| write_error(error, &connection))?;
 
         let mut reader = ControlReader { stream, frames: FrameReader::default(), buffer: vec![0; 8192].into() };
-        let first = reader.next(&connection).await?;
+        let refused = |error| clock::explain(error, connection.close_reason().as_ref(), guest.device.delegation());
+        let first = reader.next(&connection).await.map_err(refused)?;
         let Some(relay_message::Body::Welcome(welcome)) = first.body else {
             connection.close(code(CloseCode::UNEXPECTED_MESSAGE), b"");
             return Err(Error::Protocol("the first message is no Welcome"));
@@ -119,8 +135,11 @@ impl Link {
             exporter,
             relay,
             limits: welcome.limits.unwrap_or_default(),
-            generation: target.generation,
+            skew: clock::compare(welcome.unix_ms),
+            generation,
             tracks: Mutex::default(),
+            unfinished: Unfinished::default(),
+            handed: Mutex::default(),
             outgoing,
             pending: Mutex::default(),
             next_request: AtomicU64::new(1),
@@ -164,6 +183,19 @@ impl Link {
         let request = self.next_request.fetch_add(1, Relaxed);
         lock(&self.pending).insert(request, pending);
         (request, control::frame(&ClientMessage { request, body: Some(body) }))
+    }
+
+    /// Sends an object, unless others have waited for longer than `wait_max` before it; its length if it was sent. quinn
+    /// drops the oldest datagrams when its buffer is full, and tells nobody: so look first.
+    pub(crate) fn send_datagram(&self, datagram: &[u8], wait_max: Duration) -> Option<usize> {
+        let (mut handed, now) = (lock(&self.handed), Instant::now());
+        let space = self.connection.datagram_send_buffer_space();
+        if space < datagram.len() || !handed.takes_more(DATAGRAM_BUFFER_BYTES - space, wait_max, now) {
+            return None;
+        }
+        self.connection.send_datagram(Bytes::copy_from_slice(datagram)).ok()?;
+        handed.push(datagram.len(), now);
+        Some(datagram.len())
     }
 
     /// Hands a reply to whoever waits for it.
@@ -247,17 +279,17 @@ fn pin_shown(connection: &quinn::Connection) -> Option<RelayPin> {
     crate::tls::pin_of(chain.first()?)
 }
 
-fn hello(target: &Target<'_>, relay: &RelayPin, exporter: &[u8; EXPORTER_BYTES]) -> client_message::Body {
+fn hello(guest: &Guest<'_>, relay: &RelayPin, exporter: &[u8; EXPORTER_BYTES]) -> client_message::Body {
     let body = HelloBody {
         version_min: VERSION,
         version_max: VERSION,
-        delegation: target.device.delegation().to_bytes().into(),
-        admission_token: target.token.to_owned(),
-        ticket_generation: target.ticket_generation,
-        revocation: target.revocation.as_ref().map(|word| word.to_bytes().into()).unwrap_or_default(),
+        delegation: guest.device.delegation().to_bytes().into(),
+        admission_token: guest.token.to_owned(),
+        ticket_generation: guest.ticket_generation,
+        revocation: guest.revocation.as_ref().map(|word| word.to_bytes().into()).unwrap_or_default(),
     }
     .encode_to_vec();
-    let signature = target.device.secret().sign_hello(relay, exporter, &body).to_vec();
+    let signature = guest.device.secret().sign_hello(relay, exporter, &body).to_vec();
     client_message::Body::Hello(Hello { body: body.into(), signature: signature.into() })
 }
 

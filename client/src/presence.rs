@@ -56,10 +56,15 @@ impl Watch {
     ///
     /// # Errors
     /// [`Error::Refused`] once the relay has ended the watch, for instance because the ticket expired;
-    /// [`Error::ClientClosed`].
+    /// [`Error::Closed`] once the relay has ended the session for good, [`Error::ClientClosed`] once we have.
     pub async fn next(&mut self) -> Result<Presence, Error> {
         loop {
-            self.state.changed().await.map_err(|_| Error::ClientClosed)?;
+            let mut closed = self.client.inner.closed.subscribe();
+            tokio::select! {
+                biased;
+                changed = self.state.changed() => changed.map_err(|_| Error::ClientClosed)?,
+                _ = closed.wait_for(|closed| *closed) => return Err(self.client.inner.over()),
+            }
             let seen = self.state.borrow_and_update();
             match (&seen.ended, &seen.presence) {
                 (Some(refusal), _) => return Err(Error::Refused(refusal.clone())),

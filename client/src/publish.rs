@@ -2,8 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use quinn::{Connection, SendStream, VarInt};
+use quinn::{SendStream, VarInt};
 use supernode_e2ee::{SEAL_OVERHEAD_BYTES_MAX, TrackInfo};
 use supernode_proto::{
     close::StreamCode,
@@ -297,7 +296,7 @@ impl Publisher {
 
         let bound = route.link.connection.max_datagram_size().unwrap_or(0).min(limits::DATAGRAM_BYTES_MAX);
         if !reliably && self.sealed.len() <= bound {
-            return Ok(send_datagram(&route.link.connection, &self.sealed));
+            return Ok(route.link.send_datagram(&self.sealed, Duration::from_millis(self.ttl_ms.into())));
         }
         let sealed = self.sealed.split_off(length);
         let ttl = Duration::from_millis(self.ttl_ms.into());
@@ -516,14 +515,6 @@ fn layer_of(frame: &OutgoingFrame<'_>) -> Result<Layer, Error> {
 
 fn begins_group(frame: &OutgoingFrame<'_>) -> bool {
     frame.keyframe && frame.spatial_layer == 0
-}
-
-/// quinn drops the oldest datagrams when its buffer is full, and tells nobody: so look first.
-fn send_datagram(connection: &Connection, datagram: &[u8]) -> Option<usize> {
-    if connection.datagram_send_buffer_space() < datagram.len() {
-        return None;
-    }
-    connection.send_datagram(Bytes::copy_from_slice(datagram)).ok().map(|()| datagram.len())
 }
 
 async fn open_stream(route: &Route, hop: Hop, group: u64, temporal_layer: u8) -> Option<SendStream> {

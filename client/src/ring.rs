@@ -163,7 +163,7 @@ impl OutgoingRing {
         if let Some(settled) = &mut self.settled {
             let outcome = settled.await;
             self.settled = None;
-            let outcome = outcome.map_err(|_| Error::Disconnected)?;
+            let outcome = outcome.map_err(|_| self.client.inner.down())?;
             match outcome.result() {
                 RingResult::Answered => {
                     let device = DeviceKey::from_slice(&outcome.device);
@@ -408,11 +408,19 @@ impl Rings {
     /// busy, and others of ours judge for themselves.
     pub(crate) fn handle_incoming(client: Client, link: &Link, ring: control::IncomingRing) -> Option<IncomingRing> {
         let inner = &client.inner;
-        let opened = open_invitation(&inner.device, &ring);
+        let invitation = open_invitation(&inner.device, &ring);
         if inner.device.is_last_resort_used() {
             session::deposit_last_resort(inner, link);
         }
-        let Some((caller, group, greeting)) = opened.and_then(|(caller, group, greeting, right)| {
+        let invitation = match invitation {
+            // A clock is wrong, and it may be ours: nobody has declined anything, so nothing is said.
+            Err(Some(error)) if error.is_of_time() => {
+                inner.tell(crate::Event::MissedRing(error));
+                return None;
+            }
+            other => other.ok(),
+        };
+        let Some((caller, group, greeting)) = invitation.and_then(|(caller, group, greeting, right)| {
             let (callee, relay) = (inner.device.identity(), link.relay);
             let ring = Opened { caller: &caller, group: &group.room(), callee: &callee, relay: &relay };
             let checked = right.check(&ring, &lock(&inner.rules), unix_s());
@@ -462,20 +470,23 @@ impl Rings {
     }
 }
 
-fn open_invitation(own: &Device, ring: &control::IncomingRing) -> Option<(Member, Group, Greeting, Right)> {
-    let identity = IdentityKey::from_slice(&ring.caller).ok()?;
-    let device = DeviceKey::from_slice(&ring.caller_device).ok()?;
-    let payload = RingPayload::decode(ring.payload.clone()).ok()?;
+type Invitation = (Member, Group, Greeting, Right);
+
+/// Opens an invitation; else why it does not open, where the keys say so.
+fn open_invitation(own: &Device, ring: &control::IncomingRing) -> Result<Invitation, Option<supernode_e2ee::Error>> {
+    let identity = IdentityKey::from_slice(&ring.caller).map_err(|_| None)?;
+    let device = DeviceKey::from_slice(&ring.caller_device).map_err(|_| None)?;
+    let payload = RingPayload::decode(ring.payload.clone()).map_err(|_| None)?;
     let mut group = own
         .join(&payload.welcome, &identity, &[], unix_s())
         .inspect_err(|error| tracing::debug!(%error, "an invitation that does not open"))
-        .ok()?;
+        .map_err(Some)?;
     let Ok(Processed::Message { from, bytes }) = group.process(&payload.greeting, &|_| false, unix_s()) else {
-        return None;
+        return Err(None);
     };
     let is_caller = from.identity == identity && from.device == device;
-    let (greeting, right) = Greeting::decode(&bytes)?;
-    is_caller.then_some((Member { identity, device }, group, greeting, right))
+    let (greeting, right) = Greeting::decode(&bytes).filter(|_| is_caller).ok_or(None)?;
+    Ok((Member { identity, device }, group, greeting, right))
 }
 
 /// Who answered, and the key package in the answer, if there is one.
@@ -530,7 +541,7 @@ mod tests {
         let forged = |change: &dyn Fn(&mut control::IncomingRing)| {
             let mut ring = invitation(&alice, &bob);
             change(&mut ring);
-            open_invitation(&bob, &ring).is_none()
+            open_invitation(&bob, &ring).is_err()
         };
         assert!(forged(&|ring| ring.caller = Bytes::copy_from_slice(mallory.identity().as_bytes())));
         assert!(forged(&|ring| ring.caller_device = Bytes::copy_from_slice(mallory.key().as_bytes())));

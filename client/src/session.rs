@@ -24,9 +24,11 @@ use crate::{
     backoff::{Backoff, random_wait},
     call,
     client::Inner,
+    clock_set,
+    dial::{self, Tried},
     error::{CallEnd, Refusal},
     inbound,
-    link::{ControlReader, Link, Target},
+    link::{ControlReader, Guest, Link},
     ring::Rings,
     room::Room,
     silence,
@@ -37,6 +39,10 @@ use crate::{
 /// How often and how far apart we knock at a room that we were in: the others may be about to change its key.
 const REENTER_ATTEMPTS: u32 = 5;
 const REENTER_WAIT: Duration = Duration::from_millis(300);
+/// How long to wait between attempts while the clocks differ: nothing changes before one of them is set.
+const CLOCK_WAIT: Duration = Duration::from_secs(30);
+/// How long a connection that we gave up may go on: longer than QUIC keeps a silent one.
+const LEFT_MAX: Duration = Duration::from_secs(60);
 
 /// Connects and is let in, by the first of the relay's addresses that answers. `elsewhere` is another relay's
 /// `host:port` with the same key.
@@ -47,33 +53,54 @@ pub(crate) async fn connect(
 ) -> Result<(Arc<Link>, ControlReader), Error> {
     let own = (inner.invite.host.as_str(), inner.invite.port);
     let (host, port) = elsewhere.and_then(split_address).unwrap_or(own);
-    let attempts = async {
-        let mut addresses = tokio::net::lookup_host((host, port)).await.map_err(Error::Resolve)?.peekable();
-        let mut failure = Error::Resolve(std::io::ErrorKind::AddrNotAvailable.into());
-        while let Some(address) = addresses.next() {
-            let target = Target {
-                address,
-                host,
-                token: inner.invite.token.as_deref().unwrap_or_default(),
-                device: &inner.device,
-                ticket_generation: lock(&inner.rules).generation,
-                revocation: lock(&inner.revoked).of(&inner.device.identity()),
-                generation,
-            };
-            // An address of a family that does not work here is silent: leave time for the next.
-            let share = if addresses.peek().is_some() { inner.config.connect_timeout / 3 } else { Duration::MAX };
-            let attempt = Link::open(&inner.endpoint, inner.quic.clone(), &target);
-            failure = match tokio::time::timeout(share, attempt).await {
-                Ok(Err(Error::Connection(error))) => Error::Connection(error),
-                Ok(decided) => return decided,
-                Err(_) => Error::TimedOut("the connection to the relay"),
-            };
+    let mut tried = Tried::default();
+    inner.faults.clear();
+    let attempt = async {
+        let good = *lock(&inner.good_address);
+        let addresses = dial::in_turn(tokio::net::lookup_host((host, port)).await.map_err(Error::Resolve)?, good);
+        if addresses.is_empty() {
+            return Err(Error::Resolve(std::io::ErrorKind::AddrNotAvailable.into()));
         }
-        Err(failure)
+        let dial = |address| Link::dial(inner.endpoint.clone(), inner.quic.clone(), address, host.to_owned());
+        // Only the one that answers first is told who we are: a relay lets a device in once.
+        let Some((address, connection)) = dial::race(addresses, &mut tried, dial).await else { return Ok(None) };
+        *lock(&inner.good_address) = Some(address);
+        let guest = Guest {
+            device: &inner.device,
+            token: inner.invite.token.as_deref().unwrap_or_default(),
+            ticket_generation: lock(&inner.rules).generation,
+            revocation: lock(&inner.revoked).of(&inner.device.identity()),
+        };
+        Link::greet(connection, &guest, generation).await.map(Some)
     };
-    tokio::time::timeout(inner.config.connect_timeout, attempts)
-        .await
-        .unwrap_or(Err(Error::TimedOut("the connection to the relay")))
+    let outcome = tokio::time::timeout(inner.config.connect_timeout, attempt).await;
+    match outcome {
+        Ok(Ok(Some(connected))) => Ok(connected),
+        Ok(Err(error)) => Err(error),
+        Ok(Ok(None)) | Err(_) => Err(tried.into_error(inner.faults.why())),
+    }
+}
+
+/// As [`connect`], and again where the relay says that a later attempt may succeed, as long as a connection may take.
+pub(crate) async fn connect_first(inner: &Inner) -> Result<(Arc<Link>, ControlReader), Error> {
+    let give_up_at = Instant::now() + inner.config.connect_timeout;
+    let mut backoff = Backoff::new(inner.config.backoff_base, inner.config.backoff_max);
+    loop {
+        let error = match connect(inner, None, 1).await {
+            Ok(connected) => return Ok(connected),
+            Err(error) => error,
+        };
+        let wait = backoff.next_wait(random_wait);
+        let told_later = match &error {
+            Error::Closed(code) => code.retry() != Retry::Never,
+            Error::Connection(_) | Error::Unreachable(_) => error.retry() != Retry::Never,
+            _ => false,
+        };
+        if !told_later || Instant::now() + wait >= give_up_at {
+            return Err(error);
+        }
+        tokio::time::sleep(wait).await;
+    }
 }
 
 fn split_address(address: &str) -> Option<(&str, u16)> {
@@ -89,6 +116,9 @@ fn split_address(address: &str) -> Option<(&str, u16)> {
 pub(crate) async fn drive(inner: Arc<Inner>, mut link: Arc<Link>, mut reader: ControlReader) {
     loop {
         let end = run(&inner, &link, &mut reader).await;
+        if let Error::Closed(code) = &end.error {
+            *lock(&inner.ended_by) = Some(*code);
+        }
         inner.link.send_replace(None);
         link.clear();
         inner.rings.clear();
@@ -101,18 +131,23 @@ pub(crate) async fn drive(inner: Arc<Inner>, mut link: Arc<Link>, mut reader: Co
         match came_back {
             Ok((next, next_reader)) => (link, reader) = (next, next_reader),
             Err(error) => {
+                if let Error::Closed(code) = &error {
+                    *lock(&inner.ended_by) = Some(*code);
+                }
                 rooms.iter().for_each(|room| room.end_with(CallEnd::SessionGone));
                 inner.closed.send_replace(true);
                 inner.tell(Event::Closed(error));
                 return;
             }
         }
+        *lock(&inner.ended_by) = None;
         inner.link.send_replace(Some(link.clone()));
         // Whoever closed the client meanwhile did not see this connection.
         if *inner.closed.borrow() {
             link.close(CloseCode::BYE);
         }
         inner.tell(Event::Reconnected);
+        inner.tell_skew(&link);
     }
 }
 
@@ -139,7 +174,10 @@ async fn run(inner: &Arc<Inner>, link: &Arc<Link>, reader: &mut ControlReader) -
                 link.close(CloseCode::BYE);
                 break End { error: Error::Disconnected, next: Some(next) };
             }
-            error = &mut silent => break End { error, next: None },
+            error = &mut silent => {
+                leave(link.clone());
+                break End { error, next: None };
+            }
         };
         match message {
             Ok(RelayMessage { body: Some(relay_message::Body::GoAway(notice)), .. }) => {
@@ -152,6 +190,15 @@ async fn run(inner: &Arc<Inner>, link: &Arc<Link>, reader: &mut ControlReader) -
     };
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     end
+}
+
+/// Leaves a connection on which the relay is silent as it is: a goodbye that got through would tell our watchers at
+/// once that we have gone, while we are about to come back. The relay ends it when it lets us in again.
+fn leave(link: Arc<Link>) {
+    tokio::spawn(async move {
+        let _ = tokio::time::timeout(LEFT_MAX, link.connection.closed()).await;
+        link.close(CloseCode::BYE);
+    });
 }
 
 /// The relay goes: waits as it asks, then tries to get in elsewhere, or at the next process at the same address, until
@@ -177,7 +224,7 @@ async fn come_back(inner: &Inner, link: &Link, mut error: Error) -> Result<(Arc<
     let give_up_at = Instant::now() + inner.config.reconnect_for;
     let mut backoff = Backoff::new(inner.config.backoff_base, inner.config.backoff_max);
     let mut wait = backoff.next_wait(random_wait);
-    let mut told = false;
+    let (mut told, mut told_of_clock) = (false, false);
     loop {
         if *inner.closed.borrow() {
             return Err(Error::ClientClosed);
@@ -185,14 +232,17 @@ async fn come_back(inner: &Inner, link: &Link, mut error: Error) -> Result<(Arc<
         if error.retry() == Retry::Never || Instant::now() + wait > give_up_at {
             return Err(error);
         }
-        if !told {
-            inner.tell(Event::Disconnected(error));
+        let until_right = matches!(error, Error::ClockDiffers(_));
+        if !told || until_right && !told_of_clock {
+            told_of_clock |= until_right;
             told = true;
+            inner.tell(Event::Disconnected(error));
         }
         let mut closed = inner.closed.subscribe();
         tokio::select! {
             _ = closed.wait_for(|closed| *closed) => return Err(Error::ClientClosed),
-            () = tokio::time::sleep(wait) => {}
+            () = tokio::time::sleep(if until_right { wait.max(CLOCK_WAIT) } else { wait }) => {}
+            () = clock_set(), if until_right => {}
         }
         let attempt = tokio::select! {
             _ = closed.wait_for(|closed| *closed) => return Err(Error::ClientClosed),

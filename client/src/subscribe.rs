@@ -9,7 +9,7 @@ use supernode_proto::{
     control::{RequestKeyframe, TrackKind, Unsubscribe, client_message},
     object::{Flags, Layer},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::{
     Call, Error, RemoteTrack,
@@ -22,6 +22,8 @@ use crate::{
 
 /// Frames that may wait to be read, and what is said of their streams: twenty seconds of audio.
 const ARRIVALS_MAX: usize = 1024;
+/// Bytes of frames that may wait to be read: ten seconds of a picture at 12 Mbit/s, and several frames of any size.
+const ARRIVALS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// What of a track to receive, and how patiently.
 #[derive(Debug, Clone, Copy)]
@@ -77,12 +79,14 @@ impl Call {
             return Err(Error::State("the track is subscribed to already"));
         }
         let (arrivals, receiver) = mpsc::channel(ARRIVALS_MAX);
-        track.set_sink(Some(Sink { arrivals, options }));
+        let room_bytes = Arc::new(Semaphore::new(ARRIVALS_BYTES_MAX));
+        track.set_sink(Some(Sink { arrivals, room_bytes: room_bytes.clone(), options }));
         // From here on the drop of the subscription cleans up.
         let subscription = Subscription {
             call: self.clone(),
             track: track.clone(),
             arrivals: receiver,
+            room_bytes,
             order: match track.kind() {
                 TrackKind::Data => Order::reliable(options.hold),
                 _ => Order::new(options.hold),
@@ -103,6 +107,7 @@ pub struct Subscription {
     call: Call,
     track: Arc<RemoteTrack>,
     arrivals: mpsc::Receiver<Arrival>,
+    room_bytes: Arc<Semaphore>,
     order: Order,
     ended: bool,
 }
@@ -151,7 +156,10 @@ impl Subscription {
     pub(crate) async fn next_arrived(&mut self) -> Option<Frame> {
         while !self.ended {
             match self.arrivals.recv().await {
-                Some(Arrival::Frame(frame)) => return Some(frame),
+                Some(Arrival::Frame(frame)) => {
+                    self.room_bytes.add_permits(frame.payload.len());
+                    return Some(frame);
+                }
                 Some(Arrival::StreamBegan { .. } | Arrival::StreamEnded { .. }) => {}
                 Some(Arrival::TrackEnded) | None => self.ended = true,
             }
@@ -178,7 +186,10 @@ impl Subscription {
 
     fn take(&mut self, arrival: Arrival) {
         match arrival {
-            Arrival::Frame(frame) => self.order.push(frame, Instant::now()),
+            Arrival::Frame(frame) => {
+                self.room_bytes.add_permits(frame.payload.len());
+                self.order.push(frame, Instant::now());
+            }
             Arrival::StreamBegan { group } => self.order.stream_began(group),
             Arrival::StreamEnded { group, whole } => self.order.stream_ended(group, whole),
             Arrival::TrackEnded => self.ended = true,

@@ -10,6 +10,7 @@ use rustls::{
 };
 use rustls_platform_verifier::Verifier;
 use supernode_proto::{ALPN, identity::RelayPin};
+use x509_parser::certificate::X509Certificate;
 
 /// A client configuration that accepts exactly the relay with this key; without one, every relay whose name is in a
 /// certificate that this machine's authorities, or these, have signed.
@@ -54,7 +55,8 @@ fn provider() -> CryptoProvider {
 }
 
 /// Accepts the one certificate whose public key hashes to the pin, whatever its name and dates: the pin is the
-/// relay's name. The handshake signature is verified as ever, so that a copied certificate is of no use.
+/// relay's name. The handshake signature is verified as ever, so that a copied certificate is of no use. Where the
+/// relay has a new key, the one with this pin has certified it, or one that it has certified.
 #[derive(Debug)]
 struct PinVerifier {
     pin: RelayPin,
@@ -65,13 +67,13 @@ impl ServerCertVerifier for PinVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
+        intermediates: &[CertificateDer<'_>],
         _server_name: &ServerName<'_>,
         _ocsp_response: &[u8],
-        _now: UnixTime,
+        now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let shown = pin_of(end_entity).ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))?;
-        if shown != self.pin {
+        if shown != self.pin && !is_certified_by(&self.pin, end_entity, intermediates, now) {
             return Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
         }
         Ok(ServerCertVerified::assertion())
@@ -100,8 +102,62 @@ impl ServerCertVerifier for PinVerifier {
     }
 }
 
+/// Rotations of the relay's key that a client follows at once: as many as a relay shows.
+const ROTATIONS_MAX: usize = 2;
+
+/// Whether the key with this pin has certified the one of `end_entity`, or one that has, each with a certificate that is good
+/// now. A relay shows these, and the earlier keys' own certificates, behind the one of its present key.
+fn is_certified_by(
+    pin: &RelayPin,
+    end_entity: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    now: UnixTime,
+) -> bool {
+    let parse = |der| x509_parser::parse_x509_certificate(der).ok().map(|(_, certificate)| certificate);
+    let Some(mut present) = parse(end_entity) else { return false };
+    let shown: Vec<X509Certificate<'_>> =
+        intermediates.iter().take(2 * ROTATIONS_MAX).filter_map(|der| parse(der)).collect();
+    let now = now.as_secs() as i64;
+    for _ in 0..ROTATIONS_MAX {
+        let crossing = |earlier: &&X509Certificate<'_>| {
+            earlier.public_key().raw != present.public_key().raw
+                && shown.iter().any(|next| {
+                    next.public_key().raw == present.public_key().raw
+                        && (next.validity().not_before.timestamp()..next.validity().not_after.timestamp())
+                            .contains(&now)
+                        && is_signed(next, earlier)
+                })
+        };
+        let Some(earlier) = shown.iter().find(crossing).cloned() else { return false };
+        if RelayPin::of_spki(earlier.public_key().raw) == *pin {
+            return true;
+        }
+        present = earlier;
+    }
+    false
+}
+
+/// Whether a certificate bears the signature of another one's key, ECDSA P-256 as all relays' own keys.
+fn is_signed(certificate: &X509Certificate<'_>, by: &X509Certificate<'_>) -> bool {
+    let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
+    let mut known = algorithms.mapping.iter();
+    let known = known.find(|(scheme, _)| *scheme == SignatureScheme::ECDSA_NISTP256_SHA256);
+    let key = &by.public_key().subject_public_key.data;
+    known.is_some_and(|(_, algorithms)| {
+        algorithms.iter().any(|algorithm| {
+            let signature = &certificate.signature_value.data;
+            algorithm.verify_signature(key, certificate.tbs_certificate.as_ref(), signature).is_ok()
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use supernode_server::control::{
+        relay_key::{before, rotate_relay_key},
+        state_dir::StateDir,
+    };
+
     use super::*;
 
     fn verify(pin: RelayPin, certificate: &CertificateDer<'_>) -> Result<ServerCertVerified, Error> {
@@ -125,6 +181,78 @@ mod tests {
             verify(RelayPin([7; 32]), &certificate).expect_err("another key"),
             Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)
         );
+    }
+
+    /// A relay's key with its own certificate.
+    struct Key(rcgen::KeyPair, CertificateDer<'static>);
+
+    impl Key {
+        fn new() -> Self {
+            let made = rcgen::generate_simple_self_signed(["relay.example".to_owned()]).expect("a certificate");
+            Self(made.signing_key, made.cert.der().clone())
+        }
+
+        fn pin(&self) -> RelayPin {
+            pin_of(&self.1).expect("a certificate")
+        }
+
+        /// A certificate of the next key by this one, good for these years.
+        fn certifies(&self, next: &Self, years: std::ops::Range<i32>) -> CertificateDer<'static> {
+            let mut params = rcgen::CertificateParams::default();
+            params.not_before = rcgen::date_time_ymd(years.start, 1, 1);
+            params.not_after = rcgen::date_time_ymd(years.end, 1, 1);
+            let key = rcgen::KeyPair::try_from(self.0.serialize_der()).expect("the same key");
+            let issuer = rcgen::Issuer::new(rcgen::CertificateParams::default(), key);
+            params.signed_by(&next.0, &issuer).expect("signed").der().clone()
+        }
+    }
+
+    //
+    #[test]
+    fn a_new_key_is_accepted_as_long_as_the_pinned_one_vouches_for_it_and_by_nobody_else() {
+        let (first, second, third, stranger) = (Key::new(), Key::new(), Key::new(), Key::new());
+        let accepts = |pin: RelayPin, shown: &Key, behind: &[&CertificateDer<'static>]| {
+            let verifier = PinVerifier { pin, provider: Arc::new(provider()) };
+            let name = ServerName::try_from("relay.example").expect("a name");
+            let behind: Vec<_> = behind.iter().map(|der| (*der).clone()).collect();
+            verifier.verify_server_cert(&shown.1, &behind, &name, &[], UnixTime::now()).is_ok()
+        };
+        let good = 2020..2100;
+        let (second_by_first, third_by_second) =
+            (first.certifies(&second, good.clone()), second.certifies(&third, good.clone()));
+        assert!(accepts(first.pin(), &second, &[&second_by_first, &first.1]));
+        let both = [&third_by_second, &second.1, &second_by_first, &first.1];
+        assert!(accepts(first.pin(), &third, &both) && accepts(second.pin(), &third, &both), "both earlier pins");
+
+        assert!(!accepts(first.pin(), &second, &[]) && !accepts(first.pin(), &second, &[&first.1]), "nobody vouches");
+        assert!(!accepts(first.pin(), &third, &[&third_by_second, &second.1, &first.1]), "a link is missing");
+        let forged = stranger.certifies(&second, good.clone());
+        assert!(!accepts(first.pin(), &second, &[&forged, &first.1]), "signed by somebody else");
+        assert!(!accepts(first.pin(), &stranger, &[&second_by_first, &first.1]), "of another key");
+        assert!(!accepts(stranger.pin(), &second, &[&second_by_first, &first.1]), "by another pin");
+        assert!(!accepts(first.pin(), &second, &[&first.certifies(&second, 2020..2021), &first.1]), "it has ended");
+        assert!(!accepts(first.pin(), &second, &[&first.certifies(&second, 2099..2100), &first.1]), "it has not begun");
+    }
+
+    //
+    #[test]
+    fn what_a_relay_shows_after_two_rotations_is_accepted_by_all_three_pins() {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let state = StateDir::create(home.path()).expect("a directory");
+        let first = state.keys_or_create().expect("keys").tls_certificate;
+        let now = UnixTime::now().as_secs();
+        rotate_relay_key(&state, 3600, now).expect("rotated");
+        let second = state.keys().expect("keys").tls_certificate;
+        rotate_relay_key(&state, 3600, now).expect("rotated");
+        let third = state.keys().expect("keys").tls_certificate;
+        let (behind, _) = before(&state, now).expect("two");
+        let name = ServerName::try_from("relay.example").expect("a name");
+        for known in [&first, &second, &third] {
+            let verifier = PinVerifier { pin: pin_of(known).expect("a key"), provider: Arc::new(provider()) };
+            assert!(verifier.verify_server_cert(&third, &behind, &name, &[], UnixTime::now()).is_ok());
+            let late = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now + 3600));
+            assert_eq!(verifier.verify_server_cert(&third, &behind, &name, &[], late).is_ok(), *known == third);
+        }
     }
 
     #[test]

@@ -9,9 +9,10 @@ use bytes::Bytes;
 use supernode_e2ee::TrackInfo;
 use supernode_proto::{
     control::{TrackDemand, TrackKind},
+    limits,
     object::{Flags, Layer, TrackAlias, Visible},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::{
     frame::{Frame, FrameTimes, unix_us},
@@ -130,6 +131,8 @@ pub struct RemoteTrack {
 #[derive(Clone)]
 pub(crate) struct Sink {
     pub(crate) arrivals: mpsc::Sender<Arrival>,
+    /// Bytes of frames that may still wait to be read.
+    pub(crate) room_bytes: Arc<Semaphore>,
     pub(crate) options: crate::SubscribeOptions,
 }
 
@@ -235,6 +238,7 @@ impl RemoteTrack {
             && let Some(sink) = self.sink()
         {
             // Gone, it reads nothing any more.
+            drop(sink.room_bytes.acquire_many(limits::OBJECT_BYTES_MAX).await);
             drop(sink.arrivals.reserve().await);
         }
     }
@@ -242,7 +246,14 @@ impl RemoteTrack {
     /// Tells the subscription; what does not fit its queue is dropped and counted.
     pub(crate) fn notify(&self, arrival: Arrival) {
         let Some(sink) = self.sink() else { return };
-        if let Err(mpsc::error::TrySendError::Full(Arrival::Frame(_))) = sink.arrivals.try_send(arrival) {
+        if let Arrival::Frame(frame) = &arrival {
+            match sink.room_bytes.try_acquire_many(frame.payload.len() as u32) {
+                Ok(room) => room.forget(),
+                Err(_) => return self.counters.count_dropped(),
+            }
+        }
+        if let Err(mpsc::error::TrySendError::Full(Arrival::Frame(frame))) = sink.arrivals.try_send(arrival) {
+            sink.room_bytes.add_permits(frame.payload.len());
             self.counters.count_dropped();
         }
     }

@@ -1,23 +1,30 @@
 //! The QUIC endpoint and how it behaves.
 
 use std::{
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     path::Path,
     sync::Arc,
     time::Duration,
 };
 
-use quinn::{AckFrequencyConfig, ClientConfig, Endpoint, TransportConfig, VarInt, crypto::rustls::QuicClientConfig};
+use quinn::{
+    AckFrequencyConfig, ClientConfig, Endpoint, EndpointConfig, TokioRuntime, TransportConfig, VarInt,
+    crypto::rustls::QuicClientConfig,
+};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use supernode_proto::identity::RelayPin;
 
-use crate::Error;
+use crate::{
+    Error,
+    socket::{Faults, Socket},
+};
 
 /// The system chooses. Where there is IPv6, such a socket reaches IPv4 as well.
 const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
 const ANY_PORT_IPV4: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 /// Audio of several seconds; what is older helps nobody.
-const DATAGRAM_BUFFER_BYTES: usize = 128 * 1024;
+pub(crate) const DATAGRAM_BUFFER_BYTES: usize = 128 * 1024;
 /// The relay may have a group of each layer of a few dozen tracks under way.
 const MEDIA_STREAMS_MAX: u32 = 128;
 /// A key frame of the largest size and what follows it.
@@ -29,18 +36,30 @@ const SEND_WINDOW_BYTES: u64 = 2 * 1024 * 1024;
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT_MS: u32 = 30_000;
 
-/// A socket at `bind`, or at any port of both families.
-pub(crate) fn endpoint(bind: Option<SocketAddr>) -> Result<Endpoint, Error> {
-    let endpoint = match bind {
-        Some(address) => Endpoint::client(address),
-        None => Endpoint::client(ANY_PORT).or_else(|_| Endpoint::client(ANY_PORT_IPV4)),
+/// An endpoint at `bind`, or at any port of both families.
+pub(crate) fn endpoint(bind: Option<SocketAddr>, faults: Arc<Faults>) -> Result<Endpoint, Error> {
+    let socket = match bind {
+        Some(address) => open(address),
+        None => open(ANY_PORT).or_else(|_| open(ANY_PORT_IPV4)),
     };
-    endpoint.map_err(Error::Socket)
+    let socket = socket.and_then(|socket| Socket::new(socket, faults)).map_err(Error::Socket)?;
+    let (config, runtime) = (EndpointConfig::default(), Arc::new(TokioRuntime));
+    Endpoint::new_with_abstract_socket(config, None, Arc::new(socket), runtime).map_err(Error::Socket)
 }
 
-/// As [`endpoint`], for an endpoint that exists.
+/// A socket as [`endpoint`] opens it, for an endpoint that exists.
 pub(crate) fn socket() -> Result<UdpSocket, Error> {
-    UdpSocket::bind(ANY_PORT).or_else(|_| UdpSocket::bind(ANY_PORT_IPV4)).map_err(Error::Socket)
+    open(ANY_PORT).or_else(|_| open(ANY_PORT_IPV4)).map_err(Error::Socket)
+}
+
+fn open(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::DGRAM, None)?;
+    if address.is_ipv6() {
+        // Where the system does not allow it, the socket reaches IPv6 only.
+        let _ = socket.set_only_v6(false);
+    }
+    socket.bind(&address.into())?;
+    Ok(socket.into())
 }
 
 /// How connections to the relay with this key are made; without one, to a relay that an authority vouches for. The file

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use openmls::prelude::tls_codec::{DeserializeBytes as _, Serialize as _};
 use openmls::prelude::{
     Capabilities, Ciphersuite, EncryptedGroupSecrets, ExtensionType, GroupId, KeyPackage, KeyPackageBuilder,
-    KeyPackageRef, MlsGroup, MlsGroupCreateConfig, MlsGroupJoinConfig, MlsMessageBodyIn, MlsMessageIn, MlsMessageOut,
-    PURE_CIPHERTEXT_WIRE_FORMAT_POLICY, StagedWelcome, Welcome,
+    KeyPackageRef, Lifetime, MlsGroup, MlsGroupCreateConfig, MlsGroupJoinConfig, MlsMessageBodyIn, MlsMessageIn,
+    MlsMessageOut, PURE_CIPHERTEXT_WIRE_FORMAT_POLICY, StagedWelcome, Welcome,
 };
 use openmls_traits::OpenMlsProvider as _;
 use openmls_traits::storage::StorageProvider as _;
@@ -38,6 +38,13 @@ pub const WELCOME_BYTES_MAX: usize = 512 * 1024;
 
 /// MLS messages are filled up to a multiple of this, so that their length says less about what changed. Unit: bytes.
 const MLS_PADDING_BYTES: usize = 128;
+
+/// What a leaf says of its lifetime (RFC 9420 section 7.2): nothing. How long it holds its delegation says, which is judged
+/// by the time that the caller gives; MLS would judge by the system's clock, and would refuse a device whose clock is two
+/// hours off.
+fn lifetime() -> Lifetime {
+    Lifetime::init(0, u64::MAX)
+}
 
 /// A device that can be in MLS groups (RFC 9420). Its state lives in memory and ends with it.
 pub struct Device {
@@ -144,6 +151,7 @@ impl Device {
     fn make_key_package(&self, builder: KeyPackageBuilder) -> Result<(KeyPackageRef, Vec<u8>), Error> {
         const DURING: &str = "making a key package";
         let bundle = builder
+            .key_package_lifetime(lifetime())
             .build(CIPHERSUITE, &*self.store, &*self.secret, credential::of_delegation(&self.delegation))
             .map_err(Error::mls(DURING))?;
         let package = bundle.into_key_package();
@@ -175,6 +183,7 @@ impl Device {
     pub fn create_group(&self, room: RoomId) -> Result<Group, Error> {
         let config = MlsGroupCreateConfig::builder()
             .ciphersuite(CIPHERSUITE)
+            .lifetime(lifetime())
             .wire_format_policy(PURE_CIPHERTEXT_WIRE_FORMAT_POLICY)
             .use_ratchet_tree_extension(true)
             .max_past_epochs(0)

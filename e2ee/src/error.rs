@@ -115,6 +115,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the time alone is why: a delegation that has run out, or would run for too long, by the time that was
+    /// given. A clock that is wrong makes one of every delegation.
+    pub fn is_of_time(&self) -> bool {
+        matches!(self, Self::Delegation(IdentityError::Expired { .. } | IdentityError::TooLong { .. }))
+    }
+
     pub(crate) fn mls<E: std::error::Error + Send + Sync + 'static>(during: &'static str) -> impl FnOnce(E) -> Self {
         move |source| Self::Mls { during, source: Box::new(source) }
     }

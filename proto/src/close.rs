@@ -65,6 +65,11 @@ macro_rules! codes {
                 Self::ALL.iter().find(|row| row.code == self.0)
             }
 
+            /// The place of this code in [`Self::ALL`]; behind its end if it is none of ours.
+            pub fn place(self) -> usize {
+                Self::ALL.iter().position(|row| row.code == self.0).unwrap_or(Self::ALL.len())
+            }
+
             /// When to connect again; an unknown code is retried later.
             pub fn retry(self) -> Retry {
                 self.row().map_or(Retry::Later, |row| row.retry)
@@ -112,6 +117,13 @@ codes! {
         0x12 JUNK_COMMITS        Peer   Later "the members of its rooms rejected its commits again and again";
         0x13 TOO_SLOW            Nobody Later "the client's path did not take even what cannot be left out";
         0x14 REMOVED             Policy Later "the relay's operator ended the session";
+        0x15 TRANSPORT_ERROR     Peer   Later "what the client sent broke the rules of QUIC or TLS, or ran into their defences";
+        0x16 STALE_KEYS          Peer   Later "the client did not take up the keys that the relay has changed to";
+        0x17 DAY_USED_UP         Policy Later "the identity has been sent as much as it may be in a day";
+        0x18 RELAY_DAY_USED_UP   Policy Later "the relay has sent as much as it may in a day";
+        0x19 ADMISSION_DOWN      Relay  Later "the service that this relay asks who may use it gives no answer at present";
+        0x1a TOKEN_SPENT         Policy Never "the admission token is for one use, and another device has used it";
+        0x1b UNKNOWN_CLASS       Policy Never "the admission token names a class of limits that this relay does not have (any more)";
         0x1e DEVICE_REVOKED      Policy Never "the identity has taken this device back";
     }
 }
@@ -140,10 +152,21 @@ mod tests {
     fn numbers_and_names_are_unique() {
         for table in [CloseCode::ALL, StreamCode::ALL] {
             for (index, row) in table.iter().enumerate() {
-                assert_eq!(row.code, index as u64, "{} is out of order", row.name);
-                assert!(table[..index].iter().all(|earlier| earlier.name != row.name));
+                assert!(
+                    table[..index].iter().all(|earlier| earlier.code < row.code && earlier.name != row.name),
+                    "{} is out of order or there twice",
+                    row.name
+                );
             }
         }
+    }
+
+    #[test]
+    fn a_code_knows_its_place_in_the_table_though_numbers_are_left_out() {
+        for (place, row) in CloseCode::ALL.iter().enumerate() {
+            assert_eq!(CloseCode(row.code).place(), place);
+        }
+        assert_eq!(CloseCode(0x1234).place(), CloseCode::ALL.len());
     }
 
     //

@@ -17,10 +17,12 @@ include!(concat!(env!("OUT_DIR"), "/message_names.rs"));
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// The length prefix is above the bound.
-    #[error("a control message of {length} bytes: at most {CONTROL_MESSAGE_BYTES_MAX}")]
+    #[error("a control message of {length} bytes: at most {bytes_max}")]
     TooLarge {
         /// What the prefix says.
         length: u64,
+        /// What is allowed there.
+        bytes_max: usize,
     },
     /// The length prefix is no varint.
     #[error("the length of a control message is malformed")]
@@ -59,9 +61,18 @@ impl FrameReader {
     /// # Errors
     /// See [`FrameError`].
     pub fn next_message<M: Message + Default>(&mut self) -> Result<Option<M>, FrameError> {
+        self.next_frame(CONTROL_MESSAGE_BYTES_MAX)?.map(|frame| decode_message(&frame)).transpose()
+    }
+
+    /// The bytes of the next whole message, for [`decode_message`], of at most so many, or `None` until more have come.
+    /// After an error the stream is of no more use.
+    ///
+    /// # Errors
+    /// See [`FrameError`].
+    pub fn next_frame(&mut self, bytes_max: usize) -> Result<Option<Bytes>, FrameError> {
         let Some((length, prefix)) = length_prefix(&self.buffer)? else { return Ok(None) };
-        if length > CONTROL_MESSAGE_BYTES_MAX as u64 {
-            return Err(FrameError::TooLarge { length });
+        if length > bytes_max as u64 {
+            return Err(FrameError::TooLarge { length, bytes_max });
         }
         let length = length as usize;
         if self.buffer.len() < prefix + length {
@@ -69,12 +80,28 @@ impl FrameReader {
         }
         self.buffer.advance(prefix);
         let message = self.buffer.split_to(length).freeze();
-        if self.buffer.is_empty() {
-            // Most sessions are silent most of the time: nothing is kept for them.
-            self.buffer = BytesMut::new();
+        if self.buffer.len() < length {
+            // Most sessions are silent most of the time: nothing is kept for them, and the beginning of a message does not
+            // keep the one before it.
+            self.buffer = BytesMut::from(&self.buffer[..]);
         }
-        M::decode(message).map(Some).map_err(|_| FrameError::Malformed)
+        Ok(Some(message))
     }
+
+    /// Bytes of a message that is not whole yet.
+    pub fn waiting(&self) -> usize {
+        self.buffer.len()
+    }
+}
+
+/// Reads a message. Each of its fields is a copy of its own size, whatever else the message carries: a slice would keep
+/// all of what was received for as long as anything of it is kept.
+///
+/// # Errors
+/// [`FrameError::Malformed`].
+pub fn decode_message<M: Message + Default>(frame: &[u8]) -> Result<M, FrameError> {
+    // From a slice, not from `Bytes`: of these, prost would take slices.
+    M::decode(frame).map_err(|_| FrameError::Malformed)
 }
 
 /// A protobuf varint of at most four bytes, which reach far beyond the bound: the value and its length.

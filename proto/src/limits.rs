@@ -49,6 +49,8 @@ limits! {
         "A sealed codec description and name.";
     ADMISSION_TOKEN_BYTES_MAX: usize = 2048, "bytes",
         "A signed token with a handful of claims takes 300 bytes.";
+    HELLO_BYTES_MAX: usize = 4096, "bytes",
+        "The largest first message: a delegation, a signature, the longest token, and room for what a newer client may add.";
     DATAGRAM_BYTES_MAX: usize = 1150, "bytes",
         "A QUIC DATAGRAM payload that fits the first packet size of a new path (1,200) and what a browser can send (1,211).";
     OBJECT_BYTES_MAX: u32 = 2 * 1024 * 1024, "bytes",

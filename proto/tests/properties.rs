@@ -212,10 +212,11 @@ fn a_join_proof_holds_for_its_room_its_connection_and_its_device_only() {
 //
 #[test]
 fn an_oversized_or_absurd_length_is_refused_before_its_message_arrives() {
-    let largest = limits::CONTROL_MESSAGE_BYTES_MAX as u64;
+    let bytes_max = limits::CONTROL_MESSAGE_BYTES_MAX;
+    let largest = bytes_max as u64;
     for (prefix, expected) in [
-        (&[0x81, 0x80, 0x04][..], FrameError::TooLarge { length: largest + 1 }),
-        (&[0xff, 0xff, 0xff, 0x7f], FrameError::TooLarge { length: (1 << 28) - 1 }),
+        (&[0x81, 0x80, 0x04][..], FrameError::TooLarge { length: largest + 1, bytes_max }),
+        (&[0xff, 0xff, 0xff, 0x7f], FrameError::TooLarge { length: (1 << 28) - 1, bytes_max }),
         (&[0x80, 0x80, 0x80, 0x80], FrameError::Length),
     ] {
         let mut reader = FrameReader::default();

@@ -5,13 +5,16 @@
 mod cli;
 
 use std::{
-    io::{self, IsTerminal},
+    io::{self, IsTerminal, Write},
     process::ExitCode,
 };
 
 use clap::Parser;
 use mimalloc::MiMalloc;
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt};
+use supernode_server::control::{
+    log::{self, DEFAULT_FILTER, Log},
+    secrets,
+};
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -21,21 +24,28 @@ fn main() -> ExitCode {
     // nothing that could be measured (docs/PERFORMANCE.md). A kernel that does not know this has none.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let cli = cli::Cli::parse();
-    let filter = match std::env::var("RUST_LOG").as_deref().unwrap_or("info").parse::<EnvFilter>() {
-        Ok(filter) => filter,
+    let sealed = if cli.is_dumpable() { Ok(()) } else { secrets::keep_in_memory() };
+    let out: Box<dyn Write + Send> = match log::standard_error() {
+        Ok(file) => Box::new(file),
+        // Started without one: there is nobody to hear it.
+        Err(_) => Box::new(io::sink()),
+    };
+    let filter = std::env::var("RUST_LOG");
+    let log = match Log::start(filter.as_deref().unwrap_or(DEFAULT_FILTER), out, io::stderr().is_terminal()) {
+        Ok(log) => log,
         Err(error) => {
             eprintln!("supernode: RUST_LOG: {error}");
             return ExitCode::from(2);
         }
     };
-    let (filter, handle) = reload::Layer::new(filter);
-    let lines = fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
-    tracing_subscriber::registry().with(filter).with(lines).init();
-    let set_filter = move |text: &str| text.parse::<EnvFilter>().is_ok_and(|filter| handle.reload(filter).is_ok());
-    match cli.run(Box::new(set_filter)) {
+    if let Err(error) = sealed {
+        log.say(&format!("supernode: others may read this process's memory: {error}"));
+    }
+    match cli.run(&log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("supernode: {error:#}");
+            // By the log: a relay that cannot go on must end, also if nobody reads why.
+            log.say(&format!("supernode: {error:#}"));
             cli::exit::code_of(&error)
         }
     }

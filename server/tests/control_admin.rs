@@ -7,20 +7,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use supernode_proto::{close::CloseCode, control::TrackKind, identity::IdentityKey};
+use supernode_proto::{close::CloseCode, control::TrackKind};
 use supernode_server::{
     control::{
         admin::{self, Admin, AdminError},
         certificate::Certificate,
         dashboard::Dashboard,
         metrics::{Metrics, Read, Reading, ShardReading},
+        process::Usage,
         reload::Shown,
         state_dir::StateDir,
         status::{Phase, Status, StatusSource},
         tls,
     },
     core::{
-        Admit,
+        Admit, Applicant, Grant,
         counts::LIMITS,
         directory::Population,
         ledger::{CLASSES, DropReason, Ledger},
@@ -50,7 +51,7 @@ fn shard(scale: u64) -> ShardReading {
         queue_oldest_us: 1000 * scale,
         ..Tally::default()
     };
-    tally.closed[CloseCode::REPLACED.0 as usize] = scale;
+    tally.closed[CloseCode::REPLACED.place()] = scale;
     *tally.closed.last_mut().expect("a place for unknown codes") = 1;
     let mut ledger = Ledger { offered: 10 * scale, delivered: 7 * scale, ..Ledger::default() };
     ledger.drop(DropReason::Expired, scale);
@@ -75,6 +76,9 @@ fn read() -> Read {
         draining: true,
         certificate_left_s: 86_400,
         offload: Some(Offload { segments_out_max: 64, segments_in_max: 1, steering: true }),
+        log_lines_left_out: [7, 8],
+        process: Usage::now(),
+        ..Reading::default()
     })
 }
 
@@ -249,7 +253,7 @@ async fn ask(address: SocketAddr, request: &str) -> String {
 struct Nobody;
 
 impl Admit for Nobody {
-    fn admit(&self, _: &IdentityKey, _: &str, _: u64) -> Result<(), CloseCode> {
+    fn admit(&self, _: &Applicant, _: u64) -> Result<Grant, CloseCode> {
         Err(CloseCode::NOT_ADMITTED)
     }
 }
@@ -346,6 +350,11 @@ async fn the_page_loads_nothing_from_elsewhere_and_shows_what_the_shards_counted
         );
         // The policy would silently ignore them.
         assert!(!body.contains(" style=") && !body.contains(" onclick=") && !body.contains("<style"), "{path}");
+    }
+
+    for (path, code) in [("handbook", 200), ("handbook/CONFIG", 200), ("handbook/..%2fCargo.toml", 404)] {
+        let answer = ask(address, &format!("GET /{path}")).await;
+        assert!(answer.starts_with(&format!("HTTP/1.0 {code} ")), "{path}: {answer:.100}");
     }
 
     let view = |after: &'static str| async move {

@@ -5,18 +5,19 @@ use rcgen::{KeyPair, PKCS_ED25519};
 use supernode_proto::{
     DEFAULT_PORT,
     close::CloseCode,
-    identity::{IdentityKey, RelayPin},
+    identity::{DeviceKey, IdentityKey, RelayPin},
     invite::Invite,
     limits::ADMISSION_TOKEN_BYTES_MAX,
 };
 use supernode_server::{
     control::{
         admission::{AdmissionMode, IssueError, TOKEN_LIFETIME_S_MAX, TokenIssuer, TokenVerifier},
+        allow_list::AllowList,
         invite::{InviteLinkError, InviteRequest, create_invite, parse_host},
         state_dir::StateDir,
         tls::relay_pin,
     },
-    core::Admit,
+    core::{Admit, Applicant, Grant, Resident, TokenDigest, Voucher},
 };
 
 const NOW: u64 = 1_800_000_000;
@@ -49,8 +50,17 @@ impl Relay {
     }
 
     fn answer(&self, token: &str) -> Result<(), CloseCode> {
-        self.mode.admit(&ALICE, token, NOW)
+        admitted(&self.mode, &ALICE, token, NOW)
     }
+}
+
+fn applicant(identity: &IdentityKey, token: &str) -> Applicant {
+    let from = std::net::IpAddr::from([192, 0, 2, 1]);
+    Applicant { identity: *identity, device: DeviceKey::new([9; 32]), from, token: token.to_owned() }
+}
+
+fn admitted(mode: &AdmissionMode, identity: &IdentityKey, token: &str, now: u64) -> Result<(), CloseCode> {
+    mode.admit(&applicant(identity, token), now).map(drop)
 }
 
 fn encode(part: &str) -> String {
@@ -73,8 +83,8 @@ fn a_bearer_token_admits_whoever_carries_it() {
     let relay = relay();
     let token = relay.token(None);
     assert!(token.len() < 400, "{} bytes", token.len());
-    assert_eq!(relay.mode.admit(&ALICE, &token, NOW), Ok(()));
-    assert_eq!(relay.mode.admit(&BOB, &token, NOW), Ok(()));
+    assert_eq!(admitted(&relay.mode, &ALICE, &token, NOW), Ok(()));
+    assert_eq!(admitted(&relay.mode, &BOB, &token, NOW), Ok(()));
 }
 
 //
@@ -82,8 +92,8 @@ fn a_bearer_token_admits_whoever_carries_it() {
 fn a_token_for_one_identity_admits_nobody_else() {
     let relay = relay();
     let token = relay.token(Some(&ALICE));
-    assert_eq!(relay.mode.admit(&ALICE, &token, NOW), Ok(()));
-    assert_eq!(relay.mode.admit(&BOB, &token, NOW), Err(CloseCode::NOT_ADMITTED));
+    assert_eq!(admitted(&relay.mode, &ALICE, &token, NOW), Ok(()));
+    assert_eq!(admitted(&relay.mode, &BOB, &token, NOW), Err(CloseCode::NOT_ADMITTED));
 }
 
 //
@@ -91,16 +101,54 @@ fn a_token_for_one_identity_admits_nobody_else() {
 fn a_token_ends_at_its_last_second_by_the_time_that_is_passed_in() {
     let relay = relay();
     let token = relay.token(None);
-    assert_eq!(relay.mode.admit(&ALICE, &token, NOW + HOUR - 1), Ok(()));
-    assert_eq!(relay.mode.admit(&ALICE, &token, NOW + HOUR), Err(CloseCode::TOKEN_EXPIRED));
-    assert_eq!(relay.mode.admit(&ALICE, &token, u64::MAX), Err(CloseCode::TOKEN_EXPIRED));
+    assert_eq!(admitted(&relay.mode, &ALICE, &token, NOW + HOUR - 1), Ok(()));
+    assert_eq!(admitted(&relay.mode, &ALICE, &token, NOW + HOUR), Err(CloseCode::TOKEN_EXPIRED));
+    assert_eq!(admitted(&relay.mode, &ALICE, &token, u64::MAX), Err(CloseCode::TOKEN_EXPIRED));
+}
+
+//
+#[test]
+fn whoever_a_token_let_in_may_stay_up_to_its_last_second() {
+    let relay = relay();
+    let who = applicant(&ALICE, &relay.token(None));
+    let mut grant = relay.mode.admit(&who, NOW).expect("in time");
+    assert_eq!(grant.until_unix_s, NOW + HOUR);
+    let who = Resident::from(&who);
+    assert_eq!(relay.mode.stays(&who, &mut grant, NOW + HOUR - 1), Ok(()));
+    assert_eq!(relay.mode.stays(&who, &mut grant, NOW + HOUR), Err(CloseCode::TOKEN_EXPIRED));
+}
+
+//
+#[test]
+fn when_the_door_changes_each_way_in_is_judged_by_what_counts_now() {
+    let (tokens, other) = (relay(), relay());
+    let who = applicant(&ALICE, &tokens.token(None));
+    let by_token = tokens.mode.admit(&who, NOW).expect("its token");
+    let who = Resident::from(&who);
+    let judged = |mode: &AdmissionMode, grant: &Grant| {
+        let mut grant = grant.clone();
+        mode.stays(&who, &mut grant, NOW).map(|()| (grant.by, grant.until_unix_s))
+    };
+    let by_nobody = Grant::without_end(Voucher::Nobody);
+    assert_eq!(judged(&AdmissionMode::Open, &by_token), Ok((Voucher::Nobody, u64::MAX)), "no end of its own any more");
+    assert_eq!(judged(&other.mode, &by_token), Err(CloseCode::NOT_ADMITTED), "its key is gone");
+    assert_eq!(judged(&tokens.mode, &by_nobody), Err(CloseCode::REMOVED), "it is to show its token at the door");
+
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let list = |text: String| {
+        std::fs::write(home.path().join("list"), text).expect("ours");
+        AdmissionMode::AllowList(AllowList::read(&home.path().join("list")).expect("a list"))
+    };
+    assert_eq!(judged(&list(ALICE.to_text()), &by_token), Ok((Voucher::List, u64::MAX)));
+    assert_eq!(judged(&list(BOB.to_text()), &by_token), Err(CloseCode::NOT_ADMITTED));
+    assert_eq!(who.token, TokenDigest::of(&tokens.token(None)));
 }
 
 #[test]
 fn that_a_token_has_expired_is_told_only_to_the_one_it_was_for() {
     let relay = relay();
     let token = relay.token(Some(&ALICE));
-    assert_eq!(relay.mode.admit(&BOB, &token, NOW + HOUR), Err(CloseCode::NOT_ADMITTED));
+    assert_eq!(admitted(&relay.mode, &BOB, &token, NOW + HOUR), Err(CloseCode::NOT_ADMITTED));
 }
 
 //
@@ -193,8 +241,8 @@ fn a_token_above_the_bound_is_not_even_read() {
 
 #[test]
 fn an_open_relay_admits_everybody_and_no_other_does() {
-    assert_eq!(AdmissionMode::Open.admit(&ALICE, "", NOW), Ok(()));
-    assert_eq!(AdmissionMode::Open.admit(&ALICE, "nonsense", NOW), Ok(()));
+    assert_eq!(admitted(&AdmissionMode::Open, &ALICE, "", NOW), Ok(()));
+    assert_eq!(admitted(&AdmissionMode::Open, &ALICE, "nonsense", NOW), Ok(()));
     assert_eq!(relay().answer(""), Err(CloseCode::NOT_ADMITTED));
 }
 
@@ -221,23 +269,24 @@ fn an_invite_leads_to_the_relay_and_lets_its_holder_in() {
     let pin = relay_pin(&keys);
     let mode = AdmissionMode::Tokens(TokenVerifier::new(&keys.admission_key, &pin));
     let invite = |host, identity| {
-        let link = create_invite(&state, &InviteRequest { host, identity, days: 30 }, NOW, [4; 16])?;
+        let link =
+            create_invite(&state, &InviteRequest { host, identity, days: 30, once: false, class: None }, NOW, [4; 16])?;
         Ok::<Invite, InviteLinkError>(link.to_string().parse().expect("what is printed can be read"))
     };
 
     let link = invite(Some("relay.example"), Some(&ALICE)).expect("a link");
     assert_eq!((link.host.as_str(), link.port, link.pin), ("relay.example", DEFAULT_PORT, Some(pin)));
     let token = link.token.expect("a token");
-    assert_eq!(mode.admit(&ALICE, &token, NOW + 30 * 24 * HOUR - 1), Ok(()));
-    assert_eq!(mode.admit(&ALICE, &token, NOW + 30 * 24 * HOUR), Err(CloseCode::TOKEN_EXPIRED));
-    assert_eq!(mode.admit(&BOB, &token, NOW), Err(CloseCode::NOT_ADMITTED));
+    assert_eq!(admitted(&mode, &ALICE, &token, NOW + 30 * 24 * HOUR - 1), Ok(()));
+    assert_eq!(admitted(&mode, &ALICE, &token, NOW + 30 * 24 * HOUR), Err(CloseCode::TOKEN_EXPIRED));
+    assert_eq!(admitted(&mode, &BOB, &token, NOW), Err(CloseCode::NOT_ADMITTED));
 
     assert!(matches!(invite(None, None), Err(InviteLinkError::NoAddress)), "not started yet");
     state.remember_link(&"supernode://[2001:db8::1]:9/".parse().expect("a link")).expect("written");
     let link = invite(None, None).expect("a link");
     assert_eq!((link.host.as_str(), link.port), ("2001:db8::1", 9), "the address of the last start");
     assert_eq!(link.pin, None, "clients check the certificate that this relay shows by its name");
-    assert_eq!(mode.admit(&BOB, &link.token.expect("a token"), NOW), Ok(()));
+    assert_eq!(admitted(&mode, &BOB, &link.token.expect("a token"), NOW), Ok(()));
 }
 
 #[test]

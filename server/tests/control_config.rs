@@ -11,6 +11,7 @@ use supernode_server::control::config::{
     ConfigError, Flag, Loaded, Origin, Sources,
     key::{Kind, Setting},
     keys::{self, KEYS},
+    memory::Machine,
     reference,
 };
 
@@ -20,7 +21,22 @@ fn load(text: &str, environment: &[(&str, &str)], flags: Vec<Flag>) -> Result<Lo
     let path = directory.path().join("relay.toml");
     fs::write(&path, text).expect("ours");
     let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    Sources { file: Some(path), environment, flags }.load()
+    Sources { file: Some(path), environment, flags, machine: None }.load()
+}
+
+#[test]
+fn defaults_follow_the_memory_and_what_is_set_wins() {
+    let machine = Machine { memory_bytes: 512 << 20, cores: 2 };
+    let environment = BTreeMap::from([("SUPERNODE__LIMITS__SESSIONS_MAX".to_owned(), "77".to_owned())]);
+    let sources = Sources { environment, machine: Some(machine), ..Sources::default() };
+    let loaded = sources.load().expect("valid");
+    let (queues, origin) = setting(&loaded, "limits.relay_queue_bytes_max");
+    assert_eq!(
+        (queues, origin.to_string()),
+        (Some(Setting::Integer(53_687_091)), "default for 512 MiB of memory".to_owned())
+    );
+    assert_eq!(setting(&loaded, "limits.sessions_max").0, Some(Setting::Integer(77)));
+    assert_eq!(setting(&loaded, "limits.rooms_max").1, Origin::Default);
 }
 
 /// What is wrong with a file of this text, without the directory that the file is in.

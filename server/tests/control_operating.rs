@@ -2,10 +2,13 @@
 
 use std::{collections::BTreeSet, env, fs, path::PathBuf};
 
-use supernode_server::control::metrics::Metrics;
+use supernode_server::control::{config::memory, metrics::Metrics};
 
 const BEGIN: &str = "<!-- metrics: SUPERNODE_BLESS=1 cargo test -p supernode-server --test control_operating -->\n";
 const END: &str = "<!-- end of metrics -->\n";
+
+/// Two tests write their parts of one file.
+static WRITING: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 fn handbook() -> (PathBuf, String) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/OPERATING.md");
@@ -35,6 +38,7 @@ fn listing() -> String {
 
 #[test]
 fn the_handbook_lists_every_metric_as_the_relay_describes_it() {
+    let _alone = WRITING.lock();
     let (path, text) = handbook();
     let (before, rest) = text.split_once(BEGIN).expect("a place for the metrics");
     let (listed, after) = rest.split_once(END).expect("an end of that place");
@@ -42,6 +46,25 @@ fn the_handbook_lists_every_metric_as_the_relay_describes_it() {
         return fs::write(path, [before, BEGIN, &listing(), END, after].concat()).expect("written");
     }
     assert_eq!(listed, listing(), "docs/OPERATING.md is behind: SUPERNODE_BLESS=1 cargo test --test control_operating");
+}
+
+const MEMORY: &str = "<!-- memory: SUPERNODE_BLESS=1 cargo test -p supernode-server --test control_operating -->\n";
+const MEMORY_END: &str = "<!-- end of memory -->\n";
+
+#[test]
+fn the_handbook_says_what_the_relay_can_be_made_to_hold() {
+    let _alone = WRITING.lock();
+    let (path, text) = handbook();
+    let (before, rest) = text.split_once(MEMORY).expect("a place for the table");
+    let (table, after) = rest.split_once(MEMORY_END).expect("an end of that place");
+    if env::var_os("SUPERNODE_BLESS").is_some() {
+        return fs::write(path, [before, MEMORY, &memory::markdown(), MEMORY_END, after].concat()).expect("written");
+    }
+    assert_eq!(
+        table,
+        memory::markdown(),
+        "docs/OPERATING.md is behind: SUPERNODE_BLESS=1 cargo test --test control_operating"
+    );
 }
 
 #[test]

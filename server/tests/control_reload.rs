@@ -26,6 +26,8 @@ use supernode_proto::{
     identity::{Delegation, DeviceKey, EXPORTER_LABEL, IdentityKey, RelayPin, hello_signing_input},
 };
 
+use supernode_server::control::{admission::TokenIssuer, serve::unix_now_s, state_dir::StateDir, tls::relay_pin};
+
 /// Longest for a change to be taken over: files are looked at every two seconds, shards take note every second.
 const SOON: Duration = Duration::from_secs(20);
 
@@ -167,6 +169,10 @@ impl rustls::client::danger::ServerCertVerifier for Anything {
 struct Stranger {
     connection: quinn::Connection,
     pin: RelayPin,
+    /// Its admission token.
+    token: String,
+    /// For how long its identity vouches for its device, from now on.
+    delegated_s: u64,
     _endpoint: quinn::Endpoint,
 }
 
@@ -184,7 +190,10 @@ impl Relay {
             .with_custom_certificate_verifier(Arc::new(Anything(provider)))
             .with_no_client_auth();
         tls.alpn_protocols = vec![ALPN.to_vec()];
-        let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect("AES-128")));
+        let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect("AES-128")));
+        let mut transport = quinn::TransportConfig::default();
+        transport.keep_alive_interval(Some(Duration::from_secs(5)));
+        config.transport_config(Arc::new(transport));
         let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().expect("an address")).expect("a socket");
         let address: SocketAddr = self.ready["listen"].as_str().expect("ready").parse().expect("an address");
         let connection = endpoint.connect_with(config, address, "relay.test").expect("valid").await?;
@@ -192,7 +201,7 @@ impl Relay {
         let shown = shown.expect("rustls");
         let (_, certificate) = x509_parser::parse_x509_certificate(&shown[0]).expect("valid");
         let pin = RelayPin::of_spki(certificate.public_key().raw);
-        Ok(Stranger { connection, pin, _endpoint: endpoint })
+        Ok(Stranger { connection, pin, token: "a.b.c".to_owned(), delegated_s: 3600, _endpoint: endpoint })
     }
 
     /// Says Hello in the name of the identity with this secret key; what the relay grants, or why it does not let in.
@@ -200,22 +209,63 @@ impl Relay {
         let stranger = self.connect().await;
         stranger.hello(secret, &stranger.pin).await
     }
+
+    /// As [`Self::enter`], to stay.
+    async fn come_in(&self, secret: u8) -> Guest {
+        let stranger = self.connect().await;
+        stranger.come_in(secret).await.expect("admitted")
+    }
+}
+
+/// A session that stays.
+struct Guest {
+    stranger: Stranger,
+    _streams: (quinn::SendStream, quinn::RecvStream),
+}
+
+impl Guest {
+    /// Why the relay ends its session, which it is to do within this time.
+    async fn ended_within(&self, within: Duration) -> CloseCode {
+        match tokio::time::timeout(within, self.stranger.connection.closed()).await {
+            Ok(ConnectionError::ApplicationClosed(close)) => CloseCode(close.error_code.into_inner()),
+            Ok(other) => panic!("not closed by the relay: {other}"),
+            Err(_) => panic!("still there"),
+        }
+    }
+
+    fn is_in(&self) -> bool {
+        self.stranger.connection.close_reason().is_none()
+    }
 }
 
 impl Stranger {
     /// Says Hello to the relay with this pin.
     async fn hello(&self, secret: u8, relay: &RelayPin) -> Result<SessionLimits, CloseCode> {
+        self.greet(secret, relay).await.map(|(limits, _)| limits)
+    }
+
+    async fn come_in(self, secret: u8) -> Result<Guest, CloseCode> {
+        let (_, streams) = self.greet(secret, &self.pin).await?;
+        Ok(Guest { stranger: self, _streams: streams })
+    }
+
+    /// What is granted, and the control stream, with which the session ends.
+    async fn greet(
+        &self,
+        secret: u8,
+        relay: &RelayPin,
+    ) -> Result<(SessionLimits, (quinn::SendStream, quinn::RecvStream)), CloseCode> {
         let (mut send, mut stream) = self.connection.open_bi().await.expect("a stream");
         let (identity, device) = (SigningKey::from_bytes(&[secret; 32]), SigningKey::from_bytes(&[secret + 100; 32]));
         let names = (identity_of(secret), DeviceKey::new(device.verifying_key().to_bytes()));
-        let not_after_unix_s = supernode_server::control::serve::unix_now_s() + 3600;
+        let not_after_unix_s = unix_now_s() + self.delegated_s;
         let signature = identity.sign(&Delegation::signing_input(&names.0, &names.1, not_after_unix_s)).to_bytes();
         let delegation = Delegation { identity: names.0, device: names.1, not_after_unix_s, signature };
         let body = prost::Message::encode_to_vec(&HelloBody {
             version_min: VERSION,
             version_max: VERSION,
             delegation: delegation.to_bytes().into(),
-            admission_token: "a.b.c".to_owned(),
+            admission_token: self.token.clone(),
             ..HelloBody::default()
         });
         let mut exporter = [0; 32];
@@ -227,7 +277,7 @@ impl Stranger {
         loop {
             if let Some(message) = reader.next_message::<RelayMessage>().expect("a well-formed message") {
                 let Some(relay_message::Body::Welcome(welcome)) = message.body else { panic!("{message:?}") };
-                return Ok(welcome.limits.expect("limits"));
+                return Ok((welcome.limits.expect("limits"), (send, stream)));
             }
             match stream.read_chunk(usize::MAX, true).await {
                 Ok(Some(chunk)) => reader.push(&chunk.bytes),
@@ -328,6 +378,16 @@ async fn an_allow_list_admits_those_on_it_and_follows_its_file_through_a_turned_
     soon(Ok(()), async || relay.enter(2).await.map(|_| ())).await;
     assert_eq!(relay.enter(1).await, Err(CloseCode::NOT_ADMITTED));
 
+    // who is struck off goes, and who is still on the list stays.
+    let (stays, both) = (relay.come_in(2).await, [2, 3].map(|secret| identity_of(secret).to_text() + "\n").concat());
+    list(relay.home.path(), "both", &both);
+    soon(Ok(()), async || relay.enter(3).await.map(|_| ())).await;
+    let struck = relay.come_in(3).await;
+    list(relay.home.path(), "without", &(identity_of(2).to_text() + "\n"));
+    relay.hang_up();
+    assert_eq!(struck.ended_within(SOON).await, CloseCode::NOT_ADMITTED);
+    assert!(stays.is_in());
+
     list(relay.home.path(), "three", "everybody\n");
     relay.wait_for("allowed:1: is no identity (sn-id-...)", 1);
     assert!(relay.enter(2).await.is_ok(), "a broken list changes nothing");
@@ -407,18 +467,73 @@ async fn a_hook_is_asked_once_and_only_a_clear_yes_lets_in() {
 
     for unclear in ["500 Oh", "302 Found", "201 Created", "nonsense"] {
         service.says(unclear);
-        assert_eq!(relay.enter(3).await, Err(CloseCode::OVERLOADED), "{unclear}");
+        assert_eq!(relay.enter(3).await, Err(CloseCode::ADMISSION_DOWN), "{unclear}");
         tokio::time::sleep(Duration::from_millis(1100)).await;
     }
     service.says("");
     let begin = Instant::now();
-    assert_eq!(relay.enter(4).await, Err(CloseCode::OVERLOADED), "no answer in time");
+    assert_eq!(relay.enter(4).await, Err(CloseCode::ADMISSION_DOWN), "no answer in time");
     assert!(begin.elapsed() < Duration::from_secs(5));
     service.says("204 No Content");
     tokio::time::sleep(Duration::from_millis(1100)).await;
     assert!(relay.enter(4).await.is_ok(), "what was no answer is not remembered");
     assert!(relay.enter(1).await.is_ok());
     assert!(!relay.log().contains("hunter2") && !relay.log().contains(&identity_of(1).to_text()), "{}", relay.log());
+}
+
+//
+#[tokio::test]
+async fn a_hook_s_silence_ends_nobody_s_session_and_its_no_does_within_a_minute() {
+    let service = Service::start();
+    let configuration = format!(
+        "[admission]\nmode = \"hook\"\n[admission.hook]\nurl = \"http://{}/admit\"\ntimeout_ms = 300\ncache_s = 1\n",
+        service.address
+    );
+    let relay = Relay::start(&configuration, |_| {});
+    let guest = relay.come_in(1).await;
+    service.says("500 Oh");
+    let questions = service.asked();
+    let until = Instant::now() + Duration::from_secs(60);
+    while service.asked() < questions + 2 {
+        assert!(guest.is_in(), "it was asked in vain");
+        assert!(Instant::now() < until, "it is not asked about who is in");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(guest.is_in());
+    let silent = "the admission hook gives no answer";
+    assert_eq!(relay.log().matches(silent).count(), 1, "said once: {}", relay.log());
+    assert!(relay.metric("supernode_hook_questions_total{outcome=\"unclear\"}") >= 2.0);
+    service.says("403 Forbidden");
+    assert_eq!(guest.ended_within(Duration::from_secs(60)).await, CloseCode::NOT_ADMITTED);
+    assert_eq!(relay.metric("supernode_hook_questions_total{outcome=\"no\"}"), 1.0);
+}
+
+//
+#[tokio::test]
+async fn being_let_in_ends_with_the_token_and_with_the_delegation() {
+    let relay = Relay::start("", |_| {});
+    let keys = StateDir::open(&relay.path("supernode")).expect("made").keys().expect("made");
+    let issuer = TokenIssuer::new(&keys.admission_key, &relay_pin(&keys));
+    let token = |lifetime_s| issuer.issue(None, unix_now_s(), lifetime_s, rand::random()).expect("a token");
+    let come = async |secret, lifetime_s, delegated_s| {
+        let stranger = Stranger { token: token(lifetime_s), delegated_s, ..relay.connect().await };
+        stranger.come_in(secret).await.expect("in time")
+    };
+    let (by_token, by_delegation, stays) = (come(1, 3, 3600).await, come(2, 3600, 3).await, come(3, 3600, 3600).await);
+    assert_eq!(by_token.ended_within(Duration::from_secs(60)).await, CloseCode::TOKEN_EXPIRED);
+    assert_eq!(by_delegation.ended_within(Duration::from_secs(60)).await, CloseCode::DELEGATION_EXPIRED);
+    assert!(stays.is_in());
+}
+
+//
+#[tokio::test]
+async fn whoever_came_by_an_open_door_is_to_show_a_token_once_it_asks_for_one() {
+    let relay = Relay::start("[admission]\nmode = \"open\"\n", |_| {});
+    let guest = relay.come_in(1).await;
+    relay.configure("[log]\nfilter = \"info\"\n");
+    relay.hang_up();
+    assert_eq!(guest.ended_within(SOON).await, CloseCode::REMOVED);
+    assert_eq!(relay.enter(1).await, Err(CloseCode::NOT_ADMITTED), "its token is none");
 }
 
 /// A certificate for `relay.test` that an authority signed, good for so many days.
@@ -429,7 +544,7 @@ fn signed_certificate(days: i64) -> (String, String, RelayPin) {
     let issuer = Issuer::new(authority, authority_key);
     let key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::new(["relay.test".to_owned()]).expect("a name");
-    let now = supernode_server::control::serve::unix_now_s() as i64;
+    let now = unix_now_s() as i64;
     let at = |unix_s: i64| x509_parser::time::ASN1Time::from_timestamp(unix_s).expect("a time").to_datetime();
     (params.not_before, params.not_after) = (at(now - 3600), at(now + days * 86_400));
     let certificate = params.signed_by(&key, &issuer).expect("signed");

@@ -8,7 +8,7 @@ use std::{
 };
 
 use supernode_server::control::{
-    state_dir::{StateDir, StateError},
+    state_dir::{Door, StateDir, StateError},
     tls::relay_pin,
 };
 use tempfile::TempDir;
@@ -187,4 +187,82 @@ fn what_root_writes_belongs_to_the_relay_s_user() {
     state.remember_revoked("# nobody\n").expect("written");
     let file = fs::metadata(parent.path().join("revoked")).expect("it is there");
     assert_eq!((file.uid(), file.gid(), file.mode() & 0o777), (65_532, 65_532, 0o600));
+}
+
+#[test]
+fn what_failed_writes_have_left_is_removed_at_the_next_start_and_nothing_else_is() {
+    let parent = parent();
+    let state = StateDir::create(parent.path()).expect("a directory");
+    state.keys_or_create().expect("keys");
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    let make = |name: &str, at| {
+        let file = fs::File::create(parent.path().join(name)).expect("ours");
+        file.set_modified(at).expect("ours");
+    };
+    for name in [".link.0123456789abcdef", ".tls-key.pem.fedcba9876543210", ".89abcdef"] {
+        make(name, old);
+    }
+    let others = [".config", ".link.0123", "notes.0123456789abcdef", ".0123456789abcdef"];
+    others.iter().for_each(|name| make(name, old));
+    make(".revoked.0123456789abcdef", std::time::SystemTime::now());
+    StateDir::create(parent.path()).expect("a directory");
+    let mut left: Vec<_> = fs::read_dir(parent.path())
+        .expect("it is there")
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("text"))
+        .collect();
+    left.sort();
+    let mut kept = vec!["admission-key.pem", "reset-key", "tls-certificate.pem", "tls-key.pem"];
+    kept.extend(others);
+    kept.push(".revoked.0123456789abcdef");
+    kept.sort_unstable();
+    assert_eq!(left, kept, "what is young may be written just now");
+}
+
+#[test]
+fn a_write_that_fails_leaves_nothing_behind() {
+    let parent = parent();
+    let state = StateDir::create(parent.path()).expect("a directory");
+    fs::create_dir(parent.path().join("revoked")).expect("in the way");
+    state.remember_revoked("# nobody\n").expect_err("a directory is in the way");
+    let names: Vec<_> =
+        fs::read_dir(parent.path()).expect("it is there").map(|entry| entry.expect("an entry").file_name()).collect();
+    assert_eq!(names, ["revoked"]);
+}
+
+#[test]
+fn a_socket_is_private_as_soon_as_it_is_there() {
+    let parent = parent();
+    let state = StateDir::create(parent.path()).expect("a directory");
+    for door in [Door::Control, Door::Handover] {
+        let (_listener, _door) = state.make(door).expect("a socket");
+        let made = fs::read_dir(parent.path()).expect("it is there").next().expect("a socket").expect("an entry");
+        assert_eq!(mode(&made.path()), 0o600, "nothing changes it afterwards");
+    }
+}
+
+#[test]
+fn another_user_s_directory_is_no_place_for_a_relay_s_keys() {
+    let parent = parent();
+    if fs::metadata(parent.path()).expect("it is there").uid() != 0 {
+        return; // only root can give a directory away
+    }
+    StateDir::create(parent.path()).expect("a directory").keys_or_create().expect("keys");
+    std::os::unix::fs::chown(parent.path(), Some(65_532), Some(65_532)).expect("given away");
+    let refused = StateDir::create(parent.path()).expect_err("another user's");
+    assert!(matches!(refused, StateError::Owner { owner: 65_532, wanted: 0, .. }), "{refused}");
+    assert!(refused.to_string().contains("chown -R 0"), "{refused}");
+    let state = StateDir::open(parent.path()).expect("root's commands may be about another user's relay");
+    let key = parent.path().join("admission-key.pem");
+    std::os::unix::fs::chown(&key, Some(1234), None).expect("given away");
+    assert!(matches!(state.keys(), Err(StateError::Owner { path, owner: 1234, .. }) if path == key));
+}
+
+#[test]
+fn a_fifo_in_a_key_s_place_is_not_waited_at() {
+    let parent = parent();
+    StateDir::create(parent.path()).expect("a directory").keys_or_create().expect("keys");
+    let key = parent.path().join("tls-key.pem");
+    fs::remove_file(&key).expect("it was there");
+    assert!(std::process::Command::new("mkfifo").args(["-m", "600"]).arg(&key).status().expect("mkfifo").success());
+    assert!(error(parent.path()).to_string().contains("tls-key.pem: is no regular file"));
 }

@@ -48,6 +48,23 @@ pub enum Task {
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=26))]
         room: Option<u8>,
     },
+    /// Attacks relays on this machine, each with a call beside it that must go on, and judges both
+    ///
+    /// Each attack has a relay of its own on the first core; attacker and call are on the second. In a row: what the call
+    /// lost, how late its objects were and how late they are without an attack, the relay's memory, how much the attacker
+    /// achieved, how long somebody from another network took to get in, and lines in the relay's log. What is judged is in
+    /// docs/SECURITY.md. Needs util-linux, and python3 with a way to PyPI the first time.
+    Hostile {
+        /// Fewer attacks, and shorter ones: what the gate runs
+        #[arg(long)]
+        quick: bool,
+        /// Prints a row for each attack as one JSON array, last
+        #[arg(long)]
+        json: bool,
+        /// Only these attacks
+        #[arg(long, value_name = "NAME", value_delimiter = ',')]
+        only: Vec<String>,
+    },
     /// Counts the instructions that the relay's core takes for each step, and fails above 3 % more than the baseline
     ///
     /// The baseline is benches/baseline/instructions.json. It depends on the compiler, which it names. Needs valgrind,

@@ -7,7 +7,7 @@ use anyhow::bail;
 use crate::{
     arguments, bench,
     checks::{Findings, dependencies, docs, purity, requirements, sources, supply, tables},
-    demo, deploy,
+    demo, deploy, hostile,
     workspace::{self, Run},
 };
 
@@ -97,6 +97,14 @@ fn steps() -> Vec<Step> {
             }),
         },
         command("works", works()),
+        Step {
+            name: "hostile",
+            shown: "cargo xtask hostile --quick".to_owned(),
+            run: Box::new(|| match hostile::run(&hostile::Options { quick: true, ..hostile::Options::default() })? {
+                true => Ok(()),
+                false => bail!("an attack took something from a call, a newcomer or the machine"),
+            }),
+        },
         own("tidy", tidy),
         own("bench", instructions),
         own("deploy", deploy::run),

@@ -1,4 +1,5 @@
-//! What `cargo xtask` does: the gate that every change passes, the demonstration of a call, and the benches.
+//! What `cargo xtask` does: the gate that every change passes, the demonstration of a call, the attacks and
+//! the benches.
 
 #![allow(clippy::print_stdout, reason = "a program for people to read")]
 
@@ -9,6 +10,7 @@ pub mod demo;
 pub mod deploy;
 pub mod fit;
 pub mod gate;
+pub mod hostile;
 pub mod peers;
 pub mod workspace;
 

@@ -1,11 +1,11 @@
-//! `cargo xtask demo | test | bench`.
+//! `cargo xtask demo | test | bench | hostile`.
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use xtask::{
     arguments::{Arguments, Bench, Task},
-    bench, demo, fit, gate, peers,
+    bench, demo, fit, gate, hostile, peers,
 };
 
 fn main() -> ExitCode {
@@ -16,6 +16,7 @@ fn main() -> ExitCode {
             peers::run(&peers::Options { rounds, only, quick, json, details })
         }
         Task::Bench { what: Some(Bench::Fit { files }), .. } => fit::run(&files).map(|()| true),
+        Task::Hostile { quick, json, only } => hostile::run(&hostile::Options { quick, json, only }),
         Task::Demo { seconds, json, keep, shards, room } => {
             let room = room.map(usize::from);
             demo::run(&demo::Options { seconds, json, keep, shards, room }).map(|()| true)

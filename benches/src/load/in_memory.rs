@@ -9,10 +9,10 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{DatagramEvent, Endpoint, EndpointConfig, Event, StreamEvent};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use supernode_proto::{close::CloseCode, identity::IdentityKey};
+use supernode_proto::close::CloseCode;
 use supernode_server::{
     control::{certificate::Certificate, state_dir::StateDir, tls},
-    core::{Admit, Now, limits::Limits},
+    core::{Admit, Applicant, Grant, Now, Voucher, limits::Limits},
     shard::offline::OfflineShard,
 };
 
@@ -226,8 +226,8 @@ impl WholeShard {
 struct Everybody;
 
 impl Admit for Everybody {
-    fn admit(&self, _: &IdentityKey, _: &str, _: u64) -> Result<(), CloseCode> {
-        Ok(())
+    fn admit(&self, _: &Applicant, _: u64) -> Result<Grant, CloseCode> {
+        Ok(Grant::without_end(Voucher::Nobody))
     }
 }
 

@@ -12,13 +12,10 @@ use supernode_benches::load::{
     run::{Options, RunError, run},
     scenario::Scenario,
 };
-use supernode_proto::{
-    close::CloseCode,
-    identity::{IdentityKey, RelayPin},
-};
+use supernode_proto::{close::CloseCode, identity::RelayPin};
 use supernode_server::{
     control::{certificate::Certificate, state_dir::StateDir, tls},
-    core::{Admit, directory::Population, ledger::Ledger, limits::Limits},
+    core::{Admit, Applicant, Grant, Voucher, directory::Population, ledger::Ledger, limits::Limits},
     shard::{self, Census},
 };
 
@@ -31,8 +28,8 @@ struct Door {
 }
 
 impl Admit for Door {
-    fn admit(&self, _: &IdentityKey, _: &str, _: u64) -> Result<(), CloseCode> {
-        if self.open { Ok(()) } else { Err(CloseCode::NOT_ADMITTED) }
+    fn admit(&self, _: &Applicant, _: u64) -> Result<Grant, CloseCode> {
+        if self.open { Ok(Grant::without_end(Voucher::Nobody)) } else { Err(CloseCode::NOT_ADMITTED) }
     }
 }
 

@@ -15,6 +15,8 @@ use crate::{CallEvent, Error, frame::FrameTimes, sync::lock, track::RemoteTrack}
 
 /// Objects whose keys are not here yet: a few hundred milliseconds of a call.
 const EARLY_MAX: usize = 512;
+/// Of a picture as well, whose frames are larger: at most this much of them, in bytes.
+const EARLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 const EARLY_AGE_MAX: Duration = Duration::from_secs(3);
 
 /// An object that came before the keys of its epoch.
@@ -32,6 +34,11 @@ pub(crate) enum Opened {
     /// Its keys may still come: the room keeps it for a while.
     Later,
     Bad,
+}
+
+fn has_room(early: &VecDeque<Early>, bytes: usize) -> bool {
+    let waiting: usize = early.iter().map(|early| early.sealed.len()).sum();
+    early.len() < EARLY_MAX && waiting + bytes <= EARLY_BYTES_MAX
 }
 
 impl Room {
@@ -64,14 +71,15 @@ impl Room {
             Err(supernode_e2ee::Error::UnknownKey) => {
                 let now = Instant::now();
                 state.drop_stale(now);
-                if state.early.len() >= EARLY_MAX {
+                if !has_room(&state.early, sealed.len()) {
                     return Opened::Bad;
                 }
                 state.early.push_back(Early {
                     at: now,
                     track: track.clone(),
                     visible,
-                    sealed: sealed.clone(),
+                    // A slice would keep the whole packet.
+                    sealed: Bytes::copy_from_slice(sealed),
                     wire_bytes,
                 });
                 Opened::Later
@@ -111,5 +119,38 @@ impl State {
                 early.track.counters.count_undecryptable();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Weak;
+
+    use supernode_proto::identity::{DeviceKey, IdentityKey};
+
+    use super::*;
+    use crate::Member;
+
+    fn waiting(objects: usize, bytes: usize) -> VecDeque<Early> {
+        let info = TrackInfo { id: TrackId([1; 8]), name: String::new(), codec: String::new(), parameters: vec![] };
+        let publisher = Member { identity: IdentityKey::new([1; 32]), device: DeviceKey::new([2; 32]) };
+        let track = Arc::new(RemoteTrack::new(Weak::new(), TrackKind::Video, info, publisher));
+        let sealed = Bytes::from(vec![0; bytes]);
+        let early = || Early {
+            at: Instant::now(),
+            track: track.clone(),
+            visible: Visible { group: 0, object: 0, flags: Default::default(), layer: Default::default() },
+            sealed: sealed.clone(),
+            wire_bytes: bytes,
+        };
+        (0..objects).map(|_| early()).collect()
+    }
+
+    #[test]
+    fn what_waits_for_keys_is_bounded_in_number_and_in_bytes() {
+        assert!(has_room(&waiting(EARLY_MAX - 1, 200), 200));
+        assert!(!has_room(&waiting(EARLY_MAX, 200), 200));
+        assert!(has_room(&waiting(1, 2 << 20), 2 << 20));
+        assert!(!has_room(&waiting(2, 2 << 20), 1), "a relay that names objects of other epochs fills no memory");
     }
 }

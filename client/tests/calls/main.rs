@@ -11,6 +11,8 @@ mod relay;
 mod rights;
 mod rings;
 mod rooms;
+mod shims;
 mod talks;
 mod trouble;
 mod upgrade;
+mod waiting;

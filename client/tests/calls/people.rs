@@ -27,10 +27,15 @@ impl Person {
         Self { identity: IdentitySecret::generate() }
     }
 
-    /// A device that nobody has seen before.
+    /// A device that nobody has seen before, certified for an hour.
     pub(crate) fn device(&self) -> Arc<Device> {
+        self.device_for(3600)
+    }
+
+    /// The same, certified for so many seconds.
+    pub(crate) fn device_for(&self, seconds: u64) -> Arc<Device> {
         let secret = DeviceSecret::generate();
-        let delegation = self.identity.delegate(&secret.public(), unix_s() + 3600);
+        let delegation = self.identity.delegate(&secret.public(), unix_s() + seconds);
         Arc::new(Device::new(secret, delegation).unwrap())
     }
 

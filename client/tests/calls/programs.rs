@@ -13,15 +13,15 @@ use crate::{
     relay::Relay,
 };
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_supernode-call");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_supernode-call");
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/samples");
 
-fn text(output: Output) -> String {
+pub(crate) fn text(output: Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-fn talk(side: &str, directory: &Path, who: &str, media: &str) -> Command {
+pub(crate) fn talk(side: &str, directory: &Path, who: &str, media: &str) -> Command {
     let mut command = Command::new(PROGRAM);
     command
         .arg(side)
@@ -39,7 +39,7 @@ fn talk(side: &str, directory: &Path, who: &str, media: &str) -> Command {
     command
 }
 
-fn figures(output: Output) -> serde_json::Value {
+pub(crate) fn figures(output: Output) -> serde_json::Value {
     let lines = text(output);
     serde_json::from_str(lines.lines().last().unwrap()).unwrap()
 }

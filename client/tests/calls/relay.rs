@@ -11,7 +11,7 @@ use std::{
 };
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use supernode_client::proto::invite::Invite;
+use supernode_client::proto::{close::CloseCode, invite::Invite};
 use supernode_server::{
     control::{
         admission::{AdmissionMode, TokenIssuer, TokenVerifier},
@@ -130,7 +130,9 @@ impl Relay {
         let old = self.running.take().unwrap();
         let (estate, retained) = old.handle().offer().unwrap();
         assert!(old.handle().relieve(retained), "the old shards stop reading");
-        self.running = Some(shard::take_over(self.config(), estate).unwrap());
+        let new = shard::take_over(self.config(), estate).unwrap();
+        new.handle().settle();
+        self.running = Some(new);
         tokio::task::spawn_blocking(move || {
             old.handle().drain(window, Duration::from_secs(60));
             let counters = old.counters();
@@ -148,6 +150,17 @@ impl Relay {
     /// What became of all objects since the last start.
     pub(crate) fn ledger(&self) -> Ledger {
         sum(&self.running.as_ref().unwrap().counters())
+    }
+
+    /// Handshakes that completed since the start.
+    pub(crate) fn handshakes(&self) -> u64 {
+        self.running.as_ref().unwrap().counters().iter().map(|counters| counters.snapshot().0.handshakes_ok).sum()
+    }
+
+    /// Sessions that ended with this code since the start.
+    pub(crate) fn closed_with(&self, name: &str) -> u64 {
+        let code = CloseCode::ALL.iter().find(|row| row.name == name).unwrap().code as usize;
+        self.running.as_ref().unwrap().counters().iter().map(|counters| counters.snapshot().0.closed[code]).sum()
     }
 
     /// Authenticated sessions.

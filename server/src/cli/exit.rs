@@ -11,7 +11,7 @@ Exit codes:
   3  no relay runs with this state directory
   4  the answer is no: nobody to kick, nothing to revoke, not ready, or the doctor found a fault
 
-RUST_LOG sets what is logged (default: info).";
+RUST_LOG sets what is logged (default: error,supernode=info).";
 
 /// An end with a code of its own; every other error is 1.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,6 @@
 //! `supernode invite`
 
+use anyhow::bail;
 use clap::Args;
 use supernode_proto::identity::IdentityKey;
 use supernode_server::control::{
@@ -10,6 +11,7 @@ use supernode_server::control::{
 
 use super::{
     output::{print, print_json},
+    relay::Relay,
     state::State,
 };
 
@@ -26,6 +28,12 @@ pub(super) struct Invite {
     /// Days for which the link lets people in, 1 to 366.
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=366))]
     days: u16,
+    /// Good for the first device that uses the link only; that one may come back with it.
+    #[arg(long)]
+    once: bool,
+    /// The class of limits (`admission.classes`) that the link grants; the relay must be running.
+    #[arg(long, value_name = "NAME")]
+    class: Option<String>,
     /// As JSON.
     #[arg(long)]
     json: bool,
@@ -35,11 +43,30 @@ impl Invite {
     /// Prints a new link.
     pub(super) fn run(&self) -> anyhow::Result<()> {
         let state = StateDir::open(&self.state.path()?)?;
-        let request = InviteRequest { host: self.host.as_deref(), identity: self.identity.as_ref(), days: self.days };
+        if let Some(class) = &self.class {
+            self.check_class(class)?;
+        }
+        let request = InviteRequest {
+            host: self.host.as_deref(),
+            identity: self.identity.as_ref(),
+            days: self.days,
+            once: self.once,
+            class: self.class.as_deref(),
+        };
         let link = create_invite(&state, &request, unix_now_s(), rand::random())?;
         match self.json {
             true => print_json(&serde_json::json!({ "invite": link.to_string() })),
             false => print(&format!("{link}\n")),
         }
+    }
+
+    /// A link that names a class which the relay does not have would let nobody in.
+    fn check_class(&self, class: &str) -> anyhow::Result<()> {
+        let known: Vec<String> = Relay::of(&self.state)?.get("/classes")?;
+        if known.iter().any(|name| name == class) {
+            return Ok(());
+        }
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        bail!("--class {class}: the running relay has no such class in admission.classes; it has: {known}");
     }
 }

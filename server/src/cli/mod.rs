@@ -10,6 +10,7 @@ mod manual;
 mod output;
 mod relay;
 mod revoke;
+mod rotate;
 mod serve;
 mod sessions;
 mod state;
@@ -19,7 +20,7 @@ mod upgrade;
 mod what_i_see;
 
 use clap::{Parser, Subcommand};
-use supernode_server::control::reload::SetFilter;
+use supernode_server::control::log::Log;
 
 /// A blind relay for calls: it knows who is online, lets people ring each other, and forwards what it cannot read.
 ///
@@ -48,10 +49,12 @@ enum Command {
     Top(top::Top),
     /// List who is connected; addresses and whole names only if asked for.
     Sessions(sessions::Sessions),
-    /// End a session, or all of an identity's; its clients may come back.
+    /// End a session, or all of an identity, a device or a network; their clients may come back.
     Kick(kick::Kick),
-    /// Refuse an identity or an admission token from now on, and end its sessions.
+    /// Refuse an identity, a device, an admission token or a network from now on, and end its sessions.
     Revoke(revoke::Revoke),
+    /// Put a new key in an old one's place; what the old one signed is good for a while longer.
+    Rotate(rotate::Rotate),
     /// End the running relay in order: clients are told to move, calls may go on for a while.
     Drain(drain::Drain),
     /// Put the program that is installed now in the running relay's place; calls go on.
@@ -67,10 +70,15 @@ enum Command {
 }
 
 impl Cli {
-    /// Does what was asked. `set_filter` changes what is logged.
-    pub(crate) fn run(self, set_filter: SetFilter) -> anyhow::Result<()> {
+    /// Whether its memory may be read by others and end up in a core.
+    pub(crate) fn is_dumpable(&self) -> bool {
+        matches!(&self.command, Command::Serve(serve) if serve.dumpable)
+    }
+
+    /// Does what was asked.
+    pub(crate) fn run(self, log: &Log) -> anyhow::Result<()> {
         match self.command {
-            Command::Serve(serve) => serve.run(set_filter),
+            Command::Serve(serve) => serve.run(log),
             Command::Config(config) => config.run(),
             Command::CheckConfig(check) => check.run(),
             Command::Invite(invite) => invite.run(),
@@ -79,6 +87,7 @@ impl Cli {
             Command::Sessions(sessions) => sessions.run(),
             Command::Kick(kick) => kick.run(),
             Command::Revoke(revoke) => revoke.run(),
+            Command::Rotate(rotate) => rotate.run(),
             Command::Drain(drain) => drain.run(),
             Command::Upgrade(upgrade) => upgrade.run(),
             Command::Doctor(doctor) => doctor.run(),

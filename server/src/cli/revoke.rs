@@ -3,7 +3,10 @@
 use anyhow::bail;
 use clap::Args;
 use serde_json::json;
-use supernode_proto::{identity::IdentityKey, invite::Invite};
+use supernode_proto::{
+    identity::{DeviceKey, IdentityKey},
+    invite::Invite,
+};
 use supernode_server::{
     control::{
         operator::Ended,
@@ -23,9 +26,10 @@ use super::{
 pub(super) struct Revoke {
     #[command(flatten)]
     state: State,
-    /// An identity (sn-id-...), an invite link, or the digest of a token as `supernode sessions --full` shows it; `-`
-    /// reads it from standard input, where other users of this machine cannot see it.
-    #[arg(value_name = "IDENTITY|LINK|DIGEST")]
+    /// An identity (sn-id-...), a device (sn-dev-...), an invite link, the digest of a token as `supernode sessions
+    /// --full` shows it, or an address or prefix (192.0.2.0/24, 2001:db8::/56); `-` reads it from standard input, where
+    /// other users of this machine cannot see it.
+    #[arg(value_name = "IDENTITY|DEVICE|LINK|DIGEST|NETWORK")]
     what: String,
     /// Let it in again.
     #[arg(long)]
@@ -36,7 +40,7 @@ pub(super) struct Revoke {
 }
 
 impl Revoke {
-    /// Refuses an identity or a token from now on, also after a restart, and ends its sessions.
+    /// Refuses it from now on, also after a restart, and ends its sessions.
     pub(super) fn run(&self) -> anyhow::Result<()> {
         let what = match self.what.as_str() {
             "-" => std::io::read_to_string(std::io::stdin())?,
@@ -51,11 +55,13 @@ impl Revoke {
         let running = relay.is_running()?;
         let ended: Ended = match running {
             true => serde_json::from_slice(&relay.post("/revoked", &json!({}))?)?,
-            false => Ended { sessions: 0 },
+            false => Ended::default(),
         };
         if self.json {
-            print_json(&json!({ "changed": changed, "running": running, "sessions": ended.sessions }))?;
+            let Ended { sessions, unheard } = &ended;
+            print_json(&json!({ "changed": changed, "running": running, "sessions": sessions, "unheard": unheard }))?;
         }
+        heard(&ended)?;
         match (changed, self.undo) {
             (false, true) => return Err(Exit::No("it was not revoked".to_owned()).into()),
             (false, false) => return Err(Exit::No("it was revoked before".to_owned()).into()),
@@ -66,7 +72,24 @@ impl Revoke {
     }
 }
 
+/// Whether every process of the relay has done it.
+pub(super) fn heard(ended: &Ended) -> anyhow::Result<()> {
+    match &ended.unheard {
+        Some(why) => bail!(
+            "{} sessions ended here, but the process that still drains after an upgrade was not reached: {why}",
+            ended.sessions
+        ),
+        None => Ok(()),
+    }
+}
+
 fn parse(what: &str) -> anyhow::Result<Revocation> {
+    if let Ok(device) = DeviceKey::from_text(what) {
+        return Ok(Revocation::Device(device));
+    }
+    if let Ok(network) = what.parse() {
+        return Ok(Revocation::Network(network));
+    }
     if let Ok(identity) = IdentityKey::from_text(what) {
         return Ok(Revocation::Identity(identity));
     }
@@ -79,7 +102,10 @@ fn parse(what: &str) -> anyhow::Result<Revocation> {
         };
         return Ok(Revocation::Token(token));
     }
-    bail!("neither an identity (sn-id-...), nor an invite link, nor a digest of 22 characters");
+    bail!(
+        "neither an identity (sn-id-...) nor a device (sn-dev-...), nor an invite link, nor a digest of 22 characters, nor \
+         an address or prefix with nothing behind it (192.0.2.0/24)"
+    );
 }
 
 #[cfg(test)]
@@ -87,7 +113,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_identity_a_link_and_a_digest_are_told_apart() {
+    fn an_identity_a_device_a_link_a_digest_and_a_network_are_told_apart() {
+        let device = DeviceKey::new([8; 32]);
+        assert_eq!(parse(&device.to_text()).expect("a device"), Revocation::Device(device));
+        let network = "192.0.2.0/24".parse().expect("a prefix");
+        assert_eq!(parse("192.0.2.0/24").expect("a prefix"), Revocation::Network(network));
+        assert!(parse("192.0.2.1/24").is_err(), "more than was meant would be refused");
         let identity = IdentityKey::new([7; 32]);
         assert_eq!(parse(&identity.to_text()).expect("an identity"), Revocation::Identity(identity));
         let digest = TokenDigest::of("a.b.c").expect("a token");

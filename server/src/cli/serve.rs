@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::Args;
 use supernode_server::control::{
     config::{Flag, Sources},
-    reload::SetFilter,
+    log::Log,
     serve::{self, Start},
 };
 
@@ -20,6 +20,9 @@ pub(super) struct Serve {
     /// Replace the relay that runs with this state directory: calls go on, their clients move over within seconds.
     #[arg(long)]
     takeover: bool,
+    /// Let debuggers of this user read the relay's memory, and let it leave a core: its keys are in both.
+    #[arg(long)]
+    pub(super) dumpable: bool,
 }
 
 /// What can be set here as well as in the file: an option wins.
@@ -69,11 +72,12 @@ impl Flags {
 
 impl Serve {
     /// Runs the relay until it is told to end.
-    pub(super) fn run(self, set_filter: SetFilter) -> anyhow::Result<()> {
+    pub(super) fn run(self, log: &Log) -> anyhow::Result<()> {
         let sources = Sources::of_process(self.config.path, self.flags.to_keys()?);
         let loaded = sources.load()?;
         let state_dir = configured(&loaded)?;
-        serve::run(Start { sources, loaded, state_dir, takeover: self.takeover, set_filter })?;
+        let (set_filter, left_out) = (Box::new(log.set_filter()), log.left_out());
+        serve::run(Start { sources, loaded, state_dir, takeover: self.takeover, set_filter, left_out })?;
         Ok(())
     }
 }

@@ -35,6 +35,8 @@ impl Status {
             Phase::Ready => Ok(()),
             Phase::Draining if self.alive => Ok(()),
             Phase::Draining => Err(Exit::No("the relay is draining: it takes nobody new".to_owned()).into()),
+            Phase::HandingOver if self.alive => Ok(()),
+            Phase::HandingOver => Err(Exit::No("the relay hands over to another process".to_owned()).into()),
         }
     }
 }

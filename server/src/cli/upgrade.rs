@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use clap::Args;
 use serde_json::json;
-use supernode_server::control::operator::Started;
+use supernode_server::control::{operator::Started, successor::Attempt};
 
 use super::{
     output::{print_json, say},
@@ -44,6 +44,14 @@ impl Upgrade {
                     now.pid, now.version, before.pid, before.version
                 ));
                 return if self.json { print_json(&json!({ "pid": now.pid, "version": now.version })) } else { Ok(()) };
+            }
+            // What is not answered is nothing new: an older relay does not know, and one that has been replaced is gone.
+            if let Ok(Some(Attempt { pid, failed: Some(reason) })) = relay.get("/upgrade")
+                && pid == started.pid
+            {
+                bail!(
+                    "process {pid} does not take over: {reason}; the relay's log says more, and it goes on as before"
+                );
             }
             if Instant::now() > deadline {
                 bail!("process {} did not take over; the relay's log says why, and it goes on as before", started.pid);

@@ -20,7 +20,7 @@ use std::{
 use axum::{
     Json, Router,
     extract::{Request, State},
-    http::{StatusCode, header},
+    http::{StatusCode, Version, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
@@ -29,6 +29,7 @@ use tokio::net::TcpListener;
 
 use super::{
     dashboard::{self, Dashboard},
+    http,
     metrics::Metrics,
     status::{Phase, Status, StatusSource},
 };
@@ -75,9 +76,9 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, AdminError> {
 /// # Errors
 /// None at present: accept errors are waited out.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>) -> io::Result<()> {
-    let app = router().layer(middleware::from_fn(only_by_a_local_name)).with_state(admin.clone());
+    let app = router().layer(middleware::from_fn(only_as_meant)).with_state(admin.clone());
     tokio::select! {
-        served = axum::serve(listener, app) => served,
+        never = http::serve(listener, app) => match never {},
         never = admin.dashboard.watch() => match never {},
     }
 }
@@ -93,14 +94,35 @@ pub(super) fn router() -> Router<Arc<Admin>> {
         .merge(dashboard::router(|admin: &Arc<Admin>| &admin.dashboard))
 }
 
-/// A page from elsewhere, open in the operator's browser, may have given its own name this machine's address. Its
-/// requests come here, but under that name.
-async fn only_by_a_local_name(request: Request, next: Next) -> Response {
-    let named = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or_default());
-    if named.is_none_or(is_local) {
-        return next.run(request).await;
+async fn only_as_meant(request: Request, next: Next) -> Response {
+    match refusal(&request) {
+        // Whatever may come behind the request is not looked at.
+        Some((code, words)) => (code, [(header::CONNECTION, "close")], words).into_response(),
+        None => next.run(request).await,
     }
-    (StatusCode::FORBIDDEN, "ask for this port as localhost, 127.0.0.1 or [::1]\n").into_response()
+}
+
+/// Why a request is not answered.
+fn refusal(request: &Request) -> Option<(StatusCode, &'static str)> {
+    let headers = request.headers();
+    // RFC 9112, section 3.2.
+    let hosts = headers.get_all(header::HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
+        return Some((StatusCode::BAD_REQUEST, "a request has one Host\n"));
+    }
+    // A page from elsewhere, open in the operator's browser, may have given its own name this machine's address. Its
+    // requests come here, but under that name.
+    let host = headers.get(header::HOST).map(|host| host.to_str().unwrap_or_default());
+    let authority = request.uri().authority().map(|authority| authority.as_str());
+    if !host.into_iter().chain(authority).all(is_local) {
+        return Some((StatusCode::FORBIDDEN, "ask for this port as localhost, 127.0.0.1 or [::1]\n"));
+    }
+    // Nothing that is asked for here needs one, and where it ends is what proxies and servers disagree about.
+    let is_empty = headers.get_all(header::CONTENT_LENGTH).iter().all(|length| length == "0");
+    if !is_empty || headers.contains_key(header::TRANSFER_ENCODING) {
+        return Some((StatusCode::BAD_REQUEST, "a request to this port has no body\n"));
+    }
+    None
 }
 
 /// Whether a Host header's value is a name of this machine's own loopback.

@@ -2,12 +2,13 @@
 
 use std::{
     collections::HashSet,
-    fs,
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
 };
 
 use supernode_proto::{close::CloseCode, identity::IdentityKey};
+
+use super::files;
 
 /// About a million identities.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -23,9 +24,6 @@ pub enum AllowListError {
         /// What the system said.
         source: io::Error,
     },
-    /// Too much of it.
-    #[error("{path}: is longer than {FILE_BYTES_MAX} bytes", path = .0.display())]
-    TooLong(PathBuf),
     /// A line that is none: an admission that only seems to be granted is worse than an error.
     #[error("{path}:{line}: is no identity (sn-id-...)", path = path.display())]
     Line {
@@ -46,11 +44,7 @@ impl AllowList {
     /// See [`AllowListError`].
     pub fn read(path: &Path) -> Result<Self, AllowListError> {
         let failed = |source| AllowListError::Read { path: path.to_owned(), source };
-        let mut text = String::new();
-        fs::File::open(path).map_err(failed)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
-        if text.len() as u64 > FILE_BYTES_MAX {
-            return Err(AllowListError::TooLong(path.to_owned()));
-        }
+        let text = files::read_text(path, FILE_BYTES_MAX).map_err(failed)?;
         let mut identities = HashSet::new();
         for (index, line) in text.lines().enumerate() {
             let line = line.split('#').next().unwrap_or_default().trim();

@@ -1,10 +1,6 @@
 //! The certificate that the relay shows, wherever it comes from.
 
-use std::{
-    fs,
-    io::Read,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use rcgen::PublicKeyData;
 use rustls::{
@@ -15,7 +11,7 @@ use rustls::{
 use supernode_proto::identity::RelayPin;
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer};
 
-use super::state_dir::KeyMaterial;
+use super::{files, state_dir::KeyMaterial};
 
 /// A chain and its key are a few KiB; more than this is some other file.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -77,6 +73,13 @@ impl Certificate {
             path: "tls-certificate.pem".into(),
             reason: "is not of the key in tls-key.pem; remove it and a new one is made",
         })
+    }
+
+    /// With these behind it in what is shown.
+    #[must_use]
+    pub fn followed_by(mut self, more: Vec<CertificateDer<'static>>) -> Self {
+        self.chain.extend(more);
+        self
     }
 
     /// The one in these two PEM files.
@@ -149,7 +152,5 @@ fn chain_of(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
 
 fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
     let failed = |source| CertificateError::Read { path: path.to_owned(), source };
-    let mut bytes = Vec::new();
-    fs::File::open(path).map_err(failed)?.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(failed)?;
-    Ok(bytes)
+    files::read(path, FILE_BYTES_MAX).map_err(failed)
 }

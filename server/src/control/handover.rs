@@ -8,10 +8,14 @@
 //! | 2 | old | `Offer`, its sockets attached; or `Refusal` |
 //! | 3 | new | `Ready`: everything is loaded, only packets are missing |
 //! | 4 | old | `Go`: it reads its sockets no more |
-//! | 5 | new | `Running`: now the old one drains |
+//! | 5 | new | `Running`: every shard has turned |
+//! | 6 | old | `Verdict`: `Yours`, and it drains; or `TakenBack` |
 //!
-//! If the new process ends before the last step, the old one reads its sockets again and goes on as if nothing had
-//! happened. How packets of the old process's connections reach it meanwhile is in `shard/handover.rs`.
+//! Between steps 4 and 5 nobody is served, so the old process waits for no longer than [`TAKE_BACK_AFTER`]. If the new one
+//! is not there by then, or ends, the old one ends it for good, reads its sockets again, and goes on as if nothing had
+//! happened. A process that it cannot end, as one in another container, finds out before it reads a packet: the passages
+//! are closed, and the verdict is against it. How packets of the old process's connections reach it is in
+//! `shard/handover.rs`.
 
 use std::{
     io::{self, IoSlice, IoSliceMut, Write},
@@ -24,22 +28,31 @@ use std::{
     time::Duration,
 };
 
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    recvmsg, sendmsg,
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    net::{
+        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+        recvmsg, sendmsg,
+    },
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::state_dir::{Door, StateDir, StateError};
-use crate::shard::{Estate, Handle, Incarnation};
+use crate::shard::{Estate, Handle, Incarnation, Retained};
 
 /// The most that can be handed over: the kernel passes 253 descriptors in one message (`SCM_MAX_FD`), two for each
 /// shard and one for the admin port.
 pub const HANDOVER_SHARDS_MAX: usize = 126;
 /// Changes when the steps or what a connection ID says do.
-const VERSION: u32 = 1;
-/// How long one side waits for the other's next step.
+const VERSION: u32 = 2;
+/// How long one side waits for the other's next step, while the old process serves.
 const STEP_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the new process may take from `Go` to `Running`: it starts its threads, which takes milliseconds, and nobody is
+/// served meanwhile. A busy machine may make an upgrade fail by it; that is better than a call without sound.
+pub const TAKE_BACK_AFTER: Duration = Duration::from_secs(3);
+/// How long the kernel may take to end a process.
+const END_TIMEOUT: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 /// Messages are far smaller.
 const MESSAGE_BYTES_MAX: usize = 4096;
 const DESCRIPTORS_MAX: usize = 253;
@@ -61,6 +74,17 @@ pub enum HandoverError {
         /// What the system said.
         source: io::Error,
     },
+    /// The new process did not serve in time.
+    #[error("it did not serve within {} s: the sockets were taken back{}", TAKE_BACK_AFTER.as_secs(), if *.ended { ", and it was ended" } else { "" })]
+    TakenBack {
+        /// Whether it was ended.
+        ended: bool,
+        /// What came instead.
+        source: io::Error,
+    },
+    /// This process did not serve in time, says the old one.
+    #[error("the running relay has taken its sockets back: this process did not serve within {} s", TAKE_BACK_AFTER.as_secs())]
+    TooLate,
     /// A setting of the new process that the old one's sockets do not have.
     #[error("{key} = {wanted}: the running relay has {running}, and a hand-over keeps it; stop it instead")]
     Differs {
@@ -101,6 +125,36 @@ struct Go {}
 #[derive(Serialize, Deserialize)]
 struct Running {}
 
+#[derive(Serialize, Deserialize)]
+enum Verdict {
+    Yours,
+    TakenBack,
+}
+
+/// The process that asks, held so that its number cannot come to mean another.
+#[derive(Debug)]
+pub struct Peer {
+    /// Its number here; `None` if it is out of our sight, as from one container to another.
+    pub pid: Option<Pid>,
+    process: Option<OwnedFd>,
+}
+
+impl Peer {
+    /// By the number that the kernel gives with its connection.
+    pub fn of(pid: Option<i32>) -> Self {
+        let pid = pid.and_then(Pid::from_raw);
+        Self { pid, process: pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) }
+    }
+
+    /// Ends it, so that it reads nothing more. Whether it has ended.
+    fn end(&self) -> bool {
+        let Some(process) = &self.process else { return false };
+        // One that has ended already cannot be sent anything: the wait tells.
+        let _ = pidfd_send_signal(process, Signal::KILL);
+        poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&END_TIMEOUT)).is_ok_and(|ready| ready > 0)
+    }
+}
+
 /// The new process's side, between the offer and the end.
 pub struct Takeover {
     stream: UnixStream,
@@ -140,12 +194,20 @@ impl Takeover {
         self.estate.pid
     }
 
+    /// The relay's address.
+    ///
+    /// # Errors
+    /// [`HandoverError::BrokeOff`].
+    pub fn local_addr(&self) -> Result<SocketAddr, HandoverError> {
+        self.estate.sockets[0].local_addr().map_err(broke_off("the look at its address"))
+    }
+
     /// Whether what this process was told fits what it is given. Port 0 and no number of shards fit anything.
     ///
     /// # Errors
     /// [`HandoverError::Differs`].
     pub fn check(&self, listen: Option<SocketAddr>, shards: Option<usize>) -> Result<(), HandoverError> {
-        let running = self.estate.sockets[0].local_addr().map_err(broke_off("the look at its address"))?;
+        let running = self.local_addr()?;
         if let Some(listen) = listen.filter(|listen| listen.port() != 0 && *listen != running) {
             let (wanted, running) = (listen.to_string(), running.to_string());
             return Err(HandoverError::Differs { key: "listen", wanted, running });
@@ -171,7 +233,7 @@ impl Takeover {
     }
 }
 
-/// The last step.
+/// The last steps.
 pub struct Settlement {
     stream: UnixStream,
 }
@@ -180,9 +242,18 @@ impl Settlement {
     /// This process serves: the old one may drain.
     ///
     /// # Errors
+    /// [`HandoverError::TooLate`]: the old process serves again, and this one must not read another packet.
     /// [`HandoverError::BrokeOff`]: the old process is gone, and this one has its port all the same.
     pub fn settle(mut self) -> Result<(), HandoverError> {
-        send(&mut self.stream, &Running {}, &[]).map_err(broke_off("running"))
+        send(&mut self.stream, &Running {}, &[]).or_else(|error| match error.kind() {
+            // It may have said why before it closed.
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Ok(()),
+            _ => Err(broke_off("running")(error)),
+        })?;
+        match receive(&self.stream).map_err(broke_off("the verdict"))? {
+            (Verdict::Yours, _) => Ok(()),
+            (Verdict::TakenBack, _) => Err(HandoverError::TooLate),
+        }
     }
 }
 
@@ -190,7 +261,12 @@ impl Settlement {
 ///
 /// # Errors
 /// See [`HandoverError`]; this process goes on as before.
-pub fn hand_over(mut stream: UnixStream, shards: &Handle, admin: BorrowedFd<'_>) -> Result<(), HandoverError> {
+pub fn hand_over(
+    mut stream: UnixStream,
+    peer: &Peer,
+    shards: &Handle,
+    admin: BorrowedFd<'_>,
+) -> Result<(), HandoverError> {
     stream.set_read_timeout(Some(STEP_TIMEOUT)).map_err(broke_off("the connection"))?;
     let (Ask { version }, _) = receive(&stream).map_err(broke_off("the question"))?;
     let refused = match (shards.offer(), shards.predecessor()) {
@@ -209,18 +285,37 @@ pub fn hand_over(mut stream: UnixStream, shards: &Handle, admin: BorrowedFd<'_>)
             send(&mut stream, &Answer::Offer(offer), &descriptors).map_err(broke_off("the offer"))?;
             // The other process has them now; ours would keep the passages open when it ends.
             drop(estate);
-            let (Ready {}, _) = receive(&stream).map_err(broke_off("ready"))?;
-            if !shards.relieve(retained) {
-                let source = io::Error::new(io::ErrorKind::TimedOut, "a shard did not stop reading");
-                return Err(HandoverError::BrokeOff { step: "go", source });
-            }
-            send(&mut stream, &Go {}, &[]).map_err(broke_off("go"))?;
-            let (Running {}, _) = receive(&stream).map_err(broke_off("running"))?;
-            return Ok(());
+            let (Ready {}, _) = receive(&stream).map_err(|source| {
+                // It has our sockets. If it woke up one day it would keep the port from whoever is to have it then.
+                if matches!(source.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) {
+                    peer.end();
+                }
+                broke_off("ready")(source)
+            })?;
+            return let_go(&mut stream, shards, retained).map_err(|source| {
+                // First it must not read any more, then this process may.
+                let ended = peer.end();
+                let _ = send(&mut stream, &Verdict::TakenBack, &[]); // if it can still hear it
+                if !shards.reclaim() {
+                    tracing::error!("a shard does not read its socket again");
+                }
+                HandoverError::TakenBack { ended, source }
+            });
         }
     };
     send(&mut stream, &Answer::Refusal(refused.clone()), &[]).map_err(broke_off("the refusal"))?;
     Err(HandoverError::Refused(refused))
+}
+
+/// The shards stop reading, and the new process shows that it does.
+fn let_go(stream: &mut UnixStream, shards: &Handle, retained: Retained) -> io::Result<()> {
+    stream.set_read_timeout(Some(TAKE_BACK_AFTER))?;
+    if !shards.relieve(retained) {
+        return Err(io::Error::new(io::ErrorKind::TimedOut, "a shard did not stop reading"));
+    }
+    send(stream, &Go {}, &[])?;
+    let (Running {}, _) = receive(stream)?;
+    send(stream, &Verdict::Yours, &[])
 }
 
 /// Why there is no upgrade yet, and when there can be one.

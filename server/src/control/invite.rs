@@ -43,6 +43,10 @@ pub struct InviteRequest<'a> {
     pub identity: Option<&'a IdentityKey>,
     /// How long it lets people in.
     pub days: u16,
+    /// Whether it is good for the first device that uses it only.
+    pub once: bool,
+    /// The class of limits that it grants.
+    pub class: Option<&'a str>,
 }
 
 /// A link with a new token, from the keys in `state`.
@@ -63,7 +67,8 @@ pub fn create_invite(
         (None, last) => last.ok_or(InviteLinkError::NoAddress)?,
     };
     let lifetime_s = u64::from(request.days) * 24 * 3600;
-    let issuer = TokenIssuer::new(&keys.admission_key, &pin);
+    let issuer = TokenIssuer::new(&keys.admission_key, &pin).for_one_use(request.once);
+    let issuer = issuer.with_class(request.class.map(str::to_owned));
     let token = issuer.issue(request.identity, now_unix_s, lifetime_s, token_id)?;
     Ok(Invite { token: Some(token), ..link })
 }

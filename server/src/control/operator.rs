@@ -4,14 +4,19 @@
 //! |---|---|
 //! | everything of the [admin port](super::admin) | the same |
 //! | `GET /sessions?limit=N` | a list of [`Session`] |
+//! | `GET /classes` | names of the classes of limits that tokens may name |
 //! | `POST /drain` `{"patience_s": 60}` | 202: the relay drains |
 //! | `POST /upgrade` | 202 `{"pid": 7}`: that process was started to take this one's place; 409 says why none was |
-//! | `POST /kick` `{"session": "0-1-2"}` or `{"identity": "sn-id-..."}` | `{"sessions": 1}` |
+//! | `GET /upgrade` | an [`Attempt`](super::successor::Attempt), or null: what has become of the process that was started last |
+//! | `POST /kick` `{"session": "0-1-2"}`, `{"identity": "sn-id-..."}`, `{"device": "sn-dev-..."}` or `{"network": "192.0.2.0/24"}` | `{"sessions": 1}` |
 //! | `POST /revoked` | the list was changed and is read again; `{"sessions": 1}` were ended |
+//!
+//! What concerns sessions also concerns the process whose place this one took, as long as it drains: it is asked the same
+//! (`predecessor.rs`), and its answer is added. The names of its sessions begin with `old-`.
 //!
 //! Whoever can open the socket owns the relay's keys already, so nobody is asked for a token.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -20,17 +25,23 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use serde::{Deserialize, Serialize};
-use supernode_proto::{close::CloseCode, identity::IdentityKey};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::json;
+use supernode_proto::{
+    close::CloseCode,
+    identity::{DeviceKey, IdentityKey},
+};
 use tokio::{net::UnixListener, sync::mpsc};
 
 use super::{
     admin::{self, Admin},
+    admission::Doorkeeper,
     handover::still_drains,
-    revocations::{Exceptions, Revoked},
+    http, predecessor,
+    revocations::{Exceptions, Revocation, Revoked},
     state_dir::StateDir,
     status::Phase,
-    successor::Program,
+    successor::{Attempt, Program},
 };
 use crate::{
     core::{NodeId, SessionId, ShardId},
@@ -39,6 +50,9 @@ use crate::{
 
 /// Most sessions in one answer: 10,000 take about 3 MB.
 pub const SESSIONS_MAX: usize = 10_000;
+
+/// What the names of those sessions begin with that are at the process which still drains after an upgrade.
+const OF_PREDECESSOR: &str = "old-";
 
 /// What the commands act on.
 pub struct Operator {
@@ -50,6 +64,8 @@ pub struct Operator {
     pub state: StateDir,
     /// Who lets people in.
     pub admission: Arc<Exceptions>,
+    /// By what, apart from whom the operator has taken back.
+    pub door: Arc<Doorkeeper>,
     /// Ends the relay in order, with this patience.
     pub drain: mpsc::Sender<Duration>,
     /// Can take its place.
@@ -96,6 +112,10 @@ pub enum Kick {
     Session(String),
     /// All of this person.
     Identity(String),
+    /// All of this device.
+    Device(String),
+    /// All from this address or prefix.
+    Network(String),
 }
 
 /// How patiently to drain.
@@ -113,37 +133,63 @@ pub struct Started {
 }
 
 /// How many sessions were ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
     /// So many.
     pub sessions: usize,
+    /// Why the process that still drains could not be told, if one does and could not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unheard: Option<String>,
 }
 
 /// Answers requests until the task is dropped.
 ///
 /// # Errors
 /// None at present: accept errors are waited out.
-pub async fn serve(listener: UnixListener, operator: Arc<Operator>) -> std::io::Result<()> {
+pub async fn serve(listener: UnixListener, operator: Arc<Operator>) -> io::Result<()> {
     let router = Router::new()
-        .route("/sessions", get(sessions))
+        .route("/classes", get(classes))
         .route("/drain", post(drain))
-        .route("/upgrade", post(upgrade))
-        .route("/kick", post(kick))
-        .route("/revoked", post(revoked))
+        .route("/upgrade", post(upgrade).get(attempt))
+        .merge(of_sessions())
         .with_state(operator.clone())
         .merge(admin::router().with_state(operator.admin.clone()));
-    axum::serve(listener, router).await
+    match http::serve(listener, router).await {}
+}
+
+/// As [`serve`], for a process whose place another one has taken: what that one passes on.
+///
+/// # Errors
+/// None at present: accept errors are waited out.
+pub async fn serve_as_predecessor(listener: UnixListener, operator: Arc<Operator>) -> io::Result<()> {
+    match http::serve(listener, of_sessions().with_state(operator)).await {}
+}
+
+fn of_sessions() -> Router<Arc<Operator>> {
+    Router::new().route("/sessions", get(sessions)).route("/kick", post(kick)).route("/revoked", post(revoked))
 }
 
 async fn sessions(State(operator): State<Arc<Operator>>, Query(Limit { limit }): Query<Limit>) -> Response {
     let limit = limit.min(SESSIONS_MAX);
-    let shards = operator.shards.clone();
     answer(move || {
-        let mut sessions: Vec<Session> = shards.sessions(limit).iter().map(Session::from).collect();
+        let mut sessions: Vec<Session> = operator.shards.sessions(limit).iter().map(Session::from).collect();
+        match operator.ask_predecessor::<Vec<Session>>(&format!("GET /sessions?limit={limit}"), &()) {
+            Some(Ok(theirs)) => sessions.extend(
+                theirs
+                    .into_iter()
+                    .map(|session| Session { session: format!("{OF_PREDECESSOR}{}", session.session), ..session }),
+            ),
+            Some(Err(reason)) => tracing::warn!(reason, "sessions of the process that still drains are not listed"),
+            None => {}
+        }
         sessions.truncate(limit);
         Ok(Json(sessions).into_response())
     })
     .await
+}
+
+async fn classes(State(operator): State<Arc<Operator>>) -> Json<Vec<String>> {
+    Json(operator.door.classes())
 }
 
 async fn drain(State(operator): State<Arc<Operator>>, Json(wanted): Json<Drain>) -> Response {
@@ -162,10 +208,18 @@ async fn upgrade(State(operator): State<Arc<Operator>>) -> Response {
         return (StatusCode::CONFLICT, format!("{reason}\n")).into_response();
     }
     answer(move || {
-        let pid = operator.program.start_successor().map_err(|error| format!("the program does not start: {error}"))?;
-        Ok((StatusCode::ACCEPTED, Json(Started { pid })).into_response())
+        let started =
+            operator.program.start_successor().map_err(|error| format!("the program does not start: {error}"))?;
+        Ok(match started {
+            Some(pid) => (StatusCode::ACCEPTED, Json(Started { pid })).into_response(),
+            None => (StatusCode::CONFLICT, "an upgrade is under way already\n").into_response(),
+        })
     })
     .await
+}
+
+async fn attempt(State(operator): State<Arc<Operator>>) -> Json<Option<Attempt>> {
+    Json(operator.program.attempt())
 }
 
 /// Why this process cannot be replaced now by one that it starts.
@@ -180,25 +234,57 @@ fn no_upgrade(own_pid: u32, predecessor: Option<u32>) -> Option<String> {
 
 async fn kick(State(operator): State<Arc<Operator>>, Json(kick): Json<Kick>) -> Response {
     let whom = match &kick {
-        Kick::Session(name) => session_of(name).map(Whom::Session),
+        Kick::Session(name) => session_of(name.strip_prefix(OF_PREDECESSOR).unwrap_or(name)).map(Whom::Session),
         Kick::Identity(text) => IdentityKey::from_text(text).ok().map(Whom::Identity),
+        Kick::Device(text) => DeviceKey::from_text(text).ok().map(Whom::Device),
+        Kick::Network(text) => text.parse().ok().map(Whom::Network),
     };
     let Some(whom) = whom else {
-        return (StatusCode::BAD_REQUEST, "neither a session nor an identity\n").into_response();
+        return (StatusCode::BAD_REQUEST, "neither a session nor an identity, a device, an address or a prefix\n")
+            .into_response();
     };
-    let shards = operator.shards.clone();
-    answer(move || Ok(Json(Ended { sessions: shards.expel(whom, CloseCode::REMOVED) }).into_response())).await
+    answer(move || {
+        let expel = || operator.shards.expel(whom, CloseCode::REMOVED);
+        let ended = match &kick {
+            // A session's name says in which process it is.
+            Kick::Session(name) => match name.strip_prefix(OF_PREDECESSOR) {
+                Some(theirs) => operator.pass_on("POST /kick", &Kick::Session(theirs.to_owned()), 0),
+                None => Ended { sessions: expel(), unheard: None },
+            },
+            Kick::Identity(_) | Kick::Device(_) | Kick::Network(_) => operator.pass_on("POST /kick", &kick, expel()),
+        };
+        Ok(Json(ended).into_response())
+    })
+    .await
 }
 
 async fn revoked(State(operator): State<Arc<Operator>>) -> Response {
     answer(move || {
         let new = operator.admission.replace(Revoked::read(&operator.state).map_err(|error| error.to_string())?);
-        let expel = |revocation: super::revocations::Revocation| {
-            operator.shards.expel(revocation.whom(), CloseCode::NOT_ADMITTED)
-        };
-        Ok(Json(Ended { sessions: new.into_iter().map(expel).sum() }).into_response())
+        let expel = |revocation: Revocation| operator.shards.expel(revocation.whom(), CloseCode::NOT_ADMITTED);
+        let here = new.into_iter().map(expel).sum();
+        Ok(Json(operator.pass_on("POST /revoked", &json!({}), here)).into_response())
     })
     .await
+}
+
+impl Operator {
+    /// Has the process that still drains do the same, if one does; `here` is what this one has ended.
+    fn pass_on(&self, request: &str, wanted: &impl Serialize, here: usize) -> Ended {
+        match self.ask_predecessor::<Ended>(request, wanted) {
+            None => Ended { sessions: here, unheard: None },
+            Some(Ok(ended)) => Ended { sessions: here + ended.sessions, ..ended },
+            Some(Err(why)) => Ended { sessions: here, unheard: Some(why) },
+        }
+    }
+
+    fn ask_predecessor<T: DeserializeOwned>(
+        &self,
+        request: &str,
+        wanted: &impl Serialize,
+    ) -> Option<Result<T, String>> {
+        predecessor::ask(&self.state, &self.shards, request, wanted)
+    }
 }
 
 /// Shards are asked from a thread that may wait.

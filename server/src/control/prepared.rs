@@ -1,15 +1,19 @@
 //! What a configuration comes to, once the files that it names have been read: checked the same way before a start,
 //! before a reload and by `supernode check-config`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use super::{
     admission::{AdmissionMode, TokenVerifier},
     allow_list::{AllowList, AllowListError},
     certificate::{Certificate, CertificateError},
+    classes::Classes,
     config::{AdmissionChoice, Config, TlsChoice},
-    hook::{Hook, HookError, hook_url},
-    state_dir::KeyMaterial,
+    hook::{HookError, Hooks, hook_url},
+    relay_key, rotation,
+    serve::unix_now_s,
+    spent::Spent,
+    state_dir::{StateDir, StateError},
     tls::relay_pin,
 };
 
@@ -25,6 +29,36 @@ pub enum PrepareError {
     /// Its hook.
     #[error(transparent)]
     Hook(#[from] HookError),
+    /// The keys.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// What a door is made of besides the configuration.
+#[derive(Debug)]
+pub struct DoorParts {
+    /// Where the keys are.
+    pub state: StateDir,
+    /// Who is asked.
+    pub hooks: Arc<Hooks>,
+    /// Tokens for one use.
+    pub spent: Arc<Spent>,
+}
+
+impl DoorParts {
+    /// The files that it is made from: a change to one of them asks for another look.
+    pub fn files(&self) -> Vec<PathBuf> {
+        [rotation::files(&self.state), relay_key::files(&self.state)].concat()
+    }
+
+    /// The relay's own certificate, and by what clients that know an earlier key know it.
+    ///
+    /// # Errors
+    /// [`PrepareError::State`] or [`PrepareError::Certificate`].
+    pub fn own_certificate(&self) -> Result<Certificate, PrepareError> {
+        let (before, _) = relay_key::before(&self.state, unix_now_s())?;
+        Ok(Certificate::self_signed(&self.state.keys()?)?.followed_by(before))
+    }
 }
 
 /// What the files say.
@@ -62,18 +96,26 @@ impl Prepared {
             .collect()
     }
 
-    /// The door. A hook begins to work on the runtime that this is called in.
+    /// The door. A new hook begins to work on the runtime that this is called in.
     ///
     /// # Errors
-    /// [`PrepareError::Hook`].
-    pub fn admission(self, config: &Config, keys: &KeyMaterial) -> Result<AdmissionMode, PrepareError> {
-        let tokens = || AdmissionMode::Tokens(TokenVerifier::new(&keys.admission_key, &relay_pin(keys)));
+    /// [`PrepareError::Hook`] or [`PrepareError::State`].
+    pub fn admission(self, config: &Config, parts: &DoorParts) -> Result<AdmissionMode, PrepareError> {
+        let keys = parts.state.keys()?;
+        let before = rotation::keys_before(&parts.state)?;
+        let (_, pins) = relay_key::before(&parts.state, unix_now_s())?;
+        let tokens = || {
+            let pin = relay_pin(&keys);
+            let verifier = TokenVerifier::new(&keys.admission_key, &pin).with_keys_before(&before);
+            let verifier = verifier.with_pins_before(&pin, &pins);
+            AdmissionMode::Tokens(verifier.with_classes(Classes::of(config)).with_spent(parts.spent.clone()))
+        };
         Ok(match config.admission.mode {
             AdmissionChoice::Open => AdmissionMode::Open,
             AdmissionChoice::Tokens => tokens(),
             AdmissionChoice::AllowList => self.allow_list.map_or_else(tokens, AdmissionMode::AllowList),
             AdmissionChoice::Hook => match config.admission.hook.url.as_deref().and_then(hook_url) {
-                Some(url) => AdmissionMode::Hook(Hook::start(url, &config.admission.hook)?),
+                Some(url) => AdmissionMode::Hook(parts.hooks.with(url, &config.admission.hook)?),
                 None => tokens(),
             },
         })

@@ -1,7 +1,6 @@
 //! Changing a running relay: reads the configuration again, checks it, and takes over what can be taken over.
 
 use std::{
-    fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
@@ -17,9 +16,9 @@ use super::{
         Config, Loaded, Sources, TlsChoice,
         key::{Key, Reload},
     },
-    prepared::Prepared,
+    files,
+    prepared::{DoorParts, Prepared},
     serve::{ServeError, unix_now_s},
-    state_dir::KeyMaterial,
     systemd, tls,
 };
 use crate::{core::directory::Directory, shard::LiveHandle};
@@ -41,6 +40,8 @@ pub struct Changeable {
     pub directory: Arc<Directory>,
     /// Admission.
     pub door: Arc<Doorkeeper>,
+    /// What that is made of.
+    pub door_parts: DoorParts,
     /// The log.
     pub set_filter: SetFilter,
     /// The certificate that is shown.
@@ -82,7 +83,6 @@ pub struct Reloader {
     started: Loaded,
     /// As it is now.
     loaded: Loaded,
-    keys: Arc<KeyMaterial>,
     own: Own,
     to: Changeable,
     seen: Seen,
@@ -145,8 +145,9 @@ struct Stamp {
 
 impl Reloader {
     /// For a relay that runs as `loaded` says, whose files were read after they were `seen`.
-    pub fn new(sources: Sources, loaded: Loaded, seen: Seen, keys: Arc<KeyMaterial>, own: Own, to: Changeable) -> Self {
-        Self { sources, started: loaded.clone(), loaded, keys, own, to, seen }
+    pub fn new(sources: Sources, loaded: Loaded, seen: Seen, own: Own, to: Changeable) -> Self {
+        let seen = seen.and(to.door_parts.files());
+        Self { sources, started: loaded.clone(), loaded, own, to, seen }
     }
 
     /// Reloads if a file has changed since the last look.
@@ -190,13 +191,14 @@ impl Reloader {
         let next = self.sources.load().map_err(|error| chain(&error))?;
         // The files that it names are watched from now on, also if they are of no use yet: whoever mends them need not
         // say so.
-        self.seen = seen.and(Prepared::files(&next.config));
+        self.seen = seen.and(Prepared::files(&next.config)).and(self.to.door_parts.files());
         if next.config.tls.mode == TlsChoice::Acme && self.started.config.tls.mode != TlsChoice::Acme {
             return Err("tls.mode = \"acme\": only a start can begin to order certificates".to_owned());
         }
         let prepared = Prepared::read(&next.config).map_err(|error| chain(&error))?;
+        self.own.self_signed = self.to.door_parts.own_certificate().map_err(|error| chain(&error))?;
         let certificate = self.own.choose(&next.config, prepared.certificate.as_ref());
-        let admission = prepared.admission(&next.config, &self.keys).map_err(|error| chain(&error))?;
+        let admission = prepared.admission(&next.config, &self.to.door_parts).map_err(|error| chain(&error))?;
         // Whatever can fail has not: from here on everything is taken over.
         self.show(&certificate, &next.config)?;
         self.to.directory.set_limits(next.config.limits.clone());
@@ -230,7 +232,7 @@ fn paths(keys: Vec<&'static Key>, reload: Reload) -> String {
 
 impl Stamp {
     fn of(path: &Path) -> Option<Self> {
-        let metadata = fs::metadata(path).ok()?;
+        let metadata = files::metadata(path).ok()?;
         Some(Self {
             device: metadata.dev(),
             inode: metadata.ino(),

@@ -1,7 +1,7 @@
 //! `supernode serve`: puts the parts together, says when it is ready, and ends in order.
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
@@ -16,6 +16,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
     task::{JoinError, JoinSet},
+    time::MissedTickBehavior,
 };
 
 use super::{
@@ -25,13 +26,17 @@ use super::{
     certificate::{Certificate, CertificateError},
     config::{AdmissionChoice, Config, Loaded, Sources, TlsChoice},
     dashboard::Dashboard,
-    handover::{self, HandoverError, Settlement, Takeover},
+    handover::{self, HandoverError, Peer, Settlement, Takeover},
+    hook::{self, Hooks},
     invite::{InviteLinkError, parse_host},
+    log::LeftOut,
     metrics::{Metrics, Read, Reading, ShardReading},
     operator::{self, Operator},
-    prepared::{PrepareError, Prepared},
-    reload::{Changeable, Own, Reloader, Seen, SetFilter, Shown},
+    prepared::{DoorParts, PrepareError, Prepared},
+    process::Usage,
+    reload::{self, Changeable, Own, Reloader, Seen, SetFilter, Shown},
     revocations::{Exceptions, Revoked, RevokedError},
+    spent::Spent,
     state_dir::{Door, KeyMaterial, StateDir, StateError},
     status::{self, StatusSource},
     successor::Program,
@@ -51,6 +56,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// How often the end of the certificate is looked at for a warning.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
+/// How often it is looked whether the shards of a process that takes over turn already.
+const TURN_POLL: Duration = Duration::from_millis(5);
+
 /// What a relay starts with.
 pub struct Start {
     /// Where its configuration comes from, to read it again.
@@ -63,6 +71,8 @@ pub struct Start {
     pub takeover: bool,
     /// Sets what is logged.
     pub set_filter: SetFilter,
+    /// What the log has left out.
+    pub left_out: Arc<LeftOut>,
 }
 
 /// Why the relay did not start or did not end well.
@@ -136,7 +146,9 @@ pub enum ServeError {
 struct Ready {
     listen: SocketAddr,
     admin: SocketAddr,
-    invite: String,
+    /// A link that lets people in. One with a token is for a person's eyes, not for a log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    invite: Option<String>,
     pid: u32,
 }
 
@@ -164,7 +176,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     let hangup = signal(SignalKind::hangup()).map_err(system("listen for SIGHUP"))?;
 
     let program = Program::of_this_process().map_err(system("find this program's file"))?;
-    let Start { sources, loaded, state_dir, takeover, set_filter } = start;
+    let Start { sources, loaded, state_dir, takeover, set_filter, left_out } = start;
     let config = loaded.config.clone();
     set_filter(&config.log.filter);
     let seen = Seen::now(&sources, &config);
@@ -176,7 +188,10 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         TlsChoice::SelfSigned | TlsChoice::Files => None,
     };
     let ordered = acme.as_ref().map(Acme::stored).transpose()?.flatten();
-    let own = Own { self_signed: Certificate::self_signed(&keys)?, ordered: ordered.clone() };
+    let hooks = Arc::new(Hooks::default());
+    let spent = Arc::new(Spent::open(StateDir::open(&state_dir)?)?);
+    let door_parts = DoorParts { state: StateDir::open(&state_dir)?, hooks: hooks.clone(), spent };
+    let own = Own { self_signed: door_parts.own_certificate()?, ordered: ordered.clone() };
     let certificate = own.choose(&config, prepared.certificate.as_ref());
     let takeover = predecessor(takeover, &config, &state, &state_dir)?;
     // The admin port first: it fails without having let anybody in.
@@ -190,7 +205,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     if config.admission.mode == AdmissionChoice::Open && !listen.ip().is_loopback() {
         tracing::warn!(%listen, "open to everybody who can reach this address: anyone may use this relay for calls");
     }
-    let door = Arc::new(Doorkeeper::new(prepared.admission(&config, &keys)?));
+    let door = Arc::new(Doorkeeper::new(prepared.admission(&config, &door_parts)?));
     let admission = Arc::new(Exceptions::new(door.clone(), Revoked::read(&state)?));
     let shards_config = shard::Config {
         listen,
@@ -202,27 +217,40 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         limits: config.limits.clone(),
         reset_key: keys.reset_key,
     };
-    let (shards, settlement) = match takeover {
-        None => (shard::spawn(shards_config), None),
+    let (control, control_door) = state.make(Door::Control)?;
+    let (handover, handover_door) = state.make(Door::Handover)?;
+    let remember = |listen| -> Result<Invite, ServeError> {
+        let link = link_of(&config, &certificate, listen)?;
+        state.remember_link(&link)?;
+        Ok(link)
+    };
+    let failed = |source| ServeError::Listen { listen, source };
+    let (shards, link, settlement) = match takeover {
+        None => {
+            let shards = shard::spawn(shards_config).map_err(failed)?;
+            let link = remember(shards.local_addr())?;
+            (shards, link, None)
+        }
         Some(takeover) => {
+            // Whatever may take its time comes before: from `relieve` on nobody is served until the threads run.
+            let link = remember(takeover.local_addr()?)?;
             let (estate, settlement) = takeover.relieve()?;
-            (shard::take_over(shards_config, estate), Some(settlement))
+            (shard::take_over(shards_config, estate).map_err(failed)?, link, Some(settlement))
         }
     };
-    let shards = shards.map_err(|source| ServeError::Listen { listen, source })?;
+    if let Some(settlement) = settlement {
+        settle(settlement, &shards).await?;
+    }
 
     let listen = shards.local_addr();
     let shown = Shown::default();
     shown.set(&certificate);
-    let read = read_of(&shards, shown.clone());
+    let read = read_of(&shards, shown.clone(), hooks.figures.clone(), left_out);
     let admin = Arc::new(Admin {
         metrics: Metrics::new(read.clone())?,
         dashboard: Dashboard::new(read),
         status: StatusSource::of(&shards, shown.clone(), config.relay.drain_patience),
     });
-    let link = link_of(&config, &certificate, listen)?;
-    let (control, control_door) = state.make(Door::Control)?;
-    let (handover, handover_door) = state.make(Door::Handover)?;
     let control = UnixListener::from_std(control).map_err(system("serve the control socket"))?;
     let handover = UnixListener::from_std(handover).map_err(system("serve the hand-over socket"))?;
     let admin_port = admin_listener.as_fd().try_clone_to_owned().map_err(system("keep the admin port"))?;
@@ -235,7 +263,8 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     let to = Changeable {
         live: shards.live_handle(),
         directory: shards.directory().clone(),
-        door,
+        door: door.clone(),
+        door_parts,
         set_filter,
         certificate: shown,
         remember_link: {
@@ -243,14 +272,9 @@ async fn serve(start: Start) -> Result<(), ServeError> {
             Box::new(move |config, certificate| Ok(state.remember_link(&link_of(config, certificate, listen)?)?))
         },
     };
-    let reloader = Reloader::new(sources, loaded, seen, keys, own, to);
-    // The last that can fail. Until here a process that is being replaced would have gone on, and commands have reached it.
-    state.remember_link(&link)?;
+    let reloader = Reloader::new(sources, loaded, seen, own, to);
     control_door.open()?;
     handover_door.open()?;
-    if let Some(Err(error)) = settlement.map(Settlement::settle) {
-        tracing::warn!(%error, "the relay that was replaced is gone already");
-    }
     let offload = shards.offload();
     tracing::info!(
         listen = %ready.listen,
@@ -261,16 +285,34 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         steering = offload.steering,
         "ready"
     );
-    if let Err(error) = announce(&ready) {
-        tracing::warn!(%error, "the ready line cannot be written to standard output");
+    // By a thread of its own: whoever does not read the line must not keep the relay from serving.
+    let has_no_invite = ready.invite.is_none();
+    let announcer = std::thread::Builder::new().name("ready".to_owned()).spawn(move || {
+        if let Err(error) = announce(&ready) {
+            tracing::warn!(%error, "the ready line cannot be written to standard output");
+        }
+    });
+    if has_no_invite {
+        tracing::info!("no terminal reads the ready line, so it has no invite: make one with `supernode invite`");
+    }
+    if let Err(error) = announcer {
+        tracing::warn!(%error, "there is no thread to write the ready line");
     }
 
     let (drain, mut drain_asked) = mpsc::channel(1);
-    let operator =
-        Arc::new(Operator { admin: admin.clone(), shards: shards.handle(), state, admission, drain, program });
+    let operator = Arc::new(Operator {
+        admin: admin.clone(),
+        shards: shards.handle(),
+        state,
+        admission,
+        door,
+        drain,
+        program: program.clone(),
+    });
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { admin::serve(admin_listener, admin).await });
-    tasks.spawn(async move { operator::serve(control, operator).await });
+    let commands = operator.clone();
+    tasks.spawn(async move { operator::serve(control, commands).await });
     let (certificates, new_certificates) = mpsc::channel(1);
     tasks.spawn(async move {
         keep_current(reloader, hangup, new_certificates).await;
@@ -291,12 +333,13 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         _ = terminate.recv() => (farewell("SIGTERM", config.relay.drain_patience), true),
         _ = interrupt.recv() => (farewell("SIGINT", config.relay.drain_patience), true),
         Some(patience) = drain_asked.recv() => (farewell("supernode drain", patience), false),
-        () = successor(handover, handle.clone(), admin_port) => {
+        () = successor(handover, handle.clone(), admin_port, program) => {
             tracing::info!("another process serves now: draining");
             // It has the admin port; whoever asks there is to be answered by it alone. And it is the service now: if it
             // hangs, nobody else may tell systemd that all is well.
             tasks.shutdown().await;
             watchdog.abort();
+            hear_successor(operator, &mut tasks);
             (config.relay.drain_patience, false)
         }
         joined = &mut ended => return Err(joined.map_or_else(ServeError::ShardFailed, |()| ServeError::ShardsEnded)),
@@ -352,6 +395,24 @@ fn predecessor(
     Ok(takeover)
 }
 
+/// Shows the process that is replaced that every shard of this one turns; from then on the sockets are ours.
+///
+/// # Errors
+/// [`HandoverError::TooLate`].
+async fn settle(settlement: Settlement, shards: &shard::Running) -> Result<(), HandoverError> {
+    let counters = shards.counters();
+    while counters.iter().any(|shard| shard.snapshot().0.turns == 0) {
+        tokio::time::sleep(TURN_POLL).await;
+    }
+    match settlement.settle() {
+        Err(HandoverError::TooLate) => return Err(HandoverError::TooLate),
+        Err(error) => tracing::warn!(%error, "the relay that was replaced is gone already"),
+        Ok(()) => {}
+    }
+    shards.handle().settle();
+    Ok(())
+}
+
 /// The relay is told to end, and nobody takes its place.
 fn farewell(by: &str, patience: Duration) -> Duration {
     tracing::info!(by, patience_s = patience.as_secs(), "draining");
@@ -360,18 +421,20 @@ fn farewell(by: &str, patience: Duration) -> Duration {
 }
 
 /// Returns when another process has taken this one's place.
-async fn successor(handover: UnixListener, shards: shard::Handle, admin_port: OwnedFd) {
+async fn successor(handover: UnixListener, shards: shard::Handle, admin_port: OwnedFd, program: Program) {
     let admin_port = Arc::new(admin_port);
     loop {
         let stream = handover.accept().await.and_then(|(stream, _)| {
+            let pid = stream.peer_cred()?.pid();
             let stream = stream.into_std()?;
             stream.set_nonblocking(false)?;
-            Ok(stream)
+            Ok((stream, pid))
         });
-        let settled = match stream {
-            Ok(stream) => {
+        let (settled, pid) = match stream {
+            Ok((stream, pid)) => {
                 let (shards, admin_port) = (shards.clone(), admin_port.clone());
-                tokio::task::spawn_blocking(move || handover::hand_over(stream, &shards, admin_port.as_fd())).await
+                let hand_over = move || handover::hand_over(stream, &Peer::of(pid), &shards, admin_port.as_fd());
+                (tokio::task::spawn_blocking(hand_over).await, pid)
             }
             Err(error) => {
                 tracing::warn!(%error, "a process that wants to take over cannot be heard");
@@ -380,14 +443,31 @@ async fn successor(handover: UnixListener, shards: shard::Handle, admin_port: Ow
             }
         };
         match settled {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => tracing::warn!(%error, "no hand-over: this process goes on"),
+            Ok(Ok(())) => return program.settle(),
+            Ok(Err(error)) => {
+                let reason = reload::chain(&error);
+                tracing::warn!(reason, "no hand-over: this process goes on");
+                program.fail(pid.unwrap_or_default().cast_unsigned(), || reason);
+            }
             Err(error) => tracing::error!(%error, "the hand-over broke down: this process goes on"),
         }
     }
 }
 
-fn read_of(shards: &shard::Running, certificate: Shown) -> Read {
+/// Whom the operator takes back is to go here, too, while this process drains: its successor passes that on.
+fn hear_successor(operator: Arc<Operator>, tasks: &mut JoinSet<io::Result<()>>) {
+    let heard = operator.state.make(Door::Predecessor).and_then(|(listener, door)| {
+        door.open()?;
+        Ok(listener)
+    });
+    match heard.map(UnixListener::from_std) {
+        Ok(Ok(listener)) => drop(tasks.spawn(operator::serve_as_predecessor(listener, operator))),
+        Ok(Err(error)) => tracing::warn!(%error, "revoke and kick do not reach this process while it drains"),
+        Err(error) => tracing::warn!(%error, "revoke and kick do not reach this process while it drains"),
+    }
+}
+
+fn read_of(shards: &shard::Running, certificate: Shown, hook: Arc<hook::Figures>, left_out: Arc<LeftOut>) -> Read {
     let (counters, directory, offload) = (shards.counters(), shards.directory().clone(), shards.offload());
     Arc::new(move || Reading {
         shards: counters.iter().map(|shard| ShardReading::of(shard)).collect(),
@@ -395,6 +475,10 @@ fn read_of(shards: &shard::Running, certificate: Shown) -> Read {
         draining: directory.is_draining(),
         certificate_left_s: certificate.left_s(),
         offload: Some(offload),
+        log_lines_left_out: [left_out.by_rate(), left_out.by_sink()],
+        hook_outcomes: hook.outcomes(),
+        hook_waiting: hook.waiting(),
+        process: Usage::now(),
     })
 }
 
@@ -412,19 +496,31 @@ fn announce(ready: &Ready) -> io::Result<()> {
 /// Takes over what is changed: on SIGHUP, whenever a file has changed, and when a certificate was ordered.
 async fn keep_current(mut reloader: Reloader, mut hangup: Signal, mut ordered: mpsc::Receiver<Certificate>) {
     let mut look = tokio::time::interval(LOOK_INTERVAL);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut certificate = tokio::time::interval(CERTIFICATE_INTERVAL);
     certificate.tick().await; // the first comes at once, and the start has looked
     loop {
         tokio::select! {
             _ = hangup.recv() => {
                 tracing::info!("SIGHUP: reading the configuration again");
-                reloader.reload();
+                reloader = apart(reloader, Reloader::reload).await;
             }
-            _ = look.tick() => reloader.look(),
-            Some(certificate) = ordered.recv() => reloader.show_ordered(certificate),
+            _ = look.tick() => reloader = apart(reloader, Reloader::look).await,
+            Some(certificate) = ordered.recv() => {
+                reloader = apart(reloader, |reloader| reloader.show_ordered(certificate)).await;
+            }
             _ = certificate.tick() => reloader.shown().warn(),
         }
     }
+}
+
+/// Reads and writes files by a thread that may wait for them: this one answers the operator meanwhile.
+async fn apart(mut reloader: Reloader, work: impl FnOnce(&mut Reloader) + Send + 'static) -> Reloader {
+    let worked = tokio::task::spawn_blocking(move || {
+        work(&mut reloader);
+        reloader
+    });
+    worked.await.expect("a reload ends without a panic")
 }
 
 /// Where clients reach the relay and by what they know it. A certificate of an authority is checked by its name, so
@@ -441,15 +537,18 @@ fn link_of(config: &Config, certificate: &Certificate, listen: SocketAddr) -> Re
     Ok(Invite { pin: (!by_authority).then_some(certificate.pin), ..link })
 }
 
-fn ready_invite(keys: &KeyMaterial, link: Invite, admission: AdmissionChoice) -> Result<String, IssueError> {
+fn ready_invite(keys: &KeyMaterial, link: Invite, admission: AdmissionChoice) -> Result<Option<String>, IssueError> {
     let token = match admission {
         AdmissionChoice::Tokens => {
+            if !io::stdout().is_terminal() {
+                return Ok(None);
+            }
             let issuer = TokenIssuer::new(&keys.admission_key, &tls::relay_pin(keys));
             Some(issuer.issue(None, unix_now_s(), READY_INVITE_LIFETIME_S, rand::random())?)
         }
         AdmissionChoice::AllowList | AdmissionChoice::Hook | AdmissionChoice::Open => None,
     };
-    Ok(Invite { token, ..link }.to_string())
+    Ok(Some(Invite { token, ..link }.to_string()))
 }
 
 /// Milliseconds since 1970; zero if the clock stands before that.
@@ -480,14 +579,23 @@ fn cores() -> usize {
 fn reachable_address(listen: SocketAddr) -> String {
     let ip = match listen.ip() {
         ip if !ip.is_unspecified() => ip,
-        _ => outbound_ip().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        IpAddr::V4(_) => outbound_ip(NOBODY_V4).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        // Clients of either family can use an IPv4 address more often than the other way round.
+        IpAddr::V6(_) => {
+            outbound_ip(NOBODY_V4).or_else(|| outbound_ip(NOBODY_V6)).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+        }
     };
     SocketAddr::new(ip, listen.port()).to_string()
 }
 
-/// Asks the routing table: connecting a UDP socket sends nothing. The address is one for documentation (RFC 5737).
-fn outbound_ip() -> Option<IpAddr> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    socket.connect((Ipv4Addr::new(192, 0, 2, 1), DEFAULT_PORT)).ok()?;
+/// Addresses for documentation (RFC 5737, RFC 3849): the way to them is the way to everybody.
+const NOBODY_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+const NOBODY_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
+
+/// The address that packets to there would leave from. Asks the routing table: connecting a UDP socket sends nothing.
+fn outbound_ip(there: IpAddr) -> Option<IpAddr> {
+    let any = if there.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((there, DEFAULT_PORT)).ok()?;
     socket.local_addr().ok().map(|address| address.ip())
 }

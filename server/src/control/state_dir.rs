@@ -5,10 +5,14 @@
 //! | `tls-key.pem` | the relay's private key, ECDSA P-256: what QUIC stacks and browsers take |
 //! | `tls-certificate.pem` | the self-signed certificate of that key; made again when it is gone, with the same pin |
 //! | `admission-key.pem` | Ed25519 key that signs admission tokens; without it, every token ends |
+//! | `admission-keys-before` | public halves of keys that signed tokens before, and when what they signed ends |
+//! | `relay-keys-before.pem` | by what clients that know an earlier pin know the present key |
 //! | `reset-key` | 32 bytes in base64url: tells clients of an earlier process that it is gone (RFC 9000 section 10.3) |
-//! | `revoked` | identities and digests of tokens that are refused, one a line |
+//! | `revoked` | identities, devices, digests of tokens and networks that the operator refuses, one a line |
+//! | `spent` | which tokens for one use were used, without whose they were |
 //! | `control.sock` | where the commands of this user reach the running relay |
 //! | `handover.sock` | where a new process asks the running relay for its port |
+//! | `predecessor.sock` | where the process that drains after an upgrade hears whose sessions to end |
 //! | `link` | where the relay was reached last and by what clients knew it: an invite link without a token |
 //!
 //! Keys are made once: of two processes that start at the same time, one makes them and the other reads them.
@@ -17,21 +21,29 @@ use std::{
     ffi::OsString,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::{
-        fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
-        net::{UnixListener, UnixStream},
+    os::{
+        fd::OwnedFd,
+        unix::{
+            fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
+            net::{UnixListener, UnixStream},
+        },
     },
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use data_encoding::BASE64URL_NOPAD;
 use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, SignatureAlgorithm};
+use rustix::{
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with},
+    process::geteuid,
+};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use supernode_proto::invite::Invite;
 
-const TLS_KEY: &str = "tls-key.pem";
-const TLS_CERTIFICATE: &str = "tls-certificate.pem";
-const ADMISSION_KEY: &str = "admission-key.pem";
+pub(super) const TLS_KEY: &str = "tls-key.pem";
+pub(super) const TLS_CERTIFICATE: &str = "tls-certificate.pem";
+pub(super) const ADMISSION_KEY: &str = "admission-key.pem";
 const RESET_KEY: &str = "reset-key";
 const LINK: &str = "link";
 const REVOKED: &str = "revoked";
@@ -40,6 +52,11 @@ const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 /// A key file is under 1 KiB; more than this is some other file.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Commands that may wait to be heard.
+const BACKLOG: i32 = 128;
+/// What was left so long ago is nobody's any more: a write takes milliseconds.
+const TEMPORARY_AGE: Duration = Duration::from_secs(60);
 
 /// Why the state directory is of no use. Every message names the file.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +87,19 @@ pub enum StateError {
         /// What they should be.
         wanted: u32,
     },
+    /// Whoever owns it may put other keys there.
+    #[error(
+        "{path}: belongs to user {owner}, and this process is user {wanted}; run it as that user, or give it away with: \
+         chown -R {wanted} {path}", path = path.display()
+    )]
+    Owner {
+        /// The file or directory.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Whose it should be.
+        wanted: u32,
+    },
     /// The content is not what belongs there.
     #[error("{path}: {reason}; restore it from a backup, or remove it and a new one is made", path = path.display())]
     Broken {
@@ -93,6 +123,8 @@ pub enum Door {
     Control,
     /// For the process that is to replace it.
     Handover,
+    /// For the process that has replaced it, while it drains.
+    Predecessor,
 }
 
 impl Door {
@@ -100,6 +132,7 @@ impl Door {
         match self {
             Self::Control => "control.sock",
             Self::Handover => "handover.sock",
+            Self::Predecessor => "predecessor.sock",
         }
     }
 }
@@ -154,6 +187,7 @@ impl std::fmt::Debug for KeyMaterial {
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
+    owner: u32,
 }
 
 impl StateDir {
@@ -170,7 +204,8 @@ impl StateDir {
             .ok_or(StateError::NoDefault)
     }
 
-    /// Opens the directory, and makes it with mode 0700 if it is not there.
+    /// Opens the directory of a relay that is to run, and makes it with mode 0700 if it is not there. What failed writes
+    /// have left there is removed.
     ///
     /// # Errors
     /// See [`StateError`].
@@ -179,7 +214,14 @@ impl StateDir {
             io::ErrorKind::AlreadyExists => StateError::NotADirectory(path.to_owned()),
             _ => StateError::Io { path: path.to_owned(), action: "make the state directory", source },
         })?;
-        Self::open(path)
+        let state = Self::open(path)?;
+        // Root's commands may be about another user's relay. A relay of root's with another user's keys is none of root's.
+        let wanted = geteuid().as_raw();
+        if state.owner != wanted {
+            return Err(StateError::Owner { path: path.to_owned(), owner: state.owner, wanted });
+        }
+        state.sweep();
+        Ok(state)
     }
 
     /// Opens the directory of a relay that has been started before.
@@ -196,7 +238,11 @@ impl StateDir {
         }
         // Whoever may write here may replace a key. Reading the names does no harm: the files protect themselves.
         check_mode(path, metadata.permissions().mode(), 0o022, DIRECTORY_MODE)?;
-        Ok(Self { path: path.to_owned() })
+        let wanted = geteuid();
+        if metadata.uid() != wanted.as_raw() && !wanted.is_root() {
+            return Err(StateError::Owner { path: path.to_owned(), owner: metadata.uid(), wanted: wanted.as_raw() });
+        }
+        Ok(Self { path: path.to_owned(), owner: metadata.uid() })
     }
 
     /// The relay's keys, made at the first start.
@@ -248,11 +294,34 @@ impl StateDir {
         self.read(LINK)?.map(parse).transpose()
     }
 
+    /// Where a file of this name is.
+    pub(super) fn path_of(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
     /// Writes a file whole, over the one that may be there.
     pub(super) fn replace(&self, name: &str, text: &str) -> Result<(), StateError> {
         let new = self.write_new(name, text)?;
         let path = self.path.join(name);
-        fs::rename(&new, &path).map_err(|source| StateError::Io { path, action: "write it", source })
+        let renamed = fs::rename(&new, &path);
+        renamed.map_err(|source| {
+            let _ = fs::remove_file(&new); // else the next start does
+            StateError::Io { path, action: "write it", source }
+        })
+    }
+
+    /// Removes what was written beside a file and never put in its place: by a process that was killed, or on a disk that
+    /// was full. What is young may be somebody's who writes just now.
+    fn sweep(&self) {
+        let Ok(entries) = fs::read_dir(&self.path) else { return };
+        for entry in entries.flatten() {
+            let is_left = entry.file_name().to_str().is_some_and(is_temporary);
+            let modified = entry.metadata().and_then(|metadata| metadata.modified());
+            let is_old = modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age >= TEMPORARY_AGE));
+            if is_left && is_old && fs::remove_file(entry.path()).is_ok() {
+                tracing::info!(file = %entry.path().display(), "removed: a write that failed had left it");
+            }
+        }
     }
 
     /// What is refused: the text of the file, empty if nothing is.
@@ -268,9 +337,7 @@ impl StateDir {
     /// # Errors
     /// See [`StateError`].
     pub fn remember_revoked(&self, text: &str) -> Result<(), StateError> {
-        let new = self.write_new(REVOKED, text)?;
-        let path = self.path.join(REVOKED);
-        fs::rename(&new, &path).map_err(|source| StateError::Io { path, action: "write it", source })?;
+        self.replace(REVOKED, text)?;
         self.sync()
     }
 
@@ -282,11 +349,8 @@ impl StateDir {
         let path = self.path.join(door.name());
         let failed = |source| StateError::Io { path: path.clone(), action: "listen at it", source };
         let new = self.path.join(format!(".{:08x}", rand::random::<u32>()));
-        let listener = UnixListener::bind(&new).map_err(failed)?;
-        let door = NewDoor { new, path: path.clone() };
-        listener.set_nonblocking(true).map_err(failed)?;
-        fs::set_permissions(&door.new, fs::Permissions::from_mode(FILE_MODE)).map_err(failed)?;
-        Ok((listener, door))
+        let listener = listen_privately(&new).map_err(failed)?;
+        Ok((listener, NewDoor { new, path: path.clone() }))
     }
 
     /// Goes to a door; `None` if no relay runs with this directory.
@@ -313,29 +377,68 @@ impl StateDir {
         self.read(name)?.ok_or_else(|| StateError::Missing(self.path.join(name)))
     }
 
-    fn broken(&self, name: &str, reason: &str) -> StateError {
+    pub(super) fn broken(&self, name: &str, reason: &str) -> StateError {
         StateError::Broken { path: self.path.join(name), reason: reason.to_owned() }
     }
 
     /// A file's text, if it is there.
     pub(super) fn read(&self, name: &str) -> Result<Option<String>, StateError> {
+        self.read_up_to(name, FILE_BYTES_MAX)
+    }
+
+    /// Adds to a file's end, and makes it if it is not there. The text is on the disk afterwards.
+    pub(super) fn append(&self, name: &str, text: &str) -> Result<(), StateError> {
+        let path = self.path.join(name);
+        let new = path.symlink_metadata().is_err();
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(FILE_MODE)
+            .open(&path)
+            .and_then(|mut file| {
+                file.write_all(text.as_bytes())?;
+                file.sync_data()
+            })
+            .map_err(|source| StateError::Io { path, action: "write it", source })?;
+        if new { self.sync() } else { Ok(()) }
+    }
+
+    /// How long a file is; zero if it is not there.
+    pub(super) fn length_of(&self, name: &str) -> Result<u64, StateError> {
+        let path = self.path.join(name);
+        match fs::metadata(&path) {
+            Ok(metadata) => Ok(metadata.len()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(source) => Err(StateError::Io { path, action: "read its length", source }),
+        }
+    }
+
+    /// As [`Self::read`], of a file that may be as long as this.
+    pub(super) fn read_up_to(&self, name: &str, bytes_max: u64) -> Result<Option<String>, StateError> {
         let path = self.path.join(name);
         let failed = |action| {
             let path = path.clone();
             move |source| StateError::Io { path, action, source }
         };
-        let file = match File::open(&path) {
+        // A FIFO in its place would be waited at for ever.
+        let file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened.map_err(failed("open it"))?,
         };
         // Of the open file, not of the path: nobody can swap it in between.
         let metadata = file.metadata().map_err(failed("read its mode"))?;
+        if !metadata.is_file() {
+            return Err(self.broken(name, "is no regular file"));
+        }
         check_mode(&path, metadata.permissions().mode(), 0o077, FILE_MODE)?;
-        if metadata.len() > FILE_BYTES_MAX {
+        if ![self.owner, 0].contains(&metadata.uid()) {
+            return Err(StateError::Owner { path, owner: metadata.uid(), wanted: self.owner });
+        }
+        if metadata.len() > bytes_max {
             return Err(self.broken(name, "is too large to be a file of a relay"));
         }
         let mut text = String::new();
-        match file.take(FILE_BYTES_MAX).read_to_string(&mut text) {
+        match file.take(bytes_max).read_to_string(&mut text) {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(self.broken(name, "is not text")),
             read => read.map(|_| Some(text)).map_err(failed("read it")),
         }
@@ -375,7 +478,10 @@ impl StateDir {
                 file.write_all(text.as_bytes())?;
                 file.sync_all()
             })
-            .map_err(|source| StateError::Io { path: path.clone(), action: "write it", source })?;
+            .map_err(|source| {
+                let _ = fs::remove_file(&path); // else the next start does
+                StateError::Io { path: path.clone(), action: "write it", source }
+            })?;
         Ok(path)
     }
 
@@ -390,10 +496,29 @@ impl StateDir {
 }
 
 /// Clients check the pin and no name or date, so the certificate says as little as it can and never runs out.
-fn self_signed(key: &KeyPair) -> Result<String, StateError> {
+pub(super) fn self_signed(key: &KeyPair) -> Result<String, StateError> {
     let mut params = CertificateParams::new(vec!["supernode.invalid".to_owned()])?;
     params.distinguished_name.push(DnType::CommonName, "supernode relay");
     Ok(params.self_signed(key)?.pem())
+}
+
+/// A socket that nobody else can connect to, not even in the moment in which it is made: Linux gives the name the mode that
+/// the socket has before.
+fn listen_privately(path: &Path) -> io::Result<UnixListener> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = File::from(socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?);
+    socket.set_permissions(fs::Permissions::from_mode(FILE_MODE))?;
+    bind(&socket, &SocketAddrUnix::new(path)?)?;
+    listen(&socket, BACKLOG)?;
+    Ok(UnixListener::from(OwnedFd::from(socket)))
+}
+
+/// Whether a file has the name of one that is to be put in another's place: `.NAME.` and 16 hexadecimal digits, or a door's,
+/// of 8.
+fn is_temporary(name: &str) -> bool {
+    let is_hex = |text: &str, digits| text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let Some(rest) = name.strip_prefix('.') else { return false };
+    is_hex(rest, 8) || rest.rsplit_once('.').is_some_and(|(name, digits)| !name.is_empty() && is_hex(digits, 16))
 }
 
 fn check_mode(path: &Path, mode: u32, forbidden: u32, wanted: u32) -> Result<(), StateError> {

@@ -20,12 +20,14 @@ use crate::{
 
 /// How far the relay's life has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Phase {
     /// Takes everybody whom it admits.
     Ready,
     /// Takes nobody new; ends when its calls have, or its patience.
     Draining,
+    /// Another process has the sockets and has not shown yet that it serves: nobody is served, for three seconds at most.
+    HandingOver,
 }
 
 impl Phase {
@@ -34,6 +36,7 @@ impl Phase {
         match self {
             Self::Ready => "ready",
             Self::Draining => "draining",
+            Self::HandingOver => "handing-over",
         }
     }
 }
@@ -127,6 +130,7 @@ pub struct StatusSource {
     listen: SocketAddr,
     counters: Vec<Arc<Counters>>,
     directory: Arc<Directory>,
+    shards: shard::Handle,
     certificate: Shown,
     offload: Offload,
     drain_patience: Duration,
@@ -143,13 +147,18 @@ impl StatusSource {
             listen: shards.local_addr(),
             counters: shards.counters(),
             directory: shards.directory().clone(),
+            shards: shards.handle(),
             started: Instant::now(),
         }
     }
 
     /// How far the relay's life has come.
     pub fn phase(&self) -> Phase {
-        if self.directory.is_draining() { Phase::Draining } else { Phase::Ready }
+        match (self.directory.is_draining(), self.shards.reads_all()) {
+            (true, _) => Phase::Draining,
+            (false, true) => Phase::Ready,
+            (false, false) => Phase::HandingOver,
+        }
     }
 
     /// Reads.
@@ -195,7 +204,7 @@ impl StatusSource {
             certificate_left_s: Some(self.certificate.left_s()),
             receive_buffer_bytes: least!(receive_buffer_bytes),
             send_buffer_bytes: least!(send_buffer_bytes),
-            segments_out_max: Some(self.offload.segments_out_max as u64),
+            segments_out_max: Some(self.offload.segments_out_now(&tallies)),
             segments_in_max: Some(self.offload.segments_in_max as u64),
             steering: Some(self.offload.steering),
             drain_patience_s: Some(self.drain_patience.as_secs()),

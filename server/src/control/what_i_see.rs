@@ -26,7 +26,7 @@ pub const LEDGER: &[Row] = &[
     Row { field: "network address", wire: &[],
         sees: "IP address and port of each client, and when they change",
         why: "packets must find their way back",
-        kept: "as long as the connection" },
+        kept: "as long as the connection; a network that the operator revokes, on disk, because the operator wrote it" },
     Row { field: "connection times", wire: &[],
         sees: "when a connection begins and ends, its round-trip time and its losses",
         why: "QUIC works by them",
@@ -39,11 +39,14 @@ pub const LEDGER: &[Row] = &[
     Row { field: "identity key", wire: &["HelloBody.delegation", "MemberJoined.identity"],
         sees: "public key of the person who connects",
         why: "rings and presence are addressed to it, and it must be proven",
-        kept: "as long as one of its devices or somebody who watches it is connected; on disk if the operator revokes it" },
+        kept: "as long as one of its devices or somebody who watches it is connected, and with how much of its rates is used up \
+               until they are full again: a minute, or a day where bytes are granted by the day; on disk if the operator \
+               revokes it" },
     Row { field: "device key", wire: &["DeviceKeyPackage.device", "IncomingRing.caller_device", "RingOutcome.device", "MemberJoined.device"],
         sees: "public key of the installation, and the delegation by which the identity certifies it and until when",
         why: "a person has several devices, and each one proves itself",
-        kept: "the key as long as the session, the delegation only while it is checked" },
+        kept: "the key and the delegation's end as long as the session, the delegation only while it is checked; the key on disk \
+               if the operator revokes it" },
     Row { field: "devices taken back", wire: &["HelloBody.revocation", "DevicesRevoked.revocation"],
         sees: "which devices a person has taken back, and when they last said so",
         why: "such a device must not act for them any more",
@@ -55,9 +58,10 @@ pub const LEDGER: &[Row] = &[
     Row { field: "admission token", wire: &["HelloBody.admission_token"],
         sees: "which of the relay's own tokens a client shows; a token may name the identity it is for",
         why: "a relay that is not open lets in only whom its operator invited, and no longer than that",
-        kept: "only while it is checked; 16 bytes of its SHA-256 as long as the session, and on disk if the operator revokes it; \
-               where the operator's own service decides, it is told, and its answer for the identity is kept for a minute by \
-               default and an hour at most" },
+        kept: "only while it is checked; 16 bytes of its SHA-256 and its end as long as the session, and the former on disk if \
+               the operator revokes it; of a token for one use, what follows from its number, and from that and the device, on \
+               disk until it ends; where the operator's own service decides, it is told, the token is kept as long as the \
+               session to ask again, and its answer for the identity for a minute by default and an hour at most" },
     Row { field: "protocol version", wire: &["HelloBody.version_min", "HelloBody.version_max"],
         sees: "which versions a client speaks",
         why: "both sides must agree on one",

@@ -7,15 +7,18 @@ use rand::{Rng, RngExt};
 use supernode_proto::{
     close::CloseCode,
     control::{
-        ClientMessage, RefusalReason, Refused, WatchEnded, client_message::Body as Request, relay_message::Body,
+        ClientMessage, RefusalReason, Refused, WatchEnded, client_message::Body as Request, decode_message,
+        relay_message::Body,
     },
     identity::{Grants, IdentityKey, Presenter, RoomId, Ticket},
 };
 
 use super::{
-    ControlMail, MemberId, Now, Outbox, RingId, SessionId, ShardCore, presence, rings,
+    ControlMail, MemberId, Now, Outbox, RingId, SessionId, ShardCore,
+    accounts::Allowance,
+    presence, rings,
     rooms::{self, Leaving},
-    session::{Session, Watched},
+    session::{Session, WATCH_BYTES, Watched},
     timers::{Due, Timers},
 };
 
@@ -57,7 +60,7 @@ impl ShardCore {
     /// Carries a client's request out. The reply and everybody's events are in `outbox` afterwards.
     ///
     /// # Errors
-    /// The code to close the session with, when the message has no place in the protocol.
+    /// The code to close the session with, when the message has no place in the protocol, or was one too many.
     pub fn handle_message(
         &mut self,
         link: u32,
@@ -66,15 +69,62 @@ impl ShardCore {
         rng: &mut dyn Rng,
         outbox: &mut Outbox,
     ) -> Result<(), CloseCode> {
-        let Some(id) = self.id_of(link) else { return Err(CloseCode::UNEXPECTED_MESSAGE) };
+        self.handle(link, || Ok(message), now, rng, outbox)
+    }
+
+    /// The same for the bytes of a message, which are read only if anything comes of them.
+    ///
+    /// # Errors
+    /// As those of [`Self::handle_message`]; also when the bytes are no message.
+    pub fn handle_frame(
+        &mut self,
+        link: u32,
+        frame: &[u8],
+        now: Now,
+        rng: &mut dyn Rng,
+        outbox: &mut Outbox,
+    ) -> Result<(), CloseCode> {
+        self.handle(link, || decode_message(frame).map_err(|_| CloseCode::MALFORMED_MESSAGE), now, rng, outbox)
+    }
+
+    fn handle(
+        &mut self,
+        link: u32,
+        read: impl FnOnce() -> Result<ClientMessage, CloseCode>,
+        now: Now,
+        rng: &mut dyn Rng,
+        outbox: &mut Outbox,
+    ) -> Result<(), CloseCode> {
+        let Some(session) = self.session(link) else { return Err(CloseCode::UNEXPECTED_MESSAGE) };
+        let (id, account, limits) = (session.id, &session.account, session.limits(&self.limits));
+        let take = |what| account.take(what, 1, limits, now.instant);
+        let granted = take(Allowance::Requests);
+        // Above the rate a few are told so, many cost nothing more, and then the session ends.
+        if !granted && !take(Allowance::RequestsExcess) {
+            outbox.counts.limit("requests_excess_max");
+            return Err(CloseCode::RATE_EXCEEDED);
+        }
+        if !granted && !take(Allowance::Answers) {
+            outbox.counts.limit("requests_per_second_max");
+            return Ok(());
+        }
+        let bound = u64::from(limits.requests_per_second_max);
+        let message = read()?;
         let request = message.request;
         let body = message.body.ok_or(CloseCode::MALFORMED_MESSAGE)?;
         // Only the Hello goes without a number, and it came before the session.
         if request == 0 || matches!(body, Request::Hello(_)) {
             return Err(CloseCode::UNEXPECTED_MESSAGE);
         }
-        if let Err(refusal) = self.carry_out(link, request, body, now, rng, outbox) {
+        let outcome = match granted {
+            true => self.carry_out(link, request, body, now, rng, outbox),
+            false => Err(Refusal::limit("requests_per_second_max", bound, bound)),
+        };
+        if let Err(refusal) = outcome {
             outbox.refuse(id, request, refusal.into());
+        }
+        if let Some(session) = self.session_mut(link) {
+            session.recount();
         }
         Ok(())
     }
@@ -89,11 +139,7 @@ impl ShardCore {
         outbox: &mut Outbox,
     ) -> Result<(), Refusal> {
         let directory = self.directory.clone();
-        let requests_max = u64::from(directory.limits().requests_per_second_max);
         let session = self.session_at(link)?;
-        if !session.requests.take(1, now.instant) {
-            return Err(Refusal::limit("requests_per_second_max", requests_max, requests_max));
-        }
         let id = session.id;
         match body {
             Request::Hello(_) => return Err(Refusal::of(RefusalReason::Malformed)),
@@ -105,12 +151,14 @@ impl ShardCore {
                 return Ok(());
             }
             Request::SendMls(sent) => return rooms::send_mls(&directory, session, request, sent, now, outbox),
-            Request::CatchUp(wanted) => return rooms::send_catch_up(session, request, wanted, outbox),
+            Request::CatchUp(wanted) => {
+                return rooms::send_catch_up(&directory, session, request, wanted, now, outbox);
+            }
             Request::RejectCommit(rejected) => return rooms::send_reject(session, request, rejected, outbox),
             Request::KickMember(kick) => return self.kick(link, request, &kick.room, kick.member, outbox),
             Request::TakeKeyPackages(take) => {
                 let ticket = check_ticket(session, &take.ticket, &take.proof, Grants::RING, now)?;
-                let packages = rings::take(&directory, session, &ticket, outbox)?;
+                let packages = rings::take(&directory, session, &ticket, now, outbox)?;
                 outbox.reply(id, request, Body::KeyPackages(packages));
                 return Ok(());
             }
@@ -163,10 +211,11 @@ impl ShardCore {
     fn watch(&mut self, link: u32, ticket: &Ticket, now: Now, outbox: &mut Outbox) -> Result<(), Refusal> {
         let directory = self.directory.clone();
         let (session, timers) = self.session_and_timers(link)?;
-        let bound = directory.limits().watches_max;
+        let bound = session.limits(&directory.limits()).watches_max;
         if session.watches.len() >= bound {
             return Err(Refusal::limit("watches_max", session.watches.len() as u64, bound as u64));
         }
+        session.check_room(WATCH_BYTES, &directory.limits())?;
         presence::watch(&directory, session, ticket, outbox)?;
         session.watches.push(Watched { identity: ticket.issuer, not_after_unix_s: ticket.not_after_unix_s });
         schedule_watches(session, timers, now);
@@ -219,7 +268,7 @@ impl ShardCore {
         let removed = rooms::remove(&self.directory, room, member, session, Leaving::Kicked, outbox);
         let Some(removed) = removed else { return false };
         self.end_tracks_of(&room, &removed.tracks, outbox);
-        outbox.mail(session.shard, ControlMail::Evict { session, room, kicker });
+        outbox.mail(session.shard, ControlMail::Evict { session, room, member, kicker });
         true
     }
 

@@ -17,7 +17,18 @@ pub const LIMITS: &[&str] = &[
     "tracks_max",
     "subscriptions_max",
     "requests_per_second_max",
+    "requests_excess_max",
+    "catch_ups_per_minute_max",
+    "key_packages_taken_per_minute_max",
+    "key_packages_given_per_minute_max",
+    "ingest_excess_objects_max",
     "mls_bytes_per_second_max",
+    "egress_bytes_per_second_max",
+    "egress_bytes_per_day_max",
+    "relay_egress_bytes_per_day_max",
+    "relay_rooms_max",
+    "relay_tables_bytes_max",
+    "relay_control_bytes_max",
     "key_packages_max",
     "mailboxes_bytes_max",
     "rejected_commits_max",
@@ -116,6 +127,8 @@ mod tests {
             include_str!("mailbox.rs"),
             include_str!("tracks.rs"),
             include_str!("shard_core.rs"),
+            include_str!("directory.rs"),
+            include_str!("session.rs"),
         ];
         let mut named = 0;
         for call in sources.iter().chain(&more).flat_map(|source| {

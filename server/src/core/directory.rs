@@ -21,20 +21,43 @@ use supernode_proto::{
     object::TrackAlias,
 };
 
-use super::{MemberId, RingId, SessionId, limits::Limits, mailbox::Mailbox, rate::Bucket};
+use super::{
+    MemberId, RingId, SessionId,
+    accounts::Accounts,
+    control::Refusal,
+    limits::Limits,
+    mailbox::Mailbox,
+    pool::{Pool, Share},
+};
 
 /// The shared tables. Keys that clients choose are hashed with std's keyed hash, so that nobody can aim at one bucket.
 #[derive(Debug)]
 pub struct Directory {
     limits: ArcSwap<Limits>,
+    pub(crate) accounts: Accounts,
     pub(crate) people: DashMap<IdentityKey, Person>,
     pub(crate) rings: DashMap<RingId, Ring>,
     pub(crate) rooms: DashMap<RoomId, Room>,
     pub(crate) tracks: DashMap<TrackAlias, TrackEntry>,
     /// Bytes that the rooms' mailboxes keep.
     pub(crate) mailboxes_bytes: Arc<AtomicUsize>,
+    /// Bytes that sessions keep in tables: watches, subscriptions, tracks, key packages.
+    pub(crate) tables: Pool,
+    /// Bytes that clients may have on their way to the relay, and QUIC on its way to them.
+    pub(crate) windows: Pool,
+    rooms_open: Arc<AtomicUsize>,
     sessions: AtomicU32,
     draining: AtomicU64,
+}
+
+/// A room's place among those that the relay may have: given back when the room goes.
+#[derive(Debug)]
+pub(crate) struct RoomPlace(Arc<AtomicUsize>);
+
+impl Drop for RoomPlace {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// One identity that has a device online or a watcher.
@@ -52,8 +75,6 @@ pub(crate) struct Person {
     pub(crate) quiet_until: Option<Instant>,
     /// Whether an announcement is scheduled.
     pub(crate) scheduled: bool,
-    /// What their devices may put into mailboxes, once one has.
-    pub(crate) mls_bytes: Option<Bucket>,
 }
 
 /// A session that is told about somebody, as long as they let it be.
@@ -75,6 +96,8 @@ pub(crate) struct Online {
     /// Order in which states were set: the newest speaks for the person.
     pub(crate) set_at: u64,
     pub(crate) key_packages: Vec<Bytes>,
+    /// What status and key packages take of the relay's tables.
+    pub(crate) kept: Share,
     /// Handed out again and again once the others are gone.
     pub(crate) last_resort: Option<Bytes>,
     /// Whom its owner shuts out, in order.
@@ -82,6 +105,9 @@ pub(crate) struct Online {
     /// What rings there, and whose rings they are.
     pub(crate) ringing: Vec<(RingId, IdentityKey)>,
 }
+
+/// What it takes to keep a key package, beside its bytes.
+const KEY_PACKAGE_BYTES: usize = 64;
 
 /// What a watcher sees.
 #[derive(Debug, Clone, Default)]
@@ -112,6 +138,8 @@ pub(crate) struct Ring {
 /// A room with at least one member.
 #[derive(Debug)]
 pub(crate) struct Room {
+    #[expect(dead_code, reason = "gives the place back when the room goes")]
+    pub(crate) place: RoomPlace,
     pub(crate) join_key: JoinKey,
     pub(crate) members: BTreeMap<MemberId, Member>,
     pub(crate) member_next: MemberId,
@@ -183,6 +211,19 @@ impl Online {
     pub(crate) fn can_be_rung(&self) -> bool {
         self.state != PresenceState::Invisible || self.set_at == 0
     }
+
+    /// Bytes that status and key packages take, with so much more, and with another last resort if there is one.
+    pub(crate) fn kept_with(&self, status: usize, packages: &[Bytes], last_resort: Option<&Bytes>) -> usize {
+        let last_resort = last_resort.or(self.last_resort.as_ref());
+        let packages = self.key_packages.iter().chain(packages).chain(last_resort);
+        status + packages.map(|package| package.len() + KEY_PACKAGE_BYTES).sum::<usize>()
+    }
+
+    /// Counts anew what it keeps.
+    pub(crate) fn recount(&mut self) {
+        let kept = self.kept_with(self.status.len(), &[], None);
+        self.kept.set(kept);
+    }
 }
 
 impl Room {
@@ -210,11 +251,15 @@ impl Directory {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits: ArcSwap::from_pointee(limits),
+            accounts: Accounts::default(),
             people: DashMap::new(),
             rings: DashMap::new(),
             rooms: DashMap::new(),
             tracks: DashMap::new(),
             mailboxes_bytes: Arc::default(),
+            tables: Pool::default(),
+            windows: Pool::default(),
+            rooms_open: Arc::default(),
             sessions: AtomicU32::new(0),
             draining: AtomicU64::new(0),
         }
@@ -233,6 +278,11 @@ impl Directory {
     /// A copy of the limits that can be kept.
     pub(crate) fn limits_now(&self) -> Arc<Limits> {
         self.limits.load_full()
+    }
+
+    /// Identities of which is known what they have used up, with and without a session.
+    pub fn accounts(&self) -> usize {
+        self.accounts.len()
     }
 
     /// How full the tables are. Counts map by map: a snapshot only while nothing changes.
@@ -255,6 +305,20 @@ impl Directory {
     /// Whether [`Self::start_draining`] was called.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed) != 0
+    }
+
+    /// Bytes that clients may have on their way to the relay, and QUIC on its way to them.
+    pub fn windows(&self) -> &Pool {
+        &self.windows
+    }
+
+    /// Takes a place for a room, if there is one.
+    pub(crate) fn open_room(&self) -> Result<RoomPlace, Refusal> {
+        let max = self.limits.load().relay_rooms_max as usize;
+        let place = RoomPlace(self.rooms_open.clone());
+        // Taken first and given back by the place itself if it was one too many.
+        let before = self.rooms_open.fetch_add(1, Ordering::Relaxed);
+        if before < max { Ok(place) } else { Err(Refusal::limit("relay_rooms_max", before as u64, max as u64)) }
     }
 
     /// Takes a place for a session, if there is one.
@@ -283,6 +347,7 @@ mod tests {
         let (identity, start) = (IdentityKey::new([1; 32]), Instant::now());
         let limits = Limits { rejected_commits_span: Duration::from_secs(10), ..Limits::default() };
         let room = Room {
+            place: RoomPlace(Arc::new(AtomicUsize::new(1))),
             join_key: JoinKey::new([3; 32]),
             members: BTreeMap::new(),
             member_next: 1,

@@ -11,6 +11,7 @@ use supernode_proto::{
 
 use super::{
     MemberId, ShardCore, ShardId, StreamKey,
+    accounts::Allowance,
     forward::{Carries, Remote, Subscriber, Track},
     ledger::{DropReason, Ledger, RefuseReason},
     session::Session,
@@ -83,7 +84,7 @@ impl ShardCore {
     ) -> Result<(), RefuseReason> {
         let admitted = match self.sessions.get_mut(link as usize).and_then(Option::as_mut) {
             None => Err(RefuseReason::NoSession),
-            Some(session) => match charge(session, 1, wire.len(), now) {
+            Some(session) => match session.charge(1, wire.len(), &self.limits, now) {
                 true => self.tracks.admit_datagram(link, wire),
                 false => Err(RefuseReason::RateExceeded),
             },
@@ -109,9 +110,11 @@ impl ShardCore {
         Ok(())
     }
 
-    /// Notes an object above a session's rates; returns whether the session has sent too many.
-    pub fn lose_patience(&mut self, link: u32, now: Instant) -> bool {
-        self.session_mut(link).is_some_and(|session| !session.patience.take(1, now))
+    /// Notes an object above an identity's rates; returns whether it has sent too many.
+    pub fn lose_patience(&self, link: u32, now: Instant) -> bool {
+        let take =
+            |session: &Session| session.account.take(Allowance::ObjectsExcess, 1, session.limits(&self.limits), now);
+        self.session(link).is_some_and(|session| !take(session))
     }
 
     /// Delivers an object that another shard passed on.
@@ -161,8 +164,9 @@ impl ShardCore {
         bytes: usize,
         now: Instant,
     ) -> Result<(), RefuseReason> {
-        let Some(session) = self.session_mut(link) else { return Err(RefuseReason::NoSession) };
-        if charge(session, objects, bytes, now) {
+        let session = self.sessions.get_mut(link as usize).and_then(Option::as_mut);
+        let Some(session) = session else { return Err(RefuseReason::NoSession) };
+        if session.charge(objects, bytes, &self.limits, now) {
             self.ledger.let_in(kind, objects, bytes);
             return Ok(());
         }
@@ -264,10 +268,6 @@ impl StreamTarget {
         }
         Some(DropReason::AwaitsIndependent)
     }
-}
-
-fn charge(session: &mut Session, objects: u64, bytes: usize, now: Instant) -> bool {
-    session.objects.take(objects, now) && session.bytes.take(bytes as u64, now)
 }
 
 fn overflow(ledger: &mut Ledger, other: &Remote) {

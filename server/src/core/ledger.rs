@@ -70,6 +70,7 @@ reasons! {
         Unsubscribed "unsubscribed" "the subscription or the track ended while the object was queued";
         Gone "gone" "the subscriber's session ended while the object was queued";
         ShardOverflow "shard_overflow" "the inbox of the subscriber's shard was full";
+        RelayQueueFull "relay_queue_full" "too much waited for all subscribers together, and most of it for this one";
     }
 }
 
@@ -137,6 +138,8 @@ pub struct Ledger {
     /// The longest that any object has waited for its subscriber's connection and was then sent, in microseconds; data
     /// streams apart.
     pub longest_wait_us: u64,
+    /// Bytes that wait in all queues now, each object with the packet that it keeps.
+    pub queued_bytes: u64,
     /// Subscribers that came late and were sent the newest group.
     pub late_joiners: u64,
     /// Bytes of newest groups that are kept now.

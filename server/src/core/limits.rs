@@ -21,7 +21,7 @@ pub struct Limits {
     pub watches_max: usize,
     /// Watchers of one identity. Default 4,096: bounds what one change of state costs.
     pub watchers_per_identity_max: usize,
-    /// Rings one session may start in a minute. Default 30: a person redialling, not a machine.
+    /// Rings one identity may start in a minute. Default 30: a person redialling, not a machine.
     pub rings_per_minute_max: u32,
     /// Rings that one device can have at once. Default 8.
     pub incoming_rings_max: usize,
@@ -37,15 +37,50 @@ pub struct Limits {
     pub tracks_max: usize,
     /// Tracks one session subscribes to. Default 1,024: audio and video of two full rooms.
     pub subscriptions_max: usize,
-    /// Control requests a second of one session, with four times that as a burst. Default 100.
+    /// Control requests a second of one identity, with four times that as a burst. Default 100.
     pub requests_per_second_max: u32,
-    /// Objects a second that one session may send. Default 10,000: 8 bulk senders of the benchmark's kind fit well.
+    /// Requests above that rate that an identity may send before its session is closed; a hundredth is forgiven every
+    /// second. Default 2,000: a program that errs is told sixteen times, a flood ends within a second or two.
+    pub requests_excess_max: u32,
+    /// Times in a minute that one identity may ask for what a room's mailbox has kept. Default 60: eight rooms after
+    /// each of seven changes of network, and 0.5 MB a second of full histories.
+    pub catch_ups_per_minute_max: u32,
+    /// Times in a minute that one identity may take key packages of others. Default 60: each ring takes one, with as many
+    /// again for rooms.
+    pub key_packages_taken_per_minute_max: u32,
+    /// Times in a minute that key packages of one identity are given out. Default 120: so a device's 32 last for 16 s at
+    /// least, in which it deposits more.
+    pub key_packages_given_per_minute_max: u32,
+    /// Objects a second that one identity may send. Default 10,000: 8 bulk senders of the benchmark's kind fit well.
     pub ingest_objects_per_second_max: u64,
-    /// Bytes a second that one session may send. Default 12,500,000 (100 Mbit/s): two 4K screens.
+    /// Bytes a second that one identity may send. Default 12,500,000 (100 Mbit/s): two 4K screens.
     pub ingest_bytes_per_second_max: u64,
-    /// Objects above these rates that a session may send before it is closed; a hundredth is forgiven every second.
+    /// Objects above these rates that an identity may send before its session is closed; a hundredth is forgiven every second.
     /// Default 20,000: two seconds of twice the rate, which no congestion control brings about.
     pub ingest_excess_objects_max: u64,
+    /// Bytes a second that all devices of one identity are sent, packets and all. Default 50,000,000 (400 Mbit/s): a room
+    /// of 200 pictures. Above it objects wait as if the path took no more.
+    pub egress_bytes_per_second_max: u64,
+    /// Bytes that all devices of one identity are sent in a day; what is used comes back evenly. Default 0: off.
+    pub egress_bytes_per_day_max: u64,
+    /// Bytes that the relay sends in a day; what is used comes back evenly. Default 0: off.
+    pub relay_egress_bytes_per_day_max: u64,
+    /// Rooms of the whole relay.
+    pub relay_rooms_max: u32,
+    /// Bytes of objects that may wait for all subscribers together, each counted with the packet that it keeps; each
+    /// shard has an equal part. Above it the fullest queues are shortened.
+    pub relay_queue_bytes_max: u64,
+    /// Bytes that sessions keep in the relay's tables: watches, subscriptions, tracks, status and key packages. One keeps a
+    /// 16th of what is free at most, and 8 KiB always.
+    pub relay_tables_bytes_max: u64,
+    /// Bytes that streams may have in flight between the relay and its clients, both ways. One connection has a 16th of
+    /// what is free at most each way, and 16 KiB from and 8 KiB to it always.
+    pub relay_windows_bytes_max: u64,
+    /// Bytes of control messages that wait for clients to read, or have not come whole; each shard has an equal part. Above
+    /// it the sessions with most of them end.
+    pub relay_control_bytes_max: u64,
+    /// Identities without a session of which the relay remembers what they have used up.
+    pub accounts_idle_max: u32,
     /// How long an object may wait for a subscriber whose subscription says nothing. Default 250 ms: later is noise.
     pub queue_age_max: Duration,
     /// Bytes of objects that may wait for one subscriber. Default 512 KiB: 250 ms at 16 Mbit/s.
@@ -97,11 +132,16 @@ pub struct Limits {
     /// Bytes of control messages that may wait for one client to read. Default 1 MiB: more means it does not read. Once
     /// half of it waits, messages of mailboxes are withheld until it has read them: others may send much at once.
     pub control_backlog_bytes_max: usize,
-    /// Handshakes one shard has in progress before it asks new addresses to prove themselves by Retry
+    /// Clients of the whole relay that are not let in yet before it asks new addresses to prove themselves by Retry
     /// (RFC 9000 section 8.1.2). Default 64.
     pub handshakes_before_retry: usize,
-    /// Handshakes one shard has in progress at most. Default 4,096: beyond it new ones are refused.
+    /// Clients of the whole relay that are not let in yet: handshakes, those that have not said Hello, and those that
+    /// were turned away and are not gone. Default 512: at most 48 MiB, 96 KiB
+    /// each, and 12 MiB unless each does its worst. Beyond it the oldest of the network that has most makes room.
     pub handshakes_max: usize,
+    /// Handshakes a second that each shard begins. Default 1,000: a third of a core, which it shares with everybody's
+    /// media.
+    pub handshakes_per_second_max: u64,
 }
 
 impl Default for Limits {
@@ -122,9 +162,22 @@ impl Default for Limits {
             tracks_max: 16,
             subscriptions_max: 1024,
             requests_per_second_max: 100,
+            requests_excess_max: 2000,
+            catch_ups_per_minute_max: 60,
+            key_packages_taken_per_minute_max: 60,
+            key_packages_given_per_minute_max: 120,
             ingest_objects_per_second_max: 10_000,
             ingest_bytes_per_second_max: 12_500_000,
             ingest_excess_objects_max: 20_000,
+            egress_bytes_per_second_max: 50_000_000,
+            egress_bytes_per_day_max: 0,
+            relay_egress_bytes_per_day_max: 0,
+            relay_rooms_max: 32_768,
+            relay_queue_bytes_max: 512 * 1024 * 1024,
+            relay_tables_bytes_max: 1024 * 1024 * 1024,
+            relay_windows_bytes_max: 1024 * 1024 * 1024,
+            relay_control_bytes_max: 1024 * 1024 * 1024,
+            accounts_idle_max: 100_000,
             queue_age_max: Duration::from_millis(250),
             queue_bytes_max: 512 * 1024,
             presence_interval: Duration::from_millis(250),
@@ -145,7 +198,8 @@ impl Default for Limits {
             hello_timeout: Duration::from_secs(10),
             control_backlog_bytes_max: 1024 * 1024,
             handshakes_before_retry: 64,
-            handshakes_max: 4096,
+            handshakes_max: 512,
+            handshakes_per_second_max: 1000,
         }
     }
 }

@@ -11,7 +11,6 @@ use std::{
     },
 };
 
-use bytes::Bytes;
 use supernode_proto::{
     control::{MlsDelivery, RefusalReason, SendMls},
     identity::JoinKey,
@@ -173,8 +172,7 @@ impl Mailbox {
         let bytes = delivery.payload.len();
         self.bytes += bytes;
         self.kept_bytes.fetch_add(bytes, Ordering::Relaxed);
-        // A copy: the payload is a slice of whatever else came with it on the control stream.
-        self.history.push_back(MlsDelivery { payload: Bytes::copy_from_slice(&delivery.payload), ..delivery.clone() });
+        self.history.push_back(delivery.clone());
         loop {
             let is_full = self.history.len() > limits.mailbox_messages_max || self.bytes > limits.mailbox_bytes_max;
             let free = limits.mailboxes_bytes_max.saturating_sub(self.kept_bytes.load(Ordering::Relaxed));
@@ -209,6 +207,7 @@ fn conflict(epoch: u64, current: u64) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use supernode_proto::identity::{DeviceKey, IdentityKey};
 
     use super::*;

@@ -5,6 +5,7 @@
 //! hot one. [`ShardCore`] is one shard's part; [`directory::Directory`] is what all shards share, and no packet
 //! touches it.
 
+pub mod accounts;
 pub mod counts;
 pub mod directory;
 pub mod fan_out;
@@ -14,12 +15,14 @@ pub mod histogram;
 pub mod ladder;
 pub mod ledger;
 pub mod limits;
+pub mod pool;
 pub mod queue;
 pub mod rate;
 pub mod rate_estimate;
 pub mod speakers;
 pub mod stream;
 
+mod admission;
 mod control;
 mod ids;
 mod mailbox;
@@ -33,7 +36,8 @@ mod shard_core;
 mod timers;
 mod tracks;
 
+pub use admission::{Admit, Applicant, Grant, Network, Resident, ServiceWord, Voucher};
 pub use ids::{MemberId, NodeId, Now, RingId, SessionId, ShardId, StreamKey, TokenDigest};
 pub use outbox::{ControlMail, Outbox};
-pub use session::Session;
-pub use shard_core::{Admit, Greeting, Holdings, NotOpened, ShardCore};
+pub use session::{SUBSCRIPTION_BYTES, Session, TRACK_BYTES, WATCH_BYTES};
+pub use shard_core::{Greeting, Holdings, NotOpened, ShardCore};

@@ -119,6 +119,8 @@ pub enum ControlMail {
         session: SessionId,
         /// The room.
         room: RoomId,
+        /// As which member: it may have left and come in again since.
+        member: MemberId,
         /// Who waits for it, if somebody does, and for which request.
         kicker: Option<(SessionId, u64)>,
     },

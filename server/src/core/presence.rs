@@ -62,6 +62,7 @@ pub(crate) fn connect(
         key_packages: Vec::new(),
         last_resort: None,
         blocked: Box::default(),
+        kept: directory.tables.share(),
         ringing: Vec::new(),
     };
     if let Some(earlier) = person.devices.iter_mut().find(|earlier| earlier.device == device) {
@@ -213,9 +214,9 @@ pub(crate) fn set(
     let newest = person.devices.iter().map(|online| online.set_at).max().unwrap_or(0);
     if let Some(online) = person.devices.iter_mut().find(|online| online.session == session.id) {
         online.state = state;
-        // A copy: it is a slice of whatever else came with it on the control stream, and stays for as long as the session.
-        online.status = Bytes::copy_from_slice(&wanted.status);
+        online.status = wanted.status;
         online.set_at = newest + 1;
+        online.recount();
     }
     touch(directory, session.identity, &mut person, now, timers, outbox);
     Ok(())

@@ -13,6 +13,14 @@ use super::{
     ledger::{DropReason, Ledger},
 };
 
+/// What an object that waits keeps in memory at least: it is a slice of the packet that it came in.
+const PACKET_BYTES: usize = 1_500;
+
+/// Bytes of memory that a slice of a packet keeps.
+fn held_by(wire: &Bytes) -> usize {
+    wire.len().max(PACKET_BYTES)
+}
+
 /// Datagrams that wait: audio first, and in each lane the oldest first.
 #[derive(Debug, Default)]
 pub struct DatagramQueue {
@@ -44,6 +52,11 @@ impl DatagramQueue {
         self.bytes
     }
 
+    /// Bytes that it keeps in memory: no datagram is larger than the packet that it keeps.
+    pub fn held(&self) -> usize {
+        self.len() * PACKET_BYTES
+    }
+
     /// How many wait.
     pub fn len(&self) -> usize {
         self.audio.len() + self.rest.len()
@@ -61,14 +74,24 @@ impl DatagramQueue {
         if wire.len() > bytes_max {
             return ledger.drop(DropReason::QueueFull, 1);
         }
-        while self.bytes + wire.len() > bytes_max {
-            let oldest = self.rest.pop_front().or_else(|| self.audio.pop_front());
-            self.bytes -= oldest.map_or(self.bytes, |oldest| oldest.wire.len());
-            ledger.drop(DropReason::QueueFull, 1);
-        }
+        while self.bytes + wire.len() > bytes_max && self.drop_oldest(DropReason::QueueFull, ledger) {}
         self.bytes += wire.len();
+        ledger.queued_bytes += PACKET_BYTES as u64;
         let lane = if offer.is_audio() { &mut self.audio } else { &mut self.rest };
         lane.push_back(Waiting { offer, wire });
+    }
+
+    /// Drops the oldest, audio last, until the queue keeps no more than this.
+    pub fn shorten(&mut self, held_max: usize, ledger: &mut Ledger) {
+        while self.held() > held_max && self.drop_oldest(DropReason::RelayQueueFull, ledger) {}
+    }
+
+    fn drop_oldest(&mut self, reason: DropReason, ledger: &mut Ledger) -> bool {
+        let Some(oldest) = self.rest.pop_front().or_else(|| self.audio.pop_front()) else { return false };
+        self.bytes -= oldest.wire.len();
+        ledger.queued_bytes -= PACKET_BYTES as u64;
+        ledger.drop(reason, 1);
+        true
     }
 
     /// The next object that is still worth sending, if it is at most `room` bytes long.
@@ -80,6 +103,7 @@ impl DatagramQueue {
         }
         let front = lane.pop_front()?;
         self.bytes -= front.wire.len();
+        ledger.queued_bytes -= PACKET_BYTES as u64;
         ledger.waited(now.saturating_duration_since(front.offer.arrived));
         Some((front.offer, front.wire))
     }
@@ -89,6 +113,7 @@ impl DatagramQueue {
         for lane in [&mut self.audio, &mut self.rest] {
             while lane.front().is_some_and(|front| front.offer.expires <= now) {
                 self.bytes -= lane.pop_front().map_or(0, |expired| expired.wire.len());
+                ledger.queued_bytes -= PACKET_BYTES as u64;
                 ledger.drop(DropReason::Expired, 1);
             }
         }
@@ -101,12 +126,14 @@ impl DatagramQueue {
             lane.retain(|waiting| waiting.offer.alias != alias);
         }
         self.bytes = self.audio.iter().chain(&self.rest).map(|waiting| waiting.wire.len()).sum();
+        ledger.queued_bytes -= ((before - self.len()) * PACKET_BYTES) as u64;
         ledger.drop(DropReason::Unsubscribed, (before - self.len()) as u64);
     }
 
     /// Drops everything: the subscriber is gone.
     pub fn clear(&mut self, ledger: &mut Ledger) {
         ledger.drop(DropReason::Gone, self.len() as u64);
+        ledger.queued_bytes -= self.held() as u64;
         self.audio.clear();
         self.rest.clear();
         self.bytes = 0;
@@ -118,6 +145,7 @@ impl DatagramQueue {
 pub struct StreamQueue {
     waiting: VecDeque<Part>,
     bytes: usize,
+    held: usize,
     /// Objects begun but not delivered.
     open_objects: u64,
     finished: bool,
@@ -128,12 +156,19 @@ struct Part {
     wire: Bytes,
     arrived: Instant,
     ends_object: bool,
+    /// Bytes of memory that it keeps, also when most of it has been written.
+    held: usize,
 }
 
 impl StreamQueue {
     /// Bytes that wait.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Bytes that it keeps in memory.
+    pub fn held(&self) -> usize {
+        self.held
     }
 
     /// How long the oldest has waited.
@@ -148,11 +183,20 @@ impl StreamQueue {
 
     /// Adds bytes. The caller has counted an offer for every object that begins in them. Ages on a stream do not go
     /// back: what follows bytes that were given more time has as much.
-    pub fn push(&mut self, wire: Bytes, begins_object: bool, ends_object: bool, arrived: Instant) {
+    pub fn push(
+        &mut self,
+        wire: Bytes,
+        (begins_object, ends_object): (bool, bool),
+        arrived: Instant,
+        ledger: &mut Ledger,
+    ) {
         let arrived = self.waiting.back().map_or(arrived, |last| last.arrived.max(arrived));
         self.open_objects += u64::from(begins_object);
         self.bytes += wire.len();
-        self.waiting.push_back(Part { wire, arrived, ends_object });
+        let held = held_by(&wire);
+        self.held += held;
+        ledger.queued_bytes += held as u64;
+        self.waiting.push_back(Part { wire, arrived, ends_object, held });
     }
 
     /// Nothing more will come.
@@ -171,16 +215,20 @@ impl StreamQueue {
         ledger.write(kind, bytes);
         if self.waiting.front().is_some_and(|part| part.wire.is_empty())
             && let Some(part) = self.waiting.pop_front()
-            && part.ends_object
         {
-            self.open_objects -= 1;
-            ledger.deliver(kind, part.arrived);
+            self.held -= part.held;
+            ledger.queued_bytes -= part.held as u64;
+            if part.ends_object {
+                self.open_objects -= 1;
+                ledger.deliver(kind, part.arrived);
+            }
         }
     }
 
     /// Gives the stream up: every object on it that is not delivered is dropped.
     pub fn abandon(&mut self, reason: DropReason, ledger: &mut Ledger) {
         ledger.drop(reason, self.open_objects);
+        ledger.queued_bytes -= self.held as u64;
         *self = Self { finished: true, ..Self::default() };
     }
 }
@@ -277,8 +325,8 @@ mod tests {
     fn a_stream_delivers_an_object_with_its_last_byte() {
         let (mut queue, mut ledger, start) = (StreamQueue::default(), Ledger::default(), Instant::now());
         ledger.offered += 1;
-        queue.push(Bytes::from_static(b"head"), true, false, start);
-        queue.push(Bytes::from_static(b"tail"), false, true, start);
+        queue.push(Bytes::from_static(b"head"), (true, false), start, &mut ledger);
+        queue.push(Bytes::from_static(b"tail"), (false, true), start, &mut ledger);
         queue.finish();
         let mut write = |bytes: usize| {
             let front = queue.front().expect("bytes wait");
@@ -295,10 +343,31 @@ mod tests {
     fn an_abandoned_stream_drops_what_it_owes() {
         let (mut queue, mut ledger, start) = (StreamQueue::default(), Ledger::default(), Instant::now());
         ledger.offered += 2;
-        queue.push(Bytes::from_static(b"one"), true, true, start);
-        queue.push(Bytes::from_static(b"two"), true, false, start);
+        queue.push(Bytes::from_static(b"one"), (true, true), start, &mut ledger);
+        queue.push(Bytes::from_static(b"two"), (true, false), start, &mut ledger);
         queue.abandon(DropReason::Expired, &mut ledger);
         assert_eq!((ledger.dropped[DropReason::Expired as usize], ledger.queued()), (2, 0));
         assert!(queue.is_done());
+    }
+
+    //
+    #[test]
+    fn small_objects_count_with_the_packets_that_they_keep_until_they_are_gone() {
+        let (mut queue, mut ledger, start) = (DatagramQueue::default(), Ledger::default(), Instant::now());
+        for byte in 0..3 {
+            push_to(&mut queue, byte == 1, byte, start, &mut ledger);
+        }
+        assert_eq!((queue.bytes(), queue.held(), ledger.queued_bytes), (300, 4_500, 4_500));
+        queue.shorten(3_200, &mut ledger);
+        assert_eq!((queue.len(), ledger.dropped[DropReason::RelayQueueFull as usize]), (2, 1));
+        queue.shorten(1_500, &mut ledger);
+        assert!(queue.rest.is_empty(), "audio goes last");
+        let mut stream = StreamQueue::default();
+        stream.push(Bytes::from(vec![0; 4_000]), (true, false), start, &mut ledger);
+        stream.push(Bytes::from_static(b"tail"), (false, true), start, &mut ledger);
+        assert_eq!((stream.held(), ledger.queued_bytes), (5_500, 7_000));
+        stream.abandon(DropReason::RelayQueueFull, &mut ledger);
+        queue.expire(start + 250 * MS, &mut ledger);
+        assert_eq!((queue.held(), stream.held(), ledger.queued_bytes), (0, 0, 0));
     }
 }

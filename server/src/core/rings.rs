@@ -13,6 +13,7 @@ use supernode_proto::{
 
 use super::{
     Now, Outbox, RingId, SessionId,
+    accounts::Allowance,
     control::Refusal,
     directory::{Directory, Person, Ring},
     session::{Handed, Session},
@@ -32,10 +33,20 @@ pub(crate) fn deposit(directory: &Directory, session: &Session, deposit: Deposit
     if total > wire::KEY_PACKAGES_PER_DEVICE_MAX {
         return Err(Refusal::limit("key_packages_max", total as u64, wire::KEY_PACKAGES_PER_DEVICE_MAX as u64));
     }
-    online.key_packages.extend(packages);
-    if !last_resort.is_empty() {
-        online.last_resort = Some(last_resort);
+    // Room for a few is always there.
+    let pool_max = directory.limits().relay_tables_bytes_max;
+    let last_resort = Some(last_resort).filter(|package| !package.is_empty());
+    let kept = online.kept_with(online.status.len(), &packages, last_resort.as_ref());
+    let kept_max = online.kept.bytes_max(pool_max);
+    if kept > kept_max {
+        return Err(Refusal::limit("relay_tables_bytes_max", kept as u64, kept_max as u64));
     }
+    online.key_packages.reserve_exact(packages.len());
+    online.key_packages.extend(packages);
+    if last_resort.is_some() {
+        online.last_resort = last_resort;
+    }
+    online.recount();
     Ok(())
 }
 
@@ -47,8 +58,23 @@ pub(crate) fn take(
     directory: &Directory,
     caller: &mut Session,
     ticket: &Ticket,
+    now: Now,
     outbox: &mut Outbox,
 ) -> Result<KeyPackages, Refusal> {
+    let limits = directory.limits();
+    let granted = caller.limits(&limits);
+    if !caller.account.take(Allowance::Takes, 1, granted, now.instant) {
+        let bound = u64::from(granted.key_packages_taken_per_minute_max);
+        return Err(Refusal::limit("key_packages_taken_per_minute_max", bound, bound));
+    }
+    // By a ticket that was taken back nothing is used up, and nothing shows that its issuer is there.
+    drop(reachable(directory, caller, ticket)?);
+    // Whoever has their ticket can ask, and what one takes another cannot.
+    let account = directory.accounts.of(&ticket.issuer);
+    if account.is_some_and(|account| !account.take(Allowance::Given, 1, &limits, now.instant)) {
+        let bound = u64::from(limits.key_packages_given_per_minute_max);
+        return Err(Refusal::limit("key_packages_given_per_minute_max", bound, bound));
+    }
     let (packages, devices) = take_packages(directory, caller, ticket, outbox)?;
     caller.handed.retain(|handed| handed.callee != ticket.issuer);
     if caller.handed.len() >= HANDED_MAX {
@@ -68,6 +94,7 @@ fn take_packages(
     let (mut packages, mut devices) = (Vec::new(), Vec::new());
     for online in person.devices.iter_mut().filter(|online| online.can_be_rung() && online.session != caller.id) {
         let one_time = online.key_packages.pop();
+        online.recount();
         if one_time.is_some() && online.key_packages.len() < wire::KEY_PACKAGES_PER_DEVICE_MAX / 4 {
             let left = online.key_packages.len() as u32;
             outbox.event(online.session, Body::KeyPackagesLow(KeyPackagesLow { left }));
@@ -123,8 +150,10 @@ pub(crate) fn start(
     if directory.is_draining() {
         return Err(Refusal::of(RefusalReason::GoingAway));
     }
-    if !caller.ring_starts.take(1, now.instant) {
-        let bound = u64::from(directory.limits().rings_per_minute_max);
+    let everybody = directory.limits();
+    let limits = caller.limits(&everybody);
+    if !caller.account.take(Allowance::Rings, 1, limits, now.instant) {
+        let bound = u64::from(limits.rings_per_minute_max);
         return Err(Refusal::limit("rings_per_minute_max", bound, bound));
     }
     caller.rings.retain(|ring| directory.rings.contains_key(ring));

@@ -17,11 +17,11 @@ use supernode_proto::{
 
 use super::{
     ControlMail, MemberId, Now, Outbox, SessionId,
+    accounts::Allowance,
     control::Refusal,
     directory::{Away, Directory, Member, Room, TrackEntry},
     limits::Limits,
     mailbox::Mailbox,
-    rate::Bucket,
     session::Session,
 };
 
@@ -39,7 +39,7 @@ pub(crate) fn join(
     if session.rooms.contains_key(&id) {
         return Err(Refusal::of(RefusalReason::Already));
     }
-    let bound = directory.limits().rooms_max;
+    let bound = session.limits(&directory.limits()).rooms_max;
     if session.rooms.len() >= bound {
         return Err(Refusal::limit("rooms_max", session.rooms.len() as u64, bound as u64));
     }
@@ -51,6 +51,7 @@ pub(crate) fn join(
             Entry::Occupied(entry) => entry.into_ref(),
             Entry::Vacant(_) if directory.is_draining() => return Err(Refusal::of(RefusalReason::GoingAway)),
             Entry::Vacant(entry) => entry.insert(Room {
+                place: directory.open_room()?,
                 join_key: key,
                 members: Default::default(),
                 member_next: 1,
@@ -175,13 +176,10 @@ pub(crate) fn send_mls(
         JoinKey::from_slice(&sent.join_key)?;
     }
     // By identity: a person with many devices is one member to those who have to read it all.
-    if let Some(mut person) = directory.people.get_mut(&session.identity) {
-        let bytes_max = directory.limits().mls_bytes_per_second_max;
-        let bucket = person.mls_bytes.get_or_insert_with(|| Bucket::new(bytes_max, bytes_max * 4, now.instant));
-        let bytes = sent.payload.len() as u64;
-        if !bucket.take(bytes, now.instant) {
-            return Err(Refusal::limit("mls_bytes_per_second_max", bytes, bytes_max));
-        }
+    let (bytes, everybody) = (sent.payload.len() as u64, directory.limits());
+    let limits = session.limits(&everybody);
+    if !session.account.take(Allowance::MlsBytes, bytes, limits, now.instant) {
+        return Err(Refusal::limit("mls_bytes_per_second_max", bytes, limits.mls_bytes_per_second_max));
     }
     let (from, member) = (session.id, session.rooms.get(&id).copied().unwrap_or_default());
     outbox.mail(outbox.home_of(&id), ControlMail::Mls { from, member, request, sent });
@@ -216,12 +214,21 @@ pub(crate) fn deliver_mls(
 
 /// Passes a request for missed messages to the room's home shard, which answers it.
 pub(crate) fn send_catch_up(
+    directory: &Directory,
     session: &Session,
     request: u64,
     wanted: CatchUp,
+    now: Now,
     outbox: &mut Outbox,
 ) -> Result<(), Refusal> {
     let id = RoomId::from_slice(&wanted.room)?;
+    // A request of 30 bytes is answered with a whole history.
+    let everybody = directory.limits();
+    let limits = session.limits(&everybody);
+    if !session.account.take(Allowance::CatchUps, 1, limits, now.instant) {
+        let bound = u64::from(limits.catch_ups_per_minute_max);
+        return Err(Refusal::limit("catch_ups_per_minute_max", bound, bound));
+    }
     let (from, device) = (session.id, session.device);
     outbox.mail(outbox.home_of(&id), ControlMail::CatchUp { from, device, request, wanted });
     Ok(())

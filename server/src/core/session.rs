@@ -1,14 +1,20 @@
 //! One session's state in the core.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Instant};
 
 use supernode_proto::{
+    close::CloseCode,
     identity::{DeviceKey, EXPORTER_BYTES, IdentityKey, RelayPin, RoomId},
     object::TrackAlias,
 };
 
 use super::{
-    Greeting, MemberId, RingId, SessionId, TokenDigest, limits::Limits, rate::Bucket, receiver::Receiver,
+    Admit, Grant, Greeting, MemberId, Resident, RingId, SessionId, TokenDigest,
+    accounts::{Account, Allowance, Lease},
+    control::Refusal,
+    limits::Limits,
+    pool::Share,
+    receiver::Receiver,
     speakers::Speakers,
 };
 
@@ -21,6 +27,7 @@ pub struct Session {
     pub(crate) device: DeviceKey,
     /// Which token it was let in with, so that taking the token back ends the session.
     token: Option<TokenDigest>,
+    standing: Standing,
     since: Instant,
     /// The relay that its Hello named.
     pub(crate) relay: RelayPin,
@@ -38,14 +45,36 @@ pub struct Session {
     pub(crate) rings: Vec<RingId>,
     /// Whose key packages it was handed, newest last: of them it may ring these devices.
     pub(crate) handed: Vec<Handed>,
-    pub(crate) requests: Bucket,
-    pub(crate) ring_starts: Bucket,
-    pub(crate) objects: Bucket,
-    pub(crate) bytes: Bucket,
-    /// What is left of the relay's patience with objects above the rates.
-    pub(crate) patience: Bucket,
+    /// What its tracks, subscriptions and watches take of the relay's tables.
+    kept: Share,
+    /// What its identity may still do, on all of its devices.
+    pub(crate) account: Arc<Account>,
+    /// What is borrowed of it for every object.
+    pub(crate) objects: Lease,
+    pub(crate) bytes: Lease,
     pub(crate) receiver: Receiver,
 }
+
+/// What lets a session stay.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    /// Last second of the delegation, Unix time.
+    pub(crate) delegated_until_unix_s: u64,
+    pub(crate) grant: Grant,
+}
+
+impl Standing {
+    fn limits<'a>(&'a self, everybody: &'a Limits) -> &'a Limits {
+        self.grant.limits.as_deref().unwrap_or(everybody)
+    }
+}
+
+/// What a watch takes in all tables. Measured, as the others: `tests/core/kept.rs`.
+pub const WATCH_BYTES: usize = 512;
+/// What a subscription takes.
+pub const SUBSCRIPTION_BYTES: usize = 384;
+/// What a published track takes, with the longest label.
+pub const TRACK_BYTES: usize = 2048;
 
 /// A track that a session subscribes to.
 #[derive(Debug, Clone, Copy)]
@@ -76,22 +105,23 @@ pub(crate) struct Handed {
 }
 
 impl Session {
+    #[expect(clippy::too_many_arguments, reason = "who, by what, for how long, and what is granted")]
     pub(crate) fn new(
         id: SessionId,
-        identity: IdentityKey,
-        device: DeviceKey,
+        (identity, device): (IdentityKey, DeviceKey),
         token: Option<TokenDigest>,
+        standing: Standing,
         greeting: &Greeting<'_>,
-        limits: &Limits,
+        account: Arc<Account>,
+        kept: Share,
         now: Instant,
     ) -> Self {
-        let requests = u64::from(limits.requests_per_second_max);
-        let rings = u64::from(limits.rings_per_minute_max);
         Self {
             id,
             identity,
             device,
             token,
+            standing,
             since: now,
             relay: greeting.relay,
             exporter: greeting.exporter,
@@ -103,11 +133,10 @@ impl Session {
             watches_scheduled: false,
             rings: Vec::new(),
             handed: Vec::new(),
-            requests: Bucket::new(requests, requests * 4, now),
-            ring_starts: Bucket::per_minute(rings, now),
-            objects: Bucket::new(limits.ingest_objects_per_second_max, limits.ingest_objects_per_second_max, now),
-            bytes: Bucket::new(limits.ingest_bytes_per_second_max, limits.ingest_bytes_per_second_max, now),
-            patience: Bucket::new(limits.ingest_excess_objects_max / 100, limits.ingest_excess_objects_max, now),
+            kept,
+            account,
+            objects: Lease::default(),
+            bytes: Lease::default(),
             receiver: Receiver::default(),
         }
     }
@@ -122,6 +151,67 @@ impl Session {
         let chosen = pictures().find(|track| track.focus).or_else(|| pictures().find(is_first));
         let chosen = chosen.or_else(|| pictures().next());
         self.speaker = chosen.map(|track| track.alias);
+    }
+
+    /// Whether it may stay: asks `admission` if it is to be asked `anyway`, or if what was granted is over.
+    pub(crate) fn review(
+        &mut self,
+        from: IpAddr,
+        anyway: bool,
+        admission: &dyn Admit,
+        now_unix_s: u64,
+    ) -> Result<(), CloseCode> {
+        let Standing { delegated_until_unix_s, grant } = &mut self.standing;
+        if now_unix_s > *delegated_until_unix_s {
+            return Err(CloseCode::DELEGATION_EXPIRED);
+        }
+        if !anyway && now_unix_s < grant.until_unix_s {
+            return Ok(());
+        }
+        let who = Resident { identity: self.identity, device: self.device, from, token: self.token };
+        admission.stays(&who, grant, now_unix_s)
+    }
+
+    /// What it is granted, where everybody else is granted this.
+    pub(crate) fn limits<'a>(&'a self, everybody: &'a Limits) -> &'a Limits {
+        self.standing.limits(everybody)
+    }
+
+    /// Whether it may send so many objects with so many bytes.
+    pub(crate) fn charge(&mut self, objects: u64, bytes: usize, everybody: &Limits, now: Instant) -> bool {
+        let Self { account, objects: objects_left, bytes: bytes_left, standing, .. } = self;
+        let (account, limits): (&Account, _) = (account, standing.limits(everybody));
+        objects_left.take((account, Allowance::Objects), objects, limits, now)
+            && bytes_left.take((account, Allowance::Bytes), bytes as u64, limits, now)
+    }
+
+    /// Whether it may keep something more of so many bytes.
+    pub(crate) fn check_room(&self, bytes: usize, limits: &Limits) -> Result<(), Refusal> {
+        let (kept, kept_max) = (self.kept_bytes() + bytes, self.kept.bytes_max(limits.relay_tables_bytes_max));
+        if kept <= kept_max {
+            return Ok(());
+        }
+        Err(Refusal::limit("relay_tables_bytes_max", kept as u64, kept_max as u64))
+    }
+
+    /// Counts anew what it keeps.
+    pub(crate) fn recount(&mut self) {
+        let kept = self.kept_bytes();
+        self.kept.set(kept);
+    }
+
+    fn kept_bytes(&self) -> usize {
+        self.watches.len() * WATCH_BYTES
+            + self.subscribed.len() * SUBSCRIPTION_BYTES
+            + self.published.len() * TRACK_BYTES
+    }
+
+    /// Gives back what it has borrowed and not used: it has ended.
+    pub(crate) fn settle(&mut self, everybody: &Limits) {
+        let Self { account, objects, bytes, standing, .. } = self;
+        let (account, limits): (&Account, _) = (account, standing.limits(everybody));
+        objects.give_back((account, Allowance::Objects), limits);
+        bytes.give_back((account, Allowance::Bytes), limits);
     }
 
     /// Which session this is.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,7 +19,8 @@ use supernode_proto::{
 };
 
 use super::{
-    ControlMail, NodeId, Now, Outbox, SessionId, ShardId, StreamKey, TokenDigest,
+    Admit, Applicant, ControlMail, Grant, NodeId, Now, Outbox, SessionId, ShardId, StreamKey, TokenDigest,
+    accounts::Allowance,
     control::Refusal,
     directory::Directory,
     forward::TrackTable,
@@ -30,33 +32,19 @@ use super::{
     rate_estimate::Sample,
     rings,
     rooms::{self, Leaving, Verdict},
-    session::Session,
+    session::{Session, Standing},
     speakers::Speakers,
     timers::Timers,
     tracks::KeyframeAsked,
 };
-
-/// Whether an identity may use this relay at all.
-pub trait Admit: Send + Sync {
-    /// Whether [`Self::admit`] knows. If not, it has begun to find out, and knows later.
-    fn is_decided(&self, _identity: &IdentityKey, _token: &str) -> bool {
-        true
-    }
-
-    /// Checks an identity and the token it came with at a Unix time in seconds.
-    ///
-    /// # Errors
-    /// [`CloseCode::NOT_ADMITTED`] or [`CloseCode::TOKEN_EXPIRED`].
-    fn admit(&self, identity: &IdentityKey, token: &str, now_unix_s: u64) -> Result<(), CloseCode>;
-}
 
 /// Why there is no session.
 #[derive(Debug)]
 pub enum NotOpened {
     /// There will be none: the code to close the connection with.
     Close(CloseCode),
-    /// It is not decided yet whether this identity with this token is admitted ([`Admit::is_decided`]).
-    Undecided(IdentityKey, String),
+    /// It is not decided yet whether they are admitted ([`Admit::is_decided`]).
+    Undecided(Applicant),
 }
 
 impl From<CloseCode> for NotOpened {
@@ -74,6 +62,8 @@ pub struct Greeting<'a> {
     pub relay: RelayPin,
     /// The connection's TLS exporter.
     pub exporter: [u8; EXPORTER_BYTES],
+    /// Where its packets come from.
+    pub from: IpAddr,
 }
 
 /// What the sessions of one shard hold now.
@@ -163,6 +153,11 @@ impl ShardCore {
         self.limits = self.directory.limits_now();
     }
 
+    /// Forgets who owes nothing any more. Once a second is often enough.
+    pub fn sweep_accounts(&self, now: Instant) {
+        self.directory.accounts.sweep(now);
+    }
+
     /// Opens a session for a connection that said Hello; the Welcome is in `outbox`.
     ///
     /// # Errors
@@ -179,29 +174,35 @@ impl ShardCore {
         if self.directory.is_draining() {
             return Err(CloseCode::GOING_AWAY.into());
         }
-        if !admission.is_decided(&delegation.identity, &token) {
-            return Err(NotOpened::Undecided(delegation.identity, token));
+        let who = Applicant { identity: delegation.identity, device: delegation.device, from: greeting.from, token };
+        if !admission.is_decided(&who, now.unix_s()) {
+            return Err(NotOpened::Undecided(who));
         }
-        admission.admit(&delegation.identity, &token, now.unix_s())?;
+        let grant = admission.admit(&who, now.unix_s())?;
+        self.check_day(&who.identity, &grant, now.instant, outbox)?;
         if !self.directory.enter() {
             outbox.counts.limit("sessions_max");
             return Err(CloseCode::TOO_MANY_SESSIONS.into());
         }
         self.generation = self.generation.wrapping_add(1);
         let id = SessionId { node: NodeId::default(), shard: self.shard, link, generation: self.generation };
-        let (identity, device) = (delegation.identity, delegation.device);
+        let (identity, device) = (who.identity, who.device);
         let known = word.revocation.as_ref().map_or(0, |word| word.number);
+        let account = self.directory.accounts.open(identity, now.instant);
         match presence::connect(&self.directory, identity, device, (id, word), now, outbox) {
             Ok(Some((earlier, rings))) => rings::device_gone(&self.directory, earlier, &identity, rings, outbox),
             Ok(None) => {}
             Err(code) => {
+                self.directory.accounts.close(identity, &self.limits, now.instant);
                 self.directory.leave();
                 return Err(code.into());
             }
         }
         let limits = self.directory.limits();
-        let session = Session::new(id, identity, device, TokenDigest::of(&token), greeting, &limits, now.instant);
-        let welcome = Welcome { version, unix_ms: now.unix_ms, limits: Some(limits.granted()) };
+        let standing = Standing { delegated_until_unix_s: delegation.not_after_unix_s, grant };
+        let (token, kept) = (TokenDigest::of(&who.token), self.directory.tables.share());
+        let session = Session::new(id, (identity, device), token, standing, greeting, account, kept, now.instant);
+        let welcome = Welcome { version, unix_ms: now.unix_ms, limits: Some(session.limits(&limits).granted()) };
         outbox.event(id, Body::Welcome(welcome));
         presence::tell_revocation(&self.directory, &identity, (id, known), outbox);
         let slot = link as usize;
@@ -210,6 +211,50 @@ impl ShardCore {
         }
         self.sessions[slot] = Some(session);
         Ok(id)
+    }
+
+    /// Whoever has been sent a day's bytes, or comes to a relay that has sent them, is not let in.
+    fn check_day(
+        &self,
+        identity: &IdentityKey,
+        grant: &Grant,
+        now: Instant,
+        outbox: &mut Outbox,
+    ) -> Result<(), CloseCode> {
+        let (accounts, limits) = (&self.directory.accounts, &self.limits);
+        if accounts.is_relay_used_up(limits, now) {
+            outbox.counts.limit("relay_egress_bytes_per_day_max");
+            return Err(CloseCode::RELAY_DAY_USED_UP);
+        }
+        let limits = grant.limits.as_deref().unwrap_or(limits);
+        let is_used_up = limits.egress_bytes_per_day_max > 0
+            && accounts.of(identity).is_some_and(|account| account.is_used_up(Allowance::EgressDay, limits, now));
+        if is_used_up {
+            outbox.counts.limit("egress_bytes_per_day_max");
+            return Err(CloseCode::DAY_USED_UP);
+        }
+        Ok(())
+    }
+
+    /// Charges an identity for what one of its devices was sent; returns how long objects have to wait for it. Who
+    /// has used a day up is closed by what is in `outbox`.
+    pub fn charge_egress(&self, link: u32, bytes: u64, now: Instant, outbox: &mut Outbox) -> Duration {
+        let Some(session) = self.session(link) else { return Duration::ZERO };
+        let limits = session.limits(&self.limits);
+        if !self.directory.accounts.charge_relay(bytes, &self.limits, now) {
+            outbox.counts.limit("relay_egress_bytes_per_day_max");
+            outbox.close(session.id, CloseCode::RELAY_DAY_USED_UP);
+        }
+        let day_max = limits.egress_bytes_per_day_max;
+        if day_max > 0 && !session.account.charge(Allowance::EgressDay, bytes, limits, now).is_zero() {
+            outbox.counts.limit("egress_bytes_per_day_max");
+            outbox.close(session.id, CloseCode::DAY_USED_UP);
+        }
+        let wait = session.account.charge(Allowance::Egress, bytes, limits, now);
+        if !wait.is_zero() {
+            outbox.counts.limit("egress_bytes_per_second_max");
+        }
+        wait
     }
 
     /// Ends a session: it leaves its rooms, its rings end, its watchers hear of it. Harmless if there is none.
@@ -221,7 +266,9 @@ impl ShardCore {
         for room in &rooms {
             self.leave(link, room, leaving, outbox);
         }
-        let Some(session) = self.sessions.get_mut(link as usize).and_then(Option::take) else { return };
+        let Some(mut session) = self.sessions.get_mut(link as usize).and_then(Option::take) else { return };
+        session.settle(&self.limits);
+        self.directory.accounts.close(session.identity, &self.limits, now.instant);
         rings::session_ended(&self.directory, &session, outbox);
         for watched in &session.watches {
             presence::unwatch(&self.directory, session.id, &watched.identity);
@@ -281,8 +328,9 @@ impl ShardCore {
                     Err(refusal) => outbox.refuse(from, request, refusal.into()),
                 }
             }
-            ControlMail::Evict { session, room, kicker } => {
-                if self.is_live(session) {
+            ControlMail::Evict { session, room, member, kicker } => {
+                let is_that_member = |live: &Session| live.id == session && live.rooms.get(&room) == Some(&member);
+                if self.session(session.link).is_some_and(is_that_member) {
                     self.evict(session.link, &room, outbox);
                 }
                 if let Some((kicker, request)) = kicker {
@@ -374,6 +422,30 @@ impl ShardCore {
     /// The session behind a link.
     pub fn session(&self, link: u32) -> Option<&Session> {
         self.sessions.get(link as usize)?.as_ref()
+    }
+
+    /// Whether the session behind a link may stay: a session that is to be asked about `anyway`, or whose grant is
+    /// over, is. `from` is where its packets come from.
+    ///
+    /// # Errors
+    /// Why it may not: the code to close it with.
+    pub fn review(
+        &mut self,
+        link: u32,
+        from: IpAddr,
+        anyway: bool,
+        admission: &dyn Admit,
+        now: Now,
+    ) -> Result<(), CloseCode> {
+        match self.session_mut(link) {
+            Some(session) => session.review(from, anyway, admission, now.unix_s()),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a session publishes a track.
+    pub fn publishes(&self, link: u32) -> bool {
+        self.session(link).is_some_and(|session| !session.published.is_empty())
     }
 
     /// The room that a session is in; of several, always the same one.

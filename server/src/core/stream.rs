@@ -79,6 +79,9 @@ impl StreamParser {
             match self.state {
                 State::StreamHeader => {
                     let Some((header, wire)) = self.carry.header(&mut chunk, StreamHeader::decode)? else { break };
+                    // A copy: subscribers' streams keep it until an object follows, and a slice would keep the whole
+                    // packet as long.
+                    let wire = Bytes::copy_from_slice(&wire);
                     parts.push(StreamPart { wire, begins: None, ends: false });
                     self.temporal_layer = header.temporal_layer;
                     stream_header = Some(header);

@@ -23,7 +23,7 @@ use super::{
     forward::{Carries, Demand, Remote, Subscriber},
     receiver::Change,
     rooms,
-    session::Subscribed,
+    session::{SUBSCRIPTION_BYTES, Subscribed, TRACK_BYTES},
     timers::Due,
 };
 
@@ -57,10 +57,11 @@ impl ShardCore {
             Ok(kind) => kind,
         };
         Refusal::check_len("label", wanted.label.len(), wire::TRACK_LABEL_BYTES_MAX)?;
-        let bound = directory.limits().tracks_max;
+        let bound = session.limits(&directory.limits()).tracks_max;
         if session.published.len() >= bound {
             return Err(Refusal::limit("tracks_max", session.published.len() as u64, bound as u64));
         }
+        session.check_room(TRACK_BYTES, &directory.limits())?;
         let member = session.rooms.get(&room).copied().unwrap_or_default();
         let PublishTrack { label, activity, .. } = wanted;
         let entry = TrackEntry { room, member, publisher: session.id, kind, label, newcomers_from: 0, activity };
@@ -180,10 +181,13 @@ impl ShardCore {
         if u64::from(wanted.max_age_ms) > u64::from(wire::OBJECT_TTL_MS_MAX) {
             return Err(Refusal::field("max_age_ms", wanted.max_age_ms.into(), wire::OBJECT_TTL_MS_MAX.into()));
         }
-        let bound = directory.limits().subscriptions_max;
+        let bound = session.limits(&directory.limits()).subscriptions_max;
         let position = session.subscribed.iter().position(|subscribed| subscribed.alias == alias);
         if position.is_none() && session.subscribed.len() >= bound {
             return Err(Refusal::limit("subscriptions_max", session.subscribed.len() as u64, bound as u64));
+        }
+        if position.is_none() {
+            session.check_room(SUBSCRIPTION_BYTES, &directory.limits())?;
         }
         let visual = matches!(kind, TrackKind::Video | TrackKind::Screen);
         let subscribed = Subscribed { alias, room, member: carries.member, visual, focus: wanted.focus };

@@ -43,6 +43,10 @@ pub struct Census {
     pub stream_bytes_most: usize,
     /// Hellos whose admission is not decided.
     pub undecided: usize,
+    /// Bytes of memory that what waits for subscribers keeps.
+    pub held_bytes: usize,
+    /// Bytes of control messages that wait, or have not come whole.
+    pub control_bytes: usize,
 }
 
 impl Engine {
@@ -66,6 +70,8 @@ impl Engine {
             holding,
             held,
             undecided: self.undecided.len(),
+            held_bytes: self.core.ledger.queued_bytes as usize,
+            control_bytes: self.control_bytes,
             ..Census::default()
         };
         for connection in self.connections.iter().flatten() {

@@ -11,27 +11,31 @@ use quinn_proto::{ConnectionHandle, SendDatagramError, StreamId, VarInt, WriteEr
 use supernode_proto::{
     close::StreamCode,
     control::{FrameReader, RelayMessage, TrackKind, frame},
-    identity::RelayPin,
     object::TrackAlias,
 };
 
 use super::{
+    crumbs::Crumbs,
     egress::Egress,
     gather::Gather,
     meter,
+    newcomer::Newcomer,
     prefixes::Prefix,
-    transport::{DATAGRAM_SEND_BYTES, DATAGRAM_SEND_SPACE, HANDOVER_BLOCKED_BYTES, HANDOVER_BYTES},
+    transport::{DATAGRAM_SEND_BYTES, DATAGRAM_SEND_SPACE, HANDOVER_BLOCKED_BYTES, HANDOVER_BYTES, SEND_WINDOW},
     withheld::Withheld,
 };
 use crate::core::{
     SessionId, StreamKey,
     fan_out::Offer,
     ledger::{DropReason, Ledger},
+    pool::{Pool, Share},
     queue::DatagramQueue,
     rate_estimate::Sample,
     stream::StreamParser,
 };
 
+/// Bytes of streams that QUIC is given beyond what it may send now, so that it never idles between two turns.
+const SEND_AHEAD_BYTES: u64 = 16 * 1024;
 /// Streams are read and written before lower ones; the control stream before all media.
 const CONTROL_PRIORITY: i32 = i32::MAX;
 
@@ -62,14 +66,21 @@ pub(super) struct Connection {
     /// Whether its packets must be built now: something other than audio is on its way, or happened.
     pub(super) urgent: bool,
     pub(super) gather: Gather,
-    /// Until when the client must have said Hello.
-    pub(super) hello_by: Instant,
-    /// The key of the certificate that it was shown: the name that its Hello signs for.
-    pub(super) pin: RelayPin,
     /// The network that it came from.
     pub(super) prefix: Prefix,
+    /// What is kept of it until it is let in, also when it never is.
+    pub(super) newcomer: Option<Box<Newcomer>>,
+    pub(super) crumbs: Crumbs,
+    /// Streams with more to read than its turn had time for.
+    pub(super) unread: Vec<StreamId>,
     pub(super) control: Option<StreamId>,
     pub(super) reader: FrameReader,
+    /// What its client may have in flight: once it publishes, and then it may open media streams.
+    pub(super) receive_window: Option<Share>,
+    /// What QUIC may have in flight to it: once it is sent a stream of media.
+    pub(super) send_window: Option<Share>,
+    /// Bytes of control messages that its shard has counted for it.
+    pub(super) control_counted: usize,
     control_out: VecDeque<Bytes>,
     control_out_bytes: usize,
     pub(super) withheld: Withheld,
@@ -78,6 +89,10 @@ pub(super) struct Connection {
     held_back: bool,
     /// How much QUIC is handed at once: less after it was held back, and then twice as much each time all of it went.
     handover_bytes: usize,
+    /// Until when objects wait because its identity was sent too much.
+    throttled_until: Option<Instant>,
+    /// Bytes that its identity was charged for.
+    charged: u64,
     /// When the last object expires that QUIC may still hold.
     held_until: Option<Instant>,
     /// Datagrams that QUIC was ever handed.
@@ -103,9 +118,8 @@ impl Connection {
     pub(super) fn new(
         quic: quinn_proto::Connection,
         handle: ConnectionHandle,
-        hello_by: Instant,
-        pin: RelayPin,
         prefix: Prefix,
+        newcomer: Newcomer,
     ) -> Self {
         Self {
             quic,
@@ -116,17 +130,23 @@ impl Connection {
             news: true,
             urgent: true,
             gather: Gather::default(),
-            hello_by,
-            pin,
             prefix,
+            newcomer: Some(Box::new(newcomer)),
+            crumbs: Crumbs::default(),
+            unread: Vec::new(),
             control: None,
             reader: FrameReader::default(),
+            receive_window: None,
+            send_window: None,
+            control_counted: 0,
             control_out: VecDeque::new(),
             control_out_bytes: 0,
             withheld: Withheld::default(),
             datagrams: DatagramQueue::default(),
             held_back: false,
             handover_bytes: HANDOVER_BYTES,
+            throttled_until: None,
+            charged: 0,
             held_until: None,
             handed_over: 0,
             ingress: HashMap::default(),
@@ -162,6 +182,21 @@ impl Connection {
     /// Whether a control message leaves no more than `bytes_max` waiting, or is the only one.
     pub(super) fn has_room_for(&self, frame_bytes: usize, bytes_max: usize) -> bool {
         self.control_out.is_empty() || self.control_out_bytes + frame_bytes <= bytes_max
+    }
+
+    /// Whether more control messages wait than QUIC takes of itself.
+    pub(super) fn is_behind(&self) -> bool {
+        self.control_out_bytes > SEND_WINDOW
+    }
+
+    /// Lets QUIC hold little more than it may send, as far as that is there for all: what waits in our queues can still
+    /// expire.
+    pub(super) fn widen(&mut self, windows: &Pool, pool_max: u64) {
+        let window = self.quic.congestion_state().window();
+        let wanted = (window + window / 4 + SEND_AHEAD_BYTES) as usize;
+        let share = self.send_window.get_or_insert_with(|| windows.share());
+        let granted = share.take(wanted.saturating_sub(SEND_WINDOW), pool_max);
+        self.quic.set_send_window((SEND_WINDOW + granted) as u64);
     }
 
     /// Writes as much of the waiting control messages as the connection takes.
@@ -204,6 +239,39 @@ impl Connection {
         }
     }
 
+    /// Bytes that it was sent since the last call, packets and all.
+    pub(super) fn take_sent_bytes(&mut self) -> u64 {
+        let sent = self.quic.stats().udp_tx.bytes;
+        sent - std::mem::replace(&mut self.charged, sent)
+    }
+
+    /// Lets objects wait for so long: QUIC is handed none, as if the path took no more.
+    pub(super) fn throttle(&mut self, wait: Duration, now: Instant) {
+        if !wait.is_zero() {
+            self.throttled_until = Some(now + wait);
+            self.handover_bytes = 0;
+        }
+    }
+
+    /// Whether objects have to wait.
+    pub(super) fn is_throttled(&mut self, now: Instant) -> bool {
+        if self.throttled_until.is_some_and(|until| until <= now) {
+            self.throttled_until = None;
+            self.handover_bytes = HANDOVER_BLOCKED_BYTES;
+        }
+        self.throttled_until.is_some()
+    }
+
+    /// Bytes of control messages that wait for it to read, or have not come whole.
+    pub(super) fn control_bytes(&self) -> usize {
+        self.control_out_bytes + self.reader.waiting()
+    }
+
+    /// Bytes of memory that what waits for it keeps.
+    pub(super) fn held(&self) -> usize {
+        self.datagrams.held() + self.egress.iter().map(|(_, egress)| egress.queue.held()).sum::<usize>()
+    }
+
     /// Hands over what waits, as far as there is room; returns whether anything went. What QUIC holds of earlier turns
     /// is taken back once all of it has expired.
     pub(super) fn refill(&mut self, now: Instant, ledger: &mut Ledger) -> bool {
@@ -223,7 +291,7 @@ impl Connection {
     pub(super) fn note_held_back(&mut self) {
         let holds = self.handed_over_bytes() > 0;
         if holds {
-            self.handover_bytes = HANDOVER_BLOCKED_BYTES;
+            self.handover_bytes = self.handover_bytes.min(HANDOVER_BLOCKED_BYTES);
         } else {
             self.held_until = None;
             if !self.held_back {
@@ -290,8 +358,11 @@ impl Connection {
             egress.queue.abandon(DropReason::Gone, ledger);
         }
         self.egress.clear();
-        self.control_out.clear();
+        self.unread = Vec::new();
+        self.control_out = VecDeque::new();
         self.control_out_bytes = 0;
+        self.reader = FrameReader::default();
+        (self.receive_window, self.send_window) = (None, None);
     }
 
     /// Refuses a stream that the client sends.

@@ -17,8 +17,8 @@ use crate::core::{
     ledger::{DropReason, Ledger, RefuseReason},
 };
 
-/// Close codes that have a counter of their own; an unknown one counts under the last.
-const CODES: usize = CloseCode::ALL.len() + 1;
+/// Close codes that have a counter of their own, each in the place of its number; an unknown one counts under the last.
+pub const CODES: usize = CloseCode::ALL[CloseCode::ALL.len() - 1].code as usize + 2;
 
 macro_rules! tallies {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -26,7 +26,7 @@ macro_rules! tallies {
         #[derive(Debug, Clone, Default)]
         pub struct Tally {
             $($(#[$doc])* pub $name: u64,)*
-            /// Sessions that ended, by position of the code in [`CloseCode::ALL`].
+            /// Sessions that ended, by the code's number.
             pub closed: [u64; CODES],
         }
 
@@ -136,8 +136,20 @@ tallies! {
     recv_batches,
     /// System calls that sent something.
     send_batches,
-    /// Packets that the kernel did not take.
-    send_errors,
+    /// Packets that the kernel had no room for: a full send buffer or queue.
+    send_no_room,
+    /// Packets that a firewall or a policy of this machine refused.
+    send_forbidden,
+    /// Packets for which this machine has no way out.
+    send_unreachable,
+    /// Packets larger than the interface takes: QUIC finds out the largest in this way.
+    send_too_large,
+    /// Packets that the kernel did not take for another reason.
+    send_other,
+    /// Bundles of packets that the kernel refused, and that went out packet by packet.
+    bundles_refused,
+    /// Most packets in one send now.
+    segments_out_max,
     /// Packets that the kernel threw away because the receive buffer was full.
     kernel_drops,
     /// Packets passed to the shard that their connection ID names.
@@ -178,10 +190,23 @@ tallies! {
     handshakes_refused,
     /// Handshakes refused because the client's network had as many as it may, or as many connections.
     refused_by_prefix,
-    /// Handshakes above what one shard has in progress before it asks for a Retry.
+    /// Handshakes above what is in progress before addresses must prove themselves by a Retry.
     over_before_retry,
-    /// Handshakes above what one shard may have in progress.
+    /// Handshakes that were given up for others, because all places were taken.
     over_handshakes,
+    /// Handshakes above what may be begun in a second.
+    over_pace,
+    /// Packets that were not sent to an address that had proven nothing, because it would have been sent more than three
+    /// times what came from it.
+    unproven_withheld,
+    /// Packets with streams in crumbs that were dropped.
+    crumbs_dropped,
+    /// Times that a client's streams were left unread because another shard had much mail to take.
+    held_for_mail,
+    /// Packets of no connection that were answered: with the version that is spoken, or with why they are turned away.
+    strangers_answered,
+    /// Those that were dropped because as many had been answered as may be.
+    strangers_dropped,
     /// Connections above what one network may have.
     over_prefix_connections,
     /// Handshakes above what one network may begin: those that had to prove their address, and those that were refused.
@@ -223,9 +248,14 @@ impl Counters {
 }
 
 impl Tally {
+    /// Packets that the kernel did not take, but for those that were to find out how large one may be.
+    pub fn send_errors(&self) -> u64 {
+        self.send_no_room + self.send_forbidden + self.send_unreachable + self.send_other
+    }
+
     /// Counts a session that ended.
     pub(super) fn close(&mut self, code: CloseCode) {
-        self.closed[(code.0 as usize).min(CODES - 1)] += 1;
+        self.closed[code.place()] += 1;
     }
 }
 

@@ -54,14 +54,6 @@ impl ServerConfig for TlsConfig {
     }
 }
 
-/// The drafts that quinn-proto takes for QUIC, by how they derive keys. Others are refused before.
-fn tls_version(version: u32) -> Version {
-    match version {
-        0xff00_001d..=0xff00_0020 => Version::V1Draft,
-        _ => Version::V1,
-    }
-}
-
 /// One connection's TLS.
 struct Tls {
     config: Arc<TlsConfig>,
@@ -84,7 +76,7 @@ impl Tls {
     fn new(config: Arc<TlsConfig>, version: u32, params: &TransportParameters) -> Self {
         let mut parameters = Vec::new();
         params.write(&mut parameters);
-        let tls = ServerConnection::new(config.tls.clone(), tls_version(version), parameters)
+        let tls = ServerConnection::new(config.tls.clone(), Version::V1, parameters)
             .expect("it offers TLS 1.3 without early data");
         Self { config, version, stage: Stage::Handshake(Box::new(tls.into())), phases: None }
     }
@@ -106,9 +98,10 @@ impl crypto::Session for Tls {
         self.config.initial_keys(self.version, dst_cid).expect("of a version that was accepted")
     }
 
-    /// Nobody asks which protocol was agreed on: there is one, and without it no handshake is completed.
+    /// Nobody asks which protocol was agreed on: there is one, and without it no handshake is completed. What the shard
+    /// wants to know of TLS later is whether the client takes up new keys.
     fn handshake_data(&self) -> Option<Box<dyn Any>> {
-        None
+        self.phases.as_ref()?.tell_unanswered()
     }
 
     /// Clients prove who they are in their Hello, not by certificates.
@@ -225,7 +218,10 @@ mod tests {
     use supernode_proto::ALPN;
 
     use super::*;
-    use crate::control::{certificate::Certificate, state_dir::StateDir, tls};
+    use crate::{
+        control::{certificate::Certificate, state_dir::StateDir, tls},
+        shard::key_phases::unanswered_of,
+    };
 
     /// KeyUpdate of TLS, which QUIC forbids (RFC 8446 section 4.6.3).
     const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
@@ -391,7 +387,13 @@ mod tests {
                 _ => {}
             }
             (our_next, their_next) = (relay.next_1rtt_keys(), client.next_1rtt_keys());
+            if phase % 3 == 2 {
+                // begun here, and unanswered until a packet of the client's comes.
+                ours.local.encrypt(phase, &mut [0; 40], 6);
+                assert_eq!(unanswered_of(&relay), 1);
+            }
             assert!(opens(&*ours.local, &*theirs.remote, phase) && opens(&*theirs.local, &*ours.remote, phase));
+            assert_eq!(unanswered_of(&relay), 0);
             assert!(!opens(&*ours.local, &*ours.remote, phase), "one key for each direction");
         }
     }

@@ -79,9 +79,9 @@ impl Egress {
             Some(reason) => ledger.drop(reason, u64::from(part.begins.is_some())),
             None => {
                 if let Some(header) = self.header.take() {
-                    self.queue.push(header, false, false, arrived);
+                    self.queue.push(header, (false, false), arrived, ledger);
                 }
-                self.queue.push(part.wire.clone(), part.begins.is_some(), part.ends, arrived);
+                self.queue.push(part.wire.clone(), (part.begins.is_some(), part.ends), arrived, ledger);
             }
         }
     }

@@ -12,36 +12,43 @@ use std::{
 };
 
 use bytes::Bytes;
-use crossbeam_channel::Sender;
 use foldhash::fast::FixedState;
-use quinn_proto::{
-    ConnectionError, ConnectionEvent, ConnectionHandle, DatagramEvent, Endpoint, Incoming, ServerConfig, VarInt,
-};
+use quinn_proto::{ConnectionError, ConnectionEvent, ConnectionHandle, DatagramEvent, Endpoint, ServerConfig, VarInt};
 use rand::rngs::StdRng;
 use supernode_proto::{
     close::CloseCode,
-    control::{ClientMessage, GoAway, RelayMessage, frame, relay_message::Body},
-    identity::{RelayPin, RoomId},
+    control::{RelayMessage, frame},
+    identity::RelayPin,
     object::TrackAlias,
 };
 
 use super::{
-    cid,
+    answers, cid,
     connection::{Connection, Phase},
     counters::Tally,
+    crumbs,
     deadlines::Deadlines,
     distributions::Distributions,
-    handover::Successor,
+    door::Door,
+    handover::{Relief, Successor},
     hold::Holds,
+    inbox,
     inbox::{Letter, Mailbox, MediaMail},
-    prefixes::{Excess, Prefixes, Verdict},
-    serve::Undecided,
+    key_phases,
+    prefixes::Prefixes,
+    reviews::Reviews,
+    serve::{Undecided, Work},
     socket::{Received, SendBatch},
+    transport,
 };
 use crate::core::{Admit, ControlMail, Now, Outbox, ShardCore, ShardId, StreamKey, fan_out::StreamRoute};
 
 /// How often a connection with something waiting, or low on the ladder, is looked at.
 const WAIT_TICK: Duration = Duration::from_millis(20);
+/// Most packets of one connection in one send.
+pub(super) const SEGMENTS_MAX: usize = 16;
+/// How often clients whose streams are left unread for other shards' sake are looked at.
+const MAIL_TICK: Duration = Duration::from_millis(1);
 /// Mail that is taken in one turn, so that it cannot keep packets waiting.
 pub(super) const MAIL_PER_TURN: usize = 4096;
 /// Connections whose paths are sampled in one census: a tenth of a millisecond, however many there are.
@@ -65,27 +72,37 @@ pub(super) struct Engine {
     pub(super) peers: Vec<Mailbox>,
     /// Peers that were given mail since they were last rung.
     pub(super) unrung: Vec<bool>,
-    pin: RelayPin,
+    pub(super) pin: RelayPin,
     pub(super) admission: Arc<dyn Admit>,
-    prefixes: Arc<Prefixes>,
+    pub(super) prefixes: Arc<Prefixes>,
+    pub(super) door: Door,
     pub(super) rng: StdRng,
-    endpoint: Endpoint,
+    pub(super) endpoint: Endpoint,
     pub(super) dirty: Vec<u32>,
     /// Connections served this turn, whose packets are to be built.
     served: Vec<u32>,
-    deadlines: Deadlines,
+    pub(super) deadlines: Deadlines,
     /// Messages of the connection that is being served.
-    pub(super) requests: Vec<ClientMessage>,
-    segments_max: usize,
-    draining: bool,
+    pub(super) requests: Vec<Bytes>,
+    pub(super) segments_max: usize,
+    pub(super) draining: bool,
     /// Where packets come from from now on, and who is to be told: for the loop, which has the socket.
-    pub(super) relief: Option<(Successor, Sender<()>)>,
+    pub(super) relief: Option<Relief>,
     /// The first connection whose path is sampled next.
     sample_next: usize,
     /// Hellos whose admission is not decided yet: at most one for each handshake in progress.
     pub(super) undecided: Vec<Undecided>,
+    /// Bytes of control messages of all connections, as of when each was served last.
+    pub(super) control_bytes: usize,
     /// When to look at them.
     pub(super) ask_again_at: Option<Instant>,
+    pub(super) reviews: Reviews,
+    /// Packets of crumbs that may still be served in this turn.
+    crumbs_left: u8,
+    /// Letters that this turn may still put before clients' streams are left unread.
+    pub(super) mail_room: usize,
+    /// What the connection that is being served may still have done in this turn.
+    pub(super) work: Work,
 }
 
 /// What an engine is made of.
@@ -99,6 +116,7 @@ pub(super) struct Parts {
     pub(super) prefixes: Arc<Prefixes>,
     pub(super) rng: StdRng,
     pub(super) segments_max: usize,
+    pub(super) start: Instant,
 }
 
 impl Engine {
@@ -119,20 +137,26 @@ impl Engine {
             unrung: vec![false; shards],
             peers: parts.peers,
             pin: parts.pin,
+            reviews: Reviews::new(parts.admission.generation()),
             admission: parts.admission,
             prefixes: parts.prefixes,
+            door: Door::new(shards, parts.start),
             rng: parts.rng,
             endpoint: parts.endpoint,
             dirty: Vec::new(),
             served: Vec::new(),
             deadlines: Deadlines::default(),
             requests: Vec::new(),
-            segments_max: parts.segments_max.clamp(1, 16),
+            segments_max: parts.segments_max.clamp(1, SEGMENTS_MAX),
             draining: false,
             relief: None,
             sample_next: 0,
             undecided: Vec::new(),
+            control_bytes: 0,
             ask_again_at: None,
+            crumbs_left: crumbs::PER_TURN_MAX,
+            mail_room: inbox::held_from(shards),
+            work: Work::default(),
         }
     }
 
@@ -159,21 +183,31 @@ impl Engine {
 
     fn handle_own_packet(&mut self, received: Received, now: Now, out: &mut SendBatch) {
         let Received { remote, local_ip, ecn, arrived, data } = received;
-        let buffer = out.buffer();
+        if answers::is_of_another_version(&data) && !self.door.answers.tell_version(&data, now.instant) {
+            self.tally.strangers_dropped += 1;
+            return;
+        }
+        let (buffer, bytes) = (out.buffer(), data.len());
         match self.endpoint.handle(now.instant, remote, local_ip, ecn, data, buffer) {
-            Some(DatagramEvent::ConnectionEvent(handle, event)) => self.pass(handle, event, arrived),
-            Some(DatagramEvent::NewConnection(incoming)) => self.welcome(incoming, now, out),
-            Some(DatagramEvent::Response(transmit)) => {
-                out.commit(transmit);
-            }
+            Some(DatagramEvent::ConnectionEvent(handle, event)) => self.pass(handle, event, bytes, arrived),
+            Some(DatagramEvent::NewConnection(incoming)) => self.welcome(incoming, bytes, now, out),
+            Some(DatagramEvent::Response(transmit)) => self.answer_stranger(transmit, now, out),
             None => {}
         }
     }
 
-    fn pass(&mut self, handle: ConnectionHandle, event: ConnectionEvent, arrived: Instant) {
+    fn pass(&mut self, handle: ConnectionHandle, event: ConnectionEvent, bytes: usize, arrived: Instant) {
         let Some(connection) = self.connections.get_mut(handle.0).and_then(Option::as_mut) else { return };
+        if !connection.crumbs.take(&mut self.crumbs_left) {
+            self.tally.crumbs_dropped += 1;
+            return;
+        }
         connection.unserved_since.get_or_insert(arrived);
+        if let Some(newcomer) = &mut connection.newcomer {
+            newcomer.receive(bytes);
+        }
         connection.quic.handle_event(event);
+        connection.crumbs.look(&connection.quic);
         // What came decides how urgent it is.
         connection.news = true;
         if !connection.dirty {
@@ -182,73 +216,8 @@ impl Engine {
         }
     }
 
-    /// A client's first packet.
-    fn welcome(&mut self, incoming: Incoming, now: Now, out: &mut SendBatch) {
-        let limits = self.core.limits();
-        let handshaking = self.tally.handshaking as usize;
-        let buffer = out.buffer();
-        if handshaking >= limits.handshakes_max || self.draining {
-            self.tally.handshakes_refused += 1;
-            self.tally.over_handshakes += u64::from(handshaking >= limits.handshakes_max);
-            let transmit = self.endpoint.refuse(incoming, buffer);
-            out.commit(transmit);
-            return;
-        }
-        let proven = incoming.remote_address_validated();
-        let crowded = handshaking >= limits.handshakes_before_retry && !proven;
-        let verdict = match crowded {
-            true => Verdict::Prove,
-            false => self.prefixes.enter(incoming.remote_address().ip(), proven, limits, now.instant),
-        };
-        let prefix = match verdict {
-            Verdict::Enter(prefix) => prefix,
-            Verdict::Prove => {
-                self.tally.retries += 1;
-                match crowded {
-                    true => self.tally.over_before_retry += 1,
-                    false => self.tally.over_prefix_handshakes += 1,
-                }
-                // An address that is not validated may always be asked to.
-                if let Ok(transmit) = self.endpoint.retry(incoming, buffer) {
-                    out.commit(transmit);
-                }
-                return;
-            }
-            Verdict::Refuse(excess) => {
-                self.tally.refused_by_prefix += 1;
-                match excess {
-                    Excess::Connections => self.tally.over_prefix_connections += 1,
-                    Excess::Handshakes => self.tally.over_prefix_handshakes += 1,
-                    Excess::Networks => {}
-                }
-                let transmit = self.endpoint.refuse(incoming, buffer);
-                out.commit(transmit);
-                return;
-            }
-        };
-        match self.endpoint.accept(incoming, now.instant, buffer, None) {
-            Ok((handle, quic)) => {
-                let hello_by = now.instant + limits.hello_timeout;
-                if self.connections.len() <= handle.0 {
-                    self.connections.resize_with(handle.0 + 1, || None);
-                }
-                self.connections[handle.0] = Some(Box::new(Connection::new(quic, handle, hello_by, self.pin, prefix)));
-                self.tally.handshaking += 1;
-                self.tally.connections += 1;
-                self.touch(handle.0 as u32);
-            }
-            Err(error) => {
-                self.prefixes.leave(prefix, now.instant);
-                self.tally.handshakes_failed += 1;
-                if let Some(transmit) = error.response {
-                    out.commit(transmit);
-                }
-            }
-        }
-    }
-
     /// Takes mail from other shards. Returns whether more may wait.
-    pub(super) fn handle_mail(&mut self, inbox: &super::inbox::Inbox, now: Now, out: &mut SendBatch) -> bool {
+    pub(super) fn handle_mail(&mut self, inbox: &inbox::Inbox, now: Now, out: &mut SendBatch) -> bool {
         if inbox.take_desynchronised() {
             self.tally.desynchronised += 1;
             tracing::error!(shard = self.shard.0, "control mail was lost: closing this shard's sessions");
@@ -280,7 +249,8 @@ impl Engine {
                 Letter::Expel(whom, code, answer) => {
                     let _ = answer.try_send(self.expel(whom, code, now));
                 }
-                Letter::Relieve(socket, done) => self.relief = Some((Successor::new(socket), done)),
+                Letter::Relieve(socket, done) => self.relief = Some(Relief::Begin(Successor::new(socket), done)),
+                Letter::Reclaim(done) => self.relief = Some(Relief::End(done)),
             }
         }
         for mail in inbox.media.try_iter().take(MAIL_PER_TURN) {
@@ -303,6 +273,7 @@ impl Engine {
             self.dispatch(now);
         }
         self.ask_again(now);
+        self.review_turn(now);
         while let Some(link) = self.deadlines.pop(now.instant) {
             if let Some(connection) = self.connections.get_mut(link as usize).and_then(Option::as_mut) {
                 connection.quic.handle_timeout(now.instant);
@@ -319,6 +290,9 @@ impl Engine {
     /// Lets every connection act on what came in for it. Those that are only to be sent something are left for
     /// [`Self::poll_transmits`].
     pub(super) fn serve(&mut self, now: Now) {
+        self.crumbs_left = crumbs::PER_TURN_MAX;
+        let waits_most = self.peers.iter().map(Mailbox::control_waits).max().unwrap_or(0);
+        self.mail_room = inbox::held_from(self.peers.len()).saturating_sub(waits_most);
         let mut next = 0;
         while let Some(link) = self.dirty.get(next).copied() {
             next += 1;
@@ -329,13 +303,13 @@ impl Engine {
         }
     }
 
-    /// Whether a connection is still to be served.
+    /// Whether a connection is still to be served or asked about.
     pub(super) fn is_busy(&self) -> bool {
-        !self.dirty.is_empty()
+        !self.dirty.is_empty() || self.reviews.is_under_way()
     }
 
     /// Counts what is counted only now and then.
-    pub(super) fn take_census(&mut self) {
+    pub(super) fn take_census(&mut self, now: Now) {
         let holdings = self.core.holdings();
         self.tally.sessions = holdings.sessions;
         self.tally.tracks = holdings.tracks;
@@ -345,22 +319,29 @@ impl Engine {
         self.tally.queue_oldest_us = self.distributions.take_longest_wait().as_micros() as u64;
         self.core.ledger.cached_bytes = self.core.cache.bytes() as u64;
         self.core.ledger.groups_outgrown = self.core.cache.outgrown();
-        self.sample_paths();
+        self.sample_paths(now);
         self.distributions.holdings = holdings;
     }
 
     /// Takes note of the round-trip times and rates of some connections, after each other all of them.
-    fn sample_paths(&mut self) {
+    fn sample_paths(&mut self, now: Now) {
         let first = if self.sample_next < self.connections.len() { self.sample_next } else { 0 };
         let last = (first + SAMPLES_AT_ONCE).min(self.connections.len());
+        let mut stale = Vec::new();
         for connection in self.connections[first..last].iter().flatten() {
             let Some(session) = connection.session() else { continue };
+            if key_phases::unanswered(&connection.quic) > key_phases::UNANSWERED_PACKETS_MAX {
+                stale.push(session.link);
+            }
             self.distributions.rtt_us.observe(connection.quic.rtt().as_micros() as u64, 1);
             if let Some(bits @ 1..) = self.core.path_bits_per_second(session.link) {
                 self.distributions.path_kbits.observe(bits / 1000, 1);
             }
         }
         self.sample_next = last;
+        for link in stale {
+            self.close(link, CloseCode::STALE_KEYS, now);
+        }
     }
 
     /// Builds packets for every connection that was served. Calls `flush` whenever the batch is full.
@@ -387,12 +368,21 @@ impl Engine {
             self.look_at_path(link, &mut connection, now);
             self.exchange_endpoint_events(&mut connection);
             loop {
+                self.widen_if_behind(&mut connection);
                 connection.flush_control();
-                self.flush_streams(link, &mut connection, now.instant);
-                connection.refill(now.instant, &mut self.core.ledger);
+                if !connection.is_throttled(now.instant) {
+                    self.flush_streams(link, &mut connection, now.instant);
+                    connection.refill(now.instant, &mut self.core.ledger);
+                }
                 let mut built = false;
-                while let Some(transmit) = connection.quic.poll_transmit(now.instant, self.segments_max, out.buffer()) {
+                // One by one as long as each is weighed against what came from an address that has proven nothing.
+                let segments_max = if connection.newcomer.is_some() { 1 } else { self.segments_max };
+                while let Some(transmit) = connection.quic.poll_transmit(now.instant, segments_max, out.buffer()) {
                     built = true;
+                    if connection.newcomer.as_mut().is_some_and(|newcomer| !newcomer.may_send(transmit.size)) {
+                        self.tally.unproven_withheld += 1;
+                        continue;
+                    }
                     if out.commit(transmit) {
                         flush(out, &mut self.tally);
                     }
@@ -410,6 +400,8 @@ impl Engine {
         for (link, alias) in std::mem::take(&mut self.lost_pictures) {
             self.core.wish_keyframe(link, alias, &mut self.outbox);
         }
+        self.shed_if_full();
+        self.close_fullest(now);
         self.release_holds(now);
         self.core.ask_for_wanted_pictures(&mut self.outbox);
         self.dispatch(now);
@@ -428,31 +420,39 @@ impl Engine {
         }
         self.distributions.waited(oldest);
         connection.datagrams.expire(now.instant, &mut self.core.ledger);
+        if due {
+            self.charge_egress(link, connection, now.instant);
+        }
         let sample = due.then(|| connection.sample(now.instant));
         self.core.observe_path(link, oldest, sample, now.instant, &mut self.outbox);
     }
 
     /// A served connection goes back to its place, with a new deadline, or is forgotten.
     fn settle(&mut self, link: u32, mut connection: Box<Connection>, now: Now) {
+        self.count_control(&mut connection);
         self.ask_for_withheld(&mut connection);
         let answered = self.exchange_endpoint_events(&mut connection);
         if connection.quic.is_drained() {
-            self.tally.connections -= 1;
-            self.prefixes.leave(connection.prefix, now.instant);
-            self.deadlines.arm(link, None);
-            return;
+            return self.forget(link, &mut connection, now.instant);
         }
         let mut deadline = connection.quic.poll_timeout();
         let mut at_latest = |at: Instant| deadline = Some(deadline.map_or(at, |earlier| earlier.min(at)));
-        if matches!(connection.phase, Phase::Handshaking | Phase::Greeting) {
-            at_latest(connection.hello_by);
+        if let Some(newcomer) = &connection.newcomer
+            && connection.phase != Phase::Closed
+        {
+            at_latest(newcomer.hello_by);
         }
         if connection.waits() || self.core.is_low(link) {
             at_latest(now.instant + WAIT_TICK);
         }
+        // It goes on where it left off, after everybody else had a turn; soon, if another shard has to take its mail first.
+        let more = !connection.unread.is_empty();
+        if more && self.mail_room == 0 {
+            at_latest(now.instant + MAIL_TICK);
+        }
         self.deadlines.arm(link, deadline);
         self.connections[link as usize] = Some(connection);
-        if answered {
+        if answered || (more && self.mail_room > 0) {
             self.touch(link);
         }
     }
@@ -556,7 +556,7 @@ impl Engine {
     pub(super) fn close(&mut self, link: u32, code: CloseCode, now: Now) {
         let Some(connection) = self.connections.get_mut(link as usize).and_then(Option::as_mut) else { return };
         if connection.phase != Phase::Closed {
-            connection.quic.close(now.instant, VarInt::from_u32(code.0 as u32), Bytes::new());
+            connection.quic.close(now.instant, VarInt::from_u32(code.0 as u32), transport::reason(code, now));
             self.end(link, code, false, now);
         }
         self.touch(link);
@@ -565,6 +565,9 @@ impl Engine {
     /// A connection is over, whoever ended it: takes back everything it had.
     pub(super) fn end(&mut self, link: u32, code: CloseCode, clean: bool, now: Now) {
         let Some(connection) = self.connections.get_mut(link as usize).and_then(Option::as_mut) else { return };
+        if let Some(newcomer) = &connection.newcomer {
+            self.door.places.end(newcomer.place);
+        }
         match std::mem::replace(&mut connection.phase, Phase::Closed) {
             Phase::Closed => return,
             Phase::Handshaking => {
@@ -577,7 +580,11 @@ impl Engine {
                 self.tally.handshaking -= 1;
                 self.tally.close(code);
             }
-            Phase::Open(_) => self.tally.close(code),
+            Phase::Open(_) => {
+                self.tally.close(code);
+                let bytes = connection.take_sent_bytes();
+                self.core.charge_egress(link, bytes, now.instant, &mut self.outbox);
+            }
         }
         connection.clear(&mut self.core.ledger);
         let published: Vec<StreamKey> = connection.ingress.drain().map(|(_, ingress)| ingress.key).collect();
@@ -596,26 +603,11 @@ impl Engine {
                 (code, code == CloseCode::BYE)
             }
             ConnectionError::TimedOut | ConnectionError::Reset => (CloseCode::BYE, false),
-            _ => (CloseCode::INTERNAL, false),
-        }
-    }
-
-    fn start_drain(&mut self, window: Duration) {
-        self.draining = true;
-        let window_ms = window.as_millis() as u32;
-        for link in 0..self.connections.len() as u32 {
-            let connection = self.connections[link as usize].as_mut();
-            if let Some(connection) = connection.filter(|connection| connection.session().is_some()) {
-                let (reconnect_after_ms, reconnect_before_ms) = match self.core.room_of(link) {
-                    Some(room) => meeting_time_ms(&room, window_ms),
-                    None => (0, window_ms),
-                };
-                let away = GoAway { reconnect_after_ms, reconnect_before_ms, alternative: String::new() };
-                let message = RelayMessage { reply_to: 0, body: Some(Body::GoAway(away)) };
-                // Those that do not read are closed with the others when the drain ends.
-                let _ = connection.send_control(&message, usize::MAX);
-                self.touch(link);
-            }
+            // What came broke QUIC or TLS, or its defences ended it; or the client says that of what it was sent.
+            ConnectionError::TransportError(_)
+            | ConnectionError::ConnectionClosed(_)
+            | ConnectionError::VersionMismatch => (CloseCode::TRANSPORT_ERROR, false),
+            ConnectionError::LocallyClosed | ConnectionError::CidsExhausted => (CloseCode::INTERNAL, false),
         }
     }
 
@@ -640,6 +632,7 @@ impl Engine {
 
     /// Gives a shard control mail; it is rung at the end of the turn.
     pub(super) fn put_control(&mut self, shard: ShardId, letter: Letter) {
+        self.mail_room = self.mail_room.saturating_sub(1);
         self.unrung[shard.index()] = true;
         self.peers[shard.index()].put_control(letter);
     }
@@ -654,19 +647,6 @@ impl Engine {
     }
 }
 
-/// Members of a room are to move within this time of each other: while they are at two relays they do not hear each
-/// other.
-const MEETING_MS: u32 = 100;
-
-/// When the members of a room are to reconnect: the same for all of them, on any shard, and another for other rooms, so
-/// that not all come back at once.
-fn meeting_time_ms(room: &RoomId, window_ms: u32) -> (u32, u32) {
-    let [a, b, c, d, ..] = room.0;
-    let latest_ms = window_ms.saturating_sub(MEETING_MS);
-    let after_ms = ((u64::from(u32::from_be_bytes([a, b, c, d])) * u64::from(latest_ms)) >> 32) as u32;
-    (after_ms, after_ms + MEETING_MS.min(window_ms))
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use std::net::SocketAddr;
@@ -676,6 +656,7 @@ pub(super) mod tests {
     use supernode_proto::{
         close::StreamCode,
         control::TrackKind,
+        identity::RoomId,
         object::{Hop, StreamHeader},
     };
 
@@ -683,6 +664,7 @@ pub(super) mod tests {
     use crate::{
         control::{certificate::Certificate, state_dir::StateDir, tls},
         core::{
+            Applicant, Grant,
             directory::Directory,
             forward::{Carries, Subscriber},
             limits::Limits,
@@ -696,7 +678,7 @@ pub(super) mod tests {
     struct Nobody;
 
     impl Admit for Nobody {
-        fn admit(&self, _: &supernode_proto::identity::IdentityKey, _: &str, _: u64) -> Result<(), CloseCode> {
+        fn admit(&self, _: &Applicant, _: u64) -> Result<Grant, CloseCode> {
             Err(CloseCode::NOT_ADMITTED)
         }
     }
@@ -720,6 +702,7 @@ pub(super) mod tests {
             prefixes: Arc::default(),
             rng: StdRng::seed_from_u64(1),
             segments_max: 1,
+            start: Instant::now(),
         });
         (engine, own_inbox, other_inbox)
     }
@@ -744,12 +727,24 @@ pub(super) mod tests {
         assert_eq!(engine.tally.handed_over, 1);
     }
 
-    //
+    //
     #[test]
-    fn members_of_a_room_move_together_and_rooms_do_not() {
-        let times: Vec<_> = [0x00, 0x80, 0xff].map(|first| meeting_time_ms(&RoomId([first; 16]), 5_000)).to_vec();
-        assert_eq!(times, [(0, 100), (2_459, 2_559), (4_899, 4_999)]);
-        assert_eq!(meeting_time_ms(&RoomId([0xff; 16]), 60), (0, 60), "a window shorter than that");
+    fn clients_are_left_unread_while_another_shard_has_much_mail_to_take() {
+        let (mut engine, _own_inbox, other_inbox) = first_of_two();
+        let now = Now { instant: Instant::now(), unix_ms: 0 };
+        let many = inbox::held_from(2);
+        engine.serve(now);
+        assert_eq!(engine.mail_room, many);
+        let key = StreamKey { shard: ShardId(0), number: 1 };
+        for _ in 0..many {
+            engine.put_control(ShardId(1), Letter::StreamAborted(key, StreamCode::CANCELLED));
+        }
+        assert_eq!(engine.mail_room, 0, "in the same turn already");
+        engine.serve(now);
+        assert_eq!(engine.mail_room, 0);
+        assert_eq!(other_inbox.control.try_iter().count(), many, "and nothing was lost");
+        engine.serve(now);
+        assert_eq!(engine.mail_room, many);
     }
 
     #[test]

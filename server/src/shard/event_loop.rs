@@ -19,8 +19,8 @@ use supernode_proto::close::CloseCode;
 use super::{
     counters::Counters,
     distributions::TurnStart,
-    engine::Engine,
-    handover::{Passed, Predecessor, Successor},
+    engine::{Engine, SEGMENTS_MAX},
+    handover::{Passed, Predecessor, Relief, Successor, Upgrade},
     inbox::Inbox,
     live::{Live, LiveHandle},
     socket::{Clocks, Received, SendBatch, ShardSocket},
@@ -46,6 +46,8 @@ pub(super) struct EventLoop {
     pub(super) predecessor: Option<Predecessor>,
     /// The process that reads our socket now: it passes on what is ours.
     pub(super) successor: Option<Successor>,
+    /// What both processes of an upgrade know of it.
+    pub(super) upgrade: Arc<Upgrade>,
     /// What may change, and what of it this shard has taken note of.
     pub(super) live: (LiveHandle, Arc<Live>),
     /// Set when the drain is over, or a shard has failed.
@@ -81,9 +83,13 @@ impl EventLoop {
             self.engine.distributions.turn(&before, &self.engine.tally, ended);
             if now.instant >= census_at {
                 census_at = now.instant + CENSUS_INTERVAL;
-                self.take_census();
+                self.take_census(now);
                 self.refresh();
-                self.predecessor = self.predecessor.take().filter(|other| !other.is_gone());
+                self.engine.review_second(now);
+                more |= self.engine.is_busy();
+                if self.upgrade.is_settled() {
+                    self.predecessor = self.predecessor.take().filter(|other| !other.is_gone());
+                }
             }
         }
         self.finish(&mut out);
@@ -92,6 +98,7 @@ impl EventLoop {
     /// Takes note of what has been changed from outside.
     fn refresh(&mut self) {
         self.engine.core.refresh_limits();
+        self.engine.core.sweep_accounts(Instant::now());
         let live = self.live.0.load();
         if !Arc::ptr_eq(&live, &self.live.1) {
             self.engine.meet_with(live.shared.server(), live.pin);
@@ -102,16 +109,19 @@ impl EventLoop {
 
     /// One round: returns whether there is more to do at once.
     fn turn(&mut self, clocks: Clocks, received: &mut Vec<Received>, out: &mut SendBatch) -> bool {
-        let Self { engine, socket, inbox, window, predecessor, successor, .. } = self;
+        let is_held_back = self.is_held_back();
+        let Self { engine, socket, inbox, window, predecessor, successor, upgrade, .. } = self;
         let now = clocks.now();
         let mut tally = std::mem::take(&mut engine.tally);
         let before = tally.datagrams_in;
         let more_packets = match successor {
+            None if is_held_back => false,
             None => socket.receive(clocks, &mut tally, |packet, _| received.push(packet)),
             Some(other) => {
                 let passed = other.receive(now.instant, &mut tally, |packet| received.push(packet));
                 if passed == Passed::Gone {
                     *successor = None;
+                    upgrade.reads_again();
                 }
                 passed != Passed::All
             }
@@ -127,28 +137,48 @@ impl EventLoop {
         for packet in received.drain(..) {
             engine.handle_packet(packet, now, out);
             if out.is_full() {
-                out.flush(socket, &mut engine.tally);
+                out.flush(socket, now.instant, &mut engine.tally);
             }
         }
         let more_mail = engine.handle_mail(inbox, now, out);
-        if let Some((other, done)) = engine.relief.take() {
-            *successor = Some(other);
-            // Nobody waits any more if the hand-over was given up meanwhile.
-            let _ = done.try_send(());
+        match engine.relief.take() {
+            Some(Relief::Begin(other, done)) => {
+                if successor.replace(other).is_none() {
+                    upgrade.reads_no_more();
+                }
+                // Nobody waits any more if the hand-over was given up meanwhile.
+                let _ = done.try_send(());
+            }
+            Some(Relief::End(done)) => {
+                if successor.take().is_some() {
+                    upgrade.reads_again();
+                }
+                let _ = done.try_send(());
+            }
+            None => {}
         }
         engine.handle_timeouts(now);
         engine.serve(now);
-        engine.poll_transmits(now, out, |out, tally| out.flush(socket, tally));
+        let segments_max = socket.segments_max(now.instant);
+        engine.segments_max = segments_max.clamp(1, SEGMENTS_MAX);
+        engine.tally.segments_out_max = segments_max as u64;
+        engine.poll_transmits(now, out, |out, tally| out.flush(socket, now.instant, tally));
         engine.ring();
         more_packets || more_mail || engine.is_busy()
     }
 
-    fn take_census(&mut self) {
+    fn take_census(&mut self, now: Now) {
         let Self { engine, socket, counters, .. } = self;
         engine.tally.kernel_drops = socket.kernel_drops();
-        engine.take_census();
+        engine.take_census(now);
         counters.publish(&engine.tally, &engine.core.ledger);
         counters.publish_detail(&engine.core.ledger, &engine.outbox.counts, &engine.distributions);
+    }
+
+    /// Whether the old process may have taken the sockets back, as this one was too slow to serve: then what this one reads
+    /// would be lost to the other.
+    fn is_held_back(&self) -> bool {
+        !self.upgrade.is_settled() && self.predecessor.as_ref().is_none_or(Predecessor::is_gone)
     }
 
     /// Sleeps until there is something to do. When packets come thick, lets some gather.
@@ -162,7 +192,8 @@ impl EventLoop {
             let until = self.engine.poll_timeout(now).map_or(census_at, |at| at.min(census_at));
             let timeout = timespec(until.saturating_duration_since(now));
             let socket = self.successor.as_ref().map_or(self.socket.as_fd(), Successor::as_fd);
-            let mut fds = [PollFd::new(&socket, PollFlags::IN), PollFd::new(&self.inbox.bell.fd, PollFlags::IN)];
+            let packets = if self.is_held_back() { PollFlags::empty() } else { PollFlags::IN };
+            let mut fds = [PollFd::new(&socket, packets), PollFd::new(&self.inbox.bell.fd, PollFlags::IN)];
             // An interrupted wait is a short one.
             let _ = poll(&mut fds, Some(&timeout));
             if !fds[1].revents().is_empty() {
@@ -181,9 +212,9 @@ impl EventLoop {
         let Self { engine, socket, .. } = self;
         let now = Clocks::read().now();
         engine.close_all(CloseCode::GOING_AWAY, now);
-        engine.poll_transmits(now, out, |out, tally| out.flush(socket, tally));
+        engine.poll_transmits(now, out, |out, tally| out.flush(socket, now.instant, tally));
         engine.core.ledger.turn_ended(now.instant);
-        self.take_census();
+        self.take_census(now);
     }
 }
 

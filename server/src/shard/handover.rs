@@ -9,10 +9,12 @@ use std::{
     io,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Instant,
 };
 
 use bytes::BytesMut;
+use crossbeam_channel::Sender;
 use quinn_proto::EcnCodepoint;
 use rustix::{
     io::Errno,
@@ -112,6 +114,51 @@ pub(super) fn is_gone(passage: BorrowedFd<'_>) -> bool {
 pub(super) struct Successor {
     socket: OwnedFd,
     buffer: Box<[u8]>,
+}
+
+/// What a process's shards and its control thread know together of an upgrade.
+#[derive(Debug)]
+pub(super) struct Upgrade {
+    /// Whether the sockets are this process's for good. Until then the old one may take them back.
+    settled: AtomicBool,
+    /// Shards whose sockets another process reads.
+    relieved: AtomicUsize,
+}
+
+impl Upgrade {
+    pub(super) fn new(settled: bool) -> Self {
+        Self { settled: AtomicBool::new(settled), relieved: AtomicUsize::new(0) }
+    }
+
+    pub(super) fn settle(&self) {
+        self.settled.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn reads_no_more(&self) {
+        self.relieved.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn reads_again(&self) {
+        self.relieved.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether every shard reads its own socket.
+    pub(super) fn reads_all(&self) -> bool {
+        self.relieved.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// Whose turn it is to read a shard's socket.
+#[derive(Debug)]
+pub(super) enum Relief {
+    /// Another process's, from now on; whoever waits is to be told.
+    Begin(Successor, Sender<()>),
+    /// This one's again; whoever waits is to be told.
+    End(Sender<()>),
 }
 
 /// What [`Successor::receive`] came to.

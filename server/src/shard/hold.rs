@@ -20,6 +20,7 @@ use super::{
     connection::Ingress,
     engine::Engine,
     inbox::{Letter, MediaMail},
+    serve::Work,
 };
 use crate::core::{Now, ShardId, StreamKey, ledger::DropReason};
 
@@ -119,6 +120,7 @@ impl Engine {
         }
         while let Some((link, id)) = self.resumable() {
             let Some(mut connection) = self.connections.get_mut(link as usize).and_then(Option::take) else { continue };
+            self.work = Work::A_TURN;
             self.read_media(link, &mut connection, id, now);
             self.connections[link as usize] = Some(connection);
             self.touch(link);

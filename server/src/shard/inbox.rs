@@ -1,7 +1,8 @@
 //! Mail between shards: one bounded inbox each for media and for control, and a bell.
 //!
 //! Media that does not fit is dropped and counted by the sender. Control mail that does not fit would leave the shards
-//! with different views: instead the receiving shard is marked, closes its sessions, and its clients come back.
+//! with different views: instead the receiving shard is marked, closes its sessions, and its clients come back. What
+//! clients ask for cannot bring that about, because nobody is asked any more long before an inbox is full ([`held_from`]).
 
 use std::{
     os::fd::OwnedFd,
@@ -34,6 +35,16 @@ const MEDIA_MAX: usize = 16_384;
 /// second at the rate of requests that they are granted, if this shard takes none of them, and it takes
 /// [`super::engine::MAIL_PER_TURN`] a turn.
 const CONTROL_MAX: usize = 65_536;
+
+/// Letters that wait for some shard and from which on no shard, of so many, reads clients' streams: whoever asks
+/// for much waits until what was asked for has been taken. What all inboxes hold then fits one of them with three quarters
+/// left: for what these letters bring about there, one each, and for sessions that end, which cannot wait.
+pub(super) fn held_from(shards: usize) -> usize {
+    (CONTROL_MAX / (4 * shards)).max(MAIL_ROOM_MIN)
+}
+
+/// Even among very many shards so many may wait.
+const MAIL_ROOM_MIN: usize = 256;
 
 /// Media on its way to another shard's subscribers: one copy, however many they are.
 #[derive(Debug)]
@@ -81,6 +92,8 @@ pub(super) enum Letter {
     Drain(std::time::Duration),
     /// Another process has the socket now: read from this one, and say so.
     Relieve(OwnedFd, Sender<()>),
+    /// The socket is this process's again: read it, and say so.
+    Reclaim(Sender<()>),
     /// The operator wants to see so many sessions.
     Inspect(usize, Sender<Vec<SessionView>>),
     /// Somebody wants to know how full the tables are.
@@ -139,6 +152,11 @@ impl Mailbox {
         }
     }
 
+    /// Letters that wait.
+    pub(super) fn control_waits(&self) -> usize {
+        self.control.len()
+    }
+
     /// Wakes the shard if it sleeps.
     pub(super) fn ring(&self) {
         if self.bell.asleep.swap(false, Ordering::SeqCst) {
@@ -172,5 +190,18 @@ impl Inbox {
     /// Whether control mail was lost since the last call.
     pub(super) fn take_desynchronised(&self) -> bool {
         self.bell.desynchronised.swap(false, Ordering::SeqCst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    //
+    #[test]
+    fn when_all_shards_stop_reading_an_inbox_has_room_for_what_waits_everywhere() {
+        for shards in 1..=64 {
+            assert!(shards * held_from(shards) <= CONTROL_MAX / 4, "{shards} shards");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What the operator's commands see and end of one shard's sessions.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use supernode_proto::{
     close::CloseCode,
@@ -8,7 +8,7 @@ use supernode_proto::{
 };
 
 use super::engine::Engine;
-use crate::core::{Now, SessionId, TokenDigest};
+use crate::core::{Network, Now, SessionId, TokenDigest};
 
 /// A session as its operator can see it. It names people: it goes to the operator's own socket, never into a log.
 #[derive(Clone)]
@@ -42,8 +42,12 @@ pub enum Whom {
     Session(SessionId),
     /// All of a person's.
     Identity(IdentityKey),
+    /// All of one of their devices.
+    Device(DeviceKey),
     /// All that were let in with this token.
     Token(TokenDigest),
+    /// All whose packets come from there.
+    Network(Network),
 }
 
 impl Engine {
@@ -72,13 +76,18 @@ impl Engine {
 
     /// Ends sessions; how many.
     pub(super) fn expel(&mut self, whom: Whom, code: CloseCode, now: Now) -> usize {
-        let is_meant = |id: SessionId| match whom {
-            Whom::Session(session) => id == session,
-            Whom::Identity(identity) => self.core.session(id.link).is_some_and(|known| known.identity() == identity),
-            Whom::Token(token) => self.core.session(id.link).is_some_and(|known| known.token() == Some(token)),
+        let open = self.connections.iter().flatten();
+        let open = open.filter_map(|connection| Some((connection.quic.remote_address().ip(), connection.session()?)));
+        let is_meant = |from: IpAddr, id: SessionId| {
+            self.core.session(id.link).is_some_and(|known| match whom {
+                Whom::Session(session) => id == session,
+                Whom::Identity(identity) => known.identity() == identity,
+                Whom::Device(device) => known.device() == device,
+                Whom::Token(token) => known.token() == Some(token),
+                Whom::Network(network) => network.contains(from),
+            })
         };
-        let open = self.connections.iter().flatten().filter_map(|connection| connection.session());
-        let links: Vec<u32> = open.filter(|id| is_meant(*id)).map(|id| id.link).collect();
+        let links: Vec<u32> = open.filter(|(from, id)| is_meant(*from, *id)).map(|(_, id)| id.link).collect();
         for link in &links {
             self.close(*link, code, now);
         }

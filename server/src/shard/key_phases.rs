@@ -3,11 +3,35 @@
 //! quinn-proto asks for the next keys as soon as it begins to use some, and so every connection would keep those of two
 //! more directions ready. It needs new ones once within its first thousand packets, and then as good as never again.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::{
+    any::Any,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
 
 use bytes::BytesMut;
-use quinn_proto::crypto::{CryptoError, KeyPair, PacketKey};
+use quinn_proto::crypto::{CryptoError, KeyPair, PacketKey, Session};
 use rustls::quic::{PacketKeySet, Secrets};
+
+/// Packets that a client may be sent under new keys of the relay's before it has used them itself. Above it the session
+/// is closed: QUIC changes keys only once the change before was answered, and would go on with these beyond what their
+/// cipher is good for, 2^23 packets (RFC 9001 section 6.6). Default 2^16, more than any path has on its way: whoever has got
+/// one of them answers with them (section 6.2, R-140).
+pub(super) const UNANSWERED_PACKETS_MAX: u64 = 1 << 16;
+
+/// How many packets a client was sent under keys that it has not used itself.
+pub(super) fn unanswered(quic: &quinn_proto::Connection) -> u64 {
+    unanswered_of(quic.crypto_session())
+}
+
+pub(super) fn unanswered_of(tls: &dyn Session) -> u64 {
+    let told = tls.handshake_data().and_then(|data| data.downcast::<Unanswered>().ok());
+    told.map_or(0, |unanswered| unanswered.0)
+}
+
+struct Unanswered(u64);
 
 /// The key phases of a connection that are still to come.
 pub(super) struct KeyPhases {
@@ -15,6 +39,8 @@ pub(super) struct KeyPhases {
     secrets: Option<Box<Secrets>>,
     /// What was given away last, which has the secrets since.
     ahead: Option<Arc<KeyPhase>>,
+    /// The present one, if it is not the first.
+    present: Option<Arc<KeyPhase>>,
     limits: Limits,
 }
 
@@ -34,17 +60,36 @@ impl KeyPhases {
             confidentiality: key.confidentiality_limit(),
             integrity: key.integrity_limit(),
         };
-        Self { secrets: Some(Box::new(secrets)), ahead: None, limits }
+        Self { secrets: Some(Box::new(secrets)), ahead: None, present: None, limits }
+    }
+
+    /// For [`unanswered`].
+    pub(super) fn tell_unanswered(&self) -> Option<Box<dyn Any>> {
+        let sent = |phase: &Arc<KeyPhase>| match phase.is_answered.load(Ordering::Relaxed) {
+            true => 0,
+            false => phase.sent.load(Ordering::Relaxed),
+        };
+        Some(Box::new(Unanswered(self.present.as_ref().map_or(0, sent))))
     }
 
     /// The keys of the next one. quinn-proto asks for them when those that it got before begin to be used.
     pub(super) fn next(&mut self) -> Option<KeyPair<Box<dyn PacketKey>>> {
         let secrets = match self.ahead.take() {
-            Some(begun) => begun.begin(),
+            Some(begun) => {
+                let secrets = begun.begin();
+                self.present = Some(begun);
+                secrets
+            }
             None => self.secrets.take(),
         };
         let (secrets, keys) = (Mutex::new(Some(secrets?)), OnceLock::new());
-        let phase = Arc::new(KeyPhase { secrets, keys, limits: self.limits });
+        let phase = Arc::new(KeyPhase {
+            secrets,
+            keys,
+            limits: self.limits,
+            sent: AtomicU64::new(0),
+            is_answered: AtomicBool::new(false),
+        });
         self.ahead = Some(phase.clone());
         Some(KeyPair {
             local: Box::new(PhaseKey { phase: phase.clone(), is_local: true }),
@@ -73,6 +118,10 @@ struct KeyPhase {
     secrets: Mutex<Option<Box<Secrets>>>,
     keys: OnceLock<PacketKeySet>,
     limits: Limits,
+    /// Packets that were sent before the client used it too.
+    sent: AtomicU64,
+    /// A packet of it has come from the client.
+    is_answered: AtomicBool,
 }
 
 impl KeyPhase {
@@ -106,11 +155,18 @@ impl PhaseKey {
 
 impl PacketKey for PhaseKey {
     fn encrypt(&self, packet: u64, buf: &mut [u8], header_len: usize) {
+        if !self.phase.is_answered.load(Ordering::Relaxed) {
+            self.phase.sent.fetch_add(1, Ordering::Relaxed);
+        }
         PacketKey::encrypt(self.key(), packet, buf, header_len);
     }
 
     fn decrypt(&self, packet: u64, header: &[u8], payload: &mut BytesMut) -> Result<(), CryptoError> {
-        PacketKey::decrypt(self.key(), packet, header, payload)
+        PacketKey::decrypt(self.key(), packet, header, payload)?;
+        if !self.phase.is_answered.load(Ordering::Relaxed) {
+            self.phase.is_answered.store(true, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     fn tag_len(&self) -> usize {

@@ -44,7 +44,11 @@ impl Engine {
             },
         );
         let exceeded = forwarded == Err(RefuseReason::RateExceeded);
-        if exceeded && core.lose_patience(link, now) { Err(CloseCode::RATE_EXCEEDED) } else { Ok(()) }
+        if exceeded && core.lose_patience(link, now) {
+            self.outbox.counts.limit("ingest_excess_objects_max");
+            return Err(CloseCode::RATE_EXCEEDED);
+        }
+        Ok(())
     }
 
     /// Media from another shard.
@@ -169,9 +173,7 @@ impl Engine {
         if connection.egress.is_empty() {
             return;
         }
-        let window = connection.quic.congestion_state().window();
-        // QUIC holds little more than it may send: what waits in our queues can still expire.
-        connection.quic.set_send_window(window + window / 4 + SEND_AHEAD_BYTES);
+        connection.widen(self.core.directory().windows(), self.core.limits().relay_windows_bytes_max);
         let Connection { egress, quic, .. } = connection;
         let Self { core, lost_pictures, .. } = self;
         egress.retain_mut(|(_, egress)| {
@@ -260,9 +262,6 @@ impl Engine {
     }
 }
 
-/// Bytes of streams that QUIC is given beyond what it may send now, so that it never idles between two turns.
-const SEND_AHEAD_BYTES: u64 = 16 * 1024;
-
 fn deliver(
     connections: &mut [Option<Box<Connection>>],
     dirty: &mut Vec<u32>,
@@ -329,7 +328,7 @@ fn push_part(
 }
 
 /// The stream to give up next, of those of media with something waiting.
-fn worth_least(egress: &[(StreamKey, Egress)]) -> Option<usize> {
+pub(super) fn worth_least(egress: &[(StreamKey, Egress)]) -> Option<usize> {
     let newest = |alias| egress.iter().filter(|(_, other)| other.alias == alias).map(|(_, other)| other.group).max();
     let waiting =
         egress.iter().enumerate().filter(|(_, (_, egress))| !egress.is_reliable() && egress.queue.bytes() > 0);
@@ -356,7 +355,7 @@ mod tests {
         group: u64,
         temporal_layer: u8,
         bytes: usize,
-        now: Instant,
+        ledger: &mut Ledger,
     ) -> (StreamKey, Egress) {
         let alias = TrackAlias::new(alias).expect("small");
         let header = StreamHeader { hop: Hop { alias, priority: 0, ttl_ms: 5_000 }, group, temporal_layer };
@@ -372,7 +371,7 @@ mod tests {
         let mut egress = Egress::new(&header, Bytes::new(), kind, &subscriber);
         if bytes > 0 {
             let part = StreamPart { wire: vec![0; bytes].into(), begins: None, ends: false };
-            egress.push(&part, now, &mut Ledger::default());
+            egress.push(&part, Instant::now(), ledger);
         }
         (StreamKey { shard: ShardId(0), number: 0 }, egress)
     }
@@ -380,27 +379,29 @@ mod tests {
     //
     #[test]
     fn streams_are_given_up_from_older_groups_and_higher_layers_on_and_data_never() {
-        let now = Instant::now();
+        let mut ledger = Ledger::default();
+        let held = &mut ledger;
         let (video, screen, data) = ((1, TrackKind::Video), (2, TrackKind::Screen), (3, TrackKind::Data));
         let mut waiting = vec![
-            egress(data, 1, 0, 100, now),
-            egress(video, 7, 0, 100, now),
-            egress(video, 8, 0, 100, now),
-            egress(video, 6, 0, 100, now),
-            egress(video, 7, 2, 100, now),
-            egress(video, 8, 1, 100, now),
-            egress(screen, 1, 0, 100, now),
-            egress(screen, 1, 2, 0, now),
-            egress(screen, 1, 1, 100, now),
+            egress(data, 1, 0, 100, held),
+            egress(video, 7, 0, 100, held),
+            egress(video, 8, 0, 100, held),
+            egress(video, 6, 0, 100, held),
+            egress(video, 7, 2, 100, held),
+            egress(video, 8, 1, 100, held),
+            egress(screen, 1, 0, 100, held),
+            egress(screen, 1, 2, 0, held),
+            egress(screen, 1, 1, 100, held),
         ];
         let mut order = Vec::new();
         while let Some(worst) = worth_least(&waiting) {
             let (_, given_up) = &mut waiting[worst];
             order.push((given_up.alias.value(), given_up.group, given_up.temporal_layer));
-            given_up.queue.abandon(DropReason::QueueFull, &mut Ledger::default());
+            given_up.queue.abandon(DropReason::QueueFull, &mut ledger);
         }
         let older = [(1, 7, 2), (1, 7, 0), (1, 6, 0)];
         let newest = [(1, 8, 1), (2, 1, 1), (1, 8, 0), (2, 1, 0)];
         assert_eq!(order, [&older[..], &newest[..]].concat());
+        assert_eq!(ledger.queued_bytes, 3_000, "only the data waits, with its header");
     }
 }

@@ -7,11 +7,15 @@ pub mod distributions;
 pub mod offline;
 pub mod probe;
 
+mod answers;
 mod census;
 mod cid;
 mod connection;
+mod crumbs;
 mod crypto;
 mod deadlines;
+mod door;
+mod drain;
 mod egress;
 mod engine;
 mod event_loop;
@@ -25,8 +29,13 @@ mod late;
 mod live;
 mod media;
 mod meter;
+mod newcomer;
+mod pace;
+mod places;
 mod prefixes;
+mod reviews;
 mod serve;
+mod shed;
 mod socket;
 mod sys;
 mod transport;
@@ -54,13 +63,14 @@ pub use self::{
     crypto::TlsConfig,
     inspect::{SessionView, Whom},
     live::LiveHandle,
+    newcomer::NEWCOMER_BYTES_MAX,
     socket::BUFFER_BYTES as BUFFER_BYTES_WANTED,
 };
 use self::{
-    counters::Counters,
+    counters::{Counters, Tally},
     engine::{Engine, Parts},
     event_loop::EventLoop,
-    handover::Predecessor,
+    handover::{Predecessor, Upgrade},
     inbox::{Inbox, Letter, Mailbox},
     live::Live,
     prefixes::Prefixes,
@@ -134,6 +144,7 @@ pub struct Handle {
     incarnation: Incarnation,
     /// The process whose place this one took, and one of the passages to it, which shows whether it still lives.
     predecessor: Option<(u32, Arc<OwnedFd>)>,
+    upgrade: Arc<Upgrade>,
 }
 
 /// What the kernel does for the shards' sockets.
@@ -145,6 +156,15 @@ pub struct Offload {
     pub segments_in_max: usize,
     /// Whether packets of a client that moved are steered to its shard. A single shard needs no steering.
     pub steering: bool,
+}
+
+impl Offload {
+    /// Datagrams in one send at most, as the shards do it now: 1 while the kernel refuses more.
+    pub fn segments_out_now<'a>(&self, shards: impl IntoIterator<Item = &'a Tally>) -> u64 {
+        // A shard that has made no turn yet does not say.
+        let now = shards.into_iter().map(|tally| tally.segments_out_max).filter(|most| *most > 0);
+        now.fold(self.segments_out_max as u64, u64::min)
+    }
 }
 
 /// Opens the sockets and starts the threads.
@@ -161,7 +181,8 @@ pub fn spawn(config: Config) -> io::Result<Running> {
 }
 
 /// Starts the threads on the sockets of a running relay, whose address and number of shards stay as they are. From here
-/// on it must not read them any more: call [`Handle::relieve`] there first.
+/// on it must not read them any more: call [`Handle::relieve`] there first. As long as [`Handle::settle`] has not been
+/// called here, it may take them back.
 ///
 /// # Errors
 /// When the system refuses a thread.
@@ -191,6 +212,7 @@ fn start(
         tracing::warn!(%error, "the kernel does not steer by connection ID: clients that move cost a hand-over");
     }
     let mut offload = Offload { segments_out_max: usize::MAX, segments_in_max: usize::MAX, steering: steered.is_ok() };
+    let upgrade = Arc::new(Upgrade::new(predecessor.is_none()));
     let (alive, predecessors) = match predecessor {
         None => (None, sockets.iter().map(|_| None).collect::<Vec<_>>()),
         Some((pid, incarnation, passages)) => {
@@ -213,13 +235,15 @@ fn start(
         sockets: sockets.iter().map(UdpSocket::try_clone).collect::<io::Result<_>>()?,
         incarnation,
         predecessor: alive,
+        upgrade: upgrade.clone(),
     };
     let mut running =
         Running { local_addr, counters: Vec::new(), threads: Vec::new(), handle, live: live.clone(), offload };
     for (index, ((socket, inbox), predecessor)) in sockets.into_iter().zip(inboxes).zip(predecessors).enumerate() {
         let shard = ShardId(index as u16);
         let socket = ShardSocket::new(socket)?;
-        offload.segments_out_max = offload.segments_out_max.min(socket.segments_max());
+        let segments_max = socket.segments_max(Instant::now());
+        offload.segments_out_max = offload.segments_out_max.min(segments_max);
         offload.segments_in_max = offload.segments_in_max.min(socket.segments_in_max());
         let mut rng: StdRng = rand::make_rng();
         let engine = Engine::new(Parts {
@@ -231,15 +255,16 @@ fn start(
             admission: config.admission.clone(),
             prefixes: prefixes.clone(),
             rng: StdRng::from_seed(rng.random()),
-            segments_max: socket.segments_max(),
+            segments_max,
+            start: Instant::now(),
         });
         let counters = Arc::new(Counters::default());
         running.counters.push(counters.clone());
         let window = Window::new(config.batch_window);
-        let (stop, live) = (stop.clone(), (live.clone(), live.load()));
+        let (stop, live, upgrade) = (stop.clone(), (live.clone(), live.load()), upgrade.clone());
         let together = EndTogether(running.handle.clone());
         let event_loop =
-            EventLoop { engine, socket, inbox, window, counters, predecessor, successor: None, live, stop };
+            EventLoop { engine, socket, inbox, window, counters, predecessor, successor: None, upgrade, live, stop };
         let run = move || {
             let _together = together;
             event_loop.run();
@@ -360,6 +385,23 @@ impl Handle {
         }
         let deadline = Instant::now() + ANSWER_TIMEOUT;
         self.mailboxes.iter().all(|_| relieved.recv_deadline(deadline).is_ok())
+    }
+
+    /// The sockets are this process's again, whatever has become of the one that was to read them. That one must have been
+    /// stopped, or it must find out before it reads: its passages are closed. Returns whether all shards read in time.
+    pub fn reclaim(&self) -> bool {
+        self.ask(Letter::Reclaim).len() == self.mailboxes.len()
+    }
+
+    /// Whether every shard reads its own socket: not so while another process does.
+    pub fn reads_all(&self) -> bool {
+        self.upgrade.reads_all()
+    }
+
+    /// The sockets that were taken over are this process's for good: the old one drains, or is gone.
+    pub fn settle(&self) {
+        self.upgrade.settle();
+        self.mailboxes.iter().for_each(Mailbox::ring);
     }
 
     /// At most `limit` sessions of each shard. Shards that are too busy to answer in time are left out.

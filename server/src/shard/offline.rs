@@ -14,15 +14,12 @@ use supernode_proto::identity::RelayPin;
 use super::{
     cid::Incarnation,
     crypto::TlsConfig,
-    engine::{Engine, Parts},
+    engine::{Engine, Parts, SEGMENTS_MAX},
     inbox::{self, Inbox},
     socket::{Received, SendBatch},
     transport::Shared,
 };
 use crate::core::{Admit, Now, ShardCore, ShardId, directory::Directory, ledger::Ledger, limits::Limits};
-
-/// Datagrams of one connection in one GSO send, as on a kernel with GSO.
-const SEGMENTS_MAX: usize = 16;
 
 /// The only shard of a relay that nobody can reach but through these methods.
 pub struct OfflineShard {
@@ -56,6 +53,7 @@ impl OfflineShard {
             prefixes: Arc::default(),
             rng: StdRng::seed_from_u64(seed),
             segments_max: SEGMENTS_MAX,
+            start: Instant::now(),
         });
         Ok(Self { engine, inbox, out: SendBatch::default() })
     }

@@ -23,6 +23,14 @@ const WINDOW: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Prefix(u64);
 
+/// A client's network at three widths, each by its keyed hash: of an IPv6 address the first 32 bits, which a provider is
+/// given, the first 48 and the first 56; of an IPv4 address itself, whose neighbours are other people's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Network {
+    /// The widest first.
+    pub(super) groups: [u64; 3],
+}
+
 /// What becomes of a client's first packet.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -63,9 +71,19 @@ struct Use {
 }
 
 impl Prefixes {
-    /// A client's first packet from this address; `proven` says that it came back with a Retry token.
-    pub(super) fn enter(&self, ip: IpAddr, proven: bool, limits: &Limits, now: Instant) -> Verdict {
-        let key = self.hasher.hash_one(network(ip));
+    /// The network of an address.
+    pub(super) fn network(&self, ip: IpAddr) -> Network {
+        let narrow = network(ip);
+        let group = |bytes: usize| {
+            let kept = if narrow[0] == 6 { &narrow[..=bytes] } else { &narrow };
+            self.hasher.hash_one((bytes, kept))
+        };
+        Network { groups: [group(4), group(6), group(7)] }
+    }
+
+    /// A client's first packet from this network; `proven` says that it came back with a Retry token.
+    pub(super) fn enter(&self, network: &Network, proven: bool, limits: &Limits, now: Instant) -> Verdict {
+        let [.., key] = network.groups;
         if self.known.len() >= PREFIXES_MAX && !self.known.contains_key(&key) {
             self.known.retain(|_, usage| !usage.is_idle(now));
             if self.known.len() >= PREFIXES_MAX {
@@ -146,7 +164,7 @@ mod tests {
     #[test]
     fn a_network_has_so_many_connections_and_others_theirs() {
         let (prefixes, limits, now) = (Prefixes::default(), limits(2, 100), Instant::now());
-        let enter = |address| prefixes.enter(ip(address), false, &limits, now);
+        let enter = |address| prefixes.enter(&prefixes.network(ip(address)), false, &limits, now);
         let Verdict::Enter(first) = enter("192.0.2.1") else { panic!("the first") };
         assert!(matches!(enter("::ffff:192.0.2.1"), Verdict::Enter(_)), "the same network, written otherwise");
         assert_eq!(enter("192.0.2.1"), Verdict::Refuse(Excess::Connections));
@@ -163,7 +181,7 @@ mod tests {
     #[test]
     fn whoever_forges_an_address_does_not_keep_its_owner_out() {
         let (prefixes, limits, now) = (Prefixes::default(), limits(100, 2), Instant::now());
-        let enter = |proven, at| prefixes.enter(ip("192.0.2.1"), proven, &limits, at);
+        let enter = |proven, at| prefixes.enter(&prefixes.network(ip("192.0.2.1")), proven, &limits, at);
         for _ in 0..2 {
             assert!(matches!(enter(false, now), Verdict::Enter(_)));
         }
@@ -178,7 +196,8 @@ mod tests {
     #[test]
     fn who_has_left_is_forgotten() {
         let (prefixes, limits, now) = (Prefixes::default(), limits(100, 100), Instant::now());
-        let Verdict::Enter(prefix) = prefixes.enter(ip("192.0.2.1"), false, &limits, now) else { panic!("room") };
+        let network = prefixes.network(ip("192.0.2.1"));
+        let Verdict::Enter(prefix) = prefixes.enter(&network, false, &limits, now) else { panic!("room") };
         prefixes.leave(prefix, now + WINDOW);
         assert_eq!(prefixes.len(), 0);
     }

@@ -1,6 +1,10 @@
 //! What this machine's kernel offers to the shards, found out on sockets of loopback that nobody uses.
 
-use std::{io, net::Ipv4Addr, os::fd::AsFd};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::AsFd,
+};
 
 use quinn_udp::{UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -13,6 +17,34 @@ pub const BUFFER_WANTED_BYTES: u64 = BUFFER_BYTES as u64;
 /// Whether something, such as an NTP client, keeps this machine's clock right; `None` where the kernel does not say.
 pub fn clock_is_synchronised() -> Option<bool> {
     sys::clock_is_synchronised().ok()
+}
+
+/// Packets of a bundle, and bytes of each, as QUIC builds them once it knows how large they may be.
+const BUNDLE_PACKETS: usize = 16;
+const BUNDLE_PACKET_BYTES: usize = 1452;
+/// Addresses of nobody (RFC 5737, RFC 3849). The way to them is the way to everybody.
+const NOBODY: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
+
+/// Sends a bundle of packets as the relay does (GSO) on this machine's default ways out, IPv4's and IPv6's; what the
+/// kernel says, where there is such a way. The packets end at the first router: they may make one hop.
+pub fn bundles_out() -> Vec<(&'static str, io::Result<()>)> {
+    NOBODY.iter().zip(["IPv4", "IPv6"]).filter_map(|(nobody, family)| Some((family, bundle_to(*nobody)?))).collect()
+}
+
+fn bundle_to(nobody: IpAddr) -> Option<io::Result<()>> {
+    let address = SocketAddr::new(nobody, 9);
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP)).ok()?;
+    match nobody {
+        IpAddr::V4(_) => socket.set_ttl_v4(1).ok()?,
+        IpAddr::V6(_) => socket.set_unicast_hops_v6(1).ok()?,
+    }
+    // Without a route there is no way out to speak of.
+    socket.connect(&address.into()).ok()?;
+    let bytes = vec![0; BUNDLE_PACKETS * BUNDLE_PACKET_BYTES];
+    let segment_size = Some(BUNDLE_PACKET_BYTES as u16);
+    let message = sys::Message { bytes: &bytes, destination: address, segment_size, ecn: None, source: None };
+    Some(sys::send(socket.as_fd(), nobody.is_ipv6(), 1, |_| message).map(drop))
 }
 
 /// What was found.
@@ -37,9 +69,9 @@ pub struct Offers {
 /// # Errors
 /// When it refuses a socket at all.
 pub fn offers() -> io::Result<Offers> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-    socket.set_reuse_port(true)?;
-    socket.bind(&std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    // Where there is only one family, the other has no loopback either.
+    let socket = loopback.iter().map(|ip| open(*ip)).find(Result::is_ok).unwrap_or_else(|| open(loopback[0]))?;
     let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
     // Less than asked for still works: the grant is what we want to know.
     let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), BUFFER_BYTES);
@@ -54,9 +86,23 @@ pub fn offers() -> io::Result<Offers> {
     })
 }
 
+fn open(ip: IpAddr) -> io::Result<Socket> {
+    let address = SocketAddr::new(ip, 0);
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bundle_is_tried_where_there_is_a_way_out_and_loopback_takes_it() {
+        assert!(bundle_to(IpAddr::V4(Ipv4Addr::LOCALHOST)).expect("loopback").is_ok());
+        assert!(bundles_out().len() <= NOBODY.len());
+    }
 
     #[test]
     fn the_kernel_says_what_it_offers() {

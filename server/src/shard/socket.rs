@@ -24,6 +24,13 @@ const RECEIVES_PER_TURN: usize = 4;
 /// Most bytes that a turn reads.
 pub(super) const TURN_BYTES_MAX: usize = RECEIVES_PER_TURN * BATCH_SIZE * RECEIVE_BYTES;
 
+/// How long a socket whose bundles were refused sends packets one by one before it tries bundles again: a network card may
+/// have been changed, or a tunnel taken down.
+const BUNDLES_AGAIN: Duration = Duration::from_secs(60);
+
+/// How often at most the log tells that the kernel does not take packets.
+const REFUSALS_TOLD_EVERY: Duration = Duration::from_secs(60);
+
 /// The oldest stamp that is believed: a full socket buffer is read in less, a clock that was set may be off by years.
 const STAMP_AGE_MAX: Duration = Duration::from_secs(1);
 
@@ -32,7 +39,74 @@ pub(super) struct ShardSocket {
     socket: UdpSocket,
     state: UdpSocketState,
     ipv6: bool,
+    bundles: Bundles,
+    refusals: Refusals,
     receive: Box<[u8]>,
+}
+
+/// Whether the kernel takes several packets in one send (GSO). It says so in general; that a network card or a tunnel on
+/// the way out cannot, it tells only when it is given some.
+#[derive(Debug)]
+struct Bundles {
+    segments_max: usize,
+    /// When to try again after a refusal.
+    refused_until: Option<Instant>,
+    /// Where some ways out take bundles and others do not, the state changes every minute: it is told once.
+    told: bool,
+}
+
+impl Bundles {
+    /// Most packets in one send now.
+    fn segments_max(&self, now: Instant) -> usize {
+        if self.refused_until.is_some_and(|until| now < until) { 1 } else { self.segments_max }
+    }
+
+    fn handle_refused(&mut self, error: &io::Error, now: Instant) {
+        self.refused_until = Some(now + BUNDLES_AGAIN);
+        if !std::mem::replace(&mut self.told, true) {
+            let again_s = BUNDLES_AGAIN.as_secs();
+            tracing::warn!(
+                %error,
+                again_s,
+                "the kernel refuses bundles of packets (GSO) on a way out: sending them one by one, which costs more CPU"
+            );
+        }
+    }
+
+    fn handle_taken(&mut self, now: Instant) {
+        if self.refused_until.is_some_and(|until| until <= now) {
+            self.refused_until = None;
+            tracing::debug!("the kernel takes bundles of packets (GSO) again");
+        }
+    }
+}
+
+/// What the kernel did not take and nobody was told of yet.
+#[derive(Debug, Default)]
+struct Refusals {
+    packets: u64,
+    told_at: Option<Instant>,
+}
+
+impl Refusals {
+    fn count(&mut self, error: &io::Error, packets: u64, now: Instant, tally: &mut Tally) {
+        let counter = match error.raw_os_error() {
+            Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => &mut tally.send_no_room,
+            Some(libc::EPERM | libc::EACCES) => &mut tally.send_forbidden,
+            Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN | libc::EADDRNOTAVAIL) => {
+                &mut tally.send_unreachable
+            }
+            // No fault: QUIC tries how large a packet may be.
+            Some(libc::EMSGSIZE) => return tally.send_too_large += packets,
+            _ => &mut tally.send_other,
+        };
+        *counter += packets;
+        self.packets += packets;
+        if self.told_at.is_none_or(|told| now - told >= REFUSALS_TOLD_EVERY) {
+            tracing::warn!(%error, packets = self.packets, "the kernel does not take packets");
+            (self.packets, self.told_at) = (0, Some(now));
+        }
+    }
 }
 
 /// A received UDP datagram.
@@ -105,7 +179,9 @@ impl ShardSocket {
         let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), BUFFER_BYTES);
         let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), BUFFER_BYTES);
         let ipv6 = socket.local_addr()?.is_ipv6();
-        Ok(Self { socket, state, ipv6, receive: vec![0; BATCH_SIZE * RECEIVE_BYTES].into_boxed_slice() })
+        let bundles = Bundles { segments_max: state.max_gso_segments(), refused_until: None, told: false };
+        let receive = vec![0; BATCH_SIZE * RECEIVE_BYTES].into_boxed_slice();
+        Ok(Self { socket, state, ipv6, bundles, refusals: Refusals::default(), receive })
     }
 
     /// Granted buffer sizes, receive and send, in bytes.
@@ -116,9 +192,9 @@ impl ShardSocket {
         (granted(self.state.recv_buffer_size(socket)), granted(self.state.send_buffer_size(socket_again)))
     }
 
-    /// Most segments in one send.
-    pub(super) fn segments_max(&self) -> usize {
-        self.state.max_gso_segments()
+    /// Most segments in one send now: 1 while the kernel refuses more.
+    pub(super) fn segments_max(&self, now: Instant) -> usize {
+        self.bundles.segments_max(now)
     }
 
     /// Most datagrams in one receive.
@@ -149,11 +225,12 @@ impl ShardSocket {
             };
             tally.recv_batches += 1;
             for (meta, slice) in metas.iter().zip(&slices).take(count) {
-                let mut rest = BytesMut::from(&slice[..meta.len]);
                 tally.bytes_in += meta.len as u64;
                 let arrived = clocks.instant_of(meta.timestamp);
-                while !rest.is_empty() {
-                    let data = rest.split_to(meta.stride.min(rest.len()).max(1));
+                // Each in memory of its own: QUIC keeps a packet for as long as one byte of it waits for those before it,
+                // and would keep all that came together with it.
+                for datagram in slice[..meta.len].chunks(meta.stride.max(1)) {
+                    let data = BytesMut::from(datagram);
                     tally.datagrams_in += 1;
                     let ecn = meta.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8));
                     let (remote, local_ip) = (unmapped(meta.addr), meta.dst_ip);
@@ -197,6 +274,11 @@ impl SendBatch {
         &mut self.buffers[next]
     }
 
+    /// What was written to [`Self::buffer`] and is not committed.
+    pub(super) fn written(&self) -> &[u8] {
+        self.buffers.get(self.transmits.len()).map_or(&[], |buffer| buffer)
+    }
+
     /// Packets were written to [`Self::buffer`]. Returns whether it is time to flush.
     pub(super) fn commit(&mut self, transmit: Transmit) -> bool {
         self.transmits.push(transmit);
@@ -205,7 +287,7 @@ impl SendBatch {
 
     /// Whether nothing more fits before a flush.
     pub(super) fn is_full(&self) -> bool {
-        self.transmits.len() == sys::MESSAGES_MAX
+        self.transmits.len() >= sys::MESSAGES_MAX
     }
 
     /// How many sends wait.
@@ -223,27 +305,37 @@ impl SendBatch {
         }
     }
 
-    /// Sends everything. What the kernel has no room for is lost, like on any full path, and counted.
-    pub(super) fn flush(&mut self, socket: &ShardSocket, tally: &mut Tally) {
+    /// Sends everything. What the kernel has no room for is lost, like on any full path, and counted. A bundle that it
+    /// refuses goes out again at once, packet by packet.
+    pub(super) fn flush(&mut self, socket: &mut ShardSocket, now: Instant, tally: &mut Tally) {
         let mut next = 0;
         while next < self.transmits.len() {
             let message = |index| self.message(next + index);
-            let taken = match sys::send(socket.as_fd(), socket.ipv6, self.transmits.len() - next, message) {
+            next += match sys::send(socket.as_fd(), socket.ipv6, self.transmits.len() - next, message) {
                 Ok(sent) => {
                     tally.send_batches += 1;
                     for message in (0..sent).map(message) {
                         tally.bytes_out += message.bytes.len() as u64;
-                        tally.datagrams_out += datagrams(&message);
+                        let datagrams = datagrams(&message);
+                        tally.datagrams_out += datagrams;
+                        if datagrams > 1 {
+                            socket.bundles.handle_taken(now);
+                        }
                     }
                     sent
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
-                Err(_) => {
-                    tally.send_errors += datagrams(&message(0));
+                Err(error) if message(0).segment_size.is_some() && refuses_bundles(&error) => {
+                    tally.bundles_refused += 1;
+                    socket.bundles.handle_refused(&error, now);
+                    send_singly(socket, &message(0), now, tally);
+                    1
+                }
+                Err(error) => {
+                    socket.refusals.count(&error, datagrams(&message(0)), now, tally);
                     1
                 }
             };
-            next += taken;
         }
         self.transmits.clear();
     }
@@ -257,6 +349,37 @@ impl SendBatch {
             ecn,
             source: src_ip,
         }
+    }
+}
+
+/// What Linux says to a bundle that it cannot cut: EIO where the network card computes no checksums or IPsec is on the
+/// way, EINVAL where the socket or the interface does not allow it. Neither is said of a single packet that is well made.
+fn refuses_bundles(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL))
+}
+
+/// Sends the packets of a bundle one by one.
+fn send_singly(socket: &mut ShardSocket, bundle: &sys::Message<'_>, now: Instant, tally: &mut Tally) {
+    let size = usize::from(bundle.segment_size.unwrap_or(u16::MAX)).max(1);
+    let packet = |index: usize| {
+        let rest = &bundle.bytes[index * size..];
+        sys::Message { bytes: &rest[..rest.len().min(size)], segment_size: None, ..*bundle }
+    };
+    let (mut next, count) = (0, bundle.bytes.len().div_ceil(size));
+    while next < count {
+        next += match sys::send(socket.as_fd(), socket.ipv6, count - next, |index| packet(next + index)) {
+            Ok(sent) => {
+                tally.send_batches += 1;
+                tally.bytes_out += (next..next + sent).map(|index| packet(index).bytes.len() as u64).sum::<u64>();
+                tally.datagrams_out += sent as u64;
+                sent
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            Err(error) => {
+                socket.refusals.count(&error, 1, now, tally);
+                1
+            }
+        };
     }
 }
 
@@ -276,6 +399,72 @@ mod tests {
         assert_eq!(ago(Some(Duration::from_millis(999_997))), Duration::from_millis(3));
         assert_eq!(ago(Some(Duration::from_secs(2_000))), Duration::ZERO);
         assert_eq!(ago(Some(Duration::ZERO)), STAMP_AGE_MAX);
+    }
+
+    fn bundle(to: &UdpSocket, packets: usize) -> (Transmit, Vec<u8>) {
+        let bytes: Vec<u8> = (0..packets).flat_map(|packet| [packet as u8; 100]).collect();
+        let destination = to.local_addr().expect("bound");
+        let transmit = Transmit { destination, ecn: None, size: bytes.len(), segment_size: Some(100), src_ip: None };
+        (transmit, bytes)
+    }
+
+    fn received(from: &UdpSocket) -> Vec<(usize, u8)> {
+        let mut buffer = [0; 1_000];
+        std::iter::from_fn(|| from.recv(&mut buffer).ok().map(|length| (length, buffer[0]))).collect()
+    }
+
+    #[test]
+    fn a_bundle_that_the_kernel_refuses_goes_out_packet_by_packet_and_is_tried_again_later() {
+        let receiver = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+        receiver.set_nonblocking(true).expect("set");
+        let sender = bind("127.0.0.1:0".parse().expect("an address"), 1).expect("bound").remove(0);
+        let mut socket = ShardSocket::new(sender).expect("prepared");
+        let (mut out, mut tally, start) = (SendBatch::default(), Tally::default(), Instant::now());
+        let may = socket.segments_max(start);
+        if may == 1 {
+            return; // a kernel that never takes any
+        }
+        let mut send = |socket: &mut ShardSocket, tally: &mut Tally, now| {
+            for packets in [5, 1, 3] {
+                let (transmit, bytes) = bundle(&receiver, packets);
+                out.buffer().extend(bytes);
+                out.commit(transmit);
+            }
+            out.flush(socket, now, tally);
+            received(&receiver)
+        };
+        let whole: Vec<(usize, u8)> = [0, 1, 2, 3, 4, 0, 0, 1, 2].map(|first| (100, first)).to_vec();
+        assert_eq!(send(&mut socket, &mut tally, start), whole);
+        assert_eq!((tally.bundles_refused, tally.datagrams_out, tally.bytes_out), (0, 9, 900));
+
+        sys::tests::refuse_bundles(socket.as_fd(), true);
+        assert_eq!(send(&mut socket, &mut tally, start), whole, "nothing is lost");
+        assert_eq!((tally.bundles_refused, tally.send_errors()), (3, 0));
+        assert_eq!((tally.datagrams_out, tally.bytes_out), (18, 1_800));
+        assert_eq!(socket.segments_max(start), 1);
+        assert_eq!(socket.segments_max(start + BUNDLES_AGAIN), may, "tried again");
+
+        sys::tests::refuse_bundles(socket.as_fd(), false);
+        send(&mut socket, &mut tally, start);
+        assert_eq!(socket.segments_max(start), 1, "what was built before says nothing of what comes");
+        send(&mut socket, &mut tally, start + BUNDLES_AGAIN);
+        assert_eq!((socket.segments_max(start), tally.bundles_refused), (may, 3), "and in use again");
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_take_is_counted_by_reason_and_told_once_a_minute() {
+        let (mut refusals, mut tally, start) = (Refusals::default(), Tally::default(), Instant::now());
+        let mut refuse = |errno, after_s| {
+            let error = io::Error::from_raw_os_error(errno);
+            refusals.count(&error, 3, start + Duration::from_secs(after_s), &mut tally);
+            refusals.packets
+        };
+        assert_eq!(refuse(libc::EPERM, 0), 0, "told");
+        assert_eq!([refuse(libc::ENETUNREACH, 1), refuse(libc::EAGAIN, 59)], [3, 6], "kept for the next time");
+        assert_eq!(refuse(libc::EMSGSIZE, 60), 6, "a probe for a larger size is no fault");
+        assert_eq!(refuse(libc::EIO, 60), 0);
+        let counted = (tally.send_forbidden, tally.send_unreachable, tally.send_no_room, tally.send_other);
+        assert_eq!((counted, tally.send_too_large, tally.send_errors()), ((3, 3, 3, 3), 3, 12));
     }
 
     #[test]

@@ -215,12 +215,28 @@ pub(super) fn receive_drops(socket: BorrowedFd<'_>) -> io::Result<u64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::{net::UdpSocket, os::fd::AsFd, time::Duration};
 
     use socket2::SockRef;
 
     use super::*;
+
+    /// Makes the kernel refuse bundles with EINVAL, as it does for a socket without checksums, or take them again.
+    pub(in crate::shard) fn refuse_bundles(socket: BorrowedFd<'_>, refuse: bool) {
+        let without_checksums = libc::c_int::from(refuse);
+        // SAFETY: the kernel reads an integer that lives until the call returns, and is told its true size.
+        let result = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_NO_CHECK,
+                ptr::from_ref(&without_checksums).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            )
+        };
+        assert_eq!(result, 0, "{}", io::Error::last_os_error());
+    }
 
     fn pair(bind: &str) -> (UdpSocket, UdpSocket) {
         let receiver = UdpSocket::bind(bind).expect("loopback");

@@ -2,21 +2,23 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use hmac::{Hmac, Mac};
 use quinn_proto::{
     AckFrequencyConfig, Dir, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt,
     crypto::{CryptoError, HmacKey},
 };
 use sha2::Sha256;
-use supernode_proto::limits as wire;
+use supernode_proto::{close::CloseCode, limits as wire};
 
 use super::{
+    answers,
     cid::{Generator, Incarnation},
     crypto::TlsConfig,
     meter::Metered,
     socket,
 };
-use crate::core::ShardId;
+use crate::core::{Now, ShardId, pool::Share};
 
 /// QUIC's own buffer of outgoing datagrams. Above what is handed over by more than a datagram and its record, so that QUIC
 /// never has to refuse or drop; and no larger, because taking back what it holds means filling it.
@@ -28,7 +30,7 @@ pub(super) const HANDOVER_BYTES: usize = 16 * 1024;
 /// queue, where it can expire.
 pub(super) const HANDOVER_BLOCKED_BYTES: usize = 1_200;
 /// What `send_buffer_space` says of an empty buffer: QUIC keeps the size of one record back.
-pub(super) const DATAGRAM_SEND_SPACE: usize = DATAGRAM_SEND_BYTES - size_of::<bytes::Bytes>();
+pub(super) const DATAGRAM_SEND_SPACE: usize = DATAGRAM_SEND_BYTES - size_of::<Bytes>();
 /// Datagrams of one client that may come in within one turn. More than a turn reads from the socket, so that QUIC never
 /// drops one uncounted; nothing is allocated for it ahead.
 const DATAGRAM_RECEIVE_BYTES: usize = 2 * socket::TURN_BYTES_MAX;
@@ -37,10 +39,21 @@ const DATAGRAM_RECEIVE_BYTES: usize = 2 * socket::TURN_BYTES_MAX;
 const STREAMS_BEFORE_A_TRACK: u32 = 1;
 /// Bytes that one media stream may have in flight towards the relay: a 4K key frame in two round trips.
 const STREAM_WINDOW: u32 = 1024 * 1024;
-/// Bytes that all streams of a client together may have in flight.
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
-/// Bytes of streams that QUIC may hold for a client: above the congestion window it is only delay.
-const SEND_WINDOW: u64 = 512 * 1024;
+/// Bytes that all streams of a client together may have in flight before it has been let in: the largest Hello and as much
+/// after it. What waits beyond a gap is kept, so whoever is not known may make the relay keep little.
+const HELLO_WINDOW: u32 = 2 * wire::HELLO_BYTES_MAX as u32;
+/// Bytes of TLS that may wait for those before them: the least that QUIC allows (RFC 9000 section 7.5).
+const CRYPTO_BYTES: usize = 4096;
+/// Bytes that all streams of a client together may have in flight while it publishes nothing: its control stream, whose
+/// longest message takes four round trips then. Every session costs this, and a client that leaves a stream's first byte
+/// out has the relay keep it.
+const SESSION_WINDOW: usize = 16 * 1024;
+/// The same for one that publishes, as far as the relay has it.
+const PUBLISHER_WINDOW: usize = 4 * 1024 * 1024;
+/// Bytes of streams that QUIC may hold for any client; more is taken from what all share ([`Connection::widen`]).
+///
+/// [`Connection::widen`]: super::connection::Connection::widen
+pub(super) const SEND_WINDOW: usize = 8 * 1024;
 /// A client that is not heard of for so long is gone.
 const IDLE_TIMEOUT_MS: u32 = 30_000;
 /// A client may gather acknowledgements for so many packets,
@@ -74,7 +87,8 @@ impl Shared {
         // The defaults would hold up to 100 MiB for handshakes that are not accepted yet: ours are accepted or refused
         // at once.
         server.max_incoming(256).incoming_buffer_size(16 * 1024).incoming_buffer_size_total(1024 * 1024);
-        let endpoint = EndpointConfig::new(Arc::new(ResetKey::new(reset_key)));
+        let mut endpoint = EndpointConfig::new(Arc::new(ResetKey::new(reset_key)));
+        endpoint.supported_versions(vec![answers::VERSION]).min_reset_interval(answers::RESET_INTERVAL);
         Self { endpoint, server: Arc::new(server), incarnation }
     }
 
@@ -121,8 +135,16 @@ impl HmacKey for ResetKey {
     }
 }
 
-/// A client publishes: from now on it may have as many media streams as the protocol says.
-pub(super) fn allow_media_streams(quic: &mut quinn_proto::Connection) {
+/// A client is let in: its window is that of a session.
+pub(super) fn open_window(quic: &mut quinn_proto::Connection) {
+    quic.set_receive_window(VarInt::from_u32(SESSION_WINDOW as u32));
+}
+
+/// A client publishes: from now on it may have as many media streams as the protocol says, and as much in flight as it may
+/// have of all that the relay can take.
+pub(super) fn allow_media_streams(quic: &mut quinn_proto::Connection, window: &mut Share, pool_max: u64) {
+    let granted = window.take(PUBLISHER_WINDOW - SESSION_WINDOW, pool_max);
+    quic.set_receive_window(VarInt::from_u32((SESSION_WINDOW + granted) as u32));
     quic.set_max_concurrent_streams(Dir::Uni, VarInt::from_u32(wire::MEMBER_STREAMS_MAX));
 }
 
@@ -134,8 +156,9 @@ fn parameters(batch_window: Duration) -> TransportConfig {
         .max_concurrent_bidi_streams(VarInt::from_u32(1)) // the control stream
         .max_concurrent_uni_streams(VarInt::from_u32(STREAMS_BEFORE_A_TRACK))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
-        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
-        .send_window(SEND_WINDOW)
+        .receive_window(VarInt::from_u32(HELLO_WINDOW))
+        .send_window(SEND_WINDOW as u64)
+        .crypto_buffer_size(CRYPTO_BYTES)
         .send_fairness(false) // streams of one priority finish one by one: half of two frames is worth nothing
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))))
         .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BYTES))
@@ -143,4 +166,11 @@ fn parameters(batch_window: Duration) -> TransportConfig {
         .congestion_controller_factory(Arc::new(Metered::default())) // Cubic, with a count of what arrived
         .ack_frequency_config(Some(acks));
     parameters
+}
+/// What is said beside a close code: whoever is refused for the time's sake learns what time it is here.
+pub(super) fn reason(code: CloseCode, now: Now) -> Bytes {
+    match code {
+        CloseCode::DELEGATION_EXPIRED => Bytes::from((now.unix_ms / 1000).to_string()),
+        _ => Bytes::new(),
+    }
 }

@@ -9,10 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use supernode_proto::{close::CloseCode, identity::IdentityKey, invite::Invite};
+use supernode_proto::{close::CloseCode, invite::Invite};
 use supernode_server::{
     control::{certificate::Certificate, state_dir::StateDir, systemd, tls},
-    core::{Admit, limits::Limits},
+    core::{Admit, Applicant, Grant, limits::Limits},
     shard,
 };
 
@@ -22,7 +22,7 @@ use crate::{Leash, connect};
 struct Trap(fn());
 
 impl Admit for Trap {
-    fn admit(&self, _: &IdentityKey, _: &str, _: u64) -> Result<(), CloseCode> {
+    fn admit(&self, _: &Applicant, _: u64) -> Result<Grant, CloseCode> {
         (self.0)();
         Err(CloseCode::NOT_ADMITTED)
     }
@@ -30,19 +30,28 @@ impl Admit for Trap {
 
 /// A relay of four shards, one of which falls into the trap with the first Hello.
 fn start(home: &Path, trap: fn()) -> (shard::Running, Invite) {
+    relay_of(config_in(home, Arc::new(Trap(trap))))
+}
+
+/// Shards with the keys of this home.
+pub(super) fn config_in(home: &Path, admission: Arc<dyn Admit>) -> shard::Config {
     let keys = StateDir::create(&home.join("supernode")).and_then(|state| state.keys_or_create()).expect("keys");
-    let pin = tls::relay_pin(&keys);
-    let relay = shard::spawn(shard::Config {
+    shard::Config {
         listen: "127.0.0.1:0".parse().expect("an address"),
         shards: 4,
         batch_window: Duration::ZERO,
         tls: tls::quic_server_config(&Certificate::self_signed(&keys).expect("a certificate")).expect("TLS"),
-        pin,
-        admission: Arc::new(Trap(trap)),
+        pin: tls::relay_pin(&keys),
+        admission,
         limits: Limits::default(),
         reset_key: keys.reset_key,
-    })
-    .expect("it starts");
+    }
+}
+
+/// Starts them.
+pub(super) fn relay_of(config: shard::Config) -> (shard::Running, Invite) {
+    let pin = config.pin;
+    let relay = shard::spawn(config).expect("it starts");
     let address = relay.local_addr();
     (relay, Invite { host: address.ip().to_string(), port: address.port(), pin: Some(pin), token: None })
 }

@@ -2,9 +2,13 @@
 
 use std::{path::Path, process::Output, time::Duration};
 
-use supernode_proto::{close::CloseCode, control::relay_message};
+use supernode_proto::{
+    close::CloseCode,
+    control::{SessionLimits, relay_message},
+    invite::Invite,
+};
 
-use crate::{connect, identity_of, serve, supernode};
+use crate::{Client, connect, identity_of, serve, supernode};
 
 fn run(home: &Path, arguments: &[&str]) -> Output {
     supernode(home).args(arguments).output().expect("the program starts")
@@ -116,6 +120,111 @@ async fn who_is_kicked_may_come_back_and_who_is_revoked_may_not() {
         let mut client = connect(home.path(), &invited, secret, token).await;
         assert_eq!(client.next().await.is_ok(), admitted, "{secret}");
     }
+    assert_eq!(relay.terminate().0, Some(0));
+}
+
+fn link(home: &Path, arguments: &[&str]) -> Invite {
+    let made = json(home, &[&["invite", "--json"], arguments].concat());
+    made["invite"].as_str().expect("a link").parse().expect("a valid one")
+}
+
+/// Comes with a link: what is granted, or why nothing is.
+async fn come(home: &Path, link: &Invite, secret: u8) -> Result<(Client, SessionLimits), CloseCode> {
+    let mut client = connect(home, link, secret, link.token.as_deref()).await;
+    match client.next().await? {
+        relay_message::Body::Welcome(welcome) => Ok((client, welcome.limits.expect("limits"))),
+        other => panic!("{other:?}"),
+    }
+}
+
+//
+#[tokio::test]
+async fn a_link_for_one_use_lets_one_device_in_and_no_other_also_after_a_restart() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let relay = serve(home.path(), &[]);
+    let once = link(home.path(), &["--once"]);
+    let first = come(home.path(), &once, 1).await.expect("its first use");
+    assert_eq!(come(home.path(), &once, 2).await.err(), Some(CloseCode::TOKEN_SPENT));
+    drop(first);
+    assert!(come(home.path(), &once, 1).await.is_ok(), "it may come back");
+    assert_eq!(relay.terminate().0, Some(0));
+    let relay = serve(home.path(), &[]);
+    let once = Invite { port: relay.invite().port, ..once };
+    assert_eq!(come(home.path(), &once, 2).await.err(), Some(CloseCode::TOKEN_SPENT), "a restart does not refill it");
+    assert!(come(home.path(), &once, 1).await.is_ok());
+    assert_eq!(relay.terminate().0, Some(0));
+}
+
+//
+#[tokio::test]
+async fn a_link_grants_the_limits_of_its_class_as_long_as_there_is_one_of_that_name() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let file = home.path().join("relay.toml");
+    let configure = |text: &str| std::fs::write(&file, text).expect("ours");
+    configure("[admission]\nclasses = [\"guest rooms_max=1\"]\n");
+    let relay = serve(home.path(), &["--config", file.to_str().expect("text")]);
+    let (mut guest, granted) = come(home.path(), &link(home.path(), &["--class", "guest"]), 1).await.expect("admitted");
+    assert_eq!(granted.rooms_max, 1);
+    let (_everybody, granted) = come(home.path(), &link(home.path(), &[]), 2).await.expect("admitted");
+    assert_eq!(granted.rooms_max, 8);
+    let (_, words, code) = told(home.path(), &["invite", "--class", "gest"]);
+    assert!(code == Some(1) && words.contains("it has: guest"), "{words}");
+
+    let orphan = link(home.path(), &["--class", "guest"]);
+    configure("[admission]\nclasses = [\"visitor rooms_max=1\"]\n");
+    assert_eq!(guest.next().await.err(), Some(CloseCode::UNKNOWN_CLASS));
+    assert_eq!(come(home.path(), &orphan, 1).await.err(), Some(CloseCode::UNKNOWN_CLASS));
+    assert_eq!(relay.terminate().0, Some(0));
+}
+
+//
+#[tokio::test]
+async fn after_a_rotation_links_of_both_keys_are_good_until_the_old_one_is_given_no_more_time() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let relay = serve(home.path(), &[]);
+    let old = link(home.path(), &[]);
+    assert_eq!(run(home.path(), &["rotate", "admission-key", "--keep-days", "7"]).status.code(), Some(0));
+    let new = link(home.path(), &[]);
+    let begin = std::time::Instant::now();
+    while come(home.path(), &new, 1).await.is_err() {
+        assert!(begin.elapsed() < crate::PATIENCE, "the running relay does not follow");
+    }
+    let (mut client, _) = come(home.path(), &old, 2).await.expect("seven days more");
+    assert_eq!(run(home.path(), &["rotate", "admission-key", "--keep-days", "0"]).status.code(), Some(0));
+    assert_eq!(client.next().await.err(), Some(CloseCode::NOT_ADMITTED));
+    assert_eq!(come(home.path(), &old, 2).await.err(), Some(CloseCode::NOT_ADMITTED));
+    assert!(come(home.path(), &link(home.path(), &[]), 2).await.is_ok());
+    assert_eq!(relay.terminate().0, Some(0));
+}
+
+//
+#[tokio::test]
+async fn a_running_relay_shows_a_new_key_and_what_was_made_for_the_old_pin_still_lets_in() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let relay = serve(home.path(), &[]);
+    let old = link(home.path(), &[]);
+    let (mut stays, _) = come(home.path(), &old, 1).await.expect("admitted");
+    let rotated = json(home.path(), &["rotate", "relay-key", "--json"]);
+    let pin = rotated["pin"].as_str().expect("a pin").to_owned();
+    let begin = std::time::Instant::now();
+    let new = loop {
+        let new = link(home.path(), &[]);
+        if new.to_string().contains(&pin) {
+            break new;
+        }
+        assert!(begin.elapsed() < crate::PATIENCE, "the running relay does not follow: {new}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert_ne!(new.pin, old.pin);
+    // `connect` takes the certificate that the state directory has now, and no other. The shards follow within a second.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(come(home.path(), &new, 2).await.is_ok());
+    let of_old_pin = Invite { token: old.token.clone(), ..new };
+    assert!(come(home.path(), &of_old_pin, 3).await.is_ok(), "a token for the old pin");
+    assert!(tokio::time::timeout(Duration::from_millis(100), stays.next()).await.is_err(), "nobody is cut off");
+    assert_eq!(relay.terminate().0, Some(0));
+    let relay = serve(home.path(), &[]);
+    assert_eq!(relay.invite().pin, of_old_pin.pin, "also after a restart");
     assert_eq!(relay.terminate().0, Some(0));
 }
 

@@ -9,7 +9,7 @@ use crate::{Client, Leash, PATIENCE, Relay, connect, serve, supernode};
 
 impl Relay {
     /// Waits until the control socket speaks for this process.
-    fn json(&self, home: &std::path::Path, arguments: &[&str]) -> serde_json::Value {
+    pub(super) fn json(&self, home: &std::path::Path, arguments: &[&str]) -> serde_json::Value {
         let output = supernode(home).args(arguments).arg("--json").output().expect("the program starts");
         serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|_| panic!("{arguments:?}: {}", String::from_utf8_lossy(&output.stderr)))
@@ -17,7 +17,7 @@ impl Relay {
 }
 
 impl Client {
-    async fn welcome(&mut self) {
+    pub(super) async fn welcome(&mut self) {
         assert!(matches!(self.next().await, Ok(relay_message::Body::Welcome(_))));
     }
 }
@@ -61,6 +61,57 @@ async fn a_new_process_takes_the_port_over_and_the_old_one_s_connections_go_on()
     assert_eq!(new.json(home.path(), &["status"])["sessions"], 1);
     let (code, log) = new.terminate();
     assert_eq!(code, Some(0), "{log}");
+}
+
+//
+#[tokio::test]
+async fn whoever_is_taken_back_or_kicked_goes_from_the_process_that_still_drains_too() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let old = serve(home.path(), &["--open"]);
+    let mut before = Vec::new();
+    for secret in 1..=5 {
+        let mut client = connect(home.path(), &old.invite(), secret, None).await;
+        client.welcome().await;
+        before.push(client);
+    }
+    let new = serve(home.path(), &["--open", "--takeover"]);
+    for client in &mut before {
+        assert!(matches!(client.next().await, Ok(relay_message::Body::GoAway(_))));
+    }
+    let mut after = connect(home.path(), &new.invite(), 11, None).await;
+    after.welcome().await;
+    let device = |secret: u8| {
+        let key = ed25519_dalek::SigningKey::from_bytes(&[secret + 100; 32]).verifying_key().to_bytes();
+        supernode_proto::identity::DeviceKey::new(key).to_text()
+    };
+    let ended = |arguments: &[&str]| new.json(home.path(), arguments)["sessions"].as_u64();
+    assert_eq!(ended(&["revoke", &crate::identity_of(1).to_text()]), Some(1));
+    assert_eq!(before[0].next().await.err(), Some(CloseCode::NOT_ADMITTED));
+    assert_eq!(ended(&["revoke", &device(2)]), Some(1));
+    assert_eq!(before[1].next().await.err(), Some(CloseCode::NOT_ADMITTED));
+    assert_eq!(ended(&["kick", &device(3)]), Some(1));
+    assert_eq!(before[2].next().await.err(), Some(CloseCode::REMOVED));
+    let listed = new.json(home.path(), &["sessions", "--full"]);
+    let named = |secret: u8| {
+        let of = crate::identity_of(secret).to_text();
+        let found = listed.as_array().expect("a list").iter().find(|session| session["identity"] == of);
+        found.unwrap_or_else(|| panic!("{secret}: {listed}"))["session"].as_str().expect("a name").to_owned()
+    };
+    assert!(named(5).starts_with("old-") && !named(11).starts_with("old-"), "{listed}");
+    assert_eq!(ended(&["kick", &named(5)]), Some(1));
+    assert_eq!(before[4].next().await.err(), Some(CloseCode::REMOVED));
+    assert_eq!(ended(&["kick", "127.0.0.0/8"]), Some(2), "one here and one there");
+    assert_eq!(before[3].next().await.err(), Some(CloseCode::REMOVED));
+    assert_eq!(after.next().await.err(), Some(CloseCode::REMOVED));
+
+    assert_eq!(old.wait().0, Some(0), "nobody is left there");
+    assert_eq!(ended(&["revoke", "127.0.0.1"]), Some(0), "it is not asked any more");
+    let mut client = connect(home.path(), &new.invite(), 5, None).await;
+    assert_eq!(client.next().await.err(), Some(CloseCode::NOT_ADMITTED), "nobody from there");
+    assert_eq!(new.json(home.path(), &["revoke", "--undo", "127.0.0.1"])["changed"], true);
+    let mut client = connect(home.path(), &new.invite(), 5, None).await;
+    client.welcome().await;
+    assert_eq!(new.terminate().0, Some(0));
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ struct Counting;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    static LIVE_BYTES: Cell<i64> = const { Cell::new(0) };
 }
 
 #[expect(unsafe_code, reason = "an allocator is unsafe by nature; this one only counts and passes on")]
@@ -25,11 +26,13 @@ thread_local! {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        LIVE_BYTES.with(|bytes| bytes.set(bytes.get() + layout.size() as i64));
         // SAFETY: as our caller promised.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE_BYTES.with(|bytes| bytes.set(bytes.get() - layout.size() as i64));
         // SAFETY: as our caller promised.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -38,7 +41,12 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-fn allocations(work: impl FnOnce()) -> u64 {
+/// Bytes that this thread has allocated and not freed.
+pub fn live_bytes() -> i64 {
+    LIVE_BYTES.with(Cell::get)
+}
+
+pub fn allocations(work: impl FnOnce()) -> u64 {
     let before = ALLOCATIONS.with(Cell::get);
     work();
     ALLOCATIONS.with(Cell::get) - before

@@ -3,4 +3,6 @@
 
 mod allocations;
 mod churn;
+mod grants;
+mod kept;
 mod world;

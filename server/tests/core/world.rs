@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,13 +15,15 @@ use supernode_proto::{
     VERSION,
     close::CloseCode,
     control::{
-        ClientMessage, Hello, HelloBody, JoinRoom, RelayMessage, client_message::Body as Request, relay_message::Body,
+        ClientMessage, FrameReader, Hello, HelloBody, JoinRoom, RelayMessage, client_message::Body as Request,
+        decode_message, relay_message::Body,
     },
     identity::{self, Delegation, DeviceKey, Grants, Holder, IdentityKey, RelayPin, RoomId, Ticket, TicketKey},
     object::{DATAGRAM_HEADER_BYTES_MAX, DatagramHeader, Flags, Hop, Layer, TrackAlias, Visible},
 };
 use supernode_server::core::{
-    Admit, ControlMail, Greeting, Now, Outbox, SessionId, ShardCore, ShardId, directory::Directory, limits::Limits,
+    Admit, Applicant, ControlMail, Grant, Greeting, NotOpened, Now, Outbox, SessionId, ShardCore, ShardId, Voucher,
+    directory::Directory, limits::Limits,
 };
 
 const PIN: RelayPin = RelayPin([9; 32]);
@@ -29,8 +32,8 @@ const EXPORTER: [u8; 32] = [5; 32];
 struct Everybody;
 
 impl Admit for Everybody {
-    fn admit(&self, _: &IdentityKey, _: &str, _: u64) -> Result<(), CloseCode> {
-        Ok(())
+    fn admit(&self, _: &Applicant, _: u64) -> Result<Grant, CloseCode> {
+        Ok(Grant::without_end(Voucher::Nobody))
     }
 }
 
@@ -46,11 +49,18 @@ impl Person {
         Self { identity: SigningKey::from_bytes(&[seed; 32]), device: SigningKey::from_bytes(&[seed ^ 0x80; 32]) }
     }
 
+    /// One of very many.
+    pub fn numbered(number: u64) -> Self {
+        let mut seed = [0xee; 32];
+        seed[..8].copy_from_slice(&number.to_be_bytes());
+        Self { identity: SigningKey::from_bytes(&seed), device: SigningKey::from_bytes(&[0xdd; 32]) }
+    }
+
     pub fn identity_key(&self) -> IdentityKey {
         IdentityKey::new(self.identity.verifying_key().to_bytes())
     }
 
-    fn device_key(&self) -> DeviceKey {
+    pub fn device_key(&self) -> DeviceKey {
         DeviceKey::new(self.device.verifying_key().to_bytes())
     }
 
@@ -98,7 +108,11 @@ pub struct At {
 
 impl World {
     pub fn new(shards: u16, seed: u64) -> Self {
-        let directory = Arc::new(Directory::new(Limits { requests_per_second_max: 1 << 20, ..Limits::default() }));
+        Self::with_limits(shards, seed, Limits { requests_per_second_max: 1 << 20, ..Limits::default() })
+    }
+
+    pub fn with_limits(shards: u16, seed: u64, limits: Limits) -> Self {
+        let directory = Arc::new(Directory::new(limits));
         Self {
             cores: (0..shards).map(|shard| ShardCore::new(ShardId(shard), directory.clone())).collect(),
             directory,
@@ -113,6 +127,11 @@ impl World {
 
     /// Lets somebody in, on a shard.
     pub fn connect(&mut self, person: &Person, shard: usize) -> At {
+        self.try_connect(person, shard).unwrap()
+    }
+
+    /// The same where that may be refused.
+    pub fn try_connect(&mut self, person: &Person, shard: usize) -> Result<At, CloseCode> {
         let (identity, device) = (person.identity_key(), person.device_key());
         let not_after_unix_s = self.now.unix_s() + 60;
         let input = Delegation::signing_input(&identity, &device, not_after_unix_s);
@@ -128,13 +147,40 @@ impl World {
         let body = Bytes::from(body.encode_to_vec());
         let signed = person.device.sign(&identity::hello_signing_input(&PIN, &EXPORTER, &body));
         let hello = Hello { body, signature: Bytes::copy_from_slice(&signed.to_bytes()) };
-        let greeting = Greeting { hello: &hello, relay: PIN, exporter: EXPORTER };
+        let greeting = Greeting { hello: &hello, relay: PIN, exporter: EXPORTER, from: IpAddr::from([192, 0, 2, 1]) };
         let link = self.link_next;
         self.link_next += 1;
         let outbox = &mut self.outboxes[shard];
-        let id = self.cores[shard].open_session(link, &greeting, &Everybody, self.now, outbox).unwrap();
+        let id = match self.cores[shard].open_session(link, &greeting, &Everybody, self.now, outbox) {
+            Ok(id) => id,
+            Err(NotOpened::Close(code)) => return Err(code),
+            Err(NotOpened::Undecided(..)) => panic!("everybody is decided"),
+        };
         self.collect(shard);
-        At { shard, link, id }
+        Ok(At { shard, link, id })
+    }
+
+    /// A client asks; its reply, the last of `sent`, once the mail has gone round.
+    pub fn answer(&mut self, at: At, body: Request) -> Body {
+        self.ask(at, body);
+        self.settle();
+        let reply = self.sent.iter().rev().find(|(to, message)| *to == at.id && message.reply_to == 1);
+        reply.unwrap().1.body.clone().unwrap()
+    }
+
+    /// A client asks in bytes; what that does to its session.
+    pub fn try_ask(&mut self, at: At, frame: &[u8]) -> Result<(), CloseCode> {
+        let Self { cores, outboxes, rng, now, .. } = self;
+        let outcome = cores[at.shard].handle_frame(at.link, frame, *now, rng, &mut outboxes[at.shard]);
+        self.collect(at.shard);
+        outcome
+    }
+
+    /// What a client was sent is charged to its identity; how long objects wait for it.
+    pub fn charge(&mut self, at: At, bytes: u64) -> Duration {
+        let wait = self.cores[at.shard].charge_egress(at.link, bytes, self.now.instant, &mut self.outboxes[at.shard]);
+        self.collect(at.shard);
+        wait
     }
 
     /// A client asks; its reply and everybody's events are in `sent` once the mail has gone round.
@@ -153,6 +199,18 @@ impl World {
         let message = ClientMessage { request: 1, body: Some(body) };
         let Self { cores, outboxes, rng, now, .. } = self;
         cores[at.shard].handle_message(at.link, message, *now, rng, &mut outboxes[at.shard]).unwrap();
+        self.collect(at.shard);
+    }
+
+    /// The same for the bytes of the client's control stream.
+    pub fn ask_bytes(&mut self, at: At, stream: &[u8]) {
+        let mut reader = FrameReader::default();
+        reader.push(stream);
+        let Self { cores, outboxes, rng, now, .. } = self;
+        while let Some(frame) = reader.next_frame(usize::MAX).unwrap() {
+            let message: ClientMessage = decode_message(&frame).unwrap();
+            cores[at.shard].handle_message(at.link, message, *now, rng, &mut outboxes[at.shard]).unwrap();
+        }
         self.collect(at.shard);
     }
 

@@ -129,6 +129,24 @@ async fn a_hello_that_proves_nothing_is_turned_away_with_its_reason(#[values(1, 
     relay.assert_empty().await;
 }
 
+//
+#[rstest]
+#[tokio::test]
+async fn an_empty_datagram_is_a_question_that_is_acknowledged_and_no_object(#[values(1, 2)] shards: usize) {
+    let relay = Relay::start(shards);
+    let mut client = relay.connect(&Person::new()).await;
+    let acknowledged = |client: &Client| client.connection.stats().frame_rx.acks;
+    for _ in 0..3 {
+        let before = acknowledged(&client);
+        client.connection.send_datagram(bytes::Bytes::new()).unwrap();
+        eventually("an acknowledgement", || acknowledged(&client) > before).await;
+    }
+    client.refused(Request::Watch(Watch::default())).await;
+    assert_eq!(relay.ledger().refused[RefuseReason::Malformed as usize], 0);
+    client.close();
+    relay.assert_empty().await;
+}
+
 //
 #[rstest]
 #[tokio::test]
@@ -214,10 +232,6 @@ async fn under_load_a_new_address_must_prove_itself_before_anything_is_kept_for_
     client.close();
     relay.assert_empty().await;
     eventually("a Retry was sent", || relay.tallies().iter().any(|tally| tally.retries > 0)).await;
-    let full = Relay::with_limits(shards, Limits { handshakes_max: 0, ..Limits::default() });
-    let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-    let refused = endpoint.connect_with(crate::harness::client_config(), full.address, "relay").unwrap().await;
-    assert!(matches!(refused, Err(quinn::ConnectionError::ConnectionClosed(_))), "refused by QUIC: {refused:?}");
 }
 
 //

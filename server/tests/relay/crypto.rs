@@ -17,7 +17,10 @@ use quinn::{
 };
 use quinn_proto::{TransportError, transport_parameters::TransportParameters};
 use rstest::rstest;
-use supernode_proto::control::{TrackKind, Unwatch, client_message::Body as Request};
+use supernode_proto::{
+    close::CloseCode,
+    control::{TrackKind, Unwatch, client_message::Body as Request},
+};
 use supernode_server::core::limits::Limits;
 
 use crate::harness::{Client, PATIENCE, Person, Relay, Room, client_tls, datagram};
@@ -212,6 +215,10 @@ async fn tls_that_may_not_be_ends_the_connection_and_nobody_elses(
         }
     }
     tokio::time::sleep(Duration::from_millis(50)).await;
+    let closed = |code: CloseCode| relay.tallies().iter().map(|tally| tally.closed[code.0 as usize]).sum::<u64>();
+    let failed = relay.tallies().iter().map(|tally| tally.handshakes_failed).sum::<u64>();
+    assert_eq!(closed(CloseCode::TRANSPORT_ERROR) + failed, 3, "the clients' doing");
+    assert_eq!(closed(CloseCode::INTERNAL), 0, "and not the relay's");
     bystander.done(anything()).await;
     bystander.close();
     relay.assert_empty().await;

@@ -29,7 +29,7 @@ use supernode_proto::{
 };
 use supernode_server::{
     control::{certificate::Certificate, state_dir::StateDir, tls},
-    core::{Admit, directory::Population, ledger::Ledger, limits::Limits},
+    core::{Admit, Applicant, Grant, Voucher, directory::Population, ledger::Ledger, limits::Limits},
     shard,
 };
 
@@ -40,8 +40,8 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 struct Everybody;
 
 impl Admit for Everybody {
-    fn admit(&self, _: &IdentityKey, _: &str, _: u64) -> Result<(), CloseCode> {
-        Ok(())
+    fn admit(&self, _: &Applicant, _: u64) -> Result<Grant, CloseCode> {
+        Ok(Grant::without_end(Voucher::Nobody))
     }
 }
 
@@ -350,7 +350,7 @@ pub struct Client {
     pub send: quinn::SendStream,
     pub receive: quinn::RecvStream,
     reader: FrameReader,
-    events: VecDeque<Body>,
+    pub events: VecDeque<Body>,
     request: u64,
     person: Option<Person>,
     pin: Option<RelayPin>,

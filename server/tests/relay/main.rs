@@ -9,8 +9,11 @@
 
 mod activity;
 mod bad_input;
+mod bounds;
 mod crypto;
+mod door;
 mod drain;
+mod half_open;
 mod harness;
 mod late;
 mod mailbox;

@@ -304,7 +304,7 @@ async fn who_cannot_even_be_sent_audio_is_let_go(#[values(1, 2)] shards: usize) 
     path.set(Shape { cut: true, ..Shape::wide() });
     speaker.perform(10, Duration::from_secs(5)).await;
     assert_eq!(relay.population().sessions, 1, "it is gone long before QUIC gives up");
-    let too_slow = CloseCode::TOO_SLOW.0 as usize;
+    let too_slow = CloseCode::TOO_SLOW.place();
     assert_eq!(relay.tallies().iter().map(|tally| tally.closed[too_slow]).sum::<u64>(), 1);
     bob.close();
     speaker.client.close();

@@ -23,7 +23,7 @@ use crate::{
     path::{Path, Shape},
 };
 
-fn cut() -> Shape {
+pub fn cut() -> Shape {
     Shape { cut: true, ..Shape::wide() }
 }
 
@@ -153,12 +153,12 @@ async fn after_an_outage_what_is_said_now_comes_first() {
     relay.assert_empty().await;
 }
 
-fn reset(code: StreamCode) -> quinn::ReadToEndError {
+pub fn reset(code: StreamCode) -> quinn::ReadToEndError {
     quinn::ReadToEndError::Read(quinn::ReadError::Reset(quinn::VarInt::from_u32(code.0 as u32)))
 }
 
 /// A publisher with a video track, and a subscriber over a path.
-async fn over_a_path(relay: &Relay, wanted: Subscribe) -> (Client, Client, TrackAlias, Path) {
+pub async fn over_a_path(relay: &Relay, wanted: Subscribe) -> (Client, Client, TrackAlias, Path) {
     let room = Room::new();
     let mut alice = relay.connect(&Person::new()).await;
     alice.join(&room).await;
@@ -172,7 +172,7 @@ async fn over_a_path(relay: &Relay, wanted: Subscribe) -> (Client, Client, Track
 }
 
 /// A stream of which the subscriber has the beginning, and what is still to be sent of it.
-async fn begin(alice: &Client, bob: &Client, wire: &[u8]) -> (quinn::SendStream, quinn::RecvStream) {
+pub async fn begin(alice: &Client, bob: &Client, wire: &[u8]) -> (quinn::SendStream, quinn::RecvStream) {
     let mut sending = alice.connection.open_uni().await.unwrap();
     sending.write_all(&wire[..500]).await.unwrap();
     let mut receiving = tokio::time::timeout(PATIENCE, bob.connection.accept_uni()).await.unwrap().unwrap();
@@ -180,7 +180,7 @@ async fn begin(alice: &Client, bob: &Client, wire: &[u8]) -> (quinn::SendStream,
     (sending, receiving)
 }
 
-async fn end_of(mut receiving: quinn::RecvStream) -> quinn::ReadToEndError {
+pub async fn end_of(mut receiving: quinn::RecvStream) -> quinn::ReadToEndError {
     let end = tokio::time::timeout(PATIENCE, receiving.read_to_end(1 << 24)).await.expect("an end");
     end.expect_err("it is reset")
 }
@@ -245,7 +245,7 @@ async fn a_stream_of_a_layer_that_the_path_does_not_take_is_reset_with_layer_dro
     relay.assert_empty().await;
 }
 
-fn subscription_to_all() -> Subscribe {
+pub fn subscription_to_all() -> Subscribe {
     Subscribe { temporal_layer_max: 7, spatial_layer_max: 7, ..Subscribe::default() }
 }
 

@@ -5,8 +5,14 @@ use std::path::Path;
 use super::{Findings, sources::SourceFile};
 
 /// Documents that must be there.
-const REQUIRED: &[&str] =
-    &["README.md", "docs/ARCHITECTURE.md", "docs/CONTRIBUTING.md", "docs/PROTOCOL.md", "docs/THREAT-MODEL.md"];
+const REQUIRED: &[&str] = &[
+    "README.md",
+    "docs/ARCHITECTURE.md",
+    "docs/CONTRIBUTING.md",
+    "docs/PROTOCOL.md",
+    "docs/SECURITY.md",
+    "docs/THREAT-MODEL.md",
+];
 /// Cargo commands that a document may name besides `cargo xtask`.
 const CARGO: &[&str] =
     &["add", "bench", "build", "check", "clippy", "deny", "doc", "fmt", "install", "run", "test", "tree"];

@@ -191,7 +191,8 @@ fn start_relay(
     let mut command = Command::new(programs.join("supernode"));
     // What is promised of the log is promised of the default level.
     command.env_remove("RUST_LOG");
-    command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--open", "--state-dir"]);
+    // Its memory is to be searched.
+    command.args(["serve", "--dumpable", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--open", "--state-dir"]);
     command.arg(directory.path("relay"));
     if let Some(shards) = options.shards {
         command.args(["--shards", &shards.to_string()]);

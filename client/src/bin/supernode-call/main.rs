@@ -1,5 +1,7 @@
 //! `supernode-call`: calls somebody through a Supernode relay, or waits to be called, with media from files.
 
+mod absence;
+mod connect;
 mod devices;
 mod failure;
 mod identity;

@@ -10,13 +10,14 @@ use std::{
 
 use anyhow::anyhow;
 use supernode_client::{
-    Call, CallEnd, Client, Config, Error, Event, Events, PresenceState, Publisher, Purpose, RingOutcome, TrackKind,
-    e2ee::Pass,
+    Call, CallEnd, Client, Config, Error, Event, Events, IncomingRing, PresenceState, Publisher, Purpose, RingOutcome,
+    TrackKind, e2ee::Pass,
 };
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
 use crate::{
-    TalkArgs,
+    TalkArgs, absence,
+    connect::connect,
     failure::Failure,
     identity, invite,
     play::Source,
@@ -39,29 +40,34 @@ pub(crate) fn run(args: &TalkArgs, whom: Option<(Pass, Option<u64>)>) -> Result<
 async fn talk(args: &TalkArgs, whom: Option<(Pass, Option<u64>)>) -> Result<(), Failure> {
     // Everything of ours that can be wrong, before anybody is rung.
     let invite = invite(args.invite_file.as_ref())?;
-    let who = identity::load(&args.identity)?;
-    let (ticket_generation, revocation) = (who.ticket_generation(), who.revocation());
-    let device = who.into_device()?;
+    identity::load(&args.identity)?;
     let sources =
         (Source::audio(&args.audio).map_err(Failure::here)?, Source::video(&args.video).map_err(Failure::here)?);
     std::fs::create_dir_all(&args.record_dir).map_err(|error| Failure::here(error.into()))?;
 
-    let config =
-        Config { authority_file: args.authority_file.clone(), ticket_generation, revocation, ..Config::default() };
-    let (client, mut events) = Client::connect(&invite, device, config).await.map_err(Failure::relay)?;
+    let config = Config { authority_file: args.authority_file.clone(), ..Config::default() };
+    let (client, mut events) = connect(&args.identity, &invite, config).await?;
     let (call, online_seen) = match &whom {
-        Some((pass, _)) => (ring(&client, pass).await?, true),
-        None => (answer(&client, &mut events).await?, false),
+        Some((pass, _)) => {
+            tokio::spawn(stay_busy(events, args.identity.clone()));
+            (ring(&client, pass).await?, true)
+        }
+        None => {
+            let call = answer(&client, &mut events, &args.identity).await?;
+            tokio::spawn(stay_busy(events, args.identity.clone()));
+            (call, false)
+        }
     };
     note("in the call");
-    tokio::spawn(stay_busy(events, args.identity.clone()));
     let hang_up = match &whom {
         Some((_, seconds)) => HangUp::Ourselves { after: seconds.map(Duration::from_secs) },
         None => HangUp::WithTheOther,
     };
     let (stats_of, progress) = (call.clone(), tokio::spawn(progress::show(call.clone())));
+    let absences = tokio::spawn(absence::tell(call.clone()));
     let talked = converse(args, call, sources, hang_up).await;
     progress.abort();
+    absences.abort();
     let safety_number = stats_of.safety_number().map_err(Failure::broken)?;
     let summary = Summary::new(&stats_of.stats(), safety_number, online_seen);
     drop(stats_of);
@@ -103,12 +109,12 @@ async fn ring(client: &Client, pass: &Pass) -> Result<Call, Failure> {
 }
 
 /// Shows us online, waits for somebody to ring, and answers.
-async fn answer(client: &Client, events: &mut Events) -> Result<Call, Failure> {
+async fn answer(client: &Client, events: &mut Events, identity: &Path) -> Result<Call, Failure> {
     client.set_presence(PresenceState::Online, Default::default()).await.map_err(Failure::relay)?;
     note(&format!("online as {}: waiting to be called", client.identity().to_text()));
     loop {
         let ring = tokio::select! {
-            ring = events.next_ring() => ring.ok_or_else(|| Failure::relay(Error::Disconnected))?,
+            ring = next_ring(events, identity) => ring?,
             _ = tokio::signal::ctrl_c() => return Err(Failure::no_call(anyhow!("interrupted"))),
         };
         if ring.purpose() != Purpose::Call {
@@ -124,6 +130,18 @@ async fn answer(client: &Client, events: &mut Events) -> Result<Call, Failure> {
     }
 }
 
+/// Waits for somebody to ring, and says what else happens.
+pub(crate) async fn next_ring(events: &mut Events, identity: &Path) -> Result<IncomingRing, Failure> {
+    loop {
+        match events.next().await {
+            Some(Event::IncomingRing(ring)) => return Ok(ring),
+            Some(Event::Closed(error)) => return Err(Failure::relay(error)),
+            Some(event) => report(&event, identity),
+            None => return Err(Failure::relay(Error::ClientClosed)),
+        }
+    }
+}
+
 /// Whoever rings now hears that we are busy; what else happens is reported.
 async fn stay_busy(mut events: Events, identity: PathBuf) {
     while let Some(event) = events.next().await {
@@ -134,7 +152,14 @@ async fn stay_busy(mut events: Events, identity: PathBuf) {
 /// Says what happened to the session, and keeps what has to be kept.
 pub(crate) fn report(event: &Event, identity: &Path) {
     match event {
-        Event::IncomingRing(_) | Event::Closed(_) => {}
+        Event::IncomingRing(_) => {}
+        Event::Closed(error) => note(&format!("the session is over: {error}")),
+        Event::ClockDiffers(skew) => {
+            note(&format!("{skew}: set the one that is wrong, or what is signed for a time will be refused"));
+        }
+        Event::MissedRing(error) => {
+            note(&format!("somebody rang, and their invitation does not hold by this device's clock: {error}"));
+        }
         Event::DevicesRevoked(word) => match identity::keep_revocation(identity, word) {
             Ok(()) => note(&format!("we have taken {} of our devices back", word.devices.len())),
             Err(failure) => failure.print(),

@@ -2,7 +2,7 @@
 
 mod port;
 
-use std::{fs, time::SystemTime};
+use std::{fs, io, time::SystemTime};
 
 use clap::Args;
 use rustix::process::{Resource, getrlimit};
@@ -74,7 +74,10 @@ impl Doctor {
         });
         let mut findings = vec![clock(), configured(configuration)];
         match probe::offers() {
-            Ok(offers) => findings.extend(kernel(&offers)),
+            Ok(offers) => {
+                findings.extend(kernel(&offers));
+                findings.extend(probe::bundles_out().into_iter().map(|(family, sent)| way_out(family, sent)));
+            }
             Err(error) => findings.push(bad("kernel", format!("no UDP socket: {error}"), "allow this user sockets")),
         }
         let mut reading = None;
@@ -222,7 +225,12 @@ fn kernel(offers: &probe::Offers) -> Vec<Finding> {
 fn offload([gso, gro, steering]: [&'static str; 3], out: u64, in_: u64, steers: bool) -> Vec<Finding> {
     vec![
         match out {
-            1 => poor(gso, "not in use", "each packet costs a system call's worth: a newer kernel (4.18) has it"),
+            1 => poor(
+                gso,
+                "not in use",
+                "each packet costs a system call's worth: the kernel is older than 4.18, or refuses bundles on a way out \
+                 (docs/OPERATING.md#supernodebundlesrefused)",
+            ),
             most => good(gso, format!("up to {most} datagrams in one send")),
         },
         match in_ {
@@ -234,6 +242,21 @@ fn offload([gso, gro, steering]: [&'static str; 3], out: u64, in_: u64, steers: 
             false => poor(steering, "not in use", "clients that change their address cost a hand-over between shards"),
         },
     ]
+}
+
+/// Whether a bundle of the size that the relay sends gets past the kernel there: a network card may not take it though
+/// the kernel does.
+fn way_out(family: &'static str, sent: io::Result<()>) -> Finding {
+    let check = if family == "IPv4" { "GSO on the way out, IPv4" } else { "GSO on the way out, IPv6" };
+    match sent {
+        Ok(()) => good(check, "a bundle of 16 packets of 1452 bytes was taken"),
+        Err(error) => poor(
+            check,
+            format!("refused: {error}"),
+            "the relay sends packets one by one there, which costs more CPU: see ethtool -k for tx-checksumming and \
+             tx-udp-segmentation, the interface's MTU, and whether IPsec or a firewall is on the way",
+        ),
+    }
 }
 
 /// The kernel counts a buffer twice: what is asked for, and as much for its own use.

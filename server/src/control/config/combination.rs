@@ -39,6 +39,13 @@ const NEEDS: &[Needs] = &[
     },
     Needs {
         choice: "admission.mode",
+        word: "tokens",
+        chosen: |loaded| loaded.config.admission.mode == AdmissionChoice::Tokens,
+        needed: &[],
+        usable: &["admission.classes"],
+    },
+    Needs {
+        choice: "admission.mode",
         word: "allow-list",
         chosen: |loaded| loaded.config.admission.mode == AdmissionChoice::AllowList,
         needed: &["admission.allow_list"],
@@ -49,7 +56,13 @@ const NEEDS: &[Needs] = &[
         word: "hook",
         chosen: |loaded| loaded.config.admission.mode == AdmissionChoice::Hook,
         needed: &["admission.hook.url"],
-        usable: &["admission.hook.url", "admission.hook.secret", "admission.hook.timeout_ms", "admission.hook.cache_s"],
+        usable: &[
+            "admission.hook.url",
+            "admission.hook.secret",
+            "admission.hook.timeout_ms",
+            "admission.hook.cache_s",
+            "admission.hook.grace_s",
+        ],
     },
 ];
 

@@ -9,7 +9,11 @@ use super::{
     values::{AdmissionChoice, TlsChoice},
 };
 use crate::{
-    control::{hook::hook_url, invite::parse_host},
+    control::{
+        classes::{CLASSES_MAX, Class},
+        hook::hook_url,
+        invite::parse_host,
+    },
     shard::SHARDS_MAX,
 };
 
@@ -24,7 +28,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     (
         "limits",
         "What those who are in may do, and how much of the machine all of them together may use. Clients are told \
-         what concerns them. A session that is there when a limit changes keeps the rates that it was granted.",
+         what concerns them. A rate that changes counts at once, also for those who are there.",
     ),
     ("log", "What is written to standard error."),
 ];
@@ -192,12 +196,29 @@ pub const KEYS: &[Key] = &[
             set: |config, which| config.admission.mode =
                 [AdmissionChoice::Tokens, AdmissionChoice::AllowList, AdmissionChoice::Hook, AdmissionChoice::Open][which] },
         what: "By what one gets in: a token of this relay (`supernode invite`), one's identity being in a file, the word of \
-               an HTTP service, or nothing. A change concerns those who come, not those who are in.", unset: "",
+               an HTTP service, or nothing. After a change those who are in are asked about again within a second, and go if \
+               they would not be let in.", unset: "",
         cost: "With `open`, anyone who can reach the port may use the relay." },
     file!("admission.allow_list", admission.allow_list,
         "File with one identity (`sn-id-...`) a line; what follows a `#` is a remark. Watched; a new one is taken within \
-         seconds, and a broken one changes nothing.",
+         seconds, whoever is not on it any more goes, and a broken one changes nothing.",
         "only `admission.mode = \"allow-list\"` has one", "At most 64 MiB, about a million identities.", Live),
+
+    Key { path: "admission.classes", reload: Live,
+        kind: Kind::List {
+            form: "a name and limits of a session that it changes, such as `guest rooms_max=1 rings_per_minute_max=5`",
+            max: CLASSES_MAX,
+            get: |config| config.admission.classes.iter().map(ToString::to_string).collect(),
+            set: |config, list| {
+                let classes: Vec<Class> = list.iter().map(|class| class.parse()).collect::<Result<_, _>>().ok()?;
+                let twice = classes.iter().enumerate().any(|(at, one)| classes[..at].iter().any(|other| other.name() == one.name()));
+                (!twice).then(|| config.admission.classes = classes)
+            } },
+        what: "Classes of limits that a token may name (`supernode invite --class guest`): lower-case letters, digits and `-`, \
+               then any of rooms_max, tracks_max, subscriptions_max, watches_max, rings_per_minute_max, \
+               requests_per_second_max, ingest_objects_per_second_max and ingest_bytes_per_second_max, higher or lower than \
+               `[limits]` says. Whose token names a class that is not here (any more) is not let in.",
+        unset: "tokens grant what `[limits]` says", cost: "What a class raises, its holders may use." },
 
     // ---- admission.hook
     Key { path: "admission.hook.url", reload: Live,
@@ -217,17 +238,25 @@ pub const KEYS: &[Key] = &[
         "How long the service may take.",
         "Whoever connects waits as long; the relay serves others meanwhile. A client has 10 s in all."),
     time!("admission.hook.cache_s", admission.hook.cache, "seconds", from_secs, as_secs, 1..=3600,
-        "How long an answer is good for, yes or no.",
+        "How long an answer is good for, yes or no. Then the service is asked again about those who are in, every 30 s at \
+         most for each.",
         "As long, the service's change of mind shows nothing. At most 65,536 answers are kept."),
+    time!("admission.hook.grace_s", admission.hook.grace, "seconds", from_secs, as_secs, 0..=604_800,
+        "How long those who are in stay, once an answer is old, while the service gives none. A clear no ends a session at \
+         once.", "So long somebody stays whom the service would not let in any more. Less, and its outage ends calls."),
 
     // ---- limits: the relay
     number!("limits.sessions_max", limits.sessions_max, "sessions", 1..=10_000_000, Live,
         "Sessions of the whole relay.", "About 30 KB each."),
     number!("limits.handshakes_before_retry", limits.handshakes_before_retry, "handshakes", 0..=1_000_000, Live,
-        "Handshakes that one shard has in progress before it asks new addresses to prove themselves by Retry (RFC 9000 \
-         section 8.1.2); 0 asks always.", "A Retry costs an honest client one round trip."),
+        "Clients of the whole relay that are not let in yet before new addresses must prove themselves by Retry (RFC 9000 \
+         section 8.1.2); 0 asks always. Divided among the shards.", "A Retry costs an honest client one round trip."),
     number!("limits.handshakes_max", limits.handshakes_max, "handshakes", 1..=1_000_000, Live,
-        "Handshakes that one shard has in progress at most; beyond it new ones are refused.", "Memory and a key exchange for each."),
+        "Clients of the whole relay that are not let in yet. Beyond it, whoever comes gets the place of the oldest of the \
+         network that has most. Divided among the shards.", "23 KB of memory each, at most 96 KiB."),
+    number!("limits.handshakes_per_second_max", limits.handshakes_per_second_max, "handshakes a second", 10..=1_000_000, Live,
+        "Handshakes that each shard begins. When it has few left, those go first whose networks have begun fewest.",
+        "0.3 ms of a core each, with which the shard could forward media."),
     number!("limits.connections_per_prefix_max", limits.connections_per_prefix_max, "connections", 1..=10_000_000, Live,
         "Connections of one network: an IPv4 address, or the first 56 bits of an IPv6 address.",
         "Less keeps one network from taking all places; too little shuts out people behind a carrier's shared address."),
@@ -250,7 +279,7 @@ pub const KEYS: &[Key] = &[
         "How long an identity stays online for its watchers after its last connection broke.",
         "More hides departures, less shows every change of network as one."),
     number!("limits.rings_per_minute_max", limits.rings_per_minute_max, "rings a minute", 0..=100_000, Live,
-        "Rings that one session may start.", "Each is sent to all devices of the callee."),
+        "Rings that one identity may start, on all of its devices.", "Each is sent to all devices of the callee."),
     number!("limits.incoming_rings_max", limits.incoming_rings_max, "rings", 1..=1000, Live,
         "Rings that one device can have at once.", "Up to 16 KiB each on their way to the device."),
     number!("limits.rings_per_pair_max", limits.rings_per_pair_max, "rings", 1..=1000, Live,
@@ -282,7 +311,21 @@ pub const KEYS: &[Key] = &[
     number!("limits.subscriptions_max", limits.subscriptions_max, "subscriptions", 1..=100_000, Live,
         "Tracks that one session subscribes to.", "Memory for each, and what it sends."),
     number!("limits.requests_per_second_max", limits.requests_per_second_max, "requests a second", 1..=100_000, Live,
-        "Control requests of one session, with four times that as a burst.", ""),
+        "Control requests of one identity, on all of its devices, with four times that as a burst. Above it the first \
+         sixteen are refused, then one a second; the others are only counted.", ""),
+    number!("limits.requests_excess_max", limits.requests_excess_max, "requests", 1..=1_000_000, Live,
+        "Requests above that rate that one identity may send before its session is closed; a hundredth is forgiven every \
+         second.", "A comparison for each."),
+    number!("limits.catch_ups_per_minute_max", limits.catch_ups_per_minute_max, "requests a minute", 1..=100_000, Live,
+        "Times that one identity may ask for what a room's mailbox has kept.",
+        "Each is answered with up to `limits.mailbox_bytes_max`."),
+    number!("limits.key_packages_taken_per_minute_max", limits.key_packages_taken_per_minute_max, "requests a minute",
+        1..=100_000, Live,
+        "Times that one identity may take key packages of others.", "What one takes, another cannot."),
+    number!("limits.key_packages_given_per_minute_max", limits.key_packages_given_per_minute_max, "requests a minute",
+        1..=100_000, Live,
+        "Times that key packages of one identity are given out.",
+        "More lets those who have its ticket empty its store before it deposits more."),
     number!("limits.mls_bytes_per_second_max", limits.mls_bytes_per_second_max, "bytes a second", 16_384..=1_073_741_824u64, Live,
         "Bytes that the devices of one identity may put into the mailboxes of their rooms, with four times that as a burst. \
          The default's burst lets five guests into a room of 250.",
@@ -292,11 +335,40 @@ pub const KEYS: &[Key] = &[
          messages of its rooms' mailboxes are withheld until it has read the rest.",
         "Memory for each client that does not read."),
     number!("limits.ingest_objects_per_second_max", limits.ingest_objects_per_second_max, "objects a second", 1..=10_000_000, Live,
-        "Objects that one session may send.", "Beyond it they are refused and counted."),
+        "Objects that one identity may send, on all of its devices.", "Beyond it they are refused and counted."),
     number!("limits.ingest_bytes_per_second_max", limits.ingest_bytes_per_second_max, "bytes a second", 1000..=4_294_967_295u64, Live,
-        "Bytes of objects that one session may send.", "Beyond it they are refused and counted."),
+        "Bytes of objects that one identity may send, on all of its devices.", "Beyond it they are refused and counted."),
     number!("limits.ingest_excess_objects_max", limits.ingest_excess_objects_max, "objects", 1..=100_000_000, Live,
-        "Objects above these rates that a session may send before it is closed; a hundredth is forgiven every second.", ""),
+        "Objects above these rates that one identity may send before its session is closed; a hundredth is forgiven every second.", ""),
+    number!("limits.egress_bytes_per_second_max", limits.egress_bytes_per_second_max, "bytes a second", 100_000..=17_179_869_184u64, Live,
+        "Bytes that all devices of one identity together are sent, packets and all. Above it objects wait as if the path \
+         took no more.", "What one identity can make the relay send."),
+    number!("limits.egress_bytes_per_day_max", limits.egress_bytes_per_day_max, "bytes a day", 0..=1_000_000_000_000_000u64, Live,
+        "Bytes that all devices of one identity together are sent in a day; 0 is off. What is used comes back evenly. Who \
+         has used it up is closed with DAY_USED_UP and let in again once a 24th has come back.",
+        "Calls that go on when it is used up end."),
+    number!("limits.relay_egress_bytes_per_day_max", limits.relay_egress_bytes_per_day_max, "bytes a day", 0..=1_000_000_000_000_000u64, Live,
+        "Bytes that the relay sends in a day; 0 is off. What is used comes back evenly, so the first day may be as much \
+         again. When it is used up, whoever is sent something is closed with RELAY_DAY_USED_UP, and nobody is let in until \
+         a 24th has come back.",
+        "Calls that go on when it is used up end."),
+    number!("limits.relay_rooms_max", limits.relay_rooms_max, "rooms", 1..=10_000_000, Live,
+        "Rooms of the whole relay.", "About 1 KB each, and what their mailboxes keep."),
+    number!("limits.relay_queue_bytes_max", limits.relay_queue_bytes_max, "bytes", 1_048_576..=1_099_511_627_776u64, Live,
+        "Objects that may wait for all subscribers together, each counted with the packet that it keeps; each shard has an \
+         equal part. Above it the fullest queues are cut to one height.", "Memory."),
+    number!("limits.relay_tables_bytes_max", limits.relay_tables_bytes_max, "bytes", 1_048_576..=1_099_511_627_776u64, Live,
+        "What sessions keep in tables: watches, subscriptions, tracks, status and key packages. One session keeps a 16th of \
+         what is free at most, and 8 KiB always.", "Memory."),
+    number!("limits.relay_windows_bytes_max", limits.relay_windows_bytes_max, "bytes", 1_048_576..=1_099_511_627_776u64, Live,
+        "What streams may have in flight between the relay and its clients, both ways. One connection has a 16th of what is \
+         free at most, and 24 KiB always.", "Memory. With too little, large pictures take more round trips."),
+    number!("limits.relay_control_bytes_max", limits.relay_control_bytes_max, "bytes", 1_048_576..=1_099_511_627_776u64, Live,
+        "Control messages of all sessions that wait to be read, or have not come whole; each shard has an equal part. Above \
+         it the sessions with most of them are closed.", "Memory."),
+    number!("limits.accounts_idle_max", limits.accounts_idle_max, "identities", 0..=100_000_000, Live,
+        "Identities without a session of which the relay remembers what they have used up. Above it those that have used \
+         up least are forgotten.", "About 400 bytes each."),
     time!("limits.queue_age_ms_max", limits.queue_age_max, "milliseconds", from_millis, as_millis, 1..=60_000,
         "How long an object may wait for a subscriber whose subscription says nothing.",
         "Delay: what comes later than this is noise in a call."),
@@ -324,8 +396,8 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Text { form: "a filter such as `info` or `warn,supernode_server::control=debug`",
             get: |config| Some(config.log.filter.clone()),
             set: |config, text| { text.parse::<EnvFilter>().ok()?; config.log.filter = text.to_owned(); Some(()) } },
-        what: "What is logged. The environment variable RUST_LOG sets it too.", unset: "",
-        cost: "DEBUG and below may name addresses and rooms, and TRACE writes a line a packet." },
+        what: "What is logged. The environment variable RUST_LOG sets it too. Of INFO and above, a place of the program says at most 10 lines in 10 s, and then how many it left out.", unset: "",
+        cost: "DEBUG and below may name addresses and rooms, and TRACE writes a line a packet. `info` lets libraries warn of what strangers send." },
 ];
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fmt, fs,
+    fmt,
     path::{Path, PathBuf},
 };
 
@@ -13,8 +13,10 @@ use super::{
     error::{ConfigError, Problem},
     key::{Key, Setting},
     keys::{self, KEYS},
+    memory::{self, Machine},
     values::Config,
 };
+use crate::{control::files, core::limits::Limits};
 
 /// The file that is read where none is named and it is there.
 pub const DEFAULT_FILE: &str = "/etc/supernode/supernode.toml";
@@ -22,6 +24,8 @@ pub const DEFAULT_FILE: &str = "/etc/supernode/supernode.toml";
 const PREFIX: &str = "SUPERNODE";
 /// The variable that Rust programs commonly take their log filter from.
 const RUST_LOG: &str = "RUST_LOG";
+/// With every key in it a file has 30 KiB; more than this is some other file.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// How alike two keys must be, from 0 to 1, for one to be what the other was meant to be.
 const ALIKE: f64 = 0.6;
 
@@ -34,6 +38,8 @@ pub struct Sources {
     pub environment: BTreeMap<String, String>,
     /// What was said on the command line.
     pub flags: Vec<Flag>,
+    /// What defaults follow; without it, they are those of a large machine.
+    pub machine: Option<Machine>,
 }
 
 /// A key that was set on the command line.
@@ -60,6 +66,8 @@ pub struct Loaded {
 pub enum Origin {
     /// Nowhere.
     Default,
+    /// Nowhere: it follows the memory that this process may use, so many bytes.
+    Memory(u64),
     /// In this file.
     File(PathBuf),
     /// In this environment variable.
@@ -77,7 +85,7 @@ impl Sources {
             Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
         };
         let environment = std::env::vars_os().filter_map(text).collect();
-        Self { file: file.or_else(default), environment, flags }
+        Self { file: file.or_else(default), environment, flags, machine: Machine::of_process() }
     }
 
     /// Reads and checks every layer.
@@ -86,6 +94,11 @@ impl Sources {
     /// See [`ConfigError`]; of invalid keys all are named.
     pub fn load(&self) -> Result<Loaded, ConfigError> {
         let mut loading = Loading::default();
+        if let Some(machine) = self.machine {
+            loading.config.limits = Limits::default_for(machine);
+            let following = KEYS.iter().filter(|key| memory::follows(key.path));
+            loading.origins.extend(following.map(|key| (key.path, Origin::Memory(machine.memory_bytes))));
+        }
         if let Some(path) = &self.file {
             for (key, value) in file_layer(path)? {
                 loading.set(&key, &value, Origin::File(path.clone()), false);
@@ -154,6 +167,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
+            Self::Memory(bytes) => write!(f, "default for {} MiB of memory", bytes / (1024 * 1024)),
             Self::File(path) => write!(f, "{}", path.display()),
             Self::Environment(variable) => f.write_str(variable),
             Self::Flag(flag) => f.write_str(flag),
@@ -219,7 +233,8 @@ fn nearest(path: &str) -> Option<&'static Key> {
 }
 
 fn file_layer(path: &Path) -> Result<BTreeMap<String, ValueKind>, ConfigError> {
-    let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let failed = |source| ConfigError::Read { path: path.to_owned(), source };
+    let text = files::read_text(path, FILE_BYTES_MAX).map_err(failed)?;
     let tables = File::from_str(&text, FileFormat::Toml).collect().map_err(|error| ConfigError::Syntax {
         path: path.to_owned(),
         reason: without_quotation(&error.to_string()),

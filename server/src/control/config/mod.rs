@@ -7,6 +7,7 @@ pub mod error;
 pub mod key;
 pub mod keys;
 pub mod layers;
+pub mod memory;
 pub mod reference;
 pub mod values;
 

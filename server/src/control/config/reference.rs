@@ -6,8 +6,10 @@ use super::{
     key::{Key, Reload},
     keys::{KEYS, SECTIONS},
     layers::Loaded,
+    memory::{self, Machine},
     values::Config,
 };
+use crate::core::limits::Limits;
 
 /// Columns of a line of the documents.
 const WIDTH: usize = 120;
@@ -49,6 +51,9 @@ pub fn template() -> String {
                 push_wrapped(&mut text, "# ", key.cost);
             }
             push_wrapped(&mut text, "# ", &format!("Change: {}.", when(key)));
+            if memory::follows(key.path) {
+                push_wrapped(&mut text, "# ", "The default follows the memory; this is that of 28 GiB and more.");
+            }
             match key.get(&Config::default()) {
                 Some(value) => {
                     let _ = writeln!(text, "#{} = {value}", key.name());
@@ -91,7 +96,18 @@ fn keys_of(section: &str) -> impl Iterator<Item = &'static Key> {
 }
 
 fn default_of(key: &Key) -> String {
-    key.get(&Config::default()).map_or_else(|| format!("not set: {}", key.unset), |value| format!("`{value}`"))
+    let value = |config: &Config| {
+        key.get(config).map_or_else(|| format!("not set: {}", key.unset), |value| format!("`{value}`"))
+    };
+    if !memory::follows(key.path) {
+        return value(&Config::default());
+    }
+    let small = Limits::default_for(Machine { memory_bytes: memory::SMALLEST_BYTES, cores: 2 });
+    let small = value(&Config { limits: small, ..Config::default() });
+    format!(
+        "follows the memory: {small} with 512 MiB and two cores, {} with 28 GiB and more",
+        value(&Config::default())
+    )
 }
 
 fn when(key: &Key) -> &'static str {

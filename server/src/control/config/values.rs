@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use crate::core::limits::Limits;
+use crate::{
+    control::{classes::Class, log::DEFAULT_FILTER},
+    core::limits::Limits,
+};
 
 /// Everything that can be set. [`super::keys::KEYS`] says of each part what it is and what it may be.
 #[derive(Debug, Clone, Default)]
@@ -92,6 +95,8 @@ pub struct Admission {
     pub mode: AdmissionChoice,
     /// File with one identity a line.
     pub allow_list: Option<PathBuf>,
+    /// What tokens may grant instead of [`Config::limits`].
+    pub classes: Vec<Class>,
     /// `[admission.hook]`
     pub hook: Hook,
 }
@@ -111,7 +116,7 @@ pub enum AdmissionChoice {
 }
 
 /// `[admission.hook]`
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Hook {
     /// Where to ask.
     pub url: Option<String>,
@@ -121,6 +126,8 @@ pub struct Hook {
     pub timeout: Duration,
     /// How long an answer is good for.
     pub cache: Duration,
+    /// How long those who are in stay after that while the service gives no answer.
+    pub grace: Duration,
 }
 
 /// `[log]`
@@ -163,7 +170,13 @@ impl Default for Acme {
 
 impl Default for Hook {
     fn default() -> Self {
-        Self { url: None, secret: None, timeout: Duration::from_secs(3), cache: Duration::from_secs(60) }
+        Self {
+            url: None,
+            secret: None,
+            timeout: Duration::from_secs(3),
+            cache: Duration::from_secs(60),
+            grace: Duration::from_secs(3600),
+        }
     }
 }
 
@@ -175,6 +188,6 @@ impl std::fmt::Debug for Hook {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { filter: "info".to_owned() }
+        Self { filter: DEFAULT_FILTER.to_owned() }
     }
 }

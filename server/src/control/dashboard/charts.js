@@ -6,6 +6,8 @@ const HEIGHT = 170;
 const LEFT = 66;
 const BOTTOM = 18;
 const TOP = 6;
+// Width that a time of the day needs, with the gap to the next one.
+const LABEL = 58;
 export const COLOURS = ["--one", "--two", "--three", "--four", "--five", "--six", "--seven"];
 
 export function element(name, attributes = {}, ...children) {
@@ -50,9 +52,10 @@ export class Chart {
     new ResizeObserver(() => this.draw()).observe(this.svg);
   }
 
-  // `at`: times in ms; `series`: one list of values for each name; `span`: how many ms the width is.
-  show(at, series, span) {
-    Object.assign(this, { at, series, span });
+  // `at`: times in ms; `series`: one list of values for each name; `span`: how many ms the width is; `marks`: times at
+  // which something happened to the relay itself.
+  show(at, series, span, marks) {
+    Object.assign(this, { at, series, span, marks });
     this.draw();
   }
 
@@ -74,10 +77,9 @@ export class Chart {
         shape("text", { x: LEFT - 6, y: height + 4, "text-anchor": "end" }, this.format(top * share)),
       );
     }
-    const minutes = span / 60000;
-    for (let minute = 0; minute < minutes; minute += minutes > 8 ? 5 : 1) {
-      const text = minute === 0 ? "now" : `${minute} min ago`;
-      this.svg.append(shape("text", { x: x(end - minute * 60000), y: HEIGHT - 3, "text-anchor": minute === 0 ? "end" : "middle" }, text));
+    this.clock(end, x, width);
+    for (const time of this.marks ?? []) {
+      if (time > end - span) this.svg.append(shape("line", { class: "mark", x1: x(time), x2: x(time), y1: TOP, y2: HEIGHT - BOTTOM }));
     }
     layers.forEach((values, index) => {
       const upper = values.map((value, place) => `${x(at[place]).toFixed(1)},${y(value).toFixed(1)}`);
@@ -92,6 +94,18 @@ export class Chart {
       }
     });
     this.explain(this.cursor(x, width));
+  }
+
+  // Times of the day below: as many as have room, at whole minutes.
+  clock(end, x, width) {
+    const room = Math.max(2, Math.floor((width - LEFT) / LABEL));
+    const step = [1, 2, 5, 10].find((minutes) => this.span / (minutes * 60000) <= room) ?? 15;
+    const last = Math.floor(end / (step * 60000)) * step * 60000;
+    for (let time = last; x(time) >= LEFT + LABEL / 2; time -= step * 60000) {
+      if (x(time) > width - LABEL / 2) continue;
+      const text = new Date(time).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+      this.svg.append(shape("text", { x: x(time), y: HEIGHT - 3, "text-anchor": "middle" }, text));
+    }
   }
 
   colour(index) {

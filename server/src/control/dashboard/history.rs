@@ -11,6 +11,7 @@ use crate::{
     control::metrics::Reading,
     core::{
         histogram::Histogram,
+        ladder::RUNGS,
         ledger::{CLASSES, DropReason},
     },
     shard::distributions::Distributions,
@@ -40,12 +41,18 @@ pub struct Sample {
     pub out_datagrams: f64,
     /// Objects delivered.
     pub delivered: f64,
+    /// Packets that the kernel threw away because a receive buffer was full: no object of theirs is in any book.
+    pub kernel_drops: f64,
     /// Objects dropped, by place in [`DropReason::ALL`].
     pub dropped: [f64; DropReason::COUNT],
     /// Sessions at its end.
     pub sessions: u64,
+    /// Sessions at its end by rung of the ladder.
+    pub rungs: [u64; RUNGS],
     /// Rooms at its end.
     pub rooms: u64,
+    /// Handshakes that ended well, and those that failed or were refused.
+    pub handshakes: [f64; 2],
     /// Half of the delivered objects stayed no longer in the relay, in microseconds, by place in [`CLASSES`].
     pub delay_p50_us: [u64; CLASSES.len()],
     /// 99 of 100 delivered objects stayed no longer.
@@ -54,6 +61,13 @@ pub struct Sample {
     pub queue_oldest_us: u64,
     /// Share of the time that each shard was busy, 0 to 1.
     pub busy: Vec<f64>,
+    /// How late shards were for their earliest deadlines, in microseconds: the median, and the 99th percentile. High
+    /// while they are not busy means that the machine does not give them the CPU.
+    pub lag_us: [u64; 2],
+    /// CPU time that the process took, in cores.
+    pub cores: f64,
+    /// Memory of the process that was in RAM at its end, in bytes.
+    pub resident_bytes: u64,
     /// Round-trip times to clients in microseconds: half of those measured, and 99 of 100, were no longer.
     pub rtt_us: [u64; 2],
     /// What clients' paths take, in bits: a tenth of the estimates, and half, were no higher.
@@ -118,6 +132,8 @@ fn sample(number: u64, unix_ms: u64, before: &Reading, after: &Reading, elapsed_
         counted(after).since(&counted(before))
     };
     let (rtt_us, path_kbits) = (grown(|spread| &spread.rtt_us), grown(|spread| &spread.path_kbits));
+    let lag_us = grown(|spread| &spread.late_us);
+    let rungs = |rung| after.total(|shard| shard.detail.distributions.holdings.rungs[rung]);
     let busy = |index: usize| {
         let busy = |reading: &Reading| {
             reading.shards.get(index).map_or(Duration::ZERO, |shard| shard.detail.distributions.busy)
@@ -132,13 +148,22 @@ fn sample(number: u64, unix_ms: u64, before: &Reading, after: &Reading, elapsed_
         in_datagrams: rate(&|reading| reading.total(|shard| shard.tally.datagrams_in)),
         out_datagrams: rate(&|reading| reading.total(|shard| shard.tally.datagrams_out)),
         delivered: rate(&|reading| reading.total(|shard| shard.ledger.delivered)),
+        kernel_drops: rate(&|reading| reading.total(|shard| shard.tally.kernel_drops)),
         dropped: std::array::from_fn(|reason| rate(&|reading| reading.total(|shard| shard.ledger.dropped[reason]))),
         sessions: after.total(|shard| shard.tally.sessions),
+        rungs: std::array::from_fn(rungs),
         rooms: after.population.rooms,
+        handshakes: [
+            rate(&|reading| reading.total(|shard| shard.tally.handshakes_ok)),
+            rate(&|reading| reading.total(|shard| shard.tally.handshakes_failed + shard.tally.handshakes_refused)),
+        ],
         delay_p50_us: spread.each_ref().map(|class| class.quantile(0.5)),
         delay_p99_us: spread.each_ref().map(|class| class.quantile(0.99)),
         queue_oldest_us: after.shards.iter().map(|shard| shard.tally.queue_oldest_us).max().unwrap_or(0),
         busy: (0..after.shards.len()).map(busy).collect(),
+        lag_us: [0.5, 0.99].map(|share| lag_us.quantile(share)),
+        cores: (after.process.cpu_s - before.process.cpu_s).max(0.0) / elapsed_s,
+        resident_bytes: after.process.resident_bytes,
         rtt_us: [0.5, 0.99].map(|share| rtt_us.quantile(share)),
         path_bits: [0.1, 0.5].map(|share| path_kbits.quantile(share) * 1000),
         late_joiners: rate(&|reading| reading.total(|shard| shard.ledger.late_joiners)),
@@ -151,13 +176,16 @@ mod tests {
     use supernode_proto::control::TrackKind;
 
     use super::*;
-    use crate::control::metrics::ShardReading;
+    use crate::control::{metrics::ShardReading, process::Usage};
 
     /// A relay that does the same every second.
     fn reading(second: u64, start: Instant) -> Reading {
         let mut shard = ShardReading::default();
         shard.tally.bytes_in = 1000 * second;
         shard.tally.datagrams_out = 10 * second;
+        shard.tally.kernel_drops = 4 * second;
+        (shard.tally.handshakes_ok, shard.tally.handshakes_failed, shard.tally.handshakes_refused) =
+            (2 * second, second, 5 * second);
         shard.ledger.delivered = 20 * second;
         shard.ledger.drop(DropReason::Expired, second);
         shard.ledger.late_joiners = 3 * second;
@@ -168,13 +196,15 @@ mod tests {
             distributions.rtt_us.observe(10_000, 1);
             distributions.rtt_us.observe(80_000, 1);
             distributions.path_kbits.observe(2_000, 1);
+            distributions.late_us.observe(10_000, 1);
         }
         for object in 0..20 * second {
             let stayed = Duration::from_micros(if object < 40 { 100 } else { 300 });
             shard.detail.ledger.deliver(TrackKind::Audio, start);
             shard.detail.ledger.turn_ended(start + stayed);
         }
-        Reading { shards: vec![shard], ..Reading::default() }
+        let process = Usage { cpu_s: 0.5 * second as f64, resident_bytes: 1 << 20 };
+        Reading { shards: vec![shard], process, ..Reading::default() }
     }
 
     #[test]
@@ -194,6 +224,8 @@ mod tests {
             assert_eq!((sample.dropped[DropReason::Expired as usize], sample.busy[0]), (1.0, 0.25));
             assert_eq!((sample.rtt_us, sample.path_bits), ([10_240, 81_920], [2_048_000; 2]), "as histograms tell it");
             assert_eq!((sample.late_joiners, sample.cached_bytes), (3.0, 1000));
+            assert_eq!((sample.kernel_drops, sample.handshakes, sample.lag_us), (4.0, [2.0, 6.0], [10_240; 2]));
+            assert_eq!((sample.cores, sample.resident_bytes), (0.5, 1 << 20));
         }
         assert_eq!(
             samples.iter().map(|sample| sample.delay_p99_us[0]).collect::<Vec<_>>(),

@@ -1,6 +1,7 @@
 //! The page that shows an operator at a glance how the relay is: no outside assets, no cookies, nothing that names
 //! anybody. It reads what the metrics read.
 
+mod handbook;
 mod history;
 mod warnings;
 
@@ -12,23 +13,28 @@ use std::{
 
 use axum::{
     Json, Router,
-    extract::{Query, State},
-    http::{HeaderName, header},
+    body::Body,
+    extract::{Path, Query, State},
+    http::{HeaderName, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
 use serde::{Deserialize, Serialize};
 
+use self::warnings::is_harmless;
 pub use self::{
     history::{History, INTERVAL, SAMPLES_MAX, Sample},
     warnings::{Level, Warning, warnings},
 };
 use super::{
-    metrics::{Read, Reading, limit_hits},
+    metrics::{Read, Reading, limit_hits, rung_name},
     serve::unix_now_ms,
     what_i_see::LEDGER,
 };
-use crate::core::ledger::{CLASSES, DropReason};
+use crate::core::{
+    ladder::RUNGS,
+    ledger::{CLASSES, DropReason},
+};
 
 /// Nothing is loaded but from here, nothing is embedded, nothing is sent away.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
@@ -66,9 +72,11 @@ impl Dashboard {
             version: env!("CARGO_PKG_VERSION"),
             uptime_s: self.started.elapsed().as_secs(),
             draining: now.draining,
+            certificate_left_s: now.certificate_left_s,
             interval_s: INTERVAL.as_secs(),
             samples_max: SAMPLES_MAX,
             classes: CLASSES,
+            rungs: (0..RUNGS).map(rung_name).collect(),
             now: Now::of(now),
             warnings: warnings(before, now, history.last()),
             drops: drops(before, now),
@@ -89,6 +97,8 @@ pub fn router<S: Clone + Send + Sync + 'static>(of: fn(&S) -> &Dashboard) -> Rou
         .route("/dashboard.css", get(async || asset("text/css; charset=utf-8", include_str!("page.css"))))
         .route("/dashboard.js", get(async || asset("text/javascript; charset=utf-8", include_str!("page.js"))))
         .route("/charts.js", get(async || asset("text/javascript; charset=utf-8", include_str!("charts.js"))))
+        .route("/handbook", get(async || handbook_page("OPERATING")))
+        .route("/handbook/{document}", get(async |Path(name): Path<String>| handbook_page(&name)))
         .route("/dashboard.json", get(view))
         .route("/what-i-see.json", get(async || Json(LEDGER.iter().map(Seen::of).collect::<Vec<_>>())))
 }
@@ -105,9 +115,12 @@ pub struct View {
     version: &'static str,
     uptime_s: u64,
     draining: bool,
+    /// Seconds until the certificate runs out, below zero once it has.
+    certificate_left_s: i64,
     interval_s: u64,
     samples_max: usize,
     classes: [&'static str; CLASSES.len()],
+    rungs: Vec<String>,
     now: Now,
     warnings: Vec<Warning>,
     drops: Vec<Drops>,
@@ -140,6 +153,8 @@ struct Now {
 struct Drops {
     reason: &'static str,
     sentence: &'static str,
+    /// Whether somebody asked for it, or the ladder left it out so that the rest arrives.
+    meant: bool,
     total: u64,
     last_minute: u64,
 }
@@ -192,6 +207,7 @@ fn drops(before: &Reading, now: &Reading) -> Vec<Drops> {
     let row = |reason: &DropReason| Drops {
         reason: reason.label(),
         sentence: reason.sentence(),
+        meant: is_harmless(*reason),
         total: total(now, *reason),
         last_minute: total(now, *reason).saturating_sub(total(before, *reason)),
     };
@@ -209,15 +225,23 @@ fn limits(before: &Reading, now: &Reading) -> Vec<Hits> {
 }
 
 fn closed(now: &Reading) -> Vec<Hits> {
-    let rows = supernode_proto::close::CloseCode::ALL.iter().enumerate().map(|(place, row)| Hits {
+    let rows = supernode_proto::close::CloseCode::ALL.iter().map(|row| Hits {
         name: format!("{}: {}", row.name, row.sentence),
-        total: now.total(|shard| shard.tally.closed[place]),
+        total: now.total(|shard| shard.tally.closed[row.code as usize]),
         last_minute: 0,
     });
     rows.filter(|row| row.total > 0).collect()
 }
 
-fn asset(kind: &'static str, text: &'static str) -> Response {
+/// A page of the handbook: at 3 am the documents are on another machine.
+fn handbook_page(document: &str) -> Response {
+    match handbook::page(document) {
+        Some(page) => asset("text/html; charset=utf-8", page),
+        None => (StatusCode::NOT_FOUND, "no such page: see /handbook\n").into_response(),
+    }
+}
+
+fn asset(kind: &'static str, text: impl Into<Body>) -> Response {
     let headers: [(HeaderName, &str); 5] = [
         (header::CONTENT_TYPE, kind),
         (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
@@ -225,5 +249,5 @@ fn asset(kind: &'static str, text: &'static str) -> Response {
         (header::REFERRER_POLICY, "no-referrer"),
         (header::CACHE_CONTROL, "no-cache"),
     ];
-    (headers, text).into_response()
+    (headers, text.into()).into_response()
 }

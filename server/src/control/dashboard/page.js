@@ -2,7 +2,11 @@ import { Chart, element } from "./charts.js";
 
 const byId = (id) => document.getElementById(id);
 const samples = [];
+// Times at which the relay was started anew while this page looked on.
+const starts = [];
 let charts = null;
+// Since when the relay does not answer.
+let silent = null;
 
 const number = (value) => {
   const size = Math.abs(value);
@@ -16,6 +20,8 @@ const bytes = (value) => (value < 1e4 ? `${value.toFixed(0)} B` : `${number(valu
 const percent = (value) => `${(100 * value).toFixed(0)} %`;
 const millis = (us) => (us >= 1e6 ? `${(us / 1e6).toFixed(1)} s` : us >= 1e4 ? `${(us / 1e3).toFixed(0)} ms` : us >= 1e3 ? `${(us / 1e3).toFixed(1)} ms` : `${us.toFixed(0)} µs`);
 
+const words = (name) => name.replaceAll("_", " ");
+
 function duration(seconds) {
   const units = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
   const [name, length] = units.find(([, unit]) => seconds >= unit) ?? units[3];
@@ -28,13 +34,18 @@ function begin(view) {
   const make = (options) => new Chart(parent, options);
   charts = {
     throughput: make({ title: "Throughput", note: "UDP payload, all shards", names: ["in", "out"], format: bits, least: 1000 }),
-    delay: make({ title: "Time in the relay", note: "From an object's arrival to its hand-over to the kernel; half of them (dashed) and 99 of 100 stay no longer", names: [], format: millis, paired: true, least: 1000 }),
+    delay: make({ title: "Time in the relay", note: "From an object's arrival to its hand-over to the kernel: median (dashed) and 99th percentile", names: [], format: millis, paired: true, least: 1000 }),
     objects: make({ title: "Objects delivered", note: "Per second, to all subscribers", names: ["objects"], format: number, least: 10 }),
-    dropped: make({ title: "Objects dropped", note: "Per second, by reason; the largest ones", names: [], format: number, stacked: true, least: 1 }),
+    dropped: make({ title: "Objects that did not arrive", note: "Per second, by reason; the largest ones", names: [], format: number, stacked: true, least: 1 }),
+    kernel: make({ title: "Packets that the kernel dropped", note: "Per second: a receive buffer was full before the relay read it", names: ["packets"], format: number, least: 1 }),
     load: make({ title: "Load of the shards", note: "Share of the time that each is busy", names: view.shards.map((_, shard) => `shard ${shard}`), format: percent, least: 1 }),
-    people: make({ title: "Sessions and rooms", note: "Now", names: ["sessions", "rooms"], format: number, least: 10 }),
-    trips: make({ title: "Round trips to clients", note: "Half of them, and 99 of 100, take no longer", names: ["median", "99th percentile"], format: millis, least: 1000 }),
-    paths: make({ title: "What clients' paths take", note: "Estimates: a tenth of the paths, and half, take no more", names: ["tenth", "median"], format: bits, least: 100000 }),
+    lag: make({ title: "Lag of the shards", note: "How late they wake. High while they are not busy: the machine gives them no CPU", names: ["median", "99th percentile"], format: millis, least: 1000 }),
+    machine: make({ title: "CPU of the process", note: "Cores that it takes, all threads", names: ["cores"], format: (value) => value.toFixed(2), least: 1 }),
+    people: make({ title: "Sessions and rooms", note: "At each moment", names: ["sessions", "rooms"], format: number, least: 10 }),
+    rungs: make({ title: "Sessions that are sent less", note: "By rung of the ladder: their paths take no more", names: view.rungs.slice(1).map(words), format: number, stacked: true, least: 1 }),
+    handshakes: make({ title: "Handshakes", note: "Per second", names: ["ended well", "failed or refused"], format: number, least: 1 }),
+    trips: make({ title: "Round trips to clients", note: "Median and 99th percentile", names: ["median", "99th percentile"], format: millis, least: 1000 }),
+    paths: make({ title: "What clients' paths take", note: "Estimates: 10th percentile and median", names: ["10th percentile", "median"], format: bits, least: 100000 }),
     late: make({ title: "Those who come late", note: "Subscriptions a second that were sent their track's newest group at once", names: ["late joiners"], format: number, least: 1 }),
   };
 }
@@ -43,24 +54,30 @@ function draw(view) {
   const at = samples.map((sample) => sample.unix_ms);
   const span = Math.max(60000, Math.min(view.samples_max * view.interval_s * 1000, at.length ? at[at.length - 1] - at[0] : 0));
   const column = (read) => samples.map(read);
-  charts.throughput.show(at, [column((s) => s.in_bits), column((s) => s.out_bits)], span);
-  const classes = view.classes.map((name, place) => ({ name, half: column((s) => s.delay_p50_us[place]), most: column((s) => s.delay_p99_us[place]) }));
+  const show = (chart, series) => chart.show(at, series, span, starts);
+  show(charts.throughput, [column((s) => s.in_bits), column((s) => s.out_bits)]);
+  const classes = view.classes.map((name, place) => ({ name, median: column((s) => s.delay_p50_us[place]), most: column((s) => s.delay_p99_us[place]) }));
   const flowing = classes.filter((row, place) => place === 0 || row.most.some((value) => value > 0));
-  charts.delay.names = flowing.flatMap((row) => [`${row.name} half`, "99 of 100"]);
-  charts.delay.show(at, flowing.flatMap((row) => [row.half, row.most]), span);
-  charts.objects.show(at, [column((s) => s.delivered)], span);
-  charts.load.show(at, view.shards.map((_, shard) => column((s) => s.busy[shard] ?? 0)), span);
-  charts.people.show(at, [column((s) => s.sessions), column((s) => s.rooms)], span);
-  charts.trips.show(at, [0, 1].map((place) => column((s) => s.rtt_us[place])), span);
-  charts.paths.show(at, [0, 1].map((place) => column((s) => s.path_bits[place])), span);
-  charts.late.show(at, [column((s) => s.late_joiners)], span);
+  charts.delay.names = flowing.flatMap((row) => [`${row.name} median`, "99th percentile"]);
+  show(charts.delay, flowing.flatMap((row) => [row.median, row.most]));
+  show(charts.objects, [column((s) => s.delivered)]);
+  show(charts.kernel, [column((s) => s.kernel_drops)]);
+  show(charts.load, view.shards.map((_, shard) => column((s) => s.busy[shard] ?? 0)));
+  show(charts.lag, [0, 1].map((place) => column((s) => s.lag_us[place])));
+  show(charts.machine, [column((s) => s.cores)]);
+  show(charts.people, [column((s) => s.sessions), column((s) => s.rooms)]);
+  show(charts.rungs, view.rungs.slice(1).map((_, place) => column((s) => s.rungs[place + 1])));
+  show(charts.handshakes, [0, 1].map((place) => column((s) => s.handshakes[place])));
+  show(charts.trips, [0, 1].map((place) => column((s) => s.rtt_us[place])));
+  show(charts.paths, [0, 1].map((place) => column((s) => s.path_bits[place])));
+  show(charts.late, [column((s) => s.late_joiners)]);
   const largest = view.drops
     .map((row, place) => ({ reason: row.reason, place, sum: samples.reduce((sum, s) => sum + s.dropped[place], 0) }))
     .filter((row) => row.sum > 0)
     .sort((one, other) => other.sum - one.sum)
     .slice(0, 6);
-  charts.dropped.names = largest.length ? largest.map((row) => row.reason.replaceAll("_", " ")) : ["nothing"];
-  charts.dropped.show(at, largest.length ? largest.map((row) => column((s) => s.dropped[row.place])) : [column(() => 0)], span);
+  charts.dropped.names = largest.length ? largest.map((row) => words(row.reason)) : ["nothing"];
+  show(charts.dropped, largest.length ? largest.map((row) => column((s) => s.dropped[row.place])) : [column(() => 0)]);
 }
 
 function tiles(view) {
@@ -68,7 +85,9 @@ function tiles(view) {
   const busiest = last ? Math.max(0, ...last.busy) : 0;
   const minute = samples.slice(-30);
   const worst = (read) => Math.max(0, ...minute.map(read));
-  const dropped = view.drops.reduce((sum, row) => sum + row.last_minute, 0);
+  const lost = view.drops.filter((row) => !row.meant).reduce((sum, row) => sum + row.last_minute, 0);
+  const meant = view.drops.filter((row) => row.meant).reduce((sum, row) => sum + row.last_minute, 0);
+  const kernel = minute.reduce((sum, sample) => sum + sample.kernel_drops * view.interval_s, 0);
   const shown = [
     ["sessions", number(view.now.sessions)],
     ["people known", number(view.now.people)],
@@ -78,12 +97,18 @@ function tiles(view) {
     ["subscriptions", number(view.now.subscriptions)],
     ["delivered a second", number(last?.delivered ?? 0)],
     ["out", bits(last?.out_bits ?? 0)],
-    ["audio p99, last minute", millis(worst((s) => s.delay_p99_us[0]))],
+    ["audio in the relay, p99, last minute", millis(worst((s) => s.delay_p99_us[0]))],
     ["longest wait, last minute", millis(worst((s) => s.queue_oldest_us))],
-    ["dropped, last minute", number(dropped)],
+    ["lost, last minute", number(lost)],
+    ["left out on purpose, last minute", number(meant)],
+    ["packets the kernel dropped, last minute", number(kernel)],
     ["busiest shard", percent(busiest)],
-    ["longest round trip, p99", millis(worst((s) => s.rtt_us[1]))],
+    ["shards' lag, p99, last minute", millis(worst((s) => s.lag_us[1]))],
+    ["round trip, p99, last minute", millis(worst((s) => s.rtt_us[1]))],
+    ["CPU, cores", (last?.cores ?? 0).toFixed(2)],
+    ["memory", bytes(last?.resident_bytes ?? 0)],
     ["newest groups kept", bytes(last?.cached_bytes ?? 0)],
+    ["certificate", view.certificate_left_s < 0 ? "has run out" : `${duration(view.certificate_left_s)} left`],
   ];
   byId("tiles").replaceChildren(...shown.map(([name, value]) => element("div", { class: "tile" }, element("b", {}, value), element("span", { class: "quiet" }, name))));
 }
@@ -91,9 +116,35 @@ function tiles(view) {
 function warnings(view) {
   const shown = view.warnings.map((warning) =>
     element("div", { class: `warning ${warning.level}` }, element("strong", {}, warning.text), `${warning.advice} `,
-      element("span", { class: "quiet" }, `docs/OPERATING.md, ${warning.alert}`)));
+      element("a", { href: `handbook#${warning.alert.toLowerCase()}` }, `Handbook: ${warning.alert}`)));
   if (shown.length === 0) shown.push(element("div", { class: "warning well" }, element("strong", {}, "All is well."), "Nothing in the last minute that you would want to know."));
   byId("warnings").replaceChildren(...shown);
+}
+
+// The relay does not answer: since when, what that means, and what to type.
+function silence(error) {
+  silent ??= Date.now();
+  const since = new Date(silent).toLocaleTimeString();
+  document.body.classList.add("silent");
+  document.title = "NO ANSWER: Supernode";
+  const state = byId("state");
+  state.textContent = "no answer";
+  state.className = "pill lost";
+  byId("lost").hidden = false;
+  byId("lost").replaceChildren(
+    element("strong", {}, `The relay has not answered since ${since} (${duration((Date.now() - silent) / 1000)}).`),
+    "What is grey below was true before. On the relay's machine: ",
+    element("code", {}, "systemctl status supernode"), " and ", element("code", {}, "journalctl -u supernode -n 50"),
+    " say whether it runs and what it said last; ", element("code", {}, "supernode doctor"),
+    " looks for the cause. If you reach this page through an SSH tunnel, see whether that still stands. ",
+    element("span", { class: "quiet" }, `(${error.message ?? error})`));
+}
+
+function speech() {
+  if (silent === null) return;
+  silent = null;
+  document.body.classList.remove("silent");
+  byId("lost").hidden = true;
 }
 
 function table(id, rows, empty) {
@@ -109,34 +160,38 @@ function show(view) {
   const state = byId("state");
   state.textContent = view.draining ? "draining" : "ready";
   state.className = view.draining ? "pill" : "pill ready";
+  document.title = view.draining ? "draining: Supernode" : "Supernode";
   byId("about").textContent = `version ${view.version} · up ${duration(view.uptime_s)} · ${view.shards.length} shard${view.shards.length === 1 ? "" : "s"} · ${number(view.now.connections)} connections`;
   warnings(view);
   tiles(view);
   draw(view);
   const drops = view.drops.filter((row) => row.total > 0).sort((one, other) => other.last_minute - one.last_minute || other.total - one.total);
-  table("drops", drops.map((row) => ({ cells: [`${row.reason.replaceAll("_", " ")}: ${row.sentence}`, number(row.last_minute), number(row.total)], idle: !row.last_minute })), "Nothing was dropped.");
+  table("drops", drops.map((row) => ({ cells: [`${words(row.reason)}: ${row.sentence}${row.meant ? " (on purpose)" : ""}`, number(row.last_minute), number(row.total)], idle: !row.last_minute })), "Nothing was dropped.");
   table("limits", view.limits.map((row) => ({ cells: [row.name, number(row.last_minute), number(row.total)], idle: !row.last_minute })), "None has bitten.");
   table("closed", view.closed.map((row) => ({ cells: [row.name, number(row.total)] })), "None has ended.");
 }
 
 async function look() {
   try {
-    const after = samples.length ? `?after=${samples[samples.length - 1].number}` : "";
+    const after = samples.length && samples[samples.length - 1].number >= 0 ? `?after=${samples[samples.length - 1].number}` : "";
     const answer = await fetch(`dashboard.json${after}`, { cache: "no-store" });
     if (!answer.ok) throw new Error(`the relay answered ${answer.status}`);
     const view = await answer.json();
-    // A relay that was started anew counts from zero again.
-    if (samples.length && view.uptime_s < look.uptime_s) samples.length = 0;
+    // A relay that was started anew counts from zero again, and may know samples that this page asked it to leave out.
+    if (samples.length && view.uptime_s < look.uptime_s) {
+      starts.push(Date.now() - view.uptime_s * 1000);
+      look.uptime_s = view.uptime_s;
+      samples.forEach((sample) => { sample.number = -1; });
+      return look();
+    }
     look.uptime_s = view.uptime_s;
+    speech();
     samples.push(...view.samples);
     if (samples.length > view.samples_max) samples.splice(0, samples.length - view.samples_max);
     show(view);
     setTimeout(look, view.interval_s * 1000);
   } catch (error) {
-    const state = byId("state");
-    state.textContent = "no answer";
-    state.className = "pill lost";
-    byId("about").textContent = String(error.message ?? error);
+    silence(error);
     setTimeout(look, 2000);
   }
 }

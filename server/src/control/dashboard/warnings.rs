@@ -6,6 +6,7 @@ use supernode_proto::close::CloseCode;
 use super::history::Sample;
 use crate::{
     control::{
+        hook::Outcome,
         metrics::{Reading, limit_hits},
         reload::CERTIFICATE_WARN_S,
     },
@@ -13,7 +14,7 @@ use crate::{
         histogram::Histogram,
         ledger::{CLASSES, DropReason},
     },
-    shard::BUFFER_BYTES_WANTED,
+    shard::{BUFFER_BYTES_WANTED, counters::Tally},
 };
 
 /// How bad it is.
@@ -56,7 +57,7 @@ const LOW_PERCENT_MAX: u64 = 30;
 const SESSIONS_MIN: u64 = 10;
 
 /// Drops that somebody asked for, or that leave nobody without. The ladder's have a warning of their own.
-fn is_harmless(reason: DropReason) -> bool {
+pub(super) fn is_harmless(reason: DropReason) -> bool {
     const HARMLESS: &[DropReason] = &[
         DropReason::LayerNotWanted,
         DropReason::AwaitsIndependent,
@@ -152,13 +153,22 @@ pub fn warnings(before: &Reading, now: &Reading, last: Option<&Sample>) -> Vec<W
             "The relay had far more to do than it can: see which limit to lower, or give it more cores.",
         );
     }
-    let errors = grown(&|reading| reading.total(|shard| shard.tally.send_errors));
+    let errors = grown(&|reading| reading.total(|shard| shard.tally.send_errors()));
     if errors > 0 {
         warn(
             Level::Problem,
             "SupernodeSendErrors",
-            format!("The kernel did not take {errors} packets in the last minute."),
-            "Raise net.core.wmem_max; see whether a route or a firewall of this machine refuses them.",
+            format!("The kernel did not take {errors} packets in the last minute{}.", why_refused(before, now)),
+            "Raise net.core.wmem_max; see whether a route or a firewall of this machine refuses them. The log has the error.",
+        );
+    }
+    if now.offload.is_some_and(|offload| offload.segments_out_max > 1) && now.segments_out_max() == 1 {
+        warn(
+            Level::Notice,
+            "SupernodeBundlesRefused",
+            "The kernel refuses bundles of packets (GSO) on a way out: they go one by one, which costs more CPU."
+                .into(),
+            "See which network card or tunnel cannot cut them (ethtool -k: tx-checksumming, tx-udp-segmentation).",
         );
     }
     let failed = grown(&|reading| reading.total(|shard| shard.tally.handshakes_failed));
@@ -171,9 +181,28 @@ pub fn warnings(before: &Reading, now: &Reading, last: Option<&Sample>) -> Vec<W
             "Somebody scans or floods the port, or a path loses large packets. The relay defends itself by Retry.",
         );
     }
+    let hook = |answers: bool| {
+        let counted = |reading: &Reading| -> u64 {
+            let outcomes = Outcome::ALL.iter().zip(reading.hook_outcomes);
+            outcomes.filter(|(outcome, _)| outcome.is_answer() == answers).map(|(_, count)| count).sum()
+        };
+        counted(now).saturating_sub(counted(before))
+    };
+    let (unanswered, answered) = (hook(false), hook(true));
+    if unanswered > 0 {
+        warn(
+            Level::Problem,
+            "SupernodeHookSilent",
+            format!(
+                "The admission hook gave no answer to {unanswered} questions in the last minute, and {answered} answers."
+            ),
+            "See whether the service at admission.hook.url runs and answers in time. Nobody new is let in without it; \
+             those who are in stay for admission.hook.grace_s.",
+        );
+    }
     let refused = grown(&|reading| {
         let codes = [CloseCode::TOO_MANY_SESSIONS, CloseCode::OVERLOADED];
-        reading.total(|shard| codes.iter().map(|code| shard.tally.closed[code.0 as usize]).sum())
+        reading.total(|shard| codes.iter().map(|code| shard.tally.closed[code.place()]).sum())
     });
     if refused > 0 {
         warn(
@@ -228,6 +257,20 @@ pub fn warnings(before: &Reading, now: &Reading, last: Option<&Sample>) -> Vec<W
     warnings
 }
 
+/// The most frequent reason of those that say something.
+fn why_refused(before: &Reading, now: &Reading) -> &'static str {
+    let grown = |read: fn(&Tally) -> u64| {
+        now.total(|shard| read(&shard.tally)).saturating_sub(before.total(|shard| read(&shard.tally)))
+    };
+    let reasons = [
+        (grown(|tally| tally.send_other), ""),
+        (grown(|tally| tally.send_no_room), ", for want of room in a buffer"),
+        (grown(|tally| tally.send_unreachable), ", for want of a route"),
+        (grown(|tally| tally.send_forbidden), ", because a firewall forbids it"),
+    ];
+    reasons.iter().max_by_key(|(packets, _)| *packets).map_or("", |(_, words)| words)
+}
+
 fn busiest(last: Option<&Sample>) -> Option<(usize, f64)> {
     let busy = last?.busy.iter().copied().enumerate();
     busy.max_by(|(_, one), (_, other)| one.total_cmp(other))
@@ -236,7 +279,7 @@ fn busiest(last: Option<&Sample>) -> Option<(usize, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::metrics::ShardReading;
+    use crate::{control::metrics::ShardReading, shard::Offload};
 
     fn reading(change: impl FnOnce(&mut ShardReading)) -> Reading {
         let mut shard = ShardReading::default();
@@ -244,7 +287,8 @@ mod tests {
         shard.tally.send_buffer_bytes = 2 * BUFFER_BYTES_WANTED as u64;
         shard.ledger.offered = 100_000;
         change(&mut shard);
-        Reading { shards: vec![shard], certificate_left_s: CERTIFICATE_WARN_S, ..Reading::default() }
+        let offload = Some(Offload { segments_out_max: 64, segments_in_max: 64, steering: true });
+        Reading { shards: vec![shard], certificate_left_s: CERTIFICATE_WARN_S, offload, ..Reading::default() }
     }
 
     /// Alerts of a minute that began with nothing wrong.
@@ -276,14 +320,31 @@ mod tests {
         let many_low = |shard: &mut ShardReading| shard.detail.distributions.holdings.rungs = [60, 0, 0, 40, 0, 0];
         assert_eq!(alerts(many_low), ["SupernodePathsNarrow"]);
         assert_eq!(alerts(|shard| shard.tally.desynchronised = 1), ["SupernodeDesynchronised"]);
-        assert_eq!(alerts(|shard| shard.tally.send_errors = 1), ["SupernodeSendErrors"]);
+        assert_eq!(alerts(|shard| shard.tally.send_other = 1), ["SupernodeSendErrors"]);
+        assert_eq!(alerts(|shard| shard.tally.send_too_large = 1), [""; 0], "QUIC only tried");
+        let bundles = |shard: &mut ShardReading| shard.tally.segments_out_max = 1;
+        assert_eq!(alerts(bundles), ["SupernodeBundlesRefused"]);
         assert_eq!(alerts(|shard| shard.tally.handshakes_failed = 200), ["SupernodeHandshakesFail"]);
         assert_eq!(alerts(|shard| shard.detail.counts.limits[0] = 3), ["SupernodeLimit"]);
         for code in [CloseCode::TOO_MANY_SESSIONS, CloseCode::OVERLOADED] {
-            assert_eq!(alerts(|shard| shard.tally.closed[code.0 as usize] = 1), ["SupernodeSessionsRefused"]);
+            assert_eq!(alerts(|shard| shard.tally.closed[code.place()] = 1), ["SupernodeSessionsRefused"]);
         }
         assert_eq!(alerts(|shard| shard.tally.receive_buffer_bytes = 425_984), ["SupernodeBuffersClamped"]);
         assert_eq!(alerts(|shard| shard.detail.ledger.residence_us[0].observe(60_000, 10)), ["SupernodeSlow"]);
+    }
+
+    #[test]
+    fn a_hook_that_gives_no_answer_is_a_problem_of_its_own_and_not_want_of_room() {
+        let after = |outcome: Outcome| {
+            let mut now = reading(|shard| shard.tally.closed[CloseCode::ADMISSION_DOWN.place()] = 3);
+            now.hook_outcomes[outcome as usize] = 3;
+            warnings(&reading(|shard| shard.ledger.offered = 0), &now, None)
+        };
+        for outcome in Outcome::ALL.iter().filter(|outcome| !outcome.is_answer()) {
+            let said = after(*outcome);
+            assert_eq!(said.iter().map(|warning| warning.alert).collect::<Vec<_>>(), ["SupernodeHookSilent"]);
+        }
+        assert!(after(Outcome::Yes).is_empty() && after(Outcome::No).is_empty(), "an answer is an answer");
     }
 
     #[test]
@@ -305,7 +366,7 @@ mod tests {
         let both = alerts(|shard| {
             shard.detail.counts.limits[0] = 3;
             shard.tally.receive_buffer_bytes = 425_984;
-            shard.tally.send_errors = 1;
+            shard.tally.send_other = 1;
         });
         assert_eq!(both, ["SupernodeSendErrors", "SupernodeLimit", "SupernodeBuffersClamped"]);
     }

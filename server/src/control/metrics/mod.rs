@@ -14,8 +14,9 @@ use prometheus::{
     proto,
 };
 
-pub(super) use self::rows::limit_hits;
 use self::rows::{ROWS, Row, Values};
+pub(super) use self::rows::{limit_hits, rung_name};
+use super::{hook::Outcomes, process::Usage};
 use crate::{
     core::{directory::Population, histogram::Histogram, ledger::Ledger},
     shard::{
@@ -37,6 +38,14 @@ pub struct Reading {
     pub certificate_left_s: i64,
     /// What the kernel does for the sockets.
     pub offload: Option<Offload>,
+    /// Lines of the log that were left out: as there were too many, and as standard error did not take them.
+    pub log_lines_left_out: [u64; 2],
+    /// What came of the questions to the admission hook.
+    pub hook_outcomes: Outcomes,
+    /// How many of them wait.
+    pub hook_waiting: u64,
+    /// What the process takes of the machine.
+    pub process: Usage,
 }
 
 /// What is read of one shard.
@@ -62,6 +71,11 @@ impl Reading {
     /// A count of all shards.
     pub fn total(&self, read: impl Fn(&ShardReading) -> u64) -> u64 {
         self.shards.iter().map(read).sum()
+    }
+
+    /// Datagrams in one send at most, as the shards do it now; 1 is none.
+    pub fn segments_out_max(&self) -> u64 {
+        self.offload.map_or(1, |offload| offload.segments_out_now(self.shards.iter().map(|shard| &shard.tally)))
     }
 
     /// A distribution of all shards.

@@ -2,18 +2,22 @@
 
 use std::{borrow::Cow, fs};
 
-use rustix::time::{ClockId, clock_gettime};
 use supernode_proto::{close::CloseCode, control::Rung};
 
 use super::{Reading, ShardReading};
 use crate::{
+    control::hook::Outcome,
     core::{
         counts::{LIMITS, REFUSAL_REASONS, RING_OUTCOMES},
         histogram::Histogram,
         ladder::RUNGS,
         ledger::{CLASSES, DropReason, Ledger, RefuseReason, Volume},
     },
-    shard::{BUFFER_BYTES_WANTED, Offload, counters::Tally, distributions::Distributions},
+    shard::{
+        BUFFER_BYTES_WANTED, Offload,
+        counters::{CODES, Tally},
+        distributions::Distributions,
+    },
 };
 
 /// What is read for one row; the label's value is empty where the row has no label.
@@ -62,12 +66,15 @@ pub(super) const ROWS: &[Row] = &[
         help: "1 while the relay drains: it starts nothing new and waits for its clients to leave." },
     Row { name: "supernode_shards", label: "", values: Gauge(|r| one(r.shards.len() as f64)),
         help: "Shards that run: threads, each with its own UDP socket." },
-    Row { name: "supernode_process_cpu_seconds_total", label: "", values: Counter(|_| one(process_cpu_s())),
+    Row { name: "supernode_process_cpu_seconds_total", label: "", values: Counter(|r| one(r.process.cpu_s)),
         help: "CPU time of the whole process, user and system, in seconds." },
-    Row { name: "supernode_process_resident_bytes", label: "", values: Gauge(|_| one(resident_bytes())),
+    Row { name: "supernode_process_resident_bytes", label: "", values: Gauge(|r| one(r.process.resident_bytes as f64)),
         help: "Memory of the process that is in RAM, in bytes." },
     Row { name: "supernode_process_open_files", label: "", values: Gauge(|_| one(open_files())),
         help: "Open file descriptors of the process." },
+    Row { name: "supernode_log_lines_left_out_total", label: "reason",
+        values: Counter(|r| vec![("rate".into(), r.log_lines_left_out[0] as f64), ("sink".into(), r.log_lines_left_out[1] as f64)]),
+        help: "Lines of the log that were left out: rate, as their place spoke too often; sink, as standard error did not take them." },
 
     // ---- UDP
     Row { name: "supernode_udp_datagrams_total", label: "direction",
@@ -79,8 +86,16 @@ pub(super) const ROWS: &[Row] = &[
     Row { name: "supernode_udp_batches_total", label: "direction",
         values: Counter(|r| vec![(IN.into(), r.sum(|t| t.recv_batches)), (OUT.into(), r.sum(|t| t.send_batches))]),
         help: "System calls that received or sent datagrams; datagrams by batches is the batch size." },
-    Row { name: "supernode_udp_send_errors_total", label: "", values: Counter(|r| one(r.sum(|t| t.send_errors))),
-        help: "Packets that the kernel did not take." },
+    Row { name: "supernode_udp_send_errors_total", label: "reason",
+        values: Counter(|r| vec![
+            ("no_room".into(), r.sum(|t| t.send_no_room)),
+            ("forbidden".into(), r.sum(|t| t.send_forbidden)),
+            ("unreachable".into(), r.sum(|t| t.send_unreachable)),
+            ("too_large".into(), r.sum(|t| t.send_too_large)),
+            ("other".into(), r.sum(|t| t.send_other))]),
+        help: "Packets that the kernel did not take; too_large are QUIC's probes for how large a packet may be." },
+    Row { name: "supernode_udp_gso_refused_total", label: "", values: Counter(|r| one(r.sum(|t| t.bundles_refused))),
+        help: "Bundles of packets (GSO) that the kernel refused on their way out; they went again, packet by packet." },
     Row { name: "supernode_udp_receive_drops_total", label: "", values: Counter(|r| one(r.sum(|t| t.kernel_drops))),
         help: "Packets that the kernel threw away because a socket's receive buffer was full, counted once a second." },
     Row { name: "supernode_udp_handed_over_total", label: "", values: Counter(|r| one(r.sum(|t| t.handed_over))),
@@ -130,8 +145,22 @@ pub(super) const ROWS: &[Row] = &[
         help: "QUIC handshakes that ended: ok, failed, or refused because there were too many or the relay drains." },
     Row { name: "supernode_retries_total", label: "", values: Counter(|r| one(r.sum(|t| t.retries))),
         help: "Addresses asked to prove themselves by a Retry packet." },
+    Row { name: "supernode_strangers_total", label: "outcome",
+        values: Counter(|r| vec![
+            ("answered".into(), r.sum(|t| t.strangers_answered)), ("dropped".into(), r.sum(|t| t.strangers_dropped))]),
+        help: "Packets of no connection that were told the version of QUIC or turned away, or dropped because as many had been." },
+    Row { name: "supernode_unproven_withheld_total", label: "", values: Counter(|r| one(r.sum(|t| t.unproven_withheld))),
+        help: "Packets not sent to an address that had proven nothing, which would have got more than three times what came from it." },
+    Row { name: "supernode_crumbs_dropped_total", label: "", values: Counter(|r| one(r.sum(|t| t.crumbs_dropped))),
+        help: "Packets dropped because their client sends its streams in pieces of a few bytes." },
+    Row { name: "supernode_held_for_mail_total", label: "", values: Counter(|r| one(r.sum(|t| t.held_for_mail))),
+        help: "Times that a client's streams were left unread for a moment because another shard had much mail to take." },
     Row { name: "supernode_refused_by_prefix_total", label: "", values: Counter(|r| one(r.sum(|t| t.refused_by_prefix))),
         help: "Handshakes refused because the client's network had as many as it may, or as many connections." },
+    Row { name: "supernode_hook_questions_total", label: "outcome", values: Counter(hook_outcomes),
+        help: "Questions to the admission hook by what came of them: yes and no are answers, all others are none." },
+    Row { name: "supernode_hook_questions_waiting", label: "", values: Gauge(|r| one(r.hook_waiting as f64)),
+        help: "Questions that wait for the admission hook to be asked." },
     Row { name: "supernode_tls_certificate_expiry_seconds", label: "", values: Gauge(|r| one(r.certificate_left_s as f64)),
         help: "Seconds until the relay's certificate runs out, below zero once it has." },
     Row { name: "supernode_sessions", label: "", values: Gauge(|r| one(r.sum(|t| t.sessions))),
@@ -204,6 +233,8 @@ pub(super) const ROWS: &[Row] = &[
         help: "Offered objects that did not reach the subscriber, by reason; the ladder's rungs are reasons." },
     Row { name: "supernode_objects_queued", label: "", values: Gauge(|r| one(r.count(Ledger::queued))),
         help: "Offered objects that wait for the subscriber's connection now." },
+    Row { name: "supernode_queues_bytes", label: "", values: Gauge(|r| one(r.total(|s| s.detail.ledger.queued_bytes) as f64)),
+        help: "Bytes that wait in all queues now, each object with the packet that it keeps." },
     Row { name: "supernode_queue_oldest_seconds", label: "", values: Gauge(|r| one(r.most(|t| t.queue_oldest_us) / MICROS)),
         help: "Longest that an object was seen waiting for a subscriber's connection in the last second." },
     Row { name: "supernode_queue_wait_max_seconds", label: "", values: Gauge(|r| one(longest_wait_s(r))),
@@ -274,7 +305,7 @@ impl Reading {
 
 fn segments(reading: &Reading) -> Samples<f64> {
     let most = |read: fn(Offload) -> usize| reading.offload.map_or(1, read) as f64;
-    vec![(IN.into(), most(|offload| offload.segments_in_max)), (OUT.into(), most(|offload| offload.segments_out_max))]
+    vec![(IN.into(), most(|offload| offload.segments_in_max)), (OUT.into(), reading.segments_out_max() as f64)]
 }
 
 fn one(value: f64) -> Samples<f64> {
@@ -283,8 +314,13 @@ fn one(value: f64) -> Samples<f64> {
 
 /// The tally has a place for each code of the table and a last one for all others.
 fn closed(reading: &Reading) -> Samples<f64> {
-    let names = CloseCode::ALL.iter().map(|row| row.name).chain(["OTHER"]);
-    names.enumerate().map(|(place, name)| (name.into(), reading.sum(|tally| tally.closed[place]))).collect()
+    let names = CloseCode::ALL.iter().map(|row| (row.name, row.code as usize)).chain([("OTHER", CODES - 1)]);
+    names.map(|(name, place)| (name.into(), reading.sum(|tally| tally.closed[place]))).collect()
+}
+
+fn hook_outcomes(reading: &Reading) -> Samples<f64> {
+    let counts = Outcome::ALL.iter().zip(reading.hook_outcomes);
+    counts.map(|(outcome, count)| (outcome.label().into(), count as f64)).collect()
 }
 
 fn residence(reading: &Reading) -> Samples<Histogram> {
@@ -300,11 +336,14 @@ fn steps(reading: &Reading, read: fn(&Ledger) -> &[u64; RUNGS]) -> Samples<f64> 
     by_rung(|rung| reading.total(|shard| read(&shard.ledger)[rung]))
 }
 
-/// The rungs have names on the wire, such as `RUNG_AUDIO_ONLY`.
 fn by_rung(read: impl Fn(usize) -> u64) -> Samples<f64> {
-    let known = (0..RUNGS as i32).filter_map(|number| Rung::try_from(number).ok());
-    let name = |rung: Rung| rung.as_str_name().trim_start_matches("RUNG_").to_lowercase();
-    known.map(|rung| (name(rung).into(), read(rung as usize) as f64)).collect()
+    (0..RUNGS).map(|rung| (rung_name(rung).into(), read(rung) as f64)).collect()
+}
+
+/// What a rung is called: its name on the wire, such as `RUNG_AUDIO_ONLY`, without what all of them share.
+pub(in crate::control) fn rung_name(rung: usize) -> String {
+    let name = Rung::try_from(rung as i32).map_or("unknown", |rung| rung.as_str_name());
+    name.trim_start_matches("RUNG_").to_lowercase()
 }
 
 fn longest_wait_s(reading: &Reading) -> f64 {
@@ -314,32 +353,21 @@ fn longest_wait_s(reading: &Reading) -> f64 {
 
 /// Limits that turn requests away, and those that do it elsewhere: at the door, by closing, by dropping.
 pub(in crate::control) fn limit_hits(reading: &Reading) -> Samples<f64> {
-    let closed = |code: CloseCode| reading.sum(|tally| tally.closed[code.0 as usize]);
+    let closed = |code: CloseCode| reading.sum(|tally| tally.closed[code.place()]);
     let mut hits = reading.table(LIMITS, |shard| &shard.detail.counts.limits);
     hits.extend([
         ("ingest_rate".into(), reading.count(|l| l.refused[RefuseReason::RateExceeded as usize])),
-        ("ingest_excess_objects_max".into(), closed(CloseCode::RATE_EXCEEDED)),
         ("queue_bytes_max".into(), reading.count(|l| l.dropped[DropReason::QueueFull as usize])),
+        ("relay_queue_bytes_max".into(), reading.count(|l| l.dropped[DropReason::RelayQueueFull as usize])),
         ("hello_timeout_ms".into(), closed(CloseCode::HELLO_TIMEOUT)),
         ("control_backlog_bytes_max".into(), closed(CloseCode::CONTROL_BACKLOG)),
         ("handshakes_before_retry".into(), reading.sum(|tally| tally.over_before_retry)),
         ("handshakes_max".into(), reading.sum(|tally| tally.over_handshakes)),
+        ("handshakes_per_second_max".into(), reading.sum(|tally| tally.over_pace)),
         ("connections_per_prefix_max".into(), reading.sum(|tally| tally.over_prefix_connections)),
         ("handshakes_per_prefix_per_second_max".into(), reading.sum(|tally| tally.over_prefix_handshakes)),
     ]);
     hits
-}
-
-fn process_cpu_s() -> f64 {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
-}
-
-/// The second field of proc(5)'s statm, in pages.
-fn resident_bytes() -> f64 {
-    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: u64 = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
-    (pages * rustix::param::page_size() as u64) as f64
 }
 
 /// The directory's own descriptor is not counted.

@@ -32,11 +32,12 @@ use super::{
     roster,
 };
 use crate::{
+    connect::connect,
     failure::Failure,
     identity::{self, Identity},
     play::{PATIENCE_MS, Source},
     progress::{Summary, note},
-    say,
+    say, talk,
 };
 
 /// Longest to wait for what is under way after our own media has ended.
@@ -75,11 +76,8 @@ async fn run(args: &StayArgs, entry: Entry) -> Result<(), Failure> {
         Entry::Create { relay, .. } | Entry::Knock { relay, .. } | Entry::Wait { relay } => relay.clone(),
     };
     let passes = Passes::new(&who, &relay, &entry)?;
-    let (ticket_generation, revocation) = (who.ticket_generation(), who.revocation());
-    let config = Config { ticket_generation, revocation, ..Config::default() };
-    let device = who.into_device()?;
-    let (client, mut events) = Client::connect(&relay, device, config).await.map_err(Failure::relay)?;
-    let call = enter(&client, &mut events, &relay, entry, passes).await?;
+    let (client, mut events) = connect(&args.identity, &relay, Config::default()).await?;
+    let call = enter(&client, &mut events, &relay, entry, passes, &args.identity).await?;
     note("in the room");
 
     let porch = Arc::new(Porch::default());
@@ -138,6 +136,7 @@ async fn enter(
     relay: &Invite,
     entry: Entry,
     Passes { door, link: own_link }: Passes,
+    identity: &Path,
 ) -> Result<Call, Failure> {
     match entry {
         Entry::Create { name, link_file, .. } => {
@@ -156,7 +155,7 @@ async fn enter(
         Entry::Wait { .. } => loop {
             note(&format!("waiting to be invited as {}", client.identity().to_text()));
             let ring = tokio::select! {
-                ring = events.next_ring() => ring.ok_or_else(|| Failure::relay(Error::Disconnected))?,
+                ring = talk::next_ring(events, identity) => ring?,
                 _ = tokio::signal::ctrl_c() => return Err(Failure::no_call(anyhow!("interrupted"))),
             };
             // Other rings, dropped, hear that we are busy.

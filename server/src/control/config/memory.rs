@@ -1,0 +1,267 @@
+//! How much memory there is, the defaults that follow it, and what the relay can be made to hold under them.
+
+use std::{fmt::Write, fs, path::Path};
+
+use crate::{
+    core::{SUBSCRIPTION_BYTES, TRACK_BYTES, WATCH_BYTES, limits::Limits, pool},
+    shard::NEWCOMER_BYTES_MAX,
+};
+
+/// The least memory that a relay is made for: with it, [`TABLE`] comes to less than there is.
+pub const SMALLEST_BYTES: u64 = 512 * MIB;
+/// From here on the defaults do not grow any more: whoever has more sets them.
+pub const LARGEST_BYTES: u64 = 28 * 1024 * MIB;
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+
+/// Memory and cores of the machine, or of what of it this process may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Machine {
+    /// Bytes that this process may use: the least of what there is and what its control groups grant.
+    pub memory_bytes: u64,
+    /// Cores, one shard each by default.
+    pub cores: u64,
+}
+
+impl Machine {
+    /// The one that this process runs on; `None` if it does not say how much memory it has.
+    pub fn of_process() -> Option<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+        let memory_bytes = physical_bytes(&fs::read_to_string("/proc/meminfo").ok()?)?;
+        let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let granted = granted_bytes(&groups, Path::new("/sys/fs/cgroup"));
+        Some(Self { memory_bytes: granted.map_or(memory_bytes, |granted| granted.min(memory_bytes)), cores })
+    }
+}
+
+/// `MemTotal` of proc(5)'s meminfo.
+fn physical_bytes(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(KIB)
+}
+
+/// The least that the process's control groups grant, from its own to the outermost; of both versions (cgroups(7)).
+/// In a container its own group is what stands at the root.
+fn granted_bytes(groups: &str, root: &Path) -> Option<u64> {
+    let limits = groups.lines().flat_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next().unwrap_or_default(), fields.next().unwrap_or("/"));
+        let (folder, file) = match controllers {
+            "" => ("", "memory.max"),
+            _ if controllers.split(',').any(|controller| controller == "memory") => ("memory", "memory.limit_in_bytes"),
+            _ => return Vec::new(),
+        };
+        let path = Path::new(path.trim_start_matches('/'));
+        path.ancestors().map(|group| root.join(folder).join(group).join(file)).collect()
+    });
+    // "max" is no number, and a group that is not shown here grants what the others do.
+    limits.filter_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok()).min()
+}
+
+/// A key whose default follows the memory.
+struct Follows {
+    path: &'static str,
+    set: fn(&mut Limits, u64),
+    /// Its part of the memory is one of so many,
+    part: u64,
+    /// divided by what one of it takes,
+    each: u64,
+    /// and at most this.
+    max: u64,
+    /// Whether each shard has as much.
+    by_shard: bool,
+}
+
+macro_rules! follows {
+    ($($field:ident: 1 / $part:literal, $each:expr, $max:expr, $by_shard:literal;)*) => {
+        &[$(Follows {
+            path: concat!("limits.", stringify!($field)),
+            set: |limits, value| limits.$field = value as _,
+            part: $part, each: $each, max: $max, by_shard: $by_shard,
+        },)*]
+    };
+}
+
+const FOLLOWS: &[Follows] = follows! {
+    sessions_max: 1 / 4, SESSION_BYTES, 100_000, false;
+    handshakes_max: 1 / 16, NEWCOMER_BYTES, 4096, false;
+    relay_rooms_max: 1 / 16, ROOM_BYTES, 32_768, false;
+    relay_tables_bytes_max: 1 / 16, 1, 1024 * MIB, false;
+    relay_windows_bytes_max: 1 / 10, 1, 1024 * MIB, false;
+    relay_control_bytes_max: 1 / 16, 1, 1024 * MIB, false;
+    relay_queue_bytes_max: 1 / 10, 1, 512 * MIB, false;
+    mailboxes_bytes_max: 1 / 32, 1, 64 * MIB, false;
+    group_cache_shard_bytes_max: 1 / 16, 1, 64 * MIB, true;
+    accounts_idle_max: 1 / 64, ACCOUNT_BYTES, 100_000, false;
+};
+
+/// Whether the default of this key follows the memory.
+pub fn follows(path: &str) -> bool {
+    FOLLOWS.iter().any(|follows| follows.path == path)
+}
+
+impl Limits {
+    /// The limits by default on a machine.
+    pub fn default_for(machine: Machine) -> Self {
+        let mut limits = Self::default();
+        for Follows { set, part, each, max, by_shard, .. } in FOLLOWS {
+            let shards = if *by_shard { machine.cores.max(1) } else { 1 };
+            set(&mut limits, (machine.memory_bytes / part / each / shards).clamp(1, *max));
+        }
+        // Else nobody would ever be asked for a Retry.
+        limits.handshakes_before_retry = limits.handshakes_before_retry.min(limits.handshakes_max);
+        limits
+    }
+}
+
+/// A connection that is not let in yet: QUIC, TLS, and what its first messages bring.
+const NEWCOMER_BYTES: u64 = NEWCOMER_BYTES_MAX as u64;
+/// A session that is online and does nothing (`tests/idle`, and what TLS keeps), with its windows and what it always may
+/// have beyond: of the tables, and of streams in flight.
+const SESSION_BYTES: u64 = 30 * KIB + (16 + 8) * KIB + 2 * pool::FLOOR_BYTES as u64;
+/// A room with its members, and the entries of its mailbox without their payloads.
+const ROOM_BYTES: u64 = 40 * KIB;
+/// An identity that is remembered.
+const ACCOUNT_BYTES: u64 = 400;
+/// The program and its tables while nobody is there.
+const PROGRAM_BYTES: u64 = 20 * MIB;
+/// A shard's thread, receive buffer and inboxes.
+const SHARD_BYTES: u64 = 12 * MIB;
+/// Networks that had a handshake lately.
+const NETWORKS_BYTES: u64 = 262_144 * 50;
+/// Connections to the admin port, and the answers of an admission hook.
+const ADMIN_BYTES: u64 = 8 * MIB;
+
+/// One row of what the relay can be made to hold.
+pub struct Item {
+    what: &'static str,
+    by: &'static str,
+    bound: &'static str,
+    bytes: fn(&Limits, u64) -> u64,
+    live: bool,
+}
+
+/// What the relay can be made to hold.
+#[rustfmt::skip]
+pub const TABLE: &[Item] = &[
+    Item { what: "the program", by: "nobody", bound: "fixed", live: false, bytes: |_, _| PROGRAM_BYTES },
+    Item { what: "threads, receive buffers, inboxes between shards", by: "load", bound: "`relay.shards`, 12 MiB each", live: false,
+        bytes: |_, shards| shards * SHARD_BYTES },
+    Item { what: "networks with a handshake a moment ago", by: "anybody", bound: "262,144, 50 B each", live: false,
+        bytes: |_, _| NETWORKS_BYTES },
+    Item { what: "connections that are not let in yet", by: "anybody", bound: "`limits.handshakes_max`, 96 KiB each", live: true,
+        bytes: |limits, _| limits.handshakes_max as u64 * NEWCOMER_BYTES },
+    Item { what: "sessions, each with 24 KiB of windows and 16 KiB that nobody else can take", by: "clients", bound: "`limits.sessions_max`, 70 KiB each", live: true,
+        bytes: |limits, _| u64::from(limits.sessions_max) * SESSION_BYTES },
+    Item { what: "watches, subscriptions, tracks with labels, status, key packages", by: "clients", bound: "`limits.relay_tables_bytes_max`", live: true,
+        bytes: |limits, _| limits.relay_tables_bytes_max },
+    Item { what: "streams in flight from publishers and to subscribers", by: "clients", bound: "`limits.relay_windows_bytes_max`", live: true,
+        bytes: |limits, _| limits.relay_windows_bytes_max },
+    Item { what: "control messages that wait to be read or have not come whole", by: "clients", bound: "`limits.relay_control_bytes_max`", live: true,
+        bytes: |limits, _| limits.relay_control_bytes_max },
+    Item { what: "objects that wait for subscribers", by: "clients", bound: "`limits.relay_queue_bytes_max`", live: true,
+        bytes: |limits, _| limits.relay_queue_bytes_max },
+    Item { what: "newest groups of tracks", by: "clients", bound: "`limits.group_cache_shard_bytes_max` a shard", live: true,
+        bytes: |limits, shards| limits.group_cache_shard_bytes_max as u64 * shards },
+    Item { what: "rooms", by: "clients", bound: "`limits.relay_rooms_max`, 40 KiB each", live: true,
+        bytes: |limits, _| u64::from(limits.relay_rooms_max) * ROOM_BYTES },
+    Item { what: "mailboxes of rooms", by: "clients", bound: "`limits.mailboxes_bytes_max`", live: true,
+        bytes: |limits, _| limits.mailboxes_bytes_max as u64 },
+    Item { what: "what identities without a session have used up", by: "clients", bound: "`limits.accounts_idle_max`, 400 B each", live: true,
+        bytes: |limits, _| u64::from(limits.accounts_idle_max) * ACCOUNT_BYTES },
+    Item { what: "admin port, answers of an admission hook", by: "local users, the service", bound: "fixed", live: false,
+        bytes: |_, _| ADMIN_BYTES },
+];
+
+/// The most that the relay can be made to hold.
+pub fn sum_bytes(limits: &Limits, shards: u64) -> u64 {
+    TABLE.iter().map(|item| (item.bytes)(limits, shards)).sum()
+}
+
+/// The table for the handbook, with the defaults of the smallest machine with two cores.
+pub fn markdown() -> String {
+    let machine = Machine { memory_bytes: SMALLEST_BYTES, cores: 2 };
+    let limits = Limits::default_for(machine);
+    let mut text = String::from("| what | by whom | bound | MiB at 512 MiB | reload |\n|---|---|---|---|---|\n");
+    for Item { what, by, bound, bytes, live } in TABLE {
+        let (mib, reload) = (mib(bytes(&limits, machine.cores)), if *live { "yes" } else { "no" });
+        let _ = writeln!(text, "| {what} | {by} | {bound} | {mib} | {reload} |");
+    }
+    let _ = writeln!(text, "| all of it | | | {} | |", mib(sum_bytes(&limits, machine.cores)));
+    let _ = write!(
+        text,
+        "\nIn the tables a watch counts {WATCH_BYTES} bytes, a subscription {SUBSCRIPTION_BYTES}, a track {TRACK_BYTES}, a key \
+         package 64 more than it has;\n{} KiB of them each session may always keep.\n",
+        pool::FLOOR_BYTES / 1024
+    );
+    text
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{:.1}", bytes as f64 / MIB as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::config::{Config, key::Kind, keys};
+
+    #[test]
+    fn by_default_everything_fits_the_smallest_machine_and_all_larger_ones() {
+        for cores in [1, 2] {
+            for mebibytes in [512, 600, 1024, 2048, 4096, 8192, 16_384, 28_672, 65_536] {
+                let machine = Machine { memory_bytes: mebibytes * MIB, cores: cores.max(mebibytes / 4096) };
+                let sum = sum_bytes(&Limits::default_for(machine), machine.cores);
+                assert!(sum <= machine.memory_bytes, "{} MiB of {mebibytes} on {} cores", sum / MIB, machine.cores);
+            }
+        }
+    }
+
+    #[test]
+    fn a_large_machine_has_the_defaults_of_the_documents() {
+        let large = Config {
+            limits: Limits::default_for(Machine { memory_bytes: LARGEST_BYTES, cores: 16 }),
+            ..Config::default()
+        };
+        for key in keys::KEYS.iter().filter(|key| matches!(key.kind, Kind::Integer { .. })) {
+            assert_eq!(key.get(&large), key.get(&Config::default()), "{}", key.path);
+        }
+        assert!(FOLLOWS.iter().all(|follows| keys::find(follows.path).is_some()));
+    }
+
+    #[test]
+    fn every_default_of_a_tiny_machine_is_within_its_bounds() {
+        let tiny =
+            Config { limits: Limits::default_for(Machine { memory_bytes: 256 * MIB, cores: 8 }), ..Config::default() };
+        for key in keys::KEYS {
+            if let Kind::Integer { min, max, get, .. } = key.kind {
+                assert!((min..=max).contains(&get(&tiny)), "{} = {}", key.path, get(&tiny));
+            }
+        }
+    }
+
+    #[test]
+    fn memory_is_what_there_is_or_what_the_groups_grant() {
+        assert_eq!(physical_bytes("MemTotal:       24576000 kB\nMemFree: 1 kB\n"), Some(24_576_000 * KIB));
+        assert_eq!(physical_bytes("nothing"), None);
+        let root = tempfile::tempdir().expect("a directory");
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+            fs::write(path, text).expect("written");
+        };
+        write("system.slice/supernode.service/memory.max", "max\n");
+        write("system.slice/memory.max", "536870912\n");
+        let own = "0::/system.slice/supernode.service\n";
+        assert_eq!(granted_bytes(own, root.path()), Some(512 * MIB), "an outer group's counts as well");
+        write("system.slice/supernode.service/memory.max", "268435456\n");
+        assert_eq!(granted_bytes(own, root.path()), Some(256 * MIB));
+        assert_eq!(granted_bytes("0::/elsewhere\n", root.path()), None);
+        write("memory.max", "134217728\n");
+        assert_eq!(granted_bytes("0::/../elsewhere\n", root.path()), Some(128 * MIB), "in a container it is the root");
+        write("memory/docker/memory.limit_in_bytes", "402653184\n");
+        let first_version = "5:cpu,cpuacct:/docker\n4:memory:/docker\n";
+        assert_eq!(granted_bytes(first_version, root.path()), Some(384 * MIB));
+    }
+}

@@ -1,0 +1,310 @@
+//! A shard's door: what becomes of clients' first packets, and of those who are not let in yet when there are too many.
+//!
+//! Bounds of the relay are divided among its shards, over which the kernel spreads clients evenly, so none asks another.
+
+use std::time::Instant;
+
+use quinn_proto::{EndpointEvent, Incoming, Transmit};
+use supernode_proto::close::CloseCode;
+
+use super::{
+    answers::{self, Answers},
+    connection::Connection,
+    engine::Engine,
+    newcomer::Newcomer,
+    pace::Pace,
+    places::{Place, Places},
+    prefixes::{Excess, Network, Verdict},
+    socket::SendBatch,
+};
+use crate::core::{Now, limits::Limits};
+
+/// How often in a second a place may change hands when all are taken: so long has everybody to answer, which takes a round
+/// trip.
+const STAYS_PER_SECOND: u64 = 2;
+
+/// One shard's door.
+pub(super) struct Door {
+    shards: usize,
+    pub(super) answers: Answers,
+    pub(super) places: Places,
+    pace: Pace,
+}
+
+impl Door {
+    /// The door of one of so many shards.
+    pub(super) fn new(shards: usize, now: Instant) -> Self {
+        Self { shards, answers: Answers::new(now), places: Places::default(), pace: Pace::new(now) }
+    }
+
+    /// This shard's part of what the relay may have.
+    fn part(&self, whole: usize) -> usize {
+        whole.div_ceil(self.shards)
+    }
+
+    /// How many handshakes a second may begin now. Once all places are taken, each that begins costs another its place,
+    /// so there are only as many as leave everybody a while to answer.
+    fn per_second_max(&self, limits: &Limits) -> u64 {
+        let places_max = self.part(limits.handshakes_max);
+        if self.places.len() < places_max {
+            limits.handshakes_per_second_max
+        } else {
+            limits.handshakes_per_second_max.min(places_max as u64 * STAYS_PER_SECOND).max(1)
+        }
+    }
+
+    /// Whether an address must prove itself before anything is done for it.
+    fn must_prove(&mut self, limits: &Limits, now: Instant) -> bool {
+        self.places.len() >= self.part(limits.handshakes_before_retry)
+            || self.pace.is_pressed(self.per_second_max(limits), now)
+    }
+
+    /// Whether a client of this network may begin a handshake now.
+    fn may_begin(&mut self, network: &Network, limits: &Limits, now: Instant) -> bool {
+        self.pace.begin(network, self.per_second_max(limits), now)
+    }
+
+    /// Who gives a place up for this one, if somebody must.
+    fn next_to_go(&self, newcomer: Place, limits: &Limits) -> Option<u32> {
+        let full = self.places.len() > self.part(limits.handshakes_max).max(1);
+        if full { self.places.next_to_go(newcomer) } else { None }
+    }
+}
+
+impl Engine {
+    /// A client's first packet.
+    pub(super) fn welcome(&mut self, incoming: Incoming, bytes: usize, now: Now, out: &mut SendBatch) {
+        if self.draining {
+            self.tally.handshakes_refused += 1;
+            return self.turn_away(incoming, now, out);
+        }
+        let limits = self.core.limits();
+        let proven = incoming.remote_address_validated();
+        let pressed = !proven && self.door.must_prove(limits, now.instant);
+        let network = self.prefixes.network(incoming.remote_address().ip());
+        let verdict = match pressed {
+            true => Verdict::Prove,
+            false => self.prefixes.enter(&network, proven, limits, now.instant),
+        };
+        let prefix = match verdict {
+            Verdict::Enter(prefix) => prefix,
+            Verdict::Prove => {
+                self.tally.retries += 1;
+                match pressed {
+                    true => self.tally.over_before_retry += 1,
+                    false => self.tally.over_prefix_handshakes += 1,
+                }
+                // An address that is not validated may always be asked to.
+                if let Ok(transmit) = self.endpoint.retry(incoming, out.buffer()) {
+                    out.commit(transmit);
+                }
+                return;
+            }
+            Verdict::Refuse(excess) => {
+                self.tally.refused_by_prefix += 1;
+                match excess {
+                    Excess::Connections => self.tally.over_prefix_connections += 1,
+                    Excess::Handshakes => self.tally.over_prefix_handshakes += 1,
+                    Excess::Networks => {}
+                }
+                return self.turn_away(incoming, now, out);
+            }
+        };
+        if !self.door.may_begin(&network, limits, now.instant) {
+            self.tally.over_pace += 1;
+            self.tally.handshakes_refused += 1;
+            self.prefixes.leave(prefix, now.instant);
+            // It asks again by itself, as if its packet had been lost: after a second there is another second's pace.
+            return self.endpoint.ignore(incoming);
+        }
+        match self.endpoint.accept(incoming, now.instant, out.buffer(), None) {
+            Ok((handle, quic)) => {
+                let link = handle.0 as u32;
+                let hello_by = now.instant + limits.hello_timeout;
+                if self.connections.len() <= handle.0 {
+                    self.connections.resize_with(handle.0 + 1, || None);
+                }
+                let place = self.door.places.take(link, network);
+                let newcomer = Newcomer::new(hello_by, self.pin, place, (!proven).then_some(bytes));
+                self.connections[handle.0] = Some(Box::new(Connection::new(quic, handle, prefix, newcomer)));
+                self.tally.handshaking += 1;
+                self.tally.connections += 1;
+                self.touch(link);
+                while let Some(other) = self.door.next_to_go(place, self.core.limits()) {
+                    self.put_out(other, now, out);
+                }
+            }
+            Err(error) => {
+                self.prefixes.leave(prefix, now.instant);
+                self.tally.handshakes_failed += 1;
+                if let Some(transmit) = error.response {
+                    self.answer_stranger(transmit, now, out);
+                }
+            }
+        }
+    }
+
+    /// An answer that QUIC has for a packet of no connection, and that was written to the batch's buffer.
+    pub(super) fn answer_stranger(&mut self, transmit: Transmit, now: Now, out: &mut SendBatch) {
+        if answers::is_close(out.written()) && !self.door.answers.turn_away(now.instant) {
+            self.tally.strangers_dropped += 1;
+            return;
+        }
+        self.tally.strangers_answered += 1;
+        out.commit(transmit);
+    }
+
+    /// A connection is no more.
+    pub(super) fn forget(&mut self, link: u32, connection: &mut Connection, now: Instant) {
+        self.tally.connections -= 1;
+        self.prefixes.leave(connection.prefix, now);
+        self.control_bytes -= connection.control_counted;
+        if let Some(newcomer) = connection.newcomer.take() {
+            self.door.places.leave(newcomer.place);
+        }
+        self.deadlines.arm(link, None);
+    }
+
+    fn turn_away(&mut self, incoming: Incoming, now: Now, out: &mut SendBatch) {
+        if self.door.answers.turn_away(now.instant) {
+            self.tally.strangers_answered += 1;
+            let transmit = self.endpoint.refuse(incoming, out.buffer());
+            out.commit(transmit);
+        } else {
+            self.tally.strangers_dropped += 1;
+            self.endpoint.ignore(incoming);
+        }
+    }
+
+    /// Takes the place of one who is not let in yet, and tells it once. What QUIC would keep for three time-outs, to
+    /// tell it again, is what there is no room for.
+    fn put_out(&mut self, link: u32, now: Now, out: &mut SendBatch) {
+        self.tally.over_handshakes += 1;
+        self.close(link, CloseCode::OVERLOADED, now);
+        let Some(mut connection) = self.connections.get_mut(link as usize).and_then(Option::take) else { return };
+        if let Some(transmit) = connection.quic.poll_transmit(now.instant, 1, out.buffer())
+            && connection.newcomer.as_mut().is_some_and(|newcomer| newcomer.may_send(transmit.size))
+        {
+            out.commit(transmit);
+        }
+        self.endpoint.handle_event(connection.handle, EndpointEvent::drained());
+        self.forget(link, &mut connection, now.instant);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, net::IpAddr, time::Duration};
+
+    use super::*;
+    use crate::shard::prefixes::Prefixes;
+
+    const MS: Duration = Duration::from_millis(1);
+    /// From a first packet that is taken to the Hello: a round trip, of half the world.
+    const ROUND_TRIP: Duration = Duration::from_millis(300);
+    /// When a client sends a first packet again that was not answered.
+    const AGAIN: Duration = Duration::from_secs(1);
+
+    /// A door at which everybody floods at full rate, and who has a place behind it.
+    struct Siege {
+        door: Door,
+        prefixes: Prefixes,
+        limits: Limits,
+        now: Instant,
+        inside: HashMap<u32, Place>,
+        links: u32,
+    }
+
+    impl Siege {
+        fn of(shards: usize) -> Self {
+            let now = Instant::now();
+            let (prefixes, limits) = (Prefixes::default(), Limits::default());
+            Self { door: Door::new(shards, now), prefixes, limits, now, inside: HashMap::new(), links: 0 }
+        }
+
+        /// A first packet whose address is proven.
+        fn knock(&mut self, ip: IpAddr) -> Option<u32> {
+            let network = self.prefixes.network(ip);
+            if !self.door.may_begin(&network, &self.limits, self.now) {
+                return None;
+            }
+            self.links += 1;
+            let place = self.door.places.take(self.links, network);
+            self.inside.insert(self.links, place);
+            while let Some(other) = self.door.next_to_go(place, &self.limits) {
+                let place = self.inside.remove(&other).expect("it had a place");
+                self.door.places.leave(place);
+            }
+            assert!(self.door.places.len() <= self.door.part(self.limits.handshakes_max));
+            Some(self.links)
+        }
+
+        /// Lets time pass in which `flood` names so many addresses a millisecond, none of which ever answers.
+        fn pass(&mut self, time: Duration, per_ms: usize, flood: &mut impl FnMut() -> IpAddr) {
+            let until = self.now + time;
+            while self.now < until {
+                for _ in 0..per_ms {
+                    self.knock(flood());
+                }
+                self.now += MS;
+            }
+        }
+
+        /// How long somebody from this address takes to get in while the flood goes on.
+        fn comes_in(&mut self, ip: IpAddr, per_ms: usize, flood: &mut impl FnMut() -> IpAddr) -> Duration {
+            let begin = self.now;
+            loop {
+                if let Some(link) = self.knock(ip) {
+                    self.pass(ROUND_TRIP, per_ms, flood);
+                    if let Some(place) = self.inside.remove(&link) {
+                        self.door.places.leave(place);
+                        return self.now - begin;
+                    }
+                } else {
+                    self.pass(AGAIN, per_ms, flood);
+                }
+                assert!(self.now - begin < Duration::from_secs(60), "{ip} never gets in");
+            }
+        }
+    }
+
+    fn v4(number: u32) -> IpAddr {
+        IpAddr::from(number.to_be_bytes())
+    }
+
+    /// An address of the network with this number below a prefix of so many bits.
+    fn v6(prefix: u64, bits: u32, number: u64) -> IpAddr {
+        let upper = (prefix << (64 - bits)) | ((number % (1 << (56 - bits))) << 8);
+        IpAddr::from((u128::from(upper) << 64 | 1).to_be_bytes())
+    }
+
+    /// Six newcomers, each from a network of its own, while this flood has been going on for a while.
+    fn everybody_gets_in(shards: usize, mut flood: impl FnMut() -> IpAddr) {
+        let mut siege = Siege::of(shards);
+        let per_ms = 4;
+        siege.pass(Duration::from_secs(20), per_ms, &mut flood);
+        for number in 0..6u32 {
+            let ip =
+                if number % 2 == 0 { v4(0xc000_0200 + number) } else { v6(0x2001_0db8, 32, u64::from(number) << 16) };
+            let took = siege.comes_in(ip, per_ms, &mut flood);
+            assert!(took <= 2 * AGAIN, "{ip} took {took:?}");
+            siege.pass(100 * MS, per_ms, &mut flood);
+        }
+    }
+
+    //
+    #[test]
+    fn whoever_comes_from_elsewhere_gets_in_while_others_flood() {
+        let mut number = 0u64;
+        let mut next = || {
+            number += 1;
+            number
+        };
+        everybody_gets_in(1, || v4(0x0a00_0000 + (next() % 4000) as u32 * 7919));
+        everybody_gets_in(4, || v4(0x0a00_0001));
+        everybody_gets_in(4, || v4(0x0a00_0000 + (next() % 64) as u32));
+        everybody_gets_in(4, || v4(0x0a00_0000 + (next() % 4000) as u32 * 7919));
+        everybody_gets_in(4, || v6(0x2a02_0001_0002, 48, next()));
+        everybody_gets_in(4, || v6(0x2a02_0001, 32, next()));
+    }
+}

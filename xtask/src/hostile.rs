@@ -1,0 +1,50 @@
+//! `cargo xtask hostile`: attacks on a relay, each with a call beside it.
+
+use crate::{
+    deploy::tools,
+    workspace::{self, Run},
+};
+
+/// What it is asked for.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Fewer attacks, and shorter ones.
+    pub quick: bool,
+    /// The rows as JSON, last.
+    pub json: bool,
+    /// Only these.
+    pub only: Vec<String>,
+}
+
+/// Builds the attacks as step `test` does, so that there they have been built already.
+const ATTACKS: &[&str] = &["cargo", "test", "--workspace", "--locked", "--no-run", "--test", "attacks"];
+/// A QUIC and a TLS that share no line with ours, from PyPI.
+const ANOTHER_STACK: &[&str] = &["aioquic==1.7.2"];
+
+/// Builds the relay, the attacks and the environment of those in Python, and runs them; whether all held.
+///
+/// # Errors
+/// If something cannot be built.
+pub fn run(options: &Options) -> anyhow::Result<bool> {
+    let release = workspace::build_programs()?;
+    Run::new(ATTACKS).status()?;
+    tools::ensure("taskset", "util-linux")?;
+    let python = tools::python("hostile-tools", ANOTHER_STACK)?.join("python");
+    let attacks = release.with_file_name("debug").join("supernode-hostile");
+    let (attacks, relay) = (attacks.to_string_lossy(), release.join("supernode"));
+    let (relay, python) = (relay.to_string_lossy(), python.to_string_lossy());
+    let mut words = vec![&*attacks, "run", "--relay", &relay, "--python", &python];
+    words.extend(options.quick.then_some("--quick"));
+    words.extend(options.json.then_some("--json"));
+    let only = options.only.join(",");
+    if !only.is_empty() {
+        words.extend(["--only", &only]);
+    }
+    match Run::new(&words).status() {
+        Ok(()) => Ok(true),
+        Err(error) => {
+            eprintln!("{error:#}");
+            Ok(false)
+        }
+    }
+}
