@@ -183,7 +183,8 @@ fn whatever_a_request_leaves_behind_is_no_larger_than_its_fields() {
     let mut asked = 0;
     for name in names {
         let mut stage = Stage::new();
-        let Some(request) = stage.request(name) else { continue };
+        let Some(mut request) = stage.request(name) else { continue };
+        stage.world.show(stage.alice.0, &mut request);
         let bytes = padded(request);
         let world = &mut stage.world;
         world.sent = Vec::new();

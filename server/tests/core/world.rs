@@ -185,7 +185,16 @@ impl World {
 
     /// A client asks; its reply and everybody's events are in `sent` once the mail has gone round.
     pub fn ask(&mut self, at: At, mut body: Request) {
-        let shown = match &mut body {
+        self.show(at, &mut body);
+        let message = ClientMessage { request: 1, body: Some(body) };
+        let Self { cores, outboxes, rng, now, .. } = self;
+        cores[at.shard].handle_message(at.link, message, *now, rng, &mut outboxes[at.shard]).unwrap();
+        self.collect(at.shard);
+    }
+
+    /// Shows the ticket of a request.
+    pub fn show(&self, at: At, body: &mut Request) {
+        let shown = match body {
             Request::Watch(watch) => Some((&watch.ticket, &mut watch.proof)),
             Request::TakeKeyPackages(take) => Some((&take.ticket, &mut take.proof)),
             Request::Ring(ring) => Some((&ring.ticket, &mut ring.proof)),
@@ -196,10 +205,6 @@ impl World {
             let input = identity::present_signing_input(&ticket, &PIN, &EXPORTER, &session.device());
             *proof = Bytes::copy_from_slice(&open_key().sign(&input).to_bytes());
         }
-        let message = ClientMessage { request: 1, body: Some(body) };
-        let Self { cores, outboxes, rng, now, .. } = self;
-        cores[at.shard].handle_message(at.link, message, *now, rng, &mut outboxes[at.shard]).unwrap();
-        self.collect(at.shard);
     }
 
     /// The same for the bytes of the client's control stream.
