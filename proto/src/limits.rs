@@ -39,6 +39,10 @@ limits! {
         "The largest key package: ours take 0.5 KiB.";
     KEY_PACKAGES_PER_DEVICE_MAX: usize = 32, "packages",
         "How many calls can reach a device before it must deposit again.";
+    REVOKED_DEVICES_MAX: usize = 8, "devices",
+        "How many devices of a person are named as taken back: they travel in every ring, and an expired one needs no naming.";
+    BLOCKED_IDENTITIES_MAX: usize = 512, "identities",
+        "How many people a session may shut out: kept for each session, and looked through at every ring and change of state.";
     PRESENCE_STATUS_BYTES_MAX: usize = 1024, "bytes",
         "A sealed line of text and a mood, not a picture.";
     TRACK_LABEL_BYTES_MAX: usize = 512, "bytes",
@@ -72,6 +76,7 @@ const _: () = {
         ADMISSION_TOKEN_BYTES_MAX + crate::identity::Delegation::BYTES + ENVELOPE_BYTES_MAX
             <= CONTROL_MESSAGE_BYTES_MAX
     );
+    assert!(BLOCKED_IDENTITIES_MAX * 34 + ENVELOPE_BYTES_MAX <= CONTROL_MESSAGE_BYTES_MAX);
     assert!(KEY_PACKAGE_BYTES_MAX + ENVELOPE_BYTES_MAX <= CONTROL_MESSAGE_BYTES_MAX);
     assert!(crate::object::DATAGRAM_HEADER_BYTES_MAX < DATAGRAM_BYTES_MAX);
     assert!(DATAGRAM_BYTES_MAX <= 1162, "quinn's DATAGRAM payload at the first packet size of 1,200 bytes");
