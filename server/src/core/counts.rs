@@ -11,6 +11,7 @@ pub const LIMITS: &[&str] = &[
     "watchers_per_identity_max",
     "rings_per_minute_max",
     "incoming_rings_max",
+    "rings_per_pair_max",
     "rooms_max",
     "room_members_max",
     "room_devices_per_identity_max",

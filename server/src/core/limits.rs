@@ -25,6 +25,8 @@ pub struct Limits {
     pub rings_per_minute_max: u32,
     /// Rings that one device can have at once. Default 8.
     pub incoming_rings_max: usize,
+    /// Rings of one person that a device can have at once. Default 4: a caller alone does not fill a device's places.
+    pub rings_per_pair_max: usize,
     /// How long a ring waits for an answer. Default 45 s: what phones do.
     pub ring_timeout: Duration,
     /// Rooms one session is in. Default 8.
@@ -156,6 +158,7 @@ impl Default for Limits {
             watchers_per_identity_max: 4096,
             rings_per_minute_max: 30,
             incoming_rings_max: 8,
+            rings_per_pair_max: 4,
             ring_timeout: Duration::from_secs(45),
             rooms_max: 8,
             room_members_max: 250,

@@ -417,12 +417,13 @@ fn introduction(id: &RoomId, member: MemberId, entry: &Member) -> MemberJoined {
 
 impl From<identity::IdentityError> for Refusal {
     fn from(error: identity::IdentityError) -> Self {
-        use identity::IdentityError::{Expired, Length, Signature, Text, TooLong, Unknown};
+        use identity::IdentityError::{Expired, Holder, Length, Signature, Text, TooLong, Unknown};
         match error {
             Length { field, length, bound } => Self::field(field, length as u64, bound as u64),
             Unknown { field, value } => Self { detail: field, ..Self::field(field, u64::from(value), 0) },
             Text { field } => Self { detail: field, ..Self::of(RefusalReason::Malformed) },
             Signature { field } => Self { detail: field, ..Self::of(RefusalReason::TicketInvalid) },
+            Holder => Self { detail: "holder", ..Self::of(RefusalReason::TicketInvalid) },
             Expired { field } => Self { detail: field, ..Self::of(RefusalReason::TicketExpired) },
             TooLong { field, seconds, bound } => {
                 Self { value: seconds, bound, detail: field, ..Self::of(RefusalReason::TicketInvalid) }
@@ -445,10 +446,10 @@ impl From<EnvelopeError> for Refusal {
 
 /// What a failed Hello check means for the connection.
 pub(crate) fn hello_close_code(error: identity::IdentityError) -> CloseCode {
-    use identity::IdentityError::{Expired, Length, Signature, Text, TooLong, Unknown};
+    use identity::IdentityError::{Expired, Holder, Length, Signature, Text, TooLong, Unknown};
     match error {
         Expired { .. } | TooLong { .. } => CloseCode::DELEGATION_EXPIRED,
-        Signature { .. } => CloseCode::BAD_SIGNATURE,
+        Signature { .. } | Holder => CloseCode::BAD_SIGNATURE,
         Length { .. } | Unknown { .. } | Text { .. } => CloseCode::MALFORMED_MESSAGE,
     }
 }

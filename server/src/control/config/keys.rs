@@ -282,6 +282,8 @@ pub const KEYS: &[Key] = &[
         "Rings that one identity may start, on all of its devices.", "Each is sent to all devices of the callee."),
     number!("limits.incoming_rings_max", limits.incoming_rings_max, "rings", 1..=1000, Live,
         "Rings that one device can have at once.", "Up to 16 KiB each on their way to the device."),
+    number!("limits.rings_per_pair_max", limits.rings_per_pair_max, "rings", 1..=1000, Live,
+        "Rings of one person that one device can have at once.", "As many of its places as one caller can take up."),
     time!("limits.ring_timeout_ms", limits.ring_timeout, "milliseconds", from_millis, as_millis, 1000..=600_000,
         "How long a ring waits for an answer.", ""),
     // ---- limits: rooms and media
