@@ -18,7 +18,8 @@ use supernode_proto::{
         Subscribe, TrackKind, client_message::Body as Request, encode_frame, frame, relay_message::Body,
     },
     identity::{
-        self, Delegation, DeviceKey, EXPORTER_LABEL, Grants, IdentityKey, RelayPin, RoomId, SIGNATURE_BYTES, Ticket,
+        self, Delegation, DeviceKey, EXPORTER_LABEL, Grants, Holder, IdentityKey, RelayPin, RoomId, SIGNATURE_BYTES,
+        Ticket, TicketKey,
     },
     invite::Invite,
     mls::Envelope,
@@ -74,7 +75,9 @@ impl Person {
     pub(crate) fn open_ticket(&self) -> Bytes {
         let mut ticket = Ticket {
             issuer: self.identity_key(),
-            holder: None,
+            holder: Holder::Key(TicketKey::new(open_key().verifying_key().to_bytes())),
+            relay: None,
+            generation: 0,
             grants: Grants::PRESENCE | Grants::RING,
             not_after_unix_s: unix_s() + 3600,
             id: rand::random(),
@@ -89,6 +92,11 @@ impl Person {
         let input = Delegation::signing_input(&identity, &device, not_after_unix_s);
         Delegation { identity, device, not_after_unix_s, signature: self.identity.sign(&input).to_bytes() }
     }
+}
+
+/// The key of all tickets: [`Client::ask`] shows them.
+fn open_key() -> SigningKey {
+    SigningKey::from_bytes(&[0x77; 32])
 }
 
 /// A room's name and what lets one in.
@@ -118,6 +126,7 @@ pub(crate) struct Client {
     pub(crate) endpoint: quinn::Endpoint,
     pub(crate) connection: quinn::Connection,
     pub(crate) person: Person,
+    pin: RelayPin,
     send: quinn::SendStream,
     receive: quinn::RecvStream,
     reader: FrameReader,
@@ -137,8 +146,8 @@ impl Client {
         let Dialled { endpoint, connection } = dialled;
         let (send, receive) = connection.open_bi().await?;
         let reader = FrameReader::default();
-        let mut client =
-            Self { endpoint, connection, person, send, receive, reader, events: VecDeque::new(), request: 0 };
+        let (pin, events) = (door.pin, VecDeque::new());
+        let mut client = Self { endpoint, connection, person, pin, send, receive, reader, events, request: 0 };
         let hello = client.hello(door)?;
         client.send(0, Request::Hello(hello)).await?;
         match client.next().await?.body {
@@ -153,6 +162,7 @@ impl Client {
             version_max: VERSION,
             delegation: self.person.delegation().to_bytes().into(),
             admission_token: door.token.clone(),
+            ..HelloBody::default()
         };
         let body = Bytes::from(body.encode_to_vec());
         let input = identity::hello_signing_input(&door.pin, &self.exporter()?, &body);
@@ -204,8 +214,13 @@ impl Client {
     }
 
     /// Asks and waits for the reply; events meanwhile are kept.
-    pub(crate) async fn ask(&mut self, body: Request) -> anyhow::Result<Body> {
+    pub(crate) async fn ask(&mut self, mut body: Request) -> anyhow::Result<Body> {
         self.request += 1;
+        match &mut body {
+            Request::TakeKeyPackages(take) => take.proof = self.prove(&take.ticket)?,
+            Request::Ring(ring) => ring.proof = self.prove(&ring.ticket)?,
+            _ => {}
+        }
         self.send(self.request, body).await?;
         loop {
             let message = self.next().await?;
@@ -216,6 +231,13 @@ impl Client {
                 _ => {}
             }
         }
+    }
+
+    /// What shows a ticket with [`open_key`] on this connection.
+    fn prove(&self, ticket: &[u8]) -> anyhow::Result<Bytes> {
+        let ticket = Ticket::from_bytes(ticket)?;
+        let input = identity::present_signing_input(&ticket, &self.pin, &self.exporter()?, &self.person.device_key());
+        Ok(Bytes::copy_from_slice(&open_key().sign(&input).to_bytes()))
     }
 
     pub(crate) async fn join(&mut self, room: &Room) -> anyhow::Result<RoomJoined> {

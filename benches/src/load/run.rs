@@ -182,7 +182,6 @@ pub fn run(options: &Options, observe: &mut dyn FnMut(&Progress)) -> Result<Repo
     let shared = Arc::new(Shared {
         origin: Instant::now(),
         stage: Stage {
-            tickets: plan.clients.iter().map(|_| OnceLock::new()).collect(),
             outsiders: Outsiders::new(plan.clients.len()),
             plan,
             cast: Cast::new(),

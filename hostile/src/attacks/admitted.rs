@@ -13,8 +13,8 @@ use anyhow::Context;
 use bytes::Bytes;
 use supernode_proto::{
     control::{
-        AnswerRing, CancelRing, CatchUp, DepositKeyPackages, PresenceState, PublishTrack, Ring, SetPresence, TrackKind,
-        client_message::Body as Request, relay_message::Body,
+        AnswerRing, CancelRing, CatchUp, DepositKeyPackages, PresenceState, PublishTrack, Ring, SetPresence,
+        TakeKeyPackages, TrackKind, client_message::Body as Request, relay_message::Body,
     },
     object::{Hop, STREAM_HEADER_BYTES_MAX, StreamHeader, TrackAlias},
 };
@@ -133,7 +133,7 @@ impl Kept {
         let one = || Bytes::from_static(b"1");
         match self {
             Self::KeyPackages => {
-                let packages = || DepositKeyPackages { packages: vec![one()] };
+                let packages = || DepositKeyPackages { packages: vec![one()], ..DepositKeyPackages::default() };
                 (0..32).map(|_| Request::DepositKeyPackages(packages())).collect()
             }
             Self::Labels => {
@@ -289,7 +289,11 @@ fn rings(target: &Target) -> anyhow::Result<Report> {
     block_on(async {
         let callee = Person::new();
         let ticket = callee.open_ticket();
-        let _callee = Client::connect(&door, Ipv4Addr::new(127, 3, 0, 2), callee).await?.listen(|_| ());
+        let mut callee = Client::connect(&door, Ipv4Addr::new(127, 3, 0, 2), callee).await?;
+        let last_resort = Bytes::from_static(b"1");
+        let deposit = DepositKeyPackages { last_resort, ..DepositKeyPackages::default() };
+        callee.ask(Request::DepositKeyPackages(deposit)).await?;
+        let _callee = callee.listen(|_| ());
         let caller = Person::new();
         let mut report = Report::of("sessions");
         let mut started = 0;
@@ -300,7 +304,9 @@ fn rings(target: &Target) -> anyhow::Result<Report> {
                 continue;
             };
             report.count += 1;
-            let ring = Ring { ticket: ticket.clone(), payload: Bytes::new() };
+            let take = TakeKeyPackages { ticket: ticket.clone(), ..TakeKeyPackages::default() };
+            let _ = tokio::time::timeout(ANSWER, client.ask(Request::TakeKeyPackages(take))).await;
+            let ring = Ring { ticket: ticket.clone(), payload: Bytes::new(), ..Ring::default() };
             // Who asks too often is not even answered, or closed.
             let answer = tokio::time::timeout(ANSWER, client.ask(Request::Ring(ring))).await;
             if let Ok(Ok(Body::RingStarted(ring))) = answer {

@@ -272,6 +272,7 @@ async fn connect(home: &Path, invite: &Invite, secret: u8, token: Option<&str>) 
         version_max: VERSION,
         delegation: delegation.to_bytes().into(),
         admission_token: token.unwrap_or("").to_owned(),
+        ..HelloBody::default()
     });
     let mut exporter = [0; 32];
     connection.export_keying_material(&mut exporter, EXPORTER_LABEL, b"").expect("an exporter");

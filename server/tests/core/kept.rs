@@ -9,9 +9,9 @@ use prost::{
 use supernode_proto::{
     control::{
         AnswerRing, CancelRing, CatchUp, ClientMessage, DeclineRing, DepositKeyPackages, JoinRoom, KickMember,
-        LeaveRoom, MESSAGE_NAMES, PostBeacon, PresenceState, PublishTrack, RejectCommit, RelabelTrack, RequestKeyframe,
-        Ring, RotateJoinKey, SendMls, SetPresence, Subscribe, TakeKeyPackages, TrackKind, UnpublishTrack, Unsubscribe,
-        Unwatch, Watch, client_message::Body as Request, relay_message::Body,
+        LeaveRoom, LimitTickets, MESSAGE_NAMES, PostBeacon, PresenceState, PublishTrack, RejectCommit, RelabelTrack,
+        RequestKeyframe, Ring, RotateJoinKey, SendMls, SetPresence, Subscribe, TakeKeyPackages, TrackKind,
+        UnpublishTrack, Unsubscribe, Unwatch, Watch, client_message::Body as Request, relay_message::Body,
     },
     identity::{self, EPOCH_DIGEST_BYTES, RoomId, SIGNATURE_BYTES},
     mls::Envelope,
@@ -67,8 +67,9 @@ impl Stage {
         }
         for (at, alias) in [(at[0], tracks[1]), (at[1], tracks[0])] {
             world.ask(at, Request::Subscribe(Subscribe { alias: alias.value(), ..Subscribe::default() }));
-            let packages = vec![Bytes::from_static(b"package")];
-            world.ask(at, Request::DepositKeyPackages(DepositKeyPackages { packages }));
+            let last_resort = Bytes::from_static(b"package");
+            let deposit = DepositKeyPackages { last_resort, ..DepositKeyPackages::default() };
+            world.ask(at, Request::DepositKeyPackages(deposit));
             world.settle();
         }
         let [alice, bob] = people;
@@ -78,7 +79,11 @@ impl Stage {
         let mut rings = [(at[0], &bob), (at[1], &alice)].map(|(at, callee)| {
             let payload = Bytes::from_static(b"ring");
             let ticket = callee.ticket(world.now);
-            world.ask(at, Request::Ring(Ring { ticket, payload }));
+            let take = TakeKeyPackages { ticket: ticket.clone(), ..TakeKeyPackages::default() };
+            world.ask(at, Request::TakeKeyPackages(take.clone()));
+            world.ask(at, Request::Ring(Ring { ticket, payload, ..Ring::default() }));
+            // To ring once more.
+            world.ask(at, Request::TakeKeyPackages(take));
             world.settle();
             let started = world.sent.iter().rev().find_map(|(_, message)| match &message.body {
                 Some(Body::RingStarted(started)) => Some(started.ring.clone()),
@@ -108,13 +113,15 @@ impl Stage {
             "set_presence" => {
                 Request::SetPresence(SetPresence { state: PresenceState::Online.into(), status: small() })
             }
-            "watch" => Request::Watch(Watch { ticket }),
+            "limit_tickets" => Request::LimitTickets(LimitTickets { generation: 1, blocked: vec![vec![3; 32].into()] }),
+            "watch" => Request::Watch(Watch { ticket, ..Watch::default() }),
             "unwatch" => Request::Unwatch(Unwatch { identity: vec![2; 32].into() }),
             "deposit_key_packages" => {
-                Request::DepositKeyPackages(DepositKeyPackages { packages: vec![Bytes::from_static(b"1"); 31] })
+                let packages = vec![Bytes::from_static(b"1"); 31];
+                Request::DepositKeyPackages(DepositKeyPackages { packages, last_resort: small() })
             }
-            "take_key_packages" => Request::TakeKeyPackages(TakeKeyPackages { ticket }),
-            "ring" => Request::Ring(Ring { ticket, payload: small() }),
+            "take_key_packages" => Request::TakeKeyPackages(TakeKeyPackages { ticket, ..TakeKeyPackages::default() }),
+            "ring" => Request::Ring(Ring { ticket, payload: small(), ..Ring::default() }),
             "answer_ring" => Request::AnswerRing(AnswerRing { ring: self.to_alice.clone(), payload: small() }),
             "decline_ring" => Request::DeclineRing(DeclineRing { ring: self.to_alice.clone(), busy: false }),
             "cancel_ring" => Request::CancelRing(CancelRing { ring: self.from_alice.clone() }),
@@ -187,7 +194,8 @@ fn whatever_a_request_leaves_behind_is_no_larger_than_its_fields() {
     let mut asked = 0;
     for name in names {
         let mut stage = Stage::new();
-        let Some(request) = stage.request(name) else { continue };
+        let Some(mut request) = stage.request(name) else { continue };
+        stage.world.show(stage.alice.0, &mut request);
         let bytes = padded(request);
         let world = &mut stage.world;
         world.sent = Vec::new();
@@ -242,7 +250,7 @@ fn watches_subscriptions_and_tracks_take_what_they_count_for() {
     }
     each("a watch", WATCH_BYTES, &mut world, |world, number| {
         let ticket = Person::numbered(number as u64).ticket(world.now);
-        world.ask(subscriber, Request::Watch(Watch { ticket }));
+        world.ask(subscriber, Request::Watch(Watch { ticket, ..Watch::default() }));
     });
     let mut tracks = Vec::new();
     each("a track", TRACK_BYTES, &mut world, |world, _| {
