@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use openmls::group::GroupContext;
 use openmls::prelude::tls_codec::{DeserializeBytes as _, Serialize as _};
 use openmls::prelude::{
-    Ciphersuite, Extensions, GroupId, KeyPackage, KeyPackageRef, Lifetime, MlsGroup, MlsGroupCreateConfig,
-    MlsGroupJoinConfig, MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, PURE_CIPHERTEXT_WIRE_FORMAT_POLICY,
-    StagedWelcome, Welcome,
+    Ciphersuite, EncryptedGroupSecrets, Extensions, GroupId, KeyPackage, KeyPackageBuilder, KeyPackageRef, Lifetime,
+    MlsGroup, MlsGroupCreateConfig, MlsGroupJoinConfig, MlsMessageBodyIn, MlsMessageIn, MlsMessageOut,
+    PURE_CIPHERTEXT_WIRE_FORMAT_POLICY, StagedWelcome, Welcome,
 };
 use openmls_traits::OpenMlsProvider as _;
 use openmls_traits::storage::StorageProvider as _;
@@ -30,6 +30,11 @@ pub(crate) const CIPHERSUITE: Ciphersuite = Ciphersuite::MLS_128_DHKEMX25519_AES
 /// outdates the one before. The oldest go first.
 pub const KEY_PACKAGES_KEPT_MAX: usize = 2 * limits::KEY_PACKAGES_PER_DEVICE_MAX;
 
+/// Last resorts whose private parts a device keeps: the newest, and the one that somebody may just have taken.
+const LAST_RESORTS_KEPT: usize = 2;
+/// Groups that one last resort leads into at most: it is replaced after its first use, so these are those on their way.
+const LAST_RESORT_USES_MAX: usize = 64;
+
 /// Largest Welcome that a device reads: one to the largest room with its tree takes about 100 KiB. Unit: bytes.
 pub const WELCOME_BYTES_MAX: usize = 512 * 1024;
 
@@ -49,6 +54,16 @@ pub struct Device {
     delegation: Delegation,
     store: Store,
     packages: Mutex<VecDeque<KeyPackageRef>>,
+    last_resorts: Mutex<VecDeque<LastResort>>,
+}
+
+/// A key package that is handed out while there is no other (RFC 9420 section 16.8), so its private part outlives its
+/// first use.
+struct LastResort {
+    reference: KeyPackageRef,
+    package: Vec<u8>,
+    /// The groups that it led into: none of them twice, or its keys would be used a second time from the start.
+    groups: Vec<RoomId>,
 }
 
 impl Device {
@@ -60,7 +75,13 @@ impl Device {
         if delegation.device != secret.public() {
             return Err(Error::DelegationDevice);
         }
-        Ok(Self { secret: Arc::new(secret), delegation, store: Store::default(), packages: Mutex::default() })
+        Ok(Self {
+            secret: Arc::new(secret),
+            delegation,
+            store: Store::default(),
+            packages: Mutex::default(),
+            last_resorts: Mutex::default(),
+        })
     }
 
     /// Who it acts for.
@@ -89,22 +110,70 @@ impl Device {
     /// # Errors
     /// [`Error::Mls`] if the library cannot make it.
     pub fn key_package(&self) -> Result<Vec<u8>, Error> {
+        let (reference, package) = self.make_key_package(KeyPackage::builder())?;
+        let mut packages = self.packages.lock().unwrap_or_else(PoisonError::into_inner);
+        packages.push_back(reference);
+        if packages.len() > KEY_PACKAGES_KEPT_MAX
+            && let Some(oldest) = packages.pop_front()
+        {
+            self.forget_key_package(&oldest)?;
+        }
+        Ok(package)
+    }
+
+    /// The key package for when all others are taken: the same one until it is used. Then there is a new one, and the
+    /// one before is good for one more round: somebody may have it in hand.
+    ///
+    /// # Errors
+    /// [`Error::Mls`] if the library cannot make it.
+    pub fn last_resort_key_package(&self) -> Result<Vec<u8>, Error> {
+        let mut last_resorts = self.last_resorts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(unused) = last_resorts.back().filter(|newest| newest.groups.is_empty()) {
+            return Ok(unused.package.clone());
+        }
+        let (reference, package) = self.make_key_package(KeyPackage::builder().mark_as_last_resort())?;
+        last_resorts.push_back(LastResort { reference, package: package.clone(), groups: Vec::new() });
+        if last_resorts.len() > LAST_RESORTS_KEPT
+            && let Some(oldest) = last_resorts.pop_front()
+        {
+            self.forget_key_package(&oldest.reference)?;
+        }
+        Ok(package)
+    }
+
+    /// Whether the newest [`Self::last_resort_key_package`] has been used, so that others should be given a new one.
+    pub fn is_last_resort_used(&self) -> bool {
+        let last_resorts = self.last_resorts.lock().unwrap_or_else(PoisonError::into_inner);
+        last_resorts.back().is_some_and(|newest| !newest.groups.is_empty())
+    }
+
+    fn make_key_package(&self, builder: KeyPackageBuilder) -> Result<(KeyPackageRef, Vec<u8>), Error> {
         const DURING: &str = "making a key package";
-        let bundle = KeyPackage::builder()
+        let bundle = builder
             .key_package_lifetime(lifetime())
             .leaf_node_capabilities(hosts::capabilities())
             .build(CIPHERSUITE, &*self.store, &*self.secret, credential::of_delegation(&self.delegation))
             .map_err(Error::mls(DURING))?;
         let package = bundle.into_key_package();
         let reference = package.hash_ref(self.store.crypto()).map_err(Error::mls(DURING))?;
-        let mut packages = self.packages.lock().unwrap_or_else(PoisonError::into_inner);
-        packages.push_back(reference);
-        if packages.len() > KEY_PACKAGES_KEPT_MAX
-            && let Some(oldest) = packages.pop_front()
-        {
-            self.store.storage().delete_key_package(&oldest).map_err(Error::mls(DURING))?;
+        let bytes = MlsMessageOut::from(package).tls_serialize_detached().map_err(Error::mls(DURING))?;
+        Ok((reference, bytes))
+    }
+
+    fn forget_key_package(&self, reference: &KeyPackageRef) -> Result<(), Error> {
+        self.store.storage().delete_key_package(reference).map_err(Error::mls("deleting a key package"))
+    }
+
+    /// Where a Welcome uses a last resort, takes note of the group that it leads into; a second time it is refused.
+    fn use_last_resort(&self, used: &[KeyPackageRef], room: RoomId) -> Result<(), Error> {
+        let mut last_resorts = self.last_resorts.lock().unwrap_or_else(PoisonError::into_inner);
+        for last_resort in last_resorts.iter_mut().filter(|known| used.contains(&known.reference)) {
+            if last_resort.groups.contains(&room) || last_resort.groups.len() >= LAST_RESORT_USES_MAX {
+                return Err(Error::Refused { what: "welcomes that were opened before" });
+            }
+            last_resort.groups.push(room);
         }
-        MlsMessageOut::from(package).tls_serialize_detached().map_err(Error::mls(DURING))
+        Ok(())
     }
 
     /// A group of this device alone, whose MLS group id is the room's name, for a call of those who are rung. It has no
@@ -193,9 +262,12 @@ impl Device {
             .max_past_epochs(0)
             .padding_size(MLS_PADDING_BYTES)
             .build();
-        let staged = StagedWelcome::new_from_welcome(&*self.store, &config, read_welcome(welcome)?, None)
-            .map_err(Error::mls(DURING))?;
+        let welcome = read_welcome(welcome)?;
+        let used: Vec<KeyPackageRef> = welcome.secrets().iter().map(EncryptedGroupSecrets::new_member).collect();
+        let staged =
+            StagedWelcome::new_from_welcome(&*self.store, &config, welcome, None).map_err(Error::mls(DURING))?;
         let room = self.check_welcome(&staged, caller, also_expected, now_unix_s)?;
+        self.use_last_resort(&used, room)?;
         let store = Store::default();
         let mls = staged.into_group(&*store).map_err(Error::mls(DURING))?;
         Group::new(room, mls, store, Arc::clone(&self.secret))
@@ -290,6 +362,33 @@ mod tests {
         let change = at_a.propose_remove(&[at_b.own_leaf()]).expect("removes");
         at_b.process(&change.commit, &|_| false, NOW).expect("learns of it");
         assert_eq!(at_b.stored(), 0);
+    }
+
+    //
+    #[test]
+    fn a_last_resort_opens_many_welcomes_and_none_of_them_twice() {
+        let [caller, callee] = [IdentitySecret::generate(), IdentitySecret::generate()];
+        let (a, b) = (device(&caller), device(&callee));
+        let package = b.last_resort_key_package().expect("a package");
+        assert_eq!(b.last_resort_key_package().expect("the same"), package);
+        let welcome = |room, package: &[u8]| {
+            let mut group = a.create_group(RoomId([room; 16])).expect("a group");
+            let change = group.propose_add(&[(b.identity(), package.to_vec())], NOW).expect("adds");
+            change.welcome.expect("a welcome")
+        };
+        let first = welcome(1, &package);
+        b.join(&first, &a.identity(), &[], NOW).expect("joins");
+        assert!(b.is_last_resort_used());
+        b.join(&welcome(2, &package), &a.identity(), &[], NOW).expect("whoever had taken it meanwhile");
+        assert!(matches!(b.join(&first, &a.identity(), &[], NOW), Err(Error::Refused { .. })), "replayed");
+
+        let next = b.last_resort_key_package().expect("another");
+        assert!(next != package && !b.is_last_resort_used());
+        b.join(&welcome(3, &package), &a.identity(), &[], NOW).expect("the one before is good for one more round");
+        b.join(&welcome(4, &next), &a.identity(), &[], NOW).expect("joins");
+        b.last_resort_key_package().expect("a third");
+        assert!(matches!(b.join(&welcome(5, &package), &a.identity(), &[], NOW), Err(Error::Mls { .. })), "forgotten");
+        assert!(matches!(b.join(&first, &a.identity(), &[], NOW), Err(Error::Mls { .. })));
     }
 
     #[test]

@@ -17,9 +17,10 @@ const KEY_BYTES: usize = 32;
 /// How many may be named: whoever opened a room and those they trust with it.
 pub const HOSTS_MAX: usize = 16;
 
-/// What our leaves say that they understand.
+/// What our leaves say that they understand: who puts others out, and a key package of a last resort, for what stands in a
+/// key package its leaf must know (RFC 9420 section 10.1).
 pub(crate) fn capabilities() -> Capabilities {
-    Capabilities::builder().extensions(vec![ExtensionType::Unknown(TYPE)]).build()
+    Capabilities::builder().extensions(vec![ExtensionType::LastResort, ExtensionType::Unknown(TYPE)]).build()
 }
 
 /// The extension that names them: a format byte, then the identities, each once; and that all members must know it

@@ -1,6 +1,7 @@
 //! End-to-end encryption for Supernode: the only crate that can hold a content key.
 //!
-//! - [`IdentitySecret`], [`DeviceSecret`], [`JoinSecret`]: signing keys (Ed25519) and what they sign.
+//! - [`IdentitySecret`], [`DeviceSecret`], [`JoinSecret`], [`TicketSecret`]: signing keys (Ed25519) and what they sign.
+//! - [`Pass`] and [`LinkSecret`]: what lets its holder ring somebody, and come into a room.
 //! - [`Device`] and [`Group`]: who is in a call, by MLS (RFC 9420). Every credential is a
 //!   [`Delegation`](supernode_proto::identity::Delegation), checked against the identities expected before it counts.
 //! - [`MediaSealer`] and [`MediaOpener`]: frames and track labels, by SFrame (RFC 9605), keyed by the group's
@@ -72,7 +73,9 @@ mod frame;
 mod group;
 mod hosts;
 mod label;
+mod link;
 mod media;
+mod pass;
 mod safety;
 mod secret;
 mod store;
@@ -85,6 +88,8 @@ pub use frame::{SEAL_COUNTER_MAX, SEAL_OVERHEAD_BYTES_MAX};
 pub use group::{Group, MESSAGE_BYTES_MAX};
 pub use hosts::HOSTS_MAX;
 pub use label::{TrackId, TrackInfo};
+pub use link::{Knock, LINK_PROOF_BYTES, LinkSecret};
 pub use media::{EPOCHS_KEPT, MediaOpener, MediaSealer, REPLAY_WINDOW_FRAMES};
+pub use pass::Pass;
 pub use safety::{person_number, safety_number};
-pub use secret::{DeviceSecret, IdentitySecret, JoinSecret};
+pub use secret::{DeviceSecret, IdentitySecret, JoinSecret, Terms, TicketSecret};
