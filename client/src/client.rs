@@ -11,11 +11,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use supernode_e2ee::Device;
+use supernode_e2ee::{Device, Pass};
 use supernode_proto::{
     close::CloseCode,
     control::{PresenceState, Rung, SessionLimits, SetPresence, client_message},
-    identity::{IdentityKey, RoomId},
+    identity::{IdentityKey, Revocation, RoomId},
     invite::Invite,
     limits,
 };
@@ -25,6 +25,8 @@ use crate::{
     Config, Error, Event, Events,
     link::{Link, Reply, code},
     presence::Watches,
+    revoked::Revoked,
+    right::Rules,
     ring::Rings,
     room::Room,
     session,
@@ -114,6 +116,40 @@ impl Client {
         self.inner.request(&link, client_message::Body::SetPresence(wanted)).await.map(drop)
     }
 
+    /// Takes tickets of ours back, those of a lower generation than this, and shuts people out, whatever tickets they
+    /// have: to them we are offline, and a ring of theirs that the relay lets through all the same is never shown. Others
+    /// of our devices are told in [`Config::ticket_generation`]. A generation only rises; `blocked` replaces what was
+    /// said before, and is for this client only.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`]; [`Error::Disconnected`], [`Error::TimedOut`]: it counts here all the same, and the relay is
+    /// told with the next connection.
+    pub async fn limit_tickets(&self, generation: u32, blocked: &[IdentityKey]) -> Result<(), Error> {
+        if blocked.len() > limits::BLOCKED_IDENTITIES_MAX {
+            let (value, bound) = (blocked.len() as u64, limits::BLOCKED_IDENTITIES_MAX as u64);
+            return Err(Error::TooLarge { field: "blocked", value, bound });
+        }
+        {
+            let mut rules = lock(&self.inner.rules);
+            rules.generation = rules.generation.max(generation);
+            rules.blocked = blocked.iter().copied().collect();
+        }
+        let link = self.inner.link().await?;
+        let wanted = client_message::Body::LimitTickets(session::limit_tickets(&self.inner));
+        self.inner.request(&link, wanted).await.map(drop)
+    }
+
+    /// Takes in a person's word on which of their devices count no more, such as one that was kept from an earlier run:
+    /// whether it was genuine and news. Words that come with rings and answers are taken in by themselves.
+    pub fn learn_revocation(&self, word: Revocation) -> bool {
+        lock(&self.inner.revoked).learn(word)
+    }
+
+    /// What a person has said about devices of theirs that count no more, as far as we have heard.
+    pub fn revocation_of(&self, identity: &IdentityKey) -> Option<Revocation> {
+        lock(&self.inner.revoked).of(identity)
+    }
+
     /// Goes on from another local socket, as after a change of network. The connection migrates (RFC 9000 section 9):
     /// calls go on.
     ///
@@ -164,6 +200,8 @@ pub(crate) struct Inner {
     /// Set once: the client is closed and stays so.
     pub(crate) closed: watch::Sender<bool>,
     pub(crate) presence: Mutex<Option<SetPresence>>,
+    pub(crate) rules: Mutex<Rules>,
+    pub(crate) revoked: Mutex<Revoked>,
     pub(crate) watches: Arc<Watches>,
     pub(crate) rings: Rings,
     pub(crate) rooms: Mutex<HashMap<RoomId, Arc<Room>>>,
@@ -175,8 +213,14 @@ pub(crate) struct Inner {
 
 impl Inner {
     fn new(invite: Invite, device: Arc<Device>, config: Config, events: mpsc::Sender<Event>) -> Result<Self, Error> {
+        let mut revoked = Revoked::default();
+        if let Some(word) = config.revocation.clone() {
+            revoked.learn(word);
+        }
         let faults = Arc::new(Faults::default());
         Ok(Self {
+            revoked: Mutex::new(revoked),
+            rules: Mutex::new(Rules { generation: config.ticket_generation, ..Rules::default() }),
             endpoint: transport::endpoint(config.bind, faults.clone())?,
             faults,
             good_address: Mutex::default(),
@@ -215,6 +259,12 @@ impl Inner {
             link = connected => link,
             () = tokio::time::sleep(self.config.request_timeout) => Err(self.down()),
         }
+    }
+
+    /// A ticket and what shows the relay that it is ours on this connection.
+    pub(crate) fn show(&self, pass: &Pass, link: &Link) -> (Bytes, Bytes) {
+        let proof = pass.show_to_relay(&link.relay, &link.exporter, &self.device.key());
+        (pass.ticket().to_bytes().into(), proof.into())
     }
 
     pub(crate) async fn request(&self, link: &Link, body: client_message::Body) -> Reply {

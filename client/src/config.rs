@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use supernode_proto::identity::Revocation;
+
 /// Settings of a [`Client`](crate::Client). The defaults suit a person's device.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -28,6 +30,11 @@ pub struct Config {
     /// Key packages to keep at the relay: how many calls can reach this device before it deposits again. Default 16,
     /// at most what the relay grants.
     pub key_packages: usize,
+    /// Tickets of ours of a lower generation were taken back: the relay and this client refuse them. Default 0.
+    pub ticket_generation: u32,
+    /// Our identity's word on which of our devices count no more, if there is one: told to the relay, to our other devices,
+    /// and in every ring. Default none.
+    pub revocation: Option<Revocation>,
     /// Events that may wait to be read; further ones are dropped and counted. Default 256.
     pub events_max: usize,
     /// For tests: what comes between us and the relay.
@@ -48,6 +55,8 @@ impl Default for Config {
             backoff_max: Duration::from_secs(15),
             rejoin_grace: Duration::from_secs(15),
             key_packages: 16,
+            ticket_generation: 0,
+            revocation: None,
             events_max: 256,
             #[cfg(feature = "lying")]
             liar: None,

@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 
-use supernode_e2ee::Group;
-use supernode_proto::identity::{IdentityKey, RoomId, Ticket};
+use supernode_e2ee::{Group, Knock, LinkSecret, Pass};
+use supernode_proto::identity::{IdentityKey, RoomId};
 
 use crate::{
     Call, Client, Error, RingOutcome,
@@ -35,9 +35,11 @@ const ENTRY_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct RoomOptions {
     /// What those who are invited see, at most 128 bytes. Only they do.
     pub name: String,
-    /// A ticket to ring us by, which everybody whom we let in is given: with it they can come back when they lost the
+    /// A pass to ring us by, which everybody whom we let in is given: with it they can come back when they lost the
     /// room, for as long as it holds. Without one they cannot, unless somebody else in the room gave them theirs.
-    pub door: Option<Ticket>,
+    pub door: Option<Pass>,
+    /// The secret of the room's link: shown when we knock, and asked for when others knock at ours.
+    pub link: Option<LinkSecret>,
 }
 
 /// How an invitation ended.
@@ -58,37 +60,39 @@ pub enum InvitationOutcome {
 /// What a room has beyond a call.
 pub(crate) struct Hosting {
     name: String,
-    own_door: Option<Ticket>,
-    doors: Mutex<Vec<Ticket>>,
+    own_door: Option<Pass>,
+    doors: Mutex<Vec<Pass>>,
+    /// Of the room's link, which only those have who were given it.
+    pub(crate) link: Option<LinkSecret>,
     /// One guest after the other: each finds the group as its Welcome says.
     admitting: tokio::sync::Mutex<()>,
 }
 
 impl Hosting {
-    fn new(options: RoomOptions, doors: Vec<Ticket>) -> Result<Self, Error> {
+    fn new(options: RoomOptions, doors: Vec<Pass>) -> Result<Self, Error> {
         if options.name.len() > ROOM_NAME_BYTES_MAX {
             let (value, bound) = (options.name.len() as u64, ROOM_NAME_BYTES_MAX as u64);
             return Err(Error::TooLarge { field: "the room's name", value, bound });
         }
-        let RoomOptions { name, door } = options;
-        Ok(Self { name, own_door: door, doors: Mutex::new(doors), admitting: tokio::sync::Mutex::default() })
+        let RoomOptions { name, door, link } = options;
+        Ok(Self { name, own_door: door, doors: Mutex::new(doors), link, admitting: tokio::sync::Mutex::default() })
     }
 
     /// Whom to ring to come back, those who let us in first.
-    pub(crate) fn doors(&self, ourselves: &IdentityKey) -> Vec<Ticket> {
-        lock(&self.doors).iter().filter(|door| door.issuer != *ourselves).cloned().collect()
+    pub(crate) fn doors(&self, ourselves: &IdentityKey) -> Vec<Pass> {
+        lock(&self.doors).iter().filter(|door| door.issuer() != *ourselves).cloned().collect()
     }
 
     /// What a guest is given: our door and those that we know.
     fn doors_for_guest(&self) -> Vec<Vec<u8>> {
-        let mut doors: Vec<Ticket> = self.own_door.iter().chain(lock(&self.doors).iter()).cloned().collect();
+        let mut doors: Vec<Pass> = self.own_door.iter().chain(lock(&self.doors).iter()).cloned().collect();
         let mut issuers = std::collections::HashSet::new();
-        doors.retain(|door| door.not_after_unix_s > unix_s() && issuers.insert(door.issuer));
+        doors.retain(|door| door.ticket().not_after_unix_s > unix_s() && issuers.insert(door.issuer()));
         doors.truncate(DOORS_MAX);
         doors.iter().map(|door| door.to_bytes().to_vec()).collect()
     }
 
-    fn learn_doors(&self, doors: Vec<Ticket>) {
+    fn learn_doors(&self, doors: Vec<Pass>) {
         if !doors.is_empty() {
             *lock(&self.doors) = doors;
         }
@@ -111,8 +115,8 @@ impl Client {
     /// # Errors
     /// [`Error::NotAdmitted`] if the member does not let us in; [`Error::State`] if nobody answers; as
     /// [`Client::ring`] for the rest.
-    pub async fn join_room(&self, door: &Ticket, room: RoomId, options: RoomOptions) -> Result<Call, Error> {
-        let (group, admission) = knock(self, door, room).await?;
+    pub async fn join_room(&self, door: &Pass, room: RoomId, options: RoomOptions) -> Result<Call, Error> {
+        let (group, admission) = knock(self, door, room, options.link.as_ref()).await?;
         self.enter_room(group, admission, options, Some(door)).await
     }
 
@@ -121,10 +125,10 @@ impl Client {
         group: Group,
         admission: Admission,
         options: RoomOptions,
-        knocked_at: Option<&Ticket>,
+        knocked_at: Option<&Pass>,
     ) -> Result<Call, Error> {
-        let mut doors = admission.tickets();
-        if let Some(door) = knocked_at.filter(|door| doors.iter().all(|known| known.issuer != door.issuer)) {
+        let mut doors = admission.passes();
+        if let Some(door) = knocked_at.filter(|door| doors.iter().all(|known| known.issuer() != door.issuer())) {
             doors.insert(0, door.clone());
         }
         let options = RoomOptions { name: admission.name, ..options };
@@ -143,13 +147,14 @@ impl Call {
         self.room.id
     }
 
-    /// Rings the issuer of `ticket` and brings them into this room when they answer.
+    /// Rings the issuer of `pass` and brings them into this room when they answer.
     ///
     /// # Errors
     /// [`Error::State`] for a call that is no room; as [`Client::ring`] for the rest.
-    pub async fn invite(&self, ticket: &Ticket) -> Result<InvitationOutcome, Error> {
+    pub async fn invite(&self, pass: &Pass) -> Result<InvitationOutcome, Error> {
         let hosting = self.room.hosting.as_ref().ok_or(Error::State("a call of two is no room"))?;
-        let mut ring = self.client.ring_with(ticket, &Greeting::Invitation { name: hosting.name.clone() }).await?;
+        let greeting = Greeting::Invitation { name: hosting.name.clone() };
+        let mut ring = self.client.ring_with(pass, |_| greeting).await?;
         let lobby = match ring.outcome().await? {
             RingOutcome::Answered(lobby) => lobby,
             RingOutcome::Declined => return Ok(InvitationOutcome::Declined),
@@ -206,20 +211,40 @@ async fn let_in(inner: &Inner, room: &Arc<Room>, lobby: &Call, guest: Member, pa
     Ok(())
 }
 
-/// Rings a member, and gets what it takes to come into the room.
-pub(crate) async fn knock(client: &Client, door: &Ticket, room: RoomId) -> Result<(Group, Admission), Error> {
+/// Rings a member, and gets what it takes to come into the room. Whoever has the room's link shows it.
+pub(crate) async fn knock(
+    client: &Client,
+    door: &Pass,
+    room: RoomId,
+    link: Option<&LinkSecret>,
+) -> Result<(Group, Admission), Error> {
     let package = client.inner.device.key_package()?;
-    let mut ring = client.ring_with(door, &Greeting::Knock { room, package }).await?;
+    let (guest, device, host) = (client.identity(), client.inner.device.key(), door.issuer());
+    let greeting = |lobby: &RoomId| {
+        let (guest, device, host, room) = (&guest, &device, &host, &room);
+        let knock = Knock { guest, device, host, room, lobby, package: &package };
+        let link_proof = link.map(|link| link.prove_knock(&knock).to_vec()).unwrap_or_default();
+        Greeting::Knock { room: *room, package: package.clone(), link_proof }
+    };
+    let mut ring = client.ring_with(door, greeting).await?;
     let lobby = match ring.outcome().await? {
         RingOutcome::Answered(lobby) => lobby,
         RingOutcome::Declined => return Err(Error::NotAdmitted),
         _ => return Err(Error::State("nobody is at the door")),
     };
-    let (group, admission) = receive_admission(&lobby, &door.issuer).await?;
+    let (group, admission) = receive_admission(&lobby, &host).await?;
     if group.room() != room {
         return Err(Error::Protocol("an admission to another room"));
     }
     Ok((group, admission))
+}
+
+/// Whether a knock shows that the guest has the room's link.
+pub(crate) fn has_link(room: &Room, knock: &Greeting, guest: &Member, host: &IdentityKey, lobby: &RoomId) -> bool {
+    let (Greeting::Knock { package, link_proof, .. }, Some(hosting)) = (knock, &room.hosting) else { return false };
+    let (guest, device) = (&guest.identity, &guest.device);
+    let knock = Knock { guest, device, host, room: &room.id, lobby, package };
+    hosting.link.as_ref().is_some_and(|link| link.is_proven_by(&knock, link_proof))
 }
 
 /// Waits for the Welcome of the member we are in a call with.
@@ -250,7 +275,7 @@ pub(crate) async fn receive_admission(lobby: &Call, host: &IdentityKey) -> Resul
 pub(crate) fn take_place(room: &Arc<Room>, link: &Link, group: Group, admission: &Admission) -> Result<(), Error> {
     room.replace_group(link, group)?;
     if let Some(hosting) = &room.hosting {
-        hosting.learn_doors(admission.tickets());
+        hosting.learn_doors(admission.passes());
     }
     Ok(())
 }

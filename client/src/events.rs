@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use supernode_proto::control::Rung;
+use supernode_proto::{control::Rung, identity::Revocation};
 use tokio::sync::mpsc;
 
 use crate::{ClockSkew, Error, IncomingRing, Member, RemoteTrack, error::CallEnd};
@@ -37,6 +37,9 @@ impl Events {
 pub enum Event {
     /// Somebody rings; that it is them has been verified.
     IncomingRing(IncomingRing),
+    /// Another device of ours has brought our identity's newer word on which of our devices count no more: keep it for
+    /// [`Config::revocation`](crate::Config::revocation).
+    DevicesRevoked(Revocation),
     /// The relay sends us less, or more again, because of what our path takes.
     RungChanged(Rung),
     /// This device's clock and the relay's are a minute or more apart, as each new connection tells.

@@ -7,9 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use supernode_e2ee::Pass;
 use supernode_proto::{
     control::{KickMember, client_message},
-    identity::{DeviceKey, Ticket},
+    identity::DeviceKey,
 };
 
 use crate::{
@@ -140,11 +141,11 @@ async fn come_back(inner: &Arc<Inner>, room: &Arc<Room>) -> Result<(), Error> {
             return Err(Error::State("nobody in the room has given us a ticket"));
         }
         let mut failure = Error::Disconnected;
-        for ticket in doors {
+        for door in doors {
             if let Some(end) = room.end() {
                 return Err(Error::CallEnded(end));
             }
-            match try_door(inner, room, &ticket).await {
+            match try_door(inner, room, &door).await {
                 Ok(()) => return Ok(()),
                 Err(error) => failure = error,
             }
@@ -156,9 +157,10 @@ async fn come_back(inner: &Arc<Inner>, room: &Arc<Room>) -> Result<(), Error> {
     }
 }
 
-async fn try_door(inner: &Arc<Inner>, room: &Arc<Room>, ticket: &Ticket) -> Result<(), Error> {
+async fn try_door(inner: &Arc<Inner>, room: &Arc<Room>, door: &Pass) -> Result<(), Error> {
     let client = Client::of(inner).ok_or(Error::ClientClosed)?;
-    let (group, admission) = door::knock(&client, ticket, room.id).await?;
+    let (group, admission) =
+        door::knock(&client, door, room.id, room.hosting.as_ref().and_then(|hosting| hosting.link.as_ref())).await?;
     let link = inner.link().await?;
     if room.is_entered_on(link.generation) {
         // Who was in the relay's room all the time is told no labels that were sealed again: it comes in anew.
