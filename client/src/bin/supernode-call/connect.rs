@@ -17,8 +17,10 @@ pub(crate) async fn connect(path: &Path, invite: &Invite, config: Config) -> Res
     let give_up_at = Instant::now() + CLOCK_PATIENCE;
     let mut told = false;
     loop {
-        let device = identity::load(path)?.into_device()?;
-        match Client::connect(invite, device, config.clone()).await {
+        let who = identity::load(path)?;
+        let (ticket_generation, revocation) = (who.ticket_generation(), who.revocation());
+        let config = Config { ticket_generation, revocation, ..config.clone() };
+        match Client::connect(invite, who.into_device()?, config).await {
             Err(Error::ClockDiffers(skew)) if Instant::now() < give_up_at => {
                 if !std::mem::replace(&mut told, true) {
                     let minutes = CLOCK_PATIENCE.as_secs() / 60;

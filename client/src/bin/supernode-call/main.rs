@@ -2,6 +2,7 @@
 
 mod absence;
 mod connect;
+mod devices;
 mod failure;
 mod identity;
 mod play;
@@ -13,9 +14,9 @@ mod talk;
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
-use supernode_client::proto::{
-    identity::{IdentityKey, Ticket},
-    invite::Invite,
+use supernode_client::{
+    e2ee::Pass,
+    proto::{identity::IdentityKey, invite::Invite},
 };
 use tracing_subscriber::EnvFilter;
 
@@ -53,7 +54,8 @@ enum Command {
         #[arg(long)]
         name: Option<String>,
     },
-    /// Prints a ticket that lets its holder see our presence and ring us.
+    /// Prints a ticket that lets its holder see our presence and ring us. One that begins with sn-pass- has a key in it:
+    /// whoever has it may use it, so keep it as secret as that.
     Ticket {
         /// Our identity file.
         #[arg(long)]
@@ -61,9 +63,21 @@ enum Command {
         /// The public name of the one person who may use it; without it, whoever carries it may.
         #[arg(long = "for", value_name = "IDENTITY", value_parser = parse_identity)]
         holder: Option<IdentityKey>,
+        /// File with an invite link: the ticket is of use only at the relay that its pin names.
+        #[arg(long)]
+        invite_file: Option<PathBuf>,
+        /// First take back all tickets that we have given: they are void for our clients that start from now on, and at
+        /// the relay once one of them is online.
+        #[arg(long)]
+        void_earlier: bool,
         /// How long it holds.
         #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=365))]
         days: u16,
+    },
+    /// Our devices: adds one without copying our identity's key, and takes one back.
+    Devices {
+        #[command(subcommand)]
+        command: devices::DevicesCommand,
     },
     /// Waits for one call, answers it, and ends with it.
     Listen {
@@ -132,14 +146,19 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Identity { out, name } => {
             say(&identity::create(&out, name)?)?;
         }
-        Command::Ticket { identity, holder, days } => {
-            say(&identity::load(&identity)?.ticket(holder, days))?;
+        Command::Ticket { identity, holder, invite_file, void_earlier, days } => {
+            let relay = invite_file.map(|file| invite(Some(&file))).transpose()?.and_then(|invite| invite.pin);
+            if void_earlier {
+                identity::void_tickets(&identity)?;
+            }
+            say(&identity::load(&identity)?.pass(holder, relay, days)?.to_text())?;
         }
+        Command::Devices { command } => devices::run(command)?,
         Command::Listen { talk } => talk::run(&talk, None)?,
         Command::Call { talk, ticket_file, seconds } => {
-            let ticket = secret_text(ticket_file.as_ref(), "SUPERNODE_TICKET")?;
-            let ticket = Ticket::from_text(&ticket).map_err(|error| Failure::here(error.into()))?;
-            talk::run(&talk, Some((ticket, seconds)))?;
+            let pass = secret_text(ticket_file.as_ref(), "SUPERNODE_TICKET")?;
+            let pass = Pass::from_text(&pass).map_err(|error| Failure::here(error.into()))?;
+            talk::run(&talk, Some((pass, seconds)))?;
         }
         Command::Room { command } => room::run(command)?,
     }

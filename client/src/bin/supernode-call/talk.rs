@@ -3,12 +3,15 @@
 //! The caller hangs up: it stops sending and marks the end of its tracks. The listener, once it has received those ends,
 //! stops and marks its own. When the caller has received these, nothing is under way any more, and it leaves.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::anyhow;
 use supernode_client::{
     Call, CallEnd, Client, Config, Error, Event, Events, IncomingRing, PresenceState, Publisher, Purpose, RingOutcome,
-    TrackKind, proto::identity::Ticket,
+    TrackKind, e2ee::Pass,
 };
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
@@ -29,12 +32,12 @@ const FAREWELL: Duration = Duration::from_secs(15);
 const PUTTING_AWAY: Duration = Duration::from_secs(5);
 
 /// Calls the issuer of the ticket, or without one waits to be called.
-pub(crate) fn run(args: &TalkArgs, whom: Option<(Ticket, Option<u64>)>) -> Result<(), Failure> {
+pub(crate) fn run(args: &TalkArgs, whom: Option<(Pass, Option<u64>)>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.map_err(|error| Failure::here(error.into()))?.block_on(talk(args, whom))
 }
 
-async fn talk(args: &TalkArgs, whom: Option<(Ticket, Option<u64>)>) -> Result<(), Failure> {
+async fn talk(args: &TalkArgs, whom: Option<(Pass, Option<u64>)>) -> Result<(), Failure> {
     // Everything of ours that can be wrong, before anybody is rung.
     let invite = invite(args.invite_file.as_ref())?;
     identity::load(&args.identity)?;
@@ -45,13 +48,13 @@ async fn talk(args: &TalkArgs, whom: Option<(Ticket, Option<u64>)>) -> Result<()
     let config = Config { authority_file: args.authority_file.clone(), ..Config::default() };
     let (client, mut events) = connect(&args.identity, &invite, config).await?;
     let (call, online_seen) = match &whom {
-        Some((ticket, _)) => {
-            tokio::spawn(stay_busy(events));
-            (ring(&client, ticket).await?, true)
+        Some((pass, _)) => {
+            tokio::spawn(stay_busy(events, args.identity.clone()));
+            (ring(&client, pass).await?, true)
         }
         None => {
-            let call = answer(&client, &mut events).await?;
-            tokio::spawn(stay_busy(events));
+            let call = answer(&client, &mut events, &args.identity).await?;
+            tokio::spawn(stay_busy(events, args.identity.clone()));
             (call, false)
         }
     };
@@ -81,12 +84,12 @@ async fn talk(args: &TalkArgs, whom: Option<(Ticket, Option<u64>)>) -> Result<()
 }
 
 /// Waits until the issuer of the ticket is online, and rings.
-async fn ring(client: &Client, ticket: &Ticket) -> Result<Call, Failure> {
-    let mut watch = client.watch(ticket).await.map_err(Failure::no_call)?;
+async fn ring(client: &Client, pass: &Pass) -> Result<Call, Failure> {
+    let mut watch = client.watch(pass).await.map_err(Failure::no_call)?;
     note("waiting until they are online");
     watch.online().await.map_err(Failure::no_call)?;
     note("they are online: ringing");
-    let mut ring = client.ring(ticket).await.map_err(Failure::no_call)?;
+    let mut ring = client.ring(pass).await.map_err(Failure::no_call)?;
     let outcome = tokio::select! {
         outcome = ring.outcome() => outcome.map_err(Failure::no_call)?,
         _ = tokio::signal::ctrl_c() => {
@@ -106,12 +109,12 @@ async fn ring(client: &Client, ticket: &Ticket) -> Result<Call, Failure> {
 }
 
 /// Shows us online, waits for somebody to ring, and answers.
-async fn answer(client: &Client, events: &mut Events) -> Result<Call, Failure> {
+async fn answer(client: &Client, events: &mut Events, identity: &Path) -> Result<Call, Failure> {
     client.set_presence(PresenceState::Online, Default::default()).await.map_err(Failure::relay)?;
     note(&format!("online as {}: waiting to be called", client.identity().to_text()));
     loop {
         let ring = tokio::select! {
-            ring = next_ring(events) => ring?,
+            ring = next_ring(events, identity) => ring?,
             _ = tokio::signal::ctrl_c() => return Err(Failure::no_call(anyhow!("interrupted"))),
         };
         if ring.purpose() != Purpose::Call {
@@ -128,26 +131,26 @@ async fn answer(client: &Client, events: &mut Events) -> Result<Call, Failure> {
 }
 
 /// Waits for somebody to ring, and says what else happens.
-pub(crate) async fn next_ring(events: &mut Events) -> Result<IncomingRing, Failure> {
+pub(crate) async fn next_ring(events: &mut Events, identity: &Path) -> Result<IncomingRing, Failure> {
     loop {
         match events.next().await {
             Some(Event::IncomingRing(ring)) => return Ok(ring),
             Some(Event::Closed(error)) => return Err(Failure::relay(error)),
-            Some(event) => report(&event),
+            Some(event) => report(&event, identity),
             None => return Err(Failure::relay(Error::ClientClosed)),
         }
     }
 }
 
 /// Whoever rings now hears that we are busy; what else happens is reported.
-async fn stay_busy(mut events: Events) {
+async fn stay_busy(mut events: Events, identity: PathBuf) {
     while let Some(event) = events.next().await {
-        report(&event);
+        report(&event, &identity);
     }
 }
 
-/// Says what happened to the session.
-pub(crate) fn report(event: &Event) {
+/// Says what happened to the session, and keeps what has to be kept.
+pub(crate) fn report(event: &Event, identity: &Path) {
     match event {
         Event::IncomingRing(_) => {}
         Event::Closed(error) => note(&format!("the session is over: {error}")),
@@ -157,6 +160,10 @@ pub(crate) fn report(event: &Event) {
         Event::MissedRing(error) => {
             note(&format!("somebody rang, and their invitation does not hold by this device's clock: {error}"));
         }
+        Event::DevicesRevoked(word) => match identity::keep_revocation(identity, word) {
+            Ok(()) => note(&format!("we have taken {} of our devices back", word.devices.len())),
+            Err(failure) => failure.print(),
+        },
         Event::RungChanged(rung) => note(&format!("the relay now sends us at most {}", rung.as_str_name())),
         Event::GoingAway => note("the relay is going away: moving"),
         Event::Disconnected(error) => note(&format!("the connection broke ({error}): coming back")),

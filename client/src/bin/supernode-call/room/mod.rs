@@ -2,6 +2,7 @@
 
 mod control;
 mod figures;
+mod porch;
 mod recording;
 mod roster;
 mod stay;
@@ -10,10 +11,7 @@ mod voices;
 use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, Subcommand};
-use supernode_client::{
-    RoomLink,
-    proto::identity::{IdentityKey, Ticket},
-};
+use supernode_client::{RoomLink, e2ee::Pass, proto::identity::IdentityKey};
 
 use crate::{failure::Failure, parse_identity, say, secret_text};
 use control::{Order, tell};
@@ -22,7 +20,7 @@ use stay::{Entry, stay};
 /// What can be done with a room.
 #[derive(Subcommand)]
 pub(crate) enum RoomCommand {
-    /// Opens a room and stays in it; lets in who knocks with the room's link.
+    /// Opens a room and stays in it; lets in who knocks and has the room's link, and shows who else knocks.
     Create {
         #[command(flatten)]
         stay: StayArgs,
@@ -71,6 +69,14 @@ pub(crate) enum RoomCommand {
         #[arg(value_name = "IDENTITY", value_parser = parse_identity)]
         who: IdentityKey,
     },
+    /// Lets in somebody who knocks without having the room's link; without a name, prints who does.
+    Admit {
+        #[command(flatten)]
+        ours: OursArgs,
+        /// The public name of the person.
+        #[arg(value_name = "IDENTITY", value_parser = parse_identity)]
+        who: Option<IdentityKey>,
+    },
     /// Rings a person and brings them into the room when they answer.
     Invite {
         #[command(flatten)]
@@ -109,7 +115,7 @@ pub(crate) struct StayArgs {
     /// Directory for what is received, a file for each track; without it, nothing is kept.
     #[arg(long)]
     record_dir: Option<PathBuf>,
-    /// Let in only this person; may be given again. Without it, everybody who has the link.
+    /// Let in only this person; may be given again. Without it, everybody who has the link, and others when told to.
     #[arg(long = "only", value_name = "IDENTITY", value_parser = parse_identity)]
     only: Vec<IdentityKey>,
     /// Show the relay when we speak, so that others can take the most active speakers only; without it, it cannot tell.
@@ -160,9 +166,13 @@ pub(crate) fn run(command: RoomCommand) -> Result<(), Failure> {
         }
         RoomCommand::Leave { ours } => tell(&ours.identity, &Order::Leave).map(drop),
         RoomCommand::Kick { ours, who } => tell(&ours.identity, &Order::Kick { who: who.to_text() }).map(drop),
+        RoomCommand::Admit { ours, who } => {
+            let knocking = tell(&ours.identity, &Order::Admit { who: who.map(|who| who.to_text()) })?.knocking;
+            knocking.iter().try_for_each(|who| say(who))
+        }
         RoomCommand::Invite { ours, ticket_file } => {
             let ticket = secret_text(ticket_file.as_ref(), "SUPERNODE_TICKET")?;
-            Ticket::from_text(&ticket).map_err(|error| Failure::here(error.into()))?;
+            Pass::from_text(&ticket).map_err(|error| Failure::here(error.into()))?;
             let answer = tell(&ours.identity, &Order::Invite { ticket })?;
             say(answer.outcome.as_deref().unwrap_or("in"))
         }
