@@ -8,6 +8,7 @@ mod people;
 mod presence;
 mod programs;
 mod relay;
+mod rights;
 mod rings;
 mod rooms;
 mod shims;

@@ -6,9 +6,12 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use supernode_client::media::compare;
+use supernode_client::{RoomLink, RoomOptions, e2ee::Pass, media::compare};
 
-use crate::relay::Relay;
+use crate::{
+    people::{Person, in_time},
+    relay::Relay,
+};
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_supernode-call");
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/samples");
@@ -205,4 +208,86 @@ fn programs_meet_in_a_room_and_are_told_what_to_do_there() {
     assert!(comparison.headers_identical && comparison.received > 0);
     assert_eq!(comparison.identical, comparison.received);
     fs::remove_dir_all(directory).unwrap();
+}
+
+//
+#[tokio::test(flavor = "multi_thread")]
+async fn who_knocks_without_the_link_waits_until_somebody_has_looked() {
+    let relay = Relay::open(1);
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name);
+    text(Command::new(PROGRAM).arg("identity").arg("--out").arg(file("alice.json")).output().unwrap());
+    fs::write(file("invite"), relay.invite().to_string()).unwrap();
+    let mut create = room("create", directory.path(), "alice");
+    create.arg("--invite-file").arg(file("invite")).arg("--link-file").arg(file("link"));
+    let hosting = create.spawn().unwrap();
+    until("the room is open", || fs::read_to_string(file("link")).is_ok_and(|link| link.contains("secret=")));
+    let link: RoomLink = fs::read_to_string(file("link")).unwrap().trim().parse().unwrap();
+    let ticket = Command::new(PROGRAM).arg("ticket").arg("--identity").arg(file("alice.json")).output().unwrap();
+    let pass = Pass::from_text(&text(ticket)).unwrap();
+
+    let eve = Person::new();
+    let (client, _events) = eve.online(&relay.invite()).await;
+    let knocking = tokio::spawn(async move { client.join_room(&pass, link.room, RoomOptions::default()).await });
+    let name = eve.public().to_text();
+    let admit = || room("admit", directory.path(), "alice");
+    until("she is shown", || String::from_utf8_lossy(&admit().output().unwrap().stdout).trim() == name);
+    assert!(!knocking.is_finished() && roster(directory.path(), "alice").len() == 1, "and not let in");
+    assert_eq!(admit().arg(Person::new().public().to_text()).output().unwrap().status.code(), Some(4));
+    text(admit().arg(&name).output().unwrap());
+    let call = in_time(knocking).await.unwrap().unwrap();
+    assert_eq!(call.roster().len(), 2);
+    text(room("leave", directory.path(), "alice").output().unwrap());
+    let told = String::from_utf8(hosting.wait_with_output().unwrap().stderr).unwrap();
+    assert!(told.contains("KNOCKS WITHOUT THE LINK") && told.contains(&format!("NEW IN THE ROOM: {name}")), "{told}");
+}
+
+//
+#[test]
+fn a_second_device_answers_for_its_person_without_their_key() {
+    let relay = Relay::open(1);
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name);
+    let program = |arguments: &[&str], identity: &str| {
+        let mut command = Command::new(PROGRAM);
+        command.args(arguments).arg("--identity").arg(file(identity));
+        command
+    };
+    for who in ["alice", "desk"] {
+        text(Command::new(PROGRAM).arg("identity").arg("--out").arg(file(&format!("{who}.json"))).output().unwrap());
+    }
+    let request = Command::new(PROGRAM).args(["devices", "request", "--out"]).arg(file("phone.json")).output().unwrap();
+    let phone = text(request);
+    let delegation = text(program(&["devices", "sign"], "desk.json").arg(&phone).output().unwrap());
+    text(program(&["devices", "accept"], "phone.json").arg(delegation).output().unwrap());
+    let ticket = text(program(&["ticket"], "desk.json").output().unwrap());
+    let none = program(&["ticket"], "phone.json").output().unwrap();
+    assert!(
+        !none.status.success() && String::from_utf8_lossy(&none.stderr).contains("on the device that certified it")
+    );
+
+    fs::write(file("ticket"), ticket).unwrap();
+    let invite = relay.invite().to_string();
+    let listening = talk("listen", directory.path(), "phone", "b").env("SUPERNODE_INVITE", &invite).spawn().unwrap();
+    let mut call = talk("call", directory.path(), "alice", "a");
+    call.env("SUPERNODE_INVITE", &invite).arg("--ticket-file").arg(file("ticket")).args(["--seconds", "1"]);
+    text(call.output().unwrap());
+    text(listening.wait_with_output().unwrap());
+
+    // Taken back: the relay hears it from the first device of theirs that is online, and turns the lost one away.
+    text(program(&["devices", "revoke"], "desk.json").arg(&phone).output().unwrap());
+    let list = text(program(&["devices", "list"], "desk.json").output().unwrap());
+    assert!(list.lines().any(|line| line.contains(&phone) && line.contains("taken back")), "{list}");
+    let mut desk = talk("listen", directory.path(), "desk", "b").env("SUPERNODE_INVITE", &invite).spawn().unwrap();
+    until("the relay knows", || {
+        let mut lost = talk("listen", directory.path(), "phone", "b");
+        let mut lost = lost.env("SUPERNODE_INVITE", &invite).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        let ended = lost.try_wait().unwrap();
+        lost.kill().unwrap();
+        lost.wait().unwrap();
+        ended.is_some_and(|status| status.code() == Some(3))
+    });
+    desk.kill().unwrap();
+    desk.wait().unwrap();
 }

@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use supernode_client::{
     Call, CallEnd, CallEvent, Client, Config, Error, Event, Events, InvitationOutcome, Purpose, RoomOptions, TrackKind,
-    proto::identity::Ticket,
+    e2ee::Pass,
 };
 use tokio::task::JoinHandle;
 
@@ -32,12 +32,12 @@ impl Guest {
         Self { person, client, events: Some(events) }
     }
 
-    fn ticket(&self) -> Ticket {
+    fn ticket(&self) -> Pass {
         self.person.ticket()
     }
 
     fn options(&self) -> RoomOptions {
-        RoomOptions { name: "tea".into(), door: Some(self.ticket()) }
+        RoomOptions { name: "tea".into(), door: Some(self.ticket()), link: None }
     }
 
     /// Opens a room and lets everybody in who knocks.
