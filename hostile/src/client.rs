@@ -107,7 +107,7 @@ pub(crate) struct Room {
 
 impl Room {
     pub(crate) fn new() -> Self {
-        Self { id: RoomId(rand::random()), secret: key() }
+        Self { id: RoomId::passing(rand::random()), secret: key() }
     }
 
     pub(crate) fn name(&self) -> Bytes {
@@ -247,6 +247,7 @@ impl Client {
             join_key: Bytes::copy_from_slice(room.secret.verifying_key().as_bytes()),
             proof: Bytes::copy_from_slice(&room.secret.sign(&input).to_bytes()),
             mls_epoch: 0,
+            ..JoinRoom::default()
         };
         match self.ask(Request::JoinRoom(wanted)).await? {
             Body::RoomJoined(joined) => Ok(joined),

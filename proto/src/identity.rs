@@ -12,9 +12,11 @@ use sha2::{Digest, Sha256};
 use crate::limits;
 
 mod revocation;
+mod room;
 mod ticket;
 
 pub use revocation::Revocation;
+pub use room::{RoomId, room_signing_input, verify_room};
 pub use ticket::{Grants, Holder, Presenter, Ticket, present_signing_input, ring_signing_input};
 
 /// TLS exporter label (RFC 8446 section 7.5) whose 32 bytes bind signatures to one connection; its context is empty.
@@ -159,25 +161,9 @@ public_key! {
     /// The public key that a room's join secret can sign for.
     JoinKey, "join_key", "sn-join-"
 }
-
-/// A room's name: 16 random bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RoomId(pub [u8; 16]);
-
-impl RoomId {
-    /// The name in a message field.
-    ///
-    /// # Errors
-    /// [`IdentityError::Length`] unless it has 16 bytes.
-    pub fn from_slice(bytes: &[u8]) -> Result<Self, IdentityError> {
-        fixed("room", bytes).map(Self)
-    }
-}
-
-impl fmt::Debug for RoomId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RoomId(..)")
-    }
+public_key! {
+    /// The public half of the key that comes from a room's link: it names a room that stands.
+    RoomKey, "room_key", "sn-room-"
 }
 
 /// An identity's certificate for a device.

@@ -15,8 +15,9 @@ use supernode_proto::{
     close::{CloseCode, StreamCode},
     control::{ClientMessage, FrameReader, MESSAGE_NAMES, RelayMessage, frame},
     identity::{
-        Delegation, Revocation, Ticket, beacon_signing_input, hello_signing_input, join_signing_input,
-        present_signing_input, ring_signing_input, verify_beacon, verify_hello, verify_join,
+        Delegation, Revocation, RoomId, Ticket, beacon_signing_input, hello_signing_input, join_signing_input,
+        present_signing_input, ring_signing_input, room_signing_input, verify_beacon, verify_hello, verify_join,
+        verify_room,
     },
     invite::Invite,
     limits,
@@ -93,7 +94,7 @@ fn everything_signed_is_written_down() {
     let now = identity::NOW_UNIX_S;
     let mut golden = Golden::new(
         "identity.txt",
-        "Names, grants, what is signed, and the signatures by the secret keys 01 x 32 (identity), 02 x 32 (device), 03 x 32 (room) and 05 x 32 (ticket).",
+        "Names, grants, what is signed, and the signatures by the secret keys 01 x 32 (identity), 02 x 32 (device), 03 x 32 (room), 05 x 32 (ticket) and 06 x 32 (room that stands).",
     );
     golden.text("identity, text", &identity::identity().to_text());
     golden.text("device, text", &identity::device().to_text());
@@ -144,6 +145,13 @@ fn everything_signed_is_written_down() {
     golden.hex("join, signed bytes", &join_signing_input(&room, &exporter, &device));
     golden.hex("join, proof", &identity::join_proof());
     assert_eq!(verify_join(&identity::join_key(), &room, &exporter, &device, &identity::join_proof()), Ok(()));
+
+    let (key, proof) = (identity::room_key(), identity::room_proof());
+    golden.text("room key, text", &key.to_text());
+    golden.hex("room that stands for it, name", &RoomId::standing(&key).0);
+    golden.hex("room key, signed bytes", &room_signing_input(&pin, &exporter, &device));
+    golden.hex("room key, proof", &proof);
+    assert_eq!(verify_room(&key, &pin, &exporter, &device, &proof), Ok(()));
 
     let (epoch, digest) = identity::BEACON;
     golden.hex("beacon, signed bytes", &beacon_signing_input(&room, epoch, &digest));

@@ -59,7 +59,7 @@ impl Cast {
     /// A room's name.
     pub(super) fn room(&self, room: u32) -> RoomId {
         let digest = self.digest(b"room", room, 0);
-        RoomId(digest.first_chunk().copied().expect("a digest has 32 bytes"))
+        RoomId::passing(digest.first_chunk().copied().expect("a digest has 32 bytes"))
     }
 
     /// What lets a person into a room on one connection.
@@ -71,6 +71,7 @@ impl Cast {
             join_key: Bytes::copy_from_slice(secret.verifying_key().as_bytes()),
             proof: Bytes::copy_from_slice(&secret.sign(&input).to_bytes()),
             mls_epoch: 0,
+            ..JoinRoom::default()
         }
     }
 

@@ -5,8 +5,8 @@ use ed25519_dalek::{Signer, SigningKey};
 use supernode_proto::{
     identity::{
         Delegation, DeviceKey, EPOCH_DIGEST_BYTES, EXPORTER_BYTES, Grants, Holder, IdentityKey, JoinKey, Presenter,
-        RelayPin, Revocation, RoomId, SIGNATURE_BYTES, Ticket, TicketKey, beacon_signing_input, hello_signing_input,
-        join_signing_input,
+        RelayPin, Revocation, RoomId, RoomKey, SIGNATURE_BYTES, Ticket, TicketKey, beacon_signing_input,
+        hello_signing_input, join_signing_input, room_signing_input,
     },
     invite::Invite,
 };
@@ -118,6 +118,20 @@ pub fn sign_hello(body: &[u8]) -> [u8; SIGNATURE_BYTES] {
 /// The example room's proof for the example device on the example connection.
 pub fn join_proof() -> [u8; SIGNATURE_BYTES] {
     join_secret().sign(&join_signing_input(&room(), &EXPORTER, &device())).to_bytes()
+}
+
+/// The secret key of the example room that stands.
+pub fn room_secret() -> SigningKey {
+    SigningKey::from_bytes(&[0x06; 32])
+}
+
+pub fn room_key() -> RoomKey {
+    RoomKey::new(room_secret().verifying_key().to_bytes())
+}
+
+/// What shows that the example device has that key, on the example connection.
+pub fn room_proof() -> [u8; SIGNATURE_BYTES] {
+    room_secret().sign(&room_signing_input(&relay_pin(), &EXPORTER, &device())).to_bytes()
 }
 
 /// The example device's beacon: the epoch and its digest.

@@ -10,7 +10,7 @@ use supernode_proto::{
         ClientMessage, RefusalReason, Refused, WatchEnded, client_message::Body as Request, decode_message,
         relay_message::Body,
     },
-    identity::{Grants, IdentityKey, Presenter, RoomId, Ticket},
+    identity::{Grants, IdentityKey, Presenter, RoomId, RoomKey, Ticket, verify_room},
 };
 
 use super::{
@@ -164,8 +164,14 @@ impl ShardCore {
                 return Ok(());
             }
             Request::Ring(ring) => {
-                let ticket = check_ticket(session, &ring.ticket, &ring.proof, Grants::RING, now)?;
-                let wanted = rings::NewRing { id: RingId(rng.random()), ticket, payload: ring.payload };
+                let whom = if ring.room_key.is_empty() {
+                    let ticket = check_ticket(session, &ring.ticket, &ring.proof, Grants::RING, now)?;
+                    rings::Whom::Issuer(Box::new(ticket))
+                } else {
+                    Refusal::check_len("ticket", ring.ticket.len(), 0)?;
+                    rings::Whom::Room(check_room_key(session, &ring.room_key, &ring.proof)?)
+                };
+                let wanted = rings::NewRing { id: RingId(rng.random()), whom, payload: ring.payload };
                 let (session, timers) = self.session_and_timers(link)?;
                 let started = rings::start(&directory, session, wanted, now, timers, outbox)?;
                 outbox.reply(id, request, Body::RingStarted(started));
@@ -308,4 +314,12 @@ fn check_ticket(session: &Session, bytes: &[u8], proof: &[u8], grant: Grants, no
     let presenter = Presenter { identity: session.identity, device: session.device };
     ticket.verify_presented(&presenter, &session.relay, &session.exporter, proof)?;
     Ok(ticket)
+}
+
+/// The room that stands for whoever has this key, if this session shows that it has it.
+pub(crate) fn check_room_key(session: &Session, key: &[u8], proof: &[u8]) -> Result<RoomId, Refusal> {
+    let key = RoomKey::from_slice(key)?;
+    verify_room(&key, &session.relay, &session.exporter, &session.device, proof)
+        .map_err(|_| Refusal::of(RefusalReason::JoinProof))?;
+    Ok(RoomId::standing(&key))
 }

@@ -128,9 +128,8 @@ pub(crate) struct View {
 #[derive(Debug)]
 pub(crate) struct Ring {
     pub(crate) caller: SessionId,
-    pub(crate) callee: IdentityKey,
-    /// Devices that still ring.
-    pub(crate) devices: Vec<(DeviceKey, SessionId)>,
+    /// Whose devices still ring.
+    pub(crate) devices: Vec<(IdentityKey, SessionId)>,
     /// Whether one of those that no longer ring said busy.
     pub(crate) busy: bool,
 }

@@ -7,7 +7,7 @@ use supernode_proto::{
         DepositKeyPackages, DeviceKeyPackage, IncomingRing, KeyPackages, KeyPackagesLow, RefusalReason, RingEnded,
         RingOutcome, RingResult, RingStarted, relay_message::Body,
     },
-    identity::{DeviceKey, IdentityKey, Ticket},
+    identity::{DeviceKey, IdentityKey, RoomId, Ticket},
     limits as wire,
 };
 
@@ -15,7 +15,7 @@ use super::{
     Now, Outbox, RingId, SessionId,
     accounts::Allowance,
     control::Refusal,
-    directory::{Directory, Person, Ring},
+    directory::{Directory, Online, Person, Ring},
     session::{Handed, Session},
     timers::{Due, Timers},
 };
@@ -124,18 +124,30 @@ fn reachable<'a>(
     person.filter(is_reachable).ok_or(Refusal::of(RefusalReason::Offline))
 }
 
+/// Whose devices ring, by what right.
+#[derive(Debug)]
+pub(crate) enum Whom {
+    /// Those of whoever issued the ticket.
+    Issuer(Box<Ticket>),
+    /// Those who are in the room, whose key the caller has.
+    Room(RoomId),
+}
+
+/// Devices that ring at most when somebody is at the door of a room: one of them answers.
+const DOOR_DEVICES_MAX: usize = 8;
+
 /// A ring that somebody wants to start.
 #[derive(Debug)]
 pub(crate) struct NewRing {
     /// Its name, fresh and random.
     pub(crate) id: RingId,
-    /// Whose devices ring, and by what right.
-    pub(crate) ticket: Ticket,
+    pub(crate) whom: Whom,
     /// Opaque, for each of them.
     pub(crate) payload: Bytes,
 }
 
-/// Rings every device of the callee whose key package the caller was handed, and that is still online.
+/// Rings every device of the callee whose key package the caller was handed, and that is still online; or those who
+/// have been in a room for longest.
 pub(crate) fn start(
     directory: &Directory,
     caller: &mut Session,
@@ -144,8 +156,7 @@ pub(crate) fn start(
     timers: &mut Timers,
     outbox: &mut Outbox,
 ) -> Result<RingStarted, Refusal> {
-    let NewRing { id, ticket, payload } = wanted;
-    let callee = ticket.issuer;
+    let NewRing { id, whom, payload } = wanted;
     Refusal::check_len("payload", payload.len(), wire::RING_PAYLOAD_BYTES_MAX)?;
     if directory.is_draining() {
         return Err(Refusal::of(RefusalReason::GoingAway));
@@ -157,12 +168,18 @@ pub(crate) fn start(
         return Err(Refusal::limit("rings_per_minute_max", bound, bound));
     }
     caller.rings.retain(|ring| directory.rings.contains_key(ring));
-    let devices = mark_ringing(directory, caller, &ticket, id)?;
-    // The packages are used up with it.
-    caller.handed.retain(|handed| handed.callee != callee);
+    let (devices, room) = match whom {
+        Whom::Issuer(ticket) => {
+            let devices = mark_ringing(directory, caller, &ticket, id)?;
+            // The packages are used up with it.
+            caller.handed.retain(|handed| handed.callee != ticket.issuer);
+            (devices, Bytes::new())
+        }
+        Whom::Room(room) => (mark_door(directory, caller, &room, id)?, Bytes::copy_from_slice(&room.0)),
+    };
     let started = RingStarted { ring: Bytes::copy_from_slice(&id.0), devices: devices.len() as u32 };
     outbox.counts.rings_started += 1;
-    directory.rings.insert(id, Ring { caller: caller.id, callee, devices: devices.clone(), busy: false });
+    directory.rings.insert(id, Ring { caller: caller.id, devices: devices.clone(), busy: false });
     caller.rings.push(id);
     timers.insert(now.instant + directory.limits().ring_timeout, Due::Ring(id));
     for (_, session) in devices {
@@ -174,6 +191,7 @@ pub(crate) fn start(
                 caller: Bytes::copy_from_slice(caller.identity.as_bytes()),
                 caller_device: Bytes::copy_from_slice(caller.device.as_bytes()),
                 payload: payload.clone(),
+                room: room.clone(),
             }),
         );
     }
@@ -185,33 +203,77 @@ fn mark_ringing(
     caller: &Session,
     ticket: &Ticket,
     id: RingId,
-) -> Result<Vec<(DeviceKey, SessionId)>, Refusal> {
-    let limits = directory.limits();
-    let (bound, pair_bound) = (limits.incoming_rings_max, limits.rings_per_pair_max);
-    let mut pair_is_full = false;
+) -> Result<Vec<(IdentityKey, SessionId)>, Refusal> {
+    let mut places = Places::new(directory);
     let mut person = reachable(directory, caller, ticket)?;
     let handed = caller.handed.iter().find(|handed| handed.callee == ticket.issuer);
     let handed = handed.ok_or(Refusal::of(RefusalReason::NoKeyPackage))?;
-    let mut devices = Vec::new();
-    let mut online = 0u64;
     // A person may ring their own other devices, but not the one they hold.
     let others = person.devices.iter_mut().filter(|device| device.session != caller.id && device.can_be_rung());
     for device in others.filter(|device| handed.devices.contains(&device.device)) {
-        online += 1;
-        // One caller does not fill a device's places.
-        let of_this_caller = device.ringing.iter().filter(|(_, whose)| *whose == caller.identity).count();
-        if of_this_caller >= pair_bound {
-            pair_is_full = true;
-        } else if device.ringing.len() < bound {
-            device.ringing.push((id, caller.identity));
-            devices.push((device.device, device.session));
+        places.take(ticket.issuer, device, caller, id);
+    }
+    places.taken()
+}
+
+fn mark_door(
+    directory: &Directory,
+    caller: &Session,
+    room: &RoomId,
+    id: RingId,
+) -> Result<Vec<(IdentityKey, SessionId)>, Refusal> {
+    let mut places = Places::new(directory);
+    let members: Vec<(IdentityKey, SessionId)> = directory.rooms.get(room).map_or_else(Vec::new, |room| {
+        let others = room.members.values().filter(|member| member.session != caller.id);
+        others.map(|member| (member.identity, member.session)).take(DOOR_DEVICES_MAX).collect()
+    });
+    for (identity, session) in members {
+        let Some(mut person) = directory.people.get_mut(&identity) else { continue };
+        // Whom somebody shuts out, they hear nothing of; the others in the room judge for themselves.
+        if person.lets(&caller.identity, u32::MAX)
+            && let Some(device) = person.devices.iter_mut().find(|device| device.session == session)
+        {
+            places.take(identity, device, caller, id);
         }
     }
-    match (online, devices.is_empty()) {
-        (0, _) => Err(Refusal::of(RefusalReason::Offline)),
-        (_, true) if pair_is_full => Err(Refusal::limit("rings_per_pair_max", pair_bound as u64, pair_bound as u64)),
-        (_, true) => Err(Refusal::limit("incoming_rings_max", bound as u64, bound as u64)),
-        _ => Ok(devices),
+    places.taken()
+}
+
+/// Devices that begin to ring: each has so many places, and one caller does not fill them all.
+struct Places {
+    places_max: usize,
+    of_one_caller_max: usize,
+    taken: Vec<(IdentityKey, SessionId)>,
+    online: u64,
+    caller_has_all: bool,
+}
+
+impl Places {
+    fn new(directory: &Directory) -> Self {
+        let limits = directory.limits();
+        let (places_max, of_one_caller_max) = (limits.incoming_rings_max, limits.rings_per_pair_max);
+        Self { places_max, of_one_caller_max, taken: Vec::new(), online: 0, caller_has_all: false }
+    }
+
+    fn take(&mut self, identity: IdentityKey, device: &mut Online, caller: &Session, id: RingId) {
+        self.online += 1;
+        let of_this_caller = device.ringing.iter().filter(|(_, whose)| *whose == caller.identity).count();
+        if of_this_caller >= self.of_one_caller_max {
+            self.caller_has_all = true;
+        } else if device.ringing.len() < self.places_max {
+            device.ringing.push((id, caller.identity));
+            self.taken.push((identity, device.session));
+        }
+    }
+
+    fn taken(self) -> Result<Vec<(IdentityKey, SessionId)>, Refusal> {
+        let (of_one, all) = (self.of_one_caller_max as u64, self.places_max as u64);
+        match (self.online, self.taken.is_empty()) {
+            (0, _) => Err(Refusal::of(RefusalReason::Offline)),
+            (_, true) if self.caller_has_all => Err(Refusal::limit("rings_per_pair_max", of_one, of_one)),
+            (_, true) => Err(Refusal::limit("incoming_rings_max", all, all)),
+            _ => Ok(self.taken),
+        }
     }
 }
 
@@ -330,7 +392,7 @@ fn settle(
     outbox: &mut Outbox,
 ) {
     outbox.counts.ring(result);
-    unmark(directory, &ring.callee, id);
+    ring.devices.iter().for_each(|(identity, _)| unmark(directory, identity, id));
     let name = Bytes::copy_from_slice(&id.0);
     let ended = if result == RingResult::Answered { RingResult::AnsweredElsewhere } else { result };
     let by_session = by.as_ref().map(|(session, _)| session.id);

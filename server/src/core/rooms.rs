@@ -19,7 +19,7 @@ use supernode_proto::{
 use super::{
     ControlMail, MemberId, Now, Outbox, SessionId,
     accounts::Allowance,
-    control::Refusal,
+    control::{Refusal, check_room_key},
     directory::{Away, Directory, Member, Room, TrackEntry},
     limits::Limits,
     mailbox::{Mailbox, Sender},
@@ -47,10 +47,13 @@ pub(crate) fn join(
     // Verified before the room is locked: it takes the longest.
     identity::verify_join(&key, &id, &session.exporter, &session.device, &wanted.proof)
         .map_err(|_| Refusal::of(RefusalReason::JoinProof))?;
+    let may_open = !id.stands() || check_room_key(session, &wanted.room_key, &wanted.room_proof) == Ok(id);
     let (member, tracks) = {
         let mut room = match directory.rooms.entry(id) {
             Entry::Occupied(entry) => entry.into_ref(),
             Entry::Vacant(_) if directory.is_draining() => return Err(Refusal::of(RefusalReason::GoingAway)),
+            // Nobody takes the place of those who have the room's link.
+            Entry::Vacant(_) if !may_open => return Err(Refusal::of(RefusalReason::JoinProof)),
             Entry::Vacant(entry) => entry.insert(Room {
                 place: directory.open_room()?,
                 join_key: key,

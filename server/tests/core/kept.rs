@@ -134,6 +134,7 @@ impl Stage {
                     join_key,
                     proof: Bytes::copy_from_slice(&key.sign(&input).to_bytes()),
                     mls_epoch: 0,
+                    ..JoinRoom::default()
                 })
             }
             "leave_room" => Request::LeaveRoom(LeaveRoom { room }),

@@ -227,6 +227,7 @@ impl World {
             join_key: Bytes::copy_from_slice(secret.verifying_key().as_bytes()),
             proof: Bytes::copy_from_slice(&secret.sign(&input).to_bytes()),
             mls_epoch: 3,
+            ..JoinRoom::default()
         };
         self.ask(at, Request::JoinRoom(request));
     }

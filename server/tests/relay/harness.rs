@@ -22,8 +22,8 @@ use supernode_proto::{
         Subscribe, TrackKind, client_message::Body as Request, encode_frame, relay_message::Body,
     },
     identity::{
-        self, Delegation, DeviceKey, EXPORTER_LABEL, Grants, Holder, IdentityKey, RelayPin, RoomId, SIGNATURE_BYTES,
-        Ticket, TicketKey,
+        self, Delegation, DeviceKey, EXPORTER_LABEL, Grants, Holder, IdentityKey, RelayPin, RoomId, RoomKey,
+        SIGNATURE_BYTES, Ticket, TicketKey,
     },
     mls::Envelope,
     object::{DATAGRAM_HEADER_BYTES_MAX, DatagramHeader, Flags, Hop, Layer, TrackAlias, Visible},
@@ -512,6 +512,7 @@ impl Client {
             join_key: Bytes::copy_from_slice(room.secret.verifying_key().as_bytes()),
             proof: Bytes::copy_from_slice(&room.secret.sign(&input).to_bytes()),
             mls_epoch: room.epoch,
+            ..JoinRoom::default()
         }
     }
 
@@ -567,6 +568,31 @@ pub async fn stop_code(stream: &mut quinn::SendStream) -> StreamCode {
     StreamCode(stopped.expect("with a code").into_inner())
 }
 
+/// The room that stands for a key, and who shows it.
+pub struct Standing(pub SigningKey);
+
+impl Standing {
+    pub fn new() -> Self {
+        Self(key())
+    }
+
+    pub fn key(&self) -> RoomKey {
+        RoomKey::new(self.0.verifying_key().to_bytes())
+    }
+
+    /// Its room, whose group is whoever opens it.
+    pub fn room(&self) -> Room {
+        Room { id: RoomId::standing(&self.key()), ..Room::new() }
+    }
+
+    /// What shows the relay that a client has the key.
+    pub fn proof(&self, client: &Client) -> Bytes {
+        let (pin, device) = (client.pin.unwrap(), client.person.as_ref().unwrap().device_key());
+        let input = identity::room_signing_input(&pin, &client.exporter(), &device);
+        Bytes::copy_from_slice(&self.0.sign(&input).to_bytes())
+    }
+}
+
 /// A room's name and what lets one in.
 pub struct Room {
     pub id: RoomId,
@@ -581,7 +607,7 @@ impl Room {
     }
 
     pub fn at(epoch: u64) -> Self {
-        Self { id: RoomId(rand::rng().random()), secret: key(), epoch }
+        Self { id: RoomId::passing(rand::rng().random()), secret: key(), epoch }
     }
 
     /// A message of its group, around bytes that stand for what is sealed.
