@@ -5,11 +5,12 @@
 //! many messages as a large group takes. So one member alone decides about each guest, and one alone changes the group.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use supernode_e2ee::{Group, Knock, LinkSecret, Pass};
+use supernode_e2ee::{Group, LinkSecret, Pass};
 use supernode_proto::identity::{IdentityKey, RoomId};
 
 use crate::{
@@ -38,7 +39,8 @@ pub struct RoomOptions {
     /// A pass to ring us by, which everybody whom we let in is given: with it they can come back when they lost the
     /// room, for as long as it holds. Without one they cannot, unless somebody else in the room gave them theirs.
     pub door: Option<Pass>,
-    /// The secret of the room's link: shown when we knock, and asked for when others knock at ours.
+    /// The secret of the room's link, for a room that stands ([`Client::enter_by_link`]). Everybody whom we let in is
+    /// given it.
     pub link: Option<LinkSecret>,
 }
 
@@ -62,20 +64,23 @@ pub(crate) struct Hosting {
     name: String,
     own_door: Option<Pass>,
     doors: Mutex<Vec<Pass>>,
-    /// Of the room's link, which only those have who were given it.
+    /// Of the link of a room that stands.
     pub(crate) link: Option<LinkSecret>,
+    /// Whom those who were here before us have put out.
+    pub(crate) put_out: HashSet<IdentityKey>,
     /// One guest after the other: each finds the group as its Welcome says.
     admitting: tokio::sync::Mutex<()>,
 }
 
 impl Hosting {
-    fn new(options: RoomOptions, doors: Vec<Pass>) -> Result<Self, Error> {
+    fn new(options: RoomOptions, doors: Vec<Pass>, put_out: HashSet<IdentityKey>) -> Result<Self, Error> {
         if options.name.len() > ROOM_NAME_BYTES_MAX {
             let (value, bound) = (options.name.len() as u64, ROOM_NAME_BYTES_MAX as u64);
             return Err(Error::TooLarge { field: "the room's name", value, bound });
         }
         let RoomOptions { name, door, link } = options;
-        Ok(Self { name, own_door: door, doors: Mutex::new(doors), link, admitting: tokio::sync::Mutex::default() })
+        let (own_door, doors) = (door, Mutex::new(doors));
+        Ok(Self { name, own_door, doors, link, put_out, admitting: tokio::sync::Mutex::default() })
     }
 
     /// Whom to ring to come back, those who let us in first.
@@ -86,7 +91,7 @@ impl Hosting {
     /// What a guest is given: our door and those that we know.
     fn doors_for_guest(&self) -> Vec<Vec<u8>> {
         let mut doors: Vec<Pass> = self.own_door.iter().chain(lock(&self.doors).iter()).cloned().collect();
-        let mut issuers = std::collections::HashSet::new();
+        let mut issuers = HashSet::new();
         doors.retain(|door| door.ticket().not_after_unix_s > unix_s() && issuers.insert(door.issuer()));
         doors.truncate(DOORS_MAX);
         doors.iter().map(|door| door.to_bytes().to_vec()).collect()
@@ -105,8 +110,9 @@ impl Client {
     /// # Errors
     /// [`Error::TooLarge`] for the name; [`Error::Refused`], [`Error::Disconnected`], [`Error::TimedOut`].
     pub async fn create_room(&self, options: RoomOptions) -> Result<Call, Error> {
-        let group = self.inner.device.create_room(RoomId(rand::random()))?;
-        Call::join(self.clone(), group, Some(Hosting::new(options, Vec::new())?)).await
+        let room = options.link.as_ref().map_or_else(|| RoomId::passing(rand::random()), LinkSecret::room);
+        let group = self.inner.device.create_room(room)?;
+        Call::join(self.clone(), group, Some(Hosting::new(options, Vec::new(), HashSet::new())?)).await
     }
 
     /// Asks a member of a room, the issuer of `door`, to let us in, and goes in. `options` say how others come back by
@@ -116,7 +122,7 @@ impl Client {
     /// [`Error::NotAdmitted`] if the member does not let us in; [`Error::State`] if nobody answers; as
     /// [`Client::ring`] for the rest.
     pub async fn join_room(&self, door: &Pass, room: RoomId, options: RoomOptions) -> Result<Call, Error> {
-        let (group, admission) = knock(self, door, room, options.link.as_ref()).await?;
+        let (group, admission) = knock(self, door, room).await?;
         self.enter_room(group, admission, options, Some(door)).await
     }
 
@@ -131,8 +137,9 @@ impl Client {
         if let Some(door) = knocked_at.filter(|door| doors.iter().all(|known| known.issuer() != door.issuer())) {
             doors.insert(0, door.clone());
         }
-        let options = RoomOptions { name: admission.name, ..options };
-        Call::join(self.clone(), group, Some(Hosting::new(options, doors)?)).await
+        let (link, put_out) = (admission.link(group.room()), admission.put_out());
+        let options = RoomOptions { name: admission.name, link, ..options };
+        Call::join(self.clone(), group, Some(Hosting::new(options, doors, put_out)?)).await
     }
 }
 
@@ -154,7 +161,7 @@ impl Call {
     pub async fn invite(&self, pass: &Pass) -> Result<InvitationOutcome, Error> {
         let hosting = self.room.hosting.as_ref().ok_or(Error::State("a call of two is no room"))?;
         let greeting = Greeting::Invitation { name: hosting.name.clone() };
-        let mut ring = self.client.ring_with(pass, |_| greeting).await?;
+        let mut ring = self.client.ring_with(pass, greeting).await?;
         let lobby = match ring.outcome().await? {
             RingOutcome::Answered(lobby) => lobby,
             RingOutcome::Declined => return Ok(InvitationOutcome::Declined),
@@ -201,7 +208,10 @@ async fn let_in(inner: &Inner, room: &Arc<Room>, lobby: &Call, guest: Member, pa
         }
     });
     let welcome = change.await?.and_then(|change| change.welcome).ok_or(Error::Protocol("nobody was added"))?;
-    let admission = Admission { welcome, name: hosting.name.clone(), doors: hosting.doors_for_guest() };
+    let link = hosting.link.as_ref().map(|link| link.as_bytes().to_vec()).unwrap_or_default();
+    let put_out = room.put_out().iter().map(|identity| identity.as_bytes().to_vec()).collect();
+    let (name, doors) = (hosting.name.clone(), hosting.doors_for_guest());
+    let admission = Admission { welcome, name, doors, link, put_out };
     for message in admission.messages() {
         lobby.say(&message).await?;
     }
@@ -211,22 +221,10 @@ async fn let_in(inner: &Inner, room: &Arc<Room>, lobby: &Call, guest: Member, pa
     Ok(())
 }
 
-/// Rings a member, and gets what it takes to come into the room. Whoever has the room's link shows it.
-pub(crate) async fn knock(
-    client: &Client,
-    door: &Pass,
-    room: RoomId,
-    link: Option<&LinkSecret>,
-) -> Result<(Group, Admission), Error> {
-    let package = client.inner.device.key_package()?;
-    let (guest, device, host) = (client.identity(), client.inner.device.key(), door.issuer());
-    let greeting = |lobby: &RoomId| {
-        let (guest, device, host, room) = (&guest, &device, &host, &room);
-        let knock = Knock { guest, device, host, room, lobby, package: &package };
-        let link_proof = link.map(|link| link.prove_knock(&knock).to_vec()).unwrap_or_default();
-        Greeting::Knock { room: *room, package: package.clone(), link_proof }
-    };
-    let mut ring = client.ring_with(door, greeting).await?;
+/// Rings a member, and gets what it takes to come into the room.
+pub(crate) async fn knock(client: &Client, door: &Pass, room: RoomId) -> Result<(Group, Admission), Error> {
+    let (package, host) = (client.inner.device.key_package()?, door.issuer());
+    let mut ring = client.ring_with(door, Greeting::Knock { room, package }).await?;
     let lobby = match ring.outcome().await? {
         RingOutcome::Answered(lobby) => lobby,
         RingOutcome::Declined => return Err(Error::NotAdmitted),
@@ -237,14 +235,6 @@ pub(crate) async fn knock(
         return Err(Error::Protocol("an admission to another room"));
     }
     Ok((group, admission))
-}
-
-/// Whether a knock shows that the guest has the room's link.
-pub(crate) fn has_link(room: &Room, knock: &Greeting, guest: &Member, host: &IdentityKey, lobby: &RoomId) -> bool {
-    let (Greeting::Knock { package, link_proof, .. }, Some(hosting)) = (knock, &room.hosting) else { return false };
-    let (guest, device) = (&guest.identity, &guest.device);
-    let knock = Knock { guest, device, host, room: &room.id, lobby, package };
-    hosting.link.as_ref().is_some_and(|link| link.is_proven_by(&knock, link_proof))
 }
 
 /// Waits for the Welcome of the member we are in a call with.

@@ -1,10 +1,12 @@
 //! What two clients say to each other while one rings and the other answers, sealed by the group that the ring's Welcome
 //! made. The relay cannot tell a call from an invitation or a knock: all are equally long.
 
+use std::collections::HashSet;
+
 use prost::Message as _;
-use supernode_e2ee::Pass;
+use supernode_e2ee::{LinkSecret, Pass};
 use supernode_proto::{
-    identity::{Revocation, RoomId, Ticket},
+    identity::{IdentityKey, Revocation, RoomId, Ticket},
     limits,
 };
 
@@ -38,7 +40,7 @@ pub enum Purpose {
 pub(crate) enum Greeting {
     Call,
     Invitation { name: String },
-    Knock { room: RoomId, package: Vec<u8>, link_proof: Vec<u8> },
+    Knock { room: RoomId, package: Vec<u8> },
 }
 
 /// The payload of a ring: the Welcome to the group of caller and callee, and the greeting, sealed in that group.
@@ -68,8 +70,6 @@ struct Body {
     #[prost(uint64, tag = "7")]
     unix_s: u64,
     #[prost(bytes = "vec", tag = "8")]
-    link_proof: Vec<u8>,
-    #[prost(bytes = "vec", tag = "9")]
     revocation: Vec<u8>,
 }
 
@@ -85,13 +85,9 @@ impl Greeting {
         let body = match self {
             Self::Call => Body::default(),
             Self::Invitation { name } => Body { kind: Kind::Invitation.into(), name: name.clone(), ..Body::default() },
-            Self::Knock { room, package, link_proof } => Body {
-                kind: Kind::Knock.into(),
-                room: room.0.to_vec(),
-                package: package.clone(),
-                link_proof: link_proof.clone(),
-                ..Body::default()
-            },
+            Self::Knock { room, package } => {
+                Body { kind: Kind::Knock.into(), room: room.0.to_vec(), package: package.clone(), ..Body::default() }
+            }
         };
         let (ticket, ticket_proof) = (right.ticket.to_bytes(), right.proof.clone());
         let revocation = right.revocation.as_ref().map(Revocation::to_bytes).unwrap_or_default();
@@ -108,11 +104,7 @@ impl Greeting {
             Kind::Call => Self::Call,
             Kind::Invitation if body.name.len() <= ROOM_NAME_BYTES_MAX => Self::Invitation { name: body.name },
             Kind::Invitation => return None,
-            Kind::Knock => Self::Knock {
-                room: RoomId::from_slice(&body.room).ok()?,
-                package: body.package,
-                link_proof: body.link_proof,
-            },
+            Kind::Knock => Self::Knock { room: RoomId::from_slice(&body.room).ok()?, package: body.package },
         };
         Some((greeting, right))
     }
@@ -195,6 +187,12 @@ pub(crate) struct Admission {
     /// Passes to ring members by, who can let the guest in again.
     #[prost(bytes = "vec", repeated, tag = "3")]
     pub(crate) doors: Vec<Vec<u8>>,
+    /// The secret of the room's link, if the room stands: whoever is in answers those who knock with it.
+    #[prost(bytes = "vec", tag = "4")]
+    pub(crate) link: Vec<u8>,
+    /// Who was put out of the room for good.
+    #[prost(bytes = "vec", repeated, tag = "5")]
+    pub(crate) put_out: Vec<Vec<u8>>,
 }
 
 /// Bytes of an admission in one part: with what surrounds it, it fits a message of the mailbox.
@@ -208,6 +206,15 @@ impl Admission {
         let parts = bytes.len().div_ceil(PART_BYTES) as u32;
         let said = |part: &[u8]| Said::Admission(AdmissionPart { parts, bytes: part.to_vec() });
         bytes.chunks(PART_BYTES).map(|part| GroupMessage { said: Some(said(part)) }.encode_to_vec()).collect()
+    }
+
+    /// The secret of this room's link.
+    pub(crate) fn link(&self, room: RoomId) -> Option<LinkSecret> {
+        LinkSecret::from_slice(&self.link).ok().filter(|link| link.room() == room)
+    }
+
+    pub(crate) fn put_out(&self) -> HashSet<IdentityKey> {
+        self.put_out.iter().filter_map(|identity| IdentityKey::from_slice(identity).ok()).collect()
     }
 
     pub(crate) fn passes(&self) -> Vec<Pass> {
@@ -272,7 +279,7 @@ mod tests {
         let greetings = [
             Greeting::Call,
             Greeting::Invitation { name: "x".repeat(ROOM_NAME_BYTES_MAX) },
-            Greeting::Knock { room: ROOM, package: vec![7; 600], link_proof: vec![8; 32] },
+            Greeting::Knock { room: ROOM, package: vec![7; 600] },
         ];
         for greeting in greetings {
             let plain = greeting.encode(&right());
@@ -303,7 +310,8 @@ mod tests {
     #[test]
     fn an_admission_of_any_size_comes_in_parts_that_fit_a_message() {
         for size in [10, PART_BYTES, 5 * PART_BYTES + 1] {
-            let admission = Admission { welcome: vec![5; size], name: "tea".into(), doors: vec![vec![1; 146]] };
+            let (name, doors) = ("tea".into(), vec![vec![1; 146]]);
+            let admission = Admission { welcome: vec![5; size], name, doors, ..Admission::default() };
             let mut gathered = Gathered::default();
             let mut whole = None;
             for message in admission.messages() {

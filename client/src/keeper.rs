@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use supernode_e2ee::Pass;
+use supernode_e2ee::{LinkSecret, Pass};
 use supernode_proto::{
     control::{KickMember, client_message},
     identity::DeviceKey,
@@ -22,7 +22,7 @@ use crate::{
     door,
     error::CallEnd,
     room::{Due, Room},
-    session,
+    session, standing,
 };
 
 /// After a commit of ours did not come about.
@@ -130,22 +130,24 @@ async fn put_out_of_relay(inner: &Inner, room: &Arc<Room>, numbers: Vec<u32>) {
     }
 }
 
-/// Rings those who can let us in again until one does, and goes in.
+/// Knocks at the room until somebody lets us in again, and goes in: by its link if it stands, or by the passes of those in
+/// it.
 async fn come_back(inner: &Arc<Inner>, room: &Arc<Room>) -> Result<(), Error> {
     let give_up_at = Instant::now() + inner.config.reconnect_for;
     let mut backoff = Backoff::new(inner.config.backoff_base, inner.config.backoff_max);
     let ourselves = inner.device.identity();
+    let link = room.hosting.as_ref().and_then(|hosting| hosting.link.as_ref());
     loop {
         let doors = room.hosting.as_ref().map(|hosting| hosting.doors(&ourselves)).unwrap_or_default();
-        if doors.is_empty() {
+        if doors.is_empty() && link.is_none() {
             return Err(Error::State("nobody in the room has given us a ticket"));
         }
         let mut failure = Error::Disconnected;
-        for door in doors {
+        for way in link.map(Way::Link).into_iter().chain(doors.iter().map(Way::Door)) {
             if let Some(end) = room.end() {
                 return Err(Error::CallEnded(end));
             }
-            match try_door(inner, room, &door).await {
+            match try_way(inner, room, way).await {
                 Ok(()) => return Ok(()),
                 Err(error) => failure = error,
             }
@@ -157,10 +159,18 @@ async fn come_back(inner: &Arc<Inner>, room: &Arc<Room>) -> Result<(), Error> {
     }
 }
 
-async fn try_door(inner: &Arc<Inner>, room: &Arc<Room>, door: &Pass) -> Result<(), Error> {
+/// What a door opens by.
+enum Way<'a> {
+    Link(&'a LinkSecret),
+    Door(&'a Pass),
+}
+
+async fn try_way(inner: &Arc<Inner>, room: &Arc<Room>, way: Way<'_>) -> Result<(), Error> {
     let client = Client::of(inner).ok_or(Error::ClientClosed)?;
-    let (group, admission) =
-        door::knock(&client, door, room.id, room.hosting.as_ref().and_then(|hosting| hosting.link.as_ref())).await?;
+    let (group, admission) = match way {
+        Way::Link(secret) => standing::knock(&client, secret).await?,
+        Way::Door(pass) => door::knock(&client, pass, room.id).await?,
+    };
     let link = inner.link().await?;
     if room.is_entered_on(link.generation) {
         // Who was in the relay's room all the time is told no labels that were sealed again: it comes in anew.

@@ -75,6 +75,7 @@ mod room_link;
 mod session;
 mod silence;
 mod socket;
+mod standing;
 mod stats;
 mod subscribe;
 mod sync;

@@ -135,8 +135,12 @@ mod tests {
         assert_eq!(good.check(&ring, &shut_out, NOW), Err(Fault::ShutOut));
         let expired = Err(Fault::Ticket(IdentityError::Expired { field: "ticket" }));
         assert_eq!(good.check(&ring, &rules, NOW + 61), expired);
-        let lasting =
-            Right::of(&bob.issue_pass(&Terms { not_after_unix_s: NOW + 2 * RING_AGE_S_MAX, ..terms }), &caller, &GROUP, NOW);
+        let lasting = Right::of(
+            &bob.issue_pass(&Terms { not_after_unix_s: NOW + 2 * RING_AGE_S_MAX, ..terms }),
+            &caller,
+            &GROUP,
+            NOW,
+        );
         assert_eq!(lasting.check(&ring, &rules, NOW + RING_AGE_S_MAX), Ok(()));
         assert_eq!(lasting.check(&ring, &rules, NOW + RING_AGE_S_MAX + 1), Err(Fault::Time), "held back");
         assert_eq!(lasting.check(&ring, &rules, NOW - RING_AGE_S_MAX - 1), Err(Fault::Time));

@@ -30,7 +30,7 @@ async fn a_ring_without_a_right_of_its_own_is_never_shown_whatever_the_relay_let
     in_time(callee.limit_tickets(2, &[])).await.unwrap();
     let good = bob.ticket_of(2);
     for inside in [bob.ticket_of(1), eve.ticket_of(2), bob.ticket_for(&eve, Grants::RING)] {
-        let mut ring = in_time(caller.ring_showing(&good, &inside, |_| Greeting::Call)).await.unwrap();
+        let mut ring = in_time(caller.ring_showing(&good, &inside, Greeting::Call)).await.unwrap();
         assert!(matches!(in_time(ring.outcome()).await, Ok(RingOutcome::Busy)));
     }
     let ring = in_time(caller.ring(&good)).await.unwrap();

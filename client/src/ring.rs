@@ -22,6 +22,7 @@ use crate::{
     link::Link,
     right::{Fault, Opened, Right},
     session,
+    standing::{self, ForLobby},
     sync::lock,
 };
 
@@ -50,15 +51,11 @@ impl Client {
     /// [`Error::Refused`] if nobody is online, no device has a key package left, or the ticket does not grant rings;
     /// [`Error::EndToEnd`] if a key package is not that person's; [`Error::Disconnected`], [`Error::TimedOut`].
     pub async fn ring(&self, pass: &Pass) -> Result<OutgoingRing, Error> {
-        self.ring_with(pass, |_| Greeting::Call).await
+        self.ring_with(pass, Greeting::Call).await
     }
 
-    /// As [`Self::ring`]; the greeting may say something about the group that the ring leads into.
-    pub(crate) async fn ring_with(
-        &self,
-        pass: &Pass,
-        greeting: impl FnOnce(&RoomId) -> Greeting,
-    ) -> Result<OutgoingRing, Error> {
+    /// As [`Self::ring`], to say something else.
+    pub(crate) async fn ring_with(&self, pass: &Pass, greeting: Greeting) -> Result<OutgoingRing, Error> {
         self.ring_showing(pass, pass, greeting).await
     }
 
@@ -67,7 +64,7 @@ impl Client {
         &self,
         pass: &Pass,
         inside: &Pass,
-        greeting: impl FnOnce(&RoomId) -> Greeting,
+        greeting: Greeting,
     ) -> Result<OutgoingRing, Error> {
         let inner = &self.inner;
         let link = inner.link().await?;
@@ -81,7 +78,7 @@ impl Client {
         let ourselves = Member { identity: inner.device.identity(), device: inner.device.key() };
         let revocation = lock(&inner.revoked).of(&ourselves.identity);
         let right = Right { revocation, ..Right::of(inside, &ourselves, &group.room(), unix_s()) };
-        let greeting = greeting(&group.room()).encode(&right);
+        let greeting = greeting.encode(&right);
         let payload = RingPayload { welcome, greeting: group.seal_message(&greeting)? }.encode_to_vec();
         if payload.len() > limits::RING_PAYLOAD_BYTES_MAX {
             let (value, bound) = (payload.len() as u64, limits::RING_PAYLOAD_BYTES_MAX as u64);
@@ -89,6 +86,13 @@ impl Client {
         }
         let call = Call::join(self.clone(), group, None).await?;
 
+        let ring = Ring { ticket, payload: payload.into(), proof, room_key: Bytes::new() };
+        self.start_ring(&link, ring, Some(call)).await
+    }
+
+    /// Rings: by a ticket into the call that is open for it, or at the door of a room, where whoever answers opens one.
+    pub(crate) async fn start_ring(&self, link: &Link, ring: Ring, call: Option<Call>) -> Result<OutgoingRing, Error> {
+        let inner = &self.inner;
         let (outcome, settled) = oneshot::channel();
         let rings = inner.clone();
         let register = move |reply: Result<&relay_message::Body, &crate::error::Refusal>| {
@@ -96,7 +100,7 @@ impl Client {
                 lock(&rings.rings.outgoing).insert(started.ring.clone(), outcome);
             }
         };
-        let ring = client_message::Body::Ring(Ring { ticket, payload: payload.into(), proof });
+        let ring = client_message::Body::Ring(ring);
         let reply = link.request_in_order(ring, inner.config.request_timeout, Some(Box::new(register))).await?;
         let relay_message::Body::RingStarted(started) = reply else {
             return Err(Error::Protocol("no RingStarted for Ring"));
@@ -108,7 +112,7 @@ impl Client {
             settled: Some(settled),
             answered: None,
             reply: None,
-            call: Some(call),
+            call,
         })
     }
 
@@ -121,7 +125,7 @@ impl Client {
         };
         let packages = packages.packages.into_iter().filter(counts);
         let packages: Vec<_> = packages.map(|device| (*callee, device.package.to_vec())).collect();
-        let mut group = self.inner.device.create_group(RoomId(rand::random()))?;
+        let mut group = self.inner.device.create_group(RoomId::passing(rand::random()))?;
         let change = group.propose_add(&packages, unix_s())?;
         // Nobody else is in the group yet who could have made another commit.
         group.merge_own()?;
@@ -134,6 +138,8 @@ impl Client {
         Ok((group, welcome))
     }
 }
+
+const SETTLED: Error = Error::State("the ring is settled");
 
 /// A ring of ours. Dropped before it is settled, it is cancelled.
 pub struct OutgoingRing {
@@ -159,11 +165,8 @@ impl OutgoingRing {
     /// [`Error::Disconnected`] if the session broke meanwhile, which cancels the ring; [`Error::TimedOut`] if the
     /// device that answered does not come; [`Error::State`] after the outcome was returned.
     pub async fn outcome(&mut self) -> Result<RingOutcome, Error> {
-        const SETTLED: Error = Error::State("the ring is settled");
-        if let Some(settled) = &mut self.settled {
-            let outcome = settled.await;
-            self.settled = None;
-            let outcome = outcome.map_err(|_| self.client.inner.down())?;
+        if self.settled.is_some() {
+            let outcome = self.settle().await?;
             match outcome.result() {
                 RingResult::Answered => {
                     let device = DeviceKey::from_slice(&outcome.device);
@@ -178,6 +181,13 @@ impl OutgoingRing {
         call.wait_for_device(&device).await?;
         call.keep_only(&device).await?;
         Ok(RingOutcome::Answered(call))
+    }
+
+    /// What the relay says in the end, once. Cancel safe.
+    pub(crate) async fn settle(&mut self) -> Result<control::RingOutcome, Error> {
+        let outcome = self.settled.as_mut().ok_or(SETTLED)?.await;
+        self.settled = None;
+        outcome.map_err(|_| self.client.inner.down())
     }
 
     /// Who answered, and the key package they did it with, if any.
@@ -232,11 +242,18 @@ pub struct IncomingRing {
     client: Client,
     ring: Bytes,
     caller: Member,
-    group: Option<Box<Group>>,
+    lobby: Option<Lobby>,
     greeting: Greeting,
-    has_link: bool,
     ended: watch::Receiver<Option<RingResult>>,
     decided: bool,
+}
+
+/// The call of two that a ring leads into.
+enum Lobby {
+    /// Whoever rings has opened it.
+    Theirs(Box<Group>),
+    /// We do, for somebody who is at the door of a room with its link.
+    Ours(ForLobby),
 }
 
 impl IncomingRing {
@@ -250,11 +267,11 @@ impl IncomingRing {
         self.greeting.purpose()
     }
 
-    /// Of a knock: whether whoever knocks has the link of that room ([`RoomOptions::link`]). A door may open by itself for
-    /// them, and for nobody else: without the link, what the relay knows of the room was enough to knock, so somebody
+    /// Of a knock: whether whoever knocks has the link of that room ([`Client::enter_by_link`]). A door may open by itself
+    /// for them, and for nobody else: without the link, what the relay knows of the room was enough to knock, so somebody
     /// must look.
     pub fn has_link(&self) -> bool {
-        self.has_link
+        matches!(self.lobby, Some(Lobby::Ours(_)))
     }
 
     /// Answers: into the call, or into the room that we are invited to, in which others cannot come back by us: see
@@ -299,14 +316,25 @@ impl IncomingRing {
         let package = std::mem::take(package);
         let room = self.client.inner.room(&room.0).ok_or(Error::State("we are not in that room"))?;
         let (client, guest) = (self.client.clone(), self.caller);
-        let lobby = self.talk(None).await?;
+        let lobby = match self.lobby.take() {
+            Some(Lobby::Ours(for_lobby)) => {
+                let (ring, over) = (self.ring.clone(), self.ended());
+                let lobby = standing::open_lobby(&client, &room, ring, &guest, for_lobby, over).await?;
+                self.decided = true;
+                lobby
+            }
+            theirs => {
+                self.lobby = theirs;
+                self.talk(None).await?
+            }
+        };
         door::admit(&client.inner, &room, lobby, guest, package).await
     }
 
     /// Answers: into the call of two.
     async fn talk(mut self, package: Option<Vec<u8>>) -> Result<Call, Error> {
         self.decided = true;
-        let mut group = self.group.take().ok_or(Error::State("the ring is settled"))?;
+        let Some(Lobby::Theirs(mut group)) = self.lobby.take() else { return Err(SETTLED) };
         let inner = &self.client.inner;
         let revocation = lock(&inner.revoked).of(&inner.device.identity());
         let reply = group.seal_message(&greeting::encode_reply(package, revocation))?;
@@ -408,6 +436,14 @@ impl Rings {
     /// busy, and others of ours judge for themselves.
     pub(crate) fn handle_incoming(client: Client, link: &Link, ring: control::IncomingRing) -> Option<IncomingRing> {
         let inner = &client.inner;
+        if !ring.room.is_empty() {
+            let Some((caller, at_door)) = standing::open_knock(inner, &ring) else {
+                link.send(decline(ring.ring, true), None);
+                return None;
+            };
+            let greeting = Greeting::Knock { room: at_door.room, package: at_door.package };
+            return Self::show(client, ring.ring, caller, greeting, Lobby::Ours(at_door.for_lobby));
+        }
         let invitation = open_invitation(&inner.device, &ring);
         if inner.device.is_last_resort_used() {
             session::deposit_last_resort(inner, link);
@@ -436,16 +472,17 @@ impl Rings {
             link.send(decline(ring.ring, true), None);
             return None;
         };
+        Self::show(client, ring.ring, caller, greeting, Lobby::Theirs(Box::new(group)))
+    }
+
+    /// A ring that a person is to hear of; some knocks are none.
+    fn show(client: Client, ring: Bytes, caller: Member, greeting: Greeting, lobby: Lobby) -> Option<IncomingRing> {
         let (sender, ended) = watch::channel(None);
-        lock(&client.inner.rings.incoming).insert(ring.ring.clone(), sender);
-        let lobby = group.room();
-        let group = Some(Box::new(group));
-        let (ring, decided, has_link) = (ring.ring, false, false);
-        let mut ring = IncomingRing { client, ring, caller, group, greeting, has_link, ended, decided };
+        lock(&client.inner.rings.incoming).insert(ring.clone(), sender);
+        let ring = IncomingRing { client, ring, caller, lobby: Some(lobby), greeting, ended, decided: false };
         let Purpose::Knock { room } = ring.purpose() else { return Some(ring) };
         // Of a room that this device is not in; another device of ours may be.
         let room = ring.client.inner.room(&room.0)?;
-        ring.has_link = door::has_link(&room, &ring.greeting, &caller, &ring.client.identity(), &lobby);
         if room.was_kicked(&caller.identity) {
             ring.dismiss();
             return None;
@@ -527,6 +564,7 @@ mod tests {
             caller: Bytes::copy_from_slice(from.identity().as_bytes()),
             caller_device: Bytes::copy_from_slice(from.key().as_bytes()),
             payload: RingPayload { welcome, greeting }.encode_to_vec().into(),
+            room: Bytes::new(),
         }
     }
 

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use supernode_e2ee::{Group, MediaOpener, MediaSealer};
 use supernode_proto::{
     control::{JoinRoom, MemberJoined, RoomJoined, TrackAnnounced, client_message},
-    identity::{DeviceKey, EXPORTER_BYTES, IdentityKey, RoomId},
+    identity::{DeviceKey, IdentityKey, RoomId},
 };
 use tokio::sync::{broadcast, mpsc, watch};
 
@@ -28,6 +28,7 @@ use crate::{
     error::CallEnd,
     greeting::Said,
     link::Link,
+    standing::show_room,
     stats::TrackStats,
     sync::lock,
     track::{Arrival, LocalTrack, RemoteTrack},
@@ -139,7 +140,7 @@ impl Room {
             beacons: Beacons::default(),
             connections: BTreeMap::new(),
             absent: HashMap::new(),
-            kicked: HashSet::new(),
+            kicked: hosting.as_ref().map(|hosting| hosting.put_out.clone()).unwrap_or_default(),
             departed: HashSet::new(),
             must_go: HashSet::new(),
             puts_out: false,
@@ -172,19 +173,20 @@ impl Room {
     }
 
     /// The request that lets us in on this connection.
-    pub(crate) fn join_request(
-        &self,
-        exporter: &[u8; EXPORTER_BYTES],
-        device: &DeviceKey,
-    ) -> Result<client_message::Body, Error> {
+    pub(crate) fn join_request(&self, link: &Link, device: &DeviceKey) -> Result<client_message::Body, Error> {
         let state = lock(&self.state);
         let (secret, mls_epoch) = (state.group.join_secret()?, state.group.epoch());
         drop(state);
+        // Of a room that stands, it may be on us to open it.
+        let stands = self.hosting.as_ref().and_then(|hosting| hosting.link.as_ref());
+        let (room_key, room_proof) = stands.map(|secret| show_room(secret, link, device)).unwrap_or_default();
         Ok(client_message::Body::JoinRoom(JoinRoom {
             room: Bytes::copy_from_slice(&self.id.0),
             join_key: Bytes::copy_from_slice(secret.public().as_bytes()),
-            proof: Bytes::copy_from_slice(&secret.sign(&self.id, exporter, device)),
+            proof: Bytes::copy_from_slice(&secret.sign(&self.id, &link.exporter, device)),
             mls_epoch,
+            room_key,
+            room_proof,
         }))
     }
 

@@ -35,14 +35,7 @@ impl IdentitySecret {
     /// # Panics
     /// If the operating system has no randomness to give.
     pub fn issue_pass(&self, terms: &Terms) -> Pass {
-        self.issue_pass_with(TicketSecret::generate(), terms)
-    }
-
-    /// As [`Self::issue_pass`], with a key that the holder has already or can derive.
-    ///
-    /// # Panics
-    /// If the operating system has no randomness to give.
-    pub fn issue_pass_with(&self, key: TicketSecret, terms: &Terms) -> Pass {
+        let key = TicketSecret::generate();
         Pass { ticket: self.issue_ticket(Holder::Key(key.public()), terms), key: Some(Arc::new(key)) }
     }
 }

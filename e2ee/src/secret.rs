@@ -7,8 +7,8 @@ use openmls_traits::signatures::{Signer, SignerError};
 use openmls_traits::types::SignatureScheme;
 use supernode_proto::identity::{
     Delegation, DeviceKey, EPOCH_DIGEST_BYTES, EXPORTER_BYTES, Grants, Holder, IdentityKey, JoinKey, RelayPin,
-    Revocation, RoomId, SIGNATURE_BYTES, Ticket, TicketKey, beacon_signing_input, hello_signing_input,
-    join_signing_input, present_signing_input, ring_signing_input,
+    Revocation, RoomId, RoomKey, SIGNATURE_BYTES, Ticket, TicketKey, beacon_signing_input, hello_signing_input,
+    join_signing_input, present_signing_input, ring_signing_input, room_signing_input,
 };
 use supernode_proto::limits;
 use zeroize::Zeroizing;
@@ -74,6 +74,10 @@ secret! {
 secret! {
     /// The secret half of a ticket's key: whoever has it may use the ticket.
     TicketSecret, TicketKey
+}
+secret! {
+    /// The secret half of a room's key, which comes from its link: whoever has it may open the room, and ring at its door.
+    RoomSecret, RoomKey
 }
 secret! {
     /// What an epoch's members can prove to the relay to enter the room, without it learning who they are.
@@ -167,6 +171,13 @@ impl DeviceSecret {
     /// Signs what our group is, for the others in a room.
     pub fn sign_beacon(&self, room: &RoomId, epoch: u64, digest: &[u8; EPOCH_DIGEST_BYTES]) -> [u8; SIGNATURE_BYTES] {
         self.0.sign(&beacon_signing_input(room, epoch, digest)).to_bytes()
+    }
+}
+
+impl RoomSecret {
+    /// Shows one relay, on one connection, that we have the room's key.
+    pub fn sign(&self, relay: &RelayPin, exporter: &[u8; EXPORTER_BYTES], device: &DeviceKey) -> [u8; SIGNATURE_BYTES] {
+        self.0.sign(&room_signing_input(relay, exporter, device)).to_bytes()
     }
 }
 

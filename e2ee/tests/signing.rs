@@ -1,9 +1,9 @@
 //! Delegations, tickets, Hellos and join proofs, as the relay verifies them.
 #![allow(missing_docs, reason = "tests")]
 
-use supernode_e2ee::{Device, DeviceSecret, Error, IdentitySecret, JoinSecret, Terms, TicketSecret};
+use supernode_e2ee::{Device, DeviceSecret, Error, IdentitySecret, JoinSecret, LinkSecret, Terms, TicketSecret};
 use supernode_proto::identity::{
-    Delegation, Grants, Holder, IdentityError, RelayPin, RoomId, Ticket, verify_hello, verify_join,
+    Delegation, Grants, Holder, IdentityError, RelayPin, RoomId, Ticket, verify_hello, verify_join, verify_room,
 };
 use supernode_proto::limits;
 
@@ -120,4 +120,24 @@ fn secrets_show_nothing_of_themselves() {
 fn a_device_does_not_take_another_devices_delegation() {
     let delegation = IdentitySecret::generate().delegate(&DeviceSecret::generate().public(), NOW);
     assert!(matches!(Device::new(DeviceSecret::generate(), delegation), Err(Error::DelegationDevice)));
+}
+
+//
+#[test]
+fn what_shows_a_room_s_key_is_for_one_device_relay_and_connection_and_its_room_for_one_key() {
+    let (link, device) = (LinkSecret::generate(), DeviceSecret::generate().public());
+    let (secret, relay, exporter) = (link.room_secret(), RelayPin([1; 32]), [2; 32]);
+    let (key, proof) = (secret.public(), secret.sign(&relay, &exporter, &device));
+    assert_eq!(verify_room(&key, &relay, &exporter, &device, &proof), Ok(()));
+    assert_eq!(RoomId::standing(&key), link.room());
+    let other = LinkSecret::generate().room_secret().public();
+    let refused = [
+        verify_room(&other, &relay, &exporter, &device, &proof),
+        verify_room(&key, &RelayPin([3; 32]), &exporter, &device, &proof),
+        verify_room(&key, &relay, &[4; 32], &device, &proof),
+        verify_room(&key, &relay, &exporter, &DeviceSecret::generate().public(), &proof),
+        verify_room(&key, &relay, &exporter, &device, &proof[..63]),
+    ];
+    assert!(refused.iter().all(Result::is_err), "{refused:?}");
+    assert!(!RoomId::passing(link.room().0).stands(), "a random name is never taken for one of a key");
 }

@@ -12,6 +12,7 @@ mod rights;
 mod rings;
 mod rooms;
 mod shims;
+mod standing;
 mod talks;
 mod trouble;
 mod upgrade;

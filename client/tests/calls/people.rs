@@ -8,7 +8,7 @@ use std::{
 
 use supernode_client::{
     Call, Client, Config, Events, IncomingRing, PresenceState, RingOutcome, TrackId, TrackInfo,
-    e2ee::{Device, DeviceSecret, IdentitySecret, LinkSecret, Pass, Terms},
+    e2ee::{Device, DeviceSecret, IdentitySecret, Pass, Terms},
     proto::{
         identity::{DeviceKey, Grants, IdentityKey, Revocation},
         invite::Invite,
@@ -46,11 +46,6 @@ impl Person {
 
     pub(crate) fn ticket_for(&self, holder: &Self, grants: Grants) -> Pass {
         self.identity.issue_pass_for(holder.identity.public(), &terms(grants))
-    }
-
-    /// As [`Self::ticket`], that of a room's link.
-    pub(crate) fn link_ticket(&self, link: &LinkSecret) -> Pass {
-        self.identity.issue_pass_with(link.ticket_secret(), &terms(Grants::RING))
     }
 
     /// As [`Self::ticket`], of a later generation.

@@ -1,47 +1,14 @@
 //! Who may ring whom and come in where, through a real relay.
 
 use supernode_client::{
-    Client, Config, Error, Event, PresenceState, Purpose, RingOutcome, RoomOptions,
-    e2ee::LinkSecret,
-    proto::{close::CloseCode, control::RefusalReason, identity::RoomId},
+    Client, Config, Error, Event, PresenceState, RingOutcome,
+    proto::{close::CloseCode, control::RefusalReason},
 };
 
 use crate::{
     people::{Person, in_time, next_ring, quick},
     relay::Relay,
 };
-
-//
-#[tokio::test(flavor = "multi_thread")]
-async fn a_knock_shows_whether_the_guest_has_the_link_and_the_relay_knows_too_little_to_show_it() {
-    let relay = Relay::open(2);
-    let (alice, bob) = (Person::new(), Person::new());
-    let (host, mut events) = alice.online(&relay.invite()).await;
-    let (guest, _guest_events) = bob.online(&relay.invite()).await;
-    let secret = LinkSecret::generate();
-    let room = RoomOptions { link: Some(secret.clone()), ..RoomOptions::default() };
-    let room = in_time(host.create_room(room)).await.unwrap();
-    let pass = alice.link_ticket(&secret);
-    // Even with the ticket's key, which the relay never sees: the room's name and the ticket do not open the door.
-    for (link, has_link) in [(None, false), (Some(LinkSecret::generate()), false), (Some(secret), true)] {
-        let (client, pass, id) = (guest.clone(), pass.clone(), room.room_id());
-        let options = RoomOptions { link, ..RoomOptions::default() };
-        let knocking = tokio::spawn(async move { client.join_room(&pass, id, options).await });
-        let knock = next_ring(&mut events).await;
-        assert_eq!((knock.purpose(), knock.has_link()), (Purpose::Knock { room: room.room_id() }, has_link));
-        if has_link {
-            in_time(knock.admit()).await.unwrap();
-            in_time(knocking).await.unwrap().unwrap();
-        } else {
-            in_time(knock.decline()).await.unwrap();
-            assert!(matches!(in_time(knocking).await.unwrap(), Err(Error::NotAdmitted)));
-        }
-    }
-    assert_eq!(room.roster().len(), 2);
-    let ring = in_time(guest.ring(&pass)).await.unwrap();
-    assert!(!next_ring(&mut events).await.has_link(), "a call has no link");
-    drop(ring);
-}
 
 //
 #[tokio::test(flavor = "multi_thread")]
@@ -87,19 +54,6 @@ async fn who_has_no_key_packages_left_can_still_be_rung_again_and_again() {
         in_time(next_ring(&mut events).await.decline()).await.unwrap();
         assert!(matches!(in_time(ring.outcome()).await, Ok(RingOutcome::Declined)));
     }
-}
-
-//
-#[tokio::test(flavor = "multi_thread")]
-async fn a_knock_at_a_room_that_nobody_is_in_shows_nothing_to_anybody() {
-    let relay = Relay::open(1);
-    let (alice, bob) = (Person::new(), Person::new());
-    let (_host, _events) = alice.online(&relay.invite()).await;
-    let (guest, _guest_events) = bob.online(&relay.invite()).await;
-    let secret = LinkSecret::generate();
-    let options = RoomOptions { link: Some(secret.clone()), ..RoomOptions::default() };
-    let knocked = in_time(guest.join_room(&alice.link_ticket(&secret), RoomId([3; 16]), options)).await;
-    assert!(matches!(knocked, Err(Error::State(_))), "{knocked:?}");
 }
 
 //

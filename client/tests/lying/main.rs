@@ -17,3 +17,4 @@ mod relay;
 mod rings;
 mod scene;
 mod splits;
+mod standing;

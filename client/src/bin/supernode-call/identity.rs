@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow};
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use supernode_client::{
-    e2ee::{Device, DeviceSecret, IdentitySecret, LinkSecret, Pass, Terms},
+    e2ee::{Device, DeviceSecret, IdentitySecret, Pass, Terms},
     proto::identity::{Delegation, DeviceKey, Grants, IdentityKey, RelayPin, Revocation},
 };
 use zeroize::{Zeroize, Zeroizing};
@@ -262,12 +262,6 @@ impl Identity {
             Some(holder) => identity.issue_pass_for(holder, &terms),
             None => identity.issue_pass(&terms),
         })
-    }
-
-    /// The pass in a room's link.
-    pub(crate) fn link_pass(&self, secret: &LinkSecret, relay: Option<RelayPin>, days: u16) -> Result<Pass, Failure> {
-        let identity = self.secret().map_err(Failure::here)?;
-        Ok(identity.issue_pass_with(secret.ticket_secret(), &self.terms(relay, days)))
     }
 
     /// Whether tickets can be made here.

@@ -13,14 +13,14 @@ use std::{num::NonZeroUsize, path::PathBuf};
 use clap::{Args, Subcommand};
 use supernode_client::{RoomLink, e2ee::Pass, proto::identity::IdentityKey};
 
-use crate::{failure::Failure, parse_identity, say, secret_text};
+use crate::{failure::Failure, parse_identity, progress::note, say, secret_text};
 use control::{Order, tell};
 use stay::{Entry, stay};
 
 /// What can be done with a room.
 #[derive(Subcommand)]
 pub(crate) enum RoomCommand {
-    /// Opens a room and stays in it; lets in who knocks and has the room's link, and shows who else knocks.
+    /// Makes a room with a link of its own, and stays in it; lets in who knocks and has the link, and shows who else knocks.
     Create {
         #[command(flatten)]
         stay: StayArgs,
@@ -33,11 +33,8 @@ pub(crate) enum RoomCommand {
         /// File for the room's link, readable by its owner only; without it, standard output has the link first.
         #[arg(long)]
         link_file: Option<PathBuf>,
-        /// How long the link and our ticket in it hold.
-        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=365))]
-        link_days: u16,
     },
-    /// Knocks at a room and stays in it.
+    /// Goes into the room of a link, by whoever is there, or opens it if nobody is, and stays in it.
     Join {
         #[command(flatten)]
         stay: StayArgs,
@@ -146,9 +143,9 @@ pub(crate) struct OursArgs {
 /// Carries a command out.
 pub(crate) fn run(command: RoomCommand) -> Result<(), Failure> {
     match command {
-        RoomCommand::Create { stay: args, invite_file, name, link_file, link_days } => {
+        RoomCommand::Create { stay: args, invite_file, name, link_file } => {
             let relay = crate::invite(invite_file.as_ref())?;
-            stay(&args, Entry::Create { relay, name, link_file, link_days })
+            stay(&args, Entry::Create { relay, name, link_file })
         }
         RoomCommand::Join { stay: args, link_file, invite_file } => {
             let link: RoomLink = secret_text(link_file.as_ref(), "SUPERNODE_ROOM")?
@@ -158,14 +155,21 @@ pub(crate) fn run(command: RoomCommand) -> Result<(), Failure> {
                 Some(_) => crate::invite(invite_file.as_ref())?,
                 None => link.relay.clone(),
             };
-            stay(&args, Entry::Knock { relay, link: Box::new(link) })
+            stay(&args, Entry::Knock { relay, link })
         }
         RoomCommand::Wait { stay: args, invite_file } => {
             let relay = crate::invite(invite_file.as_ref())?;
             stay(&args, Entry::Wait { relay })
         }
         RoomCommand::Leave { ours } => tell(&ours.identity, &Order::Leave).map(drop),
-        RoomCommand::Kick { ours, who } => tell(&ours.identity, &Order::Kick { who: who.to_text() }).map(drop),
+        RoomCommand::Kick { ours, who } => {
+            tell(&ours.identity, &Order::Kick { who: who.to_text() })?;
+            //
+            note(
+                "they have the room's link still: when nobody is in, it opens the room. To change it, make another room",
+            );
+            Ok(())
+        }
         RoomCommand::Admit { ours, who } => {
             let knocking = tell(&ours.identity, &Order::Admit { who: who.map(|who| who.to_text()) })?.knocking;
             knocking.iter().try_for_each(|who| say(who))

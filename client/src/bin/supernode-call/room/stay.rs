@@ -34,7 +34,7 @@ use super::{
 use crate::{
     connect::connect,
     failure::Failure,
-    identity::{self, Identity},
+    identity,
     play::{PATIENCE_MS, Source},
     progress::{Summary, note},
     say, talk,
@@ -47,13 +47,15 @@ const KNOCK_FOR: Duration = Duration::from_secs(60);
 /// Longest to wait for what is here already.
 const PUTTING_AWAY: Duration = Duration::from_secs(5);
 const KNOCK_AGAIN: Duration = Duration::from_secs(1);
+/// What a room is called that we open by its link: what it was called before, nobody says.
+const OPENED_AGAIN: &str = "a room";
 /// How long what we let others come back with holds.
 const DOOR_DAYS: u16 = 1;
 
 /// How to come in.
 pub(super) enum Entry {
-    Create { relay: Invite, name: String, link_file: Option<PathBuf>, link_days: u16 },
-    Knock { relay: Invite, link: Box<RoomLink> },
+    Create { relay: Invite, name: String, link_file: Option<PathBuf> },
+    Knock { relay: Invite, link: RoomLink },
     Wait { relay: Invite },
 }
 
@@ -75,9 +77,11 @@ async fn run(args: &StayArgs, entry: Entry) -> Result<(), Failure> {
     let relay = match &entry {
         Entry::Create { relay, .. } | Entry::Knock { relay, .. } | Entry::Wait { relay } => relay.clone(),
     };
-    let passes = Passes::new(&who, &relay, &entry)?;
+    // For those whom we let in, to come back by. A device without the identity's secret comes and goes, and nobody comes back
+    // by it.
+    let door = who.can_issue().then(|| who.pass(None, relay.pin, DOOR_DAYS)).transpose()?;
     let (client, mut events) = connect(&args.identity, &relay, Config::default()).await?;
-    let call = enter(&client, &mut events, &relay, entry, passes, &args.identity).await?;
+    let call = enter(&client, &mut events, &relay, entry, door, &args.identity).await?;
     note("in the room");
 
     let porch = Arc::new(Porch::default());
@@ -103,49 +107,22 @@ async fn run(args: &StayArgs, entry: Entry) -> Result<(), Failure> {
     stayed
 }
 
-/// What we give to others so that they can ring us.
-struct Passes {
-    /// For those whom we let in, to come back by, if we can make one.
-    door: Option<Pass>,
-    /// Of the link of the room that we open, and what is in it.
-    link: Option<(LinkSecret, Pass)>,
-}
-
-impl Passes {
-    fn new(who: &Identity, relay: &Invite, entry: &Entry) -> Result<Self, Failure> {
-        let (days, link) = match entry {
-            Entry::Create { link_days, .. } => (*link_days, Some(LinkSecret::generate())),
-            Entry::Knock { .. } | Entry::Wait { .. } => (DOOR_DAYS, None),
-        };
-        let link = match link {
-            Some(secret) => {
-                let pass = who.link_pass(&secret, relay.pin, days)?;
-                Some((secret, pass))
-            }
-            None => None,
-        };
-        // A device without the identity's secret comes and goes, and nobody comes back by it.
-        let door = who.can_issue().then(|| who.pass(None, relay.pin, days)).transpose()?;
-        Ok(Self { door, link })
-    }
-}
-
 async fn enter(
     client: &Client,
     events: &mut Events,
     relay: &Invite,
     entry: Entry,
-    Passes { door, link: own_link }: Passes,
+    door: Option<Pass>,
     identity: &Path,
 ) -> Result<Call, Failure> {
     match entry {
         Entry::Create { name, link_file, .. } => {
-            let (secret, pass) = own_link.ok_or_else(|| Failure::here(anyhow!("a room is opened with a link")))?;
+            let secret = LinkSecret::generate();
             let options = RoomOptions { name, door, link: Some(secret.clone()) };
             let call = client.create_room(options).await.map_err(Failure::no_call)?;
             // Whoever gets the link has an own way to be admitted to the relay.
             let relay = Invite { token: None, ..relay.clone() };
-            let link = RoomLink { relay, room: call.room_id(), ticket: pass.ticket().clone(), secret }.to_string();
+            let link = RoomLink { relay, secret }.to_string();
             match link_file {
                 Some(path) => write_link(&path, &link).map_err(Failure::here)?,
                 None => say(&link)?,
@@ -168,12 +145,10 @@ async fn enter(
         },
         Entry::Knock { link, .. } => {
             let give_up_at = Instant::now() + KNOCK_FOR;
-            let pass = link.pass().map_err(|error| Failure::here(error.into()))?;
-            let secret = Some(link.secret.clone());
-            let options = || RoomOptions { door: door.clone(), link: secret.clone(), ..RoomOptions::default() };
+            let options = || RoomOptions { name: OPENED_AGAIN.into(), door: door.clone(), link: None };
             note("knocking");
             loop {
-                match client.join_room(&pass, link.room, options()).await {
+                match client.enter_by_link(&link.secret, options()).await {
                     Ok(call) => return Ok(call),
                     Err(error) if Instant::now() < give_up_at && may_be_back(&error) => {
                         note(&format!("nobody is at the door yet ({error})"));
