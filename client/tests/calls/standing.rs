@@ -1,7 +1,7 @@
 //! Rooms that stand, through a real relay.
 
 use supernode_client::{
-    Call, CallEnd, Client, Error, Event, Events, InvitationOutcome, RoomOptions,
+    Call, CallEnd, CallEvent, Client, Error, Event, Events, InvitationOutcome, RoomOptions,
     e2ee::{LinkSecret, Pass},
 };
 
@@ -121,4 +121,25 @@ async fn whoever_was_put_out_stays_out_as_long_as_somebody_is_in_also_of_those_w
     let at_carol = carol.enter(&changed).await.unwrap();
     let alone = eve.enter(&link).await.unwrap();
     assert_eq!((alone.roster().len(), at_carol.roster().len()), (1, 1), "whoever has the old link is alone with it");
+}
+
+//
+#[tokio::test(flavor = "multi_thread")]
+async fn those_in_a_room_open_it_again_at_a_relay_that_was_restarted() {
+    let relay = Relay::open(1);
+    let link = LinkSecret::generate();
+    let [alice, bob, carol] = [Guest::online(&relay).await, Guest::online(&relay).await, Guest::online(&relay).await];
+    let at_alice = alice.enter(&link).await.unwrap();
+    let at_bob = bob.enter(&link).await.unwrap();
+    agree(&[at_alice.clone(), at_bob.clone()]).await;
+    let before = at_alice.safety_number().unwrap();
+    let mut events = [at_alice.events(), at_bob.events()];
+    let _relay = in_time(relay.restart()).await;
+    for events in &mut events {
+        in_time(async { while !matches!(events.recv().await.unwrap(), CallEvent::Resumed) {} }).await;
+    }
+    agree(&[at_alice.clone(), at_bob.clone()]).await;
+    assert_eq!(at_alice.safety_number().unwrap(), before, "nobody had to be let in");
+    let at_carol = carol.enter(&link).await.unwrap();
+    agree(&[at_alice, at_bob, at_carol]).await;
 }
