@@ -77,6 +77,7 @@ mod sync;
 mod tls;
 mod track;
 mod transport;
+pub mod words;
 
 pub use call::Call;
 pub use client::Client;
