@@ -102,6 +102,128 @@ fn the_exit_code_says_whether_the_relay_turned_us_away() {
     fs::remove_dir_all(directory).unwrap();
 }
 
+/// What a command says on standard error, and its exit code.
+fn said(command: &mut Command) -> (String, Option<i32>) {
+    let output = command.output().unwrap();
+    (String::from_utf8_lossy(&output.stderr).into_owned(), output.status.code())
+}
+
+#[test]
+fn what_a_person_brings_that_is_of_no_use_is_named_with_what_to_do() {
+    let relay = Relay::closed();
+    let directory = std::env::temp_dir().join(format!("supernode-words-{}", std::process::id()));
+    fs::create_dir_all(&directory).unwrap();
+    let file = |name: &str| directory.join(name);
+    text(Command::new(PROGRAM).arg("identity").arg("--out").arg(file("eve.json")).output().unwrap());
+    fs::write(file("mallory.json"), "OggS is no JSON").unwrap();
+    let listen = |who: &str, invite: &str| {
+        let mut command = talk("listen", &directory, who, "a");
+        command.env("SUPERNODE_INVITE", invite);
+        command
+    };
+    let invite = relay.invite().to_string();
+    let turned_away = said(&mut listen("eve", &invite));
+    assert_eq!(turned_away.1, Some(3), "{}", turned_away.0);
+    assert!(
+        turned_away.0.contains("-> ask whoever runs the relay for an invite link made out to you"),
+        "{}",
+        turned_away.0
+    );
+    assert!(!turned_away.0.contains('\x1b'), "colours in a pipe: {}", turned_away.0);
+
+    for (mut command, words) in [
+        (listen("mallory", &invite), "mallory.json: is no identity file"),
+        (listen("eve", "https://relay.example/"), "SUPERNODE_INVITE: is no invite link"),
+        (listen("eve", ""), "SUPERNODE_INVITE: is empty: no invite link is there"),
+    ] {
+        let (told, code) = said(&mut command);
+        assert!(code == Some(1) && told.contains(words), "{words}: {told}");
+    }
+    let mut without = talk("listen", &directory, "eve", "a");
+    let (told, code) = said(without.env_remove("SUPERNODE_INVITE"));
+    assert!(
+        code == Some(1) && told.contains("no invite link: give --invite-file FILE, or set SUPERNODE_INVITE"),
+        "{told}"
+    );
+    let (told, code) = said(Command::new(PROGRAM).arg("identity").arg("--out").arg(file("eve.json")));
+    assert!(code == Some(1) && told.contains("eve.json") && told.contains("File exists"), "{told}");
+    fs::create_dir_all(file("eve")).unwrap();
+    fs::write(file("eve/audio.opus"), "an earlier call").unwrap();
+    let (told, code) = said(&mut listen("eve", &invite));
+    assert!(code == Some(1) && told.contains("audio.opus: is there already"), "{told}");
+    assert_eq!(said(Command::new(PROGRAM).arg("dance")).1, Some(2));
+    // Nobody listens there: said at once, with address, port and what to look at.
+    let begin = std::time::Instant::now();
+    let mut doctor = Command::new(PROGRAM);
+    doctor.arg("doctor").env("SUPERNODE_INVITE", "supernode://127.0.0.1:9/");
+    let output = doctor.output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.code() == Some(3) && told.contains("127.0.0.1:9 (port 9, UDP): refused"), "{told}");
+    assert!(told.contains("-> try another network"), "{told}");
+    assert!(begin.elapsed() < std::time::Duration::from_secs(3), "an ICMP refusal is no silence");
+    fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn doctor_says_whether_calls_can_be_made_from_here() {
+    let (open, closed) = (Relay::open(1), Relay::closed());
+    let doctor = |invite: String| {
+        let mut command = Command::new(PROGRAM);
+        let output = command.arg("doctor").env("SUPERNODE_INVITE", invite).output().unwrap();
+        (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.code())
+    };
+    let (told, code) = doctor(closed.invite_with_token().to_string());
+    assert_eq!(code, Some(0), "{told}");
+    for line in ["good  name", "good  way", "good  let in", "good  clock   within a minute"] {
+        assert!(told.contains(line), "{line}: {told}");
+    }
+    let (told, code) = doctor(closed.invite().to_string());
+    assert!(code == Some(3) && told.contains("BAD   let in  the relay ended the session: NOT_ADMITTED"), "{told}");
+    let other_key = supernode_client::proto::invite::Invite { pin: open.invite().pin, ..closed.invite() };
+    let (told, code) = doctor(other_key.to_string());
+    assert!(code == Some(3) && told.contains("-> do not go on"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_listens_again_answers_call_after_call_through_a_restart_of_the_relay_and_ends_when_told() {
+    let relay = Relay::open(1);
+    let directory = std::env::temp_dir().join(format!("supernode-again-{}", std::process::id()));
+    fs::create_dir_all(&directory).unwrap();
+    let file = |name: &str| directory.join(name);
+    for who in ["alice", "bob"] {
+        text(Command::new(PROGRAM).arg("identity").arg("--out").arg(file(&format!("{who}.json"))).output().unwrap());
+    }
+    let ticket = Command::new(PROGRAM).arg("ticket").arg("--identity").arg(file("bob.json")).output().unwrap();
+    fs::write(file("ticket"), text(ticket)).unwrap();
+    fs::write(file("invite"), relay.invite().to_string()).unwrap();
+    let mut listening = talk("listen", &directory, "bob", "b");
+    let listening = listening.arg("--again").arg("--invite-file").arg(file("invite")).spawn().unwrap();
+    // Alice shows no picture, and is heard all the same.
+    let call = |number: u32| {
+        let mut command = Command::new(PROGRAM);
+        command.arg("call").arg("--identity").arg(file("alice.json")).arg("--invite-file").arg(file("invite"));
+        command.arg("--audio").arg(format!("{SAMPLES}/speech-a.opus")).arg("--ticket-file").arg(file("ticket"));
+        command.arg("--record-dir").arg(file(&format!("alice-{number}"))).args(["--seconds", "1", "--json"]);
+        let figures = figures(command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap());
+        assert_eq!(figures["video_sent"], 0);
+        assert!(figures["audio_received"].as_u64().unwrap() > 10 && figures["video_received"].as_u64().unwrap() > 5);
+    };
+    tokio::task::block_in_place(|| call(1));
+    let relay = relay.restart().await;
+    tokio::task::block_in_place(|| call(2));
+    assert!(Command::new("kill").arg(listening.id().to_string()).status().unwrap().success());
+    let ended = tokio::task::block_in_place(|| listening.wait_with_output().unwrap());
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "{told}");
+    assert_eq!(told.matches("waiting for the next call").count(), 2, "{told}");
+    assert!(!told.contains(" kbit/s "), "a line a second is for a terminal: {told}");
+    let recorded: Vec<PathBuf> = fs::read_dir(file("bob")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(recorded.len(), 2, "{recorded:?}");
+    assert!(recorded.iter().all(|call| call.join("audio.opus").exists() && !call.join("video.ivf").exists()));
+    drop(relay);
+    fs::remove_dir_all(directory).unwrap();
+}
+
 fn room(verb: &str, directory: &Path, who: &str) -> Command {
     let mut command = Command::new(PROGRAM);
     command.args(["room", verb]).arg("--identity").arg(directory.join(format!("{who}.json")));

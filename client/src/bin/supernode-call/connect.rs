@@ -25,7 +25,7 @@ pub(crate) async fn connect(path: &Path, invite: &Invite, config: Config) -> Res
                     note(&format!("{skew}: waiting until the one that is wrong is set, at most {minutes} min"));
                 }
             }
-            other => return other.map_err(Failure::relay),
+            other => return other.map_err(|error| Failure::relay(error).about(&invite.host, invite.port)),
         }
         tokio::select! {
             () = clock_set() => {}

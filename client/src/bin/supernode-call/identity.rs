@@ -73,7 +73,10 @@ pub(crate) fn load(path: &Path) -> Result<Identity, Failure> {
 
 fn read(path: &Path) -> anyhow::Result<Identity> {
     let text = Zeroizing::new(fs::read_to_string(path)?);
-    let file: IdentityFile = serde_json::from_str(&text)?;
+    // The words say where in the file, and never what is there.
+    let file: IdentityFile = serde_json::from_str(&text).map_err(|error| {
+        anyhow!("is no identity file, as `supernode-call identity --out FILE` makes them ({error})")
+    })?;
     let identity = IdentitySecret::from_bytes(&*secret("identity_secret", &file.identity_secret)?);
     if identity.public().to_text() != file.identity {
         return Err(anyhow!("identity is not the public name of identity_secret"));
@@ -103,7 +106,8 @@ impl Identity {
     }
 }
 
-fn unix_s() -> u64 {
+/// Seconds since 1970.
+pub(crate) fn unix_s() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
 }
 

@@ -2,15 +2,22 @@
 
 mod absence;
 mod connect;
+mod doctor;
 mod failure;
 mod identity;
+mod links;
+mod listen;
 mod play;
 mod progress;
 mod record;
 mod room;
 mod talk;
 
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use std::{
+    io::{IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Args, Parser, Subcommand};
 use supernode_client::proto::{
@@ -69,6 +76,10 @@ enum Command {
     Listen {
         #[command(flatten)]
         talk: TalkArgs,
+        /// Wait for the next call after each, and for the relay however long it is away, until interrupted (SIGINT or
+        /// SIGTERM). Each call is recorded in a directory of its own.
+        #[arg(long)]
+        again: bool,
     },
     /// Waits until somebody is online, rings, and talks.
     Call {
@@ -80,6 +91,18 @@ enum Command {
         /// Hang up after this many seconds of media; without it, when the files end.
         #[arg(long)]
         seconds: Option<u64>,
+    },
+    /// Looks whether calls can be made from here, and if not, what is in the way: name, UDP, invite, clock.
+    Doctor {
+        /// File with the invite link; without it, the environment has the link.
+        #[arg(long)]
+        invite_file: Option<PathBuf>,
+        /// Our identity file, to be let in as who we are; without it, as somebody who was never there.
+        #[arg(long)]
+        identity: Option<PathBuf>,
+        /// PEM file with an authority to trust beside those of this system, where the invite link has no pin.
+        #[arg(long)]
+        authority_file: Option<PathBuf>,
     },
     /// Rooms of many: opens one, knocks at one, and tells whoever is in one what to do.
     Room {
@@ -103,10 +126,10 @@ struct TalkArgs {
     /// Ogg Opus file to play.
     #[arg(long)]
     audio: PathBuf,
-    /// IVF file (VP8, VP9 or AV1) to play.
+    /// IVF file (VP8, VP9 or AV1) to play; without it, we are only heard.
     #[arg(long)]
-    video: PathBuf,
-    /// Directory for what is received: audio.opus and video.ivf.
+    video: Option<PathBuf>,
+    /// Directory for what is received: audio.opus and video.ivf, which must not be there yet.
     #[arg(long)]
     record_dir: PathBuf,
     /// Print one JSON object with the call's figures as the last line.
@@ -116,8 +139,11 @@ struct TalkArgs {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // What the verifier logs comes again as the error, in our words.
+    let filter = EnvFilter::try_from_default_env();
+    let filter = filter.unwrap_or_else(|_| EnvFilter::new("warn,rustls_platform_verifier=off"));
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -135,11 +161,18 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Ticket { identity, holder, days } => {
             say(&identity::load(&identity)?.ticket(holder, days))?;
         }
-        Command::Listen { talk } => talk::run(&talk, None)?,
+        Command::Listen { talk, again: true } => listen::run(&talk)?,
+        Command::Listen { talk, again: false } => talk::run(&talk, None)?,
         Command::Call { talk, ticket_file, seconds } => {
-            let ticket = secret_text(ticket_file.as_ref(), "SUPERNODE_TICKET")?;
-            let ticket = Ticket::from_text(&ticket).map_err(|error| Failure::here(error.into()))?;
+            let ticket = ticket(ticket_file.as_ref())?;
             talk::run(&talk, Some((ticket, seconds)))?;
+        }
+        Command::Doctor { invite_file, identity, authority_file } => {
+            doctor::run(&doctor::With {
+                invite_file: invite_file.as_ref(),
+                identity: identity.as_deref(),
+                authority_file,
+            })?;
         }
         Command::Room { command } => room::run(command)?,
     }
@@ -152,17 +185,11 @@ fn say(line: &str) -> Result<(), Failure> {
 }
 
 fn invite(file: Option<&PathBuf>) -> Result<Invite, Failure> {
-    secret_text(file, "SUPERNODE_INVITE")?.parse().map_err(|error| Failure::here(anyhow::Error::new(error)))
+    links::invite(file).map_err(Failure::here)
 }
 
-/// A secret from a file, or else from the environment.
-fn secret_text(file: Option<&PathBuf>, variable: &'static str) -> Result<String, Failure> {
-    use anyhow::{Context, anyhow};
-    let text = match file {
-        Some(path) => std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display())),
-        None => std::env::var(variable).map_err(|_| anyhow!("neither a file nor {variable} is given")),
-    };
-    Ok(text.map_err(Failure::here)?.trim().to_owned())
+fn ticket(file: Option<&PathBuf>) -> Result<Ticket, Failure> {
+    links::ticket(file).map_err(Failure::here)
 }
 
 fn parse_identity(text: &str) -> Result<IdentityKey, String> {

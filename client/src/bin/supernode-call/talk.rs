@@ -3,14 +3,18 @@
 //! The caller hangs up: it stops sending and marks the end of its tracks. The listener, once it has received those ends,
 //! stops and marks its own. When the caller has received these, nothing is under way any more, and it leaves.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::anyhow;
 use supernode_client::{
     Call, CallEnd, Client, Config, Error, Event, Events, IncomingRing, PresenceState, Publisher, Purpose, RingOutcome,
-    TrackKind, proto::identity::Ticket,
+    proto::identity::{IdentityKey, Ticket},
 };
-use tokio::{sync::watch, task::JoinHandle, time::Instant};
+use tokio::{
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+    time::Instant,
+};
 
 use crate::{
     TalkArgs, absence,
@@ -19,7 +23,7 @@ use crate::{
     identity, invite,
     play::Source,
     progress::{self, Summary, note},
-    record::record,
+    record::{make_fresh, record_both},
     say,
 };
 
@@ -38,38 +42,60 @@ async fn talk(args: &TalkArgs, whom: Option<(Ticket, Option<u64>)>) -> Result<()
     // Everything of ours that can be wrong, before anybody is rung.
     let invite = invite(args.invite_file.as_ref())?;
     identity::load(&args.identity)?;
-    let sources =
-        (Source::audio(&args.audio).map_err(Failure::here)?, Source::video(&args.video).map_err(Failure::here)?);
-    std::fs::create_dir_all(&args.record_dir).map_err(|error| Failure::here(error.into()))?;
+    let sources = Sources::open(args).map_err(Failure::here)?;
+    make_fresh(&args.record_dir).map_err(Failure::here)?;
 
     let config = Config { authority_file: args.authority_file.clone(), ..Config::default() };
     let (client, mut events) = connect(&args.identity, &invite, config).await?;
     let (call, online_seen) = match &whom {
         Some((ticket, _)) => {
-            tokio::spawn(stay_busy(events));
+            tokio::spawn(async move { stay_busy(&mut events).await });
             (ring(&client, ticket).await?, true)
         }
         None => {
             let call = answer(&client, &mut events).await?;
-            tokio::spawn(stay_busy(events));
+            tokio::spawn(async move { stay_busy(&mut events).await });
             (call, false)
         }
     };
-    note("in the call");
     let hang_up = match &whom {
         Some((_, seconds)) => HangUp::Ourselves { after: seconds.map(Duration::from_secs) },
         None => HangUp::WithTheOther,
     };
-    let (stats_of, progress) = (call.clone(), tokio::spawn(progress::show(call.clone())));
-    let absences = tokio::spawn(absence::tell(call.clone()));
-    let talked = converse(args, call, sources, hang_up).await;
-    progress.abort();
-    absences.abort();
-    let safety_number = stats_of.safety_number().map_err(Failure::broken)?;
-    let summary = Summary::new(&stats_of.stats(), safety_number, online_seen);
-    drop(stats_of);
+    let show = Show { progress: true, json: args.json, peer_online_seen: online_seen };
+    let talked = hold(call, sources, args.record_dir.clone(), hang_up, show).await;
     client.close().await;
-    if args.json {
+    talked
+}
+
+/// What a person sees of a call.
+pub(crate) struct Show {
+    /// A line a second.
+    pub(crate) progress: bool,
+    pub(crate) json: bool,
+    pub(crate) peer_online_seen: bool,
+}
+
+/// A call from its first moment to its figures.
+pub(crate) async fn hold(
+    call: Call,
+    sources: Sources,
+    record_dir: PathBuf,
+    hang_up: HangUp,
+    show: Show,
+) -> Result<(), Failure> {
+    note("in the call");
+    let mut background = JoinSet::new();
+    if show.progress {
+        background.spawn(progress::show(call.clone()));
+    }
+    background.spawn(absence::tell(call.clone()));
+    let stats_of = call.clone();
+    let talked = converse(call, sources, record_dir, hang_up).await;
+    background.shutdown().await;
+    let safety_number = stats_of.safety_number().map_err(Failure::broken)?;
+    let summary = Summary::new(&stats_of.stats(), safety_number, show.peer_online_seen);
+    if show.json {
         say(&serde_json::to_string(&summary).map_err(|error| Failure::here(error.into()))?)?;
     } else {
         note(&format!(
@@ -78,6 +104,19 @@ async fn talk(args: &TalkArgs, whom: Option<(Ticket, Option<u64>)>) -> Result<()
         ));
     }
     talked
+}
+
+/// The files that we play.
+pub(crate) struct Sources {
+    audio: Source,
+    video: Option<Source>,
+}
+
+impl Sources {
+    pub(crate) fn open(args: &TalkArgs) -> anyhow::Result<Self> {
+        let video = args.video.as_deref().map(Source::video).transpose()?;
+        Ok(Self { audio: Source::audio(&args.audio)?, video })
+    }
 }
 
 /// Waits until the issuer of the ticket is online, and rings.
@@ -107,20 +146,32 @@ async fn ring(client: &Client, ticket: &Ticket) -> Result<Call, Failure> {
 
 /// Shows us online, waits for somebody to ring, and answers.
 async fn answer(client: &Client, events: &mut Events) -> Result<Call, Failure> {
+    appear(client).await?;
+    tokio::select! {
+        answered = next_call(events) => answered.map(|(call, _)| call),
+        _ = tokio::signal::ctrl_c() => Err(Failure::no_call(anyhow!("interrupted"))),
+    }
+}
+
+/// Shows us online.
+pub(crate) async fn appear(client: &Client) -> Result<(), Failure> {
     client.set_presence(PresenceState::Online, Default::default()).await.map_err(Failure::relay)?;
     note(&format!("online as {}: waiting to be called", client.identity().to_text()));
+    Ok(())
+}
+
+/// Waits for somebody to ring, and answers: the call, and whose.
+pub(crate) async fn next_call(events: &mut Events) -> Result<(Call, IdentityKey), Failure> {
     loop {
-        let ring = tokio::select! {
-            ring = next_ring(events) => ring?,
-            _ = tokio::signal::ctrl_c() => return Err(Failure::no_call(anyhow!("interrupted"))),
-        };
+        let ring = next_ring(events).await?;
         if ring.purpose() != Purpose::Call {
             // Rooms are for `supernode-call room`: dropped, it says that we are busy.
             continue;
         }
-        note(&format!("{} rings: answering", ring.caller().identity.to_text()));
+        let caller = ring.caller().identity;
+        note(&format!("{} rings: answering", caller.to_text()));
         match ring.answer().await {
-            Ok(call) => return Ok(call),
+            Ok(call) => return Ok((call, caller)),
             // The caller gave up just now.
             Err(error) => note(&format!("that call did not come about: {error}")),
         }
@@ -140,7 +191,7 @@ pub(crate) async fn next_ring(events: &mut Events) -> Result<IncomingRing, Failu
 }
 
 /// Whoever rings now hears that we are busy; what else happens is reported.
-async fn stay_busy(mut events: Events) {
+async fn stay_busy(events: &mut Events) {
     while let Some(event) = events.next().await {
         report(&event);
     }
@@ -165,21 +216,20 @@ pub(crate) fn report(event: &Event) {
 }
 
 /// Who ends the call.
-enum HangUp {
+pub(crate) enum HangUp {
     Ourselves { after: Option<Duration> },
     WithTheOther,
 }
 
-async fn converse(args: &TalkArgs, call: Call, sources: (Source, Source), hang_up: HangUp) -> Result<(), Failure> {
-    let recorders = [TrackKind::Audio, TrackKind::Video]
-        .map(|kind| tokio::spawn(record(call.clone(), kind, args.record_dir.clone())));
-    let mut exchange = std::pin::pin!(exchange(&call, sources, recorders, &hang_up));
+async fn converse(call: Call, sources: Sources, record_dir: PathBuf, hang_up: HangUp) -> Result<(), Failure> {
+    let recorder = tokio::spawn(record_both(call.clone(), record_dir));
+    let mut exchange = std::pin::pin!(exchange(&call, sources, recorder, &hang_up));
     let finished = tokio::select! {
         finished = &mut exchange => finished,
         // The other side leaves as soon as it has everything, while we may still be putting things away.
         end = call.ended() => {
             let rest = tokio::time::timeout(PUTTING_AWAY, &mut exchange).await;
-            rest.unwrap_or_else(|_| Err(anyhow!("{end}")))
+            rest.unwrap_or_else(|_| Err(end.into()))
         }
     };
     finished.map_err(Failure::broken)?;
@@ -190,7 +240,7 @@ async fn converse(args: &TalkArgs, call: Call, sources: (Source, Source), hang_u
             let end = tokio::time::timeout(FAREWELL, call.ended()).await.unwrap_or(CallEnd::OthersLeft);
             match end {
                 CallEnd::OthersLeft => Ok(()),
-                other => Err(Failure::broken(anyhow!("{other}"))),
+                other => Err(Failure::broken(other)),
             }
         }
     }
@@ -199,17 +249,16 @@ async fn converse(args: &TalkArgs, call: Call, sources: (Source, Source), hang_u
 /// Both directions, until both ends are marked.
 async fn exchange(
     call: &Call,
-    (audio, video): (Source, Source),
-    recorders: [JoinHandle<anyhow::Result<()>>; 2],
+    Sources { audio, video }: Sources,
+    mut received: JoinHandle<anyhow::Result<()>>,
     hang_up: &HangUp,
 ) -> anyhow::Result<()> {
-    let mut outgoing =
-        Outgoing { audio_to: audio.publish(call, false).await?, video_to: video.publish(call, false).await? };
-    let [audio_in, video_in] = recorders;
-    let mut received = tokio::spawn(async move {
-        let (audio, video) = tokio::try_join!(audio_in, video_in)?;
-        audio.and(video).map(drop)
-    });
+    // The picture first: who hears the end of our sound knows by then whether there is one.
+    let video_to = match &video {
+        Some(video) => Some(video.publish(call, false).await?),
+        None => None,
+    };
+    let mut outgoing = Outgoing { video_to, audio_to: audio.publish(call, false).await? };
     let (stop, stopped) = watch::channel(false);
     let after = match hang_up {
         HangUp::Ourselves { after } => *after,
@@ -236,7 +285,14 @@ async fn exchange(
         (&mut received).await??;
         heard_out = true;
     }
-    tokio::try_join!(outgoing.audio_to.finish(), outgoing.video_to.finish())?;
+    let Outgoing { audio_to, video_to } = outgoing;
+    let video_ends = async {
+        match video_to {
+            Some(video_to) => video_to.finish().await,
+            None => Ok(()),
+        }
+    };
+    tokio::try_join!(audio_to.finish(), video_ends)?;
     if !heard_out {
         let rest = tokio::time::timeout(FAREWELL, received).await;
         rest.map_err(|_| anyhow!("the other side did not end its tracks in time"))???;
@@ -244,33 +300,41 @@ async fn exchange(
     Ok(())
 }
 
-/// Our two tracks.
+/// Our tracks.
 struct Outgoing {
     audio_to: Publisher,
-    video_to: Publisher,
+    video_to: Option<Publisher>,
 }
 
 impl Outgoing {
-    /// Plays both files from the moment when both tracks are subscribed to: until they end, for as long as `after`
-    /// says, or until told to stop.
+    /// Plays our files from the moment when all tracks are subscribed to: until they end, for as long as `after` says, or
+    /// until told to stop.
     async fn play(
         &mut self,
         audio: Source,
-        video: Source,
+        video: Option<Source>,
         after: Option<Duration>,
         mut stopped: watch::Receiver<bool>,
     ) -> anyhow::Result<()> {
-        let wanted = async { tokio::try_join!(self.audio_to.wanted(), self.video_to.wanted()) };
+        let wanted = async {
+            for publisher in [&self.audio_to].into_iter().chain(&self.video_to) {
+                publisher.wanted().await?;
+            }
+            Ok::<(), Error>(())
+        };
         tokio::select! {
             wanted = wanted => wanted?,
             _ = stopped.wait_for(|stop| *stop) => return Ok(()),
         };
         let start = Instant::now();
         let until = after.map(|after| start + after);
-        tokio::try_join!(
-            audio.play(&mut self.audio_to, start, until, stopped.clone()),
-            video.play(&mut self.video_to, start, until, stopped)
-        )?;
+        let picture = async {
+            match (video, &mut self.video_to) {
+                (Some(video), Some(video_to)) => video.play(video_to, start, until, stopped.clone()).await,
+                _ => Ok(()),
+            }
+        };
+        tokio::try_join!(audio.play(&mut self.audio_to, start, until, stopped.clone()), picture)?;
         Ok(())
     }
 }

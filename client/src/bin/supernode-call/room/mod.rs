@@ -10,12 +10,9 @@ mod voices;
 use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, Subcommand};
-use supernode_client::{
-    RoomLink,
-    proto::identity::{IdentityKey, Ticket},
-};
+use supernode_client::proto::identity::IdentityKey;
 
-use crate::{failure::Failure, parse_identity, say, secret_text};
+use crate::{failure::Failure, links, parse_identity, say};
 use control::{Order, tell};
 use stay::{Entry, stay};
 
@@ -145,9 +142,7 @@ pub(crate) fn run(command: RoomCommand) -> Result<(), Failure> {
             stay(&args, Entry::Create { relay, name, link_file, link_days })
         }
         RoomCommand::Join { stay: args, link_file, invite_file } => {
-            let link: RoomLink = secret_text(link_file.as_ref(), "SUPERNODE_ROOM")?
-                .parse()
-                .map_err(|error| Failure::here(anyhow::Error::new(error)))?;
+            let link = links::room(link_file.as_ref()).map_err(Failure::here)?;
             let relay = match invite_file {
                 Some(_) => crate::invite(invite_file.as_ref())?,
                 None => link.relay.clone(),
@@ -161,8 +156,7 @@ pub(crate) fn run(command: RoomCommand) -> Result<(), Failure> {
         RoomCommand::Leave { ours } => tell(&ours.identity, &Order::Leave).map(drop),
         RoomCommand::Kick { ours, who } => tell(&ours.identity, &Order::Kick { who: who.to_text() }).map(drop),
         RoomCommand::Invite { ours, ticket_file } => {
-            let ticket = secret_text(ticket_file.as_ref(), "SUPERNODE_TICKET")?;
-            Ticket::from_text(&ticket).map_err(|error| Failure::here(error.into()))?;
+            let ticket = crate::ticket(ticket_file.as_ref())?.to_text();
             let answer = tell(&ours.identity, &Order::Invite { ticket })?;
             say(answer.outcome.as_deref().unwrap_or("in"))
         }

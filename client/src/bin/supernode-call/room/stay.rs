@@ -39,6 +39,7 @@ use crate::{
     identity,
     play::{PATIENCE_MS, Source},
     progress::{Summary, note},
+    record::make_directory,
     say, talk,
 };
 
@@ -73,7 +74,7 @@ async fn run(args: &StayArgs, entry: Entry) -> Result<(), Failure> {
     let audio = args.audio.as_deref().map(Source::audio).transpose().map_err(Failure::here)?;
     let video = args.video.as_deref().map(Source::video).transpose().map_err(Failure::here)?;
     if let Some(directory) = &args.record_dir {
-        std::fs::create_dir_all(directory).map_err(|error| Failure::here(error.into()))?;
+        make_directory(directory).map_err(Failure::here)?;
     }
     let control = Control::listen(&args.identity).map_err(Failure::here)?;
     let relay = match &entry {
@@ -275,7 +276,7 @@ impl Stay {
         let ended = loop {
             tokio::select! {
                 played = &mut farewell => break played.map_err(|error: anyhow::Error| Failure::broken(error)),
-                end = self.call.ended() => break Err(Failure::broken(anyhow!("{end}"))),
+                end = self.call.ended() => break Err(Failure::broken(end)),
                 _ = tokio::signal::ctrl_c() => break Ok(()),
                 Some((order, answer)) = control.orders.recv() => match order {
                     Order::Leave => {
