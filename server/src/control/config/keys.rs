@@ -2,8 +2,6 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use tracing_subscriber::EnvFilter;
-
 use super::{
     key::{Key, Kind, Reload},
     values::{AdmissionChoice, TlsChoice},
@@ -13,6 +11,7 @@ use crate::{
         classes::{CLASSES_MAX, Class},
         hook::hook_url,
         invite::parse_host,
+        log::{Format, filter},
     },
     shard::SHARDS_MAX,
 };
@@ -233,7 +232,11 @@ pub const KEYS: &[Key] = &[
             get: |config| config.admission.hook.secret.clone(),
             set: |config, text| config.admission.hook.secret = Some(text.to_owned()) },
         what: "Sent to the service as `Authorization: Bearer`, so that it knows who asks.",
-        unset: "no such header is sent", cost: "Better in the environment than in a file that others read." },
+        unset: "no such header is sent, unless `admission.hook.secret_file` is set",
+        cost: "Whoever reads the configuration has it: better in a file of its own." },
+    file!("admission.hook.secret_file", admission.hook.secret_file,
+        "File with that secret as its only line, such as a credential of systemd's. Watched; a new one is taken within \
+         seconds.", "`admission.hook.secret`, if that is set", "Keep it from other users.", Live),
     time!("admission.hook.timeout_ms", admission.hook.timeout, "milliseconds", from_millis, as_millis, 100..=9000,
         "How long the service may take.",
         "Whoever connects waits as long; the relay serves others meanwhile. A client has 10 s in all."),
@@ -393,11 +396,18 @@ pub const KEYS: &[Key] = &[
 
     // ---- log
     Key { path: "log.filter", reload: Live,
-        kind: Kind::Text { form: "a filter such as `info` or `warn,supernode_server::control=debug`",
+        kind: Kind::Text { form: filter::FORM,
             get: |config| Some(config.log.filter.clone()),
-            set: |config, text| { text.parse::<EnvFilter>().ok()?; config.log.filter = text.to_owned(); Some(()) } },
+            set: |config, text| { filter::parse(text)?; config.log.filter = text.to_owned(); Some(()) } },
         what: "What is logged. The environment variable RUST_LOG sets it too. Of INFO and above, a place of the program says at most 10 lines in 10 s, and then how many it left out.", unset: "",
-        cost: "DEBUG and below may name addresses and rooms, and TRACE writes a line a packet. `info` lets libraries warn of what strangers send." },
+        cost: "DEBUG may name addresses and rooms. `info` lets libraries warn of what strangers send. TRACE, a line a packet, is in debug builds only." },
+    Key { path: "log.format", reload: Live,
+        kind: Kind::Choice { words: &["text", "json"],
+            get: |config| config.log.format as usize,
+            set: |config, which| config.log.format = [Format::Text, Format::Json][which] },
+        what: "How a line is written: for people, or as one JSON object with `time`, `level`, `target`, `message` and what else \
+               belongs to it. Lines that systemd's journal takes have its priority in front and no time of their own, in \
+               both. What is said before the configuration has been read is text.", unset: "", cost: "" },
 ];
 
 #[cfg(test)]
