@@ -34,7 +34,7 @@ use super::{
     operator::{self, Operator},
     prepared::{DoorParts, PrepareError, Prepared},
     process::Usage,
-    reload::{self, Changeable, Own, Reloader, Seen, SetFilter, Shown},
+    reload::{self, ChangeLog, Changeable, InEffect, Own, Reloader, Seen, Shown},
     revocations::{Exceptions, Revoked, RevokedError},
     spent::Spent,
     state_dir::{Door, KeyMaterial, StateDir, StateError},
@@ -56,7 +56,7 @@ const LAST_ANSWERS: Duration = Duration::from_millis(200);
 /// How often files are looked at for a change. Polled, not subscribed to: a look is one system call for each of a few
 /// files, and it sees through every kind of mount and link.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
-/// How often the end of the certificate is looked at for a warning.
+/// How often the ends of the certificate and of invites are looked at for a warning.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
 /// How often it is looked whether the shards of a process that takes over turn already.
@@ -72,8 +72,8 @@ pub struct Start {
     pub state_dir: PathBuf,
     /// Replace the relay that runs with this state directory, if one does.
     pub takeover: bool,
-    /// Sets what is logged.
-    pub set_filter: SetFilter,
+    /// Changes what is logged, and how.
+    pub change_log: ChangeLog,
     /// What the log has left out.
     pub left_out: Arc<LeftOut>,
 }
@@ -179,11 +179,12 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     let hangup = signal(SignalKind::hangup()).map_err(system("listen for SIGHUP"))?;
 
     let program = Program::of_this_process().map_err(system("find this program's file"))?;
-    let Start { sources, loaded, state_dir, takeover, set_filter, left_out } = start;
+    let Start { sources, loaded, state_dir, takeover, change_log, left_out } = start;
     let config = loaded.config.clone();
-    set_filter(&config.log.filter);
+    change_log(&config.log.filter, config.log.format);
     let seen = Seen::now(&sources, &config);
     let prepared = Prepared::read(&config)?;
+    prepared.warn_of_objections(&config);
     let state = StateDir::create(&state_dir)?;
     let keys = Arc::new(state.keys_or_create()?);
     let acme = match config.tls.mode {
@@ -268,14 +269,15 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         directory: shards.directory().clone(),
         door: door.clone(),
         door_parts,
-        set_filter,
+        change_log,
         certificate: shown,
         remember_link: {
             let state = StateDir::open(&state_dir)?;
             Box::new(move |config, certificate| Ok(state.remember_link(&link_of(config, certificate, listen)?)?))
         },
     };
-    let reloader = Reloader::new(sources, loaded, seen, own, to);
+    let in_effect = InEffect::new(loaded);
+    let reloader = Reloader::new(sources, in_effect.clone(), seen, own, to);
     control_door.open()?;
     handover_door.open()?;
     let offload = shards.offload();
@@ -309,6 +311,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         state,
         admission,
         door,
+        in_effect,
         drain,
         program: program.clone(),
     });
@@ -514,7 +517,7 @@ async fn keep_current(mut reloader: Reloader, mut hangup: Signal, mut ordered: m
             Some(certificate) = ordered.recv() => {
                 reloader = apart(reloader, |reloader| reloader.show_ordered(certificate)).await;
             }
-            _ = certificate.tick() => reloader.shown().warn(),
+            _ = certificate.tick() => reloader.warn(),
         }
     }
 }
