@@ -157,7 +157,7 @@ impl tracing::field::Visit for Object<'_> {
 /// A child whose output leads elsewhere has the variable still.
 pub fn leads_to_journal() -> bool {
     let Ok(named) = std::env::var("JOURNAL_STREAM") else { return false };
-    let own = || Some(std::fs::File::from(io::stderr().as_fd().try_clone_to_owned().ok()?).metadata().ok()?);
+    let own = || std::fs::File::from(io::stderr().as_fd().try_clone_to_owned().ok()?).metadata().ok();
     own().is_some_and(|own| named == format!("{}:{}", own.dev(), own.ino()))
 }
 
