@@ -150,7 +150,7 @@ impl ShardCore {
                 self.links_by_room.entry(room).or_default().push(link);
                 return Ok(());
             }
-            Request::PostBeacon(posted) => rooms::post_beacon(&directory, session, posted, outbox)?,
+            Request::PostBeacon(posted) => rooms::post_beacon(&directory, session, posted, now, outbox)?,
             Request::SendMls(sent) => return rooms::send_mls(&directory, session, request, sent, now, outbox),
             Request::CatchUp(wanted) => {
                 return rooms::send_catch_up(&directory, session, request, wanted, now, outbox);

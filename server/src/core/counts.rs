@@ -19,6 +19,7 @@ pub const LIMITS: &[&str] = &[
     "requests_per_second_max",
     "requests_excess_max",
     "catch_ups_per_minute_max",
+    "beacons_per_minute_max",
     "key_packages_taken_per_minute_max",
     "key_packages_given_per_minute_max",
     "ingest_excess_objects_max",

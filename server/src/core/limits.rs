@@ -46,6 +46,10 @@ pub struct Limits {
     /// Times in a minute that one identity may ask for what a room's mailbox has kept. Default 60: eight rooms after
     /// each of seven changes of network, and 0.5 MB a second of full histories.
     pub catch_ups_per_minute_max: u32,
+    /// Beacons in a minute that one identity may post, on all its devices and in all its rooms. Default 300: one a minute in
+    /// each room and one for each commit, and what 250 members who come and go in a minute make of it; each is passed on
+    /// to everybody in the room.
+    pub beacons_per_minute_max: u32,
     /// Times in a minute that one identity may take key packages of others. Default 60: each ring takes one, with as many
     /// again for rooms.
     pub key_packages_taken_per_minute_max: u32,
@@ -165,6 +169,7 @@ impl Default for Limits {
             requests_per_second_max: 100,
             requests_excess_max: 2000,
             catch_ups_per_minute_max: 60,
+            beacons_per_minute_max: 300,
             key_packages_taken_per_minute_max: 60,
             key_packages_given_per_minute_max: 120,
             ingest_objects_per_second_max: 10_000,

@@ -172,8 +172,15 @@ pub(crate) fn post_beacon(
     directory: &Directory,
     session: &Session,
     posted: PostBeacon,
+    now: Now,
     outbox: &mut Outbox,
 ) -> Result<(), Refusal> {
+    let everybody = directory.limits();
+    let limits = session.limits(&everybody);
+    if !session.account.take(Allowance::Beacons, 1, limits, now.instant) {
+        let bound = u64::from(limits.beacons_per_minute_max);
+        return Err(Refusal::limit("beacons_per_minute_max", bound, bound));
+    }
     let id = member_of(session, &posted.room)?;
     let PostBeacon { room: name, epoch, digest, signature } = posted;
     for (field, bytes, bound) in [("digest", &digest, EPOCH_DIGEST_BYTES), ("signature", &signature, SIGNATURE_BYTES)] {

@@ -7,8 +7,8 @@ use prost::Message;
 use supernode_proto::{
     close::CloseCode,
     control::{
-        CatchUp, ClientMessage, DepositKeyPackages, RefusalReason, Ring, SetPresence, TakeKeyPackages, Unwatch, Watch,
-        client_message::Body as Request, relay_message::Body,
+        CatchUp, ClientMessage, DepositKeyPackages, PostBeacon, RefusalReason, Ring, SetPresence, TakeKeyPackages,
+        Unwatch, Watch, client_message::Body as Request, relay_message::Body,
     },
     identity::RoomId,
 };
@@ -92,6 +92,29 @@ fn what_a_room_has_kept_is_sent_so_often_and_no_more() {
     let catch_up = || Request::CatchUp(CatchUp { room: vec![1; 16].into(), after_sequence: 0 });
     assert!((0..3).all(|_| matches!(world.answer(at, catch_up()), Body::Done(_))));
     assert_eq!(refused(&world.answer(at, catch_up())), Some("catch_ups_per_minute_max"));
+}
+
+//
+#[test]
+fn beacons_are_passed_on_so_often_and_no_more_whatever_the_room_and_device() {
+    let mut world = World::with_limits(2, 1, Limits { beacons_per_minute_max: 4, ..Limits::default() });
+    let alice = Person::new(1);
+    let at = [world.connect(&alice, 0), world.connect(&alice, 1)];
+    let rooms = [RoomId([1; 16]), RoomId([2; 16])];
+    at.iter().zip(rooms).for_each(|(at, room)| drop(world.join(*at, &alice, room)));
+    let beacon = |room: RoomId| {
+        let (digest, signature) = (vec![3; 32].into(), vec![4; 64].into());
+        Request::PostBeacon(PostBeacon { room: room.0.to_vec().into(), epoch: 1, digest, signature })
+    };
+    for turn in 0..4 {
+        assert!(matches!(world.answer(at[turn % 2], beacon(rooms[turn % 2])), Body::Done(_)));
+    }
+    for turn in 0..2 {
+        assert_eq!(refused(&world.answer(at[turn], beacon(rooms[turn]))), Some("beacons_per_minute_max"));
+    }
+    world.now = world.now.plus(Duration::from_secs(15));
+    assert!(matches!(world.answer(at[0], beacon(rooms[0])), Body::Done(_)), "one in a quarter of a minute");
+    assert_eq!(refused(&world.answer(at[0], beacon(rooms[0]))), Some("beacons_per_minute_max"));
 }
 
 //
