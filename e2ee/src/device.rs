@@ -93,7 +93,7 @@ impl Device {
         let bundle = KeyPackage::builder()
             .key_package_lifetime(lifetime())
             .leaf_node_capabilities(hosts::capabilities())
-            .build(CIPHERSUITE, &*self.store, &*self.secret, credential::of_delegation(&self.delegation))
+            .build(CIPHERSUITE, &self.store, &*self.secret, credential::of_delegation(&self.delegation))
             .map_err(Error::mls(DURING))?;
         let package = bundle.into_key_package();
         let reference = package.hash_ref(self.store.crypto()).map_err(Error::mls(DURING))?;
@@ -137,7 +137,7 @@ impl Device {
             .build();
         let store = Store::default();
         let mls = MlsGroup::new_with_group_id(
-            &*store,
+            &store,
             &*self.secret,
             &config,
             GroupId::from_slice(&room.0),
@@ -193,11 +193,11 @@ impl Device {
             .max_past_epochs(0)
             .padding_size(MLS_PADDING_BYTES)
             .build();
-        let staged = StagedWelcome::new_from_welcome(&*self.store, &config, read_welcome(welcome)?, None)
+        let staged = StagedWelcome::new_from_welcome(&self.store, &config, read_welcome(welcome)?, None)
             .map_err(Error::mls(DURING))?;
         let room = self.check_welcome(&staged, caller, also_expected, now_unix_s)?;
         let store = Store::default();
-        let mls = staged.into_group(&*store).map_err(Error::mls(DURING))?;
+        let mls = staged.into_group(&store).map_err(Error::mls(DURING))?;
         Group::new(room, mls, store, Arc::clone(&self.secret))
     }
 

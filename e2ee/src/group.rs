@@ -110,7 +110,7 @@ impl Group {
         let packages = self.read_key_packages(packages, now_unix_s)?;
         let (commit, welcome, _) = self
             .mls
-            .add_members_without_update(&*self.store, &*self.secret, &packages)
+            .add_members_without_update(&self.store, &*self.secret, &packages)
             .map_err(Error::mls("adding members"))?;
         self.change(&commit, Some(&welcome))
     }
@@ -132,7 +132,7 @@ impl Group {
         let indices = self.removable(leaves)?;
         let messages = self
             .mls
-            .swap_members(&*self.store, &*self.secret, &indices, &packages)
+            .swap_members(&self.store, &*self.secret, &indices, &packages)
             .map_err(Error::mls("replacing members"))?;
         self.change(&messages.commit, Some(&messages.welcome))
     }
@@ -145,7 +145,7 @@ impl Group {
         self.check_idle()?;
         let indices = self.removable(leaves)?;
         let (commit, welcome, _) =
-            self.mls.remove_members(&*self.store, &*self.secret, &indices).map_err(Error::mls("removing members"))?;
+            self.mls.remove_members(&self.store, &*self.secret, &indices).map_err(Error::mls("removing members"))?;
         self.change(&commit, welcome.as_ref())
     }
 
@@ -174,7 +174,7 @@ impl Group {
         let extensions = hosts::extensions(hosts)?;
         let (commit, welcome, _) = self
             .mls
-            .update_group_context_extensions(&*self.store, extensions, &*self.secret)
+            .update_group_context_extensions(&self.store, extensions, &*self.secret)
             .map_err(Error::mls("naming hosts"))?;
         self.change(&commit, welcome.as_ref())
     }
@@ -187,7 +187,7 @@ impl Group {
         self.check_idle()?;
         let bundle = self
             .mls
-            .self_update(&*self.store, &*self.secret, LeafNodeParameters::default())
+            .self_update(&self.store, &*self.secret, LeafNodeParameters::default())
             .map_err(Error::mls("updating our leaf"))?;
         self.change(&bundle.into_commit(), None)
     }
@@ -201,7 +201,7 @@ impl Group {
         const DURING: &str = "sealing a message";
         self.check_active()?;
         check_length("a message", message, MESSAGE_BYTES_MAX)?;
-        let sealed = self.mls.create_message(&*self.store, &*self.secret, message).map_err(Error::mls(DURING))?;
+        let sealed = self.mls.create_message(&self.store, &*self.secret, message).map_err(Error::mls(DURING))?;
         sealed.tls_serialize_detached().map_err(Error::mls(DURING))
     }
 
@@ -215,7 +215,7 @@ impl Group {
             return Err(Error::NoCommitPending);
         }
         self.keep_previous();
-        self.mls.merge_pending_commit(&*self.store).map_err(Error::mls("merging our commit"))?;
+        self.mls.merge_pending_commit(&self.store).map_err(Error::mls("merging our commit"))?;
         self.enter_epoch().map(|_| ())
     }
 
@@ -282,7 +282,7 @@ impl Group {
         if epoch > group {
             return Err(Error::FutureEpoch { message: epoch, group });
         }
-        let message = self.mls.process_message(&*self.store, message).map_err(Error::mls("reading a message"))?;
+        let message = self.mls.process_message(&self.store, message).map_err(Error::mls("reading a message"))?;
         let Sender::Member(sender) = *message.sender() else {
             return Err(Error::Refused { what: "messages from outside the group" });
         };
@@ -486,7 +486,7 @@ impl Group {
 
     fn merge_others(&mut self, commit: StagedCommit, by: Member, put_out: bool) -> Result<Processed, Error> {
         self.keep_previous();
-        self.mls.merge_staged_commit(&*self.store, commit).map_err(Error::mls("merging a commit"))?;
+        self.mls.merge_staged_commit(&self.store, commit).map_err(Error::mls("merging a commit"))?;
         if !self.mls.is_active() {
             self.store.wipe();
             self.previous = None;

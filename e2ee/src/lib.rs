@@ -59,9 +59,10 @@
 //! | join secret, SFrame base key | this crate | on drop |
 //! | SFrame keys and salts | sframe (`Secret`) | on drop; the HKDF and AES states made for each frame are not |
 //! | MLS secrets in use | openmls (`SecretVLBytes`) | on drop |
-//! | MLS secrets in openmls's memory storage | openmls | what is there when a [`Device`] or [`Group`] is dropped, or a group tells us that we were removed, by this crate; entries replaced or deleted before that (used key packages, past epochs) are freed but not wiped; a copy of the epoch before lives until [`Group::forget_previous`] or the next epoch |
+//! | openmls's state: private keys, epochs' secrets | this crate, as text | each value when it is replaced or deleted, and all when a [`Device`] or [`Group`] is dropped or a group tells us that we were removed; a copy of the epoch before lives until [`Group::forget_previous`] or the next epoch |
 //!
-//! Nothing is ever written to disk by this crate.
+//! What openmls and serde hold for a moment while such a value is read is theirs, and not wiped where it is no
+//! `SecretVLBytes`. Nothing is ever written to disk by this crate.
 
 mod change;
 mod credential;
@@ -75,6 +76,7 @@ mod label;
 mod media;
 mod safety;
 mod secret;
+mod storage;
 mod store;
 
 pub use change::{Change, Member, Processed};
