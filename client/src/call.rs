@@ -46,7 +46,7 @@ pub struct Call {
 impl Call {
     /// Joins the room of a group, or opens it.
     pub(crate) async fn join(client: Client, group: Group, hosting: Option<Hosting>) -> Result<Self, Error> {
-        let room = Room::new(group, hosting)?;
+        let room = Room::new(group, hosting, client.inner.config.renew_keys_within)?;
         let link = client.inner.link().await?;
         lock(&client.inner.rooms).insert(room.id, room.clone());
         // From here on the drop of the call cleans up.
@@ -154,7 +154,8 @@ impl Call {
         CallStats { rtt: self.client.rtt().unwrap_or_default(), rung: self.rung(), tracks: self.room.track_stats() }
     }
 
-    /// Gives our place in the group fresh keys, so that whoever copied the old ones cannot follow.
+    /// Gives our place in the group fresh keys, so that whoever copied the old ones cannot follow. It happens by itself,
+    /// too: see [`Config::renew_keys_within`](crate::Config::renew_keys_within).
     ///
     /// # Errors
     /// [`Error::CallEnded`], [`Error::Refused`], [`Error::Disconnected`], [`Error::TimedOut`].

@@ -15,7 +15,7 @@ use supernode_e2ee::Device;
 use supernode_proto::{
     close::CloseCode,
     control::{PresenceState, Rung, SessionLimits, SetPresence, client_message},
-    identity::{IdentityKey, RoomId},
+    identity::{Delegation, IdentityKey, RoomId},
     invite::Invite,
     limits,
 };
@@ -112,6 +112,19 @@ impl Client {
         *lock(&self.inner.presence) = Some(wanted.clone());
         let link = self.inner.link().await?;
         self.inner.request(&link, client_message::Body::SetPresence(wanted)).await.map(drop)
+    }
+
+    /// Shows another delegation from now on, which the identity has signed before the one that there is runs out: to the
+    /// groups of all calls at once, to the relay and those who ring us from the next connection on.
+    ///
+    /// # Errors
+    /// [`Error::EndToEnd`] if it is for another device, or of another identity.
+    pub fn renew_delegation(&self, delegation: Delegation) -> Result<(), Error> {
+        self.inner.device.renew_delegation(delegation)?;
+        for room in lock(&self.inner.rooms).values() {
+            room.changed.send_replace(());
+        }
+        Ok(())
     }
 
     /// Goes on from another local socket, as after a change of network. The connection migrates (RFC 9000 section 9):

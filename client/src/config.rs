@@ -25,6 +25,10 @@ pub struct Config {
     /// A member that vanished without ending its tracks has this long to come back before
     /// [`Call::ended`](crate::Call::ended) gives up on it. Default 15 s.
     pub rejoin_grace: Duration,
+    /// A call's group gets fresh keys at least so often, from whichever member is first; each removal brings some too, and
+    /// each member's own keys are replaced at least once in 32 times this. Default 15 min: whoever copied a device's keys
+    /// hears so much at most, and a commit of a few kilobytes in that time costs nothing. At least 1 s.
+    pub renew_keys_within: Duration,
     /// Key packages to keep at the relay: how many calls can reach this device before it deposits again. Default 16,
     /// at most what the relay grants.
     pub key_packages: usize,
@@ -47,6 +51,7 @@ impl Default for Config {
             backoff_base: Duration::from_millis(250),
             backoff_max: Duration::from_secs(15),
             rejoin_grace: Duration::from_secs(15),
+            renew_keys_within: Duration::from_secs(900),
             key_packages: 16,
             events_max: 256,
             #[cfg(feature = "lying")]

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use supernode_proto::{
     control::{KickMember, client_message},
-    identity::{DeviceKey, Ticket},
+    identity::{Delegation, DeviceKey, Ticket},
 };
 
 use crate::{
@@ -71,7 +71,16 @@ async fn keep(inner: Arc<Inner>, room: Arc<Room>) {
             Due::NotBefore(at) => Some(at),
             Due::Nothing => None,
         };
-        let next_to_forget = room.forget_epoch_before(Instant::now());
+        let (delegation, now) = (inner.device.delegation(), Instant::now());
+        let next_renewal = room.renewal_due(&delegation, now);
+        if next_renewal.is_some_and(|at| at <= now) {
+            if let Err(error) = renew(&inner, &room, &delegation).await {
+                tracing::debug!(%error, "our keys could not be renewed");
+                room.put_renewal_off(Instant::now());
+            }
+            continue;
+        }
+        let next_to_forget = room.forget_past_epochs(now);
         let next_split = room.show_splits(Instant::now());
         let (beacon, next_beacon) = room.beacon(inner.device.secret(), Instant::now());
         if let (Some(beacon), Some(link)) = (beacon, inner.link_now()) {
@@ -79,6 +88,7 @@ async fn keep(inner: Arc<Inner>, room: Arc<Room>) {
         }
         let next = next
             .into_iter()
+            .chain(next_renewal)
             .chain(next_to_forget)
             .chain(next_split)
             .chain(next_beacon)
@@ -112,6 +122,16 @@ async fn remove(inner: &Inner, room: &Arc<Room>, devices: Vec<DeviceKey>) -> Res
         }
         let all = leaves(&[out, gone].concat());
         if all.is_empty() { Ok(None) } else { group.propose_remove(&all).map(Some) }
+    })
+    .await
+    .map(drop)
+}
+
+/// Fresh keys for our place, unless another member was faster.
+async fn renew(inner: &Inner, room: &Arc<Room>, delegation: &Delegation) -> Result<(), Error> {
+    commit(inner, room, |group| match room.is_renewal_due(group, delegation, Instant::now()) {
+        true => group.propose_renewal(delegation).map(Some),
+        false => Ok(None),
     })
     .await
     .map(drop)

@@ -117,7 +117,7 @@ impl Link {
         send.write_all(&hello).await.map_err(|error| write_error(error, &connection))?;
 
         let mut reader = ControlReader { stream, frames: FrameReader::default(), buffer: vec![0; 8192].into() };
-        let refused = |error| clock::explain(error, connection.close_reason().as_ref(), device.delegation());
+        let refused = |error| clock::explain(error, connection.close_reason().as_ref(), &device.delegation());
         let first = reader.next(&connection).await.map_err(refused)?;
         let Some(relay_message::Body::Welcome(welcome)) = first.body else {
             connection.close(code(CloseCode::UNEXPECTED_MESSAGE), b"");

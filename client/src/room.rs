@@ -3,6 +3,7 @@
 
 mod beacons;
 mod mailbox;
+mod renewal;
 mod roster;
 mod sealing;
 mod tracks;
@@ -34,7 +35,8 @@ use crate::{
 };
 
 use beacons::Beacons;
-use mailbox::Mailbox;
+use mailbox::{Mailbox, Pending};
+use renewal::{PastEpochs, Renewal};
 pub use roster::RosterEntry;
 use roster::{Absence, Connection, Expected};
 use sealing::Early;
@@ -75,6 +77,8 @@ pub(crate) struct Room {
     pub(crate) hosting: Option<Hosting>,
     /// Held while a commit of ours is under way.
     pub(crate) committing: tokio::sync::Mutex<()>,
+    /// Locked after the state, where both are.
+    renewal: Mutex<Renewal>,
     said: mpsc::Sender<(Member, Said)>,
     said_to_us: Mutex<Option<mpsc::Receiver<(Member, Said)>>>,
     state: Mutex<State>,
@@ -101,8 +105,8 @@ struct State {
     departed: HashSet<IdentityKey>,
     /// Devices that a commit had removed which was rejected then.
     must_go: HashSet<DeviceKey>,
-    /// Whether our pending commit says that those whom it removes are put out.
-    puts_out: bool,
+    pending: Pending,
+    past_epochs: PastEpochs,
     goes_back_until: Option<Instant>,
     /// How often the relay has put us out without a commit.
     interruptions: u32,
@@ -121,7 +125,8 @@ struct State {
 
 impl Room {
     /// A call, whose group holds exactly those who may be in it, or a room that its members let others into.
-    pub(crate) fn new(group: Group, hosting: Option<Hosting>) -> Result<Arc<Self>, Error> {
+    /// Fresh keys come at least once in `renew_within`.
+    pub(crate) fn new(group: Group, hosting: Option<Hosting>, renew_within: Duration) -> Result<Arc<Self>, Error> {
         let keys = group.epoch_keys()?;
         let own = group.members().into_iter().find(|member| member.leaf == group.own_leaf());
         let ourselves = own.map(Member::from).ok_or(Error::EndToEnd(supernode_e2ee::Error::Removed))?;
@@ -142,7 +147,8 @@ impl Room {
             kicked: HashSet::new(),
             departed: HashSet::new(),
             must_go: HashSet::new(),
-            puts_out: false,
+            pending: Pending::default(),
+            past_epochs: PastEpochs::default(),
             goes_back_until: None,
             interruptions: 0,
             met_others: false,
@@ -165,6 +171,7 @@ impl Room {
             changed: watch::Sender::new(()),
             hosting,
             committing: tokio::sync::Mutex::default(),
+            renewal: Mutex::new(Renewal::new(renew_within, Instant::now())),
             said,
             said_to_us: Mutex::new(Some(said_to_us)),
             state: Mutex::new(state),

@@ -287,7 +287,9 @@ fn handle(inner: &Arc<Inner>, link: &Arc<Link>, message: RelayMessage) {
             });
         }
         Body::MlsDelivery(delivery) => with_room(inner, &delivery.room, |room| room.handle_mls(link, &delivery)),
-        Body::BeaconPosted(beacon) => with_room(inner, &beacon.room, |room| room.handle_beacon(&beacon)),
+        Body::BeaconPosted(beacon) => {
+            with_room(inner, &beacon.room, |room| room.handle_beacon(&beacon, Instant::now()))
+        }
         Body::TrackAnnounced(track) => {
             with_room(inner, &track.room, |room| room.handle_track_announced(link, &track));
         }

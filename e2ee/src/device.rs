@@ -46,7 +46,7 @@ fn lifetime() -> Lifetime {
 /// A device that can be in MLS groups (RFC 9420). Its state lives in memory and ends with it.
 pub struct Device {
     secret: Arc<DeviceSecret>,
-    delegation: Delegation,
+    delegation: Mutex<Delegation>,
     store: Store,
     packages: Mutex<VecDeque<KeyPackageRef>>,
 }
@@ -60,17 +60,18 @@ impl Device {
         if delegation.device != secret.public() {
             return Err(Error::DelegationDevice);
         }
-        Ok(Self { secret: Arc::new(secret), delegation, store: Store::default(), packages: Mutex::default() })
+        let (store, packages) = (Store::default(), Mutex::default());
+        Ok(Self { secret: Arc::new(secret), delegation: Mutex::new(delegation), store, packages })
     }
 
     /// Who it acts for.
     pub fn identity(&self) -> IdentityKey {
-        self.delegation.identity
+        self.delegation().identity
     }
 
     /// Its public key.
     pub fn key(&self) -> DeviceKey {
-        self.delegation.device
+        self.secret.public()
     }
 
     /// Its signing key.
@@ -79,8 +80,24 @@ impl Device {
     }
 
     /// Its certificate.
-    pub fn delegation(&self) -> &Delegation {
-        &self.delegation
+    pub fn delegation(&self) -> Delegation {
+        self.delegation.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Shows another delegation from now on, as before the one that it has runs out. Groups that it is in go on showing
+    /// theirs until their next [`Group::propose_update`].
+    ///
+    /// # Errors
+    /// [`Error::DelegationDevice`] or [`Error::IdentityChanged`] if it is for another device, or of another identity.
+    pub fn renew_delegation(&self, delegation: Delegation) -> Result<(), Error> {
+        if delegation.device != self.key() {
+            return Err(Error::DelegationDevice);
+        }
+        if delegation.identity != self.identity() {
+            return Err(Error::IdentityChanged);
+        }
+        *self.delegation.lock().unwrap_or_else(PoisonError::into_inner) = delegation;
+        Ok(())
     }
 
     /// A fresh key package, as an MLS message: what others need to add this device to one group. Its private part is
@@ -93,7 +110,7 @@ impl Device {
         let bundle = KeyPackage::builder()
             .key_package_lifetime(lifetime())
             .leaf_node_capabilities(hosts::capabilities())
-            .build(CIPHERSUITE, &self.store, &*self.secret, credential::of_delegation(&self.delegation))
+            .build(CIPHERSUITE, &self.store, &*self.secret, credential::of_delegation(&self.delegation()))
             .map_err(Error::mls(DURING))?;
         let package = bundle.into_key_package();
         let reference = package.hash_ref(self.store.crypto()).map_err(Error::mls(DURING))?;
@@ -141,7 +158,7 @@ impl Device {
             &*self.secret,
             &config,
             GroupId::from_slice(&room.0),
-            credential::of_delegation(&self.delegation),
+            credential::of_delegation(&self.delegation()),
         )
         .map_err(Error::mls("creating a group"))?;
         Group::new(room, mls, store, Arc::clone(&self.secret))

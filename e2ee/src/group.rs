@@ -10,7 +10,7 @@ use openmls::prelude::{
 };
 use openmls_traits::OpenMlsProvider as _;
 use sha2::{Digest as _, Sha256};
-use supernode_proto::identity::{IdentityKey, RoomId};
+use supernode_proto::identity::{Delegation, IdentityKey, RoomId};
 use supernode_proto::limits;
 use zeroize::Zeroizing;
 
@@ -179,16 +179,34 @@ impl Group {
         self.change(&commit, welcome.as_ref())
     }
 
+    /// Whether our leaf shows this delegation.
+    pub fn shows(&self, delegation: &Delegation) -> bool {
+        self.mls.own_leaf().is_some_and(|leaf| *leaf.credential() == credential::of_delegation(delegation).credential)
+    }
+
     /// Proposes fresh keys for our own leaf, so that whoever stole the old ones is locked out.
     ///
     /// # Errors
     /// [`Error::CommitPending`]; [`Error::Removed`]; [`Error::Mls`].
     pub fn propose_update(&mut self) -> Result<Change, Error> {
+        self.update(LeafNodeParameters::default())
+    }
+
+    /// As [`Self::propose_update`], and from then on our leaf shows this delegation.
+    ///
+    /// # Errors
+    /// As [`Self::propose_update`].
+    pub fn propose_renewal(&mut self, delegation: &Delegation) -> Result<Change, Error> {
+        if self.shows(delegation) {
+            return self.propose_update();
+        }
+        let credential = credential::of_delegation(delegation);
+        self.update(LeafNodeParameters::builder().with_credential_with_key(credential).build())
+    }
+
+    fn update(&mut self, leaf: LeafNodeParameters) -> Result<Change, Error> {
         self.check_idle()?;
-        let bundle = self
-            .mls
-            .self_update(&self.store, &*self.secret, LeafNodeParameters::default())
-            .map_err(Error::mls("updating our leaf"))?;
+        let bundle = self.mls.self_update(&self.store, &*self.secret, leaf).map_err(Error::mls("updating our leaf"))?;
         self.change(&bundle.into_commit(), None)
     }
 
@@ -394,6 +412,7 @@ impl Group {
             welcome: welcome.map(|welcome| welcome.tls_serialize_detached().map_err(Error::mls(DURING))).transpose()?,
             join_key: join_secret(Zeroizing::new(seed)).public(),
             puts_out: false,
+            renews: pending.update_path_leaf_node().is_some(),
         })
     }
 
@@ -485,6 +504,7 @@ impl Group {
     }
 
     fn merge_others(&mut self, commit: StagedCommit, by: Member, put_out: bool) -> Result<Processed, Error> {
+        let renewed = commit.update_path_leaf_node().is_some();
         self.keep_previous();
         self.mls.merge_staged_commit(&self.store, commit).map_err(Error::mls("merging a commit"))?;
         if !self.mls.is_active() {
@@ -499,6 +519,7 @@ impl Group {
         Ok(Processed::EpochChanged {
             by,
             put_out,
+            renewed,
             added: only_in(&self.members, &before),
             removed: only_in(&before, &self.members),
         })

@@ -319,3 +319,19 @@ fn a_label_is_for_its_kind_and_publisher_and_is_no_frame() {
     let long = vec![0; limits::TRACK_LABEL_BYTES_MAX + 1];
     assert!(matches!(opener.open_label(&a.key(), VIDEO, &long), Err(Error::TooLarge { .. })));
 }
+
+//
+#[test]
+fn a_past_epoch_that_is_forgotten_opens_nothing_and_the_current_one_is_never_forgotten() {
+    let ([a, _], [mut group_a, mut group_b]) = two();
+    let (mut before, mut of_b) = (sealer(&group_a), opener(&group_b));
+    let sealed = [seal(&mut before, b"in time"), seal(&mut before, b"too late")];
+    update(&mut group_a, &mut [&mut group_b]);
+    of_b.install(&group_b.epoch_keys().expect("a member")).expect("the next epoch");
+    open(&mut of_b, &a, &sealed[0]).expect("still on its way");
+    of_b.forget_before(group_b.epoch());
+    assert!(matches!(open(&mut of_b, &a, &sealed[1]), Err(Error::UnknownKey)));
+    of_b.forget_before(u64::MAX);
+    let now = seal(&mut sealer(&group_a), b"now");
+    open(&mut of_b, &a, &now).expect("the current epoch");
+}
