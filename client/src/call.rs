@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use supernode_e2ee::{Change, Group};
+use supernode_e2ee::{Change, Group, Keys};
 use supernode_proto::{
     control::{KickMember, LeaveRoom, RefusalReason, Rung, TrackKind, client_message, relay_message},
     identity::{DeviceKey, IdentityKey},
@@ -106,6 +106,11 @@ impl Call {
     /// [`Error::EndToEnd`] once we were removed.
     pub fn safety_number(&self) -> Result<String, Error> {
         self.room.safety_number()
+    }
+
+    /// By what the call's keys are agreed on, and why by nothing better: to be shown beside the safety number.
+    pub fn keys(&self) -> Keys {
+        self.room.keys()
     }
 
     /// 60 digits in groups of five for us and another person, the same on both sides, in every call and for ever: compared

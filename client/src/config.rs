@@ -29,8 +29,8 @@ pub struct Config {
     /// each member's own keys are replaced at least once in 32 times this. Default 15 min: whoever copied a device's keys
     /// hears so much at most, and a commit of a few kilobytes in that time costs nothing. At least 1 s.
     pub renew_keys_within: Duration,
-    /// Key packages to keep at the relay: how many calls can reach this device before it deposits again. Default 16,
-    /// at most what the relay grants.
+    /// Offers of key packages to keep at the relay: how many calls can reach this device before it deposits again, which it
+    /// does after each. Default 4, of 3.3 kB each: so many within one round trip. At most what the relay grants.
     pub key_packages: usize,
     /// Events that may wait to be read; further ones are dropped and counted. Default 256.
     pub events_max: usize,
@@ -52,7 +52,7 @@ impl Default for Config {
             backoff_max: Duration::from_secs(15),
             rejoin_grace: Duration::from_secs(15),
             renew_keys_within: Duration::from_secs(900),
-            key_packages: 16,
+            key_packages: 4,
             events_max: 256,
             #[cfg(feature = "lying")]
             liar: None,

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use supernode_e2ee::Group;
+use supernode_e2ee::{Group, KeyExchange};
 use supernode_proto::identity::{IdentityKey, RoomId, Ticket};
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     client::Inner,
     commit::commit,
     frame::unix_s,
-    greeting::{self, Admission, Gathered, Greeting, ROOM_NAME_BYTES_MAX, Said},
+    greeting::{self, Admission, Gathered, Greeting, ROOM_NAME_BYTES_MAX, Said, Why},
     link::Link,
     room::{Member, Room},
     sync::lock,
@@ -38,6 +38,9 @@ pub struct RoomOptions {
     /// A ticket to ring us by, which everybody whom we let in is given: with it they can come back when they lost the
     /// room, for as long as it holds. Without one they cannot, unless somebody else in the room gave them theirs.
     pub door: Option<Ticket>,
+    /// By what its members agree on keys, for as long as the room is open. By default X-Wing, with at most 40 devices; X25519
+    /// for a larger room, or one that is open to devices without X-Wing.
+    pub keys: KeyExchange,
 }
 
 /// How an invitation ended.
@@ -70,7 +73,7 @@ impl Hosting {
             let (value, bound) = (options.name.len() as u64, ROOM_NAME_BYTES_MAX as u64);
             return Err(Error::TooLarge { field: "the room's name", value, bound });
         }
-        let RoomOptions { name, door } = options;
+        let RoomOptions { name, door, .. } = options;
         Ok(Self { name, own_door: door, doors: Mutex::new(doors), admitting: tokio::sync::Mutex::default() })
     }
 
@@ -101,7 +104,7 @@ impl Client {
     /// # Errors
     /// [`Error::TooLarge`] for the name; [`Error::Refused`], [`Error::Disconnected`], [`Error::TimedOut`].
     pub async fn create_room(&self, options: RoomOptions) -> Result<Call, Error> {
-        let group = self.inner.device.create_room(RoomId(rand::random()))?;
+        let group = self.inner.device.create_room(RoomId(rand::random()), options.keys)?;
         Call::join(self.clone(), group, Some(Hosting::new(options, Vec::new())?)).await
     }
 
@@ -109,7 +112,8 @@ impl Client {
     /// us; the name is what the member calls it.
     ///
     /// # Errors
-    /// [`Error::NotAdmitted`] if the member does not let us in; [`Error::State`] if nobody answers; as
+    /// [`Error::NotAdmitted`] if the member does not let us in, [`Error::OtherKeys`] or [`Error::RoomFull`] if that is for
+    /// the room's keys; [`Error::State`] if nobody answers; as
     /// [`Client::ring`] for the rest.
     pub async fn join_room(&self, door: &Ticket, room: RoomId, options: RoomOptions) -> Result<Call, Error> {
         let (group, admission) = knock(self, door, room).await?;
@@ -175,9 +179,14 @@ pub(crate) async fn admit(
     // While the caller removes its other devices, what is sealed would not open.
     lobby.room.wait_until(|lobby| lobby.roster().len() <= 2).await;
     let admitted = let_in(inner, room, &lobby, guest, package).await;
-    if admitted.is_err() {
+    if let Err(error) = &admitted {
+        let why = match error {
+            Error::EndToEnd(supernode_e2ee::Error::NotOffered(_)) => Why::OtherKeys,
+            Error::EndToEnd(supernode_e2ee::Error::Full { .. }) => Why::Full,
+            _ => Why::Unsaid,
+        };
         // Whoever does not hear it gives up by itself.
-        let _ = lobby.say(&greeting::denied()).await;
+        let _ = lobby.say(&greeting::denied(why)).await;
     }
     let _ = lobby.leave().await;
     admitted
@@ -234,7 +243,13 @@ pub(crate) async fn receive_admission(lobby: &Call, host: &IdentityKey) -> Resul
                         return admission.ok_or(Error::Protocol("an admission that cannot be read"));
                     }
                 }
-                Some((from, Said::Denied(_))) if from.identity == *host => return Err(Error::NotAdmitted),
+                Some((from, Said::Denied(denied))) if from.identity == *host => {
+                    return Err(match denied.why() {
+                        Why::Unsaid => Error::NotAdmitted,
+                        Why::OtherKeys => Error::OtherKeys,
+                        Why::Full => Error::RoomFull,
+                    });
+                }
                 Some(_) => {}
                 None => return Err(Error::Disconnected),
             }

@@ -8,7 +8,7 @@ use supernode_proto::{
 };
 
 /// Every greeting and reply is filled up to this before it is sealed.
-const PLAIN_BYTES: usize = 1024;
+const PLAIN_BYTES: usize = 4096;
 /// Longest name of a room, in bytes.
 pub(crate) const ROOM_NAME_BYTES_MAX: usize = 128;
 
@@ -111,7 +111,7 @@ pub(crate) fn decode_reply(plain: &[u8]) -> Option<Vec<u8>> {
 
 fn filled(body: &Body) -> Vec<u8> {
     let mut plain = body.encode_length_delimited_to_vec();
-    debug_assert!(plain.len() <= PLAIN_BYTES, "a name is at most 128 bytes and our key packages take about 500");
+    debug_assert!(plain.len() <= PLAIN_BYTES, "a name is at most 128 bytes and what we offer takes 3,300");
     plain.resize(plain.len().max(PLAIN_BYTES), 0);
     plain
 }
@@ -140,7 +140,20 @@ pub(crate) enum Said {
 pub(crate) struct Goodbye {}
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct Denied {}
+pub(crate) struct Denied {
+    #[prost(enumeration = "Why", tag = "1")]
+    pub(crate) why: i32,
+}
+
+/// Why a guest is not let in, as far as it is anything of theirs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
+pub(crate) enum Why {
+    Unsaid = 0,
+    /// They offer no key package for the room's key exchange.
+    OtherKeys = 1,
+    /// The room's key exchange bears no more devices.
+    Full = 2,
+}
 
 /// A Welcome to a large group is longer than a message: it comes in parts, in order.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -206,8 +219,8 @@ pub(crate) fn goodbye() -> Vec<u8> {
     GroupMessage { said: Some(Said::Goodbye(Goodbye {})) }.encode_to_vec()
 }
 
-pub(crate) fn denied() -> Vec<u8> {
-    GroupMessage { said: Some(Said::Denied(Denied {})) }.encode_to_vec()
+pub(crate) fn denied(why: Why) -> Vec<u8> {
+    GroupMessage { said: Some(Said::Denied(Denied { why: why.into() })) }.encode_to_vec()
 }
 
 pub(crate) fn read(message: &[u8]) -> Option<Said> {
@@ -229,14 +242,14 @@ mod tests {
         let greetings = [
             Greeting::Call,
             Greeting::Invitation { name: "x".repeat(ROOM_NAME_BYTES_MAX) },
-            Greeting::Knock { room: ROOM, package: vec![7; 600] },
+            Greeting::Knock { room: ROOM, package: vec![7; 3600] },
         ];
         for greeting in greetings {
             let plain = greeting.encode();
             assert_eq!(plain.len(), PLAIN_BYTES);
             assert_eq!(Greeting::decode(&plain), Some(greeting));
         }
-        for package in [None, Some(vec![7; 600])] {
+        for package in [None, Some(vec![7; 3600])] {
             let plain = encode_reply(package.clone());
             assert_eq!((plain.len(), decode_reply(&plain)), (PLAIN_BYTES, package));
         }

@@ -40,7 +40,7 @@ async fn keep(inner: Arc<Inner>, room: Arc<Room>) {
         if room.is_behind() {
             match come_back(&inner, &room).await {
                 Ok(()) => {}
-                Err(Error::NotAdmitted) => room.end_with(CallEnd::NotLetIn),
+                Err(Error::NotAdmitted | Error::OtherKeys) => room.end_with(CallEnd::NotLetIn),
                 Err(error) => {
                     tracing::debug!(%error, "nobody let us in again");
                     room.end_with(CallEnd::MissedKeys);
@@ -169,7 +169,9 @@ async fn come_back(inner: &Arc<Inner>, room: &Arc<Room>) -> Result<(), Error> {
                 Err(error) => failure = error,
             }
         }
-        if Instant::now() >= give_up_at || matches!(failure, Error::NotAdmitted | Error::ClientClosed) {
+        if Instant::now() >= give_up_at
+            || matches!(failure, Error::NotAdmitted | Error::OtherKeys | Error::ClientClosed)
+        {
             return Err(failure);
         }
         tokio::time::sleep(backoff.next_wait(random_wait)).await;

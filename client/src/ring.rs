@@ -92,7 +92,8 @@ impl Client {
     /// A group of ourselves and everybody's device behind a key package, and the Welcome for them.
     fn make_group(&self, callee: &IdentityKey, packages: KeyPackages) -> Result<(Group, Vec<u8>), Error> {
         let packages: Vec<_> = packages.packages.into_iter().map(|device| (*callee, device.package.to_vec())).collect();
-        let mut group = self.inner.device.create_group(RoomId(rand::random()))?;
+        let exchange = self.inner.device.agree(&packages)?;
+        let mut group = self.inner.device.create_group(RoomId(rand::random()), exchange)?;
         let change = group.propose_add(&packages, unix_s())?;
         // Nobody else is in the group yet who could have made another commit.
         group.merge_own()?;
@@ -430,7 +431,7 @@ fn open_reply(call: &Call, sealed: &[u8]) -> Option<(Member, Vec<u8>)> {
 
 #[cfg(test)]
 mod tests {
-    use supernode_e2ee::{DeviceSecret, IdentitySecret};
+    use supernode_e2ee::{DeviceSecret, IdentitySecret, KeyExchange};
 
     use super::*;
 
@@ -441,7 +442,7 @@ mod tests {
     }
 
     fn invitation(from: &Device, to: &Device) -> control::IncomingRing {
-        let mut group = from.create_group(RoomId([1; 16])).expect("a group");
+        let mut group = from.create_group(RoomId([1; 16]), KeyExchange::default()).expect("a group");
         let package = to.key_package().expect("a key package");
         let change = group.propose_add(&[(to.identity(), package)], unix_s()).expect("a change");
         group.merge_own().expect("nobody objects");

@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use supernode_e2ee::{Group, MediaOpener, MediaSealer};
+use supernode_e2ee::{Group, Keys, MediaOpener, MediaSealer};
 use supernode_proto::{
     control::{JoinRoom, MemberJoined, RoomJoined, TrackAnnounced, client_message},
     identity::{DeviceKey, EXPORTER_BYTES, IdentityKey, RoomId},
@@ -331,6 +331,10 @@ impl Room {
 
     pub(crate) fn hosts(&self) -> Vec<IdentityKey> {
         lock(&self.state).group.hosts().to_vec()
+    }
+
+    pub(crate) fn keys(&self) -> Keys {
+        lock(&self.state).group.keys()
     }
 
     pub(crate) fn safety_number(&self) -> Result<String, Error> {

@@ -450,13 +450,15 @@ pub(crate) async fn publish(
 /// Fills the deposit up. Refused means that the relay has enough.
 pub(crate) fn deposit(inner: &Inner, link: &Link, left: usize) {
     let wanted = inner.config.key_packages.min(link.limits.key_packages_max as usize).saturating_sub(left);
-    let packages: Result<Vec<Bytes>, _> = (0..wanted).map(|_| inner.device.key_package().map(Bytes::from)).collect();
-    match packages {
-        Ok(packages) if packages.is_empty() => {}
-        Ok(packages) => {
-            link.send(client_message::Body::DepositKeyPackages(DepositKeyPackages { packages }), None);
+    for _ in 0..wanted {
+        match inner.device.key_package() {
+            // Each by itself: a relay whose memory is used up keeps the first ones at least.
+            Ok(offer) => {
+                let packages = vec![Bytes::from(offer)];
+                link.send(client_message::Body::DepositKeyPackages(DepositKeyPackages { packages }), None);
+            }
+            Err(error) => return tracing::debug!(%error, "no key packages could be made"),
         }
-        Err(error) => tracing::debug!(%error, "no key packages could be made"),
     }
 }
 

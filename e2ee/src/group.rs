@@ -18,6 +18,7 @@ use crate::change::{Change, Member, Processed};
 use crate::credential;
 use crate::epoch_keys::EpochKeys;
 use crate::error::{Error, check_length};
+use crate::exchange::{self, KeyExchange, Keys, X_WING_MEMBERS_MAX};
 use crate::frame::{BASE_KEY_BYTES, SendCounter};
 use crate::hosts;
 use crate::safety::safety_number;
@@ -52,6 +53,7 @@ pub struct Group {
     counter: Arc<SendCounter>,
     hosts: Vec<IdentityKey>,
     previous: Option<Previous>,
+    is_bounded: bool,
 }
 
 /// The epoch before the current one, as it was when it ended.
@@ -63,7 +65,7 @@ struct Previous {
 impl Group {
     pub(crate) fn new(room: RoomId, mls: MlsGroup, store: Store, secret: Arc<DeviceSecret>) -> Result<Self, Error> {
         let (members, hosts) = (known_members(&mls)?, hosts::read(mls.extensions())?);
-        Ok(Self { room, mls, store, secret, members, counter: Arc::default(), hosts, previous: None })
+        Ok(Self { room, mls, store, secret, members, counter: Arc::default(), hosts, previous: None, is_bounded: true })
     }
 
     /// The room.
@@ -86,6 +88,26 @@ impl Group {
         &self.hosts
     }
 
+    /// For measuring what lies beyond [`X_WING_MEMBERS_MAX`], and why it is what it is.
+    #[doc(hidden)]
+    pub fn measure_beyond_bounds(&mut self) {
+        self.is_bounded = false;
+    }
+
+    fn exchange(&self) -> KeyExchange {
+        KeyExchange::of_suite(self.mls.ciphersuite()).unwrap_or(KeyExchange::X25519)
+    }
+
+    /// By what its keys are agreed on, and why by nothing better.
+    pub fn keys(&self) -> Keys {
+        let cannot = |member: &&Member| {
+            let leaf = self.mls.public_group().leaf(LeafNodeIndex::new(member.leaf));
+            leaf.is_none_or(|leaf| !KeyExchange::XWing.is_said_by(leaf))
+        };
+        let without_x_wing = self.members.iter().filter(cannot).count();
+        Keys { exchange: self.exchange(), devices: self.members.len(), without_x_wing }
+    }
+
     /// Whether somebody may put others out, and say who else may: hosts may; everybody may where there are none, or none
     /// of them is a member any more.
     pub fn may_put_out(&self, identity: &IdentityKey) -> bool {
@@ -104,9 +126,14 @@ impl Group {
     /// # Errors
     /// [`Error::TooLarge`] above [`limits::KEY_PACKAGE_BYTES_MAX`]; [`Error::Malformed`]; [`Error::Delegation`],
     /// [`Error::DelegationDevice`] or [`Error::UnexpectedIdentity`] if a package is not its identity's;
-    /// [`Error::CommitPending`]; [`Error::Removed`]; [`Error::Mls`] for the rest, such as an expired package.
+    /// [`Error::NotOffered`] if there is none for the group's key exchange; [`Error::Full`]; [`Error::CommitPending`];
+    /// [`Error::Removed`]; [`Error::Mls`] for the rest, such as an expired package.
     pub fn propose_add(&mut self, packages: &[(IdentityKey, Vec<u8>)], now_unix_s: u64) -> Result<Change, Error> {
         self.check_idle()?;
+        let (exchange, bound) = (self.exchange(), X_WING_MEMBERS_MAX);
+        if exchange == KeyExchange::XWing && self.is_bounded && self.members.len() + packages.len() > bound {
+            return Err(Error::Full { exchange, bound });
+        }
         let packages = self.read_key_packages(packages, now_unix_s)?;
         let (commit, welcome, _) = self
             .mls
@@ -425,18 +452,18 @@ impl Group {
     }
 
     fn read_key_package(&self, identity: &IdentityKey, bytes: &[u8], now_unix_s: u64) -> Result<KeyPackage, Error> {
-        check_length("a key package", bytes, limits::KEY_PACKAGE_BYTES_MAX)?;
-        let Ok(MlsMessageBodyIn::KeyPackage(package)) =
-            MlsMessageIn::tls_deserialize_exact_bytes(bytes).map(MlsMessageIn::extract)
-        else {
-            return Err(Error::Malformed { what: "a key package" });
-        };
-        let package = KeyPackageIn::validate(package, self.store.crypto(), ProtocolVersion::Mls10)
-            .map_err(Error::mls("validating a key package"))?;
-        if credential::verify_leaf(package.leaf_node(), now_unix_s)?.0 != *identity {
-            return Err(Error::UnexpectedIdentity);
+        for package in exchange::read_offer(bytes)? {
+            let package = KeyPackageIn::validate(package, self.store.crypto(), ProtocolVersion::Mls10)
+                .map_err(Error::mls("validating a key package"))?;
+            if package.ciphersuite() != self.mls.ciphersuite() {
+                continue;
+            }
+            if credential::verify_leaf(package.leaf_node(), now_unix_s)?.0 != *identity {
+                return Err(Error::UnexpectedIdentity);
+            }
+            return Ok(package);
         }
-        Ok(package)
+        Err(Error::NotOffered(self.exchange()))
     }
 
     /// Only PrivateMessage: external commits and proposals could come as nothing but PublicMessage (RFC 9420
@@ -575,7 +602,7 @@ mod tests {
     /// A room of one host and two others, as each of them sees it.
     fn room() -> (Device, [Group; 3]) {
         let devices = [device(), device(), device()];
-        let mut at_host = devices[0].create_room(RoomId([7; 16])).expect("a room");
+        let mut at_host = devices[0].create_room(RoomId([7; 16]), KeyExchange::XWing).expect("a room");
         let packages: Vec<_> =
             devices[1..].iter().map(|device| (device.identity(), device.key_package().expect("a package"))).collect();
         let welcome = at_host.propose_add(&packages, NOW).expect("adds").welcome.expect("for both");

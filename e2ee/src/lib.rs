@@ -30,8 +30,9 @@
 //!
 //! // Bob's device left key packages at the relay. Alice takes one, and the Welcome travels in her ring.
 //! let package = callee.key_package()?;
-//! let mut at_alice = caller.create_group(RoomId([1; 16]))?;
-//! let change = at_alice.propose_add(&[(bob.public(), package)], now)?;
+//! let packages = [(bob.public(), package)];
+//! let mut at_alice = caller.create_group(RoomId([1; 16]), caller.agree(&packages)?)?;
+//! let change = at_alice.propose_add(&packages, now)?;
 //! at_alice.merge_own()?; // nobody else is in the group who could object
 //! let welcome = change.welcome.expect("somebody was added");
 //!
@@ -57,6 +58,7 @@
 //! |---|---|---|
 //! | signing keys | ed25519-dalek | on drop |
 //! | join secret, SFrame base key | this crate | on drop |
+//! | X-Wing keys in use | x-wing and ml-kem, with their feature `zeroize` | on drop |
 //! | SFrame keys and salts | sframe (`Secret`) | on drop; the HKDF and AES states made for each frame are not |
 //! | MLS secrets in use | openmls (`SecretVLBytes`) | on drop |
 //! | openmls's state: private keys, epochs' secrets | this crate, as text | each value when it is replaced or deleted, and all when a [`Device`] or [`Group`] is dropped or a group tells us that we were removed; a copy of the epoch before lives until [`Group::forget_previous`] or the next epoch |
@@ -69,6 +71,7 @@ mod credential;
 mod device;
 mod epoch_keys;
 mod error;
+mod exchange;
 mod frame;
 mod group;
 mod hosts;
@@ -83,6 +86,7 @@ pub use change::{Change, Member, Processed};
 pub use device::{Device, KEY_PACKAGES_KEPT_MAX, WELCOME_BYTES_MAX};
 pub use epoch_keys::EpochKeys;
 pub use error::Error;
+pub use exchange::{KeyExchange, Keys, X_WING_MEMBERS_MAX};
 pub use frame::{SEAL_COUNTER_MAX, SEAL_OVERHEAD_BYTES_MAX};
 pub use group::{Group, MESSAGE_BYTES_MAX};
 pub use hosts::HOSTS_MAX;

@@ -144,6 +144,7 @@ mod tests {
     #[test]
     fn the_libraries_that_hold_our_keys_wipe_them() {
         wipes_itself::<ed25519_dalek::SigningKey>();
+        wipes_itself::<x_wing::DecapsulationKey>();
         wipes_itself::<sframe::crypto::Secret>();
         wipes_itself::<zeroize::Zeroizing<Vec<u8>>>();
     }

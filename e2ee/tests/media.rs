@@ -9,7 +9,8 @@ use people::{NOW, Person, call, nobody, two, update};
 use proptest::prelude::*;
 use sframe::header::SframeHeader;
 use supernode_e2ee::{
-    Device, Error, Group, MediaOpener, MediaSealer, REPLAY_WINDOW_FRAMES, SEAL_OVERHEAD_BYTES_MAX, TrackId, TrackInfo,
+    Device, Error, Group, KeyExchange, MediaOpener, MediaSealer, REPLAY_WINDOW_FRAMES, SEAL_OVERHEAD_BYTES_MAX,
+    TrackId, TrackInfo,
 };
 use supernode_proto::limits;
 use supernode_proto::object::{Flags, Layer, Visible};
@@ -243,7 +244,7 @@ fn nobody_goes_back_to_an_epoch() {
 #[test]
 fn keys_of_another_room_are_refused() {
     let ([a, _], [group, _]) = two();
-    let other = a.create_group(supernode_proto::identity::RoomId([9; 16])).expect("a group");
+    let other = a.create_group(supernode_proto::identity::RoomId([9; 16]), KeyExchange::X25519).expect("a group");
     let keys = other.epoch_keys().expect("a member");
     assert!(matches!(sealer(&group).install(&keys), Err(Error::WrongRoom)));
     assert!(matches!(opener(&group).install(&keys), Err(Error::WrongRoom)));

@@ -7,7 +7,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-use supernode_e2ee::{Device, DeviceSecret, IdentitySecret};
+use supernode_e2ee::{Device, DeviceSecret, IdentitySecret, KeyExchange};
 use supernode_proto::identity::RoomId;
 
 const NOW: u64 = 1_800_000_000;
@@ -60,7 +60,7 @@ fn nothing_of_a_call_s_secrets_is_left_in_freed_memory() {
     assert_eq!(LEFT.swap(0, Relaxed), 1, "what is left is seen");
 
     let (a, b, c) = (device(), device(), device());
-    let mut at_a = a.create_room(RoomId([1; 16])).expect("a room");
+    let mut at_a = a.create_room(RoomId([1; 16]), KeyExchange::XWing).expect("a room");
     let packages = [&b, &c].map(|device| (device.identity(), device.key_package().expect("a package")));
     let welcome = at_a.propose_add(&packages, NOW).expect("adds").welcome.expect("for both");
     at_a.merge_own().expect("accepted");

@@ -33,10 +33,10 @@ limits! {
         "The largest control message: the largest sealed payload and its envelope, and little enough to buffer for every session.";
     MLS_PAYLOAD_BYTES_MAX: usize = 60 * 1024, "bytes",
         "The largest message in a room's mailbox: a Welcome with the tree of a group of 250 fits.";
-    RING_PAYLOAD_BYTES_MAX: usize = 16 * 1024, "bytes",
-        "The largest ring or answer: an MLS Welcome for several devices takes 2 to 4 KiB.";
+    RING_PAYLOAD_BYTES_MAX: usize = 56 * 1024, "bytes",
+        "The largest ring or answer: a Welcome with X-Wing takes 3 KiB for each device that rings, and a person has 16 at most.";
     KEY_PACKAGE_BYTES_MAX: usize = 4 * 1024, "bytes",
-        "The largest key package: ours take 0.5 KiB.";
+        "The largest offer of key packages: one for X-Wing takes 2.8 KiB, one for X25519 half a KiB.";
     KEY_PACKAGES_PER_DEVICE_MAX: usize = 32, "packages",
         "How many calls can reach a device before it must deposit again.";
     PRESENCE_STATUS_BYTES_MAX: usize = 1024, "bytes",

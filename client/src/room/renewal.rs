@@ -138,7 +138,7 @@ impl Room {
 
 #[cfg(test)]
 mod tests {
-    use supernode_e2ee::{Device, DeviceSecret, IdentitySecret};
+    use supernode_e2ee::{Device, DeviceSecret, IdentitySecret, KeyExchange};
     use supernode_proto::{
         control::{MemberJoined, RoomJoined},
         identity::RoomId,
@@ -196,7 +196,7 @@ mod tests {
     /// A room of two as one of them sees it, with the other one here.
     fn room_of_two() -> (Device, Device, Arc<Room>, supernode_e2ee::Group) {
         let (us, other) = (device(), device());
-        let mut group = us.create_group(RoomId([7; 16])).expect("a group");
+        let mut group = us.create_group(RoomId([7; 16]), KeyExchange::default()).expect("a group");
         let package = (other.identity(), other.key_package().expect("a package"));
         let welcome = group.propose_add(&[package], unix_s()).expect("adds").welcome.expect("for the other");
         group.merge_own().expect("accepted");

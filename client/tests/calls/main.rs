@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 mod admission;
+mod keys;
 mod layers;
 mod people;
 mod presence;

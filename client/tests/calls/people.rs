@@ -10,7 +10,7 @@ use supernode_client::{
     Call, Client, Config, Events, IncomingRing, PresenceState, RingOutcome, TrackId, TrackInfo,
     e2ee::{Device, DeviceSecret, IdentitySecret},
     proto::{
-        identity::{Grants, Ticket},
+        identity::{Delegation, Grants, Ticket},
         invite::Invite,
     },
 };
@@ -37,6 +37,11 @@ impl Person {
         let secret = DeviceSecret::generate();
         let delegation = self.identity.delegate(&secret.public(), unix_s() + seconds);
         Arc::new(Device::new(secret, delegation).unwrap())
+    }
+
+    /// Another certificate of a device.
+    pub(crate) fn delegation_of(&self, device: &Device, seconds: u64) -> Delegation {
+        self.identity.delegate(&device.key(), unix_s() + seconds)
     }
 
     /// For whoever carries it: to see this person's presence and to ring them.

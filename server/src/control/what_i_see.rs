@@ -77,7 +77,8 @@ pub const LEDGER: &[Row] = &[
         kept: "who watches whom as long as the watcher's session; the ticket only until its end is noted" },
     // ---- rings
     Row { field: "key packages", wire: &["DepositKeyPackages.packages", "DeviceKeyPackage.package", "KeyPackagesLow.left"],
-        sees: "one-time public keys of a device, with its identity and device key and their lifetime; no secret",
+        sees: "one-time public keys of a device, with its identity and device key, their lifetime and which key \
+               exchanges the device can use; no secret",
         why: "somebody must hold them for a caller",
         kept: "until handed out or the session ends" },
     Row { field: "key package requests", wire: &["TakeKeyPackages.ticket"],

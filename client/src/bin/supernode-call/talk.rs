@@ -55,7 +55,7 @@ async fn talk(args: &TalkArgs, whom: Option<(Ticket, Option<u64>)>) -> Result<()
             (call, false)
         }
     };
-    note("in the call");
+    note(&format!("in the call, keys: {}", call.keys()));
     let hang_up = match &whom {
         Some((_, seconds)) => HangUp::Ourselves { after: seconds.map(Duration::from_secs) },
         None => HangUp::WithTheOther,

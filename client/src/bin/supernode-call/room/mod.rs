@@ -38,6 +38,10 @@ pub(crate) enum RoomCommand {
         /// How long the link and our ticket in it hold.
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=365))]
         link_days: u16,
+        /// For more than 40 devices, or some without X-Wing: the members agree on keys by X25519 alone, for as long as the
+        /// room is open.
+        #[arg(long)]
+        large: bool,
     },
     /// Knocks at a room and stays in it.
     Join {
@@ -140,9 +144,9 @@ pub(crate) struct OursArgs {
 /// Carries a command out.
 pub(crate) fn run(command: RoomCommand) -> Result<(), Failure> {
     match command {
-        RoomCommand::Create { stay: args, invite_file, name, link_file, link_days } => {
+        RoomCommand::Create { stay: args, invite_file, name, link_file, link_days, large } => {
             let relay = crate::invite(invite_file.as_ref())?;
-            stay(&args, Entry::Create { relay, name, link_file, link_days })
+            stay(&args, Entry::Create { relay, name, link_file, link_days, large })
         }
         RoomCommand::Join { stay: args, link_file, invite_file } => {
             let link: RoomLink = secret_text(link_file.as_ref(), "SUPERNODE_ROOM")?

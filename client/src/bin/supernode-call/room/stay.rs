@@ -15,6 +15,7 @@ use anyhow::{Context, anyhow};
 use supernode_client::{
     Call, CallEvent, Client, Config, Error, Event, Events, InvitationOutcome, OutgoingFrame, PublishOptions, Publisher,
     Purpose, RoomLink, RoomOptions, TrackId, TrackInfo, TrackKind, Warning,
+    e2ee::KeyExchange,
     proto::{
         control::RefusalReason,
         identity::{IdentityKey, Ticket},
@@ -54,7 +55,7 @@ const DOOR_DAYS: u16 = 1;
 
 /// How to come in.
 pub(super) enum Entry {
-    Create { relay: Invite, name: String, link_file: Option<PathBuf>, link_days: u16 },
+    Create { relay: Invite, name: String, link_file: Option<PathBuf>, link_days: u16, large: bool },
     Knock { relay: Invite, link: Box<RoomLink> },
     Wait { relay: Invite },
 }
@@ -81,7 +82,7 @@ async fn run(args: &StayArgs, entry: Entry) -> Result<(), Failure> {
     };
     let (client, mut events) = connect(&args.identity, &relay, Config::default()).await?;
     let call = enter(&client, &mut events, &relay, entry, door).await?;
-    note("in the room");
+    note(&format!("in the room, keys: {}", call.keys()));
 
     tokio::spawn(mind_the_door(events, args.only.clone()));
     let watched = Arc::new(Watched::default());
@@ -113,8 +114,9 @@ async fn enter(
     door: Ticket,
 ) -> Result<Call, Failure> {
     match entry {
-        Entry::Create { name, link_file, .. } => {
-            let options = RoomOptions { name, door: Some(door.clone()) };
+        Entry::Create { name, link_file, large, .. } => {
+            let keys = if large { KeyExchange::X25519 } else { KeyExchange::default() };
+            let options = RoomOptions { name, door: Some(door.clone()), keys };
             let call = client.create_room(options).await.map_err(Failure::no_call)?;
             // Whoever gets the link has an own way to be admitted to the relay.
             let relay = Invite { token: None, ..relay.clone() };
@@ -134,14 +136,14 @@ async fn enter(
             // Other rings, dropped, hear that we are busy.
             let Purpose::Invitation { name } = ring.purpose() else { continue };
             note(&format!("{} invites into {name:?}", roster::name(&ring.caller().identity.to_text())));
-            match ring.accept(RoomOptions { name: String::new(), door: Some(door.clone()) }).await {
+            match ring.accept(RoomOptions { door: Some(door.clone()), ..RoomOptions::default() }).await {
                 Ok(call) => return Ok(call),
                 Err(error) => note(&format!("that came to nothing: {error}")),
             }
         },
         Entry::Knock { link, .. } => {
             let give_up_at = Instant::now() + KNOCK_FOR;
-            let options = || RoomOptions { name: String::new(), door: Some(door.clone()) };
+            let options = || RoomOptions { door: Some(door.clone()), ..RoomOptions::default() };
             note("knocking");
             loop {
                 match client.join_room(&link.ticket, link.room, options()).await {
