@@ -21,13 +21,13 @@ const WITHIN_MIN: Duration = Duration::from_secs(1);
 /// of 250 two who wait equally long are then still most of a second apart.
 const SPREAD: u32 = 5;
 /// Each leaf gets fresh keys at least once in so many of those times, whoever is faster in between: by default in 8 h. Of
-/// 250 members one does so every two minutes then.
+/// 250 members one does so every two minutes then.
 const LEAF_ROUNDS: u32 = 32;
 /// After a renewal that did not come about, at least and at most: nothing hangs on it but time.
 const RETRY: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(30);
 /// How long we can go back to the epoch before: as long as a relay lets a commit be rejected, and until that is here. For as
 /// long a past epoch's frames open: its keys follow from what is kept for going back, and once gone back to it must know
-/// what was opened before.
+/// what was opened before.
 pub(super) const GOES_BACK_FOR: Duration = Duration::from_secs(limits::REJECTION_WINDOW_S + 5);
 
 /// When our group and our own leaf are to get fresh keys.
@@ -46,7 +46,7 @@ impl Renewal {
         renewal
     }
 
-    /// Somebody's keys are fresh, ours perhaps.
+    /// Somebody's keys are fresh, ours perhaps: by a renewal, or because somebody was removed.
     fn note(&mut self, ours: bool, now: Instant, pick: impl Fn(RangeInclusive<Duration>) -> Duration) {
         let wait = |within: Duration| pick(within - within / SPREAD..=within);
         self.group_due = now + wait(self.within);
