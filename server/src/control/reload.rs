@@ -171,6 +171,27 @@ impl Reloader {
         }
     }
 
+    /// The same for a process that only drains, as another has taken its place: who may stay follows the configuration there
+    /// too, and nothing else does.
+    pub fn look_at_the_door(&mut self) {
+        if self.seen.again() == self.seen {
+            return;
+        }
+        self.seen = self.seen.again();
+        match self.reload_door() {
+            Ok(()) => tracing::info!("who may stay was read again"),
+            Err(reason) => tracing::error!("who may stay is not changed: {reason}"),
+        }
+    }
+
+    fn reload_door(&mut self) -> Result<(), String> {
+        let (next, prepared) = self.read()?;
+        let admission = prepared.admission(&next.config, &self.to.door_parts).map_err(|error| chain(&error))?;
+        self.to.door.set(admission);
+        self.loaded = next;
+        Ok(())
+    }
+
     /// A certificate that an authority has just signed: shown from now on.
     pub fn show_ordered(&mut self, certificate: Certificate) {
         self.own.ordered = Some(certificate);
@@ -186,16 +207,22 @@ impl Reloader {
         &self.to.certificate
     }
 
-    fn try_reload(&mut self) -> Result<(), String> {
+    /// What the configuration says now, and the files that it names.
+    fn read(&mut self) -> Result<(Loaded, Prepared), String> {
         let seen = Seen::of(&self.sources.file);
         let next = self.sources.load().map_err(|error| chain(&error))?;
         // The files that it names are watched from now on, also if they are of no use yet: whoever mends them need not
         // say so.
         self.seen = seen.and(Prepared::files(&next.config)).and(self.to.door_parts.files());
+        let prepared = Prepared::read(&next.config).map_err(|error| chain(&error))?;
+        Ok((next, prepared))
+    }
+
+    fn try_reload(&mut self) -> Result<(), String> {
+        let (next, prepared) = self.read()?;
         if next.config.tls.mode == TlsChoice::Acme && self.started.config.tls.mode != TlsChoice::Acme {
             return Err("tls.mode = \"acme\": only a start can begin to order certificates".to_owned());
         }
-        let prepared = Prepared::read(&next.config).map_err(|error| chain(&error))?;
         self.own.self_signed = self.to.door_parts.own_certificate().map_err(|error| chain(&error))?;
         let certificate = self.own.choose(&next.config, prepared.certificate.as_ref());
         let admission = prepared.admission(&next.config, &self.to.door_parts).map_err(|error| chain(&error))?;

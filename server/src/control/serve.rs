@@ -5,7 +5,10 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -317,17 +320,15 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     let commands = operator.clone();
     tasks.spawn(async move { operator::serve(control, commands).await });
     let (certificates, new_certificates) = mpsc::channel(1);
-    tasks.spawn(async move {
-        keep_current(reloader, hangup, new_certificates).await;
-        Ok(())
-    });
+    let has_successor = Arc::new(AtomicBool::new(false));
+    let current = tokio::spawn(keep_current(reloader, hangup, new_certificates, has_successor.clone()));
     if let Some(acme) = acme {
         tasks.spawn(async move {
             acme.keep(ordered, certificates).await;
             Ok(())
         });
     }
-    let watchdog = tokio::spawn(systemd::feed_watchdog(shards.counters()));
+    let watchdog = tokio::spawn(systemd::keep_telling(shards.counters()));
     systemd::ready();
 
     let (handle, counters) = (shards.handle(), shards.counters());
@@ -342,6 +343,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
             // hangs, nobody else may tell systemd that all is well.
             tasks.shutdown().await;
             watchdog.abort();
+            has_successor.store(true, Ordering::Relaxed);
             hear_successor(operator, &mut tasks);
             (config.relay.drain_patience, false)
         }
@@ -367,6 +369,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     tokio::time::sleep(LAST_ANSWERS).await;
     tasks.shutdown().await;
     watchdog.abort();
+    current.abort();
     let ledgers: Vec<_> = counters.iter().map(|shard| shard.snapshot().1).collect();
     let objects = status::objects(&ledgers);
     let dropped: u64 = objects.dropped.values().sum();
@@ -498,19 +501,29 @@ fn announce(ready: &Ready) -> io::Result<()> {
     }
 }
 
-/// Takes over what is changed: on SIGHUP, whenever a file has changed, and when a certificate was ordered.
-async fn keep_current(mut reloader: Reloader, mut hangup: Signal, mut ordered: mpsc::Receiver<Certificate>) {
+/// Takes over what is changed: on SIGHUP, whenever a file has changed, and when a certificate was ordered. A process that has
+/// a successor follows only in who may stay.
+async fn keep_current(
+    mut reloader: Reloader,
+    mut hangup: Signal,
+    mut ordered: mpsc::Receiver<Certificate>,
+    has_successor: Arc<AtomicBool>,
+) {
     let mut look = tokio::time::interval(LOOK_INTERVAL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut certificate = tokio::time::interval(CERTIFICATE_INTERVAL);
     certificate.tick().await; // the first comes at once, and the start has looked
     loop {
         tokio::select! {
-            _ = hangup.recv() => {
+            _ = look.tick() => {
+                let drains = has_successor.load(Ordering::Relaxed);
+                let look: fn(&mut Reloader) = if drains { Reloader::look_at_the_door } else { Reloader::look };
+                reloader = apart(reloader, look).await;
+            }
+            _ = hangup.recv(), if !has_successor.load(Ordering::Relaxed) => {
                 tracing::info!("SIGHUP: reading the configuration again");
                 reloader = apart(reloader, Reloader::reload).await;
             }
-            _ = look.tick() => reloader = apart(reloader, Reloader::look).await,
             Some(certificate) = ordered.recv() => {
                 reloader = apart(reloader, |reloader| reloader.show_ordered(certificate)).await;
             }
