@@ -27,7 +27,7 @@ use super::{
     control::Refusal,
     limits::Limits,
     mailbox::Mailbox,
-    pool::{Pool, Share},
+    pool::{FLOOR_BYTES, Pool, Share},
 };
 
 /// The shared tables. Keys that clients choose are hashed with std's keyed hash, so that nobody can aim at one bucket.
@@ -224,7 +224,7 @@ impl Directory {
             rooms: DashMap::new(),
             tracks: DashMap::new(),
             mailboxes_bytes: Arc::default(),
-            tables: Pool::default(),
+            tables: Pool::with_floor(FLOOR_BYTES),
             windows: Pool::default(),
             rooms_open: Arc::default(),
             sessions: AtomicU32::new(0),

@@ -75,7 +75,7 @@ pub struct Limits {
     /// 16th of what is free at most, and 8 KiB always.
     pub relay_tables_bytes_max: u64,
     /// Bytes that streams may have in flight between the relay and its clients, both ways. One connection has a 16th of
-    /// what is free at most each way, and 16 KiB from and 8 KiB to it always.
+    /// what is free at most each way; 16 KiB from and 8 KiB to it are not of these, and always there.
     pub relay_windows_bytes_max: u64,
     /// Bytes of control messages that wait for clients to read, or have not come whole; each shard has an equal part. Above
     /// it the sessions with most of them end.

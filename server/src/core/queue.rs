@@ -87,16 +87,8 @@ impl DatagramQueue {
     }
 
     fn drop_oldest(&mut self, reason: DropReason, ledger: &mut Ledger) -> bool {
-        self.drop_front(self.rest.is_empty(), reason, ledger)
-    }
-
-    /// Drops the front of a lane; says whether there was one. Out of line: in what is done for each object it is rare.
-    #[cold]
-    #[inline(never)]
-    fn drop_front(&mut self, audio: bool, reason: DropReason, ledger: &mut Ledger) -> bool {
-        let lane = if audio { &mut self.audio } else { &mut self.rest };
-        let Some(front) = lane.pop_front() else { return false };
-        self.bytes -= front.wire.len();
+        let Some(oldest) = self.rest.pop_front().or_else(|| self.audio.pop_front()) else { return false };
+        self.bytes -= oldest.wire.len();
         ledger.queued_bytes -= PACKET_BYTES as u64;
         ledger.drop(reason, 1);
         true
@@ -104,10 +96,6 @@ impl DatagramQueue {
 
     /// The next object that is still worth sending, if it is at most `room` bytes long.
     pub fn take(&mut self, room: usize, now: Instant, ledger: &mut Ledger) -> Option<(Offer, Bytes)> {
-        // The usual answer, and asked for after each object.
-        if self.is_empty() {
-            return None;
-        }
         self.expire(now, ledger);
         let lane = if self.audio.is_empty() { &mut self.rest } else { &mut self.audio };
         if lane.front()?.wire.len() > room {
@@ -122,12 +110,12 @@ impl DatagramQueue {
 
     /// Drops what has waited too long. Objects of one track expire in order; among tracks, the front decides.
     pub fn expire(&mut self, now: Instant, ledger: &mut Ledger) {
-        let is_late = |lane: &VecDeque<Waiting>| lane.front().is_some_and(|front| front.offer.expires <= now);
-        while is_late(&self.audio) {
-            self.drop_front(true, DropReason::Expired, ledger);
-        }
-        while is_late(&self.rest) {
-            self.drop_front(false, DropReason::Expired, ledger);
+        for lane in [&mut self.audio, &mut self.rest] {
+            while lane.front().is_some_and(|front| front.offer.expires <= now) {
+                self.bytes -= lane.pop_front().map_or(0, |expired| expired.wire.len());
+                ledger.queued_bytes -= PACKET_BYTES as u64;
+                ledger.drop(DropReason::Expired, 1);
+            }
         }
     }
 

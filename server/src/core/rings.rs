@@ -275,17 +275,16 @@ fn settle(
 ) {
     outbox.counts.ring(result);
     unmark(directory, &ring.callee, id);
-    // A copy each: sharing one takes as many allocations for a ring's few devices, and counting beside.
-    let name = || Bytes::copy_from_slice(&id.0);
+    let name = Bytes::copy_from_slice(&id.0);
     let ended = if result == RingResult::Answered { RingResult::AnsweredElsewhere } else { result };
     let by_session = by.as_ref().map(|(session, _)| session.id);
     for (_, session) in ring.devices.iter().filter(|(_, session)| Some(*session) != by_session) {
-        outbox.event(*session, Body::RingEnded(RingEnded { ring: name(), result: ended.into() }));
+        outbox.event(*session, Body::RingEnded(RingEnded { ring: name.clone(), result: ended.into() }));
     }
     let (device, payload) = by.map_or_else(Default::default, |(session, payload)| {
         (Bytes::copy_from_slice(session.device.as_bytes()), payload)
     });
-    outbox.event(ring.caller, Body::RingOutcome(RingOutcome { ring: name(), result: result.into(), device, payload }));
+    outbox.event(ring.caller, Body::RingOutcome(RingOutcome { ring: name, result: result.into(), device, payload }));
 }
 
 fn unmark(directory: &Directory, callee: &IdentityKey, id: RingId) {

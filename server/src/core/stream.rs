@@ -79,6 +79,9 @@ impl StreamParser {
             match self.state {
                 State::StreamHeader => {
                     let Some((header, wire)) = self.carry.header(&mut chunk, StreamHeader::decode)? else { break };
+                    // A copy: subscribers' streams keep it until an object follows, and a slice would keep the whole
+                    // packet as long.
+                    let wire = Bytes::copy_from_slice(&wire);
                     parts.push(StreamPart { wire, begins: None, ends: false });
                     self.temporal_layer = header.temporal_layer;
                     stream_header = Some(header);
@@ -102,13 +105,6 @@ impl StreamParser {
                     self.state = if left == 0 { State::ObjectHeader } else { State::Sealed(left) };
                 }
             }
-        }
-        // Subscribers' streams keep a header until an object follows; as a slice it would keep its whole packet as long.
-        if stream_header.is_some()
-            && self.state == State::ObjectHeader
-            && let Some(header) = parts.last_mut().filter(|part| part.begins.is_none() && !part.ends)
-        {
-            header.wire = Bytes::copy_from_slice(&header.wire);
         }
         Ok(stream_header)
     }

@@ -53,7 +53,7 @@ impl Person {
     pub fn numbered(number: u64) -> Self {
         let mut seed = [0xee; 32];
         seed[..8].copy_from_slice(&number.to_be_bytes());
-        Self { identity: SigningKey::from_bytes(&seed), device: SigningKey::from_bytes(&[0xdd; 32]) }
+        Self { identity: SigningKey::from_bytes(&seed), device: SigningKey::from_bytes(&seed.map(|byte| byte ^ 0x80)) }
     }
 
     pub fn identity_key(&self) -> IdentityKey {
