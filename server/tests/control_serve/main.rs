@@ -4,6 +4,7 @@ mod breakdown;
 mod commands;
 mod files;
 mod logs;
+mod mishaps;
 mod operator_port;
 mod secrets;
 mod systemd;
