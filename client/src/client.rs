@@ -15,7 +15,7 @@ use supernode_e2ee::Device;
 use supernode_proto::{
     close::CloseCode,
     control::{PresenceState, Rung, SessionLimits, SetPresence, client_message},
-    identity::{IdentityKey, RoomId},
+    identity::{IdentityKey, RelayPin, RoomId},
     invite::Invite,
     limits,
 };
@@ -63,7 +63,7 @@ impl Client {
         inner.guard.get_or_init(|| Arc::downgrade(&guard));
         let client = Self { _guard: guard, inner: inner.clone() };
         inner.link.send_replace(Some(link.clone()));
-        inner.tell_skew(&link);
+        inner.tell_of_relay(&link);
         tokio::spawn(session::drive(inner, link, reader));
         Ok((client, Events { receiver }))
     }
@@ -72,6 +72,13 @@ impl Client {
     pub(crate) fn of(inner: &Arc<Inner>) -> Option<Self> {
         let guard = inner.guard.get()?.upgrade()?;
         Some(Self { inner: inner.clone(), _guard: guard })
+    }
+
+    /// The link that leads to the relay from now on: the one that the client was given, with the pin of the relay's present
+    /// key where it had a pin. To be kept in its place: a link to an earlier key holds for a while only.
+    pub fn invite(&self) -> Invite {
+        let pin = self.inner.invite.pin.and(*lock(&self.inner.relay_pin));
+        Invite { pin, ..self.inner.invite.clone() }
     }
 
     /// Who we are.
@@ -152,6 +159,8 @@ pub(crate) struct Inner {
     pub(crate) invite: Invite,
     pub(crate) device: Arc<Device>,
     pub(crate) endpoint: quinn::Endpoint,
+    /// Of the relay's key, as it was seen last, or as the invite says.
+    relay_pin: Mutex<Option<RelayPin>>,
     /// The address that answered last.
     pub(crate) good_address: Mutex<Option<SocketAddr>>,
     /// Why packets do not get out.
@@ -182,6 +191,7 @@ impl Inner {
             good_address: Mutex::default(),
             quic: transport::client_config(invite.pin, config.authority_file.as_deref())?,
             config,
+            relay_pin: Mutex::new(invite.pin),
             invite,
             device,
             link: watch::Sender::new(None),
@@ -232,10 +242,16 @@ impl Inner {
         }
     }
 
-    /// Says how far the clocks are apart, if it matters.
-    pub(crate) fn tell_skew(&self, link: &Link) {
+    /// Says what a new connection shows of the relay, if it matters: how far the clocks are apart, and another key.
+    pub(crate) fn tell_of_relay(&self, link: &Link) {
         if link.skew.matters() {
             self.tell(Event::ClockDiffers(link.skew));
+        }
+        if let Some(known) = lock(&self.relay_pin).replace(link.relay)
+            && known != link.relay
+            && self.invite.pin.is_some()
+        {
+            self.tell(Event::RelayKeyChanged(link.relay));
         }
     }
 

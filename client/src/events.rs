@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use supernode_proto::control::Rung;
+use supernode_proto::{control::Rung, identity::RelayPin};
 use tokio::sync::mpsc;
 
 use crate::{ClockSkew, Error, IncomingRing, Member, RemoteTrack, error::CallEnd};
@@ -41,6 +41,9 @@ pub enum Event {
     RungChanged(Rung),
     /// This device's clock and the relay's are a minute or more apart, as each new connection tells.
     ClockDiffers(ClockSkew),
+    /// The relay has another key than we knew it by, which the old one has certified. Links to the old one hold for a while
+    /// only: keep [`Client::invite`](crate::Client::invite) instead.
+    RelayKeyChanged(RelayPin),
     /// Somebody rang whose invitation does not hold by our clock, so that nobody was shown it: see
     /// [`Event::ClockDiffers`]. They hear that nobody answered.
     MissedRing(supernode_e2ee::Error),

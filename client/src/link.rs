@@ -48,6 +48,8 @@ pub(crate) struct Link {
     pub(crate) limits: SessionLimits,
     /// Of this device's clock, as the Welcome told.
     pub(crate) skew: ClockSkew,
+    /// Of the key that the relay showed.
+    pub(crate) relay: RelayPin,
     /// Counts the links of a client.
     pub(crate) generation: u64,
     #[cfg(feature = "lying")]
@@ -134,6 +136,7 @@ impl Link {
             exporter,
             limits: welcome.limits.unwrap_or_default(),
             skew: clock::compare(welcome.unix_ms),
+            relay,
             generation: greeting.generation,
             #[cfg(feature = "lying")]
             liar: greeting.liar,

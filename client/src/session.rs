@@ -144,7 +144,7 @@ pub(crate) async fn drive(inner: Arc<Inner>, mut link: Arc<Link>, mut reader: Co
             link.close(CloseCode::BYE);
         }
         inner.tell(Event::Reconnected);
-        inner.tell_skew(&link);
+        inner.tell_of_relay(&link);
     }
 }
 

@@ -10,8 +10,14 @@ mod record;
 mod room;
 mod talk;
 
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use std::{
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use supernode_client::proto::{
     identity::{IdentityKey, Ticket},
@@ -151,13 +157,49 @@ fn say(line: &str) -> Result<(), Failure> {
     writeln!(std::io::stdout(), "{line}").map_err(|error| Failure::here(error.into()))
 }
 
-fn invite(file: Option<&PathBuf>) -> Result<Invite, Failure> {
-    secret_text(file, "SUPERNODE_INVITE")?.parse().map_err(|error| Failure::here(anyhow::Error::new(error)))
+/// The way to a relay, and the file that has it.
+#[derive(Debug, Clone)]
+struct OwnInvite {
+    invite: Invite,
+    file: Option<PathBuf>,
+}
+
+impl OwnInvite {
+    fn read(file: Option<&PathBuf>) -> Result<Self, Failure> {
+        let invite = secret_text(file, "SUPERNODE_INVITE")?;
+        let invite = invite.parse().map_err(|error| Failure::here(anyhow::Error::new(error)))?;
+        Ok(Self { invite, file: file.cloned() })
+    }
+
+    /// Puts the link that leads there from now on in the place of the one that was given, if it is another.
+    fn keep(&self, now: &Invite) {
+        if *now == self.invite {
+            return;
+        }
+        let Some(file) = &self.file else {
+            return progress::note(
+                "the relay has a new key: ask for a new link, or give one in a file, which is kept current",
+            );
+        };
+        match write_secret(file, &now.to_string()) {
+            Ok(()) => progress::note(&format!("{}: the link has the relay's new key now", file.display())),
+            Err(error) => progress::note(&format!("the relay has a new key, and the link cannot be kept: {error:#}")),
+        }
+    }
+}
+
+/// A line for nobody else's eyes, in one step in the place of what was there.
+fn write_secret(path: &Path, line: &str) -> anyhow::Result<()> {
+    let new = path.with_extension("new");
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new);
+    let mut file = file.with_context(|| format!("cannot make {}", new.display()))?;
+    writeln!(file, "{line}").with_context(|| format!("cannot write {}", new.display()))?;
+    std::fs::rename(&new, path).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// A secret from a file, or else from the environment.
 fn secret_text(file: Option<&PathBuf>, variable: &'static str) -> Result<String, Failure> {
-    use anyhow::{Context, anyhow};
+    use anyhow::anyhow;
     let text = match file {
         Some(path) => std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display())),
         None => std::env::var(variable).map_err(|_| anyhow!("neither a file nor {variable} is given")),

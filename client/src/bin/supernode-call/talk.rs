@@ -13,10 +13,10 @@ use supernode_client::{
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
 use crate::{
-    TalkArgs, absence,
+    OwnInvite, TalkArgs, absence,
     connect::connect,
     failure::Failure,
-    identity, invite,
+    identity,
     play::Source,
     progress::{self, Summary, note},
     record::record,
@@ -36,7 +36,7 @@ pub(crate) fn run(args: &TalkArgs, whom: Option<(Ticket, Option<u64>)>) -> Resul
 
 async fn talk(args: &TalkArgs, whom: Option<(Ticket, Option<u64>)>) -> Result<(), Failure> {
     // Everything of ours that can be wrong, before anybody is rung.
-    let invite = invite(args.invite_file.as_ref())?;
+    let invite = OwnInvite::read(args.invite_file.as_ref())?;
     identity::load(&args.identity)?;
     let sources =
         (Source::audio(&args.audio).map_err(Failure::here)?, Source::video(&args.video).map_err(Failure::here)?);
@@ -154,6 +154,7 @@ pub(crate) fn report(event: &Event) {
         Event::ClockDiffers(skew) => {
             note(&format!("{skew}: set the one that is wrong, or what is signed for a time will be refused"));
         }
+        Event::RelayKeyChanged(_) => note("the relay has a new key: links to the old one hold for a while only"),
         Event::MissedRing(error) => {
             note(&format!("somebody rang, and their invitation does not hold by this device's clock: {error}"));
         }

@@ -15,7 +15,7 @@ use supernode_client::{
     proto::identity::{IdentityKey, Ticket},
 };
 
-use crate::{failure::Failure, parse_identity, say, secret_text};
+use crate::{OwnInvite, failure::Failure, parse_identity, say, secret_text};
 use control::{Order, tell};
 use stay::{Entry, stay};
 
@@ -141,7 +141,7 @@ pub(crate) struct OursArgs {
 pub(crate) fn run(command: RoomCommand) -> Result<(), Failure> {
     match command {
         RoomCommand::Create { stay: args, invite_file, name, link_file, link_days } => {
-            let relay = crate::invite(invite_file.as_ref())?;
+            let relay = OwnInvite::read(invite_file.as_ref())?;
             stay(&args, Entry::Create { relay, name, link_file, link_days })
         }
         RoomCommand::Join { stay: args, link_file, invite_file } => {
@@ -149,13 +149,13 @@ pub(crate) fn run(command: RoomCommand) -> Result<(), Failure> {
                 .parse()
                 .map_err(|error| Failure::here(anyhow::Error::new(error)))?;
             let relay = match invite_file {
-                Some(_) => crate::invite(invite_file.as_ref())?,
-                None => link.relay.clone(),
+                Some(_) => OwnInvite::read(invite_file.as_ref())?,
+                None => OwnInvite { invite: link.relay.clone(), file: None },
             };
             stay(&args, Entry::Knock { relay, link: Box::new(link) })
         }
         RoomCommand::Wait { stay: args, invite_file } => {
-            let relay = crate::invite(invite_file.as_ref())?;
+            let relay = OwnInvite::read(invite_file.as_ref())?;
             stay(&args, Entry::Wait { relay })
         }
         RoomCommand::Leave { ours } => tell(&ours.identity, &Order::Leave).map(drop),

@@ -1,9 +1,7 @@
 //! Being in a room, from the door to the farewell.
 
 use std::{
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -11,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use supernode_client::{
     Call, CallEvent, Client, Config, Error, Event, Events, InvitationOutcome, OutgoingFrame, PublishOptions, Publisher,
     Purpose, RoomLink, RoomOptions, TrackId, TrackInfo, TrackKind, Warning,
@@ -34,12 +32,13 @@ use super::{
     roster,
 };
 use crate::{
+    OwnInvite,
     connect::connect,
     failure::Failure,
     identity,
     play::{PATIENCE_MS, Source},
     progress::{Summary, note},
-    say, talk,
+    say, talk, write_secret,
 };
 
 /// Longest to wait for what is under way after our own media has ended.
@@ -54,9 +53,9 @@ const DOOR_DAYS: u16 = 1;
 
 /// How to come in.
 pub(super) enum Entry {
-    Create { relay: Invite, name: String, link_file: Option<PathBuf>, link_days: u16 },
-    Knock { relay: Invite, link: Box<RoomLink> },
-    Wait { relay: Invite },
+    Create { relay: OwnInvite, name: String, link_file: Option<PathBuf>, link_days: u16 },
+    Knock { relay: OwnInvite, link: Box<RoomLink> },
+    Wait { relay: OwnInvite },
 }
 
 /// Goes in and stays until told to leave, or as long as the arguments say.
@@ -80,7 +79,7 @@ async fn run(args: &StayArgs, entry: Entry) -> Result<(), Failure> {
         Entry::Create { relay, .. } | Entry::Knock { relay, .. } | Entry::Wait { relay } => relay.clone(),
     };
     let (client, mut events) = connect(&args.identity, &relay, Config::default()).await?;
-    let call = enter(&client, &mut events, &relay, entry, door).await?;
+    let call = enter(&client, &mut events, entry, door).await?;
     note("in the room");
 
     tokio::spawn(mind_the_door(events, args.only.clone()));
@@ -105,22 +104,16 @@ async fn run(args: &StayArgs, entry: Entry) -> Result<(), Failure> {
     stayed
 }
 
-async fn enter(
-    client: &Client,
-    events: &mut Events,
-    relay: &Invite,
-    entry: Entry,
-    door: Ticket,
-) -> Result<Call, Failure> {
+async fn enter(client: &Client, events: &mut Events, entry: Entry, door: Ticket) -> Result<Call, Failure> {
     match entry {
         Entry::Create { name, link_file, .. } => {
             let options = RoomOptions { name, door: Some(door.clone()) };
             let call = client.create_room(options).await.map_err(Failure::no_call)?;
             // Whoever gets the link has an own way to be admitted to the relay.
-            let relay = Invite { token: None, ..relay.clone() };
+            let relay = Invite { token: None, ..client.invite() };
             let link = RoomLink { relay, room: call.room_id(), ticket: door }.to_string();
             match link_file {
-                Some(path) => write_link(&path, &link).map_err(Failure::here)?,
+                Some(path) => write_secret(&path, &link).map_err(Failure::here)?,
                 None => say(&link)?,
             }
             Ok(call)
@@ -166,13 +159,6 @@ fn may_be_back(error: &Error) -> bool {
         Error::State(_) | Error::TimedOut(_) | Error::Disconnected => true,
         _ => false,
     }
-}
-
-fn write_link(path: &Path, link: &str) -> anyhow::Result<()> {
-    let mut options = std::fs::OpenOptions::new();
-    let file = options.write(true).create(true).truncate(true).mode(0o600).open(path);
-    let mut file = file.with_context(|| format!("cannot make {}", path.display()))?;
-    writeln!(file, "{link}").with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Lets in who knocks and may; whoever rings for something else hears that we are busy.
