@@ -298,17 +298,36 @@ pub(crate) async fn dial(
     from: Ipv4Addr,
     tls: Arc<dyn quinn::crypto::ClientConfig>,
 ) -> anyhow::Result<Dialled> {
-    let endpoint = quinn::Endpoint::client((from, 0).into()).with_context(|| format!("a socket at {from}"))?;
+    let endpoint = endpoint(from)?;
+    let connection = dial_from(&endpoint, door, tls, None).await?;
+    Ok(Dialled { endpoint, connection })
+}
+
+/// A socket from which connections begin.
+pub(crate) fn endpoint(from: Ipv4Addr) -> anyhow::Result<quinn::Endpoint> {
+    quinn::Endpoint::client((from, 0).into()).with_context(|| format!("a socket at {from}"))
+}
+
+/// A connection from a socket that may have others; of what the relay has for it, it takes no more at once than this.
+pub(crate) async fn dial_from(
+    endpoint: &quinn::Endpoint,
+    door: &Door,
+    tls: Arc<dyn quinn::crypto::ClientConfig>,
+    window: Option<u32>,
+) -> anyhow::Result<quinn::Connection> {
     let mut config = quinn::ClientConfig::new(tls);
     let mut transport = quinn::TransportConfig::default();
+    if let Some(window) = window {
+        transport.stream_receive_window(window.into());
+    }
     transport.max_idle_timeout(Some(Duration::from_secs(20).try_into()?));
+    transport.keep_alive_interval(Some(Duration::from_secs(5)));
     // Attackers do not hold back, and a call is too little to be held.
     let mut congestion = quinn::congestion::CubicConfig::default();
     congestion.initial_window(INITIAL_WINDOW_BYTES);
     transport.congestion_controller_factory(Arc::new(congestion));
     config.transport_config(Arc::new(transport));
-    let connection = endpoint.connect_with(config, door.address, "relay")?.await?;
-    Ok(Dialled { endpoint, connection })
+    Ok(endpoint.connect_with(config, door.address, "relay")?.await?)
 }
 
 /// An object in a datagram.
@@ -324,6 +343,11 @@ pub(crate) fn datagram(alias: TrackAlias, group: u64, sealed: &[u8]) -> Bytes {
 pub(crate) fn sealed(wire: &Bytes) -> Option<Bytes> {
     let (_, len) = DatagramHeader::decode(wire).ok()?;
     Some(wire.slice(len..))
+}
+
+/// The group of the object in a datagram.
+pub(crate) fn group_of(wire: &Bytes) -> Option<u64> {
+    DatagramHeader::decode(wire).ok().map(|(header, _)| header.visible.group)
 }
 
 fn key() -> SigningKey {
