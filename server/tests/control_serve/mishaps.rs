@@ -86,13 +86,18 @@ async fn a_full_disk_ends_no_session_leaves_nothing_behind_and_is_told() {
     assert!(there.connection.close_reason().is_none());
     let (code, log) = relay.terminate();
     assert_eq!(code, Some(0), "{log}");
-    assert!(log.contains("No space left"), "{log}");
+    assert!(log.contains("tokens for one use let nobody in: they cannot be written down"), "{log}");
 
-    // It starts on a full disk as well: its keys are there.
+    // Without room for its link it does not start, and says so; once there is, it does.
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let refused = supernode(&disk.0).args(arguments).output().expect("it ends");
+    let words = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && words.contains("No space left"), "{words}");
+    assert_eq!(half_written(), 0);
+    disk.clear();
     let relay = serve(&disk.0, &[]);
     let mut again = connect(&disk.0, &relay.invite(), 1, token).await;
     assert!(matches!(again.next().await, Ok(Body::Welcome(_))));
-    disk.clear();
     let revoked = supernode(&disk.0).args(["revoke", &identity_of(1).to_text()]).output().expect("it starts");
     assert!(revoked.status.success(), "{}", String::from_utf8_lossy(&revoked.stderr));
     assert!(matches!(again.next().await, Err(CloseCode::NOT_ADMITTED)));
