@@ -78,6 +78,7 @@ fn relayed(scenario: &str, window_us: u64, hold_s: f64) -> anyhow::Result<Report
         relay_pid: Some(std::process::id()),
         metrics: None,
         scrape_every: None,
+        command_line: Vec::new(),
     };
     let report = run(&options, &mut |_| {}).context("no result");
     running.handle().drain(Duration::ZERO, Duration::ZERO);

@@ -40,7 +40,7 @@ fn calls_and_rooms_are_delivered_in_full_and_the_sessions_live() {
     assert!(report.objects.delivered_aside > 0, "those who come and go hear something");
 
     let page = html::page(&report);
-    assert!(page.contains("every SLO holds") && page.matches("<svg").count() == 4);
+    assert!(page.contains("every SLO holds") && page.matches("<svg").count() == 6);
     assert!(!page.contains("http"), "a page that fetches nothing");
 }
 
@@ -146,6 +146,7 @@ fn a_generator_that_is_late_does_not_call_its_result_valid() {
         relay_pid: None,
         metrics: None,
         scrape_every: None,
+        command_line: Vec::new(),
     };
     let report = run(&options, &mut |_| {}).expect("a report");
     assert!(!report.valid && !report.passes());

@@ -9,7 +9,7 @@ use std::{env, io::Write, sync::Arc, time::SystemTime};
 use supernode_client::{
     Client, Config, Error, Events, OutgoingFrame, PresenceState, PublishOptions, RingOutcome, SubscribeOptions,
     TrackId, TrackInfo, TrackKind,
-    e2ee::{Device, DeviceSecret, IdentitySecret},
+    e2ee::{Device, DeviceSecret, IdentitySecret, Terms},
     proto::{identity::Grants, invite::Invite},
 };
 
@@ -23,7 +23,9 @@ async fn main() -> anyhow::Result<()> {
     let (bob_client, bob_events) = connect(&invite, &bob).await?;
 
     // Bob gives Alice a ticket, by whatever way they know each other.
-    let ticket = bob.issue_ticket(Some(alice.public()), Grants::PRESENCE | Grants::RING, unix_s()? + DAY_S);
+    let (grants, not_after_unix_s) = (Grants::PRESENCE | Grants::RING, unix_s()? + DAY_S);
+    let terms = Terms { grants, relay: invite.pin, generation: 0, not_after_unix_s };
+    let ticket = bob.issue_pass_for(alice.public(), &terms);
     bob_client.set_presence(PresenceState::Online, Default::default()).await?;
     let listening = tokio::spawn(listen(bob_events));
 

@@ -8,14 +8,13 @@ use std::{env, io::Write, sync::Arc, time::SystemTime};
 
 use supernode_client::{
     Client, Config,
-    e2ee::{Device, DeviceSecret, IdentitySecret},
-    proto::identity::Ticket,
+    e2ee::{Device, DeviceSecret, IdentitySecret, Pass},
 };
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let invite = env::var("SUPERNODE_INVITE")?.parse()?;
-    let ticket = Ticket::from_text(&env::var("SUPERNODE_TICKET")?)?;
+    let ticket = Pass::from_text(&env::var("SUPERNODE_TICKET")?)?;
 
     // Somebody new each time; a real program keeps both secrets.
     let (identity, device) = (IdentitySecret::generate(), DeviceSecret::generate());

@@ -26,11 +26,8 @@ use clap::Parser;
 use supernode_client::{
     Call, CallEvent, Client, Config, Events, OutgoingFrame, PresenceState, PublishOptions, RingOutcome,
     SubscribeOptions, TrackId, TrackInfo, TrackKind,
-    e2ee::{Device, DeviceSecret, IdentitySecret},
-    proto::{
-        identity::{Grants, Ticket},
-        invite::Invite,
-    },
+    e2ee::{Device, DeviceSecret, IdentitySecret, Terms},
+    proto::{identity::Grants, invite::Invite},
 };
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -224,8 +221,9 @@ impl Talk {
         let (alice, bob) = (IdentitySecret::generate(), IdentitySecret::generate());
         let caller = online(&alice, invite).await?;
         let mut callee = online(&bob, invite).await?;
-        let ticket: Ticket = bob.issue_ticket(None, Grants::PRESENCE | Grants::RING, unix_s() + 3600);
-        let mut ring = caller.0.ring(&ticket).await?;
+        let not_after_unix_s = unix_s() + 3600;
+        let terms = Terms { grants: Grants::RING, relay: None, generation: 0, not_after_unix_s };
+        let mut ring = caller.0.ring(&bob.issue_pass(&terms)).await?;
         let answer = async { anyhow::Ok(callee.1.next_ring().await.context("no ring came")?.answer().await?) };
         let (outcome, answered) = tokio::join!(ring.outcome(), answer);
         let RingOutcome::Answered(called) = outcome? else { anyhow::bail!("not answered") };

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use supernode_e2ee::{Change, Group};
+use supernode_e2ee::{Change, Group, Keys};
 use supernode_proto::{
     control::{KickMember, LeaveRoom, RefusalReason, Rung, TrackKind, client_message, relay_message},
     identity::{DeviceKey, IdentityKey},
@@ -46,7 +46,7 @@ pub struct Call {
 impl Call {
     /// Joins the room of a group, or opens it.
     pub(crate) async fn join(client: Client, group: Group, hosting: Option<Hosting>) -> Result<Self, Error> {
-        let room = Room::new(group, hosting)?;
+        let room = Room::new(group, hosting, client.inner.config.renew_keys_within)?;
         let link = client.inner.link().await?;
         lock(&client.inner.rooms).insert(room.id, room.clone());
         // From here on the drop of the call cleans up.
@@ -108,6 +108,11 @@ impl Call {
         self.room.safety_number()
     }
 
+    /// By what the call's keys are agreed on, and why by nothing better: to be shown beside the safety number.
+    pub fn keys(&self) -> Keys {
+        self.room.keys()
+    }
+
     /// 60 digits in groups of five for us and another person, the same on both sides, in every call and for ever: compared
     /// once, they need not be compared again.
     pub fn person_number(&self, other: &IdentityKey) -> String {
@@ -154,7 +159,8 @@ impl Call {
         CallStats { rtt: self.client.rtt().unwrap_or_default(), rung: self.rung(), tracks: self.room.track_stats() }
     }
 
-    /// Gives our place in the group fresh keys, so that whoever copied the old ones cannot follow.
+    /// Gives our place in the group fresh keys, so that whoever copied the old ones cannot follow. It happens by itself,
+    /// too: see [`Config::renew_keys_within`](crate::Config::renew_keys_within).
     ///
     /// # Errors
     /// [`Error::CallEnded`], [`Error::Refused`], [`Error::Disconnected`], [`Error::TimedOut`].
@@ -353,7 +359,7 @@ impl std::fmt::Debug for Call {
 
 /// Joins a room on this connection, for the first time or again.
 pub(crate) async fn enter(inner: &Inner, link: &Arc<Link>, room: &Arc<Room>) -> Result<(), Error> {
-    let request = room.join_request(&link.exporter, &inner.device.key())?;
+    let request = room.join_request(link, &inner.device.key())?;
     let (joining, on) = (room.clone(), link.clone());
     let joined = move |reply: Result<&relay_message::Body, &Refusal>| {
         if let Ok(relay_message::Body::RoomJoined(joined)) = reply {

@@ -11,11 +11,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use supernode_e2ee::Device;
+use supernode_e2ee::{Device, Pass};
 use supernode_proto::{
     close::CloseCode,
     control::{PresenceState, Rung, SessionLimits, SetPresence, client_message},
-    identity::{IdentityKey, RoomId},
+    identity::{Delegation, IdentityKey, RelayPin, Revocation, RoomId},
     invite::Invite,
     limits,
 };
@@ -25,6 +25,8 @@ use crate::{
     Config, Error, Event, Events,
     link::{Link, Reply, code},
     presence::Watches,
+    revoked::Revoked,
+    right::Rules,
     ring::Rings,
     room::Room,
     session,
@@ -63,7 +65,7 @@ impl Client {
         inner.guard.get_or_init(|| Arc::downgrade(&guard));
         let client = Self { _guard: guard, inner: inner.clone() };
         inner.link.send_replace(Some(link.clone()));
-        inner.tell_skew(&link);
+        inner.tell_of_relay(&link);
         tokio::spawn(session::drive(inner, link, reader));
         Ok((client, Events { receiver }))
     }
@@ -72,6 +74,13 @@ impl Client {
     pub(crate) fn of(inner: &Arc<Inner>) -> Option<Self> {
         let guard = inner.guard.get()?.upgrade()?;
         Some(Self { inner: inner.clone(), _guard: guard })
+    }
+
+    /// The link that leads to the relay from now on: the one that the client was given, with the pin of the relay's present
+    /// key where it had a pin. To be kept in its place: a link to an earlier key holds for a while only.
+    pub fn invite(&self) -> Invite {
+        let pin = self.inner.invite.pin.and(*lock(&self.inner.relay_pin));
+        Invite { pin, ..self.inner.invite.clone() }
     }
 
     /// Who we are.
@@ -114,6 +123,53 @@ impl Client {
         self.inner.request(&link, client_message::Body::SetPresence(wanted)).await.map(drop)
     }
 
+    /// Takes tickets of ours back, those of a lower generation than this, and shuts people out, whatever tickets they
+    /// have: to them we are offline, and a ring of theirs that the relay lets through all the same is never shown. Others
+    /// of our devices are told in [`Config::ticket_generation`]. A generation only rises; `blocked` replaces what was
+    /// said before, and is for this client only.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`]; [`Error::Disconnected`], [`Error::TimedOut`]: it counts here all the same, and the relay is
+    /// told with the next connection.
+    pub async fn limit_tickets(&self, generation: u32, blocked: &[IdentityKey]) -> Result<(), Error> {
+        if blocked.len() > limits::BLOCKED_IDENTITIES_MAX {
+            let (value, bound) = (blocked.len() as u64, limits::BLOCKED_IDENTITIES_MAX as u64);
+            return Err(Error::TooLarge { field: "blocked", value, bound });
+        }
+        {
+            let mut rules = lock(&self.inner.rules);
+            rules.generation = rules.generation.max(generation);
+            rules.blocked = blocked.iter().copied().collect();
+        }
+        let link = self.inner.link().await?;
+        let wanted = client_message::Body::LimitTickets(session::limit_tickets(&self.inner));
+        self.inner.request(&link, wanted).await.map(drop)
+    }
+
+    /// Takes in a person's word on which of their devices count no more, such as one that was kept from an earlier run:
+    /// whether it was genuine and news. Words that come with rings and answers are taken in by themselves.
+    pub fn learn_revocation(&self, word: Revocation) -> bool {
+        lock(&self.inner.revoked).learn(word)
+    }
+
+    /// What a person has said about devices of theirs that count no more, as far as we have heard.
+    pub fn revocation_of(&self, identity: &IdentityKey) -> Option<Revocation> {
+        lock(&self.inner.revoked).of(identity)
+    }
+
+    /// Shows another delegation from now on, which the identity has signed before the one that there is runs out: to the
+    /// groups of all calls at once, to the relay and those who ring us from the next connection on.
+    ///
+    /// # Errors
+    /// [`Error::EndToEnd`] if it is for another device, or of another identity.
+    pub fn renew_delegation(&self, delegation: Delegation) -> Result<(), Error> {
+        self.inner.device.renew_delegation(delegation)?;
+        for room in lock(&self.inner.rooms).values() {
+            room.changed.send_replace(());
+        }
+        Ok(())
+    }
+
     /// Goes on from another local socket, as after a change of network. The connection migrates (RFC 9000 section 9):
     /// calls go on.
     ///
@@ -152,6 +208,8 @@ pub(crate) struct Inner {
     pub(crate) invite: Invite,
     pub(crate) device: Arc<Device>,
     pub(crate) endpoint: quinn::Endpoint,
+    /// Of the relay's key, as it was seen last, or as the invite says.
+    relay_pin: Mutex<Option<RelayPin>>,
     /// The address that answered last.
     pub(crate) good_address: Mutex<Option<SocketAddr>>,
     /// Why packets do not get out.
@@ -164,6 +222,8 @@ pub(crate) struct Inner {
     /// Set once: the client is closed and stays so.
     pub(crate) closed: watch::Sender<bool>,
     pub(crate) presence: Mutex<Option<SetPresence>>,
+    pub(crate) rules: Mutex<Rules>,
+    pub(crate) revoked: Mutex<Revoked>,
     pub(crate) watches: Arc<Watches>,
     pub(crate) rings: Rings,
     pub(crate) rooms: Mutex<HashMap<RoomId, Arc<Room>>>,
@@ -175,13 +235,20 @@ pub(crate) struct Inner {
 
 impl Inner {
     fn new(invite: Invite, device: Arc<Device>, config: Config, events: mpsc::Sender<Event>) -> Result<Self, Error> {
+        let mut revoked = Revoked::default();
+        if let Some(word) = config.revocation.clone() {
+            revoked.learn(word);
+        }
         let faults = Arc::new(Faults::default());
         Ok(Self {
+            revoked: Mutex::new(revoked),
+            rules: Mutex::new(Rules { generation: config.ticket_generation, ..Rules::default() }),
             endpoint: transport::endpoint(config.bind, faults.clone())?,
             faults,
             good_address: Mutex::default(),
             quic: transport::client_config(invite.pin, config.authority_file.as_deref())?,
             config,
+            relay_pin: Mutex::new(invite.pin),
             invite,
             device,
             link: watch::Sender::new(None),
@@ -217,6 +284,12 @@ impl Inner {
         }
     }
 
+    /// A ticket and what shows the relay that it is ours on this connection.
+    pub(crate) fn show(&self, pass: &Pass, link: &Link) -> (Bytes, Bytes) {
+        let proof = pass.show_to_relay(&link.relay, &link.exporter, &self.device.key());
+        (pass.ticket().to_bytes().into(), proof.into())
+    }
+
     pub(crate) async fn request(&self, link: &Link, body: client_message::Body) -> Reply {
         link.request(body, self.config.request_timeout).await
     }
@@ -232,10 +305,16 @@ impl Inner {
         }
     }
 
-    /// Says how far the clocks are apart, if it matters.
-    pub(crate) fn tell_skew(&self, link: &Link) {
+    /// Says what a new connection shows of the relay, if it matters: how far the clocks are apart, and another key.
+    pub(crate) fn tell_of_relay(&self, link: &Link) {
         if link.skew.matters() {
             self.tell(Event::ClockDiffers(link.skew));
+        }
+        if let Some(known) = lock(&self.relay_pin).replace(link.relay)
+            && known != link.relay
+            && self.invite.pin.is_some()
+        {
+            self.tell(Event::RelayKeyChanged(link.relay));
         }
     }
 

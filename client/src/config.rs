@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use supernode_proto::identity::Revocation;
+
 /// Settings of a [`Client`](crate::Client). The defaults suit a person's device.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -25,9 +27,18 @@ pub struct Config {
     /// A member that vanished without ending its tracks has this long to come back before
     /// [`Call::ended`](crate::Call::ended) gives up on it. Default 15 s.
     pub rejoin_grace: Duration,
-    /// Key packages to keep at the relay: how many calls can reach this device before it deposits again. Default 16,
-    /// at most what the relay grants.
+    /// A call's group gets fresh keys at least so often, from whichever member is first; each removal brings some too, and
+    /// each member's own keys are replaced at least once in 32 times this. Default 15 min: whoever copied a device's keys
+    /// hears so much at most, and a commit of a few kilobytes in that time costs nothing. At least 1 s.
+    pub renew_keys_within: Duration,
+    /// Offers of key packages to keep at the relay: how many calls can reach this device before it deposits again, which it
+    /// does after each. Default 4, of 3.3 kB each: so many within one round trip. At most what the relay grants.
     pub key_packages: usize,
+    /// Tickets of ours of a lower generation were taken back: the relay and this client refuse them. Default 0.
+    pub ticket_generation: u32,
+    /// Our identity's word on which of our devices count no more, if there is one: told to the relay, to our other devices,
+    /// and in every ring. Default none.
+    pub revocation: Option<Revocation>,
     /// Events that may wait to be read; further ones are dropped and counted. Default 256.
     pub events_max: usize,
     /// For tests: what comes between us and the relay.
@@ -47,7 +58,10 @@ impl Default for Config {
             backoff_base: Duration::from_millis(250),
             backoff_max: Duration::from_secs(15),
             rejoin_grace: Duration::from_secs(15),
-            key_packages: 16,
+            renew_keys_within: Duration::from_secs(900),
+            key_packages: 4,
+            ticket_generation: 0,
+            revocation: None,
             events_max: 256,
             #[cfg(feature = "lying")]
             liar: None,

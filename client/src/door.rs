@@ -5,19 +5,20 @@
 //! many messages as a large group takes. So one member alone decides about each guest, and one alone changes the group.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use supernode_e2ee::Group;
-use supernode_proto::identity::{IdentityKey, RoomId, Ticket};
+use supernode_e2ee::{Group, KeyExchange, LinkSecret, Pass};
+use supernode_proto::identity::{IdentityKey, RoomId};
 
 use crate::{
     Call, Client, Error, RingOutcome,
     client::Inner,
     commit::commit,
     frame::unix_s,
-    greeting::{self, Admission, Gathered, Greeting, ROOM_NAME_BYTES_MAX, Said},
+    greeting::{self, Admission, Gathered, Greeting, ROOM_NAME_BYTES_MAX, Said, Why},
     link::Link,
     room::{Member, Room},
     sync::lock,
@@ -35,9 +36,15 @@ const ENTRY_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct RoomOptions {
     /// What those who are invited see, at most 128 bytes. Only they do.
     pub name: String,
-    /// A ticket to ring us by, which everybody whom we let in is given: with it they can come back when they lost the
+    /// A pass to ring us by, which everybody whom we let in is given: with it they can come back when they lost the
     /// room, for as long as it holds. Without one they cannot, unless somebody else in the room gave them theirs.
-    pub door: Option<Ticket>,
+    pub door: Option<Pass>,
+    /// The secret of the room's link, for a room that stands ([`Client::enter_by_link`]). Everybody whom we let in is
+    /// given it.
+    pub link: Option<LinkSecret>,
+    /// By what its members agree on keys, for as long as the room is open. By default X-Wing, with at most 40 devices; X25519
+    /// for a larger room, or one that is open to devices without X-Wing.
+    pub keys: KeyExchange,
 }
 
 /// How an invitation ended.
@@ -58,37 +65,42 @@ pub enum InvitationOutcome {
 /// What a room has beyond a call.
 pub(crate) struct Hosting {
     name: String,
-    own_door: Option<Ticket>,
-    doors: Mutex<Vec<Ticket>>,
+    own_door: Option<Pass>,
+    doors: Mutex<Vec<Pass>>,
+    /// Of the link of a room that stands.
+    pub(crate) link: Option<LinkSecret>,
+    /// Whom those who were here before us have put out.
+    pub(crate) put_out: HashSet<IdentityKey>,
     /// One guest after the other: each finds the group as its Welcome says.
     admitting: tokio::sync::Mutex<()>,
 }
 
 impl Hosting {
-    fn new(options: RoomOptions, doors: Vec<Ticket>) -> Result<Self, Error> {
+    fn new(options: RoomOptions, doors: Vec<Pass>, put_out: HashSet<IdentityKey>) -> Result<Self, Error> {
         if options.name.len() > ROOM_NAME_BYTES_MAX {
             let (value, bound) = (options.name.len() as u64, ROOM_NAME_BYTES_MAX as u64);
             return Err(Error::TooLarge { field: "the room's name", value, bound });
         }
-        let RoomOptions { name, door } = options;
-        Ok(Self { name, own_door: door, doors: Mutex::new(doors), admitting: tokio::sync::Mutex::default() })
+        let RoomOptions { name, door, link, keys: _ } = options;
+        let (own_door, doors) = (door, Mutex::new(doors));
+        Ok(Self { name, own_door, doors, link, put_out, admitting: tokio::sync::Mutex::default() })
     }
 
     /// Whom to ring to come back, those who let us in first.
-    pub(crate) fn doors(&self, ourselves: &IdentityKey) -> Vec<Ticket> {
-        lock(&self.doors).iter().filter(|door| door.issuer != *ourselves).cloned().collect()
+    pub(crate) fn doors(&self, ourselves: &IdentityKey) -> Vec<Pass> {
+        lock(&self.doors).iter().filter(|door| door.issuer() != *ourselves).cloned().collect()
     }
 
     /// What a guest is given: our door and those that we know.
     fn doors_for_guest(&self) -> Vec<Vec<u8>> {
-        let mut doors: Vec<Ticket> = self.own_door.iter().chain(lock(&self.doors).iter()).cloned().collect();
-        let mut issuers = std::collections::HashSet::new();
-        doors.retain(|door| door.not_after_unix_s > unix_s() && issuers.insert(door.issuer));
+        let mut doors: Vec<Pass> = self.own_door.iter().chain(lock(&self.doors).iter()).cloned().collect();
+        let mut issuers = HashSet::new();
+        doors.retain(|door| door.ticket().not_after_unix_s > unix_s() && issuers.insert(door.issuer()));
         doors.truncate(DOORS_MAX);
         doors.iter().map(|door| door.to_bytes().to_vec()).collect()
     }
 
-    fn learn_doors(&self, doors: Vec<Ticket>) {
+    fn learn_doors(&self, doors: Vec<Pass>) {
         if !doors.is_empty() {
             *lock(&self.doors) = doors;
         }
@@ -101,17 +113,19 @@ impl Client {
     /// # Errors
     /// [`Error::TooLarge`] for the name; [`Error::Refused`], [`Error::Disconnected`], [`Error::TimedOut`].
     pub async fn create_room(&self, options: RoomOptions) -> Result<Call, Error> {
-        let group = self.inner.device.create_room(RoomId(rand::random()))?;
-        Call::join(self.clone(), group, Some(Hosting::new(options, Vec::new())?)).await
+        let room = options.link.as_ref().map_or_else(|| RoomId::passing(rand::random()), LinkSecret::room);
+        let group = self.inner.device.create_room(room, options.keys)?;
+        Call::join(self.clone(), group, Some(Hosting::new(options, Vec::new(), HashSet::new())?)).await
     }
 
     /// Asks a member of a room, the issuer of `door`, to let us in, and goes in. `options` say how others come back by
     /// us; the name is what the member calls it.
     ///
     /// # Errors
-    /// [`Error::NotAdmitted`] if the member does not let us in; [`Error::State`] if nobody answers; as
+    /// [`Error::NotAdmitted`] if the member does not let us in, [`Error::OtherKeys`] or [`Error::RoomFull`] if that is for
+    /// the room's keys; [`Error::State`] if nobody answers; as
     /// [`Client::ring`] for the rest.
-    pub async fn join_room(&self, door: &Ticket, room: RoomId, options: RoomOptions) -> Result<Call, Error> {
+    pub async fn join_room(&self, door: &Pass, room: RoomId, options: RoomOptions) -> Result<Call, Error> {
         let (group, admission) = knock(self, door, room).await?;
         self.enter_room(group, admission, options, Some(door)).await
     }
@@ -121,14 +135,15 @@ impl Client {
         group: Group,
         admission: Admission,
         options: RoomOptions,
-        knocked_at: Option<&Ticket>,
+        knocked_at: Option<&Pass>,
     ) -> Result<Call, Error> {
-        let mut doors = admission.tickets();
-        if let Some(door) = knocked_at.filter(|door| doors.iter().all(|known| known.issuer != door.issuer)) {
+        let mut doors = admission.passes();
+        if let Some(door) = knocked_at.filter(|door| doors.iter().all(|known| known.issuer() != door.issuer())) {
             doors.insert(0, door.clone());
         }
-        let options = RoomOptions { name: admission.name, ..options };
-        Call::join(self.clone(), group, Some(Hosting::new(options, doors)?)).await
+        let (link, put_out) = (admission.link(group.room()), admission.put_out());
+        let options = RoomOptions { name: admission.name, link, ..options };
+        Call::join(self.clone(), group, Some(Hosting::new(options, doors, put_out)?)).await
     }
 }
 
@@ -143,13 +158,14 @@ impl Call {
         self.room.id
     }
 
-    /// Rings the issuer of `ticket` and brings them into this room when they answer.
+    /// Rings the issuer of `pass` and brings them into this room when they answer.
     ///
     /// # Errors
     /// [`Error::State`] for a call that is no room; as [`Client::ring`] for the rest.
-    pub async fn invite(&self, ticket: &Ticket) -> Result<InvitationOutcome, Error> {
+    pub async fn invite(&self, pass: &Pass) -> Result<InvitationOutcome, Error> {
         let hosting = self.room.hosting.as_ref().ok_or(Error::State("a call of two is no room"))?;
-        let mut ring = self.client.ring_with(ticket, &Greeting::Invitation { name: hosting.name.clone() }).await?;
+        let greeting = Greeting::Invitation { name: hosting.name.clone() };
+        let mut ring = self.client.ring_with(pass, greeting).await?;
         let lobby = match ring.outcome().await? {
             RingOutcome::Answered(lobby) => lobby,
             RingOutcome::Declined => return Ok(InvitationOutcome::Declined),
@@ -175,9 +191,14 @@ pub(crate) async fn admit(
     // While the caller removes its other devices, what is sealed would not open.
     lobby.room.wait_until(|lobby| lobby.roster().len() <= 2).await;
     let admitted = let_in(inner, room, &lobby, guest, package).await;
-    if admitted.is_err() {
+    if let Err(error) = &admitted {
+        let why = match error {
+            Error::EndToEnd(supernode_e2ee::Error::NotOffered(_)) => Why::OtherKeys,
+            Error::EndToEnd(supernode_e2ee::Error::Full { .. }) => Why::Full,
+            _ => Why::Unsaid,
+        };
         // Whoever does not hear it gives up by itself.
-        let _ = lobby.say(&greeting::denied()).await;
+        let _ = lobby.say(&greeting::denied(why)).await;
     }
     let _ = lobby.leave().await;
     admitted
@@ -196,7 +217,10 @@ async fn let_in(inner: &Inner, room: &Arc<Room>, lobby: &Call, guest: Member, pa
         }
     });
     let welcome = change.await?.and_then(|change| change.welcome).ok_or(Error::Protocol("nobody was added"))?;
-    let admission = Admission { welcome, name: hosting.name.clone(), doors: hosting.doors_for_guest() };
+    let link = hosting.link.as_ref().map(|link| link.as_bytes().to_vec()).unwrap_or_default();
+    let put_out = room.put_out().iter().map(|identity| identity.as_bytes().to_vec()).collect();
+    let (name, doors) = (hosting.name.clone(), hosting.doors_for_guest());
+    let admission = Admission { welcome, name, doors, link, put_out };
     for message in admission.messages() {
         lobby.say(&message).await?;
     }
@@ -207,15 +231,15 @@ async fn let_in(inner: &Inner, room: &Arc<Room>, lobby: &Call, guest: Member, pa
 }
 
 /// Rings a member, and gets what it takes to come into the room.
-pub(crate) async fn knock(client: &Client, door: &Ticket, room: RoomId) -> Result<(Group, Admission), Error> {
-    let package = client.inner.device.key_package()?;
-    let mut ring = client.ring_with(door, &Greeting::Knock { room, package }).await?;
+pub(crate) async fn knock(client: &Client, door: &Pass, room: RoomId) -> Result<(Group, Admission), Error> {
+    let (package, host) = (client.inner.device.key_package()?, door.issuer());
+    let mut ring = client.ring_with(door, Greeting::Knock { room, package }).await?;
     let lobby = match ring.outcome().await? {
         RingOutcome::Answered(lobby) => lobby,
         RingOutcome::Declined => return Err(Error::NotAdmitted),
         _ => return Err(Error::State("nobody is at the door")),
     };
-    let (group, admission) = receive_admission(&lobby, &door.issuer).await?;
+    let (group, admission) = receive_admission(&lobby, &host).await?;
     if group.room() != room {
         return Err(Error::Protocol("an admission to another room"));
     }
@@ -234,7 +258,13 @@ pub(crate) async fn receive_admission(lobby: &Call, host: &IdentityKey) -> Resul
                         return admission.ok_or(Error::Protocol("an admission that cannot be read"));
                     }
                 }
-                Some((from, Said::Denied(_))) if from.identity == *host => return Err(Error::NotAdmitted),
+                Some((from, Said::Denied(denied))) if from.identity == *host => {
+                    return Err(match denied.why() {
+                        Why::Unsaid => Error::NotAdmitted,
+                        Why::OtherKeys => Error::OtherKeys,
+                        Why::Full => Error::RoomFull,
+                    });
+                }
                 Some(_) => {}
                 None => return Err(Error::Disconnected),
             }
@@ -250,7 +280,7 @@ pub(crate) async fn receive_admission(lobby: &Call, host: &IdentityKey) -> Resul
 pub(crate) fn take_place(room: &Arc<Room>, link: &Link, group: Group, admission: &Admission) -> Result<(), Error> {
     room.replace_group(link, group)?;
     if let Some(hosting) = &room.hosting {
-        hosting.learn_doors(admission.tickets());
+        hosting.learn_doors(admission.passes());
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use supernode_e2ee::X_WING_MEMBERS_MAX;
 use supernode_proto::{
     close::{CloseCode, Retry},
     control::{RefusalReason, Refused},
@@ -75,6 +76,12 @@ pub enum Error {
     /// The other side: a member of a room does not let us in.
     #[error("we were not let in")]
     NotAdmitted,
+    /// The room was opened with a key exchange that this device does not offer.
+    #[error("the room's keys are agreed on by what this device does not offer: only another room can be for it, too")]
+    OtherKeys,
+    /// The room holds as many devices as its key exchange bears.
+    #[error("the room is full: with X-Wing it holds {X_WING_MEMBERS_MAX} devices; one for more is opened with X25519")]
+    RoomFull,
     /// The call is over.
     #[error("the call is over: {0}")]
     CallEnded(CallEnd),
@@ -131,6 +138,8 @@ impl Error {
             | Self::Protocol(_)
             | Self::EndToEnd(_)
             | Self::NotAdmitted
+            | Self::OtherKeys
+            | Self::RoomFull
             | Self::CallEnded(_)
             | Self::ClientClosed => Retry::Never,
         }

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use supernode_proto::control::Rung;
+use supernode_proto::{
+    control::Rung,
+    identity::{RelayPin, Revocation},
+};
 use tokio::sync::mpsc;
 
 use crate::{ClockSkew, Error, IncomingRing, Member, RemoteTrack, error::CallEnd};
@@ -37,10 +40,16 @@ impl Events {
 pub enum Event {
     /// Somebody rings; that it is them has been verified.
     IncomingRing(IncomingRing),
+    /// Another device of ours has brought our identity's newer word on which of our devices count no more: keep it for
+    /// [`Config::revocation`](crate::Config::revocation).
+    DevicesRevoked(Revocation),
     /// The relay sends us less, or more again, because of what our path takes.
     RungChanged(Rung),
     /// This device's clock and the relay's are a minute or more apart, as each new connection tells.
     ClockDiffers(ClockSkew),
+    /// The relay has another key than we knew it by, which the old one has certified. Links to the old one hold for a while
+    /// only: keep [`Client::invite`](crate::Client::invite) instead.
+    RelayKeyChanged(RelayPin),
     /// Somebody rang whose invitation does not hold by our clock, so that nobody was shown it: see
     /// [`Event::ClockDiffers`]. They hear that nobody answered.
     MissedRing(supernode_e2ee::Error),

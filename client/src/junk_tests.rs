@@ -4,10 +4,10 @@
 
 #[path = "../tests/calls/people.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the tests of calls")]
-mod people;
+pub(crate) mod people;
 #[path = "../tests/calls/relay.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the tests of calls")]
-mod relay;
+pub(crate) mod relay;
 
 use std::{collections::HashSet, time::Duration};
 

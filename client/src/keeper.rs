@@ -7,9 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use supernode_e2ee::{LinkSecret, Pass};
 use supernode_proto::{
     control::{KickMember, client_message},
-    identity::{DeviceKey, Ticket},
+    identity::{Delegation, DeviceKey},
 };
 
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
     door,
     error::CallEnd,
     room::{Due, Room},
-    session,
+    session, standing,
 };
 
 /// After a commit of ours did not come about.
@@ -40,7 +41,7 @@ async fn keep(inner: Arc<Inner>, room: Arc<Room>) {
         if room.is_behind() {
             match come_back(&inner, &room).await {
                 Ok(()) => {}
-                Err(Error::NotAdmitted) => room.end_with(CallEnd::NotLetIn),
+                Err(Error::NotAdmitted | Error::OtherKeys) => room.end_with(CallEnd::NotLetIn),
                 Err(error) => {
                     tracing::debug!(%error, "nobody let us in again");
                     room.end_with(CallEnd::MissedKeys);
@@ -71,7 +72,16 @@ async fn keep(inner: Arc<Inner>, room: Arc<Room>) {
             Due::NotBefore(at) => Some(at),
             Due::Nothing => None,
         };
-        let next_to_forget = room.forget_epoch_before(Instant::now());
+        let (delegation, now) = (inner.device.delegation(), Instant::now());
+        let next_renewal = room.renewal_due(&delegation, now);
+        if next_renewal.is_some_and(|at| at <= now) {
+            if let Err(error) = renew(&inner, &room, &delegation).await {
+                tracing::debug!(%error, "our keys could not be renewed");
+                room.put_renewal_off(Instant::now());
+            }
+            continue;
+        }
+        let next_to_forget = room.forget_past_epochs(now);
         let next_split = room.show_splits(Instant::now());
         let (beacon, next_beacon) = room.beacon(inner.device.secret(), Instant::now());
         if let (Some(beacon), Some(link)) = (beacon, inner.link_now()) {
@@ -79,6 +89,7 @@ async fn keep(inner: Arc<Inner>, room: Arc<Room>) {
         }
         let next = next
             .into_iter()
+            .chain(next_renewal)
             .chain(next_to_forget)
             .chain(next_split)
             .chain(next_beacon)
@@ -117,6 +128,16 @@ async fn remove(inner: &Inner, room: &Arc<Room>, devices: Vec<DeviceKey>) -> Res
     .map(drop)
 }
 
+/// Fresh keys for our place, unless another member was faster.
+async fn renew(inner: &Inner, room: &Arc<Room>, delegation: &Delegation) -> Result<(), Error> {
+    commit(inner, room, |group| match room.is_renewal_due(group, delegation, Instant::now()) {
+        true => group.propose_renewal(delegation).map(Some),
+        false => Ok(None),
+    })
+    .await
+    .map(drop)
+}
+
 /// Puts those out of the relay's room whom the group does not know.
 async fn put_out_of_relay(inner: &Inner, room: &Arc<Room>, numbers: Vec<u32>) {
     for number in numbers {
@@ -129,36 +150,49 @@ async fn put_out_of_relay(inner: &Inner, room: &Arc<Room>, numbers: Vec<u32>) {
     }
 }
 
-/// Rings those who can let us in again until one does, and goes in.
+/// Knocks at the room until somebody lets us in again, and goes in: by its link if it stands, or by the passes of those in
+/// it.
 async fn come_back(inner: &Arc<Inner>, room: &Arc<Room>) -> Result<(), Error> {
     let give_up_at = Instant::now() + inner.config.reconnect_for;
     let mut backoff = Backoff::new(inner.config.backoff_base, inner.config.backoff_max);
     let ourselves = inner.device.identity();
+    let link = room.hosting.as_ref().and_then(|hosting| hosting.link.as_ref());
     loop {
         let doors = room.hosting.as_ref().map(|hosting| hosting.doors(&ourselves)).unwrap_or_default();
-        if doors.is_empty() {
+        if doors.is_empty() && link.is_none() {
             return Err(Error::State("nobody in the room has given us a ticket"));
         }
         let mut failure = Error::Disconnected;
-        for ticket in doors {
+        for way in link.map(Way::Link).into_iter().chain(doors.iter().map(Way::Door)) {
             if let Some(end) = room.end() {
                 return Err(Error::CallEnded(end));
             }
-            match try_door(inner, room, &ticket).await {
+            match try_way(inner, room, way).await {
                 Ok(()) => return Ok(()),
                 Err(error) => failure = error,
             }
         }
-        if Instant::now() >= give_up_at || matches!(failure, Error::NotAdmitted | Error::ClientClosed) {
+        if Instant::now() >= give_up_at
+            || matches!(failure, Error::NotAdmitted | Error::OtherKeys | Error::ClientClosed)
+        {
             return Err(failure);
         }
         tokio::time::sleep(backoff.next_wait(random_wait)).await;
     }
 }
 
-async fn try_door(inner: &Arc<Inner>, room: &Arc<Room>, ticket: &Ticket) -> Result<(), Error> {
+/// What a door opens by.
+enum Way<'a> {
+    Link(&'a LinkSecret),
+    Door(&'a Pass),
+}
+
+async fn try_way(inner: &Arc<Inner>, room: &Arc<Room>, way: Way<'_>) -> Result<(), Error> {
     let client = Client::of(inner).ok_or(Error::ClientClosed)?;
-    let (group, admission) = door::knock(&client, ticket, room.id).await?;
+    let (group, admission) = match way {
+        Way::Link(secret) => standing::knock(&client, secret).await?,
+        Way::Door(pass) => door::knock(&client, pass, room.id).await?,
+    };
     let link = inner.link().await?;
     if room.is_entered_on(link.generation) {
         // Who was in the relay's room all the time is told no labels that were sealed again: it comes in anew.

@@ -5,14 +5,14 @@
 //!
 //! use supernode_client::{
 //!     Client, Config, OutgoingFrame, PublishOptions, RingOutcome, TrackId, TrackInfo, TrackKind,
-//!     e2ee::Device,
-//!     proto::{identity::Ticket, invite::Invite},
+//!     e2ee::{Device, Pass},
+//!     proto::invite::Invite,
 //! };
 //!
-//! # async fn talk(invite: Invite, device: Arc<Device>, ticket: Ticket) -> Result<(), supernode_client::Error> {
+//! # async fn talk(invite: Invite, device: Arc<Device>, pass: Pass) -> Result<(), supernode_client::Error> {
 //! let (client, _events) = Client::connect(&invite, device, Config::default()).await?;
-//! client.watch(&ticket).await?.online().await?;
-//! let mut ring = client.ring(&ticket).await?;
+//! client.watch(&pass).await?.online().await?;
+//! let mut ring = client.ring(&pass).await?;
 //! let RingOutcome::Answered(call) = ring.outcome().await? else { return Ok(()) };
 //! println!("read this to each other: {}", call.safety_number()?);
 //! let id = TrackId(rand::random());
@@ -65,18 +65,24 @@ mod order;
 mod playback;
 mod presence;
 mod publish;
+mod revoked;
+mod right;
+#[cfg(test)]
+mod right_tests;
 mod ring;
 mod room;
 mod room_link;
 mod session;
 mod silence;
 mod socket;
+mod standing;
 mod stats;
 mod subscribe;
 mod sync;
 mod tls;
 mod track;
 mod transport;
+pub mod words;
 
 pub use call::Call;
 pub use client::Client;

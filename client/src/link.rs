@@ -21,7 +21,7 @@ use supernode_proto::{
     control::{
         self, ClientMessage, FrameReader, Hello, HelloBody, RelayMessage, SessionLimits, client_message, relay_message,
     },
-    identity::{EXPORTER_BYTES, EXPORTER_LABEL, RelayPin},
+    identity::{EXPORTER_BYTES, EXPORTER_LABEL, RelayPin, Revocation},
     object::TrackAlias,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -45,6 +45,8 @@ pub(crate) type OnReply = Box<dyn FnOnce(Result<&relay_message::Body, &Refusal>)
 pub(crate) struct Link {
     pub(crate) connection: quinn::Connection,
     pub(crate) exporter: [u8; EXPORTER_BYTES],
+    /// The pin of the certificate that the relay showed.
+    pub(crate) relay: RelayPin,
     pub(crate) limits: SessionLimits,
     /// Of this device's clock, as the Welcome told.
     pub(crate) skew: ClockSkew,
@@ -78,6 +80,11 @@ pub(crate) struct ControlReader {
 pub(crate) struct Greeting<'a> {
     pub(crate) device: &'a Device,
     pub(crate) token: &'a str,
+    /// Tickets of ours of a lower one are void.
+    pub(crate) ticket_generation: u32,
+    /// Devices of ours that count no more.
+    pub(crate) revocation: Option<Revocation>,
+    /// The number of the connection.
     pub(crate) generation: u64,
     #[cfg(feature = "lying")]
     pub(crate) liar: Option<Arc<crate::Liar>>,
@@ -112,12 +119,11 @@ impl Link {
 
         let (mut send, stream) = connection.open_bi().await.map_err(Error::from_connection)?;
         send.set_priority(CONTROL_PRIORITY).map_err(|_| Error::Disconnected)?;
-        let Greeting { device, token, .. } = greeting;
-        let hello = control::frame(&ClientMessage { request: 0, body: Some(hello(device, token, &relay, &exporter)) });
+        let hello = control::frame(&ClientMessage { request: 0, body: Some(hello(&greeting, &relay, &exporter)) });
         send.write_all(&hello).await.map_err(|error| write_error(error, &connection))?;
 
         let mut reader = ControlReader { stream, frames: FrameReader::default(), buffer: vec![0; 8192].into() };
-        let refused = |error| clock::explain(error, connection.close_reason().as_ref(), device.delegation());
+        let refused = |error| clock::explain(error, connection.close_reason().as_ref(), &greeting.device.delegation());
         let first = reader.next(&connection).await.map_err(refused)?;
         let Some(relay_message::Body::Welcome(welcome)) = first.body else {
             connection.close(code(CloseCode::UNEXPECTED_MESSAGE), b"");
@@ -132,6 +138,7 @@ impl Link {
         let link = Self {
             connection,
             exporter,
+            relay,
             limits: welcome.limits.unwrap_or_default(),
             skew: clock::compare(welcome.unix_ms),
             generation: greeting.generation,
@@ -284,15 +291,17 @@ fn pin_shown(connection: &quinn::Connection) -> Option<RelayPin> {
     crate::tls::pin_of(chain.first()?)
 }
 
-fn hello(device: &Device, token: &str, relay: &RelayPin, exporter: &[u8; EXPORTER_BYTES]) -> client_message::Body {
+fn hello(greeting: &Greeting<'_>, relay: &RelayPin, exporter: &[u8; EXPORTER_BYTES]) -> client_message::Body {
     let body = HelloBody {
         version_min: VERSION,
         version_max: VERSION,
-        delegation: device.delegation().to_bytes().into(),
-        admission_token: token.to_owned(),
+        delegation: greeting.device.delegation().to_bytes().into(),
+        admission_token: greeting.token.to_owned(),
+        ticket_generation: greeting.ticket_generation,
+        revocation: greeting.revocation.as_ref().map(|word| word.to_bytes().into()).unwrap_or_default(),
     }
     .encode_to_vec();
-    let signature = device.secret().sign_hello(relay, exporter, &body).to_vec();
+    let signature = greeting.device.secret().sign_hello(relay, exporter, &body).to_vec();
     client_message::Body::Hello(Hello { body: body.into(), signature: signature.into() })
 }
 

@@ -6,9 +6,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use supernode_e2ee::Pass;
 use supernode_proto::{
     control::{self, PresenceState, RefusalReason, Unwatch, client_message},
-    identity::{IdentityKey, Ticket},
+    identity::{DeviceKey, IdentityKey},
 };
 use tokio::sync::watch;
 
@@ -108,19 +109,18 @@ impl Drop for Watch {
 }
 
 impl Client {
-    /// Watches the person who issued `ticket`, which must grant presence. A second watch on the same person shares the
-    /// first one's ticket.
+    /// Watches the person who issued `pass`, which must grant presence. A second watch on the same person shares the
+    /// first one's pass.
     ///
     /// # Errors
     /// [`Error::Refused`] if the relay does not take the ticket; [`Error::Disconnected`], [`Error::TimedOut`].
-    pub async fn watch(&self, ticket: &Ticket) -> Result<Watch, Error> {
+    pub async fn watch(&self, pass: &Pass) -> Result<Watch, Error> {
         let link = self.inner.link().await?;
-        let ticket_bytes = Bytes::from(ticket.to_bytes());
-        let (state, first) = self.inner.watches.add(ticket.issuer, &ticket_bytes);
+        let (state, first) = self.inner.watches.add(pass);
         // From here on the drop of the watch cleans up.
-        let watch = Watch { client: self.clone(), identity: ticket.issuer, state };
+        let watch = Watch { client: self.clone(), identity: pass.issuer(), state };
         if first {
-            self.inner.request(&link, watch_request(ticket_bytes)).await?;
+            self.inner.request(&link, watch_request(&self.inner.device.key(), pass, &link)).await?;
         }
         Ok(watch)
     }
@@ -133,7 +133,7 @@ pub(crate) struct Watches {
 }
 
 struct Entry {
-    ticket: Bytes,
+    pass: Pass,
     users: usize,
     /// Of the newest presence on this connection: a relay that restarted counts anew.
     epoch: Option<u64>,
@@ -147,10 +147,10 @@ struct Seen {
 }
 
 impl Watches {
-    fn add(&self, identity: IdentityKey, ticket: &Bytes) -> (watch::Receiver<Seen>, bool) {
+    fn add(&self, pass: &Pass) -> (watch::Receiver<Seen>, bool) {
         let mut entries = lock(&self.by_identity);
-        let fresh = || Entry { ticket: ticket.clone(), users: 0, epoch: None, seen: watch::Sender::default() };
-        let entry = entries.entry(identity).or_insert_with(fresh);
+        let fresh = || Entry { pass: pass.clone(), users: 0, epoch: None, seen: watch::Sender::default() };
+        let entry = entries.entry(pass.issuer()).or_insert_with(fresh);
         entry.users += 1;
         let mut state = entry.seen.subscribe();
         state.mark_changed();
@@ -198,7 +198,7 @@ impl Watches {
     }
 
     /// On a new connection: asks for everything again.
-    pub(crate) fn restore(self: &Arc<Self>, link: &Link) {
+    pub(crate) fn restore(self: &Arc<Self>, device: &DeviceKey, link: &Link) {
         for (identity, entry) in lock(&self.by_identity).iter_mut() {
             entry.epoch = None;
             let (watches, identity) = (self.clone(), *identity);
@@ -207,21 +207,31 @@ impl Watches {
                     watches.end(&identity, refusal.clone());
                 }
             };
-            link.send(watch_request(entry.ticket.clone()), Some(Box::new(on_reply)));
+            link.send(watch_request(device, &entry.pass, link), Some(Box::new(on_reply)));
         }
     }
 }
 
-fn watch_request(ticket: Bytes) -> client_message::Body {
-    client_message::Body::Watch(control::Watch { ticket })
+fn watch_request(device: &DeviceKey, pass: &Pass, link: &Link) -> client_message::Body {
+    let proof = pass.show_to_relay(&link.relay, &link.exporter, device).into();
+    client_message::Body::Watch(control::Watch { ticket: pass.ticket().to_bytes().into(), proof })
 }
 
 #[cfg(test)]
 mod tests {
+    use supernode_e2ee::{IdentitySecret, Terms};
+    use supernode_proto::identity::Grants;
+
     use super::*;
 
+    /// Of the one person here.
+    fn pass() -> Pass {
+        let terms = Terms { grants: Grants::PRESENCE, relay: None, generation: 0, not_after_unix_s: 1 };
+        IdentitySecret::from_bytes(&[1; 32]).issue_pass(&terms)
+    }
+
     fn news(epoch: u64, state: PresenceState) -> control::Presence {
-        let identity = Bytes::copy_from_slice(&[1; 32]);
+        let identity = Bytes::copy_from_slice(pass().issuer().as_bytes());
         control::Presence { identity, epoch, state: state.into(), devices: 1, status: Bytes::new() }
     }
 
@@ -229,7 +239,7 @@ mod tests {
     #[test]
     fn news_older_than_the_newest_is_dropped_until_the_next_connection() {
         let watches = Arc::new(Watches::default());
-        let (seen, first) = watches.add(IdentityKey::new([1; 32]), &Bytes::new());
+        let (seen, first) = watches.add(&pass());
         assert!(first);
         let state = || seen.borrow().presence.as_ref().map(|presence| presence.state);
         watches.handle_presence(&news(5, PresenceState::Online));
@@ -243,9 +253,9 @@ mod tests {
     #[test]
     fn two_watches_on_one_person_share_one_and_the_last_ends_it() {
         let watches = Watches::default();
-        let person = IdentityKey::new([1; 32]);
-        assert!(watches.add(person, &Bytes::new()).1);
-        assert!(!watches.add(person, &Bytes::new()).1);
+        let (pass, person) = (pass(), pass().issuer());
+        assert!(watches.add(&pass).1);
+        assert!(!watches.add(&pass).1);
         assert!(!watches.release(&person));
         assert!(watches.release(&person));
         assert!(!watches.release(&person));

@@ -4,13 +4,13 @@ use std::{collections::HashMap, sync::Mutex};
 
 use bytes::Bytes;
 use prost::Message as _;
-use supernode_e2ee::{Device, Group, Processed};
+use supernode_e2ee::{Device, Group, Pass, Processed};
 use supernode_proto::{
     control::{
-        self, AnswerRing, CancelRing, DeclineRing, KeyPackages, Ring, RingResult, TakeKeyPackages, client_message,
-        relay_message,
+        self, AnswerRing, CancelRing, DeclineRing, DeviceKeyPackage, KeyPackages, Ring, RingResult, TakeKeyPackages,
+        client_message, relay_message,
     },
-    identity::{DeviceKey, IdentityKey, RoomId, Ticket},
+    identity::{DeviceKey, IdentityKey, RoomId},
     limits,
 };
 use tokio::sync::{oneshot, watch};
@@ -19,6 +19,10 @@ use crate::{
     Call, Client, Error, Member, Purpose, RoomOptions, door,
     frame::unix_s,
     greeting::{self, Greeting, RingPayload},
+    link::Link,
+    right::{Fault, Opened, Right},
+    session,
+    standing::{self, ForLobby},
     sync::lock,
 };
 
@@ -40,32 +44,55 @@ pub enum RingOutcome {
 }
 
 impl Client {
-    /// Rings the person who issued `ticket` on all their devices. The room is open and its keys are made when this
+    /// Rings the person who issued `pass` on all their devices. The room is open and its keys are made when this
     /// returns.
     ///
     /// # Errors
     /// [`Error::Refused`] if nobody is online, no device has a key package left, or the ticket does not grant rings;
     /// [`Error::EndToEnd`] if a key package is not that person's; [`Error::Disconnected`], [`Error::TimedOut`].
-    pub async fn ring(&self, ticket: &Ticket) -> Result<OutgoingRing, Error> {
-        self.ring_with(ticket, &Greeting::Call).await
+    pub async fn ring(&self, pass: &Pass) -> Result<OutgoingRing, Error> {
+        self.ring_with(pass, Greeting::Call).await
     }
 
-    pub(crate) async fn ring_with(&self, ticket: &Ticket, greeting: &Greeting) -> Result<OutgoingRing, Error> {
+    /// As [`Self::ring`], to say something else.
+    pub(crate) async fn ring_with(&self, pass: &Pass, greeting: Greeting) -> Result<OutgoingRing, Error> {
+        self.ring_showing(pass, pass, greeting).await
+    }
+
+    /// The relay is shown one pass, and whoever is rung another, which are the same unless somebody lies.
+    pub(crate) async fn ring_showing(
+        &self,
+        pass: &Pass,
+        inside: &Pass,
+        greeting: Greeting,
+    ) -> Result<OutgoingRing, Error> {
         let inner = &self.inner;
         let link = inner.link().await?;
-        let ticket_bytes = Bytes::from(ticket.to_bytes());
-        let take = client_message::Body::TakeKeyPackages(TakeKeyPackages { ticket: ticket_bytes.clone() });
+        let (ticket, proof) = inner.show(pass, &link);
+        let take = TakeKeyPackages { ticket: ticket.clone(), proof: proof.clone() };
+        let take = client_message::Body::TakeKeyPackages(take);
         let relay_message::Body::KeyPackages(packages) = inner.request(&link, take).await? else {
             return Err(Error::Protocol("no KeyPackages for TakeKeyPackages"));
         };
-        let (mut group, welcome) = self.make_group(&ticket.issuer, packages)?;
-        let payload = RingPayload { welcome, greeting: group.seal_message(&greeting.encode())? }.encode_to_vec();
+        let (mut group, welcome) = self.make_group(&pass.issuer(), packages)?;
+        let ourselves = Member { identity: inner.device.identity(), device: inner.device.key() };
+        let revocation = lock(&inner.revoked).of(&ourselves.identity);
+        let right = Right { revocation, ..Right::of(inside, &ourselves, &group.room(), unix_s()) };
+        let greeting = greeting.encode(&right);
+        let payload = RingPayload { welcome, greeting: group.seal_message(&greeting)? }.encode_to_vec();
         if payload.len() > limits::RING_PAYLOAD_BYTES_MAX {
             let (value, bound) = (payload.len() as u64, limits::RING_PAYLOAD_BYTES_MAX as u64);
             return Err(Error::TooLarge { field: "the Welcome for all devices", value, bound });
         }
         let call = Call::join(self.clone(), group, None).await?;
 
+        let ring = Ring { ticket, payload: payload.into(), proof, room_key: Bytes::new() };
+        self.start_ring(&link, ring, Some(call)).await
+    }
+
+    /// Rings: by a ticket into the call that is open for it, or at the door of a room, where whoever answers opens one.
+    pub(crate) async fn start_ring(&self, link: &Link, ring: Ring, call: Option<Call>) -> Result<OutgoingRing, Error> {
+        let inner = &self.inner;
         let (outcome, settled) = oneshot::channel();
         let rings = inner.clone();
         let register = move |reply: Result<&relay_message::Body, &crate::error::Refusal>| {
@@ -73,7 +100,7 @@ impl Client {
                 lock(&rings.rings.outgoing).insert(started.ring.clone(), outcome);
             }
         };
-        let ring = client_message::Body::Ring(Ring { ticket: ticket_bytes, payload: payload.into() });
+        let ring = client_message::Body::Ring(ring);
         let reply = link.request_in_order(ring, inner.config.request_timeout, Some(Box::new(register))).await?;
         let relay_message::Body::RingStarted(started) = reply else {
             return Err(Error::Protocol("no RingStarted for Ring"));
@@ -85,21 +112,35 @@ impl Client {
             settled: Some(settled),
             answered: None,
             reply: None,
-            call: Some(call),
+            call,
         })
     }
 
     /// A group of ourselves and everybody's device behind a key package, and the Welcome for them.
     fn make_group(&self, callee: &IdentityKey, packages: KeyPackages) -> Result<(Group, Vec<u8>), Error> {
-        let packages: Vec<_> = packages.packages.into_iter().map(|device| (*callee, device.package.to_vec())).collect();
-        let mut group = self.inner.device.create_group(RoomId(rand::random()))?;
+        // The relay says whose package it is; what counts is who is in the group afterwards.
+        let counts = |device: &DeviceKeyPackage| {
+            let named = DeviceKey::from_slice(&device.device);
+            named.is_ok_and(|named| !lock(&self.inner.revoked).names(callee, &named))
+        };
+        let packages = packages.packages.into_iter().filter(counts);
+        let packages: Vec<_> = packages.map(|device| (*callee, device.package.to_vec())).collect();
+        let exchange = self.inner.device.agree(&packages)?;
+        let mut group = self.inner.device.create_group(RoomId::passing(rand::random()), exchange)?;
         let change = group.propose_add(&packages, unix_s())?;
         // Nobody else is in the group yet who could have made another commit.
         group.merge_own()?;
+        let is_revoked =
+            |member: &supernode_e2ee::Member| lock(&self.inner.revoked).names(&member.identity, &member.device);
+        if group.members().iter().any(is_revoked) {
+            return Err(Error::Protocol("a key package of a device that its owner has taken back"));
+        }
         let welcome = change.welcome.ok_or(Error::Protocol("there is no key package to ring with"))?;
         Ok((group, welcome))
     }
 }
+
+const SETTLED: Error = Error::State("the ring is settled");
 
 /// A ring of ours. Dropped before it is settled, it is cancelled.
 pub struct OutgoingRing {
@@ -125,17 +166,14 @@ impl OutgoingRing {
     /// [`Error::Disconnected`] if the session broke meanwhile, which cancels the ring; [`Error::TimedOut`] if the
     /// device that answered does not come; [`Error::State`] after the outcome was returned.
     pub async fn outcome(&mut self) -> Result<RingOutcome, Error> {
-        const SETTLED: Error = Error::State("the ring is settled");
-        if let Some(settled) = &mut self.settled {
-            let outcome = settled.await;
-            self.settled = None;
-            let outcome = outcome.map_err(|_| self.client.inner.down())?;
+        if self.settled.is_some() {
+            let outcome = self.settle().await?;
             match outcome.result() {
                 RingResult::Answered => {
                     let device = DeviceKey::from_slice(&outcome.device);
                     self.answered = Some(device.map_err(|_| Error::Protocol("an answer from no device"))?);
                     // Before the group changes: then it would not open any more.
-                    self.reply = self.call.as_ref().and_then(|call| open_reply(call, &outcome.payload));
+                    self.reply = self.call.as_ref().and_then(|call| open_reply(call, &outcome.payload, &self.client));
                 }
                 other => return other_outcome(other),
             }
@@ -144,6 +182,13 @@ impl OutgoingRing {
         call.wait_for_device(&device).await?;
         call.keep_only(&device).await?;
         Ok(RingOutcome::Answered(call))
+    }
+
+    /// What the relay says in the end, once. Cancel safe.
+    pub(crate) async fn settle(&mut self) -> Result<control::RingOutcome, Error> {
+        let outcome = self.settled.as_mut().ok_or(SETTLED)?.await;
+        self.settled = None;
+        outcome.map_err(|_| self.client.inner.down())
     }
 
     /// Who answered, and the key package they did it with, if any.
@@ -198,10 +243,18 @@ pub struct IncomingRing {
     client: Client,
     ring: Bytes,
     caller: Member,
-    group: Option<Box<Group>>,
+    lobby: Option<Lobby>,
     greeting: Greeting,
     ended: watch::Receiver<Option<RingResult>>,
     decided: bool,
+}
+
+/// The call of two that a ring leads into.
+enum Lobby {
+    /// Whoever rings has opened it.
+    Theirs(Box<Group>),
+    /// We do, for somebody who is at the door of a room with its link.
+    Ours(ForLobby),
 }
 
 impl IncomingRing {
@@ -213,6 +266,13 @@ impl IncomingRing {
     /// What for.
     pub fn purpose(&self) -> Purpose {
         self.greeting.purpose()
+    }
+
+    /// Of a knock: whether whoever knocks has the link of that room ([`Client::enter_by_link`]). A door may open by itself
+    /// for them, and for nobody else: without the link, what the relay knows of the room was enough to knock, so somebody
+    /// must look.
+    pub fn has_link(&self) -> bool {
+        matches!(self.lobby, Some(Lobby::Ours(_)))
     }
 
     /// Answers: into the call, or into the room that we are invited to, in which others cannot come back by us: see
@@ -253,19 +313,32 @@ impl IncomingRing {
     /// As [`Self::answer`]; [`Error::State`] for what is no knock, or if we have left the room;
     /// [`Error::EndToEnd`] if their key package is not theirs.
     pub async fn admit(mut self) -> Result<(), Error> {
-        let Greeting::Knock { room, package } = &mut self.greeting else { return Err(Error::State("no knock")) };
+        let Greeting::Knock { room, package, .. } = &mut self.greeting else { return Err(Error::State("no knock")) };
         let package = std::mem::take(package);
         let room = self.client.inner.room(&room.0).ok_or(Error::State("we are not in that room"))?;
         let (client, guest) = (self.client.clone(), self.caller);
-        let lobby = self.talk(None).await?;
+        let lobby = match self.lobby.take() {
+            Some(Lobby::Ours(for_lobby)) => {
+                let (ring, over) = (self.ring.clone(), self.ended());
+                let lobby = standing::open_lobby(&client, &room, ring, &guest, for_lobby, over).await?;
+                self.decided = true;
+                lobby
+            }
+            theirs => {
+                self.lobby = theirs;
+                self.talk(None).await?
+            }
+        };
         door::admit(&client.inner, &room, lobby, guest, package).await
     }
 
     /// Answers: into the call of two.
     async fn talk(mut self, package: Option<Vec<u8>>) -> Result<Call, Error> {
         self.decided = true;
-        let mut group = self.group.take().ok_or(Error::State("the ring is settled"))?;
-        let reply = group.seal_message(&greeting::encode_reply(package))?;
+        let Some(Lobby::Theirs(mut group)) = self.lobby.take() else { return Err(SETTLED) };
+        let inner = &self.client.inner;
+        let revocation = lock(&inner.revoked).of(&inner.device.identity());
+        let reply = group.seal_message(&greeting::encode_reply(package, revocation))?;
         let answer = AnswerRing { ring: self.ring.clone(), payload: reply.into() };
         let link = self.client.inner.link().await?;
         self.client.inner.request(&link, client_message::Body::AnswerRing(answer)).await?;
@@ -295,6 +368,11 @@ impl IncomingRing {
     pub async fn ended(&mut self) -> RingResult {
         let ended = self.ended.wait_for(Option::is_some).await;
         ended.ok().and_then(|result| *result).unwrap_or(RingResult::Gone)
+    }
+
+    /// Whether it stopped ringing without our doing.
+    pub fn is_over(&self) -> bool {
+        self.ended.borrow().is_some()
     }
 
     /// As [`Self::decline`], without waiting.
@@ -355,27 +433,54 @@ impl Rings {
         }
     }
 
-    /// Opens the invitation and checks whom it is from. One that is not from who it says it is from is declined here
-    /// and never shown.
-    pub(crate) fn handle_incoming(client: Client, ring: control::IncomingRing) -> Option<IncomingRing> {
-        let (caller, group, greeting) = match open_invitation(&client.inner.device, &ring) {
-            Ok(opened) => opened,
+    /// Opens the invitation and checks whom it is from and by what right. One that fails is never shown: this device is
+    /// busy, and others of ours judge for themselves.
+    pub(crate) fn handle_incoming(client: Client, link: &Link, ring: control::IncomingRing) -> Option<IncomingRing> {
+        let inner = &client.inner;
+        if !ring.room.is_empty() {
+            let Some((caller, at_door)) = standing::open_knock(inner, &ring) else {
+                link.send(decline(ring.ring, true), None);
+                return None;
+            };
+            let greeting = Greeting::Knock { room: at_door.room, package: at_door.package };
+            return Self::show(client, ring.ring, caller, greeting, Lobby::Ours(at_door.for_lobby));
+        }
+        let invitation = open_invitation(&inner.device, &ring);
+        if inner.device.is_last_resort_used() {
+            session::deposit_last_resort(inner, link);
+        }
+        let invitation = match invitation {
             // A clock is wrong, and it may be ours: nobody has declined anything, so nothing is said.
             Err(Some(error)) if error.is_of_time() => {
-                client.inner.tell(crate::Event::MissedRing(error));
+                inner.tell(crate::Event::MissedRing(error));
                 return None;
             }
-            Err(_) => {
-                if let Some(link) = client.inner.link_now() {
-                    link.send(decline(ring.ring, false), None);
-                }
-                return None;
-            }
+            other => other.ok(),
         };
+        let Some((caller, group, greeting)) = invitation.and_then(|(caller, group, greeting, right)| {
+            let (callee, relay) = (inner.device.identity(), link.relay);
+            let ring = Opened { caller: &caller, group: &group.room(), callee: &callee, relay: &relay };
+            let checked = right.check(&ring, &lock(&inner.rules), unix_s());
+            let mut revoked = lock(&inner.revoked);
+            if let Some(word) = right.revocation.filter(|word| word.identity == caller.identity) {
+                revoked.learn(word);
+            }
+            let is_revoked = revoked.names(&caller.identity, &caller.device);
+            let checked = checked.and(if is_revoked { Err(Fault::Revoked) } else { Ok(()) });
+            let checked = checked.inspect_err(|fault| tracing::debug!(%fault, "a ring without the right to it"));
+            checked.ok().map(|()| (caller, group, greeting))
+        }) else {
+            link.send(decline(ring.ring, true), None);
+            return None;
+        };
+        Self::show(client, ring.ring, caller, greeting, Lobby::Theirs(Box::new(group)))
+    }
+
+    /// A ring that a person is to hear of; some knocks are none.
+    fn show(client: Client, ring: Bytes, caller: Member, greeting: Greeting, lobby: Lobby) -> Option<IncomingRing> {
         let (sender, ended) = watch::channel(None);
-        lock(&client.inner.rings.incoming).insert(ring.ring.clone(), sender);
-        let group = Some(Box::new(group));
-        let ring = IncomingRing { client, ring: ring.ring, caller, group, greeting, ended, decided: false };
+        lock(&client.inner.rings.incoming).insert(ring.clone(), sender);
+        let ring = IncomingRing { client, ring, caller, lobby: Some(lobby), greeting, ended, decided: false };
         let Purpose::Knock { room } = ring.purpose() else { return Some(ring) };
         // Of a room that this device is not in; another device of ours may be.
         let room = ring.client.inner.room(&room.0)?;
@@ -403,10 +508,10 @@ impl Rings {
     }
 }
 
-type Opened = (Member, Group, Greeting);
+type Invitation = (Member, Group, Greeting, Right);
 
 /// Opens an invitation; else why it does not open, where the keys say so.
-fn open_invitation(own: &Device, ring: &control::IncomingRing) -> Result<Opened, Option<supernode_e2ee::Error>> {
+fn open_invitation(own: &Device, ring: &control::IncomingRing) -> Result<Invitation, Option<supernode_e2ee::Error>> {
     let identity = IdentityKey::from_slice(&ring.caller).map_err(|_| None)?;
     let device = DeviceKey::from_slice(&ring.caller_device).map_err(|_| None)?;
     let payload = RingPayload::decode(ring.payload.clone()).map_err(|_| None)?;
@@ -418,19 +523,24 @@ fn open_invitation(own: &Device, ring: &control::IncomingRing) -> Result<Opened,
         return Err(None);
     };
     let is_caller = from.identity == identity && from.device == device;
-    let greeting = Greeting::decode(&bytes).filter(|_| is_caller).ok_or(None)?;
-    Ok((Member { identity, device }, group, greeting))
+    let (greeting, right) = Greeting::decode(&bytes).filter(|_| is_caller).ok_or(None)?;
+    Ok((Member { identity, device }, group, greeting, right))
 }
 
-/// Who answered, and the key package in the answer.
-fn open_reply(call: &Call, sealed: &[u8]) -> Option<(Member, Vec<u8>)> {
+/// Who answered, and the key package in the answer, if there is one.
+fn open_reply(call: &Call, sealed: &[u8], client: &Client) -> Option<(Member, Vec<u8>)> {
     let (from, plain) = call.room.open_aside(sealed)?;
-    Some((from, greeting::decode_reply(&plain)?))
+    let (package, revocation) = greeting::decode_reply(&plain)?;
+    if let Some(word) = revocation.filter(|word| word.identity == from.identity) {
+        lock(&client.inner.revoked).learn(word);
+    }
+    Some((from, package?))
 }
 
 #[cfg(test)]
 mod tests {
-    use supernode_e2ee::{DeviceSecret, IdentitySecret};
+    use supernode_e2ee::{DeviceSecret, IdentitySecret, KeyExchange, Terms};
+    use supernode_proto::identity::Grants;
 
     use super::*;
 
@@ -441,24 +551,28 @@ mod tests {
     }
 
     fn invitation(from: &Device, to: &Device) -> control::IncomingRing {
-        let mut group = from.create_group(RoomId([1; 16])).expect("a group");
+        let mut group = from.create_group(RoomId([1; 16]), KeyExchange::default()).expect("a group");
         let package = to.key_package().expect("a key package");
         let change = group.propose_add(&[(to.identity(), package)], unix_s()).expect("a change");
         group.merge_own().expect("nobody objects");
-        let greeting = group.seal_message(&Greeting::Call.encode()).expect("sealed");
+        let caller = Member { identity: from.identity(), device: from.key() };
+        let terms = Terms { grants: Grants::RING, relay: None, generation: 0, not_after_unix_s: unix_s() + 60 };
+        let right = Right::of(&IdentitySecret::generate().issue_pass(&terms), &caller, &group.room(), unix_s());
+        let greeting = group.seal_message(&Greeting::Call.encode(&right)).expect("sealed");
         let welcome = change.welcome.expect("somebody is added");
         control::IncomingRing {
             ring: Bytes::new(),
             caller: Bytes::copy_from_slice(from.identity().as_bytes()),
             caller_device: Bytes::copy_from_slice(from.key().as_bytes()),
             payload: RingPayload { welcome, greeting }.encode_to_vec().into(),
+            room: Bytes::new(),
         }
     }
 
     #[test]
     fn an_invitation_opens_only_as_that_of_whoever_rings() {
         let (alice, bob, mallory) = (device(), device(), device());
-        let (caller, group, greeting) = open_invitation(&bob, &invitation(&alice, &bob)).expect("genuine");
+        let (caller, group, greeting, _) = open_invitation(&bob, &invitation(&alice, &bob)).expect("genuine");
         assert_eq!(greeting, Greeting::Call);
         assert_eq!((caller.identity, caller.device), (alice.identity(), alice.key()));
         assert_eq!(group.room(), RoomId([1; 16]));

@@ -3,6 +3,7 @@
 
 mod beacons;
 mod mailbox;
+mod renewal;
 mod roster;
 mod sealing;
 mod tracks;
@@ -14,10 +15,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use supernode_e2ee::{Group, MediaOpener, MediaSealer};
+use supernode_e2ee::{Group, Keys, MediaOpener, MediaSealer};
 use supernode_proto::{
     control::{JoinRoom, MemberJoined, RoomJoined, TrackAnnounced, client_message},
-    identity::{DeviceKey, EXPORTER_BYTES, IdentityKey, RoomId},
+    identity::{DeviceKey, IdentityKey, RoomId},
 };
 use tokio::sync::{broadcast, mpsc, watch};
 
@@ -28,13 +29,15 @@ use crate::{
     error::CallEnd,
     greeting::Said,
     link::Link,
+    standing::show_room,
     stats::TrackStats,
     sync::lock,
     track::{Arrival, LocalTrack, RemoteTrack},
 };
 
 use beacons::Beacons;
-use mailbox::Mailbox;
+use mailbox::{Mailbox, Pending};
+use renewal::{PastEpochs, Renewal};
 pub use roster::RosterEntry;
 use roster::{Absence, Connection, Expected};
 use sealing::Early;
@@ -75,6 +78,8 @@ pub(crate) struct Room {
     pub(crate) hosting: Option<Hosting>,
     /// Held while a commit of ours is under way.
     pub(crate) committing: tokio::sync::Mutex<()>,
+    /// Locked after the state, where both are.
+    renewal: Mutex<Renewal>,
     said: mpsc::Sender<(Member, Said)>,
     said_to_us: Mutex<Option<mpsc::Receiver<(Member, Said)>>>,
     state: Mutex<State>,
@@ -101,8 +106,8 @@ struct State {
     departed: HashSet<IdentityKey>,
     /// Devices that a commit had removed which was rejected then.
     must_go: HashSet<DeviceKey>,
-    /// Whether our pending commit says that those whom it removes are put out.
-    puts_out: bool,
+    pending: Pending,
+    past_epochs: PastEpochs,
     goes_back_until: Option<Instant>,
     /// How often the relay has put us out without a commit.
     interruptions: u32,
@@ -121,7 +126,8 @@ struct State {
 
 impl Room {
     /// A call, whose group holds exactly those who may be in it, or a room that its members let others into.
-    pub(crate) fn new(group: Group, hosting: Option<Hosting>) -> Result<Arc<Self>, Error> {
+    /// Fresh keys come at least once in `renew_within`.
+    pub(crate) fn new(group: Group, hosting: Option<Hosting>, renew_within: Duration) -> Result<Arc<Self>, Error> {
         let keys = group.epoch_keys()?;
         let own = group.members().into_iter().find(|member| member.leaf == group.own_leaf());
         let ourselves = own.map(Member::from).ok_or(Error::EndToEnd(supernode_e2ee::Error::Removed))?;
@@ -139,10 +145,11 @@ impl Room {
             beacons: Beacons::default(),
             connections: BTreeMap::new(),
             absent: HashMap::new(),
-            kicked: HashSet::new(),
+            kicked: hosting.as_ref().map(|hosting| hosting.put_out.clone()).unwrap_or_default(),
             departed: HashSet::new(),
             must_go: HashSet::new(),
-            puts_out: false,
+            pending: Pending::default(),
+            past_epochs: PastEpochs::default(),
             goes_back_until: None,
             interruptions: 0,
             met_others: false,
@@ -165,6 +172,7 @@ impl Room {
             changed: watch::Sender::new(()),
             hosting,
             committing: tokio::sync::Mutex::default(),
+            renewal: Mutex::new(Renewal::new(renew_within, Instant::now())),
             said,
             said_to_us: Mutex::new(Some(said_to_us)),
             state: Mutex::new(state),
@@ -172,19 +180,20 @@ impl Room {
     }
 
     /// The request that lets us in on this connection.
-    pub(crate) fn join_request(
-        &self,
-        exporter: &[u8; EXPORTER_BYTES],
-        device: &DeviceKey,
-    ) -> Result<client_message::Body, Error> {
+    pub(crate) fn join_request(&self, link: &Link, device: &DeviceKey) -> Result<client_message::Body, Error> {
         let state = lock(&self.state);
         let (secret, mls_epoch) = (state.group.join_secret()?, state.group.epoch());
         drop(state);
+        // Of a room that stands, it may be on us to open it.
+        let stands = self.hosting.as_ref().and_then(|hosting| hosting.link.as_ref());
+        let (room_key, room_proof) = stands.map(|secret| show_room(secret, link, device)).unwrap_or_default();
         Ok(client_message::Body::JoinRoom(JoinRoom {
             room: Bytes::copy_from_slice(&self.id.0),
             join_key: Bytes::copy_from_slice(secret.public().as_bytes()),
-            proof: Bytes::copy_from_slice(&secret.sign(&self.id, exporter, device)),
+            proof: Bytes::copy_from_slice(&secret.sign(&self.id, &link.exporter, device)),
             mls_epoch,
+            room_key,
+            room_proof,
         }))
     }
 
@@ -324,6 +333,10 @@ impl Room {
 
     pub(crate) fn hosts(&self) -> Vec<IdentityKey> {
         lock(&self.state).group.hosts().to_vec()
+    }
+
+    pub(crate) fn keys(&self) -> Keys {
+        lock(&self.state).group.keys()
     }
 
     pub(crate) fn safety_number(&self) -> Result<String, Error> {

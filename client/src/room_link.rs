@@ -1,42 +1,34 @@
-//! A link by which somebody can knock at a room: the relay, the room, and a ticket to ring one of its members.
+//! A link to a room that stands: the relay, and the room's secret.
 //!
 //! ```text
-//! supernode://HOST:PORT/?pin=BASE64URL&room=BASE32&ticket=TICKET[&token=TOKEN]
+//! supernode://HOST:PORT/?pin=BASE64URL&room=BASE32[&token=TOKEN]
 //! ```
 //!
-//! It is an invite link with two more parts. Whoever has it can ring that member, so it is as secret as the room.
+//! It is an invite link with one more part. The relay never sees the secret: from it come the room's name, the key that
+//! opens it, and what guest and member show each other at the door.
 
 use std::{fmt, str::FromStr};
 
 use data_encoding::BASE32_NOPAD;
-use supernode_proto::{
-    identity::{IdentityError, RoomId, Ticket},
-    invite::{Invite, InviteError},
-};
+use supernode_e2ee::LinkSecret;
+use supernode_proto::invite::{Invite, InviteError};
+use zeroize::Zeroizing;
 
 /// A parsed link (R-126). `Display` gives the link back: keep it out of logs.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RoomLink {
     /// How to reach the relay, with an admission token or without.
     pub relay: Invite,
-    /// Which room.
-    pub room: RoomId,
-    /// Whom to ring.
-    pub ticket: Ticket,
+    /// What the relay never sees.
+    pub secret: LinkSecret,
 }
 
 /// Why text is no room link.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RoomLinkError {
-    /// `room=` is missing, there twice, or not 16 bytes in base32.
-    #[error("the room link's room is not given once as 16 bytes in base32 without padding")]
+    /// `room=` is missing, there twice, or not 32 bytes in base32.
+    #[error("the room link's room is not given once as 32 bytes in base32 without padding")]
     Room,
-    /// `ticket=` is missing or there twice.
-    #[error("the room link's ticket is not given once")]
-    Ticket,
-    /// The ticket is none.
-    #[error("the room link's ticket")]
-    BadTicket(#[source] IdentityError),
     /// The rest is no invite link.
     #[error("the room link's relay")]
     Relay(#[source] InviteError),
@@ -47,24 +39,17 @@ impl FromStr for RoomLink {
 
     fn from_str(text: &str) -> Result<Self, RoomLinkError> {
         let (address, query) = text.trim().split_once('?').unwrap_or((text.trim(), ""));
-        let (mut room, mut ticket, mut rest) = (None, None, Vec::new());
+        let (mut secret, mut rest) = (None, Vec::new());
         for part in query.split('&').filter(|part| !part.is_empty()) {
             match part.split_once('=') {
-                Some(("room", value)) if room.is_none() => room = Some(parse_room(value)?),
+                Some(("room", value)) if secret.is_none() => secret = Some(parse_secret(value)?),
                 Some(("room", _)) => return Err(RoomLinkError::Room),
-                Some(("ticket", value)) if ticket.is_none() => {
-                    ticket = Some(Ticket::from_text(value).map_err(RoomLinkError::BadTicket)?);
-                }
-                Some(("ticket", _)) => return Err(RoomLinkError::Ticket),
                 _ => rest.push(part),
             }
         }
         let relay = format!("{address}?{}", rest.join("&"));
-        Ok(Self {
-            relay: relay.parse().map_err(RoomLinkError::Relay)?,
-            room: room.ok_or(RoomLinkError::Room)?,
-            ticket: ticket.ok_or(RoomLinkError::Ticket)?,
-        })
+        let relay = relay.parse().map_err(RoomLinkError::Relay)?;
+        Ok(Self { relay, secret: secret.ok_or(RoomLinkError::Room)? })
     }
 }
 
@@ -72,8 +57,8 @@ impl fmt::Display for RoomLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let relay = self.relay.to_string();
         let joint = if relay.contains('?') { '&' } else { '?' };
-        let room = BASE32_NOPAD.encode(&self.room.0).to_ascii_lowercase();
-        write!(f, "{relay}{joint}room={room}&ticket={}", self.ticket.to_text())
+        let room = Zeroizing::new(BASE32_NOPAD.encode(self.secret.as_bytes()).to_ascii_lowercase());
+        write!(f, "{relay}{joint}room={}", *room)
     }
 }
 
@@ -83,22 +68,20 @@ impl fmt::Debug for RoomLink {
     }
 }
 
-fn parse_room(value: &str) -> Result<RoomId, RoomLinkError> {
+fn parse_secret(value: &str) -> Result<LinkSecret, RoomLinkError> {
     let bytes = BASE32_NOPAD.decode(value.to_ascii_uppercase().as_bytes()).map_err(|_| RoomLinkError::Room)?;
-    RoomId::from_slice(&bytes).map_err(|_| RoomLinkError::Room)
+    LinkSecret::from_slice(&Zeroizing::new(bytes)).map_err(|_| RoomLinkError::Room)
 }
 
 #[cfg(test)]
 mod tests {
-    use supernode_e2ee::IdentitySecret;
-    use supernode_proto::identity::{Grants, RelayPin};
+    use supernode_proto::identity::RelayPin;
 
     use super::*;
 
     fn link() -> RoomLink {
-        let ticket = IdentitySecret::from_bytes(&[7; 32]).issue_ticket(None, Grants::RING, 1_900_000_000);
         let relay = Invite { host: "relay.example".into(), port: 4433, pin: Some(RelayPin([9; 32])), token: None };
-        RoomLink { relay, room: RoomId([3; 16]), ticket }
+        RoomLink { relay, secret: LinkSecret::from_slice(&[5; 32]).expect("32 bytes") }
     }
 
     // R-126
@@ -120,10 +103,10 @@ mod tests {
         let good = link().to_string();
         assert!(parse(link().relay.to_string()).contains("room is not given once"));
         assert!(parse(format!("{good}&room=aaaa")).contains("room is not given once"));
-        assert!(parse(format!("{good}&ticket=x")).contains("ticket is not given once"));
         assert!(parse(good.replace("room=", "room=1")).contains("room is not given once"));
-        assert!(parse(good.replace("sn-ticket-", "sn-id-")).contains("ticket"));
+        assert!(parse(good.split("&room=").next().expect("what is before it").into()).contains("room"));
         assert!(parse(good.replace("supernode:", "http:")).contains("relay"));
+        assert!(parse(format!("{good}&ticket=x")).contains("relay"), "a part that nobody knows");
         assert!(good.parse::<Invite>().is_err(), "a client that knows no rooms refuses it");
     }
 }

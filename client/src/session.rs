@@ -11,7 +11,11 @@ use bytes::Bytes;
 use supernode_proto::{
     DEFAULT_PORT,
     close::{CloseCode, Retry},
-    control::{DepositKeyPackages, GoAway, PublishTrack, RefusalReason, RelayMessage, client_message, relay_message},
+    control::{
+        DepositKeyPackages, GoAway, LimitTickets, PublishTrack, RefusalReason, RelayMessage, client_message,
+        relay_message,
+    },
+    identity::Revocation,
     object::TrackAlias,
 };
 
@@ -64,6 +68,8 @@ pub(crate) async fn connect(
         let greeting = Greeting {
             device: &inner.device,
             token: inner.invite.token.as_deref().unwrap_or_default(),
+            ticket_generation: lock(&inner.rules).generation,
+            revocation: lock(&inner.revoked).of(&inner.device.identity()),
             generation,
             #[cfg(feature = "lying")]
             liar: inner.config.liar.clone(),
@@ -144,7 +150,7 @@ pub(crate) async fn drive(inner: Arc<Inner>, mut link: Arc<Link>, mut reader: Co
             link.close(CloseCode::BYE);
         }
         inner.tell(Event::Reconnected);
-        inner.tell_skew(&link);
+        inner.tell_of_relay(&link);
     }
 }
 
@@ -272,7 +278,7 @@ fn handle(inner: &Arc<Inner>, link: &Arc<Link>, message: RelayMessage) {
         Body::Presence(news) => inner.watches.handle_presence(&news),
         Body::WatchEnded(ended) => inner.watches.handle_ended(&ended.identity, ended.reason()),
         Body::IncomingRing(ring) => {
-            let shown = Client::of(inner).and_then(|client| Rings::handle_incoming(client, ring));
+            let shown = Client::of(inner).and_then(|client| Rings::handle_incoming(client, link, ring));
             // One that finds no room in the queue is dropped here and so answered as busy.
             drop(shown.and_then(|ring| inner.tell(Event::IncomingRing(ring))));
         }
@@ -287,7 +293,9 @@ fn handle(inner: &Arc<Inner>, link: &Arc<Link>, message: RelayMessage) {
             });
         }
         Body::MlsDelivery(delivery) => with_room(inner, &delivery.room, |room| room.handle_mls(link, &delivery)),
-        Body::BeaconPosted(beacon) => with_room(inner, &beacon.room, |room| room.handle_beacon(&beacon)),
+        Body::BeaconPosted(beacon) => {
+            with_room(inner, &beacon.room, |room| room.handle_beacon(&beacon, Instant::now()))
+        }
         Body::TrackAnnounced(track) => {
             with_room(inner, &track.room, |room| room.handle_track_announced(link, &track));
         }
@@ -305,6 +313,14 @@ fn handle(inner: &Arc<Inner>, link: &Arc<Link>, message: RelayMessage) {
         }
         Body::CommitRejected(rejected) => {
             with_room(inner, &rejected.room, |room| room.handle_commit_rejected(&rejected));
+        }
+        Body::DevicesRevoked(revoked) => {
+            // What comes from the relay counts only with our own identity's signature.
+            let word = Revocation::from_bytes(&revoked.revocation).ok();
+            let own = word.filter(|word| word.identity == inner.device.identity());
+            if let Some(word) = own.filter(|word| lock(&inner.revoked).learn(word.clone())) {
+                inner.tell(Event::DevicesRevoked(word));
+            }
         }
         Body::KeyPackagesLow(low) => deposit(inner, link, low.left as usize),
         Body::GoAway(_)
@@ -338,11 +354,13 @@ async fn restore(inner: Arc<Inner>, link: Arc<Link>) {
     let presence = async {
         // Before anybody can see us: whoever sees us online may ring at once.
         deposit(&inner, &link, 0);
+        // Also when nobody is shut out any more: the relay goes on with what the session before this one said.
+        link.send(client_message::Body::LimitTickets(limit_tickets(&inner)), None);
         let presence = lock(&inner.presence).clone();
         if let Some(presence) = presence {
             link.send(client_message::Body::SetPresence(presence), None);
         }
-        inner.watches.restore(&link);
+        inner.watches.restore(&inner.device.key(), &link);
     };
     // Calls first: somebody is listening, and a dozen key packages take their time to make.
     tokio::join!(restore_rooms(&inner, &link), presence);
@@ -445,16 +463,38 @@ pub(crate) async fn publish(
     Ok(())
 }
 
+/// Which of our tickets count, as the relay is told.
+pub(crate) fn limit_tickets(inner: &Inner) -> LimitTickets {
+    let rules = lock(&inner.rules);
+    let blocked = rules.blocked.iter().map(|identity| Bytes::copy_from_slice(identity.as_bytes())).collect();
+    LimitTickets { generation: rules.generation, blocked }
+}
+
+/// Replaces the last resort that somebody has just used.
+pub(crate) fn deposit_last_resort(inner: &Inner, link: &Link) {
+    match inner.device.last_resort_key_package() {
+        Ok(package) => {
+            let deposit = DepositKeyPackages { packages: Vec::new(), last_resort: package.into() };
+            link.send(client_message::Body::DepositKeyPackages(deposit), None);
+        }
+        Err(error) => tracing::debug!(%error, "no last resort could be made"),
+    }
+}
+
 /// Fills the deposit up. Refused means that the relay has enough.
 pub(crate) fn deposit(inner: &Inner, link: &Link, left: usize) {
     let wanted = inner.config.key_packages.min(link.limits.key_packages_max as usize).saturating_sub(left);
-    let packages: Result<Vec<Bytes>, _> = (0..wanted).map(|_| inner.device.key_package().map(Bytes::from)).collect();
-    match packages {
-        Ok(packages) if packages.is_empty() => {}
-        Ok(packages) => {
-            link.send(client_message::Body::DepositKeyPackages(DepositKeyPackages { packages }), None);
+    // First what keeps us reachable: a relay whose memory is used up takes no more.
+    deposit_last_resort(inner, link);
+    for _ in 0..wanted {
+        match inner.device.key_package() {
+            // Each by itself: of several in one message such a relay would take none.
+            Ok(offer) => {
+                let deposit = DepositKeyPackages { packages: vec![offer.into()], last_resort: Bytes::new() };
+                link.send(client_message::Body::DepositKeyPackages(deposit), None);
+            }
+            Err(error) => return tracing::debug!(%error, "no key packages could be made"),
         }
-        Err(error) => tracing::debug!(%error, "no key packages could be made"),
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Change {
     pub join_key: JoinKey,
     /// Whether it says that those whom it removes are put out.
     pub puts_out: bool,
+    /// Whether it brings fresh keys of ours, which nobody has who had the group's old ones: all do but those that only add.
+    pub renews: bool,
 }
 
 impl fmt::Debug for Change {
@@ -45,6 +47,8 @@ pub enum Processed {
         by: Member,
         /// Whether it says that those who went were put out, and not only taken for gone.
         put_out: bool,
+        /// Whether it brought fresh keys of its maker: see [`Change::renews`].
+        renewed: bool,
         /// Who came.
         added: Vec<Member>,
         /// Who went.

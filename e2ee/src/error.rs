@@ -2,6 +2,8 @@
 
 use supernode_proto::identity::IdentityError;
 
+use crate::exchange::KeyExchange;
+
 /// Why something was refused. No variant carries an identity, a key or content.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -74,6 +76,21 @@ pub enum Error {
     /// Somebody who is no host would put others out, or say who is one.
     #[error("only a host of the room may do this")]
     NotAHost,
+    /// A device offers no key package for the group's key exchange.
+    #[error("the device offers no key package for {0}, by which the group agrees on its keys")]
+    NotOffered(KeyExchange),
+    /// A device's signed leaf says that it can more than the key packages that we were handed: somebody keeps one back,
+    /// who would rather have a call with weaker keys.
+    #[error("a key package for {0} was kept from us, which the device says it has")]
+    Withheld(KeyExchange),
+    /// The group holds as many as its commits can be sealed for.
+    #[error("a group whose keys are agreed on by {exchange} holds {bound} devices at most")]
+    Full {
+        /// By what.
+        exchange: KeyExchange,
+        /// The most.
+        bound: usize,
+    },
     /// No such leaf, or our own.
     #[error("leaf {0} is no other member")]
     NoSuchMember(u32),

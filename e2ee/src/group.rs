@@ -10,7 +10,7 @@ use openmls::prelude::{
 };
 use openmls_traits::OpenMlsProvider as _;
 use sha2::{Digest as _, Sha256};
-use supernode_proto::identity::{IdentityKey, RoomId};
+use supernode_proto::identity::{Delegation, IdentityKey, RoomId};
 use supernode_proto::limits;
 use zeroize::Zeroizing;
 
@@ -18,6 +18,7 @@ use crate::change::{Change, Member, Processed};
 use crate::credential;
 use crate::epoch_keys::EpochKeys;
 use crate::error::{Error, check_length};
+use crate::exchange::{self, KeyExchange, Keys, X_WING_MEMBERS_MAX};
 use crate::frame::{BASE_KEY_BYTES, SendCounter};
 use crate::hosts;
 use crate::safety::safety_number;
@@ -52,6 +53,7 @@ pub struct Group {
     counter: Arc<SendCounter>,
     hosts: Vec<IdentityKey>,
     previous: Option<Previous>,
+    is_bounded: bool,
 }
 
 /// The epoch before the current one, as it was when it ended.
@@ -63,7 +65,7 @@ struct Previous {
 impl Group {
     pub(crate) fn new(room: RoomId, mls: MlsGroup, store: Store, secret: Arc<DeviceSecret>) -> Result<Self, Error> {
         let (members, hosts) = (known_members(&mls)?, hosts::read(mls.extensions())?);
-        Ok(Self { room, mls, store, secret, members, counter: Arc::default(), hosts, previous: None })
+        Ok(Self { room, mls, store, secret, members, counter: Arc::default(), hosts, previous: None, is_bounded: true })
     }
 
     /// The room.
@@ -86,6 +88,26 @@ impl Group {
         &self.hosts
     }
 
+    /// For measuring what lies beyond [`X_WING_MEMBERS_MAX`], and why it is what it is.
+    #[doc(hidden)]
+    pub fn measure_beyond_bounds(&mut self) {
+        self.is_bounded = false;
+    }
+
+    fn exchange(&self) -> KeyExchange {
+        KeyExchange::of_suite(self.mls.ciphersuite()).unwrap_or(KeyExchange::X25519)
+    }
+
+    /// By what its keys are agreed on, and why by nothing better.
+    pub fn keys(&self) -> Keys {
+        let cannot = |member: &&Member| {
+            let leaf = self.mls.public_group().leaf(LeafNodeIndex::new(member.leaf));
+            leaf.is_none_or(|leaf| !KeyExchange::XWing.is_said_by(leaf))
+        };
+        let without_x_wing = self.members.iter().filter(cannot).count();
+        Keys { exchange: self.exchange(), devices: self.members.len(), without_x_wing }
+    }
+
     /// Whether somebody may put others out, and say who else may: hosts may; everybody may where there are none, or none
     /// of them is a member any more.
     pub fn may_put_out(&self, identity: &IdentityKey) -> bool {
@@ -104,13 +126,18 @@ impl Group {
     /// # Errors
     /// [`Error::TooLarge`] above [`limits::KEY_PACKAGE_BYTES_MAX`]; [`Error::Malformed`]; [`Error::Delegation`],
     /// [`Error::DelegationDevice`] or [`Error::UnexpectedIdentity`] if a package is not its identity's;
-    /// [`Error::CommitPending`]; [`Error::Removed`]; [`Error::Mls`] for the rest, such as an expired package.
+    /// [`Error::NotOffered`] if there is none for the group's key exchange; [`Error::Full`]; [`Error::CommitPending`];
+    /// [`Error::Removed`]; [`Error::Mls`] for the rest, such as an expired package.
     pub fn propose_add(&mut self, packages: &[(IdentityKey, Vec<u8>)], now_unix_s: u64) -> Result<Change, Error> {
         self.check_idle()?;
+        let (exchange, bound) = (self.exchange(), X_WING_MEMBERS_MAX);
+        if exchange == KeyExchange::XWing && self.is_bounded && self.members.len() + packages.len() > bound {
+            return Err(Error::Full { exchange, bound });
+        }
         let packages = self.read_key_packages(packages, now_unix_s)?;
         let (commit, welcome, _) = self
             .mls
-            .add_members_without_update(&*self.store, &*self.secret, &packages)
+            .add_members_without_update(&self.store, &*self.secret, &packages)
             .map_err(Error::mls("adding members"))?;
         self.change(&commit, Some(&welcome))
     }
@@ -132,7 +159,7 @@ impl Group {
         let indices = self.removable(leaves)?;
         let messages = self
             .mls
-            .swap_members(&*self.store, &*self.secret, &indices, &packages)
+            .swap_members(&self.store, &*self.secret, &indices, &packages)
             .map_err(Error::mls("replacing members"))?;
         self.change(&messages.commit, Some(&messages.welcome))
     }
@@ -145,7 +172,7 @@ impl Group {
         self.check_idle()?;
         let indices = self.removable(leaves)?;
         let (commit, welcome, _) =
-            self.mls.remove_members(&*self.store, &*self.secret, &indices).map_err(Error::mls("removing members"))?;
+            self.mls.remove_members(&self.store, &*self.secret, &indices).map_err(Error::mls("removing members"))?;
         self.change(&commit, welcome.as_ref())
     }
 
@@ -174,9 +201,14 @@ impl Group {
         let extensions = hosts::extensions(hosts)?;
         let (commit, welcome, _) = self
             .mls
-            .update_group_context_extensions(&*self.store, extensions, &*self.secret)
+            .update_group_context_extensions(&self.store, extensions, &*self.secret)
             .map_err(Error::mls("naming hosts"))?;
         self.change(&commit, welcome.as_ref())
+    }
+
+    /// Whether our leaf shows this delegation.
+    pub fn shows(&self, delegation: &Delegation) -> bool {
+        self.mls.own_leaf().is_some_and(|leaf| *leaf.credential() == credential::of_delegation(delegation).credential)
     }
 
     /// Proposes fresh keys for our own leaf, so that whoever stole the old ones is locked out.
@@ -184,11 +216,24 @@ impl Group {
     /// # Errors
     /// [`Error::CommitPending`]; [`Error::Removed`]; [`Error::Mls`].
     pub fn propose_update(&mut self) -> Result<Change, Error> {
+        self.update(LeafNodeParameters::default())
+    }
+
+    /// As [`Self::propose_update`], and from then on our leaf shows this delegation.
+    ///
+    /// # Errors
+    /// As [`Self::propose_update`].
+    pub fn propose_renewal(&mut self, delegation: &Delegation) -> Result<Change, Error> {
+        if self.shows(delegation) {
+            return self.propose_update();
+        }
+        let credential = credential::of_delegation(delegation);
+        self.update(LeafNodeParameters::builder().with_credential_with_key(credential).build())
+    }
+
+    fn update(&mut self, leaf: LeafNodeParameters) -> Result<Change, Error> {
         self.check_idle()?;
-        let bundle = self
-            .mls
-            .self_update(&*self.store, &*self.secret, LeafNodeParameters::default())
-            .map_err(Error::mls("updating our leaf"))?;
+        let bundle = self.mls.self_update(&self.store, &*self.secret, leaf).map_err(Error::mls("updating our leaf"))?;
         self.change(&bundle.into_commit(), None)
     }
 
@@ -201,7 +246,7 @@ impl Group {
         const DURING: &str = "sealing a message";
         self.check_active()?;
         check_length("a message", message, MESSAGE_BYTES_MAX)?;
-        let sealed = self.mls.create_message(&*self.store, &*self.secret, message).map_err(Error::mls(DURING))?;
+        let sealed = self.mls.create_message(&self.store, &*self.secret, message).map_err(Error::mls(DURING))?;
         sealed.tls_serialize_detached().map_err(Error::mls(DURING))
     }
 
@@ -215,7 +260,7 @@ impl Group {
             return Err(Error::NoCommitPending);
         }
         self.keep_previous();
-        self.mls.merge_pending_commit(&*self.store).map_err(Error::mls("merging our commit"))?;
+        self.mls.merge_pending_commit(&self.store).map_err(Error::mls("merging our commit"))?;
         self.enter_epoch().map(|_| ())
     }
 
@@ -282,7 +327,7 @@ impl Group {
         if epoch > group {
             return Err(Error::FutureEpoch { message: epoch, group });
         }
-        let message = self.mls.process_message(&*self.store, message).map_err(Error::mls("reading a message"))?;
+        let message = self.mls.process_message(&self.store, message).map_err(Error::mls("reading a message"))?;
         let Sender::Member(sender) = *message.sender() else {
             return Err(Error::Refused { what: "messages from outside the group" });
         };
@@ -394,6 +439,7 @@ impl Group {
             welcome: welcome.map(|welcome| welcome.tls_serialize_detached().map_err(Error::mls(DURING))).transpose()?,
             join_key: join_secret(Zeroizing::new(seed)).public(),
             puts_out: false,
+            renews: pending.update_path_leaf_node().is_some(),
         })
     }
 
@@ -406,18 +452,18 @@ impl Group {
     }
 
     fn read_key_package(&self, identity: &IdentityKey, bytes: &[u8], now_unix_s: u64) -> Result<KeyPackage, Error> {
-        check_length("a key package", bytes, limits::KEY_PACKAGE_BYTES_MAX)?;
-        let Ok(MlsMessageBodyIn::KeyPackage(package)) =
-            MlsMessageIn::tls_deserialize_exact_bytes(bytes).map(MlsMessageIn::extract)
-        else {
-            return Err(Error::Malformed { what: "a key package" });
-        };
-        let package = KeyPackageIn::validate(package, self.store.crypto(), ProtocolVersion::Mls10)
-            .map_err(Error::mls("validating a key package"))?;
-        if credential::verify_leaf(package.leaf_node(), now_unix_s)?.0 != *identity {
-            return Err(Error::UnexpectedIdentity);
+        for package in exchange::read_offer(bytes)? {
+            let package = KeyPackageIn::validate(package, self.store.crypto(), ProtocolVersion::Mls10)
+                .map_err(Error::mls("validating a key package"))?;
+            if package.ciphersuite() != self.mls.ciphersuite() {
+                continue;
+            }
+            if credential::verify_leaf(package.leaf_node(), now_unix_s)?.0 != *identity {
+                return Err(Error::UnexpectedIdentity);
+            }
+            return Ok(package);
         }
-        Ok(package)
+        Err(Error::NotOffered(self.exchange()))
     }
 
     /// Only PrivateMessage: external commits and proposals could come as nothing but PublicMessage (RFC 9420
@@ -485,8 +531,9 @@ impl Group {
     }
 
     fn merge_others(&mut self, commit: StagedCommit, by: Member, put_out: bool) -> Result<Processed, Error> {
+        let renewed = commit.update_path_leaf_node().is_some();
         self.keep_previous();
-        self.mls.merge_staged_commit(&*self.store, commit).map_err(Error::mls("merging a commit"))?;
+        self.mls.merge_staged_commit(&self.store, commit).map_err(Error::mls("merging a commit"))?;
         if !self.mls.is_active() {
             self.store.wipe();
             self.previous = None;
@@ -499,6 +546,7 @@ impl Group {
         Ok(Processed::EpochChanged {
             by,
             put_out,
+            renewed,
             added: only_in(&self.members, &before),
             removed: only_in(&before, &self.members),
         })
@@ -554,7 +602,7 @@ mod tests {
     /// A room of one host and two others, as each of them sees it.
     fn room() -> (Device, [Group; 3]) {
         let devices = [device(), device(), device()];
-        let mut at_host = devices[0].create_room(RoomId([7; 16])).expect("a room");
+        let mut at_host = devices[0].create_room(RoomId([7; 16]), KeyExchange::XWing).expect("a room");
         let packages: Vec<_> =
             devices[1..].iter().map(|device| (device.identity(), device.key_package().expect("a package"))).collect();
         let welcome = at_host.propose_add(&packages, NOW).expect("adds").welcome.expect("for both");

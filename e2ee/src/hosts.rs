@@ -8,6 +8,7 @@ use openmls::prelude::{
 use supernode_proto::identity::IdentityKey;
 
 use crate::error::Error;
+use crate::exchange::KeyExchange;
 
 /// From the private use range of RFC 9420 section 17.3.
 const TYPE: u16 = 0xf0a7;
@@ -17,9 +18,13 @@ const KEY_BYTES: usize = 32;
 /// How many may be named: whoever opened a room and those they trust with it.
 pub const HOSTS_MAX: usize = 16;
 
-/// What our leaves say that they understand.
-pub(crate) fn capabilities() -> Capabilities {
-    Capabilities::builder().extensions(vec![ExtensionType::Unknown(TYPE)]).build()
+/// What our leaves say that they understand: who puts others out, and a key package of a last resort, for what stands in a
+/// key package its leaf must know (RFC 9420 section 10.1).
+pub(crate) fn capabilities(exchanges: &[KeyExchange]) -> Capabilities {
+    Capabilities::builder()
+        .ciphersuites(exchanges.iter().map(|exchange| exchange.suite()).collect())
+        .extensions(vec![ExtensionType::LastResort, ExtensionType::Unknown(TYPE)])
+        .build()
 }
 
 /// The extension that names them: a format byte, then the identities, each once; and that all members must know it

@@ -1,6 +1,7 @@
 //! End-to-end encryption for Supernode: the only crate that can hold a content key.
 //!
-//! - [`IdentitySecret`], [`DeviceSecret`], [`JoinSecret`]: signing keys (Ed25519) and what they sign.
+//! - [`IdentitySecret`], [`DeviceSecret`], [`JoinSecret`], [`TicketSecret`]: signing keys (Ed25519) and what they sign.
+//! - [`Pass`] and [`LinkSecret`]: what lets its holder ring somebody, and come into a room.
 //! - [`Device`] and [`Group`]: who is in a call, by MLS (RFC 9420). Every credential is a
 //!   [`Delegation`](supernode_proto::identity::Delegation), checked against the identities expected before it counts.
 //! - [`MediaSealer`] and [`MediaOpener`]: frames and track labels, by SFrame (RFC 9605), keyed by the group's
@@ -30,8 +31,9 @@
 //!
 //! // Bob's device left key packages at the relay. Alice takes one, and the Welcome travels in her ring.
 //! let package = callee.key_package()?;
-//! let mut at_alice = caller.create_group(RoomId([1; 16]))?;
-//! let change = at_alice.propose_add(&[(bob.public(), package)], now)?;
+//! let packages = [(bob.public(), package)];
+//! let mut at_alice = caller.create_group(RoomId([1; 16]), caller.agree(&packages)?)?;
+//! let change = at_alice.propose_add(&packages, now)?;
 //! at_alice.merge_own()?; // nobody else is in the group who could object
 //! let welcome = change.welcome.expect("somebody was added");
 //!
@@ -57,34 +59,43 @@
 //! |---|---|---|
 //! | signing keys | ed25519-dalek | on drop |
 //! | join secret, SFrame base key | this crate | on drop |
+//! | X-Wing keys in use | x-wing and ml-kem, with their feature `zeroize` | on drop |
 //! | SFrame keys and salts | sframe (`Secret`) | on drop; the HKDF and AES states made for each frame are not |
 //! | MLS secrets in use | openmls (`SecretVLBytes`) | on drop |
-//! | MLS secrets in openmls's memory storage | openmls | what is there when a [`Device`] or [`Group`] is dropped, or a group tells us that we were removed, by this crate; entries replaced or deleted before that (used key packages, past epochs) are freed but not wiped; a copy of the epoch before lives until [`Group::forget_previous`] or the next epoch |
+//! | openmls's state: private keys, epochs' secrets | this crate, as text | each value when it is replaced or deleted, and all when a [`Device`] or [`Group`] is dropped or a group tells us that we were removed; a copy of the epoch before lives until [`Group::forget_previous`] or the next epoch |
 //!
-//! Nothing is ever written to disk by this crate.
+//! What openmls and serde hold for a moment while such a value is read is theirs, and not wiped where it is no
+//! `SecretVLBytes`. Nothing is ever written to disk by this crate.
 
 mod change;
 mod credential;
 mod device;
 mod epoch_keys;
 mod error;
+mod exchange;
 mod frame;
 mod group;
 mod hosts;
 mod label;
+mod link;
 mod media;
+mod pass;
 mod safety;
 mod secret;
+mod storage;
 mod store;
 
 pub use change::{Change, Member, Processed};
 pub use device::{Device, KEY_PACKAGES_KEPT_MAX, WELCOME_BYTES_MAX};
 pub use epoch_keys::EpochKeys;
 pub use error::Error;
+pub use exchange::{KeyExchange, Keys, X_WING_MEMBERS_MAX};
 pub use frame::{SEAL_COUNTER_MAX, SEAL_OVERHEAD_BYTES_MAX};
 pub use group::{Group, MESSAGE_BYTES_MAX};
 pub use hosts::HOSTS_MAX;
 pub use label::{TrackId, TrackInfo};
+pub use link::{Answer, Knock, LINK_PROOF_BYTES, LinkSecret};
 pub use media::{EPOCHS_KEPT, MediaOpener, MediaSealer, REPLAY_WINDOW_FRAMES};
+pub use pass::Pass;
 pub use safety::{person_number, safety_number};
-pub use secret::{DeviceSecret, IdentitySecret, JoinSecret};
+pub use secret::{DeviceSecret, IdentitySecret, JoinSecret, RoomSecret, Terms, TicketSecret};

@@ -157,6 +157,12 @@ impl MediaOpener {
         Ok(())
     }
 
+    /// Forgets the keys of all epochs before this one, but never those of the current epoch.
+    pub fn forget_before(&mut self, epoch: u64) {
+        let Some(current) = self.epochs.front().map(|current| current.epoch) else { return };
+        self.epochs.retain(|kept| kept.epoch >= epoch.min(current));
+    }
+
     /// Goes on in any epoch that these keys are of: another group's, or one that was gone back to. What was opened in the
     /// latter before stays refused; later epochs of the one, and all of another, are forgotten.
     ///

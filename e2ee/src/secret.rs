@@ -6,10 +6,14 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use openmls_traits::signatures::{Signer, SignerError};
 use openmls_traits::types::SignatureScheme;
 use supernode_proto::identity::{
-    Delegation, DeviceKey, EPOCH_DIGEST_BYTES, EXPORTER_BYTES, Grants, IdentityKey, JoinKey, RelayPin, RoomId,
-    SIGNATURE_BYTES, Ticket, beacon_signing_input, hello_signing_input, join_signing_input,
+    Delegation, DeviceKey, EPOCH_DIGEST_BYTES, EXPORTER_BYTES, Grants, Holder, IdentityKey, JoinKey, RelayPin,
+    Revocation, RoomId, RoomKey, SIGNATURE_BYTES, Ticket, TicketKey, beacon_signing_input, hello_signing_input,
+    join_signing_input, present_signing_input, ring_signing_input, room_signing_input,
 };
+use supernode_proto::limits;
 use zeroize::Zeroizing;
+
+use crate::error::Error;
 
 const SECRET_BYTES: usize = 32;
 
@@ -68,11 +72,33 @@ secret! {
     DeviceSecret, DeviceKey
 }
 secret! {
+    /// The secret half of a ticket's key: whoever has it may use the ticket.
+    TicketSecret, TicketKey
+}
+secret! {
+    /// The secret half of a room's key, which comes from its link: whoever has it may open the room, and ring at its door.
+    RoomSecret, RoomKey
+}
+secret! {
     /// What an epoch's members can prove to the relay to enter the room, without it learning who they are.
     JoinSecret, JoinKey
 }
 long_lived!(IdentitySecret);
 long_lived!(DeviceSecret);
+long_lived!(TicketSecret);
+
+/// What a ticket says beside whose it is and who may use it.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// What it allows.
+    pub grants: Grants,
+    /// The one relay at which it is of use; `None` for any.
+    pub relay: Option<RelayPin>,
+    /// The issuer's present generation: tickets of earlier ones are void.
+    pub generation: u32,
+    /// Last second it holds, Unix time.
+    pub not_after_unix_s: u64,
+}
 
 impl IdentitySecret {
     /// Certifies `device` until `not_after_unix_s`.
@@ -82,17 +108,52 @@ impl IdentitySecret {
         Delegation { identity, device: *device, not_after_unix_s, signature }
     }
 
-    /// Grants something to `holder`, or to whoever carries the ticket, until `not_after_unix_s`. Its id is random.
+    /// Takes devices back: all that are named count no more, whatever was said before. `number` is greater than that of
+    /// the word before; the Unix time in seconds is.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] for more than [`limits::REVOKED_DEVICES_MAX`].
+    pub fn revoke(&self, devices: Vec<DeviceKey>, number: u64) -> Result<Revocation, Error> {
+        if devices.len() > limits::REVOKED_DEVICES_MAX {
+            let (length, bound) = (devices.len(), limits::REVOKED_DEVICES_MAX);
+            return Err(Error::TooLarge { what: "a list of devices to take back", length, bound });
+        }
+        let signature = [0; SIGNATURE_BYTES];
+        let mut revocation = Revocation { identity: self.public(), number, devices, signature };
+        revocation.signature = self.0.sign(&revocation.signing_input()).to_bytes();
+        Ok(revocation)
+    }
+
+    /// Makes out a ticket: to a person, or to whoever has the secret half of a key ([`crate::Pass`]). Its id is random.
     ///
     /// # Panics
     /// If the operating system has no randomness to give.
-    pub fn issue_ticket(&self, holder: Option<IdentityKey>, grants: Grants, not_after_unix_s: u64) -> Ticket {
+    pub fn issue_ticket(&self, holder: Holder, terms: &Terms) -> Ticket {
         let mut id = [0; 8];
         fill_random(&mut id);
-        let signature = [0; SIGNATURE_BYTES];
-        let mut ticket = Ticket { issuer: self.public(), holder, grants, not_after_unix_s, id, signature };
+        let Terms { grants, relay, generation, not_after_unix_s } = *terms;
+        let (issuer, signature) = (self.public(), [0; SIGNATURE_BYTES]);
+        let mut ticket = Ticket { issuer, holder, relay, grants, generation, not_after_unix_s, id, signature };
         ticket.signature = self.0.sign(&ticket.signing_input()).to_bytes();
         ticket
+    }
+}
+
+impl TicketSecret {
+    /// Shows the ticket to one relay, on one connection.
+    pub fn sign_presented(
+        &self,
+        ticket: &Ticket,
+        relay: &RelayPin,
+        exporter: &[u8; EXPORTER_BYTES],
+        device: &DeviceKey,
+    ) -> [u8; SIGNATURE_BYTES] {
+        self.0.sign(&present_signing_input(ticket, relay, exporter, device)).to_bytes()
+    }
+
+    /// Shows the ticket to whoever is rung.
+    pub fn sign_ring(&self, ticket: &Ticket, group: &RoomId, unix_s: u64, device: &DeviceKey) -> [u8; SIGNATURE_BYTES] {
+        self.0.sign(&ring_signing_input(ticket, group, unix_s, device)).to_bytes()
     }
 }
 
@@ -113,6 +174,13 @@ impl DeviceSecret {
     }
 }
 
+impl RoomSecret {
+    /// Shows one relay, on one connection, that we have the room's key.
+    pub fn sign(&self, relay: &RelayPin, exporter: &[u8; EXPORTER_BYTES], device: &DeviceKey) -> [u8; SIGNATURE_BYTES] {
+        self.0.sign(&room_signing_input(relay, exporter, device)).to_bytes()
+    }
+}
+
 impl Signer for DeviceSecret {
     fn sign(&self, payload: &[u8]) -> Result<Vec<u8>, SignerError> {
         Ok(self.0.sign(payload).to_bytes().to_vec())
@@ -130,7 +198,7 @@ impl JoinSecret {
     }
 }
 
-fn fill_random(bytes: &mut [u8]) {
+pub(crate) fn fill_random(bytes: &mut [u8]) {
     getrandom::fill(bytes).expect("the operating system gives randomness");
 }
 
@@ -144,6 +212,7 @@ mod tests {
     #[test]
     fn the_libraries_that_hold_our_keys_wipe_them() {
         wipes_itself::<ed25519_dalek::SigningKey>();
+        wipes_itself::<x_wing::DecapsulationKey>();
         wipes_itself::<sframe::crypto::Secret>();
         wipes_itself::<zeroize::Zeroizing<Vec<u8>>>();
     }

@@ -1,70 +1,48 @@
-//! Where openmls keeps its state: in memory, and wiped when it goes.
+//! What openmls works with: cryptography, randomness, and its state in memory.
 
-use std::ops::Deref;
-use std::sync::PoisonError;
+use openmls_rust_crypto::RustCrypto;
+use openmls_traits::OpenMlsProvider;
 
-use openmls_rust_crypto::OpenMlsRustCrypto;
-use openmls_traits::OpenMlsProvider as _;
-use zeroize::Zeroize as _;
+use crate::storage::Storage;
 
-/// Cryptography, randomness and memory storage for one device or one group.
+/// For one device's key packages, or one group.
 #[derive(Default)]
-pub(crate) struct Store(OpenMlsRustCrypto);
+pub(crate) struct Store {
+    crypto: RustCrypto,
+    storage: Storage,
+}
 
 impl Store {
-    /// Overwrites and forgets all entries.
+    /// Wipes and forgets all entries; a copy keeps its own.
     pub(crate) fn wipe(&self) {
-        let mut entries = self.0.storage().values.write().unwrap_or_else(PoisonError::into_inner);
-        for (_, mut value) in entries.drain() {
-            value.zeroize();
-        }
+        self.storage.clear();
     }
 
     /// All entries once more, for going back to what they say.
     pub(crate) fn copy(&self) -> Self {
-        let copy = Self::default();
-        let entries = self.0.storage().values.read().unwrap_or_else(PoisonError::into_inner).clone();
-        *copy.0.storage().values.write().unwrap_or_else(PoisonError::into_inner) = entries;
-        copy
+        Self { crypto: RustCrypto::default(), storage: self.storage.copy() }
     }
 
     #[cfg(test)]
     pub(crate) fn entries(&self) -> usize {
-        self.0.storage().values.read().expect("not poisoned").len()
+        self.storage.entries()
     }
 }
 
-impl Deref for Store {
-    type Target = OpenMlsRustCrypto;
+impl OpenMlsProvider for Store {
+    type CryptoProvider = RustCrypto;
+    type RandProvider = RustCrypto;
+    type StorageProvider = Storage;
 
-    fn deref(&self) -> &Self::Target {
-        &self.0
+    fn storage(&self) -> &Storage {
+        &self.storage
     }
-}
 
-impl Drop for Store {
-    fn drop(&mut self) {
-        self.wipe();
+    fn crypto(&self) -> &RustCrypto {
+        &self.crypto
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use openmls::prelude::{GroupId, MlsGroup, MlsGroupCreateConfig};
-    use supernode_proto::identity::RoomId;
-
-    #[test]
-    fn a_wiped_store_has_nothing_left() {
-        let store = Store::default();
-        let secret = crate::secret::DeviceSecret::generate();
-        let delegation = crate::secret::IdentitySecret::generate().delegate(&secret.public(), 1);
-        let config = MlsGroupCreateConfig::builder().ciphersuite(crate::device::CIPHERSUITE).build();
-        let id = GroupId::from_slice(&RoomId([1; 16]).0);
-        let credential = crate::credential::of_delegation(&delegation);
-        MlsGroup::new_with_group_id(&*store, &secret, &config, id, credential).expect("a group");
-        assert!(store.entries() > 0);
-        store.wipe();
-        assert_eq!(store.entries(), 0);
+    fn rand(&self) -> &RustCrypto {
+        &self.crypto
     }
 }

@@ -4,7 +4,7 @@
 mod people;
 
 use people::{LATER, NOW, Person, ROOM, anybody, call, nobody, two, update};
-use supernode_e2ee::{Device, Error, Group, MediaOpener, MediaSealer, Processed};
+use supernode_e2ee::{Change, Device, Error, Group, KeyExchange, MediaOpener, MediaSealer, Processed};
 use supernode_proto::identity::RoomId;
 
 fn assert_agree(groups: &[&Group]) {
@@ -189,7 +189,7 @@ fn our_own_message_and_a_past_epochs_are_ignored_and_a_later_ones_is_too_early()
 #[test]
 fn a_message_of_another_room_is_refused() {
     let ([a, _], [_, mut group_b]) = two();
-    let mut other = a.create_group(RoomId([8; 16])).expect("a group");
+    let mut other = a.create_group(RoomId([8; 16]), KeyExchange::X25519).expect("a group");
     let change = other.propose_update().expect("proposes");
     assert!(matches!(group_b.process(&change.commit, &anybody, NOW), Err(Error::WrongRoom)));
 }
@@ -213,7 +213,7 @@ fn all_devices_of_a_callee_are_rung_and_the_one_that_answers_stays() {
 fn a_callers_other_devices_are_expected_too() {
     let (caller, callee) = (Person::new(), Person::new());
     let (a, tablet, b) = (caller.device(), caller.device(), callee.device());
-    let mut group = a.create_group(ROOM).expect("a group");
+    let mut group = a.create_group(ROOM, KeyExchange::X25519).expect("a group");
     let packages = [&tablet, &b].map(|device| (device.identity(), device.key_package().expect("a package")));
     let welcome = group.propose_add(&packages, NOW).expect("adds").welcome.expect("for both");
     group.merge_own().expect("accepted");
@@ -230,4 +230,48 @@ fn a_delegation_is_judged_when_its_device_comes_in_and_not_again_while_the_call_
     group_a.merge_own().expect("accepted");
     group_b.process(&change.commit, &nobody, LATER + 1).expect("follows");
     assert_agree(&[&group_a, &group_b]);
+}
+
+//
+#[test]
+fn all_commits_but_those_that_only_add_bring_fresh_keys() {
+    let (_, [mut group_a, mut group_b]) = two();
+    let c = Person::new().device();
+    let package = (c.identity(), c.key_package().expect("a package"));
+    let mut renews = |make: &dyn Fn(&mut Group) -> Change| {
+        let change = make(&mut group_a);
+        group_a.merge_own().expect("accepted");
+        let processed = group_b.process(&change.commit, &anybody, NOW).expect("follows");
+        let Processed::EpochChanged { renewed, .. } = processed else { panic!("a commit changes the epoch") };
+        assert_eq!(renewed, change.renews, "both say the same");
+        renewed
+    };
+    assert!(!renews(&|group| group.propose_add(std::slice::from_ref(&package), NOW).expect("adds")));
+    assert!(renews(&|group| group.propose_remove(&[2]).expect("removes")));
+    assert!(renews(&|group| group.propose_update().expect("updates")));
+}
+
+//
+#[test]
+fn a_delegation_that_is_renewed_before_it_runs_out_lets_others_in_after() {
+    let (alice, b, c) = (Person::new(), Person::new().device(), Person::new().device());
+    let a = alice.device_until(NOW + 10);
+    let mut room = a.create_room(ROOM, KeyExchange::X25519).expect("a room");
+    let packages = [(b.identity(), b.key_package().expect("a package"))];
+    let welcome = room.propose_add(&packages, NOW).expect("adds").welcome.expect("for b");
+    room.merge_own().expect("accepted");
+    let mut at_b = b.join_room(&welcome, &a.identity(), NOW).expect("joins");
+    a.renew_delegation(alice.0.delegate(&a.key(), LATER)).expect("of the same");
+    assert!(!room.shows(&a.delegation()));
+    let change = room.propose_renewal(&a.delegation()).expect("renews");
+    room.merge_own().expect("accepted");
+    assert!(room.shows(&a.delegation()));
+    at_b.process(&change.commit, &nobody, NOW).expect("follows");
+    let packages = [(c.identity(), c.key_package().expect("a package"))];
+    let welcome = at_b.propose_add(&packages, NOW + 11).expect("adds").welcome.expect("for c");
+    c.join_room(&welcome, &b.identity(), NOW + 11).expect("the old one would have run out");
+
+    let mallory = Person::new();
+    assert!(matches!(a.renew_delegation(mallory.0.delegate(&a.key(), LATER)), Err(Error::IdentityChanged)));
+    assert!(matches!(a.renew_delegation(alice.0.delegate(&b.key(), LATER)), Err(Error::DelegationDevice)));
 }

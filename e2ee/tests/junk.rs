@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use people::{NOW, Person, ROOM, anybody, two};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use supernode_e2ee::{Error, MediaOpener, MediaSealer, Processed, TrackId, TrackInfo, WELCOME_BYTES_MAX};
+use supernode_e2ee::{Error, KeyExchange, MediaOpener, MediaSealer, Processed, TrackId, TrackInfo, WELCOME_BYTES_MAX};
 use supernode_proto::limits;
 use supernode_proto::object::{Flags, Layer, Visible};
 
@@ -102,7 +102,7 @@ fn junk_and_harmed_welcomes_let_nobody_in() {
     tried.expect("no junk passes");
     let tried = runner(150).run(&harm(), |harm| {
         // A welcome uses its key package up, so each try needs a fresh one.
-        let mut group = a.create_group(ROOM).expect("a group");
+        let mut group = a.create_group(ROOM, KeyExchange::X25519).expect("a group");
         let package = (b.identity(), b.key_package().expect("a package"));
         let welcome = group.propose_add(&[package], NOW).expect("adds").welcome.expect("for b");
         let bytes = harmed(&welcome, &harm);
@@ -117,12 +117,14 @@ fn junk_and_harmed_welcomes_let_nobody_in() {
 fn junk_and_harmed_key_packages_are_not_added() {
     let ([_, b], [group, _]) = two();
     let group = RefCell::new(group);
-    let c = Person::new().device();
+    // Of two packages that are offered, a harm to the other would not matter.
+    let c = Person::new().device().without_x_wing();
     let package = c.key_package().expect("a package");
     let tried = runner(500).run(&(junk(), harm()), |(junk, harm)| {
         group.borrow_mut().propose_add(&[(b.identity(), junk)], NOW).expect_err("junk");
         let bytes = harmed(&package, &harm);
-        prop_assume!(bytes != package);
+        // What stands behind it may be a package for something newer, and is skipped.
+        prop_assume!(!bytes.starts_with(&package));
         group.borrow_mut().propose_add(&[(c.identity(), bytes)], NOW).expect_err("harmed");
         Ok(())
     });

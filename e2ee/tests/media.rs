@@ -9,7 +9,8 @@ use people::{NOW, Person, call, nobody, two, update};
 use proptest::prelude::*;
 use sframe::header::SframeHeader;
 use supernode_e2ee::{
-    Device, Error, Group, MediaOpener, MediaSealer, REPLAY_WINDOW_FRAMES, SEAL_OVERHEAD_BYTES_MAX, TrackId, TrackInfo,
+    Device, Error, Group, KeyExchange, MediaOpener, MediaSealer, REPLAY_WINDOW_FRAMES, SEAL_OVERHEAD_BYTES_MAX,
+    TrackId, TrackInfo,
 };
 use supernode_proto::limits;
 use supernode_proto::object::{Flags, Layer, Visible};
@@ -243,7 +244,7 @@ fn nobody_goes_back_to_an_epoch() {
 #[test]
 fn keys_of_another_room_are_refused() {
     let ([a, _], [group, _]) = two();
-    let other = a.create_group(supernode_proto::identity::RoomId([9; 16])).expect("a group");
+    let other = a.create_group(supernode_proto::identity::RoomId([9; 16]), KeyExchange::X25519).expect("a group");
     let keys = other.epoch_keys().expect("a member");
     assert!(matches!(sealer(&group).install(&keys), Err(Error::WrongRoom)));
     assert!(matches!(opener(&group).install(&keys), Err(Error::WrongRoom)));
@@ -318,4 +319,20 @@ fn a_label_is_for_its_kind_and_publisher_and_is_no_frame() {
     opener.open_label(&a.key(), VIDEO, &label).expect("as it was sealed");
     let long = vec![0; limits::TRACK_LABEL_BYTES_MAX + 1];
     assert!(matches!(opener.open_label(&a.key(), VIDEO, &long), Err(Error::TooLarge { .. })));
+}
+
+//
+#[test]
+fn a_past_epoch_that_is_forgotten_opens_nothing_and_the_current_one_is_never_forgotten() {
+    let ([a, _], [mut group_a, mut group_b]) = two();
+    let (mut before, mut of_b) = (sealer(&group_a), opener(&group_b));
+    let sealed = [seal(&mut before, b"in time"), seal(&mut before, b"too late")];
+    update(&mut group_a, &mut [&mut group_b]);
+    of_b.install(&group_b.epoch_keys().expect("a member")).expect("the next epoch");
+    open(&mut of_b, &a, &sealed[0]).expect("still on its way");
+    of_b.forget_before(group_b.epoch());
+    assert!(matches!(open(&mut of_b, &a, &sealed[1]), Err(Error::UnknownKey)));
+    of_b.forget_before(u64::MAX);
+    let now = seal(&mut sealer(&group_a), b"now");
+    open(&mut of_b, &a, &now).expect("the current epoch");
 }

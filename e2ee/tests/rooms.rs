@@ -5,7 +5,8 @@ mod people;
 
 use people::{NOW, Person, ROOM, nobody, two, update};
 use supernode_e2ee::{
-    Device, Error, Group, MESSAGE_BYTES_MAX, MediaOpener, MediaSealer, Processed, TrackId, WELCOME_BYTES_MAX,
+    Device, Error, Group, KeyExchange, MESSAGE_BYTES_MAX, MediaOpener, MediaSealer, Processed, TrackId,
+    WELCOME_BYTES_MAX,
 };
 use supernode_proto::{
     identity::IdentityKey,
@@ -45,7 +46,7 @@ fn assert_agree(groups: &[Group]) {
 fn a_room_grows_to_its_largest_size_and_people_leave_it_and_everybody_follows() {
     let host = Person::new();
     let hosting = host.device();
-    let mut at_host = hosting.create_group(ROOM).expect("a group");
+    let mut at_host = hosting.create_group(ROOM, KeyExchange::X25519).expect("a group");
     // Everybody is in the group; a few of them are watched.
     let mut watched = Vec::new();
     for number in 1..MEMBERS {
@@ -80,7 +81,7 @@ fn a_room_grows_to_its_largest_size_and_people_leave_it_and_everybody_follows() 
 #[test]
 fn a_welcome_to_a_room_comes_from_its_host_whoever_else_is_in_it() {
     let (host, stranger) = (Person::new(), Person::new());
-    let mut at_host = host.device().create_group(ROOM).expect("a group");
+    let mut at_host = host.device().create_group(ROOM, KeyExchange::X25519).expect("a group");
     let first = Person::new().device();
     let_in(&first, &mut at_host, &host.key(), &mut []);
     let second = Person::new().device();
@@ -92,7 +93,7 @@ fn a_welcome_to_a_room_comes_from_its_host_whoever_else_is_in_it() {
 #[test]
 fn a_device_that_lost_its_state_takes_its_own_place_in_one_commit() {
     let host = Person::new();
-    let mut at_host = host.device().create_group(ROOM).expect("a group");
+    let mut at_host = host.device().create_group(ROOM, KeyExchange::X25519).expect("a group");
     let (first, second) = (Person::new().device(), Person::new().device());
     let lost = let_in(&first, &mut at_host, &host.key(), &mut []);
     let at_second = let_in(&second, &mut at_host, &host.key(), &mut []);
@@ -109,7 +110,7 @@ fn a_device_that_lost_its_state_takes_its_own_place_in_one_commit() {
 #[test]
 fn several_devices_of_one_person_are_members_of_their_own() {
     let (host, guest) = (Person::new(), Person::new());
-    let mut at_host = host.device().create_group(ROOM).expect("a group");
+    let mut at_host = host.device().create_group(ROOM, KeyExchange::X25519).expect("a group");
     let (phone, laptop) = (guest.device(), guest.device());
     let on_phone = let_in(&phone, &mut at_host, &host.key(), &mut []);
     let mut groups = vec![on_phone];

@@ -1,13 +1,15 @@
 //! Delegations, tickets, Hellos and join proofs, as the relay verifies them.
 #![allow(missing_docs, reason = "tests")]
 
-use supernode_e2ee::{Device, DeviceSecret, Error, IdentitySecret, JoinSecret};
+use supernode_e2ee::{Device, DeviceSecret, Error, IdentitySecret, JoinSecret, LinkSecret, Terms, TicketSecret};
 use supernode_proto::identity::{
-    Delegation, Grants, IdentityError, RelayPin, RoomId, Ticket, verify_hello, verify_join,
+    Delegation, Grants, Holder, IdentityError, RelayPin, RoomId, Ticket, verify_hello, verify_join, verify_room,
 };
 use supernode_proto::limits;
 
 const NOW: u64 = 1_800_000_000;
+const TERMS: Terms =
+    Terms { grants: Grants::RING, relay: Some(RelayPin([8; 32])), generation: 7, not_after_unix_s: NOW };
 
 /// Every way to change one byte of `bytes`, one at a time.
 fn with_one_byte_changed(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
@@ -39,11 +41,11 @@ fn no_byte_of_a_delegation_can_change() {
 }
 
 #[test]
-fn a_ticket_holds_until_its_last_second_for_its_holder_or_for_anybody() {
+fn a_ticket_holds_until_its_last_second_for_a_person_or_a_key() {
     let issuer = IdentitySecret::generate();
     let holder = IdentitySecret::generate().public();
-    for holder in [Some(holder), None] {
-        let ticket = issuer.issue_ticket(holder, Grants::PRESENCE | Grants::RING, NOW);
+    for holder in [Holder::Identity(holder), Holder::Key(TicketSecret::generate().public())] {
+        let ticket = issuer.issue_ticket(holder, &TERMS);
         assert_eq!((ticket.issuer, ticket.holder), (issuer.public(), holder));
         assert_eq!(ticket.verify(NOW), Ok(()));
         assert_eq!(ticket.verify(NOW + 1), Err(IdentityError::Expired { field: "ticket" }));
@@ -52,7 +54,7 @@ fn a_ticket_holds_until_its_last_second_for_its_holder_or_for_anybody() {
 
 #[test]
 fn no_byte_of_a_ticket_can_change() {
-    let bytes = IdentitySecret::generate().issue_ticket(None, Grants::RING, NOW + 60).to_bytes();
+    let bytes = IdentitySecret::generate().issue_pass(&TERMS).ticket().to_bytes();
     Ticket::from_bytes(&bytes).and_then(|ticket| ticket.verify(NOW)).expect("unchanged, it holds");
     for changed in with_one_byte_changed(&bytes) {
         Ticket::from_bytes(&changed).and_then(|ticket| ticket.verify(NOW)).expect_err("it was changed");
@@ -62,8 +64,9 @@ fn no_byte_of_a_ticket_can_change() {
 #[test]
 fn two_tickets_for_the_same_thing_differ() {
     let issuer = IdentitySecret::generate();
-    let [one, other] = [(), ()].map(|()| issuer.issue_ticket(None, Grants::RING, NOW));
-    assert_ne!(one.id, other.id);
+    let [one, other] = [(), ()].map(|()| issuer.issue_pass(&TERMS));
+    assert_ne!(one.ticket().id, other.ticket().id);
+    assert_ne!(one.ticket().holder, other.ticket().holder);
 }
 
 #[test]
@@ -117,4 +120,24 @@ fn secrets_show_nothing_of_themselves() {
 fn a_device_does_not_take_another_devices_delegation() {
     let delegation = IdentitySecret::generate().delegate(&DeviceSecret::generate().public(), NOW);
     assert!(matches!(Device::new(DeviceSecret::generate(), delegation), Err(Error::DelegationDevice)));
+}
+
+//
+#[test]
+fn what_shows_a_room_s_key_is_for_one_device_relay_and_connection_and_its_room_for_one_key() {
+    let (link, device) = (LinkSecret::generate(), DeviceSecret::generate().public());
+    let (secret, relay, exporter) = (link.room_secret(), RelayPin([1; 32]), [2; 32]);
+    let (key, proof) = (secret.public(), secret.sign(&relay, &exporter, &device));
+    assert_eq!(verify_room(&key, &relay, &exporter, &device, &proof), Ok(()));
+    assert_eq!(RoomId::standing(&key), link.room());
+    let other = LinkSecret::generate().room_secret().public();
+    let refused = [
+        verify_room(&other, &relay, &exporter, &device, &proof),
+        verify_room(&key, &RelayPin([3; 32]), &exporter, &device, &proof),
+        verify_room(&key, &relay, &[4; 32], &device, &proof),
+        verify_room(&key, &relay, &exporter, &DeviceSecret::generate().public(), &proof),
+        verify_room(&key, &relay, &exporter, &device, &proof[..63]),
+    ];
+    assert!(refused.iter().all(Result::is_err), "{refused:?}");
+    assert!(!RoomId::passing(link.room().0).stands(), "a random name is never taken for one of a key");
 }

@@ -7,8 +7,9 @@ use openmls::prelude::tls_codec::{DeserializeBytes as _, Serialize as _};
 use openmls::prelude::*;
 use openmls_rust_crypto::OpenMlsRustCrypto;
 use people::{LATER, NOW, Person, ROOM, anybody, call, nobody, two, update};
-use supernode_e2ee::{Device, DeviceSecret, Error, Processed};
+use supernode_e2ee::{Device, DeviceSecret, Error, KeyExchange, Processed};
 use supernode_proto::identity::{Delegation, IdentityError};
+use supernode_proto::mls::{read_vector, write_vector};
 
 const SUITE: Ciphersuite = Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519;
 
@@ -34,7 +35,9 @@ impl Rogue {
 
     fn key_package(&self) -> Vec<u8> {
         let bundle = KeyPackage::builder().build(SUITE, &self.provider, &self.secret, self.credential.clone());
-        bytes(MlsMessageOut::from(bundle.expect("a package").into_key_package()))
+        let mut offer = Vec::new();
+        write_vector(&bytes(MlsMessageOut::from(bundle.expect("a package").into_key_package())), &mut offer);
+        offer
     }
 
     fn group(&self, extensions: Extensions<GroupContext>) -> MlsGroup {
@@ -51,7 +54,9 @@ impl Rogue {
 
     /// Adds a device and returns the welcome for it.
     fn add(&self, group: &mut MlsGroup, device: &Device) -> Vec<u8> {
-        let package = read(&device.key_package().expect("a package"));
+        let offer = device.key_package().expect("packages");
+        let (_x_wing, rest) = read_vector(&offer).expect("the one");
+        let package = read(read_vector(rest).expect("the other").0);
         let MlsMessageBodyIn::KeyPackage(package) = package else { panic!("a key package") };
         let package = package.validate(self.provider.crypto(), ProtocolVersion::Mls10).expect("valid");
         let (_, welcome, _) = group.add_members(&self.provider, &self.secret, &[package]).expect("adds");
@@ -126,7 +131,7 @@ fn a_member_cannot_ring_in_the_name_of_another_member() {
 #[test]
 fn a_stranger_in_the_welcomes_tree_is_refused() {
     let (a, b, stranger) = (Person::new().device(), Person::new().device(), Person::new().device());
-    let mut group = a.create_group(ROOM).expect("a group");
+    let mut group = a.create_group(ROOM, KeyExchange::X25519).expect("a group");
     let packages = [&b, &stranger].map(|device| (device.identity(), device.key_package().expect("a package")));
     let welcome = group.propose_add(&packages, NOW).expect("adds").welcome.expect("for both");
     assert!(matches!(b.join(&welcome, &a.identity(), &[], NOW), Err(Error::UnexpectedIdentity)));
@@ -136,7 +141,7 @@ fn a_stranger_in_the_welcomes_tree_is_refused() {
 #[test]
 fn an_expired_delegation_in_the_welcomes_tree_is_refused() {
     let (a, b) = (Person::new().device_until(NOW + 10), Person::new().device());
-    let mut group = a.create_group(ROOM).expect("a group");
+    let mut group = a.create_group(ROOM, KeyExchange::X25519).expect("a group");
     let packages = [(b.identity(), b.key_package().expect("a package"))];
     let welcome = group.propose_add(&packages, NOW).expect("adds").welcome.expect("for b");
     let joined = b.join(&welcome, &a.identity(), &[], NOW + 11);

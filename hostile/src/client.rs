@@ -18,7 +18,8 @@ use supernode_proto::{
         Subscribe, TrackKind, client_message::Body as Request, encode_frame, frame, relay_message::Body,
     },
     identity::{
-        self, Delegation, DeviceKey, EXPORTER_LABEL, Grants, IdentityKey, RelayPin, RoomId, SIGNATURE_BYTES, Ticket,
+        self, Delegation, DeviceKey, EXPORTER_LABEL, Grants, Holder, IdentityKey, RelayPin, RoomId, SIGNATURE_BYTES,
+        Ticket, TicketKey,
     },
     invite::Invite,
     mls::Envelope,
@@ -74,7 +75,9 @@ impl Person {
     pub(crate) fn open_ticket(&self) -> Bytes {
         let mut ticket = Ticket {
             issuer: self.identity_key(),
-            holder: None,
+            holder: Holder::Key(TicketKey::new(open_key().verifying_key().to_bytes())),
+            relay: None,
+            generation: 0,
             grants: Grants::PRESENCE | Grants::RING,
             not_after_unix_s: unix_s() + 3600,
             id: rand::random(),
@@ -91,6 +94,11 @@ impl Person {
     }
 }
 
+/// The key of all tickets: [`Client::ask`] shows them.
+fn open_key() -> SigningKey {
+    SigningKey::from_bytes(&[0x77; 32])
+}
+
 /// A room's name and what lets one in.
 pub(crate) struct Room {
     pub(crate) id: RoomId,
@@ -99,7 +107,7 @@ pub(crate) struct Room {
 
 impl Room {
     pub(crate) fn new() -> Self {
-        Self { id: RoomId(rand::random()), secret: key() }
+        Self { id: RoomId::passing(rand::random()), secret: key() }
     }
 
     pub(crate) fn name(&self) -> Bytes {
@@ -118,6 +126,7 @@ pub(crate) struct Client {
     pub(crate) endpoint: quinn::Endpoint,
     pub(crate) connection: quinn::Connection,
     pub(crate) person: Person,
+    pin: RelayPin,
     send: quinn::SendStream,
     receive: quinn::RecvStream,
     reader: FrameReader,
@@ -137,8 +146,8 @@ impl Client {
         let Dialled { endpoint, connection } = dialled;
         let (send, receive) = connection.open_bi().await?;
         let reader = FrameReader::default();
-        let mut client =
-            Self { endpoint, connection, person, send, receive, reader, events: VecDeque::new(), request: 0 };
+        let (pin, events) = (door.pin, VecDeque::new());
+        let mut client = Self { endpoint, connection, person, pin, send, receive, reader, events, request: 0 };
         let hello = client.hello(door)?;
         client.send(0, Request::Hello(hello)).await?;
         match client.next().await?.body {
@@ -153,6 +162,7 @@ impl Client {
             version_max: VERSION,
             delegation: self.person.delegation().to_bytes().into(),
             admission_token: door.token.clone(),
+            ..HelloBody::default()
         };
         let body = Bytes::from(body.encode_to_vec());
         let input = identity::hello_signing_input(&door.pin, &self.exporter()?, &body);
@@ -204,8 +214,13 @@ impl Client {
     }
 
     /// Asks and waits for the reply; events meanwhile are kept.
-    pub(crate) async fn ask(&mut self, body: Request) -> anyhow::Result<Body> {
+    pub(crate) async fn ask(&mut self, mut body: Request) -> anyhow::Result<Body> {
         self.request += 1;
+        match &mut body {
+            Request::TakeKeyPackages(take) => take.proof = self.prove(&take.ticket)?,
+            Request::Ring(ring) => ring.proof = self.prove(&ring.ticket)?,
+            _ => {}
+        }
         self.send(self.request, body).await?;
         loop {
             let message = self.next().await?;
@@ -218,6 +233,13 @@ impl Client {
         }
     }
 
+    /// What shows a ticket with [`open_key`] on this connection.
+    fn prove(&self, ticket: &[u8]) -> anyhow::Result<Bytes> {
+        let ticket = Ticket::from_bytes(ticket)?;
+        let input = identity::present_signing_input(&ticket, &self.pin, &self.exporter()?, &self.person.device_key());
+        Ok(Bytes::copy_from_slice(&open_key().sign(&input).to_bytes()))
+    }
+
     pub(crate) async fn join(&mut self, room: &Room) -> anyhow::Result<RoomJoined> {
         let input = identity::join_signing_input(&room.id, &self.exporter()?, &self.person.device_key());
         let wanted = JoinRoom {
@@ -225,6 +247,7 @@ impl Client {
             join_key: Bytes::copy_from_slice(room.secret.verifying_key().as_bytes()),
             proof: Bytes::copy_from_slice(&room.secret.sign(&input).to_bytes()),
             mls_epoch: 0,
+            ..JoinRoom::default()
         };
         match self.ask(Request::JoinRoom(wanted)).await? {
             Body::RoomJoined(joined) => Ok(joined),
@@ -298,17 +321,36 @@ pub(crate) async fn dial(
     from: Ipv4Addr,
     tls: Arc<dyn quinn::crypto::ClientConfig>,
 ) -> anyhow::Result<Dialled> {
-    let endpoint = quinn::Endpoint::client((from, 0).into()).with_context(|| format!("a socket at {from}"))?;
+    let endpoint = endpoint(from)?;
+    let connection = dial_from(&endpoint, door, tls, None).await?;
+    Ok(Dialled { endpoint, connection })
+}
+
+/// A socket from which connections begin.
+pub(crate) fn endpoint(from: Ipv4Addr) -> anyhow::Result<quinn::Endpoint> {
+    quinn::Endpoint::client((from, 0).into()).with_context(|| format!("a socket at {from}"))
+}
+
+/// A connection from a socket that may have others; of what the relay has for it, it takes no more at once than this.
+pub(crate) async fn dial_from(
+    endpoint: &quinn::Endpoint,
+    door: &Door,
+    tls: Arc<dyn quinn::crypto::ClientConfig>,
+    window: Option<u32>,
+) -> anyhow::Result<quinn::Connection> {
     let mut config = quinn::ClientConfig::new(tls);
     let mut transport = quinn::TransportConfig::default();
+    if let Some(window) = window {
+        transport.stream_receive_window(window.into());
+    }
     transport.max_idle_timeout(Some(Duration::from_secs(20).try_into()?));
+    transport.keep_alive_interval(Some(Duration::from_secs(5)));
     // Attackers do not hold back, and a call is too little to be held.
     let mut congestion = quinn::congestion::CubicConfig::default();
     congestion.initial_window(INITIAL_WINDOW_BYTES);
     transport.congestion_controller_factory(Arc::new(congestion));
     config.transport_config(Arc::new(transport));
-    let connection = endpoint.connect_with(config, door.address, "relay")?.await?;
-    Ok(Dialled { endpoint, connection })
+    Ok(endpoint.connect_with(config, door.address, "relay")?.await?)
 }
 
 /// An object in a datagram.
@@ -324,6 +366,11 @@ pub(crate) fn datagram(alias: TrackAlias, group: u64, sealed: &[u8]) -> Bytes {
 pub(crate) fn sealed(wire: &Bytes) -> Option<Bytes> {
     let (_, len) = DatagramHeader::decode(wire).ok()?;
     Some(wire.slice(len..))
+}
+
+/// The group of the object in a datagram.
+pub(crate) fn group_of(wire: &Bytes) -> Option<u64> {
+    DatagramHeader::decode(wire).ok().map(|(header, _)| header.visible.group)
 }
 
 fn key() -> SigningKey {

@@ -7,7 +7,7 @@ use std::{
     any::Any,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
 };
 
@@ -41,38 +41,93 @@ pub(crate) enum Oddity {
     None = 0,
     /// They say nothing, but the client believes that all it had to say has arrived.
     Blank = 1,
-    /// Every second one says nothing.
-    Gaps = 2,
     /// Bits are set that must be zero.
-    Reserved = 3,
+    Reserved = 2,
     /// Each is sealed under the keys after those of the last one.
-    Phases = 4,
+    Phases = 3,
+    /// Those with much to say hold pieces of streams instead, of a byte each with a gap behind it.
+    Crumbs = 4,
+    /// Those with much to say ask whether the path works instead, a hundred times each.
+    Challenges = 5,
 }
 
 /// Says how odd a connection is from now on.
-#[derive(Debug, Clone)]
-pub(crate) struct Dial(Arc<AtomicU8>);
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Dial {
+    oddity: Arc<AtomicU8>,
+    /// Pieces that were put into packets so far.
+    crumbs: Arc<AtomicU64>,
+}
 
 impl Dial {
     pub(crate) fn set(&self, oddity: Oddity) {
-        self.0.store(oddity as u8, Ordering::Relaxed);
+        self.oddity.store(oddity as u8, Ordering::Relaxed);
     }
 
     fn is(&self, oddity: Oddity) -> bool {
-        self.0.load(Ordering::Relaxed) == oddity as u8
+        self.oddity.load(Ordering::Relaxed) == oddity as u8
+    }
+
+    /// How many pieces have gone out.
+    pub(crate) fn crumbs(&self) -> u64 {
+        self.crumbs.load(Ordering::Relaxed)
+    }
+
+    /// Fills a payload with STREAM frames (RFC 9000 section 19.8): those of a packet are neighbours on one stream, the next
+    /// packet's on another, and all of it again from the beginning when the windows are full.
+    fn fill_with_crumbs(&self, payload: &mut [u8]) {
+        let many = payload.len() / CRUMB_BYTES;
+        let first = self.crumbs.fetch_add(many as u64, Ordering::Relaxed);
+        let stream = (first / many as u64) % CRUMBED_STREAMS;
+        let round = first / (many as u64 * CRUMBED_STREAMS);
+        payload.fill(PADDING);
+        for (place, frame) in payload.chunks_exact_mut(CRUMB_BYTES).enumerate() {
+            let offset = 2 * ((round * many as u64 + place as u64) % CRUMBS_A_STREAM) + 1;
+            // With offset and length; the client's unidirectional streams are numbered 2, 6, 10 and so on.
+            frame[0] = 0x0e;
+            frame[1..3].copy_from_slice(&(0x4000 | (4 * stream + 2) as u16).to_be_bytes());
+            frame[3..7].copy_from_slice(&(0x8000_0000 | offset as u32).to_be_bytes());
+            (frame[7], frame[8]) = (1, 0x55);
+        }
     }
 }
+
+/// Fills a payload with PATH_CHALLENGE frames (RFC 9000 section 19.17), each another.
+fn fill_with_challenges(packet: u64, payload: &mut [u8]) {
+    payload.fill(PADDING);
+    for (place, frame) in payload.chunks_exact_mut(9).enumerate() {
+        frame[0] = 0x1a;
+        frame[1..].copy_from_slice(&((packet << 8) | place as u64).to_be_bytes());
+    }
+}
+
+/// A frame with one byte of a stream.
+const CRUMB_BYTES: usize = 9;
+/// Streams that pieces are sent of, and pieces of each: what one session may open, within the window of one that publishes,
+/// and fewer than QUIC ends a connection for.
+const CRUMBED_STREAMS: u64 = 64;
+const CRUMBS_A_STREAM: u64 = 900;
+/// What is replaced by pieces: not what acknowledges only.
+const REPLACED_FROM_BYTES: usize = 600;
 
 /// TLS that seals what it was not given.
 pub(crate) struct Odd {
     tls: Arc<QuicClientConfig>,
     dial: Dial,
+    /// Generations of keys that it takes ahead, and then cannot change them as it should.
+    ahead: u64,
 }
 
 impl Odd {
     pub(crate) fn new() -> anyhow::Result<(Self, Dial)> {
-        let dial = Dial(Arc::default());
-        Ok((Self { tls: Arc::new(tls::client()?), dial: dial.clone() }, dial))
+        let dial = Dial::default();
+        Ok((Self { tls: Arc::new(tls::client()?), dial: dial.clone(), ahead: 0 }, dial))
+    }
+
+    /// One that can be set to [`Oddity::Phases`].
+    pub(crate) fn with_phases() -> anyhow::Result<(Self, Dial)> {
+        let (odd, dial) = Self::new()?;
+        Ok((Self { ahead: PHASES, ..odd }, dial))
     }
 }
 
@@ -84,13 +139,14 @@ impl ClientConfig for Odd {
         params: &TransportParameters,
     ) -> Result<Box<dyn Session>, ConnectError> {
         let tls = self.tls.clone().start_session(version, server_name, params)?;
-        Ok(Box::new(OddSession { tls, dial: self.dial.clone(), levels: 0 }))
+        Ok(Box::new(OddSession { tls, dial: self.dial.clone(), ahead: self.ahead, levels: 0 }))
     }
 }
 
 struct OddSession {
     tls: Box<dyn Session>,
     dial: Dial,
+    ahead: u64,
     /// Of encryption, after the first.
     levels: usize,
 }
@@ -105,10 +161,16 @@ struct OddKey {
 impl PacketKey for OddKey {
     fn encrypt(&self, packet: u64, buf: &mut [u8], header_len: usize) {
         let end = buf.len() - self.key.tag_len();
-        if self.dial.is(Oddity::Blank) || self.dial.is(Oddity::Gaps) && packet.is_multiple_of(2) {
+        if self.dial.is(Oddity::Blank) {
             let payload = &mut buf[header_len..end];
             payload.fill(PADDING);
             payload[0] = PING;
+        }
+        if self.dial.is(Oddity::Crumbs) && end - header_len >= REPLACED_FROM_BYTES {
+            self.dial.fill_with_crumbs(&mut buf[header_len..end]);
+        }
+        if self.dial.is(Oddity::Challenges) && end - header_len >= REPLACED_FROM_BYTES {
+            fill_with_challenges(packet, &mut buf[header_len..end]);
         }
         if self.dial.is(Oddity::Reserved) && buf[0] & 0x80 == 0 {
             buf[0] |= RESERVED;
@@ -151,7 +213,7 @@ impl Session for OddSession {
     fn write_handshake(&mut self, buf: &mut Vec<u8>) -> Option<Keys> {
         let keys = self.tls.write_handshake(buf)?;
         self.levels += 1;
-        let generations = if self.levels == 2 { PHASES } else { 0 };
+        let generations = if self.levels == 2 { self.ahead } else { 0 };
         let later = (0..generations).filter_map(|_| Some(self.tls.next_1rtt_keys()?.local)).collect();
         let packet = KeyPair { local: self.odd(keys.packet.local, later), remote: keys.packet.remote };
         Some(Keys { header: keys.header, packet })

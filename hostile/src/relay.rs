@@ -36,10 +36,14 @@ pub(crate) struct Setting {
     pub(crate) log: Log,
     /// Bytes of memory that it and its children may have, if not the machine's.
     pub(crate) memory_bytes: Option<u64>,
+    pub(crate) shards: u16,
+    /// What is done to it stops it, or a part of it, by itself: the call need only go on afterwards, and nobody comes before.
+    pub(crate) interrupts: bool,
 }
 
 impl Setting {
-    pub(crate) const PLAIN: Self = Self { config: &[], log: Log::File, memory_bytes: None };
+    pub(crate) const PLAIN: Self =
+        Self { config: &[], log: Log::File, memory_bytes: None, shards: 1, interrupts: false };
 }
 
 /// A running relay.
@@ -69,7 +73,8 @@ impl Relay {
             None => pinned(core, program),
         };
         environment(&mut command, home.path());
-        command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "1"]);
+        let shards = setting.shards.to_string();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", &shards]);
         command.envs(setting.config.iter().copied()).stdout(Stdio::piped());
         match setting.log {
             Log::File => command.stderr(File::create(home.path().join("log"))?),

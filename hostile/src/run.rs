@@ -38,6 +38,9 @@ const GIVE_BACK: Duration = Duration::from_secs(20);
 const KEPT_MB_MAX: f64 = 32.0;
 /// How long an attack may take to begin and to end, besides what it was told.
 const ATTACK_PATIENCE: Duration = Duration::from_secs(20);
+/// After an attack that stops the relay itself: how long until the call is judged, and for how long it is.
+const RECOVERY: Duration = Duration::from_millis(1500);
+const AFTERWARDS: Duration = Duration::from_secs(3);
 /// With `--quick`, how often an attack is made until it is held.
 const ATTEMPTS_MAX: u32 = 3;
 /// Niceness of relay and call where the system allows it, and how much nicer an attack is: it may have all of its core
@@ -191,11 +194,19 @@ async fn row(options: &Options, attack: &Attack, relay_core: usize, own_core: us
         program: options.relay.clone(),
         seconds,
     };
-    let newcomers = Newcomers::begin(&relay.door);
-    let begin = Instant::now();
+    let mut newcomers = (!attack.setting.interrupts).then(|| Newcomers::begin(&relay.door));
+    let mut begin = Instant::now();
     let peak = watch_memory(relay.pid());
     let report = attack_beside(options, attack, &target, own_core).await;
-    let end = Instant::now();
+    let mut end = Instant::now();
+    let attack_seconds = (end - begin).as_secs_f64();
+    if attack.setting.interrupts {
+        tokio::time::sleep(RECOVERY).await;
+        (begin, newcomers) = (Instant::now(), Some(Newcomers::begin(&relay.door)));
+        tokio::time::sleep(AFTERWARDS).await;
+        end = Instant::now();
+    }
+    let newcomers = newcomers.context("begun before or after")?;
     let newcomer = newcomers.end(NEWCOMER_MAX.max(LOST_AFTER)).await;
     let figures = call.figures(begin, end);
     let broken = call.broken();
@@ -208,7 +219,6 @@ async fn row(options: &Options, attack: &Attack, relay_core: usize, own_core: us
         None => given_back(&relay, rss_before).await,
     };
 
-    let attack_seconds = (end - begin).as_secs_f64();
     let mut failed = Vec::new();
     let mut check = |holds: bool, what: String| {
         if !holds {

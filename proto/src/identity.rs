@@ -11,6 +11,14 @@ use sha2::{Digest, Sha256};
 
 use crate::limits;
 
+mod revocation;
+mod room;
+mod ticket;
+
+pub use revocation::Revocation;
+pub use room::{RoomId, room_signing_input, verify_room};
+pub use ticket::{Grants, Holder, Presenter, Ticket, present_signing_input, ring_signing_input};
+
 /// TLS exporter label (RFC 8446 section 7.5) whose 32 bytes bind signatures to one connection; its context is empty.
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-supernode-1-session";
 /// Bytes taken from the exporter.
@@ -22,7 +30,6 @@ pub const SIGNATURE_BYTES: usize = 64;
 
 const KEY_BYTES: usize = 32;
 const DELEGATION_DOMAIN: &[u8] = b"supernode/1 delegation\0";
-const TICKET_DOMAIN: &[u8] = b"supernode/1 ticket\0";
 const HELLO_DOMAIN: &[u8] = b"supernode/1 hello\0";
 const JOIN_DOMAIN: &[u8] = b"supernode/1 join\0";
 const BEACON_DOMAIN: &[u8] = b"supernode/1 beacon\0";
@@ -61,6 +68,9 @@ pub enum IdentityError {
         /// What was signed.
         field: &'static str,
     },
+    /// Somebody else uses it than whom it is made out to.
+    #[error("the ticket is made out to another identity")]
+    Holder,
     /// It has run out.
     #[error("the {field} has expired")]
     Expired {
@@ -144,28 +154,16 @@ public_key! {
     DeviceKey, "device", "sn-dev-"
 }
 public_key! {
+    /// The public half of the key that comes with a ticket: whoever has the other half may use the ticket.
+    TicketKey, "ticket key", "sn-ticket-key-"
+}
+public_key! {
     /// The public key that a room's join secret can sign for.
     JoinKey, "join_key", "sn-join-"
 }
-
-/// A room's name: 16 random bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RoomId(pub [u8; 16]);
-
-impl RoomId {
-    /// The name in a message field.
-    ///
-    /// # Errors
-    /// [`IdentityError::Length`] unless it has 16 bytes.
-    pub fn from_slice(bytes: &[u8]) -> Result<Self, IdentityError> {
-        fixed("room", bytes).map(Self)
-    }
-}
-
-impl fmt::Debug for RoomId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RoomId(..)")
-    }
+public_key! {
+    /// The public half of the key that comes from a room's link: it names a room that stands.
+    RoomKey, "room_key", "sn-room-"
 }
 
 /// An identity's certificate for a device.
@@ -187,6 +185,7 @@ pub struct Delegation {
 impl Delegation {
     /// Bytes on the wire.
     pub const BYTES: usize = 1 + KEY_BYTES + KEY_BYTES + 8 + SIGNATURE_BYTES;
+    const TEXT_PREFIX: &str = "sn-delegation-";
 
     /// What the identity signs.
     pub fn signing_input(identity: &IdentityKey, device: &DeviceKey, not_after_unix_s: u64) -> Vec<u8> {
@@ -213,6 +212,19 @@ impl Delegation {
         })
     }
 
+    /// Text to hand to the device.
+    pub fn to_text(&self) -> String {
+        to_text(Self::TEXT_PREFIX, &self.to_bytes())
+    }
+
+    /// Reads the text form; nothing is verified yet.
+    ///
+    /// # Errors
+    /// As [`Self::from_bytes`], or [`IdentityError::Text`].
+    pub fn from_text(text: &str) -> Result<Self, IdentityError> {
+        Self::from_bytes(&from_text("delegation", Self::TEXT_PREFIX, text)?)
+    }
+
     /// Whether the identity signed it and it holds at `now_unix_s`.
     ///
     /// # Errors
@@ -227,122 +239,6 @@ impl Delegation {
 impl fmt::Debug for Delegation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Delegation(..)")
-    }
-}
-
-/// What a ticket allows its holder.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Grants(u8);
-
-impl Grants {
-    /// See the issuer's presence.
-    pub const PRESENCE: Self = Self(1);
-    /// Ring the issuer.
-    pub const RING: Self = Self(2);
-
-    /// Whether all of `other` is granted.
-    pub const fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-}
-
-impl std::ops::BitOr for Grants {
-    type Output = Self;
-
-    fn bitor(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-}
-
-/// A grant by an identity: who may see its presence or ring it, until when. The relay checks it and keeps nothing.
-///
-/// Layout, [`Self::BYTES`] in all: format 1 (1), issuer (32), holder (32, zeros for whoever carries it), grants (1),
-/// not after in Unix seconds (8), id (8), signature by the issuer (64).
-#[derive(Clone, PartialEq, Eq)]
-pub struct Ticket {
-    /// Whose presence, who rings.
-    pub issuer: IdentityKey,
-    /// The one who may use it, or `None` for whoever carries it.
-    pub holder: Option<IdentityKey>,
-    /// What it allows.
-    pub grants: Grants,
-    /// Last second it holds, Unix time.
-    pub not_after_unix_s: u64,
-    /// Random, tells tickets apart.
-    pub id: [u8; 8],
-    /// By the issuer, over [`Self::signing_input`].
-    pub signature: [u8; SIGNATURE_BYTES],
-}
-
-impl Ticket {
-    /// Bytes on the wire.
-    pub const BYTES: usize = 1 + Self::BODY_BYTES + SIGNATURE_BYTES;
-    const BODY_BYTES: usize = KEY_BYTES + KEY_BYTES + 1 + 8 + 8;
-    const TEXT_PREFIX: &str = "sn-ticket-";
-
-    /// What the issuer signs; `self.signature` plays no part.
-    pub fn signing_input(&self) -> Vec<u8> {
-        [TICKET_DOMAIN, &self.body()].concat()
-    }
-
-    fn body(&self) -> Vec<u8> {
-        let holder = self.holder.map_or([0; KEY_BYTES], |holder| holder.0);
-        [&self.issuer.0[..], &holder, &[self.grants.0], &self.not_after_unix_s.to_be_bytes(), &self.id].concat()
-    }
-
-    /// The wire form.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        [&[FORMAT_1], &self.body()[..], &self.signature].concat()
-    }
-
-    /// Reads the wire form; nothing is verified yet.
-    ///
-    /// # Errors
-    /// [`IdentityError::Length`] or [`IdentityError::Unknown`].
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, IdentityError> {
-        let mut fields = Fields::new("ticket", bytes, Self::BYTES)?;
-        let issuer = IdentityKey(fields.take());
-        let holder = fields.take();
-        let [grants] = fields.take();
-        if grants & !(Grants::PRESENCE | Grants::RING).0 != 0 {
-            return Err(IdentityError::Unknown { field: "grants", value: grants });
-        }
-        Ok(Self {
-            issuer,
-            holder: (holder != [0; KEY_BYTES]).then_some(IdentityKey(holder)),
-            grants: Grants(grants),
-            not_after_unix_s: u64::from_be_bytes(fields.take()),
-            id: fields.take(),
-            signature: fields.take(),
-        })
-    }
-
-    /// Text to hand to somebody.
-    pub fn to_text(&self) -> String {
-        to_text(Self::TEXT_PREFIX, &self.to_bytes())
-    }
-
-    /// Reads the text form.
-    ///
-    /// # Errors
-    /// As [`Self::from_bytes`], or [`IdentityError::Text`].
-    pub fn from_text(text: &str) -> Result<Self, IdentityError> {
-        Self::from_bytes(&from_text("ticket", Self::TEXT_PREFIX, text)?)
-    }
-
-    /// Whether the issuer signed it and it holds at `now_unix_s`. Who holds it and what it grants is the caller's to check.
-    ///
-    /// # Errors
-    /// [`IdentityError::Expired`], [`IdentityError::TooLong`] or [`IdentityError::Signature`].
-    pub fn verify(&self, now_unix_s: u64) -> Result<(), IdentityError> {
-        check_time("ticket", self.not_after_unix_s, now_unix_s, limits::TICKET_LIFETIME_S_MAX)?;
-        self.issuer.verify("ticket", &self.signing_input(), &self.signature)
-    }
-}
-
-impl fmt::Debug for Ticket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Ticket(..)")
     }
 }
 

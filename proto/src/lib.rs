@@ -10,6 +10,7 @@ pub mod invite;
 pub mod limits;
 pub mod mls;
 pub mod object;
+pub mod probe;
 mod varint;
 
 /// ALPN of the native protocol.

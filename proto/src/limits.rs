@@ -33,12 +33,16 @@ limits! {
         "The largest control message: the largest sealed payload and its envelope, and little enough to buffer for every session.";
     MLS_PAYLOAD_BYTES_MAX: usize = 60 * 1024, "bytes",
         "The largest message in a room's mailbox: a Welcome with the tree of a group of 250 fits.";
-    RING_PAYLOAD_BYTES_MAX: usize = 16 * 1024, "bytes",
-        "The largest ring or answer: an MLS Welcome for several devices takes 2 to 4 KiB.";
+    RING_PAYLOAD_BYTES_MAX: usize = 56 * 1024, "bytes",
+        "The largest ring or answer: a Welcome with X-Wing takes 3 KiB for each device that rings, and a person has 16 at most.";
     KEY_PACKAGE_BYTES_MAX: usize = 4 * 1024, "bytes",
-        "The largest key package: ours take 0.5 KiB.";
+        "The largest offer of key packages: one for X-Wing takes 2.8 KiB, one for X25519 half a KiB.";
     KEY_PACKAGES_PER_DEVICE_MAX: usize = 32, "packages",
         "How many calls can reach a device before it must deposit again.";
+    REVOKED_DEVICES_MAX: usize = 8, "devices",
+        "How many devices of a person are named as taken back: they travel in every ring, and an expired one needs no naming.";
+    BLOCKED_IDENTITIES_MAX: usize = 512, "identities",
+        "How many people a session may shut out: kept for each session, and looked through at every ring and change of state.";
     PRESENCE_STATUS_BYTES_MAX: usize = 1024, "bytes",
         "A sealed line of text and a mood, not a picture.";
     TRACK_LABEL_BYTES_MAX: usize = 512, "bytes",
@@ -72,6 +76,7 @@ const _: () = {
         ADMISSION_TOKEN_BYTES_MAX + crate::identity::Delegation::BYTES + ENVELOPE_BYTES_MAX
             <= CONTROL_MESSAGE_BYTES_MAX
     );
+    assert!(BLOCKED_IDENTITIES_MAX * 34 + ENVELOPE_BYTES_MAX <= CONTROL_MESSAGE_BYTES_MAX);
     assert!(KEY_PACKAGE_BYTES_MAX + ENVELOPE_BYTES_MAX <= CONTROL_MESSAGE_BYTES_MAX);
     assert!(crate::object::DATAGRAM_HEADER_BYTES_MAX < DATAGRAM_BYTES_MAX);
     assert!(DATAGRAM_BYTES_MAX <= 1162, "quinn's DATAGRAM payload at the first packet size of 1,200 bytes");

@@ -116,19 +116,22 @@ impl EnvelopeError {
     }
 }
 
-/// A vector of RFC 9420 section 2.1.2 at the front of `bytes`, and what follows it. Its length takes the fewest bytes
-/// that hold it, and never eight.
 fn vector(bytes: &[u8]) -> Result<(&[u8], &[u8]), EnvelopeError> {
-    let (length, head) = crate::varint::decode(bytes).ok_or(EnvelopeError::Payload)?;
-    if head == 8 || head != crate::varint::len(length) {
-        return Err(EnvelopeError::Payload);
-    }
-    let rest = &bytes[head..];
-    let length = usize::try_from(length).map_err(|_| EnvelopeError::Payload)?;
-    rest.split_at_checked(length).ok_or(EnvelopeError::Payload)
+    read_vector(bytes).ok_or(EnvelopeError::Payload)
 }
 
-fn write_vector(bytes: &[u8], out: &mut Vec<u8>) {
+/// A vector of RFC 9420 section 2.1.2 at the front of `bytes`, and what follows it. Its length takes the fewest bytes
+/// that hold it, and never eight.
+pub fn read_vector(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, head) = crate::varint::decode(bytes)?;
+    if head == 8 || head != crate::varint::len(length) {
+        return None;
+    }
+    bytes[head..].split_at_checked(usize::try_from(length).ok()?)
+}
+
+/// Appends `bytes` behind their length, as [`read_vector`] reads them.
+pub fn write_vector(bytes: &[u8], out: &mut Vec<u8>) {
     let mut head = [0; 8];
     let length = crate::varint::encode(bytes.len() as u64, &mut head);
     out.extend_from_slice(&head[..length]);

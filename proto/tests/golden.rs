@@ -9,13 +9,15 @@ mod vectors;
 use std::{collections::BTreeSet, env, fmt::Write, fs, path::PathBuf};
 
 use data_encoding::HEXLOWER;
+use ed25519_dalek::Signer as _;
 use prost::Message;
 use supernode_proto::{
     close::{CloseCode, StreamCode},
     control::{ClientMessage, FrameReader, MESSAGE_NAMES, RelayMessage, frame},
     identity::{
-        Delegation, Ticket, beacon_signing_input, hello_signing_input, join_signing_input, verify_beacon, verify_hello,
-        verify_join,
+        Delegation, Revocation, RoomId, Ticket, beacon_signing_input, hello_signing_input, join_signing_input,
+        present_signing_input, ring_signing_input, room_signing_input, verify_beacon, verify_hello, verify_join,
+        verify_room,
     },
     invite::Invite,
     limits,
@@ -92,7 +94,7 @@ fn everything_signed_is_written_down() {
     let now = identity::NOW_UNIX_S;
     let mut golden = Golden::new(
         "identity.txt",
-        "Names, grants, what is signed, and the signatures by the secret keys 01 x 32 (identity), 02 x 32 (device) and 03 x 32 (room).",
+        "Names, grants, what is signed, and the signatures by the secret keys 01 x 32 (identity), 02 x 32 (device), 03 x 32 (room), 05 x 32 (ticket) and 06 x 32 (room that stands).",
     );
     golden.text("identity, text", &identity::identity().to_text());
     golden.text("device, text", &identity::device().to_text());
@@ -107,7 +109,7 @@ fn everything_signed_is_written_down() {
 
     for (name, ticket) in [
         ("ticket for a holder", identity::ticket_for_holder()),
-        ("ticket for whoever carries it", identity::ticket_for_whoever_carries_it()),
+        ("ticket with a key, for one relay", identity::ticket_with_key()),
     ] {
         golden.hex(&format!("{name}, signed bytes"), &ticket.signing_input());
         golden.hex(name, &ticket.to_bytes());
@@ -115,6 +117,23 @@ fn everything_signed_is_written_down() {
         assert_eq!(ticket.verify(now), Ok(()), "{name}");
         assert_eq!(Ticket::from_text(&ticket.to_text()).as_ref(), Ok(&ticket), "{name}");
     }
+
+    let revocation = identity::revocation();
+    golden.hex("revocation, signed bytes", &revocation.signing_input());
+    golden.hex("revocation", &revocation.to_bytes());
+    assert_eq!(revocation.verify(), Ok(()));
+    assert_eq!(Revocation::from_bytes(&revocation.to_bytes()).as_ref(), Ok(&revocation));
+
+    let (ticket, presenter, pin) = (identity::ticket_with_key(), identity::presenter(), identity::relay_pin());
+    let sign = |input: &[u8]| identity::ticket_secret().sign(input).to_bytes();
+    let input = present_signing_input(&ticket, &pin, &identity::EXPORTER, &presenter.device);
+    golden.hex("ticket shown to a relay, signed bytes", &input);
+    golden.hex("ticket shown to a relay, proof", &sign(&input));
+    assert_eq!(ticket.verify_presented(&presenter, &pin, &identity::EXPORTER, &sign(&input)), Ok(()));
+    let input = ring_signing_input(&ticket, &identity::room(), now, &presenter.device);
+    golden.hex("ticket shown in a ring, signed bytes", &input);
+    golden.hex("ticket shown in a ring, proof", &sign(&input));
+    assert_eq!(ticket.verify_ring(&presenter, &identity::room(), now, &sign(&input)), Ok(()));
 
     let body = control::hello_body().encode_to_vec();
     let (pin, exporter) = (identity::relay_pin(), identity::EXPORTER);
@@ -126,6 +145,13 @@ fn everything_signed_is_written_down() {
     golden.hex("join, signed bytes", &join_signing_input(&room, &exporter, &device));
     golden.hex("join, proof", &identity::join_proof());
     assert_eq!(verify_join(&identity::join_key(), &room, &exporter, &device, &identity::join_proof()), Ok(()));
+
+    let (key, proof) = (identity::room_key(), identity::room_proof());
+    golden.text("room key, text", &key.to_text());
+    golden.hex("room that stands for it, name", &RoomId::standing(&key).0);
+    golden.hex("room key, signed bytes", &room_signing_input(&pin, &exporter, &device));
+    golden.hex("room key, proof", &proof);
+    assert_eq!(verify_room(&key, &pin, &exporter, &device, &proof), Ok(()));
 
     let (epoch, digest) = identity::BEACON;
     golden.hex("beacon, signed bytes", &beacon_signing_input(&room, epoch, &digest));

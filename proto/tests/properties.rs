@@ -14,8 +14,9 @@ use supernode_proto::{
         ClientMessage, FrameError, FrameReader, HelloBody, RelayMessage, Ring, client_message, encode_frame, frame,
     },
     identity::{
-        Delegation, DeviceKey, Grants, IdentityError, IdentityKey, JoinKey, RoomId, Ticket, beacon_signing_input,
-        verify_beacon, verify_hello, verify_join,
+        Delegation, DeviceKey, Grants, Holder, IdentityError, IdentityKey, JoinKey, Presenter, RelayPin, Revocation,
+        RoomId, Ticket, TicketKey, beacon_signing_input, present_signing_input, ring_signing_input, verify_beacon,
+        verify_hello, verify_join,
     },
     invite::Invite,
     limits,
@@ -31,6 +32,9 @@ fn decode_everything(bytes: &[u8]) {
     let _ = StreamObjectHeader::decode(bytes);
     let _ = Delegation::from_bytes(bytes).map(|delegation| delegation.verify(identity::NOW_UNIX_S));
     let _ = Ticket::from_bytes(bytes).map(|ticket| ticket.verify(identity::NOW_UNIX_S));
+    let _ = Revocation::from_bytes(bytes).map(|revocation| revocation.verify());
+    let presenter = identity::presenter();
+    let _ = identity::ticket_with_key().verify_ring(&presenter, &identity::room(), 0, bytes);
     let _ = (IdentityKey::from_slice(bytes), DeviceKey::from_slice(bytes), JoinKey::from_slice(bytes));
     let _ = RoomId::from_slice(bytes);
     let _ = Envelope::read(bytes);
@@ -104,11 +108,50 @@ fn no_truncated_header_decodes() {
     }
 }
 
+//
+#[test]
+fn a_ticket_is_of_use_to_its_holder_only_and_a_key_s_proof_on_one_connection_and_in_one_ring_only() {
+    let (ticket, presenter) = (identity::ticket_with_key(), identity::presenter());
+    let (pin, exporter, room, now) =
+        (identity::relay_pin(), identity::EXPORTER, identity::room(), identity::NOW_UNIX_S);
+    let sign = |input: Vec<u8>| identity::ticket_secret().sign(&input).to_bytes();
+    let other_device = Presenter { device: DeviceKey::new([7; 32]), ..presenter };
+    let refused = Err(IdentityError::Signature { field: "ticket proof" });
+
+    let proof = sign(present_signing_input(&ticket, &pin, &exporter, &presenter.device));
+    assert_eq!(ticket.verify_presented(&presenter, &pin, &exporter, &proof), Ok(()));
+    assert_eq!(ticket.verify_presented(&other_device, &pin, &exporter, &proof), refused);
+    assert_eq!(ticket.verify_presented(&presenter, &RelayPin([1; 32]), &exporter, &proof), refused);
+    assert_eq!(ticket.verify_presented(&presenter, &pin, &[1; 32], &proof), refused);
+    assert_eq!(
+        ticket.verify_ring(&presenter, &room, now, &proof),
+        refused,
+        "a relay cannot ring with what it is shown"
+    );
+    assert!(ticket.verify_presented(&presenter, &pin, &exporter, &[]).is_err());
+
+    let proof = sign(ring_signing_input(&ticket, &room, now, &presenter.device));
+    assert_eq!(ticket.verify_ring(&presenter, &room, now, &proof), Ok(()));
+    assert_eq!(ticket.verify_ring(&other_device, &room, now, &proof), refused);
+    assert_eq!(ticket.verify_ring(&presenter, &RoomId([1; 16]), now, &proof), refused);
+    assert_eq!(ticket.verify_ring(&presenter, &room, now + 1, &proof), refused);
+
+    let made_out = identity::ticket_for_holder();
+    assert_eq!(made_out.verify_ring(&presenter, &room, now, &[]), Err(IdentityError::Holder));
+    let Holder::Identity(holder) = made_out.holder else { panic!("made out to somebody") };
+    let holder = Presenter { identity: holder, ..presenter };
+    assert_eq!(made_out.verify_ring(&holder, &room, now, &[]), Ok(()));
+    assert!(ticket.allows(Grants::RING, &pin) && !ticket.allows(Grants::PRESENCE, &pin));
+    assert!(!ticket.allows(Grants::RING, &RelayPin([1; 32])) && made_out.allows(Grants::RING, &RelayPin([1; 32])));
+}
+
 #[test]
 fn no_flipped_bit_of_a_signed_grant_still_verifies() {
     let ticket = identity::ticket_for_holder().to_bytes();
     each_flipped_bit(&ticket, |bytes| Ticket::from_bytes(bytes)?.verify(identity::NOW_UNIX_S));
     let delegation = identity::delegation().to_bytes();
+    let revocation = identity::revocation().to_bytes();
+    each_flipped_bit(&revocation, |bytes| Revocation::from_bytes(bytes)?.verify());
     each_flipped_bit(&delegation, |bytes| Delegation::from_bytes(bytes)?.verify(identity::NOW_UNIX_S));
 }
 
@@ -216,7 +259,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_a_decoder_panic(prefix in "(sn-id-|sn-dev-|sn-join-|sn-ticket-)", text in ".{0,300}") {
+    fn no_text_makes_a_decoder_panic(prefix in "(sn-id-|sn-dev-|sn-join-|sn-ticket-|sn-ticket-key-)", text in ".{0,300}") {
         decode_everything(format!("{prefix}{text}").as_bytes());
     }
 
@@ -259,7 +302,10 @@ proptest! {
     #[test]
     fn every_ticket_comes_back_and_verifies(
         secret: [u8; 32],
-        holder in proptest::option::of(any::<[u8; 32]>().prop_filter("zeros stand for nobody", |key| key != &[0; 32])),
+        holder: [u8; 32],
+        is_key: bool,
+        relay in proptest::option::of(any::<[u8; 32]>().prop_filter("zeros stand for any relay", |pin| pin != &[0; 32])),
+        generation: u32,
         grants in proptest::sample::select(vec![Grants::PRESENCE, Grants::RING, Grants::PRESENCE | Grants::RING]),
         id: [u8; 8],
         lifetime_s in 0..=limits::TICKET_LIFETIME_S_MAX,
@@ -268,8 +314,12 @@ proptest! {
         let secret = SigningKey::from_bytes(&secret);
         let issuer = IdentityKey::new(secret.verifying_key().to_bytes());
         let not_after_unix_s = now + lifetime_s;
-        let mut ticket =
-            Ticket { issuer, holder: holder.map(IdentityKey::new), grants, not_after_unix_s, id, signature: [0; 64] };
+        let holder = match is_key {
+            true => Holder::Key(TicketKey::new(holder)),
+            false => Holder::Identity(IdentityKey::new(holder)),
+        };
+        let (relay, signature) = (relay.map(RelayPin), [0; 64]);
+        let mut ticket = Ticket { issuer, holder, relay, grants, generation, not_after_unix_s, id, signature };
         ticket.signature = secret.sign(&ticket.signing_input()).to_bytes();
         prop_assert_eq!(Ticket::from_bytes(&ticket.to_bytes()), Ok(ticket.clone()));
         prop_assert_eq!(Ticket::from_text(&ticket.to_text()), Ok(ticket.clone()));
@@ -304,7 +354,7 @@ proptest! {
 
     #[test]
     fn a_message_of_any_size_up_to_the_bound_comes_back(request: u64, payload in proptest::collection::vec(any::<u8>(), 0..20_000)) {
-        let ring = Ring { ticket: Bytes::from_static(b"ticket"), payload: payload.into() };
+        let ring = Ring { ticket: Bytes::from_static(b"ticket"), payload: payload.into(), ..Ring::default() };
         let message = ClientMessage { request, body: Some(client_message::Body::Ring(ring)) };
         let mut reader = FrameReader::default();
         reader.push(&frame(&message));

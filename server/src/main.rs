@@ -12,7 +12,7 @@ use std::{
 use clap::Parser;
 use mimalloc::MiMalloc;
 use supernode_server::control::{
-    log::{self, DEFAULT_FILTER, Log},
+    log::{self, DEFAULT_FILTER, Log, Reader},
     secrets,
 };
 
@@ -30,14 +30,19 @@ fn main() -> ExitCode {
         // Started without one: there is nobody to hear it.
         Err(_) => Box::new(io::sink()),
     };
-    let filter = std::env::var("RUST_LOG");
-    let log = match Log::start(filter.as_deref().unwrap_or(DEFAULT_FILTER), out, io::stderr().is_terminal()) {
-        Ok(log) => log,
-        Err(error) => {
-            eprintln!("supernode: RUST_LOG: {error}");
-            return ExitCode::from(2);
-        }
+    let reader = match io::stderr().is_terminal() {
+        true => Reader::Terminal,
+        false if log::leads_to_journal() => Reader::Journal,
+        false => Reader::Other,
     };
+    // Set to nothing, it sets nothing.
+    let filter = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
+    let filter = filter.as_deref().unwrap_or(DEFAULT_FILTER);
+    let Some(parsed) = log::filter::parse(filter) else {
+        eprintln!("supernode: RUST_LOG = {filter:?}: must be {}", log::filter::FORM);
+        return ExitCode::from(2);
+    };
+    let log = Log::start(parsed, out, reader);
     if let Err(error) = sealed {
         log.say(&format!("supernode: others may read this process's memory: {error}"));
     }

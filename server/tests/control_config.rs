@@ -21,7 +21,7 @@ fn load(text: &str, environment: &[(&str, &str)], flags: Vec<Flag>) -> Result<Lo
     let path = directory.path().join("relay.toml");
     fs::write(&path, text).expect("ours");
     let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    Sources { file: Some(path), environment, flags, machine: None }.load()
+    Sources { file: Some(path), file_may_lack: false, environment, flags, machine: None }.load()
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn defaults_follow_the_memory_and_what_is_set_wins() {
     let (queues, origin) = setting(&loaded, "limits.relay_queue_bytes_max");
     assert_eq!(
         (queues, origin.to_string()),
-        (Some(Setting::Integer(53_687_091)), "default for 512 MiB of memory".to_owned())
+        (Some(Setting::Integer(38_347_922)), "default for 512 MiB of memory".to_owned())
     );
     assert_eq!(setting(&loaded, "limits.sessions_max").0, Some(Setting::Integer(77)));
     assert_eq!(setting(&loaded, "limits.rooms_max").1, Origin::Default);
@@ -76,15 +76,15 @@ fn defaults_yield_to_the_file_the_file_to_the_environment_and_that_to_options() 
     assert_eq!(number("limits.tracks_max"), (20, variable));
     assert_eq!(number("limits.watches_max"), (300, Origin::Flag("--watches")));
     assert_eq!(loaded.config.limits.watches_max, 300);
-    let text = reference::effective(&loaded);
+    let text = reference::effective(&reference::rows(&loaded));
     assert!(text.lines().any(|line| line.starts_with("limits.watches_max = 300 ") && line.ends_with("# --watches")));
-    assert_eq!(reference::effective_json(&loaded)["limits.tracks_max"]["value"], 20);
+    assert_eq!(reference::effective_json(&reference::rows(&loaded))["limits.tracks_max"]["value"], 20);
 }
 
 #[test]
 fn what_is_in_effect_is_a_configuration_itself() {
     let loaded = load("[relay]\nlisten = \"127.0.0.1:1\"\n[log]\nfilter = \"warn\"\n", &[], Vec::new()).expect("valid");
-    let again = load(&reference::effective(&loaded), &[], Vec::new()).expect("valid");
+    let again = load(&reference::effective(&reference::rows(&loaded)), &[], Vec::new()).expect("valid");
     assert!(loaded.changed(&again).is_empty());
 }
 
@@ -181,8 +181,8 @@ fn lists_and_secrets_come_through_the_environment_and_a_secret_is_never_shown() 
     assert_eq!(loaded.config.admission.hook.secret.as_deref(), Some("hunter2"));
     let shown = format!(
         "{}{}{loaded:?}{:?}",
-        reference::effective(&loaded),
-        reference::effective_json(&loaded),
+        reference::effective(&reference::rows(&loaded)),
+        reference::effective_json(&reference::rows(&loaded)),
         setting(&loaded, "admission.hook.secret")
     );
     assert!(shown.contains("admission.hook.secret = \"********\"") && !shown.contains("hunter2"), "{shown}");
@@ -209,7 +209,11 @@ fn what_may_be_secret_is_shown_nowhere_however_it_is_mistyped() {
     let text = "[admission]\nmode = \"hook\"\nhook.url = \"https://a.example/?token=hunter2\"\n";
     let loaded = load(text, &[], Vec::new()).expect("valid");
     assert_eq!(loaded.config.admission.hook.url.as_deref(), Some("https://a.example/?token=hunter2"), "used whole");
-    let shown = format!("{}{}", reference::effective(&loaded), reference::effective_json(&loaded));
+    let shown = format!(
+        "{}{}",
+        reference::effective(&reference::rows(&loaded)),
+        reference::effective_json(&reference::rows(&loaded))
+    );
     assert!(shown.contains("https://a.example/?********") && !shown.contains("hunter2"), "{shown}");
 }
 
@@ -308,12 +312,12 @@ fn a_configuration_is_checked_with_the_files_that_it_names() {
         let found: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
         (output.status.code(), found)
     };
-    assert_eq!(json(), (Some(0), serde_json::json!({ "of": "relay.toml", "problems": [] })));
+    assert_eq!(json(), (Some(0), serde_json::json!({ "of": "relay.toml", "problems": [], "remarks": [] })));
     let (code, words) = check("[limits]\nrooms_mx = 2\n");
     assert_eq!(code, Some(1));
     assert_eq!(words, "supernode: relay.toml: limits.rooms_mx: unknown key (did you mean limits.rooms_max?)\n");
     let problem = "relay.toml: limits.rooms_mx: unknown key (did you mean limits.rooms_max?)";
-    assert_eq!(json(), (Some(1), serde_json::json!({ "of": "relay.toml", "problems": [problem] })));
+    assert_eq!(json(), (Some(1), serde_json::json!({ "of": "relay.toml", "problems": [problem], "remarks": [] })));
     let list = directory.path().join("allowed");
     let text = format!("[admission]\nmode = \"allow-list\"\nallow_list = {list:?}\n");
     assert_eq!(check(&text).0, Some(1), "the list is not there");

@@ -266,6 +266,7 @@ impl Stranger {
             version_max: VERSION,
             delegation: delegation.to_bytes().into(),
             admission_token: self.token.clone(),
+            ..HelloBody::default()
         });
         let mut exporter = [0; 32];
         self.connection.export_keying_material(&mut exporter, EXPORTER_LABEL, b"").expect("an exporter");

@@ -33,16 +33,17 @@ impl Chart<'_> {
     /// The figure; nothing if there are no points.
     pub(super) fn figure(&self) -> String {
         let points = || self.lines.iter().flat_map(|line| &line.points);
-        let (first, last) = points().fold((f64::MAX, f64::MIN), |(first, last), (x, _)| (first.min(*x), last.max(*x)));
-        if first > last {
+        let across_all = || points().map(|(x, _)| *x).chain(self.marks.iter().map(|(x, _)| *x));
+        let (first, last) = across_all().fold((f64::MAX, f64::MIN), |(first, last), x| (first.min(x), last.max(x)));
+        if points().next().is_none() {
             return String::new();
         }
-        let most = nice(points().map(|(_, y)| *y).fold(0.0, f64::max));
+        let (most, steps) = nice(points().map(|(_, y)| *y).fold(0.0, f64::max));
         let across = |x: f64| LEFT + (x - first) / (last - first).max(1e-9) * (WIDTH - LEFT - RIGHT);
         let up = |y: f64| HEIGHT - BOTTOM - y / most * (HEIGHT - BOTTOM - TOP);
         let mut svg = String::new();
-        for step in 0..=4 {
-            let value = most * f64::from(step) / 4.0;
+        for step in 0..=steps {
+            let value = most * f64::from(step) / f64::from(steps);
             let y = up(value);
             let end = WIDTH - RIGHT;
             let _ = write!(svg, "<line class=grid x1={LEFT} x2={end} y1={y:.1} y2={y:.1} />");
@@ -53,7 +54,9 @@ impl Chart<'_> {
         let marks: Vec<(f64, String)> = if self.marks.is_empty() { ends.into() } else { given.collect() };
         for (x, text) in marks {
             let x = across(x);
-            let _ = write!(svg, "<text x={x:.1} y={:.1} text-anchor=middle>{text}</text>", HEIGHT - 10.0);
+            // At the right edge half of it would be cut off.
+            let anchor = if x > WIDTH - RIGHT - 20.0 { "end" } else { "middle" };
+            let _ = write!(svg, "<text x={x:.1} y={:.1} text-anchor={anchor}>{text}</text>", HEIGHT - 10.0);
         }
         for (index, line) in self.lines.iter().enumerate() {
             let points: Vec<String> =
@@ -72,16 +75,18 @@ impl Chart<'_> {
     }
 }
 
-/// The next of 1, 2, 5 times a power of ten.
-fn nice(most: f64) -> f64 {
+/// The next of 1, 2, 5 times a power of ten, and into how many steps it parts well.
+fn nice(most: f64) -> (f64, u32) {
     let power = 10f64.powf(most.max(1e-3).log10().floor());
-    [1.0, 2.0, 5.0, 10.0].map(|step| step * power).into_iter().find(|nice| *nice >= most).unwrap_or(most)
+    let steps = [(1.0, 4), (2.0, 4), (5.0, 5), (10.0, 4)].map(|(step, parts)| (step * power, parts));
+    steps.into_iter().find(|(nice, _)| *nice >= most).unwrap_or((most, 4))
 }
 
 fn number(value: f64) -> String {
     match value.abs() {
         abs if abs >= 10_000.0 => format!("{:.0}k", value / 1000.0),
-        abs if abs >= 10.0 || abs == 0.0 => format!("{value:.0}"),
+        abs if abs == 0.0 || abs >= 10.0 && value.fract().abs() < 0.05 => format!("{value:.0}"),
+        abs if abs >= 100.0 => format!("{value:.0}"),
         abs if abs >= 1.0 => format!("{value:.1}"),
         _ => format!("{value:.2}"),
     }
@@ -93,8 +98,26 @@ mod tests {
 
     #[test]
     fn axes_end_at_round_numbers() {
-        assert_eq!([0.7, 1.0, 3.0, 7.5, 420.0].map(nice), [1.0, 1.0, 5.0, 10.0, 500.0]);
+        assert_eq!([0.7, 1.0, 3.0, 7.5, 420.0].map(|most| nice(most).0), [1.0, 1.0, 5.0, 10.0, 500.0]);
+        // Every tick says what it is: 12.5 is not 12.
+        for most in [0.7, 1.0, 1.7, 3.0, 7.5, 42.0, 50.0, 99.0, 420.0, 1800.0] {
+            let (most, steps) = nice(most);
+            for step in 0..=steps {
+                let value = most * f64::from(step) / f64::from(steps);
+                let shown: f64 = number(value).parse().expect("a number");
+                assert!((shown - value).abs() <= 1e-9 * most, "{value} is shown as {shown}");
+            }
+        }
         assert_eq!([0.0, 0.25, 2.5, 40.0, 95_000.0].map(number), ["0", "0.25", "2.5", "40", "95k"]);
+    }
+
+    #[test]
+    fn marks_beyond_the_last_point_are_within_the_chart() {
+        let lines = vec![Line { name: "p99", points: vec![(0.0, 1.0), (2.0, 2.0)] }];
+        let marks = vec![(1.0, "90 %"), (4.0, "99.99 %")];
+        let figure = Chart { title: "Delay", across: "share", up: "ms", lines, marks }.figure();
+        assert!(figure.contains("<text x=708.0") && figure.contains("text-anchor=end>99.99 %"), "{figure}");
+        assert!(figure.contains("points=\"64.0,112.0 386.0,12.0\""), "{figure}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! One client: from the first packet to a session with everything it was planned to have, and what it then sends.
 
-use std::{collections::HashMap, sync::OnceLock};
+use std::collections::HashMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use foldhash::fast::FixedState;
@@ -8,8 +8,8 @@ use quinn_proto::StreamId;
 use rand::{RngExt, rngs::StdRng};
 use supernode_proto::{
     control::{
-        AnswerRing, PresenceState, PublishTrack, RefusalReason, RelayMessage, Ring, SetPresence, TrackKind, Unwatch,
-        Watch, client_message::Body as Request, relay_message::Body,
+        AnswerRing, DepositKeyPackages, PresenceState, PublishTrack, RefusalReason, RelayMessage, Ring, SetPresence,
+        TakeKeyPackages, TrackKind, Unwatch, Watch, client_message::Body as Request, relay_message::Body,
     },
     identity::RelayPin,
     object::{DATAGRAM_HEADER_BYTES_MAX, DatagramHeader, Flags, Hop, Layer, TrackAlias, Visible},
@@ -33,8 +33,6 @@ pub(super) struct Stage {
     pub(super) cast: Cast,
     pub(super) pin: RelayPin,
     pub(super) token: String,
-    /// A ticket of each client, made when first needed.
-    pub(super) tickets: Vec<OnceLock<Bytes>>,
     pub(super) outsiders: Outsiders,
     /// Random bytes that sealed parts are cut from: the relay cannot tell.
     pub(super) noise: Bytes,
@@ -325,7 +323,11 @@ impl Client {
         let Some(callee) = self.plan.callee else { return };
         let mut payload = BytesMut::with_capacity(bytes);
         put_sealed(&mut payload, stamp, bytes, stage);
-        let ring = Ring { ticket: stage.ticket(callee), payload: payload.freeze() };
+        // Only devices whose package was taken ring.
+        let ticket = stage.cast.ticket(callee, &self.persona);
+        let take = TakeKeyPackages { ticket: ticket.clone(), ..TakeKeyPackages::default() };
+        self.ask(link, Pending::Other, Request::TakeKeyPackages(take));
+        let ring = Ring { ticket, payload: payload.freeze(), ..Ring::default() };
         self.ask(link, Pending::Other, Request::Ring(ring));
     }
 
@@ -336,12 +338,18 @@ impl Client {
             let join = stage.cast.join(room, &self.persona, &exporter);
             self.ask(link, Pending::Join, Request::JoinRoom(join));
         }
+        if self.plan.is_rung {
+            let last_resort = Bytes::from_static(b"a package");
+            let deposit = DepositKeyPackages { last_resort, ..DepositKeyPackages::default() };
+            self.ask(link, Pending::Other, Request::DepositKeyPackages(deposit));
+        }
         if self.plan.watchers > 0 {
             let set = SetPresence { state: PresenceState::Online.into(), status: Bytes::new() };
             self.ask(link, Pending::Show, Request::SetPresence(set));
         }
         for watched in self.plan.watches.clone() {
-            self.ask(link, Pending::Watch, Request::Watch(Watch { ticket: stage.ticket(watched) }));
+            let ticket = stage.cast.ticket(watched, &self.persona);
+            self.ask(link, Pending::Watch, Request::Watch(Watch { ticket, ..Watch::default() }));
         }
     }
 
@@ -362,12 +370,6 @@ impl Client {
         self.request += 1;
         self.pending.insert(self.request, pending);
         link.send(self.request, body);
-    }
-}
-
-impl Stage {
-    fn ticket(&self, number: u32) -> Bytes {
-        self.tickets[number as usize].get_or_init(|| self.cast.ticket(number)).clone()
     }
 }
 

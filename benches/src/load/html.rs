@@ -16,7 +16,7 @@ table{border-collapse:collapse;width:100%}td,th{padding:.25rem .6rem;border-bott
 .good{color:var(--good)}.bad{color:var(--bad)}small,figcaption{color:var(--faint)}figcaption b{color:var(--text)}
 figure{margin:1.5rem 0}svg{width:100%;height:auto}svg text{font-size:11px;fill:var(--faint)}.grid{stroke:var(--grid)}
 polyline{fill:none;stroke-width:1.6}.line0{stroke:var(--a)}.line1{stroke:var(--b)}.key0{color:var(--a)}.key1{color:var(--b)}
-pre{overflow-x:auto;font-size:13px}";
+pre{white-space:pre-wrap;overflow-wrap:anywhere;font-size:13px}";
 
 /// A page that needs nothing else.
 pub fn page(report: &Report) -> String {
@@ -43,12 +43,25 @@ pub fn page(report: &Report) -> String {
     body += &charts(report);
     body += "<h2>All figures</h2>";
     let _ = write!(body, "<pre>{}</pre>", escape(&report.to_string()));
-    let scenario = serde_json::to_string_pretty(&report.scenario).unwrap_or_default();
+    let scenario = serde_json::to_value(&report.scenario).map(without_nulls).unwrap_or_default();
+    let scenario = serde_json::to_string_pretty(&scenario).unwrap_or_default();
     let _ = write!(body, "<h2>Scenario</h2><pre>{}</pre>", escape(&scenario));
     format!(
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
          <title>supernode-load</title><style>{STYLE}</style><body>{body}</body></html>\n"
     )
+}
+
+/// What a scenario does not have is no part of it.
+fn without_nulls(value: serde_json::Value) -> serde_json::Value {
+    match value {
+        serde_json::Value::Object(map) => map
+            .into_iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| (key, without_nulls(value)))
+            .collect(),
+        other => other,
+    }
 }
 
 fn distributions(report: &Report) -> String {
@@ -87,6 +100,14 @@ fn charts(report: &Report) -> String {
             over_time("objects due", |interval| interval.due_per_s),
         ],
     );
+    figures += &chart("Lost", "%", vec![over_time("lost", |interval| interval.loss * 100.0)]);
+    let measured = |name, read: fn(&IntervalReport) -> Option<f64>| Line {
+        name,
+        points: report.intervals.iter().filter_map(|interval| Some((interval.at_s, read(interval)? * 100.0))).collect(),
+    };
+    let busy =
+        [measured("relay", |interval| interval.relay_busy), measured("generator", |interval| interval.generator_busy)];
+    figures += &chart("CPU", "% of one core", busy.into_iter().filter(|line| !line.points.is_empty()).collect());
     figures += &chart("The generator's longest lag", "ms", vec![over_time("lag", |interval| interval.lag_max_ms)]);
     figures += &distribution(report);
     figures

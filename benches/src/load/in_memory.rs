@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -86,12 +86,11 @@ impl WholeShard {
         let limits = Limits { handshakes_max: 1_000_000, handshakes_per_second_max: 1_000_000, ..Limits::default() };
         let shard = OfflineShard::new(config, pin, Arc::new(Everybody), limits, 1).expect("a descriptor");
         let plan = Plan::new(&scenario);
-        let tickets = plan.clients.iter().map(|_| OnceLock::new()).collect();
         let mut noise = vec![0; 64 * 1024];
         StdRng::seed_from_u64(2).fill(&mut noise[..]);
         let (cast, token, noise) = (Cast::new(), String::new(), Bytes::from(noise));
         let outsiders = Outsiders::new(plan.clients.len());
-        let stage = Stage { scenario, plan, cast, pin, token, tickets, outsiders, noise };
+        let stage = Stage { scenario, plan, cast, pin, token, outsiders, noise };
         let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let now = Now { instant: Instant::now(), unix_ms: unix.as_millis() as u64 };
         let mut endpoint = Endpoint::new(Arc::new(EndpointConfig::default()), None, true, None);

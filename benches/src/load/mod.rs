@@ -6,8 +6,11 @@
 //! Every object carries the time at which the schedule wanted it sent. Delays count from that time, not from when the
 //! generator got round to it, so that a relay (or a generator) that stalls cannot hide the wait.
 
+pub mod compare;
+pub mod csv;
 pub mod html;
 pub mod in_memory;
+pub mod knee;
 pub mod plan;
 pub mod progress;
 pub mod relay_probe;

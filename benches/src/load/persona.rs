@@ -10,7 +10,8 @@ use supernode_proto::{
     VERSION,
     control::{Hello, HelloBody, JoinRoom},
     identity::{
-        self, Delegation, DeviceKey, EXPORTER_BYTES, Grants, IdentityKey, RelayPin, RoomId, SIGNATURE_BYTES, Ticket,
+        self, Delegation, DeviceKey, EXPORTER_BYTES, Grants, Holder, IdentityKey, RelayPin, RoomId, SIGNATURE_BYTES,
+        Ticket,
     },
 };
 
@@ -38,12 +39,14 @@ impl Cast {
         Persona { identity: self.key(b"identity", number, generation), device: self.key(b"device", number, generation) }
     }
 
-    /// A ticket to see and ring a person, for whoever carries it.
-    pub(super) fn ticket(&self, number: u32) -> Bytes {
+    /// A ticket to see and ring a person, made out to another.
+    pub(super) fn ticket(&self, number: u32, holder: &Persona) -> Bytes {
         let issuer = self.key(b"identity", number, 0);
         let mut ticket = Ticket {
             issuer: IdentityKey::new(issuer.verifying_key().to_bytes()),
-            holder: None,
+            holder: Holder::Identity(IdentityKey::new(holder.identity.verifying_key().to_bytes())),
+            relay: None,
+            generation: 0,
             grants: Grants::PRESENCE | Grants::RING,
             not_after_unix_s: not_after_unix_s(),
             id: [0; 8],
@@ -56,7 +59,7 @@ impl Cast {
     /// A room's name.
     pub(super) fn room(&self, room: u32) -> RoomId {
         let digest = self.digest(b"room", room, 0);
-        RoomId(digest.first_chunk().copied().expect("a digest has 32 bytes"))
+        RoomId::passing(digest.first_chunk().copied().expect("a digest has 32 bytes"))
     }
 
     /// What lets a person into a room on one connection.
@@ -68,6 +71,7 @@ impl Cast {
             join_key: Bytes::copy_from_slice(secret.verifying_key().as_bytes()),
             proof: Bytes::copy_from_slice(&secret.sign(&input).to_bytes()),
             mls_epoch: 0,
+            ..JoinRoom::default()
         }
     }
 
@@ -93,6 +97,7 @@ impl Persona {
             version_max: VERSION,
             delegation: self.delegation().to_bytes().into(),
             admission_token: token.to_owned(),
+            ..HelloBody::default()
         };
         let body = Bytes::from(body.encode_to_vec());
         let input = identity::hello_signing_input(relay, exporter, &body);

@@ -30,6 +30,8 @@ pub struct ClientPlan {
     pub kicks: Vec<u32>,
     /// The client it rings.
     pub callee: Option<u32>,
+    /// Whether a client rings it.
+    pub is_rung: bool,
 }
 
 /// A track.
@@ -244,7 +246,7 @@ impl Plan {
     fn ringers(&mut self) {
         let callee = self.clients.len() as u32 + 1;
         self.clients.push(ClientPlan { callee: Some(callee), ..ClientPlan::default() });
-        self.clients.push(ClientPlan::default());
+        self.clients.push(ClientPlan { is_rung: true, ..ClientPlan::default() });
     }
 }
 

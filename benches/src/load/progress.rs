@@ -16,7 +16,6 @@ pub struct Screen {
     /// 99th percentile of each time, in ms.
     delays: Vec<f64>,
     p50_ms: f64,
-    last: Option<(f64, u64)>,
 }
 
 impl Screen {
@@ -50,11 +49,9 @@ impl Screen {
         );
         let Some(measured) = progress.measured else { return text };
         // After it only stragglers come: their rate says nothing.
-        if let Some((at_s, delivered)) = self.last.filter(|_| measured < 1.0) {
-            let rate = (progress.delivered.saturating_sub(delivered)) as f64 / (progress.at_s - at_s).max(0.001);
-            self.rates.push(rate);
+        if measured < 1.0 {
+            self.rates.push(progress.delivered_per_s);
         }
-        self.last = Some((progress.at_s, progress.delivered));
         if let Some((p50, p99)) = progress.delay_ms {
             self.p50_ms = p50;
             self.delays.push(p99);

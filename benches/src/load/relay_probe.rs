@@ -41,7 +41,40 @@ pub struct RelayUse {
     pub counters: BTreeMap<String, f64>,
 }
 
+/// Why a relay cannot be looked at: better known before a run than after it.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// No such process, or none that may be looked at.
+    #[error("--relay-pid {0}: there is no such process of this machine, or this user may not look at it")]
+    Process(u32),
+    /// No metrics.
+    #[error("--metrics-url {0}: nothing answers there with metrics (200 and a line that begins with supernode_)")]
+    Metrics(String),
+}
+
 impl RelayUse {
+    /// Whether what is to be looked at is there.
+    ///
+    /// # Errors
+    /// See [`ProbeError`].
+    pub fn check(pid: Option<u32>, metrics: Option<&MetricsUrl>) -> Result<(), ProbeError> {
+        let now = Self::read(pid, metrics);
+        if let Some(pid) = pid.filter(|_| now.cpu_s.is_none() || now.rss_bytes.is_none()) {
+            return Err(ProbeError::Process(pid));
+        }
+        match metrics.filter(|_| now.counters.is_empty()) {
+            Some(MetricsUrl { authority, path }) => Err(ProbeError::Metrics(format!("http://{authority}{path}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// The relay's version, by its own word.
+    pub fn version(&self) -> Option<String> {
+        let named =
+            |name: &String| Some(name.strip_prefix("supernode_build_info{version=\"")?.split('"').next()?.to_owned());
+        self.counters.keys().find_map(named)
+    }
+
     /// Up to now.
     pub fn read(pid: Option<u32>, metrics: Option<&MetricsUrl>) -> Self {
         Self {
@@ -132,10 +165,16 @@ fn drops_in(table: &str, ports: &[u16]) -> u64 {
 
 /// CPU time of all threads of a process, those that have ended included, in s. Its clock counts nanoseconds, where
 /// proc(5)'s stat has ticks of 10 ms.
-fn cpu_s(pid: u32) -> Option<f64> {
+pub(super) fn cpu_s(pid: u32) -> Option<f64> {
     let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(pid.try_into().ok()?)).ok()?;
     let time = clock_gettime(clock).ok()?;
     Some(time.tv_sec() as f64 + time.tv_nsec() as f64 / 1e9)
+}
+
+/// CPU time of this process, in s.
+pub(super) fn own_cpu_s() -> f64 {
+    let time = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Duration::from);
+    time.as_secs_f64()
 }
 
 fn rss(status: &str) -> Option<u64> {
@@ -165,6 +204,20 @@ VmRSS:	    2048 kB
             Some(2 * 1024 * 1024)
         );
         assert!(RelayUse::read(Some(std::process::id()), None).rss_bytes.is_some_and(|bytes| bytes > 100_000));
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_named_before_the_run() {
+        let said = |pid, url: Option<&str>| {
+            let url: Option<MetricsUrl> = url.map(|url| url.parse().expect("an address"));
+            RelayUse::check(pid, url.as_ref()).expect_err("nothing there").to_string()
+        };
+        assert!(RelayUse::check(Some(std::process::id()), None).is_ok());
+        assert!(said(Some(u32::MAX >> 2), None).starts_with("--relay-pid 1073741823: there is no such process"));
+        let closed =
+            std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("loopback");
+        let url = format!("http://{closed}/metrics");
+        assert!(said(None, Some(&url)).starts_with(&format!("--metrics-url {url}: nothing answers there")));
     }
 
     #[test]

@@ -21,8 +21,8 @@ use super::{
     outsiders::Outsiders,
     persona::Cast,
     plan::Plan,
-    relay_probe::{MetricsUrl, RelayUse},
-    report::{Ingredients, Report},
+    relay_probe::{self, MetricsUrl, RelayUse},
+    report::{About, Ingredients, Report},
     scenario::Scenario,
     scrape::{Scraper, Scrapes},
     tally::Tally,
@@ -57,6 +57,8 @@ pub struct Options {
     pub metrics: Option<MetricsUrl>,
     /// How often they are scraped during the measured part, to see what that costs.
     pub scrape_every: Option<Duration>,
+    /// By what command this is done, for the report; no secret may be in it.
+    pub command_line: Vec<String>,
 }
 
 /// Why there is no result.
@@ -99,6 +101,8 @@ pub struct Progress {
     pub delivered: u64,
     /// What the due objects should have led to.
     pub expected: u64,
+    /// Deliveries a second of late.
+    pub delivered_per_s: f64,
     /// Delay of what was delivered since the last time, 50th and 99th percentile in ms.
     pub delay_ms: Option<(f64, f64)>,
 }
@@ -155,6 +159,7 @@ pub(super) struct Shared {
     ready: AtomicU32,
     lost: AtomicU32,
     workers: Vec<Told>,
+    rates: Mutex<Rates>,
     recent: Mutex<Histogram>,
 }
 
@@ -163,7 +168,59 @@ struct Told {
     alive: AtomicU32,
     due: AtomicU64,
     expected: AtomicU64,
-    delivered: AtomicU64,
+    /// When it was told, in ns since the origin, and so many by then.
+    delivered: Mutex<Reading>,
+}
+
+/// A count, and when it was so, in ns since the origin.
+type Reading = (u64, u64);
+
+/// How fast the workers' counts grow. Each is read when it likes: what counts is the time between its own readings, not
+/// between two looks at them.
+#[derive(Debug, Default)]
+struct Rates {
+    last: Vec<Reading>,
+    per_s: Vec<f64>,
+}
+
+impl Rates {
+    /// The sum of all, from these readings on.
+    fn update(&mut self, readings: &[Reading]) -> f64 {
+        self.last.resize(readings.len(), (0, 0));
+        self.per_s.resize(readings.len(), 0.0);
+        for ((last, per_s), now) in self.last.iter_mut().zip(&mut self.per_s).zip(readings) {
+            if now.0 > last.0 {
+                // Before the first reading nothing is known.
+                *per_s = if last.0 > 0 { (now.1 - last.1) as f64 / ((now.0 - last.0) as f64 / 1e9) } else { 0.0 };
+                *last = *now;
+            }
+        }
+        self.per_s.iter().sum()
+    }
+}
+
+/// CPU time that the relay's process and this one had used, in s, at the bounds of the measured part's pieces.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Used {
+    pub(super) relay_s: Vec<Option<f64>>,
+    pub(super) own_s: Vec<f64>,
+    at: Vec<Instant>,
+}
+
+impl Used {
+    fn note(&mut self, relay_pid: Option<u32>) {
+        self.at.push(Instant::now());
+        self.relay_s.push(relay_pid.and_then(relay_probe::cpu_s));
+        self.own_s.push(relay_probe::own_cpu_s());
+    }
+
+    /// Shares of one core in a piece: the relay's and our own.
+    pub(super) fn busy(&self, place: usize) -> (Option<f64>, Option<f64>) {
+        let Some((from, until)) = self.at.get(place).zip(self.at.get(place + 1)) else { return (None, None) };
+        let length_s = until.duration_since(*from).as_secs_f64().max(1e-3);
+        let relay = self.relay_s[place].zip(self.relay_s[place + 1]).map(|(from, until)| (until - from) / length_s);
+        (relay, Some((self.own_s[place + 1] - self.own_s[place]) / length_s))
+    }
 }
 
 /// Runs a scenario. Blocks; calls `observe` a few times a second.
@@ -176,13 +233,13 @@ pub fn run(options: &Options, observe: &mut dyn FnMut(&Progress)) -> Result<Repo
     if plan.clients.is_empty() {
         return Err(RunError::Nobody);
     }
+    let about = About::now(&options.command_line);
     let mut noise = vec![0; NOISE_BYTES];
     rand::rng().fill(&mut noise[..]);
     let count = scenario.workers.min(plan.clients.len() as u32);
     let shared = Arc::new(Shared {
         origin: Instant::now(),
         stage: Stage {
-            tickets: plan.clients.iter().map(|_| OnceLock::new()).collect(),
             outsiders: Outsiders::new(plan.clients.len()),
             plan,
             cast: Cast::new(),
@@ -196,6 +253,7 @@ pub fn run(options: &Options, observe: &mut dyn FnMut(&Progress)) -> Result<Repo
         ready: AtomicU32::new(0),
         lost: AtomicU32::new(0),
         workers: (0..count).map(|_| Told::default()).collect(),
+        rates: Mutex::default(),
         recent: Mutex::default(),
     });
     let mut threads = Vec::new();
@@ -207,10 +265,10 @@ pub fn run(options: &Options, observe: &mut dyn FnMut(&Progress)) -> Result<Repo
     shared.phase.store(Phase::Over as u8, Ordering::SeqCst);
     let outcomes = threads.into_iter().map(|thread| thread.join().expect("a worker ends without a panic")).collect();
     match conducted {
-        Ok((relay, scrapes)) => {
+        Ok(Conducted { relay, scrapes, used }) => {
             let window = shared.window().expect("a conducted run has been measured");
             let Stage { scenario, plan, .. } = &shared.stage;
-            Ok(Report::new(Ingredients { scenario, plan, window, relay, scrapes, outcomes }))
+            Ok(Report::new(Ingredients { about, scenario, plan, window, relay, scrapes, used, outcomes }))
         }
         Err(seconds) => {
             let mut tally = Tally::default();
@@ -227,13 +285,15 @@ pub fn run(options: &Options, observe: &mut dyn FnMut(&Progress)) -> Result<Repo
     }
 }
 
-/// Leads the workers through the run; what the relay used meanwhile and the scrapes, or after how many seconds it was given
-/// up.
-fn conduct(
-    shared: &Shared,
-    options: &Options,
-    observe: &mut dyn FnMut(&Progress),
-) -> Result<(RelayUse, Option<Scrapes>), f64> {
+/// What was seen from outside while the measured part went on.
+struct Conducted {
+    relay: RelayUse,
+    scrapes: Option<Scrapes>,
+    used: Used,
+}
+
+/// Leads the workers through the run; what was seen meanwhile, or after how many seconds it was given up.
+fn conduct(shared: &Shared, options: &Options, observe: &mut dyn FnMut(&Progress)) -> Result<Conducted, f64> {
     let Stage { scenario, plan, .. } = &shared.stage;
     let planned = plan.steady();
     let patience = Duration::from_secs_f64(scenario.ramp_s) + READY_PATIENCE;
@@ -260,7 +320,14 @@ fn conduct(
     shared.wait_until(from_ns, observe);
     let before = RelayUse::read(options.relay_pid, options.metrics.as_ref());
     let scraper = options.metrics.clone().zip(options.scrape_every).map(|(url, every)| Scraper::start(url, every));
+    let mut used = Used::default();
+    used.note(options.relay_pid);
+    for bound_ns in (1..).map(|piece| from_ns + piece * interval_ns).take_while(|bound_ns| *bound_ns < until_ns) {
+        shared.wait_until(bound_ns, observe);
+        used.note(options.relay_pid);
+    }
     shared.wait_until(until_ns, observe);
+    used.note(options.relay_pid);
     // A thread that the system refuses shows as a report without scrapes.
     let scrapes = scraper.and_then(Result::ok).map(Scraper::finish);
     let relay = RelayUse::since(before, options.relay_pid, options.metrics.as_ref());
@@ -272,7 +339,7 @@ fn conduct(
         thread::sleep(Duration::from_millis(5));
     }
     shared.observe_now(observe, true);
-    Ok((relay, scrapes))
+    Ok(Conducted { relay, scrapes, used })
 }
 
 impl Shared {
@@ -309,7 +376,8 @@ impl Shared {
         let told = &self.workers[worker];
         told.due.store(tally.due, Ordering::Relaxed);
         told.expected.store(tally.expected, Ordering::Relaxed);
-        told.delivered.store(tally.delivered, Ordering::Relaxed);
+        let at_ns = self.origin.elapsed().as_nanos() as u64;
+        *told.delivered.lock().expect("nobody panics with it") = (at_ns, tally.delivered);
         if recent.count() > 0 {
             self.recent.lock().expect("nobody panics with it").add(recent);
             *recent = Histogram::default();
@@ -332,6 +400,9 @@ impl Shared {
         let sum =
             |read: fn(&Told) -> &AtomicU64| self.workers.iter().map(|told| read(told).load(Ordering::Relaxed)).sum();
         let at_ns = self.origin.elapsed().as_nanos() as u64;
+        let reading = |told: &Told| *told.delivered.lock().expect("nobody panics with it");
+        let delivered: Vec<Reading> = self.workers.iter().map(reading).collect();
+        let delivered_per_s = self.rates.lock().expect("nobody panics with it").update(&delivered);
         let recent = std::mem::take(&mut *self.recent.lock().expect("nobody panics with it"));
         let measured = self.window().filter(|window| at_ns >= window.from_ns).map(|window| {
             let share = (at_ns - window.from_ns) as f64 / (window.until_ns - window.from_ns) as f64;
@@ -342,7 +413,8 @@ impl Shared {
             ready: (self.ready.load(Ordering::Relaxed), self.stage.plan.steady()),
             measured,
             due: sum(|told| &told.due),
-            delivered: sum(|told| &told.delivered),
+            delivered: delivered.iter().map(|(_, count)| count).sum(),
+            delivered_per_s,
             expected: sum(|told| &told.expected),
             delay_ms: (recent.count() > 0).then(|| (recent.quantile_ms(0.5), recent.quantile_ms(0.99))),
         });
@@ -361,4 +433,23 @@ fn reasons(lacking: &BTreeMap<String, u64>, ended: &BTreeMap<String, u64>) -> St
         text += &format!("; ended or refused: {}", list(ended));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_right_though_workers_tell_at_other_times_than_they_are_looked_at() {
+        const MS: u64 = 1_000_000;
+        let mut rates = Rates::default();
+        // Two workers, 1,000 a second each, tell each 200 ms; they are looked at each 250 ms.
+        let told = |at_ms: u64, offset_ms: u64| {
+            let told_ms = (at_ms + offset_ms) / 200 * 200 - offset_ms;
+            (told_ms * MS, told_ms)
+        };
+        let seen: Vec<f64> =
+            (3..40).map(|look| rates.update(&[told(look * 250, 0), told(look * 250, 70)]).round()).collect();
+        assert!(seen[2..].iter().all(|rate| *rate == 2000.0), "{seen:?}");
+    }
 }

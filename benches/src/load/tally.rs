@@ -65,6 +65,7 @@ pub(super) struct Tally {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Interval {
     pub(super) due: u64,
+    pub(super) expected: u64,
     pub(super) delivered: u64,
     pub(super) delay: Histogram,
     pub(super) lag_max_us: u64,
@@ -104,6 +105,7 @@ impl Tally {
 impl Interval {
     pub(super) fn add(&mut self, other: &Self) {
         self.due += other.due;
+        self.expected += other.expected;
         self.delivered += other.delivered;
         self.delay.add(&other.delay);
         self.lag_max_us = self.lag_max_us.max(other.lag_max_us);

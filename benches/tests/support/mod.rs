@@ -85,6 +85,7 @@ impl Relay {
             relay_pid: Some(std::process::id()),
             metrics: None,
             scrape_every: None,
+            command_line: Vec::new(),
         };
         run(&options, &mut |_| {})
     }

@@ -15,7 +15,7 @@ use supernode_proto::{
     identity::{DeviceKey, EPOCH_DIGEST_BYTES, verify_beacon},
 };
 
-use super::{Connection, Member, Room, State};
+use super::{Connection, Member, PastEpochs, Room, State};
 use crate::{CallEvent, Warning, sync::lock};
 
 /// Between two beacons of a device in a group that does not change.
@@ -140,8 +140,7 @@ impl Beacons {
 
 impl Room {
     /// Somebody says which epoch they are in, or the relay says that they do.
-    pub(crate) fn handle_beacon(&self, posted: &BeaconPosted) {
-        let now = Instant::now();
+    pub(crate) fn handle_beacon(&self, posted: &BeaconPosted, now: Instant) {
         let mut state = lock(&self.state);
         let Some(connection) = state.connections.get_mut(&posted.member) else { return };
         let (Some(member), Ok(digest)) = (connection.member(), Digest::try_from(&posted.digest[..])) else { return };
@@ -229,6 +228,7 @@ impl Room {
 impl State {
     /// Our group is in another epoch; `at_once` if by our own doing.
     pub(super) fn note_epoch(&mut self, at_once: bool) {
+        self.past_epochs.begin(self.group.epoch(), Instant::now());
         if let Ok(digest) = self.group.epoch_digest() {
             let (epoch, members) = (self.group.epoch(), self.group.members().len() as u32);
             self.beacons.enter(epoch, digest, members, at_once, Instant::now());
@@ -238,6 +238,7 @@ impl State {
     /// Our group is another one.
     pub(super) fn note_new_group(&mut self) {
         self.beacons.restart();
+        self.past_epochs = PastEpochs::default();
         self.note_epoch(true);
     }
 

@@ -11,12 +11,11 @@ use supernode_e2ee::{Change, Group, Processed};
 use supernode_proto::{
     control::{CatchUp, CommitRejected, MlsDelivery, RejectCommit, RoomJoined, RotateJoinKey, SendMls, client_message},
     identity::JoinKey,
-    limits,
     mls::Envelope,
 };
 use tokio::sync::mpsc;
 
-use super::{Early, Member, Room, State};
+use super::{Early, Member, Room, State, renewal::GOES_BACK_FOR};
 use crate::{
     CallEvent, Error, Warning,
     error::CallEnd,
@@ -30,11 +29,18 @@ use crate::{
 const HELD_MAX: usize = 512;
 /// How long the others have to agree that a commit is junk, before we take ourselves for the one who cannot read it.
 const REJECTION_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long we can go back to the epoch before: as long as a relay lets a commit be rejected, and until that is here.
-const GOES_BACK_FOR: Duration = Duration::from_secs(limits::REJECTION_WINDOW_S + 5);
 /// Of the members who are here and did not make the commit, so many see to it that the door has the right key: one could
 /// be in league with whoever gave it a wrong one.
 const DOOR_KEEPERS: usize = 3;
+
+/// What our pending commit says.
+#[derive(Default)]
+pub(super) struct Pending {
+    /// Those whom it removes are put out.
+    puts_out: bool,
+    /// It brings fresh keys.
+    renews: bool,
+}
 
 /// How far we have read.
 #[derive(Default)]
@@ -110,11 +116,14 @@ impl Room {
         let is_ours = matches!(processed, Ok(Processed::Own));
         let is_junk = delivery.commit && delivery.epoch == before && !is_ours && group.epoch() == before;
         match processed {
-            Ok(Processed::EpochChanged { by, put_out, removed, .. }) => {
+            Ok(Processed::EpochChanged { by, put_out, renewed, removed, .. }) => {
                 let told = state.note_removed(&removed, by.into(), put_out);
                 let door_key = state.door_key_to_replace(delivery, by);
                 let early = state.install_keys(false);
                 drop(state);
+                if renewed {
+                    self.note_renewed(false, Instant::now());
+                }
                 if let Some(right) = door_key {
                     self.replace_door_key(link, right, by.into());
                 }
@@ -246,7 +255,9 @@ impl Room {
     ) -> Result<Option<Change>, Error> {
         let mut state = lock(&self.state);
         let change = make(&mut state.group)?;
-        state.puts_out = change.as_ref().is_some_and(|change| change.puts_out);
+        state.pending = change
+            .as_ref()
+            .map_or_else(Pending::default, |change| Pending { puts_out: change.puts_out, renews: change.renews });
         Ok(change)
     }
 
@@ -260,7 +271,7 @@ impl Room {
             return;
         }
         let before = state.group.members();
-        let put_out = std::mem::take(&mut state.puts_out);
+        let Pending { puts_out, renews } = std::mem::take(&mut state.pending);
         if let Err(error) = state.group.merge_own() {
             tracing::debug!(%error, "our own commit does not merge");
             drop(state);
@@ -268,9 +279,12 @@ impl Room {
         }
         let after = state.group.members();
         let removed: Vec<_> = before.into_iter().filter(|member| !after.contains(member)).collect();
-        let told = state.note_removed(&removed, self.ourselves, put_out);
+        let told = state.note_removed(&removed, self.ourselves, puts_out);
         let early = state.install_keys(true);
         drop(state);
+        if renews {
+            self.note_renewed(true, Instant::now());
+        }
         self.tell_all(told);
         self.use_keys(early);
     }
@@ -281,17 +295,6 @@ impl Room {
         let (room, join_key) = (Bytes::copy_from_slice(&self.id.0), Bytes::copy_from_slice(right.as_bytes()));
         link.send(client_message::Body::RotateJoinKey(RotateJoinKey { room, join_key }), None);
         self.tell(CallEvent::Warning(Warning::WrongDoorKey(by)));
-    }
-
-    /// What is kept of the epoch before goes when the commit that ended it cannot be rejected any more; when that is.
-    pub(crate) fn forget_epoch_before(&self, now: Instant) -> Option<Instant> {
-        let mut state = lock(&self.state);
-        let due = state.goes_back_until.filter(|_| state.group.can_go_back());
-        if due.is_some_and(|due| due <= now) {
-            state.group.forget_previous();
-            return None;
-        }
-        due
     }
 
     /// The group moved on and we could not follow: a room is come back to by its door, a call is over.
@@ -330,6 +333,7 @@ impl Room {
         let held = std::mem::take(&mut state.mailbox.held);
         let early = std::mem::take(&mut state.early);
         drop(state);
+        self.note_renewed(true, Instant::now());
         self.use_keys(early);
         for delivery in held.values() {
             self.handle_mls(link, delivery);

@@ -193,6 +193,11 @@ impl Room {
             || state.departed.contains(&member.identity)
     }
 
+    /// How many come before us when something is to be done that one can do for all.
+    pub(crate) fn turn(&self) -> u32 {
+        lock(&self.state).turn()
+    }
+
     /// Who was put out and is not let in again without being asked for.
     pub(crate) fn put_out(&self) -> HashSet<IdentityKey> {
         lock(&self.state).kicked.clone()

@@ -1,7 +1,7 @@
 //! Who gets in.
 
 use supernode_client::{
-    Client, Config, Error,
+    Client, Config, Error, Event,
     proto::{close::CloseCode, identity::RelayPin, invite::Invite},
 };
 
@@ -66,4 +66,37 @@ async fn without_its_token_a_relay_lets_nobody_in() {
     assert!(matches!(refused(&forged).await, Error::Closed(CloseCode::NOT_ADMITTED)));
     let admitted = in_time(Client::connect(&relay.invite_with_token(), Person::new().device(), quick())).await;
     admitted.unwrap().0.close().await;
+}
+
+//
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_is_told_that_the_relay_has_another_key_and_keeps_a_link_to_it() {
+    let state = tempfile::tempdir().unwrap();
+    let relay = Relay::open_in(state.path());
+    let old = relay.invite();
+    let (client, mut events) = in_time(Client::connect(&old, Person::new().device(), quick())).await.unwrap();
+    assert_eq!(client.invite(), old);
+    let relay = relay.restart_with_another_key(state.path()).await;
+    let pin = relay.invite().pin.unwrap();
+    assert_ne!(Some(pin), old.pin);
+    let told = in_time(async {
+        loop {
+            match events.next().await {
+                Some(Event::RelayKeyChanged(pin)) => return pin,
+                Some(_) => {}
+                None => panic!("the client is gone"),
+            }
+        }
+    });
+    assert_eq!(told.await, pin);
+    assert_eq!(client.invite(), relay.invite());
+    client.close().await;
+    // Whoever comes with the old link hears of it at once, and with the kept one of nothing.
+    let (client, mut events) = in_time(Client::connect(&old, Person::new().device(), quick())).await.unwrap();
+    assert!(matches!(in_time(events.next()).await, Some(Event::RelayKeyChanged(now)) if now == pin));
+    let kept = client.invite();
+    client.close().await;
+    let (client, mut events) = in_time(Client::connect(&kept, Person::new().device(), quick())).await.unwrap();
+    client.close().await;
+    assert!(matches!(in_time(events.next()).await, None | Some(Event::Closed(_))));
 }

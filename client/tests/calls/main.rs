@@ -3,14 +3,17 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 mod admission;
+mod keys;
 mod layers;
 mod people;
 mod presence;
 mod programs;
 mod relay;
+mod rights;
 mod rings;
 mod rooms;
 mod shims;
+mod standing;
 mod talks;
 mod trouble;
 mod upgrade;

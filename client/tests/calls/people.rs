@@ -8,9 +8,9 @@ use std::{
 
 use supernode_client::{
     Call, Client, Config, Events, IncomingRing, PresenceState, RingOutcome, TrackId, TrackInfo,
-    e2ee::{Device, DeviceSecret, IdentitySecret},
+    e2ee::{Device, DeviceSecret, IdentitySecret, Pass, Terms},
     proto::{
-        identity::{Grants, Ticket},
+        identity::{Delegation, DeviceKey, Grants, IdentityKey, Revocation},
         invite::Invite,
     },
 };
@@ -39,13 +39,31 @@ impl Person {
         Arc::new(Device::new(secret, delegation).unwrap())
     }
 
-    /// For whoever carries it: to see this person's presence and to ring them.
-    pub(crate) fn ticket(&self) -> Ticket {
-        self.identity.issue_ticket(None, Grants::PRESENCE | Grants::RING, unix_s() + 3600)
+    /// Another certificate of a device.
+    pub(crate) fn delegation_of(&self, device: &Device, seconds: u64) -> Delegation {
+        self.identity.delegate(&device.key(), unix_s() + seconds)
     }
 
-    pub(crate) fn ticket_for(&self, holder: &Self, grants: Grants) -> Ticket {
-        self.identity.issue_ticket(Some(holder.identity.public()), grants, unix_s() + 3600)
+    /// For whoever has it: to see this person's presence and to ring them.
+    pub(crate) fn ticket(&self) -> Pass {
+        self.identity.issue_pass(&terms(Grants::PRESENCE | Grants::RING))
+    }
+
+    pub(crate) fn ticket_for(&self, holder: &Self, grants: Grants) -> Pass {
+        self.identity.issue_pass_for(holder.identity.public(), &terms(grants))
+    }
+
+    /// As [`Self::ticket`], of a later generation.
+    pub(crate) fn ticket_of(&self, generation: u32) -> Pass {
+        self.identity.issue_pass(&Terms { generation, ..terms(Grants::PRESENCE | Grants::RING) })
+    }
+
+    pub(crate) fn revoke(&self, devices: &[DeviceKey], number: u64) -> Revocation {
+        self.identity.revoke(devices.to_vec(), number).unwrap()
+    }
+
+    pub(crate) fn public(&self) -> IdentityKey {
+        self.identity.public()
     }
 
     /// Connects a new device, seen online.
@@ -58,6 +76,10 @@ impl Person {
         in_time(client.set_presence(PresenceState::Online, Default::default())).await.unwrap();
         (client, events)
     }
+}
+
+fn terms(grants: Grants) -> Terms {
+    Terms { grants, relay: None, generation: 0, not_after_unix_s: unix_s() + 3600 }
 }
 
 /// Comes back fast and gives up soon.

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -11,11 +12,13 @@ use std::{
 };
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::CertificateDer;
 use supernode_client::proto::{close::CloseCode, invite::Invite};
 use supernode_server::{
     control::{
         admission::{AdmissionMode, TokenIssuer, TokenVerifier},
         certificate::Certificate,
+        relay_key::{before, rotate_relay_key},
         state_dir::{KeyMaterial, StateDir},
         tls,
     },
@@ -30,6 +33,8 @@ use tokio::{
 pub(crate) struct Relay {
     running: Option<shard::Running>,
     keys: KeyMaterial,
+    /// Certificates by which its earlier keys lead to this one.
+    before: Vec<CertificateDer<'static>>,
     open: bool,
     shards: usize,
     address: SocketAddr,
@@ -83,7 +88,7 @@ impl Relay {
             presence_linger: Duration::from_millis(100),
             ..Limits::default()
         };
-        let mut relay = Self { running: None, keys, open, shards, address, limits };
+        let mut relay = Self { running: None, keys, before: Vec::new(), open, shards, address, limits };
         relay.run();
         relay
     }
@@ -104,7 +109,10 @@ impl Relay {
             listen: self.address,
             shards: self.shards,
             batch_window: Duration::ZERO,
-            tls: tls::quic_server_config(&Certificate::self_signed(&self.keys).unwrap()).unwrap(),
+            tls: tls::quic_server_config(
+                &Certificate::self_signed(&self.keys).unwrap().followed_by(self.before.clone()),
+            )
+            .unwrap(),
             pin,
             reset_key: self.keys.reset_key,
             admission: Arc::new(admission),
@@ -166,6 +174,21 @@ impl Relay {
     /// Authenticated sessions.
     pub(crate) fn sessions(&self) -> u64 {
         self.running.as_ref().unwrap().directory().population().sessions
+    }
+
+    /// Lets everybody in, with keys that are in this directory.
+    pub(crate) fn open_in(state: &Path) -> Self {
+        Self::start_with(StateDir::create(state).unwrap().keys_or_create().unwrap(), true, 1)
+    }
+
+    /// Restarts with a new key, which the present one has certified.
+    pub(crate) async fn restart_with_another_key(mut self, state: &Path) -> Self {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let state = StateDir::create(state).unwrap();
+        rotate_relay_key(&state, 3600, now).unwrap();
+        (self.before, _) = before(&state, now).unwrap();
+        self.keys = state.keys().unwrap();
+        self.restart().await
     }
 
     /// Drains the relay and starts it again at the same address, with the same keys and nothing remembered.

@@ -2,6 +2,7 @@
 
 use supernode_client::{
     Error, RingOutcome, RingResult,
+    e2ee::Pass,
     proto::{control::RefusalReason, identity::Grants},
 };
 
@@ -81,8 +82,9 @@ async fn who_is_offline_or_gave_no_ticket_cannot_be_rung() {
     let (_callee, _bob_events) = bob.online(&relay.invite()).await;
     let sight_only = bob.ticket_for(&alice, Grants::PRESENCE);
     assert_eq!(refusal(in_time(caller.ring(&sight_only)).await), RefusalReason::TicketInvalid);
-    let mut forged = bob.ticket();
+    let mut forged = bob.ticket_for(&alice, Grants::RING).ticket().clone();
     forged.id = [0; 8];
+    let forged = Pass::new(forged, None).unwrap();
     assert_eq!(refusal(in_time(caller.ring(&forged)).await), RefusalReason::TicketInvalid);
 }
 

@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use supernode_client::{
     Call, CallEnd, CallEvent, Client, Config, Error, Event, Events, InvitationOutcome, Purpose, RoomOptions, TrackKind,
-    proto::identity::Ticket,
+    e2ee::{KeyExchange, Pass, X_WING_MEMBERS_MAX},
 };
 use tokio::task::JoinHandle;
 
@@ -32,17 +32,22 @@ impl Guest {
         Self { person, client, events: Some(events) }
     }
 
-    fn ticket(&self) -> Ticket {
+    fn ticket(&self) -> Pass {
         self.person.ticket()
     }
 
     fn options(&self) -> RoomOptions {
-        RoomOptions { name: "tea".into(), door: Some(self.ticket()) }
+        RoomOptions { name: "tea".into(), door: Some(self.ticket()), ..RoomOptions::default() }
     }
 
     /// Opens a room and lets everybody in who knocks.
     async fn host(&mut self) -> (Call, JoinHandle<()>) {
-        let room = in_time(self.client.create_room(self.options())).await.unwrap();
+        self.host_with(KeyExchange::default()).await
+    }
+
+    async fn host_with(&mut self, keys: KeyExchange) -> (Call, JoinHandle<()>) {
+        let options = RoomOptions { keys, ..self.options() };
+        let room = in_time(self.client.create_room(options)).await.unwrap();
         (room, admit_all(self.events.take().unwrap()))
     }
 
@@ -66,7 +71,8 @@ fn admit_all(mut events: Events) -> JoinHandle<()> {
 /// A room of the first guest, with all others in it.
 pub(crate) async fn room_of(relay: &Relay, count: usize) -> (Vec<Guest>, Vec<Call>, JoinHandle<()>) {
     let mut guests = vec![Guest::online(relay).await];
-    let (room, door) = guests[0].host().await;
+    let keys = if count > X_WING_MEMBERS_MAX { KeyExchange::X25519 } else { KeyExchange::XWing };
+    let (room, door) = guests[0].host_with(keys).await;
     let mut calls = vec![room];
     for _ in 1..count {
         let guest = Guest::online(relay).await;
@@ -537,7 +543,7 @@ async fn layers_that_nobody_takes_are_not_even_sent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_room_fills_although_the_relay_takes_little_at_a_time() {
     let mut relay = Relay::open(2);
-    relay.take_little(2_000);
+    relay.take_little(4_000);
     let (guests, calls, _door) = room_of(&relay, 5).await;
     assert_eq!(calls[4].roster().len(), guests.len());
     // It has refused some for a moment.

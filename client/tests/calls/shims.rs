@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use supernode_client::{Client, RingOutcome, proto::identity::Ticket};
+use supernode_client::{Client, RingOutcome, e2ee::Pass};
 
 use crate::{
     people::{PATIENCE, Person, in_time, quick},
@@ -103,10 +103,10 @@ fn identity(directory: &Path, who: &str) {
     );
 }
 
-fn ticket(directory: &Path, who: &str) -> Ticket {
+fn ticket(directory: &Path, who: &str) -> Pass {
     let mut command = Command::new(PROGRAM);
     let ticket = command.arg("ticket").arg("--identity").arg(directory.join(format!("{who}.json"))).output().unwrap();
-    Ticket::from_text(&text(ticket)).unwrap()
+    Pass::from_text(&text(ticket)).unwrap()
 }
 
 fn listen(shim: &Shim, relay: &Relay) -> Child {
@@ -123,17 +123,17 @@ fn said(mut program: Child) -> String {
 const DAY_S: u64 = 86_400;
 
 /// Rings the program once it is online, as a device that is certified for so many seconds.
-async fn ring(relay: &Relay, ticket: &Ticket, certified_s: u64) -> RingOutcome {
+async fn ring(relay: &Relay, pass: &Pass, certified_s: u64) -> RingOutcome {
     let device = Person::new().device_for(certified_s);
     let (client, _events) = in_time(Client::connect(&relay.invite(), device, quick())).await.unwrap();
-    let mut watch = in_time(client.watch(ticket)).await.unwrap();
+    let mut watch = in_time(client.watch(pass)).await.unwrap();
     in_time(watch.online()).await.unwrap();
-    let mut ring = in_time(client.ring(ticket)).await.unwrap();
+    let mut ring = in_time(client.ring(pass)).await.unwrap();
     in_time(ring.outcome()).await.unwrap()
 }
 
-async fn is_answered(relay: &Relay, ticket: &Ticket) {
-    let outcome = ring(relay, ticket, DAY_S).await;
+async fn is_answered(relay: &Relay, pass: &Pass) {
+    let outcome = ring(relay, pass, DAY_S).await;
     assert!(matches!(outcome, RingOutcome::Answered(_)), "{outcome:?}");
 }
 

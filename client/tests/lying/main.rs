@@ -14,5 +14,7 @@ mod rejections;
 #[path = "../calls/relay.rs"]
 #[allow(dead_code, reason = "shared with the tests of calls")]
 mod relay;
+mod rings;
 mod scene;
 mod splits;
+mod standing;

@@ -12,9 +12,11 @@ use mls_rs_crypto_rustcrypto::RustCryptoProvider;
 use sframe::frame::{MediaFrameView, SingleUseCounter};
 use sframe::key::EncryptionKey;
 use supernode_e2ee::{
-    Device, DeviceSecret, Error, Group, IdentitySecret, JoinSecret, MediaOpener, Processed, TrackId, safety_number,
+    Device, DeviceSecret, Error, Group, IdentitySecret, JoinSecret, KeyExchange, MediaOpener, Processed, TrackId,
+    safety_number,
 };
 use supernode_proto::identity::{Delegation, DeviceKey, IdentityKey, RoomId};
+use supernode_proto::mls::{read_vector, write_vector};
 use supernode_proto::object::{Flags, Layer, VISIBLE_BYTES_MAX, Visible};
 
 const NOW: u64 = 1_800_000_000;
@@ -25,7 +27,7 @@ const SUITE: CipherSuite = CipherSuite::CURVE25519_AES128;
 fn ours(identity: &IdentitySecret) -> Device {
     let secret = DeviceSecret::generate();
     let delegation = identity.delegate(&secret.public(), LATER);
-    Device::new(secret, delegation).expect("its own delegation")
+    Device::new(secret, delegation).expect("its own delegation").without_x_wing()
 }
 
 /// An mls-rs client that shows a delegation by `identity` and speaks PrivateMessage only, as ours do.
@@ -49,7 +51,16 @@ fn theirs(identity: &IdentitySecret) -> (Client<impl MlsConfig + use<>>, DeviceK
 
 fn key_package<C: MlsConfig>(client: &Client<C>) -> Vec<u8> {
     let package = client.generate_key_package_message(Default::default(), Default::default(), None);
-    package.expect("a package").to_bytes().expect("bytes")
+    let mut offer = Vec::new();
+    write_vector(&package.expect("a package").to_bytes().expect("bytes"), &mut offer);
+    offer
+}
+
+/// The one key package that a device of ours offers here.
+fn only_package(device: &Device) -> Vec<u8> {
+    let offer = device.key_package().expect("an offer");
+    let (package, []) = read_vector(&offer).expect("a package") else { panic!("one") };
+    package.to_vec()
 }
 
 fn read(bytes: &[u8]) -> MlsMessage {
@@ -95,7 +106,7 @@ fn our_group_takes_an_mls_rs_member_through_its_whole_life() {
     let [alice, bob, carol] = [(); 3].map(|()| IdentitySecret::generate());
     let (a, (b, b_key), c) = (ours(&alice), theirs(&bob), ours(&carol));
 
-    let mut group_a = a.create_group(ROOM).expect("a group");
+    let mut group_a = a.create_group(ROOM, KeyExchange::X25519).expect("a group");
     let change = group_a.propose_add(&[(bob.public(), key_package(&b))], NOW).expect("adds");
     group_a.merge_own().expect("accepted");
     let welcome = read(&change.welcome.expect("for bob"));
@@ -113,7 +124,7 @@ fn our_group_takes_an_mls_rs_member_through_its_whole_life() {
     group_b.process_incoming_message(read(&change.commit)).expect("follows");
     assert_agree(&group_a, &group_b);
 
-    let package = read(&c.key_package().expect("a package"));
+    let package = read(&only_package(&c));
     let output = group_b.commit_builder().add_member(package).expect("adds").build().expect("a commit");
     group_b.apply_pending_commit().expect("accepted");
     let added = output.commit_message.to_bytes().expect("bytes");
@@ -128,7 +139,7 @@ fn our_group_takes_an_mls_rs_member_through_its_whole_life() {
 fn our_group_removes_an_mls_rs_member() {
     let [alice, bob] = [(); 2].map(|()| IdentitySecret::generate());
     let (a, (b, _)) = (ours(&alice), theirs(&bob));
-    let mut group_a = a.create_group(ROOM).expect("a group");
+    let mut group_a = a.create_group(ROOM, KeyExchange::X25519).expect("a group");
     let change = group_a.propose_add(&[(bob.public(), key_package(&b))], NOW).expect("adds");
     group_a.merge_own().expect("accepted");
     let (mut group_b, _) = b.join_group(None, &read(&change.welcome.expect("for bob")), None).expect("joins");
@@ -144,7 +155,7 @@ fn we_live_in_an_mls_rs_group() {
     let [alice, bob, carol] = [(); 3].map(|()| IdentitySecret::generate());
     let ((a, _), b, c) = (theirs(&alice), ours(&bob), ours(&carol));
     let mut group_a = a.group_builder().expect("a group").with_group_id(ROOM.0.to_vec()).build().expect("a group");
-    let package = read(&b.key_package().expect("a package"));
+    let package = read(&only_package(&b));
     let output = group_a.commit_builder().add_member(package).expect("adds").build().expect("a commit");
     group_a.apply_pending_commit().expect("accepted");
     let welcome = output.welcome_messages[0].to_bytes().expect("bytes");
@@ -176,7 +187,7 @@ fn we_live_in_an_mls_rs_group() {
 fn a_proposal_of_an_mls_rs_member_counts_only_inside_a_commit() {
     let [alice, bob] = [(); 2].map(|()| IdentitySecret::generate());
     let (a, (b, _)) = (ours(&alice), theirs(&bob));
-    let mut group_a = a.create_group(ROOM).expect("a group");
+    let mut group_a = a.create_group(ROOM, KeyExchange::X25519).expect("a group");
     let change = group_a.propose_add(&[(bob.public(), key_package(&b))], NOW).expect("adds");
     group_a.merge_own().expect("accepted");
     let (mut group_b, _) = b.join_group(None, &read(&change.welcome.expect("for bob")), None).expect("joins");
@@ -188,7 +199,7 @@ fn a_proposal_of_an_mls_rs_member_counts_only_inside_a_commit() {
 fn a_commit_of_an_mls_rs_member_that_changes_extensions_is_refused() {
     let [alice, bob] = [(); 2].map(|()| IdentitySecret::generate());
     let (a, (b, _)) = (ours(&alice), theirs(&bob));
-    let mut group_a = a.create_group(ROOM).expect("a group");
+    let mut group_a = a.create_group(ROOM, KeyExchange::X25519).expect("a group");
     let change = group_a.propose_add(&[(bob.public(), key_package(&b))], NOW).expect("adds");
     group_a.merge_own().expect("accepted");
     let (mut group_b, _) = b.join_group(None, &read(&change.welcome.expect("for bob")), None).expect("joins");
@@ -205,7 +216,7 @@ fn a_commit_of_an_mls_rs_member_that_changes_extensions_is_refused() {
 fn a_frame_sealed_by_the_book_from_mls_rs_secrets_opens() {
     let [alice, bob] = [(); 2].map(|()| IdentitySecret::generate());
     let (a, (b, b_key)) = (ours(&alice), theirs(&bob));
-    let mut group_a = a.create_group(ROOM).expect("a group");
+    let mut group_a = a.create_group(ROOM, KeyExchange::X25519).expect("a group");
     let change = group_a.propose_add(&[(bob.public(), key_package(&b))], NOW).expect("adds");
     group_a.merge_own().expect("accepted");
     let (group_b, _) = b.join_group(None, &read(&change.welcome.expect("for bob")), None).expect("joins");

@@ -1,7 +1,7 @@
 //! People with devices, for the tests of this crate.
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its part of it")]
 
-use supernode_e2ee::{Device, DeviceSecret, Group, IdentitySecret};
+use supernode_e2ee::{Device, DeviceSecret, Group, IdentitySecret, KeyExchange};
 use supernode_proto::identity::{IdentityKey, RoomId};
 
 /// The time in these tests. MLS leaf lifetimes go by the system's clock and do not care.
@@ -43,7 +43,7 @@ impl Person {
 
 /// `caller`'s group with all `callees` in it, as the caller and as each of them sees it.
 pub fn call(caller: &Device, callees: &[&Device]) -> Vec<Group> {
-    let mut group = caller.create_group(ROOM).expect("a group");
+    let mut group = caller.create_group(ROOM, KeyExchange::X25519).expect("a group");
     let packages: Vec<_> =
         callees.iter().map(|device| (device.identity(), device.key_package().expect("a package"))).collect();
     let change = group.propose_add(&packages, NOW).expect("they are who they are");

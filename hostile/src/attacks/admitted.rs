@@ -13,8 +13,8 @@ use anyhow::Context;
 use bytes::Bytes;
 use supernode_proto::{
     control::{
-        AnswerRing, CancelRing, CatchUp, DepositKeyPackages, PresenceState, PublishTrack, Ring, SetPresence, TrackKind,
-        client_message::Body as Request, relay_message::Body,
+        AnswerRing, CancelRing, CatchUp, DepositKeyPackages, PresenceState, PublishTrack, Ring, SetPresence,
+        TakeKeyPackages, TrackKind, client_message::Body as Request, relay_message::Body,
     },
     object::{Hop, STREAM_HEADER_BYTES_MAX, StreamHeader, TrackAlias},
 };
@@ -43,10 +43,8 @@ const HISTORY_BURST_MB_MAX: f64 = 33.0;
 const HISTORY_MB_PER_SECOND_MAX: f64 = 0.55;
 /// How long a ring waits for its reply.
 const ANSWER: Duration = Duration::from_millis(200);
-/// Streams one session may have open towards the relay.
-const STREAMS: usize = 64;
-/// Bytes of a stream that come at once, with as many left out behind them.
-const FRAGMENT_BYTES: usize = 7;
+/// Sessions that send their streams in crumbs.
+const CRUMBLING: usize = 4;
 /// Sessions that burst together in one room.
 const BURSTING: usize = 60;
 
@@ -78,10 +76,10 @@ pub(super) fn attacks() -> Vec<Attack> {
         ),
         plain(
             "fragments",
-            "one publisher, 64 streams, fragments of 7 bytes with gaps between them",
+            "packets full of pieces of a byte with a gap behind each, of 64 streams, by each of 4 publishers",
             true,
             fragments,
-            200.0,
+            20_000.0,
         ),
         Attack {
             judge: |outcome: &Outcome| {
@@ -133,7 +131,7 @@ impl Kept {
         let one = || Bytes::from_static(b"1");
         match self {
             Self::KeyPackages => {
-                let packages = || DepositKeyPackages { packages: vec![one()] };
+                let packages = || DepositKeyPackages { packages: vec![one()], ..DepositKeyPackages::default() };
                 (0..32).map(|_| Request::DepositKeyPackages(packages())).collect()
             }
             Self::Labels => {
@@ -150,15 +148,15 @@ impl Kept {
     }
 }
 
-pub(super) fn key_packages(target: &Target) -> anyhow::Result<Report> {
+fn key_packages(target: &Target) -> anyhow::Result<Report> {
     hoarders(target, Kept::KeyPackages)
 }
 
-pub(super) fn labels(target: &Target) -> anyhow::Result<Report> {
+fn labels(target: &Target) -> anyhow::Result<Report> {
     hoarders(target, Kept::Labels)
 }
 
-pub(super) fn status_and_mailbox(target: &Target) -> anyhow::Result<Report> {
+fn status_and_mailbox(target: &Target) -> anyhow::Result<Report> {
     hoarders(target, Kept::StatusAndMailbox)
 }
 
@@ -194,52 +192,47 @@ fn hoarders(target: &Target, kept: Kept) -> anyhow::Result<Report> {
     })
 }
 
-/// Streams of which every second piece is missing, so that QUIC has to keep each of the others apart.
+/// Packets that are full of pieces of streams, each with a gap behind it, so that QUIC has to keep and sort them apart: as
+/// fast as they are acknowledged, by several who publish.
 fn fragments(target: &Target) -> anyhow::Result<Report> {
     let door = target.door()?;
     block_on(async {
         let mut report = Report::of("fragments");
         let end = Instant::now() + target.duration();
+        let mut crumbling = Vec::new();
         while Instant::now() < end {
-            let (tls, oddity) = Odd::new()?;
-            let dialled = dial(&door, Ipv4Addr::new(127, 3, 0, 1), Arc::new(tls)).await?;
-            let mut client = Client::greet(&door, dialled, Person::new()).await?;
-            let room = Room::new();
-            client.join(&room).await?;
-            let alias = client.publish(&room, TrackKind::Video).await?;
-            let connection = client.connection.clone();
-            let mut streams = Vec::new();
-            for group in 0..STREAMS {
-                let mut stream = connection.open_uni().await?;
-                stream.write_all(&stream_header(alias, group as u64)).await?;
-                streams.push(stream);
+            while crumbling.len() < CRUMBLING {
+                let (tls, oddity) = Odd::new()?;
+                let from = Ipv4Addr::new(127, 3, 0, 1 + crumbling.len() as u8);
+                let dialled = dial(&door, from, Arc::new(tls)).await?;
+                let mut client = Client::greet(&door, dialled, Person::new()).await?;
+                let room = Room::new();
+                client.join(&room).await?;
+                let alias = client.publish(&room, TrackKind::Video).await?;
+                let client = client.listen(|_| ());
+                oddity.set(Oddity::Crumbs);
+                crumbling.push((client, oddity, alias));
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            let _listening = client.listen(|_| ());
-            oddity.set(Oddity::Gaps);
-            'session: while Instant::now() < end {
-                for stream in &mut streams {
-                    let write = stream.write_all(&[0x55; FRAGMENT_BYTES]);
-                    // A window that is full stays full: what is missing never comes.
-                    match tokio::time::timeout(Duration::from_millis(100), write).await {
-                        Ok(Ok(())) => report.count += 1,
-                        _ => break 'session,
-                    }
-                }
-                // What is not sent before more is written becomes one piece with it.
-                let sent = || connection.stats().udp_tx.datagrams;
-                let (before, patience) = (sent(), Instant::now() + Duration::from_millis(20));
-                while sent() == before && Instant::now() < patience {
-                    tokio::task::yield_now().await;
+            for (client, _, alias) in &crumbling {
+                // What the packet says is replaced: only its length counts.
+                for group in 0..4 {
+                    let _ = client.connection.send_datagram(datagram(*alias, group, &[0; 1_100]));
                 }
             }
-            connection.close(0u8.into(), b"");
+            crumbling.retain(|(client, oddity, _)| {
+                let stays = client.connection.close_reason().is_none();
+                report.count += if stays { 0 } else { oddity.crumbs() };
+                stays
+            });
+            tokio::time::sleep(Duration::from_micros(200)).await;
         }
+        report.count += crumbling.iter().map(|(_, oddity, _)| oddity.crumbs()).sum::<u64>();
+        goodbye(crumbling.iter().map(|(client, ..)| &client.connection)).await;
         Ok(report)
     })
 }
 
-fn stream_header(alias: TrackAlias, group: u64) -> Vec<u8> {
+pub(super) fn stream_header(alias: TrackAlias, group: u64) -> Vec<u8> {
     let header = StreamHeader { hop: Hop { alias, priority: 0, ttl_ms: 1000 }, group, temporal_layer: 0 };
     let mut bytes = [0; STREAM_HEADER_BYTES_MAX];
     let len = header.encode(&mut bytes);
@@ -289,7 +282,11 @@ fn rings(target: &Target) -> anyhow::Result<Report> {
     block_on(async {
         let callee = Person::new();
         let ticket = callee.open_ticket();
-        let _callee = Client::connect(&door, Ipv4Addr::new(127, 3, 0, 2), callee).await?.listen(|_| ());
+        let mut callee = Client::connect(&door, Ipv4Addr::new(127, 3, 0, 2), callee).await?;
+        let last_resort = Bytes::from_static(b"1");
+        let deposit = DepositKeyPackages { last_resort, ..DepositKeyPackages::default() };
+        callee.ask(Request::DepositKeyPackages(deposit)).await?;
+        let _callee = callee.listen(|_| ());
         let caller = Person::new();
         let mut report = Report::of("sessions");
         let mut started = 0;
@@ -300,7 +297,9 @@ fn rings(target: &Target) -> anyhow::Result<Report> {
                 continue;
             };
             report.count += 1;
-            let ring = Ring { ticket: ticket.clone(), payload: Bytes::new() };
+            let take = TakeKeyPackages { ticket: ticket.clone(), ..TakeKeyPackages::default() };
+            let _ = tokio::time::timeout(ANSWER, client.ask(Request::TakeKeyPackages(take))).await;
+            let ring = Ring { ticket: ticket.clone(), payload: Bytes::new(), ..Ring::default() };
             // Who asks too often is not even answered, or closed.
             let answer = tokio::time::timeout(ANSWER, client.ask(Request::Ring(ring))).await;
             if let Ok(Ok(Body::RingStarted(ring))) = answer {

@@ -11,6 +11,7 @@ use supernode_proto::control::TrackKind;
 use super::{Attack, Outcome, Report, Run, Target, nothing_else};
 use crate::{
     client::{Client, Door, Person, Room, datagram, dial},
+    odd_tls::{Odd, Oddity},
     relay::Setting,
     runtime::block_on,
     tls,
@@ -36,6 +37,13 @@ pub(super) fn attacks() -> Vec<Attack> {
         plain("slow-hello", "connections that never say Hello", false, Run::Rust(slow_hello), 1.0),
         plain("migration", "a session that changes its address with every packet", false, Run::Rust(migration), 20.0),
         plain("key-update-storm", "a session that changes keys whenever it may", false, Run::Rust(key_updates), 20.0),
+        plain(
+            "challenge-storm",
+            "a session whose packets ask a hundred times each whether its path works",
+            false,
+            Run::Rust(challenges),
+            20.0,
+        ),
         Attack {
             judge: honest,
             ..plain(
@@ -94,6 +102,26 @@ fn slow_hello(target: &Target) -> anyhow::Result<Report> {
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         }
+        Ok(report)
+    })
+}
+
+fn challenges(target: &Target) -> anyhow::Result<Report> {
+    let (door, end) = (target.door()?, end(target));
+    block_on(async {
+        let (tls, oddity) = Odd::new()?;
+        let dialled = dial(&door, Ipv4Addr::new(127, 3, 0, 1), Arc::new(tls)).await?;
+        let online = Client::greet(&door, dialled, Person::new()).await?.listen(|_| ());
+        oddity.set(Oddity::Challenges);
+        let mut report = Report::of("packets");
+        while Instant::now() < end {
+            // What it says is replaced.
+            for _ in 0..8 {
+                report.count += u64::from(online.connection.send_datagram(vec![0; 1_100].into()).is_ok());
+            }
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+        online.connection.close(0u8.into(), b"");
         Ok(report)
     })
 }

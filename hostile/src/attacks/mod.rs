@@ -1,7 +1,9 @@
 //! The attacks: what they are, what a relay must be like for them, and how each is judged beside its call.
 
 mod admitted;
+mod crowded;
 mod held;
+mod interrupted;
 mod operator;
 pub(crate) mod small_machine;
 mod unadmitted;
@@ -125,8 +127,10 @@ fn nothing_else(_: &Outcome) -> Result<(), String> {
 pub(crate) fn all() -> Vec<Attack> {
     let mut all = unadmitted::attacks();
     all.extend(admitted::attacks());
+    all.extend(crowded::attacks());
     all.extend(operator::attacks());
     all.extend(held::attacks());
+    all.extend(interrupted::attacks());
     all.extend(small_machine::attacks());
     all
 }

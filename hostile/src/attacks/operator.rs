@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::{Attack, Outcome, Report, Run, Target, nothing_else};
@@ -110,6 +111,22 @@ fn exchange(target: &Target, request: &str) -> anyhow::Result<String> {
     let len = stream.read(&mut answer)?;
     let text = String::from_utf8_lossy(&answer[..len]).into_owned();
     Ok(text.lines().next().unwrap_or("").to_owned())
+}
+
+/// What the relay's metrics say now.
+pub(super) fn metrics(target: &Target) -> anyhow::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&target.admin.parse()?, Duration::from_secs(5))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// One of them, by its name and labels as they stand there.
+pub(super) fn metric(metrics: &str, name: &str) -> anyhow::Result<f64> {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    Ok(line.with_context(|| format!("no metric {name}"))?.trim().parse()?)
 }
 
 fn foreign_authority(target: &Target) -> anyhow::Result<Report> {

@@ -184,7 +184,7 @@ fn illegal_packets(target: &Target) -> anyhow::Result<Report> {
 }
 
 /// From 64 networks.
-pub(super) fn half_open_64(target: &Target) -> anyhow::Result<Report> {
+fn half_open_64(target: &Target) -> anyhow::Result<Report> {
     half_open(target, 64)
 }
 
@@ -270,15 +270,19 @@ fn received(socket: &UdpSocket) -> usize {
 }
 
 /// Connections from 64 networks whose control stream the relay cannot begin to read.
-pub(super) fn first_byte_left_out(target: &Target) -> anyhow::Result<Report> {
-    const CONNECTIONS: usize = 200;
+fn first_byte_left_out(target: &Target) -> anyhow::Result<Report> {
+    first_byte_left_out_by(target, 200)
+}
+
+/// The same with at most so many.
+pub(super) fn first_byte_left_out_by(target: &Target, connections: usize) -> anyhow::Result<Report> {
     let door = target.door()?;
     block_on(async {
         let mut report = Report::of("connections");
         let end = Instant::now() + target.duration();
         let mut kept = Vec::new();
         let content = vec![0; 1024 * 1024];
-        while Instant::now() < end && kept.len() < CONNECTIONS {
+        while Instant::now() < end && kept.len() < connections {
             let (tls, oddity) = Odd::new()?;
             let network = (kept.len() % 64) as u8;
             let Ok(dialled) = dial(&door, Ipv4Addr::new(127, 3, 0, 1 + network), Arc::new(tls)).await else {
@@ -313,7 +317,7 @@ fn out_of_turn(target: &Target) -> anyhow::Result<Report> {
         let mut report = Report::of("connections");
         let end = Instant::now() + target.duration();
         while Instant::now() < end {
-            let (tls, oddity) = Odd::new()?;
+            let (tls, oddity) = Odd::with_phases()?;
             let network = (report.count % 64) as u8;
             let Ok(dialled) = dial(&door, Ipv4Addr::new(127, 3, 0, 1 + network), Arc::new(tls)).await else {
                 tokio::time::sleep(Duration::from_millis(20)).await;

@@ -3,13 +3,13 @@
 use prost::{Message, bytes::Bytes};
 use supernode_proto::control::{
     Allocation, AnswerRing, BeaconPosted, CancelRing, CatchUp, ClientMessage, CommitRejected, DeclineRing,
-    DepositKeyPackages, DeviceKeyPackage, Done, GoAway, Hello, HelloBody, IncomingRing, JoinRoom, KeyPackages,
-    KeyPackagesLow, KeyframeRequested, KickMember, LeaveRoom, MemberJoined, MemberLeft, MlsDelivery, PostBeacon,
-    Presence, PresenceState, PublishTrack, RefusalReason, Refused, RejectCommit, RelabelTrack, RelayMessage,
-    RequestKeyframe, Ring, RingEnded, RingOutcome, RingResult, RingStarted, RoomJoined, RotateJoinKey, Rung, SendMls,
-    SessionLimits, SetPresence, Subscribe, TakeKeyPackages, TrackAnnounced, TrackDemand, TrackEnded, TrackKind,
-    TrackPublished, UnpublishTrack, Unsubscribe, Unwatch, Watch, WatchEnded, Welcome, client_message::Body as Ask,
-    relay_message::Body as Tell,
+    DepositKeyPackages, DeviceKeyPackage, DevicesRevoked, Done, GoAway, Hello, HelloBody, IncomingRing, JoinRoom,
+    KeyPackages, KeyPackagesLow, KeyframeRequested, KickMember, LeaveRoom, LimitTickets, MemberJoined, MemberLeft,
+    MlsDelivery, PostBeacon, Presence, PresenceState, PublishTrack, RefusalReason, Refused, RejectCommit, RelabelTrack,
+    RelayMessage, RequestKeyframe, Ring, RingEnded, RingOutcome, RingResult, RingStarted, RoomJoined, RotateJoinKey,
+    Rung, SendMls, SessionLimits, SetPresence, Subscribe, TakeKeyPackages, TrackAnnounced, TrackDemand, TrackEnded,
+    TrackKind, TrackPublished, UnpublishTrack, Unsubscribe, Unwatch, Watch, WatchEnded, Welcome,
+    client_message::Body as Ask, relay_message::Body as Tell,
 };
 
 use super::{count, identity};
@@ -25,15 +25,30 @@ pub fn requests() -> Vec<(String, ClientMessage)> {
     let bodies = [
         Ask::Hello(hello()),
         Ask::SetPresence(SetPresence { state: PresenceState::Away.into(), status: bytes(0x01, 8) }),
-        Ask::Watch(Watch { ticket: ticket() }),
+        Ask::Watch(Watch { ticket: ticket(), proof: bytes(0x91, 64) }),
         Ask::Unwatch(Unwatch { identity: bytes(0x10, 32) }),
-        Ask::DepositKeyPackages(DepositKeyPackages { packages: vec![bytes(0x01, 4), bytes(0x05, 4)] }),
-        Ask::TakeKeyPackages(TakeKeyPackages { ticket: ticket() }),
-        Ask::Ring(Ring { ticket: ticket(), payload: bytes(0x60, 8) }),
+        Ask::DepositKeyPackages(DepositKeyPackages {
+            packages: vec![bytes(0x01, 4), bytes(0x05, 4)],
+            last_resort: bytes(0x09, 4),
+        }),
+        Ask::TakeKeyPackages(TakeKeyPackages { ticket: ticket(), proof: bytes(0x92, 64) }),
+        Ask::Ring(Ring {
+            ticket: ticket(),
+            payload: bytes(0x60, 8),
+            proof: bytes(0x93, 64),
+            room_key: bytes(0x74, 32),
+        }),
         Ask::AnswerRing(AnswerRing { ring: ring(), payload: bytes(0x61, 8) }),
         Ask::DeclineRing(DeclineRing { ring: ring(), busy: true }),
         Ask::CancelRing(CancelRing { ring: ring() }),
-        Ask::JoinRoom(JoinRoom { room: room(), join_key: bytes(0x70, 32), proof: bytes(0x90, 64), mls_epoch: 5 }),
+        Ask::JoinRoom(JoinRoom {
+            room: room(),
+            join_key: bytes(0x70, 32),
+            proof: bytes(0x90, 64),
+            mls_epoch: 5,
+            room_key: bytes(0x74, 32),
+            room_proof: bytes(0x94, 64),
+        }),
         Ask::LeaveRoom(LeaveRoom { room: room() }),
         Ask::KickMember(KickMember { room: room(), member: 3 }),
         Ask::RotateJoinKey(RotateJoinKey { room: room(), join_key: bytes(0x71, 32) }),
@@ -65,6 +80,7 @@ pub fn requests() -> Vec<(String, ClientMessage)> {
         Ask::CatchUp(CatchUp { room: room(), after_sequence: 11 }),
         Ask::RejectCommit(RejectCommit { room: room(), epoch: 5, sequence: 11 }),
         Ask::RelabelTrack(RelabelTrack { alias: ALIAS, label: bytes(0x64, 8) }),
+        Ask::LimitTickets(LimitTickets { generation: 3, blocked: vec![bytes(0x11, 32)] }),
     ];
     bodies
         .into_iter()
@@ -104,6 +120,7 @@ pub fn answers() -> Vec<(String, RelayMessage)> {
             caller: bytes(0x10, 32),
             caller_device: bytes(0x20, 32),
             payload: bytes(0x60, 8),
+            room: room(),
         }),
         Tell::RingOutcome(RingOutcome {
             ring: ring(),
@@ -152,6 +169,7 @@ pub fn answers() -> Vec<(String, RelayMessage)> {
             bits_per_second: 4_000_000,
         }),
         Tell::CommitRejected(CommitRejected { room: room(), epoch: 5, sequence: 11, from_member: 2 }),
+        Tell::DevicesRevoked(DevicesRevoked { revocation: identity::revocation().to_bytes().into() }),
     ];
     bodies
         .into_iter()
@@ -177,6 +195,8 @@ pub fn hello_body() -> HelloBody {
         version_max: 2,
         delegation: identity::delegation().to_bytes().into(),
         admission_token: "header.claims.signature".into(),
+        ticket_generation: 2,
+        revocation: identity::revocation().to_bytes().into(),
     }
 }
 
@@ -219,7 +239,7 @@ fn track_announced() -> TrackAnnounced {
 }
 
 fn ticket() -> Bytes {
-    identity::ticket_for_holder().to_bytes().into()
+    identity::ticket_with_key().to_bytes().into()
 }
 
 fn bytes(first: u8, length: u8) -> Bytes {

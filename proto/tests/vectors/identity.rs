@@ -4,8 +4,9 @@
 use ed25519_dalek::{Signer, SigningKey};
 use supernode_proto::{
     identity::{
-        Delegation, DeviceKey, EPOCH_DIGEST_BYTES, EXPORTER_BYTES, Grants, IdentityKey, JoinKey, RelayPin, RoomId,
-        SIGNATURE_BYTES, Ticket, beacon_signing_input, hello_signing_input, join_signing_input,
+        Delegation, DeviceKey, EPOCH_DIGEST_BYTES, EXPORTER_BYTES, Grants, Holder, IdentityKey, JoinKey, Presenter,
+        RelayPin, Revocation, RoomId, RoomKey, SIGNATURE_BYTES, Ticket, TicketKey, beacon_signing_input,
+        hello_signing_input, join_signing_input, room_signing_input,
     },
     invite::Invite,
 };
@@ -64,27 +65,49 @@ pub fn delegation() -> Delegation {
     }
 }
 
-pub fn ticket_for_holder() -> Ticket {
-    let holder = IdentityKey::new(SigningKey::from_bytes(&[0x04; 32]).verifying_key().to_bytes());
-    ticket(Some(holder), Grants::PRESENCE | Grants::RING)
+/// The secret key of the example ticket that is made out to nobody.
+pub fn ticket_secret() -> SigningKey {
+    SigningKey::from_bytes(&[0x05; 32])
 }
 
-pub fn ticket_for_whoever_carries_it() -> Ticket {
-    ticket(None, Grants::RING)
+pub fn ticket_for_holder() -> Ticket {
+    let holder = IdentityKey::new(SigningKey::from_bytes(&[0x04; 32]).verifying_key().to_bytes());
+    ticket(Holder::Identity(holder), None, Grants::PRESENCE | Grants::RING)
+}
+
+pub fn ticket_with_key() -> Ticket {
+    let key = TicketKey::new(ticket_secret().verifying_key().to_bytes());
+    ticket(Holder::Key(key), Some(relay_pin()), Grants::RING)
 }
 
 /// A ticket by the example identity, signed.
-pub fn ticket(holder: Option<IdentityKey>, grants: Grants) -> Ticket {
+pub fn ticket(holder: Holder, relay: Option<RelayPin>, grants: Grants) -> Ticket {
     let mut ticket = Ticket {
         issuer: identity(),
         holder,
+        relay,
         grants,
+        generation: 2,
         not_after_unix_s: NOT_AFTER_UNIX_S,
         id: *b"ticket-1",
         signature: [0; SIGNATURE_BYTES],
     };
     ticket.signature = identity_secret().sign(&ticket.signing_input()).to_bytes();
     ticket
+}
+
+/// Two devices that the example identity has taken back.
+pub fn revocation() -> Revocation {
+    let devices = vec![DeviceKey::new([0xd1; 32]), DeviceKey::new([0xd2; 32])];
+    let mut revocation =
+        Revocation { identity: identity(), number: NOW_UNIX_S, devices, signature: [0; SIGNATURE_BYTES] };
+    revocation.signature = identity_secret().sign(&revocation.signing_input()).to_bytes();
+    revocation
+}
+
+/// Who uses the example tickets.
+pub fn presenter() -> Presenter {
+    Presenter { identity: identity(), device: device() }
 }
 
 /// The example device's signature of a Hello on the example connection.
@@ -95,6 +118,20 @@ pub fn sign_hello(body: &[u8]) -> [u8; SIGNATURE_BYTES] {
 /// The example room's proof for the example device on the example connection.
 pub fn join_proof() -> [u8; SIGNATURE_BYTES] {
     join_secret().sign(&join_signing_input(&room(), &EXPORTER, &device())).to_bytes()
+}
+
+/// The secret key of the example room that stands.
+pub fn room_secret() -> SigningKey {
+    SigningKey::from_bytes(&[0x06; 32])
+}
+
+pub fn room_key() -> RoomKey {
+    RoomKey::new(room_secret().verifying_key().to_bytes())
+}
+
+/// What shows that the example device has that key, on the example connection.
+pub fn room_proof() -> [u8; SIGNATURE_BYTES] {
+    room_secret().sign(&room_signing_input(&relay_pin(), &EXPORTER, &device())).to_bytes()
 }
 
 /// The example device's beacon: the epoch and its digest.

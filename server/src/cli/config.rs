@@ -1,18 +1,27 @@
 //! `supernode config` and `supernode check-config`
 
-use std::path::PathBuf;
+use std::{
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
+use anyhow::bail;
 use clap::Args;
 use serde_json::json;
 use supernode_server::control::{
-    config::{ConfigError, Problem, Sources, reference},
+    config::{
+        Config as Settings, ConfigError, Problem, Sources,
+        reference::{self, Row},
+    },
     prepared::Prepared,
+    trust::Objection,
 };
 
 use super::{
     output::{print, print_json, say},
+    relay::Relay,
     serve::Flags,
-    state::ConfigFile,
+    state::{self, ConfigFile},
 };
 
 #[derive(Args)]
@@ -33,7 +42,7 @@ pub(super) struct Config {
 }
 
 impl Config {
-    /// Prints what is in effect.
+    /// Prints what the running relay goes by, or what one would start with.
     pub(super) fn run(self) -> anyhow::Result<()> {
         if self.template {
             return print(&reference::template());
@@ -41,11 +50,32 @@ impl Config {
         if self.reference {
             return print(&reference::markdown());
         }
-        let loaded = Sources::of_process(self.file.path, self.flags.to_keys()?).load()?;
-        match self.json {
-            true => print(&format!("{:#}\n", reference::effective_json(&loaded))),
-            false => print(&reference::effective(&loaded)),
+        let json = self.json;
+        let rows = self.rows()?;
+        match json {
+            true => print(&format!("{:#}\n", reference::effective_json(&rows))),
+            false => print(&reference::effective(&rows)),
         }
+    }
+
+    fn rows(self) -> anyhow::Result<Vec<Row>> {
+        let named = self.file.path.is_some();
+        let flags = self.flags.to_keys()?;
+        // Which relay is asked is no value to be shown of one that would start.
+        let asked = !named && flags.iter().all(|flag| flag.path == "relay.state_dir");
+        let loaded = Sources::of_process(self.file.path, flags).load();
+        if asked {
+            let path = loaded.as_ref().map_or_else(|_| state::found(), state::of_machine);
+            let relay = path.and_then(|path| Relay::at(&path)).ok();
+            if let Some(relay) = relay.filter(|relay| relay.is_running().unwrap_or(false)) {
+                let rows = relay.get("/config")?;
+                say("what the running relay goes by:");
+                return Ok(rows);
+            }
+        }
+        let rows = reference::rows(&loaded?);
+        say("what a relay would start with:");
+        Ok(rows)
     }
 }
 
@@ -63,28 +93,61 @@ impl CheckConfig {
     /// Says whether a relay would start with a configuration, with the environment as it is.
     pub(super) fn run(self) -> anyhow::Result<()> {
         let sources = Sources::of_process(self.file, Vec::new());
-        let of = match &sources.file {
+        let of = match sources.file_there() {
             Some(path) => path.display().to_string(),
             None => "defaults and environment".to_owned(),
         };
-        let checked = check(&sources);
+        let (problems, remarks) = match check(&sources) {
+            Ok(found) => found,
+            Err(error) => match error.downcast_ref() {
+                Some(ConfigError::Invalid(problems)) => (problems.iter().map(Problem::to_string).collect(), Vec::new()),
+                _ => (vec![format!("{error:#}")], Vec::new()),
+            },
+        };
         if self.json {
-            let problems = match &checked {
-                Ok(()) => Vec::new(),
-                Err(error) => match error.downcast_ref() {
-                    Some(ConfigError::Invalid(problems)) => problems.iter().map(Problem::to_string).collect(),
-                    _ => vec![format!("{error:#}")],
-                },
-            };
-            print_json(&json!({ "of": of, "problems": problems }))?;
-        } else if checked.is_ok() {
-            say(&format!("{of}: fine"));
+            print_json(&json!({ "of": of, "problems": problems, "remarks": remarks }))?;
+        } else {
+            remarks.iter().for_each(|remark| say(&format!("note: {remark}")));
+            if problems.is_empty() {
+                say(&format!("{of}: fine"));
+            }
         }
-        checked
+        match problems.is_empty() {
+            true => Ok(()),
+            false => bail!("{}", problems.join("\n")),
+        }
     }
 }
 
-fn check(sources: &Sources) -> anyhow::Result<()> {
-    Prepared::read(&sources.load()?.config)?;
-    Ok(())
+/// What keeps a relay from working with this, and what may.
+fn check(sources: &Sources) -> anyhow::Result<(Vec<String>, Vec<String>)> {
+    let config = sources.load()?.config;
+    let prepared = Prepared::read(&config)?;
+    let certificate = config.tls.certificate.as_deref().map_or(String::new(), |path| path.display().to_string());
+    let objections = prepared.objections(&config);
+    let (refused, untrusted): (Vec<_>, Vec<_>) = objections.iter().partition(|objection| objection.is_final());
+    let in_words = |objections: Vec<&Objection>| -> Vec<String> {
+        objections.iter().map(|objection| format!("{certificate}: {}", objection.words())).collect()
+    };
+    let mut remarks = in_words(untrusted);
+    remarks.extend(for_root_only(&config));
+    Ok((in_words(refused), remarks))
+}
+
+/// Files that root can read and the user of a service cannot.
+fn for_root_only(config: &Settings) -> Option<String> {
+    let is_hidden = |path: &PathBuf| {
+        let others_lack = |path: &Path, bit| path.metadata().is_ok_and(|metadata| metadata.mode() & bit == 0);
+        // What systemd puts there is for the service's user (LoadCredential=).
+        !path.starts_with("/run/credentials")
+            && (others_lack(path, 0o004) || path.ancestors().skip(1).any(|above| others_lack(above, 0o001)))
+    };
+    let hidden = Prepared::files(config).into_iter().find(is_hidden)?;
+    rustix::process::geteuid().is_root().then(|| {
+        format!(
+            "{}: root may read it; a relay with a user of its own, as the shipped service is, may not: see `Files for the \
+             service` in OPERATING.md",
+            hidden.display()
+        )
+    })
 }

@@ -18,7 +18,8 @@ RUST_LOG sets what is logged (default: error,supernode=info).";
 pub(crate) enum Exit {
     /// Nobody answers at the state directory's socket.
     #[error(
-        "{0}: no relay runs with this state directory; start one with `supernode serve`, or name another with --state-dir"
+        "{0}: no relay runs with this state directory; start one with `supernode serve`, or name another with --state-dir; \
+         commands for a relay that runs as a service need root"
     )]
     NotRunning(String),
     /// Everything went well, and the answer is no.

@@ -1,16 +1,21 @@
 //! `supernode invite`
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::Args;
-use supernode_proto::identity::IdentityKey;
-use supernode_server::control::{
-    invite::{InviteRequest, create_invite},
-    serve::unix_now_s,
-    state_dir::StateDir,
+use serde_json::json;
+use supernode_proto::{identity::IdentityKey, invite::Invite as Link};
+use supernode_server::{
+    control::{
+        invite::{InviteRequest, create_invite},
+        invites::{self, For, Labelled},
+        serve::unix_now_s,
+        state_dir::StateDir,
+    },
+    core::TokenDigest,
 };
 
 use super::{
-    output::{print, print_json},
+    output::{date, print, print_json, say},
     relay::Relay,
     state::State,
 };
@@ -34,6 +39,10 @@ pub(super) struct Invite {
     /// The class of limits (`admission.classes`) that the link grants; the relay must be running.
     #[arg(long, value_name = "NAME")]
     class: Option<String>,
+    /// A name for `supernode invites`, which lists this link then and can take it back; it is written to the state
+    /// directory, with the dates. Without a label nothing of the link is kept.
+    #[arg(long, value_name = "TEXT")]
+    label: Option<String>,
     /// As JSON.
     #[arg(long)]
     json: bool,
@@ -53,11 +62,41 @@ impl Invite {
             once: self.once,
             class: self.class.as_deref(),
         };
-        let link = create_invite(&state, &request, unix_now_s(), rand::random())?;
-        match self.json {
-            true => print_json(&serde_json::json!({ "invite": link.to_string() })),
-            false => print(&format!("{link}\n")),
+        let now = unix_now_s();
+        if let Some(label) = &self.label {
+            invites::check_label(label)?;
         }
+        let link = create_invite(&state, &request, now, rand::random())?;
+        let ends = now + u64::from(self.days) * 24 * 3600;
+        if let Some(label) = &self.label {
+            self.write_down(&state, label, &link, now, ends)?;
+        }
+        if self.json {
+            let token = link.token.as_deref().and_then(TokenDigest::of).map(TokenDigest::to_text);
+            return print_json(&json!({ "invite": link.to_string(), "ends_unix_s": ends, "token": token }));
+        }
+        print(&format!("{link}\n"))?;
+        let whom = match self.of() {
+            For::Anybody => "whoever has it",
+            For::OneUse => "the first device that uses it",
+            For::OnePerson => "that identity only",
+        };
+        say(&format!("good for {whom} until {} ({} days)", date(ends), self.days));
+        Ok(())
+    }
+
+    fn of(&self) -> For {
+        match () {
+            () if self.identity.is_some() => For::OnePerson,
+            () if self.once => For::OneUse,
+            () => For::Anybody,
+        }
+    }
+
+    fn write_down(&self, state: &StateDir, label: &str, link: &Link, now: u64, ends: u64) -> anyhow::Result<()> {
+        let token = link.token.as_deref().and_then(TokenDigest::of).context("the link has no token")?;
+        let labelled = Labelled { label: label.to_owned(), token, made_unix_s: now, ends_unix_s: ends, of: self.of() };
+        Ok(invites::add(state, labelled, now)?)
     }
 
     /// A link that names a class which the relay does not have would let nobody in.

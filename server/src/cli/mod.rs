@@ -4,7 +4,9 @@ mod config;
 mod doctor;
 mod drain;
 pub(crate) mod exit;
+mod follow;
 mod invite;
+mod invites;
 mod kick;
 mod manual;
 mod output;
@@ -43,12 +45,16 @@ enum Command {
     CheckConfig(config::CheckConfig),
     /// Print a link that lets somebody use this relay; the relay may be running.
     Invite(invite::Invite),
+    /// List the invites that were given a label, or take one back.
+    Invites(invites::Invites),
     /// Show what the running relay is doing.
     Status(status::Status),
     /// Show the running relay's rates, live.
     Top(top::Top),
     /// List who is connected; addresses and whole names only if asked for.
     Sessions(sessions::Sessions),
+    /// Print what one client does and is told, as it happens.
+    Follow(follow::Follow),
     /// End a session, or all of an identity, a device or a network; their clients may come back.
     Kick(kick::Kick),
     /// Refuse an identity, a device, an admission token or a network from now on, and end its sessions.
@@ -82,9 +88,11 @@ impl Cli {
             Command::Config(config) => config.run(),
             Command::CheckConfig(check) => check.run(),
             Command::Invite(invite) => invite.run(),
+            Command::Invites(invites) => invites.run(),
             Command::Status(status) => status.run(),
             Command::Top(top) => top.run(),
             Command::Sessions(sessions) => sessions.run(),
+            Command::Follow(follow) => follow.run(),
             Command::Kick(kick) => kick.run(),
             Command::Revoke(revoke) => revoke.run(),
             Command::Rotate(rotate) => rotate.run(),

@@ -56,6 +56,25 @@ pub(super) fn duration(seconds: u64) -> String {
     }
 }
 
+/// The day of a second of Unix time, in UTC.
+pub(super) fn date(unix_s: u64) -> String {
+    // Days are counted in eras of 400 years, each of which begins with a 1 March: the leap day is a year's last.
+    let days = unix_s / 86_400 + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let (month, next_year) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    format!("{:04}-{month:02}-{day:02}", year_of_era + era * 400 + next_year)
+}
+
+/// The time of day, in UTC.
+pub(super) fn clock(unix_ms: u64) -> String {
+    let seconds = unix_ms / 1000;
+    format!("{:02}:{:02}:{:02}.{:03}", seconds / 3600 % 24, seconds / 60 % 60, seconds % 60, unix_ms % 1000)
+}
+
 fn scaled(number: f64, step: f64, units: &[&str]) -> String {
     let (mut number, mut unit) = (number, 0);
     while number >= step && unit + 1 < units.len() {
@@ -69,6 +88,14 @@ fn scaled(number: f64, step: f64, units: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn days_are_those_of_the_calendar() {
+        let days = [0, 951_782_400, 951_868_800, 1_735_689_599, 1_735_689_600, 4_107_542_399];
+        let expected = ["1970-01-01", "2000-02-29", "2000-03-01", "2024-12-31", "2025-01-01", "2100-02-28"];
+        assert_eq!(days.map(date), expected);
+        assert_eq!(clock(1_735_689_599_042), "23:59:59.042");
+    }
 
     #[test]
     fn numbers_are_short_and_have_a_unit() {

@@ -9,7 +9,7 @@ use hyper::{Method, Request, StatusCode, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use supernode_server::control::{
-    state_dir::{Door, StateDir},
+    state_dir::{Door, StateDir, StateError},
     status::Status,
 };
 use tokio::net::UnixStream;
@@ -33,7 +33,12 @@ impl Relay {
 
     /// The one with this state directory.
     pub(super) fn at(path: &Path) -> anyhow::Result<Self> {
-        Ok(Self { name: path.display().to_string(), state: StateDir::open(path)? })
+        let name = path.display().to_string();
+        match StateDir::open(path) {
+            // Where no relay ever ran, none runs.
+            Err(StateError::Missing(_)) => Err(Exit::NotRunning(name).into()),
+            opened => Ok(Self { name, state: opened? }),
+        }
     }
 
     /// Its state directory.

@@ -53,10 +53,7 @@ impl Revoke {
             false => Revoked::add(relay.state(), revocation)?,
         };
         let running = relay.is_running()?;
-        let ended: Ended = match running {
-            true => serde_json::from_slice(&relay.post("/revoked", &json!({}))?)?,
-            false => Ended::default(),
-        };
+        let ended = tell(&relay)?;
         if self.json {
             let Ended { sessions, unheard } = &ended;
             print_json(&json!({ "changed": changed, "running": running, "sessions": sessions, "unheard": unheard }))?;
@@ -69,6 +66,14 @@ impl Revoke {
             (true, false) => say(&format!("refused from now on; {} sessions ended", ended.sessions)),
         }
         Ok(())
+    }
+}
+
+/// Has the relay, if it runs, read the list of those who are refused again.
+pub(super) fn tell(relay: &Relay) -> anyhow::Result<Ended> {
+    match relay.is_running()? {
+        true => Ok(serde_json::from_slice(&relay.post("/revoked", &json!({}))?)?),
+        false => Ok(Ended::default()),
     }
 }
 

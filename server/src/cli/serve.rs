@@ -76,8 +76,8 @@ impl Serve {
         let sources = Sources::of_process(self.config.path, self.flags.to_keys()?);
         let loaded = sources.load()?;
         let state_dir = configured(&loaded)?;
-        let (set_filter, left_out) = (Box::new(log.set_filter()), log.left_out());
-        serve::run(Start { sources, loaded, state_dir, takeover: self.takeover, set_filter, left_out })?;
+        let (change_log, left_out) = (Box::new(log.change()), log.left_out());
+        serve::run(Start { sources, loaded, state_dir, takeover: self.takeover, change_log, left_out })?;
         Ok(())
     }
 }

@@ -1,12 +1,15 @@
 //! Which relay of this machine a command is about.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::bail;
 use clap::Args;
 use supernode_server::control::{
     config::{Loaded, Sources},
-    state_dir::StateDir,
+    state_dir::{Door, StateDir},
 };
+
+use super::output::say;
 
 /// Names the configuration's file.
 #[derive(Args)]
@@ -22,17 +25,17 @@ pub(super) struct State {
     #[command(flatten)]
     config: ConfigFile,
     /// Directory with the relay's keys [default: as configured, else $XDG_STATE_HOME/supernode or
-    /// ~/.local/state/supernode].
+    /// ~/.local/state/supernode, or the service's /var/lib/supernode if only there a relay runs].
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
 }
 
 impl State {
-    /// The directory that was named, or configured, or the usual one.
+    /// The directory that was named, or configured, or that a relay of this machine has.
     pub(super) fn path(&self) -> anyhow::Result<PathBuf> {
         match &self.state_dir {
             Some(path) => Ok(path.clone()),
-            None => configured(&self.configuration()?),
+            None => of_machine(&self.configuration()?),
         }
     }
 
@@ -40,8 +43,8 @@ impl State {
     pub(super) fn path_despite(&self, configuration: &anyhow::Result<Loaded>) -> anyhow::Result<PathBuf> {
         match (&self.state_dir, configuration) {
             (Some(path), _) => Ok(path.clone()),
-            (None, Ok(loaded)) => configured(loaded),
-            (None, Err(_)) => usual(),
+            (None, Ok(loaded)) => of_machine(loaded),
+            (None, Err(_)) => found(),
         }
     }
 
@@ -51,7 +54,7 @@ impl State {
     }
 }
 
-/// The directory of a configuration.
+/// The directory of a relay that would start with a configuration.
 pub(super) fn configured(loaded: &Loaded) -> anyhow::Result<PathBuf> {
     match &loaded.config.relay.state_dir {
         Some(path) => Ok(path.clone()),
@@ -59,6 +62,43 @@ pub(super) fn configured(loaded: &Loaded) -> anyhow::Result<PathBuf> {
     }
 }
 
+/// The directory of the relay that a command is about which names none.
+pub(super) fn of_machine(loaded: &Loaded) -> anyhow::Result<PathBuf> {
+    match &loaded.config.relay.state_dir {
+        Some(path) => Ok(path.clone()),
+        None => found(),
+    }
+}
+
 fn usual() -> anyhow::Result<PathBuf> {
     Ok(StateDir::default_path(std::env::var_os("XDG_STATE_HOME"), std::env::var_os("HOME"))?)
+}
+
+/// Where the shipped unit has the keys. Its user exists only while it runs, so nobody but root can open it.
+const OF_SERVICE: &str = "/var/lib/supernode";
+
+/// The usual directory, or that of the service: whose relay runs, else which is there.
+pub(super) fn found() -> anyhow::Result<PathBuf> {
+    let service = Path::new(OF_SERVICE);
+    let usual = usual();
+    let Ok(own) = &usual else { return if service.is_dir() { Ok(service.to_owned()) } else { usual } };
+    let runs = |path: &Path| {
+        let state = StateDir::open(path);
+        state.is_ok_and(|state| state.knock(Door::Control).is_ok_and(|door| door.is_some()))
+    };
+    if own == service || runs(own) || service.symlink_metadata().is_err() {
+        return usual;
+    }
+    match StateDir::open(service) {
+        Ok(_) if !own.exists() || runs(service) => {
+            say(&format!("this is about the service's relay, in {OF_SERVICE}"));
+            Ok(service.to_owned())
+        }
+        Err(_) if !own.exists() => bail!(
+            "{}: is not there, and the service's {OF_SERVICE} is for root only: try it with sudo, or name another state \
+             directory: --state-dir",
+            own.display()
+        ),
+        _ => usual,
+    }
 }

@@ -293,7 +293,7 @@ impl TokenVerifier {
 
     /// Whether [`Self::admit`] knows: of a token for one use, once it is written down whose that is.
     fn is_decided(&self, who: &Applicant, now_unix_s: u64) -> bool {
-        if !claims_one_use(&who.token) {
+        if !is_for_one_use(&who.token) {
             return true;
         }
         match (self.verify(&who.identity, &who.token, now_unix_s), &self.spent) {
@@ -379,7 +379,7 @@ struct Peek {
 }
 
 /// Whether a token claims to be for one use. Nothing is believed by it: it only says whether to look closer.
-fn claims_one_use(token: &str) -> bool {
+pub fn is_for_one_use(token: &str) -> bool {
     let peek = || {
         let payload = BASE64URL_NOPAD.decode(token.split('.').nth(1)?.as_bytes()).ok()?;
         serde_json::from_slice::<Peek>(&payload).ok()

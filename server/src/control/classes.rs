@@ -28,6 +28,7 @@ const OF_A_SESSION: &[&str] = &[
     "egress_bytes_per_day_max",
     "mls_bytes_per_second_max",
     "catch_ups_per_minute_max",
+    "beacons_per_minute_max",
     "key_packages_taken_per_minute_max",
 ];
 

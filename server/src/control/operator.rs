@@ -4,11 +4,13 @@
 //! |---|---|
 //! | everything of the [admin port](super::admin) | the same |
 //! | `GET /sessions?limit=N` | a list of [`Session`] |
+//! | `GET /config` | a list of [`Row`]: every key as it is in effect |
 //! | `GET /classes` | names of the classes of limits that tokens may name |
 //! | `POST /drain` `{"patience_s": 60}` | 202: the relay drains |
 //! | `POST /upgrade` | 202 `{"pid": 7}`: that process was started to take this one's place; 409 says why none was |
 //! | `GET /upgrade` | an [`Attempt`], or null: what has become of the process that was started last |
 //! | `POST /kick` `{"session": "0-1-2"}`, `{"identity": "sn-id-..."}`, `{"device": "sn-dev-..."}` or `{"network": "192.0.2.0/24"}` | `{"sessions": 1}` |
+//! | `POST /follow` `{"whom": "sn-id-..."}` | a list of [`Event`](super::follow::Event): what that client did and was told since the last question |
 //! | `POST /revoked` | the list was changed and is read again; `{"sessions": 1}` were ended |
 //!
 //! What concerns sessions also concerns the process whose place this one took, as long as it drains: it is asked the same
@@ -36,8 +38,11 @@ use tokio::{net::UnixListener, sync::mpsc};
 use super::{
     admin::{self, Admin},
     admission::Doorkeeper,
+    config::reference::Row,
+    follow::Target,
     handover::still_drains,
     http, predecessor,
+    reload::InEffect,
     revocations::{Exceptions, Revocation, Revoked},
     state_dir::StateDir,
     status::Phase,
@@ -66,6 +71,8 @@ pub struct Operator {
     pub admission: Arc<Exceptions>,
     /// By what, apart from whom the operator has taken back.
     pub door: Arc<Doorkeeper>,
+    /// What it goes by.
+    pub in_effect: InEffect,
     /// Ends the relay in order, with this patience.
     pub drain: mpsc::Sender<Duration>,
     /// Can take its place.
@@ -118,6 +125,13 @@ pub enum Kick {
     Network(String),
 }
 
+/// Whom to follow.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Followed {
+    /// An identity, a device, an address or a prefix.
+    pub whom: String,
+}
+
 /// How patiently to drain.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Drain {
@@ -149,6 +163,8 @@ pub struct Ended {
 pub async fn serve(listener: UnixListener, operator: Arc<Operator>) -> io::Result<()> {
     let router = Router::new()
         .route("/classes", get(classes))
+        .route("/config", get(config))
+        .route("/follow", post(follow))
         .route("/drain", post(drain))
         .route("/upgrade", post(upgrade).get(attempt))
         .merge(of_sessions())
@@ -190,6 +206,22 @@ async fn sessions(State(operator): State<Arc<Operator>>, Query(Limit { limit }):
 
 async fn classes(State(operator): State<Arc<Operator>>) -> Json<Vec<String>> {
     Json(operator.door.classes())
+}
+
+async fn config(State(operator): State<Arc<Operator>>) -> Json<Vec<Row>> {
+    Json(operator.in_effect.rows())
+}
+
+async fn follow(State(operator): State<Arc<Operator>>, Json(wanted): Json<Followed>) -> Response {
+    let Some(target) = Target::from_text(&wanted.whom) else {
+        return (StatusCode::BAD_REQUEST, "neither an identity nor a device, an address or a prefix\n").into_response();
+    };
+    answer(move || {
+        let views = operator.shards.sessions(SESSIONS_MAX);
+        let named: Vec<_> = views.into_iter().map(|view| (Session::from(&view).session, view)).collect();
+        Ok(Json(operator.admission.follow.ask(target, &named)).into_response())
+    })
+    .await
 }
 
 async fn drain(State(operator): State<Arc<Operator>>, Json(wanted): Json<Drain>) -> Response {

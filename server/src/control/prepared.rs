@@ -1,7 +1,10 @@
 //! What a configuration comes to, once the files that it names have been read: checked the same way before a start,
 //! before a reload and by `supernode check-config`.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{
     admission::{AdmissionMode, TokenVerifier},
@@ -9,12 +12,15 @@ use super::{
     certificate::{Certificate, CertificateError},
     classes::Classes,
     config::{AdmissionChoice, Config, TlsChoice},
+    files,
     hook::{HookError, Hooks, hook_url},
+    invite::parse_host,
     relay_key, rotation,
     serve::unix_now_s,
     spent::Spent,
     state_dir::{StateDir, StateError},
     tls::relay_pin,
+    trust::{self, Objection},
 };
 
 /// Why a configuration that holds in itself is of no use here.
@@ -29,6 +35,14 @@ pub enum PrepareError {
     /// Its hook.
     #[error(transparent)]
     Hook(#[from] HookError),
+    /// Its hook's secret.
+    #[error("{path}: {reason}", path = path.display())]
+    Secret {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The keys.
     #[error(transparent)]
     State(#[from] StateError),
@@ -68,7 +82,12 @@ pub struct Prepared {
     pub certificate: Option<Certificate>,
     /// The list, with `admission.mode = "allow-list"`.
     pub allow_list: Option<AllowList>,
+    /// What the admission hook is shown, with `admission.hook.secret_file`.
+    hook_secret: Option<String>,
 }
+
+/// A secret is a line.
+const SECRET_BYTES_MAX: u64 = 4096;
 
 impl Prepared {
     /// Reads the files that this configuration names.
@@ -84,12 +103,31 @@ impl Prepared {
             (AdmissionChoice::AllowList, Some(path)) => Some(AllowList::read(path)?),
             _ => None,
         };
-        Ok(Self { certificate, allow_list })
+        let hook_secret = match (config.admission.mode, &config.admission.hook.secret_file) {
+            (AdmissionChoice::Hook, Some(path)) => Some(secret(path)?),
+            _ => None,
+        };
+        Ok(Self { certificate, allow_list, hook_secret })
+    }
+
+    /// What clients will say to the certificate of the operator's files, if it is theirs that count.
+    pub fn objections(&self, config: &Config) -> Vec<Objection> {
+        let Some(certificate) = &self.certificate else { return Vec::new() };
+        let host = config.relay.advertise.as_deref().and_then(|host| parse_host(host).ok()).map(|link| link.host);
+        let host = host.or_else(|| certificate.names.iter().find(|name| !name.starts_with('*')).cloned());
+        trust::objections(&certificate.chain, host.as_deref(), &trust::authorities_of_machine(), unix_now_s())
+    }
+
+    /// Says in the log what clients will say.
+    pub fn warn_of_objections(&self, config: &Config) {
+        for objection in self.objections(config) {
+            tracing::warn!("clients will not take the certificate: {}", objection.words());
+        }
     }
 
     /// The files that it was read from: a change to one of them asks for another look.
     pub fn files(config: &Config) -> Vec<PathBuf> {
-        [&config.tls.certificate, &config.tls.key, &config.admission.allow_list]
+        [&config.tls.certificate, &config.tls.key, &config.admission.allow_list, &config.admission.hook.secret_file]
             .into_iter()
             .flatten()
             .cloned()
@@ -115,9 +153,21 @@ impl Prepared {
             AdmissionChoice::Tokens => tokens(),
             AdmissionChoice::AllowList => self.allow_list.map_or_else(tokens, AdmissionMode::AllowList),
             AdmissionChoice::Hook => match config.admission.hook.url.as_deref().and_then(hook_url) {
-                Some(url) => AdmissionMode::Hook(parts.hooks.with(url, &config.admission.hook)?),
+                Some(url) => {
+                    let mut settings = config.admission.hook.clone();
+                    settings.secret = self.hook_secret.or(settings.secret);
+                    AdmissionMode::Hook(parts.hooks.with(url, &settings)?)
+                }
                 None => tokens(),
             },
         })
     }
+}
+
+fn secret(path: &Path) -> Result<String, PrepareError> {
+    let failed = |reason: String| PrepareError::Secret { path: path.to_owned(), reason };
+    let text = files::read_text(path, SECRET_BYTES_MAX).map_err(|error| failed(error.to_string()))?;
+    let secret = text.trim_end_matches(['\n', '\r']);
+    let fits = !secret.is_empty() && secret.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+    fits.then(|| secret.to_owned()).ok_or_else(|| failed("is not one line of printable ASCII characters".to_owned()))
 }

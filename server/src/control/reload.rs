@@ -9,14 +9,18 @@ use std::{
     },
 };
 
+use arc_swap::ArcSwap;
+
 use super::{
     admission::Doorkeeper,
     certificate::Certificate,
     config::{
         Config, Loaded, Sources, TlsChoice,
         key::{Key, Reload},
+        reference::{self, Row},
     },
-    files,
+    files, invites,
+    log::Format,
     prepared::{DoorParts, Prepared},
     serve::{ServeError, unix_now_s},
     systemd, tls,
@@ -26,8 +30,8 @@ use crate::{core::directory::Directory, shard::LiveHandle};
 /// Below this, the relay warns of a certificate's end: 14 days, in seconds. ACME renews at 30.
 pub const CERTIFICATE_WARN_S: i64 = 14 * 24 * 3600;
 
-/// Sets what is logged; `false` if the filter makes no sense.
-pub type SetFilter = Box<dyn Fn(&str) -> bool + Send>;
+/// Changes what is logged, by a filter that holds, and how.
+pub type ChangeLog = Box<dyn Fn(&str, Format) + Send>;
 
 /// Writes down the link that a configuration and its certificate lead to.
 pub type RememberLink = Box<dyn Fn(&Config, &Certificate) -> Result<(), ServeError> + Send>;
@@ -43,7 +47,7 @@ pub struct Changeable {
     /// What that is made of.
     pub door_parts: DoorParts,
     /// The log.
-    pub set_filter: SetFilter,
+    pub change_log: ChangeLog,
     /// The certificate that is shown.
     pub certificate: Shown,
     /// Notes under which link clients reach the relay with this certificate, for invites.
@@ -76,13 +80,32 @@ impl Shown {
     }
 }
 
+/// What a running relay goes by, for whoever asks.
+#[derive(Debug, Clone)]
+pub struct InEffect {
+    /// As it was at the start.
+    started: Arc<Loaded>,
+    /// As it was read last.
+    read: Arc<ArcSwap<Loaded>>,
+}
+
+impl InEffect {
+    /// Of a relay that starts with this.
+    pub fn new(loaded: Loaded) -> Self {
+        let started = Arc::new(loaded);
+        Self { read: Arc::new(ArcSwap::new(started.clone())), started }
+    }
+
+    /// Every key.
+    pub fn rows(&self) -> Vec<Row> {
+        reference::rows_in_effect(&self.started, &self.read.load())
+    }
+}
+
 /// Keeps a running relay as its configuration says.
 pub struct Reloader {
     sources: Sources,
-    /// As it was at the start.
-    started: Loaded,
-    /// As it is now.
-    loaded: Loaded,
+    in_effect: InEffect,
     own: Own,
     to: Changeable,
     seen: Seen,
@@ -144,10 +167,11 @@ struct Stamp {
 }
 
 impl Reloader {
-    /// For a relay that runs as `loaded` says, whose files were read after they were `seen`.
-    pub fn new(sources: Sources, loaded: Loaded, seen: Seen, own: Own, to: Changeable) -> Self {
+    /// For a relay that runs as `in_effect` says, whose files were read after they were `seen`.
+    pub fn new(mut sources: Sources, in_effect: InEffect, seen: Seen, own: Own, to: Changeable) -> Self {
         let seen = seen.and(to.door_parts.files());
-        Self { sources, started: loaded.clone(), loaded, own, to, seen }
+        sources.expect_file();
+        Self { sources, in_effect, own, to, seen }
     }
 
     /// Reloads if a file has changed since the last look.
@@ -171,31 +195,70 @@ impl Reloader {
         }
     }
 
+    /// The same for a process that only drains, as another has taken its place: who may stay follows the configuration there
+    /// too, and nothing else does.
+    pub fn look_at_the_door(&mut self) {
+        if self.seen.again() == self.seen {
+            return;
+        }
+        self.seen = self.seen.again();
+        match self.reload_door() {
+            Ok(()) => tracing::info!("who may stay was read again"),
+            Err(reason) => tracing::error!("who may stay is not changed: {reason}"),
+        }
+    }
+
+    fn reload_door(&mut self) -> Result<(), String> {
+        let (next, prepared) = self.read()?;
+        let admission = prepared.admission(&next.config, &self.to.door_parts).map_err(|error| chain(&error))?;
+        self.to.door.set(admission);
+        self.in_effect.read.store(Arc::new(next));
+        Ok(())
+    }
+
     /// A certificate that an authority has just signed: shown from now on.
     pub fn show_ordered(&mut self, certificate: Certificate) {
         self.own.ordered = Some(certificate);
-        let shown = self.own.choose(&self.loaded.config, None);
-        match self.show(&shown, &self.loaded.config) {
+        let read = self.in_effect.read.load_full();
+        let shown = self.own.choose(&read.config, None);
+        match self.show(&shown, &read.config) {
             Ok(()) => tracing::info!("a new certificate is shown"),
             Err(reason) => tracing::error!(reason, "the new certificate is of no use"),
         }
     }
 
-    /// The certificate that is shown.
-    pub fn shown(&self) -> &Shown {
-        &self.to.certificate
+    /// Warns of what ends soon: the certificate, and invites with a label, which are not named here.
+    pub fn warn(&self) {
+        self.to.certificate.warn();
+        match invites::read(&self.to.door_parts.state) {
+            Ok(all) => {
+                let count = invites::ending(&all, unix_now_s()).count();
+                if count > 0 {
+                    tracing::warn!(count, "invites end within a week: `supernode invites list` says which");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the list of invites cannot be read"),
+        }
     }
 
-    fn try_reload(&mut self) -> Result<(), String> {
+    /// What the configuration says now, and the files that it names.
+    fn read(&mut self) -> Result<(Loaded, Prepared), String> {
         let seen = Seen::of(&self.sources.file);
         let next = self.sources.load().map_err(|error| chain(&error))?;
         // The files that it names are watched from now on, also if they are of no use yet: whoever mends them need not
         // say so.
         self.seen = seen.and(Prepared::files(&next.config)).and(self.to.door_parts.files());
-        if next.config.tls.mode == TlsChoice::Acme && self.started.config.tls.mode != TlsChoice::Acme {
+        let prepared = Prepared::read(&next.config).map_err(|error| chain(&error))?;
+        Ok((next, prepared))
+    }
+
+    fn try_reload(&mut self) -> Result<(), String> {
+        let (next, prepared) = self.read()?;
+        let started = &self.in_effect.started;
+        if next.config.tls.mode == TlsChoice::Acme && started.config.tls.mode != TlsChoice::Acme {
             return Err("tls.mode = \"acme\": only a start can begin to order certificates".to_owned());
         }
-        let prepared = Prepared::read(&next.config).map_err(|error| chain(&error))?;
+        prepared.warn_of_objections(&next.config);
         self.own.self_signed = self.to.door_parts.own_certificate().map_err(|error| chain(&error))?;
         let certificate = self.own.choose(&next.config, prepared.certificate.as_ref());
         let admission = prepared.admission(&next.config, &self.to.door_parts).map_err(|error| chain(&error))?;
@@ -203,14 +266,15 @@ impl Reloader {
         self.show(&certificate, &next.config)?;
         self.to.directory.set_limits(next.config.limits.clone());
         self.to.door.set(admission);
-        (self.to.set_filter)(&next.config.log.filter);
-        let live = paths(self.loaded.changed(&next), Reload::Live);
-        let restart = paths(self.started.changed(&next), Reload::Restart);
+        (self.to.change_log)(&next.config.log.filter, next.config.log.format);
+        let live = paths(self.in_effect.read.load().changed(&next), Reload::Live);
+        let restart = paths(self.in_effect.started.changed(&next), Reload::Restart);
         if !restart.is_empty() {
             tracing::warn!(keys = restart, "these keys change at the next start only");
         }
         tracing::info!(keys = live, "the configuration was read again");
-        self.loaded = next;
+        self.in_effect.read.store(Arc::new(next));
+        self.sources.expect_file();
         Ok(())
     }
 

@@ -19,7 +19,10 @@ use supernode_proto::{
     identity::{DeviceKey, IdentityKey},
 };
 
-use super::state_dir::{StateDir, StateError};
+use super::{
+    follow::Follow,
+    state_dir::{StateDir, StateError},
+};
 use crate::{
     core::{Admit, Applicant, Grant, Network, Resident, TokenDigest},
     shard::Whom,
@@ -199,12 +202,15 @@ pub struct Exceptions {
     admission: Arc<dyn Admit>,
     revoked: ArcSwap<Revoked>,
     generation: AtomicU64,
+    /// Whom the operator looks at just now.
+    pub follow: Follow,
 }
 
 impl Exceptions {
     /// Asks the list first, then `admission`.
     pub fn new(admission: Arc<dyn Admit>, revoked: Revoked) -> Self {
-        Self { admission, revoked: ArcSwap::from_pointee(revoked), generation: AtomicU64::new(0) }
+        let revoked = ArcSwap::from_pointee(revoked);
+        Self { admission, revoked, generation: AtomicU64::new(0), follow: Follow::default() }
     }
 
     /// Takes another list into use; what it refuses beyond the last. Whoever is in and is refused is to be ended, and
@@ -230,10 +236,13 @@ impl Admit for Exceptions {
 
     /// Who is refused is told no more than anybody else who is not let in.
     fn admit(&self, who: &Applicant, now_unix_s: u64) -> Result<Grant, CloseCode> {
-        if self.revoked.load().refuses(&who.into()) {
-            return Err(CloseCode::NOT_ADMITTED);
-        }
-        self.admission.admit(who, now_unix_s)
+        let verdict = match self.revoked.load().refuses(&who.into()) {
+            true => Err(CloseCode::NOT_ADMITTED),
+            false => self.admission.admit(who, now_unix_s),
+        };
+        let said = verdict.as_ref().map(|_| ()).map_err(|code| *code);
+        self.follow.note_verdict(&who.identity, &who.device, who.from, said);
+        verdict
     }
 
     fn generation(&self) -> u64 {
@@ -241,10 +250,14 @@ impl Admit for Exceptions {
     }
 
     fn stays(&self, who: &Resident, grant: &mut Grant, now_unix_s: u64) -> Result<(), CloseCode> {
-        if self.revoked.load().refuses(who) {
-            return Err(CloseCode::NOT_ADMITTED);
+        let verdict = match self.revoked.load().refuses(who) {
+            true => Err(CloseCode::NOT_ADMITTED),
+            false => self.admission.stays(who, grant, now_unix_s),
+        };
+        if let Err(code) = verdict {
+            self.follow.note_verdict(&who.identity, &who.device, who.from, Err(code));
         }
-        self.admission.stays(who, grant, now_unix_s)
+        verdict
     }
 }
 

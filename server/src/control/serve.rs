@@ -5,7 +5,10 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -34,7 +37,7 @@ use super::{
     operator::{self, Operator},
     prepared::{DoorParts, PrepareError, Prepared},
     process::Usage,
-    reload::{self, Changeable, Own, Reloader, Seen, SetFilter, Shown},
+    reload::{self, ChangeLog, Changeable, InEffect, Own, Reloader, Seen, Shown},
     revocations::{Exceptions, Revoked, RevokedError},
     spent::Spent,
     state_dir::{Door, KeyMaterial, StateDir, StateError},
@@ -56,7 +59,7 @@ const LAST_ANSWERS: Duration = Duration::from_millis(200);
 /// How often files are looked at for a change. Polled, not subscribed to: a look is one system call for each of a few
 /// files, and it sees through every kind of mount and link.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
-/// How often the end of the certificate is looked at for a warning.
+/// How often the ends of the certificate and of invites are looked at for a warning.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
 /// How often it is looked whether the shards of a process that takes over turn already.
@@ -72,8 +75,8 @@ pub struct Start {
     pub state_dir: PathBuf,
     /// Replace the relay that runs with this state directory, if one does.
     pub takeover: bool,
-    /// Sets what is logged.
-    pub set_filter: SetFilter,
+    /// Changes what is logged, and how.
+    pub change_log: ChangeLog,
     /// What the log has left out.
     pub left_out: Arc<LeftOut>,
 }
@@ -179,11 +182,12 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     let hangup = signal(SignalKind::hangup()).map_err(system("listen for SIGHUP"))?;
 
     let program = Program::of_this_process().map_err(system("find this program's file"))?;
-    let Start { sources, loaded, state_dir, takeover, set_filter, left_out } = start;
+    let Start { sources, loaded, state_dir, takeover, change_log, left_out } = start;
     let config = loaded.config.clone();
-    set_filter(&config.log.filter);
+    change_log(&config.log.filter, config.log.format);
     let seen = Seen::now(&sources, &config);
     let prepared = Prepared::read(&config)?;
+    prepared.warn_of_objections(&config);
     let state = StateDir::create(&state_dir)?;
     let keys = Arc::new(state.keys_or_create()?);
     let acme = match config.tls.mode {
@@ -268,14 +272,15 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         directory: shards.directory().clone(),
         door: door.clone(),
         door_parts,
-        set_filter,
+        change_log,
         certificate: shown,
         remember_link: {
             let state = StateDir::open(&state_dir)?;
             Box::new(move |config, certificate| Ok(state.remember_link(&link_of(config, certificate, listen)?)?))
         },
     };
-    let reloader = Reloader::new(sources, loaded, seen, own, to);
+    let in_effect = InEffect::new(loaded);
+    let reloader = Reloader::new(sources, in_effect.clone(), seen, own, to);
     control_door.open()?;
     handover_door.open()?;
     let offload = shards.offload();
@@ -309,6 +314,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         state,
         admission,
         door,
+        in_effect,
         drain,
         program: program.clone(),
     });
@@ -317,17 +323,15 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     let commands = operator.clone();
     tasks.spawn(async move { operator::serve(control, commands).await });
     let (certificates, new_certificates) = mpsc::channel(1);
-    tasks.spawn(async move {
-        keep_current(reloader, hangup, new_certificates).await;
-        Ok(())
-    });
+    let has_successor = Arc::new(AtomicBool::new(false));
+    let current = tokio::spawn(keep_current(reloader, hangup, new_certificates, has_successor.clone()));
     if let Some(acme) = acme {
         tasks.spawn(async move {
             acme.keep(ordered, certificates).await;
             Ok(())
         });
     }
-    let watchdog = tokio::spawn(systemd::feed_watchdog(shards.counters()));
+    let watchdog = tokio::spawn(systemd::keep_telling(shards.counters()));
     systemd::ready();
 
     let (handle, counters) = (shards.handle(), shards.counters());
@@ -342,6 +346,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
             // hangs, nobody else may tell systemd that all is well.
             tasks.shutdown().await;
             watchdog.abort();
+            has_successor.store(true, Ordering::Relaxed);
             hear_successor(operator, &mut tasks);
             (config.relay.drain_patience, false)
         }
@@ -367,6 +372,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     tokio::time::sleep(LAST_ANSWERS).await;
     tasks.shutdown().await;
     watchdog.abort();
+    current.abort();
     let ledgers: Vec<_> = counters.iter().map(|shard| shard.snapshot().1).collect();
     let objects = status::objects(&ledgers);
     let dropped: u64 = objects.dropped.values().sum();
@@ -498,23 +504,33 @@ fn announce(ready: &Ready) -> io::Result<()> {
     }
 }
 
-/// Takes over what is changed: on SIGHUP, whenever a file has changed, and when a certificate was ordered.
-async fn keep_current(mut reloader: Reloader, mut hangup: Signal, mut ordered: mpsc::Receiver<Certificate>) {
+/// Takes over what is changed: on SIGHUP, whenever a file has changed, and when a certificate was ordered. A process that has
+/// a successor follows only in who may stay.
+async fn keep_current(
+    mut reloader: Reloader,
+    mut hangup: Signal,
+    mut ordered: mpsc::Receiver<Certificate>,
+    has_successor: Arc<AtomicBool>,
+) {
     let mut look = tokio::time::interval(LOOK_INTERVAL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut certificate = tokio::time::interval(CERTIFICATE_INTERVAL);
     certificate.tick().await; // the first comes at once, and the start has looked
     loop {
         tokio::select! {
-            _ = hangup.recv() => {
+            _ = look.tick() => {
+                let drains = has_successor.load(Ordering::Relaxed);
+                let look: fn(&mut Reloader) = if drains { Reloader::look_at_the_door } else { Reloader::look };
+                reloader = apart(reloader, look).await;
+            }
+            _ = hangup.recv(), if !has_successor.load(Ordering::Relaxed) => {
                 tracing::info!("SIGHUP: reading the configuration again");
                 reloader = apart(reloader, Reloader::reload).await;
             }
-            _ = look.tick() => reloader = apart(reloader, Reloader::look).await,
             Some(certificate) = ordered.recv() => {
                 reloader = apart(reloader, |reloader| reloader.show_ordered(certificate)).await;
             }
-            _ = certificate.tick() => reloader.shown().warn(),
+            _ = certificate.tick() => reloader.warn(),
         }
     }
 }

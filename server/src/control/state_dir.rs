@@ -9,6 +9,7 @@
 //! | `relay-keys-before.pem` | by what clients that know an earlier pin know the present key |
 //! | `reset-key` | 32 bytes in base64url: tells clients of an earlier process that it is gone (RFC 9000 section 10.3) |
 //! | `revoked` | identities, devices, digests of tokens and networks that the operator refuses, one a line |
+//! | `invites` | labels and dates of those invites that the operator gave a label, with the digest of each token |
 //! | `spent` | which tokens for one use were used, without whose they were |
 //! | `control.sock` | where the commands of this user reach the running relay |
 //! | `handover.sock` | where a new process asks the running relay for its port |

@@ -7,6 +7,7 @@ use rcgen::PublicKeyData;
 use rustls::{
     CipherSuite, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::CertificateDer,
     server::NoServerSessionStorage,
 };
 use supernode_proto::{ALPN, identity::RelayPin};
@@ -29,6 +30,12 @@ pub enum TlsError {
 /// while it shows a certificate of another key.
 pub fn relay_pin(keys: &KeyMaterial) -> RelayPin {
     RelayPin::of_spki(&keys.tls_key.subject_public_key_info())
+}
+
+/// The pin of a certificate; `None` if it is none.
+pub fn pin_of(certificate: &CertificateDer<'_>) -> Option<RelayPin> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(RelayPin::of_spki(certificate.public_key().raw))
 }
 
 /// TLS 1.3 with ALPN `supernode/1`, AES-128-GCM first, and no resumption.

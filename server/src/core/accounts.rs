@@ -48,6 +48,8 @@ pub(crate) enum Allowance {
     MlsBytes,
     /// Histories of rooms that it asks for.
     CatchUps,
+    /// Beacons that it posts.
+    Beacons,
     /// Key packages that it takes of others.
     Takes,
     /// Times that others take of its own.
@@ -84,6 +86,7 @@ impl Allowance {
             Self::ObjectsExcess => patience(limits.ingest_excess_objects_max),
             Self::MlsBytes => per_second(limits.mls_bytes_per_second_max, 4),
             Self::CatchUps => per_minute(limits.catch_ups_per_minute_max),
+            Self::Beacons => per_minute(limits.beacons_per_minute_max),
             Self::Takes => per_minute(limits.key_packages_taken_per_minute_max),
             Self::Given => per_minute(limits.key_packages_given_per_minute_max),
             Self::Egress => per_second(limits.egress_bytes_per_second_max, 1),

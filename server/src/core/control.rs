@@ -10,7 +10,7 @@ use supernode_proto::{
         ClientMessage, RefusalReason, Refused, WatchEnded, client_message::Body as Request, decode_message,
         relay_message::Body,
     },
-    identity::{Grants, IdentityKey, RoomId, Ticket},
+    identity::{Grants, IdentityKey, Presenter, RoomId, RoomKey, Ticket, verify_room},
 };
 
 use super::{
@@ -150,7 +150,7 @@ impl ShardCore {
                 self.links_by_room.entry(room).or_default().push(link);
                 return Ok(());
             }
-            Request::PostBeacon(posted) => rooms::post_beacon(&directory, session, posted, outbox)?,
+            Request::PostBeacon(posted) => rooms::post_beacon(&directory, session, posted, now, outbox)?,
             Request::SendMls(sent) => return rooms::send_mls(&directory, session, request, sent, now, outbox),
             Request::CatchUp(wanted) => {
                 return rooms::send_catch_up(&directory, session, request, wanted, now, outbox);
@@ -158,14 +158,20 @@ impl ShardCore {
             Request::RejectCommit(rejected) => return rooms::send_reject(session, request, rejected, outbox),
             Request::KickMember(kick) => return self.kick(link, request, &kick.room, kick.member, outbox),
             Request::TakeKeyPackages(take) => {
-                let ticket = check_ticket(session, &take.ticket, Grants::RING, now)?;
-                let packages = rings::take(&directory, session, &ticket.issuer, now, outbox)?;
+                let ticket = check_ticket(session, &take.ticket, &take.proof, Grants::RING, now)?;
+                let packages = rings::take(&directory, session, &ticket, now, outbox)?;
                 outbox.reply(id, request, Body::KeyPackages(packages));
                 return Ok(());
             }
             Request::Ring(ring) => {
-                let ticket = check_ticket(session, &ring.ticket, Grants::RING, now)?;
-                let wanted = rings::NewRing { id: RingId(rng.random()), callee: ticket.issuer, payload: ring.payload };
+                let whom = if ring.room_key.is_empty() {
+                    let ticket = check_ticket(session, &ring.ticket, &ring.proof, Grants::RING, now)?;
+                    rings::Whom::Issuer(Box::new(ticket))
+                } else {
+                    Refusal::check_len("ticket", ring.ticket.len(), 0)?;
+                    rings::Whom::Room(check_room_key(session, &ring.room_key, &ring.proof)?)
+                };
+                let wanted = rings::NewRing { id: RingId(rng.random()), whom, payload: ring.payload };
                 let (session, timers) = self.session_and_timers(link)?;
                 let started = rings::start(&directory, session, wanted, now, timers, outbox)?;
                 outbox.reply(id, request, Body::RingStarted(started));
@@ -176,15 +182,16 @@ impl ShardCore {
                 presence::set(&directory, session, wanted, now, timers, outbox)?;
             }
             Request::Watch(watch) => {
-                let ticket = check_ticket(session, &watch.ticket, Grants::PRESENCE, now)?;
+                let ticket = check_ticket(session, &watch.ticket, &watch.proof, Grants::PRESENCE, now)?;
                 self.watch(link, &ticket, now, outbox)?;
             }
+            Request::LimitTickets(wanted) => presence::limit_tickets(&directory, session, &wanted, now, outbox)?,
             Request::Unwatch(unwatch) => {
                 let identity = IdentityKey::from_slice(&unwatch.identity)?;
                 session.watches.retain(|watched| watched.identity != identity);
                 presence::unwatch(&directory, id, &identity);
             }
-            Request::DepositKeyPackages(deposit) => rings::deposit(&directory, session, deposit.packages)?,
+            Request::DepositKeyPackages(deposit) => rings::deposit(&directory, session, deposit)?,
             Request::AnswerRing(answer) => {
                 rings::answer(&directory, session, RingId::from_slice(&answer.ring)?, answer.payload, outbox)?;
             }
@@ -216,7 +223,7 @@ impl ShardCore {
             return Err(Refusal::limit("watches_max", session.watches.len() as u64, bound as u64));
         }
         session.check_room(WATCH_BYTES, &directory.limits())?;
-        presence::watch(&directory, session, ticket.issuer, outbox)?;
+        presence::watch(&directory, session, ticket, outbox)?;
         session.watches.push(Watched { identity: ticket.issuer, not_after_unix_s: ticket.not_after_unix_s });
         schedule_watches(session, timers, now);
         Ok(())
@@ -297,12 +304,22 @@ fn schedule_watches(session: &mut Session, timers: &mut Timers, now: Now) {
     }
 }
 
-/// The ticket, if this session may use it for this.
-fn check_ticket(session: &Session, bytes: &[u8], grant: Grants, now: Now) -> Result<Ticket, Refusal> {
+/// The ticket, if this session may use it for this, here.
+fn check_ticket(session: &Session, bytes: &[u8], proof: &[u8], grant: Grants, now: Now) -> Result<Ticket, Refusal> {
     let ticket = Ticket::from_bytes(bytes)?;
-    if !ticket.grants.contains(grant) || ticket.holder.is_some_and(|holder| holder != session.identity) {
+    if !ticket.allows(grant, &session.relay) {
         return Err(Refusal::of(RefusalReason::TicketInvalid));
     }
     ticket.verify(now.unix_s())?;
+    let presenter = Presenter { identity: session.identity, device: session.device };
+    ticket.verify_presented(&presenter, &session.relay, &session.exporter, proof)?;
     Ok(ticket)
+}
+
+/// The room that stands for whoever has this key, if this session shows that it has it.
+pub(crate) fn check_room_key(session: &Session, key: &[u8], proof: &[u8]) -> Result<RoomId, Refusal> {
+    let key = RoomKey::from_slice(key)?;
+    verify_room(&key, &session.relay, &session.exporter, &session.device, proof)
+        .map_err(|_| Refusal::of(RefusalReason::JoinProof))?;
+    Ok(RoomId::standing(&key))
 }

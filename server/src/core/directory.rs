@@ -17,7 +17,7 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use supernode_proto::{
     control::{PresenceState, TrackKind},
-    identity::{DeviceKey, IdentityKey, JoinKey, RoomId},
+    identity::{DeviceKey, IdentityKey, JoinKey, Revocation, RoomId},
     object::TrackAlias,
 };
 
@@ -27,7 +27,7 @@ use super::{
     control::Refusal,
     limits::Limits,
     mailbox::Mailbox,
-    pool::{Pool, Share},
+    pool::{FLOOR_BYTES, Pool, Share},
 };
 
 /// The shared tables. Keys that clients choose are hashed with std's keyed hash, so that nobody can aim at one bucket.
@@ -64,13 +64,26 @@ impl Drop for RoomPlace {
 #[derive(Debug, Default)]
 pub(crate) struct Person {
     pub(crate) devices: Vec<Online>,
-    pub(crate) watchers: Vec<SessionId>,
+    pub(crate) watchers: Vec<Watcher>,
+    /// Devices of theirs that count no more: the newest word that a device of theirs has brought.
+    pub(crate) revocation: Option<Box<Revocation>>,
+    /// Tickets of a lower one are void: the highest that a device of theirs has named.
+    pub(crate) generation: u32,
     /// What watchers were told last.
     pub(crate) announced: Announced,
     /// When they may be told again.
     pub(crate) quiet_until: Option<Instant>,
     /// Whether an announcement is scheduled.
     pub(crate) scheduled: bool,
+}
+
+/// A session that is told about somebody, as long as they let it be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Watcher {
+    pub(crate) session: SessionId,
+    pub(crate) identity: IdentityKey,
+    /// Of its ticket.
+    pub(crate) generation: u32,
 }
 
 /// A device that is online.
@@ -85,7 +98,12 @@ pub(crate) struct Online {
     pub(crate) key_packages: Vec<Bytes>,
     /// What status and key packages take of the relay's tables.
     pub(crate) kept: Share,
-    pub(crate) ringing: Vec<RingId>,
+    /// Handed out again and again once the others are gone.
+    pub(crate) last_resort: Option<Bytes>,
+    /// Whom its owner shuts out, in order.
+    pub(crate) blocked: Box<[IdentityKey]>,
+    /// What rings there, and whose rings they are.
+    pub(crate) ringing: Vec<(RingId, IdentityKey)>,
 }
 
 /// What it takes to keep a key package, beside its bytes.
@@ -110,9 +128,8 @@ pub(crate) struct View {
 #[derive(Debug)]
 pub(crate) struct Ring {
     pub(crate) caller: SessionId,
-    pub(crate) callee: IdentityKey,
-    /// Devices that still ring.
-    pub(crate) devices: Vec<(DeviceKey, SessionId)>,
+    /// Whose devices still ring.
+    pub(crate) devices: Vec<(IdentityKey, SessionId)>,
     /// Whether one of those that no longer ring said busy.
     pub(crate) busy: bool,
 }
@@ -179,16 +196,31 @@ pub struct Population {
     pub mailboxes_bytes: u64,
 }
 
+impl Person {
+    /// Whether a ticket of this generation still helps this identity. To whom it does not, the person is offline.
+    pub(crate) fn lets(&self, identity: &IdentityKey, generation: u32) -> bool {
+        let blocks = |online: &Online| online.blocked.binary_search(identity).is_ok();
+        generation >= self.generation && !self.devices.iter().any(blocks)
+    }
+}
+
 impl Online {
-    /// Bytes that status and key packages take, with so much more.
-    pub(crate) fn kept_with(&self, status: usize, packages: &[Bytes]) -> usize {
-        let packages = self.key_packages.iter().chain(packages).map(|package| package.len() + KEY_PACKAGE_BYTES);
-        status + packages.sum::<usize>()
+    /// Whether others can ring here: not while its owner wants to be invisible. A device that has said nothing yet can be
+    /// rung, and is not seen.
+    pub(crate) fn can_be_rung(&self) -> bool {
+        self.state != PresenceState::Invisible || self.set_at == 0
+    }
+
+    /// Bytes that status and key packages take, with so much more, and with another last resort if there is one.
+    pub(crate) fn kept_with(&self, status: usize, packages: &[Bytes], last_resort: Option<&Bytes>) -> usize {
+        let last_resort = last_resort.or(self.last_resort.as_ref());
+        let packages = self.key_packages.iter().chain(packages).chain(last_resort);
+        status + packages.map(|package| package.len() + KEY_PACKAGE_BYTES).sum::<usize>()
     }
 
     /// Counts anew what it keeps.
     pub(crate) fn recount(&mut self) {
-        let kept = self.kept_with(self.status.len(), &[]);
+        let kept = self.kept_with(self.status.len(), &[], None);
         self.kept.set(kept);
     }
 }
@@ -224,7 +256,7 @@ impl Directory {
             rooms: DashMap::new(),
             tracks: DashMap::new(),
             mailboxes_bytes: Arc::default(),
-            tables: Pool::default(),
+            tables: Pool::with_floor(FLOOR_BYTES),
             windows: Pool::default(),
             rooms_open: Arc::default(),
             sessions: AtomicU32::new(0),

@@ -25,6 +25,8 @@ pub struct Limits {
     pub rings_per_minute_max: u32,
     /// Rings that one device can have at once. Default 8.
     pub incoming_rings_max: usize,
+    /// Rings of one person that a device can have at once. Default 4: a caller alone does not fill a device's places.
+    pub rings_per_pair_max: usize,
     /// How long a ring waits for an answer. Default 45 s: what phones do.
     pub ring_timeout: Duration,
     /// Rooms one session is in. Default 8.
@@ -46,6 +48,10 @@ pub struct Limits {
     /// Times in a minute that one identity may ask for what a room's mailbox has kept. Default 60: eight rooms after
     /// each of seven changes of network, and 0.5 MB a second of full histories.
     pub catch_ups_per_minute_max: u32,
+    /// Beacons in a minute that one identity may post, on all its devices and in all its rooms. Default 300: one a minute in
+    /// each room and one for each commit, and what 250 members who come and go in a minute make of it; each is passed on
+    /// to everybody in the room.
+    pub beacons_per_minute_max: u32,
     /// Times in a minute that one identity may take key packages of others. Default 60: each ring takes one, with as many
     /// again for rooms.
     pub key_packages_taken_per_minute_max: u32,
@@ -75,7 +81,7 @@ pub struct Limits {
     /// 16th of what is free at most, and 8 KiB always.
     pub relay_tables_bytes_max: u64,
     /// Bytes that streams may have in flight between the relay and its clients, both ways. One connection has a 16th of
-    /// what is free at most each way, and 16 KiB from and 8 KiB to it always.
+    /// what is free at most each way; 16 KiB from and 8 KiB to it are not of these, and always there.
     pub relay_windows_bytes_max: u64,
     /// Bytes of control messages that wait for clients to read, or have not come whole; each shard has an equal part. Above
     /// it the sessions with most of them end.
@@ -156,6 +162,7 @@ impl Default for Limits {
             watchers_per_identity_max: 4096,
             rings_per_minute_max: 30,
             incoming_rings_max: 8,
+            rings_per_pair_max: 4,
             ring_timeout: Duration::from_secs(45),
             rooms_max: 8,
             room_members_max: 250,
@@ -165,6 +172,7 @@ impl Default for Limits {
             requests_per_second_max: 100,
             requests_excess_max: 2000,
             catch_ups_per_minute_max: 60,
+            beacons_per_minute_max: 300,
             key_packages_taken_per_minute_max: 60,
             key_packages_given_per_minute_max: 120,
             ingest_objects_per_second_max: 10_000,

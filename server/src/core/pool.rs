@@ -1,21 +1,24 @@
 //! Bytes of one kind that the whole relay keeps: those who keep them share what is left.
 //!
-//! Whoever keeps little always may. More is a part of what all others leave free: so nobody can take everything, and
-//! nobody is cut for what others keep.
+//! Whoever keeps little always may, where a pool has a floor. More is a part of what all others leave free: so nobody can
+//! take everything, and nobody is cut for what others keep.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
 
-/// What anybody may keep, however full the pool is: it is counted with the session itself.
+/// What anybody may keep of the tables, however full they are: it is counted with the session itself.
 pub const FLOOR_BYTES: usize = 8 * 1024;
 /// One keeps no more than this part of what is free.
 const FREE_PART: usize = 16;
 
 /// All that is kept of one kind.
 #[derive(Debug, Default, Clone)]
-pub struct Pool(Arc<AtomicUsize>);
+pub struct Pool {
+    used: Arc<AtomicUsize>,
+    floor: usize,
+}
 
 /// What one of them keeps; given back when it is dropped.
 #[derive(Debug)]
@@ -25,9 +28,14 @@ pub struct Share {
 }
 
 impl Pool {
+    /// One of which anybody may have so much, however full it is.
+    pub fn with_floor(floor: usize) -> Self {
+        Self { used: Arc::default(), floor }
+    }
+
     /// Bytes that are kept now.
     pub fn used(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.used.load(Ordering::Relaxed)
     }
 
     /// For somebody who keeps nothing yet.
@@ -41,15 +49,15 @@ impl Share {
     pub fn bytes_max(&self, pool_max: u64) -> usize {
         let others = self.pool.used().saturating_sub(self.bytes);
         let free = usize::try_from(pool_max).unwrap_or(usize::MAX).saturating_sub(others);
-        FLOOR_BYTES.max(free / FREE_PART)
+        self.pool.floor.max(free / FREE_PART)
     }
 
     /// It is so large now.
     pub fn set(&mut self, bytes: usize) {
         if bytes >= self.bytes {
-            self.pool.0.fetch_add(bytes - self.bytes, Ordering::Relaxed);
+            self.pool.used.fetch_add(bytes - self.bytes, Ordering::Relaxed);
         } else {
-            self.pool.0.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+            self.pool.used.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
         }
         self.bytes = bytes;
     }
@@ -75,7 +83,7 @@ mod tests {
     //
     #[test]
     fn whoever_takes_all_it_can_leaves_something_and_gives_it_back() {
-        let pool = Pool::default();
+        let pool = Pool::with_floor(FLOOR_BYTES);
         let mut shares: Vec<Share> = (0..200).map(|_| pool.share()).collect();
         let taken: Vec<usize> = shares.iter_mut().map(|share| share.take(1 << 20, 16 << 20)).collect();
         assert_eq!((taken[0], taken[1]), (1 << 20, 15 << 16));
@@ -84,5 +92,11 @@ mod tests {
         assert_eq!(shares[0].bytes_max(16 << 20), FLOOR_BYTES.max(((16 << 20) - (pool.used() - taken[0])) / 16));
         shares.clear();
         assert_eq!(pool.used(), 0);
+        let without = Pool::default();
+        let mut shares: Vec<Share> = (0..200).map(|_| without.share()).collect();
+        for share in &mut shares {
+            share.take(1 << 20, 16 << 20);
+        }
+        assert!(without.used() <= 16 << 20, "{}", without.used());
     }
 }

@@ -1,12 +1,13 @@
 //! Key packages and rings: how a call begins.
 
 use bytes::Bytes;
+use dashmap::mapref::one::RefMut;
 use supernode_proto::{
     control::{
-        DeviceKeyPackage, IncomingRing, KeyPackages, KeyPackagesLow, RefusalReason, RingEnded, RingOutcome, RingResult,
-        RingStarted, relay_message::Body,
+        DepositKeyPackages, DeviceKeyPackage, IncomingRing, KeyPackages, KeyPackagesLow, RefusalReason, RingEnded,
+        RingOutcome, RingResult, RingStarted, relay_message::Body,
     },
-    identity::{DeviceKey, IdentityKey},
+    identity::{DeviceKey, IdentityKey, RoomId, Ticket},
     limits as wire,
 };
 
@@ -14,16 +15,18 @@ use super::{
     Now, Outbox, RingId, SessionId,
     accounts::Allowance,
     control::Refusal,
-    directory::{Directory, Ring},
-    session::Session,
+    directory::{Directory, Online, Person, Ring},
+    session::{Handed, Session},
     timers::{Due, Timers},
 };
 
 /// Keeps one-time packages for a device while it is online.
-pub(crate) fn deposit(directory: &Directory, session: &Session, packages: Vec<Bytes>) -> Result<(), Refusal> {
+pub(crate) fn deposit(directory: &Directory, session: &Session, deposit: DepositKeyPackages) -> Result<(), Refusal> {
+    let DepositKeyPackages { packages, last_resort } = deposit;
     for package in &packages {
         Refusal::check_len("packages", package.len(), wire::KEY_PACKAGE_BYTES_MAX)?;
     }
+    Refusal::check_len("last_resort", last_resort.len(), wire::KEY_PACKAGE_BYTES_MAX)?;
     let Some(mut person) = directory.people.get_mut(&session.identity) else { return Ok(()) };
     let Some(online) = person.devices.iter_mut().find(|online| online.session == session.id) else { return Ok(()) };
     let total = online.key_packages.len() + packages.len();
@@ -32,21 +35,29 @@ pub(crate) fn deposit(directory: &Directory, session: &Session, packages: Vec<By
     }
     // Room for a few is always there.
     let pool_max = directory.limits().relay_tables_bytes_max;
-    let (kept, kept_max) = (online.kept_with(online.status.len(), &packages), online.kept.bytes_max(pool_max));
+    let last_resort = Some(last_resort).filter(|package| !package.is_empty());
+    let kept = online.kept_with(online.status.len(), &packages, last_resort.as_ref());
+    let kept_max = online.kept.bytes_max(pool_max);
     if kept > kept_max {
         return Err(Refusal::limit("relay_tables_bytes_max", kept as u64, kept_max as u64));
     }
     online.key_packages.reserve_exact(packages.len());
     online.key_packages.extend(packages);
+    if last_resort.is_some() {
+        online.last_resort = last_resort;
+    }
     online.recount();
     Ok(())
 }
 
-/// Hands out one package of each device that has any.
+/// People of whose devices a session remembers that it was handed their packages. A caller takes, and rings at once.
+const HANDED_MAX: usize = 8;
+
+/// Hands out one package of each device that can be rung and has any, and notes whose they were.
 pub(crate) fn take(
     directory: &Directory,
-    caller: &Session,
-    callee: &IdentityKey,
+    caller: &mut Session,
+    ticket: &Ticket,
     now: Now,
     outbox: &mut Outbox,
 ) -> Result<KeyPackages, Refusal> {
@@ -56,43 +67,87 @@ pub(crate) fn take(
         let bound = u64::from(granted.key_packages_taken_per_minute_max);
         return Err(Refusal::limit("key_packages_taken_per_minute_max", bound, bound));
     }
+    // By a ticket that was taken back nothing is used up, and nothing shows that its issuer is there.
+    drop(reachable(directory, caller, ticket)?);
     // Whoever has their ticket can ask, and what one takes another cannot.
-    if directory.accounts.of(callee).is_some_and(|account| !account.take(Allowance::Given, 1, &limits, now.instant)) {
+    let account = directory.accounts.of(&ticket.issuer);
+    if account.is_some_and(|account| !account.take(Allowance::Given, 1, &limits, now.instant)) {
         let bound = u64::from(limits.key_packages_given_per_minute_max);
         return Err(Refusal::limit("key_packages_given_per_minute_max", bound, bound));
     }
-    let mut person = directory.people.get_mut(callee).ok_or(Refusal::of(RefusalReason::Offline))?;
-    if person.devices.is_empty() {
-        return Err(Refusal::of(RefusalReason::Offline));
+    let (packages, devices) = take_packages(directory, caller, ticket, outbox)?;
+    caller.handed.retain(|handed| handed.callee != ticket.issuer);
+    if caller.handed.len() >= HANDED_MAX {
+        caller.handed.remove(0);
     }
-    let mut packages = Vec::new();
-    for online in &mut person.devices {
-        let Some(package) = online.key_packages.pop() else { continue };
+    caller.handed.push(Handed { callee: ticket.issuer, devices });
+    Ok(KeyPackages { packages })
+}
+
+fn take_packages(
+    directory: &Directory,
+    caller: &Session,
+    ticket: &Ticket,
+    outbox: &mut Outbox,
+) -> Result<(Vec<DeviceKeyPackage>, Vec<DeviceKey>), Refusal> {
+    let mut person = reachable(directory, caller, ticket)?;
+    let (mut packages, mut devices) = (Vec::new(), Vec::new());
+    for online in person.devices.iter_mut().filter(|online| online.can_be_rung() && online.session != caller.id) {
+        let one_time = online.key_packages.pop();
         online.recount();
-        packages.push(DeviceKeyPackage { device: Bytes::copy_from_slice(online.device.as_bytes()), package });
-        if online.key_packages.len() < wire::KEY_PACKAGES_PER_DEVICE_MAX / 4 {
+        if one_time.is_some() && online.key_packages.len() < wire::KEY_PACKAGES_PER_DEVICE_MAX / 4 {
             let left = online.key_packages.len() as u32;
             outbox.event(online.session, Body::KeyPackagesLow(KeyPackagesLow { left }));
         }
+        let Some(package) = one_time.or_else(|| online.last_resort.clone()) else { continue };
+        packages.push(DeviceKeyPackage { device: Bytes::copy_from_slice(online.device.as_bytes()), package });
+        devices.push(online.device);
     }
     if packages.is_empty() {
         return Err(Refusal::of(RefusalReason::NoKeyPackage));
     }
-    Ok(KeyPackages { packages })
+    Ok((packages, devices))
 }
+
+/// Whoever issued the ticket, if a device of theirs can be rung by it. Who is offline, who is invisible and who took the
+/// ticket back are not told apart.
+fn reachable<'a>(
+    directory: &'a Directory,
+    caller: &Session,
+    ticket: &Ticket,
+) -> Result<RefMut<'a, IdentityKey, Person>, Refusal> {
+    let person = directory.people.get_mut(&ticket.issuer);
+    let is_reachable = |person: &RefMut<'_, IdentityKey, Person>| {
+        person.lets(&caller.identity, ticket.generation)
+            && person.devices.iter().any(|online| online.can_be_rung() && online.session != caller.id)
+    };
+    person.filter(is_reachable).ok_or(Refusal::of(RefusalReason::Offline))
+}
+
+/// Whose devices ring, by what right.
+#[derive(Debug)]
+pub(crate) enum Whom {
+    /// Those of whoever issued the ticket.
+    Issuer(Box<Ticket>),
+    /// Those who are in the room, whose key the caller has.
+    Room(RoomId),
+}
+
+/// Devices that ring at most when somebody is at the door of a room: one of them answers.
+const DOOR_DEVICES_MAX: usize = 8;
 
 /// A ring that somebody wants to start.
 #[derive(Debug)]
 pub(crate) struct NewRing {
     /// Its name, fresh and random.
     pub(crate) id: RingId,
-    /// Whose devices ring.
-    pub(crate) callee: IdentityKey,
+    pub(crate) whom: Whom,
     /// Opaque, for each of them.
     pub(crate) payload: Bytes,
 }
 
-/// Rings every device of the callee that is online.
+/// Rings every device of the callee whose key package the caller was handed, and that is still online; or those who
+/// have been in a room for longest.
 pub(crate) fn start(
     directory: &Directory,
     caller: &mut Session,
@@ -101,7 +156,7 @@ pub(crate) fn start(
     timers: &mut Timers,
     outbox: &mut Outbox,
 ) -> Result<RingStarted, Refusal> {
-    let NewRing { id, callee, payload } = wanted;
+    let NewRing { id, whom, payload } = wanted;
     Refusal::check_len("payload", payload.len(), wire::RING_PAYLOAD_BYTES_MAX)?;
     if directory.is_draining() {
         return Err(Refusal::of(RefusalReason::GoingAway));
@@ -113,10 +168,18 @@ pub(crate) fn start(
         return Err(Refusal::limit("rings_per_minute_max", bound, bound));
     }
     caller.rings.retain(|ring| directory.rings.contains_key(ring));
-    let devices = mark_ringing(directory, caller, callee, id)?;
+    let (devices, room) = match whom {
+        Whom::Issuer(ticket) => {
+            let devices = mark_ringing(directory, caller, &ticket, id)?;
+            // The packages are used up with it.
+            caller.handed.retain(|handed| handed.callee != ticket.issuer);
+            (devices, Bytes::new())
+        }
+        Whom::Room(room) => (mark_door(directory, caller, &room, id)?, Bytes::copy_from_slice(&room.0)),
+    };
     let started = RingStarted { ring: Bytes::copy_from_slice(&id.0), devices: devices.len() as u32 };
     outbox.counts.rings_started += 1;
-    directory.rings.insert(id, Ring { caller: caller.id, callee, devices: devices.clone(), busy: false });
+    directory.rings.insert(id, Ring { caller: caller.id, devices: devices.clone(), busy: false });
     caller.rings.push(id);
     timers.insert(now.instant + directory.limits().ring_timeout, Due::Ring(id));
     for (_, session) in devices {
@@ -128,6 +191,7 @@ pub(crate) fn start(
                 caller: Bytes::copy_from_slice(caller.identity.as_bytes()),
                 caller_device: Bytes::copy_from_slice(caller.device.as_bytes()),
                 payload: payload.clone(),
+                room: room.clone(),
             }),
         );
     }
@@ -137,25 +201,79 @@ pub(crate) fn start(
 fn mark_ringing(
     directory: &Directory,
     caller: &Session,
-    callee: IdentityKey,
+    ticket: &Ticket,
     id: RingId,
-) -> Result<Vec<(DeviceKey, SessionId)>, Refusal> {
-    let bound = directory.limits().incoming_rings_max;
-    let mut person = directory.people.get_mut(&callee).ok_or(Refusal::of(RefusalReason::Offline))?;
-    let mut devices = Vec::new();
-    let mut online = 0u64;
+) -> Result<Vec<(IdentityKey, SessionId)>, Refusal> {
+    let mut places = Places::new(directory);
+    let mut person = reachable(directory, caller, ticket)?;
+    let handed = caller.handed.iter().find(|handed| handed.callee == ticket.issuer);
+    let handed = handed.ok_or(Refusal::of(RefusalReason::NoKeyPackage))?;
     // A person may ring their own other devices, but not the one they hold.
-    for device in person.devices.iter_mut().filter(|device| device.session != caller.id) {
-        online += 1;
-        if device.ringing.len() < bound {
-            device.ringing.push(id);
-            devices.push((device.device, device.session));
+    let others = person.devices.iter_mut().filter(|device| device.session != caller.id && device.can_be_rung());
+    for device in others.filter(|device| handed.devices.contains(&device.device)) {
+        places.take(ticket.issuer, device, caller, id);
+    }
+    places.taken()
+}
+
+fn mark_door(
+    directory: &Directory,
+    caller: &Session,
+    room: &RoomId,
+    id: RingId,
+) -> Result<Vec<(IdentityKey, SessionId)>, Refusal> {
+    let mut places = Places::new(directory);
+    let members: Vec<(IdentityKey, SessionId)> = directory.rooms.get(room).map_or_else(Vec::new, |room| {
+        let others = room.members.values().filter(|member| member.session != caller.id);
+        others.map(|member| (member.identity, member.session)).take(DOOR_DEVICES_MAX).collect()
+    });
+    for (identity, session) in members {
+        let Some(mut person) = directory.people.get_mut(&identity) else { continue };
+        // Whom somebody shuts out, they hear nothing of; the others in the room judge for themselves.
+        if person.lets(&caller.identity, u32::MAX)
+            && let Some(device) = person.devices.iter_mut().find(|device| device.session == session)
+        {
+            places.take(identity, device, caller, id);
         }
     }
-    match (online, devices.is_empty()) {
-        (0, _) => Err(Refusal::of(RefusalReason::Offline)),
-        (_, true) => Err(Refusal::limit("incoming_rings_max", bound as u64, bound as u64)),
-        _ => Ok(devices),
+    places.taken()
+}
+
+/// Devices that begin to ring: each has so many places, and one caller does not fill them all.
+struct Places {
+    places_max: usize,
+    of_one_caller_max: usize,
+    taken: Vec<(IdentityKey, SessionId)>,
+    online: u64,
+    caller_has_all: bool,
+}
+
+impl Places {
+    fn new(directory: &Directory) -> Self {
+        let limits = directory.limits();
+        let (places_max, of_one_caller_max) = (limits.incoming_rings_max, limits.rings_per_pair_max);
+        Self { places_max, of_one_caller_max, taken: Vec::new(), online: 0, caller_has_all: false }
+    }
+
+    fn take(&mut self, identity: IdentityKey, device: &mut Online, caller: &Session, id: RingId) {
+        self.online += 1;
+        let of_this_caller = device.ringing.iter().filter(|(_, whose)| *whose == caller.identity).count();
+        if of_this_caller >= self.of_one_caller_max {
+            self.caller_has_all = true;
+        } else if device.ringing.len() < self.places_max {
+            device.ringing.push((id, caller.identity));
+            self.taken.push((identity, device.session));
+        }
+    }
+
+    fn taken(self) -> Result<Vec<(IdentityKey, SessionId)>, Refusal> {
+        let (of_one, all) = (self.of_one_caller_max as u64, self.places_max as u64);
+        match (self.online, self.taken.is_empty()) {
+            (0, _) => Err(Refusal::of(RefusalReason::Offline)),
+            (_, true) if self.caller_has_all => Err(Refusal::limit("rings_per_pair_max", of_one, of_one)),
+            (_, true) => Err(Refusal::limit("incoming_rings_max", all, all)),
+            _ => Ok(self.taken),
+        }
     }
 }
 
@@ -212,7 +330,7 @@ pub(crate) fn session_ended(directory: &Directory, session: &Session, outbox: &m
     }
     let ringing = directory.people.get_mut(&session.identity).map_or_else(Vec::new, |mut person| {
         let online = person.devices.iter_mut().find(|online| online.session == session.id);
-        online.map_or_else(Vec::new, |online| std::mem::take(&mut online.ringing))
+        online.map_or_else(Vec::new, |online| online.ringing.drain(..).map(|(ring, _)| ring).collect())
     });
     device_gone(directory, session.id, &session.identity, ringing, outbox);
 }
@@ -274,7 +392,7 @@ fn settle(
     outbox: &mut Outbox,
 ) {
     outbox.counts.ring(result);
-    unmark(directory, &ring.callee, id);
+    ring.devices.iter().for_each(|(identity, _)| unmark(directory, identity, id));
     // A copy each: sharing one takes as many allocations for a ring's few devices, and counting beside.
     let name = || Bytes::copy_from_slice(&id.0);
     let ended = if result == RingResult::Answered { RingResult::AnsweredElsewhere } else { result };
@@ -291,7 +409,7 @@ fn settle(
 fn unmark(directory: &Directory, callee: &IdentityKey, id: RingId) {
     if let Some(mut person) = directory.people.get_mut(callee) {
         for online in &mut person.devices {
-            online.ringing.retain(|ringing| *ringing != id);
+            online.ringing.retain(|(ringing, _)| *ringing != id);
         }
     }
 }

@@ -19,7 +19,7 @@ use supernode_proto::{
 use super::{
     ControlMail, MemberId, Now, Outbox, SessionId,
     accounts::Allowance,
-    control::Refusal,
+    control::{Refusal, check_room_key},
     directory::{Away, Directory, Member, Room, TrackEntry},
     limits::Limits,
     mailbox::{Mailbox, Sender},
@@ -47,10 +47,13 @@ pub(crate) fn join(
     // Verified before the room is locked: it takes the longest.
     identity::verify_join(&key, &id, &session.exporter, &session.device, &wanted.proof)
         .map_err(|_| Refusal::of(RefusalReason::JoinProof))?;
+    let may_open = !id.stands() || check_room_key(session, &wanted.room_key, &wanted.room_proof) == Ok(id);
     let (member, tracks) = {
         let mut room = match directory.rooms.entry(id) {
             Entry::Occupied(entry) => entry.into_ref(),
             Entry::Vacant(_) if directory.is_draining() => return Err(Refusal::of(RefusalReason::GoingAway)),
+            // Nobody takes the place of those who have the room's link.
+            Entry::Vacant(_) if !may_open => return Err(Refusal::of(RefusalReason::JoinProof)),
             Entry::Vacant(entry) => entry.insert(Room {
                 place: directory.open_room()?,
                 join_key: key,
@@ -172,8 +175,15 @@ pub(crate) fn post_beacon(
     directory: &Directory,
     session: &Session,
     posted: PostBeacon,
+    now: Now,
     outbox: &mut Outbox,
 ) -> Result<(), Refusal> {
+    let everybody = directory.limits();
+    let limits = session.limits(&everybody);
+    if !session.account.take(Allowance::Beacons, 1, limits, now.instant) {
+        let bound = u64::from(limits.beacons_per_minute_max);
+        return Err(Refusal::limit("beacons_per_minute_max", bound, bound));
+    }
     let id = member_of(session, &posted.room)?;
     let PostBeacon { room: name, epoch, digest, signature } = posted;
     for (field, bytes, bound) in [("digest", &digest, EPOCH_DIGEST_BYTES), ("signature", &signature, SIGNATURE_BYTES)] {
@@ -417,12 +427,13 @@ fn introduction(id: &RoomId, member: MemberId, entry: &Member) -> MemberJoined {
 
 impl From<identity::IdentityError> for Refusal {
     fn from(error: identity::IdentityError) -> Self {
-        use identity::IdentityError::{Expired, Length, Signature, Text, TooLong, Unknown};
+        use identity::IdentityError::{Expired, Holder, Length, Signature, Text, TooLong, Unknown};
         match error {
             Length { field, length, bound } => Self::field(field, length as u64, bound as u64),
             Unknown { field, value } => Self { detail: field, ..Self::field(field, u64::from(value), 0) },
             Text { field } => Self { detail: field, ..Self::of(RefusalReason::Malformed) },
             Signature { field } => Self { detail: field, ..Self::of(RefusalReason::TicketInvalid) },
+            Holder => Self { detail: "holder", ..Self::of(RefusalReason::TicketInvalid) },
             Expired { field } => Self { detail: field, ..Self::of(RefusalReason::TicketExpired) },
             TooLong { field, seconds, bound } => {
                 Self { value: seconds, bound, detail: field, ..Self::of(RefusalReason::TicketInvalid) }
@@ -445,10 +456,10 @@ impl From<EnvelopeError> for Refusal {
 
 /// What a failed Hello check means for the connection.
 pub(crate) fn hello_close_code(error: identity::IdentityError) -> CloseCode {
-    use identity::IdentityError::{Expired, Length, Signature, Text, TooLong, Unknown};
+    use identity::IdentityError::{Expired, Holder, Length, Signature, Text, TooLong, Unknown};
     match error {
         Expired { .. } | TooLong { .. } => CloseCode::DELEGATION_EXPIRED,
-        Signature { .. } => CloseCode::BAD_SIGNATURE,
+        Signature { .. } | Holder => CloseCode::BAD_SIGNATURE,
         Length { .. } | Unknown { .. } | Text { .. } => CloseCode::MALFORMED_MESSAGE,
     }
 }

@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Instant};
 
 use supernode_proto::{
     close::CloseCode,
-    identity::{DeviceKey, EXPORTER_BYTES, IdentityKey, RoomId},
+    identity::{DeviceKey, EXPORTER_BYTES, IdentityKey, RelayPin, RoomId},
     object::TrackAlias,
 };
 
 use super::{
-    Admit, Grant, MemberId, Resident, RingId, SessionId, TokenDigest,
+    Admit, Grant, Greeting, MemberId, Resident, RingId, SessionId, TokenDigest,
     accounts::{Account, Allowance, Lease},
     control::Refusal,
     limits::Limits,
@@ -29,7 +29,9 @@ pub struct Session {
     token: Option<TokenDigest>,
     standing: Standing,
     since: Instant,
-    /// Binds join proofs to this connection.
+    /// The relay that its Hello named.
+    pub(crate) relay: RelayPin,
+    /// Binds join proofs and tickets to this connection.
     pub(crate) exporter: [u8; EXPORTER_BYTES],
     pub(crate) rooms: BTreeMap<RoomId, MemberId>,
     pub(crate) published: Vec<TrackAlias>,
@@ -41,6 +43,8 @@ pub struct Session {
     /// Whether a look at the watches' tickets is scheduled.
     pub(crate) watches_scheduled: bool,
     pub(crate) rings: Vec<RingId>,
+    /// Whose key packages it was handed, newest last: of them it may ring these devices.
+    pub(crate) handed: Vec<Handed>,
     /// What its tracks, subscriptions and watches take of the relay's tables.
     kept: Share,
     /// What its identity may still do, on all of its devices.
@@ -66,7 +70,7 @@ impl Standing {
 }
 
 /// What a watch takes in all tables. Measured, as the others: `tests/core/kept.rs`.
-pub const WATCH_BYTES: usize = 512;
+pub const WATCH_BYTES: usize = 640;
 /// What a subscription takes.
 pub const SUBSCRIPTION_BYTES: usize = 384;
 /// What a published track takes, with the longest label.
@@ -93,6 +97,13 @@ pub(crate) struct Watched {
     pub(crate) not_after_unix_s: u64,
 }
 
+/// Devices whose key packages a session was handed, to ring them.
+#[derive(Debug)]
+pub(crate) struct Handed {
+    pub(crate) callee: IdentityKey,
+    pub(crate) devices: Vec<DeviceKey>,
+}
+
 impl Session {
     #[expect(clippy::too_many_arguments, reason = "who, by what, for how long, and what is granted")]
     pub(crate) fn new(
@@ -100,7 +111,7 @@ impl Session {
         (identity, device): (IdentityKey, DeviceKey),
         token: Option<TokenDigest>,
         standing: Standing,
-        exporter: [u8; EXPORTER_BYTES],
+        greeting: &Greeting<'_>,
         account: Arc<Account>,
         kept: Share,
         now: Instant,
@@ -112,7 +123,8 @@ impl Session {
             token,
             standing,
             since: now,
-            exporter,
+            relay: greeting.relay,
+            exporter: greeting.exporter,
             rooms: BTreeMap::new(),
             published: Vec::new(),
             subscribed: Vec::new(),
@@ -120,6 +132,7 @@ impl Session {
             watches: Vec::new(),
             watches_scheduled: false,
             rings: Vec::new(),
+            handed: Vec::new(),
             kept,
             account,
             objects: Lease::default(),

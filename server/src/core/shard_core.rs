@@ -13,7 +13,7 @@ use supernode_proto::{
     VERSION,
     close::{CloseCode, StreamCode},
     control::{Hello, HelloBody, RefusalReason, Welcome, relay_message::Body},
-    identity::{self, Delegation, EXPORTER_BYTES, IdentityKey, RelayPin, RoomId},
+    identity::{self, Delegation, EXPORTER_BYTES, IdentityKey, RelayPin, Revocation, RoomId},
     limits as wire,
     object::TrackAlias,
 };
@@ -28,7 +28,7 @@ use super::{
     ladder::RUNGS,
     ledger::Ledger,
     limits::Limits,
-    presence::{self, Departure},
+    presence::{self, Departure, Word},
     rate_estimate::Sample,
     rings,
     rooms::{self, Leaving, Verdict},
@@ -170,7 +170,7 @@ impl ShardCore {
         now: Now,
         outbox: &mut Outbox,
     ) -> Result<SessionId, NotOpened> {
-        let (version, delegation, token) = check_hello(greeting, now)?;
+        let (version, delegation, token, word) = check_hello(greeting, now)?;
         if self.directory.is_draining() {
             return Err(CloseCode::GOING_AWAY.into());
         }
@@ -187,8 +187,9 @@ impl ShardCore {
         self.generation = self.generation.wrapping_add(1);
         let id = SessionId { node: NodeId::default(), shard: self.shard, link, generation: self.generation };
         let (identity, device) = (who.identity, who.device);
+        let known = word.revocation.as_ref().map_or(0, |word| word.number);
         let account = self.directory.accounts.open(identity, now.instant);
-        match presence::connect(&self.directory, identity, device, id, outbox) {
+        match presence::connect(&self.directory, identity, device, (id, word), now, outbox) {
             Ok(Some((earlier, rings))) => rings::device_gone(&self.directory, earlier, &identity, rings, outbox),
             Ok(None) => {}
             Err(code) => {
@@ -200,10 +201,10 @@ impl ShardCore {
         let limits = self.directory.limits();
         let standing = Standing { delegated_until_unix_s: delegation.not_after_unix_s, grant };
         let (token, kept) = (TokenDigest::of(&who.token), self.directory.tables.share());
-        let exporter = greeting.exporter;
-        let session = Session::new(id, (identity, device), token, standing, exporter, account, kept, now.instant);
+        let session = Session::new(id, (identity, device), token, standing, greeting, account, kept, now.instant);
         let welcome = Welcome { version, unix_ms: now.unix_ms, limits: Some(session.limits(&limits).granted()) };
         outbox.event(id, Body::Welcome(welcome));
+        presence::tell_revocation(&self.directory, &identity, (id, known), outbox);
         let slot = link as usize;
         if self.sessions.len() <= slot {
             self.sessions.resize_with(slot + 1, || None);
@@ -516,8 +517,8 @@ impl std::fmt::Debug for ShardCore {
     }
 }
 
-/// The version to speak, who speaks, and the admission token.
-fn check_hello(greeting: &Greeting<'_>, now: Now) -> Result<(u32, Delegation, String), CloseCode> {
+/// The version to speak, who speaks, the admission token, and what they have taken back.
+fn check_hello(greeting: &Greeting<'_>, now: Now) -> Result<(u32, Delegation, String, Word), CloseCode> {
     let body_bytes: &Bytes = &greeting.hello.body;
     let body = <HelloBody as prost::Message>::decode(body_bytes.clone()).map_err(|_| CloseCode::MALFORMED_MESSAGE)?;
     if body.version_min > VERSION || body.version_max < VERSION {
@@ -536,5 +537,17 @@ fn check_hello(greeting: &Greeting<'_>, now: Now) -> Result<(u32, Delegation, St
         &greeting.hello.signature,
     )
     .map_err(rooms::hello_close_code)?;
-    Ok((VERSION, delegation, body.admission_token))
+    let revocation = match &body.revocation[..] {
+        [] => None,
+        bytes => {
+            let revocation = Revocation::from_bytes(bytes).map_err(rooms::hello_close_code)?;
+            revocation.verify().map_err(rooms::hello_close_code)?;
+            Some(revocation)
+        }
+    };
+    if revocation.as_ref().is_some_and(|word| word.identity != delegation.identity) {
+        return Err(CloseCode::BAD_SIGNATURE);
+    }
+    let word = Word { ticket_generation: body.ticket_generation, revocation };
+    Ok((VERSION, delegation, body.admission_token, word))
 }

@@ -194,8 +194,10 @@ tallies! {
     over_before_retry,
     /// Handshakes that were given up for others, because all places were taken.
     over_handshakes,
-    /// Handshakes above what may be begun in a second.
+    /// Handshakes above what may be begun in a second: their first packets were read, and not answered.
     over_pace,
+    /// First packets that were dropped unread, because their network had as many looked at as there was time for.
+    first_packets_unread,
     /// Packets that were not sent to an address that had proven nothing, because it would have been sent more than three
     /// times what came from it.
     unproven_withheld,

@@ -37,6 +37,7 @@ use super::{
     key_phases, meter,
     prefixes::Prefixes,
     reviews::Reviews,
+    room::Room,
     serve::{Undecided, Work},
     socket::{Received, SendBatch},
     transport,
@@ -99,8 +100,8 @@ pub(super) struct Engine {
     pub(super) reviews: Reviews,
     /// Packets of crumbs that may still be served in this turn.
     crumbs_left: u8,
-    /// Letters that this turn may still put before clients' streams are left unread.
-    pub(super) mail_room: usize,
+    /// What this turn may still make the relay keep before clients' streams are left unread.
+    pub(super) room: Room,
     /// What the connection that is being served may still have done in this turn.
     pub(super) work: Work,
 }
@@ -155,7 +156,7 @@ impl Engine {
             control_bytes: 0,
             ask_again_at: None,
             crumbs_left: crumbs::PER_TURN_MAX,
-            mail_room: inbox::held_from(shards),
+            room: Room::of(shards),
             work: Work::default(),
         }
     }
@@ -188,7 +189,7 @@ impl Engine {
             return;
         }
         if self.is_too_much(&data, remote.ip(), now.instant) {
-            self.tally.over_pace += 1;
+            self.tally.first_packets_unread += 1;
             return;
         }
         let (buffer, bytes) = (out.buffer(), data.len());
@@ -227,7 +228,10 @@ impl Engine {
             tracing::error!(shard = self.shard.0, "control mail was lost: closing this shard's sessions");
             self.close_all(CloseCode::OVERLOADED, now);
         }
-        for letter in inbox.control.try_iter().take(MAIL_PER_TURN) {
+        let mut taken = 0;
+        while taken < MAIL_PER_TURN && self.room.allows_another_letter(taken) {
+            let Some(letter) = inbox.next_letter() else { break };
+            taken += 1;
             match letter {
                 Letter::Core(mail) => {
                     for mail in mail {
@@ -295,8 +299,7 @@ impl Engine {
     /// [`Self::poll_transmits`].
     pub(super) fn serve(&mut self, now: Now) {
         self.crumbs_left = crumbs::PER_TURN_MAX;
-        let waits_most = self.peers.iter().map(Mailbox::control_waits).max().unwrap_or(0);
-        self.mail_room = inbox::held_from(self.peers.len()).saturating_sub(waits_most);
+        self.room.look(&self.peers);
         let mut next = 0;
         while let Some(link) = self.dirty.get(next).copied() {
             next += 1;
@@ -451,12 +454,12 @@ impl Engine {
         }
         // It goes on where it left off, after everybody else had a turn; soon, if another shard has to take its mail first.
         let more = !connection.unread.is_empty();
-        if more && self.mail_room == 0 {
+        if more && self.room.is_used_up() {
             at_latest(now.instant + MAIL_TICK);
         }
         self.deadlines.arm(link, deadline);
         self.connections[link as usize] = Some(connection);
-        if answered || (more && self.mail_room > 0) {
+        if answered || (more && !self.room.is_used_up()) {
             self.touch(link);
         }
     }
@@ -549,6 +552,7 @@ impl Engine {
     pub(super) fn send_frame(&mut self, link: u32, frame: Bytes, now: Now) {
         let backlog_max = self.core.limits().control_backlog_bytes_max;
         let Some(connection) = self.connections.get_mut(link as usize).and_then(Option::as_mut) else { return };
+        self.room.queue(frame.len());
         let keeps_up = connection.send_frame(frame, backlog_max);
         self.touch(link);
         if !keeps_up {
@@ -637,9 +641,9 @@ impl Engine {
 
     /// Gives a shard control mail; it is rung at the end of the turn.
     pub(super) fn put_control(&mut self, shard: ShardId, letter: Letter) {
-        self.mail_room = self.mail_room.saturating_sub(1);
         self.unrung[shard.index()] = true;
-        self.peers[shard.index()].put_control(letter);
+        let bytes = self.peers[shard.index()].put_control(letter);
+        self.room.put(bytes);
     }
 
     /// Wakes the shards that were given mail.
@@ -739,17 +743,17 @@ pub(super) mod tests {
         let now = Now { instant: Instant::now(), unix_ms: 0 };
         let many = inbox::held_from(2);
         engine.serve(now);
-        assert_eq!(engine.mail_room, many);
+        assert!(!engine.room.is_used_up());
         let key = StreamKey { shard: ShardId(0), number: 1 };
         for _ in 0..many {
             engine.put_control(ShardId(1), Letter::StreamAborted(key, StreamCode::CANCELLED));
         }
-        assert_eq!(engine.mail_room, 0, "in the same turn already");
+        assert!(engine.room.is_used_up(), "in the same turn already");
         engine.serve(now);
-        assert_eq!(engine.mail_room, 0);
-        assert_eq!(other_inbox.control.try_iter().count(), many, "and nothing was lost");
+        assert!(engine.room.is_used_up());
+        assert_eq!(other_inbox.letters().count(), many, "and nothing was lost");
         engine.serve(now);
-        assert_eq!(engine.mail_room, many);
+        assert!(!engine.room.is_used_up());
     }
 
     #[test]

@@ -240,7 +240,7 @@ mod tests {
         let ask = |engine: &mut Engine| {
             assert!(engine.peers[0].put_media(MediaMail::StreamSeen { key }));
             engine.handle_mail(&own_inbox, now, &mut Default::default());
-            other_inbox.control.try_iter().collect::<Vec<_>>()
+            other_inbox.letters().collect::<Vec<_>>()
         };
         let said = ask(&mut engine);
         assert!(
@@ -250,7 +250,7 @@ mod tests {
         engine.holds.holding.push((key, now.instant));
         assert!(ask(&mut engine).is_empty(), "who holds it says so when it goes on");
         engine.release_holds(now);
-        let said: Vec<_> = other_inbox.control.try_iter().collect();
+        let said: Vec<_> = other_inbox.letters().collect();
         assert!(matches!(said[..], [Letter::StreamHold { on: false, .. }]), "{said:?}");
     }
 }

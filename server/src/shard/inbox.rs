@@ -8,16 +8,18 @@ use std::{
     os::fd::OwnedFd,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Instant,
 };
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
+use prost::Message;
 use rustix::event::{EventfdFlags, eventfd};
 use supernode_proto::{
     close::{CloseCode, StreamCode},
+    control::MlsDelivery,
     object::StreamHeader,
 };
 
@@ -28,8 +30,8 @@ use super::{
 };
 use crate::core::{ControlMail, SessionId, ShardId, StreamKey, group_cache::CachedStream, stream::StreamPart};
 
-/// Media mail that may wait for one shard. Default 16,384: 30 ms at half a million objects a second.
-const MEDIA_MAX: usize = 16_384;
+/// Media mail that may wait for one shard. Default 8,192: 16 ms at half a million objects a second, and 12 MiB of packets.
+const MEDIA_MAX: usize = 8_192;
 /// Letters that may wait for one shard. Default 65,536. A request, a deadline or a letter makes another shard's core at
 /// most one letter for each shard, however many clients and messages it is about: so many are what 650 sessions cause in a
 /// second at the rate of requests that they are granted, if this shard takes none of them, and it takes
@@ -45,6 +47,15 @@ pub(super) fn held_from(shards: usize) -> usize {
 
 /// Even among very many shards so many may wait.
 const MAIL_ROOM_MIN: usize = 256;
+
+/// The same in bytes: 4 MiB for the inbox of a shard, of which each of so many has an equal part. A ring carries 16 KiB, a
+/// room's message 60 KiB, and what somebody has missed 512 KiB; so few of these would be too much long before the letters
+/// are too many.
+pub(super) fn bytes_held_from(shards: usize) -> usize {
+    LETTER_BYTES_MAX / shards
+}
+
+const LETTER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Media on its way to another shard's subscribers: one copy, however many they are.
 #[derive(Debug)]
@@ -106,7 +117,8 @@ pub(super) enum Letter {
 #[derive(Debug, Clone)]
 pub(super) struct Mailbox {
     media: Sender<MediaMail>,
-    control: Sender<Letter>,
+    control: Sender<Posted>,
+    waits: Arc<AtomicUsize>,
     bell: Arc<Bell>,
 }
 
@@ -114,8 +126,17 @@ pub(super) struct Mailbox {
 #[derive(Debug)]
 pub(super) struct Inbox {
     pub(super) media: Receiver<MediaMail>,
-    pub(super) control: Receiver<Letter>,
+    control: Receiver<Posted>,
+    /// Bytes of the letters that wait.
+    waits: Arc<AtomicUsize>,
     pub(super) bell: Arc<Bell>,
+}
+
+/// A letter and what it keeps, weighed once.
+#[derive(Debug)]
+struct Posted {
+    letter: Letter,
+    bytes: usize,
 }
 
 /// Wakes a shard that sleeps, and only then costs a system call.
@@ -136,7 +157,9 @@ pub(super) fn inbox() -> std::io::Result<(Mailbox, Inbox)> {
     let bell = Arc::new(Bell { fd, asleep: AtomicBool::new(false), desynchronised: AtomicBool::new(false) });
     let (media_in, media) = bounded(MEDIA_MAX);
     let (control_in, control) = bounded(CONTROL_MAX);
-    Ok((Mailbox { media: media_in, control: control_in, bell: bell.clone() }, Inbox { media, control, bell }))
+    let waits = Arc::new(AtomicUsize::new(0));
+    let mailbox = Mailbox { media: media_in, control: control_in, waits: waits.clone(), bell: bell.clone() };
+    Ok((mailbox, Inbox { media, control, waits, bell }))
 }
 
 impl Mailbox {
@@ -145,16 +168,26 @@ impl Mailbox {
         self.media.try_send(mail).is_ok()
     }
 
-    /// Puts control mail into the inbox, or marks the shard. Ring afterwards.
-    pub(super) fn put_control(&self, letter: Letter) {
-        if self.control.try_send(letter).is_err() {
+    /// Puts control mail into the inbox, or marks the shard; how many bytes it keeps. Ring afterwards.
+    pub(super) fn put_control(&self, letter: Letter) -> usize {
+        let bytes = letter.bytes();
+        // Before it can be taken.
+        self.waits.fetch_add(bytes, Ordering::Relaxed);
+        if self.control.try_send(Posted { letter, bytes }).is_err() {
+            self.waits.fetch_sub(bytes, Ordering::Relaxed);
             self.bell.desynchronised.store(true, Ordering::SeqCst);
         }
+        bytes
     }
 
     /// Letters that wait.
     pub(super) fn control_waits(&self) -> usize {
         self.control.len()
+    }
+
+    /// Bytes of them.
+    pub(super) fn control_bytes(&self) -> usize {
+        self.waits.load(Ordering::Relaxed)
     }
 
     /// Wakes the shard if it sleeps.
@@ -166,7 +199,47 @@ impl Mailbox {
     }
 }
 
+impl Letter {
+    /// Bytes of memory that it keeps while it waits. Payloads count for each letter that names them.
+    pub(super) fn bytes(&self) -> usize {
+        let mail = match self {
+            Self::Core(mail) => mail.iter().map(mail_bytes).sum(),
+            _ => 0,
+        };
+        size_of::<Posted>() + mail
+    }
+}
+
+fn mail_bytes(mail: &ControlMail) -> usize {
+    let deliveries = |missed: &[MlsDelivery]| {
+        missed.iter().map(|delivery| delivery.payload.len() + size_of::<MlsDelivery>()).sum::<usize>()
+    };
+    let clients = |to: &[SessionId]| size_of_val(to);
+    let beside = match mail {
+        ControlMail::Send { message, .. } => message.encoded_len(),
+        ControlMail::Tell { to, message } => clients(to) + message.encoded_len(),
+        ControlMail::Deliver { to, delivery } => clients(to) + delivery.payload.len(),
+        ControlMail::DeliverWithheld { missed: Some(missed), .. } => deliveries(missed),
+        ControlMail::Mls { sent, .. } => sent.payload.len(),
+        _ => 0,
+    };
+    size_of::<ControlMail>() + beside
+}
+
 impl Inbox {
+    /// The letter that has waited longest.
+    pub(super) fn next_letter(&self) -> Option<Letter> {
+        let Posted { letter, bytes } = self.control.try_recv().ok()?;
+        self.waits.fetch_sub(bytes, Ordering::Relaxed);
+        Some(letter)
+    }
+
+    /// All that wait.
+    #[cfg(test)]
+    pub(super) fn letters(&self) -> impl Iterator<Item = Letter> {
+        std::iter::from_fn(|| self.next_letter())
+    }
+
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
         self.media.is_empty() && self.control.is_empty()
@@ -195,13 +268,38 @@ impl Inbox {
 
 #[cfg(test)]
 mod tests {
+    use supernode_proto::identity::RoomId;
+
     use super::*;
+    use crate::core::NodeId;
 
     //
     #[test]
     fn when_all_shards_stop_reading_an_inbox_has_room_for_what_waits_everywhere() {
         for shards in 1..=64 {
             assert!(shards * held_from(shards) <= CONTROL_MAX / 4, "{shards} shards");
+            assert!(shards * bytes_held_from(shards) <= LETTER_BYTES_MAX, "{shards} shards");
         }
+    }
+
+    //
+    #[test]
+    fn letters_weigh_what_they_carry_until_they_are_taken() {
+        let (mailbox, inbox) = inbox().expect("a descriptor");
+        let to = SessionId { node: NodeId(0), shard: ShardId(0), link: 0, generation: 0 };
+        let delivery = MlsDelivery { payload: vec![0; 60_000].into(), ..MlsDelivery::default() };
+        mailbox.put_control(Letter::Core(vec![ControlMail::Deliver { to: vec![to], delivery: delivery.clone() }]));
+        let missed = Some(vec![delivery; 3]);
+        let room = RoomId([1; 16]);
+        mailbox.put_control(Letter::Core(vec![ControlMail::DeliverWithheld { to, room, missed }]));
+        assert!((240_000..242_000).contains(&mailbox.control_bytes()), "{}", mailbox.control_bytes());
+        assert_eq!(inbox.letters().count(), 2);
+        assert_eq!(mailbox.control_bytes(), 0);
+        for _ in 0..CONTROL_MAX + 9 {
+            mailbox.put_control(Letter::StreamAborted(StreamKey { shard: ShardId(0), number: 1 }, StreamCode::LAGGED));
+        }
+        assert_eq!(inbox.letters().count(), CONTROL_MAX);
+        assert_eq!(mailbox.control_bytes(), 0, "what had no room weighs nothing");
+        assert!(inbox.take_desynchronised());
     }
 }

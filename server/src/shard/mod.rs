@@ -34,6 +34,7 @@ mod pace;
 mod places;
 mod prefixes;
 mod reviews;
+mod room;
 mod serve;
 mod shed;
 mod socket;
@@ -64,6 +65,7 @@ pub use self::{
     inspect::{SessionView, Whom},
     live::LiveHandle,
     newcomer::NEWCOMER_BYTES_MAX,
+    prefixes::{PREFIX_BYTES, PREFIXES_MAX},
     socket::BUFFER_BYTES as BUFFER_BYTES_WANTED,
 };
 use self::{

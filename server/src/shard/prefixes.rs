@@ -14,8 +14,10 @@ use dashmap::{DashMap, mapref::entry::Entry};
 
 use crate::core::limits::Limits;
 
-/// Networks that are known at once; beyond it those that are not are refused: about 50 bytes each.
-const PREFIXES_MAX: usize = 262_144;
+/// Networks that are known at once; beyond it those that are not are refused. More than there can be sessions.
+pub const PREFIXES_MAX: usize = 131_072;
+/// What each takes at most: a table that has just grown is half empty.
+pub const PREFIX_BYTES: usize = 96;
 /// Handshakes are counted by the second.
 const WINDOW: Duration = Duration::from_secs(1);
 
@@ -158,6 +160,21 @@ mod tests {
 
     fn ip(text: &str) -> IpAddr {
         text.parse().expect("an address")
+    }
+
+    #[test]
+    fn as_many_networks_as_there_may_be_take_what_the_memory_table_says() {
+        let (prefixes, limits, now) = (Prefixes::default(), Limits::default(), Instant::now());
+        let mut refused = 0;
+        for number in 0..PREFIXES_MAX as u32 + 10 {
+            let network = prefixes.network(IpAddr::from((0x0a00_0000 + number).to_be_bytes()));
+            refused += u32::from(prefixes.enter(&network, true, &limits, now) == Verdict::Refuse(Excess::Networks));
+        }
+        assert_eq!((prefixes.len(), refused), (PREFIXES_MAX, 10));
+        // Seven of eight places are filled before a table doubles; each has a byte beside its entry.
+        let places = prefixes.known.capacity() * 8 / 7;
+        let bytes = places * (size_of::<(u64, Use)>() + 1);
+        assert!(bytes <= PREFIXES_MAX * PREFIX_BYTES, "{} bytes each", bytes / PREFIXES_MAX);
     }
 
     //

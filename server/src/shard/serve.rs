@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use quinn_proto::{Dir, Event, ReadError, StreamEvent, StreamId};
 use supernode_proto::{
     close::{CloseCode, StreamCode},
@@ -27,7 +28,7 @@ impl Engine {
     pub(super) fn serve_one(&mut self, link: u32, now: Now) {
         let Some(mut connection) = self.connections.get_mut(link as usize).and_then(Option::take) else { return };
         connection.crumbs.turn();
-        self.work = if self.mail_room > 0 { Work::A_TURN } else { Work::default() };
+        self.work = if self.room.is_used_up() { Work::default() } else { Work::A_TURN };
         let mut verdict = self.read_on(link, &mut connection, now);
         verdict = verdict.and_then(|()| self.handle_events(link, &mut connection, now));
         if let Some(newcomer) = &connection.newcomer
@@ -155,7 +156,7 @@ impl Engine {
         let verdict = loop {
             // Messages that have come whole are taken before more bytes are, so that few wait here.
             if self.work.is_done() {
-                self.tally.held_for_mail += u64::from(self.mail_room == 0);
+                self.tally.held_for_mail += u64::from(self.room.is_used_up());
                 leave(unread, id);
                 break Ok(());
             }
@@ -204,14 +205,14 @@ impl Engine {
                 break None;
             }
             if self.work.is_done() {
-                self.tally.held_for_mail += u64::from(self.mail_room == 0);
+                self.tally.held_for_mail += u64::from(self.room.is_used_up());
                 leave(unread, id);
                 break None;
             }
             match chunks.next(usize::MAX) {
                 Ok(Some(chunk)) => {
                     self.work.chunks -= 1;
-                    if let Err(code) = self.forward_stream(link, &mut ingress, chunk.bytes, now.instant) {
+                    if let Err(code) = self.forward_stream(link, &mut ingress, compact(chunk.bytes), now.instant) {
                         break Some(code);
                     }
                 }
@@ -338,6 +339,14 @@ enum End {
     Close(CloseCode),
     /// It is gone already; whether it said goodbye.
     Lost(CloseCode, bool),
+}
+
+/// Bytes of a stream below which they are copied: QUIC counts as many as there are until their subscriber has acknowledged
+/// them, and a slice keeps its whole packet. Default 256: the end of a frame now and then, and crumbs.
+const COPIED_BELOW_BYTES: usize = 256;
+
+fn compact(bytes: Bytes) -> Bytes {
+    if bytes.len() < COPIED_BELOW_BYTES { Bytes::copy_from_slice(&bytes) } else { bytes }
 }
 
 /// Notes that there is more to read of a stream.

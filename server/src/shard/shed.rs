@@ -32,11 +32,15 @@ impl Engine {
     /// are more than its part of what the relay may keep.
     pub(super) fn close_fullest(&mut self, now: Now) {
         let bytes_max = (self.core.limits().relay_control_bytes_max / self.peers.len() as u64) as usize;
-        if self.control_bytes <= bytes_max {
-            return;
+        if self.control_bytes >= bytes_max {
+            self.close_those_above(bytes_max - bytes_max / 8, now);
         }
+        self.room.control_bytes = bytes_max.saturating_sub(self.control_bytes);
+    }
+
+    fn close_those_above(&mut self, bytes_max: usize, now: Now) {
         let connections = || self.connections.iter().flatten().map(|connection| connection.control_counted);
-        let height = height(&mut connections().collect::<Vec<_>>(), bytes_max - bytes_max / 8);
+        let height = height(&mut connections().collect::<Vec<_>>(), bytes_max);
         let is_fuller = |connection: &Connection| connection.control_counted > height;
         let links = self.connections.iter().zip(0u32..);
         let fullest: Vec<u32> = links

@@ -119,7 +119,7 @@ async fn stand_still(home: &Path) {
         writeln!(io::stdout(), "\na shard stands still").expect("the parent listens");
         std::thread::sleep(Duration::from_secs(120));
     });
-    tokio::spawn(systemd::feed_watchdog(relay.counters()));
+    tokio::spawn(systemd::keep_telling(relay.counters()));
     while !home.join("go").exists() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -8,7 +8,7 @@ use supernode_proto::{
     invite::Invite,
 };
 
-use crate::{Client, connect, identity_of, serve, supernode};
+use crate::{Client, connect, identity_of, invite, printed, serve, supernode};
 
 fn run(home: &Path, arguments: &[&str]) -> Output {
     supernode(home).args(arguments).output().expect("the program starts")
@@ -38,9 +38,11 @@ fn without_a_relay_commands_say_so() {
         assert!(data.is_empty() && words.contains("no relay runs with this state directory"), "{words}");
     }
     let nowhere = home.path().join("nowhere");
-    let (_, words, code) = told(home.path(), &["status", "--state-dir", nowhere.to_str().expect("text")]);
-    assert_eq!(code, Some(1));
-    assert!(words.contains("nowhere"), "{words}");
+    for command in ["status", "sessions", "drain", "upgrade"] {
+        let (_, words, code) = told(home.path(), &[command, "--state-dir", nowhere.to_str().expect("text")]);
+        assert_eq!(code, Some(3), "{command}: {words}");
+        assert!(words.contains("nowhere: no relay runs with this state directory"), "{words}");
+    }
 }
 
 #[tokio::test]
@@ -260,7 +262,7 @@ async fn the_doctor_finds_a_relay_that_answers_and_one_that_does_not() {
         let found = findings.as_array().expect("a list").iter().find(|finding| finding["check"] == check);
         found.unwrap_or_else(|| panic!("{check} is not in {findings}"))["verdict"].as_str().expect("a word").to_owned()
     };
-    for check in ["configuration", "certificate", "relay", "keys", "UDP port", "UDP from here to clients' address"] {
+    for check in ["configuration", "certificate", "relay", "keys", "UDP port", "as a client"] {
         assert_eq!(verdict(check), "good", "{check}: {findings}");
     }
     for check in ["clock", "file limit", "GSO", "GRO", "steering", "socket buffers"] {
@@ -297,7 +299,7 @@ fn the_doctor_tries_a_relay_elsewhere_and_finds_broken_files_instead_of_giving_u
         let found = findings.as_array().expect("a list").iter().find(|finding| finding["check"] == check);
         (output.status.code(), found.map(|finding| finding["verdict"].as_str().expect("a word").to_owned()))
     };
-    let port = "UDP from here to clients' address";
+    let port = "as a client";
     let good = Some("good".to_owned());
     assert_eq!(find(elsewhere.path(), &["--host", relay.text("listen")], port), (Some(0), good.clone()));
     let mut without_a_home = supernode(elsewhere.path());
@@ -305,6 +307,33 @@ fn the_doctor_tries_a_relay_elsewhere_and_finds_broken_files_instead_of_giving_u
     assert_eq!(without_a_home.output().expect("the program starts").status.code(), Some(0));
     let bad = (Some(4), Some("bad".to_owned()));
     assert_eq!(find(elsewhere.path(), &[], "state directory"), bad);
+
+    // With a link: by its key, and in by its token.
+    let tokens = tempfile::tempdir().expect("a temporary directory");
+    let strict = serve(tokens.path(), &[]);
+    let file = elsewhere.path().join("invite");
+    let with = |link: &Invite| {
+        std::fs::write(&file, link.to_string()).expect("ours");
+        let output = run(elsewhere.path(), &["doctor", "--invite-file", file.to_str().expect("text")]);
+        (output.status.code(), String::from_utf8(output.stdout).expect("text"))
+    };
+    let link = strict.invite();
+    let (code, found) = with(&link);
+    assert_eq!(code, Some(0), "{found}");
+    assert!(found.contains("its key is the link's") && found.contains("let in; this machine's clock is 0."), "{found}");
+    let (code, found) = with(&Invite { pin: relay.invite().pin, ..link.clone() });
+    assert!(code == Some(4) && found.contains("its key is not the one in the link"), "{found}");
+    let (code, found) = with(&Invite { token: Some("a.b.c".to_owned()), ..link.clone() });
+    assert!(code == Some(4) && found.contains("not let in: NOT_ADMITTED"), "{found}");
+    let (code, found) = with(&Invite { host: "no-such-name.invalid".to_owned(), ..link.clone() });
+    assert!(code == Some(4) && found.contains("no-such-name.invalid: cannot be resolved"), "{found}");
+    let once = printed(&invite(tokens.path(), &["--once"]));
+    assert_eq!(with(&once).0, Some(0));
+    assert_eq!(strict.terminate().0, Some(0));
+    let begin = std::time::Instant::now();
+    let (code, found) = with(&link);
+    assert!(code == Some(4) && found.contains("refused at once (ICMP)"), "{found}");
+    assert!(begin.elapsed() < Duration::from_secs(4), "an ICMP refusal is no silence");
 
     let config = elsewhere.path().join("relay.toml");
     std::fs::write(&config, "[limits]\nbogus = 1\n").expect("ours");
@@ -357,4 +386,72 @@ fn help_manual_and_completions_come_from_one_definition() {
         assert!(long.contains(line), "{long}");
     }
     assert_eq!(run(home.path(), &["man", "brew"]).status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn an_invite_with_a_label_is_listed_warned_of_and_taken_back_and_one_without_leaves_nothing() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let relay = serve(home.path(), &[]);
+    let plain = run(home.path(), &["invite"]);
+    let words = String::from_utf8_lossy(&plain.stderr).into_owned();
+    assert!(words.contains("good for whoever has it until 20") && words.contains("(30 days)"), "{words}");
+    assert!(!home.path().join("supernode/invites").exists(), "nothing is kept of it");
+    let (data, words, code) = told(home.path(), &["invites", "list"]);
+    assert!(code == Some(0) && data.is_empty() && words.contains("no invite has a label"), "{words}");
+
+    let labelled = link(home.path(), &["--label", "the choir", "--days", "5"]);
+    let (_, words, code) = told(home.path(), &["invite", "--label", "the choir"]);
+    assert!(code == Some(1) && words.contains("\"the choir\""), "{words}");
+    let (table, _, _) = told(home.path(), &["invites", "list"]);
+    assert!(table.contains("the choir  20") && table.contains("anybody     ends soon"), "{table}");
+    let (found, _, _) = told(home.path(), &["doctor"]);
+    assert!(found.contains("1 end within a week, the first, \"the choir\", on 20"), "{found}");
+
+    let (mut inside, _) = come(home.path(), &labelled, 1).await.expect("a good link");
+    let (_, words, code) = told(home.path(), &["invites", "revoke", "the tenors"]);
+    assert!(code == Some(1) && words.contains("there are: \"the choir\""), "{words}");
+    let (_, words, code) = told(home.path(), &["invites", "revoke", "the choir"]);
+    assert!(code == Some(0) && words.contains("1 sessions ended"), "{words}");
+    assert_eq!(inside.next().await.err(), Some(CloseCode::NOT_ADMITTED));
+    assert_eq!(come(home.path(), &labelled, 1).await.err(), Some(CloseCode::NOT_ADMITTED));
+    assert_eq!(json(home.path(), &["invites", "list", "--json"])[0]["standing"], "taken back");
+    assert_eq!(run(home.path(), &["invites", "revoke", "the choir"]).status.code(), Some(4));
+    let (code, log) = relay.terminate();
+    assert!(code == Some(0) && !log.contains("the choir"), "a label is in the log: {log}");
+}
+
+#[tokio::test]
+async fn one_client_is_followed_while_somebody_looks_and_nothing_of_it_is_in_the_log() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let relay = serve(home.path(), &[]);
+    let link = relay.invite();
+    let identity = identity_of(1).to_text();
+    let mut follow = supernode(home.path());
+    follow.args(["follow", &identity, "--seconds", "8"]).stdout(std::process::Stdio::piped());
+    let follow = follow.stderr(std::process::Stdio::piped()).spawn().expect("the program starts");
+    // Until it has asked for the first time nobody is followed.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(
+        connect(home.path(), &link, 1, Some("nonsense")).await.next().await.err(),
+        Some(CloseCode::NOT_ADMITTED)
+    );
+    assert!(come(home.path(), &link, 2).await.is_ok(), "somebody else");
+    let (inside, _) = come(home.path(), &link, 1).await.expect("a good link");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let address = inside.endpoint.local_addr().expect("bound").to_string();
+    drop(inside);
+    let followed = follow.wait_with_output().expect("it ends");
+    let told = String::from_utf8_lossy(&followed.stdout);
+    let device = device_of(1);
+    assert!(told.contains(&format!("device {}... was not let in: NOT_ADMITTED", &device[..14])), "{told}");
+    assert!(told.contains("was let in") && told.contains(&format!("from {address}, in 0 rooms")), "{told}");
+    assert!(!told.contains(&device_of(2)[..14]), "somebody else: {told}");
+    assert_eq!(run(home.path(), &["follow", "somebody"]).status.code(), Some(1));
+    let (code, log) = relay.terminate();
+    assert!(code == Some(0) && !log.contains(&identity[6..20]) && !log.contains(&device[7..14]), "{log}");
+}
+
+fn device_of(secret: u8) -> String {
+    let key = ed25519_dalek::SigningKey::from_bytes(&[secret + 100; 32]).verifying_key().to_bytes();
+    supernode_proto::identity::DeviceKey::new(key).to_text()
 }

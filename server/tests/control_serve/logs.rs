@@ -1,7 +1,9 @@
 //! What becomes of a relay whose log nobody reads.
 
 use std::{
+    fs::File,
     io::{PipeReader, PipeWriter, Read, pipe},
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -36,7 +38,7 @@ async fn a_log_that_nobody_reads_stops_no_call_no_command_and_no_end_and_what_is
     let (mut log, stderr) = full_pipe();
     let mut program = supernode(home.path());
     // A line for every packet: the worst that an operator can ask for.
-    program.env("RUST_LOG", "trace");
+    program.env("RUST_LOG", if cfg!(debug_assertions) { "trace" } else { "debug" });
     let relay = serve_to(program, &["--open", "--listen", "127.0.0.1:0"], Stdio::from(stderr));
     let mut client = connect(home.path(), &relay.invite(), 1, None).await;
     client.welcome().await;
@@ -193,4 +195,51 @@ fn a_flood_of_initials_with_wrong_tokens_writes_no_line_and_a_handful_if_librari
         assert!(log.lines().count() <= lines_max + 6, "{filter:?}: {log}");
         assert!(filter.is_none() || log.contains("discarding Initial with invalid retry token"), "{log}");
     }
+}
+
+#[test]
+fn the_journal_gets_priorities_and_one_time_and_another_pipe_does_not() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let run = |to_journal: bool| {
+        let (mut log, stderr) = pipe().expect("a pipe");
+        let stderr = File::from(OwnedFd::from(stderr));
+        let stream = stderr.metadata().expect("a pipe");
+        let inode = if to_journal { stream.ino() } else { stream.ino() + 1 };
+        let mut program = supernode(home.path());
+        program.env("JOURNAL_STREAM", format!("{}:{inode}", stream.dev()));
+        let relay = serve_to(program, &["--open", "--listen", "127.0.0.1:0"], Stdio::from(stderr));
+        assert_eq!(relay.terminate().0, Some(0));
+        let mut text = String::new();
+        log.read_to_string(&mut text).expect("text");
+        text
+    };
+    let journal = run(true);
+    assert!(journal.lines().any(|line| line.starts_with("<6> INFO ") && line.contains("ready")), "{journal}");
+    assert!(journal.lines().all(|line| line.starts_with('<')), "{journal}");
+    assert!(!journal.contains("Z  INFO"), "a second time: {journal}");
+    let other = run(false);
+    assert!(!other.contains('<') && other.contains("Z  INFO"), "{other}");
+}
+
+#[test]
+fn a_log_in_json_is_one_object_a_line_also_for_what_ends_the_program() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let mut program = supernode(home.path());
+    program.env("SUPERNODE__LOG__FORMAT", "json");
+    let (code, log) = serve_to(program, &["--open", "--listen", "127.0.0.1:0"], Stdio::piped()).terminate();
+    assert_eq!(code, Some(0));
+    let lines: Vec<serde_json::Value> =
+        log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect();
+    let ready = lines.iter().find(|line| line["message"] == "ready").unwrap_or_else(|| panic!("{log}"));
+    assert_eq!((&ready["level"], &ready["shards"]), (&"INFO".into(), &2.into()));
+    assert!(ready["time"].as_str().is_some_and(|time| time.starts_with("20")), "{ready}");
+    let mut program = supernode(home.path());
+    program.env("SUPERNODE__LOG__FORMAT", "json").args(["serve", "--listen", "192.0.2.1:1", "--admin", "127.0.0.1:0"]);
+    let ended = program.output().expect("it starts");
+    let words = String::from_utf8(ended.stderr).expect("text");
+    let last: serde_json::Value = serde_json::from_str(words.lines().last().expect("a line")).expect("an object");
+    assert!(
+        last["message"].as_str().is_some_and(|words| words.contains("cannot open the relay's UDP port")),
+        "{words}"
+    );
 }

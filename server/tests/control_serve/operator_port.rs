@@ -26,6 +26,22 @@ impl Relay {
     }
 }
 
+#[test]
+fn the_handbook_says_how_many_series_there_are() {
+    let handbook = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/OPERATING.md");
+    let handbook = std::fs::read_to_string(handbook).expect("the handbook");
+    let handbook = handbook.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (_, said) = handbook.split_once("there are about ").expect("that sentence");
+    let said: usize = said.split(' ').next().and_then(|number| number.parse().ok()).expect("a number");
+    assert!(handbook.contains(&format!("about {said} series for one shard and two more for each further shard")));
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let relay = serve(home.path(), &["--open"]);
+    let series = relay.get("/metrics").lines().filter(|line| line.starts_with("supernode_")).count();
+    // This one has two shards.
+    assert!((series - 2).abs_diff(said) * 50 <= said, "{series} series of two shards, and the handbook says {said}");
+    assert_eq!(relay.terminate().0, Some(0));
+}
+
 /// Commands of the operator, all of which are answered soon.
 fn commands_work(home: &Path) {
     for (arguments, code) in [(&["status"][..], 0), (&["sessions"], 0), (&["kick", "0-1-2"], 4)] {

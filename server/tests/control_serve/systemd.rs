@@ -1,6 +1,9 @@
 //! What systemd is told.
 
-use std::{os::unix::net::UnixDatagram, time::Duration};
+use std::{
+    os::unix::net::UnixDatagram,
+    time::{Duration, Instant},
+};
 
 use rustix::process::Signal;
 
@@ -49,5 +52,32 @@ fn systemd_hears_that_the_relay_is_ready_alive_and_stopping() {
     systemd.expect("STOPPING=1", 1);
     // A drain of 60 s and the end after it, whatever the unit allows.
     systemd.expect("EXTEND_TIMEOUT_USEC=70000000", 1);
+    assert_eq!(relay.wait().0, Some(0));
+}
+
+#[test]
+fn a_systemd_that_does_not_listen_keeps_nobody_waiting_and_hears_it_later() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let path = home.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    socket.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+    let full = UnixDatagram::unbound().expect("a socket");
+    full.set_nonblocking(true).expect("it does not wait");
+    let mut waiting = 0;
+    while full.send_to(b"NOISE=1", &path).is_ok() {
+        waiting += 1;
+    }
+    let mut program = supernode(home.path());
+    program.env("NOTIFY_SOCKET", &path);
+    let begun = Instant::now();
+    let relay = serve_with(program, &["--open", "--listen", "127.0.0.1:0"]);
+    let status = supernode(home.path()).args(["status", "--json"]).output().expect("it runs");
+    assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    let mut systemd = Systemd { socket, heard: Vec::new() };
+    systemd.expect("NOISE=1", waiting);
+    systemd.expect("READY=1", 1);
+    relay.signal();
+    systemd.expect("STOPPING=1", 1);
     assert_eq!(relay.wait().0, Some(0));
 }

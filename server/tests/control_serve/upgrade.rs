@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use supernode_proto::{close::CloseCode, control::relay_message};
 
-use crate::{Client, Leash, PATIENCE, Relay, connect, serve, supernode};
+use crate::{Client, Leash, PATIENCE, Relay, connect, identity_of, serve, supernode};
 
 impl Relay {
     /// Waits until the control socket speaks for this process.
@@ -85,7 +85,7 @@ async fn whoever_is_taken_back_or_kicked_goes_from_the_process_that_still_drains
         supernode_proto::identity::DeviceKey::new(key).to_text()
     };
     let ended = |arguments: &[&str]| new.json(home.path(), arguments)["sessions"].as_u64();
-    assert_eq!(ended(&["revoke", &crate::identity_of(1).to_text()]), Some(1));
+    assert_eq!(ended(&["revoke", &identity_of(1).to_text()]), Some(1));
     assert_eq!(before[0].next().await.err(), Some(CloseCode::NOT_ADMITTED));
     assert_eq!(ended(&["revoke", &device(2)]), Some(1));
     assert_eq!(before[1].next().await.err(), Some(CloseCode::NOT_ADMITTED));
@@ -93,7 +93,7 @@ async fn whoever_is_taken_back_or_kicked_goes_from_the_process_that_still_drains
     assert_eq!(before[2].next().await.err(), Some(CloseCode::REMOVED));
     let listed = new.json(home.path(), &["sessions", "--full"]);
     let named = |secret: u8| {
-        let of = crate::identity_of(secret).to_text();
+        let of = identity_of(secret).to_text();
         let found = listed.as_array().expect("a list").iter().find(|session| session["identity"] == of);
         found.unwrap_or_else(|| panic!("{secret}: {listed}"))["session"].as_str().expect("a name").to_owned()
     };
@@ -111,6 +111,41 @@ async fn whoever_is_taken_back_or_kicked_goes_from_the_process_that_still_drains
     assert_eq!(new.json(home.path(), &["revoke", "--undo", "127.0.0.1"])["changed"], true);
     let mut client = connect(home.path(), &new.invite(), 5, None).await;
     client.welcome().await;
+    assert_eq!(new.terminate().0, Some(0));
+}
+
+//
+#[tokio::test]
+async fn a_changed_allow_list_reaches_the_process_that_still_drains_too() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let (config, list) = (home.path().join("relay.toml"), home.path().join("allowed"));
+    let text = format!("[admission]\nmode = \"allow-list\"\nallow_list = {list:?}\n");
+    std::fs::write(&config, text).expect("ours");
+    let allow = |secrets: &[u8]| {
+        let names: String = secrets.iter().map(|secret| format!("{}\n", identity_of(*secret).to_text())).collect();
+        std::fs::write(&list, names).expect("ours");
+    };
+    allow(&[1, 2]);
+    let config = ["--config", config.to_str().expect("text")];
+    let old = serve(home.path(), &config);
+    let mut before = Vec::new();
+    for secret in [1, 2] {
+        let mut client = connect(home.path(), &old.invite(), secret, None).await;
+        client.welcome().await;
+        before.push(client);
+    }
+    let new = serve(home.path(), &[&config[..], &["--takeover"]].concat());
+    for client in &mut before {
+        assert!(matches!(client.next().await, Ok(relay_message::Body::GoAway(_))));
+    }
+    allow(&[2]);
+    // It looks every two seconds.
+    let ended = tokio::time::timeout(PATIENCE, before[0].next()).await.expect("within seconds");
+    assert!(matches!(ended, Err(CloseCode::NOT_ADMITTED)), "{ended:?}");
+    assert_eq!(before[1].connection.close_reason(), None);
+    before[1].connection.close(0u8.into(), b"");
+    let (code, log) = old.wait();
+    assert!(code == Some(0) && log.contains("who may stay was read again"), "{log}");
     assert_eq!(new.terminate().0, Some(0));
 }
 

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use supernode_proto::{
     control::{
-        AnswerRing, DeclineRing, KickMember, LeaveRoom, PresenceState, PublishTrack, Ring, SendMls, SetPresence,
-        Subscribe, TrackKind, UnpublishTrack, Unsubscribe, Unwatch, Watch, client_message::Body as Request,
-        relay_message::Body,
+        AnswerRing, DeclineRing, DepositKeyPackages, KickMember, LeaveRoom, LimitTickets, PresenceState, PublishTrack,
+        Ring, SendMls, SetPresence, Subscribe, TakeKeyPackages, TrackKind, UnpublishTrack, Unsubscribe, Unwatch, Watch,
+        client_message::Body as Request, relay_message::Body,
     },
     identity::RoomId,
     mls::Envelope,
@@ -24,6 +24,7 @@ enum Act {
     Connect(u8, u8),
     Leave(u8, bool),
     Present(u8, u8),
+    Block(u8, u8),
     Watch(u8, u8),
     Unwatch(u8, u8),
     Ring(u8, u8),
@@ -47,6 +48,7 @@ fn act() -> impl Strategy<Value = Act> {
         4 => (n(), n()).prop_map(|(a, b)| Act::Connect(a, b)),
         2 => (n(), any::<bool>()).prop_map(|(a, b)| Act::Leave(a, b)),
         2 => (n(), n()).prop_map(|(a, b)| Act::Present(a, b)),
+        1 => (n(), n()).prop_map(|(a, b)| Act::Block(a, b)),
         2 => (n(), n()).prop_map(|(a, b)| Act::Watch(a, b)),
         1 => (n(), n()).prop_map(|(a, b)| Act::Unwatch(a, b)),
         2 => (n(), n()).prop_map(|(a, b)| Act::Ring(a, b)),
@@ -108,6 +110,9 @@ impl Play {
                 let shard = usize::from(shard) % self.world.cores.len();
                 let at = self.world.connect(&self.people[person], shard);
                 self.here.push((at, person));
+                let last_resort = Bytes::from_static(b"a package");
+                let deposit = DepositKeyPackages { last_resort, ..DepositKeyPackages::default() };
+                self.world.ask(at, Request::DepositKeyPackages(deposit));
             }
             Act::Leave(who, clean) => self.ask(who, |play, at, _| {
                 play.world.leave(at, clean);
@@ -118,15 +123,24 @@ impl Play {
                     [PresenceState::Online, PresenceState::Away, PresenceState::Invisible][usize::from(state) % 3];
                 Some(Request::SetPresence(SetPresence { state: state.into(), status: Bytes::new() }))
             }),
+            Act::Block(who, whom) => self.ask(who, |play, _, _| {
+                let identity = play.people[usize::from(whom) % play.people.len()].identity_key();
+                let blocked = vec![Bytes::copy_from_slice(identity.as_bytes())];
+                Some(Request::LimitTickets(LimitTickets { generation: 0, blocked }))
+            }),
             Act::Watch(who, whom) => {
-                self.ask(who, |play, _, _| Some(Request::Watch(Watch { ticket: ticket_of(play, whom) })));
+                self.ask(who, |play, _, _| {
+                    Some(Request::Watch(Watch { ticket: ticket_of(play, whom), ..Watch::default() }))
+                });
             }
             Act::Unwatch(who, whom) => self.ask(who, |play, _, _| {
                 let identity = play.people[usize::from(whom) % play.people.len()].identity_key();
                 Some(Request::Unwatch(Unwatch { identity: Bytes::copy_from_slice(identity.as_bytes()) }))
             }),
-            Act::Ring(who, whom) => self.ask(who, |play, _, _| {
-                Some(Request::Ring(Ring { ticket: ticket_of(play, whom), payload: Bytes::new() }))
+            Act::Ring(who, whom) => self.ask(who, |play, at, _| {
+                let take = TakeKeyPackages { ticket: ticket_of(play, whom), ..TakeKeyPackages::default() };
+                play.world.ask(at, Request::TakeKeyPackages(take));
+                Some(Request::Ring(Ring { ticket: ticket_of(play, whom), payload: Bytes::new(), ..Ring::default() }))
             }),
             Act::Answer(who, yes) => self.ask(who, |play, at, _| {
                 let ring = play.world.sent.iter().rev().find_map(|(to, message)| match &message.body {
@@ -261,7 +275,7 @@ proptest! {
         let at = play.world.connect(&watcher, 0);
         for person in play.people.clone() {
             let ticket = person.ticket(play.world.now);
-            play.world.ask(at, Request::Watch(Watch { ticket }));
+            play.world.ask(at, Request::Watch(Watch { ticket, ..Watch::default() }));
         }
         for act in acts {
             play.act(act);

@@ -7,8 +7,8 @@ use prost::Message;
 use supernode_proto::{
     close::CloseCode,
     control::{
-        CatchUp, ClientMessage, DepositKeyPackages, RefusalReason, Ring, SetPresence, TakeKeyPackages, Unwatch, Watch,
-        client_message::Body as Request, relay_message::Body,
+        CatchUp, ClientMessage, DepositKeyPackages, PostBeacon, RefusalReason, Ring, SetPresence, TakeKeyPackages,
+        Unwatch, Watch, client_message::Body as Request, relay_message::Body,
     },
     identity::RoomId,
 };
@@ -36,12 +36,16 @@ fn twenty_sessions_of_one_identity_ring_as_often_as_one() {
     let limits = Limits { rings_per_minute_max: 2, ..Limits::default() };
     let mut world = World::with_limits(2, 1, limits);
     let (alice, bob) = (Person::new(1), Person::new(2));
-    world.connect(&bob, 0);
+    let at = world.connect(&bob, 0);
+    let last_resort = Bytes::from_static(b"1");
+    world.ask(at, Request::DepositKeyPackages(DepositKeyPackages { last_resort, ..DepositKeyPackages::default() }));
     let mut rung = 0;
     for turn in 0..20 {
         let at = world.connect(&alice, turn % 2);
         let ticket = bob.ticket(world.now);
-        let answer = world.answer(at, Request::Ring(Ring { ticket, payload: Bytes::new() }));
+        let take = TakeKeyPackages { ticket: ticket.clone(), ..TakeKeyPackages::default() };
+        assert!(matches!(world.answer(at, Request::TakeKeyPackages(take)), Body::KeyPackages(_)));
+        let answer = world.answer(at, Request::Ring(Ring { ticket, payload: Bytes::new(), ..Ring::default() }));
         rung += usize::from(matches!(answer, Body::RingStarted(_)));
         world.leave(at, turn % 3 == 0);
         world.settle();
@@ -94,6 +98,32 @@ fn what_a_room_has_kept_is_sent_so_often_and_no_more() {
     assert_eq!(refused(&world.answer(at, catch_up())), Some("catch_ups_per_minute_max"));
 }
 
+//
+#[test]
+fn beacons_are_passed_on_so_often_and_no_more_whatever_the_room() {
+    let mut world = World::with_limits(2, 1, Limits { beacons_per_minute_max: 4, ..Limits::default() });
+    let alice = Person::new(1);
+    let at = world.connect(&alice, 0);
+    let rooms = [RoomId([1; 16]), RoomId([2; 16])];
+    for room in rooms {
+        world.join(at, &alice, room);
+    }
+    let beacon = |turn: usize| {
+        let (digest, signature) = (vec![3; 32].into(), vec![4; 64].into());
+        let room = rooms[turn % 2].0.to_vec().into();
+        Request::PostBeacon(PostBeacon { room, epoch: 1, digest, signature })
+    };
+    for turn in 0..4 {
+        assert!(matches!(world.answer(at, beacon(turn)), Body::Done(_)));
+    }
+    for turn in 0..2 {
+        assert_eq!(refused(&world.answer(at, beacon(turn))), Some("beacons_per_minute_max"));
+    }
+    world.now = world.now.plus(Duration::from_secs(15));
+    assert!(matches!(world.answer(at, beacon(0)), Body::Done(_)), "one in a quarter of a minute");
+    assert_eq!(refused(&world.answer(at, beacon(0))), Some("beacons_per_minute_max"));
+}
+
 //
 #[test]
 fn key_packages_are_taken_and_given_at_a_rate() {
@@ -102,10 +132,20 @@ fn key_packages_are_taken_and_given_at_a_rate() {
     let mut world = World::with_limits(1, 1, limits);
     let people: Vec<Person> = (1..=3).map(Person::new).collect();
     let at: Vec<At> = people.iter().map(|person| world.connect(person, 0)).collect();
-    world.ask(at[0], Request::DepositKeyPackages(DepositKeyPackages { packages: vec![Bytes::from_static(b"1"); 32] }));
+    world.ask(
+        at[0],
+        Request::DepositKeyPackages(DepositKeyPackages {
+            packages: vec![Bytes::from_static(b"1"); 32],
+            ..DepositKeyPackages::default()
+        }),
+    );
     let ticket = people[0].ticket(world.now);
-    let mut take =
-        |who: usize| world.answer(at[who], Request::TakeKeyPackages(TakeKeyPackages { ticket: ticket.clone() }));
+    let mut take = |who: usize| {
+        world.answer(
+            at[who],
+            Request::TakeKeyPackages(TakeKeyPackages { ticket: ticket.clone(), ..TakeKeyPackages::default() }),
+        )
+    };
     assert!((0..2).all(|_| matches!(take(1), Body::KeyPackages(_))));
     assert_eq!(refused(&take(1)), Some("key_packages_taken_per_minute_max"));
     assert!(matches!(take(2), Body::KeyPackages(_)));
@@ -184,8 +224,12 @@ fn one_who_fills_the_tables_leaves_others_their_part() {
     let mut world = World::with_limits(1, 1, limits);
     let hoarder = Person::new(1);
     let at = world.connect(&hoarder, 0);
-    let deposit =
-        |bytes: usize| Request::DepositKeyPackages(DepositKeyPackages { packages: vec![vec![1; bytes].into(); 16] });
+    let deposit = |bytes: usize| {
+        Request::DepositKeyPackages(DepositKeyPackages {
+            packages: vec![vec![1; bytes].into(); 16],
+            ..DepositKeyPackages::default()
+        })
+    };
     assert_eq!(refused(&world.answer(at, deposit(4096))), Some("relay_tables_bytes_max"), "more than a 16th of 1 MiB");
     assert!(matches!(world.answer(at, deposit(3_900)), Body::Done(_)));
     let other = Person::new(2);
@@ -194,7 +238,7 @@ fn one_who_fills_the_tables_leaves_others_their_part() {
     let watched: Vec<Person> = (10..250).map(Person::new).collect();
     let watched = watched.iter().filter(|person| {
         let ticket = person.ticket(world.now);
-        matches!(world.answer(other, Request::Watch(Watch { ticket })), Body::Done(_))
+        matches!(world.answer(other, Request::Watch(Watch { ticket, ..Watch::default() })), Body::Done(_))
     });
     assert!((10..240).contains(&watched.count()), "and watches are counted too");
     let status = SetPresence { state: 1, status: vec![0; 1024].into() };

@@ -1,5 +1,7 @@
 //! Whatever outlives its message is as large as itself, and not as large as what it came in.
 
+use std::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use ed25519_dalek::{Signer, SigningKey};
 use prost::{
@@ -9,16 +11,19 @@ use prost::{
 use supernode_proto::{
     control::{
         AnswerRing, CancelRing, CatchUp, ClientMessage, DeclineRing, DepositKeyPackages, JoinRoom, KickMember,
-        LeaveRoom, MESSAGE_NAMES, PostBeacon, PresenceState, PublishTrack, RejectCommit, RelabelTrack, RequestKeyframe,
-        Ring, RotateJoinKey, SendMls, SetPresence, Subscribe, TakeKeyPackages, TrackKind, UnpublishTrack, Unsubscribe,
-        Unwatch, Watch, client_message::Body as Request, relay_message::Body,
+        LeaveRoom, LimitTickets, MESSAGE_NAMES, PostBeacon, PresenceState, PublishTrack, RejectCommit, RelabelTrack,
+        RequestKeyframe, Ring, RotateJoinKey, SendMls, SetPresence, Subscribe, TakeKeyPackages, TrackKind,
+        UnpublishTrack, Unsubscribe, Unwatch, Watch, client_message::Body as Request, relay_message::Body,
     },
     identity::{self, EPOCH_DIGEST_BYTES, RoomId, SIGNATURE_BYTES},
     mls::Envelope,
     object::TrackAlias,
 };
 
-use supernode_server::core::{SUBSCRIPTION_BYTES, TRACK_BYTES, WATCH_BYTES, limits::Limits};
+use supernode_server::{
+    control::config::memory,
+    core::{SUBSCRIPTION_BYTES, TRACK_BYTES, WATCH_BYTES, limits::Limits},
+};
 
 use crate::{
     allocations::live_bytes,
@@ -67,8 +72,9 @@ impl Stage {
         }
         for (at, alias) in [(at[0], tracks[1]), (at[1], tracks[0])] {
             world.ask(at, Request::Subscribe(Subscribe { alias: alias.value(), ..Subscribe::default() }));
-            let packages = vec![Bytes::from_static(b"package")];
-            world.ask(at, Request::DepositKeyPackages(DepositKeyPackages { packages }));
+            let last_resort = Bytes::from_static(b"package");
+            let deposit = DepositKeyPackages { last_resort, ..DepositKeyPackages::default() };
+            world.ask(at, Request::DepositKeyPackages(deposit));
             world.settle();
         }
         let [alice, bob] = people;
@@ -78,7 +84,11 @@ impl Stage {
         let mut rings = [(at[0], &bob), (at[1], &alice)].map(|(at, callee)| {
             let payload = Bytes::from_static(b"ring");
             let ticket = callee.ticket(world.now);
-            world.ask(at, Request::Ring(Ring { ticket, payload }));
+            let take = TakeKeyPackages { ticket: ticket.clone(), ..TakeKeyPackages::default() };
+            world.ask(at, Request::TakeKeyPackages(take.clone()));
+            world.ask(at, Request::Ring(Ring { ticket, payload, ..Ring::default() }));
+            // To ring once more.
+            world.ask(at, Request::TakeKeyPackages(take));
             world.settle();
             let started = world.sent.iter().rev().find_map(|(_, message)| match &message.body {
                 Some(Body::RingStarted(started)) => Some(started.ring.clone()),
@@ -108,13 +118,15 @@ impl Stage {
             "set_presence" => {
                 Request::SetPresence(SetPresence { state: PresenceState::Online.into(), status: small() })
             }
-            "watch" => Request::Watch(Watch { ticket }),
+            "limit_tickets" => Request::LimitTickets(LimitTickets { generation: 1, blocked: vec![vec![3; 32].into()] }),
+            "watch" => Request::Watch(Watch { ticket, ..Watch::default() }),
             "unwatch" => Request::Unwatch(Unwatch { identity: vec![2; 32].into() }),
             "deposit_key_packages" => {
-                Request::DepositKeyPackages(DepositKeyPackages { packages: vec![Bytes::from_static(b"1"); 31] })
+                let packages = vec![Bytes::from_static(b"1"); 31];
+                Request::DepositKeyPackages(DepositKeyPackages { packages, last_resort: small() })
             }
-            "take_key_packages" => Request::TakeKeyPackages(TakeKeyPackages { ticket }),
-            "ring" => Request::Ring(Ring { ticket, payload: small() }),
+            "take_key_packages" => Request::TakeKeyPackages(TakeKeyPackages { ticket, ..TakeKeyPackages::default() }),
+            "ring" => Request::Ring(Ring { ticket, payload: small(), ..Ring::default() }),
             "answer_ring" => Request::AnswerRing(AnswerRing { ring: self.to_alice.clone(), payload: small() }),
             "decline_ring" => Request::DeclineRing(DeclineRing { ring: self.to_alice.clone(), busy: false }),
             "cancel_ring" => Request::CancelRing(CancelRing { ring: self.from_alice.clone() }),
@@ -127,6 +139,7 @@ impl Stage {
                     join_key,
                     proof: Bytes::copy_from_slice(&key.sign(&input).to_bytes()),
                     mls_epoch: 0,
+                    ..JoinRoom::default()
                 })
             }
             "leave_room" => Request::LeaveRoom(LeaveRoom { room }),
@@ -187,7 +200,8 @@ fn whatever_a_request_leaves_behind_is_no_larger_than_its_fields() {
     let mut asked = 0;
     for name in names {
         let mut stage = Stage::new();
-        let Some(request) = stage.request(name) else { continue };
+        let Some(mut request) = stage.request(name) else { continue };
+        stage.world.show(stage.alice.0, &mut request);
         let bytes = padded(request);
         let world = &mut stage.world;
         world.sent = Vec::new();
@@ -242,7 +256,7 @@ fn watches_subscriptions_and_tracks_take_what_they_count_for() {
     }
     each("a watch", WATCH_BYTES, &mut world, |world, number| {
         let ticket = Person::numbered(number as u64).ticket(world.now);
-        world.ask(subscriber, Request::Watch(Watch { ticket }));
+        world.ask(subscriber, Request::Watch(Watch { ticket, ..Watch::default() }));
     });
     let mut tracks = Vec::new();
     each("a track", TRACK_BYTES, &mut world, |world, _| {
@@ -255,4 +269,95 @@ fn watches_subscriptions_and_tracks_take_what_they_count_for() {
     each("a subscription", SUBSCRIPTION_BYTES, &mut world, |world, number| {
         world.ask(subscriber, Request::Subscribe(Subscribe { alias: tracks[number].value(), ..Subscribe::default() }));
     });
+}
+
+/// A room, and so many people who have a session.
+fn people(world: &mut World, first: usize, count: usize) -> Vec<(At, Person)> {
+    (first..first + count)
+        .map(|number| {
+            let person = Person::numbered(number as u64);
+            (world.connect(&person, 0), person)
+        })
+        .collect()
+}
+
+fn assert_estimate(what: &str, bytes: i64, counted: u64) {
+    eprintln!("{what}: {bytes} bytes, counted as {counted}");
+    assert!(bytes <= counted as i64, "{what} takes {bytes} bytes, and counts {counted}");
+    assert!(bytes * 3 >= counted as i64, "{what} takes {bytes} bytes, far less than the {counted} that it counts");
+}
+
+//
+#[test]
+fn a_room_a_membership_and_an_account_take_what_the_memory_table_says() {
+    let (room, rooms) = (RoomId([1; 16]), 8);
+    let limits = Limits { requests_per_second_max: 1 << 20, accounts_idle_max: 1, ..Limits::default() };
+    let mut world = World::with_limits(1, 1, limits.clone());
+    let there = people(&mut world, 0, 100);
+    let quiet = |world: &mut World| {
+        world.settle();
+        world.sent = Vec::new();
+        live_bytes()
+    };
+    // Everybody is in as many rooms as one may be, all of which are there already.
+    for place in 0..rooms {
+        world.join(there[0].0, &there[0].1, RoomId([1 + place; 16]));
+    }
+    let before = quiet(&mut world);
+    for (at, person) in &there[1..] {
+        (0..rooms).for_each(|place| world.join(*at, person, RoomId([1 + place; 16])));
+    }
+    let memberships = (quiet(&mut world) - before) / (there.len() - 1) as i64;
+
+    // A room whose mailbox is full of empty messages, whose payloads are counted elsewhere, and from which as many are away
+    // as can be.
+    let before = quiet(&mut world);
+    let payload: Vec<u8> = Envelope { room, epoch: 0, commit: false }.around(b"");
+    for _ in 0..limits.mailbox_messages_max {
+        let payload = payload.clone().into();
+        world.ask(there[0].0, Request::SendMls(SendMls { room: vec![1; 16].into(), payload, ..SendMls::default() }));
+        world.settle();
+    }
+    let payloads = (limits.mailbox_messages_max * payload.len()) as i64;
+    let messages = quiet(&mut world) - before - payloads;
+    // What any session leaves in this world, which uses no place twice, is not the room's.
+    let mut come_and_go = |first: usize, joins: bool| {
+        let before = quiet(&mut world);
+        for number in first..first + limits.room_members_max {
+            let [(at, person)] = &people(&mut world, number, 1)[..] else { unreachable!() };
+            if joins {
+                world.join(*at, person, room);
+                world.settle();
+            }
+            world.leave(*at, false);
+        }
+        world.advance(Duration::from_secs(30));
+        quiet(&mut world) - before
+    };
+    // Tables have room for all of them before it counts.
+    for round in 1..5 {
+        come_and_go(1_000 * round, false);
+    }
+    let away = -come_and_go(6_000, false) + come_and_go(7_000, true);
+    eprintln!("of a room: {messages} bytes for messages, {away} for those who are away");
+
+    let many = 3_000;
+    let left_by = |accounts_idle_max| {
+        let mut world = World::with_limits(1, 1, Limits { accounts_idle_max, ..Limits::default() });
+        let before = quiet(&mut world);
+        for number in 0..many {
+            let [(at, _)] = &people(&mut world, number, 1)[..] else { unreachable!() };
+            let online = SetPresence { state: PresenceState::Online.into(), status: Bytes::new() };
+            world.ask(*at, Request::SetPresence(online));
+            world.leave(*at, true);
+        }
+        let left = quiet(&mut world) - before;
+        assert_eq!(world.directory.accounts(), many.min(accounts_idle_max as usize));
+        left
+    };
+    let account = (left_by(many as u32) - left_by(1)) / many as i64;
+    eprintln!("{account} bytes an account");
+    assert_estimate("eight memberships", memberships, memory::MEMBERSHIPS_BYTES);
+    assert_estimate("a room", messages + away, memory::ROOM_BYTES);
+    assert_estimate("an account", account, memory::ACCOUNT_BYTES);
 }

@@ -18,7 +18,7 @@ use supernode_proto::{
         ClientMessage, FrameReader, Hello, HelloBody, JoinRoom, RelayMessage, client_message::Body as Request,
         decode_message, relay_message::Body,
     },
-    identity::{self, Delegation, DeviceKey, Grants, IdentityKey, RelayPin, RoomId, Ticket},
+    identity::{self, Delegation, DeviceKey, Grants, Holder, IdentityKey, RelayPin, RoomId, Ticket, TicketKey},
     object::{DATAGRAM_HEADER_BYTES_MAX, DatagramHeader, Flags, Hop, Layer, TrackAlias, Visible},
 };
 use supernode_server::core::{
@@ -53,7 +53,7 @@ impl Person {
     pub fn numbered(number: u64) -> Self {
         let mut seed = [0xee; 32];
         seed[..8].copy_from_slice(&number.to_be_bytes());
-        Self { identity: SigningKey::from_bytes(&seed), device: SigningKey::from_bytes(&[0xdd; 32]) }
+        Self { identity: SigningKey::from_bytes(&seed), device: SigningKey::from_bytes(&seed.map(|byte| byte ^ 0x80)) }
     }
 
     pub fn identity_key(&self) -> IdentityKey {
@@ -67,7 +67,9 @@ impl Person {
     pub fn ticket(&self, now: Now) -> Bytes {
         let mut ticket = Ticket {
             issuer: self.identity_key(),
-            holder: None,
+            holder: Holder::Key(TicketKey::new(open_key().verifying_key().to_bytes())),
+            relay: None,
+            generation: 0,
             grants: Grants::PRESENCE | Grants::RING,
             not_after_unix_s: now.unix_s() + 3600,
             id: [0; 8],
@@ -76,6 +78,11 @@ impl Person {
         ticket.signature = self.identity.sign(&ticket.signing_input()).to_bytes();
         ticket.to_bytes().into()
     }
+}
+
+/// The key of all tickets: [`World::ask`] shows them.
+fn open_key() -> SigningKey {
+    SigningKey::from_bytes(&[0x77; 32])
 }
 
 /// The shards and what is on its way between them.
@@ -130,7 +137,13 @@ impl World {
         let input = Delegation::signing_input(&identity, &device, not_after_unix_s);
         let signature = person.identity.sign(&input).to_bytes();
         let delegation = Delegation { identity, device, not_after_unix_s, signature }.to_bytes().into();
-        let body = HelloBody { version_min: VERSION, version_max: VERSION, delegation, admission_token: String::new() };
+        let body = HelloBody {
+            version_min: VERSION,
+            version_max: VERSION,
+            delegation,
+            admission_token: String::new(),
+            ..HelloBody::default()
+        };
         let body = Bytes::from(body.encode_to_vec());
         let signed = person.device.sign(&identity::hello_signing_input(&PIN, &EXPORTER, &body));
         let hello = Hello { body, signature: Bytes::copy_from_slice(&signed.to_bytes()) };
@@ -171,11 +184,27 @@ impl World {
     }
 
     /// A client asks; its reply and everybody's events are in `sent` once the mail has gone round.
-    pub fn ask(&mut self, at: At, body: Request) {
+    pub fn ask(&mut self, at: At, mut body: Request) {
+        self.show(at, &mut body);
         let message = ClientMessage { request: 1, body: Some(body) };
         let Self { cores, outboxes, rng, now, .. } = self;
         cores[at.shard].handle_message(at.link, message, *now, rng, &mut outboxes[at.shard]).unwrap();
         self.collect(at.shard);
+    }
+
+    /// Shows the ticket of a request.
+    pub fn show(&self, at: At, body: &mut Request) {
+        let shown = match body {
+            Request::Watch(watch) => Some((&watch.ticket, &mut watch.proof)),
+            Request::TakeKeyPackages(take) => Some((&take.ticket, &mut take.proof)),
+            Request::Ring(ring) => Some((&ring.ticket, &mut ring.proof)),
+            _ => None,
+        };
+        if let (Some((ticket, proof)), Some(session)) = (shown, self.cores[at.shard].session(at.link)) {
+            let ticket = Ticket::from_bytes(ticket).unwrap();
+            let input = identity::present_signing_input(&ticket, &PIN, &EXPORTER, &session.device());
+            *proof = Bytes::copy_from_slice(&open_key().sign(&input).to_bytes());
+        }
     }
 
     /// The same for the bytes of the client's control stream.
@@ -198,6 +227,7 @@ impl World {
             join_key: Bytes::copy_from_slice(secret.verifying_key().as_bytes()),
             proof: Bytes::copy_from_slice(&secret.sign(&input).to_bytes()),
             mls_epoch: 3,
+            ..JoinRoom::default()
         };
         self.ask(at, Request::JoinRoom(request));
     }

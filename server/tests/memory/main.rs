@@ -24,7 +24,7 @@ async fn cycle(relay: &Relay) {
     let mut callee = relay.connect(&bob).await;
     let online = SetPresence { state: PresenceState::Online.into(), status: bytes::Bytes::new() };
     callee.done(Request::SetPresence(online)).await;
-    caller.done(Request::Watch(Watch { ticket: bob.open_ticket() })).await;
+    caller.done(Request::Watch(Watch { ticket: bob.open_ticket(), ..Watch::default() })).await;
     let room = Room::new();
     caller.join(&room).await;
     callee.join(&room).await;

@@ -16,7 +16,10 @@ use supernode_server::core::limits::Limits;
 
 use crate::{
     harness::{Client, PATIENCE, Person as Somebody, Relay, Room},
-    reference::{Answer, INCOMING_MAX, MEMBERS_MAX, PEOPLE, Person, ROOMS, ROOMS_MAX, Reference, Request, TRACKS_MAX},
+    reference::{
+        Answer, INCOMING_MAX, MEMBERS_MAX, PEOPLE, PER_PAIR_MAX, Person, ROOMS, ROOMS_MAX, Reference, Request,
+        TRACKS_MAX,
+    },
 };
 
 /// One thing that somebody asks; the numbers choose among what there is.
@@ -44,7 +47,7 @@ pub enum Act {
 
 /// Limits that the reference knows; others may come between, and then nothing has happened.
 const KNOWN_LIMITS: &[&str] =
-    &["rooms_max", "room_members_max", "tracks_max", "incoming_rings_max", "key_packages_max"];
+    &["rooms_max", "room_members_max", "tracks_max", "incoming_rings_max", "rings_per_pair_max", "key_packages_max"];
 /// Keys that a room may have.
 const KEYS: usize = 2;
 /// Nobody's.
@@ -73,6 +76,7 @@ impl Play {
             room_members_max: MEMBERS_MAX,
             tracks_max: TRACKS_MAX,
             incoming_rings_max: INCOMING_MAX,
+            rings_per_pair_max: PER_PAIR_MAX,
             rings_per_minute_max: 1 << 20,
             requests_per_second_max: 1 << 20,
             presence_linger: Duration::from_millis(1),
@@ -315,13 +319,17 @@ impl Play {
             }
             Request::Unsubscribe { alias } => Asked::Unsubscribe(Unsubscribe { alias: *alias }),
             Request::Keyframe { alias } => Asked::RequestKeyframe(RequestKeyframe { alias: *alias }),
-            Request::Deposit { packages } => {
-                Asked::DepositKeyPackages(DepositKeyPackages { packages: vec![payload; *packages as usize] })
+            Request::Deposit { packages } => Asked::DepositKeyPackages(DepositKeyPackages {
+                packages: vec![payload; *packages as usize],
+                ..DepositKeyPackages::default()
+            }),
+            Request::Take { from } => Asked::TakeKeyPackages(TakeKeyPackages {
+                ticket: self.people[*from].open_ticket(),
+                ..TakeKeyPackages::default()
+            }),
+            Request::Ring { whom } => {
+                Asked::Ring(Ring { ticket: self.people[*whom].open_ticket(), payload, ..Ring::default() })
             }
-            Request::Take { from } => {
-                Asked::TakeKeyPackages(TakeKeyPackages { ticket: self.people[*from].open_ticket() })
-            }
-            Request::Ring { whom } => Asked::Ring(Ring { ticket: self.people[*whom].open_ticket(), payload }),
             Request::Answer { ring } => Asked::AnswerRing(AnswerRing { ring: ring.clone(), payload }),
             Request::Decline { ring, busy } => Asked::DeclineRing(DeclineRing { ring: ring.clone(), busy: *busy }),
             Request::Cancel { ring } => Asked::CancelRing(CancelRing { ring: ring.clone() }),

@@ -15,6 +15,8 @@ pub const PEOPLE: usize = 4;
 pub const TRACKS_MAX: usize = 3;
 /// Rings at one person.
 pub const INCOMING_MAX: usize = 2;
+/// Of one person's rings at another.
+pub const PER_PAIR_MAX: usize = 1;
 /// Key packages of one person.
 pub const PACKAGES_MAX: u64 = 32;
 
@@ -75,6 +77,8 @@ pub struct Reference {
     /// Of tracks that have ended: each subscriber's shard hears of it a moment later.
     ending: BTreeSet<(Person, u64)>,
     packages: BTreeMap<Person, u64>,
+    /// Who was handed whose, and may ring them once.
+    handed: BTreeSet<(Person, Person)>,
     /// Who rings whom.
     rings: BTreeMap<Bytes, (Person, Person)>,
 }
@@ -212,9 +216,11 @@ impl Reference {
                 *kept += packages;
                 Answer::Done
             }
+            Request::Take { from } if from == person => refused(RefusalReason::Offline),
             Request::Take { from } => match self.packages.get_mut(&from).filter(|kept| **kept > 0) {
                 Some(kept) => {
                     *kept -= 1;
+                    self.handed.insert((person, from));
                     Answer::Packages(1)
                 }
                 None => refused(RefusalReason::NoKeyPackage),
@@ -280,11 +286,18 @@ impl Reference {
         if person == whom {
             return refused(RefusalReason::Offline);
         }
+        if !self.handed.contains(&(person, whom)) {
+            return refused(RefusalReason::NoKeyPackage);
+        }
+        if self.rings.values().filter(|ring| **ring == (person, whom)).count() >= PER_PAIR_MAX {
+            return limit("rings_per_pair_max");
+        }
         if self.rings.values().filter(|(_, callee)| *callee == whom).count() >= INCOMING_MAX {
             return limit("incoming_rings_max");
         }
         match answer {
             Answer::Rings { ring, .. } if !self.rings.contains_key(ring) => {
+                self.handed.remove(&(person, whom));
                 self.rings.insert(ring.clone(), (person, whom));
                 Answer::Rings { ring: ring.clone(), devices: 1 }
             }

@@ -83,6 +83,7 @@ async fn a_hello_that_proves_nothing_is_turned_away_with_its_reason(#[values(1, 
         version_max: VERSION,
         delegation: person.delegation(not_after).to_bytes().into(),
         admission_token: String::new(),
+        ..HelloBody::default()
     };
     let fresh = unix_s() + 60;
 

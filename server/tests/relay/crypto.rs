@@ -9,10 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::BytesMut;
 use quinn::{
     ConnectError, ConnectionError, ConnectionId, Side,
     crypto::{
-        ClientConfig, ExportKeyingMaterialError, HeaderKey, KeyPair, Keys, PacketKey, Session, rustls::QuicClientConfig,
+        ClientConfig, CryptoError, ExportKeyingMaterialError, HeaderKey, KeyPair, Keys, PacketKey, Session,
+        rustls::QuicClientConfig,
     },
 };
 use quinn_proto::{TransportError, transport_parameters::TransportParameters};
@@ -36,6 +38,8 @@ enum Wrong {
     Finished,
     /// It goes on with TLS when the handshake is over.
     KeyUpdate,
+    /// It takes what comes under new keys, and goes on with its first ones.
+    FirstKeys,
 }
 
 /// A client's TLS.
@@ -61,7 +65,7 @@ impl ClientConfig for Odd {
         params: &TransportParameters,
     ) -> Result<Box<dyn Session>, ConnectError> {
         let tls = self.tls.clone().start_session(version, server_name, params)?;
-        Ok(Box::new(OddSession { tls, wrong: self.wrong, phases: self.phases.clone(), levels: 0 }))
+        Ok(Box::new(OddSession { tls, wrong: self.wrong, phases: self.phases.clone(), levels: 0, first: None }))
     }
 }
 
@@ -71,6 +75,37 @@ struct OddSession {
     phases: Arc<AtomicUsize>,
     /// Of encryption, after the first.
     levels: usize,
+    /// What it seals with after the handshake, where it never seals with anything else.
+    first: Option<Arc<Box<dyn PacketKey>>>,
+}
+
+/// The first key, whatever phase it is.
+struct FirstKey(Arc<Box<dyn PacketKey>>);
+
+/// The bit of a short header that tells odd key phases from even ones (RFC 9001 section 6).
+const KEY_PHASE: u8 = 0x04;
+
+impl PacketKey for FirstKey {
+    fn encrypt(&self, packet: u64, buf: &mut [u8], header_len: usize) {
+        buf[0] &= !KEY_PHASE;
+        self.0.encrypt(packet, buf, header_len);
+    }
+
+    fn decrypt(&self, packet: u64, header: &[u8], payload: &mut BytesMut) -> Result<(), CryptoError> {
+        self.0.decrypt(packet, header, payload)
+    }
+
+    fn tag_len(&self) -> usize {
+        self.0.tag_len()
+    }
+
+    fn confidentiality_limit(&self) -> u64 {
+        self.0.confidentiality_limit()
+    }
+
+    fn integrity_limit(&self) -> u64 {
+        self.0.integrity_limit()
+    }
 }
 
 impl Session for OddSession {
@@ -79,8 +114,14 @@ impl Session for OddSession {
             buf.extend_from_slice(&KEY_UPDATE);
             return None;
         }
-        let keys = self.tls.write_handshake(buf);
+        let mut keys = self.tls.write_handshake(buf);
         self.levels += usize::from(keys.is_some());
+        if self.levels == 2 && self.wrong == Wrong::FirstKeys {
+            keys = keys.map(|Keys { header, packet: KeyPair { local, remote } }| {
+                let first = self.first.insert(Arc::new(local)).clone();
+                Keys { header, packet: KeyPair { local: Box::new(FirstKey(first)), remote } }
+            });
+        }
         if self.levels == 2 && self.wrong == Wrong::Finished {
             *buf.last_mut().unwrap() ^= 1;
         }
@@ -89,7 +130,12 @@ impl Session for OddSession {
 
     fn next_1rtt_keys(&mut self) -> Option<KeyPair<Box<dyn PacketKey>>> {
         self.phases.fetch_add(1, Ordering::Relaxed);
-        self.tls.next_1rtt_keys()
+        let KeyPair { local, remote } = self.tls.next_1rtt_keys()?;
+        let local = match &self.first {
+            Some(first) => Box::new(FirstKey(first.clone())) as Box<dyn PacketKey>,
+            None => local,
+        };
+        Some(KeyPair { local, remote })
     }
 
     fn initial_keys(&self, dst_cid: &ConnectionId, side: Side) -> Keys {
@@ -221,5 +267,51 @@ async fn tls_that_may_not_be_ends_the_connection_and_nobody_elses(
     assert_eq!(closed(CloseCode::INTERNAL), 0, "and not the relay's");
     bystander.done(anything()).await;
     bystander.close();
+    relay.assert_empty().await;
+}
+
+//
+#[tokio::test(flavor = "multi_thread")]
+async fn who_never_takes_up_the_relay_s_new_keys_is_closed_and_nobody_else() {
+    let many = 1 << 30;
+    let limits = Limits {
+        ingest_objects_per_second_max: many,
+        ingest_bytes_per_second_max: many,
+        egress_bytes_per_second_max: many,
+        ..Limits::default()
+    };
+    let relay = Relay::with_limits(1, limits);
+    let (tls, phases) = Odd::new(Wrong::FirstKeys);
+    let room = Room::new();
+    let mut stale = relay.connect_with(tls, &Person::new()).await;
+    let mut speaker = relay.connect(&Person::new()).await;
+    stale.join(&room).await;
+    speaker.join(&room).await;
+    let track = speaker.publish(&room, TrackKind::Audio).await;
+    stale.subscribe(track).await;
+    speaker.demand(1).await;
+    // Objects that fill a packet each, until the relay has sent more than the bound under keys that are not answered: it
+    // changes them within its first thousand packets.
+    let (from, to) = (speaker.connection.clone(), stale.connection.clone());
+    let talk = tokio::spawn(async move {
+        for group in 0u64.. {
+            if from.send_datagram_wait(datagram(track, group, &[7; 1_000])).await.is_err() {
+                return;
+            }
+        }
+    });
+    let end = tokio::time::timeout(6 * PATIENCE, to.closed()).await.expect("it is ended");
+    talk.abort();
+    match end {
+        ConnectionError::ApplicationClosed(close) => {
+            assert_eq!(CloseCode(close.error_code.into_inner()), CloseCode::STALE_KEYS);
+        }
+        other => panic!("the relay closes with a code of its own, not: {other}"),
+    }
+    assert_eq!(phases.load(Ordering::Relaxed), 2, "the relay has changed its keys once");
+    let received = to.stats().udp_rx.datagrams;
+    assert!(received > 40_000, "after {received} packets");
+    speaker.done(anything()).await;
+    speaker.close();
     relay.assert_empty().await;
 }

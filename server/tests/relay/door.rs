@@ -67,6 +67,23 @@ async fn an_address_that_never_answers_is_sent_three_times_what_it_sent() {
     relay.assert_empty().await;
 }
 
+//
+#[tokio::test]
+async fn packets_dropped_unread_are_counted_apart_from_handshakes_that_do_not_begin() {
+    let relay = Relay::with_limits(1, Limits { handshakes_per_second_max: 10, ..Limits::default() });
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(relay.address).unwrap();
+    // A first packet that does not open.
+    let mut packet = vec![0xc3, 0, 0, 0, 1, 8];
+    packet.resize(1200, 7);
+    for _ in 0..2_000 {
+        let _ = socket.send(&packet);
+    }
+    eventually("most are dropped unread", || sum(&relay, |tally| tally.first_packets_unread) > 1_000).await;
+    assert_eq!(sum(&relay, |tally| tally.over_pace), 0, "none was a handshake");
+    relay.assert_empty().await;
+}
+
 //
 #[rstest]
 #[tokio::test]

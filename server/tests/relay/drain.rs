@@ -33,7 +33,7 @@ async fn a_relay_that_drains_says_so_starts_nothing_new_and_closes_whoever_stays
     let away = caller.go_away().await;
     assert_eq!(away.reconnect_before_ms - away.reconnect_after_ms, 100, "with the others of its room");
     assert!(away.reconnect_before_ms <= 2_000);
-    let ring = Request::Ring(Ring { ticket: bob.open_ticket(), payload: Bytes::new() });
+    let ring = Request::Ring(Ring { ticket: bob.open_ticket(), payload: Bytes::new(), ..Ring::default() });
     assert_eq!(caller.refused(ring).await.reason(), RefusalReason::GoingAway);
     let new_room = Request::JoinRoom(callee.join_request(&Room::new()));
     assert_eq!(callee.refused(new_room).await.reason(), RefusalReason::GoingAway);

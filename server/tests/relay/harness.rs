@@ -22,7 +22,8 @@ use supernode_proto::{
         Subscribe, TrackKind, client_message::Body as Request, encode_frame, relay_message::Body,
     },
     identity::{
-        self, Delegation, DeviceKey, EXPORTER_LABEL, Grants, IdentityKey, RelayPin, RoomId, SIGNATURE_BYTES, Ticket,
+        self, Delegation, DeviceKey, EXPORTER_LABEL, Grants, Holder, IdentityKey, RelayPin, RoomId, RoomKey,
+        SIGNATURE_BYTES, Ticket, TicketKey,
     },
     mls::Envelope,
     object::{DATAGRAM_HEADER_BYTES_MAX, DatagramHeader, Flags, Hop, Layer, TrackAlias, Visible},
@@ -180,7 +181,7 @@ impl Relay {
 
     async fn greet(&self, mut client: Client, person: &Person) -> Result<Client, CloseCode> {
         let hello = client.hello(person, self.pin);
-        client.person = Some(person.clone());
+        (client.person, client.pin) = (Some(person.clone()), Some(self.pin));
         client.send(0, Request::Hello(hello)).await;
         match client.next().await {
             Ok(RelayMessage { body: Some(Body::Welcome(welcome)), .. }) => {
@@ -231,6 +232,7 @@ impl Relay {
             events: VecDeque::new(),
             request: 0,
             person: None,
+            pin: None,
         }
     }
 }
@@ -304,15 +306,25 @@ impl Person {
         Delegation { identity, device, not_after_unix_s, signature: self.identity.sign(&input).to_bytes() }
     }
 
+    /// For one person, or for whoever has [`open_key`]: clients show such a ticket by themselves.
     pub fn ticket(&self, holder: Option<&Self>, grants: Grants, not_after_unix_s: u64) -> Ticket {
-        let mut ticket = Ticket {
+        self.sign_ticket(Ticket {
             issuer: self.identity_key(),
-            holder: holder.map(Self::identity_key),
+            holder: match holder {
+                Some(holder) => Holder::Identity(holder.identity_key()),
+                None => Holder::Key(TicketKey::new(open_key().verifying_key().to_bytes())),
+            },
+            relay: None,
             grants,
+            generation: 0,
             not_after_unix_s,
             id: rand::rng().random(),
             signature: [0; SIGNATURE_BYTES],
-        };
+        })
+    }
+
+    /// The same ticket, signed by this person.
+    pub fn sign_ticket(&self, mut ticket: Ticket) -> Ticket {
         ticket.signature = self.identity.sign(&ticket.signing_input()).to_bytes();
         ticket
     }
@@ -321,6 +333,11 @@ impl Person {
     pub fn open_ticket(&self) -> Bytes {
         Bytes::from(self.ticket(None, Grants::PRESENCE | Grants::RING, unix_s() + 3600).to_bytes())
     }
+}
+
+/// The key of all tickets that are made out to nobody.
+pub fn open_key() -> SigningKey {
+    SigningKey::from_bytes(&[0x77; 32])
 }
 
 fn key() -> SigningKey {
@@ -337,6 +354,7 @@ pub struct Client {
     pub events: VecDeque<Body>,
     request: u64,
     person: Option<Person>,
+    pin: Option<RelayPin>,
 }
 
 impl Client {
@@ -352,6 +370,7 @@ impl Client {
             version_max: VERSION,
             delegation: person.delegation(unix_s() + 3600).to_bytes().into(),
             admission_token: String::new(),
+            ..HelloBody::default()
         };
         self.sign_hello(person, relay, &body)
     }
@@ -413,8 +432,17 @@ impl Client {
     }
 
     /// Asks and waits for the reply; events meanwhile are kept.
-    pub async fn ask(&mut self, body: Request) -> Body {
+    pub async fn ask(&mut self, mut body: Request) -> Body {
         self.request += 1;
+        let shown = match &mut body {
+            Request::Watch(watch) => Some((&watch.ticket, &mut watch.proof)),
+            Request::TakeKeyPackages(take) => Some((&take.ticket, &mut take.proof)),
+            Request::Ring(ring) => Some((&ring.ticket, &mut ring.proof)),
+            _ => None,
+        };
+        if let Some((ticket, proof)) = shown.filter(|(_, proof)| proof.is_empty()) {
+            *proof = self.prove(ticket);
+        }
         self.send(self.request, body).await;
         loop {
             let message = self.next().await.expect("the session goes on");
@@ -425,6 +453,15 @@ impl Client {
             assert_eq!(message.reply_to, 0, "an event");
             self.events.push_back(body);
         }
+    }
+
+    /// What shows a ticket with [`open_key`] on this connection.
+    pub fn prove(&self, ticket: &[u8]) -> Bytes {
+        let (Ok(ticket), Some(person), Some(pin)) = (Ticket::from_bytes(ticket), &self.person, self.pin) else {
+            return Bytes::new();
+        };
+        let input = identity::present_signing_input(&ticket, &pin, &self.exporter(), &person.device_key());
+        Bytes::copy_from_slice(&open_key().sign(&input).to_bytes())
     }
 
     pub async fn done(&mut self, body: Request) {
@@ -475,6 +512,7 @@ impl Client {
             join_key: Bytes::copy_from_slice(room.secret.verifying_key().as_bytes()),
             proof: Bytes::copy_from_slice(&room.secret.sign(&input).to_bytes()),
             mls_epoch: room.epoch,
+            ..JoinRoom::default()
         }
     }
 
@@ -530,6 +568,31 @@ pub async fn stop_code(stream: &mut quinn::SendStream) -> StreamCode {
     StreamCode(stopped.expect("with a code").into_inner())
 }
 
+/// The room that stands for a key, and who shows it.
+pub struct Standing(pub SigningKey);
+
+impl Standing {
+    pub fn new() -> Self {
+        Self(key())
+    }
+
+    pub fn key(&self) -> RoomKey {
+        RoomKey::new(self.0.verifying_key().to_bytes())
+    }
+
+    /// Its room, whose group is whoever opens it.
+    pub fn room(&self) -> Room {
+        Room { id: RoomId::standing(&self.key()), ..Room::new() }
+    }
+
+    /// What shows the relay that a client has the key.
+    pub fn proof(&self, client: &Client) -> Bytes {
+        let (pin, device) = (client.pin.unwrap(), client.person.as_ref().unwrap().device_key());
+        let input = identity::room_signing_input(&pin, &client.exporter(), &device);
+        Bytes::copy_from_slice(&self.0.sign(&input).to_bytes())
+    }
+}
+
 /// A room's name and what lets one in.
 pub struct Room {
     pub id: RoomId,
@@ -544,7 +607,7 @@ impl Room {
     }
 
     pub fn at(epoch: u64) -> Self {
-        Self { id: RoomId(rand::rng().random()), secret: key(), epoch }
+        Self { id: RoomId::passing(rand::rng().random()), secret: key(), epoch }
     }
 
     /// A message of its group, around bytes that stand for what is sealed.

@@ -26,3 +26,4 @@ mod rings;
 mod rooms;
 mod squeezed;
 mod stage;
+mod standing;

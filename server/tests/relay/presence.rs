@@ -1,12 +1,15 @@
+use ed25519_dalek::Signer as _;
 use rstest::rstest;
 use std::time::{Duration, Instant};
 
+use prost::Message as _;
 use supernode_proto::{
+    close::CloseCode,
     control::{
-        Presence, PresenceState, RefusalReason, SetPresence, Watch, client_message::Body as Request,
+        HelloBody, Presence, PresenceState, RefusalReason, SetPresence, Watch, client_message::Body as Request,
         relay_message::Body,
     },
-    identity::Grants,
+    identity::{Grants, Revocation},
 };
 use supernode_server::core::limits::Limits;
 
@@ -30,7 +33,7 @@ async fn a_watcher_sees_a_snapshot_and_then_every_change(#[values(1, 2, 4)] shar
     let relay = Relay::start(shards);
     let (alice, bob) = (Person::new(), Person::new());
     let mut watcher = relay.connect(&alice).await;
-    watcher.done(Request::Watch(Watch { ticket: bob.open_ticket() })).await;
+    watcher.done(Request::Watch(Watch { ticket: bob.open_ticket(), ..Watch::default() })).await;
     let first = watcher.event(presence).await;
     assert_eq!((first.state(), first.devices), (PresenceState::Offline, 0));
 
@@ -67,12 +70,12 @@ async fn a_connection_that_breaks_and_comes_back_is_no_news(#[values(1, 2, 4)] s
     let mut watcher = relay.connect(&alice).await;
     let mut watched = relay.connect(&bob).await;
     watched.done(set(PresenceState::Online)).await;
-    watcher.done(Request::Watch(Watch { ticket: bob.open_ticket() })).await;
+    watcher.done(Request::Watch(Watch { ticket: bob.open_ticket(), ..Watch::default() })).await;
     assert_eq!(watcher.event(presence).await.state(), PresenceState::Online);
 
     // The same device again, as after a change of network: the old session gives way.
     let mut again = relay.connect(&bob).await;
-    assert_eq!(watched.close_code().await, supernode_proto::close::CloseCode::REPLACED);
+    assert_eq!(watched.close_code().await, CloseCode::REPLACED);
     again.done(set(PresenceState::Online)).await;
     watcher.no_event(presence).await;
 
@@ -83,6 +86,35 @@ async fn a_connection_that_breaks_and_comes_back_is_no_news(#[values(1, 2, 4)] s
     relay.assert_empty().await;
 }
 
+//
+#[rstest]
+#[tokio::test]
+async fn a_device_that_its_person_has_taken_back_is_put_out_and_stays_out(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::start(shards);
+    let lost = Person::new();
+    let phone = lost.another_device();
+    let thief = relay.connect(&lost).await;
+    let with_word = async |person: &Person, number: u64, by: &Person| {
+        let mut client = relay.dial().await;
+        let mut body = HelloBody::decode(client.hello(person, relay.pin).body).unwrap();
+        let devices = vec![lost.device_key()];
+        let mut word = Revocation { identity: person.identity_key(), number, devices, signature: [0; 64] };
+        word.signature = by.identity.sign(&word.signing_input()).to_bytes();
+        body.revocation = word.to_bytes().into();
+        let hello = client.sign_hello(person, relay.pin, &body);
+        client.send(0, Request::Hello(hello)).await;
+        let answer = client.next().await;
+        (client, answer.err())
+    };
+    assert_eq!(with_word(&phone, 1, &Person::new()).await.1, Some(CloseCode::BAD_SIGNATURE), "somebody else's word");
+    let (client, refused) = with_word(&phone, 2, &phone).await;
+    assert_eq!(refused, None);
+    assert_eq!(thief.close_code().await, CloseCode::DEVICE_REVOKED);
+    assert_eq!(relay.try_connect(&lost).await.err(), Some(CloseCode::DEVICE_REVOKED));
+    client.close();
+    relay.assert_empty().await;
+}
+
 //
 #[rstest]
 #[tokio::test]
@@ -90,7 +122,9 @@ async fn without_the_right_ticket_nobody_watches(#[values(1, 2, 4)] shards: usiz
     let relay = Relay::start(shards);
     let (alice, bob, eve) = (Person::new(), Person::new(), Person::new());
     let mut client = relay.connect(&alice).await;
-    let watch = |ticket: supernode_proto::identity::Ticket| Request::Watch(Watch { ticket: ticket.to_bytes().into() });
+    let watch = |ticket: supernode_proto::identity::Ticket| {
+        Request::Watch(Watch { ticket: ticket.to_bytes().into(), ..Watch::default() })
+    };
 
     let for_eve = bob.ticket(Some(&eve), Grants::PRESENCE, unix_s() + 60);
     assert_eq!(client.refused(watch(for_eve)).await.reason(), RefusalReason::TicketInvalid);
@@ -103,10 +137,10 @@ async fn without_the_right_ticket_nobody_watches(#[values(1, 2, 4)] shards: usiz
     assert_eq!(client.refused(watch(forged)).await.reason(), RefusalReason::TicketInvalid);
     let eternal = bob.ticket(None, Grants::PRESENCE, u64::MAX);
     assert_eq!(client.refused(watch(eternal)).await.reason(), RefusalReason::TicketInvalid);
-    let refused = client.refused(Request::Watch(Watch { ticket: vec![1; 10].into() })).await;
+    let refused = client.refused(Request::Watch(Watch { ticket: vec![1; 10].into(), ..Watch::default() })).await;
     assert_eq!(
         (refused.reason(), refused.detail.as_str(), refused.value, refused.bound),
-        (RefusalReason::Malformed, "ticket", 10, 146)
+        (RefusalReason::Malformed, "ticket", 10, 183)
     );
 
     client.done(watch(bob.ticket(Some(&alice), Grants::PRESENCE, unix_s() + 60))).await;
@@ -123,7 +157,7 @@ async fn of_a_flapping_state_watchers_see_the_first_and_then_the_last(#[values(1
     let (alice, bob) = (Person::new(), Person::new());
     let mut watcher = relay.connect(&alice).await;
     let mut watched = relay.connect(&bob).await;
-    watcher.done(Request::Watch(Watch { ticket: bob.open_ticket() })).await;
+    watcher.done(Request::Watch(Watch { ticket: bob.open_ticket(), ..Watch::default() })).await;
     assert_eq!(watcher.event(presence).await.state(), PresenceState::Offline);
     for state in [PresenceState::Online, PresenceState::Away, PresenceState::Busy] {
         watched.done(set(state)).await;
@@ -146,7 +180,7 @@ async fn a_watch_ends_with_its_ticket(#[values(1, 2, 4)] shards: usize) {
     let mut watcher = relay.connect(&alice).await;
     let mut watched = relay.connect(&bob).await;
     let ticket = bob.ticket(Some(&alice), Grants::PRESENCE, unix_s() + 1);
-    watcher.done(Request::Watch(Watch { ticket: ticket.to_bytes().into() })).await;
+    watcher.done(Request::Watch(Watch { ticket: ticket.to_bytes().into(), ..Watch::default() })).await;
     watcher.event(presence).await;
     let ended = |event: &Body| if let Body::WatchEnded(ended) = event { Some(ended.clone()) } else { None };
     let ended = watcher.event(ended).await;

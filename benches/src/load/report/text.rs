@@ -17,6 +17,9 @@ impl fmt::Display for Report {
         let list = |counts: &BTreeMap<String, u64>| {
             counts.iter().map(|(reason, count)| format!("{reason} {count}")).collect::<Vec<_>>().join(", ")
         };
+        for (index, line) in self.about.to_string().lines().enumerate() {
+            writeln!(f, "{:<11} {line}", if index == 0 { "run" } else { "" })?;
+        }
         writeln!(
             f,
             "sessions    {} planned, {} alive after, {} subscriptions",

@@ -103,7 +103,9 @@ impl Worker {
         if measured {
             self.tally.due += 1;
             self.tally.expected += expected;
-            self.interval(due.at_ns).due += 1;
+            let interval = self.interval(due.at_ns);
+            interval.due += 1;
+            interval.expected += expected;
         }
         let flood = task == Task::Flood && self.window.is_some_and(|window| window.contains(due.at_ns));
         self.tally.flood_due += u64::from(flood);

@@ -6,8 +6,8 @@ use anyhow::{Context, anyhow};
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use supernode_client::{
-    e2ee::{Device, DeviceSecret, IdentitySecret},
-    proto::identity::{Grants, IdentityKey},
+    e2ee::{Device, DeviceSecret, IdentitySecret, Pass, Terms},
+    proto::identity::{Delegation, DeviceKey, Grants, IdentityKey, RelayPin, Revocation},
 };
 use zeroize::{Zeroize, Zeroizing};
 
@@ -22,10 +22,34 @@ const DELEGATION_S: u64 = 30 * DAY_S;
 #[serde(deny_unknown_fields)]
 struct IdentityFile {
     name: Option<String>,
-    /// The public name, for whoever looks into the file.
-    identity: String,
-    identity_secret: String,
+    /// The public name, for whoever looks into the file; missing as long as a device is nobody's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    identity: Option<String>,
+    /// On the one device that can make tickets and certify others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    identity_secret: Option<String>,
     device_secret: String,
+    /// Of a device that does not have the identity's secret: what lets it act for the identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    delegation: Option<String>,
+    /// Tickets of a lower one were taken back.
+    #[serde(default)]
+    ticket_generation: u32,
+    /// Other devices that were certified here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    devices: Vec<OtherDevice>,
+    /// The newest word on which devices count no more, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    revocation: Option<String>,
+}
+
+/// A device that we have certified.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OtherDevice {
+    device: String,
+    name: Option<String>,
+    not_after_unix_s: u64,
 }
 
 impl Drop for IdentityFile {
@@ -37,21 +61,117 @@ impl Drop for IdentityFile {
 
 /// Who we are.
 pub(crate) struct Identity {
-    identity: IdentitySecret,
+    /// Missing on a device that another one has certified.
+    identity: Option<IdentitySecret>,
     device: DeviceSecret,
+    delegation: Option<Delegation>,
+    ticket_generation: u32,
+    revocation: Option<Revocation>,
 }
 
 /// Makes an identity file and returns the public name.
 pub(crate) fn create(path: &Path, name: Option<String>) -> Result<String, Failure> {
-    let (identity, device) = (IdentitySecret::generate(), DeviceSecret::generate());
-    let file = IdentityFile {
-        name,
-        identity: identity.public().to_text(),
-        identity_secret: HEXLOWER.encode(&*identity.to_bytes()),
-        device_secret: HEXLOWER.encode(&*device.to_bytes()),
-    };
+    let identity = IdentitySecret::generate();
+    let mut file = new_file(name, &DeviceSecret::generate());
+    let public = identity.public().to_text();
+    file.identity = Some(public.clone());
+    file.identity_secret = Some(HEXLOWER.encode(&*identity.to_bytes()));
     write_new(path, &file).map_err(Failure::here)?;
-    Ok(file.identity.clone())
+    Ok(public)
+}
+
+fn new_file(name: Option<String>, device: &DeviceSecret) -> IdentityFile {
+    IdentityFile {
+        name,
+        identity: None,
+        identity_secret: None,
+        device_secret: HEXLOWER.encode(&*device.to_bytes()),
+        delegation: None,
+        ticket_generation: 0,
+        devices: Vec::new(),
+        revocation: None,
+    }
+}
+
+/// Makes the file of a new device, which is nobody's yet, and returns its public name.
+pub(crate) fn request_device(path: &Path, name: Option<String>) -> Result<String, Failure> {
+    let device = DeviceSecret::generate();
+    write_new(path, &new_file(name, &device)).map_err(Failure::here)?;
+    Ok(device.public().to_text())
+}
+
+/// Certifies a device, notes that, and returns what it is to be given.
+pub(crate) fn sign_device(path: &Path, device: DeviceKey, name: Option<String>, days: u16) -> Result<String, Failure> {
+    change(path, |file, who| {
+        let not_after_unix_s = unix_s() + u64::from(days) * DAY_S;
+        let delegation = who.secret()?.delegate(&device, not_after_unix_s);
+        let device = device.to_text();
+        file.devices.retain(|known| known.device != device);
+        file.devices.push(OtherDevice { device, name, not_after_unix_s });
+        Ok(delegation.to_text())
+    })
+}
+
+/// Keeps what lets this device act for somebody, and returns their public name.
+pub(crate) fn accept_delegation(path: &Path, delegation: &Delegation) -> Result<String, Failure> {
+    change(path, |file, who| {
+        if who.identity.is_some() {
+            return Err(anyhow!("this file has its identity's secret: it needs no delegation"));
+        }
+        if delegation.device != who.device.public() {
+            return Err(anyhow!("the delegation is for another device than this file's"));
+        }
+        delegation.verify(unix_s())?;
+        let identity = delegation.identity.to_text();
+        (file.identity, file.delegation) = (Some(identity.clone()), Some(HEXLOWER.encode(&delegation.to_bytes())));
+        Ok(identity)
+    })
+}
+
+/// Takes a device back. Those whose delegations have run out are no longer named.
+pub(crate) fn revoke_device(path: &Path, device: DeviceKey) -> Result<(), Failure> {
+    change(path, |file, who| {
+        let still_holds = |named: &DeviceKey| {
+            let known = file.devices.iter().find(|known| known.device == named.to_text());
+            known.is_none_or(|known| known.not_after_unix_s >= unix_s())
+        };
+        let before = who.revocation.as_ref();
+        let mut devices: Vec<DeviceKey> = before.map(|word| word.devices.clone()).unwrap_or_default();
+        devices.retain(|named| *named != device && still_holds(named));
+        devices.push(device);
+        let number = unix_s().max(before.map_or(0, |word| word.number + 1));
+        let word = who.secret()?.revoke(devices, number)?;
+        file.revocation = Some(HEXLOWER.encode(&word.to_bytes()));
+        Ok(())
+    })
+}
+
+/// Keeps a newer word on which devices count no more.
+pub(crate) fn keep_revocation(path: &Path, word: &Revocation) -> Result<(), Failure> {
+    change(path, |file, _| {
+        file.revocation = Some(HEXLOWER.encode(&word.to_bytes()));
+        Ok(())
+    })
+}
+
+/// A line for each of our devices.
+pub(crate) fn devices(path: &Path) -> Result<Vec<String>, Failure> {
+    let list = || {
+        let (file, who) = (read_file(path)?, read(path)?);
+        let revoked =
+            |device: &str| who.revocation.iter().flat_map(|word| &word.devices).any(|named| named.to_text() == device);
+        let line = |device: &str, until: &str, name: Option<&str>| {
+            let state = if revoked(device) { "taken back" } else { until };
+            format!("{device} {state:<11} {}", name.unwrap_or("-"))
+        };
+        let own = line(&who.device.public().to_text(), "this one", file.name.as_deref());
+        let others = file.devices.iter().map(|known| {
+            let days = known.not_after_unix_s.saturating_sub(unix_s()) / DAY_S;
+            line(&known.device, &format!("{days} days"), known.name.as_deref())
+        });
+        anyhow::Ok(std::iter::once(own).chain(others).collect())
+    };
+    list().with_context(|| path.display().to_string()).map_err(Failure::here)
 }
 
 fn write_new(path: &Path, file: &IdentityFile) -> anyhow::Result<()> {
@@ -71,15 +191,57 @@ pub(crate) fn load(path: &Path) -> Result<Identity, Failure> {
     read(path).with_context(|| path.display().to_string()).map_err(Failure::here)
 }
 
-fn read(path: &Path) -> anyhow::Result<Identity> {
+/// Takes all tickets back that there are: those made from now on are of the next generation.
+pub(crate) fn void_tickets(path: &Path) -> Result<(), Failure> {
+    change(path, |file, _| {
+        file.ticket_generation = file.ticket_generation.checked_add(1).context("ticket_generation has no next one")?;
+        Ok(())
+    })
+}
+
+/// Changes what is in a file.
+fn change<T>(
+    path: &Path,
+    change: impl FnOnce(&mut IdentityFile, &Identity) -> anyhow::Result<T>,
+) -> Result<T, Failure> {
+    let changed = || {
+        let (mut file, who) = (read_file(path)?, read(path)?);
+        let result = change(&mut file, &who)?;
+        // Whole or not at all: the secrets in it are all that there is of this person.
+        let mut name = path.as_os_str().to_owned();
+        name.push(".new");
+        let new = std::path::PathBuf::from(name);
+        write_new(&new, &file)?;
+        fs::rename(&new, path).with_context(|| format!("cannot replace it by {}", new.display()))?;
+        anyhow::Ok(result)
+    };
+    changed().with_context(|| path.display().to_string()).map_err(Failure::here)
+}
+
+fn read_file(path: &Path) -> anyhow::Result<IdentityFile> {
     let text = Zeroizing::new(fs::read_to_string(path)?);
-    let file: IdentityFile = serde_json::from_str(&text)?;
-    let identity = IdentitySecret::from_bytes(&*secret("identity_secret", &file.identity_secret)?);
-    if identity.public().to_text() != file.identity {
+    // The words say where in the file, and never what is there.
+    serde_json::from_str(&text)
+        .map_err(|error| anyhow!("is no identity file, as `supernode-call identity --out FILE` makes them ({error})"))
+}
+
+fn read(path: &Path) -> anyhow::Result<Identity> {
+    let file = read_file(path)?;
+    let identity = file.identity_secret.as_deref().map(|text| secret("identity_secret", text)).transpose()?;
+    let identity = identity.map(|bytes| IdentitySecret::from_bytes(&bytes));
+    if identity.as_ref().is_some_and(|identity| Some(identity.public().to_text()) != file.identity) {
         return Err(anyhow!("identity is not the public name of identity_secret"));
     }
+    let public = |field: &'static str, text: &Option<String>| {
+        let bytes = text.as_ref().map(|text| HEXLOWER.decode(text.as_bytes()));
+        bytes.transpose().map_err(|_| anyhow!("{field} is not hexadecimal"))
+    };
+    let delegation = public("delegation", &file.delegation)?;
+    let delegation = delegation.map(|bytes| Delegation::from_bytes(&bytes)).transpose()?;
+    let revocation = public("revocation", &file.revocation)?;
+    let revocation = revocation.map(|bytes| Revocation::from_bytes(&bytes)).transpose()?;
     let device = DeviceSecret::from_bytes(&*secret("device_secret", &file.device_secret)?);
-    Ok(Identity { identity, device })
+    Ok(Identity { identity, device, delegation, ticket_generation: file.ticket_generation, revocation })
 }
 
 /// The message names the field and never what is in it.
@@ -90,20 +252,62 @@ fn secret(field: &'static str, text: &str) -> anyhow::Result<Zeroizing<[u8; 32]>
 }
 
 impl Identity {
-    /// The text of a ticket to see our presence and to ring us.
-    pub(crate) fn ticket(&self, holder: Option<IdentityKey>, days: u16) -> String {
-        let not_after = unix_s() + u64::from(days) * DAY_S;
-        self.identity.issue_ticket(holder, Grants::PRESENCE | Grants::RING, not_after).to_text()
+    /// A pass to see our presence and to ring us, for one person or for whoever has it, at one relay or at any.
+    pub(crate) fn pass(
+        &self,
+        holder: Option<IdentityKey>,
+        relay: Option<RelayPin>,
+        days: u16,
+    ) -> Result<Pass, Failure> {
+        let (identity, terms) = (self.secret().map_err(Failure::here)?, self.terms(relay, days));
+        Ok(match holder {
+            Some(holder) => identity.issue_pass_for(holder, &terms),
+            None => identity.issue_pass(&terms),
+        })
+    }
+
+    /// Whether tickets can be made here.
+    pub(crate) fn can_issue(&self) -> bool {
+        self.identity.is_some()
+    }
+
+    fn secret(&self) -> anyhow::Result<&IdentitySecret> {
+        let missing = "this device does not have the identity's secret: do it on the device that certified it";
+        self.identity.as_ref().context(missing)
+    }
+
+    fn terms(&self, relay: Option<RelayPin>, days: u16) -> Terms {
+        Terms {
+            grants: Grants::PRESENCE | Grants::RING,
+            relay,
+            generation: self.ticket_generation,
+            not_after_unix_s: unix_s() + u64::from(days) * DAY_S,
+        }
+    }
+
+    /// Tickets of a lower one were taken back.
+    pub(crate) fn ticket_generation(&self) -> u32 {
+        self.ticket_generation
+    }
+
+    /// Our word on which of our devices count no more.
+    pub(crate) fn revocation(&self) -> Option<Revocation> {
+        self.revocation.clone()
     }
 
     /// The device that takes part in calls.
     pub(crate) fn into_device(self) -> Result<Arc<Device>, Failure> {
-        let delegation = self.identity.delegate(&self.device.public(), unix_s() + DELEGATION_S);
+        let fresh = |identity: &IdentitySecret| identity.delegate(&self.device.public(), unix_s() + DELEGATION_S);
+        let missing = "this device is nobody's yet: have its public name signed by `supernode-call devices sign`, \
+                       and accept what that prints by `supernode-call devices accept`";
+        let delegation = self.identity.as_ref().map(fresh).or(self.delegation);
+        let delegation = delegation.context(missing).map_err(Failure::here)?;
         Device::new(self.device, delegation).map(Arc::new).map_err(|error| Failure::here(error.into()))
     }
 }
 
-fn unix_s() -> u64 {
+/// Seconds since 1970.
+pub(crate) fn unix_s() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
 }
 
@@ -113,6 +317,45 @@ mod tests {
 
     use super::*;
 
+    fn public(path: &Path) -> String {
+        load(path).expect("read").identity.expect("it has one").public().to_text()
+    }
+
+    #[test]
+    fn a_new_device_acts_for_us_without_our_secret_until_it_is_taken_back() {
+        let directory = std::env::temp_dir().join(format!("supernode-devices-{}", std::process::id()));
+        fs::create_dir_all(&directory).expect("a directory");
+        let (old, new) = (directory.join("desk.json"), directory.join("phone.json"));
+        let name = create(&old, Some("desk".into())).expect("created");
+        let request = request_device(&new, None).expect("made");
+        let phone = DeviceKey::from_text(&request).expect("its public name");
+        load(&new).expect("read").into_device().expect_err("it is nobody's yet");
+
+        let signed = sign_device(&old, phone, Some("phone".into()), 9).expect("signed");
+        let delegation = Delegation::from_text(&signed).expect("what was printed");
+        accept_delegation(&old, &delegation).expect_err("for another device");
+        assert_eq!(accept_delegation(&new, &delegation).expect("for this one"), name);
+        assert!(!fs::read_to_string(&new).expect("it is there").contains("identity_secret"));
+        assert!(load(&new).expect("read").pass(None, None, 1).is_err(), "it makes no tickets");
+        let device = load(&new).expect("read").into_device().expect("it acts for us");
+        assert_eq!((device.identity().to_text(), device.key()), (name, phone));
+        let lines = devices(&old).expect("listed");
+        assert!(lines[0].contains("this one") && lines[1].contains(&request) && lines[1].contains("days"), "{lines:?}");
+
+        revoke_device(&old, phone).expect("taken back");
+        let first = load(&old).expect("read").revocation().expect("a word");
+        assert!(first.verify().is_ok() && first.names(&phone));
+        assert!(devices(&old).expect("listed")[1].contains("taken back"));
+        let another = DeviceKey::new([9; 32]);
+        revoke_device(&old, another).expect("taken back");
+        let second = load(&old).expect("read").revocation().expect("a word");
+        assert!(second.number > first.number && second.names(&phone) && second.names(&another));
+        revoke_device(&new, another).expect_err("not here");
+        keep_revocation(&new, &second).expect("kept");
+        assert_eq!(load(&new).expect("read").revocation(), Some(second));
+        fs::remove_dir_all(&directory).expect("cleaned up");
+    }
+
     #[test]
     fn an_identity_file_is_private_and_comes_back_and_is_never_overwritten() {
         let directory = std::env::temp_dir().join(format!("supernode-identity-{}", std::process::id()));
@@ -120,9 +363,24 @@ mod tests {
         let path = directory.join("alice.json");
         let name = create(&path, Some("Alice".into())).expect("created");
         assert_eq!(fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o600);
-        assert_eq!(load(&path).expect("read").identity.public().to_text(), name);
+        assert_eq!(public(&path), name);
         create(&path, None).expect_err("it exists");
-        assert_eq!(load(&path).expect("untouched").identity.public().to_text(), name);
+        assert_eq!(public(&path), name);
+        fs::remove_dir_all(&directory).expect("cleaned up");
+    }
+
+    #[test]
+    fn tickets_that_are_taken_back_are_of_an_earlier_generation() {
+        let directory = std::env::temp_dir().join(format!("supernode-tickets-{}", std::process::id()));
+        fs::create_dir_all(&directory).expect("a directory");
+        let path = directory.join("alice.json");
+        let name = create(&path, None).expect("created");
+        let generation = || load(&path).expect("read").pass(None, None, 1).expect("its own").ticket().generation;
+        assert_eq!(generation(), 0);
+        void_tickets(&path).expect("written");
+        assert_eq!((generation(), load(&path).expect("read").ticket_generation()), (1, 1));
+        assert_eq!(public(&path), name);
+        assert_eq!(fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o600);
         fs::remove_dir_all(&directory).expect("cleaned up");
     }
 

@@ -2,21 +2,26 @@
 
 mod absence;
 mod connect;
+mod devices;
+mod doctor;
 mod failure;
 mod identity;
+mod links;
+mod listen;
 mod play;
 mod progress;
 mod record;
 mod room;
 mod talk;
 
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use std::{
+    io::{IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Args, Parser, Subcommand};
-use supernode_client::proto::{
-    identity::{IdentityKey, Ticket},
-    invite::Invite,
-};
+use supernode_client::{e2ee::Pass, proto::identity::IdentityKey};
 use tracing_subscriber::EnvFilter;
 
 use failure::Failure;
@@ -53,7 +58,8 @@ enum Command {
         #[arg(long)]
         name: Option<String>,
     },
-    /// Prints a ticket that lets its holder see our presence and ring us.
+    /// Prints a ticket that lets its holder see our presence and ring us. One that begins with sn-pass- has a key in it:
+    /// whoever has it may use it, so keep it as secret as that.
     Ticket {
         /// Our identity file.
         #[arg(long)]
@@ -61,14 +67,30 @@ enum Command {
         /// The public name of the one person who may use it; without it, whoever carries it may.
         #[arg(long = "for", value_name = "IDENTITY", value_parser = parse_identity)]
         holder: Option<IdentityKey>,
+        /// File with an invite link: the ticket is of use only at the relay that its pin names.
+        #[arg(long)]
+        invite_file: Option<PathBuf>,
+        /// First take back all tickets that we have given: they are void for our clients that start from now on, and at
+        /// the relay once one of them is online.
+        #[arg(long)]
+        void_earlier: bool,
         /// How long it holds.
         #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=365))]
         days: u16,
+    },
+    /// Our devices: adds one without copying our identity's key, and takes one back.
+    Devices {
+        #[command(subcommand)]
+        command: devices::DevicesCommand,
     },
     /// Waits for one call, answers it, and ends with it.
     Listen {
         #[command(flatten)]
         talk: TalkArgs,
+        /// Wait for the next call after each, and for the relay however long it is away, until interrupted (SIGINT or
+        /// SIGTERM). Each call is recorded in a directory of its own.
+        #[arg(long)]
+        again: bool,
     },
     /// Waits until somebody is online, rings, and talks.
     Call {
@@ -80,6 +102,18 @@ enum Command {
         /// Hang up after this many seconds of media; without it, when the files end.
         #[arg(long)]
         seconds: Option<u64>,
+    },
+    /// Looks whether calls can be made from here, and if not, what is in the way: name, UDP, invite, clock.
+    Doctor {
+        /// File with the invite link; without it, the environment has the link.
+        #[arg(long)]
+        invite_file: Option<PathBuf>,
+        /// Our identity file, to be let in as who we are; without it, as somebody who was never there.
+        #[arg(long)]
+        identity: Option<PathBuf>,
+        /// PEM file with an authority to trust beside those of this system, where the invite link has no pin.
+        #[arg(long)]
+        authority_file: Option<PathBuf>,
     },
     /// Rooms of many: opens one, knocks at one, and tells whoever is in one what to do.
     Room {
@@ -103,10 +137,10 @@ struct TalkArgs {
     /// Ogg Opus file to play.
     #[arg(long)]
     audio: PathBuf,
-    /// IVF file (VP8, VP9 or AV1) to play.
+    /// IVF file (VP8, VP9 or AV1) to play; without it, we are only heard.
     #[arg(long)]
-    video: PathBuf,
-    /// Directory for what is received: audio.opus and video.ivf.
+    video: Option<PathBuf>,
+    /// Directory for what is received: audio.opus and video.ivf, which must not be there yet.
     #[arg(long)]
     record_dir: PathBuf,
     /// Print one JSON object with the call's figures as the last line.
@@ -116,8 +150,11 @@ struct TalkArgs {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // What the verifier logs comes again as the error, in our words.
+    let filter = EnvFilter::try_from_default_env();
+    let filter = filter.unwrap_or_else(|_| EnvFilter::new("warn,rustls_platform_verifier=off"));
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -132,14 +169,27 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Identity { out, name } => {
             say(&identity::create(&out, name)?)?;
         }
-        Command::Ticket { identity, holder, days } => {
-            say(&identity::load(&identity)?.ticket(holder, days))?;
+        Command::Ticket { identity, holder, invite_file, void_earlier, days } => {
+            let relay = invite_file.map(|file| links::invite(Some(&file))).transpose().map_err(Failure::here)?;
+            let relay = relay.and_then(|invite| invite.pin);
+            if void_earlier {
+                identity::void_tickets(&identity)?;
+            }
+            say(&identity::load(&identity)?.pass(holder, relay, days)?.to_text())?;
         }
-        Command::Listen { talk } => talk::run(&talk, None)?,
+        Command::Devices { command } => devices::run(command)?,
+        Command::Listen { talk, again: true } => listen::run(&talk)?,
+        Command::Listen { talk, again: false } => talk::run(&talk, None)?,
         Command::Call { talk, ticket_file, seconds } => {
-            let ticket = secret_text(ticket_file.as_ref(), "SUPERNODE_TICKET")?;
-            let ticket = Ticket::from_text(&ticket).map_err(|error| Failure::here(error.into()))?;
-            talk::run(&talk, Some((ticket, seconds)))?;
+            let pass = ticket(ticket_file.as_ref())?;
+            talk::run(&talk, Some((pass, seconds)))?;
+        }
+        Command::Doctor { invite_file, identity, authority_file } => {
+            doctor::run(&doctor::With {
+                invite_file: invite_file.as_ref(),
+                identity: identity.as_deref(),
+                authority_file,
+            })?;
         }
         Command::Room { command } => room::run(command)?,
     }
@@ -151,18 +201,8 @@ fn say(line: &str) -> Result<(), Failure> {
     writeln!(std::io::stdout(), "{line}").map_err(|error| Failure::here(error.into()))
 }
 
-fn invite(file: Option<&PathBuf>) -> Result<Invite, Failure> {
-    secret_text(file, "SUPERNODE_INVITE")?.parse().map_err(|error| Failure::here(anyhow::Error::new(error)))
-}
-
-/// A secret from a file, or else from the environment.
-fn secret_text(file: Option<&PathBuf>, variable: &'static str) -> Result<String, Failure> {
-    use anyhow::{Context, anyhow};
-    let text = match file {
-        Some(path) => std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display())),
-        None => std::env::var(variable).map_err(|_| anyhow!("neither a file nor {variable} is given")),
-    };
-    Ok(text.map_err(Failure::here)?.trim().to_owned())
+fn ticket(file: Option<&PathBuf>) -> Result<Pass, Failure> {
+    links::ticket(file).map_err(Failure::here)
 }
 
 fn parse_identity(text: &str) -> Result<IdentityKey, String> {

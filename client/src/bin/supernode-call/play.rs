@@ -1,6 +1,10 @@
 //! Plays media files into a call in real time.
 
-use std::{fs::File, io::BufReader, path::Path};
+use std::{
+    fs::File,
+    io::{BufReader, Read},
+    path::Path,
+};
 
 use anyhow::{Context, anyhow};
 use supernode_client::{
@@ -23,11 +27,13 @@ pub(crate) enum Source {
 
 impl Source {
     pub(crate) fn audio(path: &Path) -> anyhow::Result<Self> {
-        ogg_opus::Reader::new(open(path)?).map(Self::Audio).with_context(|| path.display().to_string())
+        let wanted = || format!("{}: is no Ogg Opus file{}", path.display(), is_rather(path));
+        ogg_opus::Reader::new(open(path)?).map(Self::Audio).with_context(wanted)
     }
 
     pub(crate) fn video(path: &Path) -> anyhow::Result<Self> {
-        ivf::Reader::new(open(path)?).map(Self::Video).with_context(|| path.display().to_string())
+        let wanted = || format!("{}: is no IVF file{}", path.display(), is_rather(path));
+        ivf::Reader::new(open(path)?).map(Self::Video).with_context(wanted)
     }
 
     /// Announces the file as a track.
@@ -95,6 +101,27 @@ fn activity(packet: &[u8]) -> u8 {
     if opus_voice::has_voice(packet) == Some(true) { SPEAKING } else { 0 }
 }
 
+/// What a file that is not what it should be begins like.
+fn is_rather(path: &Path) -> &'static str {
+    let mut start = [0; 12];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    match &start {
+        _ if read.is_err() => "",
+        [b'O', b'g', b'g', b'S', ..] => "; it begins like an Ogg file: --audio is for those of Opus",
+        [b'D', b'K', b'I', b'F', ..] => "; it begins like an IVF file: --video is for those",
+        [b'R', b'I', b'F', b'F', ..] => {
+            "; it begins like WAV or AVI: ffmpeg -i OLD -c:a libopus NEW.opus makes Ogg Opus of it"
+        }
+        [_, _, _, _, b'f', b't', b'y', b'p', ..] => {
+            "; it begins like MP4: ffmpeg -i OLD -an -c:v vp8 NEW.ivf, or -vn -c:a libopus NEW.opus"
+        }
+        [0x1a, 0x45, 0xdf, 0xa3, ..] => {
+            "; it begins like WebM or Matroska: ffmpeg -i OLD -an -c:v copy NEW.ivf, or -vn -c:a copy NEW.opus"
+        }
+        _ => "",
+    }
+}
+
 fn open(path: &Path) -> anyhow::Result<BufReader<File>> {
     Ok(BufReader::new(File::open(path).with_context(|| format!("cannot open {}", path.display()))?))
 }
@@ -124,6 +151,19 @@ pub(crate) fn opus_headers(parameters: &[u8]) -> anyhow::Result<ogg_opus::Header
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_of_another_kind_is_told_what_it_is_and_where_it_belongs() {
+        let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples");
+        let said = |result: anyhow::Result<Source>| format!("{:#}", result.err().expect("another kind"));
+        let sound = said(Source::video(&samples.join("speech-a.opus")));
+        assert!(sound.contains("speech-a.opus: is no IVF file; it begins like an Ogg file: --audio"), "{sound}");
+        let picture = said(Source::audio(&samples.join("picture-a.ivf")));
+        assert!(
+            picture.contains("picture-a.ivf: is no Ogg Opus file; it begins like an IVF file: --video"),
+            "{picture}"
+        );
+    }
 
     #[test]
     fn opus_headers_come_back_from_a_tracks_parameters() {

@@ -56,22 +56,33 @@ impl Summary {
 pub(crate) async fn show(call: Call) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     ticks.tick().await;
-    let (mut sent, mut received) = (0, 0);
+    let (mut sent, mut received, mut silent_s) = (0, 0, 0);
     for second in 1u64.. {
         ticks.tick().await;
         let stats = call.stats();
         let (out, into) =
             (stats.sum(Direction::Sent, |track| track.bytes), stats.sum(Direction::Received, |track| track.bytes));
-        note(&line(second, out - sent, into - received, &stats, &call.safety_number().unwrap_or_default()));
+        silent_s = if into == received { silent_s + 1 } else { 0 };
+        // Figures would say that all is well: nothing is lost of what never came.
+        if received > 0 && silent_s >= SILENT_S_MIN {
+            note(&format!("{second:>4} s  nothing has come for {silent_s} s: is the other side, or the relay, gone?"));
+        } else {
+            note(&line(second, out - sent, into - received, &stats, &call.safety_number().unwrap_or_default()));
+        }
         (sent, received) = (out, into);
     }
 }
+
+/// So many seconds without anything are told of.
+const SILENT_S_MIN: u64 = 2;
 
 fn line(second: u64, sent_bytes: u64, received_bytes: u64, stats: &CallStats, safety_number: &str) -> String {
     let kilobits = |bytes: u64| bytes * 8 / 1000;
     let delay =
         stats.delay().quantile_us(0.5).map_or_else(|| "-".into(), |us| format!("{}.{} ms", us / 1000, us / 100 % 10));
+    // On the top rung the relay takes everything: the bound is for encoders, and a file is none.
     let bound = stats.tracks.iter().filter_map(|track| track.demand?.bits_per_second).min();
+    let bound = bound.filter(|_| stats.rung != Rung::Full);
     let bound = bound.map_or_else(String::new, |bits| format!(" of at most {}", bits / 1000));
     format!(
         "{second:>4} s  out {:>5}{bound} kbit/s  in {:>5} kbit/s  lost {}  delay {delay}  rung {}  safety {safety_number}",
@@ -120,7 +131,10 @@ mod tests {
             delay: Histogram::default(),
             demand: Some(demand),
         };
-        let squeezed = line(4, 25_000, 125, &CallStats { tracks: vec![picture], ..stats }, "12345 67890");
+        let squeezed =
+            line(4, 25_000, 125, &CallStats { tracks: vec![picture.clone()], ..stats.clone() }, "12345 67890");
         assert!(squeezed.starts_with("   4 s  out   200 of at most 300 kbit/s"), "{squeezed}");
+        let full = line(5, 40_750, 125, &CallStats { tracks: vec![picture], rung: Rung::Full, ..stats }, "12345 67890");
+        assert!(full.starts_with("   5 s  out   326 kbit/s"), "{full}");
     }
 }

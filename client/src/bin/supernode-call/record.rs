@@ -13,6 +13,7 @@ use supernode_client::{
     Call, DelayBounds, Played, RemoteTrack, SubscribeOptions, TrackInfo, TrackKind,
     media::{ivf, ogg_opus},
 };
+use tokio::sync::watch;
 
 use crate::play::{PATIENCE_MS, opus_headers};
 
@@ -37,12 +38,50 @@ pub(crate) struct Progress {
     pub(crate) delay: Duration,
 }
 
-/// Waits for the other side's track of this kind and writes it to a file in `directory` until it ends.
-pub(crate) async fn record(call: Call, kind: TrackKind, directory: PathBuf) -> anyhow::Result<()> {
-    let track = call.track(kind).await?;
-    let name = if kind == TrackKind::Audio { "audio.opus" } else { "video.ivf" };
+const AUDIO: &str = "audio.opus";
+const VIDEO: &str = "video.ivf";
+
+/// Makes the directory for recordings.
+pub(crate) fn make_directory(directory: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(directory).with_context(|| format!("cannot make the directory {}", directory.display()))
+}
+
+/// Makes the directory for the recordings of a call; those of an earlier one are not written over.
+pub(crate) fn make_fresh(directory: &Path) -> anyhow::Result<()> {
+    make_directory(directory)?;
+    match [AUDIO, VIDEO].map(|name| directory.join(name)).iter().find(|path| path.symlink_metadata().is_ok()) {
+        Some(path) => Err(anyhow!("{}: is there already; move it away, or name another --record-dir", path.display())),
+        None => Ok(()),
+    }
+}
+
+/// Writes the other side's tracks to files in `directory` until they end. Whoever shows no picture is only heard: once
+/// their audio has ended, none is waited for.
+pub(crate) async fn record_both(call: Call, directory: PathBuf) -> anyhow::Result<()> {
+    let (heard, mut heard_out) = watch::channel(false);
+    let audio = async {
+        let track = call.track(TrackKind::Audio).await?;
+        let recorded = record(&call, &track, &directory).await;
+        heard.send_replace(true);
+        recorded
+    };
+    let video = async {
+        let track = tokio::select! {
+            biased;
+            track = call.track(TrackKind::Video) => track?,
+            _ = heard_out.wait_for(|heard| *heard) => return Ok(()),
+        };
+        record(&call, &track, &directory).await
+    };
+    let (audio, video) = tokio::join!(audio, video);
+    audio.and(video)
+}
+
+async fn record(call: &Call, track: &Arc<RemoteTrack>, directory: &Path) -> anyhow::Result<()> {
+    let kind = track.kind();
+    let name = if kind == TrackKind::Audio { AUDIO } else { VIDEO };
     let sink = Sink::new(track.info(), kind, &directory.join(name))?;
-    record_track(&call, &track, sink, 0, |_, _| {}).await
+    record_track(call, track, sink, 0, |_, _| {}).await
 }
 
 /// Plays a track into a sink until it ends, or of tracks that show who speaks, while its publisher is among so many most
@@ -113,4 +152,20 @@ impl Sink {
 
 fn create(path: &Path) -> anyhow::Result<BufWriter<File>> {
     Ok(BufWriter::new(File::create(path).with_context(|| format!("cannot make {}", path.display()))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_earlier_recording_is_not_written_over() {
+        let directory = std::env::temp_dir().join(format!("supernode-record-{}", std::process::id()));
+        make_fresh(&directory).expect("made");
+        make_fresh(&directory).expect("it is empty");
+        std::fs::write(directory.join(VIDEO), "a recording").expect("ours");
+        let said = make_fresh(&directory).expect_err("there").to_string();
+        assert!(said.contains("video.ivf: is there already") && said.contains("--record-dir"), "{said}");
+        std::fs::remove_dir_all(&directory).expect("ours");
+    }
 }

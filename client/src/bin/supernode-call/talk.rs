@@ -3,23 +3,31 @@
 //! The caller hangs up: it stops sending and marks the end of its tracks. The listener, once it has received those ends,
 //! stops and marks its own. When the caller has received these, nothing is under way any more, and it leaves.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::anyhow;
 use supernode_client::{
     Call, CallEnd, Client, Config, Error, Event, Events, IncomingRing, PresenceState, Publisher, Purpose, RingOutcome,
-    TrackKind, proto::identity::Ticket,
+    e2ee::Pass, proto::identity::IdentityKey,
 };
-use tokio::{sync::watch, task::JoinHandle, time::Instant};
+use tokio::{
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+    time::Instant,
+};
 
 use crate::{
     TalkArgs, absence,
     connect::connect,
     failure::Failure,
-    identity, invite,
+    identity,
+    links::OwnInvite,
     play::Source,
     progress::{self, Summary, note},
-    record::record,
+    record::{make_fresh, record_both},
     say,
 };
 
@@ -29,47 +37,72 @@ const FAREWELL: Duration = Duration::from_secs(15);
 const PUTTING_AWAY: Duration = Duration::from_secs(5);
 
 /// Calls the issuer of the ticket, or without one waits to be called.
-pub(crate) fn run(args: &TalkArgs, whom: Option<(Ticket, Option<u64>)>) -> Result<(), Failure> {
+pub(crate) fn run(args: &TalkArgs, whom: Option<(Pass, Option<u64>)>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.map_err(|error| Failure::here(error.into()))?.block_on(talk(args, whom))
 }
 
-async fn talk(args: &TalkArgs, whom: Option<(Ticket, Option<u64>)>) -> Result<(), Failure> {
+async fn talk(args: &TalkArgs, whom: Option<(Pass, Option<u64>)>) -> Result<(), Failure> {
     // Everything of ours that can be wrong, before anybody is rung.
-    let invite = invite(args.invite_file.as_ref())?;
+    let invite = OwnInvite::read(args.invite_file.as_ref())?;
     identity::load(&args.identity)?;
-    let sources =
-        (Source::audio(&args.audio).map_err(Failure::here)?, Source::video(&args.video).map_err(Failure::here)?);
-    std::fs::create_dir_all(&args.record_dir).map_err(|error| Failure::here(error.into()))?;
+    let sources = Sources::open(args).map_err(Failure::here)?;
+    make_fresh(&args.record_dir).map_err(Failure::here)?;
 
     let config = Config { authority_file: args.authority_file.clone(), ..Config::default() };
     let (client, mut events) = connect(&args.identity, &invite, config).await?;
     let (call, online_seen) = match &whom {
-        Some((ticket, _)) => {
-            tokio::spawn(stay_busy(events));
-            (ring(&client, ticket).await?, true)
+        Some((pass, _)) => {
+            let identity = args.identity.clone();
+            tokio::spawn(async move { stay_busy(&mut events, &identity).await });
+            (ring(&client, pass).await?, true)
         }
         None => {
-            let call = answer(&client, &mut events).await?;
-            tokio::spawn(stay_busy(events));
+            let call = answer(&client, &mut events, &args.identity).await?;
+            let identity = args.identity.clone();
+            tokio::spawn(async move { stay_busy(&mut events, &identity).await });
             (call, false)
         }
     };
-    note("in the call");
+    note(&format!("in the call, keys: {}", call.keys()));
     let hang_up = match &whom {
         Some((_, seconds)) => HangUp::Ourselves { after: seconds.map(Duration::from_secs) },
         None => HangUp::WithTheOther,
     };
-    let (stats_of, progress) = (call.clone(), tokio::spawn(progress::show(call.clone())));
-    let absences = tokio::spawn(absence::tell(call.clone()));
-    let talked = converse(args, call, sources, hang_up).await;
-    progress.abort();
-    absences.abort();
-    let safety_number = stats_of.safety_number().map_err(Failure::broken)?;
-    let summary = Summary::new(&stats_of.stats(), safety_number, online_seen);
-    drop(stats_of);
+    let show = Show { progress: true, json: args.json, peer_online_seen: online_seen };
+    let talked = hold(call, sources, args.record_dir.clone(), hang_up, show).await;
     client.close().await;
-    if args.json {
+    talked
+}
+
+/// What a person sees of a call.
+pub(crate) struct Show {
+    /// A line a second.
+    pub(crate) progress: bool,
+    pub(crate) json: bool,
+    pub(crate) peer_online_seen: bool,
+}
+
+/// A call from its first moment to its figures.
+pub(crate) async fn hold(
+    call: Call,
+    sources: Sources,
+    record_dir: PathBuf,
+    hang_up: HangUp,
+    show: Show,
+) -> Result<(), Failure> {
+    note("in the call");
+    let mut background = JoinSet::new();
+    if show.progress {
+        background.spawn(progress::show(call.clone()));
+    }
+    background.spawn(absence::tell(call.clone()));
+    let stats_of = call.clone();
+    let talked = converse(call, sources, record_dir, hang_up).await;
+    background.shutdown().await;
+    let safety_number = stats_of.safety_number().map_err(Failure::broken)?;
+    let summary = Summary::new(&stats_of.stats(), safety_number, show.peer_online_seen);
+    if show.json {
         say(&serde_json::to_string(&summary).map_err(|error| Failure::here(error.into()))?)?;
     } else {
         note(&format!(
@@ -80,13 +113,26 @@ async fn talk(args: &TalkArgs, whom: Option<(Ticket, Option<u64>)>) -> Result<()
     talked
 }
 
+/// The files that we play.
+pub(crate) struct Sources {
+    audio: Source,
+    video: Option<Source>,
+}
+
+impl Sources {
+    pub(crate) fn open(args: &TalkArgs) -> anyhow::Result<Self> {
+        let video = args.video.as_deref().map(Source::video).transpose()?;
+        Ok(Self { audio: Source::audio(&args.audio)?, video })
+    }
+}
+
 /// Waits until the issuer of the ticket is online, and rings.
-async fn ring(client: &Client, ticket: &Ticket) -> Result<Call, Failure> {
-    let mut watch = client.watch(ticket).await.map_err(Failure::no_call)?;
+async fn ring(client: &Client, pass: &Pass) -> Result<Call, Failure> {
+    let mut watch = client.watch(pass).await.map_err(Failure::no_call)?;
     note("waiting until they are online");
     watch.online().await.map_err(Failure::no_call)?;
     note("they are online: ringing");
-    let mut ring = client.ring(ticket).await.map_err(Failure::no_call)?;
+    let mut ring = client.ring(pass).await.map_err(Failure::no_call)?;
     let outcome = tokio::select! {
         outcome = ring.outcome() => outcome.map_err(Failure::no_call)?,
         _ = tokio::signal::ctrl_c() => {
@@ -106,21 +152,33 @@ async fn ring(client: &Client, ticket: &Ticket) -> Result<Call, Failure> {
 }
 
 /// Shows us online, waits for somebody to ring, and answers.
-async fn answer(client: &Client, events: &mut Events) -> Result<Call, Failure> {
+async fn answer(client: &Client, events: &mut Events, identity: &Path) -> Result<Call, Failure> {
+    appear(client).await?;
+    tokio::select! {
+        answered = next_call(events, identity) => answered.map(|(call, _)| call),
+        _ = tokio::signal::ctrl_c() => Err(Failure::no_call(anyhow!("interrupted"))),
+    }
+}
+
+/// Shows us online.
+pub(crate) async fn appear(client: &Client) -> Result<(), Failure> {
     client.set_presence(PresenceState::Online, Default::default()).await.map_err(Failure::relay)?;
     note(&format!("online as {}: waiting to be called", client.identity().to_text()));
+    Ok(())
+}
+
+/// Waits for somebody to ring, and answers: the call, and whose.
+pub(crate) async fn next_call(events: &mut Events, identity: &Path) -> Result<(Call, IdentityKey), Failure> {
     loop {
-        let ring = tokio::select! {
-            ring = next_ring(events) => ring?,
-            _ = tokio::signal::ctrl_c() => return Err(Failure::no_call(anyhow!("interrupted"))),
-        };
+        let ring = next_ring(events, identity).await?;
         if ring.purpose() != Purpose::Call {
             // Rooms are for `supernode-call room`: dropped, it says that we are busy.
             continue;
         }
-        note(&format!("{} rings: answering", ring.caller().identity.to_text()));
+        let caller = ring.caller().identity;
+        note(&format!("{} rings: answering", caller.to_text()));
         match ring.answer().await {
-            Ok(call) => return Ok(call),
+            Ok(call) => return Ok((call, caller)),
             // The caller gave up just now.
             Err(error) => note(&format!("that call did not come about: {error}")),
         }
@@ -128,35 +186,40 @@ async fn answer(client: &Client, events: &mut Events) -> Result<Call, Failure> {
 }
 
 /// Waits for somebody to ring, and says what else happens.
-pub(crate) async fn next_ring(events: &mut Events) -> Result<IncomingRing, Failure> {
+pub(crate) async fn next_ring(events: &mut Events, identity: &Path) -> Result<IncomingRing, Failure> {
     loop {
         match events.next().await {
             Some(Event::IncomingRing(ring)) => return Ok(ring),
             Some(Event::Closed(error)) => return Err(Failure::relay(error)),
-            Some(event) => report(&event),
+            Some(event) => report(&event, identity),
             None => return Err(Failure::relay(Error::ClientClosed)),
         }
     }
 }
 
 /// Whoever rings now hears that we are busy; what else happens is reported.
-async fn stay_busy(mut events: Events) {
+async fn stay_busy(events: &mut Events, identity: &Path) {
     while let Some(event) = events.next().await {
-        report(&event);
+        report(&event, identity);
     }
 }
 
-/// Says what happened to the session.
-pub(crate) fn report(event: &Event) {
+/// Says what happened to the session, and keeps what has to be kept.
+pub(crate) fn report(event: &Event, identity: &Path) {
     match event {
         Event::IncomingRing(_) => {}
         Event::Closed(error) => note(&format!("the session is over: {error}")),
         Event::ClockDiffers(skew) => {
             note(&format!("{skew}: set the one that is wrong, or what is signed for a time will be refused"));
         }
+        Event::RelayKeyChanged(_) => note("the relay has a new key: links to the old one hold for a while only"),
         Event::MissedRing(error) => {
             note(&format!("somebody rang, and their invitation does not hold by this device's clock: {error}"));
         }
+        Event::DevicesRevoked(word) => match identity::keep_revocation(identity, word) {
+            Ok(()) => note(&format!("we have taken {} of our devices back", word.devices.len())),
+            Err(failure) => failure.print(),
+        },
         Event::RungChanged(rung) => note(&format!("the relay now sends us at most {}", rung.as_str_name())),
         Event::GoingAway => note("the relay is going away: moving"),
         Event::Disconnected(error) => note(&format!("the connection broke ({error}): coming back")),
@@ -165,21 +228,20 @@ pub(crate) fn report(event: &Event) {
 }
 
 /// Who ends the call.
-enum HangUp {
+pub(crate) enum HangUp {
     Ourselves { after: Option<Duration> },
     WithTheOther,
 }
 
-async fn converse(args: &TalkArgs, call: Call, sources: (Source, Source), hang_up: HangUp) -> Result<(), Failure> {
-    let recorders = [TrackKind::Audio, TrackKind::Video]
-        .map(|kind| tokio::spawn(record(call.clone(), kind, args.record_dir.clone())));
-    let mut exchange = std::pin::pin!(exchange(&call, sources, recorders, &hang_up));
+async fn converse(call: Call, sources: Sources, record_dir: PathBuf, hang_up: HangUp) -> Result<(), Failure> {
+    let recorder = tokio::spawn(record_both(call.clone(), record_dir));
+    let mut exchange = std::pin::pin!(exchange(&call, sources, recorder, &hang_up));
     let finished = tokio::select! {
         finished = &mut exchange => finished,
         // The other side leaves as soon as it has everything, while we may still be putting things away.
         end = call.ended() => {
             let rest = tokio::time::timeout(PUTTING_AWAY, &mut exchange).await;
-            rest.unwrap_or_else(|_| Err(anyhow!("{end}")))
+            rest.unwrap_or_else(|_| Err(end.into()))
         }
     };
     finished.map_err(Failure::broken)?;
@@ -190,7 +252,7 @@ async fn converse(args: &TalkArgs, call: Call, sources: (Source, Source), hang_u
             let end = tokio::time::timeout(FAREWELL, call.ended()).await.unwrap_or(CallEnd::OthersLeft);
             match end {
                 CallEnd::OthersLeft => Ok(()),
-                other => Err(Failure::broken(anyhow!("{other}"))),
+                other => Err(Failure::broken(other)),
             }
         }
     }
@@ -199,17 +261,16 @@ async fn converse(args: &TalkArgs, call: Call, sources: (Source, Source), hang_u
 /// Both directions, until both ends are marked.
 async fn exchange(
     call: &Call,
-    (audio, video): (Source, Source),
-    recorders: [JoinHandle<anyhow::Result<()>>; 2],
+    Sources { audio, video }: Sources,
+    mut received: JoinHandle<anyhow::Result<()>>,
     hang_up: &HangUp,
 ) -> anyhow::Result<()> {
-    let mut outgoing =
-        Outgoing { audio_to: audio.publish(call, false).await?, video_to: video.publish(call, false).await? };
-    let [audio_in, video_in] = recorders;
-    let mut received = tokio::spawn(async move {
-        let (audio, video) = tokio::try_join!(audio_in, video_in)?;
-        audio.and(video).map(drop)
-    });
+    // The picture first: who hears the end of our sound knows by then whether there is one.
+    let video_to = match &video {
+        Some(video) => Some(video.publish(call, false).await?),
+        None => None,
+    };
+    let mut outgoing = Outgoing { video_to, audio_to: audio.publish(call, false).await? };
     let (stop, stopped) = watch::channel(false);
     let after = match hang_up {
         HangUp::Ourselves { after } => *after,
@@ -236,7 +297,14 @@ async fn exchange(
         (&mut received).await??;
         heard_out = true;
     }
-    tokio::try_join!(outgoing.audio_to.finish(), outgoing.video_to.finish())?;
+    let Outgoing { audio_to, video_to } = outgoing;
+    let video_ends = async {
+        match video_to {
+            Some(video_to) => video_to.finish().await,
+            None => Ok(()),
+        }
+    };
+    tokio::try_join!(audio_to.finish(), video_ends)?;
     if !heard_out {
         let rest = tokio::time::timeout(FAREWELL, received).await;
         rest.map_err(|_| anyhow!("the other side did not end its tracks in time"))???;
@@ -244,33 +312,41 @@ async fn exchange(
     Ok(())
 }
 
-/// Our two tracks.
+/// Our tracks.
 struct Outgoing {
     audio_to: Publisher,
-    video_to: Publisher,
+    video_to: Option<Publisher>,
 }
 
 impl Outgoing {
-    /// Plays both files from the moment when both tracks are subscribed to: until they end, for as long as `after`
-    /// says, or until told to stop.
+    /// Plays our files from the moment when all tracks are subscribed to: until they end, for as long as `after` says, or
+    /// until told to stop.
     async fn play(
         &mut self,
         audio: Source,
-        video: Source,
+        video: Option<Source>,
         after: Option<Duration>,
         mut stopped: watch::Receiver<bool>,
     ) -> anyhow::Result<()> {
-        let wanted = async { tokio::try_join!(self.audio_to.wanted(), self.video_to.wanted()) };
+        let wanted = async {
+            for publisher in [&self.audio_to].into_iter().chain(&self.video_to) {
+                publisher.wanted().await?;
+            }
+            Ok::<(), Error>(())
+        };
         tokio::select! {
             wanted = wanted => wanted?,
             _ = stopped.wait_for(|stop| *stop) => return Ok(()),
         };
         let start = Instant::now();
         let until = after.map(|after| start + after);
-        tokio::try_join!(
-            audio.play(&mut self.audio_to, start, until, stopped.clone()),
-            video.play(&mut self.video_to, start, until, stopped)
-        )?;
+        let picture = async {
+            match (video, &mut self.video_to) {
+                (Some(video), Some(video_to)) => video.play(video_to, start, until, stopped.clone()).await,
+                _ => Ok(()),
+            }
+        };
+        tokio::try_join!(audio.play(&mut self.audio_to, start, until, stopped.clone()), picture)?;
         Ok(())
     }
 }

@@ -1,33 +1,46 @@
 //! `supernode doctor`
 
+mod dial;
 mod port;
 
-use std::{fs, io, time::SystemTime};
+use std::{fs, io, path::PathBuf, time::SystemTime};
 
+use anyhow::Context;
 use clap::Args;
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
+use supernode_proto::invite::Invite;
 use supernode_server::{
     control::{
         config::Loaded,
+        files,
+        invite::parse_host,
+        invites,
         prepared::Prepared,
         reload::CERTIFICATE_WARN_S,
+        serve::unix_now_s,
         state_dir::{StateDir, StateError},
         status::{Phase, Status as Reading},
+        trust::Objection,
     },
     shard::probe,
 };
 
-use self::port::{authority, port, within};
+use self::{
+    dial::Destination,
+    port::{port, within},
+};
 use super::{
     exit::Exit,
-    output::{bytes, duration, print, print_json},
+    output::{bytes, date, duration, print, print_json},
     relay::Relay,
     state::State,
 };
 
 /// A relay has a few descriptors for each shard, and one for each visitor of the admin port.
 const DESCRIPTORS_MIN: u64 = 1024;
+/// A link is at most a few hundred bytes.
+const INVITE_BYTES_MAX: u64 = 64 * 1024;
 /// Nobody signed anything before this program was written: 2026, in seconds since 1970.
 const CLOCK_MIN_UNIX_S: u64 = 1_767_225_600;
 
@@ -38,6 +51,9 @@ pub(super) struct Doctor {
     /// Where clients reach the relay, to be tried from here [default: the address of its last start].
     #[arg(long, value_name = "HOST[:PORT]")]
     host: Option<String>,
+    /// File with an invite link: every address that it leads to is dialled as a client does, and let in by it.
+    #[arg(long, value_name = "FILE")]
+    invite_file: Option<PathBuf>,
     /// As JSON.
     #[arg(long)]
     json: bool,
@@ -72,7 +88,8 @@ impl Doctor {
             let state = StateDir::open(&path)?;
             Ok((state, Relay::at(&path)?))
         });
-        let mut findings = vec![clock(), configured(configuration)];
+        let mut findings = vec![clock()];
+        findings.extend(configured(configuration));
         match probe::offers() {
             Ok(offers) => {
                 findings.extend(kernel(&offers));
@@ -81,22 +98,23 @@ impl Doctor {
             Err(error) => findings.push(bad("kernel", format!("no UDP socket: {error}"), "allow this user sockets")),
         }
         let mut reading = None;
-        let mut host = self.host.clone();
+        let mut known = None;
         match opened {
             Ok((state, running)) => {
                 findings.push(keys(&state));
+                findings.extend(invites(&state));
                 let status = running.status();
                 findings.push(relay(status.as_ref()));
                 reading = status.ok();
                 match state.link() {
-                    Ok(link) => host = host.or(link.as_ref().map(authority)),
+                    Ok(link) => known = link,
                     Err(error) => {
                         findings.push(bad("link", error.to_string(), "the relay writes it at its next start"))
                     }
                 }
             }
             // Whoever names a host may want to know of a relay elsewhere.
-            Err(error) if host.is_some() && is_nowhere(&error) => {}
+            Err(error) if (self.host.is_some() || self.invite_file.is_some()) && is_nowhere(&error) => {}
             Err(error) => findings.push(bad(
                 "state directory",
                 error.to_string(),
@@ -109,10 +127,8 @@ impl Doctor {
             findings.extend(process(reading));
             findings.extend(reading.certificate_left_s.map(certificate));
         }
-        if let Some(host) = host {
-            let advice = "let UDP to this port through the firewall, and forward it if there is a NAT; then try from outside too";
-            findings.push(port("UDP from here to clients' address", &host, advice));
-        }
+        let destination = self.destination(self.host.as_deref(), known)?;
+        findings.extend(destination.iter().flat_map(dial::as_client));
         match self.json {
             true => print_json(&findings)?,
             false => print(&table(&findings))?,
@@ -124,17 +140,55 @@ impl Doctor {
     }
 }
 
+impl Doctor {
+    /// Where clients come, and by what they know the relay: the invite's, or what was known at the relay's last start.
+    fn destination(&self, host: Option<&str>, known: Option<Invite>) -> anyhow::Result<Option<Destination>> {
+        let invited = match &self.invite_file {
+            Some(path) => {
+                let text = files::read_text(path, INVITE_BYTES_MAX).with_context(|| path.display().to_string())?;
+                let link = text.trim().parse::<Invite>();
+                Some(link.with_context(|| format!("{}: is no invite link", path.display()))?)
+            }
+            None => known,
+        };
+        let is_known = invited.is_some();
+        let link = match (host.map(parse_host).transpose()?, invited) {
+            (Some(Invite { host, port, .. }), Some(link)) => Invite { host, port, ..link },
+            (Some(named), None) => named,
+            (None, Some(link)) => link,
+            (None, None) => return Ok(None),
+        };
+        Ok(Some(Destination { link, is_known }))
+    }
+}
+
 /// Whether no relay has ever run here.
 fn is_nowhere(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(StateError::Missing(_) | StateError::NoDefault))
 }
 
-/// Whether a relay would start with it, as `supernode check-config` tells: certificate, key and allow-list included.
-fn configured(configuration: anyhow::Result<Loaded>) -> Finding {
-    match configuration.and_then(|loaded| Ok(Prepared::read(&loaded.config)?)) {
-        Ok(_) => good("configuration", "holds, with the files that it names"),
-        Err(error) => bad("configuration", format!("{error:#}"), "mend that file"),
+/// Whether a relay would start with it, as `supernode check-config` tells: certificate, key and allow-list included; and
+/// whether clients would take the certificate.
+fn configured(configuration: anyhow::Result<Loaded>) -> Vec<Finding> {
+    const MEND: &str = "clients check it by the authorities that they trust: renew it, or take the files that fit \
+        (tls.certificate, tls.key, relay.advertise)";
+    let prepared = configuration.and_then(|loaded| Ok((Prepared::read(&loaded.config)?, loaded)));
+    let (prepared, loaded) = match prepared {
+        Ok(both) => both,
+        Err(error) => return vec![bad("configuration", format!("{error:#}"), "mend that file")],
+    };
+    let mut findings = vec![good("configuration", "holds, with the files that it names")];
+    if prepared.certificate.is_some() {
+        let objections = prepared.objections(&loaded.config);
+        if objections.is_empty() {
+            findings.push(good("certificate's files", "clients will take what is in them"));
+        }
+        findings.extend(objections.iter().map(|objection| match objection {
+            Objection::Refused(words) => bad("certificate's files", words, MEND),
+            Objection::Untrusted(words) => poor("certificate's files", words, "fine for an authority of your own"),
+        }));
     }
+    findings
 }
 
 fn table(findings: &[Finding]) -> String {
@@ -278,6 +332,24 @@ fn keys(state: &StateDir) -> Finding {
         Ok(_) => good("keys", "readable by their owner only"),
         Err(error) => bad("keys", error.to_string(), ""),
     }
+}
+
+/// Whether invites that have a label end soon.
+fn invites(state: &StateDir) -> Option<Finding> {
+    let all = match invites::read(state) {
+        Ok(all) => all,
+        Err(error) => return Some(bad("invites", error.to_string(), "")),
+    };
+    let mut ending: Vec<_> = invites::ending(&all, unix_now_s()).collect();
+    ending.sort_by_key(|one| one.ends_unix_s);
+    let first = ending.first()?;
+    let found =
+        format!("{} end within a week, the first, {:?}, on {}", ending.len(), first.label, date(first.ends_unix_s));
+    Some(poor(
+        "invites",
+        found,
+        "give those people new links (supernode invite); supernode invites list has all of them",
+    ))
 }
 
 fn relay(reading: Result<&Reading, &anyhow::Error>) -> Finding {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use supernode_proto::DEFAULT_PORT;
+use supernode_proto::{DEFAULT_PORT, probe};
 
 use super::{Finding, bad, good};
 
@@ -24,29 +24,40 @@ pub(super) fn within(listen: SocketAddr) -> String {
     }
 }
 
-/// Whether a relay answers there. A packet of a version that nobody speaks must be answered by the versions that are
-/// spoken (RFC 9000 section 6.1), so this begins no connection.
+/// Whether a relay answers there, without a connection.
 pub(super) fn port(check: &'static str, host: &str, advice: &str) -> Finding {
     let addresses = host.to_socket_addrs().or_else(|_| (host, DEFAULT_PORT).to_socket_addrs());
     let Some(address) = addresses.ok().and_then(|mut addresses| addresses.next()) else {
         return bad(check, format!("{host}: cannot be resolved"), "name it as HOST or HOST:PORT, with --host");
     };
-    match answers(address, ATTEMPTS) {
-        Ok(()) => good(check, format!("{address} answers")),
-        Err(error) => bad(check, format!("{address}: no answer ({error})"), advice),
+    match answers(address) {
+        Ok(()) => good(check, format!("UDP {address} answers")),
+        Err(error) => bad(check, format!("UDP {address}: {error}"), advice),
     }
 }
 
+/// Whether anything of QUIC answers there, and if not, in which way.
+pub(super) fn answers(address: SocketAddr) -> Result<(), String> {
+    ask(address, ATTEMPTS).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => {
+            format!("no answer to {ATTEMPTS} packets in {ATTEMPTS} s: dropped on the way, or no relay is there")
+        }
+        io::ErrorKind::ConnectionRefused => {
+            "refused at once (ICMP): the machine is there, and nothing listens at that UDP port".to_owned()
+        }
+        _ => format!("no answer ({error})"),
+    })
+}
+
+/// Whether packets to there have a way out of this machine.
+pub(super) fn is_routed(address: SocketAddr) -> bool {
+    let here = if address.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
+    UdpSocket::bind(here).and_then(|socket| socket.connect(address)).is_ok()
+}
+
 /// Asks several times: a packet may be lost, and a machine that is busy takes its time.
-fn answers(address: SocketAddr, attempts: u32) -> io::Result<()> {
-    const VERSION_NOBODY_SPEAKS: [u8; 4] = [0x1a, 0x2a, 0x3a, 0x4a];
-    let cid: [u8; 20] = rand::random();
-    // At least 1,200 bytes, or it is not answered (RFC 9000 section 14.1).
-    let mut packet = vec![0; 1200];
-    packet[0] = 0xc0;
-    packet[1..5].copy_from_slice(&VERSION_NOBODY_SPEAKS);
-    packet[5] = 20;
-    packet[6..26].copy_from_slice(&cid);
+fn ask(address: SocketAddr, attempts: u32) -> io::Result<()> {
+    let packet = probe::packet(&rand::random());
     let here = if address.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
     let socket = UdpSocket::bind(here)?;
     socket.connect(address)?;
@@ -60,8 +71,7 @@ fn answers(address: SocketAddr, attempts: u32) -> io::Result<()> {
             received => break received?,
         }
     };
-    // Version zero is what says that it is a list of versions (section 17.2.1).
-    match length >= 7 && answer[0] & 0x80 != 0 && answer[1..5] == [0; 4] {
+    match probe::is_answer(&answer[..length]) {
         true => Ok(()),
         false => Err(io::Error::other("what answers is no QUIC")),
     }
@@ -88,8 +98,13 @@ mod tests {
             let (_, client) = talking.recv_from(&mut [0; 1500]).expect("a packet");
             talking.send_to(b"hello, this is no QUIC", client).expect("sent");
         });
-        assert!(answers(address, 1).expect_err("no QUIC").to_string().contains("no QUIC"));
+        assert!(ask(address, 1).expect_err("no QUIC").to_string().contains("no QUIC"));
         server.join().expect("it ends");
-        assert!(answers(silent.local_addr().expect("bound"), 2).is_err());
+        let quiet = silent.local_addr().expect("bound");
+        assert_eq!(ask(quiet, 2).expect_err("nothing").kind(), io::ErrorKind::WouldBlock);
+        drop(silent);
+        let begin = std::time::Instant::now();
+        assert!(answers(quiet).expect_err("nobody").contains("refused at once"));
+        assert!(begin.elapsed() < ATTEMPT_TIMEOUT);
     }
 }

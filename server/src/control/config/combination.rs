@@ -59,6 +59,7 @@ const NEEDS: &[Needs] = &[
         usable: &[
             "admission.hook.url",
             "admission.hook.secret",
+            "admission.hook.secret_file",
             "admission.hook.timeout_ms",
             "admission.hook.cache_s",
             "admission.hook.grace_s",
@@ -83,6 +84,17 @@ pub(super) fn problems(loaded: &Loaded) -> Vec<Problem> {
                 problem(loaded, path, path, &format!("does nothing while {choice} = {}", value(loaded, choice)), hint)
             }));
         }
+    }
+    let hook = &loaded.config.admission.hook;
+    if hook.secret.is_some() && hook.secret_file.is_some() {
+        let (path, other) = ("admission.hook.secret_file", "admission.hook.secret");
+        problems.push(problem(
+            loaded,
+            path,
+            path,
+            &format!("must not be set beside {other}"),
+            "which one counts?".to_owned(),
+        ));
     }
     let limits = &loaded.config.limits;
     if limits.handshakes_before_retry > limits.handshakes_max {

@@ -2,8 +2,6 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use tracing_subscriber::EnvFilter;
-
 use super::{
     key::{Key, Kind, Reload},
     values::{AdmissionChoice, TlsChoice},
@@ -13,6 +11,7 @@ use crate::{
         classes::{CLASSES_MAX, Class},
         hook::hook_url,
         invite::parse_host,
+        log::{Format, filter},
     },
     shard::SHARDS_MAX,
 };
@@ -233,7 +232,11 @@ pub const KEYS: &[Key] = &[
             get: |config| config.admission.hook.secret.clone(),
             set: |config, text| config.admission.hook.secret = Some(text.to_owned()) },
         what: "Sent to the service as `Authorization: Bearer`, so that it knows who asks.",
-        unset: "no such header is sent", cost: "Better in the environment than in a file that others read." },
+        unset: "no such header is sent, unless `admission.hook.secret_file` is set",
+        cost: "Whoever reads the configuration has it: better in a file of its own." },
+    file!("admission.hook.secret_file", admission.hook.secret_file,
+        "File with that secret as its only line, such as a credential of systemd's. Watched; a new one is taken within \
+         seconds.", "`admission.hook.secret`, if that is set", "Keep it from other users.", Live),
     time!("admission.hook.timeout_ms", admission.hook.timeout, "milliseconds", from_millis, as_millis, 100..=9000,
         "How long the service may take.",
         "Whoever connects waits as long; the relay serves others meanwhile. A client has 10 s in all."),
@@ -282,6 +285,8 @@ pub const KEYS: &[Key] = &[
         "Rings that one identity may start, on all of its devices.", "Each is sent to all devices of the callee."),
     number!("limits.incoming_rings_max", limits.incoming_rings_max, "rings", 1..=1000, Live,
         "Rings that one device can have at once.", "Up to 16 KiB each on their way to the device."),
+    number!("limits.rings_per_pair_max", limits.rings_per_pair_max, "rings", 1..=1000, Live,
+        "Rings of one person that one device can have at once.", "As many of its places as one caller can take up."),
     time!("limits.ring_timeout_ms", limits.ring_timeout, "milliseconds", from_millis, as_millis, 1000..=600_000,
         "How long a ring waits for an answer.", ""),
     // ---- limits: rooms and media
@@ -319,6 +324,9 @@ pub const KEYS: &[Key] = &[
     number!("limits.catch_ups_per_minute_max", limits.catch_ups_per_minute_max, "requests a minute", 1..=100_000, Live,
         "Times that one identity may ask for what a room's mailbox has kept.",
         "Each is answered with up to `limits.mailbox_bytes_max`."),
+    number!("limits.beacons_per_minute_max", limits.beacons_per_minute_max, "requests a minute", 1..=100_000, Live,
+        "Beacons that one identity may post, in all its rooms: what its devices say of their groups.",
+        "Each is passed on to everybody in the room; too few, and people are shown as split from the call."),
     number!("limits.key_packages_taken_per_minute_max", limits.key_packages_taken_per_minute_max, "requests a minute",
         1..=100_000, Live,
         "Times that one identity may take key packages of others.", "What one takes, another cannot."),
@@ -393,11 +401,18 @@ pub const KEYS: &[Key] = &[
 
     // ---- log
     Key { path: "log.filter", reload: Live,
-        kind: Kind::Text { form: "a filter such as `info` or `warn,supernode_server::control=debug`",
+        kind: Kind::Text { form: filter::FORM,
             get: |config| Some(config.log.filter.clone()),
-            set: |config, text| { text.parse::<EnvFilter>().ok()?; config.log.filter = text.to_owned(); Some(()) } },
+            set: |config, text| { filter::parse(text)?; config.log.filter = text.to_owned(); Some(()) } },
         what: "What is logged. The environment variable RUST_LOG sets it too. Of INFO and above, a place of the program says at most 10 lines in 10 s, and then how many it left out.", unset: "",
-        cost: "DEBUG and below may name addresses and rooms, and TRACE writes a line a packet. `info` lets libraries warn of what strangers send." },
+        cost: "DEBUG may name addresses and rooms. `info` lets libraries warn of what strangers send. TRACE, a line a packet, is in debug builds only." },
+    Key { path: "log.format", reload: Live,
+        kind: Kind::Choice { words: &["text", "json"],
+            get: |config| config.log.format as usize,
+            set: |config, which| config.log.format = [Format::Text, Format::Json][which] },
+        what: "How a line is written: for people, or as one JSON object with `time`, `level`, `target`, `message` and what else \
+               belongs to it. Lines that systemd's journal takes have its priority in front and no time of their own, in \
+               both. What is said before the configuration has been read is text.", unset: "", cost: "" },
 ];
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
+    fmt, io,
     path::{Path, PathBuf},
 };
 
@@ -11,7 +11,7 @@ use config::{Environment, File, FileFormat, Map, Source, Value, ValueKind};
 use super::{
     combination,
     error::{ConfigError, Problem},
-    key::{Key, Setting},
+    key::Key,
     keys::{self, KEYS},
     memory::{self, Machine},
     values::Config,
@@ -32,8 +32,10 @@ const ALIKE: f64 = 0.6;
 /// Where a configuration comes from. Loading the same sources again is how it is reloaded.
 #[derive(Clone, Default)]
 pub struct Sources {
-    /// The file, if there is one.
+    /// The file, if there may be one.
     pub file: Option<PathBuf>,
+    /// Whether it need not be there: nobody has named it, and it has not been read yet.
+    pub file_may_lack: bool,
     /// Environment variables, ours and others.
     pub environment: BTreeMap<String, String>,
     /// What was said on the command line.
@@ -77,15 +79,26 @@ pub enum Origin {
 }
 
 impl Sources {
-    /// The sources of this process: the file that was named, else [`DEFAULT_FILE`] if it is there.
+    /// The sources of this process: the file that was named, else [`DEFAULT_FILE`] whenever it is there.
     pub fn of_process(file: Option<PathBuf>, flags: Vec<Flag>) -> Self {
-        let default = || Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists());
+        let file_may_lack = file.is_none();
         // A variable whose name or value is no text is none of ours.
         let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
         };
         let environment = std::env::vars_os().filter_map(text).collect();
-        Self { file: file.or_else(default), environment, flags, machine: Machine::of_process() }
+        let file = Some(file.unwrap_or_else(|| DEFAULT_FILE.into()));
+        Self { file, file_may_lack, environment, flags, machine: Machine::of_process() }
+    }
+
+    /// The file, if there is one.
+    pub fn file_there(&self) -> Option<&Path> {
+        self.file.as_deref().filter(|path| !self.file_may_lack || is_there(path))
+    }
+
+    /// From now on a file that has been there has to be: one that is being replaced must not look like none.
+    pub(in crate::control) fn expect_file(&mut self) {
+        self.file_may_lack = self.file_there().is_none();
     }
 
     /// Reads and checks every layer.
@@ -99,9 +112,9 @@ impl Sources {
             let following = KEYS.iter().filter(|key| memory::follows(key.path));
             loading.origins.extend(following.map(|key| (key.path, Origin::Memory(machine.memory_bytes))));
         }
-        if let Some(path) = &self.file {
+        if let Some(path) = self.file_there() {
             for (key, value) in file_layer(path)? {
-                loading.set(&key, &value, Origin::File(path.clone()), false);
+                loading.set(&key, &value, Origin::File(path.to_owned()), false);
             }
         }
         for (key, value) in self.environment_layer() {
@@ -155,11 +168,6 @@ impl Loaded {
     /// Keys whose values differ.
     pub fn changed(&self, other: &Self) -> Vec<&'static Key> {
         KEYS.iter().filter(|key| key.get(&self.config) != key.get(&other.config)).collect()
-    }
-
-    /// Every key with its value, if it has one, and where that was said.
-    pub fn settings(&self) -> impl Iterator<Item = (&'static Key, Option<Setting>, &Origin)> {
-        KEYS.iter().map(|key| (key, key.get(&self.config), self.origin(key)))
     }
 }
 
@@ -230,6 +238,11 @@ fn nearest(path: &str) -> Option<&'static Key> {
     };
     let best = KEYS.iter().map(|key| (likeness(key), key)).max_by(|one, other| one.0.total_cmp(&other.0));
     best.filter(|(likeness, _)| *likeness >= ALIKE).map(|(_, key)| key)
+}
+
+/// Whatever else keeps it from being looked at shows when it is read.
+fn is_there(path: &Path) -> bool {
+    !matches!(files::metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound)
 }
 
 fn file_layer(path: &Path) -> Result<BTreeMap<String, ValueKind>, ConfigError> {

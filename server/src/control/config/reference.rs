@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 
+use serde::{Deserialize, Serialize};
+
 use super::{
-    key::{Key, Reload},
+    key::{Key, Reload, Setting},
     keys::{KEYS, SECTIONS},
     layers::Loaded,
     memory::{self, Machine},
@@ -52,7 +54,7 @@ pub fn template() -> String {
             }
             push_wrapped(&mut text, "# ", &format!("Change: {}.", when(key)));
             if memory::follows(key.path) {
-                push_wrapped(&mut text, "# ", "The default follows the memory; this is that of 28 GiB and more.");
+                push_wrapped(&mut text, "# ", "The default follows the memory; this is that of 38 GiB and more.");
             }
             match key.get(&Config::default()) {
                 Some(value) => {
@@ -68,27 +70,78 @@ pub fn template() -> String {
     text
 }
 
-/// The values that are in effect, as TOML, each with where it was said.
-pub fn effective(loaded: &Loaded) -> String {
-    let lines = loaded.settings().map(|(key, setting, origin)| match setting {
-        Some(setting) => (format!("{} = {setting}", key.path), origin.to_string()),
-        None => (format!("# {} is not set", key.path), key.unset.to_owned()),
-    });
-    let lines: Vec<(String, String)> = lines.collect();
-    let width = lines.iter().map(|(line, _)| line.len()).filter(|width| *width < 60).max().unwrap_or(0);
-    lines.iter().fold(String::new(), |mut text, (line, origin)| {
-        let _ = writeln!(text, "{line:width$}  # {origin}");
+/// A key as it is in effect.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Row {
+    path: String,
+    /// As JSON; null where it is not set.
+    value: serde_json::Value,
+    /// As TOML writes it.
+    text: Option<String>,
+    /// Where that was said; of one that is not set, what happens then.
+    origin: String,
+    /// What it will be after the next start, if that is something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+impl Row {
+    fn new(key: &Key, loaded: &Loaded) -> Self {
+        let setting = key.get(&loaded.config);
+        Self {
+            path: key.path.to_owned(),
+            value: setting.as_ref().map_or(serde_json::Value::Null, Setting::to_json),
+            text: setting.as_ref().map(ToString::to_string),
+            origin: if setting.is_some() { loaded.origin(key).to_string() } else { key.unset.to_owned() },
+            next: None,
+        }
+    }
+}
+
+/// Every key as a relay that starts with this would have it.
+pub fn rows(loaded: &Loaded) -> Vec<Row> {
+    KEYS.iter().map(|key| Row::new(key, loaded)).collect()
+}
+
+/// Every key as a relay has it that was started with one configuration and has read another one since.
+pub fn rows_in_effect(started: &Loaded, read: &Loaded) -> Vec<Row> {
+    let row = |key: &Key| match key.reload {
+        Reload::Live => Row::new(key, read),
+        Reload::Restart => {
+            let next = key.get(&read.config);
+            let next =
+                (next != key.get(&started.config)).then(|| next.map_or("not set".to_owned(), |next| next.to_string()));
+            Row { next, ..Row::new(key, started) }
+        }
+    };
+    KEYS.iter().map(row).collect()
+}
+
+/// Values as TOML, each with where it was said.
+pub fn effective(rows: &[Row]) -> String {
+    let line = |row: &Row| match &row.text {
+        Some(text) => format!("{} = {text}", row.path),
+        None => format!("# {} is not set", row.path),
+    };
+    let lines: Vec<String> = rows.iter().map(line).collect();
+    let width = lines.iter().map(String::len).filter(|width| *width < 60).max().unwrap_or(0);
+    lines.iter().zip(rows).fold(String::new(), |mut text, (line, row)| {
+        let next = row.next.as_ref().map_or_else(String::new, |next| format!("; after the next start: {next}"));
+        let _ = writeln!(text, "{line:width$}  # {}{next}", row.origin);
         text
     })
 }
 
-/// The same as JSON: path to value (null where it is not set) and origin.
-pub fn effective_json(loaded: &Loaded) -> serde_json::Value {
-    let entries = loaded.settings().map(|(key, setting, origin)| {
-        let value = setting.map_or(serde_json::Value::Null, |setting| setting.to_json());
-        (key.path.to_owned(), serde_json::json!({ "value": value, "origin": origin.to_string() }))
-    });
-    serde_json::Value::Object(entries.collect())
+/// The same as JSON: path to value (null where it is not set), origin, and what it will be after the next start.
+pub fn effective_json(rows: &[Row]) -> serde_json::Value {
+    let entry = |row: &Row| {
+        let mut entry = serde_json::json!({ "value": row.value, "origin": row.origin });
+        if let Some(next) = &row.next {
+            entry["next"] = next.as_str().into();
+        }
+        (row.path.clone(), entry)
+    };
+    serde_json::Value::Object(rows.iter().map(entry).collect())
 }
 
 fn keys_of(section: &str) -> impl Iterator<Item = &'static Key> {
@@ -105,7 +158,7 @@ fn default_of(key: &Key) -> String {
     let small = Limits::default_for(Machine { memory_bytes: memory::SMALLEST_BYTES, cores: 2 });
     let small = value(&Config { limits: small, ..Config::default() });
     format!(
-        "follows the memory: {small} with 512 MiB and two cores, {} with 28 GiB and more",
+        "follows the memory: {small} with 512 MiB and two cores, {} with 38 GiB and more",
         value(&Config::default())
     )
 }
@@ -151,7 +204,7 @@ the gate fails when they differ.
 What is set comes from four places; the later wins:
 
 1. the defaults below,
-2. a TOML file: `--config FILE`, else `/etc/supernode/supernode.toml` if it is there
+2. a TOML file: `--config FILE`, else `/etc/supernode/supernode.toml` whenever it is there
    ([deploy/supernode.toml](../deploy/supernode.toml) has every key with its default),
 3. the environment: `SUPERNODE__SECTION__KEY`, such as `SUPERNODE__LIMITS__ROOMS_MAX=4`; a list with commas,
 4. options of `supernode serve`.
@@ -165,12 +218,15 @@ unknown key not the value, which may have been meant for a secret one:
 ```
 
 `supernode check-config [FILE]` checks without running, with the files that the configuration names, and ends with 0 if
-a relay would start with it and 1 if not. `supernode config` prints what is in effect and where each value was said,
-secrets masked, the user, password and query of an address as well. Both take `--json`.
+a relay would start with it and clients would take what it shows, and with 1 if not. `supernode config` prints what the
+running relay goes by, where each value was said, and what will be different after its next start; if none runs, or a file
+or an option is named, what a relay would start with. Secrets are masked, the user, password and query of an address as
+well. Both take `--json`.
 
 On SIGHUP, and within seconds of a change to the file or to one that it names (certificate, key, allow-list), a running
-relay reads everything again. It is checked first: if anything is wrong, nothing changes and the log says what is. Keys
-that only a start can change are named in one warning.
+relay reads them again, also a file that was not there when it started; environment and options are those of its start. A
+file that was there and is gone changes nothing. All of it is checked first: if anything is wrong, nothing changes and the
+log says what is. Keys that only a start can change are named in one warning.
 ";
 
 const TEMPLATE_HEAD: &str = "\

@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::{
-    control::{classes::Class, log::DEFAULT_FILTER},
+    control::{
+        classes::Class,
+        log::{DEFAULT_FILTER, Format},
+    },
     core::limits::Limits,
 };
 
@@ -122,6 +125,8 @@ pub struct Hook {
     pub url: Option<String>,
     /// What is sent as `Authorization: Bearer`.
     pub secret: Option<String>,
+    /// File with it.
+    pub secret_file: Option<PathBuf>,
     /// How long the service may take.
     pub timeout: Duration,
     /// How long an answer is good for.
@@ -135,6 +140,8 @@ pub struct Hook {
 pub struct Log {
     /// Directives of `tracing_subscriber::EnvFilter`.
     pub filter: String,
+    /// How lines are written.
+    pub format: Format,
 }
 
 impl Default for Relay {
@@ -173,6 +180,7 @@ impl Default for Hook {
         Self {
             url: None,
             secret: None,
+            secret_file: None,
             timeout: Duration::from_secs(3),
             cache: Duration::from_secs(60),
             grace: Duration::from_secs(3600),
@@ -188,6 +196,6 @@ impl std::fmt::Debug for Hook {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { filter: DEFAULT_FILTER.to_owned() }
+        Self { filter: DEFAULT_FILTER.to_owned(), format: Format::default() }
     }
 }

@@ -246,11 +246,12 @@ pub fn warnings(before: &Reading, now: &Reading, last: Option<&Sample>) -> Vec<W
             Level::Notice,
             "SupernodeBuffersClamped",
             format!(
-                "The kernel grants socket buffers of {} KiB; the relay wants {} KiB.",
-                granted / 1024,
-                wanted / 1024
+                "The kernel grants socket buffers of {} KiB; the relay asks for {} KiB.",
+                // It counts each twice: once for itself.
+                granted / 2 / 1024,
+                wanted / 2 / 1024
             ),
-            "Raise net.core.rmem_max and wmem_max to 8388608 (deploy/sysctl.d) and start the relay again.",
+            "Raise net.core.rmem_max and wmem_max to 8388608 bytes (deploy/sysctl.d) and start the relay again.",
         );
     }
     warnings.sort_by_key(|warning| warning.level);

@@ -4,8 +4,10 @@
 //! error takes nothing (a pipe that nobody reads, a full disk), lines are lost and counted, and no shard and no control
 //! thread stands still. Before a line is made, `pace.rs` looks how often its place has spoken of late.
 
+pub mod filter;
 mod lines;
 mod pace;
+mod shape;
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -17,11 +19,10 @@ use std::{
     thread,
 };
 
-use tracing_subscriber::{
-    EnvFilter, Registry, filter::ParseError, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt,
-};
+use tracing_subscriber::{EnvFilter, Registry, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
-use self::{lines::Lines, pace::Pace};
+pub use self::shape::{Format, leads_to_journal};
+use self::{lines::Lines, pace::Pace, shape::Shape};
 
 /// What is logged unless somebody says otherwise: all that the relay itself has to say to its operator, and what its
 /// libraries call an error. What they warn of is what strangers send: not an operator's business.
@@ -50,39 +51,55 @@ impl LeftOut {
 pub struct Log {
     filter: reload::Handle<EnvFilter, Registry>,
     lines: Lines,
+    shape: Shape,
     left_out: Arc<LeftOut>,
 }
 
+/// What reads the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// A terminal, which shows colours.
+    Terminal,
+    /// systemd's journal, which has times and priorities of its own.
+    Journal,
+    /// A file, a pipe, or nobody.
+    Other,
+}
+
 impl Log {
-    /// Starts the log of the process with a filter; to be called once.
-    ///
-    /// # Errors
-    /// If the filter makes no sense.
+    /// Starts the log of the process with a filter ([`filter::parse`]); to be called once.
     ///
     /// # Panics
     /// If the process has a log already, or cannot have one thread more.
-    pub fn start(filter: &str, out: impl Write + Send + 'static, colours: bool) -> Result<Self, ParseError> {
-        let (filter, handle) = reload::Layer::new(filter.parse::<EnvFilter>()?);
+    pub fn start(filter: EnvFilter, out: impl Write + Send + 'static, reader: Reader) -> Self {
+        let (filter, handle) = reload::Layer::new(filter);
         let left_out = Arc::new(LeftOut::default());
         let pace = Arc::new(Pace::new(left_out.clone()));
         let lines = lines::start(out, pace.clone(), left_out.clone());
-        let writer = lines.clone();
-        let layer = fmt::layer().with_writer(move || writer.clone()).with_ansi(colours).log_internal_errors(false);
+        let (writer, shape) = (lines.clone(), Shape::new(reader == Reader::Journal));
+        let layer = fmt::layer().with_writer(move || writer.clone()).with_ansi(reader == Reader::Terminal);
+        let layer = layer.log_internal_errors(false).event_format(shape.clone());
         tracing_subscriber::registry().with(filter).with(layer).with(pace::ByPlace(pace)).init();
-        let log = Self { filter: handle, lines, left_out };
+        let log = Self { filter: handle, lines, shape, left_out };
         log.say_panics();
-        Ok(log)
+        log
     }
 
     /// Says something that no filter keeps back, of any length: what is wrong with a configuration may be many lines.
     pub fn say(&self, words: &str) {
-        words.lines().for_each(|line| self.lines.put(format!("{line}\n").into_bytes()));
+        words.lines().for_each(|line| self.lines.put(self.shape.words(line).into_bytes()));
     }
 
-    /// Changes what is logged: `false` if the filter makes no sense.
-    pub fn set_filter(&self) -> impl Fn(&str) -> bool + Send + use<> {
-        let filter = self.filter.clone();
-        move |text| text.parse::<EnvFilter>().is_ok_and(|new| filter.reload(new).is_ok())
+    /// Changes what is logged, and how.
+    pub fn change(&self) -> impl Fn(&str, Format) + Send + use<> {
+        let (filter, shape) = (self.filter.clone(), self.shape.clone());
+        move |text, format| {
+            // The configuration was checked, and the log lives as long as the process.
+            if let Some(new) = filter::parse(text) {
+                let _ = filter.reload(new);
+            }
+            shape.set(format);
+        }
     }
 
     /// How much was left out, as it is now and will be.
@@ -92,15 +109,15 @@ impl Log {
 
     /// By default the thread that panics writes to standard error itself, and would wait there before it ends.
     fn say_panics(&self) {
-        let lines = self.lines.clone();
+        let (lines, shape) = (self.lines.clone(), self.shape.clone());
         std::panic::set_hook(Box::new(move |panic| {
             let current = thread::current();
             let mut words = format!("thread '{}' {panic}\n", current.name().unwrap_or("unnamed"));
             let backtrace = Backtrace::capture();
             if backtrace.status() == BacktraceStatus::Captured {
-                words += &format!("{backtrace}\n");
+                words += &backtrace.to_string();
             }
-            lines.put(words.into_bytes());
+            words.lines().for_each(|line| lines.put(shape.words(line).into_bytes()));
         }));
     }
 }

@@ -154,7 +154,8 @@ pub(super) const ROWS: &[Row] = &[
     Row { name: "supernode_crumbs_dropped_total", label: "", values: Counter(|r| one(r.sum(|t| t.crumbs_dropped))),
         help: "Packets dropped because their client sends its streams in pieces of a few bytes." },
     Row { name: "supernode_held_for_mail_total", label: "", values: Counter(|r| one(r.sum(|t| t.held_for_mail))),
-        help: "Times that a client's streams were left unread for a moment because another shard had much mail to take." },
+        help: "Times that a client's streams were left unread for a moment because another shard had much mail to take, or much waited \
+               for clients to read." },
     Row { name: "supernode_refused_by_prefix_total", label: "", values: Counter(|r| one(r.sum(|t| t.refused_by_prefix))),
         help: "Handshakes refused because the client's network had as many as it may, or as many connections." },
     Row { name: "supernode_hook_questions_total", label: "outcome", values: Counter(hook_outcomes),
@@ -216,7 +217,8 @@ pub(super) const ROWS: &[Row] = &[
         help: "Control requests that were refused, by reason." },
     Row { name: "supernode_limit_hits_total", label: "limit", values: Counter(limit_hits),
         help: "Times that a limit bit, by its key in [limits]; ingest_rate is ingest_objects_per_second_max or \
-               ingest_bytes_per_second_max, key_packages_max is fixed, and other is what has no name." },
+               ingest_bytes_per_second_max, first_packets is eight for each handshake that \
+               handshakes_per_second_max lets begin, key_packages_max is fixed, and other is what has no name." },
 
     // ---- objects: the drop ledger
     Row { name: "supernode_objects_in_total", label: "", values: Counter(|r| one(r.count(|l| l.objects_in))),
@@ -364,6 +366,7 @@ pub(in crate::control) fn limit_hits(reading: &Reading) -> Samples<f64> {
         ("handshakes_before_retry".into(), reading.sum(|tally| tally.over_before_retry)),
         ("handshakes_max".into(), reading.sum(|tally| tally.over_handshakes)),
         ("handshakes_per_second_max".into(), reading.sum(|tally| tally.over_pace)),
+        ("first_packets".into(), reading.sum(|tally| tally.first_packets_unread)),
         ("connections_per_prefix_max".into(), reading.sum(|tally| tally.over_prefix_connections)),
         ("handshakes_per_prefix_per_second_max".into(), reading.sum(|tally| tally.over_prefix_handshakes)),
     ]);

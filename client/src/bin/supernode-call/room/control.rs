@@ -31,9 +31,19 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum Order {
     Leave,
-    Kick { who: String },
-    Invite { ticket: String },
-    Say { line: String },
+    Kick {
+        who: String,
+    },
+    /// Nobody to hear who knocks.
+    Admit {
+        who: Option<String>,
+    },
+    Invite {
+        ticket: String,
+    },
+    Say {
+        line: String,
+    },
     Roster,
 }
 
@@ -46,6 +56,9 @@ pub(super) struct Answer {
     pub(super) outcome: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) members: Vec<MemberFigures>,
+    /// Who knocks and is not let in unless told to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) knocking: Vec<String>,
 }
 
 impl Answer {

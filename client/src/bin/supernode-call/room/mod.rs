@@ -2,6 +2,7 @@
 
 mod control;
 mod figures;
+mod porch;
 mod recording;
 mod roster;
 mod stay;
@@ -10,19 +11,22 @@ mod voices;
 use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, Subcommand};
-use supernode_client::{
-    RoomLink,
-    proto::identity::{IdentityKey, Ticket},
-};
+use supernode_client::proto::identity::IdentityKey;
 
-use crate::{failure::Failure, parse_identity, say, secret_text};
+use crate::{
+    failure::Failure,
+    links::{self, OwnInvite},
+    parse_identity,
+    progress::note,
+    say,
+};
 use control::{Order, tell};
 use stay::{Entry, stay};
 
 /// What can be done with a room.
 #[derive(Subcommand)]
 pub(crate) enum RoomCommand {
-    /// Opens a room and stays in it; lets in who knocks with the room's link.
+    /// Makes a room with a link of its own, and stays in it; lets in who knocks and has the link, and shows who else knocks.
     Create {
         #[command(flatten)]
         stay: StayArgs,
@@ -35,11 +39,12 @@ pub(crate) enum RoomCommand {
         /// File for the room's link, readable by its owner only; without it, standard output has the link first.
         #[arg(long)]
         link_file: Option<PathBuf>,
-        /// How long the link and our ticket in it hold.
-        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=365))]
-        link_days: u16,
+        /// For more than 40 devices, or some without X-Wing: the members agree on keys by X25519 alone, for as long as the
+        /// room is open.
+        #[arg(long)]
+        large: bool,
     },
-    /// Knocks at a room and stays in it.
+    /// Goes into the room of a link, by whoever is there, or opens it if nobody is, and stays in it.
     Join {
         #[command(flatten)]
         stay: StayArgs,
@@ -70,6 +75,14 @@ pub(crate) enum RoomCommand {
         /// The public name of the person.
         #[arg(value_name = "IDENTITY", value_parser = parse_identity)]
         who: IdentityKey,
+    },
+    /// Lets in somebody who knocks without having the room's link; without a name, prints who does.
+    Admit {
+        #[command(flatten)]
+        ours: OursArgs,
+        /// The public name of the person.
+        #[arg(value_name = "IDENTITY", value_parser = parse_identity)]
+        who: Option<IdentityKey>,
     },
     /// Rings a person and brings them into the room when they answer.
     Invite {
@@ -109,7 +122,7 @@ pub(crate) struct StayArgs {
     /// Directory for what is received, a file for each track; without it, nothing is kept.
     #[arg(long)]
     record_dir: Option<PathBuf>,
-    /// Let in only this person; may be given again. Without it, everybody who has the link.
+    /// Let in only this person; may be given again. Without it, everybody who has the link, and others when told to.
     #[arg(long = "only", value_name = "IDENTITY", value_parser = parse_identity)]
     only: Vec<IdentityKey>,
     /// Show the relay when we speak, so that others can take the most active speakers only; without it, it cannot tell.
@@ -140,29 +153,37 @@ pub(crate) struct OursArgs {
 /// Carries a command out.
 pub(crate) fn run(command: RoomCommand) -> Result<(), Failure> {
     match command {
-        RoomCommand::Create { stay: args, invite_file, name, link_file, link_days } => {
-            let relay = crate::invite(invite_file.as_ref())?;
-            stay(&args, Entry::Create { relay, name, link_file, link_days })
+        RoomCommand::Create { stay: args, invite_file, name, link_file, large } => {
+            let relay = OwnInvite::read(invite_file.as_ref())?;
+            stay(&args, Entry::Create { relay, name, link_file, large })
         }
         RoomCommand::Join { stay: args, link_file, invite_file } => {
-            let link: RoomLink = secret_text(link_file.as_ref(), "SUPERNODE_ROOM")?
-                .parse()
-                .map_err(|error| Failure::here(anyhow::Error::new(error)))?;
+            let link = links::room(link_file.as_ref()).map_err(Failure::here)?;
             let relay = match invite_file {
-                Some(_) => crate::invite(invite_file.as_ref())?,
-                None => link.relay.clone(),
+                Some(_) => OwnInvite::read(invite_file.as_ref())?,
+                None => OwnInvite { invite: link.relay.clone(), file: None },
             };
-            stay(&args, Entry::Knock { relay, link: Box::new(link) })
+            stay(&args, Entry::Knock { relay, link })
         }
         RoomCommand::Wait { stay: args, invite_file } => {
-            let relay = crate::invite(invite_file.as_ref())?;
+            let relay = OwnInvite::read(invite_file.as_ref())?;
             stay(&args, Entry::Wait { relay })
         }
         RoomCommand::Leave { ours } => tell(&ours.identity, &Order::Leave).map(drop),
-        RoomCommand::Kick { ours, who } => tell(&ours.identity, &Order::Kick { who: who.to_text() }).map(drop),
+        RoomCommand::Kick { ours, who } => {
+            tell(&ours.identity, &Order::Kick { who: who.to_text() })?;
+            //
+            note(
+                "they have the room's link still: when nobody is in, it opens the room. To change it, make another room",
+            );
+            Ok(())
+        }
+        RoomCommand::Admit { ours, who } => {
+            let knocking = tell(&ours.identity, &Order::Admit { who: who.map(|who| who.to_text()) })?.knocking;
+            knocking.iter().try_for_each(|who| say(who))
+        }
         RoomCommand::Invite { ours, ticket_file } => {
-            let ticket = secret_text(ticket_file.as_ref(), "SUPERNODE_TICKET")?;
-            Ticket::from_text(&ticket).map_err(|error| Failure::here(error.into()))?;
+            let ticket = crate::ticket(ticket_file.as_ref())?.to_text().to_string();
             let answer = tell(&ours.identity, &Order::Invite { ticket })?;
             say(answer.outcome.as_deref().unwrap_or("in"))
         }

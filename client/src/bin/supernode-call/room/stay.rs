@@ -1,8 +1,6 @@
 //! Being in a room, from the door to the farewell.
 
 use std::{
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -11,15 +9,12 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use supernode_client::{
-    Call, CallEvent, Client, Config, Error, Event, Events, InvitationOutcome, OutgoingFrame, PublishOptions, Publisher,
-    Purpose, RoomLink, RoomOptions, TrackId, TrackInfo, TrackKind, Warning,
-    proto::{
-        control::RefusalReason,
-        identity::{IdentityKey, Ticket},
-        invite::Invite,
-    },
+    Call, Client, Config, Error, Events, InvitationOutcome, OutgoingFrame, PublishOptions, Publisher, Purpose,
+    RoomLink, RoomOptions, TrackId, TrackInfo, TrackKind,
+    e2ee::{KeyExchange, LinkSecret, Pass},
+    proto::{identity::IdentityKey, invite::Invite},
 };
 use tokio::{
     sync::{Mutex, oneshot, watch},
@@ -30,6 +25,7 @@ use super::{
     StayArgs,
     control::{Answer, Control, Order},
     figures::{RoomSummary, Watched},
+    porch::{Porch, may_be_back, tell_events},
     recording::Recording,
     roster,
 };
@@ -37,8 +33,10 @@ use crate::{
     connect::connect,
     failure::Failure,
     identity,
+    links::{OwnInvite, write_secret},
     play::{PATIENCE_MS, Source},
     progress::{Summary, note},
+    record::make_directory,
     say, talk,
 };
 
@@ -49,14 +47,16 @@ const KNOCK_FOR: Duration = Duration::from_secs(60);
 /// Longest to wait for what is here already.
 const PUTTING_AWAY: Duration = Duration::from_secs(5);
 const KNOCK_AGAIN: Duration = Duration::from_secs(1);
+/// What a room is called that we open by its link: what it was called before, nobody says.
+const OPENED_AGAIN: &str = "a room";
 /// How long what we let others come back with holds.
 const DOOR_DAYS: u16 = 1;
 
 /// How to come in.
 pub(super) enum Entry {
-    Create { relay: Invite, name: String, link_file: Option<PathBuf>, link_days: u16 },
-    Knock { relay: Invite, link: Box<RoomLink> },
-    Wait { relay: Invite },
+    Create { relay: OwnInvite, name: String, link_file: Option<PathBuf>, large: bool },
+    Knock { relay: OwnInvite, link: RoomLink },
+    Wait { relay: OwnInvite },
 }
 
 /// Goes in and stays until told to leave, or as long as the arguments say.
@@ -68,31 +68,33 @@ pub(super) fn stay(args: &StayArgs, entry: Entry) -> Result<(), Failure> {
 async fn run(args: &StayArgs, entry: Entry) -> Result<(), Failure> {
     // Everything of ours that can be wrong, before anybody is disturbed.
     let who = identity::load(&args.identity)?;
-    let days = if let Entry::Create { link_days, .. } = &entry { *link_days } else { DOOR_DAYS };
-    let door = Ticket::from_text(&who.ticket(None, days)).map_err(|error| Failure::here(error.into()))?;
     let audio = args.audio.as_deref().map(Source::audio).transpose().map_err(Failure::here)?;
     let video = args.video.as_deref().map(Source::video).transpose().map_err(Failure::here)?;
     if let Some(directory) = &args.record_dir {
-        std::fs::create_dir_all(directory).map_err(|error| Failure::here(error.into()))?;
+        make_directory(directory).map_err(Failure::here)?;
     }
     let control = Control::listen(&args.identity).map_err(Failure::here)?;
     let relay = match &entry {
         Entry::Create { relay, .. } | Entry::Knock { relay, .. } | Entry::Wait { relay } => relay.clone(),
     };
+    // For those whom we let in, to come back by. A device without the identity's secret comes and goes, and nobody comes back
+    // by it.
+    let door = who.can_issue().then(|| who.pass(None, relay.invite.pin, DOOR_DAYS)).transpose()?;
     let (client, mut events) = connect(&args.identity, &relay, Config::default()).await?;
-    let call = enter(&client, &mut events, &relay, entry, door).await?;
-    note("in the room");
+    let call = enter(&client, &mut events, entry, door, &args.identity).await?;
+    note(&format!("in the room, keys: {}", call.keys()));
 
-    tokio::spawn(mind_the_door(events, args.only.clone()));
+    let porch = Arc::new(Porch::default());
+    let (minding, file, only) = (porch.clone(), args.identity.clone(), args.only.clone());
+    tokio::spawn(async move { minding.mind(events, &file, &only).await });
     let watched = Arc::new(Watched::default());
     let recording = Recording::new(args.record_dir.clone(), args.speakers, watched.clone());
     let mut background = tokio::task::JoinSet::new();
     background.spawn(recording.clone().run(call.clone()));
     background.spawn(roster::show(call.clone(), watched.clone()));
     background.spawn(tell_events(call.clone()));
-    let stay =
-        Stay { call, watched, recording: recording.clone(), chat: Mutex::default(), lines_sent: AtomicU64::new(0) };
-    let stay = Arc::new(stay);
+    let (chat, lines_sent) = (Mutex::default(), AtomicU64::new(0));
+    let stay = Arc::new(Stay { call, watched, recording: recording.clone(), porch, chat, lines_sent });
     let stayed = stay.clone().until_the_end(args, [audio, video], control).await;
     // What is being recorded is put away first.
     let _ = tokio::time::timeout(PUTTING_AWAY, recording.ended()).await;
@@ -108,19 +110,21 @@ async fn run(args: &StayArgs, entry: Entry) -> Result<(), Failure> {
 async fn enter(
     client: &Client,
     events: &mut Events,
-    relay: &Invite,
     entry: Entry,
-    door: Ticket,
+    door: Option<Pass>,
+    identity: &Path,
 ) -> Result<Call, Failure> {
     match entry {
-        Entry::Create { name, link_file, .. } => {
-            let options = RoomOptions { name, door: Some(door.clone()) };
+        Entry::Create { name, link_file, large, .. } => {
+            let secret = LinkSecret::generate();
+            let keys = if large { KeyExchange::X25519 } else { KeyExchange::default() };
+            let options = RoomOptions { name, door, link: Some(secret.clone()), keys };
             let call = client.create_room(options).await.map_err(Failure::no_call)?;
             // Whoever gets the link has an own way to be admitted to the relay.
-            let relay = Invite { token: None, ..relay.clone() };
-            let link = RoomLink { relay, room: call.room_id(), ticket: door }.to_string();
+            let relay = Invite { token: None, ..client.invite() };
+            let link = RoomLink { relay, secret }.to_string();
             match link_file {
-                Some(path) => write_link(&path, &link).map_err(Failure::here)?,
+                Some(path) => write_secret(&path, &link).map_err(Failure::here)?,
                 None => say(&link)?,
             }
             Ok(call)
@@ -128,23 +132,23 @@ async fn enter(
         Entry::Wait { .. } => loop {
             note(&format!("waiting to be invited as {}", client.identity().to_text()));
             let ring = tokio::select! {
-                ring = talk::next_ring(events) => ring?,
+                ring = talk::next_ring(events, identity) => ring?,
                 _ = tokio::signal::ctrl_c() => return Err(Failure::no_call(anyhow!("interrupted"))),
             };
             // Other rings, dropped, hear that we are busy.
             let Purpose::Invitation { name } = ring.purpose() else { continue };
             note(&format!("{} invites into {name:?}", roster::name(&ring.caller().identity.to_text())));
-            match ring.accept(RoomOptions { name: String::new(), door: Some(door.clone()) }).await {
+            match ring.accept(RoomOptions { door: door.clone(), ..RoomOptions::default() }).await {
                 Ok(call) => return Ok(call),
                 Err(error) => note(&format!("that came to nothing: {error}")),
             }
         },
         Entry::Knock { link, .. } => {
             let give_up_at = Instant::now() + KNOCK_FOR;
-            let options = || RoomOptions { name: String::new(), door: Some(door.clone()) };
+            let options = || RoomOptions { name: OPENED_AGAIN.into(), door: door.clone(), ..RoomOptions::default() };
             note("knocking");
             loop {
-                match client.join_room(&link.ticket, link.room, options()).await {
+                match client.enter_by_link(&link.secret, options()).await {
                     Ok(call) => return Ok(call),
                     Err(error) if Instant::now() < give_up_at && may_be_back(&error) => {
                         note(&format!("nobody is at the door yet ({error})"));
@@ -157,89 +161,9 @@ async fn enter(
     }
 }
 
-/// Whether the same knock may have an answer a little later.
-fn may_be_back(error: &Error) -> bool {
-    match error {
-        Error::Refused(refusal) => {
-            matches!(refusal.reason, RefusalReason::Offline | RefusalReason::NoKeyPackage | RefusalReason::Limit)
-        }
-        Error::State(_) | Error::TimedOut(_) | Error::Disconnected => true,
-        _ => false,
-    }
-}
-
-fn write_link(path: &Path, link: &str) -> anyhow::Result<()> {
-    let mut options = std::fs::OpenOptions::new();
-    let file = options.write(true).create(true).truncate(true).mode(0o600).open(path);
-    let mut file = file.with_context(|| format!("cannot make {}", path.display()))?;
-    writeln!(file, "{link}").with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// Lets in who knocks and may; whoever rings for something else hears that we are busy.
-async fn mind_the_door(mut events: Events, only: Vec<IdentityKey>) {
-    while let Some(event) = events.next().await {
-        let Event::IncomingRing(ring) = event else {
-            talk::report(&event);
-            continue;
-        };
-        let who = roster::name(&ring.caller().identity.to_text());
-        if !matches!(ring.purpose(), Purpose::Knock { .. }) {
-            note(&format!("{who} rings: busy"));
-            continue;
-        }
-        if !only.is_empty() && !only.contains(&ring.caller().identity) {
-            note(&format!("{who} knocks: not let in"));
-            // Whoever gave up meanwhile needs no answer.
-            let _ = ring.decline().await;
-            continue;
-        }
-        tokio::spawn(async move {
-            match ring.admit().await {
-                Ok(()) => note(&format!("{who} knocks: let in")),
-                Err(error) => note(&format!("{who} knocks, and does not come in: {error}")),
-            }
-        });
-    }
-}
-
-/// Says who comes and goes.
-async fn tell_events(call: Call) {
-    let mut events = call.events();
-    loop {
-        match events.recv().await {
-            Ok(CallEvent::MemberJoined(member)) => {
-                note(&format!("{} came", roster::name(&member.identity.to_text())));
-            }
-            Ok(CallEvent::MemberLeft(member)) => note(&format!("{} left", roster::name(&member.identity.to_text()))),
-            Ok(CallEvent::Removed { who, by, put_out }) if who != by => {
-                let how = if put_out { "put out" } else { "taken for gone" };
-                let (who, by) = (who.identity.to_text(), by.identity.to_text());
-                note(&format!("{} was {how} by {}", roster::name(&who), roster::name(&by)));
-            }
-            Ok(CallEvent::Warning(warning)) => note(&warned(&warning)),
-            Ok(CallEvent::Healed) => note("everybody is in one call again"),
-            Ok(_) | Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
-            Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
-        }
-    }
-}
-
-fn warned(warning: &Warning) -> String {
-    let name = |member: &supernode_client::Member| roster::name(&member.identity.to_text());
-    match warning {
-        Warning::FalseEnvelope => "WARNING: the relay said of a message what is not so; it was dropped".into(),
-        Warning::WrongDoorKey(member) => {
-            format!("WARNING: {}, or the relay, gave the door a wrong key; it was replaced", name(member))
-        }
-        Warning::Split(member) => {
-            format!("WARNING: this call has been split: {} is in another one; nothing is sent", name(member))
-        }
-        other => format!("WARNING: {other:?}"),
-    }
-}
-
 struct Stay {
     call: Call,
+    porch: Arc<Porch>,
     watched: Arc<Watched>,
     recording: Arc<Recording>,
     /// Made when the first line is said.
@@ -275,7 +199,7 @@ impl Stay {
         let ended = loop {
             tokio::select! {
                 played = &mut farewell => break played.map_err(|error: anyhow::Error| Failure::broken(error)),
-                end = self.call.ended() => break Err(Failure::broken(anyhow!("{end}"))),
+                end = self.call.ended() => break Err(Failure::broken(end)),
                 _ = tokio::signal::ctrl_c() => break Ok(()),
                 Some((order, answer)) = control.orders.recv() => match order {
                     Order::Leave => {
@@ -312,8 +236,13 @@ impl Stay {
                 Ok(identity) => answer_of(self.call.remove_person(&identity).await.map(|()| "removed")),
                 Err(error) => Answer::failed(error),
             },
-            Order::Invite { ticket } => match Ticket::from_text(&ticket) {
-                Ok(ticket) => answer_of(self.call.invite(&ticket).await.map(outcome_name)),
+            Order::Admit { who: None } => Answer { knocking: self.porch.names(), ..Answer::default() },
+            Order::Admit { who: Some(who) } => match IdentityKey::from_text(&who) {
+                Ok(identity) => answer_of(self.porch.admit(&identity).await.map(|()| "in")),
+                Err(error) => Answer::failed(error),
+            },
+            Order::Invite { ticket } => match Pass::from_text(&ticket) {
+                Ok(pass) => answer_of(self.call.invite(&pass).await.map(outcome_name)),
                 Err(error) => Answer::failed(error),
             },
             Order::Say { line } => answer_of(self.say(&line).await.map(|()| "said")),

@@ -1,0 +1,145 @@
+//! Waiting for calls for weeks: through restarts of the relay, changes of network, and the ends of what holds for a time.
+
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use supernode_client::{
+    Client, Config, Error, Event, Events,
+    proto::{close::CloseCode, identity::IdentityKey},
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::Instant,
+};
+
+use crate::{
+    TalkArgs,
+    connect::connect,
+    failure::Failure,
+    identity::{self, unix_s},
+    links::OwnInvite,
+    progress::note,
+    record::make_fresh,
+    talk::{HangUp, Show, Sources, appear, hold, next_call, report},
+};
+
+/// The device's certificate holds for 30 days and the invite may be replaced meanwhile: both are taken anew this often, when
+/// nobody is talking.
+const SESSION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// A session that lasted this long was a good one: what ended it may be over once the invite is read again.
+const GOOD_SESSION: Duration = Duration::from_secs(60);
+/// The longest wait before the relay is tried again.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+const WAIT_MIN: Duration = Duration::from_secs(1);
+/// Longer than anybody listens: the session never gives up by itself.
+const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// Answers one call after the other until told to end.
+pub(crate) fn run(args: &TalkArgs) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.map_err(|error| Failure::here(error.into()))?.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).map_err(|error| Failure::here(error.into()))?;
+        tokio::select! {
+            ended = listen(args) => ended,
+            _ = terminate.recv() => Ok(()),
+            _ = tokio::signal::ctrl_c() => Ok(()),
+        }
+    })
+}
+
+async fn listen(args: &TalkArgs) -> Result<(), Failure> {
+    // Everything of ours that can be wrong, before anybody rings.
+    identity::load(&args.identity)?;
+    Sources::open(args).map_err(Failure::here)?;
+    let config = Config {
+        authority_file: args.authority_file.clone(),
+        reconnect_for: FOR_EVER,
+        backoff_max: WAIT_MAX,
+        ..Config::default()
+    };
+    let mut wait = WAIT_MIN;
+    loop {
+        let begin = Instant::now();
+        let failure = match connect(&args.identity, &OwnInvite::read(args.invite_file.as_ref())?, config.clone()).await
+        {
+            Ok((client, mut events)) => {
+                let ended = answer_calls(args, &client, &mut events).await;
+                client.close().await;
+                match ended {
+                    Ok(()) => continue,
+                    Err(failure) => failure,
+                }
+            }
+            Err(failure) => failure,
+        };
+        let lasted = begin.elapsed() >= GOOD_SESSION && failure.close_code() != Some(CloseCode::REPLACED);
+        if !lasted && !failure.may_pass() {
+            return Err(failure);
+        }
+        wait = if lasted { WAIT_MIN } else { (wait * 2).min(WAIT_MAX) };
+        let pause = wait.mul_f64(0.5 + rand::random::<f64>() / 2.0);
+        note(&format!("{}\ntrying again in {} s", failure.told(), pause.as_secs().max(1)));
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Until the session is old, or over for good.
+async fn answer_calls(args: &TalkArgs, client: &Client, events: &mut Events) -> Result<(), Failure> {
+    appear(client).await?;
+    let old = tokio::time::sleep(SESSION_MAX);
+    let mut old = std::pin::pin!(old);
+    loop {
+        let (call, caller) = tokio::select! {
+            call = next_call(events, &args.identity) => call?,
+            () = &mut old => {
+                note("taking a new certificate and the invite of now");
+                return Ok(());
+            }
+        };
+        let directory = directory_for(&args.record_dir, &caller, unix_s());
+        let sources = Sources::open(args).map_err(Failure::here)?;
+        make_fresh(&directory).map_err(Failure::here)?;
+        let show = Show { progress: std::io::stderr().is_terminal(), json: args.json, peer_online_seen: false };
+        let mut talk = std::pin::pin!(hold(call, sources, directory, HangUp::WithTheOther, show));
+        let mut over = None;
+        // Whoever rings meanwhile hears that we are busy.
+        let talked = loop {
+            let event = tokio::select! {
+                talked = &mut talk => break talked,
+                event = events.next(), if over.is_none() => event.unwrap_or(Event::Closed(Error::ClientClosed)),
+            };
+            report(&event, &args.identity);
+            if let Event::Closed(error) = event {
+                over = Some(Failure::relay(error));
+            }
+        };
+        if let Err(failure) = talked {
+            note(&failure.told());
+        }
+        if let Some(failure) = over {
+            return Err(failure);
+        }
+        note("waiting for the next call");
+    }
+}
+
+/// By the second in which it began and by whose call it is.
+fn directory_for(record_dir: &Path, caller: &IdentityKey, unix_s: u64) -> PathBuf {
+    record_dir.join(format!("{unix_s}-{}", &caller.to_text()[..14]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_call_has_a_directory_of_its_own() {
+        let caller = IdentityKey::new([7; 32]);
+        let first = directory_for(Path::new("calls"), &caller, 1_900_000_000);
+        assert!(first.starts_with("calls") && first.to_string_lossy().contains("1900000000-sn-id-"), "{first:?}");
+        assert_ne!(first, directory_for(Path::new("calls"), &caller, 1_900_000_001));
+    }
+}

@@ -1,0 +1,111 @@
+//! The door of a room that stands.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use supernode_client::{
+    Client, Config, Error, Event, Events, Liar, RoomOptions,
+    e2ee::LinkSecret,
+    proto::control::{IncomingRing, RelayMessage, RingResult, relay_message},
+};
+
+use crate::{
+    people::{Person, in_time, next_ring, quick},
+    relay::Relay,
+};
+
+async fn online(relay: &Relay) -> (Client, Events, Arc<Liar>) {
+    let liar = Liar::honest();
+    let config = Config { liar: Some(liar.clone()), ..quick() };
+    let (client, events) = Person::new().online_with(&relay.invite(), config).await;
+    (client, events, liar)
+}
+
+/// The relay knows the room's name, its key and every knock so far, and has people of its own.
+//
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_answers_at_the_door_itself_lets_nobody_into_a_room_of_its_own() {
+    let relay = Relay::open(1);
+    let link = LinkSecret::generate();
+    let (host, mut events, _) = online(&relay).await;
+    let room = in_time(host.enter_by_link(&link, RoomOptions::default())).await.unwrap();
+    tokio::spawn(async move {
+        while let Some(event) = events.next().await {
+            if let Event::IncomingRing(ring) = event {
+                tokio::spawn(async move { drop(ring.admit().await) });
+            }
+        }
+    });
+    let (guest, _events, liar) = online(&relay).await;
+    // What a member has answered to somebody else, and nothing at all.
+    let answered: Arc<Mutex<Option<Bytes>>> = Arc::default();
+    let noted = answered.clone();
+    liar.tell(move |message: RelayMessage| {
+        if let Some(relay_message::Body::RingOutcome(outcome)) = &message.body {
+            *noted.lock().unwrap() = Some(outcome.payload.clone());
+        }
+        vec![message]
+    });
+    let in_it = in_time(guest.enter_by_link(&link, RoomOptions::default())).await.unwrap();
+    in_time(in_it.leave()).await.unwrap();
+    let earlier = answered.lock().unwrap().take().unwrap();
+    for forged in [earlier, Bytes::new()] {
+        liar.tell(move |mut message: RelayMessage| {
+            if let Some(relay_message::Body::RingOutcome(outcome)) = &mut message.body {
+                outcome.set_result(RingResult::Answered);
+                outcome.payload = forged.clone();
+            }
+            vec![message]
+        });
+        let entered = in_time(guest.enter_by_link(&link, RoomOptions::default())).await;
+        assert!(matches!(entered, Err(Error::Protocol(_))), "{entered:?}");
+    }
+    assert_eq!(room.room_id(), link.room());
+}
+
+//
+#[tokio::test(flavor = "multi_thread")]
+async fn a_knock_that_the_relay_changes_makes_up_or_brings_again_lets_nobody_in() {
+    let relay = Relay::open(1);
+    let link = LinkSecret::generate();
+    let (host, mut events, liar) = online(&relay).await;
+    let room = in_time(host.enter_by_link(&link, RoomOptions::default())).await.unwrap();
+    let brought: Arc<Mutex<Vec<IncomingRing>>> = Arc::default();
+    let noted = brought.clone();
+    liar.tell(move |message: RelayMessage| {
+        if let Some(relay_message::Body::IncomingRing(ring)) = &message.body {
+            noted.lock().unwrap().push(ring.clone());
+        }
+        vec![message]
+    });
+    let (guest, guest_events, _) = online(&relay).await;
+    let knocking = tokio::spawn({
+        let (guest, link) = (guest.clone(), link.clone());
+        async move { guest.enter_by_link(&link, RoomOptions::default()).await }
+    });
+    let knock = next_ring(&mut events).await;
+    assert!(knock.has_link() && knock.caller().identity == guest.identity());
+    in_time(knock.decline()).await.unwrap();
+    assert!(matches!(in_time(knocking).await.unwrap(), Err(Error::NotAdmitted)));
+    // As somebody else, with another package in place of the guest's, and with nothing to show.
+    let first = brought.lock().unwrap().remove(0);
+    let eve = Bytes::copy_from_slice(Person::new().public().as_bytes());
+    let mut changed = first.payload.to_vec();
+    changed[40] ^= 1;
+    for forged in [
+        IncomingRing { caller: eve.clone(), ..first.clone() },
+        IncomingRing { caller_device: eve, ..first.clone() },
+        IncomingRing { payload: changed.into(), ..first.clone() },
+        IncomingRing { payload: Bytes::new(), ..first.clone() },
+    ] {
+        liar.invent(0, relay_message::Body::IncomingRing(forged));
+    }
+    // Brought again it is shown, since it is genuine; and whoever opens the door to it finds nobody there.
+    liar.invent(0, relay_message::Body::IncomingRing(first));
+    let again = next_ring(&mut events).await;
+    assert_eq!(again.caller().identity, guest.identity(), "the next one that is shown");
+    in_time(guest.close()).await;
+    drop(guest_events);
+    assert!(in_time(again.admit()).await.is_err());
+    assert_eq!(room.roster().len(), 1);
+}

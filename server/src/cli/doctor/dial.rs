@@ -1,0 +1,301 @@
+//! Dials a relay as a client does: every address that its name leads to, with the checks of a client, in by its invite.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, anyhow};
+use bytes::Bytes;
+use data_encoding::BASE64URL_NOPAD;
+use prost::Message;
+use quinn::crypto::rustls::QuicClientConfig;
+use rcgen::{KeyPair, PKCS_ED25519, SigningKey};
+use rustls::{
+    DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+use supernode_proto::{
+    ALPN, VERSION,
+    close::CloseCode,
+    control::{ClientMessage, FrameReader, Hello, HelloBody, RelayMessage, client_message, frame, relay_message},
+    identity::{Delegation, DeviceKey, EXPORTER_BYTES, EXPORTER_LABEL, IdentityKey, RelayPin, hello_signing_input},
+    invite::Invite,
+};
+use supernode_server::control::{
+    admission::is_for_one_use,
+    serve::{unix_now_ms, unix_now_s},
+    tls::pin_of,
+    trust::{self, Objection},
+};
+
+use super::{Finding, Verdict, bad, good, poor, port};
+
+/// How long a handshake, and being let in, may take together.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Farther apart, clients warn of it; from about a minute on what is signed may not hold.
+const CLOCKS_APART_MAX: Duration = Duration::from_secs(30);
+/// How long who comes to look may be in: not a minute.
+const DELEGATED_S: u64 = 3600;
+
+const AS_CLIENT: &str = "as a client";
+const LET_THROUGH: &str = "let UDP to this port through the firewall, forward it if there is a NAT, and take an address out of the name \
+                           that no relay has; then try from outside too";
+
+/// Where to, and by what it is known there.
+pub(super) struct Destination {
+    pub(super) link: Invite,
+    /// Of a relay elsewhere nothing may be known but its address.
+    pub(super) is_known: bool,
+}
+
+/// Every address of a link, tried as a client does.
+pub(super) fn as_client(destination: &Destination) -> Vec<Finding> {
+    let link = &destination.link;
+    let name = port::authority(link);
+    let mut addresses: Vec<SocketAddr> = match (link.host.as_str(), link.port).to_socket_addrs() {
+        Ok(addresses) => addresses.collect(),
+        Err(error) => {
+            let found = format!("{}: cannot be resolved: {error}", link.host);
+            return vec![bad(
+                AS_CLIENT,
+                found,
+                "look at the name, and at its A and AAAA records (dig A NAME; dig AAAA NAME)",
+            )];
+        }
+    };
+    addresses.sort_unstable();
+    addresses.dedup();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return vec![bad(AS_CLIENT, format!("no runtime: {error}"), "")],
+    };
+    let tried = addresses.iter().flat_map(|address| {
+        // Without a route of that family, clients elsewhere have one still.
+        if !port::is_routed(*address) {
+            let found = format!("{name}, UDP {address}: this machine has no way to addresses of that family");
+            return vec![poor(AS_CLIENT, found, "try it from a machine that has one")];
+        }
+        // At once where the other side says that nobody is there; a handshake would wait.
+        if let Err(error) = port::answers(*address) {
+            return vec![bad(AS_CLIENT, format!("{name}, UDP {address}: {error}"), LET_THROUGH)];
+        }
+        match runtime.block_on(async { tokio::time::timeout(PATIENCE, dial(link, *address)).await }) {
+            Ok(Ok(seen)) => seen.findings(destination, *address),
+            Ok(Err(error)) => {
+                vec![bad(AS_CLIENT, format!("{name}, UDP {address}: {error:#}"), "the relay's log may say more")]
+            }
+            Err(_) => {
+                let found = format!("{name}, UDP {address}: answers, but no handshake within {} s", PATIENCE.as_secs());
+                vec![bad(AS_CLIENT, found, "packets of 1,200 bytes must get through both ways: look at the path's MTU")]
+            }
+        }
+    });
+    tried.collect()
+}
+
+/// What a client saw.
+struct Seen {
+    chain: Vec<CertificateDer<'static>>,
+    handshake: Duration,
+    /// Milliseconds that our clock is ahead of the relay's, or why we were not let in; `None` if that was not tried.
+    let_in: Option<Result<i64, CloseCode>>,
+}
+
+impl Seen {
+    fn findings(&self, Destination { link, is_known }: &Destination, address: SocketAddr) -> Vec<Finding> {
+        let milliseconds = self.handshake.as_millis();
+        let by = format!("UDP {address}: handshake in {milliseconds} ms");
+        let mut findings = match link.pin {
+            _ if !is_known => vec![self.by_nothing(&by)],
+            Some(pin) => vec![self.by_pin(pin, &by)],
+            None => self.by_authority(&link.host, &by),
+        };
+        match &self.let_in {
+            None => {}
+            Some(Ok(ahead_ms)) => {
+                let apart = Duration::from_millis(ahead_ms.unsigned_abs());
+                let way = if *ahead_ms > 0 { "ahead of" } else { "behind" };
+                let found = format!("let in; this machine's clock is {:.1} s {way} the relay's", apart.as_secs_f64());
+                findings.push(match apart > CLOCKS_APART_MAX {
+                    true => bad(
+                        AS_CLIENT,
+                        found,
+                        "set the one that is wrong: tokens, tickets and certificates hold by a clock",
+                    ),
+                    false => good(AS_CLIENT, found),
+                });
+            }
+            Some(Err(code)) => {
+                findings.push(bad(AS_CLIENT, format!("not let in: {code}"), "make another invite (supernode invite)"))
+            }
+        }
+        findings
+    }
+
+    fn by_nothing(&self, by: &str) -> Finding {
+        let pin = self.chain.first().and_then(|own| pin_of(own)).map(|pin| BASE64URL_NOPAD.encode(&pin.0));
+        let pin = pin.unwrap_or_else(|| "none".to_owned());
+        let found =
+            format!("{by}; it shows the key pin={pin}: whether that is the right one, a link says (--invite-file)");
+        good(AS_CLIENT, found)
+    }
+
+    fn by_pin(&self, pin: RelayPin, by: &str) -> Finding {
+        let pins: Vec<Option<RelayPin>> = self.chain.iter().map(|certificate| pin_of(certificate)).collect();
+        match pins.iter().position(|shown| *shown == Some(pin)) {
+            Some(0) => good(AS_CLIENT, format!("{by}; its key is the link's")),
+            Some(_) => poor(
+                AS_CLIENT,
+                format!("{by}; its key is a new one, which that of the link vouches for"),
+                "give people new links before the old pin ends",
+            ),
+            None => bad(
+                AS_CLIENT,
+                format!("{by}; its key is not the one in the link"),
+                "it is another relay, or another state directory: clients with this link refuse it",
+            ),
+        }
+    }
+
+    fn by_authority(&self, host: &str, by: &str) -> Vec<Finding> {
+        let objections = trust::objections(&self.chain, Some(host), &trust::authorities_of_machine(), unix_now_s());
+        if objections.is_empty() {
+            return vec![good(AS_CLIENT, format!("{by}; its certificate is one to trust for {host}"))];
+        }
+        let finding = |objection: &Objection| {
+            let (verdict, words) = match objection {
+                Objection::Refused(words) => (Verdict::Bad, words),
+                Objection::Untrusted(words) => (Verdict::Poor, words),
+            };
+            let advice =
+                "renew or change its certificate: supernode doctor on the relay's machine says more".to_owned();
+            Finding { check: AS_CLIENT, verdict, found: format!("{by}; of its certificate: {words}"), advice }
+        };
+        objections.iter().map(finding).collect()
+    }
+}
+
+async fn dial(link: &Invite, address: SocketAddr) -> anyhow::Result<Seen> {
+    let verifier = Arc::new(Anything { provider: aws_lc_rs::default_provider(), shown: Mutex::default() });
+    let mut tls = rustls::ClientConfig::builder_with_provider(verifier.provider.clone().into())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous() // what is shown is looked at afterwards, and told
+        .with_custom_certificate_verifier(verifier.clone())
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    let here = if address.is_ipv6() { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
+    let endpoint = quinn::Endpoint::client(SocketAddr::new(here, 0)).context("no UDP socket")?;
+    let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
+    let begin = Instant::now();
+    let connection =
+        endpoint.connect_with(config, address, &link.host)?.await.map_err(|error| anyhow!("no handshake: {error}"))?;
+    let handshake = begin.elapsed();
+    let chain = verifier.shown.lock().map(|shown| shown.clone()).unwrap_or_default();
+    let let_in = match link.token.as_deref().filter(|token| !is_for_one_use(token)) {
+        Some(token) => Some(come_in(&connection, &chain, token).await?),
+        None => None,
+    };
+    connection.close(quinn::VarInt::from_u32(0), b"");
+    endpoint.wait_idle().await;
+    Ok(Seen { chain, handshake, let_in })
+}
+
+/// Says Hello as somebody who has never been there and never comes again.
+async fn come_in(
+    connection: &quinn::Connection,
+    chain: &[CertificateDer<'static>],
+    token: &str,
+) -> anyhow::Result<Result<i64, CloseCode>> {
+    let pin = chain.first().and_then(|own| pin_of(own)).context("the relay showed no certificate")?;
+    let (identity, device) = (KeyPair::generate_for(&PKCS_ED25519)?, KeyPair::generate_for(&PKCS_ED25519)?);
+    let public = |key: &KeyPair| <[u8; 32]>::try_from(key.public_key_raw()).context("a key of 32 bytes");
+    let names = (IdentityKey::new(public(&identity)?), DeviceKey::new(public(&device)?));
+    let signed = |key: &KeyPair, text: &[u8]| -> anyhow::Result<[u8; 64]> {
+        key.sign(text)?.try_into().map_err(|_| anyhow!("a signature of 64 bytes"))
+    };
+    let not_after_unix_s = unix_now_s() + DELEGATED_S;
+    let signature = signed(&identity, &Delegation::signing_input(&names.0, &names.1, not_after_unix_s))?;
+    let delegation = Delegation { identity: names.0, device: names.1, not_after_unix_s, signature };
+    let body = HelloBody {
+        version_min: VERSION,
+        version_max: VERSION,
+        delegation: delegation.to_bytes().into(),
+        admission_token: token.to_owned(),
+        ..HelloBody::default()
+    }
+    .encode_to_vec();
+    let mut exporter = [0; EXPORTER_BYTES];
+    connection.export_keying_material(&mut exporter, EXPORTER_LABEL, b"").map_err(|_| anyhow!("no TLS exporter"))?;
+    let signature = Bytes::copy_from_slice(&signed(&device, &hello_signing_input(&pin, &exporter, &body))?);
+    let (mut send, mut receive) = connection.open_bi().await?;
+    let hello = client_message::Body::Hello(Hello { body: body.into(), signature });
+    send.write_all(&frame(&ClientMessage { request: 0, body: Some(hello) })).await?;
+    let mut reader = FrameReader::default();
+    loop {
+        if let Some(message) =
+            reader.next_message::<RelayMessage>().map_err(|_| anyhow!("what answers speaks another language"))?
+        {
+            let Some(relay_message::Body::Welcome(welcome)) = message.body else { continue };
+            return Ok(Ok(unix_now_ms() as i64 - welcome.unix_ms as i64));
+        }
+        match receive.read_chunk(usize::MAX, true).await {
+            Ok(Some(chunk)) => reader.push(&chunk.bytes),
+            _ => match connection.closed().await {
+                quinn::ConnectionError::ApplicationClosed(close) => {
+                    return Ok(Err(CloseCode(close.error_code.into_inner())));
+                }
+                other => return Err(other.into()),
+            },
+        }
+    }
+}
+
+/// Takes every certificate, and keeps what was shown.
+#[derive(Debug)]
+struct Anything {
+    provider: CryptoProvider,
+    shown: Mutex<Vec<CertificateDer<'static>>>,
+}
+
+impl ServerCertVerifier for Anything {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if let Ok(mut shown) = self.shown.lock() {
+            *shown = [end_entity].into_iter().chain(intermediates).map(|one| one.clone().into_owned()).collect();
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("TLS 1.3 only".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,176 @@
+//! What happens to machines: a disk that is full, and a clock that is a year off.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use supernode_proto::{close::CloseCode, control::relay_message::Body};
+
+use crate::{connect, identity_of, invite, serve, serve_with, supernode};
+
+/// A disk of its own with next to nothing on it; gone with the value.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None`, and words, where nobody lets us make one.
+    fn at(path: &Path) -> Option<Self> {
+        fs::create_dir_all(path).expect("ours");
+        let mount =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k,mode=0700", "tmpfs"]).arg(path).output();
+        match mount {
+            Ok(done) if done.status.success() => Some(Self(path.to_owned())),
+            Ok(done) => {
+                eprintln!("skipped: no disk can be made here: {}", String::from_utf8_lossy(&done.stderr));
+                None
+            }
+            Err(error) => {
+                eprintln!("skipped: mount: {error}");
+                None
+            }
+        }
+    }
+
+    /// Fills it to the last byte.
+    fn fill(&self) {
+        let filler = self.0.join("filler");
+        for bytes in [64 * 1024, 4 * 1024, 256, 1] {
+            let mut content = fs::read(&filler).unwrap_or_default();
+            loop {
+                content.resize(content.len() + bytes, 0);
+                if fs::write(&filler, &content).is_err() {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn clear(&self) {
+        fs::remove_file(self.0.join("filler")).expect("ours");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_ends_no_session_leaves_nothing_behind_and_is_told() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let Some(disk) = SmallDisk::at(&home.path().join("disk")) else { return };
+    let relay = serve(&disk.0, &[]);
+    let link = relay.invite();
+    let token = link.token.as_deref();
+    let once = crate::printed(&invite(&disk.0, &["--once"]));
+    let mut there = connect(&disk.0, &link, 1, token).await;
+    assert!(matches!(there.next().await, Ok(Body::Welcome(_))));
+    disk.fill();
+    let half_written = || {
+        let listed = fs::read_dir(disk.0.join("supernode")).expect("it is there");
+        listed.filter(|entry| entry.as_ref().expect("an entry").file_name().to_string_lossy().starts_with('.')).count()
+    };
+    let revoked = supernode(&disk.0).args(["revoke", &identity_of(7).to_text()]).output().expect("it starts");
+    let words = String::from_utf8_lossy(&revoked.stderr);
+    assert!(!revoked.status.success() && words.contains("No space left"), "{words}");
+    // What cannot be written down as used is not let in.
+    let mut late = connect(&disk.0, &once, 2, once.token.as_deref()).await;
+    assert!(late.next().await.is_err());
+    assert_eq!(half_written(), 0);
+    // Everybody else comes and stays.
+    let mut other = connect(&disk.0, &link, 3, token).await;
+    assert!(matches!(other.next().await, Ok(Body::Welcome(_))));
+    assert!(there.connection.close_reason().is_none());
+    let (code, log) = relay.terminate();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("tokens for one use let nobody in: they cannot be written down"), "{log}");
+
+    // Without room for its link it does not start, and says so; once there is, it does.
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let refused = supernode(&disk.0).args(arguments).output().expect("it ends");
+    let words = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && words.contains("No space left"), "{words}");
+    assert_eq!(half_written(), 0);
+    disk.clear();
+    let relay = serve(&disk.0, &[]);
+    let mut again = connect(&disk.0, &relay.invite(), 1, token).await;
+    assert!(matches!(again.next().await, Ok(Body::Welcome(_))));
+    let revoked = supernode(&disk.0).args(["revoke", &identity_of(1).to_text()]).output().expect("it starts");
+    assert!(revoked.status.success(), "{}", String::from_utf8_lossy(&revoked.stderr));
+    assert!(matches!(again.next().await, Err(CloseCode::NOT_ADMITTED)));
+    assert_eq!(relay.terminate().0, Some(0));
+}
+
+/// The time of day is as many seconds ahead as the file of `SHIM_AHEAD_FILE` says now.
+const CLOCK: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+int clock_gettime(clockid_t clock, struct timespec *time) {
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
+    int result = real(clock, time);
+    if (result == 0 && clock == CLOCK_REALTIME) {
+        char text[32] = "";
+        int file = open(getenv("SHIM_AHEAD_FILE"), O_RDONLY | O_CLOEXEC);
+        if (file >= 0) {
+            ssize_t got = read(file, text, sizeof text - 1);
+            close(file);
+            if (got > 0) time->tv_sec += atol(text);
+        }
+    }
+    return result;
+}
+"#;
+
+const YEAR_S: i64 = 366 * 86_400;
+
+#[tokio::test]
+async fn a_clock_that_is_a_year_off_turns_people_away_and_lets_them_in_once_it_is_set() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| home.path().join(name);
+    fs::write(path("shim.c"), CLOCK).expect("ours");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-O1", "-w", "-o"]).args([path("shim.so"), path("shim.c")]).arg("-ldl");
+    assert!(compiler.status().expect("a C compiler, as CONTRIBUTING says").success());
+    let set_ahead = |seconds: i64| {
+        // In one step: the program reads it all the time.
+        fs::write(path("ahead.new"), seconds.to_string()).expect("ours");
+        fs::rename(path("ahead.new"), path("ahead")).expect("ours");
+    };
+    set_ahead(0);
+    let mut program = supernode(home.path());
+    program.env("LD_PRELOAD", path("shim.so")).env("SHIM_AHEAD_FILE", path("ahead"));
+    let relay = serve_with(program, &["--open", "--listen", "127.0.0.1:0"]);
+    let link = relay.invite();
+    for ahead in [YEAR_S, -YEAR_S] {
+        let mut there = connect(home.path(), &link, 1, None).await;
+        assert!(matches!(there.next().await, Ok(Body::Welcome(_))));
+        set_ahead(ahead);
+        let mut turned_away = connect(home.path(), &link, 2, None).await;
+        match turned_away.next().await {
+            Err(CloseCode::DELEGATION_EXPIRED) if ahead > 0 => {}
+            // It ends too far in the future for this clock.
+            Err(_) if ahead < 0 => {}
+            other => panic!("{ahead}: {other:?}"),
+        }
+        assert!(relay.get("/livez").ends_with("ok\n"));
+        // Who is in has ended within a minute, or stays.
+        if ahead > 0 {
+            let ended = tokio::time::timeout(Duration::from_secs(60), there.next()).await.expect("within a minute");
+            assert!(matches!(ended, Err(CloseCode::DELEGATION_EXPIRED)), "{ended:?}");
+        }
+        set_ahead(0);
+        let mut again = connect(home.path(), &link, 2, None).await;
+        assert!(matches!(again.next().await, Ok(Body::Welcome(_))), "{ahead}");
+    }
+    let (code, log) = relay.terminate();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(!log.contains("panicked"), "{log}");
+}
