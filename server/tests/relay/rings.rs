@@ -10,6 +10,7 @@ use supernode_proto::{
         client_message::Body as Request, relay_message::Body,
     },
     identity::{Grants, RelayPin, Ticket},
+    limits::RING_PAYLOAD_BYTES_MAX,
 };
 use supernode_server::core::limits::Limits;
 
@@ -178,9 +179,10 @@ async fn rings_have_a_rate_and_a_size(#[values(1, 2, 4)] shards: usize) {
     let (alice, bob) = (Person::new(), Person::new());
     let mut caller = online(&relay, &alice).await;
     let callee = online(&relay, &bob).await;
-    let too_large = Ring { ticket: bob.open_ticket(), payload: vec![0; 16 * 1024 + 1].into(), ..Ring::default() };
+    let too_large =
+        Ring { ticket: bob.open_ticket(), payload: vec![0; RING_PAYLOAD_BYTES_MAX + 1].into(), ..Ring::default() };
     let refused = caller.refused(Request::Ring(too_large)).await;
-    assert_eq!((refused.detail.as_str(), refused.value, refused.bound), ("payload", 16_385, 16_384));
+    assert_eq!((refused.detail.as_str(), refused.value, refused.bound), ("payload", 57_345, 57_344));
     for _ in 0..2 {
         let started = ring(&mut caller, &bob).await;
         caller.done(Request::CancelRing(CancelRing { ring: started.ring })).await;
