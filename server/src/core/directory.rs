@@ -197,6 +197,11 @@ pub struct Population {
 }
 
 impl Person {
+    /// Whether every ticket helps everybody, as with most people.
+    pub(crate) fn lets_everybody(&self) -> bool {
+        self.generation == 0 && self.devices.iter().all(|online| online.blocked.is_empty())
+    }
+
     /// Whether a ticket of this generation still helps this identity. To whom it does not, the person is offline.
     pub(crate) fn lets(&self, identity: &IdentityKey, generation: u32) -> bool {
         let blocks = |online: &Online| online.blocked.binary_search(identity).is_ok();

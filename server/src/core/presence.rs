@@ -291,8 +291,12 @@ fn touch(
     // Epochs follow the clock, so that they keep growing when the entry was forgotten in between.
     person.announced = Announced { epoch: now.unix_ms.max(person.announced.epoch + 1), view };
     person.quiet_until = Some(now.instant + directory.limits().presence_interval);
+    let shown = event(&identity, &person.announced);
+    if person.lets_everybody() {
+        return outbox.events(person.watchers.iter().map(|watcher| watcher.session), shown);
+    }
     let let_in = person.watchers.iter().filter(|watcher| person.lets(&watcher.identity, watcher.generation));
-    outbox.events(let_in.map(|watcher| watcher.session), event(&identity, &person.announced));
+    outbox.events(let_in.map(|watcher| watcher.session), shown);
 }
 
 /// The newest state of a visible device speaks for the person.

@@ -409,7 +409,9 @@ fn settle(
 fn unmark(directory: &Directory, callee: &IdentityKey, id: RingId) {
     if let Some(mut person) = directory.people.get_mut(callee) {
         for online in &mut person.devices {
-            online.ringing.retain(|(ringing, _)| *ringing != id);
+            if let Some(at) = online.ringing.iter().position(|(ringing, _)| *ringing == id) {
+                online.ringing.swap_remove(at);
+            }
         }
     }
 }

@@ -104,8 +104,8 @@ impl StreamParser {
             }
         }
         // Subscribers' streams keep a header until an object follows; as a slice it would keep its whole packet as long.
-        if stream_header.is_some()
-            && self.state == State::ObjectHeader
+        if self.state == State::ObjectHeader
+            && stream_header.is_some()
             && let Some(header) = parts.last_mut().filter(|part| part.begins.is_none() && !part.ends)
         {
             header.wire = Bytes::copy_from_slice(&header.wire);
