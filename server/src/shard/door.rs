@@ -2,7 +2,7 @@
 //!
 //! Bounds of the relay are divided among its shards, over which the kernel spreads clients evenly, so none asks another.
 
-use std::{net::IpAddr, time::Instant};
+use std::{net::SocketAddr, time::Instant};
 
 use quinn_proto::{EndpointEvent, Incoming, Transmit};
 use supernode_proto::close::CloseCode;
@@ -11,6 +11,7 @@ use super::{
     answers::{self, Answers},
     connection::Connection,
     engine::Engine,
+    knocks::Knocks,
     newcomer::Newcomer,
     pace::{FIRST_PACKETS_SPAN, HANDSHAKES_SPAN, Pace},
     places::{Place, Places},
@@ -40,6 +41,7 @@ pub(super) struct Door {
     /// Twice the pace, of which next to nothing can be saved up.
     at_once: Pace,
     first_packets: Pace,
+    knocks: Knocks,
 }
 
 impl Door {
@@ -52,6 +54,7 @@ impl Door {
             pace: Pace::new(HANDSHAKES_SPAN, 1, now),
             at_once: Pace::new(HANDSHAKES_SPAN, AT_ONCE_PART, now),
             first_packets: Pace::new(FIRST_PACKETS_SPAN, FIRST_PACKETS_PART, now),
+            knocks: Knocks::default(),
         }
     }
 
@@ -77,9 +80,27 @@ impl Door {
             || self.pace.is_pressed(self.per_second_max(limits), now)
     }
 
-    /// Whether QUIC is to be given another first packet of this network, which costs it keys.
-    fn may_look_at(&mut self, network: &Network, limits: &Limits, now: Instant) -> bool {
-        self.first_packets.begin(network, limits.handshakes_per_second_max * FIRST_PACKETS, now)
+    /// Whether QUIC is to be given another first packet of this network, which costs it keys. When few are left, packets
+    /// that come for the second time go before those that come for the first.
+    fn may_look_at(
+        &mut self,
+        network: &Network,
+        from: SocketAddr,
+        datagram: &[u8],
+        limits: &Limits,
+        now: Instant,
+    ) -> bool {
+        let per_second_max = limits.handshakes_per_second_max * FIRST_PACKETS;
+        if !self.first_packets.is_pressed(per_second_max, now) {
+            return self.first_packets.begin(network, per_second_max, now);
+        }
+        let knock = self.knocks.knock(from, datagram);
+        let looked_at = match self.knocks.is_known(knock) {
+            true => self.first_packets.begin(network, per_second_max, now),
+            false => self.first_packets.begin_first_time(network, per_second_max, now),
+        };
+        self.knocks.remember(knock, looked_at);
+        looked_at
     }
 
     /// Whether a client of this network may begin a handshake now.
@@ -102,12 +123,12 @@ impl Door {
 impl Engine {
     /// Whether a datagram is dropped before QUIC is asked: it begins with an Initial packet, and its network has had as
     /// many looked at as there is time for.
-    pub(super) fn is_too_much(&mut self, datagram: &[u8], from: IpAddr, now: Instant) -> bool {
+    pub(super) fn is_too_much(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) -> bool {
         if !answers::is_initial(datagram) {
             return false;
         }
-        let network = self.prefixes.network(from);
-        !self.door.may_look_at(&network, self.core.limits(), now)
+        let network = self.prefixes.network(from.ip());
+        !self.door.may_look_at(&network, from, datagram, self.core.limits(), now)
     }
 
     /// A client's first packet.
@@ -232,7 +253,11 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashMap, net::IpAddr, time::Duration};
+    use std::{
+        collections::HashMap,
+        net::{IpAddr, Ipv4Addr},
+        time::Duration,
+    };
 
     use super::*;
     use crate::shard::prefixes::Prefixes;
@@ -351,17 +376,61 @@ mod tests {
     fn one_network_s_first_packets_leave_time_for_those_of_others() {
         let (prefixes, limits, start) = (Prefixes::default(), Limits::default(), Instant::now());
         let mut door = Door::new(1, start);
-        let flood = prefixes.network("192.0.2.1".parse().expect("an address"));
+        let mut look = |from: [u8; 4], id: u32, now| {
+            let network = prefixes.network(from.into());
+            door.may_look_at(&network, SocketAddr::from((from, 9)), &initial(id), &limits, now)
+        };
         let mut looked_at = 0;
         for ms in 0..1000 {
             let now = start + ms * MS;
-            looked_at += (0..100).filter(|_| door.may_look_at(&flood, &limits, now)).count();
+            // As one who sends the same packet all the time, and so is known.
+            looked_at += (0..100).filter(|_| look([192, 0, 2, 1], 0, now)).count();
             if ms % 100 == 99 {
-                let other = prefixes.network(format!("198.51.100.{}", ms / 100).parse().expect("an address"));
-                assert!((0..4).all(|_| door.may_look_at(&other, &limits, now)), "a whole handshake");
+                let other = [198, 51, 100, (ms / 100) as u8];
+                assert!((0..4).all(|id| look(other, id, now)), "a whole handshake");
             }
         }
         let most = (limits.handshakes_per_second_max * FIRST_PACKETS) as usize;
         assert!((most / 2..most * 11 / 10).contains(&looked_at), "{looked_at} of 100,000");
+    }
+
+    /// An Initial packet to a connection ID that is this one's.
+    fn initial(id: u32) -> Vec<u8> {
+        [&[0xc0, 0, 0, 0, 1, 4][..], &id.to_be_bytes()].concat()
+    }
+
+    //
+    #[test]
+    fn whoever_sends_a_first_packet_again_is_looked_at_whatever_is_forged() {
+        let (prefixes, limits, start) = (Prefixes::default(), Limits::default(), Instant::now());
+        let mut door = Door::new(1, start);
+        let mut look = |from: Ipv4Addr, id: u32, now| {
+            let network = prefixes.network(from.into());
+            door.may_look_at(&network, SocketAddr::from((from, 9)), &initial(id), &limits, now)
+        };
+        let (mut forged, mut looked_at) = (0u32, 0);
+        for ms in 0..4000 {
+            let now = start + ms * MS;
+            for _ in 0..100 {
+                // A few million addresses, whose order nobody could tell from chance.
+                let from = 0x0a00_0000 + forged.wrapping_mul(2_654_435_761) % 4_000_000;
+                looked_at += usize::from(look(from.into(), forged, now));
+                forged += 1;
+            }
+            // A client comes every tenth of a second, again after one, and then once more, for a Retry has other names.
+            if ms % 100 == 50 {
+                look(client(ms), ms, now);
+                if let Some(since) = ms.checked_sub(1000) {
+                    assert!(look(client(since), since, now), "after {ms} ms, the second time");
+                    assert!((0..3).all(|id| look(client(since), id, now)), "and the rest of its handshake");
+                }
+            }
+        }
+        let most = 4 * (limits.handshakes_per_second_max * FIRST_PACKETS) as usize;
+        assert!((most * 9 / 10..most * 11 / 10).contains(&looked_at), "{looked_at} of {forged}");
+    }
+
+    fn client(number: u32) -> Ipv4Addr {
+        (0xc633_0000 + number).into()
     }
 }

@@ -188,7 +188,7 @@ impl Engine {
             self.tally.strangers_dropped += 1;
             return;
         }
-        if self.is_too_much(&data, remote.ip(), now.instant) {
+        if self.is_too_much(&data, remote, now.instant) {
             self.tally.first_packets_unread += 1;
             return;
         }

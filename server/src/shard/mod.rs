@@ -25,6 +25,7 @@ mod hold;
 mod inbox;
 mod inspect;
 mod key_phases;
+mod knocks;
 mod late;
 mod live;
 mod media;
@@ -63,6 +64,7 @@ pub use self::{
     cid::{Incarnation, SHARDS_MAX},
     crypto::TlsConfig,
     inspect::{SessionView, Whom},
+    knocks::KNOCKS_BYTES,
     live::LiveHandle,
     newcomer::NEWCOMER_BYTES_MAX,
     prefixes::{PREFIX_BYTES, PREFIXES_MAX},

@@ -24,6 +24,8 @@ const BURST_MIN: u64 = 4;
 /// What a network has begun, and half of the second must be left for it: 32 of one household or host, 128 of its
 /// neighbours and 512 of the whole provider. Half is all that is ever asked for, so one network alone gets everything.
 const HALF_AT: [u64; 3] = [512, 128, 32];
+/// Of what may be saved up of first packets, the part that stays for clients that send theirs again.
+const KEPT_FOR_THE_SECOND_TIME: u64 = 4;
 /// What one handshake costs, in units of which a microsecond brings as many as there may be handshakes in a second.
 const UNIT: u64 = 1_000_000;
 
@@ -58,13 +60,23 @@ impl Pace {
 
     /// Whether a client of this network may begin a handshake now.
     pub(super) fn begin(&mut self, network: &Network, per_second_max: u64, now: Instant) -> bool {
+        self.take(network, 0, per_second_max, now)
+    }
+
+    /// The same for whoever has not come before: some stays for those who have.
+    pub(super) fn begin_first_time(&mut self, network: &Network, per_second_max: u64, now: Instant) -> bool {
+        let kept = self.saved_max(per_second_max) / KEPT_FOR_THE_SECOND_TIME;
+        self.take(network, kept, per_second_max, now)
+    }
+
+    fn take(&mut self, network: &Network, kept: u64, per_second_max: u64, now: Instant) -> bool {
         self.fill(per_second_max, now);
         self.forget_old(now);
         let half = self.saved_max(per_second_max) / 2;
         let begun = |group: &u64| self.begun.iter().filter_map(|span| span.get(group)).sum::<u64>();
         let reserve =
             network.groups.iter().zip(HALF_AT).map(|(group, half_at)| half * begun(group).min(half_at) / half_at);
-        let reserve = reserve.max().unwrap_or(0);
+        let reserve = reserve.max().unwrap_or(0).max(kept);
         if self.left < reserve + UNIT {
             return false;
         }
@@ -104,6 +116,8 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
     use crate::shard::prefixes::Prefixes;
 
@@ -156,6 +170,16 @@ mod tests {
         begins.now += SECOND / 100;
         assert_eq!(begins.of(1, "10.0.0.1"), 0);
         assert_eq!(begins.of(1, "203.0.113.1"), 1, "the newcomer before all of them");
+    }
+
+    //
+    #[test]
+    fn whoever_comes_again_finds_some_left_by_those_who_come_for_the_first_time() {
+        let Begins { prefixes, mut pace, now } = Begins::new();
+        let network = |number: u32| prefixes.network(IpAddr::from((0x0a00_0000 + number).to_be_bytes()));
+        let first = (0..1000).filter(|number| pace.begin_first_time(&network(*number), 100, now)).count();
+        let again = (1000..2000).filter(|number| pace.begin(&network(*number), 100, now)).count();
+        assert_eq!((first, again), (75, 25));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{fmt::Write, fs, path::Path};
 
 use crate::{
     core::{SUBSCRIPTION_BYTES, TRACK_BYTES, WATCH_BYTES, limits::Limits, pool},
-    shard::{NEWCOMER_BYTES_MAX, PREFIX_BYTES, PREFIXES_MAX},
+    shard::{KNOCKS_BYTES, NEWCOMER_BYTES_MAX, PREFIX_BYTES, PREFIXES_MAX},
 };
 
 /// The least memory that a relay is made for: with it, [`TABLE`] comes to less than there is.
@@ -129,9 +129,9 @@ pub const ROOM_BYTES: u64 = 76 * KIB;
 pub const ACCOUNT_BYTES: u64 = 400;
 /// The program and its tables while nobody is there.
 const PROGRAM_BYTES: u64 = 20 * MIB;
-/// A shard's thread, its receive buffer (2 MiB), the packets (8) and control messages (4) of a turn, and which networks have
-/// begun handshakes lately (5).
-const SHARD_BYTES: u64 = 20 * MIB;
+/// A shard's thread, its receive buffer (2 MiB), the packets (8) and control messages (4) of a turn, which networks have
+/// begun handshakes lately (5), and who has knocked (2).
+const SHARD_BYTES: u64 = 20 * MIB + KNOCKS_BYTES as u64;
 /// What waits for a shard of the others: packets (12 MiB) and letters (4, and the one that was too many).
 const MAIL_BYTES: u64 = 18 * MIB;
 /// Networks that had a handshake lately.
@@ -152,7 +152,7 @@ pub struct Item {
 #[rustfmt::skip]
 pub const TABLE: &[Item] = &[
     Item { what: "the program", by: "nobody", bound: "fixed", live: false, bytes: |_, _| PROGRAM_BYTES },
-    Item { what: "threads, receive buffers, packets and messages of a turn, who began handshakes", by: "anybody", bound: "`relay.shards`, 20 MiB each", live: false,
+    Item { what: "threads, receive buffers, packets and messages of a turn, who began handshakes or knocked", by: "anybody", bound: "`relay.shards`, 22 MiB each", live: false,
         bytes: |_, shards| shards * SHARD_BYTES },
     Item { what: "objects and letters between shards", by: "clients", bound: "`relay.shards`, 18 MiB each", live: false,
         bytes: |_, shards| shards * MAIL_BYTES },
