@@ -25,7 +25,7 @@ async fn reject(voters: &[Guest], epoch: u64, sequence: u64) {
 }
 
 /// Epoch and number of the next commit that this guest hears of.
-fn next_commit(guest: &Guest) -> tokio::sync::oneshot::Receiver<(u64, u64)> {
+pub(crate) fn next_commit(guest: &Guest) -> tokio::sync::oneshot::Receiver<(u64, u64)> {
     let (tell, told) = tokio::sync::oneshot::channel();
     let tell = std::sync::Mutex::new(Some(tell));
     guest.is_told(move |body| {

@@ -12,6 +12,7 @@ use std::{
 use supernode_client::{
     Call, CallEvent, Event, Events, Liar, Member, OutgoingFrame, PublishOptions, Purpose, RoomOptions,
     SubscribeOptions, TrackKind, Warning,
+    e2ee::LinkSecret,
     proto::control::{ClientMessage, Done, RelayMessage, client_message, relay_message},
 };
 use tokio::sync::broadcast;
@@ -53,10 +54,20 @@ pub(crate) async fn room_of(relay: &Relay, count: usize) -> Vec<Guest> {
     guests
 }
 
+/// Somebody who comes by the link of a room that stands, and lets in whoever comes later.
+pub(crate) async fn by_link(relay: &Relay, link: &LinkSecret, liar: Arc<Liar>) -> Guest {
+    let (person, config) = (Person::new(), supernode_client::Config { liar: Some(liar.clone()), ..quick() });
+    let (client, events) = person.online_with(&relay.invite(), config).await;
+    let call = in_time(client.enter_by_link(link, RoomOptions::default())).await.unwrap();
+    tokio::spawn(admit_all(events));
+    let events = call.events();
+    Guest { person, call, liar, events }
+}
+
 async fn admit_all(mut events: Events) {
     while let Some(event) = events.next().await {
         if let Event::IncomingRing(ring) = event
-            && matches!(ring.purpose(), Purpose::Knock { .. })
+            && (ring.has_link() || matches!(ring.purpose(), Purpose::Knock { .. }))
         {
             tokio::spawn(async move { drop(ring.admit().await) });
         }

@@ -6,12 +6,16 @@ use bytes::Bytes;
 use supernode_client::{
     Client, Config, Error, Event, Events, Liar, RoomOptions,
     e2ee::LinkSecret,
-    proto::control::{IncomingRing, RelayMessage, RingResult, relay_message},
+    proto::control::{
+        ClientMessage, IncomingRing, RefusalReason, Refused, RelayMessage, RingResult, RoomJoined, client_message,
+        relay_message,
+    },
 };
 
 use crate::{
     people::{Person, in_time, next_ring, quick},
     relay::Relay,
+    scene::{agree, by_link},
 };
 
 async fn online(relay: &Relay) -> (Client, Events, Arc<Liar>) {
@@ -108,4 +112,40 @@ async fn a_knock_that_the_relay_changes_makes_up_or_brings_again_lets_nobody_in(
     drop(guest_events);
     assert!(in_time(again.admit()).await.is_err());
     assert_eq!(room.roster().len(), 1);
+}
+
+/// The relay knows the room by its name and could as well have a room of its own by that name.
+//
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_the_relay_tells_that_nobody_is_in_a_room_opens_another_one_and_sees_that_nobody_is_there() {
+    let relay = Relay::open(1);
+    let link = LinkSecret::generate();
+    let host = by_link(&relay, &link, Liar::honest()).await;
+    let liar = Liar::honest();
+    let lies = Arc::downgrade(&liar);
+    liar.ask(move |message: ClientMessage| {
+        let lie = match &message.body {
+            Some(client_message::Body::Ring(ring)) if !ring.room_key.is_empty() => {
+                relay_message::Body::Refused(Refused { reason: RefusalReason::Offline.into(), ..Refused::default() })
+            }
+            Some(client_message::Body::JoinRoom(join)) => relay_message::Body::RoomJoined(RoomJoined {
+                member: 1,
+                mls_epoch: join.mls_epoch,
+                ..RoomJoined::default()
+            }),
+            _ => return vec![message],
+        };
+        lies.upgrade().unwrap().invent(message.request, lie);
+        vec![]
+    });
+    let fooled = by_link(&relay, &link, liar).await;
+    assert_eq!(fooled.call.room_id(), host.call.room_id());
+    for alone in [&fooled, &host] {
+        let roster = alone.call.roster();
+        assert!(roster.len() == 1 && roster[0].is_us && alone.call.members().is_empty(), "{roster:?}");
+    }
+    assert_ne!(fooled.number(), host.number(), "two groups");
+    // Told the truth they would have met.
+    let guest = by_link(&relay, &link, Liar::honest()).await;
+    agree(&[&host, &guest]).await;
 }
