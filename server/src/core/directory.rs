@@ -45,6 +45,8 @@ pub struct Directory {
     pub(crate) tables: Pool,
     /// Bytes that clients may have on their way to the relay, and QUIC on its way to them.
     pub(crate) windows: Pool,
+    /// Media streams that publishers may have open, in bytes of the packets that they may keep.
+    pub(crate) streams: Pool,
     rooms_open: Arc<AtomicUsize>,
     sessions: AtomicU32,
     draining: AtomicU64,
@@ -258,6 +260,7 @@ impl Directory {
             mailboxes_bytes: Arc::default(),
             tables: Pool::with_floor(FLOOR_BYTES),
             windows: Pool::default(),
+            streams: Pool::default(),
             rooms_open: Arc::default(),
             sessions: AtomicU32::new(0),
             draining: AtomicU64::new(0),
@@ -309,6 +312,11 @@ impl Directory {
     /// Bytes that clients may have on their way to the relay, and QUIC on its way to them.
     pub fn windows(&self) -> &Pool {
         &self.windows
+    }
+
+    /// Media streams that publishers may have open, in bytes of the packets that they may keep.
+    pub fn streams(&self) -> &Pool {
+        &self.streams
     }
 
     /// Takes a place for a room, if there is one.

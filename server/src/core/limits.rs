@@ -80,9 +80,13 @@ pub struct Limits {
     /// Bytes that sessions keep in the relay's tables: watches, subscriptions, tracks, status and key packages. One keeps a
     /// 16th of what is free at most, and 8 KiB always.
     pub relay_tables_bytes_max: u64,
-    /// Bytes that streams may have in flight between the relay and its clients, both ways. One connection has a 16th of
-    /// what is free at most each way; 16 KiB from and 8 KiB to it are not of these, and always there.
+    /// Bytes that streams may have in flight between the relay and its clients, both ways; what comes in is counted with
+    /// the packets that it may keep. One connection has a 16th of what is free at most each way; 16 KiB from and 8 KiB to
+    /// it are not of these, and always there.
     pub relay_windows_bytes_max: u64,
+    /// Media streams that all publishers may have open towards the relay at a time, beyond one for each session. One has a
+    /// 16th of what is free at most. The packets that one may keep are 32 KiB.
+    pub relay_streams_max: u32,
     /// Bytes of control messages that wait for clients to read, or have not come whole; each shard has an equal part. Above
     /// it the sessions with most of them end.
     pub relay_control_bytes_max: u64,
@@ -185,6 +189,7 @@ impl Default for Limits {
             relay_queue_bytes_max: 512 * 1024 * 1024,
             relay_tables_bytes_max: 1024 * 1024 * 1024,
             relay_windows_bytes_max: 1024 * 1024 * 1024,
+            relay_streams_max: 32_768,
             relay_control_bytes_max: 1024 * 1024 * 1024,
             accounts_idle_max: 100_000,
             queue_age_max: Duration::from_millis(250),

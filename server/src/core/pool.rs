@@ -45,6 +45,11 @@ impl Pool {
 }
 
 impl Share {
+    /// What it is now.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The most that it may be.
     pub fn bytes_max(&self, pool_max: u64) -> usize {
         let others = self.pool.used().saturating_sub(self.bytes);

@@ -12,7 +12,7 @@ use foldhash::fast::FixedState;
 use supernode_proto::{
     VERSION,
     close::{CloseCode, StreamCode},
-    control::{Hello, HelloBody, RefusalReason, Welcome, relay_message::Body},
+    control::{Hello, HelloBody, RefusalReason, TrackKind, Welcome, relay_message::Body},
     identity::{self, Delegation, EXPORTER_BYTES, IdentityKey, RelayPin, Revocation, RoomId},
     limits as wire,
     object::TrackAlias,
@@ -443,9 +443,11 @@ impl ShardCore {
         }
     }
 
-    /// Whether a session publishes a track.
-    pub fn publishes(&self, link: u32) -> bool {
-        self.session(link).is_some_and(|session| !session.published.is_empty())
+    /// Whether a session publishes a track whose objects are too large for a datagram.
+    pub fn publishes_streams(&self, link: u32) -> bool {
+        let published = self.session(link).map_or(&[][..], |session| &session.published);
+        let carried = published.iter().filter_map(|alias| self.tracks.track(*alias));
+        carried.into_iter().any(|track| track.carries.kind != TrackKind::Audio)
     }
 
     /// The room that a session is in; of several, always the same one.

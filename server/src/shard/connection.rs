@@ -21,6 +21,7 @@ use super::{
     meter,
     newcomer::Newcomer,
     prefixes::Prefix,
+    publishing::Publishing,
     transport::{DATAGRAM_SEND_BYTES, DATAGRAM_SEND_SPACE, HANDOVER_BLOCKED_BYTES, HANDOVER_BYTES, SEND_WINDOW},
     withheld::Withheld,
 };
@@ -75,8 +76,8 @@ pub(super) struct Connection {
     pub(super) unread: Vec<StreamId>,
     pub(super) control: Option<StreamId>,
     pub(super) reader: FrameReader,
-    /// What its client may have in flight: once it publishes, and then it may open media streams.
-    pub(super) receive_window: Option<Share>,
+    /// What its client may have in flight and open, once it publishes more than audio.
+    pub(super) publishing: Option<Publishing>,
     /// What QUIC may have in flight to it: once it is sent a stream of media.
     pub(super) send_window: Option<Share>,
     /// Bytes of control messages that its shard has counted for it.
@@ -136,7 +137,7 @@ impl Connection {
             unread: Vec::new(),
             control: None,
             reader: FrameReader::default(),
-            receive_window: None,
+            publishing: None,
             send_window: None,
             control_counted: 0,
             control_out: VecDeque::new(),
@@ -362,7 +363,7 @@ impl Connection {
         self.control_out = VecDeque::new();
         self.control_out_bytes = 0;
         self.reader = FrameReader::default();
-        (self.receive_window, self.send_window) = (None, None);
+        (self.publishing, self.send_window) = (None, None);
     }
 
     /// Refuses a stream that the client sends.

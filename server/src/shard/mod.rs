@@ -33,6 +33,7 @@ mod newcomer;
 mod pace;
 mod places;
 mod prefixes;
+mod publishing;
 mod reviews;
 mod room;
 mod serve;
@@ -66,6 +67,7 @@ pub use self::{
     live::LiveHandle,
     newcomer::NEWCOMER_BYTES_MAX,
     prefixes::{PREFIX_BYTES, PREFIXES_MAX},
+    publishing::STREAM_KEEPS,
     socket::BUFFER_BYTES as BUFFER_BYTES_WANTED,
 };
 use self::{

@@ -14,6 +14,7 @@ use supernode_proto::{
 use super::{
     connection::{Connection, Ingress, Phase},
     engine::Engine,
+    publishing::Publishing,
     transport,
 };
 use crate::core::{Applicant, Greeting, NotOpened, Now, ledger::RefuseReason, stream::StreamParser};
@@ -128,6 +129,10 @@ impl Engine {
                         Ingress { key, kind: TrackKind::Unspecified, parser: StreamParser::default(), unseen_bytes: 0 },
                     );
                     self.read_media(link, connection, id, now);
+                }
+                if let Some(publishing) = &mut connection.publishing {
+                    let open = connection.ingress.len() as u32;
+                    publishing.keep_ahead(&mut connection.quic, open, self.core.limits());
                 }
             }
             StreamEvent::Readable { id } if id.dir() == Dir::Bi => self.read_control(connection, id)?,
@@ -250,11 +255,9 @@ impl Engine {
             Phase::Open(_) => {
                 let rng: &mut rand::rngs::StdRng = &mut self.rng;
                 self.core.handle_frame(link, frame, now, rng, &mut self.outbox)?;
-                if connection.receive_window.is_none() && self.core.publishes(link) {
-                    let mut window = self.core.directory().windows().share();
-                    let pool_max = self.core.limits().relay_windows_bytes_max;
-                    transport::allow_media_streams(&mut connection.quic, &mut window, pool_max);
-                    connection.receive_window = Some(window);
+                if connection.publishing.is_none() && self.core.publishes_streams(link) {
+                    connection.publishing =
+                        Some(Publishing::begin(&mut connection.quic, self.core.directory(), self.core.limits()));
                 }
                 self.dispatch(now);
                 Ok(())

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use hmac::{Hmac, Mac};
 use quinn_proto::{
-    AckFrequencyConfig, Dir, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt,
+    AckFrequencyConfig, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt,
     crypto::{CryptoError, HmacKey},
 };
 use sha2::Sha256;
@@ -18,7 +18,7 @@ use super::{
     meter::Metered,
     socket,
 };
-use crate::core::{Now, ShardId, pool::Share};
+use crate::core::{Now, ShardId};
 
 /// QUIC's own buffer of outgoing datagrams. Above what is handed over by more than a datagram and its record, so that QUIC
 /// never has to refuse or drop; and no larger, because taking back what it holds means filling it.
@@ -35,8 +35,9 @@ pub(super) const DATAGRAM_SEND_SPACE: usize = DATAGRAM_SEND_BYTES - size_of::<By
 /// drops one uncounted; nothing is allocated for it ahead.
 const DATAGRAM_RECEIVE_BYTES: usize = 2 * socket::TURN_BYTES_MAX;
 /// Media streams that a client may open before it publishes a track: none would be forwarded, and one is enough to learn
-/// why. QUIC keeps a table entry for each stream that may be opened, and most sessions that are online publish nothing.
-const STREAMS_BEFORE_A_TRACK: u32 = 1;
+/// why. QUIC keeps a table entry for each stream that may be opened, and most sessions that are online publish nothing. It
+/// may always have so many: with one, pictures without temporal layers come through, each group once the last has ended.
+pub(super) const STREAMS_BEFORE_A_TRACK: u32 = 1;
 /// Bytes that one media stream may have in flight towards the relay: a 4K key frame in two round trips.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 /// Bytes that all streams of a client together may have in flight before it has been let in: the largest Hello and as much
@@ -47,9 +48,7 @@ const CRYPTO_BYTES: usize = 4096;
 /// Bytes that all streams of a client together may have in flight while it publishes nothing: its control stream, whose
 /// longest message takes four round trips then. Every session costs this, and a client that leaves a stream's first byte
 /// out has the relay keep it.
-const SESSION_WINDOW: usize = 16 * 1024;
-/// The same for one that publishes, as far as the relay has it.
-const PUBLISHER_WINDOW: usize = 4 * 1024 * 1024;
+pub(super) const SESSION_WINDOW: usize = 16 * 1024;
 /// Bytes of streams that QUIC may hold for any client; more is taken from what all share ([`Connection::widen`]).
 ///
 /// [`Connection::widen`]: super::connection::Connection::widen
@@ -138,14 +137,6 @@ impl HmacKey for ResetKey {
 /// A client is let in: its window is that of a session.
 pub(super) fn open_window(quic: &mut quinn_proto::Connection) {
     quic.set_receive_window(VarInt::from_u32(SESSION_WINDOW as u32));
-}
-
-/// A client publishes: from now on it may have as many media streams as the protocol says, and as much in flight as it may
-/// have of all that the relay can take.
-pub(super) fn allow_media_streams(quic: &mut quinn_proto::Connection, window: &mut Share, pool_max: u64) {
-    let granted = window.take(PUBLISHER_WINDOW - SESSION_WINDOW, pool_max);
-    quic.set_receive_window(VarInt::from_u32((SESSION_WINDOW + granted) as u32));
-    quic.set_max_concurrent_streams(Dir::Uni, VarInt::from_u32(wire::MEMBER_STREAMS_MAX));
 }
 
 fn parameters(batch_window: Duration) -> TransportConfig {

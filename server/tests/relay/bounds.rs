@@ -3,15 +3,19 @@
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, BytesMut};
+use quinn::SendStream;
 use rstest::rstest;
 use supernode_proto::{
     close::{CloseCode, StreamCode},
     control::{Subscribe, TrackKind, Unwatch, client_message::Body as Request},
+    limits::MEMBER_STREAMS_MAX,
+    object::TrackAlias,
 };
 use supernode_server::core::{ledger::DropReason, limits::Limits};
+use tokio::time::timeout;
 
 use crate::{
-    harness::{Person, Relay, datagram, eventually},
+    harness::{Client, Person, Relay, Room, datagram, eventually},
     media::{receive_stream, send_stream, stream},
     squeezed::{begin, cut, end_of, over_a_path, reset, subscription_to_all},
 };
@@ -25,7 +29,7 @@ async fn what_an_identity_is_sent_is_held_to_its_rate_as_if_the_path_took_no_mor
     let (talker, listener) = (alice.connection.clone(), bob.connection.clone());
     let heard = tokio::spawn(async move {
         let mut bytes = 0;
-        while let Ok(Ok(wire)) = tokio::time::timeout(Duration::from_millis(1_500), listener.read_datagram()).await {
+        while let Ok(Ok(wire)) = timeout(Duration::from_millis(1_500), listener.read_datagram()).await {
             bytes += wire.len();
         }
         bytes
@@ -81,6 +85,64 @@ async fn large_objects_come_through_however_little_may_be_in_flight(#[values(1, 
     assert!(received == wire, "{} of {} bytes", received.len(), wire.len());
     alice.close();
     bob.close();
+    relay.assert_empty().await;
+}
+
+/// As many streams as a publisher may have open at a time, all of them begun.
+async fn begun(publisher: &Client, track: TrackAlias) -> Vec<SendStream> {
+    let (wire, mut begun) = (stream(track, 1, 0, &[(0, 1_000)]), Vec::new());
+    while let Ok(sending) = timeout(Duration::from_millis(400), publisher.connection.open_uni()).await {
+        let mut sending = sending.unwrap();
+        sending.write_all(&wire[..100]).await.unwrap();
+        begun.push(sending);
+    }
+    begun
+}
+
+//
+#[rstest]
+#[tokio::test]
+async fn publishers_share_the_streams_that_the_relay_can_keep_and_give_them_back(#[values(1, 2)] shards: usize) {
+    let relay = Relay::with_limits(shards, Limits { relay_streams_max: 64, ..Limits::default() });
+    let room = Room::new();
+    let (mut publishers, mut each) = (Vec::new(), Vec::new());
+    for _ in 0..30 {
+        let mut publisher = relay.connect(&Person::new()).await;
+        publisher.join(&room).await;
+        let track = publisher.publish(&room, TrackKind::Video).await;
+        publishers.push((publisher, track));
+    }
+    for (publisher, track) in &publishers {
+        each.push(begun(publisher, *track).await);
+    }
+    let open: Vec<usize> = each.iter().map(Vec::len).collect();
+    assert!(open[0] >= 4 && open[29] == 1, "{open:?}");
+    assert!(open.iter().sum::<usize>() <= 64 + 30, "all that there are, and one for each: {open:?}");
+    for (publisher, _) in &publishers {
+        publisher.close();
+    }
+    relay.assert_empty().await;
+    let mut late = relay.connect(&Person::new()).await;
+    late.join(&room).await;
+    let track = late.publish(&room, TrackKind::Video).await;
+    assert_eq!(begun(&late, track).await.len(), 5, "one, and a 16th of 64");
+    late.close();
+    relay.assert_empty().await;
+}
+
+//
+#[tokio::test]
+async fn a_publisher_is_given_more_streams_as_it_opens_them_and_who_only_speaks_one() {
+    let relay = Relay::start(1);
+    let room = Room::new();
+    let mut alice = relay.connect(&Person::new()).await;
+    alice.join(&room).await;
+    let voice = alice.publish(&room, TrackKind::Audio).await;
+    let spoken = begun(&alice, voice).await;
+    assert_eq!(spoken.len(), 1);
+    let picture = alice.publish(&room, TrackKind::Video).await;
+    assert_eq!(begun(&alice, picture).await.len() + spoken.len(), MEMBER_STREAMS_MAX as usize);
+    alice.close();
     relay.assert_empty().await;
 }
 

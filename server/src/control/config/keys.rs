@@ -371,6 +371,11 @@ pub const KEYS: &[Key] = &[
     number!("limits.relay_windows_bytes_max", limits.relay_windows_bytes_max, "bytes", 1_048_576..=1_099_511_627_776u64, Live,
         "What streams may have in flight between the relay and its clients, both ways. One connection has a 16th of what is \
          free at most, and 24 KiB always.", "Memory. With too little, large pictures take more round trips."),
+    number!("limits.relay_streams_max", limits.relay_streams_max, "streams", 0..=10_000_000, Live,
+        "Media streams that all publishers may have open towards the relay at a time, beyond the one that each always may. \
+         One publisher has a 16th of what is free at most: 4 at first, and more as it opens them.",
+        "32 KiB each. With too few, pictures in temporal layers do not come through, and others wait for the end of the \
+         group before."),
     number!("limits.relay_control_bytes_max", limits.relay_control_bytes_max, "bytes", 1_048_576..=1_099_511_627_776u64, Live,
         "Control messages of all sessions that wait to be read, or have not come whole; each shard has an equal part. Above \
          it the sessions with most of them are closed.", "Memory."),

@@ -4,13 +4,13 @@ use std::{fmt::Write, fs, path::Path};
 
 use crate::{
     core::{SUBSCRIPTION_BYTES, TRACK_BYTES, WATCH_BYTES, limits::Limits, pool},
-    shard::{NEWCOMER_BYTES_MAX, PREFIX_BYTES, PREFIXES_MAX},
+    shard::{NEWCOMER_BYTES_MAX, PREFIX_BYTES, PREFIXES_MAX, STREAM_KEEPS},
 };
 
 /// The least memory that a relay is made for: with it, [`TABLE`] comes to less than there is.
 pub const SMALLEST_BYTES: u64 = 512 * MIB;
 /// From here on the defaults do not grow any more: whoever has more sets them.
-pub const LARGEST_BYTES: u64 = 38 * 1024 * MIB;
+pub const LARGEST_BYTES: u64 = 52 * 1024 * MIB;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -88,7 +88,8 @@ const FOLLOWS: &[Follows] = follows! {
     handshakes_max: 1 / 16, NEWCOMER_BYTES, 512, false;
     relay_rooms_max: 1 / 16, ROOM_BYTES, 32_768, false;
     relay_tables_bytes_max: 1 / 16, 1, 1024 * MIB, false;
-    relay_windows_bytes_max: 1 / 14, 1, 1024 * MIB, false;
+    relay_windows_bytes_max: 1 / 20, 1, 1024 * MIB, false;
+    relay_streams_max: 1 / 24, STREAM_KEEPS as u64, 32_768, false;
     relay_control_bytes_max: 1 / 16, 1, 1024 * MIB, false;
     relay_queue_bytes_max: 1 / 14, 1, 512 * MIB, false;
     mailboxes_bytes_max: 1 / 32, 1, 64 * MIB, false;
@@ -117,9 +118,11 @@ impl Limits {
 
 /// A connection that is not let in yet: QUIC, TLS, and what its first messages bring.
 const NEWCOMER_BYTES: u64 = NEWCOMER_BYTES_MAX as u64;
-/// A session that is online and does nothing (`tests/idle`, and what TLS keeps) and its memberships, with its windows and
-/// what it always may have of the tables: for its device, and for itself.
-const SESSION_BYTES: u64 = 28 * KIB + MEMBERSHIPS_BYTES + (16 + 8) * KIB + 2 * pool::FLOOR_BYTES as u64;
+/// A session that is online and does nothing (`tests/idle`, and what TLS keeps) and its memberships, with its windows,
+/// the packets that its control stream and one more keep, and what it always may have of the tables: for its device, and
+/// for itself.
+const SESSION_BYTES: u64 =
+    28 * KIB + MEMBERSHIPS_BYTES + (16 + 8) * KIB + 2 * STREAM_KEEPS as u64 + 2 * pool::FLOOR_BYTES as u64;
 /// What its memberships take, of as many rooms as one session may be in.
 pub const MEMBERSHIPS_BYTES: u64 = 2 * KIB;
 /// A room without members: the entries of its mailbox without their payloads, and those who are away. Measured, as the
@@ -160,12 +163,14 @@ pub const TABLE: &[Item] = &[
         bytes: |_, _| NETWORKS_BYTES },
     Item { what: "connections that are not let in yet", by: "anybody", bound: "`limits.handshakes_max`, 96 KiB each", live: true,
         bytes: |limits, _| limits.handshakes_max as u64 * NEWCOMER_BYTES },
-    Item { what: "sessions, each with 24 KiB of windows and 16 KiB that nobody else can take", by: "clients", bound: "`limits.sessions_max`, 70 KiB each", live: true,
+    Item { what: "sessions, each with 24 KiB of windows, 64 KiB of packets with pieces of its streams, and 16 KiB that nobody else can take", by: "clients", bound: "`limits.sessions_max`, 134 KiB each", live: true,
         bytes: |limits, _| u64::from(limits.sessions_max) * SESSION_BYTES },
     Item { what: "watches, subscriptions, tracks with labels, status, key packages", by: "clients", bound: "`limits.relay_tables_bytes_max`", live: true,
         bytes: |limits, _| limits.relay_tables_bytes_max },
-    Item { what: "streams and control messages in flight, from publishers and to anybody", by: "clients", bound: "`limits.relay_windows_bytes_max`", live: true,
+    Item { what: "streams and control messages in flight, to anybody, and from publishers with their packets", by: "clients", bound: "`limits.relay_windows_bytes_max`", live: true,
         bytes: |limits, _| limits.relay_windows_bytes_max },
+    Item { what: "packets with pieces of media streams", by: "clients", bound: "`limits.relay_streams_max`, 32 KiB each", live: true,
+        bytes: |limits, _| u64::from(limits.relay_streams_max) * STREAM_KEEPS as u64 },
     Item { what: "control messages that wait to be read or have not come whole", by: "clients", bound: "`limits.relay_control_bytes_max`", live: true,
         bytes: |limits, _| limits.relay_control_bytes_max },
     Item { what: "objects that wait for subscribers", by: "clients", bound: "`limits.relay_queue_bytes_max`", live: true,
