@@ -80,7 +80,7 @@ fn checks(python: &Path) -> Vec<Run> {
         Run::new(&["promtool", "check", "rules", "deploy/prometheus/supernode.rules.yaml"]),
         Run::new(&["promtool", "test", "rules", "deploy/prometheus/supernode.rules.test.yaml"]),
         Run::new(&["promtool", "check", "config", "deploy/prometheus/prometheus.yaml"]),
-        Run::new(&["cargo", "test", "--locked", "--quiet", "-p", "supernode-server", "--test", "acme"]),
+        Run::new(&["cargo", "test", "--workspace", "--locked", "--quiet", "--test", "acme"]),
         Run::new(&[&tool("hadolint"), "Dockerfile"]),
         Run::new(&[&tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", "deploy/compose.yaml"]),
         Run::new(&[&tool("kubernetes-validate"), "--strict", "--quiet", "deploy/kubernetes/supernode.yaml"]),
