@@ -15,6 +15,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use supernode_benches::load::{
     compare, csv, html, knee,
+    machine::Machine,
     progress::Screen,
     relay_probe::{MetricsUrl, RelayUse},
     report::Report,
@@ -48,6 +49,12 @@ enum Command {
     Show {
         /// Its name.
         name: String,
+    },
+    /// Say what figures from this machine depend on: processor, caches, how fast it counts and fetches.
+    Machine {
+        /// Print it as JSON.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -121,6 +128,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::List => finish(list().map(|()| ExitCode::SUCCESS)),
         Command::Show { name } => finish(show(&name).map(|()| ExitCode::SUCCESS)),
+        Command::Machine { json } => finish(machine(json).map(|()| ExitCode::SUCCESS)),
         Command::Knee(arguments) => finish(knee_of(&arguments)),
         Command::Run(arguments) => finish(measure(&arguments).map(|report| exit_code(&report))),
     }
@@ -154,6 +162,12 @@ fn show(name: &str) -> anyhow::Result<()> {
         Some((_, text)) => print(text),
         None => bail!("{name}: no such scenario; `supernode-load list` names them"),
     }
+}
+
+fn machine(json: bool) -> anyhow::Result<()> {
+    let machine = Machine::measure();
+    let text = if json { serde_json::to_string(&machine)? } else { machine.to_string() };
+    print(&(text + "\n"))
 }
 
 fn measure(arguments: &Run) -> anyhow::Result<Report> {

@@ -11,6 +11,7 @@ pub mod csv;
 pub mod html;
 pub mod in_memory;
 pub mod knee;
+pub mod machine;
 pub mod plan;
 pub mod progress;
 pub mod relay_probe;

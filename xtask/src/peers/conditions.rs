@@ -12,7 +12,8 @@ use super::{
 /// The machine and the programs.
 #[derive(Debug, Serialize)]
 pub(super) struct Conditions {
-    processor: String,
+    /// Its processor, caches and speed, in one line.
+    machine: String,
     cores: usize,
     kernel: String,
     /// proc(5)'s, before the first run: whatever else was going on.
@@ -38,7 +39,7 @@ impl Conditions {
         let versions = of_program.into_iter().filter_map(|(name, path)| Some((name, version_of(&path).ok()??)));
         let commit = std::process::Command::new("git").args(["describe", "--always", "--dirty"]).output();
         Self {
-            processor: processor(&read("/proc/cpuinfo")).unwrap_or("unknown processor").to_owned(),
+            machine: machine(programs),
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             kernel: read("/proc/sys/kernel/osrelease"),
             load_average: read("/proc/loadavg").split_whitespace().take(3).collect::<Vec<_>>().join(" "),
@@ -51,29 +52,21 @@ impl Conditions {
 
     /// A paragraph of Markdown.
     pub(super) fn paragraph(&self) -> String {
-        let Self { processor, cores, kernel, load_average, commit, versions, rounds, hold_s } = self;
+        let Self { machine, cores, kernel, load_average, commit, versions, rounds, hold_s } = self;
         let versions: Vec<String> = versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
         format!(
             "{rounds} rounds of {hold_s} s each, relay on core {RELAY_CORE}, clients on core {CLIENT_CORE} of {cores}; \
-             {processor}, Linux {kernel}, load average before {load_average}; {}; our tree {commit}. Medians, smallest \
+             {machine}, Linux {kernel}, load average before {load_average}; {}; our tree {commit}. Medians, smallest \
              and largest in brackets; a ratio is of two runs of the same round.\n",
             versions.join(", ")
         )
     }
 }
 
-fn processor(cpuinfo: &str) -> Option<&str> {
-    let line = cpuinfo.lines().find(|line| line.starts_with("model name"))?;
-    Some(line.split_once(':')?.1.trim())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_processor_is_named() {
-        assert_eq!(processor("processor\t: 0\nmodel name\t: AMD EPYC 7B13\n"), Some("AMD EPYC 7B13"));
-        assert_eq!(processor("processor\t: 0\n"), None);
-    }
+/// What the figures depend on besides the programs, on the relay's core.
+fn machine(programs: &Programs) -> String {
+    let load = programs.release.join("supernode-load");
+    let output = std::process::Command::new("taskset").args(["-c", RELAY_CORE]).arg(load).arg("machine").output();
+    let said = output.ok().filter(|output| output.status.success());
+    said.map_or("unknown machine".to_owned(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
