@@ -151,11 +151,9 @@ fn command(
     hold_s: f64,
     until: Instant,
 ) -> anyhow::Result<Command> {
-    let program = match run.relay {
-        Relay::Ours { .. } => programs.release.join("supernode-load"),
-        Relay::Iroh => programs.clients.join("peer-iroh"),
-        Relay::Moq { .. } => programs.clients.join("peer-moq"),
-        Relay::Coturn { .. } | Relay::Plain | Relay::Blast => programs.clients.join("peer-datagrams"),
+    let program = match run.relay.client() {
+        Some(client) => programs.clients.join(client),
+        None => programs.release.join("supernode-load"),
     };
     let mut command = Command::new("taskset");
     // The bare sender and its listeners are one process, which divides the cores itself.

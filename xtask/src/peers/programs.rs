@@ -1,6 +1,7 @@
 //! The programs: ours and the load clients are built, the peers are installed into `target/peers/bin`.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
     process::Command,
@@ -56,9 +57,12 @@ impl Programs {
         if uses(|relay| matches!(relay, Relay::Coturn { .. })) {
             install_coturn()?;
         }
-        // All clients, whatever is wanted: some of them would be built with other features of what they share, and so
-        // everything anew.
-        cargo(&["build", "--release", "--locked", "--manifest-path", "benches/peers/Cargo.toml"], Some(&target))?;
+        let clients: BTreeSet<&str> = relays.iter().filter_map(|relay| relay.client()).collect();
+        if !clients.is_empty() {
+            let words = ["build", "--release", "--locked", "--manifest-path", "benches/peers/Cargo.toml"];
+            let packages: Vec<&str> = clients.iter().flat_map(|name| ["-p", *name]).collect();
+            cargo(&[&words[..], &packages].concat(), Some(&target))?;
+        }
         if uses(|relay| matches!(relay, Relay::Iroh)) {
             programs.make_certificate()?;
         }

@@ -310,6 +310,16 @@ pub fn names() -> Vec<&'static str> {
 }
 
 impl Relay {
+    /// The program that plays its clients, in `benches/peers`; none for ours, whose clients are `supernode-load`.
+    pub(super) fn client(self) -> Option<&'static str> {
+        match self {
+            Self::Ours { .. } => None,
+            Self::Iroh => Some("peer-iroh"),
+            Self::Moq { .. } => Some("peer-moq"),
+            Self::Coturn { .. } | Self::Plain | Self::Blast => Some("peer-datagrams"),
+        }
+    }
+
     /// Its name and how it runs, for tables.
     pub(super) fn name(self) -> String {
         match self {
