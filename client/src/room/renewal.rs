@@ -138,9 +138,9 @@ impl Room {
 
 #[cfg(test)]
 mod tests {
-    use supernode_e2ee::{Device, DeviceSecret, IdentitySecret, KeyExchange};
+    use supernode_e2ee::{Device, DeviceSecret, IdentitySecret, KeyExchange, MediaSealer, TrackId, TrackInfo};
     use supernode_proto::{
-        control::{MemberJoined, RoomJoined},
+        control::{BeaconPosted, MemberJoined, RoomJoined},
         identity::RoomId,
     };
 
@@ -214,6 +214,59 @@ mod tests {
         (us, other, room, at_other)
     }
 
+    /// The other one's beacon, signed by `signer`.
+    fn beacon_of(room: &Room, at_other: &supernode_e2ee::Group, signer: &Device, digest: [u8; 32]) -> BeaconPosted {
+        let signature = signer.secret().sign_beacon(&room.id, at_other.epoch(), &digest).to_vec().into();
+        let (room, epoch, digest) = (room.id.0.to_vec().into(), at_other.epoch(), digest.to_vec().into());
+        BeaconPosted { room, member: 2, epoch, digest, signature }
+    }
+
+    //
+    #[test]
+    fn a_beacon_in_another_s_name_splits_nobody_and_is_no_sign_of_life() {
+        let (us, other, room, at_other) = room_of_two();
+        let start = Instant::now();
+        let forged = beacon_of(&room, &at_other, &us, [7; 32]);
+        room.handle_beacon(&forged, start);
+        room.show_splits(start + Duration::from_secs(10));
+        assert!(room.split_from().is_empty(), "nobody said so");
+        let late = start + Duration::from_secs(140);
+        room.handle_beacon(&forged, late);
+        room.show_splits(start + Duration::from_secs(160));
+        assert_eq!(room.split_from().len(), 1, "the other one has been silent");
+        // The same, by the other one.
+        let (_us, other, room, at_other) = {
+            drop((us, other));
+            room_of_two()
+        };
+        room.handle_beacon(&beacon_of(&room, &at_other, &other, [7; 32]), start);
+        room.show_splits(start + Duration::from_secs(10));
+        assert_eq!(room.split_from().len(), 1);
+    }
+
+    //
+    #[test]
+    fn what_was_sealed_in_a_past_epoch_opens_for_fifteen_seconds_and_the_group_goes_back_for_as_long() {
+        let (_us, other, room, at_other) = room_of_two();
+        let mut sealer = MediaSealer::new(&at_other.epoch_keys().expect("keys")).expect("a sealer");
+        let info =
+            TrackInfo { id: TrackId([1; 8]), name: "voice".into(), codec: "opus".into(), parameters: Vec::new() };
+        let label = sealer.seal_label(1, &info).expect("sealed");
+        room.make_commit(|group| group.propose_update().map(Some)).expect("made");
+        room.handle_own_commit(true);
+        let opens = || lock(&room.state).opener.open_label(&other.key(), 1, &label).is_ok();
+        let over = Instant::now();
+        room.forget_past_epochs(over + GOES_BACK_FOR - Duration::from_secs(1));
+        assert!(
+            opens() && lock(&room.state).group.can_go_back(),
+            "objects on their way, and a commit that is rejected"
+        );
+        let next = room.forget_past_epochs(over + GOES_BACK_FOR);
+        assert!(!opens(), "its keys are gone");
+        assert!(!lock(&room.state).group.can_go_back());
+        assert_eq!(next, None);
+    }
+
     //
     #[test]
     fn a_member_whose_beacon_is_silent_for_150_s_is_shown_as_split_from_us_and_no_sooner() {
@@ -222,18 +275,8 @@ mod tests {
         let start = Instant::now();
         let mut events = room.events.subscribe();
         let second = Duration::from_secs(1);
-        let beacon = |at: Instant| {
-            let digest = at_other.epoch_digest().expect("in it");
-            let signature = other.secret().sign_beacon(&room.id, at_other.epoch(), &digest).to_vec().into();
-            let beacon = supernode_proto::control::BeaconPosted {
-                room: room.id.0.to_vec().into(),
-                member: 2,
-                epoch: at_other.epoch(),
-                digest: digest.to_vec().into(),
-                signature,
-            };
-            room.handle_beacon(&beacon, at);
-        };
+        let genuine = beacon_of(&room, &at_other, &other, at_other.epoch_digest().expect("in it"));
+        let beacon = |at: Instant| room.handle_beacon(&genuine, at);
         // One beacon a minute, one of which is lost: nothing to show.
         for minute in [1, 3, 4] {
             let at = start + Duration::from_secs(60) * minute;
