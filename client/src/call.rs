@@ -15,16 +15,16 @@ use tokio::sync::broadcast;
 
 use crate::{
     CallEvent, Client, Error, RemoteTrack,
-    backoff::{Backoff, random_wait},
     client::Inner,
-    commit,
-    door::Hosting,
     error::{CallEnd, Refusal},
-    greeting, keeper,
-    link::Link,
-    room::{Member, Room, RosterEntry},
+    rights::{door::Hosting, greeting},
+    room::{Member, Room, RosterEntry, commit, keeper},
     stats::CallStats,
     sync::lock,
+    wire::{
+        backoff::{Backoff, random_wait},
+        link::Link,
+    },
 };
 
 /// How often a message is sent again that is above the relay's limit for now: longer than it takes to save up for the

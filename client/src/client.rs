@@ -23,16 +23,17 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     Config, Error, Event, Events,
-    link::{Link, Reply, code},
     presence::Watches,
-    revoked::Revoked,
-    right::Rules,
+    rights::{revoked::Revoked, right::Rules},
     ring::Rings,
     room::Room,
-    session,
-    socket::{Faults, Socket},
     sync::lock,
-    transport,
+    wire::{
+        link::{Link, Reply, code},
+        session,
+        socket::{Faults, Socket},
+        transport,
+    },
 };
 
 /// A session with a relay: cheap to clone; when the last clone, call and watch are gone, the session is closed.

@@ -13,7 +13,7 @@ use supernode_proto::{
 };
 use tokio::sync::watch;
 
-use crate::{Client, Error, error::Refusal, link::Link, sync::lock};
+use crate::{Client, Error, error::Refusal, sync::lock, wire::link::Link};
 
 /// What is known of a person now.
 #[derive(Debug, Clone, PartialEq, Eq)]

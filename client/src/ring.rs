@@ -16,14 +16,16 @@ use supernode_proto::{
 use tokio::sync::{oneshot, watch};
 
 use crate::{
-    Call, Client, Error, Member, Purpose, RoomOptions, door,
-    frame::unix_s,
-    greeting::{self, Greeting, RingPayload},
-    link::Link,
-    right::{Fault, Opened, Right},
-    session,
-    standing::{self, ForLobby},
+    Call, Client, Error, Member, Purpose, RoomOptions,
+    rights::{
+        door,
+        greeting::{self, Greeting, RingPayload},
+        right::{Fault, Opened, Right},
+        standing::{self, ForLobby},
+    },
     sync::lock,
+    tracks::frame::unix_s,
+    wire::{link::Link, session},
 };
 
 /// How a ring of ours ended.

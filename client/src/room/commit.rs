@@ -8,10 +8,10 @@ use supernode_proto::control::{RefusalReason, SendMls, client_message, relay_mes
 
 use crate::{
     Error,
-    backoff::{Backoff, random_wait},
     client::Inner,
     error::Refusal,
     room::Room,
+    wire::backoff::{Backoff, random_wait},
 };
 
 /// How often a commit is made again after another member's came first.

@@ -12,11 +12,11 @@ use supernode_proto::{
 
 use crate::{
     Client, Config, RingOutcome,
-    greeting::Greeting,
     junk_tests::{
         people::{Person, in_time, next_ring, quick},
         relay::Relay,
     },
+    rights::greeting::Greeting,
 };
 
 /// The relay sees a right to ring, and inside there is none: whoever rings lies, or the relay lets them ring.

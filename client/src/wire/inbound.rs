@@ -11,9 +11,9 @@ use supernode_proto::{
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
-    link::Link,
     sync::lock,
-    track::{Arrival, RemoteTrack},
+    tracks::track::{Arrival, RemoteTrack},
+    wire::link::Link,
 };
 
 /// Reads datagrams until the connection ends.

@@ -14,15 +14,15 @@ use supernode_proto::{
 };
 
 use crate::{
-    Client, Error,
-    backoff::{Backoff, random_wait},
-    call,
+    Client, Error, call,
     client::Inner,
-    commit::commit,
-    door,
     error::CallEnd,
-    room::{Due, Room},
-    session, standing,
+    rights::{door, standing},
+    room::{Due, Room, commit::commit},
+    wire::{
+        backoff::{Backoff, random_wait},
+        session,
+    },
 };
 
 /// After a commit of ours did not come about.

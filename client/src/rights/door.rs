@@ -16,12 +16,11 @@ use supernode_proto::identity::{IdentityKey, RoomId};
 use crate::{
     Call, Client, Error, RingOutcome,
     client::Inner,
-    commit::commit,
-    frame::unix_s,
-    greeting::{self, Admission, Gathered, Greeting, ROOM_NAME_BYTES_MAX, Said, Why},
-    link::Link,
-    room::{Member, Room},
+    rights::greeting::{self, Admission, Gathered, Greeting, ROOM_NAME_BYTES_MAX, Said, Why},
+    room::{Member, Room, commit::commit},
     sync::lock,
+    tracks::frame::unix_s,
+    wire::link::Link,
 };
 
 /// Tickets to members that a guest is given, so that it can come back.

@@ -17,7 +17,7 @@ use supernode_proto::identity::RelayPin;
 
 use crate::{
     Error,
-    socket::{Faults, Socket},
+    wire::socket::{Faults, Socket},
 };
 
 /// The system chooses. Where there is IPv6, such a socket reaches IPv4 as well.

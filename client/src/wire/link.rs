@@ -27,8 +27,11 @@ use supernode_proto::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    ClockSkew, Error, clock, error::Refusal, handed::Handed, inbound::Unfinished, sync::lock, track::RemoteTrack,
-    transport::DATAGRAM_BUFFER_BYTES,
+    ClockSkew, Error,
+    error::Refusal,
+    sync::lock,
+    tracks::track::RemoteTrack,
+    wire::{clock, handed::Handed, inbound::Unfinished, transport::DATAGRAM_BUFFER_BYTES},
 };
 
 /// Control messages that may wait to be written: a client that has more under way than this waits itself.

@@ -10,7 +10,7 @@ use std::{
 
 use supernode_proto::object::Flags;
 
-use crate::frame::Frame;
+use crate::tracks::frame::Frame;
 
 /// More than this waiting counts as overdue: ten seconds of 50 objects each.
 const WAITING_MAX: usize = 512;
@@ -163,7 +163,7 @@ mod tests {
     use supernode_proto::object::Layer;
 
     use super::*;
-    use crate::frame::FrameTimes;
+    use crate::tracks::frame::FrameTimes;
 
     const HOLD: Duration = Duration::from_millis(100);
 

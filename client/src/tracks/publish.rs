@@ -17,9 +17,11 @@ use tokio::sync::watch;
 
 use crate::{
     Call, Error,
-    frame::{FrameTimes, HEADER_BYTES, OutgoingFrame, unix_us},
-    session,
-    track::{Demand, LocalTrack, Route},
+    tracks::{
+        frame::{FrameTimes, HEADER_BYTES, OutgoingFrame, unix_us},
+        track::{Demand, LocalTrack, Route},
+    },
+    wire::session,
 };
 
 /// Largest codec payload of a frame, in bytes.

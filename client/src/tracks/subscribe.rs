@@ -12,12 +12,13 @@ use supernode_proto::{
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::{
-    Call, Error, RemoteTrack,
-    frame::Frame,
-    order::{Order, Turn},
-    room,
+    Call, Error, RemoteTrack, room,
     sync::lock,
-    track::{Arrival, Sink},
+    tracks::{
+        frame::Frame,
+        order::{Order, Turn},
+        track::{Arrival, Sink},
+    },
 };
 
 /// Frames that may wait to be read, and what is said of their streams: twenty seconds of audio.

@@ -15,11 +15,11 @@ use supernode_proto::{
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::{
-    frame::{Frame, FrameTimes, unix_us},
-    link::Link,
     room::{Member, Opened, Room},
     stats::{Counters, Direction, TrackStats},
     sync::lock,
+    tracks::frame::{Frame, FrameTimes, unix_us},
+    wire::link::Link,
 };
 
 /// Where a track is on the current connection.

@@ -2,6 +2,8 @@
 //! in which the relay's messages came; nothing here waits.
 
 mod beacons;
+pub(crate) mod commit;
+pub(crate) mod keeper;
 mod mailbox;
 mod renewal;
 mod roster;
@@ -24,15 +26,12 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::{
     CallEvent, Error,
-    claimed::Claimed,
-    door::Hosting,
     error::CallEnd,
-    greeting::Said,
-    link::Link,
-    standing::show_room,
+    rights::{claimed::Claimed, door::Hosting, greeting::Said, standing::show_room},
     stats::TrackStats,
     sync::lock,
-    track::{Arrival, LocalTrack, RemoteTrack},
+    tracks::track::{Arrival, LocalTrack, RemoteTrack},
+    wire::link::Link,
 };
 
 use beacons::Beacons;

@@ -10,7 +10,7 @@ use supernode_proto::{
     limits,
 };
 
-use crate::right::Right;
+use crate::rights::right::Right;
 
 /// Every greeting and reply is filled up to this before it is sealed.
 const PLAIN_BYTES: usize = 4096;

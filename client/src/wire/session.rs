@@ -20,20 +20,21 @@ use supernode_proto::{
 };
 
 use crate::{
-    Client, Error, Event,
-    backoff::{Backoff, random_wait},
-    call,
+    Client, Error, Event, call,
     client::Inner,
     clock_set,
-    dial::{self, Tried},
     error::{CallEnd, Refusal},
-    inbound,
-    link::{ControlReader, Greeting, Link},
     ring::Rings,
     room::Room,
-    silence,
     sync::lock,
-    track::{Demand, LocalTrack, Route},
+    tracks::track::{Demand, LocalTrack, Route},
+    wire::{
+        backoff::{Backoff, random_wait},
+        dial::{self, Tried},
+        inbound,
+        link::{ControlReader, Greeting, Link},
+        silence,
+    },
 };
 
 /// How often and how far apart we knock at a room that we were in: the others may be about to change its key.

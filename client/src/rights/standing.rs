@@ -12,8 +12,12 @@ use supernode_proto::{
 };
 
 use crate::{
-    Call, Client, Error, Member, RoomOptions, client::Inner, door, frame::unix_s, greeting::Admission, room::Room,
+    Call, Client, Error, Member, RoomOptions,
+    client::Inner,
+    rights::{door, greeting::Admission},
+    room::Room,
     sync::lock,
+    tracks::frame::unix_s,
 };
 
 /// How much longer each member waits than the one before it, before it opens a call with whoever is at the door.
@@ -109,7 +113,7 @@ pub(crate) async fn knock(client: &Client, link: &LinkSecret) -> Result<(Group, 
 }
 
 /// The room's key, and what shows the relay that we have it.
-pub(crate) fn show_room(link: &LinkSecret, on: &crate::link::Link, device: &DeviceKey) -> (Bytes, Bytes) {
+pub(crate) fn show_room(link: &LinkSecret, on: &crate::wire::link::Link, device: &DeviceKey) -> (Bytes, Bytes) {
     let secret = link.room_secret();
     let proof = secret.sign(&on.relay, &on.exporter, device);
     (Bytes::copy_from_slice(secret.public().as_bytes()), Bytes::copy_from_slice(&proof))

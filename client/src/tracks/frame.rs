@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use supernode_proto::object::{Flags, Layer};
 
-use crate::clock;
+use crate::wire::clock;
 
 /// Bytes of the header.
 pub(crate) const HEADER_BYTES: usize = 16;

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::frame::Frame;
+use crate::tracks::frame::Frame;
 
 /// Frames whose lateness decides the delay: five seconds of audio.
 const OBSERVED: usize = 250;
@@ -219,7 +219,7 @@ mod tests {
     use supernode_proto::object::{Flags, Layer};
 
     use super::*;
-    use crate::frame::FrameTimes;
+    use crate::tracks::frame::FrameTimes;
 
     const PACKET: Duration = Duration::from_millis(20);
 

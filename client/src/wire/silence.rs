@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use quinn::FrameStats;
 
-use crate::{Error, link::Link};
+use crate::{Error, wire::link::Link};
 
 /// How often we look.
 const TICK: Duration = Duration::from_millis(250);
