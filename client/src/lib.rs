@@ -47,7 +47,6 @@ mod histogram;
 mod junk_tests;
 #[cfg(feature = "lying")]
 mod lying;
-pub mod media;
 mod presence;
 mod rights;
 mod ring;
@@ -75,6 +74,7 @@ pub use ring::{IncomingRing, OutgoingRing, RingOutcome};
 pub use room::{Member, RosterEntry};
 pub use stats::{CallStats, Direction, TrackStats};
 pub use supernode_e2ee::{self as e2ee, TrackId, TrackInfo};
+pub use supernode_media_files as media;
 pub use supernode_proto::{
     self as proto,
     control::{PresenceState, RingResult, Rung, TrackKind},

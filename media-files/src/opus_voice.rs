@@ -62,7 +62,7 @@ mod tests {
     use std::{fs::File, io::BufReader};
 
     use super::*;
-    use crate::media::ogg_opus;
+    use crate::ogg_opus;
 
     #[test]
     fn the_flag_is_where_each_kind_of_packet_has_it() {

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use super::*;
 
 const SAMPLES: [(&str, &[u8]); 2] = [
-    ("speech-a.opus", include_bytes!("../../samples/speech-a.opus")),
-    ("speech-b.opus", include_bytes!("../../samples/speech-b.opus")),
+    ("speech-a.opus", include_bytes!("../../client/samples/speech-a.opus")),
+    ("speech-b.opus", include_bytes!("../../client/samples/speech-b.opus")),
 ];
 const PACKET_US: u64 = 20_000;
 const FLAGS_AT: usize = 5;

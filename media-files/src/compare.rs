@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use super::{MediaError, ivf, ogg_opus};
+use crate::{MediaError, ivf, ogg_opus};
 
 /// What became of a file's packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

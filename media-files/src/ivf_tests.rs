@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use super::*;
 
 const SAMPLES: [(&str, Codec, &[u8]); 2] = [
-    ("picture-a.ivf", Codec::Vp8, include_bytes!("../../samples/picture-a.ivf")),
-    ("picture-b.ivf", Codec::Vp9, include_bytes!("../../samples/picture-b.ivf")),
+    ("picture-a.ivf", Codec::Vp8, include_bytes!("../../client/samples/picture-a.ivf")),
+    ("picture-b.ivf", Codec::Vp9, include_bytes!("../../client/samples/picture-b.ivf")),
 ];
 
 fn read(bytes: &[u8]) -> Result<(Header, Vec<Frame>), MediaError> {

@@ -10,7 +10,7 @@ use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 
 use supernode_proto::limits::OBJECT_BYTES_MAX;
 
-use super::MediaError;
+use crate::MediaError;
 
 /// Bytes of the file header.
 pub const HEADER_BYTES: usize = 32;

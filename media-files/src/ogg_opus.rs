@@ -4,7 +4,7 @@ use std::io::{Read, Seek, Write};
 
 use ogg::{OggReadError, PacketReader, PacketWriteEndInfo, PacketWriter};
 
-use super::MediaError;
+use crate::MediaError;
 
 /// Granule positions count samples at this rate, whatever the input's rate was (RFC 7845 section 4).
 const SAMPLES_PER_SECOND: u64 = 48_000;
