@@ -16,11 +16,11 @@ use clap::{Args, Parser, Subcommand};
 use supernode_benches::load::{
     compare, csv, html, knee,
     progress::Screen,
-    relay_probe::{MetricsUrl, RelayUse},
     report::Report,
     run::{Options, run},
     scenario::{SHIPPED, Scenario},
 };
+use supernode_measure::relay_probe::{MetricsUrl, RelayUse};
 use supernode_proto::invite::Invite;
 
 /// Call-shaped load for a Supernode relay: delays, losses and costs, and whether they may be believed.

@@ -6,6 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use foldhash::fast::FixedState;
 use quinn_proto::StreamId;
 use rand::{RngExt, rngs::StdRng};
+use supernode_measure::stamp::Stamp;
 use supernode_proto::{
     control::{
         AnswerRing, DepositKeyPackages, PresenceState, PublishTrack, RefusalReason, RelayMessage, Ring, SetPresence,
@@ -21,7 +22,6 @@ use super::{
     persona::{Cast, Persona},
     plan::{ClientPlan, Kind, Plan, Role, TrackPlan},
     scenario::Scenario,
-    stamp::Stamp,
     streams::{StreamIn, VideoOut},
     tally::Tally,
 };

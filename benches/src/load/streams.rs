@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use quinn_proto::{Dir, StreamId, WriteError};
+use supernode_measure::stamp::Stamp;
 use supernode_proto::object::{
     DecodeError, Flags, Hop, Layer, STREAM_HEADER_BYTES_MAX, STREAM_OBJECT_HEADER_BYTES_MAX, StreamHeader,
     StreamObjectHeader, TrackAlias,
@@ -13,7 +14,6 @@ use super::{
     client::{Stage, put_sealed},
     link::Link,
     scenario::Video,
-    stamp::Stamp,
 };
 
 /// Frames that may wait for one publisher's connection: about two seconds.

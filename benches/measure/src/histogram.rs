@@ -8,7 +8,7 @@ const BUCKETS: usize = (STEPS * (POWERS - STEPS.ilog2() as u64 + 1)) as usize;
 
 /// Durations in µs.
 #[derive(Debug, Clone)]
-pub(super) struct Histogram {
+pub struct Histogram {
     buckets: Vec<u64>,
     count: u64,
     max_us: u64,
@@ -21,30 +21,32 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    pub(super) fn record_us(&mut self, us: u64) {
+    /// Takes note of a duration.
+    pub fn record_us(&mut self, us: u64) {
         self.buckets[bucket(us)] += 1;
         self.count += 1;
         self.max_us = self.max_us.max(us);
     }
 
-    pub(super) fn add(&mut self, other: &Self) {
+    /// Takes what another one has recorded.
+    pub fn add(&mut self, other: &Self) {
         self.buckets.iter_mut().zip(&other.buckets).for_each(|(own, other)| *own += other);
         self.count += other.count;
         self.max_us = self.max_us.max(other.max_us);
     }
 
     /// How many were recorded.
-    pub(super) fn count(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.count
     }
 
     /// The longest, exactly, in ms.
-    pub(super) fn max_ms(&self) -> f64 {
+    pub fn max_ms(&self) -> f64 {
         self.max_us as f64 / 1e3
     }
 
     /// The duration in ms that the given share, 0 to 1, did not exceed; 0 if there are none.
-    pub(super) fn quantile_ms(&self, share: f64) -> f64 {
+    pub fn quantile_ms(&self, share: f64) -> f64 {
         let wanted = ((self.count as f64 * share).ceil() as u64).max(1);
         let mut seen = 0;
         for (index, count) in self.buckets.iter().enumerate() {
@@ -57,7 +59,7 @@ impl Histogram {
     }
 
     /// Points of the curve from the fastest to the slowest: (share, ms), for every bucket in use.
-    pub(super) fn curve(&self) -> Vec<(f64, f64)> {
+    pub fn curve(&self) -> Vec<(f64, f64)> {
         let mut seen = 0;
         let used = self.buckets.iter().enumerate().filter(|(_, count)| **count > 0);
         used.map(|(index, count)| {

@@ -2,18 +2,19 @@
 
 /// When something was due and which of its source it is. Travels inside the sealed part, which no relay can read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub struct Stamp {
     /// When the schedule wanted it sent, in ns since the run's origin.
-    pub(super) due_ns: u64,
+    pub due_ns: u64,
     /// Counts what its source sends.
-    pub(super) sequence: u64,
+    pub sequence: u64,
 }
 
 impl Stamp {
     /// Bytes on the wire.
-    pub(super) const BYTES: usize = 16;
+    pub const BYTES: usize = 16;
 
-    pub(super) fn to_bytes(self) -> [u8; Self::BYTES] {
+    /// As it travels.
+    pub fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         bytes[..8].copy_from_slice(&self.due_ns.to_be_bytes());
         bytes[8..].copy_from_slice(&self.sequence.to_be_bytes());
@@ -21,7 +22,7 @@ impl Stamp {
     }
 
     /// The stamp at the front of `bytes`, if they are long enough.
-    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+    pub fn read(bytes: &[u8]) -> Option<Self> {
         let (due, rest) = bytes.split_first_chunk()?;
         let sequence = rest.first_chunk()?;
         Some(Self { due_ns: u64::from_be_bytes(*due), sequence: u64::from_be_bytes(*sequence) })

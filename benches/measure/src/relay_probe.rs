@@ -135,7 +135,8 @@ impl FromStr for MetricsUrl {
 }
 
 impl MetricsUrl {
-    pub(super) fn fetch(&self) -> Option<String> {
+    /// What is served there now.
+    pub fn fetch(&self) -> Option<String> {
         let mut stream = TcpStream::connect(&self.authority).ok()?;
         stream.set_read_timeout(Some(METRICS_PATIENCE)).ok()?;
         let Self { authority, path } = self;
@@ -147,7 +148,7 @@ impl MetricsUrl {
 }
 
 /// Datagrams that the kernel dropped at sockets with these ports of this machine: their buffers were full.
-pub(super) fn socket_drops(ports: &[u16]) -> u64 {
+pub fn socket_drops(ports: &[u16]) -> u64 {
     let tables = ["/proc/net/udp", "/proc/net/udp6"];
     tables.iter().filter_map(|path| fs::read_to_string(path).ok()).map(|table| drops_in(&table, ports)).sum()
 }
@@ -165,14 +166,14 @@ fn drops_in(table: &str, ports: &[u16]) -> u64 {
 
 /// CPU time of all threads of a process, those that have ended included, in s. Its clock counts nanoseconds, where
 /// proc(5)'s stat has ticks of 10 ms.
-pub(super) fn cpu_s(pid: u32) -> Option<f64> {
+pub fn cpu_s(pid: u32) -> Option<f64> {
     let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(pid.try_into().ok()?)).ok()?;
     let time = clock_gettime(clock).ok()?;
     Some(time.tv_sec() as f64 + time.tv_nsec() as f64 / 1e9)
 }
 
 /// CPU time of this process, in s.
-pub(super) fn own_cpu_s() -> f64 {
+pub fn own_cpu_s() -> f64 {
     let time = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Duration::from);
     time.as_secs_f64()
 }
