@@ -3,17 +3,13 @@
 use std::fmt;
 
 use ed25519_dalek::{Signer as _, SigningKey};
-use openmls_traits::signatures::{Signer, SignerError};
-use openmls_traits::types::SignatureScheme;
 use supernode_proto::identity::{
-    Delegation, DeviceKey, EPOCH_DIGEST_BYTES, EXPORTER_BYTES, Grants, Holder, IdentityKey, JoinKey, RelayPin,
-    Revocation, RoomId, RoomKey, SIGNATURE_BYTES, Ticket, TicketKey, beacon_signing_input, hello_signing_input,
-    join_signing_input, present_signing_input, ring_signing_input, room_signing_input,
+    Delegation, DeviceKey, EPOCH_DIGEST_BYTES, EXPORTER_BYTES, Grants, IdentityKey, JoinKey, RelayPin, Revocation,
+    RoomId, RoomKey, SIGNATURE_BYTES, Ticket, TicketKey, beacon_signing_input, hello_signing_input, join_signing_input,
+    present_signing_input, ring_signing_input, room_signing_input,
 };
 use supernode_proto::limits;
 use zeroize::Zeroizing;
-
-use crate::error::Error;
 
 const SECRET_BYTES: usize = 32;
 
@@ -43,23 +39,13 @@ macro_rules! secret {
 }
 
 macro_rules! long_lived {
-    ($type:ident) => {
-        impl $type {
-            /// A fresh key from the operating system's generator.
-            ///
-            /// # Panics
-            /// If the operating system has no randomness to give: there is no safe way on.
-            pub fn generate() -> Self {
-                let mut bytes = Zeroizing::new([0; SECRET_BYTES]);
-                fill_random(&mut *bytes);
-                Self::from_bytes(&bytes)
-            }
-
+    ($($type:ident)*) => {
+        $(impl $type {
             /// The seed, to keep somewhere safe.
             pub fn to_bytes(&self) -> Zeroizing<[u8; SECRET_BYTES]> {
                 Zeroizing::new(self.0.to_bytes())
             }
-        }
+        })*
     };
 }
 
@@ -83,9 +69,17 @@ secret! {
     /// What an epoch's members can prove to the relay to enter the room, without it learning who they are.
     JoinSecret, JoinKey
 }
-long_lived!(IdentitySecret);
-long_lived!(DeviceSecret);
-long_lived!(TicketSecret);
+long_lived!(IdentitySecret DeviceSecret TicketSecret);
+
+/// More devices to take back than a revocation may name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a list of {count} devices to take back: at most {bound}")]
+pub struct TooManyDevices {
+    /// How many.
+    pub count: usize,
+    /// The most.
+    pub bound: usize,
+}
 
 /// What a ticket says beside whose it is and who may use it.
 #[derive(Debug, Clone, Copy)]
@@ -112,11 +106,10 @@ impl IdentitySecret {
     /// the word before; the Unix time in seconds is.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] for more than [`limits::REVOKED_DEVICES_MAX`].
-    pub fn revoke(&self, devices: Vec<DeviceKey>, number: u64) -> Result<Revocation, Error> {
+    /// [`TooManyDevices`] for more than [`limits::REVOKED_DEVICES_MAX`].
+    pub fn revoke(&self, devices: Vec<DeviceKey>, number: u64) -> Result<Revocation, TooManyDevices> {
         if devices.len() > limits::REVOKED_DEVICES_MAX {
-            let (length, bound) = (devices.len(), limits::REVOKED_DEVICES_MAX);
-            return Err(Error::TooLarge { what: "a list of devices to take back", length, bound });
+            return Err(TooManyDevices { count: devices.len(), bound: limits::REVOKED_DEVICES_MAX });
         }
         let signature = [0; SIGNATURE_BYTES];
         let mut revocation = Revocation { identity: self.public(), number, devices, signature };
@@ -124,18 +117,10 @@ impl IdentitySecret {
         Ok(revocation)
     }
 
-    /// Makes out a ticket: to a person, or to whoever has the secret half of a key ([`crate::Pass`]). Its id is random.
-    ///
-    /// # Panics
-    /// If the operating system has no randomness to give.
-    pub fn issue_ticket(&self, holder: Holder, terms: &Terms) -> Ticket {
-        let mut id = [0; 8];
-        fill_random(&mut id);
-        let Terms { grants, relay, generation, not_after_unix_s } = *terms;
-        let (issuer, signature) = (self.public(), [0; SIGNATURE_BYTES]);
-        let mut ticket = Ticket { issuer, holder, relay, grants, generation, not_after_unix_s, id, signature };
-        ticket.signature = self.0.sign(&ticket.signing_input()).to_bytes();
-        ticket
+    /// Signs a ticket, whatever it says; one of another issuer does not verify.
+    pub fn sign_ticket(&self, ticket: Ticket) -> Ticket {
+        let signature = self.0.sign(&ticket.signing_input()).to_bytes();
+        Ticket { signature, ..ticket }
     }
 }
 
@@ -172,22 +157,17 @@ impl DeviceSecret {
     pub fn sign_beacon(&self, room: &RoomId, epoch: u64, digest: &[u8; EPOCH_DIGEST_BYTES]) -> [u8; SIGNATURE_BYTES] {
         self.0.sign(&beacon_signing_input(room, epoch, digest)).to_bytes()
     }
+
+    /// Signs what MLS asks for, which begins with a label of its own (RFC 9420 section 5.1.2).
+    pub fn sign_leaf(&self, content: &[u8]) -> [u8; SIGNATURE_BYTES] {
+        self.0.sign(content).to_bytes()
+    }
 }
 
 impl RoomSecret {
     /// Shows one relay, on one connection, that we have the room's key.
     pub fn sign(&self, relay: &RelayPin, exporter: &[u8; EXPORTER_BYTES], device: &DeviceKey) -> [u8; SIGNATURE_BYTES] {
         self.0.sign(&room_signing_input(relay, exporter, device)).to_bytes()
-    }
-}
-
-impl Signer for DeviceSecret {
-    fn sign(&self, payload: &[u8]) -> Result<Vec<u8>, SignerError> {
-        Ok(self.0.sign(payload).to_bytes().to_vec())
-    }
-
-    fn signature_scheme(&self) -> SignatureScheme {
-        SignatureScheme::ED25519
     }
 }
 
@@ -198,10 +178,6 @@ impl JoinSecret {
     }
 }
 
-pub(crate) fn fill_random(bytes: &mut [u8]) {
-    getrandom::fill(bytes).expect("the operating system gives randomness");
-}
-
 #[cfg(test)]
 mod tests {
     use zeroize::ZeroizeOnDrop;
@@ -210,10 +186,7 @@ mod tests {
     const fn wipes_itself<T: ZeroizeOnDrop>() {}
 
     #[test]
-    fn the_libraries_that_hold_our_keys_wipe_them() {
+    fn the_library_that_holds_our_keys_wipes_them() {
         wipes_itself::<ed25519_dalek::SigningKey>();
-        wipes_itself::<x_wing::DecapsulationKey>();
-        wipes_itself::<sframe::crypto::Secret>();
-        wipes_itself::<zeroize::Zeroizing<Vec<u8>>>();
     }
 }

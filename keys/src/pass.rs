@@ -8,7 +8,7 @@ use supernode_proto::identity::{
 };
 use zeroize::Zeroizing;
 
-use crate::secret::{IdentitySecret, Terms, TicketSecret};
+use crate::secret::TicketSecret;
 
 const SEED_BYTES: usize = 32;
 const TEXT_PREFIX: &str = "sn-pass-";
@@ -17,27 +17,8 @@ const TEXT_PREFIX: &str = "sn-pass-";
 /// to one person only and no secret; text that begins with `sn-pass-` is of use to whoever has it.
 #[derive(Clone)]
 pub struct Pass {
-    ticket: Ticket,
-    key: Option<Arc<TicketSecret>>,
-}
-
-impl IdentitySecret {
-    /// A pass for one person, which nobody else can use.
-    ///
-    /// # Panics
-    /// If the operating system has no randomness to give.
-    pub fn issue_pass_for(&self, holder: IdentityKey, terms: &Terms) -> Pass {
-        Pass { ticket: self.issue_ticket(Holder::Identity(holder), terms), key: None }
-    }
-
-    /// A pass for whoever is given it.
-    ///
-    /// # Panics
-    /// If the operating system has no randomness to give.
-    pub fn issue_pass(&self, terms: &Terms) -> Pass {
-        let key = TicketSecret::generate();
-        Pass { ticket: self.issue_ticket(Holder::Key(key.public()), terms), key: Some(Arc::new(key)) }
-    }
+    pub(crate) ticket: Ticket,
+    pub(crate) key: Option<Arc<TicketSecret>>,
 }
 
 impl Pass {
@@ -140,11 +121,12 @@ fn base32() -> Encoding {
     specification.encoding().expect("32 distinct symbols make a valid specification")
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "generate"))]
 mod tests {
     use supernode_proto::identity::Grants;
 
     use super::*;
+    use crate::{IdentitySecret, Terms};
 
     const TERMS: Terms = Terms { grants: Grants::RING, relay: None, generation: 0, not_after_unix_s: 1_900_000_000 };
 
