@@ -359,7 +359,7 @@ impl std::fmt::Debug for Call {
 
 /// Joins a room on this connection, for the first time or again.
 pub(crate) async fn enter(inner: &Inner, link: &Arc<Link>, room: &Arc<Room>) -> Result<(), Error> {
-    let request = room.join_request(link, &inner.device.key())?;
+    let request = room.join_request(link)?;
     let (joining, on) = (room.clone(), link.clone());
     let joined = move |reply: Result<&relay_message::Body, &Refusal>| {
         if let Ok(relay_message::Body::RoomJoined(joined)) = reply {

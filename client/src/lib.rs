@@ -53,7 +53,6 @@ mod ring;
 mod room;
 mod stats;
 mod sync;
-mod tls;
 mod tracks;
 mod wire;
 pub mod words;

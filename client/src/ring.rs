@@ -70,7 +70,7 @@ impl Client {
     ) -> Result<OutgoingRing, Error> {
         let inner = &self.inner;
         let link = inner.link().await?;
-        let (ticket, proof) = inner.show(pass, &link);
+        let (ticket, proof) = link.channel.show(pass);
         let take = TakeKeyPackages { ticket: ticket.clone(), proof: proof.clone() };
         let take = client_message::Body::TakeKeyPackages(take);
         let relay_message::Body::KeyPackages(packages) = inner.request(&link, take).await? else {
@@ -460,7 +460,7 @@ impl Rings {
             other => other.ok(),
         };
         let Some((caller, group, greeting)) = invitation.and_then(|(caller, group, greeting, right)| {
-            let (callee, relay) = (inner.device.identity(), link.relay);
+            let (callee, relay) = (inner.device.identity(), link.channel.relay);
             let ring = Opened { caller: &caller, group: &group.room(), callee: &callee, relay: &relay };
             let checked = right.check(&ring, &lock(&inner.rules), unix_s());
             let mut revoked = lock(&inner.revoked);

@@ -92,7 +92,7 @@ pub(crate) async fn knock(client: &Client, link: &LinkSecret) -> Result<(Group, 
     let proof = link.prove_knock(&knock).to_vec();
     let revocation = lock(&inner.revoked).of(&guest).map(|word| word.to_bytes()).unwrap_or_default();
     let payload = KnockPayload { lobby_package, package, proof: proof.clone(), revocation }.encode_to_vec();
-    let (room_key, room_proof) = show_room(link, &on, &device);
+    let (room_key, room_proof) = on.channel.show_room(&link.room_secret());
     let ring = Ring { ticket: Bytes::new(), payload: payload.into(), proof: room_proof, room_key };
     let mut ring = client.start_ring(&on, ring, None).await?;
     let outcome = ring.settle().await?;
@@ -110,13 +110,6 @@ pub(crate) async fn knock(client: &Client, link: &LinkSecret) -> Result<(Group, 
         return Err(Error::Protocol("an admission to another room"));
     }
     Ok((group, admission))
-}
-
-/// The room's key, and what shows the relay that we have it.
-pub(crate) fn show_room(link: &LinkSecret, on: &crate::wire::link::Link, device: &DeviceKey) -> (Bytes, Bytes) {
-    let secret = link.room_secret();
-    let proof = secret.sign(&on.relay, &on.exporter, device);
-    (Bytes::copy_from_slice(secret.public().as_bytes()), Bytes::copy_from_slice(&proof))
 }
 
 /// Who answers, and their Welcome to a call of two, if they have the link.

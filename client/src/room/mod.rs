@@ -16,7 +16,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use supernode_e2ee::{Group, Keys, MediaOpener, MediaSealer};
 use supernode_proto::{
     control::{JoinRoom, MemberJoined, RoomJoined, TrackAnnounced, client_message},
@@ -27,7 +26,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use crate::{
     CallEvent, Error,
     error::CallEnd,
-    rights::{claimed::Claimed, door::Hosting, greeting::Said, standing::show_room},
+    rights::{claimed::Claimed, door::Hosting, greeting::Said},
     stats::TrackStats,
     sync::lock,
     tracks::track::{Arrival, LocalTrack, RemoteTrack},
@@ -179,21 +178,16 @@ impl Room {
     }
 
     /// The request that lets us in on this connection.
-    pub(crate) fn join_request(&self, link: &Link, device: &DeviceKey) -> Result<client_message::Body, Error> {
+    pub(crate) fn join_request(&self, link: &Link) -> Result<client_message::Body, Error> {
         let state = lock(&self.state);
         let (secret, mls_epoch) = (state.group.join_secret()?, state.group.epoch());
         drop(state);
         // Of a room that stands, it may be on us to open it.
         let stands = self.hosting.as_ref().and_then(|hosting| hosting.link.as_ref());
-        let (room_key, room_proof) = stands.map(|secret| show_room(secret, link, device)).unwrap_or_default();
-        Ok(client_message::Body::JoinRoom(JoinRoom {
-            room: Bytes::copy_from_slice(&self.id.0),
-            join_key: Bytes::copy_from_slice(secret.public().as_bytes()),
-            proof: Bytes::copy_from_slice(&secret.sign(&self.id, &link.exporter, device)),
-            mls_epoch,
-            room_key,
-            room_proof,
-        }))
+        let shown = stands.map(|secret| link.channel.show_room(&secret.room_secret()));
+        let (room_key, room_proof) = shown.unwrap_or_default();
+        let join = link.channel.join(&self.id, &secret, mls_epoch);
+        Ok(client_message::Body::JoinRoom(JoinRoom { room_key, room_proof, ..join }))
     }
 
     /// We are in: for the first time, or again.

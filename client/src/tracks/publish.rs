@@ -2,17 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::BytesMut;
 use quinn::{SendStream, VarInt};
 use supernode_e2ee::{SEAL_OVERHEAD_BYTES_MAX, TrackInfo};
 use supernode_proto::{
     close::StreamCode,
     control::{TrackKind, UnpublishTrack, client_message},
     limits,
-    object::{
-        DATAGRAM_HEADER_BYTES_MAX, DatagramHeader, Flags, Hop, Layer, STREAM_HEADER_BYTES_MAX,
-        STREAM_OBJECT_HEADER_BYTES_MAX, StreamHeader, StreamObjectHeader, Visible,
-    },
+    object::{Flags, Hop, Layer, Visible},
 };
+use supernode_session::{put_datagram, put_object, put_stream_head};
 use tokio::sync::watch;
 
 use crate::{
@@ -296,9 +295,9 @@ impl Publisher {
         let Some(route) = self.track.route() else { return Ok(None) };
         let visible = Visible { group, object: 0, flags, layer: Layer::default() };
         let hop = self.hop(&route, PRIORITY_AUDIO);
-        let mut header = [0; DATAGRAM_HEADER_BYTES_MAX];
-        let length = DatagramHeader { hop, visible }.encode(&mut header);
-        self.seal(frame, &visible, &header[..length])?;
+        self.sealed.clear();
+        let length = put_datagram(&mut self.sealed, hop, visible);
+        self.seal(frame, &visible)?;
 
         let bound = route.link.connection.max_datagram_size().unwrap_or(0).min(limits::DATAGRAM_BYTES_MAX);
         if !reliably && self.sealed.len() <= bound {
@@ -375,7 +374,8 @@ impl Publisher {
         }
         let (group, object) = self.next.unwrap_or_default();
         let visible = Visible { group, object, flags, layer: Layer::default() };
-        self.seal(frame, &visible, &[])?;
+        self.sealed.clear();
+        self.seal(frame, &visible)?;
         let mut stream = match std::mem::take(&mut self.lanes[0]) {
             Lane::Open(stream) => stream,
             _ => match open_stream(&route, self.hop(&route, PRIORITY_DATA), group, 0).await {
@@ -417,7 +417,8 @@ impl Publisher {
             self.generation = route.link.generation;
         }
         let visible = Visible { group, object, flags, layer };
-        self.seal(frame, &visible, &[])?;
+        self.sealed.clear();
+        self.seal(frame, &visible)?;
         let index = usize::from(layer.temporal());
         let hop = self.hop(&route, PRIORITY_VIDEO + PRIORITY_STEP * layer.temporal());
         let ttl = Duration::from_millis(self.ttl_ms.into());
@@ -445,11 +446,9 @@ impl Publisher {
         }
     }
 
-    /// Leaves `header` and the sealed frame in `self.sealed`.
-    fn seal(&mut self, frame: &OutgoingFrame<'_>, visible: &Visible, header: &[u8]) -> Result<(), Error> {
+    /// Appends the sealed frame to `self.sealed`.
+    fn seal(&mut self, frame: &OutgoingFrame<'_>, visible: &Visible) -> Result<(), Error> {
         let times = FrameTimes { captured_at_us: unix_us(), presentation_us: frame.presentation_us };
-        self.sealed.clear();
-        self.sealed.extend_from_slice(header);
         let Self { call, track, plain, sealed, .. } = self;
         call.room.seal(&track.info.id, visible, times, frame.payload, plain, sealed)
     }
@@ -526,17 +525,16 @@ fn begins_group(frame: &OutgoingFrame<'_>) -> bool {
 async fn open_stream(route: &Route, hop: Hop, group: u64, temporal_layer: u8) -> Option<SendStream> {
     let mut stream = route.link.connection.open_uni().await.ok()?;
     stream.set_priority(-i32::from(hop.priority)).ok()?;
-    let mut header = [0; STREAM_HEADER_BYTES_MAX];
-    let length = StreamHeader { hop, group, temporal_layer }.encode(&mut header);
-    stream.write_all(&header[..length]).await.ok()?;
+    let mut head = BytesMut::new();
+    put_stream_head(&mut head, hop, group, temporal_layer);
+    stream.write_chunk(head.freeze()).await.ok()?;
     Some(stream)
 }
 
 async fn write_object(stream: &mut SendStream, visible: Visible, sealed: &[u8]) -> Option<()> {
-    let Visible { object, flags, layer, .. } = visible;
-    let mut header = [0; STREAM_OBJECT_HEADER_BYTES_MAX];
-    let length = StreamObjectHeader { object, flags, layer, length: sealed.len() as u32 }.encode(&mut header);
-    stream.write_all(&header[..length]).await.ok()?;
+    let mut head = BytesMut::new();
+    put_object(&mut head, visible, sealed.len() as u32);
+    stream.write_chunk(head.freeze()).await.ok()?;
     stream.write_all(sealed).await.ok()
 }
 

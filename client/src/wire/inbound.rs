@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use quinn::{RecvStream, VarInt};
 use supernode_proto::{
     close::StreamCode,
-    object::{DatagramHeader, DecodeError, StreamHeader, StreamObjectHeader, TrackAlias, Visible},
+    object::{DatagramHeader, DecodeError, StreamObjectHeader, TrackAlias, Visible},
 };
+use supernode_session::StreamReader;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
@@ -48,8 +49,8 @@ fn handle_datagram(link: &Link, datagram: &Bytes) {
 }
 
 async fn read_stream(link: Arc<Link>, mut stream: RecvStream) {
-    let mut buffer = BytesMut::new();
-    let header = match next(&mut stream, &mut buffer, StreamHeader::decode).await {
+    let mut reader = StreamReader::default();
+    let header = match next(&mut stream, &mut reader, StreamReader::header).await {
         Ok(Some(header)) => header,
         Ok(None) => return,
         Err(end) => return end.stop(&mut stream),
@@ -59,7 +60,7 @@ async fn read_stream(link: Arc<Link>, mut stream: RecvStream) {
     };
     let group = header.group;
     track.notify(Arrival::StreamBegan { group });
-    let end = read_objects(&link.unfinished, &track, group, &mut stream, &mut buffer).await;
+    let end = read_objects(&link.unfinished, &track, group, &mut stream, &mut reader).await;
     track.notify(Arrival::StreamEnded { group, whole: end.is_ok() });
     if let Err(end) = end {
         end.stop(&mut stream);
@@ -71,54 +72,35 @@ async fn read_objects(
     track: &Arc<RemoteTrack>,
     group: u64,
     stream: &mut RecvStream,
-    buffer: &mut BytesMut,
+    reader: &mut StreamReader,
 ) -> Result<(), End> {
     loop {
         // Data is not dropped for a reader who is slow: the relay is.
         track.wait_for_reader().await;
-        let Some(header) = next(stream, buffer, StreamObjectHeader::decode).await? else { return Ok(()) };
+        let Some(header) = next(stream, reader, StreamReader::object).await? else { return Ok(()) };
         let StreamObjectHeader { object, flags, layer, length } = header;
         let _room = unfinished.room(length).await;
-        while buffer.len() < length as usize {
-            if !read_more(stream, buffer).await? {
-                return Err(End::Malformed);
-            }
-        }
-        let sealed = buffer.split_to(length as usize).freeze();
+        let sealed = next(stream, reader, |reader| Ok(reader.take_sealed())).await?.ok_or(End::Malformed)?;
         track.handle_object(Visible { group, object, flags, layer }, sealed, length as usize);
     }
 }
 
-/// Decodes the next header and takes it off the buffer; `None` when the stream ended before it.
+/// Reads until the next part of the stream is there; `None` when the stream ended before it.
 async fn next<T>(
     stream: &mut RecvStream,
-    buffer: &mut BytesMut,
-    decode: impl Fn(&[u8]) -> Result<(T, usize), DecodeError>,
+    reader: &mut StreamReader,
+    part: impl Fn(&mut StreamReader) -> Result<Option<T>, DecodeError>,
 ) -> Result<Option<T>, End> {
     loop {
-        match decode(buffer) {
-            Ok((value, length)) => {
-                let _ = buffer.split_to(length);
-                return Ok(Some(value));
-            }
-            Err(DecodeError::Short) => {}
-            Err(_) => return Err(End::Malformed),
+        if let Some(part) = part(reader).map_err(|_| End::Malformed)? {
+            return Ok(Some(part));
         }
-        if !read_more(stream, buffer).await? {
-            return if buffer.is_empty() { Ok(None) } else { Err(End::Malformed) };
+        match stream.read_chunk(READ_BYTES, true).await {
+            Ok(Some(chunk)) => reader.push(&chunk.bytes),
+            Ok(None) if reader.is_between() => return Ok(None),
+            Ok(None) => return Err(End::Malformed),
+            Err(_) => return Err(End::Cut),
         }
-    }
-}
-
-/// Whether there was more.
-async fn read_more(stream: &mut RecvStream, buffer: &mut BytesMut) -> Result<bool, End> {
-    match stream.read_chunk(READ_BYTES, true).await {
-        Ok(Some(chunk)) => {
-            buffer.extend_from_slice(&chunk.bytes);
-            Ok(true)
-        }
-        Ok(None) => Ok(false),
-        Err(_) => Err(End::Cut),
     }
 }
 

@@ -3,27 +3,22 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use prost::Message;
 use quinn::VarInt;
 use rustls::pki_types::CertificateDer;
 use supernode_e2ee::Device;
 use supernode_proto::{
     VERSION,
     close::CloseCode,
-    control::{
-        self, ClientMessage, FrameReader, Hello, HelloBody, RelayMessage, SessionLimits, client_message, relay_message,
-    },
+    control::{self, ClientMessage, FrameReader, RelayMessage, SessionLimits, client_message, relay_message},
     identity::{EXPORTER_BYTES, EXPORTER_LABEL, RelayPin, Revocation},
     object::TrackAlias,
 };
+use supernode_session::{Channel, Introduction, Requests, pin::pin_of, transport::DATAGRAM_BUFFER_BYTES};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -31,7 +26,7 @@ use crate::{
     error::Refusal,
     sync::lock,
     tracks::track::RemoteTrack,
-    wire::{clock, handed::Handed, inbound::Unfinished, transport::DATAGRAM_BUFFER_BYTES},
+    wire::{clock, handed::Handed, inbound::Unfinished},
 };
 
 /// Control messages that may wait to be written: a client that has more under way than this waits itself.
@@ -47,9 +42,8 @@ pub(crate) type OnReply = Box<dyn FnOnce(Result<&relay_message::Body, &Refusal>)
 /// The one side that everybody may use.
 pub(crate) struct Link {
     pub(crate) connection: quinn::Connection,
-    pub(crate) exporter: [u8; EXPORTER_BYTES],
-    /// The pin of the certificate that the relay showed.
-    pub(crate) relay: RelayPin,
+    /// What we sign on it is signed for this.
+    pub(crate) channel: Channel,
     pub(crate) limits: SessionLimits,
     /// Of this device's clock, as the Welcome told.
     pub(crate) skew: ClockSkew,
@@ -63,8 +57,7 @@ pub(crate) struct Link {
     pub(crate) unfinished: Unfinished,
     handed: Mutex<Handed>,
     outgoing: mpsc::Sender<Bytes>,
-    pending: Mutex<HashMap<u64, Pending>>,
-    next_request: AtomicU64,
+    requests: Mutex<Requests<Pending>>,
 }
 
 struct Pending {
@@ -119,10 +112,18 @@ impl Link {
             .map_err(|_| Error::Protocol("the TLS exporter gave nothing"))?;
 
         let relay = pin_shown(&connection).ok_or(Error::Protocol("the relay showed no certificate"))?;
+        let channel = Channel { relay, exporter, device: greeting.device.key() };
 
         let (mut send, stream) = connection.open_bi().await.map_err(Error::from_connection)?;
         send.set_priority(CONTROL_PRIORITY).map_err(|_| Error::Disconnected)?;
-        let hello = control::frame(&ClientMessage { request: 0, body: Some(hello(&greeting, &relay, &exporter)) });
+        let introduction = Introduction {
+            delegation: &greeting.device.delegation(),
+            token: greeting.token,
+            ticket_generation: greeting.ticket_generation,
+            revocation: greeting.revocation.as_ref(),
+        };
+        let hello = client_message::Body::Hello(channel.hello(greeting.device.secret(), &introduction));
+        let hello = control::frame(&ClientMessage { request: 0, body: Some(hello) });
         send.write_all(&hello).await.map_err(|error| write_error(error, &connection))?;
 
         let mut reader = ControlReader { stream, frames: FrameReader::default(), buffer: vec![0; 8192].into() };
@@ -140,8 +141,7 @@ impl Link {
         tokio::spawn(write_control(send, queue));
         let link = Self {
             connection,
-            exporter,
-            relay,
+            channel,
             limits: welcome.limits.unwrap_or_default(),
             skew: clock::compare(welcome.unix_ms),
             generation: greeting.generation,
@@ -151,8 +151,7 @@ impl Link {
             unfinished: Unfinished::default(),
             handed: Mutex::default(),
             outgoing,
-            pending: Mutex::default(),
-            next_request: AtomicU64::new(1),
+            requests: Mutex::default(),
         };
         Ok((Arc::new(link), reader))
     }
@@ -184,15 +183,14 @@ impl Link {
         let (request, message) = self.register(body, Pending { reply: None, in_order });
         let sent = self.outgoing.try_send(message).is_ok();
         if !sent {
-            lock(&self.pending).remove(&request);
+            lock(&self.requests).settle(request);
         }
         sent
     }
 
     fn register(&self, body: client_message::Body, pending: Pending) -> (u64, Bytes) {
-        let request = self.next_request.fetch_add(1, Relaxed);
-        lock(&self.pending).insert(request, pending);
-        let message = ClientMessage { request, body: Some(body) };
+        let message = lock(&self.requests).ask(body, pending);
+        let request = message.request;
         #[cfg(feature = "lying")]
         if let Some(liar) = &self.liar {
             return (request, liar.frame(message));
@@ -215,7 +213,7 @@ impl Link {
 
     /// Hands a reply to whoever waits for it.
     pub(crate) fn handle_reply(&self, request: u64, body: relay_message::Body) {
-        let Some(Pending { reply, in_order }) = lock(&self.pending).remove(&request) else {
+        let Some(Pending { reply, in_order }) = lock(&self.requests).settle(request) else {
             tracing::debug!(request, "a reply nobody waits for");
             return;
         };
@@ -234,7 +232,7 @@ impl Link {
 
     /// Forgets everything that hangs on this connection: whoever waits for a reply is told that none comes.
     pub(crate) fn clear(&self) {
-        lock(&self.pending).clear();
+        lock(&self.requests).clear();
         lock(&self.tracks).clear();
     }
 
@@ -291,21 +289,7 @@ async fn write_control(mut stream: quinn::SendStream, mut queue: mpsc::Receiver<
 ///
 fn pin_shown(connection: &quinn::Connection) -> Option<RelayPin> {
     let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
-    crate::tls::pin_of(chain.first()?)
-}
-
-fn hello(greeting: &Greeting<'_>, relay: &RelayPin, exporter: &[u8; EXPORTER_BYTES]) -> client_message::Body {
-    let body = HelloBody {
-        version_min: VERSION,
-        version_max: VERSION,
-        delegation: greeting.device.delegation().to_bytes().into(),
-        admission_token: greeting.token.to_owned(),
-        ticket_generation: greeting.ticket_generation,
-        revocation: greeting.revocation.as_ref().map(|word| word.to_bytes().into()).unwrap_or_default(),
-    }
-    .encode_to_vec();
-    let signature = greeting.device.secret().sign_hello(relay, exporter, &body).to_vec();
-    client_message::Body::Hello(Hello { body: body.into(), signature: signature.into() })
+    pin_of(chain.first()?)
 }
 
 fn write_error(error: quinn::WriteError, connection: &quinn::Connection) -> Error {

@@ -361,7 +361,7 @@ async fn restore(inner: Arc<Inner>, link: Arc<Link>) {
         if let Some(presence) = presence {
             link.send(client_message::Body::SetPresence(presence), None);
         }
-        inner.watches.restore(&inner.device.key(), &link);
+        inner.watches.restore(&link);
     };
     // Calls first: somebody is listening, and a dozen key packages take their time to make.
     tokio::join!(restore_rooms(&inner, &link), presence);

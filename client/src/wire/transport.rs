@@ -5,15 +5,23 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     path::Path,
     sync::Arc,
-    time::Duration,
 };
 
 use quinn::{
     AckFrequencyConfig, ClientConfig, Endpoint, EndpointConfig, TokioRuntime, TransportConfig, VarInt,
     crypto::rustls::QuicClientConfig,
 };
-use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls::{
+    client::danger::ServerCertVerifier,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+use rustls_platform_verifier::Verifier;
 use supernode_proto::identity::RelayPin;
+use supernode_session::transport::{
+    DATAGRAM_BUFFER_BYTES, IDLE_TIMEOUT_MS, KEEP_ALIVE, MEDIA_STREAMS_MAX, RECEIVE_WINDOW_BYTES, SEND_WINDOW_BYTES,
+    STREAM_WINDOW_BYTES,
+};
+use supernode_tls::PinVerifier;
 
 use crate::{
     Error,
@@ -23,18 +31,6 @@ use crate::{
 /// The system chooses. Where there is IPv6, such a socket reaches IPv4 as well.
 const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
 const ANY_PORT_IPV4: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-/// Audio of several seconds; what is older helps nobody.
-pub(crate) const DATAGRAM_BUFFER_BYTES: usize = 128 * 1024;
-/// The relay may have a group of each layer of a few dozen tracks under way.
-const MEDIA_STREAMS_MAX: u32 = 128;
-/// A key frame of the largest size and what follows it.
-const STREAM_WINDOW_BYTES: u32 = 3 * 1024 * 1024;
-/// All streams together.
-const RECEIVE_WINDOW_BYTES: u32 = 12 * 1024 * 1024;
-/// More would only wait in a queue that we cannot reorder.
-const SEND_WINDOW_BYTES: u64 = 2 * 1024 * 1024;
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
-const IDLE_TIMEOUT_MS: u32 = 30_000;
 
 /// An endpoint at `bind`, or at any port of both families.
 pub(crate) fn endpoint(bind: Option<SocketAddr>, faults: Arc<Faults>) -> Result<Endpoint, Error> {
@@ -69,7 +65,15 @@ pub(crate) fn client_config(pin: Option<RelayPin>, authority_file: Option<&Path>
         Some(path) => authorities(path)?,
         None => Vec::new(),
     };
-    let tls = crate::tls::client_config(pin, &authorities).map_err(|_| Error::Authorities)?;
+    let provider = supernode_tls::provider();
+    let verifier: Arc<dyn ServerCertVerifier> = match pin {
+        Some(pin) => Arc::new(PinVerifier::new(pin, provider.clone())),
+        None => {
+            let verifier = Verifier::new_with_extra_roots(authorities, provider.clone());
+            Arc::new(verifier.map_err(|_| Error::Authorities)?)
+        }
+    };
+    let tls = supernode_tls::client_config(provider, verifier);
     let tls = QuicClientConfig::try_from(tls).expect("TLS 1.3 has QUIC's first suite");
     let mut config = ClientConfig::new(Arc::new(tls));
     config.transport_config(Arc::new(transport_config()));

@@ -1,4 +1,4 @@
-//! TLS 1.3 towards a relay whose public key is known from the invite, or whose certificate an authority has signed.
+//! Knows a relay by its key.
 
 use std::sync::Arc;
 
@@ -8,59 +8,23 @@ use rustls::{
     crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
-use rustls_platform_verifier::Verifier;
-use supernode_proto::{ALPN, identity::RelayPin};
-use x509_parser::certificate::X509Certificate;
+use supernode_proto::identity::RelayPin;
+use supernode_session::pin::{self, PinError, Signed};
 
-/// A client configuration that accepts exactly the relay with this key; without one, every relay whose name is in a
-/// certificate that this machine's authorities, or these, have signed.
-pub(crate) fn client_config(
-    pin: Option<RelayPin>,
-    authorities: &[CertificateDer<'static>],
-) -> Result<rustls::ClientConfig, Error> {
-    let provider = Arc::new(provider());
-    let verifier: Arc<dyn ServerCertVerifier> = match pin {
-        Some(pin) => Arc::new(PinVerifier { pin, provider: provider.clone() }),
-        None => Arc::new(Verifier::new_with_extra_roots(authorities.iter().cloned(), provider.clone())?),
-    };
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("the provider has TLS 1.3 suites")
-        .dangerous() // rustls's word for any verifier of one's own
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    Ok(config)
-}
-
-/// The pin of a certificate's key; `None` for what is no certificate.
-pub(crate) fn pin_of(certificate: &CertificateDer<'_>) -> Option<RelayPin> {
-    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
-    Some(RelayPin::of_spki(certificate.public_key().raw))
-}
-
-/// aws-lc-rs with the hybrid post-quantum exchange first, and AES-128-GCM before AES-256-GCM: the smaller key is as
-/// safe as the rest of the handshake, and cheaper for every packet.
-fn provider() -> CryptoProvider {
-    use aws_lc_rs::{cipher_suite, kx_group};
-    CryptoProvider {
-        cipher_suites: vec![
-            cipher_suite::TLS13_AES_128_GCM_SHA256,
-            cipher_suite::TLS13_AES_256_GCM_SHA384,
-            cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
-        ],
-        kx_groups: vec![kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1],
-        ..aws_lc_rs::default_provider()
-    }
-}
-
-/// Accepts the one certificate whose public key hashes to the pin, whatever its name and dates: the pin is the
-/// relay's name. The handshake signature is verified as ever, so that a copied certificate is of no use. Where the
-/// relay has a new key, the one with this pin has certified it, or one that it has certified.
+/// Accepts the one certificate whose public key hashes to the pin, or for whose key the pinned one vouches, whatever its
+/// name and dates: [`pin::check`] says how. The handshake signature is verified as ever, so that a copied certificate is of
+/// no use.
 #[derive(Debug)]
-struct PinVerifier {
+pub struct PinVerifier {
     pin: RelayPin,
     provider: Arc<CryptoProvider>,
+}
+
+impl PinVerifier {
+    /// For the relay with this pin.
+    pub fn new(pin: RelayPin, provider: Arc<CryptoProvider>) -> Self {
+        Self { pin, provider }
+    }
 }
 
 impl ServerCertVerifier for PinVerifier {
@@ -72,11 +36,12 @@ impl ServerCertVerifier for PinVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let shown = pin_of(end_entity).ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))?;
-        if shown != self.pin && !is_certified_by(&self.pin, end_entity, intermediates, now) {
-            return Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
+        let behind = intermediates.iter().map(|der| &**der);
+        match pin::check(&self.pin, end_entity, behind, now.as_secs(), is_good) {
+            Ok(()) => Ok(ServerCertVerified::assertion()),
+            Err(PinError::Malformed) => Err(CertificateError::BadEncoding.into()),
+            Err(PinError::AnotherKey) => Err(CertificateError::ApplicationVerificationFailure.into()),
         }
-        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -102,52 +67,15 @@ impl ServerCertVerifier for PinVerifier {
     }
 }
 
-/// Rotations of the relay's key that a client follows at once: as many as a relay shows.
-const ROTATIONS_MAX: usize = 2;
-
-/// Whether the key with this pin has certified the one of `end_entity`, or one that has, each with a certificate that is good
-/// now. A relay shows these, and the earlier keys' own certificates, behind the one of its present key.
-fn is_certified_by(
-    pin: &RelayPin,
-    end_entity: &CertificateDer<'_>,
-    intermediates: &[CertificateDer<'_>],
-    now: UnixTime,
-) -> bool {
-    let parse = |der| x509_parser::parse_x509_certificate(der).ok().map(|(_, certificate)| certificate);
-    let Some(mut present) = parse(end_entity) else { return false };
-    let shown: Vec<X509Certificate<'_>> =
-        intermediates.iter().take(2 * ROTATIONS_MAX).filter_map(|der| parse(der)).collect();
-    let now = now.as_secs() as i64;
-    for _ in 0..ROTATIONS_MAX {
-        let crossing = |earlier: &&X509Certificate<'_>| {
-            earlier.public_key().raw != present.public_key().raw
-                && shown.iter().any(|next| {
-                    next.public_key().raw == present.public_key().raw
-                        && (next.validity().not_before.timestamp()..next.validity().not_after.timestamp())
-                            .contains(&now)
-                        && is_signed(next, earlier)
-                })
-        };
-        let Some(earlier) = shown.iter().find(crossing).cloned() else { return false };
-        if RelayPin::of_spki(earlier.public_key().raw) == *pin {
-            return true;
-        }
-        present = earlier;
-    }
-    false
-}
-
-/// Whether a certificate bears the signature of another one's key, ECDSA P-256 as all relays' own keys.
-fn is_signed(certificate: &X509Certificate<'_>, by: &X509Certificate<'_>) -> bool {
+fn is_good(signed: Signed<'_>) -> bool {
     let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
     let mut known = algorithms.mapping.iter();
     let known = known.find(|(scheme, _)| *scheme == SignatureScheme::ECDSA_NISTP256_SHA256);
-    let key = &by.public_key().subject_public_key.data;
     known.is_some_and(|(_, algorithms)| {
-        algorithms.iter().any(|algorithm| {
-            let signature = &certificate.signature_value.data;
-            algorithm.verify_signature(key, certificate.tbs_certificate.as_ref(), signature).is_ok()
-        })
+        let verify = |algorithm: &&dyn rustls::pki_types::SignatureVerificationAlgorithm| {
+            algorithm.verify_signature(signed.key, signed.message, signed.signature).is_ok()
+        };
+        algorithms.iter().any(verify)
     })
 }
 
@@ -157,11 +85,13 @@ mod tests {
         relay_key::{before, rotate_relay_key},
         state_dir::StateDir,
     };
+    use supernode_session::pin::pin_of;
 
     use super::*;
+    use crate::provider;
 
     fn verify(pin: RelayPin, certificate: &CertificateDer<'_>) -> Result<ServerCertVerified, Error> {
-        let verifier = PinVerifier { pin, provider: Arc::new(provider()) };
+        let verifier = PinVerifier::new(pin, provider());
         let name = ServerName::try_from("relay.example").expect("a name");
         verifier.verify_server_cert(certificate, &[], &name, &[], UnixTime::now())
     }
@@ -212,7 +142,7 @@ mod tests {
     fn a_new_key_is_accepted_as_long_as_the_pinned_one_vouches_for_it_and_by_nobody_else() {
         let (first, second, third, stranger) = (Key::new(), Key::new(), Key::new(), Key::new());
         let accepts = |pin: RelayPin, shown: &Key, behind: &[&CertificateDer<'static>]| {
-            let verifier = PinVerifier { pin, provider: Arc::new(provider()) };
+            let verifier = PinVerifier::new(pin, provider());
             let name = ServerName::try_from("relay.example").expect("a name");
             let behind: Vec<_> = behind.iter().map(|der| (*der).clone()).collect();
             verifier.verify_server_cert(&shown.1, &behind, &name, &[], UnixTime::now()).is_ok()
@@ -248,7 +178,7 @@ mod tests {
         let (behind, _) = before(&state, now).expect("two");
         let name = ServerName::try_from("relay.example").expect("a name");
         for known in [&first, &second, &third] {
-            let verifier = PinVerifier { pin: pin_of(known).expect("a key"), provider: Arc::new(provider()) };
+            let verifier = PinVerifier::new(pin_of(known).expect("a key"), provider());
             assert!(verifier.verify_server_cert(&third, &behind, &name, &[], UnixTime::now()).is_ok());
             let late = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now + 3600));
             assert_eq!(verifier.verify_server_cert(&third, &behind, &name, &[], late).is_ok(), *known == third);
@@ -262,12 +192,5 @@ mod tests {
             verify(pin, &CertificateDer::from(vec![0x30, 0x03, 1, 2, 3])).expect_err("garbage"),
             Error::InvalidCertificate(CertificateError::BadEncoding)
         );
-    }
-
-    #[test]
-    fn the_hybrid_exchange_and_aes_128_come_first() {
-        let provider = provider();
-        assert_eq!(provider.kx_groups[0].name(), rustls::NamedGroup::X25519MLKEM768);
-        assert_eq!(provider.cipher_suites[0].suite(), rustls::CipherSuite::TLS13_AES_128_GCM_SHA256);
     }
 }
