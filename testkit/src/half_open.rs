@@ -9,7 +9,7 @@ use std::{
 use bytes::BytesMut;
 use quinn_proto::{Connection, ConnectionHandle, DatagramEvent, Endpoint, EndpointConfig};
 
-use crate::harness::client_config;
+use crate::client_config;
 
 /// The first byte of a Retry packet, but for its last four bits (RFC 9000 section 17.2.5).
 const RETRY: u8 = 0xf0;
