@@ -33,18 +33,12 @@
 //! - [`Playback`]: a track in order and in time, [`JitterBuffer`] what is behind it.
 //! - [`media`]: files to play and record, packet for packet.
 
-// Tests of the crate's insides share what tests of its outside have.
-#[cfg(test)]
-extern crate self as supernode_client;
-
 mod call;
 mod client;
 mod config;
 mod error;
 mod events;
 mod histogram;
-#[cfg(test)]
-mod junk_tests;
 #[cfg(feature = "lying")]
 mod lying;
 mod presence;

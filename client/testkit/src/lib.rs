@@ -1,10 +1,11 @@
-//! People with identities and devices.
+//! For tests of the SDK: people with identities and devices, and two of them in a call.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    reason = "for tests: their names say what they do, and a failed unwrap is a failed test"
+)]
 
-use std::{
-    future::Future,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use supernode_client::{
     Call, Client, Config, Events, IncomingRing, PresenceState, RingOutcome, TrackId, TrackInfo,
@@ -14,64 +15,71 @@ use supernode_client::{
         invite::Invite,
     },
 };
+use supernode_testkit::unix_s;
 
 /// Far above what anything here takes, even on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
-pub(crate) struct Person {
+pub struct Person {
     identity: IdentitySecret,
 }
 
+impl Default for Person {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Person {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self { identity: IdentitySecret::generate() }
     }
 
     /// A device that nobody has seen before, certified for an hour.
-    pub(crate) fn device(&self) -> Arc<Device> {
+    pub fn device(&self) -> Arc<Device> {
         self.device_for(3600)
     }
 
     /// The same, certified for so many seconds.
-    pub(crate) fn device_for(&self, seconds: u64) -> Arc<Device> {
+    pub fn device_for(&self, seconds: u64) -> Arc<Device> {
         let secret = DeviceSecret::generate();
         let delegation = self.identity.delegate(&secret.public(), unix_s() + seconds);
         Arc::new(Device::new(secret, delegation).unwrap())
     }
 
     /// Another certificate of a device.
-    pub(crate) fn delegation_of(&self, device: &Device, seconds: u64) -> Delegation {
+    pub fn delegation_of(&self, device: &Device, seconds: u64) -> Delegation {
         self.identity.delegate(&device.key(), unix_s() + seconds)
     }
 
     /// For whoever has it: to see this person's presence and to ring them.
-    pub(crate) fn ticket(&self) -> Pass {
+    pub fn ticket(&self) -> Pass {
         self.identity.issue_pass(&terms(Grants::PRESENCE | Grants::RING))
     }
 
-    pub(crate) fn ticket_for(&self, holder: &Self, grants: Grants) -> Pass {
+    pub fn ticket_for(&self, holder: &Self, grants: Grants) -> Pass {
         self.identity.issue_pass_for(holder.identity.public(), &terms(grants))
     }
 
     /// As [`Self::ticket`], of a later generation.
-    pub(crate) fn ticket_of(&self, generation: u32) -> Pass {
+    pub fn ticket_of(&self, generation: u32) -> Pass {
         self.identity.issue_pass(&Terms { generation, ..terms(Grants::PRESENCE | Grants::RING) })
     }
 
-    pub(crate) fn revoke(&self, devices: &[DeviceKey], number: u64) -> Revocation {
+    pub fn revoke(&self, devices: &[DeviceKey], number: u64) -> Revocation {
         self.identity.revoke(devices.to_vec(), number).unwrap()
     }
 
-    pub(crate) fn public(&self) -> IdentityKey {
+    pub fn public(&self) -> IdentityKey {
         self.identity.public()
     }
 
     /// Connects a new device, seen online.
-    pub(crate) async fn online(&self, invite: &Invite) -> (Client, Events) {
+    pub async fn online(&self, invite: &Invite) -> (Client, Events) {
         self.online_with(invite, quick()).await
     }
 
-    pub(crate) async fn online_with(&self, invite: &Invite, config: Config) -> (Client, Events) {
+    pub async fn online_with(&self, invite: &Invite, config: Config) -> (Client, Events) {
         let (client, events) = in_time(Client::connect(invite, self.device(), config)).await.unwrap();
         in_time(client.set_presence(PresenceState::Online, Default::default())).await.unwrap();
         (client, events)
@@ -83,7 +91,7 @@ fn terms(grants: Grants) -> Terms {
 }
 
 /// Comes back fast and gives up soon.
-pub(crate) fn quick() -> Config {
+pub fn quick() -> Config {
     Config {
         backoff_base: Duration::from_millis(20),
         backoff_max: Duration::from_millis(200),
@@ -93,28 +101,28 @@ pub(crate) fn quick() -> Config {
     }
 }
 
-pub(crate) async fn in_time<T>(work: impl Future<Output = T>) -> T {
+pub async fn in_time<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, work).await.expect("in time")
 }
 
-pub(crate) async fn next_ring(events: &mut Events) -> IncomingRing {
+pub async fn next_ring(events: &mut Events) -> IncomingRing {
     in_time(events.next_ring()).await.expect("somebody rings")
 }
 
 /// Two people in a call: the caller's side and the other.
-pub(crate) struct Pair {
-    pub(crate) caller: Call,
-    pub(crate) callee: Call,
-    pub(crate) caller_client: Client,
-    pub(crate) callee_client: Client,
-    pub(crate) _events: (Events, Events),
+pub struct Pair {
+    pub caller: Call,
+    pub callee: Call,
+    pub caller_client: Client,
+    pub callee_client: Client,
+    pub _events: (Events, Events),
 }
 
-pub(crate) async fn pair(invite: &Invite) -> Pair {
+pub async fn pair(invite: &Invite) -> Pair {
     pair_with(invite, quick()).await
 }
 
-pub(crate) async fn pair_with(invite: &Invite, config: Config) -> Pair {
+pub async fn pair_with(invite: &Invite, config: Config) -> Pair {
     let (alice, bob) = (Person::new(), Person::new());
     let (caller_client, caller_events) = alice.online_with(invite, config.clone()).await;
     let (callee_client, mut callee_events) = bob.online_with(invite, config).await;
@@ -125,10 +133,6 @@ pub(crate) async fn pair_with(invite: &Invite, config: Config) -> Pair {
     Pair { caller, callee, caller_client, callee_client, _events: (caller_events, callee_events) }
 }
 
-pub(crate) fn track(name: &str) -> TrackInfo {
+pub fn track(name: &str) -> TrackInfo {
     TrackInfo { id: TrackId(rand::random()), name: name.into(), codec: "test".into(), parameters: name.into() }
-}
-
-fn unix_s() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
 }
