@@ -4,7 +4,7 @@
 
 #![allow(clippy::print_stdout, reason = "a bench for people to read")]
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use supernode_benches::load::{
@@ -12,12 +12,8 @@ use supernode_benches::load::{
     run::{Options, run},
     scenario::Scenario,
 };
-use supernode_proto::close::CloseCode;
-use supernode_server::{
-    control::{certificate::Certificate, state_dir::StateDir, tls},
-    core::{Admit, Applicant, Grant, Voucher, limits::Limits},
-    shard,
-};
+use supernode_server::core::limits::Limits;
+use supernode_testkit::{Door, Relay, Setup};
 
 /// Name, scenario and batching window in µs.
 const WORKS: &[(&str, &str, u64)] = &[
@@ -26,14 +22,6 @@ const WORKS: &[(&str, &str, u64)] = &[
     ("a room of 20, 50/s", "shape = \"rooms\"\nmembers = 20", 3000),
     ("1 to 100, 50/s", "shape = \"webinar\"\nlisteners = 100", 500),
 ];
-
-struct Everybody;
-
-impl Admit for Everybody {
-    fn admit(&self, _: &Applicant, _: u64) -> Result<Grant, CloseCode> {
-        Ok(Grant::without_end(Voucher::Nobody))
-    }
-}
 
 fn main() -> anyhow::Result<()> {
     // cargo bench says so, cargo test does not.
@@ -55,24 +43,13 @@ fn main() -> anyhow::Result<()> {
 
 /// Starts a relay with one shard, runs the scenario and ends it.
 fn relayed(scenario: &str, window_us: u64, hold_s: f64) -> anyhow::Result<Report> {
-    let state = tempfile::tempdir()?;
-    let keys = StateDir::create(&state.path().join("state"))?.keys_or_create()?;
-    let pin = tls::relay_pin(&keys);
-    let running = shard::spawn(shard::Config {
-        listen: "127.0.0.1:0".parse()?,
-        shards: 1,
-        batch_window: Duration::from_micros(window_us),
-        tls: tls::quic_server_config(&Certificate::self_signed(&keys)?)?,
-        pin,
-        reset_key: keys.reset_key,
-        admission: Arc::new(Everybody),
-        limits: Limits::default(),
-    })?;
+    let batch_window = Duration::from_micros(window_us);
+    let relay = Relay::of(Setup { batch_window, ..Setup::new(1, Door::Everybody, Limits::default()) });
     let text =
         format!("ramp_s = 0.2\nwarm_up_s = 0.3\nhold_s = {hold_s}\nlinger_s = 0.5\nobject_bytes = 160\n{scenario}");
     let options = Options {
-        relay: running.local_addr(),
-        pin,
+        relay: relay.address,
+        pin: relay.pin,
         token: String::new(),
         scenario: Scenario::parse("loopback", &text, &[])?,
         relay_pid: Some(std::process::id()),
@@ -80,8 +57,5 @@ fn relayed(scenario: &str, window_us: u64, hold_s: f64) -> anyhow::Result<Report
         scrape_every: None,
         command_line: Vec::new(),
     };
-    let report = run(&options, &mut |_| {}).context("no result");
-    running.handle().drain(Duration::ZERO, Duration::ZERO);
-    running.join();
-    report
+    run(&options, &mut |_| {}).context("no result")
 }

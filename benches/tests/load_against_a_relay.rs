@@ -11,8 +11,9 @@ use supernode_benches::load::{
     scenario::Scenario,
 };
 use supernode_server::core::limits::Limits;
+use supernode_testkit::{Door, Relay, Setup};
 
-use crate::support::Relay;
+use crate::support::load;
 
 fn assert_all_delivered(report: &Report, due: u64, expected: u64) {
     assert_eq!(report.doubts, Vec::<String>::new());
@@ -24,9 +25,8 @@ fn assert_all_delivered(report: &Report, due: u64, expected: u64) {
 
 #[test]
 fn calls_and_rooms_are_delivered_in_full_and_the_sessions_live() {
-    let relay = Relay::start(true, Limits::default());
-    let report = relay
-        .load("pairs = 3\nworkers = 2\nslo = [\"loss == 0\", \"duplicates == 0 && reordered == 0\"]")
+    let relay = Relay::of(Setup::new(1, Door::Everybody, Limits::default()));
+    let report = load(&relay, "pairs = 3\nworkers = 2\nslo = [\"loss == 0\", \"duplicates == 0 && reordered == 0\"]")
         .expect("a report");
     assert_all_delivered(&report, 6 * 50, 6 * 50);
     assert!(report.passes() && report.sessions.subscriptions_planned == 6);
@@ -35,7 +35,7 @@ fn calls_and_rooms_are_delivered_in_full_and_the_sessions_live() {
 
     let rooms = "shape = \"rooms\"\nrooms = 2\nmembers = 4\nobjects_per_second = 20\n[video]\nkbit_per_s = 200\n\
                  group_frames = 10\n[churn]\nsessions = 2\nstay_s = 0.8";
-    let report = relay.load(rooms).expect("a report");
+    let report = load(&relay, rooms).expect("a report");
     assert_all_delivered(&report, 8 * (20 + 30), 8 * 3 * (20 + 30));
     assert!(report.objects.delivered_aside > 0, "those who come and go hear something");
 
@@ -46,10 +46,12 @@ fn calls_and_rooms_are_delivered_in_full_and_the_sessions_live() {
 
 #[test]
 fn outsiders_ask_and_get_nothing() {
-    let relay = Relay::start(true, Limits::default());
-    let report = relay
-        .load("shape = \"rooms\"\nrooms = 2\nmembers = 3\n[video]\nkbit_per_s = 200\n[outsiders]\nstrangers = 2\nkicked = 1")
-        .expect("a report");
+    let relay = Relay::of(Setup::new(1, Door::Everybody, Limits::default()));
+    let report = load(
+        &relay,
+        "shape = \"rooms\"\nrooms = 2\nmembers = 3\n[video]\nkbit_per_s = 200\n[outsiders]\nstrangers = 2\nkicked = 1",
+    )
+    .expect("a report");
     assert_eq!(report.doubts, Vec::<String>::new());
     assert_eq!((report.objects.trespasses, report.objects.lost, report.objects.reordered), (0, 0, 0));
     // Both strangers ask for all 12 tracks, and each of the two who are put out for the six of its room.
@@ -60,9 +62,12 @@ fn outsiders_ask_and_get_nothing() {
 
 #[test]
 fn presence_and_rings_reach_those_they_are_for() {
-    let relay = Relay::start(true, Limits { presence_interval: Duration::from_millis(50), ..Limits::default() });
-    let report = relay
-        .load("shape = \"silent\"\n[presence]\npeople = 6\nwatchers = 3\nchanges_per_second = 4\n[rings]\npairs = 2\nper_minute = 60")
+    let relay = Relay::of(Setup::new(
+        1,
+        Door::Everybody,
+        Limits { presence_interval: Duration::from_millis(50), ..Limits::default() },
+    ));
+    let report = load(&relay, "shape = \"silent\"\n[presence]\npeople = 6\nwatchers = 3\nchanges_per_second = 4\n[rings]\npairs = 2\nper_minute = 60")
         .expect("a report");
     assert_all_delivered(&report, 6 * 4 + 2, 6 * 4 * 3 + 2 * 2);
     assert!(report.sessions.refused.is_empty(), "{:?}", report.sessions.refused);
@@ -70,10 +75,10 @@ fn presence_and_rings_reach_those_they_are_for() {
 
 #[test]
 fn sessions_that_only_open_are_counted_and_what_nobody_got_was_not_fast() {
-    let relay = Relay::start(true, Limits::default());
+    let relay = Relay::of(Setup::new(1, Door::Everybody, Limits::default()));
     let scenario = "shape = \"silent\"\nslo = [\"opened_per_s > 0\", \"p99_delay_ms < 20\"]\n[churn]\nsessions = 6\n\
                     stay_s = 1.0\nwatches = 2";
-    let report = relay.load(scenario).expect("a report");
+    let report = load(&relay, scenario).expect("a report");
     assert_eq!(report.doubts, Vec::<String>::new());
     assert_eq!((report.objects.due, report.sessions.planned, report.sessions.opened), (0, 0, 6));
     assert!(report.relay.cpu_us_per_session_opened.is_some_and(|cost| cost > 0.0));
@@ -85,17 +90,17 @@ fn sessions_that_only_open_are_counted_and_what_nobody_got_was_not_fast() {
 #[test]
 fn idle_sessions_are_believed_only_if_they_are_alive_in_the_end() {
     let idle = "shape = \"silent\"\n[presence]\npeople = 4\nwatchers = 1\nchanges_per_second = 0";
-    let relay = Relay::start(true, Limits::default());
-    let report = relay.load(idle).expect("a report");
+    let relay = Relay::of(Setup::new(1, Door::Everybody, Limits::default()));
+    let report = load(&relay, idle).expect("a report");
     assert_eq!((report.doubts.len(), report.objects.due, report.sessions.alive_after), (0, 0, 4));
 
-    let handle = relay.running().handle();
+    let handle = relay.handle();
     let ending = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(1_000));
         handle.drain(Duration::ZERO, Duration::ZERO);
     });
     // Everybody is there by then, however busy the machine.
-    let report = relay.load(&format!("{idle}\n")).map(|report| report.doubts);
+    let report = load(&relay, &format!("{idle}\n")).map(|report| report.doubts);
     ending.join().expect("it only drains");
     match report {
         Ok(doubts) => assert!(doubts.iter().any(|doubt| doubt.starts_with("only 0 of 4 sessions")), "{doubts:?}"),
@@ -106,8 +111,8 @@ fn idle_sessions_are_believed_only_if_they_are_alive_in_the_end() {
 #[test]
 fn flooders_come_back_when_they_are_sent_away() {
     let limits = Limits { ingest_objects_per_second_max: 100, ingest_excess_objects_max: 200, ..Limits::default() };
-    let relay = Relay::start(true, limits);
-    let report = relay.load("pairs = 1\n[flood]\nobjects_per_second = 20000").expect("a report");
+    let relay = Relay::of(Setup::new(1, Door::Everybody, limits));
+    let report = load(&relay, "pairs = 1\n[flood]\nobjects_per_second = 20000").expect("a report");
     let sent_away = report.sessions.closed.get("RATE_EXCEEDED").copied().unwrap_or_default();
     assert!(sent_away > 2, "each of the two more than once: {:?}", report.sessions.closed);
     assert!(report.objects.flood_taken > 0 && report.objects.lost == 0, "{:?}", report.objects);
@@ -116,8 +121,8 @@ fn flooders_come_back_when_they_are_sent_away() {
 #[test]
 fn what_the_relay_does_not_grant_shows_as_loss_and_fails_the_slo() {
     let limits = Limits { ingest_objects_per_second_max: 20, ..Limits::default() };
-    let relay = Relay::start(true, limits);
-    let report = relay.load("pairs = 1\nobjects_per_second = 200\nslo = [\"loss < 1%\"]").expect("a report");
+    let relay = Relay::of(Setup::new(1, Door::Everybody, limits));
+    let report = load(&relay, "pairs = 1\nobjects_per_second = 200\nslo = [\"loss < 1%\"]").expect("a report");
     assert_eq!(report.objects.expected, 400);
     assert_eq!(report.objects.delivered + report.objects.lost, 400);
     assert!(report.objects.loss > 0.5, "{}", report.objects.loss);
@@ -126,20 +131,20 @@ fn what_the_relay_does_not_grant_shows_as_loss_and_fails_the_slo() {
 
 #[test]
 fn a_relay_that_lets_nobody_in_is_named_as_the_reason() {
-    let relay = Relay::start(false, Limits::default());
-    let error = relay.load("pairs = 1").expect_err("nobody gets in").to_string();
+    let relay = Relay::of(Setup::new(1, Door::Nobody, Limits::default()));
+    let error = load(&relay, "pairs = 1").expect_err("nobody gets in").to_string();
     assert!(error.starts_with("0 of 2 clients were ready") && error.contains("NOT_ADMITTED"), "{error}");
 }
 
 #[test]
 fn a_generator_that_is_late_does_not_call_its_result_valid() {
-    let relay = Relay::start(true, Limits::default());
+    let relay = Relay::of(Setup::new(1, Door::Everybody, Limits::default()));
     let scenario = "pairs = 1\ngather_us = 5000\n";
     let text = format!(
         "ramp_s = 0\nwarm_up_s = 0.3\nhold_s = 0.5\nlinger_s = 0.2\n{scenario}[validity]\nlag_p99_ms_max = 0.5"
     );
     let options = Options {
-        relay: relay.running().local_addr(),
+        relay: relay.address,
         pin: relay.pin,
         token: String::new(),
         scenario: Scenario::parse("test", &text, &[]).expect("a scenario"),

@@ -1,8 +1,6 @@
 //! `supernode-load` as a command: what is wrong is known before a relay is asked for anything, and nothing that was measured
 //! is lost.
 
-mod support;
-
 use std::{
     fs,
     path::Path,
@@ -10,10 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use supernode_proto::invite::Invite;
 use supernode_server::core::limits::Limits;
-
-use crate::support::Relay;
+use supernode_testkit::{Door, Relay, Setup};
 
 fn load(invite: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_supernode-load"));
@@ -56,11 +52,10 @@ fn what_cannot_be_is_said_at_once_as_wrong_usage() {
 
 #[test]
 fn a_result_says_when_where_and_by_what_and_can_be_compared() {
-    let relay = Relay::start(true, Limits::default());
+    let relay = Relay::of(Setup::new(1, Door::Everybody, Limits::default()));
     let home = tempfile::tempdir().expect("a temporary directory");
     let at = |name: &str| home.path().join(name).display().to_string();
-    let address = relay.running().local_addr();
-    let link = Invite { host: address.ip().to_string(), port: address.port(), pin: Some(relay.pin), token: None };
+    let link = relay.invite();
     fs::write(at("invite"), link.to_string()).expect("ours");
     let quick = ["ramp_s=0.1", "warm_up_s=0.3", "hold_s=2", "linger_s=0.3", "pairs=2", "validity.lag_p99_ms_max=1000"];
     let set: Vec<&str> =
@@ -91,10 +86,9 @@ fn a_result_says_when_where_and_by_what_and_can_be_compared() {
 
 #[test]
 fn the_knee_of_a_relay_that_takes_ten_sessions_is_five_calls() {
-    let relay = Relay::start(true, Limits { sessions_max: 10, ..Limits::default() });
+    let relay = Relay::of(Setup::new(1, Door::Everybody, Limits { sessions_max: 10, ..Limits::default() }));
     let home = tempfile::tempdir().expect("a temporary directory");
-    let address = relay.running().local_addr();
-    let link = Invite { host: address.ip().to_string(), port: address.port(), pin: Some(relay.pin), token: None };
+    let link = relay.invite();
     let invite = home.path().join("invite");
     fs::write(&invite, link.to_string()).expect("ours");
     let knee = |more: &[&str]| {

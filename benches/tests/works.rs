@@ -15,8 +15,9 @@ use std::{
 
 use supernode_benches::load::scenario::SHIPPED;
 use supernode_server::core::limits::Limits;
+use supernode_testkit::{Door, Relay, Setup};
 
-use crate::support::Relay;
+use crate::support::run_scenario;
 
 /// How much later than its bound an object may be found waiting: a shard looks every 20 ms, if it has a CPU.
 const LOOK: Duration = Duration::from_millis(250);
@@ -48,13 +49,13 @@ fn one_video_to_200() {
 fn works(name: &str, shards: usize) {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let limits = Limits { presence_linger: Duration::from_millis(300), ..Limits::default() };
-    let relay = Relay::with_shards(shards, true, limits.clone());
+    let relay = Relay::of(Setup::new(shards, Door::Everybody, limits.clone()));
     let watch = Watch::start(&relay);
     let (_, text) = SHIPPED.iter().find(|(shipped, _)| *shipped == name).expect("it is shipped");
-    let report = relay.run(text, &["ramp_s=2", "hold_s=4"]).expect("everybody gets in");
+    let report = run_scenario(&relay, text, &["ramp_s=2", "hold_s=4"]).expect("everybody gets in");
     eprintln!("{name} on {shards} shards:\n{report}");
     let most = watch.finish();
-    relay.assert_empty();
+    relay.assert_empty_blocking();
 
     let (objects, sessions, ledger) = (&report.objects, &report.sessions, relay.ledger());
     assert!(objects.delivered > 0 && objects.delivered + objects.delivered_aside <= ledger.delivered, "{ledger:?}");
@@ -94,7 +95,7 @@ struct Most {
 impl Watch {
     fn start(relay: &Relay) -> Self {
         let ended = Arc::new(AtomicBool::new(false));
-        let (handle, counters, end) = (relay.running().handle(), relay.running().counters(), ended.clone());
+        let (handle, counters, end) = (relay.handle(), relay.counters(), ended.clone());
         let thread = thread::spawn(move || {
             let mut most = Most::default();
             while !end.load(Ordering::Relaxed) {

@@ -15,16 +15,16 @@ use tokio::sync::broadcast;
 
 use crate::{
     CallEvent, Client, Error, RemoteTrack,
-    backoff::{Backoff, random_wait},
     client::Inner,
-    commit,
-    door::Hosting,
     error::{CallEnd, Refusal},
-    greeting, keeper,
-    link::Link,
-    room::{Member, Room, RosterEntry},
+    rights::{door::Hosting, greeting},
+    room::{Member, Room, RosterEntry, commit, keeper},
     stats::CallStats,
     sync::lock,
+    wire::{
+        backoff::{Backoff, random_wait},
+        link::Link,
+    },
 };
 
 /// How often a message is sent again that is above the relay's limit for now: longer than it takes to save up for the
@@ -359,7 +359,7 @@ impl std::fmt::Debug for Call {
 
 /// Joins a room on this connection, for the first time or again.
 pub(crate) async fn enter(inner: &Inner, link: &Arc<Link>, room: &Arc<Room>) -> Result<(), Error> {
-    let request = room.join_request(link, &inner.device.key())?;
+    let request = room.join_request(link)?;
     let (joining, on) = (room.clone(), link.clone());
     let joined = move |reply: Result<&relay_message::Body, &Refusal>| {
         if let Ok(relay_message::Body::RoomJoined(joined)) = reply {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use supernode_e2ee::{Device, Pass};
+use supernode_e2ee::Device;
 use supernode_proto::{
     close::CloseCode,
     control::{PresenceState, Rung, SessionLimits, SetPresence, client_message},
@@ -23,16 +23,17 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     Config, Error, Event, Events,
-    link::{Link, Reply, code},
     presence::Watches,
-    revoked::Revoked,
-    right::Rules,
+    rights::{revoked::Revoked, right::Rules},
     ring::Rings,
     room::Room,
-    session,
-    socket::{Faults, Socket},
     sync::lock,
-    transport,
+    wire::{
+        link::{Link, Reply, code},
+        session,
+        socket::{Faults, Socket},
+        transport,
+    },
 };
 
 /// A session with a relay: cheap to clone; when the last clone, call and watch are gone, the session is closed.
@@ -284,12 +285,6 @@ impl Inner {
         }
     }
 
-    /// A ticket and what shows the relay that it is ours on this connection.
-    pub(crate) fn show(&self, pass: &Pass, link: &Link) -> (Bytes, Bytes) {
-        let proof = pass.show_to_relay(&link.relay, &link.exporter, &self.device.key());
-        (pass.ticket().to_bytes().into(), proof.into())
-    }
-
     pub(crate) async fn request(&self, link: &Link, body: client_message::Body) -> Reply {
         link.request(body, self.config.request_timeout).await
     }
@@ -310,11 +305,11 @@ impl Inner {
         if link.skew.matters() {
             self.tell(Event::ClockDiffers(link.skew));
         }
-        if let Some(known) = lock(&self.relay_pin).replace(link.relay)
-            && known != link.relay
+        if let Some(known) = lock(&self.relay_pin).replace(link.channel.relay)
+            && known != link.channel.relay
             && self.invite.pin.is_some()
         {
-            self.tell(Event::RelayKeyChanged(link.relay));
+            self.tell(Event::RelayKeyChanged(link.channel.relay));
         }
     }
 

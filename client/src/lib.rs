@@ -33,82 +33,50 @@
 //! - [`Playback`]: a track in order and in time, [`JitterBuffer`] what is behind it.
 //! - [`media`]: files to play and record, packet for packet.
 
-// Tests of the crate's insides share what tests of its outside have.
-#[cfg(test)]
-extern crate self as supernode_client;
-
-mod backoff;
 mod call;
-mod claimed;
 mod client;
-mod clock;
-mod commit;
 mod config;
-mod dial;
-mod door;
 mod error;
 mod events;
-mod frame;
-mod greeting;
-mod handed;
 mod histogram;
-mod inbound;
-mod jitter;
-#[cfg(test)]
-mod junk_tests;
-mod keeper;
-mod link;
 #[cfg(feature = "lying")]
 mod lying;
-pub mod media;
-mod order;
-mod playback;
 mod presence;
-mod publish;
-mod revoked;
-mod right;
-#[cfg(test)]
-mod right_tests;
+mod rights;
 mod ring;
 mod room;
-mod room_link;
-mod session;
-mod silence;
-mod socket;
-mod standing;
 mod stats;
-mod subscribe;
 mod sync;
-mod tls;
-mod track;
-mod transport;
+mod tracks;
+mod wire;
 pub mod words;
 
 pub use call::Call;
 pub use client::Client;
-pub use clock::{ClockSkew, clock_set};
 pub use config::Config;
-pub use dial::Unreachable;
-pub use door::{InvitationOutcome, RoomOptions};
 pub use error::{CallEnd, Error, Refusal};
 pub use events::{CallEvent, Event, Events, Warning};
-pub use frame::{Frame, FrameTimes, OutgoingFrame};
-pub use greeting::Purpose;
 pub use histogram::Histogram;
-pub use jitter::{DelayBounds, JitterBuffer, Playout};
 #[cfg(feature = "lying")]
 pub use lying::Liar;
-pub use playback::{Playback, Played};
 pub use presence::{Presence, Watch};
-pub use publish::{FRAME_BYTES_MAX, PublishOptions, Publisher};
+pub use rights::door::{InvitationOutcome, RoomOptions};
+pub use rights::greeting::Purpose;
+pub use rights::room_link::{RoomLink, RoomLinkError};
 pub use ring::{IncomingRing, OutgoingRing, RingOutcome};
 pub use room::{Member, RosterEntry};
-pub use room_link::{RoomLink, RoomLinkError};
 pub use stats::{CallStats, Direction, TrackStats};
-pub use subscribe::{SubscribeOptions, Subscription};
 pub use supernode_e2ee::{self as e2ee, TrackId, TrackInfo};
+pub use supernode_media_files as media;
 pub use supernode_proto::{
     self as proto,
     control::{PresenceState, RingResult, Rung, TrackKind},
 };
-pub use track::{Demand, RemoteTrack};
+pub use tracks::frame::{Frame, FrameTimes, OutgoingFrame};
+pub use tracks::jitter::{DelayBounds, JitterBuffer, Playout};
+pub use tracks::playback::{Playback, Played};
+pub use tracks::publish::{FRAME_BYTES_MAX, PublishOptions, Publisher};
+pub use tracks::subscribe::{SubscribeOptions, Subscription};
+pub use tracks::track::{Demand, RemoteTrack};
+pub use wire::clock::{ClockSkew, clock_set};
+pub use wire::dial::Unreachable;

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use supernode_proto::control::{ClientMessage, RelayMessage, encode_frame, relay_message};
 use tokio::sync::mpsc;
 
-use crate::{Error, link::ControlReader, sync::lock};
+use crate::{Error, sync::lock, wire::link::ControlReader};
 
 type Filter<T> = Mutex<Box<dyn FnMut(T) -> Vec<T> + Send>>;
 

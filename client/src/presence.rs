@@ -9,11 +9,11 @@ use bytes::Bytes;
 use supernode_e2ee::Pass;
 use supernode_proto::{
     control::{self, PresenceState, RefusalReason, Unwatch, client_message},
-    identity::{DeviceKey, IdentityKey},
+    identity::IdentityKey,
 };
 use tokio::sync::watch;
 
-use crate::{Client, Error, error::Refusal, link::Link, sync::lock};
+use crate::{Client, Error, error::Refusal, sync::lock, wire::link::Link};
 
 /// What is known of a person now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,7 +120,7 @@ impl Client {
         // From here on the drop of the watch cleans up.
         let watch = Watch { client: self.clone(), identity: pass.issuer(), state };
         if first {
-            self.inner.request(&link, watch_request(&self.inner.device.key(), pass, &link)).await?;
+            self.inner.request(&link, watch_request(pass, &link)).await?;
         }
         Ok(watch)
     }
@@ -198,7 +198,7 @@ impl Watches {
     }
 
     /// On a new connection: asks for everything again.
-    pub(crate) fn restore(self: &Arc<Self>, device: &DeviceKey, link: &Link) {
+    pub(crate) fn restore(self: &Arc<Self>, link: &Link) {
         for (identity, entry) in lock(&self.by_identity).iter_mut() {
             entry.epoch = None;
             let (watches, identity) = (self.clone(), *identity);
@@ -207,14 +207,14 @@ impl Watches {
                     watches.end(&identity, refusal.clone());
                 }
             };
-            link.send(watch_request(device, &entry.pass, link), Some(Box::new(on_reply)));
+            link.send(watch_request(&entry.pass, link), Some(Box::new(on_reply)));
         }
     }
 }
 
-fn watch_request(device: &DeviceKey, pass: &Pass, link: &Link) -> client_message::Body {
-    let proof = pass.show_to_relay(&link.relay, &link.exporter, device).into();
-    client_message::Body::Watch(control::Watch { ticket: pass.ticket().to_bytes().into(), proof })
+fn watch_request(pass: &Pass, link: &Link) -> client_message::Body {
+    let (ticket, proof) = link.channel.show(pass);
+    client_message::Body::Watch(control::Watch { ticket, proof })
 }
 
 #[cfg(test)]

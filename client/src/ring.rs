@@ -16,14 +16,16 @@ use supernode_proto::{
 use tokio::sync::{oneshot, watch};
 
 use crate::{
-    Call, Client, Error, Member, Purpose, RoomOptions, door,
-    frame::unix_s,
-    greeting::{self, Greeting, RingPayload},
-    link::Link,
-    right::{Fault, Opened, Right},
-    session,
-    standing::{self, ForLobby},
+    Call, Client, Error, Member, Purpose, RoomOptions,
+    rights::{
+        door,
+        greeting::{self, Greeting, RingPayload},
+        right::{Fault, Opened, Right},
+        standing::{self, ForLobby},
+    },
     sync::lock,
+    tracks::frame::unix_s,
+    wire::{link::Link, session},
 };
 
 /// How a ring of ours ended.
@@ -68,7 +70,7 @@ impl Client {
     ) -> Result<OutgoingRing, Error> {
         let inner = &self.inner;
         let link = inner.link().await?;
-        let (ticket, proof) = inner.show(pass, &link);
+        let (ticket, proof) = link.channel.show(pass);
         let take = TakeKeyPackages { ticket: ticket.clone(), proof: proof.clone() };
         let take = client_message::Body::TakeKeyPackages(take);
         let relay_message::Body::KeyPackages(packages) = inner.request(&link, take).await? else {
@@ -458,7 +460,7 @@ impl Rings {
             other => other.ok(),
         };
         let Some((caller, group, greeting)) = invitation.and_then(|(caller, group, greeting, right)| {
-            let (callee, relay) = (inner.device.identity(), link.relay);
+            let (callee, relay) = (inner.device.identity(), link.channel.relay);
             let ring = Opened { caller: &caller, group: &group.room(), callee: &callee, relay: &relay };
             let checked = right.check(&ring, &lock(&inner.rules), unix_s());
             let mut revoked = lock(&inner.revoked);

@@ -13,6 +13,7 @@ use openmls::prelude::{
 };
 use openmls_traits::OpenMlsProvider as _;
 use openmls_traits::storage::StorageProvider as _;
+use supernode_keys::DeviceSecret;
 use supernode_proto::identity::{Delegation, DeviceKey, IdentityKey, RoomId};
 use supernode_proto::limits;
 
@@ -21,7 +22,7 @@ use crate::error::{Error, check_length};
 use crate::exchange::{self, KeyExchange};
 use crate::group::Group;
 use crate::hosts;
-use crate::secret::DeviceSecret;
+use crate::leaf::LeafSigner;
 use crate::store::Store;
 
 /// How many offers' private parts a device keeps: twice what a relay holds for it, so that a fresh deposit never
@@ -48,7 +49,7 @@ fn lifetime() -> Lifetime {
 
 /// A device that can be in MLS groups (RFC 9420). Its state lives in memory and ends with it.
 pub struct Device {
-    secret: Arc<DeviceSecret>,
+    signer: LeafSigner,
     delegation: Mutex<Delegation>,
     exchanges: &'static [KeyExchange],
     store: Store,
@@ -76,7 +77,7 @@ impl Device {
             return Err(Error::DelegationDevice);
         }
         Ok(Self {
-            secret: Arc::new(secret),
+            signer: LeafSigner(Arc::new(secret)),
             delegation: Mutex::new(delegation),
             exchanges: &KeyExchange::ALL,
             store: Store::default(),
@@ -99,12 +100,12 @@ impl Device {
 
     /// Its public key.
     pub fn key(&self) -> DeviceKey {
-        self.secret.public()
+        self.signer.0.public()
     }
 
     /// Its signing key.
     pub fn secret(&self) -> &DeviceSecret {
-        &self.secret
+        &self.signer.0
     }
 
     /// Its certificate.
@@ -183,7 +184,7 @@ impl Device {
             let bundle = builder
                 .key_package_lifetime(lifetime())
                 .leaf_node_capabilities(hosts::capabilities(self.exchanges))
-                .build(exchange.suite(), &self.store, &*self.secret, credential::of_delegation(&self.delegation()))
+                .build(exchange.suite(), &self.store, &self.signer, credential::of_delegation(&self.delegation()))
                 .map_err(Error::mls(DURING))?;
             let package = bundle.into_key_package();
             references.push(package.hash_ref(self.store.crypto()).map_err(Error::mls(DURING))?);
@@ -283,13 +284,13 @@ impl Device {
         let store = Store::default();
         let mls = MlsGroup::new_with_group_id(
             &store,
-            &*self.secret,
+            &self.signer,
             &config,
             GroupId::from_slice(&room.0),
             credential::of_delegation(&self.delegation()),
         )
         .map_err(Error::mls("creating a group"))?;
-        Group::new(room, mls, store, Arc::clone(&self.secret))
+        Group::new(room, mls, store, self.signer.clone())
     }
 
     /// Enters the group that `welcome` (an MLS message) invites to. The key package it was made for is used up, even
@@ -347,7 +348,7 @@ impl Device {
         self.use_last_resort(&used, room)?;
         let store = Store::default();
         let mls = staged.into_group(&store).map_err(Error::mls(DURING))?;
-        Group::new(room, mls, store, Arc::clone(&self.secret))
+        Group::new(room, mls, store, self.signer.clone())
     }
 
     /// What was offered together with the key package that a Welcome is for is used up with it.
@@ -411,8 +412,9 @@ fn read_welcome(bytes: &[u8]) -> Result<Welcome, Error> {
 
 #[cfg(test)]
 mod tests {
+    use supernode_keys::IdentitySecret;
+
     use super::*;
-    use crate::secret::IdentitySecret;
 
     const NOW: u64 = 1_800_000_000;
 

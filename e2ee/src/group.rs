@@ -10,6 +10,7 @@ use openmls::prelude::{
 };
 use openmls_traits::OpenMlsProvider as _;
 use sha2::{Digest as _, Sha256};
+use supernode_keys::JoinSecret;
 use supernode_proto::identity::{Delegation, IdentityKey, RoomId};
 use supernode_proto::limits;
 use zeroize::Zeroizing;
@@ -21,8 +22,8 @@ use crate::error::{Error, check_length};
 use crate::exchange::{self, KeyExchange, Keys, X_WING_MEMBERS_MAX};
 use crate::frame::{BASE_KEY_BYTES, SendCounter};
 use crate::hosts;
+use crate::leaf::LeafSigner;
 use crate::safety::safety_number;
-use crate::secret::{DeviceSecret, JoinSecret};
 use crate::store::Store;
 
 const JOIN_LABEL: &str = "supernode room join";
@@ -47,7 +48,7 @@ pub struct Group {
     room: RoomId,
     mls: MlsGroup,
     store: Store,
-    secret: Arc<DeviceSecret>,
+    signer: LeafSigner,
     members: Vec<Member>,
     /// Of the current epoch. It lives here and not in a sealer, so that two sealers can never count twice under a key.
     counter: Arc<SendCounter>,
@@ -63,9 +64,9 @@ struct Previous {
 }
 
 impl Group {
-    pub(crate) fn new(room: RoomId, mls: MlsGroup, store: Store, secret: Arc<DeviceSecret>) -> Result<Self, Error> {
+    pub(crate) fn new(room: RoomId, mls: MlsGroup, store: Store, signer: LeafSigner) -> Result<Self, Error> {
         let (members, hosts) = (known_members(&mls)?, hosts::read(mls.extensions())?);
-        Ok(Self { room, mls, store, secret, members, counter: Arc::default(), hosts, previous: None, is_bounded: true })
+        Ok(Self { room, mls, store, signer, members, counter: Arc::default(), hosts, previous: None, is_bounded: true })
     }
 
     /// The room.
@@ -137,7 +138,7 @@ impl Group {
         let packages = self.read_key_packages(packages, now_unix_s)?;
         let (commit, welcome, _) = self
             .mls
-            .add_members_without_update(&self.store, &*self.secret, &packages)
+            .add_members_without_update(&self.store, &self.signer, &packages)
             .map_err(Error::mls("adding members"))?;
         self.change(&commit, Some(&welcome))
     }
@@ -159,7 +160,7 @@ impl Group {
         let indices = self.removable(leaves)?;
         let messages = self
             .mls
-            .swap_members(&self.store, &*self.secret, &indices, &packages)
+            .swap_members(&self.store, &self.signer, &indices, &packages)
             .map_err(Error::mls("replacing members"))?;
         self.change(&messages.commit, Some(&messages.welcome))
     }
@@ -172,7 +173,7 @@ impl Group {
         self.check_idle()?;
         let indices = self.removable(leaves)?;
         let (commit, welcome, _) =
-            self.mls.remove_members(&self.store, &*self.secret, &indices).map_err(Error::mls("removing members"))?;
+            self.mls.remove_members(&self.store, &self.signer, &indices).map_err(Error::mls("removing members"))?;
         self.change(&commit, welcome.as_ref())
     }
 
@@ -201,7 +202,7 @@ impl Group {
         let extensions = hosts::extensions(hosts)?;
         let (commit, welcome, _) = self
             .mls
-            .update_group_context_extensions(&self.store, extensions, &*self.secret)
+            .update_group_context_extensions(&self.store, extensions, &self.signer)
             .map_err(Error::mls("naming hosts"))?;
         self.change(&commit, welcome.as_ref())
     }
@@ -233,7 +234,7 @@ impl Group {
 
     fn update(&mut self, leaf: LeafNodeParameters) -> Result<Change, Error> {
         self.check_idle()?;
-        let bundle = self.mls.self_update(&self.store, &*self.secret, leaf).map_err(Error::mls("updating our leaf"))?;
+        let bundle = self.mls.self_update(&self.store, &self.signer, leaf).map_err(Error::mls("updating our leaf"))?;
         self.change(&bundle.into_commit(), None)
     }
 
@@ -246,7 +247,7 @@ impl Group {
         const DURING: &str = "sealing a message";
         self.check_active()?;
         check_length("a message", message, MESSAGE_BYTES_MAX)?;
-        let sealed = self.mls.create_message(&self.store, &*self.secret, message).map_err(Error::mls(DURING))?;
+        let sealed = self.mls.create_message(&self.store, &self.signer, message).map_err(Error::mls(DURING))?;
         sealed.tls_serialize_detached().map_err(Error::mls(DURING))
     }
 
@@ -588,8 +589,10 @@ fn join_secret(seed: Zeroizing<Vec<u8>>) -> JoinSecret {
 
 #[cfg(test)]
 mod tests {
+    use supernode_keys::{DeviceSecret, IdentitySecret};
+
     use super::*;
-    use crate::{Device, secret::IdentitySecret};
+    use crate::Device;
 
     const NOW: u64 = 1_800_000_000;
 
@@ -621,7 +624,7 @@ mod tests {
         let host_leaf = at_host.own_leaf();
         assert!(matches!(at_mallory.propose_put_out(&[host_leaf]), Err(Error::NotAHost)));
         // A program that was changed does not ask.
-        let mallory = at_mallory.secret.public();
+        let mallory = at_mallory.signer.0.public();
         let identity = at_mallory.members.iter().find(|member| member.device == mallory).expect("a member").identity;
         at_mallory.hosts = vec![identity];
         let coup = at_mallory.propose_put_out(&[at_c.own_leaf()]).expect("made");

@@ -1,7 +1,8 @@
 //! End-to-end encryption for Supernode: the only crate that can hold a content key.
 //!
-//! - [`IdentitySecret`], [`DeviceSecret`], [`JoinSecret`], [`TicketSecret`]: signing keys (Ed25519) and what they sign.
-//! - [`Pass`] and [`LinkSecret`]: what lets its holder ring somebody, and come into a room.
+//! - [`IdentitySecret`], [`DeviceSecret`], [`JoinSecret`], [`TicketSecret`], [`Pass`]: keys that sign (Ed25519), from
+//!   `supernode-keys`.
+//! - [`LinkSecret`]: what lets its holder come into a room.
 //! - [`Device`] and [`Group`]: who is in a call, by MLS (RFC 9420). Every credential is a
 //!   [`Delegation`](supernode_proto::identity::Delegation), checked against the identities expected before it counts.
 //! - [`MediaSealer`] and [`MediaOpener`]: frames and track labels, by SFrame (RFC 9605), keyed by the group's
@@ -57,8 +58,8 @@
 //!
 //! | What | Held by | Wiped |
 //! |---|---|---|
-//! | signing keys | ed25519-dalek | on drop |
-//! | join secret, SFrame base key | this crate | on drop |
+//! | signing keys, the join secret too | `supernode-keys`, in ed25519-dalek | on drop |
+//! | SFrame base key | this crate | on drop |
 //! | X-Wing keys in use | x-wing and ml-kem, with their feature `zeroize` | on drop |
 //! | SFrame keys and salts | sframe (`Secret`) | on drop; the HKDF and AES states made for each frame are not |
 //! | MLS secrets in use | openmls (`SecretVLBytes`) | on drop |
@@ -77,11 +78,10 @@ mod frame;
 mod group;
 mod hosts;
 mod label;
+mod leaf;
 mod link;
 mod media;
-mod pass;
 mod safety;
-mod secret;
 mod storage;
 mod store;
 
@@ -96,6 +96,7 @@ pub use hosts::HOSTS_MAX;
 pub use label::{TrackId, TrackInfo};
 pub use link::{Answer, Knock, LINK_PROOF_BYTES, LinkSecret};
 pub use media::{EPOCHS_KEPT, MediaOpener, MediaSealer, REPLAY_WINDOW_FRAMES};
-pub use pass::Pass;
 pub use safety::{person_number, safety_number};
-pub use secret::{DeviceSecret, IdentitySecret, JoinSecret, RoomSecret, Terms, TicketSecret};
+pub use supernode_keys::{
+    DeviceSecret, IdentitySecret, JoinSecret, Pass, RoomSecret, Terms, TicketSecret, TooManyDevices,
+};

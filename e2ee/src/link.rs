@@ -5,10 +5,9 @@ use std::fmt;
 
 use hmac::{Hmac, Mac as _};
 use sha2::{Digest as _, Sha256};
+use supernode_keys::RoomSecret;
 use supernode_proto::identity::{DeviceKey, IdentityError, IdentityKey, RoomId};
 use zeroize::Zeroizing;
-
-use crate::secret::{RoomSecret, fill_random};
 
 const ROOM_LABEL: &[u8] = b"supernode/1 link room\0";
 const KNOCK_LABEL: &[u8] = b"supernode/1 link knock\0";
@@ -54,7 +53,7 @@ impl LinkSecret {
     /// If the operating system has no randomness to give.
     pub fn generate() -> Self {
         let mut bytes = Zeroizing::new([0; Self::BYTES]);
-        fill_random(&mut *bytes);
+        getrandom::fill(&mut *bytes).expect("the operating system gives randomness");
         Self(bytes)
     }
 

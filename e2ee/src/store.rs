@@ -46,3 +46,18 @@ impl OpenMlsProvider for Store {
         &self.crypto
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use zeroize::ZeroizeOnDrop;
+
+    /// Compiles for types that wipe themselves only.
+    const fn wipes_itself<T: ZeroizeOnDrop>() {}
+
+    #[test]
+    fn the_libraries_that_hold_our_keys_wipe_them() {
+        wipes_itself::<x_wing::DecapsulationKey>();
+        wipes_itself::<sframe::crypto::Secret>();
+        wipes_itself::<zeroize::Zeroizing<Vec<u8>>>();
+    }
+}

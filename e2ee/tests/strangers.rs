@@ -6,12 +6,29 @@ mod people;
 use openmls::prelude::tls_codec::{DeserializeBytes as _, Serialize as _};
 use openmls::prelude::*;
 use openmls_rust_crypto::OpenMlsRustCrypto;
+use openmls_traits::{
+    signatures::{Signer, SignerError},
+    types::SignatureScheme,
+};
 use people::{LATER, NOW, Person, ROOM, anybody, call, nobody, two, update};
 use supernode_e2ee::{Device, DeviceSecret, Error, KeyExchange, Processed};
 use supernode_proto::identity::{Delegation, IdentityError};
 use supernode_proto::mls::{read_vector, write_vector};
 
 const SUITE: Ciphersuite = Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519;
+
+/// A key as openmls takes it.
+struct Signs<'a>(&'a DeviceSecret);
+
+impl Signer for Signs<'_> {
+    fn sign(&self, payload: &[u8]) -> Result<Vec<u8>, SignerError> {
+        Ok(self.0.sign_leaf(payload).to_vec())
+    }
+
+    fn signature_scheme(&self) -> SignatureScheme {
+        SignatureScheme::ED25519
+    }
+}
 
 /// A client that does with MLS whatever it likes, where ours would not.
 struct Rogue {
@@ -34,7 +51,7 @@ impl Rogue {
     }
 
     fn key_package(&self) -> Vec<u8> {
-        let bundle = KeyPackage::builder().build(SUITE, &self.provider, &self.secret, self.credential.clone());
+        let bundle = KeyPackage::builder().build(SUITE, &self.provider, &Signs(&self.secret), self.credential.clone());
         let mut offer = Vec::new();
         write_vector(&bytes(MlsMessageOut::from(bundle.expect("a package").into_key_package())), &mut offer);
         offer
@@ -48,7 +65,7 @@ impl Rogue {
             .with_group_context_extensions(extensions)
             .build();
         let id = GroupId::from_slice(&ROOM.0);
-        MlsGroup::new_with_group_id(&self.provider, &self.secret, &config, id, self.credential.clone())
+        MlsGroup::new_with_group_id(&self.provider, &Signs(&self.secret), &config, id, self.credential.clone())
             .expect("a group")
     }
 
@@ -59,7 +76,7 @@ impl Rogue {
         let package = read(read_vector(rest).expect("the other").0);
         let MlsMessageBodyIn::KeyPackage(package) = package else { panic!("a key package") };
         let package = package.validate(self.provider.crypto(), ProtocolVersion::Mls10).expect("valid");
-        let (_, welcome, _) = group.add_members(&self.provider, &self.secret, &[package]).expect("adds");
+        let (_, welcome, _) = group.add_members(&self.provider, &Signs(&self.secret), &[package]).expect("adds");
         group.merge_pending_commit(&self.provider).expect("merges");
         bytes(welcome)
     }
@@ -76,9 +93,9 @@ impl Rogue {
 
     /// Commits a leaf that signs with `secret` and shows `delegation` instead of what it showed before.
     fn become_somebody_else(&self, group: &mut MlsGroup, secret: &DeviceSecret, delegation: &Delegation) -> Vec<u8> {
-        let signer = NewSignerBundle { signer: secret, credential_with_key: credential(secret, delegation) };
+        let signer = NewSignerBundle { signer: &Signs(secret), credential_with_key: credential(secret, delegation) };
         let parameters = LeafNodeParameters::default();
-        let bundle = group.self_update_with_new_signer(&self.provider, &self.secret, signer, parameters);
+        let bundle = group.self_update_with_new_signer(&self.provider, &Signs(&self.secret), signer, parameters);
         bytes(bundle.expect("a commit").into_commit())
     }
 }
@@ -263,7 +280,7 @@ fn an_update_can_renew_a_delegation_that_holds() {
     let renew = |theirs: &mut MlsGroup, not_after| {
         let delegation = caller.0.delegate(&rogue.secret.public(), not_after);
         let parameters = LeafNodeParameters::builder().with_credential_with_key(credential(&rogue.secret, &delegation));
-        let bundle = theirs.self_update(&rogue.provider, &rogue.secret, parameters.build());
+        let bundle = theirs.self_update(&rogue.provider, &Signs(&rogue.secret), parameters.build());
         bytes(bundle.expect("a commit").into_commit())
     };
 
@@ -287,7 +304,7 @@ fn nobody_enters_by_themselves() {
     let mut group = b.join(&rogue.add(&mut theirs, &b), &caller.key(), &[], NOW).expect("joins");
 
     // With a GroupInfo anybody could commit themselves in; even the caller's own second device may not.
-    let info = theirs.export_group_info(rogue.provider.crypto(), &rogue.secret, true).expect("a group info");
+    let info = theirs.export_group_info(rogue.provider.crypto(), &Signs(&rogue.secret), true).expect("a group info");
     let MlsMessageBodyIn::GroupInfo(info) = read(&bytes(info)) else { panic!("a group info") };
     let intruder = Rogue::of(&caller);
     let (_, commit) = MlsGroup::external_commit_builder()
@@ -295,7 +312,7 @@ fn nobody_enters_by_themselves() {
         .expect("reads the group info")
         .load_psks(intruder.provider.storage())
         .expect("no secrets")
-        .build(intruder.provider.rand(), intruder.provider.crypto(), &intruder.secret, |_| true)
+        .build(intruder.provider.rand(), intruder.provider.crypto(), &Signs(&intruder.secret), |_| true)
         .expect("an external commit")
         .finalize(&intruder.provider)
         .expect("an external commit");
@@ -311,8 +328,9 @@ fn proposals_count_only_inside_a_commit() {
     let rogue = Rogue::of(&caller);
     let mut theirs = rogue.group(Extensions::empty());
     let mut group = b.join(&rogue.add(&mut theirs, &b), &caller.key(), &[], NOW).expect("joins");
-    let (proposal, _) =
-        theirs.propose_self_update(&rogue.provider, &rogue.secret, LeafNodeParameters::default()).expect("a proposal");
+    let (proposal, _) = theirs
+        .propose_self_update(&rogue.provider, &Signs(&rogue.secret), LeafNodeParameters::default())
+        .expect("a proposal");
     assert!(matches!(group.process(&bytes(proposal), &anybody, NOW), Err(Error::Refused { .. })));
 }
 
@@ -326,7 +344,7 @@ fn a_commit_that_changes_the_groups_extensions_is_refused() {
     let required = RequiredCapabilitiesExtension::new(&[], &[], &[CredentialType::Basic]);
     let extensions = Extensions::single(Extension::RequiredCapabilities(required)).expect("allowed in a group");
     let (commit, _, _) =
-        theirs.update_group_context_extensions(&rogue.provider, extensions, &rogue.secret).expect("a commit");
+        theirs.update_group_context_extensions(&rogue.provider, extensions, &Signs(&rogue.secret)).expect("a commit");
     assert!(matches!(group.process(&bytes(commit), &anybody, NOW), Err(Error::Refused { .. })));
     assert_eq!(group.epoch(), 1);
 }
@@ -353,14 +371,14 @@ fn a_rogue_client_that_plays_by_the_rules_is_a_member_like_any_other() {
     group_a.merge_own().expect("accepted");
     group_b.process(&change.commit, &anybody, NOW).expect("follows");
     let mut theirs = rogue.join(&change.welcome.expect("for them"));
-    let bundle = theirs.self_update(&rogue.provider, &rogue.secret, LeafNodeParameters::default());
+    let bundle = theirs.self_update(&rogue.provider, &Signs(&rogue.secret), LeafNodeParameters::default());
     let commit = bytes(bundle.expect("a commit").into_commit());
     for group in [&mut group_a, &mut group_b] {
         group.process(&commit, &nobody, NOW).expect("follows");
     }
     assert_eq!(group_a.safety_number().expect("a member"), group_b.safety_number().expect("a member"));
     theirs.merge_pending_commit(&rogue.provider).expect("accepted");
-    let message = bytes(theirs.create_message(&rogue.provider, &rogue.secret, b"hello").expect("a message"));
+    let message = bytes(theirs.create_message(&rogue.provider, &Signs(&rogue.secret), b"hello").expect("a message"));
     let from = group_a.members().into_iter().find(|member| member.identity == person.key()).expect("they are in it");
     let read = group_a.process(&message, &nobody, NOW).expect("reads");
     assert_eq!(read, Processed::Message { from, bytes: b"hello".to_vec() });

@@ -9,22 +9,19 @@ use std::{
 
 use anyhow::{Context, bail};
 use bytes::{Bytes, BytesMut};
-use ed25519_dalek::{Signer, SigningKey};
 use prost::Message;
+use supernode_keys::{DeviceSecret, IdentitySecret, JoinSecret, TicketSecret};
 use supernode_proto::{
-    VERSION,
     control::{
-        ClientMessage, FrameReader, Hello, HelloBody, JoinRoom, PublishTrack, RelayMessage, RoomJoined, SendMls,
-        Subscribe, TrackKind, client_message::Body as Request, encode_frame, frame, relay_message::Body,
+        ClientMessage, FrameReader, PublishTrack, RelayMessage, RoomJoined, SendMls, Subscribe, TrackKind,
+        client_message::Body as Request, frame, relay_message::Body,
     },
-    identity::{
-        self, Delegation, DeviceKey, EXPORTER_LABEL, Grants, Holder, IdentityKey, RelayPin, RoomId, SIGNATURE_BYTES,
-        Ticket, TicketKey,
-    },
+    identity::{EXPORTER_LABEL, Grants, Holder, IdentityKey, RelayPin, RoomId, SIGNATURE_BYTES, Ticket},
     invite::Invite,
     mls::Envelope,
-    object::{DATAGRAM_HEADER_BYTES_MAX, DatagramHeader, Flags, Hop, Layer, TrackAlias, Visible},
+    object::{DatagramHeader, Flags, Hop, Layer, TrackAlias, Visible},
 };
+use supernode_session::{Channel, Introduction, put_datagram};
 
 use crate::tls;
 
@@ -54,60 +51,52 @@ impl Door {
 /// Somebody with one device.
 #[derive(Clone)]
 pub(crate) struct Person {
-    identity: SigningKey,
-    device: SigningKey,
+    identity: Arc<IdentitySecret>,
+    device: Arc<DeviceSecret>,
 }
 
 impl Person {
     pub(crate) fn new() -> Self {
-        Self { identity: key(), device: key() }
+        Self {
+            identity: IdentitySecret::from_bytes(&rand::random()).into(),
+            device: DeviceSecret::from_bytes(&rand::random()).into(),
+        }
     }
 
     pub(crate) fn identity_key(&self) -> IdentityKey {
-        IdentityKey::new(self.identity.verifying_key().to_bytes())
-    }
-
-    fn device_key(&self) -> DeviceKey {
-        DeviceKey::new(self.device.verifying_key().to_bytes())
+        self.identity.public()
     }
 
     /// A ticket that lets anybody watch and ring for an hour.
     pub(crate) fn open_ticket(&self) -> Bytes {
-        let mut ticket = Ticket {
+        let ticket = self.identity.sign_ticket(Ticket {
             issuer: self.identity_key(),
-            holder: Holder::Key(TicketKey::new(open_key().verifying_key().to_bytes())),
+            holder: Holder::Key(open_key().public()),
             relay: None,
             generation: 0,
             grants: Grants::PRESENCE | Grants::RING,
             not_after_unix_s: unix_s() + 3600,
             id: rand::random(),
             signature: [0; SIGNATURE_BYTES],
-        };
-        ticket.signature = self.identity.sign(&ticket.signing_input()).to_bytes();
+        });
         Bytes::from(ticket.to_bytes())
-    }
-
-    fn delegation(&self) -> Delegation {
-        let (identity, device, not_after_unix_s) = (self.identity_key(), self.device_key(), unix_s() + 3600);
-        let input = Delegation::signing_input(&identity, &device, not_after_unix_s);
-        Delegation { identity, device, not_after_unix_s, signature: self.identity.sign(&input).to_bytes() }
     }
 }
 
 /// The key of all tickets: [`Client::ask`] shows them.
-fn open_key() -> SigningKey {
-    SigningKey::from_bytes(&[0x77; 32])
+fn open_key() -> TicketSecret {
+    TicketSecret::from_bytes(&[0x77; 32])
 }
 
 /// A room's name and what lets one in.
 pub(crate) struct Room {
     pub(crate) id: RoomId,
-    secret: SigningKey,
+    secret: JoinSecret,
 }
 
 impl Room {
     pub(crate) fn new() -> Self {
-        Self { id: RoomId::passing(rand::random()), secret: key() }
+        Self { id: RoomId::passing(rand::random()), secret: JoinSecret::from_bytes(&rand::random()) }
     }
 
     pub(crate) fn name(&self) -> Bytes {
@@ -148,7 +137,9 @@ impl Client {
         let reader = FrameReader::default();
         let (pin, events) = (door.pin, VecDeque::new());
         let mut client = Self { endpoint, connection, person, pin, send, receive, reader, events, request: 0 };
-        let hello = client.hello(door)?;
+        let device = client.person.device.clone();
+        let delegation = client.person.identity.delegate(&device.public(), unix_s() + 3600);
+        let hello = client.channel()?.hello(&device, &Introduction::new(&delegation, &door.token));
         client.send(0, Request::Hello(hello)).await?;
         match client.next().await?.body {
             Some(Body::Welcome(_)) => Ok(client),
@@ -156,17 +147,9 @@ impl Client {
         }
     }
 
-    fn hello(&self, door: &Door) -> anyhow::Result<Hello> {
-        let body = HelloBody {
-            version_min: VERSION,
-            version_max: VERSION,
-            delegation: self.person.delegation().to_bytes().into(),
-            admission_token: door.token.clone(),
-            ..HelloBody::default()
-        };
-        let body = Bytes::from(body.encode_to_vec());
-        let input = identity::hello_signing_input(&door.pin, &self.exporter()?, &body);
-        Ok(Hello { body, signature: Bytes::copy_from_slice(&self.person.device.sign(&input).to_bytes()) })
+    /// What is signed on this connection.
+    fn channel(&self) -> anyhow::Result<Channel> {
+        Ok(Channel { relay: self.pin, exporter: self.exporter()?, device: self.person.device.public() })
     }
 
     fn exporter(&self) -> anyhow::Result<[u8; 32]> {
@@ -179,9 +162,7 @@ impl Client {
     }
 
     pub(crate) async fn send(&mut self, request: u64, body: Request) -> anyhow::Result<()> {
-        let mut frame = BytesMut::new();
-        encode_frame(&ClientMessage { request, body: Some(body) }, &mut frame);
-        Ok(self.send.write_all(&frame).await?)
+        Ok(self.send.write_all(&frame(&ClientMessage { request, body: Some(body) })).await?)
     }
 
     /// Sends a request behind which stands a field that no version of the protocol knows, of so many bytes.
@@ -236,19 +217,11 @@ impl Client {
     /// What shows a ticket with [`open_key`] on this connection.
     fn prove(&self, ticket: &[u8]) -> anyhow::Result<Bytes> {
         let ticket = Ticket::from_bytes(ticket)?;
-        let input = identity::present_signing_input(&ticket, &self.pin, &self.exporter()?, &self.person.device_key());
-        Ok(Bytes::copy_from_slice(&open_key().sign(&input).to_bytes()))
+        Ok(self.channel()?.show_ticket(&ticket, &open_key()))
     }
 
     pub(crate) async fn join(&mut self, room: &Room) -> anyhow::Result<RoomJoined> {
-        let input = identity::join_signing_input(&room.id, &self.exporter()?, &self.person.device_key());
-        let wanted = JoinRoom {
-            room: room.name(),
-            join_key: Bytes::copy_from_slice(room.secret.verifying_key().as_bytes()),
-            proof: Bytes::copy_from_slice(&room.secret.sign(&input).to_bytes()),
-            mls_epoch: 0,
-            ..JoinRoom::default()
-        };
+        let wanted = self.channel()?.join(&room.id, &room.secret, 0);
         match self.ask(Request::JoinRoom(wanted)).await? {
             Body::RoomJoined(joined) => Ok(joined),
             other => bail!("RoomJoined was due: {other:?}"),
@@ -356,10 +329,10 @@ pub(crate) async fn dial_from(
 /// An object in a datagram.
 pub(crate) fn datagram(alias: TrackAlias, group: u64, sealed: &[u8]) -> Bytes {
     let visible = Visible { group, object: 0, flags: Flags::INDEPENDENT, layer: Layer::default() };
-    let header = DatagramHeader { hop: Hop { alias, priority: 0, ttl_ms: 1000 }, visible };
-    let mut head = [0; DATAGRAM_HEADER_BYTES_MAX];
-    let len = header.encode(&mut head);
-    Bytes::from([&head[..len], sealed].concat())
+    let mut wire = BytesMut::new();
+    put_datagram(&mut wire, Hop { alias, priority: 0, ttl_ms: 1000 }, visible);
+    wire.extend_from_slice(sealed);
+    wire.freeze()
 }
 
 /// The sealed bytes of an object in a datagram.
@@ -371,10 +344,6 @@ pub(crate) fn sealed(wire: &Bytes) -> Option<Bytes> {
 /// The group of the object in a datagram.
 pub(crate) fn group_of(wire: &Bytes) -> Option<u64> {
     DatagramHeader::decode(wire).ok().map(|(header, _)| header.visible.group)
-}
-
-fn key() -> SigningKey {
-    SigningKey::from_bytes(&rand::random())
 }
 
 fn unix_s() -> u64 {

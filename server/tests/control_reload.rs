@@ -12,21 +12,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use ed25519_dalek::{Signer, SigningKey};
 use quinn::{ConnectionError, crypto::rustls::QuicClientConfig};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PublicKeyData};
 use rustls::pki_types::CertificateDer;
+use supernode_keys::{DeviceSecret, IdentitySecret};
 use supernode_proto::{
-    ALPN, VERSION,
     close::CloseCode,
-    control::{
-        ClientMessage, FrameReader, Hello, HelloBody, RelayMessage, SessionLimits, client_message, frame, relay_message,
-    },
-    identity::{Delegation, DeviceKey, EXPORTER_LABEL, IdentityKey, RelayPin, hello_signing_input},
+    control::{ClientMessage, FrameReader, RelayMessage, SessionLimits, client_message, frame, relay_message},
+    identity::{EXPORTER_LABEL, IdentityKey, RelayPin},
 };
-
 use supernode_server::control::{admission::TokenIssuer, serve::unix_now_s, state_dir::StateDir, tls::relay_pin};
+use supernode_session::{Channel, Introduction, pin::pin_of};
+use supernode_tls::AnyCertificate;
 
 /// Longest for a change to be taken over: files are looked at every two seconds, shards take note every second.
 const SOON: Duration = Duration::from_secs(20);
@@ -125,46 +122,6 @@ fn in_home(configuration: &str, home: &Path) -> String {
     configuration.replace("~", &home.display().to_string())
 }
 
-/// Shows a certificate to nobody in particular: takes every certificate, and tells its pin.
-#[derive(Debug)]
-struct Anything(rustls::crypto::CryptoProvider);
-
-impl rustls::client::danger::ServerCertVerifier for Anything {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &rustls::pki_types::ServerName<'_>,
-        _: &[u8],
-        _: rustls::pki_types::UnixTime,
-    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
-        Ok(rustls::client::danger::ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("not offered".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
 /// A connection that has not said Hello.
 struct Stranger {
     connection: quinn::Connection,
@@ -182,14 +139,8 @@ impl Relay {
     }
 
     async fn try_connect(&self) -> Result<Stranger, ConnectionError> {
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let mut tls = rustls::ClientConfig::builder_with_provider(provider.clone().into())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .expect("TLS 1.3")
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anything(provider)))
-            .with_no_client_auth();
-        tls.alpn_protocols = vec![ALPN.to_vec()];
+        let provider = rustls::crypto::aws_lc_rs::default_provider().into();
+        let tls = supernode_tls::client_config(provider, Arc::new(AnyCertificate::default()));
         let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect("AES-128")));
         let mut transport = quinn::TransportConfig::default();
         transport.keep_alive_interval(Some(Duration::from_secs(5)));
@@ -199,8 +150,7 @@ impl Relay {
         let connection = endpoint.connect_with(config, address, "relay.test").expect("valid").await?;
         let shown = connection.peer_identity().expect("shown").downcast::<Vec<CertificateDer<'static>>>();
         let shown = shown.expect("rustls");
-        let (_, certificate) = x509_parser::parse_x509_certificate(&shown[0]).expect("valid");
-        let pin = RelayPin::of_spki(certificate.public_key().raw);
+        let pin = pin_of(&shown[0]).expect("valid");
         Ok(Stranger { connection, pin, token: "a.b.c".to_owned(), delegated_s: 3600, _endpoint: endpoint })
     }
 
@@ -256,22 +206,13 @@ impl Stranger {
         relay: &RelayPin,
     ) -> Result<(SessionLimits, (quinn::SendStream, quinn::RecvStream)), CloseCode> {
         let (mut send, mut stream) = self.connection.open_bi().await.expect("a stream");
-        let (identity, device) = (SigningKey::from_bytes(&[secret; 32]), SigningKey::from_bytes(&[secret + 100; 32]));
-        let names = (identity_of(secret), DeviceKey::new(device.verifying_key().to_bytes()));
-        let not_after_unix_s = unix_now_s() + self.delegated_s;
-        let signature = identity.sign(&Delegation::signing_input(&names.0, &names.1, not_after_unix_s)).to_bytes();
-        let delegation = Delegation { identity: names.0, device: names.1, not_after_unix_s, signature };
-        let body = prost::Message::encode_to_vec(&HelloBody {
-            version_min: VERSION,
-            version_max: VERSION,
-            delegation: delegation.to_bytes().into(),
-            admission_token: self.token.clone(),
-            ..HelloBody::default()
-        });
+        let (identity, device) = (identity(secret), DeviceSecret::from_bytes(&[secret + 100; 32]));
+        let delegation = identity.delegate(&device.public(), unix_now_s() + self.delegated_s);
         let mut exporter = [0; 32];
         self.connection.export_keying_material(&mut exporter, EXPORTER_LABEL, b"").expect("an exporter");
-        let signature = Bytes::copy_from_slice(&device.sign(&hello_signing_input(relay, &exporter, &body)).to_bytes());
-        let hello = client_message::Body::Hello(Hello { body: body.into(), signature });
+        let channel = Channel { relay: *relay, exporter, device: device.public() };
+        let hello = channel.hello(&device, &Introduction::new(&delegation, &self.token));
+        let hello = client_message::Body::Hello(hello);
         send.write_all(&frame(&ClientMessage { request: 0, body: Some(hello) })).await.expect("sent");
         let mut reader = FrameReader::default();
         loop {
@@ -290,8 +231,12 @@ impl Stranger {
     }
 }
 
+fn identity(secret: u8) -> IdentitySecret {
+    IdentitySecret::from_bytes(&[secret; 32])
+}
+
 fn identity_of(secret: u8) -> IdentityKey {
-    IdentityKey::new(SigningKey::from_bytes(&[secret; 32]).verifying_key().to_bytes())
+    identity(secret).public()
 }
 
 /// Asks until the answer is as expected.

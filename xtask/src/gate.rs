@@ -19,8 +19,18 @@ const DEMO_ROOM: usize = 8;
 const UPGRADE_CALLS: &str = "50";
 /// The programs whose commands documents may name.
 const PROGRAMS: &[&str] = &["supernode", "supernode-call"];
-/// What the dependency rule protects.
-const BLIND: &[&str] = &["supernode-server", "supernode-proto"];
+/// What the dependency rule protects: the relay, and what it and its tests are made of.
+const BLIND: &[&str] = &[
+    "supernode-server",
+    "supernode-proto",
+    "supernode-keys",
+    "supernode-session",
+    "supernode-tls",
+    "supernode-testkit",
+];
+/// What must also be built where there is no socket, no clock and no operating system, as in a browser.
+const WITHOUT_IO: &[&str] = &["-p", "supernode-proto", "-p", "supernode-session"];
+const WASM: &str = "wasm32-unknown-unknown";
 
 /// One step: its name, the command a person would type to see it fail alone, and what it does.
 struct Step {
@@ -144,21 +154,32 @@ fn command(name: &'static str, run: Run) -> Step {
     Step { name, shown: run.shown(), run: Box::new(move || run.status()) }
 }
 
-/// What the relay and the wire reach, and what the core and the wire name.
+/// What the relay and the wire reach, what the core, the wire and the session name, and that the last two need no system.
 fn dependency_rule() -> anyhow::Result<()> {
     let mut findings = Findings::new();
     let policy = supply::Policy::parse(&workspace::read("deny.toml")?)?;
     for (package, target) in
         BLIND.iter().flat_map(|package| policy.graph.targets.iter().map(move |target| (package, target)))
     {
-        let words = ["cargo", "tree", "--locked", "--edges", "no-dev", "--prefix", "depth"];
+        let words = ["cargo", "tree", "--locked", "--edges", "normal,build,dev", "--prefix", "depth"];
         let words = [&words[..], &["--target", target, "-p", package]].concat();
         findings.extend(dependencies::forbidden(&Run::new(&words).output()?));
     }
     let rust = sources::read_all(&workspace::root(), "rs")?;
     findings.extend(purity::core(&rust));
-    findings.extend(purity::proto(&rust));
-    verdict(findings)
+    findings.extend(purity::wire(&rust));
+    verdict(findings)?;
+    build_without_io()
+}
+
+/// Builds the wire and the session for a target that has nothing else, if the toolchain has that target.
+fn build_without_io() -> anyhow::Result<()> {
+    let library = Run::new(&["rustc", "--print", "target-libdir", "--target", WASM]).output()?;
+    if !Path::new(library.trim()).is_dir() {
+        println!("Not built for {WASM}: this toolchain lacks it. `rustup target add {WASM}` installs it.");
+        return Ok(());
+    }
+    Run::new(&[&["cargo", "build", "--locked", "--lib", "--target", WASM][..], WITHOUT_IO].concat()).status()
 }
 
 /// The instruction counts, where the tools for them are there. Each bench has run once in step `test` anyway; building

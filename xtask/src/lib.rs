@@ -13,8 +13,3 @@ pub mod gate;
 pub mod hostile;
 pub mod peers;
 pub mod workspace;
-
-// The demo compares recordings with the code that the client plays and records with. Included by path, because a
-// dependency on the client would build its TLS and MLS before the first check could run.
-#[path = "../../client/src/media/mod.rs"]
-pub mod media;

@@ -17,11 +17,11 @@ use supernode_benches::load::{
     compare, csv, html, knee,
     machine::Machine,
     progress::Screen,
-    relay_probe::{MetricsUrl, RelayUse},
     report::Report,
     run::{Options, run},
     scenario::{SHIPPED, Scenario},
 };
+use supernode_measure::relay_probe::{MetricsUrl, RelayUse};
 use supernode_proto::invite::Invite;
 
 /// Call-shaped load for a Supernode relay: delays, losses and costs, and whether they may be believed.

@@ -6,14 +6,16 @@ use bytes::{BufMut, Bytes, BytesMut};
 use foldhash::fast::FixedState;
 use quinn_proto::StreamId;
 use rand::{RngExt, rngs::StdRng};
+use supernode_measure::stamp::Stamp;
 use supernode_proto::{
     control::{
-        AnswerRing, DepositKeyPackages, PresenceState, PublishTrack, RefusalReason, RelayMessage, Ring, SetPresence,
-        TakeKeyPackages, TrackKind, Unwatch, Watch, client_message::Body as Request, relay_message::Body,
+        AnswerRing, ClientMessage, DepositKeyPackages, PresenceState, PublishTrack, RefusalReason, RelayMessage, Ring,
+        SetPresence, TakeKeyPackages, TrackKind, Unwatch, Watch, client_message::Body as Request, relay_message::Body,
     },
     identity::RelayPin,
-    object::{DATAGRAM_HEADER_BYTES_MAX, DatagramHeader, Flags, Hop, Layer, TrackAlias, Visible},
+    object::{Flags, Hop, Layer, TrackAlias, Visible},
 };
+use supernode_session::{Channel, Introduction, Requests, put_datagram};
 
 use super::{
     link::Link,
@@ -21,7 +23,6 @@ use super::{
     persona::{Cast, Persona},
     plan::{ClientPlan, Kind, Plan, Role, TrackPlan},
     scenario::Scenario,
-    stamp::Stamp,
     streams::{StreamIn, VideoOut},
     tally::Tally,
 };
@@ -61,8 +62,7 @@ pub(super) struct Client {
     /// Bytes read from streams since it was ready, of a client that reads slowly.
     pub(super) read_bytes: u64,
     persona: Persona,
-    request: u64,
-    pending: HashMap<u64, Pending, FixedState>,
+    requests: Requests<Pending>,
     open: bool,
     joined: u32,
     /// Its number in its room, of one that will be put out.
@@ -129,8 +129,7 @@ impl Client {
             read_bytes: 0,
             persona: stage.cast.persona(number, 0),
             plan,
-            request: 0,
-            pending: HashMap::default(),
+            requests: Requests::default(),
             open: false,
             joined: 0,
             member: 0,
@@ -153,8 +152,10 @@ impl Client {
     /// The handshake is done.
     pub(super) fn greet(&mut self, link: &mut Link, stage: &Stage) {
         link.open_control();
-        if let Some(exporter) = link.exporter() {
-            link.send(0, Request::Hello(self.persona.hello(&stage.pin, &exporter, &stage.token)));
+        if let Some(channel) = self.channel(link, stage) {
+            let delegation = self.persona.delegation();
+            let hello = channel.hello(&self.persona.device, &Introduction::new(&delegation, &stage.token));
+            link.send(&ClientMessage { request: 0, body: Some(Request::Hello(hello)) });
         }
     }
 
@@ -166,7 +167,7 @@ impl Client {
         stage: &Stage,
         tally: &mut Tally,
     ) -> Option<(u64, Bytes)> {
-        let pending = self.pending.remove(&message.reply_to);
+        let pending = self.requests.settle(message.reply_to);
         match message.body? {
             Body::Welcome(_) => self.set_up(link, stage),
             Body::RoomJoined(joined) => {
@@ -302,11 +303,8 @@ impl Client {
     ) -> bool {
         let Some(alias) = self.tracks.get(track).and_then(|track| track.alias) else { return false };
         let visible = Visible { group: stamp.sequence, object: 0, flags: Flags::INDEPENDENT, layer: Layer::default() };
-        let header = DatagramHeader { hop: Hop { alias, priority: 0, ttl_ms: stage.scenario.ttl_ms }, visible };
-        let mut head = [0; DATAGRAM_HEADER_BYTES_MAX];
-        let len = header.encode(&mut head);
         let mut wire = BytesMut::with_capacity(bytes);
-        wire.put_slice(&head[..len]);
+        let len = put_datagram(&mut wire, Hop { alias, priority: 0, ttl_ms: stage.scenario.ttl_ms }, visible);
         put_sealed(&mut wire, stamp, bytes.saturating_sub(len), stage);
         link.send_datagram(wire.freeze())
     }
@@ -333,9 +331,9 @@ impl Client {
 
     fn set_up(&mut self, link: &mut Link, stage: &Stage) {
         self.open = true;
-        let Some(exporter) = link.exporter() else { return };
+        let Some(channel) = self.channel(link, stage) else { return };
         for room in self.plan.rooms.clone() {
-            let join = stage.cast.join(room, &self.persona, &exporter);
+            let join = channel.join(&stage.cast.room(room), &stage.cast.join_secret(room), 0);
             self.ask(link, Pending::Join, Request::JoinRoom(join));
         }
         if self.plan.is_rung {
@@ -367,9 +365,12 @@ impl Client {
     }
 
     fn ask(&mut self, link: &mut Link, pending: Pending, body: Request) {
-        self.request += 1;
-        self.pending.insert(self.request, pending);
-        link.send(self.request, body);
+        link.send(&self.requests.ask(body, pending));
+    }
+
+    fn channel(&self, link: &Link, stage: &Stage) -> Option<Channel> {
+        let exporter = link.exporter()?;
+        Some(Channel { relay: stage.pin, exporter, device: self.persona.device.public() })
     }
 }
 

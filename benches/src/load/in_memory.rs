@@ -9,6 +9,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{DatagramEvent, Endpoint, EndpointConfig, Event, StreamEvent};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
+use supernode_measure::stamp::Stamp;
 use supernode_proto::close::CloseCode;
 use supernode_server::{
     control::{certificate::Certificate, state_dir::StateDir, tls},
@@ -24,7 +25,6 @@ use super::{
     plan::Plan,
     scenario::Scenario,
     sockets::SEGMENTS_MAX,
-    stamp::Stamp,
     tally::Tally,
     transport,
 };

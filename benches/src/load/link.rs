@@ -6,7 +6,7 @@ use bytes::Bytes;
 use quinn_proto::{Connection, ConnectionHandle, Dir, SendDatagramError, StreamId, VarInt, WriteError};
 use supernode_proto::{
     close::CloseCode,
-    control::{ClientMessage, FrameReader, RelayMessage, client_message::Body, frame},
+    control::{ClientMessage, FrameReader, RelayMessage, frame},
     identity::{EXPORTER_BYTES, EXPORTER_LABEL},
 };
 
@@ -75,8 +75,8 @@ impl Link {
     }
 
     /// Queues a request.
-    pub(super) fn send(&mut self, request: u64, body: Body) {
-        self.control_out.push_back(frame(&ClientMessage { request, body: Some(body) }));
+    pub(super) fn send(&mut self, request: &ClientMessage) {
+        self.control_out.push_back(frame(request));
     }
 
     /// Writes as much of the waiting requests as the connection takes.

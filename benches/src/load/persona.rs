@@ -2,18 +2,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
-use ed25519_dalek::{Signer, SigningKey};
-use prost::Message;
 use sha2::{Digest, Sha256};
-use supernode_proto::{
-    VERSION,
-    control::{Hello, HelloBody, JoinRoom},
-    identity::{
-        self, Delegation, DeviceKey, EXPORTER_BYTES, Grants, Holder, IdentityKey, RelayPin, RoomId, SIGNATURE_BYTES,
-        Ticket,
-    },
-};
+use supernode_keys::{DeviceSecret, IdentitySecret, JoinSecret};
+use supernode_proto::identity::{Delegation, Grants, Holder, RoomId, SIGNATURE_BYTES, Ticket};
 
 /// How long what is signed here holds, in s.
 const LIFETIME_S: u64 = 48 * 3600;
@@ -24,8 +15,8 @@ pub(super) struct Cast([u8; 32]);
 
 /// Somebody with one device.
 pub(super) struct Persona {
-    identity: SigningKey,
-    device: SigningKey,
+    identity: IdentitySecret,
+    pub(super) device: DeviceSecret,
 }
 
 impl Cast {
@@ -36,23 +27,25 @@ impl Cast {
 
     /// A person of this run; a `generation` is the same place in the plan with somebody new in it.
     pub(super) fn persona(&self, number: u32, generation: u32) -> Persona {
-        Persona { identity: self.key(b"identity", number, generation), device: self.key(b"device", number, generation) }
+        Persona {
+            identity: self.identity(number, generation),
+            device: DeviceSecret::from_bytes(&self.digest(b"device", number, generation)),
+        }
     }
 
     /// A ticket to see and ring a person, made out to another.
-    pub(super) fn ticket(&self, number: u32, holder: &Persona) -> Bytes {
-        let issuer = self.key(b"identity", number, 0);
-        let mut ticket = Ticket {
-            issuer: IdentityKey::new(issuer.verifying_key().to_bytes()),
-            holder: Holder::Identity(IdentityKey::new(holder.identity.verifying_key().to_bytes())),
+    pub(super) fn ticket(&self, number: u32, holder: &Persona) -> bytes::Bytes {
+        let issuer = self.identity(number, 0);
+        let ticket = issuer.sign_ticket(Ticket {
+            issuer: issuer.public(),
+            holder: Holder::Identity(holder.identity.public()),
             relay: None,
             generation: 0,
             grants: Grants::PRESENCE | Grants::RING,
             not_after_unix_s: not_after_unix_s(),
             id: [0; 8],
             signature: [0; SIGNATURE_BYTES],
-        };
-        ticket.signature = issuer.sign(&ticket.signing_input()).to_bytes();
+        });
         ticket.to_bytes().into()
     }
 
@@ -62,21 +55,13 @@ impl Cast {
         RoomId::passing(digest.first_chunk().copied().expect("a digest has 32 bytes"))
     }
 
-    /// What lets a person into a room on one connection.
-    pub(super) fn join(&self, room: u32, persona: &Persona, exporter: &[u8; EXPORTER_BYTES]) -> JoinRoom {
-        let (id, secret) = (self.room(room), self.key(b"join", room, 0));
-        let input = identity::join_signing_input(&id, exporter, &persona.device_key());
-        JoinRoom {
-            room: Bytes::copy_from_slice(&id.0),
-            join_key: Bytes::copy_from_slice(secret.verifying_key().as_bytes()),
-            proof: Bytes::copy_from_slice(&secret.sign(&input).to_bytes()),
-            mls_epoch: 0,
-            ..JoinRoom::default()
-        }
+    /// What lets people into a room.
+    pub(super) fn join_secret(&self, room: u32) -> JoinSecret {
+        JoinSecret::from_bytes(&self.digest(b"join", room, 0))
     }
 
-    fn key(&self, what: &[u8], number: u32, generation: u32) -> SigningKey {
-        SigningKey::from_bytes(&self.digest(what, number, generation))
+    fn identity(&self, number: u32, generation: u32) -> IdentitySecret {
+        IdentitySecret::from_bytes(&self.digest(b"identity", number, generation))
     }
 
     fn digest(&self, what: &[u8], number: u32, generation: u32) -> [u8; 32] {
@@ -90,29 +75,8 @@ impl Cast {
 }
 
 impl Persona {
-    /// The message that opens a session on one connection.
-    pub(super) fn hello(&self, relay: &RelayPin, exporter: &[u8; EXPORTER_BYTES], token: &str) -> Hello {
-        let body = HelloBody {
-            version_min: VERSION,
-            version_max: VERSION,
-            delegation: self.delegation().to_bytes().into(),
-            admission_token: token.to_owned(),
-            ..HelloBody::default()
-        };
-        let body = Bytes::from(body.encode_to_vec());
-        let input = identity::hello_signing_input(relay, exporter, &body);
-        Hello { body, signature: Bytes::copy_from_slice(&self.device.sign(&input).to_bytes()) }
-    }
-
-    fn delegation(&self) -> Delegation {
-        let (identity, device) = (IdentityKey::new(self.identity.verifying_key().to_bytes()), self.device_key());
-        let not_after_unix_s = not_after_unix_s();
-        let input = Delegation::signing_input(&identity, &device, not_after_unix_s);
-        Delegation { identity, device, not_after_unix_s, signature: self.identity.sign(&input).to_bytes() }
-    }
-
-    fn device_key(&self) -> DeviceKey {
-        DeviceKey::new(self.device.verifying_key().to_bytes())
+    pub(super) fn delegation(&self) -> Delegation {
+        self.identity.delegate(&self.device.public(), not_after_unix_s())
     }
 }
 

@@ -13,15 +13,17 @@ use std::{
 
 use bytes::Bytes;
 use rand::RngExt;
+use supernode_measure::{
+    histogram::Histogram,
+    relay_probe::{self, MetricsUrl, RelayUse},
+};
 use supernode_proto::identity::RelayPin;
 
 use super::{
     client::Stage,
-    histogram::Histogram,
     outsiders::Outsiders,
     persona::Cast,
     plan::Plan,
-    relay_probe::{self, MetricsUrl, RelayUse},
     report::{About, Ingredients, Report},
     scenario::Scenario,
     scrape::{Scraper, Scrapes},

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{histogram::Histogram, relay_probe::MetricsUrl};
+use supernode_measure::{histogram::Histogram, relay_probe::MetricsUrl};
 
 /// What the scrapes came to.
 #[derive(Default)]

@@ -2,18 +2,16 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use quinn_proto::{Dir, StreamId, WriteError};
-use supernode_proto::object::{
-    DecodeError, Flags, Hop, Layer, STREAM_HEADER_BYTES_MAX, STREAM_OBJECT_HEADER_BYTES_MAX, StreamHeader,
-    StreamObjectHeader, TrackAlias,
-};
+use supernode_measure::stamp::Stamp;
+use supernode_proto::object::{DecodeError, Flags, Hop, Layer, TrackAlias, Visible};
+use supernode_session::{StreamReader, put_object, put_stream_head};
 
 use super::{
     client::{Stage, put_sealed},
     link::Link,
     scenario::Video,
-    stamp::Stamp,
 };
 
 /// Frames that may wait for one publisher's connection: about two seconds.
@@ -63,9 +61,7 @@ impl VideoOut {
                 self.given_up = Some(group);
                 return false;
             };
-            let mut head = [0; STREAM_HEADER_BYTES_MAX];
-            let len = StreamHeader { hop, group, temporal_layer: layer }.encode(&mut head);
-            wire.put_slice(&head[..len]);
+            put_stream_head(&mut wire, hop, group, layer);
             self.streams.push_back(OutStream { id, group, layer, waiting: VecDeque::new(), complete: false });
         }
         let last = frame + 1 == u64::from(video.group_frames);
@@ -77,17 +73,10 @@ impl VideoOut {
             return false;
         }
         let bytes = frame_bytes(video, frame == 0);
-        let mut head = [0; STREAM_OBJECT_HEADER_BYTES_MAX];
         let flags = if frame == 0 { Flags::INDEPENDENT } else { Flags::default() };
         let flags = if last { flags | Flags::END_OF_GROUP } else { flags };
-        let header = StreamObjectHeader {
-            object: frame,
-            flags,
-            layer: Layer::new(layer, 0).unwrap_or_default(),
-            length: bytes as u32,
-        };
-        let len = header.encode(&mut head);
-        wire.put_slice(&head[..len]);
+        let layer = Layer::new(layer, 0).unwrap_or_default();
+        put_object(&mut wire, Visible { group, object: frame, flags, layer }, bytes as u32);
         put_sealed(&mut wire, stamp, bytes, stage);
         stream.waiting.push_back(wire.freeze());
         if last {
@@ -139,20 +128,14 @@ fn frame_bytes(video: &Video, key_frame: bool) -> usize {
     (bytes as usize).max(Stamp::BYTES)
 }
 
-/// Reads a media stream, as it comes.
+/// A media stream, of which the stamps are read and the rest is passed over.
 #[derive(Default)]
 pub(super) struct StreamIn {
-    alias: Option<TrackAlias>,
-    buffer: BytesMut,
-    object: Option<Body>,
+    reader: StreamReader,
+    /// Of the object that comes, once it is there: nothing in one that is too short.
+    stamp: Option<Option<Stamp>>,
     /// The sequence of the last object.
     last: Option<u64>,
-}
-
-struct Body {
-    size: usize,
-    left: usize,
-    stamp: Option<Stamp>,
 }
 
 impl StreamIn {
@@ -166,49 +149,22 @@ impl StreamIn {
         bytes: &[u8],
         mut pass: impl FnMut(TrackAlias, Stamp, usize, bool),
     ) -> Result<(), DecodeError> {
-        self.buffer.extend_from_slice(bytes);
-        loop {
-            let Some(alias) = self.alias else {
-                match StreamHeader::decode(&self.buffer) {
-                    Ok((header, len)) => {
-                        self.alias = Some(header.hop.alias);
-                        self.buffer.advance(len);
-                        continue;
-                    }
-                    Err(DecodeError::Short) => return Ok(()),
-                    Err(error) => return Err(error),
-                }
-            };
-            let Some(body) = &mut self.object else {
-                match StreamObjectHeader::decode(&self.buffer) {
-                    Ok((header, len)) => {
-                        self.buffer.advance(len);
-                        self.object =
-                            Some(Body { size: header.length as usize, left: header.length as usize, stamp: None });
-                        continue;
-                    }
-                    Err(DecodeError::Short) => return Ok(()),
-                    Err(error) => return Err(error),
-                }
-            };
-            if body.stamp.is_none() {
-                if body.left >= Stamp::BYTES && self.buffer.len() < Stamp::BYTES {
-                    return Ok(());
-                }
-                body.stamp = Stamp::read(&self.buffer);
+        self.reader.push(bytes);
+        while let (Some(header), Some(object)) = (self.reader.header()?, self.reader.object()?) {
+            if self.stamp.is_none() {
+                self.stamp = self.reader.beginning(Stamp::BYTES).map(Stamp::read);
             }
-            let taken = body.left.min(self.buffer.len());
-            self.buffer.advance(taken);
-            body.left -= taken;
-            if body.left > 0 {
+            let Some(stamp) = self.stamp else { return Ok(()) };
+            if !self.reader.skip_sealed() {
                 return Ok(());
             }
-            if let Some(stamp) = body.stamp {
+            self.stamp = None;
+            if let Some(stamp) = stamp {
                 let in_order = self.last.replace(stamp.sequence).is_none_or(|last| last < stamp.sequence);
-                pass(alias, stamp, body.size, in_order);
+                pass(header.hop.alias, stamp, object.length as usize, in_order);
             }
-            self.object = None;
         }
+        Ok(())
     }
 }
 
@@ -240,21 +196,13 @@ mod tests {
     fn objects_are_read_however_the_stream_is_cut() {
         let alias = TrackAlias::new(77).expect("small");
         let hop = Hop { alias, priority: 1, ttl_ms: 1000 };
-        let mut head = [0; STREAM_HEADER_BYTES_MAX];
-        let len = StreamHeader { hop, group: 3, temporal_layer: 0 }.encode(&mut head);
-        let mut wire = head[..len].to_vec();
+        let mut wire = BytesMut::new();
+        put_stream_head(&mut wire, hop, 3, 0);
         let sizes = [(16usize, 7), (17, 9), (400, 8)];
         let stamps = sizes.map(|(bytes, sequence)| (Stamp { due_ns: bytes as u64, sequence }, bytes));
         for (stamp, bytes) in stamps {
-            let header = StreamObjectHeader {
-                object: 0,
-                flags: Flags::default(),
-                layer: Layer::default(),
-                length: bytes as u32,
-            };
-            let mut head = [0; STREAM_OBJECT_HEADER_BYTES_MAX];
-            let len = header.encode(&mut head);
-            wire.extend_from_slice(&head[..len]);
+            let visible = Visible { group: 3, object: 0, flags: Flags::default(), layer: Layer::default() };
+            put_object(&mut wire, visible, bytes as u32);
             wire.extend_from_slice(&stamp.to_bytes());
             wire.resize(wire.len() + bytes - Stamp::BYTES, 0);
         }

@@ -1,8 +1,7 @@
 //! What a worker counts.
 
 use std::collections::BTreeMap;
-
-use super::histogram::Histogram;
+use supernode_measure::histogram::Histogram;
 
 /// Counts of one worker over the measured part, unless it says otherwise.
 #[derive(Debug, Clone, Default)]

@@ -19,10 +19,10 @@ use super::{Early, Member, Room, State, renewal::GOES_BACK_FOR};
 use crate::{
     CallEvent, Error, Warning,
     error::CallEnd,
-    frame::unix_s,
-    greeting::{self, Said},
-    link::Link,
+    rights::greeting::{self, Said},
     sync::lock,
+    tracks::frame::unix_s,
+    wire::link::Link,
 };
 
 /// Messages that came while what lies before them was fetched: more than a relay keeps of a room.

@@ -13,7 +13,7 @@ use std::{
 use supernode_proto::{identity::Delegation, limits};
 
 use super::{Room, State};
-use crate::{backoff::random_wait, sync::lock};
+use crate::{sync::lock, wire::backoff::random_wait};
 
 /// Fewer would keep a room busy with nothing else.
 const WITHIN_MIN: Duration = Duration::from_secs(1);
@@ -145,7 +145,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{CallEvent, Warning, frame::unix_s};
+    use crate::{CallEvent, Warning, tracks::frame::unix_s};
 
     const WITHIN: Duration = Duration::from_secs(900);
 

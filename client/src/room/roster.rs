@@ -9,7 +9,7 @@ use std::{
 use supernode_proto::identity::{DeviceKey, IdentityKey};
 
 use super::{Member, Room, State};
-use crate::{CallEvent, claimed::Claimed, sync::lock};
+use crate::{CallEvent, rights::claimed::Claimed, sync::lock};
 
 /// Between the member whose turn it is to remove somebody and the next, who does it if the first does not.
 const TURN: Duration = Duration::from_secs(2);

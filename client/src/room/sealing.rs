@@ -11,7 +11,11 @@ use supernode_e2ee::{TrackId, TrackInfo};
 use supernode_proto::{control::TrackKind, object::Visible};
 
 use super::{Room, State};
-use crate::{CallEvent, Error, frame::FrameTimes, sync::lock, track::RemoteTrack};
+use crate::{
+    CallEvent, Error,
+    sync::lock,
+    tracks::{frame::FrameTimes, track::RemoteTrack},
+};
 
 /// Objects whose keys are not here yet: a few hundred milliseconds of a call.
 const EARLY_MAX: usize = 512;

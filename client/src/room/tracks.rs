@@ -10,10 +10,10 @@ use supernode_proto::{
 use super::{Connection, Room, State, UNOPENED_MAX};
 use crate::{
     CallEvent, SubscribeOptions,
-    link::Link,
     stats::TrackStats,
     sync::lock,
-    track::{Arrival, LocalTrack, RemoteTrack, Route},
+    tracks::track::{Arrival, LocalTrack, RemoteTrack, Route},
+    wire::link::Link,
 };
 
 /// Tracks of others that we keep in mind: a room of the largest size needs fewer.

@@ -4,11 +4,8 @@ use supernode_client::{
     Client, Config, Error, Event,
     proto::{close::CloseCode, identity::RelayPin, invite::Invite},
 };
-
-use crate::{
-    people::{Person, in_time, quick},
-    relay::Relay,
-};
+use supernode_client_testkit::{Person, in_time, quick};
+use supernode_testkit::Relay;
 
 async fn refused(invite: &Invite) -> Error {
     in_time(Client::connect(invite, Person::new().device(), quick())).await.expect_err("turned away")

@@ -7,12 +7,10 @@ use supernode_client::{
     e2ee::{Device, KeyExchange},
     proto::invite::Invite,
 };
+use supernode_client_testkit::{Person, in_time, next_ring, pair_with, quick};
+use supernode_testkit::Relay;
 
-use crate::{
-    people::{Person, in_time, next_ring, pair_with, quick},
-    relay::Relay,
-    talks::{hear, packets, speak},
-};
+use crate::talks::{hear, packets, speak};
 
 async fn online(invite: &Invite, device: Device) -> (Client, Events) {
     in_time(Client::connect(invite, Arc::new(device), quick())).await.unwrap()

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use supernode_client::{Call, Error, OutgoingFrame, Publisher, SubscribeOptions, Subscription, TrackKind};
+use supernode_client_testkit::{in_time, track};
+use supernode_testkit::Relay;
 
 use crate::{
-    people::{in_time, track},
-    relay::Relay,
     rooms::room_of,
     talks::{WHOLE, whole},
 };

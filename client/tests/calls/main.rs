@@ -5,10 +5,8 @@
 mod admission;
 mod keys;
 mod layers;
-mod people;
 mod presence;
 mod programs;
-mod relay;
 mod rights;
 mod rings;
 mod rooms;

@@ -5,11 +5,8 @@ use supernode_client::{
     Error, PresenceState, Watch,
     proto::{control::RefusalReason, identity::Grants},
 };
-
-use crate::{
-    people::{Person, in_time},
-    relay::Relay,
-};
+use supernode_client_testkit::{Person, in_time};
+use supernode_testkit::Relay;
 
 async fn sees(watch: &mut Watch, state: PresenceState) {
     in_time(async { while watch.next().await.unwrap().state != state {} }).await;

@@ -7,11 +7,8 @@ use std::{
 };
 
 use supernode_client::{RoomLink, RoomOptions, e2ee::Pass, media::compare};
-
-use crate::{
-    people::{Person, in_time},
-    relay::Relay,
-};
+use supernode_client_testkit::{Person, in_time};
+use supernode_testkit::Relay;
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_supernode-call");
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/samples");
@@ -243,7 +240,7 @@ fn roster(directory: &Path, who: &str) -> Vec<serde_json::Value> {
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let started = std::time::Instant::now();
     while !is_so() {
-        assert!(started.elapsed() < crate::people::PATIENCE, "{what}");
+        assert!(started.elapsed() < supernode_client_testkit::PATIENCE, "{what}");
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
 }

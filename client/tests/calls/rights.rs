@@ -4,11 +4,8 @@ use supernode_client::{
     Client, Config, Error, Event, PresenceState, RingOutcome,
     proto::{close::CloseCode, control::RefusalReason},
 };
-
-use crate::{
-    people::{Person, in_time, next_ring, quick},
-    relay::Relay,
-};
+use supernode_client_testkit::{Person, in_time, next_ring, quick};
+use supernode_testkit::Relay;
 
 //
 #[tokio::test(flavor = "multi_thread")]

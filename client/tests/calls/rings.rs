@@ -5,11 +5,8 @@ use supernode_client::{
     e2ee::Pass,
     proto::{control::RefusalReason, identity::Grants},
 };
-
-use crate::{
-    people::{Person, in_time, next_ring},
-    relay::Relay,
-};
+use supernode_client_testkit::{Person, in_time, next_ring};
+use supernode_testkit::Relay;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ring_can_be_declined_called_busy_cancelled_or_left_alone() {

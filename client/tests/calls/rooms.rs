@@ -6,13 +6,11 @@ use supernode_client::{
     Call, CallEnd, CallEvent, Client, Config, Error, Event, Events, InvitationOutcome, Purpose, RoomOptions, TrackKind,
     e2ee::{KeyExchange, Pass, X_WING_MEMBERS_MAX},
 };
+use supernode_client_testkit::{Person, in_time, next_ring, quick, track};
+use supernode_testkit::{Relay, Way};
 use tokio::task::JoinHandle;
 
-use crate::{
-    people::{Person, in_time, next_ring, quick, track},
-    relay::{Relay, Way},
-    talks::{WHOLE, hear, packets, speak, whole},
-};
+use crate::talks::{WHOLE, hear, packets, speak, whole};
 
 /// Somebody who can be in a room.
 pub(crate) struct Guest {

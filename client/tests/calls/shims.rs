@@ -9,12 +9,10 @@ use std::{
 };
 
 use supernode_client::{Client, RingOutcome, e2ee::Pass};
+use supernode_client_testkit::{PATIENCE, Person, in_time, quick};
+use supernode_testkit::Relay;
 
-use crate::{
-    people::{PATIENCE, Person, in_time, quick},
-    programs::{PROGRAM, figures, talk, text},
-    relay::Relay,
-};
+use crate::programs::{PROGRAM, figures, talk, text};
 
 /// The time of day is as many seconds ahead as the file of `SHIM_AHEAD_FILE` says now.
 const CLOCK: &str = r#"

@@ -4,12 +4,10 @@ use supernode_client::{
     Call, CallEnd, CallEvent, Client, Error, Event, Events, InvitationOutcome, RoomOptions,
     e2ee::{LinkSecret, Pass},
 };
+use supernode_client_testkit::{Person, in_time, next_ring, quick};
+use supernode_testkit::Relay;
 
-use crate::{
-    people::{Person, in_time, next_ring, quick},
-    relay::Relay,
-    rooms::agree,
-};
+use crate::rooms::agree;
 
 /// Somebody whose client lets in who knocks with the link, and nobody else.
 struct Guest {

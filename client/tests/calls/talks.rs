@@ -5,12 +5,9 @@ use std::time::Duration;
 use supernode_client::{
     Call, CallEnd, CallEvent, Direction, Error, OutgoingFrame, PublishOptions, SubscribeOptions, TrackKind,
 };
+use supernode_client_testkit::{in_time, pair, track};
+use supernode_testkit::Relay;
 use tokio::task::JoinHandle;
-
-use crate::{
-    people::{in_time, pair, track},
-    relay::Relay,
-};
 
 /// Nothing is given up, however busy the machine is.
 pub(crate) const WHOLE: PublishOptions = PublishOptions { ttl_ms: 20_000, activity: false };

@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 use supernode_client::{CallEvent, Config, OutgoingFrame, PresenceState, PublishOptions, RingOutcome, TrackKind};
+use supernode_client_testkit::{Person, in_time, next_ring, pair, pair_with, quick, track};
+use supernode_testkit::{Relay, Way};
 
-use crate::{
-    people::{Person, in_time, next_ring, pair, pair_with, quick, track},
-    relay::{Relay, Way},
-    talks::{WHOLE, hear, packets, speak, whole},
-};
+use crate::talks::{WHOLE, hear, packets, speak, whole};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_goes_on_when_an_address_changes() {

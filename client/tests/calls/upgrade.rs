@@ -9,13 +9,11 @@ use supernode_client::{
     Call, CallEvent, Client, Error, OutgoingFrame, PublishOptions, RemoteTrack, RingOutcome, SubscribeOptions,
     TrackKind,
 };
+use supernode_client_testkit::{Pair, Person, in_time, next_ring, pair, track};
+use supernode_testkit::Relay;
 use tokio::{sync::watch, task::JoinHandle};
 
-use crate::{
-    people::{Pair, Person, in_time, next_ring, pair, track},
-    relay::Relay,
-    rooms::{agree, room_of, tracks_of},
-};
+use crate::rooms::{agree, room_of, tracks_of};
 
 /// What a call's members may miss of each other.
 const GAP_MAX: Duration = Duration::from_secs(1);
@@ -269,7 +267,7 @@ async fn a_drain_without_a_successor_lets_calls_go_on_until_its_patience_ends() 
     let mut events = pair.caller.events();
     tokio::time::sleep(Duration::from_millis(500)).await;
     drain.send_replace(false);
-    relay.drain(Duration::from_millis(300), Duration::from_secs(30));
+    relay.drain_patiently(Duration::from_millis(300), Duration::from_secs(30));
     tokio::time::sleep(Duration::from_millis(1500)).await;
     while let Ok(event) = events.try_recv() {
         assert!(!matches!(event, CallEvent::Interrupted), "nobody else takes them: they stay");

@@ -6,11 +6,8 @@ use supernode_client::{
     Client, Config, Error, Event, PresenceState,
     proto::{close::CloseCode, identity::RelayPin, invite::Invite},
 };
-
-use crate::{
-    people::{PATIENCE, Person, in_time, quick},
-    relay::{Relay, Way},
-};
+use supernode_client_testkit::{PATIENCE, Person, in_time, quick};
+use supernode_testkit::{Relay, Way};
 
 /// How many wait at once.
 const WAITING: usize = 40;

@@ -4,12 +4,10 @@ use supernode_client::{
     CallEvent, PublishOptions, RoomOptions, TrackKind, Warning,
     proto::control::{MemberLeft, RotateJoinKey, client_message, relay_message},
 };
+use supernode_client_testkit::{Person, in_time, quick, track};
+use supernode_testkit::Relay;
 
-use crate::{
-    people::{Person, in_time, quick, track},
-    relay::Relay,
-    scene::{agree, room_of},
-};
+use crate::scene::{agree, room_of};
 
 //
 #[tokio::test(flavor = "multi_thread")]

@@ -6,12 +6,10 @@ use supernode_client::{
     Error, Warning,
     proto::control::{RefusalReason, client_message, relay_message},
 };
+use supernode_client_testkit::in_time;
+use supernode_testkit::Relay;
 
-use crate::{
-    people::in_time,
-    relay::Relay,
-    scene::{agree, room_of},
-};
+use crate::scene::{agree, room_of};
 
 //
 #[tokio::test(flavor = "multi_thread")]

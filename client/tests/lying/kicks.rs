@@ -5,11 +5,11 @@ use supernode_client::{
     e2ee::{self, LinkSecret},
     proto::control::{ClientMessage, CommitRejected, KickMember, MemberLeft, client_message, relay_message},
 };
+use supernode_client_testkit::{Person, in_time, quick, track};
+use supernode_testkit::Relay;
 
 use crate::{
-    people::{Person, in_time, quick, track},
     rejections::next_commit,
-    relay::Relay,
     scene::{Guest, agree, by_link, room_of},
 };
 

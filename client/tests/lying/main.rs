@@ -5,15 +5,10 @@
 
 mod doors;
 mod envelopes;
+mod junk;
 mod kicks;
 mod names;
-#[path = "../calls/people.rs"]
-#[allow(dead_code, reason = "shared with the tests of calls")]
-mod people;
 mod rejections;
-#[path = "../calls/relay.rs"]
-#[allow(dead_code, reason = "shared with the tests of calls")]
-mod relay;
 mod rings;
 mod scene;
 mod splits;

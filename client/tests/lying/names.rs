@@ -9,12 +9,10 @@ use supernode_client::{
         identity::{DeviceKey, IdentityKey},
     },
 };
+use supernode_client_testkit::{in_time, track};
+use supernode_testkit::Relay;
 
-use crate::{
-    people::{in_time, track},
-    relay::Relay,
-    scene::{Guest, agree, room_of},
-};
+use crate::scene::{Guest, agree, room_of};
 
 /// Tells `to` that the member with this number is somebody else from now on.
 fn rename(to: &Guest, number: u32, identity: &IdentityKey, device: &DeviceKey) {

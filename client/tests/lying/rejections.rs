@@ -6,12 +6,10 @@ use supernode_client::{
     CallEvent, OutgoingFrame, PublishOptions, TrackKind,
     proto::control::{CommitRejected, RefusalReason, Refused, RejectCommit, client_message, relay_message},
 };
+use supernode_client_testkit::{in_time, track};
+use supernode_testkit::Relay;
 
-use crate::{
-    people::{in_time, track},
-    relay::Relay,
-    scene::{Guest, agree, room_of},
-};
+use crate::scene::{Guest, agree, room_of};
 
 /// Each of these says that it cannot process the last commit, although it did.
 async fn reject(voters: &[Guest], epoch: u64, sequence: u64) {

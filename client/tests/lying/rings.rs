@@ -6,11 +6,8 @@ use supernode_client::{
     Config, Liar, RingOutcome,
     proto::control::{IncomingRing, RelayMessage, relay_message},
 };
-
-use crate::{
-    people::{Person, in_time, next_ring, quick},
-    relay::Relay,
-};
+use supernode_client_testkit::{Person, in_time, next_ring, quick};
+use supernode_testkit::Relay;
 
 /// The relay brings each ring again under another name, as often as it likes: by a one-time key package, and by a last
 /// resort, whose private part is still there.

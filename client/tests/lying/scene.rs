@@ -15,12 +15,9 @@ use supernode_client::{
     e2ee::LinkSecret,
     proto::control::{ClientMessage, Done, RelayMessage, client_message, relay_message},
 };
+use supernode_client_testkit::{Person, in_time, quick, track};
+use supernode_testkit::Relay;
 use tokio::sync::broadcast;
-
-use crate::{
-    people::{Person, in_time, quick, track},
-    relay::Relay,
-};
 
 /// Somebody in a room, and what comes between them and the relay.
 pub(crate) struct Guest {

@@ -6,12 +6,10 @@ use supernode_client::{
     CallEvent, OutgoingFrame, PublishOptions, TrackKind, Warning,
     proto::control::{CommitRejected, relay_message},
 };
+use supernode_client_testkit::{in_time, track};
+use supernode_testkit::Relay;
 
-use crate::{
-    people::{in_time, track},
-    relay::Relay,
-    scene::{agree, room_of},
-};
+use crate::scene::{agree, room_of};
 
 //
 #[tokio::test(flavor = "multi_thread")]

@@ -11,12 +11,10 @@ use supernode_client::{
         relay_message,
     },
 };
+use supernode_client_testkit::{Person, in_time, next_ring, quick};
+use supernode_testkit::Relay;
 
-use crate::{
-    people::{Person, in_time, next_ring, quick},
-    relay::Relay,
-    scene::{agree, by_link},
-};
+use crate::scene::{agree, by_link};
 
 async fn online(relay: &Relay) -> (Client, Events, Arc<Liar>) {
     let liar = Liar::honest();

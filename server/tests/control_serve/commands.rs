@@ -452,6 +452,5 @@ async fn one_client_is_followed_while_somebody_looks_and_nothing_of_it_is_in_the
 }
 
 fn device_of(secret: u8) -> String {
-    let key = ed25519_dalek::SigningKey::from_bytes(&[secret + 100; 32]).verifying_key().to_bytes();
-    supernode_proto::identity::DeviceKey::new(key).to_text()
+    crate::device(secret).public().to_text()
 }

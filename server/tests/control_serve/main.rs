@@ -21,18 +21,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use ed25519_dalek::{Signer, SigningKey};
 use quinn::{ConnectionError, crypto::rustls::QuicClientConfig};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
+use supernode_keys::{DeviceSecret, IdentitySecret};
 use supernode_proto::{
-    ALPN, VERSION,
+    ALPN,
     close::CloseCode,
-    control::{ClientMessage, FrameReader, Hello, HelloBody, RelayMessage, client_message, frame, relay_message},
-    identity::{Delegation, DeviceKey, EXPORTER_LABEL, IdentityKey, hello_signing_input},
+    control::{ClientMessage, FrameReader, RelayMessage, client_message, frame, relay_message},
+    identity::{EXPORTER_LABEL, IdentityKey},
     invite::Invite,
 };
+use supernode_session::{Channel, Introduction};
 
 /// How long what must come may take: far less than the 60 s that a drain waits for calls.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -267,29 +267,28 @@ async fn connect(home: &Path, invite: &Invite, secret: u8, token: Option<&str>) 
     let connection = endpoint.connect_with(config, address, "supernode.invalid").expect("valid").await.expect("TLS");
     let (mut send, stream) = connection.open_bi().await.expect("a stream");
 
-    let (identity, device) = (SigningKey::from_bytes(&[secret; 32]), SigningKey::from_bytes(&[secret + 100; 32]));
-    let names = (identity_of(secret), DeviceKey::new(device.verifying_key().to_bytes()));
+    let (identity, device) = (identity(secret), device(secret));
     let not_after_unix_s = supernode_server::control::serve::unix_now_s() + 3600;
-    let signature = identity.sign(&Delegation::signing_input(&names.0, &names.1, not_after_unix_s)).to_bytes();
-    let delegation = Delegation { identity: names.0, device: names.1, not_after_unix_s, signature };
-    let body = prost::Message::encode_to_vec(&HelloBody {
-        version_min: VERSION,
-        version_max: VERSION,
-        delegation: delegation.to_bytes().into(),
-        admission_token: token.unwrap_or("").to_owned(),
-        ..HelloBody::default()
-    });
+    let delegation = identity.delegate(&device.public(), not_after_unix_s);
     let mut exporter = [0; 32];
     connection.export_keying_material(&mut exporter, EXPORTER_LABEL, b"").expect("an exporter");
-    let pin = invite.pin.expect("a pin");
-    let signature = Bytes::copy_from_slice(&device.sign(&hello_signing_input(&pin, &exporter, &body)).to_bytes());
-    let hello = client_message::Body::Hello(Hello { body: body.into(), signature });
+    let channel = Channel { relay: invite.pin.expect("a pin"), exporter, device: device.public() };
+    let hello = channel.hello(&device, &Introduction::new(&delegation, token.unwrap_or("")));
+    let hello = client_message::Body::Hello(hello);
     send.write_all(&frame(&ClientMessage { request: 0, body: Some(hello) })).await.expect("sent");
     Client { connection, stream, reader: FrameReader::default(), _send: send, endpoint }
 }
 
+fn identity(secret: u8) -> IdentitySecret {
+    IdentitySecret::from_bytes(&[secret; 32])
+}
+
+fn device(secret: u8) -> DeviceSecret {
+    DeviceSecret::from_bytes(&[secret + 100; 32])
+}
+
 fn identity_of(secret: u8) -> IdentityKey {
-    IdentityKey::new(SigningKey::from_bytes(&[secret; 32]).verifying_key().to_bytes())
+    identity(secret).public()
 }
 
 impl Client {

@@ -80,10 +80,7 @@ async fn whoever_is_taken_back_or_kicked_goes_from_the_process_that_still_drains
     }
     let mut after = connect(home.path(), &new.invite(), 11, None).await;
     after.welcome().await;
-    let device = |secret: u8| {
-        let key = ed25519_dalek::SigningKey::from_bytes(&[secret + 100; 32]).verifying_key().to_bytes();
-        supernode_proto::identity::DeviceKey::new(key).to_text()
-    };
+    let device = |secret: u8| crate::device(secret).public().to_text();
     let ended = |arguments: &[&str]| new.json(home.path(), arguments)["sessions"].as_u64();
     assert_eq!(ended(&["revoke", &identity_of(1).to_text()]), Some(1));
     assert_eq!(before[0].next().await.err(), Some(CloseCode::NOT_ADMITTED));

@@ -3,19 +3,19 @@
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use ed25519_dalek::{Signer, SigningKey};
 use prost::{
     Message,
     encoding::{WireType, decode_key, encode_key, encode_varint},
 };
+use supernode_keys::JoinSecret;
 use supernode_proto::{
     control::{
-        AnswerRing, CancelRing, CatchUp, ClientMessage, DeclineRing, DepositKeyPackages, JoinRoom, KickMember,
-        LeaveRoom, LimitTickets, MESSAGE_NAMES, PostBeacon, PresenceState, PublishTrack, RejectCommit, RelabelTrack,
+        AnswerRing, CancelRing, CatchUp, ClientMessage, DeclineRing, DepositKeyPackages, KickMember, LeaveRoom,
+        LimitTickets, MESSAGE_NAMES, PostBeacon, PresenceState, PublishTrack, RejectCommit, RelabelTrack,
         RequestKeyframe, Ring, RotateJoinKey, SendMls, SetPresence, Subscribe, TakeKeyPackages, TrackKind,
         UnpublishTrack, Unsubscribe, Unwatch, Watch, client_message::Body as Request, relay_message::Body,
     },
-    identity::{self, EPOCH_DIGEST_BYTES, RoomId, SIGNATURE_BYTES},
+    identity::{EPOCH_DIGEST_BYTES, RoomId, SIGNATURE_BYTES},
     mls::Envelope,
     object::TrackAlias,
 };
@@ -131,16 +131,8 @@ impl Stage {
             "decline_ring" => Request::DeclineRing(DeclineRing { ring: self.to_alice.clone(), busy: false }),
             "cancel_ring" => Request::CancelRing(CancelRing { ring: self.from_alice.clone() }),
             "join_room" => {
-                let key = SigningKey::from_bytes(&[7; 32]);
-                let input = identity::join_signing_input(&RoomId([2; 16]), &[5; 32], &self.alice.1.device_key());
-                let (room, join_key) = (vec![2; 16].into(), Bytes::copy_from_slice(key.verifying_key().as_bytes()));
-                Request::JoinRoom(JoinRoom {
-                    room,
-                    join_key,
-                    proof: Bytes::copy_from_slice(&key.sign(&input).to_bytes()),
-                    mls_epoch: 0,
-                    ..JoinRoom::default()
-                })
+                let channel = self.alice.1.channel();
+                Request::JoinRoom(channel.join(&RoomId([2; 16]), &JoinSecret::from_bytes(&[7; 32]), 0))
             }
             "leave_room" => Request::LeaveRoom(LeaveRoom { room }),
             "kick_member" => Request::KickMember(KickMember { room, member: 2 }),

@@ -8,23 +8,21 @@ use std::{
 };
 
 use bytes::Bytes;
-use ed25519_dalek::{Signer, SigningKey};
-use prost::Message;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
+use supernode_keys::{DeviceSecret, IdentitySecret, JoinSecret, TicketSecret};
 use supernode_proto::{
-    VERSION,
     close::CloseCode,
     control::{
-        ClientMessage, FrameReader, Hello, HelloBody, JoinRoom, RelayMessage, client_message::Body as Request,
-        decode_message, relay_message::Body,
+        ClientMessage, FrameReader, RelayMessage, client_message::Body as Request, decode_message, relay_message::Body,
     },
-    identity::{self, Delegation, DeviceKey, Grants, Holder, IdentityKey, RelayPin, RoomId, Ticket, TicketKey},
-    object::{DATAGRAM_HEADER_BYTES_MAX, DatagramHeader, Flags, Hop, Layer, TrackAlias, Visible},
+    identity::{DeviceKey, Grants, Holder, IdentityKey, RelayPin, RoomId, Ticket},
+    object::{Flags, Hop, Layer, TrackAlias, Visible},
 };
 use supernode_server::core::{
     Admit, Applicant, ControlMail, Grant, Greeting, NotOpened, Now, Outbox, SessionId, ShardCore, ShardId, Voucher,
     directory::Directory, limits::Limits,
 };
+use supernode_session::{Channel, Introduction, put_datagram};
 
 const PIN: RelayPin = RelayPin([9; 32]);
 const EXPORTER: [u8; 32] = [5; 32];
@@ -40,49 +38,62 @@ impl Admit for Everybody {
 /// Somebody with one device.
 #[derive(Clone)]
 pub struct Person {
-    identity: SigningKey,
-    device: SigningKey,
+    identity: Arc<IdentitySecret>,
+    device: Arc<DeviceSecret>,
 }
 
 impl Person {
     pub fn new(seed: u8) -> Self {
-        Self { identity: SigningKey::from_bytes(&[seed; 32]), device: SigningKey::from_bytes(&[seed ^ 0x80; 32]) }
+        Self::of([seed; 32])
     }
 
     /// One of very many.
     pub fn numbered(number: u64) -> Self {
         let mut seed = [0xee; 32];
         seed[..8].copy_from_slice(&number.to_be_bytes());
-        Self { identity: SigningKey::from_bytes(&seed), device: SigningKey::from_bytes(&seed.map(|byte| byte ^ 0x80)) }
+        Self::of(seed)
+    }
+
+    fn of(seed: [u8; 32]) -> Self {
+        let device = DeviceSecret::from_bytes(&seed.map(|byte| byte ^ 0x80));
+        Self { identity: IdentitySecret::from_bytes(&seed).into(), device: device.into() }
     }
 
     pub fn identity_key(&self) -> IdentityKey {
-        IdentityKey::new(self.identity.verifying_key().to_bytes())
+        self.identity.public()
     }
 
     pub fn device_key(&self) -> DeviceKey {
-        DeviceKey::new(self.device.verifying_key().to_bytes())
+        self.device.public()
     }
 
     pub fn ticket(&self, now: Now) -> Bytes {
-        let mut ticket = Ticket {
+        let ticket = self.identity.sign_ticket(Ticket {
             issuer: self.identity_key(),
-            holder: Holder::Key(TicketKey::new(open_key().verifying_key().to_bytes())),
+            holder: Holder::Key(open_key().public()),
             relay: None,
             generation: 0,
             grants: Grants::PRESENCE | Grants::RING,
             not_after_unix_s: now.unix_s() + 3600,
             id: [0; 8],
             signature: [0; 64],
-        };
-        ticket.signature = self.identity.sign(&ticket.signing_input()).to_bytes();
+        });
         ticket.to_bytes().into()
+    }
+
+    /// This person's connection: all are alike.
+    pub fn channel(&self) -> Channel {
+        channel_of(self.device_key())
     }
 }
 
+fn channel_of(device: DeviceKey) -> Channel {
+    Channel { relay: PIN, exporter: EXPORTER, device }
+}
+
 /// The key of all tickets: [`World::ask`] shows them.
-fn open_key() -> SigningKey {
-    SigningKey::from_bytes(&[0x77; 32])
+fn open_key() -> TicketSecret {
+    TicketSecret::from_bytes(&[0x77; 32])
 }
 
 /// The shards and what is on its way between them.
@@ -132,21 +143,8 @@ impl World {
 
     /// The same where that may be refused.
     pub fn try_connect(&mut self, person: &Person, shard: usize) -> Result<At, CloseCode> {
-        let (identity, device) = (person.identity_key(), person.device_key());
-        let not_after_unix_s = self.now.unix_s() + 60;
-        let input = Delegation::signing_input(&identity, &device, not_after_unix_s);
-        let signature = person.identity.sign(&input).to_bytes();
-        let delegation = Delegation { identity, device, not_after_unix_s, signature }.to_bytes().into();
-        let body = HelloBody {
-            version_min: VERSION,
-            version_max: VERSION,
-            delegation,
-            admission_token: String::new(),
-            ..HelloBody::default()
-        };
-        let body = Bytes::from(body.encode_to_vec());
-        let signed = person.device.sign(&identity::hello_signing_input(&PIN, &EXPORTER, &body));
-        let hello = Hello { body, signature: Bytes::copy_from_slice(&signed.to_bytes()) };
+        let delegation = person.identity.delegate(&person.device_key(), self.now.unix_s() + 60);
+        let hello = person.channel().hello(&person.device, &Introduction::new(&delegation, ""));
         let greeting = Greeting { hello: &hello, relay: PIN, exporter: EXPORTER, from: IpAddr::from([192, 0, 2, 1]) };
         let link = self.link_next;
         self.link_next += 1;
@@ -202,8 +200,7 @@ impl World {
         };
         if let (Some((ticket, proof)), Some(session)) = (shown, self.cores[at.shard].session(at.link)) {
             let ticket = Ticket::from_bytes(ticket).unwrap();
-            let input = identity::present_signing_input(&ticket, &PIN, &EXPORTER, &session.device());
-            *proof = Bytes::copy_from_slice(&open_key().sign(&input).to_bytes());
+            *proof = channel_of(session.device()).show_ticket(&ticket, &open_key());
         }
     }
 
@@ -220,15 +217,7 @@ impl World {
     }
 
     pub fn join(&mut self, at: At, person: &Person, room: RoomId) {
-        let secret = SigningKey::from_bytes(&[room.0[0]; 32]);
-        let input = identity::join_signing_input(&room, &EXPORTER, &person.device_key());
-        let request = JoinRoom {
-            room: Bytes::copy_from_slice(&room.0),
-            join_key: Bytes::copy_from_slice(secret.verifying_key().as_bytes()),
-            proof: Bytes::copy_from_slice(&secret.sign(&input).to_bytes()),
-            mls_epoch: 3,
-            ..JoinRoom::default()
-        };
+        let request = person.channel().join(&room, &JoinSecret::from_bytes(&[room.0[0]; 32]), 3);
         self.ask(at, Request::JoinRoom(request));
     }
 
@@ -321,8 +310,8 @@ impl World {
 /// An object in a datagram.
 pub fn datagram(alias: TrackAlias) -> Bytes {
     let visible = Visible { group: 1, object: 0, flags: Flags::INDEPENDENT, layer: Layer::default() };
-    let header = DatagramHeader { hop: Hop { alias, priority: 0, ttl_ms: 1000 }, visible };
-    let mut head = [0; DATAGRAM_HEADER_BYTES_MAX];
-    let len = header.encode(&mut head);
-    Bytes::from([&head[..len], &[0; 120]].concat())
+    let mut wire = Vec::new();
+    put_datagram(&mut wire, Hop { alias, priority: 0, ttl_ms: 1000 }, visible);
+    wire.resize(wire.len() + 120, 0);
+    wire.into()
 }

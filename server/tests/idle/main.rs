@@ -4,10 +4,6 @@
 //! that what is reported as leaked is theirs. `SUPERNODE_IDLE_SESSIONS=0` gives what to take off.
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test binary: a failed unwrap is a failed test")]
 
-#[path = "../relay/harness.rs"]
-#[allow(dead_code, reason = "shared with the tests of the relay, which use more of it")]
-mod harness;
-
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
@@ -16,8 +12,7 @@ use std::{
 };
 
 use supernode_proto::control::{PresenceState, SetPresence, client_message::Body as Request};
-
-use harness::{Client, Person, Relay};
+use supernode_testkit::{Client, Person, Relay};
 
 /// Sessions that are counted, after as many that are not. A power of two, so that tables that double are as full after as
 /// before.

@@ -3,10 +3,6 @@
 //! Ten thousand cycles: `SUPERNODE_MEMORY_CYCLES=10000 cargo test -p supernode-server --test memory`.
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test binary: a failed unwrap is a failed test")]
 
-#[path = "../relay/harness.rs"]
-#[allow(dead_code, reason = "shared with the tests of the relay, which use more of it")]
-mod harness;
-
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     sync::atomic::{AtomicI64, Ordering},
@@ -14,8 +10,7 @@ use std::{
 };
 
 use supernode_proto::control::{PresenceState, SetPresence, TrackKind, Watch, client_message::Body as Request};
-
-use harness::{Person, Relay, Room, datagram};
+use supernode_testkit::{Person, Relay, Room, datagram};
 
 /// Connect, watch, join, publish, subscribe, talk, leave: one after the other.
 async fn cycle(relay: &Relay) {
@@ -41,7 +36,7 @@ async fn cycle(relay: &Relay) {
 /// Returns the bytes that are still allocated.
 async fn settled(relay: &Relay) -> i64 {
     relay.assert_empty().await;
-    harness::eventually("no connection is left", || relay.tallies().iter().all(|tally| tally.connections == 0)).await;
+    relay.assert_left().await;
     let mut live = LIVE_BYTES.load(Ordering::Relaxed);
     loop {
         tokio::time::sleep(Duration::from_millis(500)).await;

@@ -11,8 +11,6 @@
               tests' client only some is used"
 )]
 
-#[path = "../relay/harness.rs"]
-mod harness;
 mod play;
 mod reference;
 

@@ -3,23 +3,16 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
-use ed25519_dalek::{Signer, SigningKey};
-use supernode_proto::{
-    control::{
-        AnswerRing, CancelRing, CatchUp, DeclineRing, DepositKeyPackages, JoinRoom, KickMember, LeaveRoom,
-        PublishTrack, RefusalReason, RelabelTrack, RequestKeyframe, Ring, RotateJoinKey, SendMls, Subscribe,
-        TakeKeyPackages, UnpublishTrack, Unsubscribe, Unwatch, client_message::Body as Asked, relay_message::Body,
-    },
-    identity::RoomId,
+use supernode_proto::control::{
+    AnswerRing, CancelRing, CatchUp, DeclineRing, DepositKeyPackages, JoinRoom, KickMember, LeaveRoom, PublishTrack,
+    RefusalReason, RelabelTrack, RequestKeyframe, Ring, RotateJoinKey, SendMls, Subscribe, TakeKeyPackages,
+    UnpublishTrack, Unsubscribe, Unwatch, client_message::Body as Asked, relay_message::Body,
 };
 use supernode_server::core::limits::Limits;
+use supernode_testkit::{Client, PATIENCE, Person as Somebody, Relay, Room};
 
-use crate::{
-    harness::{Client, PATIENCE, Person as Somebody, Relay, Room},
-    reference::{
-        Answer, INCOMING_MAX, MEMBERS_MAX, PEOPLE, PER_PAIR_MAX, Person, ROOMS, ROOMS_MAX, Reference, Request,
-        TRACKS_MAX,
-    },
+use crate::reference::{
+    Answer, INCOMING_MAX, MEMBERS_MAX, PEOPLE, PER_PAIR_MAX, Person, ROOMS, ROOMS_MAX, Reference, Request, TRACKS_MAX,
 };
 
 /// One thing that somebody asks; the numbers choose among what there is.
@@ -91,8 +84,7 @@ impl Play {
         // One name under several keys.
         let named = || {
             let first = Room::new();
-            let key = || SigningKey::from_bytes(&rand::random());
-            (0..KEYS).map(|_| Room { id: RoomId(first.id.0), secret: key(), epoch: first.epoch }).collect()
+            (0..KEYS).map(|_| first.with_another_key()).collect()
         };
         Self {
             relay,
@@ -283,9 +275,7 @@ impl Play {
     /// The message.
     fn body(&self, client: &Client, person: Person, request: &Request) -> Asked {
         let name = |room: &usize| self.rooms[*room][0].name();
-        let key = |room: &usize, key: &usize| {
-            Bytes::copy_from_slice(self.rooms[*room][*key].secret.verifying_key().as_bytes())
-        };
+        let key = |room: &usize, key: &usize| self.rooms[*room][*key].join_key();
         let payload = Bytes::from_static(b"sealed");
         match request {
             Request::Join { room, key, epoch, honest } => {
@@ -293,7 +283,7 @@ impl Play {
                 wanted.mls_epoch = *epoch;
                 if !honest {
                     // Signed for nobody.
-                    wanted.proof = Bytes::copy_from_slice(&self.people[person].device.sign(b"").to_bytes());
+                    wanted.proof = Bytes::copy_from_slice(&self.people[person].device.sign_leaf(b""));
                 }
                 Asked::JoinRoom(wanted)
             }

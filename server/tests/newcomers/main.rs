@@ -1,13 +1,6 @@
 //! What clients that are not let in may make the relay keep. A test of its own, so that it has its process for itself.
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test binary: a failed unwrap is a failed test")]
 
-#[path = "../relay/half_open.rs"]
-#[allow(dead_code, reason = "shared with the tests of the relay, which use more of it")]
-mod half_open;
-#[path = "../relay/harness.rs"]
-#[allow(dead_code, reason = "shared with the tests of the relay, which use more of it")]
-mod harness;
-
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
@@ -16,9 +9,7 @@ use std::{
 };
 
 use supernode_server::core::limits::Limits;
-
-use half_open::HalfOpen;
-use harness::Relay;
+use supernode_testkit::{HalfOpen, Relay};
 
 /// What a handshake in progress may cost: 23.0 kB are counted, and 2 kB are for newer versions of quinn and rustls.
 const HANDSHAKE_BYTES_MAX: i64 = 25_000;

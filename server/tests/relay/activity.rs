@@ -5,25 +5,20 @@ use rstest::rstest;
 use supernode_proto::{
     close::StreamCode,
     control::{PublishTrack, TrackKind, client_message::Body as Request, relay_message::Body},
-    object::{DATAGRAM_HEADER_BYTES_MAX, DatagramHeader, Flags, Hop, Layer, TrackAlias, Visible},
+    object::{Flags, Hop, Layer, TrackAlias, Visible},
 };
 use supernode_server::core::ledger::RefuseReason;
-
-use crate::{
-    harness::{Client, Person, Relay, Room, eventually, stop_code},
-    media::stream,
-};
+use supernode_session::put_datagram;
+use supernode_testkit::{Client, Person, Relay, Room, eventually, stop_code, stream};
 
 /// An audio object as lively as that.
 pub fn lively(alias: TrackAlias, group: u64, activity: u8) -> Bytes {
     let flags = Flags::INDEPENDENT.with_activity(activity);
-    let header = DatagramHeader {
-        hop: Hop { alias, priority: 0, ttl_ms: 1000 },
-        visible: Visible { group, object: 0, flags, layer: Layer::default() },
-    };
-    let mut head = [0; DATAGRAM_HEADER_BYTES_MAX];
-    let len = header.encode(&mut head);
-    Bytes::from([&head[..len], b"sealed"].concat())
+    let visible = Visible { group, object: 0, flags, layer: Layer::default() };
+    let mut wire = Vec::new();
+    put_datagram(&mut wire, Hop { alias, priority: 0, ttl_ms: 1000 }, visible);
+    wire.extend_from_slice(b"sealed");
+    wire.into()
 }
 
 pub async fn publish_lively(client: &mut Client, room: &Room, kind: TrackKind) -> TrackAlias {

@@ -11,8 +11,7 @@ use supernode_proto::{
     object::TrackAlias,
 };
 use supernode_server::core::{ledger::RefuseReason, limits::Limits};
-
-use crate::harness::{Client, Person, Relay, datagram, eventually, stop_code, unix_s};
+use supernode_testkit::{Client, Person, Relay, datagram, eventually, stop_code, unix_s};
 
 /// What a client does wrong after its Hello, and the code it must end with.
 async fn ends_with(relay: &Relay, expected: CloseCode, act: impl AsyncFnOnce(&mut Client)) {

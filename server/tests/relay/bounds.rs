@@ -9,10 +9,10 @@ use supernode_proto::{
     control::{Subscribe, TrackKind, Unwatch, client_message::Body as Request},
 };
 use supernode_server::core::{ledger::DropReason, limits::Limits};
+use supernode_testkit::{Person, Relay, datagram, eventually, stream};
 
 use crate::{
-    harness::{Person, Relay, datagram, eventually},
-    media::{receive_stream, send_stream, stream},
+    media::{receive_stream, send_stream},
     squeezed::{begin, cut, end_of, over_a_path, reset, subscription_to_all},
 };
 

@@ -24,8 +24,7 @@ use supernode_proto::{
     control::{TrackKind, Unwatch, client_message::Body as Request},
 };
 use supernode_server::core::limits::Limits;
-
-use crate::harness::{Client, PATIENCE, Person, Relay, Room, client_tls, datagram};
+use supernode_testkit::{Client, PATIENCE, Person, Relay, Room, client_tls, datagram};
 
 /// A message of TLS that QUIC forbids (RFC 9001 section 6).
 const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];

@@ -6,11 +6,7 @@ use bytes::{BufMut, BytesMut};
 use rstest::rstest;
 use supernode_proto::{close::CloseCode, limits::HELLO_BYTES_MAX};
 use supernode_server::{core::limits::Limits, shard::counters::Tally};
-
-use crate::{
-    half_open::HalfOpen,
-    harness::{Person, Relay, client_config, eventually},
-};
+use supernode_testkit::{HalfOpen, Person, Relay, client_config, eventually};
 
 fn sum(relay: &Relay, count: impl Fn(&Tally) -> u64) -> u64 {
     relay.tallies().iter().map(count).sum()

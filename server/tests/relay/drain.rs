@@ -6,13 +6,10 @@ use supernode_proto::{
     close::CloseCode,
     control::{GoAway, RefusalReason, Ring, client_message::Body as Request, relay_message::Body},
 };
+use supernode_testkit::{Client, Person, Relay, Room, client_config};
 
-use crate::harness::{Client, Person, Relay, Room, client_config};
-
-impl Client {
-    async fn go_away(&mut self) -> GoAway {
-        self.event(|event| if let Body::GoAway(away) = event { Some(away.clone()) } else { None }).await
-    }
+async fn go_away(client: &mut Client) -> GoAway {
+    client.event(|event| if let Body::GoAway(away) = event { Some(away.clone()) } else { None }).await
 }
 
 //
@@ -28,9 +25,9 @@ async fn a_relay_that_drains_says_so_starts_nothing_new_and_closes_whoever_stays
     caller.join(&room).await;
 
     relay.drain(Duration::from_secs(2));
-    let away = callee.go_away().await;
+    let away = go_away(&mut callee).await;
     assert_eq!((away.reconnect_after_ms, away.reconnect_before_ms), (0, 2_000));
-    let away = caller.go_away().await;
+    let away = go_away(&mut caller).await;
     assert_eq!(away.reconnect_before_ms - away.reconnect_after_ms, 100, "with the others of its room");
     assert!(away.reconnect_before_ms <= 2_000);
     let ring = Request::Ring(Ring { ticket: bob.open_ticket(), payload: Bytes::new(), ..Ring::default() });
@@ -58,8 +55,8 @@ async fn a_drain_ends_with_its_calls_and_not_before() {
     let (mut idle, mut caller) = (relay.connect(&Person::new()).await, relay.connect(&Person::new()).await);
     caller.join(&Room::new()).await;
     relay.drain_patiently(Duration::from_millis(200), Duration::from_secs(60));
-    caller.go_away().await;
-    idle.go_away().await;
+    go_away(&mut caller).await;
+    go_away(&mut idle).await;
     tokio::time::sleep(Duration::from_millis(600)).await;
     assert_eq!(relay.population().sessions, 2, "the window has passed, and somebody is in a call");
     caller.close();
@@ -79,9 +76,9 @@ async fn members_of_a_room_are_told_to_move_at_the_same_time(#[values(1, 4)] sha
         members.push(member);
     }
     relay.drain(Duration::from_secs(3));
-    let first = members[0].go_away().await;
+    let first = go_away(&mut members[0]).await;
     for member in &mut members[1..] {
-        assert_eq!(member.go_away().await, first);
+        assert_eq!(go_away(member).await, first);
     }
     assert_eq!(first.reconnect_before_ms - first.reconnect_after_ms, 100);
 }

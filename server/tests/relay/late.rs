@@ -9,11 +9,11 @@ use supernode_proto::{
     object::TrackAlias,
 };
 use supernode_server::core::{ledger::DropReason, limits::Limits};
+use supernode_testkit::{Client, Person, Relay, Room, datagram, eventually, stream, subscription};
 
 use crate::{
     activity::{lively, publish_lively},
-    harness::{Client, Person, Relay, Room, datagram, eventually, subscription},
-    media::{receive_stream, send_stream, stream},
+    media::{receive_stream, send_stream},
 };
 
 fn asked(event: &Body) -> Option<()> {

@@ -12,8 +12,7 @@ use supernode_proto::{
     limits::MLS_PAYLOAD_BYTES_MAX,
 };
 use supernode_server::core::limits::Limits;
-
-use crate::harness::{Client, Person, Relay, Room, eventually};
+use supernode_testkit::{Client, Person, Relay, Room, eventually};
 
 fn message(room: &Room, epoch: u64, commit: bool, payload: &'static [u8]) -> Request {
     let payload = room.message(epoch, commit, payload);
@@ -65,8 +64,8 @@ async fn a_member_that_was_away_catches_up_before_it_joins_again(#[values(1, 2, 
     alice.done(message(&room, 2, true, b"second")).await;
     alice.done(message(&room, 3, false, b"third")).await;
     // The join key is of the newest epoch, which Bob learns by catching up.
-    let newest = Room { id: room.id, ..Room::new() };
-    let join_key = Bytes::copy_from_slice(newest.secret.verifying_key().as_bytes());
+    let newest = room.with_another_key();
+    let join_key = newest.join_key();
     alice.done(Request::RotateJoinKey(RotateJoinKey { room: room.name(), join_key })).await;
 
     let mut bob = relay.connect(&person).await;
@@ -215,7 +214,7 @@ async fn the_first_commit_of_a_room_is_of_the_epoch_that_whoever_opened_it_said(
 
 /// A commit that nobody can process, with another join key.
 async fn send_junk(client: &mut Client, room: &Room) {
-    let join_key = Bytes::copy_from_slice(Room::new().secret.verifying_key().as_bytes());
+    let join_key = Room::new().join_key();
     let payload = room.message(9, true, b"junk");
     client.done(Request::SendMls(SendMls { room: room.name(), epoch: 9, commit: true, payload, join_key })).await;
 }

@@ -13,8 +13,6 @@ mod bounds;
 mod crypto;
 mod door;
 mod drain;
-mod half_open;
-mod harness;
 mod late;
 mod mailbox;
 mod media;

@@ -5,38 +5,13 @@ use rstest::rstest;
 use supernode_proto::{
     close::{CloseCode, StreamCode},
     control::{TrackKind, UnpublishTrack, client_message::Body as Request, relay_message::Body},
-    object::{
-        Flags, Hop, Layer, STREAM_HEADER_BYTES_MAX, STREAM_OBJECT_HEADER_BYTES_MAX, StreamHeader, StreamObjectHeader,
-        TrackAlias,
-    },
+    object::TrackAlias,
 };
 use supernode_server::core::{
     ledger::{DropReason, RefuseReason},
     limits::Limits,
 };
-
-use crate::harness::{Client, PATIENCE, Person, Relay, Room, datagram, eventually, stop_code, subscription};
-
-/// A media stream with objects of these layers and sizes.
-pub fn stream(alias: TrackAlias, group: u64, temporal_layer: u8, objects: &[(u8, usize)]) -> Vec<u8> {
-    let header = StreamHeader { hop: Hop { alias, priority: 1, ttl_ms: 5_000 }, group, temporal_layer };
-    let mut head = [0; STREAM_HEADER_BYTES_MAX];
-    let len = header.encode(&mut head);
-    let mut wire = head[..len].to_vec();
-    for (index, (spatial, size)) in objects.iter().enumerate() {
-        let object = StreamObjectHeader {
-            object: index as u64,
-            flags: Flags::INDEPENDENT,
-            layer: Layer::new(temporal_layer, *spatial).unwrap(),
-            length: *size as u32,
-        };
-        let mut head = [0; STREAM_OBJECT_HEADER_BYTES_MAX];
-        let len = object.encode(&mut head);
-        wire.extend_from_slice(&head[..len]);
-        wire.extend((0..*size).map(|byte| byte as u8));
-    }
-    wire
-}
+use supernode_testkit::{Client, PATIENCE, Person, Relay, Room, datagram, eventually, stop_code, stream, subscription};
 
 pub async fn send_stream(client: &Client, wire: &[u8]) {
     let mut stream = client.connection.open_uni().await.unwrap();

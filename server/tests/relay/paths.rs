@@ -11,9 +11,9 @@ use supernode_server::core::{
     ledger::{DropReason, Ledger},
     limits::Limits,
 };
+use supernode_testkit::{Person, Relay, Room, in_time};
 
 use crate::{
-    harness::{Person, Relay, Room, in_time},
     path::{Path, Shape},
     performance::{Came, Delays, Heard, Listener, Phase, Speaker},
     stage::Stage,

@@ -10,17 +10,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Buf, BytesMut};
 use supernode_proto::{
     control::{Rung, Subscribe, TrackKind, client_message::Body as Request, relay_message::Body},
-    object::{
-        DatagramHeader, Flags, Hop, Layer, STREAM_HEADER_BYTES_MAX, STREAM_OBJECT_HEADER_BYTES_MAX, StreamHeader,
-        StreamObjectHeader, TrackAlias,
-    },
+    object::{DatagramHeader, Flags, Hop, Layer, TrackAlias, Visible},
 };
+use supernode_session::{StreamReader, put_object, put_stream_head};
+use supernode_testkit::{Client, Person, Relay, Room, datagram, subscription};
 use tokio::task::JoinSet;
-
-use crate::harness::{Client, Person, Relay, Room, datagram, subscription};
 
 /// Frames of video a second, and in a group.
 pub const FPS: u64 = 30;
@@ -114,24 +110,15 @@ async fn show(connection: quinn::Connection, track: TrackAlias, first_group: u64
         for frame in 0..FPS {
             tick.tick().await;
             let layer = if frame % 4 == 0 { 0 } else { 1 + (frame % 2) as usize };
-            let mut wire = Vec::new();
+            let (mut wire, group) = (Vec::new(), first_group + second);
             if streams[layer].is_none() {
                 streams[layer] = Some(connection.open_uni().await.unwrap());
                 let hop = Hop { alias: track, priority: 1, ttl_ms: 5_000 };
-                let header = StreamHeader { hop, group: first_group + second, temporal_layer: layer as u8 };
-                let mut head = [0; STREAM_HEADER_BYTES_MAX];
-                let len = header.encode(&mut head);
-                wire.extend_from_slice(&head[..len]);
+                put_stream_head(&mut wire, hop, group, layer as u8);
             }
-            let object = StreamObjectHeader {
-                object: frame,
-                flags: if frame == 0 { Flags::INDEPENDENT } else { Flags::default() },
-                layer: Layer::new(layer as u8, 0).unwrap(),
-                length: FRAME_BYTES[layer] as u32,
-            };
-            let mut head = [0; STREAM_OBJECT_HEADER_BYTES_MAX];
-            let len = object.encode(&mut head);
-            wire.extend_from_slice(&head[..len]);
+            let flags = if frame == 0 { Flags::INDEPENDENT } else { Flags::default() };
+            let visible = Visible { group, object: frame, flags, layer: Layer::new(layer as u8, 0).unwrap() };
+            put_object(&mut wire, visible, FRAME_BYTES[layer] as u32);
             wire.extend_from_slice(&stamp(start));
             wire.resize(wire.len() + FRAME_BYTES[layer] - 8, 7);
             streams[layer].as_mut().unwrap().write_all(&wire).await.expect("the relay takes what nobody may want");
@@ -254,7 +241,7 @@ impl Listener {
         });
         let (notes, stop) = (heard.clone(), stopped.clone());
         reading.spawn(async move {
-            while let Ok(message) = client.next_ever().await {
+            while let Some(message) = client.next_ever().await {
                 stay_if(&stop).await;
                 if let Some(Body::Allocation(allocation)) = message.body {
                     notes.lock().unwrap().rungs.push((start.elapsed(), allocation.rung()));
@@ -295,23 +282,13 @@ async fn stay_if(stopped: &AtomicBool) {
 
 /// Notes a stream's objects as they become whole.
 async fn watch(mut stream: quinn::RecvStream, notes: Arc<Mutex<Heard>>, start: Instant, stop: Arc<AtomicBool>) {
-    let (mut buffer, mut header) = (BytesMut::new(), None::<StreamHeader>);
+    let mut reader = StreamReader::default();
     while let Ok(Some(chunk)) = stream.read_chunk(usize::MAX, true).await {
         stay_if(&stop).await;
-        buffer.extend_from_slice(&chunk.bytes);
-        let header = match header {
-            Some(header) => header,
-            None => {
-                let Ok((read, len)) = StreamHeader::decode(&buffer) else { continue };
-                buffer.advance(len);
-                *header.insert(read)
-            }
-        };
-        while let Ok((object, len)) = StreamObjectHeader::decode(&buffer)
-            && buffer.len() >= len + object.length as usize
-        {
-            let sent = stamped(&buffer[len..]);
-            buffer.advance(len + object.length as usize);
+        reader.push(&chunk.bytes);
+        while let (Ok(Some(header)), Ok(Some(object))) = (reader.header(), reader.object()) {
+            let Some(sealed) = reader.take_sealed() else { break };
+            let sent = stamped(&sealed);
             let (track, group, object, stream) = (header.hop.alias, header.group, object.object, Some(stream.id()));
             let delay = start.elapsed().saturating_sub(sent);
             notes.lock().unwrap().video.push(Came { track, group, object, stream, sent, delay });

@@ -1,4 +1,3 @@
-use ed25519_dalek::Signer as _;
 use rstest::rstest;
 use std::time::{Duration, Instant};
 
@@ -12,8 +11,7 @@ use supernode_proto::{
     identity::{Grants, Revocation},
 };
 use supernode_server::core::limits::Limits;
-
-use crate::harness::{Person, Relay, unix_s};
+use supernode_testkit::{Person, Relay, unix_s};
 
 fn presence(event: &Body) -> Option<Presence> {
     match event {
@@ -98,8 +96,8 @@ async fn a_device_that_its_person_has_taken_back_is_put_out_and_stays_out(#[valu
         let mut client = relay.dial().await;
         let mut body = HelloBody::decode(client.hello(person, relay.pin).body).unwrap();
         let devices = vec![lost.device_key()];
-        let mut word = Revocation { identity: person.identity_key(), number, devices, signature: [0; 64] };
-        word.signature = by.identity.sign(&word.signing_input()).to_bytes();
+        let signed = by.identity.revoke(devices, number).unwrap();
+        let word = Revocation { identity: person.identity_key(), ..signed };
         body.revocation = word.to_bytes().into();
         let hello = client.sign_hello(person, relay.pin, &body);
         client.send(0, Request::Hello(hello)).await;

@@ -13,8 +13,7 @@ use supernode_proto::{
     limits::RING_PAYLOAD_BYTES_MAX,
 };
 use supernode_server::core::limits::Limits;
-
-use crate::harness::{Client, Person, Relay, unix_s};
+use supernode_testkit::{Client, Person, Relay, unix_s};
 
 /// Somebody who can be rung, also again and again.
 async fn online(relay: &Relay, person: &Person) -> Client {

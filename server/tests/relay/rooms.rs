@@ -7,8 +7,7 @@ use supernode_proto::{
     },
     identity::{self},
 };
-
-use crate::harness::{Person, Relay, Room, datagram, eventually};
+use supernode_testkit::{Person, Relay, Room, datagram, eventually};
 
 fn left(event: &Body) -> Option<MemberLeft> {
     match event {
@@ -52,8 +51,8 @@ async fn only_who_can_sign_with_the_join_key_gets_in(#[values(1, 2, 4)] shards: 
     assert_eq!((joined.member, joined.members.len()), (2, 2));
     alice.event(|event| matches!(event, Body::MemberJoined(joined) if joined.member == 2).then_some(())).await;
 
-    let other_key = Room { id: room.id, ..Room::new() };
-    let join_key = Bytes::copy_from_slice(other_key.secret.verifying_key().as_bytes());
+    let other_key = room.with_another_key();
+    let join_key = other_key.join_key();
     alice.done(Request::RotateJoinKey(RotateJoinKey { room: room.name(), join_key })).await;
     let mut carol = relay.connect(&Person::new()).await;
     let refused = carol.refused(Request::JoinRoom(carol.join_request(&room))).await;
@@ -117,15 +116,15 @@ async fn an_accepted_commit_brings_its_join_key_along_and_a_refused_one_does_not
     let mut carol = relay.connect(&Person::new()).await;
     alice.join(&room).await;
     bob.join(&room).await;
-    let (won, lost) = (Room { id: room.id, ..Room::new() }, Room { id: room.id, ..Room::new() });
+    let (won, lost) = (room.with_another_key(), room.with_another_key());
     let commit = |key: &[u8]| {
         let (payload, join_key) = (room.message(1, true, b"commit"), Bytes::copy_from_slice(key));
         Request::SendMls(SendMls { room: room.name(), epoch: 1, commit: true, payload, join_key })
     };
     let refused = alice.refused(commit(&[7; 31])).await;
     assert_eq!((refused.reason(), refused.value, refused.bound), (RefusalReason::Malformed, 31, 32));
-    alice.done(commit(won.secret.verifying_key().as_bytes())).await;
-    let refused = bob.refused(commit(lost.secret.verifying_key().as_bytes())).await;
+    alice.done(commit(&won.join_key())).await;
+    let refused = bob.refused(commit(&lost.join_key())).await;
     assert_eq!(refused.reason(), RefusalReason::EpochConflict);
     for key in [&room, &lost] {
         let refused = carol.refused(Request::JoinRoom(carol.join_request(key))).await;
@@ -199,7 +198,7 @@ async fn after_a_kick_is_acknowledged_nothing_reaches_the_kicked(#[values(1, 2, 
     alice.connection.send_datagram(datagram(track, 2, b"after")).unwrap();
     mallory.connection.send_datagram(datagram(own, 1, b"still here")).unwrap();
     assert!(mallory.event(left).await.kicked);
-    let refused = mallory.refused(Request::Subscribe(crate::harness::subscription(track))).await;
+    let refused = mallory.refused(Request::Subscribe(supernode_testkit::subscription(track))).await;
     assert_eq!(refused.reason(), RefusalReason::UnknownTrack);
     eventually("both objects came in", || {
         let ledger = relay.ledger();
@@ -226,7 +225,7 @@ async fn strangers_and_members_are_told_the_same_about_other_peoples_rooms(#[val
         let refused = stranger.refused(Request::LeaveRoom(LeaveRoom { room: name })).await;
         assert_eq!(refused.reason(), RefusalReason::UnknownRoom);
     }
-    let refused = stranger.refused(Request::Subscribe(crate::harness::subscription(track))).await;
+    let refused = stranger.refused(Request::Subscribe(supernode_testkit::subscription(track))).await;
     assert_eq!(refused.reason(), RefusalReason::UnknownTrack);
     let bad_room = stranger.refused(Request::LeaveRoom(LeaveRoom { room: vec![0; 15].into() })).await;
     assert_eq!((bad_room.reason(), bad_room.value, bad_room.bound), (RefusalReason::Malformed, 15, 16));

@@ -16,10 +16,10 @@ use supernode_proto::{
     object::{DatagramHeader, TrackAlias},
 };
 use supernode_server::core::{ledger::DropReason, limits::Limits};
+use supernode_testkit::{Client, PATIENCE, Person, Relay, Room, datagram, eventually, stream, subscription};
 
 use crate::{
-    harness::{Client, PATIENCE, Person, Relay, Room, datagram, eventually, subscription},
-    media::{send_stream, stream},
+    media::send_stream,
     path::{Path, Shape},
 };
 

@@ -12,11 +12,9 @@ use std::{
 
 use supernode_proto::control::{KickMember, RefusalReason, client_message::Body as Request};
 use supernode_server::core::{ledger::Ledger, limits::Limits};
+use supernode_testkit::{Client, Person, Relay, Room, eventually, subscription};
 
-use crate::{
-    harness::{Client, Person, Relay, Room, eventually, subscription},
-    performance::{Listener, Phase, Speaker},
-};
+use crate::performance::{Listener, Phase, Speaker};
 
 /// How much later than its bound an object may be found waiting: a shard looks every 20 ms, if it has a CPU.
 const LOOK: Duration = Duration::from_millis(250);

@@ -6,8 +6,7 @@ use supernode_proto::control::{
     AnswerRing, JoinRoom, LeaveRoom, LimitTickets, RefusalReason, Ring, RingResult, client_message::Body as Request,
     relay_message::Body,
 };
-
-use crate::harness::{Client, Person, Relay, Room, Standing};
+use supernode_testkit::{Client, Person, Relay, Room, Standing};
 
 fn opening(client: &Client, room: &Room, by: &Standing) -> JoinRoom {
     let room_key = Bytes::copy_from_slice(by.key().as_bytes());

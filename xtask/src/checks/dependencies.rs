@@ -52,7 +52,7 @@ const PROVIDER: &[&str] = &["aws-lc-rs", "aws-lc-sys", "aws-lc-fips-sys"];
 const MAY_REACH_PROVIDER: &[&str] =
     &["aws-lc-rs", "rustls", "rustls-webpki", "quinn-proto", "rcgen", "instant-acme", "jsonwebtoken"];
 
-/// What `tree` reaches and must not. `tree` is what `cargo tree --edges no-dev --prefix depth` prints for one package.
+/// What `tree` reaches and must not. `tree` is what `cargo tree --edges normal,build,dev --prefix depth` prints for one package.
 pub fn forbidden(tree: &str) -> Findings {
     let mut findings = Findings::new();
     let mut path: Vec<&str> = Vec::new();

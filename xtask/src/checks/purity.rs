@@ -1,4 +1,5 @@
-//! The core never names a runtime, a transport or a socket; the wire never names I/O, threads or clocks.
+//! The core never names a runtime, a transport or a socket; the wire, the keys and the session never name I/O, threads,
+//! clocks or dice.
 
 use super::{
     Findings,
@@ -24,8 +25,17 @@ const NOT_IN_CORE: &[&str] = &[
     "std::env",
     "std::os",
 ];
-const NOT_IN_PROTO: &[&str] = &[
+/// Places that are nothing but the wire and what a client does on it.
+const WIRE: &[&str] = &["proto/src/", "keys/src/", "session/src/"];
+const FRESH_KEYS: &str = "keys/src/fresh.rs";
+const NOT_IN_WIRE: &[&str] = &[
     "tokio",
+    "quinn::",
+    "quinn_proto",
+    "rustls",
+    "socket2",
+    "rand",
+    "getrandom",
     "std::fs",
     "std::net",
     "std::io",
@@ -42,9 +52,12 @@ pub fn core(files: &[SourceFile]) -> Findings {
     below(files, "server/src/core/", NOT_IN_CORE, "the core knows no runtime, transport or socket")
 }
 
-/// What the wire names and must not.
-pub fn proto(files: &[SourceFile]) -> Findings {
-    below(files, "proto/src/", NOT_IN_PROTO, "the wire does no I/O and has no clock")
+/// What the wire, the keys and the session name and must not. Fresh keys are one module's, which is built only with the
+/// feature that its crate names it by.
+pub fn wire(files: &[SourceFile]) -> Findings {
+    let files: Vec<SourceFile> = files.iter().filter(|file| file.path != FRESH_KEYS).cloned().collect();
+    let place = |place: &&str| below(&files, place, NOT_IN_WIRE, "the wire does no I/O and has no clock and no dice");
+    WIRE.iter().flat_map(place).collect()
 }
 
 fn below(files: &[SourceFile], place: &str, words: &[&str], sentence: &str) -> Findings {
@@ -63,6 +76,10 @@ mod tests {
         vec![SourceFile { path: path.into(), text: text.into() }]
     }
 
+    fn wire_of(text: &str) -> Vec<SourceFile> {
+        WIRE.iter().flat_map(|place| file(&format!("{place}lib.rs"), text)).collect()
+    }
+
     #[test]
     fn a_runtime_or_socket_in_the_core_is_found() {
         for line in
@@ -75,9 +92,15 @@ mod tests {
 
     #[test]
     fn input_output_or_a_clock_in_the_wire_is_found() {
-        for line in ["use std::net::IpAddr;", "fn f(now: SystemTime) {}", "std::thread::yield_now();"] {
-            assert_eq!(proto(&file("proto/src/lib.rs", line)).len(), 1, "{line}");
+        for line in ["use std::net::IpAddr;", "fn f(now: SystemTime) {}", "use quinn::Connection;", "rand::random()"] {
+            let mut files = wire_of("");
+            files.extend(file("session/src/channel.rs", line));
+            assert_eq!(wire(&files).len(), 1, "{line}");
         }
+        let mut fresh = wire_of("");
+        fresh.extend(file(FRESH_KEYS, "getrandom::fill(bytes);"));
+        assert!(wire(&fresh).is_empty());
+        assert_eq!(wire(&file("proto/src/lib.rs", "")).len(), 2, "keys and session are gone");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use supernode_proto::{
     invite::Invite,
 };
 
-use crate::media::{ivf, ogg_opus};
+use supernode_media_files::{ivf, ogg_opus};
 
 /// Long enough not to be anywhere by chance, short enough to survive when a packet is cut up.
 const WINDOW_BYTES: usize = 24;

@@ -6,7 +6,7 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use super::{blindness::Blindness, during::Load, metrics::Metrics};
-use crate::media::compare::{self, Comparison};
+use supernode_media_files::compare::{self, Comparison};
 
 /// Opus packets a second in the samples.
 const AUDIO_PACKETS_PER_SECOND: u64 = 50;

@@ -9,15 +9,17 @@ use std::time::{Duration, Instant};
 
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use rustix::time::{ClockId, clock_gettime};
+use supernode_measure::{
+    histogram::Histogram,
+    relay_probe::RelayUse,
+    schedule::{Due, Schedule},
+    stamp::Stamp,
+};
 
 use crate::{
     drops::own_socket_drops,
-    histogram::Histogram,
-    relay_probe::RelayUse,
     report::{Generator, Objects, Quantiles, Relay, Report, Sessions},
-    schedule::{Due, Schedule},
     seen::Seen,
-    stamp::Stamp,
     work::Work,
 };
 

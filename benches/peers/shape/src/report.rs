@@ -1,8 +1,7 @@
 //! The result, in the words of `supernode-load --json`, so that one reader understands both.
 
 use serde::Serialize;
-
-use crate::histogram::Histogram;
+use supernode_measure::histogram::Histogram;
 
 /// The result of a run. Shares are 0 to 1.
 #[derive(Debug, Serialize)]

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 
 use clap::Args;
 
-use crate::{meter::HEAD_BYTES, stamp::Stamp};
+use supernode_measure::stamp::Stamp;
+
+use crate::meter::HEAD_BYTES;
 
 /// Rooms in which everybody talks to everybody. A 1:1 call is a room of two.
 #[derive(Debug, Clone, Args)]

@@ -6,12 +6,11 @@ mod text;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use supernode_measure::{histogram::Histogram, relay_probe::RelayUse};
 
 pub use self::about::About;
 use super::{
-    histogram::Histogram,
     plan::{Plan, Role},
-    relay_probe::RelayUse,
     run::{Used, Window},
     scenario::Scenario,
     scrape::Scrapes,

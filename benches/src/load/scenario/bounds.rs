@@ -1,8 +1,9 @@
 //! What the values of a scenario may be.
 
+use supernode_measure::stamp::Stamp;
 use supernode_proto::limits;
 
-use super::{super::stamp::Stamp, Scenario};
+use super::Scenario;
 
 /// Most bytes of a header that the generator puts before the sealed part.
 const HEADER_BYTES_MAX: u32 = supernode_proto::object::DATAGRAM_HEADER_BYTES_MAX as u32;

@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use quinn_proto::{ConnectionError, Dir, Event, ReadError, StreamEvent, StreamId};
+use supernode_measure::stamp::Stamp;
 use supernode_proto::{close::CloseCode, object::DatagramHeader};
 
 use super::{
-    super::{client::Arrival, link::Link, plan::Role, stamp::Stamp},
+    super::{client::Arrival, link::Link, plan::Role},
     FLOODER_AWAY, Worker,
 };
 

@@ -14,15 +14,14 @@ use std::{
 use quinn_proto::{ClientConfig, DatagramEvent, Endpoint, EndpointConfig};
 use rand::{SeedableRng, rngs::StdRng};
 use rustix::time::{ClockId, clock_gettime};
+use supernode_measure::{histogram::Histogram, relay_probe, schedule::Schedule};
 
 use self::traffic::Task;
 use super::{
     client::{Client, Stage},
-    histogram::Histogram,
     link::Link,
     plan::Role,
     run::{Phase, Shared, Window},
-    schedule::Schedule,
     sockets::{SEGMENTS_MAX, Sockets},
     tally::{Interval, Tally},
     transport,
@@ -409,7 +408,7 @@ impl Worker {
             outcome.busy = (after - before) / window.hold_s();
         }
         outcome.intervals = std::mem::take(&mut self.intervals);
-        let drops = super::relay_probe::socket_drops(&self.sockets.ports());
+        let drops = relay_probe::socket_drops(&self.sockets.ports());
         self.schedules.clear();
         self.arrivals.clear();
         let now = Instant::now();

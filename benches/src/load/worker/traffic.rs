@@ -3,13 +3,15 @@
 use std::time::Instant;
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
+use supernode_measure::{
+    schedule::{Due, Schedule},
+    stamp::Stamp,
+};
 
 use super::{
     super::{
         client::object_bytes,
         plan::{Kind, Role},
-        schedule::{Due, Schedule},
-        stamp::Stamp,
     },
     Worker,
 };

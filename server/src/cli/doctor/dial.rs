@@ -2,27 +2,19 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, anyhow};
-use bytes::Bytes;
 use data_encoding::BASE64URL_NOPAD;
-use prost::Message;
 use quinn::crypto::rustls::QuicClientConfig;
-use rcgen::{KeyPair, PKCS_ED25519, SigningKey};
-use rustls::{
-    DigitallySignedStruct, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime},
-};
+use rustls::{crypto::aws_lc_rs, pki_types::CertificateDer};
+use supernode_keys::{DeviceSecret, IdentitySecret};
 use supernode_proto::{
-    ALPN, VERSION,
     close::CloseCode,
-    control::{ClientMessage, FrameReader, Hello, HelloBody, RelayMessage, client_message, frame, relay_message},
-    identity::{Delegation, DeviceKey, EXPORTER_BYTES, EXPORTER_LABEL, IdentityKey, RelayPin, hello_signing_input},
+    control::{ClientMessage, FrameReader, RelayMessage, client_message, frame, relay_message},
+    identity::{EXPORTER_BYTES, EXPORTER_LABEL, RelayPin},
     invite::Invite,
 };
 use supernode_server::control::{
@@ -31,6 +23,8 @@ use supernode_server::control::{
     tls::pin_of,
     trust::{self, Objection},
 };
+use supernode_session::{Channel, Introduction};
+use supernode_tls::AnyCertificate;
 
 use super::{Finding, Verdict, bad, good, poor, port};
 
@@ -181,13 +175,9 @@ impl Seen {
 }
 
 async fn dial(link: &Invite, address: SocketAddr) -> anyhow::Result<Seen> {
-    let verifier = Arc::new(Anything { provider: aws_lc_rs::default_provider(), shown: Mutex::default() });
-    let mut tls = rustls::ClientConfig::builder_with_provider(verifier.provider.clone().into())
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .dangerous() // what is shown is looked at afterwards, and told
-        .with_custom_certificate_verifier(verifier.clone())
-        .with_no_client_auth();
-    tls.alpn_protocols = vec![ALPN.to_vec()];
+    // What is shown is looked at afterwards, and told.
+    let verifier = Arc::new(AnyCertificate::default());
+    let tls = supernode_tls::client_config(aws_lc_rs::default_provider().into(), verifier);
     let here = if address.is_ipv6() { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
     let endpoint = quinn::Endpoint::client(SocketAddr::new(here, 0)).context("no UDP socket")?;
     let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
@@ -195,7 +185,8 @@ async fn dial(link: &Invite, address: SocketAddr) -> anyhow::Result<Seen> {
     let connection =
         endpoint.connect_with(config, address, &link.host)?.await.map_err(|error| anyhow!("no handshake: {error}"))?;
     let handshake = begin.elapsed();
-    let chain = verifier.shown.lock().map(|shown| shown.clone()).unwrap_or_default();
+    let chain = connection.peer_identity().and_then(|shown| shown.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let chain = chain.map(|chain| *chain).unwrap_or_default();
     let let_in = match link.token.as_deref().filter(|token| !is_for_one_use(token)) {
         Some(token) => Some(come_in(&connection, &chain, token).await?),
         None => None,
@@ -212,28 +203,13 @@ async fn come_in(
     token: &str,
 ) -> anyhow::Result<Result<i64, CloseCode>> {
     let pin = chain.first().and_then(|own| pin_of(own)).context("the relay showed no certificate")?;
-    let (identity, device) = (KeyPair::generate_for(&PKCS_ED25519)?, KeyPair::generate_for(&PKCS_ED25519)?);
-    let public = |key: &KeyPair| <[u8; 32]>::try_from(key.public_key_raw()).context("a key of 32 bytes");
-    let names = (IdentityKey::new(public(&identity)?), DeviceKey::new(public(&device)?));
-    let signed = |key: &KeyPair, text: &[u8]| -> anyhow::Result<[u8; 64]> {
-        key.sign(text)?.try_into().map_err(|_| anyhow!("a signature of 64 bytes"))
-    };
-    let not_after_unix_s = unix_now_s() + DELEGATED_S;
-    let signature = signed(&identity, &Delegation::signing_input(&names.0, &names.1, not_after_unix_s))?;
-    let delegation = Delegation { identity: names.0, device: names.1, not_after_unix_s, signature };
-    let body = HelloBody {
-        version_min: VERSION,
-        version_max: VERSION,
-        delegation: delegation.to_bytes().into(),
-        admission_token: token.to_owned(),
-        ..HelloBody::default()
-    }
-    .encode_to_vec();
     let mut exporter = [0; EXPORTER_BYTES];
     connection.export_keying_material(&mut exporter, EXPORTER_LABEL, b"").map_err(|_| anyhow!("no TLS exporter"))?;
-    let signature = Bytes::copy_from_slice(&signed(&device, &hello_signing_input(&pin, &exporter, &body))?);
+    let (identity, device) = (IdentitySecret::from_bytes(&rand::random()), DeviceSecret::from_bytes(&rand::random()));
+    let delegation = identity.delegate(&device.public(), unix_now_s() + DELEGATED_S);
+    let channel = Channel { relay: pin, exporter, device: device.public() };
+    let hello = client_message::Body::Hello(channel.hello(&device, &Introduction::new(&delegation, token)));
     let (mut send, mut receive) = connection.open_bi().await?;
-    let hello = client_message::Body::Hello(Hello { body: body.into(), signature });
     send.write_all(&frame(&ClientMessage { request: 0, body: Some(hello) })).await?;
     let mut reader = FrameReader::default();
     loop {
@@ -252,50 +228,5 @@ async fn come_in(
                 other => return Err(other.into()),
             },
         }
-    }
-}
-
-/// Takes every certificate, and keeps what was shown.
-#[derive(Debug)]
-struct Anything {
-    provider: CryptoProvider,
-    shown: Mutex<Vec<CertificateDer<'static>>>,
-}
-
-impl ServerCertVerifier for Anything {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        if let Ok(mut shown) = self.shown.lock() {
-            *shown = [end_entity].into_iter().chain(intermediates).map(|one| one.clone().into_owned()).collect();
-        }
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("TLS 1.3 only".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

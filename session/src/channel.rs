@@ -1,0 +1,145 @@
+//! What a client signs on one connection. It is of use on no other.
+
+use bytes::Bytes;
+use prost::Message as _;
+use supernode_keys::{DeviceSecret, JoinSecret, Pass, RoomSecret, TicketSecret};
+use supernode_proto::{
+    VERSION,
+    control::{Hello, HelloBody, JoinRoom},
+    identity::{Delegation, DeviceKey, EXPORTER_BYTES, RelayPin, Revocation, RoomId, Ticket},
+};
+
+/// A connection of one device to one relay.
+#[derive(Clone, Copy)]
+pub struct Channel {
+    /// The pin of the certificate that the relay showed.
+    pub relay: RelayPin,
+    /// What TLS exports on this connection, by [`supernode_proto::identity::EXPORTER_LABEL`].
+    pub exporter: [u8; EXPORTER_BYTES],
+    /// The device at this end.
+    pub device: DeviceKey,
+}
+
+/// As whom a device comes in.
+#[derive(Clone, Copy)]
+pub struct Introduction<'a> {
+    /// Its identity's certificate for it.
+    pub delegation: &'a Delegation,
+    /// What lets it in, where the relay asks for something; otherwise empty.
+    pub token: &'a str,
+    /// Tickets of the identity of a lower one are void.
+    pub ticket_generation: u32,
+    /// Devices of the identity that count no more.
+    pub revocation: Option<&'a Revocation>,
+}
+
+impl<'a> Introduction<'a> {
+    /// Of somebody who has taken nothing back.
+    pub fn new(delegation: &'a Delegation, token: &'a str) -> Self {
+        Self { delegation, token, ticket_generation: 0, revocation: None }
+    }
+
+    /// What the Hello says.
+    pub fn to_body(&self) -> HelloBody {
+        HelloBody {
+            version_min: VERSION,
+            version_max: VERSION,
+            delegation: self.delegation.to_bytes().into(),
+            admission_token: self.token.to_owned(),
+            ticket_generation: self.ticket_generation,
+            revocation: self.revocation.map(|word| word.to_bytes().into()).unwrap_or_default(),
+        }
+    }
+}
+
+impl Channel {
+    /// The first message of the session.
+    pub fn hello(&self, device: &DeviceSecret, introduction: &Introduction<'_>) -> Hello {
+        self.sign_hello(device, &introduction.to_body())
+    }
+
+    /// A Hello that says this.
+    pub fn sign_hello(&self, device: &DeviceSecret, body: &HelloBody) -> Hello {
+        let body = body.encode_to_vec();
+        let signature = device.sign_hello(&self.relay, &self.exporter, &body);
+        Hello { body: body.into(), signature: Bytes::copy_from_slice(&signature) }
+    }
+
+    /// The request to enter a room, or to open it if nobody is there, with its join secret of this epoch.
+    pub fn join(&self, room: &RoomId, secret: &JoinSecret, mls_epoch: u64) -> JoinRoom {
+        JoinRoom {
+            room: Bytes::copy_from_slice(&room.0),
+            join_key: Bytes::copy_from_slice(secret.public().as_bytes()),
+            proof: Bytes::copy_from_slice(&secret.sign(room, &self.exporter, &self.device)),
+            mls_epoch,
+            ..JoinRoom::default()
+        }
+    }
+
+    /// The key of a room that stands, and what shows that we have its other half.
+    pub fn show_room(&self, secret: &RoomSecret) -> (Bytes, Bytes) {
+        let proof = secret.sign(&self.relay, &self.exporter, &self.device);
+        (Bytes::copy_from_slice(secret.public().as_bytes()), Bytes::copy_from_slice(&proof))
+    }
+
+    /// A pass's ticket, and what shows that it is ours.
+    pub fn show(&self, pass: &Pass) -> (Bytes, Bytes) {
+        let proof = pass.show_to_relay(&self.relay, &self.exporter, &self.device);
+        (pass.ticket().to_bytes().into(), proof.into())
+    }
+
+    /// What shows that a ticket is ours, by its key.
+    pub fn show_ticket(&self, ticket: &Ticket, key: &TicketSecret) -> Bytes {
+        Bytes::copy_from_slice(&key.sign_presented(ticket, &self.relay, &self.exporter, &self.device))
+    }
+}
+
+impl std::fmt::Debug for Channel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Channel(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use supernode_keys::IdentitySecret;
+    use supernode_proto::identity::{JoinKey, RoomKey, verify_hello, verify_join, verify_room};
+
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn channel(device: &DeviceSecret) -> Channel {
+        Channel { relay: RelayPin([1; 32]), exporter: [2; 32], device: device.public() }
+    }
+
+    #[test]
+    fn a_hello_verifies_on_its_own_connection_only() {
+        let (identity, device) = (IdentitySecret::from_bytes(&[3; 32]), DeviceSecret::from_bytes(&[4; 32]));
+        let (delegation, here) = (identity.delegate(&device.public(), NOW), channel(&device));
+        let hello = here.hello(&device, &Introduction::new(&delegation, "a token"));
+        let verify = |at: &Channel| verify_hello(&at.device, &at.relay, &at.exporter, &hello.body, &hello.signature);
+        verify(&here).expect("signed for this connection");
+        verify(&Channel { exporter: [9; 32], ..here }).expect_err("another connection");
+        verify(&Channel { relay: RelayPin([9; 32]), ..here }).expect_err("another relay");
+        let body = HelloBody::decode(&*hello.body).expect("a body");
+        assert_eq!(body.admission_token, "a token");
+        assert_eq!(Delegation::from_bytes(&body.delegation), Ok(delegation));
+    }
+
+    #[test]
+    fn proofs_for_rooms_verify_for_their_room_and_device_only() {
+        let device = DeviceSecret::from_bytes(&[4; 32]);
+        let (here, room) = (channel(&device), RoomId([5; 16]));
+        let join = here.join(&room, &JoinSecret::from_bytes(&[6; 32]), 7);
+        let key = JoinKey::from_slice(&join.join_key).expect("a key");
+        verify_join(&key, &room, &here.exporter, &here.device, &join.proof).expect("it lets this device in");
+        verify_join(&key, &RoomId([9; 16]), &here.exporter, &here.device, &join.proof).expect_err("another room");
+        assert_eq!((join.mls_epoch, join.room_key.is_empty()), (7, true));
+
+        let (key, proof) = here.show_room(&RoomSecret::from_bytes(&[8; 32]));
+        let key = RoomKey::from_slice(&key).expect("a key");
+        verify_room(&key, &here.relay, &here.exporter, &here.device, &proof).expect("it opens the room");
+        verify_room(&key, &here.relay, &here.exporter, &DeviceKey::new([9; 32]), &proof).expect_err("another device");
+    }
+}
