@@ -45,7 +45,9 @@ enum Wrong {
     FirstKeys,
     /// Each of its long packets holds one byte of a stream instead, with a gap before it.
     Gaps,
-    /// One of ten of its packets is lost: it is sealed so that nobody opens it.
+    /// They hold bytes of TLS, with gaps.
+    Crypto,
+    /// One of ten of its long packets is lost: it is sealed so that nobody opens it.
     Losses,
 }
 
@@ -124,11 +126,14 @@ struct OddKey {
 
 /// Packets that are as long hold what a client has to say.
 const LONG_BYTES: usize = 600;
+/// After so many packets it is let in, and goes wrong.
+const FIRST_PACKETS: u64 = 30;
 
 impl PacketKey for OddKey {
     fn encrypt(&self, packet: u64, buf: &mut [u8], header_len: usize) {
         let end = buf.len() - self.key.tag_len();
-        if self.wrong == Wrong::Gaps && end - header_len >= LONG_BYTES {
+        let is_long = packet > FIRST_PACKETS && end - header_len >= LONG_BYTES;
+        if self.wrong == Wrong::Gaps && is_long {
             let number = self.packets.fetch_add(1, Ordering::Relaxed);
             let payload = &mut buf[header_len..end];
             payload.fill(0);
@@ -138,8 +143,16 @@ impl PacketKey for OddKey {
             payload[3..5].copy_from_slice(&(0x4001 | (number / 64 % 20 * 2) as u16).to_be_bytes());
             (payload[5], payload[6]) = (1, 0x55);
         }
+        if self.wrong == Wrong::Crypto && is_long {
+            buf[header_len..end].fill(0);
+            for (place, frame) in (0x4001u16..).step_by(2).zip(buf[header_len..end].chunks_exact_mut(5)) {
+                frame[0] = 0x06;
+                frame[1..3].copy_from_slice(&place.to_be_bytes());
+                (frame[3], frame[4]) = (1, 0x55);
+            }
+        }
         self.key.encrypt(packet, buf, header_len);
-        if self.wrong == Wrong::Losses && packet > 20 && packet.is_multiple_of(10) {
+        if self.wrong == Wrong::Losses && is_long && packet.is_multiple_of(10) {
             *buf.last_mut().unwrap() ^= 1;
         }
     }
@@ -161,6 +174,12 @@ impl PacketKey for OddKey {
     }
 }
 
+impl OddSession {
+    fn odd(&self, key: Box<dyn PacketKey>) -> Box<dyn PacketKey> {
+        Box::new(OddKey { key, wrong: self.wrong, packets: AtomicU64::new(0) })
+    }
+}
+
 impl Session for OddSession {
     fn write_handshake(&mut self, buf: &mut Vec<u8>) -> Option<Keys> {
         if self.levels == 2 && std::mem::replace(&mut self.levels, 3) == 2 && self.wrong == Wrong::KeyUpdate {
@@ -175,10 +194,10 @@ impl Session for OddSession {
                 Keys { header, packet: KeyPair { local: Box::new(FirstKey(first)), remote } }
             });
         }
-        if self.levels == 2 && matches!(self.wrong, Wrong::Gaps | Wrong::Losses) {
-            keys = keys.map(|Keys { header, packet: KeyPair { local, remote } }| {
-                let local = Box::new(OddKey { key: local, wrong: self.wrong, packets: AtomicU64::new(0) });
-                Keys { header, packet: KeyPair { local, remote } }
+        if self.levels == 2 && matches!(self.wrong, Wrong::Gaps | Wrong::Crypto | Wrong::Losses) {
+            keys = keys.map(|Keys { header, packet: KeyPair { local, remote } }| Keys {
+                header,
+                packet: KeyPair { local: self.odd(local), remote },
             });
         }
         if self.levels == 2 && self.wrong == Wrong::Finished {
@@ -192,7 +211,7 @@ impl Session for OddSession {
         let KeyPair { local, remote } = self.tls.next_1rtt_keys()?;
         let local = match &self.first {
             Some(first) => Box::new(FirstKey(first.clone())) as Box<dyn PacketKey>,
-            None => local,
+            None => self.odd(local),
         };
         Some(KeyPair { local, remote })
     }
@@ -393,9 +412,8 @@ async fn who_has_packets_kept_behind_gaps_is_closed_and_who_loses_packets_is_not
     let mut hoarders = Vec::new();
     for _ in 0..4 * shards {
         let mut hoarder = relay.connect_with(Odd::new(Wrong::Gaps).0, &Person::new()).await;
-        let own_room = Room::new();
-        hoarder.join(&own_room).await;
-        let own = hoarder.publish(&own_room, TrackKind::Video).await;
+        hoarder.join(&room).await;
+        let own = hoarder.publish(&room, TrackKind::Video).await;
         let connection = hoarder.connection.clone();
         tokio::spawn(
             async move { while connection.send_datagram_wait(datagram(own, 1, &[7; 1_000])).await.is_ok() {} },
@@ -416,5 +434,26 @@ async fn who_has_packets_kept_behind_gaps_is_closed_and_who_loses_packets_is_not
     speaker.close();
     listener.close();
     hoarders.iter().for_each(Client::close);
+    relay.assert_empty().await;
+}
+
+//
+#[rstest]
+#[tokio::test]
+async fn who_goes_on_with_tls_in_pieces_is_closed_and_nobody_else(#[values(1, 2)] shards: usize) {
+    let relay = Relay::start(shards);
+    let mut bystander = relay.connect(&Person::new()).await;
+    let mut client = relay.connect_with(Odd::new(Wrong::Crypto).0, &Person::new()).await;
+    let room = Room::new();
+    bystander.join(&room).await;
+    client.join(&room).await;
+    let track = client.publish(&room, TrackKind::Video).await;
+    for _ in 0..40 {
+        client.done(anything()).await;
+    }
+    while client.connection.send_datagram_wait(datagram(track, 1, &[7; 1_000])).await.is_ok() {}
+    assert_eq!(client.close_code().await, CloseCode::TRANSPORT_ERROR);
+    bystander.done(anything()).await;
+    bystander.close();
     relay.assert_empty().await;
 }
