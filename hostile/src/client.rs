@@ -270,9 +270,17 @@ pub(crate) struct Online {
 impl Online {
     /// Asks for something.
     pub(crate) async fn say(&mut self, body: Request) -> anyhow::Result<()> {
-        self.request += 1;
-        let message = ClientMessage { request: self.request, body: Some(body) };
-        Ok(self.send.write_all(&frame(&message)).await?)
+        self.say_all(std::iter::once(body)).await
+    }
+
+    /// Asks for several things at once.
+    pub(crate) async fn say_all(&mut self, bodies: impl Iterator<Item = Request>) -> anyhow::Result<()> {
+        let mut frames = BytesMut::new();
+        for body in bodies {
+            self.request += 1;
+            frames.extend_from_slice(&frame(&ClientMessage { request: self.request, body: Some(body) }));
+        }
+        Ok(self.send.write_all(&frames).await?)
     }
 }
 

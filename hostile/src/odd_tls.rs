@@ -47,6 +47,8 @@ pub(crate) enum Oddity {
     Phases = 3,
     /// Those with much to say hold pieces of streams instead, of a byte each with a gap behind it.
     Crumbs = 4,
+    /// Those with much to say hold one byte of a stream instead, with a gap before it, so that all of the packet is kept.
+    Gaps = 6,
     /// Those with much to say ask whether the path works instead, a hundred times each.
     Challenges = 5,
 }
@@ -66,6 +68,18 @@ impl Dial {
 
     fn is(&self, oddity: Oddity) -> bool {
         self.oddity.load(Ordering::Relaxed) == oddity as u8
+    }
+
+    /// Fills a payload with one byte of a stream, the next packet's with one of another: so many of each stream as QUIC keeps in
+    /// their packets before it copies them together.
+    fn fill_with_gap(&self, payload: &mut [u8]) {
+        let number = self.crumbs.fetch_add(1, Ordering::Relaxed);
+        payload.fill(PADDING);
+        payload[0] = 0x0e;
+        payload[1..3].copy_from_slice(&(0x4000 | (4 * (number % CRUMBED_STREAMS) + 2) as u16).to_be_bytes());
+        let offset = 2 * (number / CRUMBED_STREAMS % PACKETS_A_STREAM) + 1;
+        payload[3..7].copy_from_slice(&(0x8000_0000 | offset as u32).to_be_bytes());
+        (payload[7], payload[8]) = (1, 0x55);
     }
 
     /// How many pieces have gone out.
@@ -107,6 +121,8 @@ const CRUMB_BYTES: usize = 9;
 /// and fewer than QUIC ends a connection for.
 const CRUMBED_STREAMS: u64 = 64;
 const CRUMBS_A_STREAM: u64 = 900;
+/// Packets of which a stream keeps one byte each: 32 KiB.
+const PACKETS_A_STREAM: u64 = 22;
 /// What is replaced by pieces: not what acknowledges only.
 const REPLACED_FROM_BYTES: usize = 600;
 
@@ -168,6 +184,9 @@ impl PacketKey for OddKey {
         }
         if self.dial.is(Oddity::Crumbs) && end - header_len >= REPLACED_FROM_BYTES {
             self.dial.fill_with_crumbs(&mut buf[header_len..end]);
+        }
+        if self.dial.is(Oddity::Gaps) && end - header_len >= REPLACED_FROM_BYTES {
+            self.dial.fill_with_gap(&mut buf[header_len..end]);
         }
         if self.dial.is(Oddity::Challenges) && end - header_len >= REPLACED_FROM_BYTES {
             fill_with_challenges(packet, &mut buf[header_len..end]);

@@ -45,6 +45,11 @@ const HISTORY_MB_PER_SECOND_MAX: f64 = 0.55;
 const ANSWER: Duration = Duration::from_millis(200);
 /// Sessions that send their streams in crumbs.
 const CRUMBLING: usize = 4;
+/// Sessions that have packets kept, each of 64 streams: two megabytes each, if it is let.
+const GAPPING: usize = 40;
+/// What all of them may make the relay keep where 4 MiB are the bound for that, and 1 MiB for windows: these, forty sessions
+/// of 70 KiB, and what the allocator leaves unused.
+const GAPS_MB_MAX: f64 = 24.0;
 /// Sessions that burst together in one room.
 const BURSTING: usize = 60;
 
@@ -81,6 +86,26 @@ pub(super) fn attacks() -> Vec<Attack> {
             fragments,
             20_000.0,
         ),
+        Attack {
+            setting: Setting {
+                config: &[
+                    ("SUPERNODE__LIMITS__RELAY_GAPS_BYTES_MAX", "4194304"),
+                    ("SUPERNODE__LIMITS__RELAY_WINDOWS_BYTES_MAX", "1048576"),
+                ],
+                ..Setting::PLAIN
+            },
+            judge: |outcome: &Outcome| match outcome.rss_mb - outcome.rss_before_mb {
+                grown if grown > GAPS_MB_MAX => Err(format!("{grown:.0} MB kept: at most {GAPS_MB_MAX}")),
+                _ => Ok(()),
+            },
+            ..plain(
+                "gaps",
+                "packets of one byte each with a gap before it, of 64 streams, by each of 40 publishers",
+                true,
+                gaps,
+                4_000.0,
+            )
+        },
         Attack {
             judge: |outcome: &Outcome| {
                 outcome.at_most("mb", HISTORY_BURST_MB_MAX + HISTORY_MB_PER_SECOND_MAX * outcome.seconds)
@@ -195,23 +220,39 @@ fn hoarders(target: &Target, kept: Kept) -> anyhow::Result<Report> {
 /// Packets that are full of pieces of streams, each with a gap behind it, so that QUIC has to keep and sort them apart: as
 /// fast as they are acknowledged, by several who publish.
 fn fragments(target: &Target) -> anyhow::Result<Report> {
+    odd_pieces(target, Oddity::Crumbs, CRUMBLING, "fragments")
+}
+
+/// Packets of which QUIC needs one byte each, later: it keeps all of them.
+fn gaps(target: &Target) -> anyhow::Result<Report> {
+    odd_pieces(target, Oddity::Gaps, GAPPING, "packets")
+}
+
+fn odd_pieces(target: &Target, what: Oddity, sessions: usize, unit: &'static str) -> anyhow::Result<Report> {
     let door = target.door()?;
     block_on(async {
-        let mut report = Report::of("fragments");
+        let mut report = Report::of(unit);
         let end = Instant::now() + target.duration();
         let mut crumbling = Vec::new();
         while Instant::now() < end {
-            while crumbling.len() < CRUMBLING {
+            while crumbling.len() < sessions && Instant::now() < end {
                 let (tls, oddity) = Odd::new()?;
                 let from = Ipv4Addr::new(127, 3, 0, 1 + crumbling.len() as u8);
-                let dialled = dial(&door, from, Arc::new(tls)).await?;
-                let mut client = Client::greet(&door, dialled, Person::new()).await?;
-                let room = Room::new();
-                client.join(&room).await?;
-                let alias = client.publish(&room, TrackKind::Video).await?;
-                let client = client.listen(|_| ());
-                oddity.set(Oddity::Crumbs);
-                crumbling.push((client, oddity, alias));
+                let published = async {
+                    let dialled = dial(&door, from, Arc::new(tls)).await?;
+                    let mut client = Client::greet(&door, dialled, Person::new()).await?;
+                    let room = Room::new();
+                    client.join(&room).await?;
+                    let alias = client.publish(&room, TrackKind::Video).await?;
+                    anyhow::Ok((client, alias))
+                };
+                // Whose networks have been ended too often lately waits as well.
+                let Ok((client, alias)) = published.await else {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    break;
+                };
+                oddity.set(what);
+                crumbling.push((client.listen(|_| ()), oddity, alias));
             }
             for (client, _, alias) in &crumbling {
                 // What the packet says is replaced: only its length counts.

@@ -1,15 +1,22 @@
-//! Rooms whose members all ask for as much as they may at once, while one of the relay's threads has the lowest
-//! priority on their core.
+//! Rooms whose members all ask for as much as they may at once, while one of the relay's threads has hardly any of its core:
+//! what each is asked on the other is a letter for it.
 
 use std::{
     fs,
     net::Ipv4Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
 use bytes::Bytes;
-use rustix::process::{Pid, setpriority_process};
+use rustix::{
+    process::{Pid, setpriority_process},
+    thread::{sched_getaffinity, sched_setaffinity},
+};
 use supernode_proto::control::{RelabelTrack, TrackKind, client_message::Body as Request};
 
 use super::{
@@ -22,29 +29,34 @@ use crate::{
     runtime::block_on,
 };
 
-/// Sessions that ask: as many as, each with its identity's burst, more than fill the inbox of a thread that takes nothing.
-const ASKING: usize = 165;
-/// Rooms that they are all in.
-const ROOMS: usize = 2;
+/// Sessions that ask: about half of them on the thread that goes on, and so many, each with its identity's burst, more than
+/// fill the inbox of one that takes nothing (65,536 letters).
+const ASKING: usize = 440;
+/// Members of a room: few, so that asking costs little more than the letter to the thread that others of them are on.
+const MEMBERS: usize = 4;
 /// What one identity may ask for at once, and in a second, and a little less.
-const BURST: u64 = 380;
-const PER_SECOND: f64 = 95.0;
+const BURST: usize = 380;
+const PER_SECOND: usize = 95;
+/// Requests that are written at once.
+const AT_ONCE: usize = 19;
 /// Sessions that do nothing, beside the call.
 const BYSTANDERS: usize = 24;
-/// The lowest priority, and the one that the relay was started with.
+/// The lowest priority, and the one that the relay was started with; and that of who takes the core from the former and not
+/// from the latter.
 const STARVED: i32 = 19;
 const FED: i32 = -15;
+const GREEDY: i32 = -5;
 
 pub(super) fn attacks() -> Vec<Attack> {
     vec![Attack {
         name: "full-rooms",
-        what: "165 sessions in full rooms ask for all they may at once, while one of two shards has the lowest priority",
+        what: "440 sessions in rooms of 4 ask for all they may at once, while one of two shards has hardly any of its core",
         quick: true,
         // It is the machine that gives a shard less CPU, not who asks: the call on it need only go on afterwards.
         setting: Setting { shards: 2, interrupts: true, ..Setting::PLAIN },
-        seconds_min: 4.0,
+        seconds_min: 6.0,
         run: Run::Rust(full_rooms),
-        rate_min: 500.0,
+        rate_min: 12_000.0,
         judge: |outcome: &Outcome| {
             outcome.at_most("bystanders_lost", 0.0)?;
             outcome.at_most("desynchronised", 0.0)
@@ -64,6 +76,41 @@ fn last_shard(target: &Target) -> anyhow::Result<Pid> {
     anyhow::bail!("no second shard")
 }
 
+/// Keeps a thread's core busy until then, so that it has what is left.
+fn take_core_of(thread: Pid, until: Instant) -> anyhow::Result<std::thread::JoinHandle<()>> {
+    let cores = sched_getaffinity(Some(thread)).context("a thread's core")?;
+    Ok(std::thread::spawn(move || {
+        // Where this thread may not, the shard is starved less, and the row says how little that shows.
+        if sched_setaffinity(None, &cores).is_ok() && setpriority_process(None, GREEDY).is_ok() {
+            while Instant::now() < until {
+                std::hint::spin_loop();
+            }
+        }
+    }))
+}
+
+/// Asks for what is granted and no more: what is above it would be refused, and its sender ended.
+async fn ask_on(mut person: Online, alias: u64, (begin, end): (Instant, Instant), all: Arc<AtomicU64>) {
+    let mut asked = 0;
+    while Instant::now() < end {
+        let granted = BURST + (PER_SECOND as f64 * begin.elapsed().as_secs_f64()) as usize;
+        if asked + AT_ONCE <= granted {
+            let label = |number: usize| Bytes::copy_from_slice(&number.to_be_bytes());
+            let requests =
+                (0..AT_ONCE).map(|number| Request::RelabelTrack(RelabelTrack { alias, label: label(asked + number) }));
+            if person.say_all(requests).await.is_err() {
+                return;
+            }
+            asked += AT_ONCE;
+            all.fetch_add(AT_ONCE as u64, Ordering::Relaxed);
+        } else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    // What it has asked for may still be on its way.
+    std::future::pending::<()>().await;
+}
+
 fn full_rooms(target: &Target) -> anyhow::Result<Report> {
     let door = target.door()?;
     let starved = last_shard(target)?;
@@ -74,50 +121,46 @@ fn full_rooms(target: &Target) -> anyhow::Result<Report> {
             let client = Client::connect(&door, Ipv4Addr::new(127, 6, 0, 1 + host as u8), Person::new()).await?;
             bystanders.push(client.listen(|_| ()));
         }
-        let rooms: Vec<Room> = (0..ROOMS).map(|_| Room::new()).collect();
-        let mut asking: Vec<(Online, u64, u64)> = Vec::new();
+        let mut asking = Vec::new();
+        let mut room = Room::new();
         for host in 0..ASKING {
-            let mut client = Client::connect(&door, from(host), Person::new()).await?;
-            for room in &rooms {
-                client.join(room).await?;
+            if host % MEMBERS == 0 {
+                room = Room::new();
             }
-            let track = client.publish(&rooms[host % ROOMS], TrackKind::Audio).await?;
-            asking.push((client.listen(|_| ()), track.value(), 0));
+            let mut client = Client::connect(&door, from(host), Person::new()).await?;
+            client.join(&room).await?;
+            let track = client.publish(&room, TrackKind::Audio).await?;
+            asking.push((client.listen(|_| ()), track.value()));
         }
         let before = metrics(target)?;
-        setpriority_process(Some(starved), STARVED).context("a thread's priority")?;
         let mut report = Report::of("requests");
-        let (begin, mut number) = (Instant::now(), 0u64);
-        while begin.elapsed() < target.duration() {
-            // No more than is granted: what is above it would be refused, and its sender ended.
-            let granted = BURST + (PER_SECOND * begin.elapsed().as_secs_f64()) as u64;
-            for (person, alias, asked) in &mut asking {
-                while *asked < granted {
-                    (number, *asked) = (number + 1, *asked + 1);
-                    let label = Bytes::copy_from_slice(&number.to_be_bytes());
-                    let relabel = Request::RelabelTrack(RelabelTrack { alias: *alias, label });
-                    // Who is held, or ended, is passed over.
-                    let say = tokio::time::timeout(Duration::from_millis(1), person.say(relabel));
-                    if !matches!(say.await, Ok(Ok(()))) {
-                        break;
-                    }
-                    report.count += 1;
-                }
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        setpriority_process(Some(starved), STARVED).context("a thread's priority")?;
+        let begin = Instant::now();
+        let end = begin + target.duration();
+        let greedy = take_core_of(starved, end)?;
+        let asked = Arc::new(AtomicU64::new(0));
+        let connections: Vec<_> = asking.iter().map(|(person, _)| person.connection.clone()).collect();
+        let tasks: Vec<_> = asking
+            .into_iter()
+            .map(|(person, alias)| tokio::spawn(ask_on(person, alias, (begin, end), asked.clone())))
+            .collect();
+        tokio::time::sleep(target.duration()).await;
+        report.count = asked.load(Ordering::Relaxed);
+        // It sees that its time is over.
+        let _ = greedy.join();
         // Where it cannot be given back what it had, the machine does not let us, and did not take it either.
         let _ = setpriority_process(Some(starved), FED);
         tokio::time::sleep(Duration::from_secs(1)).await;
+        tasks.iter().for_each(tokio::task::JoinHandle::abort);
         let after = metrics(target)?;
         let grown = |name| anyhow::Ok(metric(&after, name)? - metric(&before, name)?);
-        let ended = |people: &mut dyn Iterator<Item = &Online>| {
-            people.filter(|person| person.connection.close_reason().is_some()).count() as f64
+        let ended = |people: &mut dyn Iterator<Item = &quinn::Connection>| {
+            people.filter(|person| person.close_reason().is_some()).count() as f64
         };
         report.found("held", grown("supernode_held_for_mail_total")?);
         report.found("desynchronised", grown("supernode_desynchronised_total")?);
-        report.found("bystanders_lost", ended(&mut bystanders.iter()));
-        report.found("asking_ended", ended(&mut asking.iter().map(|(person, ..)| person)));
+        report.found("bystanders_lost", ended(&mut bystanders.iter().map(|person| &person.connection)));
+        report.found("asking_ended", ended(&mut connections.iter()));
         Ok(report)
     })
 }

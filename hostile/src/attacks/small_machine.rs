@@ -92,6 +92,7 @@ const ROWS: &[Row] = &[
     Row { begins: "sessions", filled_by: Step("sessions") },
     Row { begins: "watches, subscriptions", filled_by: Step("tables") },
     Row { begins: "streams and control messages in flight", filled_by: Step("windows") },
+    Row { begins: "what QUIC keeps beside these", filled_by: Other("`gaps`") },
     Row { begins: "control messages that wait", filled_by: Step("control") },
     Row { begins: "objects that wait", filled_by: Step("queues") },
     Row { begins: "newest groups", filled_by: Step("cache") },

@@ -66,16 +66,18 @@ const ALLOWANCES: usize = Allowance::EgressDay as usize + 1;
 #[derive(Debug, Clone, Copy)]
 struct Grant {
     units: u64,
-    per: Duration,
+    per: u64,
     burst: u64,
 }
 
+const SECOND: u64 = 1_000_000_000;
+
 impl Allowance {
     fn grant(self, limits: &Limits) -> Grant {
-        let per_second = |units: u64, bursts: u64| Grant { units, per: Duration::from_secs(1), burst: units * bursts };
-        let per_minute = |units: u32| Grant { units: units.into(), per: Duration::from_secs(60), burst: units.into() };
+        let per_second = |units: u64, bursts: u64| Grant { units, per: SECOND, burst: units * bursts };
+        let per_minute = |units: u32| Grant { units: units.into(), per: 60 * SECOND, burst: units.into() };
         // A hundredth is forgiven every second.
-        let patience = |units: u64| Grant { units, per: Duration::from_secs(100), burst: units };
+        let patience = |units: u64| Grant { units, per: 100 * SECOND, burst: units };
         match self {
             Self::Requests => per_second(limits.requests_per_second_max.into(), 4),
             Self::Answers => Grant { burst: ANSWERS_MAX, ..per_second(1, 1) },
@@ -97,20 +99,26 @@ impl Allowance {
 
 /// A day's worth, which comes back evenly.
 fn day(units: u64) -> Grant {
-    Grant { units, per: Duration::from_secs(24 * 3600), burst: units }
+    Grant { units, per: 24 * 3600 * SECOND, burst: units }
 }
 
 impl Grant {
     /// How long it takes until so many are granted anew.
     fn time_of(&self, units: u64) -> u64 {
-        let nanos = u128::from(units) * self.per.as_nanos() / u128::from(self.units.max(1));
-        nanos.min(u64::MAX.into()) as u64
+        scaled(units, self.per, self.units)
     }
 
     /// How many are granted in this time.
     fn units_in(&self, nanos: u64) -> u64 {
-        let units = u128::from(nanos) * u128::from(self.units) / self.per.as_nanos().max(1);
-        units.min(u64::MAX.into()) as u64
+        scaled(nanos, self.units, self.per)
+    }
+}
+
+/// `a * b / c`. Every request asks for it, and hardly ever is a product so large that it takes a long division.
+fn scaled(a: u64, b: u64, c: u64) -> u64 {
+    match a.checked_mul(b) {
+        Some(product) => product / c.max(1),
+        None => u64::try_from(u128::from(a) * u128::from(b) / u128::from(c.max(1))).unwrap_or(u64::MAX),
     }
 }
 

@@ -31,6 +31,7 @@ pub const LIMITS: &[&str] = &[
     "relay_rooms_max",
     "relay_tables_bytes_max",
     "relay_control_bytes_max",
+    "relay_gaps_bytes_max",
     "key_packages_max",
     "mailboxes_bytes_max",
     "rejected_commits_max",

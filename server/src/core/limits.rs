@@ -86,6 +86,9 @@ pub struct Limits {
     /// Bytes of control messages that wait for clients to read, or have not come whole; each shard has an equal part. Above
     /// it the sessions with most of them end.
     pub relay_control_bytes_max: u64,
+    /// Bytes that QUIC may keep of clients' streams with gaps beyond what they may have in flight; each shard has an equal
+    /// part. Above it those with most of them end.
+    pub relay_gaps_bytes_max: u64,
     /// Identities without a session of which the relay remembers what they have used up.
     pub accounts_idle_max: u32,
     /// How long an object may wait for a subscriber whose subscription says nothing. Default 250 ms: later is noise.
@@ -186,6 +189,7 @@ impl Default for Limits {
             relay_tables_bytes_max: 1024 * 1024 * 1024,
             relay_windows_bytes_max: 1024 * 1024 * 1024,
             relay_control_bytes_max: 1024 * 1024 * 1024,
+            relay_gaps_bytes_max: 512 * 1024 * 1024,
             accounts_idle_max: 100_000,
             queue_age_max: Duration::from_millis(250),
             queue_bytes_max: 512 * 1024,

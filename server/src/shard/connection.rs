@@ -17,6 +17,7 @@ use supernode_proto::{
 use super::{
     crumbs::Crumbs,
     egress::Egress,
+    gaps::{Gaps, Kept},
     gather::Gather,
     meter,
     newcomer::Newcomer,
@@ -71,6 +72,9 @@ pub(super) struct Connection {
     /// What is kept of it until it is let in, also when it never is.
     pub(super) newcomer: Option<Box<Newcomer>>,
     pub(super) crumbs: Crumbs,
+    /// What QUIC keeps of its streams, and of its control stream.
+    pub(super) kept: Kept,
+    pub(super) control_gaps: Gaps,
     /// Streams with more to read than its turn had time for.
     pub(super) unread: Vec<StreamId>,
     pub(super) control: Option<StreamId>,
@@ -112,6 +116,7 @@ pub(super) struct Ingress {
     pub(super) parser: StreamParser,
     /// Bytes that other shards have not said that they have seen; of data only.
     pub(super) unseen_bytes: usize,
+    pub(super) gaps: Gaps,
 }
 
 impl Connection {
@@ -133,6 +138,8 @@ impl Connection {
             prefix,
             newcomer: Some(Box::new(newcomer)),
             crumbs: Crumbs::default(),
+            kept: Kept::default(),
+            control_gaps: Gaps::default(),
             unread: Vec::new(),
             control: None,
             reader: FrameReader::default(),

@@ -17,12 +17,17 @@ const PER_CLIENT_MAX: u8 = 4;
 /// And all clients of a shard. Default 16.
 pub(super) const PER_TURN_MAX: u8 = 16;
 
+/// Pieces of TLS that a client may send. Default 128: a handshake is few, and some come again on a path that loses; after it
+/// a client has nothing to say. QUIC would keep more of them, with gaps, in packets that they are little of.
+const TLS_PIECES_MAX: u64 = 128;
+
 /// What is known of one client's packets.
 #[derive(Debug, Default)]
 pub(super) struct Crumbs {
     pieces: u64,
     unseen: u8,
     is_crumbling: bool,
+    has_too_much_tls: bool,
     served: u8,
 }
 
@@ -40,12 +45,19 @@ impl Crumbs {
         true
     }
 
-    /// A packet was served.
-    pub(super) fn look(&mut self, quic: &Connection) {
+    /// A packet was served; of one that is not let in, where fewer pieces are too many, each is looked at.
+    pub(super) fn look(&mut self, quic: &Connection, is_newcomer: bool) {
         self.unseen += 1;
-        if self.unseen == PACKETS_A_LOOK {
-            self.count(quic.stats().frame_rx.stream);
+        if is_newcomer || self.unseen == PACKETS_A_LOOK {
+            let frames = quic.stats().frame_rx;
+            self.count(frames.stream);
+            self.has_too_much_tls = frames.crypto > TLS_PIECES_MAX;
         }
+    }
+
+    /// Whether it sends pieces of TLS without end.
+    pub(super) fn has_too_much_tls(&self) -> bool {
+        self.has_too_much_tls
     }
 
     /// A turn is over.

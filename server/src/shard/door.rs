@@ -218,6 +218,7 @@ impl Engine {
         self.tally.connections -= 1;
         self.prefixes.leave(connection.prefix, now);
         self.control_bytes -= connection.control_counted;
+        self.gaps_bytes -= connection.kept.counted;
         if let Some(newcomer) = connection.newcomer.take() {
             self.door.places.leave(newcomer.place);
         }

@@ -13,10 +13,12 @@ use std::{
 
 use bytes::Bytes;
 use foldhash::fast::FixedState;
-use quinn_proto::{ConnectionError, ConnectionEvent, ConnectionHandle, DatagramEvent, Endpoint, ServerConfig, VarInt};
+use quinn_proto::{
+    ConnectionError, ConnectionEvent, ConnectionHandle, DatagramEvent, Endpoint, ServerConfig, StreamId, VarInt,
+};
 use rand::rngs::StdRng;
 use supernode_proto::{
-    close::CloseCode,
+    close::{CloseCode, StreamCode},
     control::{RelayMessage, frame},
     identity::RelayPin,
     object::TrackAlias,
@@ -95,6 +97,8 @@ pub(super) struct Engine {
     pub(super) undecided: Vec<Undecided>,
     /// Bytes of control messages of all connections, as of when each was served last.
     pub(super) control_bytes: usize,
+    /// Bytes that QUIC may keep beyond all connections' windows, likewise.
+    pub(super) gaps_bytes: usize,
     /// When to look at them.
     pub(super) ask_again_at: Option<Instant>,
     pub(super) reviews: Reviews,
@@ -154,6 +158,7 @@ impl Engine {
             sample_next: 0,
             undecided: Vec::new(),
             control_bytes: 0,
+            gaps_bytes: 0,
             ask_again_at: None,
             crumbs_left: crumbs::PER_TURN_MAX,
             room: Room::of(shards),
@@ -212,7 +217,7 @@ impl Engine {
             newcomer.receive(bytes);
         }
         connection.quic.handle_event(event);
-        connection.crumbs.look(&connection.quic);
+        connection.crumbs.look(&connection.quic, connection.newcomer.is_some());
         // What came decides how urgent it is.
         connection.news = true;
         if !connection.dirty {
@@ -437,6 +442,7 @@ impl Engine {
     /// A served connection goes back to its place, with a new deadline, or is forgotten.
     fn settle(&mut self, link: u32, mut connection: Box<Connection>, now: Now) {
         self.count_control(&mut connection);
+        self.count_gaps(&mut connection);
         self.ask_for_withheld(&mut connection);
         let answered = self.exchange_endpoint_events(&mut connection);
         if connection.quic.is_drained() {
@@ -596,8 +602,16 @@ impl Engine {
             }
         }
         connection.clear(&mut self.core.ledger);
-        let published: Vec<StreamKey> = connection.ingress.drain().map(|(_, ingress)| ingress.key).collect();
-        for key in published {
+        let published: Vec<(StreamId, StreamKey)> =
+            connection.ingress.drain().map(|(id, ingress)| (id, ingress.key)).collect();
+        if connection.kept.beyond_window() > 0 {
+            // QUIC keeps a connection that is closed for a while, but not what it has of streams that were stopped.
+            for id in published.iter().map(|(id, _)| *id).chain(connection.control) {
+                connection.stop(id, StreamCode::CANCELLED);
+            }
+        }
+        connection.kept.clear();
+        for (_, key) in published {
             self.abort_stream(key);
         }
         self.core.close_session(link, clean, now, &mut self.outbox);
@@ -663,7 +677,6 @@ pub(super) mod tests {
     use bytes::BytesMut;
     use rand::SeedableRng;
     use supernode_proto::{
-        close::StreamCode,
         control::TrackKind,
         identity::RoomId,
         object::{Hop, StreamHeader},

@@ -190,7 +190,7 @@ mod tests {
             forward::{Carries, Demand, Remote},
             stream::StreamParser,
         },
-        shard::engine::tests::first_of_two,
+        shard::{engine::tests::first_of_two, gaps::Gaps},
     };
 
     /// As a packet brings it.
@@ -206,7 +206,13 @@ mod tests {
         let mut route = StreamRoute::empty(TrackAlias::new(7).expect("small"), carries);
         route.remote.push(Remote { shard: ShardId(1), demand: Demand::default() });
         engine.streams.insert(key, route);
-        let mut ingress = Ingress { key, kind: TrackKind::Data, parser: StreamParser::default(), unseen_bytes: 0 };
+        let mut ingress = Ingress {
+            key,
+            kind: TrackKind::Data,
+            parser: StreamParser::default(),
+            unseen_bytes: 0,
+            gaps: Gaps::default(),
+        };
         let id = StreamId::new(quinn_proto::Side::Client, quinn_proto::Dir::Uni, 0);
         let unseen_max = engine.core.limits().data_queue_bytes_max / HOLD_SHARE;
         for _ in 0..3 {

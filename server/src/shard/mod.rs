@@ -19,6 +19,7 @@ mod drain;
 mod egress;
 mod engine;
 mod event_loop;
+mod gaps;
 mod gather;
 mod handover;
 mod hold;

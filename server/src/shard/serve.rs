@@ -14,6 +14,7 @@ use supernode_proto::{
 use super::{
     connection::{Connection, Ingress, Phase},
     engine::Engine,
+    gaps::Gaps,
     transport,
 };
 use crate::core::{Applicant, Greeting, NotOpened, Now, ledger::RefuseReason, stream::StreamParser};
@@ -31,6 +32,9 @@ impl Engine {
         self.work = if self.room.is_used_up() { Work::default() } else { Work::A_TURN };
         let mut verdict = self.read_on(link, &mut connection, now);
         verdict = verdict.and_then(|()| self.handle_events(link, &mut connection, now));
+        if connection.crumbs.has_too_much_tls() {
+            verdict = verdict.and(Err(End::Close(CloseCode::TRANSPORT_ERROR)));
+        }
         if let Some(newcomer) = &connection.newcomer
             && connection.phase != Phase::Closed
             && newcomer.hello_by <= now.instant
@@ -117,21 +121,33 @@ impl Engine {
                         return Err(End::Close(CloseCode::BAD_STREAM));
                     }
                     connection.accept_control(id);
+                    connection.control_gaps.come();
                     self.read_control(connection, id)?;
                 }
             }
             StreamEvent::Opened { dir: Dir::Uni } => {
                 while let Some(id) = connection.quic.streams().accept(Dir::Uni) {
-                    let key = self.stream_key();
-                    connection.ingress.insert(
-                        id,
-                        Ingress { key, kind: TrackKind::Unspecified, parser: StreamParser::default(), unseen_bytes: 0 },
-                    );
-                    self.read_media(link, connection, id, now);
+                    let mut ingress = Ingress {
+                        key: self.stream_key(),
+                        kind: TrackKind::Unspecified,
+                        parser: StreamParser::default(),
+                        unseen_bytes: 0,
+                        gaps: Gaps::default(),
+                    };
+                    ingress.gaps.come();
+                    self.read_ingress(link, connection, id, ingress, now);
                 }
             }
-            StreamEvent::Readable { id } if id.dir() == Dir::Bi => self.read_control(connection, id)?,
-            StreamEvent::Readable { id } => self.read_media(link, connection, id, now),
+            StreamEvent::Readable { id } if id.dir() == Dir::Bi => {
+                connection.control_gaps.come();
+                self.read_control(connection, id)?;
+            }
+            StreamEvent::Readable { id } => {
+                if let Some(mut ingress) = connection.ingress.remove(&id) {
+                    ingress.gaps.come();
+                    self.read_ingress(link, connection, id, ingress, now);
+                }
+            }
             StreamEvent::Stopped { id, .. } if Some(id) == connection.control => {
                 return Err(End::Close(CloseCode::BAD_STREAM));
             }
@@ -150,7 +166,8 @@ impl Engine {
             return Err(End::Close(CloseCode::BAD_STREAM));
         }
         let is_newcomer = connection.newcomer.is_some();
-        let Connection { quic, reader, unread, .. } = connection;
+        let Connection { quic, reader, unread, kept, control_gaps, .. } = connection;
+        let mut pieces = 0;
         let mut stream = quic.recv_stream(id);
         let Ok(mut chunks) = stream.read(true) else { return Err(End::Close(CloseCode::BAD_STREAM)) };
         let verdict = loop {
@@ -178,6 +195,8 @@ impl Engine {
             match chunks.next(wire::CONTROL_MESSAGE_BYTES_MAX) {
                 Ok(Some(chunk)) => {
                     reader.push(&chunk.bytes);
+                    control_gaps.read(chunk.bytes.len(), chunk.offset + chunk.bytes.len() as u64, kept.window());
+                    pieces += 1;
                     self.work.chunks -= 1;
                 }
                 Err(ReadError::Blocked) => break Ok(()),
@@ -186,15 +205,25 @@ impl Engine {
         };
         // The connection is on the list to be served, so new credit goes out anyway.
         let _ = chunks.finalize();
+        kept.settle(control_gaps, pieces);
         verdict
     }
 
     pub(super) fn read_media(&mut self, link: u32, connection: &mut Connection, id: StreamId, now: Now) {
-        let Some(mut ingress) = connection.ingress.remove(&id) else { return };
+        if let Some(ingress) = connection.ingress.remove(&id) {
+            self.read_ingress(link, connection, id, ingress, now);
+        }
+    }
+
+    fn read_ingress(&mut self, link: u32, connection: &mut Connection, id: StreamId, mut ingress: Ingress, now: Now) {
         let opened = matches!(connection.phase, Phase::Open(_));
-        let Connection { quic, unread, .. } = &mut *connection;
+        let Connection { quic, unread, kept, .. } = &mut *connection;
+        let mut pieces = 0;
         let mut stream = quic.recv_stream(id);
-        let Ok(mut chunks) = stream.read(true) else { return self.abort_stream(ingress.key) };
+        let Ok(mut chunks) = stream.read(true) else {
+            kept.end(&ingress.gaps);
+            return self.abort_stream(ingress.key);
+        };
         let outcome = loop {
             // Nothing is forwarded before the Hello was accepted.
             if !opened {
@@ -212,6 +241,9 @@ impl Engine {
             match chunks.next(usize::MAX) {
                 Ok(Some(chunk)) => {
                     self.work.chunks -= 1;
+                    let len = chunk.bytes.len();
+                    ingress.gaps.read(len, chunk.offset + len as u64, kept.window());
+                    pieces += 1;
                     if let Err(code) = self.forward_stream(link, &mut ingress, compact(chunk.bytes), now.instant) {
                         break Some(code);
                     }
@@ -219,17 +251,23 @@ impl Engine {
                 Err(ReadError::Blocked) => break None,
                 Ok(None) if ingress.parser.is_at_boundary() => {
                     let _ = chunks.finalize();
+                    kept.settle(&mut ingress.gaps, pieces);
+                    kept.end(&ingress.gaps);
                     return self.finish_stream(ingress.key);
                 }
                 Ok(None) | Err(ReadError::Reset(_)) => {
                     let _ = chunks.finalize();
+                    kept.settle(&mut ingress.gaps, pieces);
+                    kept.end(&ingress.gaps);
                     return self.abort_stream(ingress.key);
                 }
             }
         };
         let _ = chunks.finalize();
+        kept.settle(&mut ingress.gaps, pieces);
         match outcome {
             Some(code) => {
+                kept.end(&ingress.gaps);
                 connection.stop(id, code);
                 self.abort_stream(ingress.key);
             }
@@ -253,7 +291,7 @@ impl Engine {
                 if connection.receive_window.is_none() && self.core.publishes(link) {
                     let mut window = self.core.directory().windows().share();
                     let pool_max = self.core.limits().relay_windows_bytes_max;
-                    transport::allow_media_streams(&mut connection.quic, &mut window, pool_max);
+                    transport::allow_media_streams(&mut connection.quic, &mut connection.kept, &mut window, pool_max);
                     connection.receive_window = Some(window);
                 }
                 self.dispatch(now);
@@ -300,7 +338,7 @@ impl Engine {
             }
         };
         connection.phase = Phase::Open(session);
-        transport::open_window(&mut connection.quic);
+        transport::open_window(&mut connection.quic, &mut connection.kept);
         if let Some(newcomer) = connection.newcomer.take() {
             self.door.places.leave(newcomer.place);
         }

@@ -29,27 +29,40 @@ impl Engine {
 
 impl Engine {
     /// Closes the sessions with most control messages, read too slowly or sent in too small pieces, if together this shard's
-    /// are more than its part of what the relay may keep.
+    /// are more than its part of what the relay may keep; and those with most behind gaps in their streams.
     pub(super) fn close_fullest(&mut self, now: Now) {
         let bytes_max = (self.core.limits().relay_control_bytes_max / self.peers.len() as u64) as usize;
         if self.control_bytes >= bytes_max {
-            self.close_those_above(bytes_max - bytes_max / 8, now);
+            let (limit, code) = ("relay_control_bytes_max", CloseCode::CONTROL_BACKLOG);
+            self.close_those_above(bytes_max, |connection| connection.control_counted, (limit, code), now);
         }
         self.room.control_bytes = bytes_max.saturating_sub(self.control_bytes);
+        let bytes_max = (self.core.limits().relay_gaps_bytes_max / self.peers.len() as u64) as usize;
+        if self.gaps_bytes >= bytes_max {
+            let (limit, code) = ("relay_gaps_bytes_max", CloseCode::TRANSPORT_ERROR);
+            self.close_those_above(bytes_max, |connection| connection.kept.counted, (limit, code), now);
+        }
     }
 
-    fn close_those_above(&mut self, bytes_max: usize, now: Now) {
-        let connections = || self.connections.iter().flatten().map(|connection| connection.control_counted);
-        let height = height(&mut connections().collect::<Vec<_>>(), bytes_max);
-        let is_fuller = |connection: &Connection| connection.control_counted > height;
+    fn close_those_above(
+        &mut self,
+        bytes_max: usize,
+        counted: fn(&Connection) -> usize,
+        (limit, code): (&'static str, CloseCode),
+        now: Now,
+    ) {
+        let mut all: Vec<usize> = self.connections.iter().flatten().map(|connection| counted(connection)).collect();
+        // An eighth less, so that not every turn looks at all of them.
+        let height = height(&mut all, bytes_max - bytes_max / 8);
+        let is_fuller = |connection: &Connection| counted(connection) > height;
         let links = self.connections.iter().zip(0u32..);
         let fullest: Vec<u32> = links
             .filter(|(connection, _)| connection.as_ref().is_some_and(|connection| is_fuller(connection)))
             .map(|(_, link)| link)
             .collect();
         for link in fullest {
-            self.outbox.counts.limit("relay_control_bytes_max");
-            self.close(link, CloseCode::CONTROL_BACKLOG, now);
+            self.outbox.counts.limit(limit);
+            self.close(link, code, now);
         }
     }
 }
@@ -68,6 +81,13 @@ impl Engine {
         let control = connection.control_bytes();
         self.control_bytes += control;
         self.control_bytes -= std::mem::replace(&mut connection.control_counted, control);
+    }
+
+    /// Takes note of what QUIC may keep of a connection's streams beyond its window.
+    pub(super) fn count_gaps(&mut self, connection: &mut Connection) {
+        let bytes = connection.kept.beyond_window();
+        self.gaps_bytes += bytes;
+        self.gaps_bytes -= std::mem::replace(&mut connection.kept.counted, bytes);
     }
 
     /// Lets QUIC take more of the control messages that wait.

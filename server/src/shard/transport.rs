@@ -15,6 +15,7 @@ use super::{
     answers,
     cid::{Generator, Incarnation},
     crypto::TlsConfig,
+    gaps::Kept,
     meter::Metered,
     socket,
 };
@@ -38,10 +39,10 @@ const DATAGRAM_RECEIVE_BYTES: usize = 2 * socket::TURN_BYTES_MAX;
 /// why. QUIC keeps a table entry for each stream that may be opened, and most sessions that are online publish nothing.
 const STREAMS_BEFORE_A_TRACK: u32 = 1;
 /// Bytes that one media stream may have in flight towards the relay: a 4K key frame in two round trips.
-const STREAM_WINDOW: u32 = 1024 * 1024;
+pub(super) const STREAM_WINDOW: u32 = 1024 * 1024;
 /// Bytes that all streams of a client together may have in flight before it has been let in: the largest Hello and as much
 /// after it. What waits beyond a gap is kept, so whoever is not known may make the relay keep little.
-const HELLO_WINDOW: u32 = 2 * wire::HELLO_BYTES_MAX as u32;
+pub(super) const HELLO_WINDOW: u32 = 2 * wire::HELLO_BYTES_MAX as u32;
 /// Bytes of TLS that may wait for those before them: the least that QUIC allows (RFC 9000 section 7.5).
 const CRYPTO_BYTES: usize = 4096;
 /// Bytes that all streams of a client together may have in flight while it publishes nothing: its control stream, whose
@@ -136,15 +137,23 @@ impl HmacKey for ResetKey {
 }
 
 /// A client is let in: its window is that of a session.
-pub(super) fn open_window(quic: &mut quinn_proto::Connection) {
+pub(super) fn open_window(quic: &mut quinn_proto::Connection, kept: &mut Kept) {
     quic.set_receive_window(VarInt::from_u32(SESSION_WINDOW as u32));
+    kept.open(SESSION_WINDOW as u32, 1 + STREAMS_BEFORE_A_TRACK);
 }
 
 /// A client publishes: from now on it may have as many media streams as the protocol says, and as much in flight as it may
 /// have of all that the relay can take.
-pub(super) fn allow_media_streams(quic: &mut quinn_proto::Connection, window: &mut Share, pool_max: u64) {
+pub(super) fn allow_media_streams(
+    quic: &mut quinn_proto::Connection,
+    kept: &mut Kept,
+    window: &mut Share,
+    pool_max: u64,
+) {
     let granted = window.take(PUBLISHER_WINDOW - SESSION_WINDOW, pool_max);
-    quic.set_receive_window(VarInt::from_u32((SESSION_WINDOW + granted) as u32));
+    let window = (SESSION_WINDOW + granted) as u32;
+    quic.set_receive_window(VarInt::from_u32(window));
+    kept.open(window, 1 + wire::MEMBER_STREAMS_MAX);
     quic.set_max_concurrent_streams(Dir::Uni, VarInt::from_u32(wire::MEMBER_STREAMS_MAX));
 }
 

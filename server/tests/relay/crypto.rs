@@ -1,10 +1,10 @@
-//! Keys that change under way, and clients whose TLS says what it must not.
+//! Keys that change under way, and clients whose TLS says what it must not, or seals what QUIC did not say.
 
 use std::{
     any::Any,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -24,7 +24,9 @@ use supernode_proto::{
     control::{TrackKind, Unwatch, client_message::Body as Request},
 };
 use supernode_server::core::limits::Limits;
-use supernode_testkit::{Client, PATIENCE, Person, Relay, Room, client_tls, datagram};
+use supernode_testkit::{Client, PATIENCE, Person, Relay, Room, client_tls, datagram, eventually, stream};
+
+use crate::media::{receive_stream, send_stream};
 
 /// A message of TLS that QUIC forbids (RFC 9001 section 6).
 const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
@@ -39,6 +41,12 @@ enum Wrong {
     KeyUpdate,
     /// It takes what comes under new keys, and goes on with its first ones.
     FirstKeys,
+    /// Each of its long packets holds one byte of a stream instead, with a gap before it.
+    Gaps,
+    /// They hold bytes of TLS, with gaps.
+    Crypto,
+    /// One of ten of its long packets is lost: it is sealed so that nobody opens it.
+    Losses,
 }
 
 /// A client's TLS.
@@ -107,6 +115,69 @@ impl PacketKey for FirstKey {
     }
 }
 
+/// A key that seals something else, or not at all.
+struct OddKey {
+    key: Box<dyn PacketKey>,
+    wrong: Wrong,
+    packets: AtomicU64,
+}
+
+/// Packets that are as long hold what a client has to say.
+const LONG_BYTES: usize = 600;
+/// After so many packets it is let in, and goes wrong.
+const FIRST_PACKETS: u64 = 30;
+
+impl PacketKey for OddKey {
+    fn encrypt(&self, packet: u64, buf: &mut [u8], header_len: usize) {
+        let end = buf.len() - self.key.tag_len();
+        let is_long = packet > FIRST_PACKETS && end - header_len >= LONG_BYTES;
+        if self.wrong == Wrong::Gaps && is_long {
+            let number = self.packets.fetch_add(1, Ordering::Relaxed);
+            let payload = &mut buf[header_len..end];
+            payload.fill(0);
+            // A STREAM frame with offset and length (RFC 9000 section 19.8) of one of the client's first 64 streams.
+            payload[0] = 0x0e;
+            payload[1..3].copy_from_slice(&(0x4000 | (4 * (number % 64) + 2) as u16).to_be_bytes());
+            payload[3..5].copy_from_slice(&(0x4001 | (number / 64 % 20 * 2) as u16).to_be_bytes());
+            (payload[5], payload[6]) = (1, 0x55);
+        }
+        if self.wrong == Wrong::Crypto && is_long {
+            buf[header_len..end].fill(0);
+            for (place, frame) in (0x4001u16..).step_by(2).zip(buf[header_len..end].chunks_exact_mut(5)) {
+                frame[0] = 0x06;
+                frame[1..3].copy_from_slice(&place.to_be_bytes());
+                (frame[3], frame[4]) = (1, 0x55);
+            }
+        }
+        self.key.encrypt(packet, buf, header_len);
+        if self.wrong == Wrong::Losses && is_long && packet.is_multiple_of(10) {
+            *buf.last_mut().unwrap() ^= 1;
+        }
+    }
+
+    fn decrypt(&self, packet: u64, header: &[u8], payload: &mut BytesMut) -> Result<(), CryptoError> {
+        self.key.decrypt(packet, header, payload)
+    }
+
+    fn tag_len(&self) -> usize {
+        self.key.tag_len()
+    }
+
+    fn confidentiality_limit(&self) -> u64 {
+        self.key.confidentiality_limit()
+    }
+
+    fn integrity_limit(&self) -> u64 {
+        self.key.integrity_limit()
+    }
+}
+
+impl OddSession {
+    fn odd(&self, key: Box<dyn PacketKey>) -> Box<dyn PacketKey> {
+        Box::new(OddKey { key, wrong: self.wrong, packets: AtomicU64::new(0) })
+    }
+}
+
 impl Session for OddSession {
     fn write_handshake(&mut self, buf: &mut Vec<u8>) -> Option<Keys> {
         if self.levels == 2 && std::mem::replace(&mut self.levels, 3) == 2 && self.wrong == Wrong::KeyUpdate {
@@ -121,6 +192,12 @@ impl Session for OddSession {
                 Keys { header, packet: KeyPair { local: Box::new(FirstKey(first)), remote } }
             });
         }
+        if self.levels == 2 && matches!(self.wrong, Wrong::Gaps | Wrong::Crypto | Wrong::Losses) {
+            keys = keys.map(|Keys { header, packet: KeyPair { local, remote } }| Keys {
+                header,
+                packet: KeyPair { local: self.odd(local), remote },
+            });
+        }
         if self.levels == 2 && self.wrong == Wrong::Finished {
             *buf.last_mut().unwrap() ^= 1;
         }
@@ -132,7 +209,7 @@ impl Session for OddSession {
         let KeyPair { local, remote } = self.tls.next_1rtt_keys()?;
         let local = match &self.first {
             Some(first) => Box::new(FirstKey(first.clone())) as Box<dyn PacketKey>,
-            None => local,
+            None => self.odd(local),
         };
         Some(KeyPair { local, remote })
     }
@@ -312,5 +389,69 @@ async fn who_never_takes_up_the_relay_s_new_keys_is_closed_and_nobody_else() {
     assert!(received > 40_000, "after {received} packets");
     speaker.done(anything()).await;
     speaker.close();
+    relay.assert_empty().await;
+}
+
+//
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_packets_kept_behind_gaps_is_closed_and_who_loses_packets_is_not(#[values(1, 2)] shards: usize) {
+    let bound = (1 << 20) * shards as u64;
+    let limits = Limits { relay_gaps_bytes_max: bound, relay_windows_bytes_max: 1 << 20, ..Limits::default() };
+    let relay = Relay::with_limits(shards, limits);
+    let room = Room::new();
+    let mut speaker = relay.connect_with(Odd::new(Wrong::Losses).0, &Person::new()).await;
+    let mut listener = relay.connect(&Person::new()).await;
+    speaker.join(&room).await;
+    listener.join(&room).await;
+    let track = speaker.publish(&room, TrackKind::Data).await;
+    listener.subscribe(track).await;
+    speaker.demand(1).await;
+    let mut hoarders = Vec::new();
+    for _ in 0..4 * shards {
+        let mut hoarder = relay.connect_with(Odd::new(Wrong::Gaps).0, &Person::new()).await;
+        hoarder.join(&room).await;
+        let own = hoarder.publish(&room, TrackKind::Video).await;
+        let connection = hoarder.connection.clone();
+        tokio::spawn(
+            async move { while connection.send_datagram_wait(datagram(own, 1, &[7; 1_000])).await.is_ok() {} },
+        );
+        hoarders.push(hoarder);
+    }
+    // Larger than a packet by far, so that much waits whenever one is lost.
+    for group in 1..=20 {
+        let wire = stream(track, group, 0, &[(0, 60_000)]);
+        let (received, ()) = tokio::join!(receive_stream(&listener), send_stream(&speaker, &wire));
+        assert!(received == wire, "{} of {} bytes", received.len(), wire.len());
+    }
+    let closed =
+        || relay.tallies().iter().map(|tally| tally.closed[CloseCode::TRANSPORT_ERROR.0 as usize]).sum::<u64>();
+    eventually("some have gone", || closed() >= 1).await;
+    assert!(closed() <= hoarders.len() as u64);
+    speaker.done(anything()).await;
+    speaker.close();
+    listener.close();
+    hoarders.iter().for_each(Client::close);
+    relay.assert_empty().await;
+}
+
+//
+#[rstest]
+#[tokio::test]
+async fn who_goes_on_with_tls_in_pieces_is_closed_and_nobody_else(#[values(1, 2)] shards: usize) {
+    let relay = Relay::start(shards);
+    let mut bystander = relay.connect(&Person::new()).await;
+    let mut client = relay.connect_with(Odd::new(Wrong::Crypto).0, &Person::new()).await;
+    let room = Room::new();
+    bystander.join(&room).await;
+    client.join(&room).await;
+    let track = client.publish(&room, TrackKind::Video).await;
+    for _ in 0..40 {
+        client.done(anything()).await;
+    }
+    while client.connection.send_datagram_wait(datagram(track, 1, &[7; 1_000])).await.is_ok() {}
+    assert_eq!(client.close_code().await, CloseCode::TRANSPORT_ERROR);
+    bystander.done(anything()).await;
+    bystander.close();
     relay.assert_empty().await;
 }

@@ -374,6 +374,10 @@ pub const KEYS: &[Key] = &[
     number!("limits.relay_control_bytes_max", limits.relay_control_bytes_max, "bytes", 1_048_576..=1_099_511_627_776u64, Live,
         "Control messages of all sessions that wait to be read, or have not come whole; each shard has an equal part. Above \
          it the sessions with most of them are closed.", "Memory."),
+    number!("limits.relay_gaps_bytes_max", limits.relay_gaps_bytes_max, "bytes", 1_048_576..=1_099_511_627_776u64, Live,
+        "What QUIC may keep of clients' streams with gaps, reckoned from the pieces that came, beyond what they may have in \
+         flight; each shard has an equal part. Above it the clients with most of it are closed.",
+        "Memory. With too little, clients on paths that lose much are closed where many publish."),
     number!("limits.accounts_idle_max", limits.accounts_idle_max, "identities", 0..=100_000_000, Live,
         "Identities without a session of which the relay remembers what they have used up. Above it those that have used \
          up least are forgotten.", "About 400 bytes each."),

@@ -88,9 +88,10 @@ const FOLLOWS: &[Follows] = follows! {
     handshakes_max: 1 / 16, NEWCOMER_BYTES, 512, false;
     relay_rooms_max: 1 / 16, ROOM_BYTES, 32_768, false;
     relay_tables_bytes_max: 1 / 16, 1, 1024 * MIB, false;
-    relay_windows_bytes_max: 1 / 14, 1, 1024 * MIB, false;
+    relay_windows_bytes_max: 1 / 16, 1, 1024 * MIB, false;
     relay_control_bytes_max: 1 / 16, 1, 1024 * MIB, false;
-    relay_queue_bytes_max: 1 / 14, 1, 512 * MIB, false;
+    relay_gaps_bytes_max: 1 / 40, 1, 512 * MIB, false;
+    relay_queue_bytes_max: 1 / 16, 1, 512 * MIB, false;
     mailboxes_bytes_max: 1 / 32, 1, 64 * MIB, false;
     group_cache_shard_bytes_max: 1 / 16, 1, 64 * MIB, true;
     accounts_idle_max: 1 / 64, ACCOUNT_BYTES, 100_000, false;
@@ -166,6 +167,8 @@ pub const TABLE: &[Item] = &[
         bytes: |limits, _| limits.relay_tables_bytes_max },
     Item { what: "streams and control messages in flight, from publishers and to anybody", by: "clients", bound: "`limits.relay_windows_bytes_max`", live: true,
         bytes: |limits, _| limits.relay_windows_bytes_max },
+    Item { what: "what QUIC keeps beside these of streams with gaps", by: "clients", bound: "`limits.relay_gaps_bytes_max`", live: true,
+        bytes: |limits, _| limits.relay_gaps_bytes_max },
     Item { what: "control messages that wait to be read or have not come whole", by: "clients", bound: "`limits.relay_control_bytes_max`", live: true,
         bytes: |limits, _| limits.relay_control_bytes_max },
     Item { what: "objects that wait for subscribers", by: "clients", bound: "`limits.relay_queue_bytes_max`", live: true,
