@@ -17,14 +17,15 @@ use rustix::{
 use supernode_proto::close::CloseCode;
 
 use super::{
-    counters::Counters,
-    distributions::TurnStart,
     engine::{Engine, SEGMENTS_MAX},
-    handover::{Passed, Predecessor, Relief, Successor, Upgrade},
-    inbox::Inbox,
+    figures::{counters::Counters, distributions::TurnStart},
     live::{Live, LiveHandle},
-    socket::{Clocks, Received, SendBatch, ShardSocket},
-    window::Window,
+    net::{
+        handover::{Passed, Predecessor, Relief, Successor, Upgrade},
+        socket::{Clocks, Received, SendBatch, ShardSocket},
+        window::Window,
+    },
+    post::inbox::Inbox,
 };
 use crate::core::Now;
 

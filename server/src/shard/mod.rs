@@ -1,48 +1,21 @@
 //! The shards: each is one thread with its own UDP socket, QUIC endpoint and connections, and its part of the core.
 //!
-//! `sys` holds the system calls, `socket` the batches, `engine` drives quinn-proto, `event_loop` is the thread.
+//! `engine` drives quinn-proto and the core over `connections`, `door`, `streams`, `post` and `figures`; `quic` is what
+//! quinn-proto is given, `net` the packets on their way in and out (all system calls are in its `sys`), `event_loop` the
+//! thread.
 
-pub mod counters;
-pub mod distributions;
 pub mod offline;
-pub mod probe;
 
-mod answers;
-mod census;
-mod cid;
-mod connection;
-mod crumbs;
-mod crypto;
-mod deadlines;
+mod connections;
 mod door;
-mod drain;
-mod egress;
 mod engine;
 mod event_loop;
-mod gather;
-mod handover;
-mod hold;
-mod inbox;
-mod inspect;
-mod key_phases;
-mod knocks;
-mod late;
+mod figures;
 mod live;
-mod media;
-mod meter;
-mod newcomer;
-mod pace;
-mod places;
-mod prefixes;
-mod reviews;
-mod room;
-mod serve;
-mod shed;
-mod socket;
-mod sys;
-mod transport;
-mod window;
-mod withheld;
+mod net;
+mod post;
+mod quic;
+mod streams;
 
 use std::{
     io,
@@ -59,28 +32,38 @@ use std::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use supernode_proto::{close::CloseCode, identity::RelayPin};
 
-pub use self::{
-    census::Census,
-    cid::{Incarnation, SHARDS_MAX},
-    crypto::TlsConfig,
-    inspect::{SessionView, Whom},
-    knocks::KNOCKS_BYTES,
-    live::LiveHandle,
-    newcomer::NEWCOMER_BYTES_MAX,
-    prefixes::{PREFIX_BYTES, PREFIXES_MAX},
-    socket::BUFFER_BYTES as BUFFER_BYTES_WANTED,
-};
 use self::{
     counters::{Counters, Tally},
+    door::prefixes::Prefixes,
     engine::{Engine, Parts},
     event_loop::EventLoop,
-    handover::{Predecessor, Upgrade},
-    inbox::{Inbox, Letter, Mailbox},
     live::Live,
-    prefixes::Prefixes,
-    socket::ShardSocket,
-    transport::Shared,
-    window::Window,
+    net::{
+        handover::{self, Predecessor, Upgrade},
+        socket::{self, ShardSocket},
+        sys,
+        window::Window,
+    },
+    post::inbox::{self, Inbox, Letter, Mailbox},
+    quic::transport::Shared,
+};
+pub use self::{
+    door::{
+        knocks::KNOCKS_BYTES,
+        newcomer::NEWCOMER_BYTES_MAX,
+        prefixes::{PREFIX_BYTES, PREFIXES_MAX},
+    },
+    figures::{
+        census::Census,
+        counters, distributions,
+        inspect::{SessionView, Whom},
+    },
+    live::LiveHandle,
+    net::{probe, socket::BUFFER_BYTES as BUFFER_BYTES_WANTED},
+    quic::{
+        cid::{Incarnation, SHARDS_MAX},
+        crypto::TlsConfig,
+    },
 };
 use crate::core::{Admit, ShardCore, ShardId, directory::Directory, limits::Limits};
 

@@ -12,12 +12,10 @@ use rand::{SeedableRng, rngs::StdRng};
 use supernode_proto::identity::RelayPin;
 
 use super::{
-    cid::Incarnation,
-    crypto::TlsConfig,
     engine::{Engine, Parts, SEGMENTS_MAX},
-    inbox::{self, Inbox},
-    socket::{Received, SendBatch},
-    transport::Shared,
+    net::socket::{Received, SendBatch},
+    post::inbox::{self, Inbox},
+    quic::{cid::Incarnation, crypto::TlsConfig, transport::Shared},
 };
 use crate::core::{Admit, Now, ShardCore, ShardId, directory::Directory, ledger::Ledger, limits::Limits};
 

@@ -1,0 +1,89 @@
+//! Clients that send their streams in crumbs.
+//!
+//! QUIC sorts what comes of a stream, and a packet can hold a hundred pieces of a few bytes with a gap after each: a
+//! quarter of a millisecond of work, where an honest packet takes a few microseconds. Nobody who has something to say
+//! sends so. Whoever does gets a few packets a turn served, and all of them together not many more; the others are
+//! dropped, as on a narrow path.
+
+use quinn_proto::Connection;
+
+/// Packets after which a client's pieces are counted. Default 4: counting copies QUIC's statistics, half a kilobyte.
+const PACKETS_A_LOOK: u8 = 4;
+/// Pieces of streams in a packet, on the average, above which they are crumbs. Default 16: packets of media hold one or two,
+/// and few of any client more than one for each of its streams.
+const PIECES_A_PACKET_MAX: u64 = 16;
+/// Packets of crumbs that one client has served in a turn. Default 4: a millisecond.
+const PER_CLIENT_MAX: u8 = 4;
+/// And all clients of a shard. Default 16.
+pub(crate) const PER_TURN_MAX: u8 = 16;
+
+/// What is known of one client's packets.
+#[derive(Debug, Default)]
+pub(crate) struct Crumbs {
+    pieces: u64,
+    unseen: u8,
+    is_crumbling: bool,
+    served: u8,
+}
+
+impl Crumbs {
+    /// Whether one more packet is served in this turn, in which so many packets of crumbs may still be.
+    pub(crate) fn take(&mut self, left: &mut u8) -> bool {
+        if !self.is_crumbling {
+            return true;
+        }
+        if self.served >= PER_CLIENT_MAX || *left == 0 {
+            return false;
+        }
+        self.served += 1;
+        *left -= 1;
+        true
+    }
+
+    /// A packet was served.
+    pub(crate) fn look(&mut self, quic: &Connection) {
+        self.unseen += 1;
+        if self.unseen == PACKETS_A_LOOK {
+            self.count(quic.stats().frame_rx.stream);
+        }
+    }
+
+    /// A turn is over.
+    pub(crate) fn turn(&mut self) {
+        self.served = 0;
+    }
+
+    fn count(&mut self, pieces: u64) {
+        let new = pieces.saturating_sub(self.pieces);
+        self.is_crumbling = new > PIECES_A_PACKET_MAX * u64::from(self.unseen);
+        self.pieces = pieces;
+        self.unseen = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    //
+    #[test]
+    fn whoever_sends_crumbs_is_served_a_little_in_each_turn_and_others_as_ever() {
+        let (mut honest, mut crumbling) = (Crumbs::default(), Crumbs::default());
+        honest.unseen = PACKETS_A_LOOK;
+        honest.count(u64::from(PACKETS_A_LOOK) * PIECES_A_PACKET_MAX);
+        crumbling.unseen = PACKETS_A_LOOK;
+        crumbling.count(u64::from(PACKETS_A_LOOK) * PIECES_A_PACKET_MAX + 1);
+        let served = |crumbs: &mut Crumbs, left: &mut u8| (0..100).filter(|_| crumbs.take(left)).count();
+        let mut left = PER_TURN_MAX;
+        assert_eq!(served(&mut honest, &mut left), 100);
+        assert_eq!(served(&mut crumbling, &mut left), 4);
+        assert_eq!(left, 12, "for others of that kind");
+        crumbling.turn();
+        assert_eq!(served(&mut crumbling, &mut 3), 3, "all together no more");
+        assert_eq!(served(&mut honest, &mut 0), 100);
+        // It has stopped.
+        crumbling.unseen = PACKETS_A_LOOK;
+        crumbling.count(crumbling.pieces + 4);
+        assert_eq!(served(&mut crumbling, &mut 0), 100);
+    }
+}
