@@ -44,7 +44,7 @@ use self::{
         sys,
         window::Window,
     },
-    post::inbox::{self, Inbox, Letter, Mailbox},
+    post::inbox::{self, Inbox, Letter, Postbox},
     quic::transport::Shared,
 };
 pub use self::{
@@ -69,7 +69,7 @@ use crate::core::{Admit, ShardCore, ShardId, directory::Directory, limits::Limit
 
 /// How often the end of a drain is looked for.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
-/// How long the shards may take to answer: they are rung, and turn once a second even when nothing happens.
+/// How long the shards may take to answer: they are woken, and turn once a second even when nothing happens.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What the shards are made of.
@@ -124,7 +124,7 @@ pub struct Running {
 /// Ends the shards in order, or hands their port to another process, from any thread.
 #[derive(Clone)]
 pub struct Handle {
-    mailboxes: Vec<Mailbox>,
+    postboxes: Vec<Postbox>,
     directory: Arc<Directory>,
     stop: Arc<AtomicBool>,
     sockets: Arc<[UdpSocket]>,
@@ -209,14 +209,14 @@ fn start(
     };
     let directory = Arc::new(Directory::new(config.limits.clone()));
     let stop = Arc::new(AtomicBool::new(false));
-    let (mailboxes, inboxes): (Vec<Mailbox>, Vec<Inbox>) =
+    let (postboxes, inboxes): (Vec<Postbox>, Vec<Inbox>) =
         sockets.iter().map(|_| inbox::inbox()).collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
     let shared = Shared::new(config.tls, config.batch_window, &config.reset_key, incarnation);
     let prefixes = Arc::new(Prefixes::default());
     let live = Live { shared: shared.clone(), pin: config.pin, batch_window: config.batch_window };
     let live = LiveHandle::new(live);
     let handle = Handle {
-        mailboxes: mailboxes.clone(),
+        postboxes: postboxes.clone(),
         directory: directory.clone(),
         stop: stop.clone(),
         sockets: sockets.iter().map(UdpSocket::try_clone).collect::<io::Result<_>>()?,
@@ -237,7 +237,7 @@ fn start(
             shard,
             core: ShardCore::new(shard, directory.clone()),
             endpoint: shared.endpoint(shard, rng.random()),
-            peers: mailboxes.clone(),
+            peers: postboxes.clone(),
             pin: config.pin,
             admission: config.admission.clone(),
             prefixes: prefixes.clone(),
@@ -320,9 +320,9 @@ impl Handle {
     /// threads. Blocks meanwhile. Returns how many sessions were still there.
     pub fn drain(&self, window: Duration, patience: Duration) -> u64 {
         self.directory.start_draining();
-        for mailbox in &self.mailboxes {
-            mailbox.put_control(Letter::Drain(window));
-            mailbox.ring();
+        for postbox in &self.postboxes {
+            postbox.put_control(Letter::Drain(window));
+            postbox.wake();
         }
         let begin = Instant::now();
         let left = loop {
@@ -339,8 +339,8 @@ impl Handle {
 
     fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
-        for mailbox in &self.mailboxes {
-            mailbox.ring();
+        for postbox in &self.postboxes {
+            postbox.wake();
         }
     }
 
@@ -365,19 +365,19 @@ impl Handle {
     /// The shards stop reading their sockets: from now on packets come from the process that has the other half of the
     /// offer. If it ends, they read by themselves again. Returns whether all of them have stopped in time.
     pub fn relieve(&self, retained: Retained) -> bool {
-        let (done, relieved) = crossbeam_channel::bounded(self.mailboxes.len());
-        for (mailbox, passage) in self.mailboxes.iter().zip(retained.passages) {
-            mailbox.put_control(Letter::Relieve(passage, done.clone()));
-            mailbox.ring();
+        let (done, relieved) = crossbeam_channel::bounded(self.postboxes.len());
+        for (postbox, passage) in self.postboxes.iter().zip(retained.passages) {
+            postbox.put_control(Letter::Relieve(passage, done.clone()));
+            postbox.wake();
         }
         let deadline = Instant::now() + ANSWER_TIMEOUT;
-        self.mailboxes.iter().all(|_| relieved.recv_deadline(deadline).is_ok())
+        self.postboxes.iter().all(|_| relieved.recv_deadline(deadline).is_ok())
     }
 
     /// The sockets are this process's again, whatever has become of the one that was to read them. That one must have been
     /// stopped, or it must find out before it reads: its passages are closed. Returns whether all shards read in time.
     pub fn reclaim(&self) -> bool {
-        self.ask(Letter::Reclaim).len() == self.mailboxes.len()
+        self.ask(Letter::Reclaim).len() == self.postboxes.len()
     }
 
     /// Whether every shard reads its own socket: not so while another process does.
@@ -388,7 +388,7 @@ impl Handle {
     /// The sockets that were taken over are this process's for good: the old one drains, or is gone.
     pub fn settle(&self) {
         self.upgrade.settle();
-        self.mailboxes.iter().for_each(Mailbox::ring);
+        self.postboxes.iter().for_each(Postbox::wake);
     }
 
     /// At most `limit` sessions of each shard. Shards that are too busy to answer in time are left out.
@@ -408,12 +408,12 @@ impl Handle {
 
     /// Asks every shard and waits for the answers.
     fn ask<T>(&self, question: impl Fn(crossbeam_channel::Sender<T>) -> Letter) -> Vec<T> {
-        let (answer, answers) = crossbeam_channel::bounded(self.mailboxes.len());
-        for mailbox in &self.mailboxes {
-            mailbox.put_control(question(answer.clone()));
-            mailbox.ring();
+        let (answer, answers) = crossbeam_channel::bounded(self.postboxes.len());
+        for postbox in &self.postboxes {
+            postbox.put_control(question(answer.clone()));
+            postbox.wake();
         }
         let deadline = Instant::now() + ANSWER_TIMEOUT;
-        self.mailboxes.iter().map_while(|_| answers.recv_deadline(deadline).ok()).collect()
+        self.postboxes.iter().map_while(|_| answers.recv_deadline(deadline).ok()).collect()
     }
 }

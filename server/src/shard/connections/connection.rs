@@ -10,7 +10,7 @@ use foldhash::fast::FixedState;
 use quinn_proto::{ConnectionHandle, SendDatagramError, StreamId, VarInt, WriteError};
 use supernode_proto::{
     close::StreamCode,
-    control::{FrameReader, RelayMessage, TrackKind, frame},
+    control::{FrameReader, TrackKind},
     object::TrackAlias,
 };
 
@@ -60,20 +60,20 @@ pub(crate) struct Connection {
     pub(crate) quic: quinn_proto::Connection,
     pub(crate) handle: ConnectionHandle,
     pub(crate) phase: Phase,
-    /// Whether it is on the shard's list of connections to serve.
-    pub(crate) dirty: bool,
+    /// Whether it is on the shard's list of those to look at.
+    is_marked: bool,
     /// When the first of those packets arrived that have not been served yet.
     pub(crate) unserved_since: Option<Instant>,
     /// Whether something came in for it that has not been served: a packet, or a time.
-    pub(crate) news: bool,
+    pub(super) news: bool,
     /// Whether its packets must be built now: something other than audio is on its way, or happened.
     pub(crate) urgent: bool,
-    pub(crate) gather: Gather,
+    gather: Gather,
     /// The network that it came from.
     pub(crate) prefix: Prefix,
     /// What is kept of it until it is let in, also when it never is.
     pub(crate) newcomer: Option<Box<Newcomer>>,
-    pub(crate) crumbs: Crumbs,
+    pub(super) crumbs: Crumbs,
     /// Streams with more to read than its turn had time for.
     pub(crate) unread: Vec<StreamId>,
     pub(crate) control: Option<StreamId>,
@@ -83,7 +83,7 @@ pub(crate) struct Connection {
     /// What QUIC may have in flight to it: once it is sent a stream of media.
     pub(crate) send_window: Option<Share>,
     /// Bytes of control messages that its shard has counted for it.
-    pub(crate) control_counted: usize,
+    pub(super) control_counted: usize,
     control_out: VecDeque<Bytes>,
     control_out_bytes: usize,
     pub(crate) withheld: Withheld,
@@ -128,7 +128,7 @@ impl Connection {
             quic,
             handle,
             phase: Phase::Handshaking,
-            dirty: false,
+            is_marked: false,
             unserved_since: None,
             news: true,
             urgent: true,
@@ -157,6 +157,31 @@ impl Connection {
         }
     }
 
+    /// Its turn begins.
+    pub(crate) fn begin_turn(&mut self) {
+        self.crumbs.turn();
+    }
+
+    /// Puts it on the list of those to look at.
+    pub(super) fn mark(&mut self, link: u32, marked: &mut Vec<u32>) {
+        if !self.is_marked {
+            self.is_marked = true;
+            marked.push(link);
+        }
+    }
+
+    /// It is looked at. Returns until when what it is to be sent may wait, if its packets are not to be built now: audio
+    /// may gather for a moment, so that several people's objects share a packet.
+    pub(crate) fn may_gather(&mut self, budget: Duration, now: Instant) -> Option<Instant> {
+        self.is_marked = false;
+        let is_urgent = std::mem::take(&mut self.urgent);
+        let until = if is_urgent { None } else { self.gather.wait(budget, now) };
+        if until.is_none() {
+            self.gather.sent(now);
+        }
+        until
+    }
+
     /// The session, if it is open.
     pub(crate) fn session(&self) -> Option<SessionId> {
         match self.phase {
@@ -165,12 +190,7 @@ impl Connection {
         }
     }
 
-    /// Queues a control message; `false` if more wait than `backlog_max` bytes.
-    pub(crate) fn send_control(&mut self, message: &RelayMessage, backlog_max: usize) -> bool {
-        self.send_frame(frame(message), backlog_max)
-    }
-
-    /// As [`Self::send_control`], for a message in its frame.
+    /// Queues a control message in its frame; `false` if more wait than `backlog_max` bytes.
     pub(crate) fn send_frame(&mut self, frame: Bytes, backlog_max: usize) -> bool {
         self.control_out_bytes += frame.len();
         self.control_out.push_back(frame);

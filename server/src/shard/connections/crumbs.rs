@@ -15,11 +15,11 @@ const PIECES_A_PACKET_MAX: u64 = 16;
 /// Packets of crumbs that one client has served in a turn. Default 4: a millisecond.
 const PER_CLIENT_MAX: u8 = 4;
 /// And all clients of a shard. Default 16.
-pub(crate) const PER_TURN_MAX: u8 = 16;
+pub(super) const PER_TURN_MAX: u8 = 16;
 
 /// What is known of one client's packets.
 #[derive(Debug, Default)]
-pub(crate) struct Crumbs {
+pub(super) struct Crumbs {
     pieces: u64,
     unseen: u8,
     is_crumbling: bool,
@@ -28,7 +28,7 @@ pub(crate) struct Crumbs {
 
 impl Crumbs {
     /// Whether one more packet is served in this turn, in which so many packets of crumbs may still be.
-    pub(crate) fn take(&mut self, left: &mut u8) -> bool {
+    pub(super) fn take(&mut self, left: &mut u8) -> bool {
         if !self.is_crumbling {
             return true;
         }
@@ -41,7 +41,7 @@ impl Crumbs {
     }
 
     /// A packet was served.
-    pub(crate) fn look(&mut self, quic: &Connection) {
+    pub(super) fn look(&mut self, quic: &Connection) {
         self.unseen += 1;
         if self.unseen == PACKETS_A_LOOK {
             self.count(quic.stats().frame_rx.stream);
@@ -49,7 +49,7 @@ impl Crumbs {
     }
 
     /// A turn is over.
-    pub(crate) fn turn(&mut self) {
+    pub(super) fn turn(&mut self) {
         self.served = 0;
     }
 

@@ -17,7 +17,7 @@ const NEAR: Duration = Duration::from_millis(5);
 
 /// The deadlines of a shard's connections.
 #[derive(Debug, Default)]
-pub(crate) struct Deadlines {
+pub(super) struct Deadlines {
     heap: BinaryHeap<Reverse<(Instant, u32)>>,
     armed: Vec<Armed>,
 }
@@ -32,7 +32,7 @@ struct Armed {
 
 impl Deadlines {
     /// `link` is to come up at `at`, if at all, and at no time that was wanted before.
-    pub(crate) fn arm(&mut self, link: u32, at: Option<Instant>) {
+    pub(super) fn arm(&mut self, link: u32, at: Option<Instant>) {
         if self.armed.len() <= link as usize {
             self.armed.resize(link as usize + 1, Armed::default());
         }
@@ -47,13 +47,13 @@ impl Deadlines {
     }
 
     /// `link` is to come up at `at`, or earlier if that was wanted.
-    pub(crate) fn hasten(&mut self, link: u32, at: Instant) {
+    pub(super) fn hasten(&mut self, link: u32, at: Instant) {
         let wanted = self.armed.get(link as usize).and_then(|armed| armed.wanted);
         self.arm(link, Some(wanted.map_or(at, |earlier| earlier.min(at))));
     }
 
     /// The first time that is wanted, or, if that is not near, a time before it.
-    pub(crate) fn next(&mut self, now: Instant) -> Option<Instant> {
+    pub(super) fn next(&mut self, now: Instant) -> Option<Instant> {
         loop {
             let Reverse((at, link)) = *self.heap.peek()?;
             if at > now + NEAR {
@@ -75,7 +75,7 @@ impl Deadlines {
     }
 
     /// A link whose time has come. It comes up again when it is armed again.
-    pub(crate) fn pop(&mut self, now: Instant) -> Option<u32> {
+    pub(super) fn pop(&mut self, now: Instant) -> Option<u32> {
         self.next(now).filter(|at| *at <= now)?;
         let Reverse((_, link)) = self.heap.pop()?;
         self.armed[link as usize] = Armed::default();

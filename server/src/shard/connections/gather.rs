@@ -15,7 +15,7 @@ const AVERAGE: Duration = Duration::from_millis(200);
 
 /// One connection's audio on its way into a packet.
 #[derive(Debug, Default)]
-pub(crate) struct Gather {
+pub(super) struct Gather {
     /// When the first of what has gathered came to the relay: what it waited before its turn counts.
     first: Option<Instant>,
     objects: u32,
@@ -27,14 +27,14 @@ pub(crate) struct Gather {
 
 impl Gather {
     /// An object was handed over that came to the relay then.
-    pub(crate) fn add(&mut self, bytes: usize, arrived: Instant) {
+    pub(super) fn add(&mut self, bytes: usize, arrived: Instant) {
         self.first = Some(self.first.map_or(arrived, |first| first.min(arrived)));
         self.objects += 1;
         self.bytes += bytes;
     }
 
     /// Until when packets may wait for more, if that is worth it; `None` when they must be built now.
-    pub(crate) fn wait(&self, budget: Duration, now: Instant) -> Option<Instant> {
+    pub(super) fn wait(&self, budget: Duration, now: Instant) -> Option<Instant> {
         let expected = self.rate * budget.as_secs_f32();
         if expected < EXPECTED_MIN || self.bytes >= PACKET_BYTES || self.objects == 0 {
             return None;
@@ -43,7 +43,7 @@ impl Gather {
     }
 
     /// Packets were built.
-    pub(crate) fn sent(&mut self, now: Instant) {
+    pub(super) fn sent(&mut self, now: Instant) {
         let elapsed = self.counted.map_or(AVERAGE, |counted| now.saturating_duration_since(counted));
         // Many packets may be built within one turn: they are averaged over the time between turns.
         if elapsed > Duration::ZERO {

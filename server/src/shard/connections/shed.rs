@@ -1,83 +1,43 @@
 //! What clients make the relay keep and send, counted as they are served: above a bound that all share, the fullest queues
 //! are cut to one height, and the sessions with most control messages end.
 
-use std::time::Instant;
+use supernode_proto::close::StreamCode;
 
-use supernode_proto::close::{CloseCode, StreamCode};
-
-use super::connection::Connection;
+use super::{Connections, connection::Connection};
 use crate::{
-    core::{
-        Now,
-        ledger::{DropReason, Ledger},
-    },
-    shard::{engine::Engine, streams::media},
+    core::ledger::{DropReason, Ledger},
+    shard::streams,
 };
 
-impl Engine {
-    /// Shortens the fullest queues of this shard if together they keep more than its part of what the relay may.
-    pub(crate) fn shed_if_full(&mut self) {
-        let held_max = self.core.limits().relay_queue_bytes_max / self.peers.len() as u64;
-        if self.core.ledger.queued_bytes <= held_max {
+impl Connections {
+    /// Shortens the fullest queues if together they keep more than this.
+    pub(crate) fn shed_above(&mut self, held_max: u64, ledger: &mut Ledger) {
+        if ledger.queued_bytes <= held_max {
             return;
         }
-        let mut held: Vec<usize> = self.connections.iter().flatten().map(|connection| connection.held()).collect();
+        let mut held: Vec<usize> = self.iter().map(|(_, connection)| connection.held()).collect();
         // An eighth less, so that not every turn looks at all of them.
         let height = height(&mut held, (held_max - held_max / 8) as usize);
-        for connection in self.connections.iter_mut().flatten().filter(|connection| connection.held() > height) {
-            shorten(connection, height, &mut self.core.ledger);
+        for connection in self.by_link.iter_mut().flatten().filter(|connection| connection.held() > height) {
+            shorten(connection, height, ledger);
         }
     }
-}
 
-impl Engine {
-    /// Closes the sessions with most control messages, read too slowly or sent in too small pieces, if together this shard's
-    /// are more than its part of what the relay may keep.
-    pub(crate) fn close_fullest(&mut self, now: Now) {
-        let bytes_max = (self.core.limits().relay_control_bytes_max / self.peers.len() as u64) as usize;
-        if self.control_bytes >= bytes_max {
-            self.close_those_above(bytes_max - bytes_max / 8, now);
+    /// Those with most control messages, read too slowly or sent in too small pieces, if together these are more than this
+    ///
+    pub(crate) fn fullest_above(&self, bytes_max: usize) -> Vec<u32> {
+        if self.control_bytes < bytes_max {
+            return Vec::new();
         }
-        self.room.control_bytes = bytes_max.saturating_sub(self.control_bytes);
+        let mut counted: Vec<usize> = self.iter().map(|(_, connection)| connection.control_counted).collect();
+        let height = height(&mut counted, bytes_max - bytes_max / 8);
+        let fullest = self.iter().filter(|(_, connection)| connection.control_counted > height);
+        fullest.map(|(link, _)| link).collect()
     }
 
-    fn close_those_above(&mut self, bytes_max: usize, now: Now) {
-        let connections = || self.connections.iter().flatten().map(|connection| connection.control_counted);
-        let height = height(&mut connections().collect::<Vec<_>>(), bytes_max);
-        let is_fuller = |connection: &Connection| connection.control_counted > height;
-        let links = self.connections.iter().zip(0u32..);
-        let fullest: Vec<u32> = links
-            .filter(|(connection, _)| connection.as_ref().is_some_and(|connection| is_fuller(connection)))
-            .map(|(_, link)| link)
-            .collect();
-        for link in fullest {
-            self.outbox.counts.limit("relay_control_bytes_max");
-            self.close(link, CloseCode::CONTROL_BACKLOG, now);
-        }
-    }
-}
-
-impl Engine {
-    /// Charges a client's identity for what it was sent since it was charged last; also when it ends, so that nobody comes
-    /// back for what was not charged yet.
-    pub(crate) fn charge_egress(&mut self, link: u32, connection: &mut Connection, now: Instant) {
-        let bytes = connection.take_sent_bytes();
-        let wait = self.core.charge_egress(link, bytes, now, &mut self.outbox);
-        connection.throttle(wait, now);
-    }
-
-    /// Takes note of the control messages that a connection keeps now.
-    pub(crate) fn count_control(&mut self, connection: &mut Connection) {
-        let control = connection.control_bytes();
-        self.control_bytes += control;
-        self.control_bytes -= std::mem::replace(&mut connection.control_counted, control);
-    }
-
-    /// Lets QUIC take more of the control messages that wait.
-    pub(crate) fn widen_if_behind(&self, connection: &mut Connection) {
-        if connection.is_behind() {
-            connection.widen(self.core.directory().windows(), self.core.limits().relay_windows_bytes_max);
-        }
+    /// How many more bytes of control messages they may keep.
+    pub(crate) fn control_room(&self, bytes_max: usize) -> usize {
+        bytes_max.saturating_sub(self.control_bytes)
     }
 }
 
@@ -100,7 +60,7 @@ fn shorten(connection: &mut Connection, held_max: usize, ledger: &mut Ledger) {
     while connection.held() > held_max {
         let Connection { egress, quic, .. } = connection;
         let data = || egress.iter().position(|(_, egress)| egress.queue.held() > 0);
-        let Some(worst) = media::worth_least(egress).or_else(data) else { break };
+        let Some(worst) = streams::worth_least(egress).or_else(data) else { break };
         egress[worst].1.abandon(quic, StreamCode::LAGGED, DropReason::RelayQueueFull, ledger);
     }
     let streams = connection.held() - connection.datagrams.held();

@@ -5,18 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-use supernode_proto::{
-    close::CloseCode,
-    control::{MlsDelivery, RelayMessage, frame, relay_message::Body},
-    identity::RoomId,
-};
-
-use super::connection::Connection;
-use crate::{
-    core::{ControlMail, Now, SessionId},
-    shard::engine::Engine,
-};
+use supernode_proto::identity::RoomId;
 
 /// The rooms of which a client misses messages: at most those that it is in.
 #[derive(Debug, Default)]
@@ -32,64 +21,27 @@ struct Missing {
     asked: bool,
 }
 
-impl Engine {
-    /// Passes a room's message to members on this shard.
-    pub(crate) fn deliver(&mut self, to: &[SessionId], delivery: MlsDelivery, now: Now) {
-        let Ok(room) = RoomId::from_slice(&delivery.room) else { return };
-        let sequence = delivery.sequence;
-        let frame = framed(delivery);
-        for to in to {
-            self.deliver_to(*to, room, sequence, &frame, now);
-        }
+impl Withheld {
+    /// Whether messages of this room are missing: then those that follow must wait as well.
+    pub(crate) fn misses(&self, room: &RoomId) -> bool {
+        self.by_room.contains_key(room)
     }
 
-    /// Passes on what was withheld from a member. Nothing left of it: as if it had not read at all.
-    pub(crate) fn deliver_withheld(&mut self, to: SessionId, room: RoomId, missed: Option<Vec<MlsDelivery>>, now: Now) {
-        if let Some(connection) = self.open_connection(to) {
-            connection.withheld.by_room.remove(&room);
-        }
-        let Some(missed) = missed else {
-            if self.core.is_live(to) {
-                self.close(to.link, CloseCode::CONTROL_BACKLOG, now);
-            }
-            return;
-        };
-        for delivery in missed {
-            let sequence = delivery.sequence;
-            self.deliver_to(to, room, sequence, &framed(delivery), now);
-        }
+    /// The message with this number is the first that is missing, or one that follows.
+    pub(crate) fn withhold(&mut self, room: RoomId, sequence: u64) {
+        self.by_room.entry(room).or_insert(Missing { after: sequence.saturating_sub(1), asked: false });
     }
 
-    /// A client has read everything: asks for what was withheld from it.
-    pub(crate) fn ask_for_withheld(&mut self, connection: &mut Connection) {
-        let Some(from) = connection.session().filter(|_| !connection.control_waits()) else { return };
-        for (room, missing) in connection.withheld.by_room.iter_mut().filter(|(_, missing)| !missing.asked) {
-            missing.asked = true;
-            let (home, after) = (self.outbox.home_of(room), missing.after);
-            self.outbox.mail(home, ControlMail::Withheld { from, room: *room, after });
-        }
+    /// What was missing of a room comes now.
+    pub(crate) fn forget(&mut self, room: &RoomId) {
+        self.by_room.remove(room);
     }
 
-    fn deliver_to(&mut self, to: SessionId, room: RoomId, sequence: u64, frame: &Bytes, now: Now) {
-        let half = self.core.limits().control_backlog_bytes_max / 2;
-        let Some(connection) = self.open_connection(to) else { return };
-        let is_missing = connection.withheld.by_room.contains_key(&room);
-        if is_missing || !connection.has_room_for(frame.len(), half) {
-            let missing = Missing { after: sequence.saturating_sub(1), asked: false };
-            connection.withheld.by_room.entry(room).or_insert(missing);
-            self.tally.mls_withheld += 1;
-            // It may have nothing else to do, and be asked when it has written what waits.
-            return self.touch(to.link);
-        }
-        self.send_frame(to.link, frame.clone(), now);
+    /// The rooms whose homes are to be asked for the rest, and the last message of each that the client was sent; once.
+    pub(crate) fn take_unasked(&mut self) -> impl Iterator<Item = (RoomId, u64)> {
+        self.by_room.iter_mut().filter_map(|(room, missing)| {
+            let is_first = !std::mem::replace(&mut missing.asked, true);
+            is_first.then_some((*room, missing.after))
+        })
     }
-
-    fn open_connection(&mut self, session: SessionId) -> Option<&mut Connection> {
-        let is_live = self.core.is_live(session);
-        self.connections.get_mut(session.link as usize)?.as_deref_mut().filter(|_| is_live)
-    }
-}
-
-fn framed(delivery: MlsDelivery) -> Bytes {
-    frame(&RelayMessage { reply_to: 0, body: Some(Body::MlsDelivery(delivery)) })
 }

@@ -5,14 +5,22 @@
 pub(crate) mod answers;
 pub(crate) mod knocks;
 pub(crate) mod newcomer;
-pub(crate) mod pace;
-pub(crate) mod places;
 pub(crate) mod prefixes;
 
-use std::{net::SocketAddr, time::Instant};
+mod pace;
+mod places;
+mod reviews;
+mod undecided;
 
-use quinn_proto::{EndpointEvent, Incoming, Transmit};
-use supernode_proto::close::CloseCode;
+use std::{net::SocketAddr, sync::Arc, time::Instant};
+
+use quinn_proto::{Endpoint, Incoming, Transmit};
+use supernode_proto::{
+    close::CloseCode,
+    control::{ClientMessage, Hello, client_message::Body},
+    identity::{EXPORTER_BYTES, EXPORTER_LABEL, RelayPin},
+    limits as wire,
+};
 
 use self::{
     answers::Answers,
@@ -20,12 +28,20 @@ use self::{
     newcomer::Newcomer,
     pace::{FIRST_PACKETS_SPAN, HANDSHAKES_SPAN, Pace},
     places::{Place, Places},
-    prefixes::{Excess, Network, Verdict},
+    prefixes::{Excess, Network, Prefixes, Verdict},
+    reviews::Reviews,
+    undecided::Undecided,
 };
-use crate::{
-    core::{Now, limits::Limits},
-    shard::{connections::connection::Connection, engine::Engine, net::socket::SendBatch},
+use super::{
+    connections::{
+        Connections,
+        connection::{Connection, Phase},
+    },
+    figures::counters::Tally,
+    net::socket::SendBatch,
+    quic::transport,
 };
+use crate::core::{Admit, Greeting, NotOpened, Now, Outbox, ShardCore, limits::Limits};
 
 /// How often in a second a place may change hands when all are taken: so long has everybody to answer, which takes a round
 /// trip.
@@ -39,30 +55,331 @@ const AT_ONCE_PART: u64 = 64;
 /// The part of a second whose first packets may be looked at at once. Default a tenth: 6 ms.
 const FIRST_PACKETS_PART: u64 = 10;
 
+/// The longest Hello body that is put aside: a delegation, the longest token, and room for what a newer client may add.
+const HELLO_ASIDE_BYTES_MAX: usize = wire::ADMISSION_TOKEN_BYTES_MAX + 1024;
+
 /// One shard's door.
 pub(crate) struct Door {
     shards: usize,
-    pub(crate) answers: Answers,
-    pub(crate) places: Places,
+    /// The name that clients sign for: the key of the certificate that they are shown.
+    pin: RelayPin,
+    admission: Arc<dyn Admit>,
+    /// What networks have at all shards' doors.
+    prefixes: Arc<Prefixes>,
+    is_shut: bool,
+    answers: Answers,
+    places: Places,
     pace: Pace,
     /// Twice the pace, of which next to nothing can be saved up.
     at_once: Pace,
     first_packets: Pace,
     knocks: Knocks,
+    undecided: Undecided,
+    reviews: Reviews,
+}
+
+/// A client that has begun a handshake.
+pub(crate) struct Begun {
+    pub(crate) link: u32,
+    pub(crate) connection: Connection,
+    pub(crate) place: Place,
+}
+
+/// What the door has inside: the core, what that wants done, and what is counted.
+pub(crate) struct Inside<'a> {
+    pub(crate) core: &'a mut ShardCore,
+    pub(crate) outbox: &'a mut Outbox,
+    pub(crate) tally: &'a mut Tally,
+}
+
+/// What the door has outside: the endpoint, where answers go, what is counted, and what may be.
+pub(crate) struct Outside<'a> {
+    pub(crate) endpoint: &'a mut Endpoint,
+    pub(crate) out: &'a mut SendBatch,
+    pub(crate) tally: &'a mut Tally,
+    pub(crate) limits: &'a Limits,
 }
 
 impl Door {
     /// The door of one of so many shards.
-    pub(crate) fn new(shards: usize, now: Instant) -> Self {
+    pub(crate) fn new(
+        shards: usize,
+        pin: RelayPin,
+        admission: Arc<dyn Admit>,
+        prefixes: Arc<Prefixes>,
+        now: Instant,
+    ) -> Self {
         Self {
             shards,
+            pin,
+            prefixes,
+            is_shut: false,
             answers: Answers::new(now),
             places: Places::default(),
             pace: Pace::new(HANDSHAKES_SPAN, 1, now),
             at_once: Pace::new(HANDSHAKES_SPAN, AT_ONCE_PART, now),
             first_packets: Pace::new(FIRST_PACKETS_SPAN, FIRST_PACKETS_PART, now),
             knocks: Knocks::default(),
+            undecided: Undecided::default(),
+            reviews: Reviews::new(admission.generation()),
+            admission,
         }
+    }
+
+    /// From now on clients are shown a certificate whose key has this pin.
+    pub(crate) fn set_pin(&mut self, pin: RelayPin) {
+        self.pin = pin;
+    }
+
+    /// Nobody new is let in from now on.
+    pub(crate) fn shut(&mut self) {
+        self.is_shut = true;
+    }
+
+    /// Whether a datagram is dropped before QUIC is asked: there is no time to answer it.
+    pub(crate) fn is_too_much(
+        &mut self,
+        datagram: &[u8],
+        from: SocketAddr,
+        limits: &Limits,
+        tally: &mut Tally,
+        now: Instant,
+    ) -> bool {
+        if answers::is_of_another_version(datagram) && !self.answers.tell_version(datagram, now) {
+            tally.strangers_dropped += 1;
+            return true;
+        }
+        if !answers::is_initial(datagram) {
+            return false;
+        }
+        // It begins with an Initial packet: its network may have had as many looked at as there is time for.
+        let network = self.prefixes.network(from.ip());
+        let is_too_much = !self.may_look_at(&network, from, datagram, limits, now);
+        tally.first_packets_unread += u64::from(is_too_much);
+        is_too_much
+    }
+
+    /// A client's first packet, of so many bytes. Returns the connection that begins with it, if one does.
+    pub(crate) fn meet(
+        &mut self,
+        incoming: Incoming,
+        bytes: usize,
+        outside: &mut Outside<'_>,
+        now: Now,
+    ) -> Option<Begun> {
+        if self.is_shut {
+            outside.tally.handshakes_refused += 1;
+            self.turn_away(incoming, outside, now.instant);
+            return None;
+        }
+        let limits = outside.limits;
+        let proven = incoming.remote_address_validated();
+        let pressed = !proven && self.must_prove(limits, now.instant);
+        let network = self.prefixes.network(incoming.remote_address().ip());
+        let verdict = match pressed {
+            true => Verdict::Prove,
+            false => self.prefixes.enter(&network, proven, limits, now.instant),
+        };
+        let prefix = match verdict {
+            Verdict::Enter(prefix) => prefix,
+            Verdict::Prove => {
+                outside.tally.retries += 1;
+                match pressed {
+                    true => outside.tally.over_before_retry += 1,
+                    false => outside.tally.over_prefix_handshakes += 1,
+                }
+                // An address that is not validated may always be asked to.
+                if let Ok(transmit) = outside.endpoint.retry(incoming, outside.out.buffer()) {
+                    outside.out.commit(transmit);
+                }
+                return None;
+            }
+            Verdict::Refuse(excess) => {
+                outside.tally.refused_by_prefix += 1;
+                match excess {
+                    Excess::Connections => outside.tally.over_prefix_connections += 1,
+                    Excess::Handshakes => outside.tally.over_prefix_handshakes += 1,
+                    Excess::Networks => {}
+                }
+                self.turn_away(incoming, outside, now.instant);
+                return None;
+            }
+        };
+        if !self.may_begin(&network, limits, now.instant) {
+            outside.tally.over_pace += 1;
+            outside.tally.handshakes_refused += 1;
+            self.prefixes.leave(prefix, now.instant);
+            // It asks again by itself, as if its packet had been lost: after a second there is another second's pace.
+            outside.endpoint.ignore(incoming);
+            return None;
+        }
+        match outside.endpoint.accept(incoming, now.instant, outside.out.buffer(), None) {
+            Ok((handle, quic)) => {
+                let link = handle.0 as u32;
+                let hello_by = now.instant + limits.hello_timeout;
+                let place = self.places.take(link, network);
+                let newcomer = Newcomer::new(hello_by, self.pin, place, (!proven).then_some(bytes));
+                outside.tally.handshaking += 1;
+                outside.tally.connections += 1;
+                Some(Begun { link, connection: Connection::new(quic, handle, prefix, newcomer), place })
+            }
+            Err(error) => {
+                self.prefixes.leave(prefix, now.instant);
+                outside.tally.handshakes_failed += 1;
+                if let Some(transmit) = error.response {
+                    self.answer(transmit, outside, now.instant);
+                }
+                None
+            }
+        }
+    }
+
+    /// Sends an answer that QUIC has for a packet of no connection, and that was written to the batch's buffer.
+    pub(crate) fn answer(&mut self, transmit: Transmit, outside: &mut Outside<'_>, now: Instant) {
+        if answers::is_close(outside.out.written()) && !self.answers.turn_away(now) {
+            outside.tally.strangers_dropped += 1;
+            return;
+        }
+        outside.tally.strangers_answered += 1;
+        outside.out.commit(transmit);
+    }
+
+    fn turn_away(&mut self, incoming: Incoming, outside: &mut Outside<'_>, now: Instant) {
+        if self.answers.turn_away(now) {
+            outside.tally.strangers_answered += 1;
+            let transmit = outside.endpoint.refuse(incoming, outside.out.buffer());
+            outside.out.commit(transmit);
+        } else {
+            outside.tally.strangers_dropped += 1;
+            outside.endpoint.ignore(incoming);
+        }
+    }
+
+    /// A client's first message, which nothing but a Hello can be.
+    ///
+    /// # Errors
+    /// The code to close the connection with.
+    pub(crate) fn greet(
+        &mut self,
+        link: u32,
+        connection: &mut Connection,
+        message: ClientMessage,
+        inside: &mut Inside<'_>,
+        now: Now,
+    ) -> Result<(), CloseCode> {
+        let Some(Body::Hello(hello)) = message.body else { return Err(CloseCode::UNEXPECTED_MESSAGE) };
+        if self.undecided.has(link) {
+            return Err(CloseCode::UNEXPECTED_MESSAGE);
+        }
+        self.admit(link, connection, hello, inside, now)
+    }
+
+    /// Opens a session if the Hello holds and its identity is admitted; puts it aside while that is not decided.
+    ///
+    /// # Errors
+    /// The code to close the connection with.
+    pub(crate) fn admit(
+        &mut self,
+        link: u32,
+        connection: &mut Connection,
+        hello: Hello,
+        inside: &mut Inside<'_>,
+        now: Now,
+    ) -> Result<(), CloseCode> {
+        if connection.phase == Phase::Closed {
+            return Ok(()); // while it was put aside
+        }
+        let mut exporter = [0; EXPORTER_BYTES];
+        connection
+            .quic
+            .crypto_session()
+            .export_keying_material(&mut exporter, EXPORTER_LABEL, &[])
+            .map_err(|_| CloseCode::INTERNAL)?;
+        let from = connection.quic.remote_address().ip();
+        let Some(newcomer) = &connection.newcomer else { return Err(CloseCode::UNEXPECTED_MESSAGE) };
+        let greeting = Greeting { hello: &hello, relay: newcomer.pin, exporter, from };
+        let session = match inside.core.open_session(link, &greeting, &*self.admission, now, inside.outbox) {
+            Ok(session) => session,
+            Err(NotOpened::Close(code)) => return Err(code),
+            // What is put aside is kept, so it is no larger than it need be.
+            Err(NotOpened::Undecided(..)) if hello.body.len() > HELLO_ASIDE_BYTES_MAX => {
+                return Err(CloseCode::NOT_ADMITTED);
+            }
+            Err(NotOpened::Undecided(who)) => {
+                self.undecided.put(link, who, hello, now.instant);
+                return Ok(());
+            }
+        };
+        connection.phase = Phase::Open(session);
+        transport::open_window(&mut connection.quic);
+        if let Some(newcomer) = connection.newcomer.take() {
+            self.places.leave(newcomer.place);
+        }
+        inside.tally.handshaking -= 1;
+        Ok(())
+    }
+
+    /// The Hellos that were put aside and are decided now, with their links, if it is time to ask.
+    pub(crate) fn take_decided(&mut self, now: Now) -> Vec<(u32, Hello)> {
+        self.undecided.take_decided(&*self.admission, now)
+    }
+
+    /// When to call [`Self::take_decided`] next.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.undecided.ask_at()
+    }
+
+    /// Hellos whose admission is not decided.
+    pub(crate) fn undecided(&self) -> usize {
+        self.undecided.len()
+    }
+
+    /// Looks at some of the sessions, once a second: whether they may stay. Returns who may not, and why.
+    pub(crate) fn review_second(
+        &mut self,
+        connections: &Connections,
+        core: &mut ShardCore,
+        now: Now,
+    ) -> Vec<(u32, CloseCode)> {
+        self.reviews.review_second(connections, core, &*self.admission, now)
+    }
+
+    /// The same once a turn, while everybody is to be looked at because the door has changed.
+    pub(crate) fn review_turn(
+        &mut self,
+        connections: &Connections,
+        core: &mut ShardCore,
+        now: Now,
+    ) -> Vec<(u32, CloseCode)> {
+        self.reviews.review_turn(connections, core, &*self.admission, now)
+    }
+
+    /// Whether it goes on in the next turn.
+    pub(crate) fn is_reviewing(&self) -> bool {
+        self.reviews.is_under_way()
+    }
+
+    /// A connection that was not let in is over, whoever ended it: its place is the next to go, and what its client said is
+    /// forgotten, for the next connection may get the same link.
+    pub(crate) fn end(&mut self, link: u32, connection: &Connection) {
+        if let Some(newcomer) = &connection.newcomer {
+            self.places.end(newcomer.place);
+            self.undecided.forget(link);
+        }
+    }
+
+    /// A connection is no more.
+    pub(crate) fn leave(&mut self, connection: &Connection, now: Instant) {
+        self.prefixes.leave(connection.prefix, now);
+        if let Some(newcomer) = &connection.newcomer {
+            self.places.leave(newcomer.place);
+        }
+    }
+
+    /// Who gives a place up for somebody who has begun, if another must.
+    pub(crate) fn next_to_go(&self, newcomer: Place, limits: &Limits) -> Option<u32> {
+        let full = self.places.len() > self.part(limits.handshakes_max).max(1);
+        if full { self.places.next_to_go(newcomer) } else { None }
     }
 
     /// This shard's part of what the relay may have.
@@ -119,143 +436,6 @@ impl Door {
         }
         begins
     }
-
-    /// Who gives a place up for this one, if somebody must.
-    fn next_to_go(&self, newcomer: Place, limits: &Limits) -> Option<u32> {
-        let full = self.places.len() > self.part(limits.handshakes_max).max(1);
-        if full { self.places.next_to_go(newcomer) } else { None }
-    }
-}
-
-impl Engine {
-    /// Whether a datagram is dropped before QUIC is asked: it begins with an Initial packet, and its network has had as
-    /// many looked at as there is time for.
-    pub(crate) fn is_too_much(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) -> bool {
-        if !answers::is_initial(datagram) {
-            return false;
-        }
-        let network = self.prefixes.network(from.ip());
-        !self.door.may_look_at(&network, from, datagram, self.core.limits(), now)
-    }
-
-    /// A client's first packet.
-    pub(crate) fn welcome(&mut self, incoming: Incoming, bytes: usize, now: Now, out: &mut SendBatch) {
-        if self.draining {
-            self.tally.handshakes_refused += 1;
-            return self.turn_away(incoming, now, out);
-        }
-        let limits = self.core.limits();
-        let proven = incoming.remote_address_validated();
-        let pressed = !proven && self.door.must_prove(limits, now.instant);
-        let network = self.prefixes.network(incoming.remote_address().ip());
-        let verdict = match pressed {
-            true => Verdict::Prove,
-            false => self.prefixes.enter(&network, proven, limits, now.instant),
-        };
-        let prefix = match verdict {
-            Verdict::Enter(prefix) => prefix,
-            Verdict::Prove => {
-                self.tally.retries += 1;
-                match pressed {
-                    true => self.tally.over_before_retry += 1,
-                    false => self.tally.over_prefix_handshakes += 1,
-                }
-                // An address that is not validated may always be asked to.
-                if let Ok(transmit) = self.endpoint.retry(incoming, out.buffer()) {
-                    out.commit(transmit);
-                }
-                return;
-            }
-            Verdict::Refuse(excess) => {
-                self.tally.refused_by_prefix += 1;
-                match excess {
-                    Excess::Connections => self.tally.over_prefix_connections += 1,
-                    Excess::Handshakes => self.tally.over_prefix_handshakes += 1,
-                    Excess::Networks => {}
-                }
-                return self.turn_away(incoming, now, out);
-            }
-        };
-        if !self.door.may_begin(&network, limits, now.instant) {
-            self.tally.over_pace += 1;
-            self.tally.handshakes_refused += 1;
-            self.prefixes.leave(prefix, now.instant);
-            // It asks again by itself, as if its packet had been lost: after a second there is another second's pace.
-            return self.endpoint.ignore(incoming);
-        }
-        match self.endpoint.accept(incoming, now.instant, out.buffer(), None) {
-            Ok((handle, quic)) => {
-                let link = handle.0 as u32;
-                let hello_by = now.instant + limits.hello_timeout;
-                if self.connections.len() <= handle.0 {
-                    self.connections.resize_with(handle.0 + 1, || None);
-                }
-                let place = self.door.places.take(link, network);
-                let newcomer = Newcomer::new(hello_by, self.pin, place, (!proven).then_some(bytes));
-                self.connections[handle.0] = Some(Box::new(Connection::new(quic, handle, prefix, newcomer)));
-                self.tally.handshaking += 1;
-                self.tally.connections += 1;
-                self.touch(link);
-                while let Some(other) = self.door.next_to_go(place, self.core.limits()) {
-                    self.put_out(other, now, out);
-                }
-            }
-            Err(error) => {
-                self.prefixes.leave(prefix, now.instant);
-                self.tally.handshakes_failed += 1;
-                if let Some(transmit) = error.response {
-                    self.answer_stranger(transmit, now, out);
-                }
-            }
-        }
-    }
-
-    /// An answer that QUIC has for a packet of no connection, and that was written to the batch's buffer.
-    pub(crate) fn answer_stranger(&mut self, transmit: Transmit, now: Now, out: &mut SendBatch) {
-        if answers::is_close(out.written()) && !self.door.answers.turn_away(now.instant) {
-            self.tally.strangers_dropped += 1;
-            return;
-        }
-        self.tally.strangers_answered += 1;
-        out.commit(transmit);
-    }
-
-    /// A connection is no more.
-    pub(crate) fn forget(&mut self, link: u32, connection: &mut Connection, now: Instant) {
-        self.tally.connections -= 1;
-        self.prefixes.leave(connection.prefix, now);
-        self.control_bytes -= connection.control_counted;
-        if let Some(newcomer) = connection.newcomer.take() {
-            self.door.places.leave(newcomer.place);
-        }
-        self.deadlines.arm(link, None);
-    }
-
-    fn turn_away(&mut self, incoming: Incoming, now: Now, out: &mut SendBatch) {
-        if self.door.answers.turn_away(now.instant) {
-            self.tally.strangers_answered += 1;
-            let transmit = self.endpoint.refuse(incoming, out.buffer());
-            out.commit(transmit);
-        } else {
-            self.tally.strangers_dropped += 1;
-            self.endpoint.ignore(incoming);
-        }
-    }
-
-    /// Takes the place of one who is not let in yet, and tells it once. What QUIC would keep for three time-outs, to
-    /// tell it again, is what there is no room for.
-    fn put_out(&mut self, link: u32, now: Now, out: &mut SendBatch) {
-        self.tally.over_handshakes += 1;
-        self.close(link, CloseCode::OVERLOADED, now);
-        let Some(mut connection) = self.connections.get_mut(link as usize).and_then(Option::take) else { return };
-        if let Some(transmit) = connection.quic.poll_transmit(now.instant, 1, out.buffer())
-            && connection.newcomer.as_mut().is_some_and(|newcomer| newcomer.may_send(transmit.size))
-        {
-            out.commit(transmit);
-        }
-        self.endpoint.handle_event(connection.handle, EndpointEvent::drained());
-        self.forget(link, &mut connection, now.instant);
-    }
 }
 
 #[cfg(test)]
@@ -267,7 +447,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::shard::door::prefixes::Prefixes;
+    use crate::core::{Applicant, Grant};
 
     const MS: Duration = Duration::from_millis(1);
     /// From a first packet that is taken to the Hello: a round trip, of half the world.
@@ -275,10 +455,21 @@ mod tests {
     /// When a client sends a first packet again that was not answered.
     const AGAIN: Duration = Duration::from_secs(1);
 
+    struct Nobody;
+
+    impl Admit for Nobody {
+        fn admit(&self, _: &Applicant, _: u64) -> Result<Grant, CloseCode> {
+            Err(CloseCode::NOT_ADMITTED)
+        }
+    }
+
+    fn door(shards: usize, now: Instant) -> Door {
+        Door::new(shards, RelayPin([0; 32]), Arc::new(Nobody), Arc::default(), now)
+    }
+
     /// A door at which everybody floods at full rate, and who has a place behind it.
     struct Siege {
         door: Door,
-        prefixes: Prefixes,
         limits: Limits,
         now: Instant,
         inside: HashMap<u32, Place>,
@@ -288,13 +479,12 @@ mod tests {
     impl Siege {
         fn of(shards: usize) -> Self {
             let now = Instant::now();
-            let (prefixes, limits) = (Prefixes::default(), Limits::default());
-            Self { door: Door::new(shards, now), prefixes, limits, now, inside: HashMap::new(), links: 0 }
+            Self { door: door(shards, now), limits: Limits::default(), now, inside: HashMap::new(), links: 0 }
         }
 
         /// A first packet whose address is proven.
         fn knock(&mut self, ip: IpAddr) -> Option<u32> {
-            let network = self.prefixes.network(ip);
+            let network = self.door.prefixes.network(ip);
             if !self.door.may_begin(&network, &self.limits, self.now) {
                 return None;
             }
@@ -382,7 +572,7 @@ mod tests {
     #[test]
     fn one_network_s_first_packets_leave_time_for_those_of_others() {
         let (prefixes, limits, start) = (Prefixes::default(), Limits::default(), Instant::now());
-        let mut door = Door::new(1, start);
+        let mut door = door(1, start);
         let mut look = |from: [u8; 4], id: u32, now| {
             let network = prefixes.network(from.into());
             door.may_look_at(&network, SocketAddr::from((from, 9)), &initial(id), &limits, now)
@@ -410,7 +600,7 @@ mod tests {
     #[test]
     fn whoever_sends_a_first_packet_again_is_looked_at_whatever_is_forged() {
         let (prefixes, limits, start) = (Prefixes::default(), Limits::default(), Instant::now());
-        let mut door = Door::new(1, start);
+        let mut door = door(1, start);
         let mut look = |from: Ipv4Addr, id: u32, now| {
             let network = prefixes.network(from.into());
             door.may_look_at(&network, SocketAddr::from((from, 9)), &initial(id), &limits, now)

@@ -7,32 +7,17 @@ use supernode_proto::{
     identity::RoomId,
 };
 
-use super::Engine;
-
 /// Members of a room are to move within this time of each other: while they are at two relays they do not hear each
 /// other.
 const MEETING_MS: u32 = 100;
 
-impl Engine {
-    /// Tells every client when to come back elsewhere; nobody new is let in.
-    pub(crate) fn start_drain(&mut self, window: Duration) {
-        self.draining = true;
-        let window_ms = window.as_millis() as u32;
-        for link in 0..self.connections.len() as u32 {
-            let connection = self.connections[link as usize].as_mut();
-            if let Some(connection) = connection.filter(|connection| connection.session().is_some()) {
-                let (reconnect_after_ms, reconnect_before_ms) = match self.core.room_of(link) {
-                    Some(room) => meeting_time_ms(&room, window_ms),
-                    None => (0, window_ms),
-                };
-                let away = GoAway { reconnect_after_ms, reconnect_before_ms, alternative: String::new() };
-                let message = RelayMessage { reply_to: 0, body: Some(Body::GoAway(away)) };
-                // Those that do not read are closed with the others when the drain ends.
-                let _ = connection.send_control(&message, usize::MAX);
-                self.touch(link);
-            }
-        }
-    }
+/// What a client that is in this room, if in any, is told: when to come back elsewhere, within a window from now on.
+pub(super) fn away(room: Option<RoomId>, window: Duration) -> RelayMessage {
+    let window_ms = window.as_millis() as u32;
+    let (reconnect_after_ms, reconnect_before_ms) =
+        room.map_or((0, window_ms), |room| meeting_time_ms(&room, window_ms));
+    let away = GoAway { reconnect_after_ms, reconnect_before_ms, alternative: String::new() };
+    RelayMessage { reply_to: 0, body: Some(Body::GoAway(away)) }
 }
 
 /// When the members of a room are to reconnect: the same for all of them, on any shard, and another for other rooms, so

@@ -1,7 +1,5 @@
 //! How full one shard's tables are: what leaks, and what outgrows its bound, shows here.
 
-use crate::shard::engine::Engine;
-
 /// What the tables of a shard hold now. Once everybody has left it equals its default: nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Census {
@@ -47,47 +45,4 @@ pub struct Census {
     pub held_bytes: usize,
     /// Bytes of control messages that wait, or have not come whole.
     pub control_bytes: usize,
-}
-
-impl Engine {
-    /// Counts everything. Costs a look at every connection, so it is for those who ask.
-    pub(crate) fn census(&self) -> Census {
-        // Deadlines stay in their heap until they are due: they are no leak.
-        let [sessions, tracks, subscriptions, _deadlines, keyframes, ranked_rooms, cached_groups, cached_bytes, rooms] =
-            self.core.census();
-        let (holding, held) = self.holds.len();
-        let mut census = Census {
-            sessions,
-            tracks,
-            subscriptions,
-            keyframes,
-            ranked_rooms,
-            cached_groups,
-            cached_bytes,
-            rooms,
-            streams: self.streams.len(),
-            aborted_early: self.aborted_early.len(),
-            holding,
-            held,
-            undecided: self.undecided.len(),
-            held_bytes: self.core.ledger.queued_bytes as usize,
-            control_bytes: self.control_bytes,
-            ..Census::default()
-        };
-        for connection in self.connections.iter().flatten() {
-            let datagrams = connection.datagrams.bytes();
-            let bytes = |reliable| {
-                let chosen = connection.egress.iter().filter(move |(_, egress)| egress.is_reliable() == reliable);
-                chosen.map(|(_, egress)| egress.queue.bytes()).sum::<usize>()
-            };
-            let media = bytes(false);
-            census.ingress += connection.ingress.len();
-            census.egress += connection.egress.len();
-            census.datagrams += connection.datagrams.len();
-            census.queued_bytes += datagrams + media + bytes(true);
-            census.datagram_bytes_most = census.datagram_bytes_most.max(datagrams);
-            census.stream_bytes_most = census.stream_bytes_most.max(media);
-        }
-        census
-    }
 }

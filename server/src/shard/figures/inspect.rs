@@ -1,15 +1,12 @@
 //! What the operator's commands see and end of one shard's sessions.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use supernode_proto::{
-    close::CloseCode,
-    identity::{DeviceKey, IdentityKey},
-};
+use supernode_proto::identity::{DeviceKey, IdentityKey};
 
 use crate::{
-    core::{Network, Now, SessionId, TokenDigest},
-    shard::engine::Engine,
+    core::{Network, Now, SessionId, ShardCore, TokenDigest},
+    shard::connections::{Connections, connection::Connection},
 };
 
 /// A session as its operator can see it. It names people: it goes to the operator's own socket, never into a log.
@@ -52,47 +49,40 @@ pub enum Whom {
     Network(Network),
 }
 
-impl Engine {
-    /// The first `limit` sessions.
-    pub(crate) fn inspect(&self, limit: usize, now: Now) -> Vec<SessionView> {
-        let open = self.connections.iter().flatten().filter_map(|connection| Some((connection, connection.session()?)));
-        open.filter_map(|(connection, id)| {
-            let session = self.core.session(id.link)?;
-            let (rooms, tracks, subscriptions) = session.counts();
-            Some(SessionView {
-                id,
-                identity: session.identity(),
-                device: session.device(),
-                address: connection.quic.remote_address(),
-                age_s: now.instant.saturating_duration_since(session.since()).as_secs(),
-                rtt_us: connection.quic.rtt().as_micros() as u64,
-                rooms,
-                tracks,
-                subscriptions,
-                token: session.token(),
-            })
+/// The first `limit` sessions.
+pub(crate) fn sessions(connections: &Connections, core: &ShardCore, limit: usize, now: Now) -> Vec<SessionView> {
+    let open = connections.iter().filter_map(|(_, connection)| Some((connection, connection.session()?)));
+    open.filter_map(|(connection, id)| {
+        let session = core.session(id.link)?;
+        let (rooms, tracks, subscriptions) = session.counts();
+        Some(SessionView {
+            id,
+            identity: session.identity(),
+            device: session.device(),
+            address: connection.quic.remote_address(),
+            age_s: now.instant.saturating_duration_since(session.since()).as_secs(),
+            rtt_us: connection.quic.rtt().as_micros() as u64,
+            rooms,
+            tracks,
+            subscriptions,
+            token: session.token(),
         })
-        .take(limit)
-        .collect()
-    }
+    })
+    .take(limit)
+    .collect()
+}
 
-    /// Ends sessions; how many.
-    pub(crate) fn expel(&mut self, whom: Whom, code: CloseCode, now: Now) -> usize {
-        let open = self.connections.iter().flatten();
-        let open = open.filter_map(|connection| Some((connection.quic.remote_address().ip(), connection.session()?)));
-        let is_meant = |from: IpAddr, id: SessionId| {
-            self.core.session(id.link).is_some_and(|known| match whom {
-                Whom::Session(session) => id == session,
-                Whom::Identity(identity) => known.identity() == identity,
-                Whom::Device(device) => known.device() == device,
-                Whom::Token(token) => known.token() == Some(token),
-                Whom::Network(network) => network.contains(from),
-            })
-        };
-        let links: Vec<u32> = open.filter(|(from, id)| is_meant(*from, *id)).map(|(_, id)| id.link).collect();
-        for link in &links {
-            self.close(*link, code, now);
-        }
-        links.len()
-    }
+/// The links of those who are meant.
+pub(crate) fn meant(whom: Whom, connections: &Connections, core: &ShardCore) -> Vec<u32> {
+    let open = connections.iter().filter_map(|(_, connection)| Some((connection, connection.session()?)));
+    let is_meant = |connection: &Connection, id: SessionId| {
+        core.session(id.link).is_some_and(|known| match whom {
+            Whom::Session(session) => id == session,
+            Whom::Identity(identity) => known.identity() == identity,
+            Whom::Device(device) => known.device() == device,
+            Whom::Token(token) => known.token() == Some(token),
+            Whom::Network(network) => network.contains(connection.quic.remote_address().ip()),
+        })
+    };
+    open.filter(|(connection, id)| is_meant(connection, *id)).map(|(_, id)| id.link).collect()
 }

@@ -1,11 +1,11 @@
-//! Mail between shards: one bounded inbox each for media and for control, and a bell.
+//! Mail between shards: one bounded inbox each for media and for control, and a way to wake who sleeps.
 //!
 //! Media that does not fit is dropped and counted by the sender. Control mail that does not fit would leave the shards
 //! with different views: instead the receiving shard is marked, closes its sessions, and its clients come back. What
 //! clients ask for cannot bring that about, because nobody is asked any more long before an inbox is full ([`held_from`]).
 
 use std::{
-    os::fd::OwnedFd,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -39,7 +39,7 @@ const MEDIA_MAX: usize = 8_192;
 /// Letters that may wait for one shard. Default 65,536. A request, a deadline or a letter makes another shard's core at
 /// most one letter for each shard, however many clients and messages it is about: so many are what 650 sessions cause in a
 /// second at the rate of requests that they are granted, if this shard takes none of them, and it takes
-/// [`crate::shard::engine::MAIL_PER_TURN`] a turn.
+/// [`super::PER_TURN_MAX`] a turn.
 const CONTROL_MAX: usize = 65_536;
 
 /// Letters that wait for some shard and from which on no shard, of so many, reads clients' streams: whoever asks
@@ -119,21 +119,21 @@ pub(crate) enum Letter {
 
 /// Where others put mail for a shard.
 #[derive(Debug, Clone)]
-pub(crate) struct Mailbox {
+pub(crate) struct Postbox {
     media: Sender<MediaMail>,
     control: Sender<Posted>,
     waits: Arc<AtomicUsize>,
-    bell: Arc<Bell>,
+    waker: Arc<Waker>,
 }
 
-/// A shard's own end of its [`Mailbox`].
+/// A shard's own end of its [`Postbox`].
 #[derive(Debug)]
 pub(crate) struct Inbox {
     pub(crate) media: Receiver<MediaMail>,
     control: Receiver<Posted>,
     /// Bytes of the letters that wait.
     waits: Arc<AtomicUsize>,
-    pub(crate) bell: Arc<Bell>,
+    waker: Arc<Waker>,
 }
 
 /// A letter and what it keeps, weighed once.
@@ -145,41 +145,41 @@ struct Posted {
 
 /// Wakes a shard that sleeps, and only then costs a system call.
 #[derive(Debug)]
-pub(crate) struct Bell {
-    pub(crate) fd: OwnedFd,
+struct Waker {
+    fd: OwnedFd,
     asleep: AtomicBool,
     /// Control mail was lost.
     desynchronised: AtomicBool,
 }
 
-/// A shard's mailbox and inbox.
+/// A shard's postbox and inbox.
 ///
 /// # Errors
 /// When the system has no descriptor left.
-pub(crate) fn inbox() -> std::io::Result<(Mailbox, Inbox)> {
+pub(crate) fn inbox() -> std::io::Result<(Postbox, Inbox)> {
     let fd = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-    let bell = Arc::new(Bell { fd, asleep: AtomicBool::new(false), desynchronised: AtomicBool::new(false) });
+    let waker = Arc::new(Waker { fd, asleep: AtomicBool::new(false), desynchronised: AtomicBool::new(false) });
     let (media_in, media) = bounded(MEDIA_MAX);
     let (control_in, control) = bounded(CONTROL_MAX);
     let waits = Arc::new(AtomicUsize::new(0));
-    let mailbox = Mailbox { media: media_in, control: control_in, waits: waits.clone(), bell: bell.clone() };
-    Ok((mailbox, Inbox { media, control, waits, bell }))
+    let postbox = Postbox { media: media_in, control: control_in, waits: waits.clone(), waker: waker.clone() };
+    Ok((postbox, Inbox { media, control, waits, waker }))
 }
 
-impl Mailbox {
-    /// Puts media into the inbox; `false` if it is full. Ring afterwards.
+impl Postbox {
+    /// Puts media into the inbox; `false` if it is full. [`Self::wake`] it afterwards.
     pub(crate) fn put_media(&self, mail: MediaMail) -> bool {
         self.media.try_send(mail).is_ok()
     }
 
-    /// Puts control mail into the inbox, or marks the shard; how many bytes it keeps. Ring afterwards.
+    /// Puts control mail into the inbox, or marks the shard; how many bytes it keeps. [`Self::wake`] it afterwards.
     pub(crate) fn put_control(&self, letter: Letter) -> usize {
         let bytes = letter.bytes();
         // Before it can be taken.
         self.waits.fetch_add(bytes, Ordering::Relaxed);
         if self.control.try_send(Posted { letter, bytes }).is_err() {
             self.waits.fetch_sub(bytes, Ordering::Relaxed);
-            self.bell.desynchronised.store(true, Ordering::SeqCst);
+            self.waker.desynchronised.store(true, Ordering::SeqCst);
         }
         bytes
     }
@@ -195,10 +195,10 @@ impl Mailbox {
     }
 
     /// Wakes the shard if it sleeps.
-    pub(crate) fn ring(&self) {
-        if self.bell.asleep.swap(false, Ordering::SeqCst) {
-            // A full counter means that it has been rung already.
-            let _ = rustix::io::write(&self.bell.fd, &1u64.to_ne_bytes());
+    pub(crate) fn wake(&self) {
+        if self.waker.asleep.swap(false, Ordering::SeqCst) {
+            // A full counter means that it has been woken already.
+            let _ = rustix::io::write(&self.waker.fd, &1u64.to_ne_bytes());
         }
     }
 }
@@ -249,24 +249,29 @@ impl Inbox {
         self.media.is_empty() && self.control.is_empty()
     }
 
+    /// Readable once somebody has woken the shard.
+    pub(crate) fn waker(&self) -> BorrowedFd<'_> {
+        self.waker.fd.as_fd()
+    }
+
     /// Says that the shard is about to sleep; look at [`Self::is_empty`] once more after it.
     pub(crate) fn doze(&self) {
-        self.bell.asleep.store(true, Ordering::SeqCst);
+        self.waker.asleep.store(true, Ordering::SeqCst);
     }
 
-    /// The shard is awake and need not be rung.
-    pub(crate) fn wake(&self) {
-        self.bell.asleep.store(false, Ordering::SeqCst);
+    /// The shard is awake and need not be woken.
+    pub(crate) fn rise(&self) {
+        self.waker.asleep.store(false, Ordering::SeqCst);
     }
 
-    /// Stops the bell, whose descriptor is readable.
-    pub(crate) fn silence(&self) {
-        let _ = rustix::io::read(&self.bell.fd, &mut [0; 8]);
+    /// Whoever woke the shard is heard: its descriptor is readable no more.
+    pub(crate) fn hear(&self) {
+        let _ = rustix::io::read(&self.waker.fd, &mut [0; 8]);
     }
 
     /// Whether control mail was lost since the last call.
     pub(crate) fn take_desynchronised(&self) -> bool {
-        self.bell.desynchronised.swap(false, Ordering::SeqCst)
+        self.waker.desynchronised.swap(false, Ordering::SeqCst)
     }
 }
 
@@ -289,21 +294,21 @@ mod tests {
     //
     #[test]
     fn letters_weigh_what_they_carry_until_they_are_taken() {
-        let (mailbox, inbox) = inbox().expect("a descriptor");
+        let (postbox, inbox) = inbox().expect("a descriptor");
         let to = SessionId { node: NodeId(0), shard: ShardId(0), link: 0, generation: 0 };
         let delivery = MlsDelivery { payload: vec![0; 60_000].into(), ..MlsDelivery::default() };
-        mailbox.put_control(Letter::Core(vec![ControlMail::Deliver { to: vec![to], delivery: delivery.clone() }]));
+        postbox.put_control(Letter::Core(vec![ControlMail::Deliver { to: vec![to], delivery: delivery.clone() }]));
         let missed = Some(vec![delivery; 3]);
         let room = RoomId([1; 16]);
-        mailbox.put_control(Letter::Core(vec![ControlMail::DeliverWithheld { to, room, missed }]));
-        assert!((240_000..242_000).contains(&mailbox.control_bytes()), "{}", mailbox.control_bytes());
+        postbox.put_control(Letter::Core(vec![ControlMail::DeliverWithheld { to, room, missed }]));
+        assert!((240_000..242_000).contains(&postbox.control_bytes()), "{}", postbox.control_bytes());
         assert_eq!(inbox.letters().count(), 2);
-        assert_eq!(mailbox.control_bytes(), 0);
+        assert_eq!(postbox.control_bytes(), 0);
         for _ in 0..CONTROL_MAX + 9 {
-            mailbox.put_control(Letter::StreamAborted(StreamKey { shard: ShardId(0), number: 1 }, StreamCode::LAGGED));
+            postbox.put_control(Letter::StreamAborted(StreamKey { shard: ShardId(0), number: 1 }, StreamCode::LAGGED));
         }
         assert_eq!(inbox.letters().count(), CONTROL_MAX);
-        assert_eq!(mailbox.control_bytes(), 0, "what had no room weighs nothing");
+        assert_eq!(postbox.control_bytes(), 0, "what had no room weighs nothing");
         assert!(inbox.take_desynchronised());
     }
 }
