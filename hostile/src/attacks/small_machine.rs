@@ -87,7 +87,7 @@ const ROWS: &[Row] = &[
     Row { begins: "the program", filled_by: Other("it is there before") },
     Row { begins: "threads, receive buffers", filled_by: Other("all floods; `full-rooms`") },
     Row { begins: "objects and letters", filled_by: Other("there is one shard; `full-rooms` has two") },
-    Row { begins: "networks with a handshake", filled_by: Other("shard/prefixes.rs") },
+    Row { begins: "networks with a handshake", filled_by: Other("shard/door/prefixes.rs") },
     Row { begins: "connections that are not let in", filled_by: Step("newcomers") },
     Row { begins: "sessions", filled_by: Step("sessions") },
     Row { begins: "watches, subscriptions", filled_by: Step("tables") },

@@ -15,7 +15,7 @@
 //! is not there by then, or ends, the old one ends it for good, reads its sockets again, and goes on as if nothing had
 //! happened. A process that it cannot end, as one in another container, finds out before it reads a packet: the passages
 //! are closed, and the verdict is against it. How packets of the old process's connections reach it is in
-//! `shard/handover.rs`.
+//! `shard/net/handover.rs`.
 
 use std::{
     io::{self, IoSlice, IoSliceMut, Write},

@@ -15,9 +15,11 @@ use supernode_proto::{
 
 use super::{
     ControlMail, MemberId, Now, Outbox, RingId, SessionId, ShardCore,
-    accounts::Allowance,
-    presence, rings,
-    rooms::{self, Leaving},
+    grants::accounts::Allowance,
+    registry::{
+        presence, rings,
+        rooms::{self, Leaving},
+    },
     session::{Session, WATCH_BYTES, Watched},
     timers::{Due, Timers},
 };

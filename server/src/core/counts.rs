@@ -124,13 +124,14 @@ mod tests {
 
     #[test]
     fn every_limit_that_refuses_has_a_name_in_the_table() {
-        let sources = [include_str!("control.rs"), include_str!("presence.rs"), include_str!("rings.rs")];
+        let sources =
+            [include_str!("control.rs"), include_str!("registry/presence.rs"), include_str!("registry/rings.rs")];
         let more = [
-            include_str!("rooms.rs"),
-            include_str!("mailbox.rs"),
-            include_str!("tracks.rs"),
+            include_str!("registry/rooms.rs"),
+            include_str!("registry/mailbox.rs"),
+            include_str!("registry/tracks.rs"),
             include_str!("shard_core.rs"),
-            include_str!("directory.rs"),
+            include_str!("registry/directory.rs"),
             include_str!("session.rs"),
         ];
         let mut named = 0;

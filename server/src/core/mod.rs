@@ -5,39 +5,30 @@
 //! hot one. [`ShardCore`] is one shard's part; [`directory::Directory`] is what all shards share, and no packet
 //! touches it.
 
-pub mod accounts;
 pub mod counts;
-pub mod directory;
-pub mod fan_out;
-pub mod forward;
-pub mod group_cache;
-pub mod histogram;
-pub mod ladder;
-pub mod ledger;
-pub mod limits;
-pub mod pool;
-pub mod queue;
-pub mod rate;
-pub mod rate_estimate;
-pub mod speakers;
-pub mod stream;
 
-mod admission;
 mod control;
+mod forwarding;
+mod grants;
 mod ids;
-mod mailbox;
 mod outbox;
-mod presence;
 mod receiver;
-mod rings;
-mod rooms;
+mod registry;
 mod session;
 mod shard_core;
 mod timers;
-mod tracks;
 
-pub use admission::{Admit, Applicant, Grant, Network, Resident, ServiceWord, Voucher};
-pub use ids::{MemberId, NodeId, Now, RingId, SessionId, ShardId, StreamKey, TokenDigest};
-pub use outbox::{ControlMail, Outbox};
-pub use session::{SUBSCRIPTION_BYTES, Session, TRACK_BYTES, WATCH_BYTES};
-pub use shard_core::{Greeting, Holdings, NotOpened, ShardCore};
+pub use self::{
+    forwarding::{fan_out, forward, group_cache, histogram, ledger, queue, speakers, stream},
+    grants::{
+        accounts,
+        admission::{Admit, Applicant, Grant, Network, Resident, ServiceWord, Voucher},
+        limits, pool, rate,
+    },
+    ids::{MemberId, NodeId, Now, RingId, SessionId, ShardId, StreamKey, TokenDigest},
+    outbox::{ControlMail, Outbox},
+    receiver::{ladder, rate_estimate},
+    registry::directory,
+    session::{SUBSCRIPTION_BYTES, Session, TRACK_BYTES, WATCH_BYTES},
+    shard_core::{Greeting, Holdings, NotOpened, ShardCore},
+};

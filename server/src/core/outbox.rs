@@ -7,7 +7,7 @@ use supernode_proto::{
     object::TrackAlias,
 };
 
-use super::{MemberId, SessionId, ShardId, counts::Counts, forward::Demand};
+use super::{MemberId, SessionId, ShardId, counts::Counts, forwarding::forward::Demand};
 
 /// A message between shards' control planes. It must not be lost: a shard whose inbox for these overflows closes its
 /// sessions, and its clients come back to a consistent relay.

@@ -10,12 +10,14 @@ use supernode_proto::{
 
 use super::{
     Admit, Grant, Greeting, MemberId, Resident, RingId, SessionId, TokenDigest,
-    accounts::{Account, Allowance, Lease},
     control::Refusal,
-    limits::Limits,
-    pool::Share,
+    forwarding::speakers::Speakers,
+    grants::{
+        accounts::{Account, Allowance, Lease},
+        limits::Limits,
+        pool::Share,
+    },
     receiver::Receiver,
-    speakers::Speakers,
 };
 
 /// An authenticated connection of one device. Everything in it is bounded by a limit, and everything it names

@@ -20,22 +20,19 @@ use supernode_proto::{
 
 use super::{
     Admit, Applicant, ControlMail, Grant, NodeId, Now, Outbox, SessionId, ShardId, StreamKey, TokenDigest,
-    accounts::Allowance,
     control::Refusal,
-    directory::Directory,
-    forward::TrackTable,
-    group_cache::GroupCache,
-    ladder::RUNGS,
-    ledger::Ledger,
-    limits::Limits,
-    presence::{self, Departure, Word},
-    rate_estimate::Sample,
-    rings,
-    rooms::{self, Leaving, Verdict},
+    forwarding::{forward::TrackTable, group_cache::GroupCache, ledger::Ledger, speakers::Speakers},
+    grants::{accounts::Allowance, limits::Limits},
+    receiver::{ladder::RUNGS, rate_estimate::Sample},
+    registry::{
+        directory::Directory,
+        presence::{self, Departure, Word},
+        rings,
+        rooms::{self, Leaving, Verdict},
+        tracks::KeyframeAsked,
+    },
     session::{Session, Standing},
-    speakers::Speakers,
     timers::Timers,
-    tracks::KeyframeAsked,
 };
 
 /// Why there is no session.

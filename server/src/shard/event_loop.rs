@@ -14,23 +14,23 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     thread::{ClockId, clock_nanosleep_relative, set_current_timer_slack},
 };
-use supernode_proto::close::CloseCode;
 
 use super::{
-    counters::Counters,
-    distributions::TurnStart,
-    engine::{Engine, SEGMENTS_MAX},
-    handover::{Passed, Predecessor, Relief, Successor, Upgrade},
-    inbox::Inbox,
+    engine::Engine,
+    figures::counters::Counters,
     live::{Live, LiveHandle},
-    socket::{Clocks, Received, SendBatch, ShardSocket},
-    window::Window,
+    net::{
+        handover::{Passed, Predecessor, Relief, Successor, Upgrade},
+        socket::{Clocks, Received, SendBatch, ShardSocket},
+        window::Window,
+    },
+    post::inbox::Inbox,
 };
 use crate::core::Now;
 
 /// How often slow gauges are counted, changes from outside are taken note of, and the loop looks whether it should stop, when
 /// nothing else happens.
-const CENSUS_INTERVAL: Duration = Duration::from_secs(1);
+const SECOND: Duration = Duration::from_secs(1);
 
 /// How much later than asked the kernel may wake a shard.
 const TIMER_SLACK_NS: NonZeroU64 = NonZeroU64::MIN;
@@ -64,46 +64,42 @@ impl EventLoop {
         let mut out = SendBatch::default();
         let mut received = Vec::new();
         let (receive, send) = self.socket.buffer_bytes();
-        self.engine.tally.receive_buffer_bytes = receive;
-        self.engine.tally.send_buffer_bytes = send;
-        let mut census_at = Instant::now();
+        self.engine.tally().receive_buffer_bytes = receive;
+        self.engine.tally().send_buffer_bytes = send;
+        let mut second_at = Instant::now();
         let mut more = false;
         while !self.stop.load(Ordering::Relaxed) {
-            self.wait(more, census_at);
+            self.wait(more, second_at);
             let clocks = Clocks::read();
             let now = clocks.now();
-            let deadline = self.engine.poll_timeout(now.instant);
-            let before = TurnStart::new(&self.engine.tally, now.instant, deadline);
+            let start = self.engine.begin_turn(now.instant);
             more = self.turn(clocks, &mut received, &mut out);
-            self.engine.tally.turns += 1;
+            self.engine.tally().turns += 1;
             // At once: whoever was answered in this turn may ask the metrics next.
-            self.counters.publish(&self.engine.tally, &self.engine.core.ledger);
-            let ended = Instant::now();
-            self.engine.core.ledger.turn_ended(ended);
-            self.engine.distributions.turn(&before, &self.engine.tally, ended);
-            if now.instant >= census_at {
-                census_at = now.instant + CENSUS_INTERVAL;
-                self.take_census(now);
-                self.refresh();
-                self.engine.review_second(now);
+            self.engine.publish(&self.counters);
+            self.engine.end_turn(&start, Instant::now());
+            if now.instant >= second_at {
+                second_at = now.instant + SECOND;
+                self.handle_second(now);
                 more |= self.engine.is_busy();
-                if self.upgrade.is_settled() {
-                    self.predecessor = self.predecessor.take().filter(|other| !other.is_gone());
-                }
             }
         }
         self.finish(&mut out);
     }
 
-    /// Takes note of what has been changed from outside.
-    fn refresh(&mut self) {
-        self.engine.core.refresh_limits();
-        self.engine.core.sweep_accounts(Instant::now());
+    /// Once a second: takes note of what has been changed from outside, and publishes what may lag.
+    fn handle_second(&mut self, now: Now) {
+        self.engine.tally().kernel_drops = self.socket.kernel_drops();
+        self.engine.handle_second(now);
+        self.engine.publish_all(&self.counters);
         let live = self.live.0.load();
         if !Arc::ptr_eq(&live, &self.live.1) {
             self.engine.meet_with(live.shared.server(), live.pin);
             self.window.set_max(live.batch_window);
             self.live.1 = live;
+        }
+        if self.upgrade.is_settled() {
+            self.predecessor = self.predecessor.take().filter(|other| !other.is_gone());
         }
     }
 
@@ -112,13 +108,12 @@ impl EventLoop {
         let is_held_back = self.is_held_back();
         let Self { engine, socket, inbox, window, predecessor, successor, upgrade, .. } = self;
         let now = clocks.now();
-        let mut tally = std::mem::take(&mut engine.tally);
-        let before = tally.datagrams_in;
+        let before = engine.tally().datagrams_in;
         let more_packets = match successor {
             None if is_held_back => false,
-            None => socket.receive(clocks, &mut tally, |packet, _| received.push(packet)),
+            None => socket.receive(clocks, engine.tally(), |packet, _| received.push(packet)),
             Some(other) => {
-                let passed = other.receive(now.instant, &mut tally, |packet| received.push(packet));
+                let passed = other.receive(now.instant, engine.tally(), |packet| received.push(packet));
                 if passed == Passed::Gone {
                     *successor = None;
                     upgrade.reads_again();
@@ -126,22 +121,21 @@ impl EventLoop {
                 passed != Passed::All
             }
         };
-        window.received((tally.datagrams_in - before) as usize, now.instant);
-        engine.tally = tally;
+        window.received((engine.tally().datagrams_in - before) as usize, now.instant);
         if let Some(other) = predecessor {
-            received.retain_mut(|packet| !other.take(packet, &mut engine.tally));
-            if !other.flush(&mut engine.tally) {
+            received.retain_mut(|packet| !other.take(packet, engine.tally()));
+            if !other.flush(engine.tally()) {
                 *predecessor = None;
             }
         }
         for packet in received.drain(..) {
             engine.handle_packet(packet, now, out);
             if out.is_full() {
-                out.flush(socket, now.instant, &mut engine.tally);
+                out.flush(socket, now.instant, engine.tally());
             }
         }
-        let more_mail = engine.handle_mail(inbox, now, out);
-        match engine.relief.take() {
+        let mail = engine.handle_mail(inbox, now, out);
+        match mail.relief {
             Some(Relief::Begin(other, done)) => {
                 if successor.replace(other).is_none() {
                     upgrade.reads_no_more();
@@ -159,20 +153,10 @@ impl EventLoop {
         }
         engine.handle_timeouts(now);
         engine.serve(now);
-        let segments_max = socket.segments_max(now.instant);
-        engine.segments_max = segments_max.clamp(1, SEGMENTS_MAX);
-        engine.tally.segments_out_max = segments_max as u64;
+        engine.set_segments_max(socket.segments_max(now.instant));
         engine.poll_transmits(now, out, |out, tally| out.flush(socket, now.instant, tally));
-        engine.ring();
-        more_packets || more_mail || engine.is_busy()
-    }
-
-    fn take_census(&mut self, now: Now) {
-        let Self { engine, socket, counters, .. } = self;
-        engine.tally.kernel_drops = socket.kernel_drops();
-        engine.take_census(now);
-        counters.publish(&engine.tally, &engine.core.ledger);
-        counters.publish_detail(&engine.core.ledger, &engine.outbox.counts, &engine.distributions);
+        engine.wake_others();
+        more_packets || mail.more || engine.is_busy()
     }
 
     /// Whether the old process may have taken the sockets back, as this one was too slow to serve: then what this one reads
@@ -182,25 +166,26 @@ impl EventLoop {
     }
 
     /// Sleeps until there is something to do. When packets come thick, lets some gather.
-    fn wait(&mut self, more: bool, census_at: Instant) {
+    fn wait(&mut self, more: bool, second_at: Instant) {
         if more {
             return;
         }
         self.inbox.doze();
         if self.inbox.is_empty() {
             let now = Instant::now();
-            let until = self.engine.poll_timeout(now).map_or(census_at, |at| at.min(census_at));
+            let until = self.engine.poll_timeout(now).map_or(second_at, |at| at.min(second_at));
             let timeout = timespec(until.saturating_duration_since(now));
             let socket = self.successor.as_ref().map_or(self.socket.as_fd(), Successor::as_fd);
+            let waker = self.inbox.waker();
             let packets = if self.is_held_back() { PollFlags::empty() } else { PollFlags::IN };
-            let mut fds = [PollFd::new(&socket, packets), PollFd::new(&self.inbox.bell.fd, PollFlags::IN)];
+            let mut fds = [PollFd::new(&socket, packets), PollFd::new(&waker, PollFlags::IN)];
             // An interrupted wait is a short one.
             let _ = poll(&mut fds, Some(&timeout));
             if !fds[1].revents().is_empty() {
-                self.inbox.silence();
+                self.inbox.hear();
             }
         }
-        self.inbox.wake();
+        self.inbox.rise();
         let gather = self.window.wait();
         if !gather.is_zero() {
             let _ = clock_nanosleep_relative(ClockId::Monotonic, &timespec(gather));
@@ -209,12 +194,11 @@ impl EventLoop {
 
     /// Says goodbye to whoever is left.
     fn finish(&mut self, out: &mut SendBatch) {
-        let Self { engine, socket, .. } = self;
+        let Self { engine, socket, counters, .. } = self;
         let now = Clocks::read().now();
-        engine.close_all(CloseCode::GOING_AWAY, now);
-        engine.poll_transmits(now, out, |out, tally| out.flush(socket, now.instant, tally));
-        engine.core.ledger.turn_ended(now.instant);
-        self.take_census(now);
+        engine.tally().kernel_drops = socket.kernel_drops();
+        engine.finish(now, out, |out, tally| out.flush(socket, now.instant, tally));
+        engine.publish_all(counters);
     }
 }
 

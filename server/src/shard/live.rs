@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use supernode_proto::identity::RelayPin;
 
-use super::{crypto::TlsConfig, transport::Shared};
+use super::quic::{crypto::TlsConfig, transport::Shared};
 
 /// What new connections are met with, and how long packets may gather.
 pub(super) struct Live {

@@ -1,49 +1,21 @@
 //! The shards: each is one thread with its own UDP socket, QUIC endpoint and connections, and its part of the core.
 //!
-//! `sys` holds the system calls, `socket` the batches, `engine` drives quinn-proto, `event_loop` is the thread.
+//! `engine` drives quinn-proto and the core over `connections`, `door`, `streams`, `post` and `figures`; `quic` is what
+//! quinn-proto is given, `net` the packets on their way in and out (all system calls are in its `sys`), `event_loop` the
+//! thread.
 
-pub mod counters;
-pub mod distributions;
 pub mod offline;
-pub mod probe;
 
-mod answers;
-mod census;
-mod cid;
-mod connection;
-mod crumbs;
-mod crypto;
-mod deadlines;
+mod connections;
 mod door;
-mod drain;
-mod egress;
 mod engine;
 mod event_loop;
-mod gaps;
-mod gather;
-mod handover;
-mod hold;
-mod inbox;
-mod inspect;
-mod key_phases;
-mod knocks;
-mod late;
+mod figures;
 mod live;
-mod media;
-mod meter;
-mod newcomer;
-mod pace;
-mod places;
-mod prefixes;
-mod reviews;
-mod room;
-mod serve;
-mod shed;
-mod socket;
-mod sys;
-mod transport;
-mod window;
-mod withheld;
+mod net;
+mod post;
+mod quic;
+mod streams;
 
 use std::{
     io,
@@ -60,34 +32,44 @@ use std::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use supernode_proto::{close::CloseCode, identity::RelayPin};
 
-pub use self::{
-    census::Census,
-    cid::{Incarnation, SHARDS_MAX},
-    crypto::TlsConfig,
-    inspect::{SessionView, Whom},
-    knocks::KNOCKS_BYTES,
-    live::LiveHandle,
-    newcomer::NEWCOMER_BYTES_MAX,
-    prefixes::{PREFIX_BYTES, PREFIXES_MAX},
-    socket::BUFFER_BYTES as BUFFER_BYTES_WANTED,
-};
 use self::{
     counters::{Counters, Tally},
+    door::prefixes::Prefixes,
     engine::{Engine, Parts},
     event_loop::EventLoop,
-    handover::{Predecessor, Upgrade},
-    inbox::{Inbox, Letter, Mailbox},
     live::Live,
-    prefixes::Prefixes,
-    socket::ShardSocket,
-    transport::Shared,
-    window::Window,
+    net::{
+        handover::{self, Predecessor, Upgrade},
+        socket::{self, ShardSocket},
+        sys,
+        window::Window,
+    },
+    post::inbox::{self, Inbox, Letter, Postbox},
+    quic::transport::Shared,
+};
+pub use self::{
+    door::{
+        knocks::KNOCKS_BYTES,
+        newcomer::NEWCOMER_BYTES_MAX,
+        prefixes::{PREFIX_BYTES, PREFIXES_MAX},
+    },
+    figures::{
+        census::Census,
+        counters, distributions,
+        inspect::{SessionView, Whom},
+    },
+    live::LiveHandle,
+    net::{probe, socket::BUFFER_BYTES as BUFFER_BYTES_WANTED},
+    quic::{
+        cid::{Incarnation, SHARDS_MAX},
+        crypto::TlsConfig,
+    },
 };
 use crate::core::{Admit, ShardCore, ShardId, directory::Directory, limits::Limits};
 
 /// How often the end of a drain is looked for.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
-/// How long the shards may take to answer: they are rung, and turn once a second even when nothing happens.
+/// How long the shards may take to answer: they are woken, and turn once a second even when nothing happens.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What the shards are made of.
@@ -142,7 +124,7 @@ pub struct Running {
 /// Ends the shards in order, or hands their port to another process, from any thread.
 #[derive(Clone)]
 pub struct Handle {
-    mailboxes: Vec<Mailbox>,
+    postboxes: Vec<Postbox>,
     directory: Arc<Directory>,
     stop: Arc<AtomicBool>,
     sockets: Arc<[UdpSocket]>,
@@ -227,14 +209,14 @@ fn start(
     };
     let directory = Arc::new(Directory::new(config.limits.clone()));
     let stop = Arc::new(AtomicBool::new(false));
-    let (mailboxes, inboxes): (Vec<Mailbox>, Vec<Inbox>) =
+    let (postboxes, inboxes): (Vec<Postbox>, Vec<Inbox>) =
         sockets.iter().map(|_| inbox::inbox()).collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
     let shared = Shared::new(config.tls, config.batch_window, &config.reset_key, incarnation);
     let prefixes = Arc::new(Prefixes::default());
     let live = Live { shared: shared.clone(), pin: config.pin, batch_window: config.batch_window };
     let live = LiveHandle::new(live);
     let handle = Handle {
-        mailboxes: mailboxes.clone(),
+        postboxes: postboxes.clone(),
         directory: directory.clone(),
         stop: stop.clone(),
         sockets: sockets.iter().map(UdpSocket::try_clone).collect::<io::Result<_>>()?,
@@ -255,7 +237,7 @@ fn start(
             shard,
             core: ShardCore::new(shard, directory.clone()),
             endpoint: shared.endpoint(shard, rng.random()),
-            peers: mailboxes.clone(),
+            peers: postboxes.clone(),
             pin: config.pin,
             admission: config.admission.clone(),
             prefixes: prefixes.clone(),
@@ -338,9 +320,9 @@ impl Handle {
     /// threads. Blocks meanwhile. Returns how many sessions were still there.
     pub fn drain(&self, window: Duration, patience: Duration) -> u64 {
         self.directory.start_draining();
-        for mailbox in &self.mailboxes {
-            mailbox.put_control(Letter::Drain(window));
-            mailbox.ring();
+        for postbox in &self.postboxes {
+            postbox.put_control(Letter::Drain(window));
+            postbox.wake();
         }
         let begin = Instant::now();
         let left = loop {
@@ -357,8 +339,8 @@ impl Handle {
 
     fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
-        for mailbox in &self.mailboxes {
-            mailbox.ring();
+        for postbox in &self.postboxes {
+            postbox.wake();
         }
     }
 
@@ -383,19 +365,19 @@ impl Handle {
     /// The shards stop reading their sockets: from now on packets come from the process that has the other half of the
     /// offer. If it ends, they read by themselves again. Returns whether all of them have stopped in time.
     pub fn relieve(&self, retained: Retained) -> bool {
-        let (done, relieved) = crossbeam_channel::bounded(self.mailboxes.len());
-        for (mailbox, passage) in self.mailboxes.iter().zip(retained.passages) {
-            mailbox.put_control(Letter::Relieve(passage, done.clone()));
-            mailbox.ring();
+        let (done, relieved) = crossbeam_channel::bounded(self.postboxes.len());
+        for (postbox, passage) in self.postboxes.iter().zip(retained.passages) {
+            postbox.put_control(Letter::Relieve(passage, done.clone()));
+            postbox.wake();
         }
         let deadline = Instant::now() + ANSWER_TIMEOUT;
-        self.mailboxes.iter().all(|_| relieved.recv_deadline(deadline).is_ok())
+        self.postboxes.iter().all(|_| relieved.recv_deadline(deadline).is_ok())
     }
 
     /// The sockets are this process's again, whatever has become of the one that was to read them. That one must have been
     /// stopped, or it must find out before it reads: its passages are closed. Returns whether all shards read in time.
     pub fn reclaim(&self) -> bool {
-        self.ask(Letter::Reclaim).len() == self.mailboxes.len()
+        self.ask(Letter::Reclaim).len() == self.postboxes.len()
     }
 
     /// Whether every shard reads its own socket: not so while another process does.
@@ -406,7 +388,7 @@ impl Handle {
     /// The sockets that were taken over are this process's for good: the old one drains, or is gone.
     pub fn settle(&self) {
         self.upgrade.settle();
-        self.mailboxes.iter().for_each(Mailbox::ring);
+        self.postboxes.iter().for_each(Postbox::wake);
     }
 
     /// At most `limit` sessions of each shard. Shards that are too busy to answer in time are left out.
@@ -426,12 +408,12 @@ impl Handle {
 
     /// Asks every shard and waits for the answers.
     fn ask<T>(&self, question: impl Fn(crossbeam_channel::Sender<T>) -> Letter) -> Vec<T> {
-        let (answer, answers) = crossbeam_channel::bounded(self.mailboxes.len());
-        for mailbox in &self.mailboxes {
-            mailbox.put_control(question(answer.clone()));
-            mailbox.ring();
+        let (answer, answers) = crossbeam_channel::bounded(self.postboxes.len());
+        for postbox in &self.postboxes {
+            postbox.put_control(question(answer.clone()));
+            postbox.wake();
         }
         let deadline = Instant::now() + ANSWER_TIMEOUT;
-        self.mailboxes.iter().map_while(|_| answers.recv_deadline(deadline).ok()).collect()
+        self.postboxes.iter().map_while(|_| answers.recv_deadline(deadline).ok()).collect()
     }
 }

@@ -12,12 +12,10 @@ use rand::{SeedableRng, rngs::StdRng};
 use supernode_proto::identity::RelayPin;
 
 use super::{
-    cid::Incarnation,
-    crypto::TlsConfig,
     engine::{Engine, Parts, SEGMENTS_MAX},
-    inbox::{self, Inbox},
-    socket::{Received, SendBatch},
-    transport::Shared,
+    net::socket::{Received, SendBatch},
+    post::inbox::{self, Inbox},
+    quic::{cid::Incarnation, crypto::TlsConfig, transport::Shared},
 };
 use crate::core::{Admit, Now, ShardCore, ShardId, directory::Directory, ledger::Ledger, limits::Limits};
 
@@ -41,13 +39,13 @@ impl OfflineShard {
         seed: u64,
     ) -> io::Result<Self> {
         let shard = ShardId(0);
-        let (mailbox, inbox) = inbox::inbox()?;
+        let (postbox, inbox) = inbox::inbox()?;
         let shared = Shared::new(tls, Duration::ZERO, &[seed as u8; 32], Incarnation(1));
         let engine = Engine::new(Parts {
             shard,
             core: ShardCore::new(shard, Arc::new(Directory::new(limits))),
             endpoint: shared.endpoint(shard, [seed as u8; 32]),
-            peers: vec![mailbox],
+            peers: vec![postbox],
             pin,
             admission,
             prefixes: Arc::default(),
@@ -95,6 +93,6 @@ impl OfflineShard {
 
     /// What became of every object.
     pub fn ledger(&self) -> &Ledger {
-        &self.engine.core.ledger
+        self.engine.ledger()
     }
 }

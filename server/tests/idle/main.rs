@@ -19,7 +19,7 @@ use supernode_testkit::{Client, Person, Relay};
 const SESSIONS: usize = 128;
 /// What each may cost: 14.8 kB are counted, and 1 kB is for newer versions of quinn and rustls. rustls's connection alone
 /// would be 2.6 kB. aws-lc allocates its keys by itself, so they do not show here: that none are
-/// made ahead is tested in `shard/crypto.rs`.
+/// made ahead is tested in `shard/quic/crypto.rs`.
 const BYTES_MAX: i64 = 15_800;
 
 thread_local! {

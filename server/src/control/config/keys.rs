@@ -426,7 +426,7 @@ mod tests {
 
     #[test]
     fn every_limit_of_the_core_can_be_set() {
-        let source = include_str!("../../core/limits.rs");
+        let source = include_str!("../../core/grants/limits.rs");
         let mut fields = 0;
         for line in source.lines() {
             let Some((name, kind)) = line.trim().strip_prefix("pub ").and_then(|field| field.split_once(": ")) else {

@@ -1,0 +1,368 @@
+//! What all shards share: who is online, which rings and rooms there are, which tracks.
+//!
+//! Sharded maps, touched by connect, watch, ring, join, publish and subscribe; never by a packet. One guard at a time:
+//! no method holds an entry of one map while it takes an entry of another, so nothing can deadlock.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use dashmap::DashMap;
+use supernode_proto::{
+    control::{PresenceState, TrackKind},
+    identity::{DeviceKey, IdentityKey, JoinKey, Revocation, RoomId},
+    object::TrackAlias,
+};
+
+use super::mailbox::Mailbox;
+use crate::core::{
+    MemberId, RingId, SessionId,
+    control::Refusal,
+    grants::{
+        accounts::Accounts,
+        limits::Limits,
+        pool::{FLOOR_BYTES, Pool, Share},
+    },
+};
+
+/// The shared tables. Keys that clients choose are hashed with std's keyed hash, so that nobody can aim at one bucket.
+#[derive(Debug)]
+pub struct Directory {
+    limits: ArcSwap<Limits>,
+    pub(crate) accounts: Accounts,
+    pub(crate) people: DashMap<IdentityKey, Person>,
+    pub(crate) rings: DashMap<RingId, Ring>,
+    pub(crate) rooms: DashMap<RoomId, Room>,
+    pub(crate) tracks: DashMap<TrackAlias, TrackEntry>,
+    /// Bytes that the rooms' mailboxes keep.
+    pub(crate) mailboxes_bytes: Arc<AtomicUsize>,
+    /// Bytes that sessions keep in tables: watches, subscriptions, tracks, key packages.
+    pub(crate) tables: Pool,
+    /// Bytes that clients may have on their way to the relay, and QUIC on its way to them.
+    pub(crate) windows: Pool,
+    rooms_open: Arc<AtomicUsize>,
+    sessions: AtomicU32,
+    draining: AtomicU64,
+}
+
+/// A room's place among those that the relay may have: given back when the room goes.
+#[derive(Debug)]
+pub(crate) struct RoomPlace(Arc<AtomicUsize>);
+
+impl Drop for RoomPlace {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One identity that has a device online or a watcher.
+#[derive(Debug, Default)]
+pub(crate) struct Person {
+    pub(crate) devices: Vec<Online>,
+    pub(crate) watchers: Vec<Watcher>,
+    /// Devices of theirs that count no more: the newest word that a device of theirs has brought.
+    pub(crate) revocation: Option<Box<Revocation>>,
+    /// Tickets of a lower one are void: the highest that a device of theirs has named.
+    pub(crate) generation: u32,
+    /// What watchers were told last.
+    pub(crate) announced: Announced,
+    /// When they may be told again.
+    pub(crate) quiet_until: Option<Instant>,
+    /// Whether an announcement is scheduled.
+    pub(crate) scheduled: bool,
+}
+
+/// A session that is told about somebody, as long as they let it be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Watcher {
+    pub(crate) session: SessionId,
+    pub(crate) identity: IdentityKey,
+    /// Of its ticket.
+    pub(crate) generation: u32,
+}
+
+/// A device that is online.
+#[derive(Debug)]
+pub(crate) struct Online {
+    pub(crate) device: DeviceKey,
+    pub(crate) session: SessionId,
+    pub(crate) state: PresenceState,
+    pub(crate) status: Bytes,
+    /// Order in which states were set: the newest speaks for the person.
+    pub(crate) set_at: u64,
+    pub(crate) key_packages: Vec<Bytes>,
+    /// What status and key packages take of the relay's tables.
+    pub(crate) kept: Share,
+    /// Handed out again and again once the others are gone.
+    pub(crate) last_resort: Option<Bytes>,
+    /// Whom its owner shuts out, in order.
+    pub(crate) blocked: Box<[IdentityKey]>,
+    /// What rings there, and whose rings they are.
+    pub(crate) ringing: Vec<(RingId, IdentityKey)>,
+}
+
+/// What it takes to keep a key package, beside its bytes.
+const KEY_PACKAGE_BYTES: usize = 64;
+
+/// What a watcher sees.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Announced {
+    pub(crate) epoch: u64,
+    pub(crate) view: View,
+}
+
+/// A person's presence as others see it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct View {
+    pub(crate) state: PresenceState,
+    pub(crate) devices: u32,
+    pub(crate) status: Bytes,
+}
+
+/// A call attempt that is not settled.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    pub(crate) caller: SessionId,
+    /// Whose devices still ring.
+    pub(crate) devices: Vec<(IdentityKey, SessionId)>,
+    /// Whether one of those that no longer ring said busy.
+    pub(crate) busy: bool,
+}
+
+/// A room with at least one member.
+#[derive(Debug)]
+pub(crate) struct Room {
+    #[expect(dead_code, reason = "gives the place back when the room goes")]
+    pub(crate) place: RoomPlace,
+    pub(crate) join_key: JoinKey,
+    pub(crate) members: BTreeMap<MemberId, Member>,
+    pub(crate) member_next: MemberId,
+    pub(crate) mailbox: Mailbox,
+    /// Members whose session ended, and that may catch up.
+    pub(crate) away: BTreeMap<MemberId, Away>,
+    /// When commits were rejected, by whose they were.
+    pub(crate) rejected: BTreeMap<IdentityKey, Vec<Instant>>,
+}
+
+/// A device that was a member until its session ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Away {
+    pub(crate) device: DeviceKey,
+    pub(crate) since: Instant,
+}
+
+/// A session in a room.
+#[derive(Debug, Clone)]
+pub(crate) struct Member {
+    pub(crate) session: SessionId,
+    pub(crate) identity: IdentityKey,
+    pub(crate) device: DeviceKey,
+    pub(crate) tracks: Vec<TrackAlias>,
+}
+
+/// Where a track comes from.
+#[derive(Debug, Clone)]
+pub(crate) struct TrackEntry {
+    pub(crate) room: RoomId,
+    pub(crate) member: MemberId,
+    pub(crate) publisher: SessionId,
+    pub(crate) kind: TrackKind,
+    pub(crate) label: Bytes,
+    /// Members with this number or a higher one came after the label was set.
+    pub(crate) newcomers_from: MemberId,
+    /// Whether its objects say how lively they are.
+    pub(crate) activity: bool,
+}
+
+/// How full the tables are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Population {
+    /// Authenticated sessions.
+    pub sessions: u64,
+    /// Identities with a device or a watcher.
+    pub people: u64,
+    /// Unsettled rings.
+    pub rings: u64,
+    /// Rooms.
+    pub rooms: u64,
+    /// Published tracks.
+    pub tracks: u64,
+    /// Bytes that the rooms' mailboxes keep.
+    pub mailboxes_bytes: u64,
+}
+
+impl Person {
+    /// Whether every ticket helps everybody, as with most people.
+    pub(crate) fn lets_everybody(&self) -> bool {
+        self.generation == 0 && self.devices.iter().all(|online| online.blocked.is_empty())
+    }
+
+    /// Whether a ticket of this generation still helps this identity. To whom it does not, the person is offline.
+    pub(crate) fn lets(&self, identity: &IdentityKey, generation: u32) -> bool {
+        let blocks = |online: &Online| online.blocked.binary_search(identity).is_ok();
+        generation >= self.generation && !self.devices.iter().any(blocks)
+    }
+}
+
+impl Online {
+    /// Whether others can ring here: not while its owner wants to be invisible. A device that has said nothing yet can be
+    /// rung, and is not seen.
+    pub(crate) fn can_be_rung(&self) -> bool {
+        self.state != PresenceState::Invisible || self.set_at == 0
+    }
+
+    /// Bytes that status and key packages take, with so much more, and with another last resort if there is one.
+    pub(crate) fn kept_with(&self, status: usize, packages: &[Bytes], last_resort: Option<&Bytes>) -> usize {
+        let last_resort = last_resort.or(self.last_resort.as_ref());
+        let packages = self.key_packages.iter().chain(packages).chain(last_resort);
+        status + packages.map(|package| package.len() + KEY_PACKAGE_BYTES).sum::<usize>()
+    }
+
+    /// Counts anew what it keeps.
+    pub(crate) fn recount(&mut self) {
+        let kept = self.kept_with(self.status.len(), &[], None);
+        self.kept.set(kept);
+    }
+}
+
+impl Room {
+    /// The member, if this session is still the one behind the number: a kick takes effect here first, and reaches the
+    /// session's own shard by mail.
+    pub(crate) fn member_of(&mut self, member: MemberId, session: SessionId) -> Option<&mut Member> {
+        self.members.get_mut(&member).filter(|entry| entry.session == session)
+    }
+
+    /// Commits of an identity that were rejected lately.
+    pub(crate) fn rejected_lately(&self, identity: &IdentityKey, now: Instant, limits: &Limits) -> u32 {
+        let times = self.rejected.get(identity).map_or(&[][..], Vec::as_slice);
+        let lately = |at: &&Instant| now.saturating_duration_since(**at) < limits.rejected_commits_span;
+        times.iter().filter(lately).count() as u32
+    }
+
+    /// Everybody who is in.
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = SessionId> {
+        self.members.values().map(|member| member.session)
+    }
+}
+
+impl Directory {
+    /// Empty tables under these limits.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits: ArcSwap::from_pointee(limits),
+            accounts: Accounts::default(),
+            people: DashMap::new(),
+            rings: DashMap::new(),
+            rooms: DashMap::new(),
+            tracks: DashMap::new(),
+            mailboxes_bytes: Arc::default(),
+            tables: Pool::with_floor(FLOOR_BYTES),
+            windows: Pool::default(),
+            rooms_open: Arc::default(),
+            sessions: AtomicU32::new(0),
+            draining: AtomicU64::new(0),
+        }
+    }
+
+    /// The limits of now, for what is not done per packet: the hot path has [`crate::core::ShardCore::limits`].
+    pub fn limits(&self) -> arc_swap::Guard<Arc<Limits>> {
+        self.limits.load()
+    }
+
+    /// The limits from now on. What was granted under the old ones stays.
+    pub fn set_limits(&self, limits: Limits) {
+        self.limits.store(Arc::new(limits));
+    }
+
+    /// A copy of the limits that can be kept.
+    pub(crate) fn limits_now(&self) -> Arc<Limits> {
+        self.limits.load_full()
+    }
+
+    /// Identities of which is known what they have used up, with and without a session.
+    pub fn accounts(&self) -> usize {
+        self.accounts.len()
+    }
+
+    /// How full the tables are. Counts map by map: a snapshot only while nothing changes.
+    pub fn population(&self) -> Population {
+        Population {
+            sessions: u64::from(self.sessions.load(Ordering::Relaxed)),
+            people: self.people.len() as u64,
+            rings: self.rings.len() as u64,
+            rooms: self.rooms.len() as u64,
+            tracks: self.tracks.len() as u64,
+            mailboxes_bytes: self.mailboxes_bytes.load(Ordering::Relaxed) as u64,
+        }
+    }
+
+    /// Starts nothing new from now on: rings, rooms and sessions are refused.
+    pub fn start_draining(&self) {
+        self.draining.store(1, Ordering::Relaxed);
+    }
+
+    /// Whether [`Self::start_draining`] was called.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed) != 0
+    }
+
+    /// Bytes that clients may have on their way to the relay, and QUIC on its way to them.
+    pub fn windows(&self) -> &Pool {
+        &self.windows
+    }
+
+    /// Takes a place for a room, if there is one.
+    pub(crate) fn open_room(&self) -> Result<RoomPlace, Refusal> {
+        let max = self.limits.load().relay_rooms_max as usize;
+        let place = RoomPlace(self.rooms_open.clone());
+        // Taken first and given back by the place itself if it was one too many.
+        let before = self.rooms_open.fetch_add(1, Ordering::Relaxed);
+        if before < max { Ok(place) } else { Err(Refusal::limit("relay_rooms_max", before as u64, max as u64)) }
+    }
+
+    /// Takes a place for a session, if there is one.
+    pub(crate) fn enter(&self) -> bool {
+        let max = self.limits.load().sessions_max;
+        self.sessions
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < max).then_some(count + 1))
+            .is_ok()
+    }
+
+    /// Gives the place back.
+    pub(crate) fn leave(&self) {
+        self.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    //
+    #[test]
+    fn a_rejected_commit_counts_for_a_while() {
+        let (identity, start) = (IdentityKey::new([1; 32]), Instant::now());
+        let limits = Limits { rejected_commits_span: Duration::from_secs(10), ..Limits::default() };
+        let room = Room {
+            place: RoomPlace(Arc::new(AtomicUsize::new(1))),
+            join_key: JoinKey::new([3; 32]),
+            members: BTreeMap::new(),
+            member_next: 1,
+            mailbox: Mailbox::new(0, Arc::default()),
+            away: BTreeMap::new(),
+            rejected: BTreeMap::from([(identity, vec![start, start + Duration::from_secs(5)])]),
+        };
+        let after = |seconds| room.rejected_lately(&identity, start + Duration::from_secs(seconds), &limits);
+        assert_eq!([after(6), after(10), after(15)], [2, 1, 0]);
+        assert_eq!(room.rejected_lately(&IdentityKey::new([2; 32]), start, &limits), 0);
+    }
+}

@@ -1,0 +1,9 @@
+//! What all shards share, and what happens to it: people, rings, rooms and tracks.
+
+pub mod directory;
+
+pub(crate) mod mailbox;
+pub(crate) mod presence;
+pub(crate) mod rings;
+pub(crate) mod rooms;
+pub(crate) mod tracks;

@@ -1,0 +1,447 @@
+//! Publishing and subscribing: the cold path that sets the hot one up.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use dashmap::Entry;
+use rand::{Rng, RngExt};
+use supernode_proto::{
+    close::StreamCode,
+    control::{
+        KeyframeRequested, PublishTrack, RefusalReason, RelabelTrack, Rung, Subscribe, TrackEnded, TrackKind,
+        TrackPublished, relay_message::Body,
+    },
+    identity::RoomId,
+    limits as wire,
+    object::{Layer, TrackAlias},
+};
+
+use super::{directory::TrackEntry, rooms};
+use crate::core::{
+    ControlMail, MemberId, Outbox, SessionId, ShardCore, ShardId,
+    control::Refusal,
+    forwarding::forward::{Carries, Demand, Remote, Subscriber},
+    receiver::Change,
+    session::{SUBSCRIPTION_BYTES, Subscribed, TRACK_BYTES},
+    timers::Due,
+};
+
+/// Aliases are drawn from four-byte varints: short on the wire, and they tell nobody how many tracks there are.
+const ALIAS_BITS: u32 = 30;
+
+/// When a track's publisher was asked for a key frame last.
+#[derive(Debug)]
+pub(crate) struct KeyframeAsked {
+    at: Instant,
+    /// Somebody has wished for one since, and no group has begun since then.
+    again: bool,
+    /// Whether a deadline is set for that.
+    scheduled: bool,
+}
+
+impl ShardCore {
+    pub(crate) fn publish(
+        &mut self,
+        link: u32,
+        request: u64,
+        wanted: PublishTrack,
+        rng: &mut dyn Rng,
+        outbox: &mut Outbox,
+    ) -> Result<(), Refusal> {
+        let directory = self.directory.clone();
+        let session = self.session_at(link)?;
+        let room = rooms::member_of(session, &wanted.room)?;
+        let kind = match TrackKind::try_from(wanted.kind) {
+            Ok(TrackKind::Unspecified) | Err(_) => return Err(Refusal::field("kind", wanted.kind as u64, 4)),
+            Ok(kind) => kind,
+        };
+        Refusal::check_len("label", wanted.label.len(), wire::TRACK_LABEL_BYTES_MAX)?;
+        let bound = session.limits(&directory.limits()).tracks_max;
+        if session.published.len() >= bound {
+            return Err(Refusal::limit("tracks_max", session.published.len() as u64, bound as u64));
+        }
+        session.check_room(TRACK_BYTES, &directory.limits())?;
+        let member = session.rooms.get(&room).copied().unwrap_or_default();
+        let PublishTrack { label, activity, .. } = wanted;
+        let entry = TrackEntry { room, member, publisher: session.id, kind, label, newcomers_from: 0, activity };
+        let alias = loop {
+            let drawn = TrackAlias::new(u64::from(rng.random::<u32>() >> (32 - ALIAS_BITS)));
+            let Some(alias) = drawn else { continue };
+            if let Entry::Vacant(vacant) = directory.tracks.entry(alias) {
+                vacant.insert(entry.clone());
+                break alias;
+            }
+        };
+        let id = session.id;
+        let announced = rooms::announcement(&room, member, alias, &entry);
+        let entered = directory.rooms.get_mut(&room).is_some_and(|mut room| {
+            let Some(own) = room.member_of(member, id) else { return false };
+            own.tracks.push(alias);
+            if let Some(mut track) = directory.tracks.get_mut(&alias) {
+                track.newcomers_from = room.member_next;
+            }
+            outbox.events(room.sessions().filter(|other| *other != id), announced);
+            true
+        });
+        if !entered {
+            directory.tracks.remove(&alias);
+            return Err(Refusal::of(RefusalReason::UnknownRoom));
+        }
+        session.published.push(alias);
+        self.tracks.publish(alias, Carries { kind, room, activity, member }, link);
+        outbox.reply(id, request, Body::TrackPublished(TrackPublished { alias: alias.value() }));
+        Ok(())
+    }
+
+    /// Takes a new label and tells those who came after the last one.
+    pub(crate) fn relabel(&mut self, link: u32, wanted: RelabelTrack, outbox: &mut Outbox) -> Result<(), Refusal> {
+        let unknown = || Refusal::of(RefusalReason::UnknownTrack);
+        let alias = TrackAlias::new(wanted.alias).ok_or_else(unknown)?;
+        let session = self.session_at(link)?;
+        if !session.published.contains(&alias) {
+            return Err(unknown());
+        }
+        Refusal::check_len("label", wanted.label.len(), wire::TRACK_LABEL_BYTES_MAX)?;
+        let id = session.id;
+        let directory = self.directory.clone();
+        let room_id = directory.tracks.get(&alias).ok_or_else(unknown)?.room;
+        // The room first and the track inside: whoever joins meanwhile finds the new label or is told of it.
+        let room = directory.rooms.get_mut(&room_id).ok_or_else(unknown)?;
+        let mut track = directory.tracks.get_mut(&alias).ok_or_else(unknown)?;
+        track.label = wanted.label;
+        let newcomers = room.members.range(track.newcomers_from..).filter(|(_, member)| member.session != id);
+        let announced = rooms::announcement(&room_id, track.member, alias, &track);
+        outbox.events(newcomers.map(|(_, newcomer)| newcomer.session), announced);
+        track.newcomers_from = room.member_next;
+        Ok(())
+    }
+
+    pub(crate) fn unpublish(&mut self, link: u32, alias: u64, outbox: &mut Outbox) -> Result<(), Refusal> {
+        let alias = TrackAlias::new(alias).ok_or(Refusal::of(RefusalReason::UnknownTrack))?;
+        let session = self.session_at(link)?;
+        if !session.published.contains(&alias) {
+            return Err(Refusal::of(RefusalReason::UnknownTrack));
+        }
+        session.published.retain(|own| *own != alias);
+        let directory = self.directory.clone();
+        if let Some((_, entry)) = directory.tracks.remove(&alias) {
+            if let Some(mut room) = directory.rooms.get_mut(&entry.room)
+                && let Some(own) = room.member_of(entry.member, entry.publisher)
+            {
+                own.tracks.retain(|own| *own != alias);
+            }
+            self.end_track(alias, &entry.room, outbox);
+        }
+        Ok(())
+    }
+
+    /// A member has left: its tracks end, here if this is its shard and everywhere else by mail.
+    pub(crate) fn end_tracks_of(&mut self, room: &RoomId, tracks: &[TrackAlias], outbox: &mut Outbox) {
+        for alias in tracks {
+            if self.directory.tracks.remove(alias).is_some() {
+                self.end_track(*alias, room, outbox);
+            }
+        }
+    }
+
+    fn end_track(&mut self, alias: TrackAlias, room: &RoomId, outbox: &mut Outbox) {
+        if let Some(room_entry) = self.directory.rooms.get(room) {
+            let ended = TrackEnded { room: Bytes::copy_from_slice(&room.0), alias: alias.value() };
+            outbox.events(room_entry.sessions(), Body::TrackEnded(ended));
+        }
+        outbox.broadcast(&ControlMail::TrackEnded { alias });
+    }
+
+    pub(crate) fn subscribe(
+        &mut self,
+        link: u32,
+        request: u64,
+        wanted: &Subscribe,
+        outbox: &mut Outbox,
+    ) -> Result<(), Refusal> {
+        let unknown = || Refusal::of(RefusalReason::UnknownTrack);
+        let directory = self.directory.clone();
+        let session = self.session_at(link)?;
+        let alias = TrackAlias::new(wanted.alias).ok_or_else(unknown)?;
+        let (publisher, carries) = {
+            let entry = directory.tracks.get(&alias).ok_or_else(unknown)?;
+            let TrackEntry { room, kind, activity, member, .. } = *entry;
+            (entry.publisher, Carries { kind, room, activity, member })
+        };
+        let Carries { room, kind, .. } = carries;
+        // Tracks of rooms one is not in are not told apart from tracks that are not there.
+        if !session.rooms.contains_key(&room) || publisher == session.id {
+            return Err(unknown());
+        }
+        let layers = u64::from(wanted.temporal_layer_max.max(wanted.spatial_layer_max));
+        if layers > u64::from(Layer::MAX) {
+            return Err(Refusal::field("layer_max", layers, u64::from(Layer::MAX)));
+        }
+        if u64::from(wanted.max_age_ms) > u64::from(wire::OBJECT_TTL_MS_MAX) {
+            return Err(Refusal::field("max_age_ms", wanted.max_age_ms.into(), wire::OBJECT_TTL_MS_MAX.into()));
+        }
+        let bound = session.limits(&directory.limits()).subscriptions_max;
+        let position = session.subscribed.iter().position(|subscribed| subscribed.alias == alias);
+        if position.is_none() && session.subscribed.len() >= bound {
+            return Err(Refusal::limit("subscriptions_max", session.subscribed.len() as u64, bound as u64));
+        }
+        if position.is_none() {
+            session.check_room(SUBSCRIPTION_BYTES, &directory.limits())?;
+        }
+        let visual = matches!(kind, TrackKind::Video | TrackKind::Screen);
+        let subscribed = Subscribed { alias, room, member: carries.member, visual, focus: wanted.focus };
+        match position {
+            Some(position) => session.subscribed[position] = subscribed,
+            None => session.subscribed.push(subscribed),
+        }
+        let own = session.rooms.get(&room).copied().unwrap_or_default();
+        let id = session.id;
+        let age_max = match wanted.max_age_ms {
+            0 => directory.limits().queue_age_max,
+            ms => Duration::from_millis(ms.into()),
+        };
+        let subscriber = Subscriber {
+            link,
+            temporal_layer_max: wanted.temporal_layer_max as u8,
+            spatial_layer_max: wanted.spatial_layer_max as u8,
+            age_max,
+            focus: wanted.focus,
+            speakers_max: wanted.speakers_max,
+            member: own,
+        };
+        self.tracks.subscribe(alias, carries, subscriber);
+        if visual && wanted.speakers_max > 0 {
+            self.speakers.watch(room, carries.member, alias);
+        }
+        let demand = self.local_demand(alias);
+        self.tracks.note_demand(alias, demand);
+        self.choose_speaker(link);
+        outbox.done(id, request);
+        let shard = self.shard;
+        outbox.mail(
+            publisher.shard,
+            ControlMail::Interest { alias, shard, demand, fresh: position.is_none().then_some(id) },
+        );
+        if visual && position.is_some() {
+            // It may want layers now that go on with a key frame.
+            outbox.mail(publisher.shard, ControlMail::Keyframe { alias });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn unsubscribe(&mut self, link: u32, alias: u64, outbox: &mut Outbox) -> Result<(), Refusal> {
+        let session = self.session_at(link)?;
+        let position = session.subscribed.iter().position(|subscribed| subscribed.alias.value() == alias);
+        let position = position.ok_or(Refusal::of(RefusalReason::UnknownTrack))?;
+        let Subscribed { alias, .. } = session.subscribed.remove(position);
+        self.choose_speaker(link);
+        self.drop_subscription(link, alias, outbox);
+        Ok(())
+    }
+
+    /// The session's list no longer has it; the table and the publisher's shard must not either.
+    pub(crate) fn drop_subscription(&mut self, link: u32, alias: TrackAlias, outbox: &mut Outbox) {
+        if let Some(Carries { room, member, .. }) = self.tracks.unsubscribe(alias, link) {
+            self.speakers.forget(&room, member, alias);
+        }
+        let demand = self.local_demand(alias);
+        self.tracks.note_demand(alias, demand);
+        self.ended_subscriptions.push((link, alias, StreamCode::UNSUBSCRIBED));
+        let publisher = self.directory.tracks.get(&alias).map(|entry| entry.publisher);
+        if let Some(publisher) = publisher {
+            let shard = self.shard;
+            outbox.mail(publisher.shard, ControlMail::Interest { alias, shard, demand, fresh: None });
+        }
+    }
+
+    /// A track is no more: nobody here subscribes to it.
+    pub(crate) fn track_ended(&mut self, alias: TrackAlias) {
+        let Some(track) = self.tracks.end(alias) else { return };
+        self.keyframes.remove(&alias);
+        self.cache.forget(alias);
+        self.speakers.forget(&track.carries.room, track.carries.member, alias);
+        for subscriber in track.local {
+            if let Some(session) = self.session_mut(subscriber.link) {
+                session.subscribed.retain(|subscribed| subscribed.alias != alias);
+            }
+            self.choose_speaker(subscriber.link);
+            self.ended_subscriptions.push((subscriber.link, alias, StreamCode::TRACK_ENDED));
+        }
+    }
+
+    pub(crate) fn request_keyframe(&mut self, link: u32, alias: u64, outbox: &mut Outbox) -> Result<(), Refusal> {
+        let unknown = || Refusal::of(RefusalReason::UnknownTrack);
+        let session = self.session_at(link)?;
+        let subscribed = session.subscribed.iter().find(|subscribed| subscribed.alias.value() == alias);
+        let alias = subscribed.ok_or_else(unknown)?.alias;
+        let publisher = self.directory.tracks.get(&alias).map(|entry| entry.publisher).ok_or_else(unknown)?;
+        outbox.mail(publisher.shard, ControlMail::Keyframe { alias });
+        Ok(())
+    }
+
+    /// On the publisher's shard: what another shard's, or this one's, subscribers take has changed.
+    pub(crate) fn interest(
+        &mut self,
+        alias: TrackAlias,
+        from: ShardId,
+        demand: Demand,
+        fresh: Option<SessionId>,
+        now: Instant,
+        outbox: &mut Outbox,
+    ) {
+        // Local subscribers are in the table already.
+        let remote = Remote { shard: from, demand: if from == self.shard { Demand::default() } else { demand } };
+        let Some(track) = self.tracks.set_remote(alias, remote) else {
+            // Its publisher left while the mail was on its way.
+            return outbox.mail(from, ControlMail::TrackEnded { alias });
+        };
+        let (remote, link, visual) = (track.remote_demand(), track.publisher, track.is_visual());
+        let demand = self.local_demand(alias).and(remote);
+        let Some(publisher) = link.and_then(|link| self.session_mut(link)).map(|session| session.id) else { return };
+        outbox.event(publisher, Body::TrackDemand(demand.event(alias)));
+        match fresh.filter(|_| visual) {
+            Some(session) if self.cache.newest(alias).is_some() => self.late_joiners.push((session, alias)),
+            // The first one is news enough for the publisher to start a group.
+            Some(_) if demand.subscribers > 1 => self.keyframe(alias, now, outbox),
+            _ if demand.subscribers == 0 => self.cache.forget(alias),
+            _ => {}
+        }
+    }
+
+    /// What this shard's subscribers take of a track: what they asked for, as far as their paths go.
+    pub(crate) fn local_demand(&self, alias: TrackAlias) -> Demand {
+        let Some(track) = self.tracks.track(alias) else { return Demand::default() };
+        let demand = |subscriber: &Subscriber| {
+            let Some(session) = self.session(subscriber.link) else { return Demand::default() };
+            let receiver = &session.receiver;
+            let ladder = receiver.ladder();
+            let (temporal, spatial) = if track.is_visual() { ladder.layers_max() } else { (Layer::MAX, Layer::MAX) };
+            // Any of them may be the one picture that is kept longest at the next moment.
+            if ladder.refuses(track.carries.kind, Layer::default(), true).is_some() {
+                return Demand { subscribers: 1, ..Demand::default() };
+            }
+            Demand {
+                subscribers: 1,
+                sent: 1,
+                temporal_layer_max: subscriber.temporal_layer_max.min(temporal),
+                spatial_layer_max: subscriber.spatial_layer_max.min(spatial),
+                bits_per_second: receiver.bound_bits_per_second(),
+            }
+        };
+        track.local.iter().map(demand).fold(Demand::default(), Demand::and)
+    }
+
+    /// A subscriber's path takes more or less than before: the publishers of its pictures are told, and asked for a key
+    /// frame of those that it sees again.
+    pub(crate) fn path_changed(&mut self, link: u32, change: &Change, outbox: &mut Outbox) {
+        let Some(session) = self.session(link) else { return };
+        let (rung, speaker, shard) = (session.receiver.ladder().rung(), session.speaker, self.shard);
+        let pictures: Vec<TrackAlias> =
+            session.subscribed.iter().filter(|track| track.visual).map(|track| track.alias).collect();
+        for alias in pictures {
+            let last = if speaker == Some(alias) { Rung::SpeakerOnly } else { Rung::NoSpatial };
+            let again = change.from > last && rung <= last;
+            let demand = self.local_demand(alias);
+            let news = self.tracks.note_demand(alias, demand);
+            let Some(publisher) = self.directory.tracks.get(&alias).map(|entry| entry.publisher) else { continue };
+            if news {
+                outbox.mail(publisher.shard, ControlMail::Interest { alias, shard, demand, fresh: None });
+            }
+            if again {
+                outbox.mail(publisher.shard, ControlMail::Keyframe { alias });
+            }
+        }
+    }
+
+    /// A subscriber lost the newest base layer of a picture: it goes on with the next group, which is asked for.
+    pub fn wish_keyframe(&mut self, link: u32, alias: TrackAlias, outbox: &mut Outbox) {
+        let wants = self.session(link).is_some_and(|session| session.receiver.ladder().rung() < Rung::AudioOnly);
+        let publisher = self.directory.tracks.get(&alias).map(|entry| entry.publisher);
+        if let Some(publisher) = publisher.filter(|_| wants) {
+            outbox.mail(publisher.shard, ControlMail::Keyframe { alias });
+        }
+    }
+
+    /// On the publisher's shard: passes a wish for a key frame on, at most once in the interval; a wish within it waits
+    /// for its end.
+    pub(crate) fn keyframe(&mut self, alias: TrackAlias, now: Instant, outbox: &mut Outbox) {
+        let Some(link) = self.tracks.track(alias).and_then(|track| track.publisher) else { return };
+        let Some(publisher) = self.session_mut(link).map(|session| session.id) else { return };
+        let interval = self.directory.limits().keyframe_interval;
+        if let Some(asked) = self.keyframes.get_mut(&alias)
+            && now.saturating_duration_since(asked.at) < interval
+        {
+            asked.again = true;
+            if !std::mem::replace(&mut asked.scheduled, true) {
+                self.timers.insert(asked.at + interval, Due::Keyframe(alias));
+            }
+            return;
+        }
+        let asked = self.keyframes.entry(alias).or_insert(KeyframeAsked { at: now, again: false, scheduled: false });
+        (asked.at, asked.again) = (now, false);
+        outbox.event(publisher, Body::KeyframeRequested(KeyframeRequested { alias: alias.value() }));
+    }
+
+    /// The interval is over for wishes that came within it.
+    pub(crate) fn keyframe_due(&mut self, alias: TrackAlias, now: Instant, outbox: &mut Outbox) {
+        let Some(asked) = self.keyframes.get_mut(&alias) else { return };
+        asked.scheduled = false;
+        if asked.again {
+            self.keyframe(alias, now, outbox);
+        }
+    }
+
+    /// A new group of a track has begun: whoever wished for one has it.
+    pub(crate) fn keyframe_came(&mut self, alias: TrackAlias) {
+        if let Some(asked) = self.keyframes.get_mut(&alias) {
+            asked.again = false;
+        }
+    }
+
+    /// Takes a session out of a room: what it sends and what it gets there ends now.
+    pub(crate) fn evict(&mut self, link: u32, room: &RoomId, outbox: &mut Outbox) -> Option<MemberId> {
+        let session = self.session_mut(link)?;
+        let member = session.rooms.remove(room)?;
+        if let Some(links) = self.links_by_room.get_mut(room) {
+            links.retain(|other| *other != link);
+            if links.is_empty() {
+                self.links_by_room.remove(room);
+            }
+        }
+        let session = self.session_mut(link)?;
+        let mut ended = Vec::new();
+        session.subscribed.retain(|subscribed| {
+            if subscribed.room == *room {
+                ended.push(subscribed.alias);
+            }
+            subscribed.room != *room
+        });
+        self.evicted.push(link);
+        self.choose_speaker(link);
+        for alias in ended {
+            self.drop_subscription(link, alias, outbox);
+        }
+        let own: Vec<TrackAlias> = self.session_mut(link)?.published.clone();
+        let (gone, kept): (Vec<_>, Vec<_>) = own
+            .into_iter()
+            .partition(|alias| self.tracks.track(*alias).is_none_or(|track| track.carries.room == *room));
+        self.session_mut(link)?.published = kept;
+        // The directory's entries and the other shards are the business of whoever took the member out of the room.
+        for alias in gone {
+            self.track_ended(alias);
+        }
+        Some(member)
+    }
+
+    fn choose_speaker(&mut self, link: u32) {
+        let Self { sessions, speakers, .. } = self;
+        if let Some(session) = sessions.get_mut(link as usize).and_then(Option::as_mut) {
+            session.choose_speaker(speakers);
+        }
+    }
+
+    /// Which session a link belongs to, for refusals that need its name.
+    pub(crate) fn id_of(&self, link: u32) -> Option<SessionId> {
+        self.sessions.get(link as usize)?.as_ref().map(|session| session.id)
+    }
+}
