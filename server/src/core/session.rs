@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Instant};
 
 use supernode_proto::{
     close::CloseCode,
+    control::Rung,
     identity::{DeviceKey, EXPORTER_BYTES, IdentityKey, RelayPin, RoomId},
     object::TrackAlias,
 };
@@ -54,7 +55,8 @@ pub struct Session {
     /// What is borrowed of it for every object.
     pub(crate) objects: Lease,
     pub(crate) bytes: Lease,
-    pub(crate) receiver: Receiver,
+    /// What is known of its path, once it subscribes to something: most sessions only wait.
+    pub(crate) receiver: Option<Box<Receiver>>,
 }
 
 /// What lets a session stay.
@@ -139,7 +141,7 @@ impl Session {
             account,
             objects: Lease::default(),
             bytes: Lease::default(),
-            receiver: Receiver::default(),
+            receiver: None,
         }
     }
 
@@ -234,6 +236,11 @@ impl Session {
     /// The token it was let in with, if it showed one.
     pub fn token(&self) -> Option<TokenDigest> {
         self.token
+    }
+
+    /// How much of what it subscribes to its path takes.
+    pub(crate) fn rung(&self) -> Rung {
+        self.receiver.as_ref().map_or(Rung::Full, |receiver| receiver.ladder().rung())
     }
 
     /// When it was let in.

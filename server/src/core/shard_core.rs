@@ -12,7 +12,7 @@ use foldhash::fast::FixedState;
 use supernode_proto::{
     VERSION,
     close::{CloseCode, StreamCode},
-    control::{Hello, HelloBody, RefusalReason, Welcome, relay_message::Body},
+    control::{Hello, HelloBody, RefusalReason, Rung, Welcome, relay_message::Body},
     identity::{self, Delegation, EXPORTER_BYTES, IdentityKey, RelayPin, Revocation, RoomId},
     limits as wire,
     object::TrackAlias,
@@ -385,12 +385,14 @@ impl ShardCore {
     ) {
         let too_slow_after = self.limits.too_slow_after;
         let Some(session) = self.session_mut(link) else { return };
-        let (id, change) = (session.id, session.receiver.observe(oldest, sample, now));
-        if session.receiver.ladder().stuck(now) >= too_slow_after {
+        let Some(receiver) = &mut session.receiver else { return };
+        let change = receiver.observe(oldest, sample, now);
+        let (rung, is_stuck) = (receiver.ladder().rung(), receiver.ladder().stuck(now) >= too_slow_after);
+        let id = session.id;
+        if is_stuck {
             return outbox.close(id, CloseCode::TOO_SLOW);
         }
         if let Some(change) = change {
-            let rung = session.receiver.ladder().rung();
             if change.from < rung {
                 self.ledger.ladder_down[rung as usize] += 1;
             } else if change.from > rung {
@@ -401,14 +403,15 @@ impl ShardCore {
         }
     }
 
-    /// Whether a sample of a subscriber's path is due.
+    /// Whether a sample of a session's path is due: always of one that subscribes to nothing, which seldom has its turn.
     pub fn wants_sample(&self, link: u32, now: Instant) -> bool {
-        self.session(link).is_some_and(|session| session.receiver.wants_sample(now))
+        let is_due = |session: &Session| session.receiver.as_ref().is_none_or(|receiver| receiver.wants_sample(now));
+        self.session(link).is_some_and(is_due)
     }
 
-    /// Whether a subscriber is below the top of the ladder.
+    /// Whether a subscriber is below the top of the ladder: it may climb with time alone.
     pub fn is_low(&self, link: u32) -> bool {
-        self.session(link).is_some_and(|session| session.receiver.ladder().is_low())
+        self.session(link).is_some_and(|session| session.rung() != Rung::Full)
     }
 
     /// Whether this session is still the one in its slot.
@@ -452,7 +455,7 @@ impl ShardCore {
 
     /// What a session's path is taken to carry in bits a second, zero if not known.
     pub fn path_bits_per_second(&self, link: u32) -> Option<u64> {
-        Some(self.session(link)?.receiver.bits_per_second())
+        Some(self.session(link)?.receiver.as_ref().map_or(0, |receiver| receiver.bits_per_second()))
     }
 
     /// What the sessions of this shard hold.
@@ -463,7 +466,7 @@ impl ShardCore {
             holdings.subscriptions += session.subscribed.len() as u64;
             holdings.watches += session.watches.len() as u64;
             holdings.members += session.rooms.len() as u64;
-            holdings.rungs[session.receiver.ladder().rung() as usize] += 1;
+            holdings.rungs[session.rung() as usize] += 1;
         }
         holdings
     }

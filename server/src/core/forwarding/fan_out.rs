@@ -322,7 +322,7 @@ fn refuses(
     }
     let session = sessions.get_mut(subscriber.link as usize).and_then(Option::as_mut)?;
     let speaker = session.speaker == Some(object.alias);
-    session.receiver.offer(*kind, object.layer, speaker, object.bytes)
+    session.receiver.as_mut()?.offer(*kind, object.layer, speaker, object.bytes)
 }
 
 #[cfg(test)]

@@ -90,11 +90,6 @@ impl Ladder {
         self.rung
     }
 
-    /// Whether it has somewhere to climb up to, and so wants [`Self::observe`] to be called from time to time.
-    pub fn is_low(&self) -> bool {
-        self.rung != Rung::Full
-    }
-
     /// Why an object of this kind and layer is not sent now, if so. `speaker`: of the one picture that is kept longest.
     pub fn refuses(&self, kind: TrackKind, layer: Layer, speaker: bool) -> Option<DropReason> {
         let last = last_rung(kind, layer, speaker);
@@ -141,7 +136,7 @@ impl Ladder {
             let rested = self.moved.is_none_or(|moved| now.saturating_duration_since(moved) >= interval);
             return if rested { self.step_down(pressure, now) } else { None };
         }
-        if !self.is_low() {
+        if self.rung == Rung::Full {
             return None;
         }
         if pressure.oldest > WAIT_CALM || pressure.growth > GROWTH_CALM {

@@ -194,6 +194,7 @@ impl ShardCore {
             Some(position) => session.subscribed[position] = subscribed,
             None => session.subscribed.push(subscribed),
         }
+        session.receiver.get_or_insert_default();
         let own = session.rooms.get(&room).copied().unwrap_or_default();
         let id = session.id;
         let age_max = match wanted.max_age_ms {
@@ -313,7 +314,7 @@ impl ShardCore {
         let Some(track) = self.tracks.track(alias) else { return Demand::default() };
         let demand = |subscriber: &Subscriber| {
             let Some(session) = self.session(subscriber.link) else { return Demand::default() };
-            let receiver = &session.receiver;
+            let Some(receiver) = &session.receiver else { return Demand::default() };
             let ladder = receiver.ladder();
             let (temporal, spatial) = if track.is_visual() { ladder.layers_max() } else { (Layer::MAX, Layer::MAX) };
             // Any of them may be the one picture that is kept longest at the next moment.
@@ -335,7 +336,7 @@ impl ShardCore {
     /// frame of those that it sees again.
     pub(crate) fn path_changed(&mut self, link: u32, change: &Change, outbox: &mut Outbox) {
         let Some(session) = self.session(link) else { return };
-        let (rung, speaker, shard) = (session.receiver.ladder().rung(), session.speaker, self.shard);
+        let (rung, speaker, shard) = (session.rung(), session.speaker, self.shard);
         let pictures: Vec<TrackAlias> =
             session.subscribed.iter().filter(|track| track.visual).map(|track| track.alias).collect();
         for alias in pictures {
@@ -355,7 +356,7 @@ impl ShardCore {
 
     /// A subscriber lost the newest base layer of a picture: it goes on with the next group, which is asked for.
     pub fn wish_keyframe(&mut self, link: u32, alias: TrackAlias, outbox: &mut Outbox) {
-        let wants = self.session(link).is_some_and(|session| session.receiver.ladder().rung() < Rung::AudioOnly);
+        let wants = self.session(link).is_some_and(|session| session.rung() < Rung::AudioOnly);
         let publisher = self.directory.tracks.get(&alias).map(|entry| entry.publisher);
         if let Some(publisher) = publisher.filter(|_| wants) {
             outbox.mail(publisher.shard, ControlMail::Keyframe { alias });
