@@ -61,7 +61,7 @@ pub(crate) async fn by_link(relay: &Relay, link: &LinkSecret, liar: Arc<Liar>) -
     Guest { person, call, liar, events }
 }
 
-async fn admit_all(mut events: Events) {
+pub(crate) async fn admit_all(mut events: Events) {
     while let Some(event) = events.next().await {
         if let Event::IncomingRing(ring) = event
             && (ring.has_link() || matches!(ring.purpose(), Purpose::Knock { .. }))

@@ -7,20 +7,55 @@ use supernode_client::{
     Client, Config, Error, Event, Events, Liar, RoomOptions,
     e2ee::LinkSecret,
     proto::control::{
-        ClientMessage, IncomingRing, RefusalReason, Refused, RelayMessage, RingResult, RoomJoined, client_message,
-        relay_message,
+        ClientMessage, Done, IncomingRing, RefusalReason, Refused, RelayMessage, RingResult, RoomJoined,
+        client_message, relay_message,
     },
 };
 use supernode_client_testkit::{Person, in_time, next_ring, quick};
 use supernode_testkit::Relay;
 
-use crate::scene::{agree, by_link};
+use crate::scene::{admit_all, agree, by_link};
 
 async fn online(relay: &Relay) -> (Client, Events, Arc<Liar>) {
     let liar = Liar::honest();
     let config = Config { liar: Some(liar.clone()), ..quick() };
     let (client, events) = Person::new().online_with(&relay.invite(), config).await;
     (client, events, liar)
+}
+
+//
+#[tokio::test(flavor = "multi_thread")]
+async fn the_link_helps_neither_whom_we_shut_out_nor_a_device_that_we_know_as_taken_back() {
+    let relay = Relay::open(2);
+    let link = LinkSecret::generate();
+    let (host, events, liar) = online(&relay).await;
+    // Whom the host shuts out the relay does not hear, so it rings for everybody.
+    let teller = Arc::downgrade(&liar);
+    liar.ask(move |message: ClientMessage| {
+        if !matches!(message.body, Some(client_message::Body::LimitTickets(_))) {
+            return vec![message];
+        }
+        teller.upgrade().unwrap().invent(message.request, relay_message::Body::Done(Done {}));
+        vec![]
+    });
+    let _inside = in_time(host.enter_by_link(&link, RoomOptions::default())).await.unwrap();
+    tokio::spawn(admit_all(events));
+    let (guest, _guest_events, _) = online(&relay).await;
+    in_time(host.limit_tickets(0, &[guest.identity()])).await.unwrap();
+    let refused = in_time(guest.enter_by_link(&link, RoomOptions::default())).await;
+    assert!(matches!(refused, Err(Error::State(_))), "shut out");
+    in_time(host.limit_tickets(0, &[])).await.unwrap();
+    let let_in = in_time(guest.enter_by_link(&link, RoomOptions::default())).await.unwrap();
+    in_time(let_in.leave()).await.unwrap();
+
+    let owner = Person::new();
+    let (lost, kept) = (owner.device(), owner.device());
+    assert!(host.learn_revocation(owner.revoke(&[lost.key()], 1)), "and the relay has not heard");
+    let (phone, _phone_events) = in_time(Client::connect(&relay.invite(), lost, quick())).await.unwrap();
+    let refused = in_time(phone.enter_by_link(&link, RoomOptions::default())).await;
+    assert!(matches!(refused, Err(Error::State(_))), "taken back");
+    let (tablet, _tablet_events) = in_time(Client::connect(&relay.invite(), kept, quick())).await.unwrap();
+    in_time(tablet.enter_by_link(&link, RoomOptions::default())).await.unwrap();
 }
 
 /// The relay knows the room's name, its key and every knock so far, and has people of its own.
