@@ -10,6 +10,9 @@
 
 use crate::shard::quic::transport::{HELLO_WINDOW, STREAM_WINDOW};
 
+/// Pieces of one stream that may wait. Default 2,048: a stream's window of packets is 900, and QUIC looks at all that wait each
+/// time some thirty kilobytes of packets have brought more, which with a hundred thousand takes milliseconds.
+const PIECES_MAX: i32 = 2_048;
 /// Bytes that one piece can keep: its whole packet, which is no longer than QUIC's default allows (1,472).
 const PACKET_BYTES: u32 = 1_472;
 /// An entry of QUIC's list of a stream's pieces.
@@ -70,6 +73,11 @@ impl Gaps {
             self.before = std::mem::take(&mut self.span);
             self.ends_at = end + u64::from(window.min(STREAM_WINDOW));
         }
+    }
+
+    /// Whether more wait than of anybody who sends to be read: such a stream is over.
+    pub(crate) fn are_too_many(&self) -> bool {
+        self.waiting > PIECES_MAX
     }
 
     /// All was read that there is, `read` pieces of it just now.
@@ -235,6 +243,18 @@ mod tests {
         // Whatever is read, it keeps that until a window has been.
         client.turn(0, 270_999, 1);
         assert!(client.beyond_window() > 100 * 1024 * 1024, "{}", client.beyond_window());
+    }
+
+    //
+    #[test]
+    fn a_stream_has_no_more_pieces_waiting_than_its_window_has_packets_twice_over() {
+        let mut client = Client::new(WINDOW);
+        client.turn(WINDOW / 1_200, 0, 0);
+        assert!(!client.gaps.are_too_many(), "the first of them was lost");
+        client.turn(PIECES_MAX as u32 - WINDOW / 1_200, 0, 0);
+        assert!(!client.gaps.are_too_many());
+        client.turn(1, 0, 0);
+        assert!(client.gaps.are_too_many());
     }
 
     //

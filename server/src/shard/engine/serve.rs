@@ -237,7 +237,7 @@ impl<'a> Turn<'a> {
         // The connection is on the list to be served, so new credit goes out anyway.
         let _ = chunks.finalize();
         kept.settle(control_gaps, pieces);
-        verdict
+        if control_gaps.are_too_many() { Err(End::Close(CloseCode::TRANSPORT_ERROR)) } else { verdict }
     }
 
     /// Reads a media stream.
@@ -261,6 +261,9 @@ impl<'a> Turn<'a> {
             if !opened {
                 self.cx.core.ledger.refuse(RefuseReason::NoSession);
                 break Some(StreamCode::UNKNOWN_TRACK);
+            }
+            if ingress.gaps.are_too_many() {
+                break Some(StreamCode::RATE_EXCEEDED);
             }
             if self.streams.postpones(ingress.key, self.link, id) {
                 break None;
