@@ -80,10 +80,15 @@ impl Person {
     }
 
     pub async fn online_with(&self, invite: &Invite, config: Config) -> (Client, Events) {
-        let (client, events) = in_time(Client::connect(invite, self.device(), config)).await.unwrap();
-        in_time(client.set_presence(PresenceState::Online, Default::default())).await.unwrap();
-        (client, events)
+        online(invite, self.device(), config).await
     }
+}
+
+/// Connects a device and waits until it is seen online: its key packages are at the relay then, so it can be rung.
+pub async fn online(invite: &Invite, device: Arc<Device>, config: Config) -> (Client, Events) {
+    let (client, events) = in_time(Client::connect(invite, device, config)).await.unwrap();
+    in_time(client.set_presence(PresenceState::Online, Default::default())).await.unwrap();
+    (client, events)
 }
 
 fn terms(grants: Grants) -> Terms {

@@ -13,7 +13,7 @@ use supernode_testkit::Relay;
 use crate::talks::{hear, packets, speak};
 
 async fn online(invite: &Invite, device: Device) -> (Client, Events) {
-    in_time(Client::connect(invite, Arc::new(device), quick())).await.unwrap()
+    supernode_client_testkit::online(invite, Arc::new(device), quick()).await
 }
 
 /// A device without X-Wing.

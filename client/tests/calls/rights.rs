@@ -4,7 +4,7 @@ use supernode_client::{
     Client, Config, Error, Event, PresenceState, RingOutcome,
     proto::{close::CloseCode, control::RefusalReason},
 };
-use supernode_client_testkit::{Person, in_time, next_ring, quick};
+use supernode_client_testkit::{Person, in_time, next_ring, online, quick};
 use supernode_testkit::Relay;
 
 //
@@ -60,7 +60,7 @@ async fn a_device_that_was_taken_back_is_put_out_and_whoever_has_heard_of_it_nei
     let (alice, bob) = (Person::new(), Person::new());
     let (caller, mut caller_events) = alice.online(&relay.invite()).await;
     let lost = bob.device();
-    let (_phone, mut phone_events) = in_time(Client::connect(&relay.invite(), lost.clone(), quick())).await.unwrap();
+    let (_phone, mut phone_events) = online(&relay.invite(), lost.clone(), quick()).await;
     let (tablet, mut tablet_events) = bob.online(&relay.invite()).await;
     let mut ring = in_time(caller.ring(&bob.ticket())).await.unwrap();
     assert_eq!(ring.devices(), 2);
