@@ -58,10 +58,10 @@ fn exchange<T: DeserializeOwned>(mut stream: UnixStream, request: &str, wanted: 
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
     let length = body.len();
-    write!(
-        stream,
-        "{request} HTTP/1.0\r\nhost: relay\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
-    )?;
+    let head =
+        format!("{request} HTTP/1.0\r\nhost: relay\r\ncontent-type: application/json\r\ncontent-length: {length}");
+    // At once: who answers without having read a body that comes later resets the connection, and the answer with it.
+    stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes())?;
     let mut answer = String::new();
     stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
     let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
