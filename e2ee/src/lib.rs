@@ -82,7 +82,6 @@ mod leaf;
 mod link;
 mod media;
 mod safety;
-mod storage;
 mod store;
 
 pub use change::{Change, Member, Processed};

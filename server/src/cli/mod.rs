@@ -1,24 +1,18 @@
-//! The command line: one file for each command.
+//! The command line: one file for each command; those to a relay that runs are in `running`.
 
 mod config;
 mod doctor;
-mod drain;
 pub(crate) mod exit;
-mod follow;
 mod invite;
 mod invites;
-mod kick;
 mod manual;
 mod output;
 mod relay;
 mod revoke;
 mod rotate;
+mod running;
 mod serve;
-mod sessions;
 mod state;
-mod status;
-mod top;
-mod upgrade;
 mod what_i_see;
 
 use clap::{Parser, Subcommand};
@@ -48,23 +42,23 @@ enum Command {
     /// List the invites that were given a label, or take one back.
     Invites(invites::Invites),
     /// Show what the running relay is doing.
-    Status(status::Status),
+    Status(running::status::Status),
     /// Show the running relay's rates, live.
-    Top(top::Top),
+    Top(running::top::Top),
     /// List who is connected; addresses and whole names only if asked for.
-    Sessions(sessions::Sessions),
+    Sessions(running::sessions::Sessions),
     /// Print what one client does and is told, as it happens.
-    Follow(follow::Follow),
+    Follow(running::follow::Follow),
     /// End a session, or all of an identity, a device or a network; their clients may come back.
-    Kick(kick::Kick),
+    Kick(running::kick::Kick),
     /// Refuse an identity, a device, an admission token or a network from now on, and end its sessions.
     Revoke(revoke::Revoke),
     /// Put a new key in an old one's place; what the old one signed is good for a while longer.
     Rotate(rotate::Rotate),
     /// End the running relay in order: clients are told to move, calls may go on for a while.
-    Drain(drain::Drain),
+    Drain(running::drain::Drain),
     /// Put the program that is installed now in the running relay's place; calls go on.
-    Upgrade(upgrade::Upgrade),
+    Upgrade(running::upgrade::Upgrade),
     /// Look for what keeps a relay on this machine from working well, and say what to do.
     Doctor(doctor::Doctor),
     /// Print everything that the relay can see about its users, why, and for how long.

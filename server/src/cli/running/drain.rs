@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use supernode_server::control::operator;
 
-use super::{
+use crate::cli::{
     output::{print_json, say},
     relay::Relay,
     state::State,
@@ -18,7 +18,7 @@ const POLL: Duration = Duration::from_millis(200);
 const PATIENCE_S: u64 = 60;
 
 #[derive(Args)]
-pub(super) struct Drain {
+pub(crate) struct Drain {
     #[command(flatten)]
     state: State,
     /// Seconds that calls may go on, 0 to 3600; without calls the relay ends sooner [default: the running relay's
@@ -35,7 +35,7 @@ pub(super) struct Drain {
 
 impl Drain {
     /// Tells the running relay to end in order.
-    pub(super) fn run(&self) -> anyhow::Result<()> {
+    pub(crate) fn run(&self) -> anyhow::Result<()> {
         let relay = Relay::of(&self.state)?;
         let before = relay.status()?;
         let patience_s = self.patience_s.or(before.drain_patience_s).unwrap_or(PATIENCE_S);

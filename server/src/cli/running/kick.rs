@@ -3,7 +3,7 @@
 use clap::Args;
 use supernode_server::control::operator::{self, Ended};
 
-use super::{
+use crate::cli::{
     exit::Exit,
     output::{print_json, say},
     relay::Relay,
@@ -12,7 +12,7 @@ use super::{
 };
 
 #[derive(Args)]
-pub(super) struct Kick {
+pub(crate) struct Kick {
     #[command(flatten)]
     state: State,
     /// A session as `supernode sessions` names it (0-12-3, or old-0-12-3 at a process that drains), or all of an identity (sn-id-...), of a device (sn-dev-...),
@@ -26,7 +26,7 @@ pub(super) struct Kick {
 
 impl Kick {
     /// Ends sessions. Their clients may come back: `revoke` is for those who may not.
-    pub(super) fn run(&self) -> anyhow::Result<()> {
+    pub(crate) fn run(&self) -> anyhow::Result<()> {
         let whom = match &*self.whom {
             whom if whom.starts_with("sn-id-") => operator::Kick::Identity(whom.to_owned()),
             whom if whom.starts_with("sn-dev-") => operator::Kick::Device(whom.to_owned()),

@@ -17,14 +17,14 @@ use crossterm::{
 };
 use supernode_server::control::status::Status as Reading;
 
-use super::{
+use crate::cli::{
     output::{bits, count, duration, print_json},
     relay::Relay,
     state::State,
 };
 
 #[derive(Args)]
-pub(super) struct Top {
+pub(crate) struct Top {
     #[command(flatten)]
     state: State,
     /// Seconds between two looks, 1 to 60.
@@ -50,7 +50,7 @@ struct Rates {
 
 impl Top {
     /// Shows the running relay's rates until `q` is pressed.
-    pub(super) fn run(&self) -> anyhow::Result<()> {
+    pub(crate) fn run(&self) -> anyhow::Result<()> {
         let relay = Relay::of(&self.state)?;
         let interval = Duration::from_secs(self.interval_s.into());
         if self.json {

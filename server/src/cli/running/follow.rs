@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::json;
 use supernode_server::control::follow::{Event, Target};
 
-use super::{
+use crate::cli::{
     output::{clock, print, say},
     relay::Relay,
     state::State,
@@ -19,7 +19,7 @@ use super::{
 const INTERVAL: Duration = Duration::from_millis(500);
 
 #[derive(Args)]
-pub(super) struct Follow {
+pub(crate) struct Follow {
     #[command(flatten)]
     state: State,
     /// An identity (sn-id-...), a device (sn-dev-...), or an address or prefix (192.0.2.0/24).
@@ -35,7 +35,7 @@ pub(super) struct Follow {
 
 impl Follow {
     /// Prints what one client does and is told, as it happens.
-    pub(super) fn run(&self) -> anyhow::Result<()> {
+    pub(crate) fn run(&self) -> anyhow::Result<()> {
         if Target::from_text(&self.whom).is_none() {
             bail!(
                 "{}: neither an identity (sn-id-...) nor a device (sn-dev-...), nor an address or prefix (192.0.2.0/24)",

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 use supernode_server::control::{operator::Started, successor::Attempt};
 
-use super::{
+use crate::cli::{
     output::{print_json, say},
     relay::Relay,
     state::State,
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(40);
 const POLL: Duration = Duration::from_millis(100);
 
 #[derive(Args)]
-pub(super) struct Upgrade {
+pub(crate) struct Upgrade {
     #[command(flatten)]
     state: State,
     /// As JSON.
@@ -28,7 +28,7 @@ pub(super) struct Upgrade {
 
 impl Upgrade {
     /// Has the running relay start the program that is installed now, with its own arguments, in its place.
-    pub(super) fn run(&self) -> anyhow::Result<()> {
+    pub(crate) fn run(&self) -> anyhow::Result<()> {
         let relay = Relay::of(&self.state)?;
         let before = relay.status()?;
         let started: Started = serde_json::from_slice(&relay.post("/upgrade", &json!({}))?)?;

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::json;
 use supernode_server::control::operator::{SESSIONS_MAX, Session};
 
-use super::{
+use crate::cli::{
     output::{duration, print, print_json},
     relay::Relay,
     state::State,
@@ -14,7 +14,7 @@ use super::{
 const SHORT: usize = 14;
 
 #[derive(Args)]
-pub(super) struct Sessions {
+pub(crate) struct Sessions {
     #[command(flatten)]
     state: State,
     /// Show network addresses too.
@@ -33,7 +33,7 @@ pub(super) struct Sessions {
 
 impl Sessions {
     /// Lists who is connected.
-    pub(super) fn run(&self) -> anyhow::Result<()> {
+    pub(crate) fn run(&self) -> anyhow::Result<()> {
         let sessions: Vec<Session> = Relay::of(&self.state)?.get(&format!("/sessions?limit={}", self.limit))?;
         match self.json {
             true => print_json(&sessions.iter().map(|session| self.object(session)).collect::<Vec<_>>()),

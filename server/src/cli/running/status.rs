@@ -3,7 +3,7 @@
 use clap::Args;
 use supernode_server::control::status::{Phase, Status as Reading};
 
-use super::{
+use crate::cli::{
     exit::Exit,
     output::{bytes, count, duration, print, print_json},
     relay::Relay,
@@ -11,7 +11,7 @@ use super::{
 };
 
 #[derive(Args)]
-pub(super) struct Status {
+pub(crate) struct Status {
     #[command(flatten)]
     state: State,
     /// As JSON.
@@ -24,7 +24,7 @@ pub(super) struct Status {
 
 impl Status {
     /// Prints what the running relay is doing.
-    pub(super) fn run(&self) -> anyhow::Result<()> {
+    pub(crate) fn run(&self) -> anyhow::Result<()> {
         let reading = Relay::of(&self.state)?.status()?;
         if self.json {
             print_json(&reading)?

@@ -1,9 +1,11 @@
 //! What openmls works with: cryptography, randomness, and its state in memory.
 
+mod storage;
+
 use openmls_rust_crypto::RustCrypto;
 use openmls_traits::OpenMlsProvider;
 
-use crate::storage::Storage;
+use self::storage::Storage;
 
 /// For one device's key packages, or one group.
 #[derive(Default)]
