@@ -1,37 +1,30 @@
 //! The relay's shell: keys, admission, TLS, the admin port, signals. Nothing here is on the path of a packet.
 
-pub mod acme;
 pub mod admin;
-pub mod admission;
-pub mod allow_list;
-pub mod certificate;
-pub mod classes;
+mod admit;
+mod certificates;
 pub mod config;
 pub mod dashboard;
 pub mod files;
 pub mod follow;
-pub mod handover;
 pub mod hook;
 mod http;
-pub mod invite;
-pub mod invites;
+mod life;
 pub mod log;
 pub mod metrics;
 pub mod operator;
-mod predecessor;
 pub mod prepared;
-pub mod process;
-pub mod relay_key;
 pub mod reload;
-pub mod revocations;
-pub mod rotation;
 pub mod secrets;
 pub mod serve;
-pub mod spent;
 pub mod state_dir;
 pub mod status;
-pub mod successor;
-pub mod systemd;
-pub mod tls;
-pub mod trust;
 pub mod what_i_see;
+
+// Names as others use them: in which folder a file lies is of no interest there.
+use self::life::predecessor;
+pub use self::{
+    admit::{admission, allow_list, classes, invite, invites, revocations, rotation, spent},
+    certificates::{acme, certificate, relay_key, tls, trust},
+    life::{handover, process, successor, systemd},
+};

@@ -20,7 +20,7 @@ use supernode_proto::{
     limits::ADMISSION_TOKEN_BYTES_MAX,
 };
 
-use super::{allow_list::AllowList, classes::Classes, hook::Hook, rotation::KeyBefore, spent::Spent};
+use crate::control::{allow_list::AllowList, classes::Classes, hook::Hook, rotation::KeyBefore, spent::Spent};
 use crate::core::{Admit, Applicant, Grant, Resident, Voucher, limits::Limits};
 
 /// The longest that a token can run: 366 days, in seconds. There is no way yet to take one back.

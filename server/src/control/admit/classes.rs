@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt, str::FromStr, sync::Arc};
 
-use super::config::{
+use crate::control::config::{
     Config,
     key::{Key, Kind},
     keys,
@@ -106,7 +106,7 @@ impl Classes {
         Self(classes.map(|class| (class.name.clone(), Arc::new(class.limits(config)))).collect())
     }
 
-    pub(super) fn limits(&self, name: &str) -> Option<Arc<Limits>> {
+    pub(crate) fn limits(&self, name: &str) -> Option<Arc<Limits>> {
         self.0.get(name).cloned()
     }
 

@@ -38,7 +38,7 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::state_dir::{Door, StateDir, StateError};
+use crate::control::state_dir::{Door, StateDir, StateError};
 use crate::shard::{Estate, Handle, Incarnation, Retained};
 
 /// The most that can be handed over: the kernel passes 253 descriptors in one message (`SCM_MAX_FD`), two for each
@@ -319,7 +319,7 @@ fn let_go(stream: &mut UnixStream, shards: &Handle, retained: Retained) -> io::R
 }
 
 /// Why there is no upgrade yet, and when there can be one.
-pub(super) fn still_drains(pid: u32) -> String {
+pub(crate) fn still_drains(pid: u32) -> String {
     format!(
         "process {pid}, whose place it took, still drains, and its calls would be cut off; try again once that has ended \
          (relay.drain_patience_s after the last upgrade at the latest)"

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use data_encoding::BASE64URL_NOPAD;
 use rcgen::{KeyPair, PKCS_ED25519};
 
-use super::state_dir::{ADMISSION_KEY, StateDir, StateError};
+use crate::control::state_dir::{ADMISSION_KEY, StateDir, StateError};
 
 const BEFORE: &str = "admission-keys-before";
 /// Each is tried with every token that the present one did not sign: a signature to verify, 50 us.
@@ -42,7 +42,7 @@ pub struct KeyBefore {
 }
 
 /// The files that a rotation changes.
-pub(super) fn files(state: &StateDir) -> Vec<PathBuf> {
+pub(crate) fn files(state: &StateDir) -> Vec<PathBuf> {
     vec![state.path_of(ADMISSION_KEY), state.path_of(BEFORE)]
 }
 

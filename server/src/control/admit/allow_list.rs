@@ -8,7 +8,7 @@ use std::{
 
 use supernode_proto::{close::CloseCode, identity::IdentityKey};
 
-use super::files;
+use crate::control::files;
 
 /// About a million identities.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -67,7 +67,7 @@ impl AllowList {
     }
 
     /// Whether the list lets it in.
-    pub(super) fn admit(&self, identity: &IdentityKey) -> Result<(), CloseCode> {
+    pub(crate) fn admit(&self, identity: &IdentityKey) -> Result<(), CloseCode> {
         if self.0.contains(identity) { Ok(()) } else { Err(CloseCode::NOT_ADMITTED) }
     }
 }

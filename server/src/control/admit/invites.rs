@@ -4,7 +4,7 @@
 //! A line is the digest of the token, when it was made and when it ends in seconds of Unix time, for whom it is, and the
 //! label. What the label says is the operator's business; the link cannot be made from it again.
 
-use super::state_dir::{StateDir, StateError};
+use crate::control::state_dir::{StateDir, StateError};
 use crate::core::TokenDigest;
 
 const FILE: &str = "invites";

@@ -19,7 +19,7 @@ use data_encoding::BASE64URL_NOPAD;
 use sha2::{Digest, Sha256};
 use supernode_proto::{close::CloseCode, identity::DeviceKey};
 
-use super::{
+use crate::control::{
     serve::unix_now_s,
     state_dir::{StateDir, StateError},
 };
@@ -88,7 +88,7 @@ impl Spent {
     }
 
     /// Whether [`Self::admit`] knows. If not, this device's claim is being written down.
-    pub(super) fn is_decided(&self, number: &str, device: &DeviceKey, expires_unix_s: u64) -> bool {
+    pub(crate) fn is_decided(&self, number: &str, device: &DeviceKey, expires_unix_s: u64) -> bool {
         let token = Mark::of(NUMBER, number, &[]);
         let mut uses = lock(&self.uses);
         match uses.get(&token) {
@@ -108,7 +108,7 @@ impl Spent {
     }
 
     /// Whether this device may come in by this token.
-    pub(super) fn admit(&self, number: &str, device: &DeviceKey) -> Result<(), CloseCode> {
+    pub(crate) fn admit(&self, number: &str, device: &DeviceKey) -> Result<(), CloseCode> {
         match lock(&self.uses).get(&Mark::of(NUMBER, number, &[])) {
             Some(Use::By { device: by, .. }) if *by == Mark::of(DEVICE, number, device.as_bytes()) => Ok(()),
             Some(Use::By { .. }) => Err(CloseCode::TOKEN_SPENT),

@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::state_dir::{Door, StateDir, StateError};
+use crate::control::state_dir::{Door, StateDir, StateError};
 use crate::shard::Handle;
 
 /// How long it may take to answer: it gives its shards 3 s for theirs.
@@ -21,7 +21,7 @@ const DOOR_TIMEOUT: Duration = Duration::from_secs(2);
 const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Its answer to a request such as `POST /kick`, or why there is none; `None` if no process drains. Waits for it.
-pub(super) fn ask<T: DeserializeOwned>(
+pub(crate) fn ask<T: DeserializeOwned>(
     state: &StateDir,
     shards: &Handle,
     request: &str,

@@ -19,7 +19,7 @@ use supernode_proto::{
     identity::{DeviceKey, IdentityKey},
 };
 
-use super::{
+use crate::control::{
     follow::Follow,
     state_dir::{StateDir, StateError},
 };

@@ -10,7 +10,7 @@ use rustls::{
 };
 use x509_parser::{certificate::X509Certificate, extensions::ParsedExtension, prelude::FromDer};
 
-use super::certificate::names_of;
+use crate::control::certificate::names_of;
 
 /// What clients will say to a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use rustls::{
 };
 use supernode_proto::{ALPN, identity::RelayPin};
 
-use super::{certificate::Certificate, state_dir::KeyMaterial};
+use crate::control::{certificate::Certificate, state_dir::KeyMaterial};
 use crate::shard::TlsConfig;
 
 /// Why a certificate gives no TLS configuration.

@@ -11,7 +11,7 @@ use rustls::{
 use supernode_proto::identity::RelayPin;
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer};
 
-use super::{files, state_dir::KeyMaterial};
+use crate::control::{files, state_dir::KeyMaterial};
 
 /// A chain and its key are a few KiB; more than this is some other file.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -48,7 +48,7 @@ pub enum CertificateError {
 /// A certificate with its key, checked: they belong together.
 #[derive(Clone)]
 pub struct Certificate {
-    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(crate) chain: Vec<CertificateDer<'static>>,
     key: std::sync::Arc<PrivateKeyDer<'static>>,
     /// SHA-256 of its public key: the name for which a Hello signs.
     pub pin: RelayPin,
@@ -124,7 +124,7 @@ impl Certificate {
     }
 
     /// The private key.
-    pub(super) fn key(&self) -> PrivateKeyDer<'static> {
+    pub(crate) fn key(&self) -> PrivateKeyDer<'static> {
         self.key.clone_key()
     }
 
@@ -154,7 +154,7 @@ impl std::fmt::Debug for Certificate {
 }
 
 /// Host names for which a certificate is good.
-pub(super) fn names_of(certificate: &X509Certificate<'_>) -> Vec<String> {
+pub(crate) fn names_of(certificate: &X509Certificate<'_>) -> Vec<String> {
     let Some(names) = certificate.subject_alternative_name().ok().flatten() else { return Vec::new() };
     let name = |name: &GeneralName<'_>| match name {
         GeneralName::DNSName(name) => Some((*name).to_owned()),

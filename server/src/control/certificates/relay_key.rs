@@ -16,7 +16,7 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 use supernode_proto::identity::RelayPin;
 use x509_parser::{certificate::X509Certificate, prelude::FromDer, time::ASN1Time};
 
-use super::state_dir::{StateDir, StateError, TLS_CERTIFICATE, TLS_KEY, self_signed};
+use crate::control::state_dir::{StateDir, StateError, TLS_CERTIFICATE, TLS_KEY, self_signed};
 
 const BEFORE: &str = "relay-keys-before.pem";
 const BY_AUTHORITY: &str = "acme-certificate.pem";
@@ -57,7 +57,7 @@ struct Crossing {
 }
 
 /// The files that a rotation changes.
-pub(super) fn files(state: &StateDir) -> Vec<PathBuf> {
+pub(crate) fn files(state: &StateDir) -> Vec<PathBuf> {
     [TLS_KEY, TLS_CERTIFICATE, BEFORE].map(|name| state.path_of(name)).to_vec()
 }
 

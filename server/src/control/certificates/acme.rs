@@ -25,7 +25,7 @@ use rcgen::CertificateParams;
 use serde::{Deserialize, Serialize};
 use tokio::{net::TcpListener, sync::mpsc};
 
-use super::{
+use crate::control::{
     certificate::Certificate,
     config::values::Acme as Settings,
     reload::chain,

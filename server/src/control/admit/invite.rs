@@ -6,7 +6,7 @@ use supernode_proto::{
     invite::{Invite, InviteError},
 };
 
-use super::{
+use crate::control::{
     admission::{IssueError, TokenIssuer},
     state_dir::{StateDir, StateError},
     tls::relay_pin,
