@@ -101,7 +101,7 @@ pub(super) fn attacks() -> Vec<Attack> {
             ..plain(
                 "gaps",
                 "packets of one byte each with a gap before it, of 64 streams, by each of 40 publishers",
-                false,
+                true,
                 gaps,
                 4_000.0,
             )

@@ -129,12 +129,12 @@ impl EventLoop {
             }
         }
         for packet in received.drain(..) {
-            engine.handle_packet(packet, now, out);
+            engine.handle_packet(packet, now, out, Instant::now);
             if out.is_full() {
                 out.flush(socket, now.instant, engine.tally());
             }
         }
-        let mail = engine.handle_mail(inbox, now, out);
+        let mail = engine.handle_mail(inbox, now, out, Instant::now);
         match mail.relief {
             Some(Relief::Begin(other, done)) => {
                 if successor.replace(other).is_none() {

@@ -68,9 +68,9 @@ impl OfflineShard {
         let Self { engine, inbox, out } = self;
         for (remote, data) in packets.drain(..) {
             let received = Received { remote, local_ip: None, ecn: None, arrived: now.instant, data };
-            engine.handle_packet(received, now, out);
+            engine.handle_packet(received, now, out, || now.instant);
         }
-        engine.handle_mail(inbox, now, out);
+        engine.handle_mail(inbox, now, out, || now.instant);
         engine.handle_timeouts(now);
         engine.serve(now);
     }

@@ -152,7 +152,7 @@ pub(super) const ROWS: &[Row] = &[
     Row { name: "supernode_unproven_withheld_total", label: "", values: Counter(|r| one(r.sum(|t| t.unproven_withheld))),
         help: "Packets not sent to an address that had proven nothing, which would have got more than three times what came from it." },
     Row { name: "supernode_crumbs_dropped_total", label: "", values: Counter(|r| one(r.sum(|t| t.crumbs_dropped))),
-        help: "Packets dropped because their client sends its streams in pieces of a few bytes." },
+        help: "Packets dropped because their client sends its streams in pieces of a few bytes, or packets that take long to read." },
     Row { name: "supernode_held_for_mail_total", label: "", values: Counter(|r| one(r.sum(|t| t.held_for_mail))),
         help: "Times that a client's streams were left unread for a moment because another shard had much mail to take, or much waited \
                for clients to read." },

@@ -4,6 +4,7 @@ pub(crate) mod connection;
 pub(crate) mod gaps;
 pub(crate) mod withheld;
 
+mod costs;
 mod crumbs;
 mod deadlines;
 mod gather;
@@ -17,7 +18,7 @@ use std::{
 use bytes::Bytes;
 use quinn_proto::{ConnectionEvent, ConnectionHandle};
 
-use self::{connection::Connection, deadlines::Deadlines};
+use self::{connection::Connection, costs::Stopwatch, deadlines::Deadlines};
 use super::figures::census::Census;
 use crate::core::{
     fan_out::Offer,
@@ -40,6 +41,7 @@ pub(crate) struct Connections {
     gaps_bytes: usize,
     /// Packets of crumbs that may still be served in this turn.
     crumbs_left: u8,
+    stopwatch: Stopwatch,
 }
 
 /// A connection that is being served. It is out of the table meanwhile, so that what it sends can reach all others; nobody
@@ -75,6 +77,7 @@ impl Default for Connections {
             control_bytes: 0,
             gaps_bytes: 0,
             crumbs_left: crumbs::PER_TURN_MAX,
+            stopwatch: Stopwatch::default(),
         }
     }
 }
@@ -134,24 +137,28 @@ impl Connections {
         self.served = None;
     }
 
-    /// A packet came for a connection. Returns whether it is served in this turn: crumbs are only up to a bound.
+    /// A packet came for a connection. Returns whether it is served in this turn: crumbs and what is costly are only up to
+    /// a bound.
     pub(crate) fn receive(
         &mut self,
         handle: ConnectionHandle,
         event: ConnectionEvent,
         bytes: usize,
         arrived: Instant,
+        clock: impl Fn() -> Instant,
     ) -> bool {
-        let Self { by_link, marked, crumbs_left, .. } = self;
+        let Self { by_link, marked, crumbs_left, stopwatch, .. } = self;
         let Some(connection) = by_link.get_mut(handle.0).and_then(Option::as_mut) else { return true };
-        if !connection.crumbs.take(crumbs_left) {
+        if !connection.crumbs.take(crumbs_left, stopwatch.reads_each()) {
             return false;
         }
         connection.unserved_since.get_or_insert(arrived);
         if let Some(newcomer) = &mut connection.newcomer {
             newcomer.receive(bytes);
         }
+        let started = stopwatch.start(&clock);
         connection.quic.handle_event(event);
+        stopwatch.stop(started, &mut connection.crumbs.cost, &clock);
         connection.crumbs.look(&connection.quic, connection.newcomer.is_some());
         // What came decides how urgent it is.
         connection.news = true;
@@ -193,9 +200,10 @@ impl Connections {
         !self.marked.is_empty()
     }
 
-    /// A turn begins.
-    pub(crate) fn begin_turn(&mut self) {
+    /// What came in has been read: a turn's bounds begin anew.
+    pub(crate) fn begin_turn(&mut self, now: Instant) {
         self.crumbs_left = crumbs::PER_TURN_MAX;
+        self.stopwatch.begin_turn(now);
     }
 
     /// The next one on the list that has news, from this place on; it has been told of afterwards.

@@ -124,18 +124,24 @@ impl Engine {
         self.figures.tally().segments_out_max = segments_max as u64;
     }
 
-    /// A UDP datagram. Answers that belong to no connection go to `out` at once.
-    pub(crate) fn handle_packet(&mut self, received: Received, now: Now, out: &mut SendBatch) {
+    /// A UDP datagram. Answers that belong to no connection go to `out` at once. The clock is for what packets cost.
+    pub(crate) fn handle_packet(
+        &mut self,
+        received: Received,
+        now: Now,
+        out: &mut SendBatch,
+        clock: impl Fn() -> Instant,
+    ) {
         if let Some(owner) = self.post.other_owner(&received) {
             self.figures.tally().handed_over += 1;
             // A full inbox loses it, as a full path would.
             self.post.put_media(owner, MediaMail::Packet(received));
             return;
         }
-        self.handle_own_packet(received, now, out);
+        self.handle_own_packet(received, now, out, clock);
     }
 
-    fn handle_own_packet(&mut self, received: Received, now: Now, out: &mut SendBatch) {
+    fn handle_own_packet(&mut self, received: Received, now: Now, out: &mut SendBatch, clock: impl Fn() -> Instant) {
         let Self { endpoint, connections, door, core, figures, .. } = self;
         let Received { remote, local_ip, ecn, arrived, data } = received;
         let (limits, tally) = (core.limits(), figures.tally());
@@ -145,7 +151,7 @@ impl Engine {
         let (buffer, bytes) = (out.buffer(), data.len());
         match endpoint.handle(now.instant, remote, local_ip, ecn, data, buffer) {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
-                let is_served = connections.receive(handle, event, bytes, arrived);
+                let is_served = connections.receive(handle, event, bytes, arrived, clock);
                 tally.crumbs_dropped += u64::from(!is_served);
             }
             Some(DatagramEvent::NewConnection(incoming)) => {
@@ -179,7 +185,13 @@ impl Engine {
     }
 
     /// Takes mail from other shards.
-    pub(crate) fn handle_mail(&mut self, inbox: &Inbox, now: Now, out: &mut SendBatch) -> MailTaken {
+    pub(crate) fn handle_mail(
+        &mut self,
+        inbox: &Inbox,
+        now: Now,
+        out: &mut SendBatch,
+        clock: impl Fn() -> Instant,
+    ) -> MailTaken {
         let mut relief = None;
         if inbox.take_desynchronised() {
             self.figures.tally().desynchronised += 1;
@@ -219,7 +231,7 @@ impl Engine {
         }
         for mail in inbox.media.try_iter().take(post::PER_TURN_MAX) {
             match mail {
-                MediaMail::Packet(received) => self.handle_own_packet(received, now, out),
+                MediaMail::Packet(received) => self.handle_own_packet(received, now, out, &clock),
                 MediaMail::Datagram { wire, arrived } => {
                     let Self { core, connections, .. } = self;
                     let queue_bytes_max = core.limits().queue_bytes_max;
@@ -269,7 +281,7 @@ impl Engine {
     /// Lets every connection act on what came in for it. Those that are only to be sent something are left for
     /// [`Self::poll_transmits`].
     pub(crate) fn serve(&mut self, now: Now) {
-        self.connections.begin_turn();
+        self.connections.begin_turn(now.instant);
         self.post.look();
         let mut place = 0;
         while let Some(link) = self.connections.next_with_news(&mut place) {

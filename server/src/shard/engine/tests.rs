@@ -68,7 +68,7 @@ fn a_packet_for_another_shard_is_handed_over_and_one_for_no_shard_is_not() {
         let data = BytesMut::from(&[&[0x40, shard][..], &[0; 40]].concat()[..]);
         let arrived = now.instant;
         let packet = Received { remote, local_ip: None, ecn: None, arrived, data: data.clone() };
-        engine.handle_packet(packet, now, &mut out);
+        engine.handle_packet(packet, now, &mut out, || now.instant);
         match other_inbox.media.try_recv() {
             Ok(MediaMail::Packet(handed)) => assert!(shard == 1 && handed.data == data),
             Ok(other) => panic!("not media: {other:?}"),
@@ -121,7 +121,7 @@ fn a_stream_that_is_aborted_before_its_beginning_comes_never_begins() {
         assert!(engine.post.put_media(ShardId(0), open));
     }
     engine.post.put_letter(ShardId(0), Letter::StreamAborted(key(1), StreamCode::CANCELLED));
-    engine.handle_mail(&own_inbox, now, &mut SendBatch::default());
+    engine.handle_mail(&own_inbox, now, &mut SendBatch::default(), || now.instant);
     assert_eq!(engine.streams.keys(), [key(2)]);
     assert_eq!(engine.census().aborted_early, 0, "and is forgotten once all media has been seen");
 }

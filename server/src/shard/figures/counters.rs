@@ -201,7 +201,7 @@ tallies! {
     /// Packets that were not sent to an address that had proven nothing, because it would have been sent more than three
     /// times what came from it.
     unproven_withheld,
-    /// Packets with streams in crumbs that were dropped.
+    /// Packets that were dropped because they were crumbs, or took long.
     crumbs_dropped,
     /// Times that a client's streams were left unread because another shard had much mail to take.
     held_for_mail,
