@@ -54,12 +54,11 @@ impl Share {
 
     /// It is so large now.
     pub fn set(&mut self, bytes: usize) {
-        if bytes >= self.bytes {
-            self.pool.used.fetch_add(bytes - self.bytes, Ordering::Relaxed);
-        } else {
-            self.pool.used.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+        if bytes != self.bytes {
+            // Wraps around to less.
+            self.pool.used.fetch_add(bytes.wrapping_sub(self.bytes), Ordering::Relaxed);
+            self.bytes = bytes;
         }
-        self.bytes = bytes;
     }
 
     /// Takes as much as is wanted, or as there is; returns how much that is.
