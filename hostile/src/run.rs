@@ -198,6 +198,9 @@ async fn row(options: &Options, attack: &Attack, relay_core: usize, own_core: us
     let mut begin = Instant::now();
     let peak = watch_memory(relay.pid());
     let report = attack_beside(options, attack, &target, own_core).await;
+    if let Ok(Report { skipped: Some(reason), .. }) = report {
+        return Ok(Row::without_result(attack.name, Vec::new(), Some(reason)));
+    }
     let mut end = Instant::now();
     let attack_seconds = (end - begin).as_secs_f64();
     if attack.setting.interrupts {

@@ -1,5 +1,5 @@
-//! Rooms whose members all ask for as much as they may at once, while one of the relay's threads has hardly any of its core:
-//! what each is asked on the other is a letter for it.
+//! Rooms whose members all ask for as much as they may at once, while one of the relay's threads stands still: what each is
+//! asked on the other is a letter for it.
 
 use std::{
     fs,
@@ -13,9 +13,13 @@ use std::{
 
 use anyhow::Context;
 use bytes::Bytes;
-use rustix::{
-    process::{Pid, setpriority_process},
-    thread::{sched_getaffinity, sched_setaffinity},
+use nix::{
+    errno::Errno,
+    sys::{
+        ptrace,
+        wait::{WaitPidFlag, waitpid},
+    },
+    unistd::Pid,
 };
 use supernode_proto::control::{RelabelTrack, TrackKind, client_message::Body as Request};
 
@@ -41,18 +45,13 @@ const PER_SECOND: usize = 95;
 const AT_ONCE: usize = 19;
 /// Sessions that do nothing, beside the call.
 const BYSTANDERS: usize = 24;
-/// The lowest priority, and the one that the relay was started with; and that of who takes the core from the former and not
-/// from the latter.
-const STARVED: i32 = 19;
-const FED: i32 = -15;
-const GREEDY: i32 = -5;
 
 pub(super) fn attacks() -> Vec<Attack> {
     vec![Attack {
         name: "full-rooms",
-        what: "440 sessions in rooms of 4 ask for all they may at once, while one of two shards has hardly any of its core",
+        what: "440 sessions in rooms of 4 ask for all they may at once, while one of two shards stands still",
         quick: true,
-        // It is the machine that gives a shard less CPU, not who asks: the call on it need only go on afterwards.
+        // It is the machine that gives a shard no CPU, not who asks: the call on it need only go on afterwards.
         setting: Setting { shards: 2, interrupts: true, ..Setting::PLAIN },
         seconds_min: 6.0,
         run: Run::Rust(full_rooms),
@@ -70,23 +69,19 @@ fn last_shard(target: &Target) -> anyhow::Result<Pid> {
         let task = task?.path();
         if fs::read_to_string(task.join("comm"))?.trim() == "shard-1" {
             let number = task.file_name().and_then(|name| name.to_str()).context("a number")?.parse()?;
-            return Pid::from_raw(number).context("a thread");
+            return Ok(Pid::from_raw(number));
         }
     }
     anyhow::bail!("no second shard")
 }
 
-/// Keeps a thread's core busy until then, so that it has what is left.
-fn take_core_of(thread: Pid, until: Instant) -> anyhow::Result<std::thread::JoinHandle<()>> {
-    let cores = sched_getaffinity(Some(thread)).context("a thread's core")?;
-    Ok(std::thread::spawn(move || {
-        // Where this thread may not, the shard is starved less, and the row says how little that shows.
-        if sched_setaffinity(None, &cores).is_ok() && setpriority_process(None, GREEDY).is_ok() {
-            while Instant::now() < until {
-                std::hint::spin_loop();
-            }
-        }
-    }))
+/// Lets a thread stand still until then, as a debugger does, which is the one way to stop one and not the others.
+fn stand_still(thread: Pid, until: Instant) -> Result<(), Errno> {
+    ptrace::seize(thread, ptrace::Options::empty())?;
+    ptrace::interrupt(thread)?;
+    waitpid(thread, Some(WaitPidFlag::__WALL))?;
+    std::thread::sleep(until.saturating_duration_since(Instant::now()));
+    ptrace::detach(thread, None)
 }
 
 /// Asks for what is granted and no more: what is above it would be refused, and its sender ended.
@@ -113,7 +108,7 @@ async fn ask_on(mut person: Online, alias: u64, (begin, end): (Instant, Instant)
 
 fn full_rooms(target: &Target) -> anyhow::Result<Report> {
     let door = target.door()?;
-    let starved = last_shard(target)?;
+    let stopped = last_shard(target)?;
     block_on(async {
         let from = |host: usize| Ipv4Addr::new(127, 3, 0, 1 + (host % 64) as u8);
         let mut bystanders = Vec::new();
@@ -134,10 +129,9 @@ fn full_rooms(target: &Target) -> anyhow::Result<Report> {
         }
         let before = metrics(target)?;
         let mut report = Report::of("requests");
-        setpriority_process(Some(starved), STARVED).context("a thread's priority")?;
         let begin = Instant::now();
         let end = begin + target.duration();
-        let greedy = take_core_of(starved, end)?;
+        let stands_still = std::thread::spawn(move || stand_still(stopped, end));
         let asked = Arc::new(AtomicU64::new(0));
         let connections: Vec<_> = asking.iter().map(|(person, _)| person.connection.clone()).collect();
         let tasks: Vec<_> = asking
@@ -146,10 +140,13 @@ fn full_rooms(target: &Target) -> anyhow::Result<Report> {
             .collect();
         tokio::time::sleep(target.duration()).await;
         report.count = asked.load(Ordering::Relaxed);
-        // It sees that its time is over.
-        let _ = greedy.join();
-        // Where it cannot be given back what it had, the machine does not let us, and did not take it either.
-        let _ = setpriority_process(Some(starved), FED);
+        match stands_still.join().map_err(|_| anyhow::anyhow!("whoever stopped the shard panicked"))? {
+            Err(Errno::EPERM) => {
+                report.skipped = Some("only root may stop one thread of a relay".to_owned());
+                return Ok(report);
+            }
+            stopped => stopped.context("one of the relay's threads cannot be stopped")?,
+        }
         tokio::time::sleep(Duration::from_secs(1)).await;
         tasks.iter().for_each(tokio::task::JoinHandle::abort);
         let after = metrics(target)?;

@@ -72,6 +72,9 @@ pub(crate) struct Report {
     /// What else it found, by name.
     #[serde(default)]
     pub(crate) found: BTreeMap<String, f64>,
+    /// Why the machine lets nobody try this.
+    #[serde(default)]
+    pub(crate) skipped: Option<String>,
 }
 
 impl Report {
