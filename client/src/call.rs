@@ -14,9 +14,9 @@ use supernode_proto::{
 use tokio::sync::broadcast;
 
 use crate::{
-    CallEvent, Client, Error, RemoteTrack,
+    CallEvent, Client, Error, Refusal, RemoteTrack,
     client::Inner,
-    error::{CallEnd, Refusal},
+    error::CallEnd,
     rights::{door::Hosting, greeting},
     room::{Member, Room, RosterEntry, commit, keeper},
     stats::CallStats,

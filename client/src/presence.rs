@@ -8,30 +8,12 @@ use std::{
 use bytes::Bytes;
 use supernode_e2ee::Pass;
 use supernode_proto::{
-    control::{self, PresenceState, RefusalReason, Unwatch, client_message},
+    control::{self, RefusalReason, Unwatch, client_message},
     identity::IdentityKey,
 };
 use tokio::sync::watch;
 
-use crate::{Client, Error, error::Refusal, sync::lock, wire::link::Link};
-
-/// What is known of a person now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Presence {
-    /// How they want to be seen; offline when no device of theirs is connected or visible.
-    pub state: PresenceState,
-    /// Visible devices online.
-    pub devices: u32,
-    /// What their devices attached, sealed or not as the two agreed; at most 1 KiB.
-    pub status: Bytes,
-}
-
-impl Presence {
-    /// Whether a ring has somewhere to go.
-    pub fn is_online(&self) -> bool {
-        self.state != PresenceState::Offline
-    }
-}
+use crate::{Client, Error, Presence, Refusal, sync::lock, wire::link::Link};
 
 /// A watch on one person's presence; ends when dropped. Survives reconnects.
 pub struct Watch {
@@ -220,7 +202,7 @@ fn watch_request(pass: &Pass, link: &Link) -> client_message::Body {
 #[cfg(test)]
 mod tests {
     use supernode_e2ee::{IdentitySecret, Terms};
-    use supernode_proto::identity::Grants;
+    use supernode_proto::{control::PresenceState, identity::Grants};
 
     use super::*;
 

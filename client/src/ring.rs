@@ -97,7 +97,7 @@ impl Client {
         let inner = &self.inner;
         let (outcome, settled) = oneshot::channel();
         let rings = inner.clone();
-        let register = move |reply: Result<&relay_message::Body, &crate::error::Refusal>| {
+        let register = move |reply: Result<&relay_message::Body, &crate::Refusal>| {
             if let Ok(relay_message::Body::RingStarted(started)) = reply {
                 lock(&rings.rings.outgoing).insert(started.ring.clone(), outcome);
             }

@@ -15,10 +15,10 @@ use supernode_session::{put_datagram, put_object, put_stream_head};
 use tokio::sync::watch;
 
 use crate::{
-    Call, Error,
+    Call, Demand, Error,
     tracks::{
         frame::{FrameTimes, HEADER_BYTES, OutgoingFrame, unix_us},
-        track::{Demand, LocalTrack, Route},
+        track::{LocalTrack, Route},
     },
     wire::session,
 };

@@ -22,8 +22,7 @@ use supernode_session::{Channel, Introduction, Requests, pin::pin_of, transport:
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    ClockSkew, Error,
-    error::Refusal,
+    ClockSkew, Error, Refusal,
     sync::lock,
     tracks::track::RemoteTrack,
     wire::{clock, handed::Handed, inbound::Unfinished},

@@ -9,7 +9,6 @@ use std::{
 
 use bytes::Bytes;
 use supernode_proto::{
-    DEFAULT_PORT,
     close::{CloseCode, Retry},
     control::{
         DepositKeyPackages, GoAway, LimitTickets, PublishTrack, RefusalReason, RelayMessage, client_message,
@@ -18,18 +17,20 @@ use supernode_proto::{
     identity::Revocation,
     object::TrackAlias,
 };
+use supernode_session::{Move, Next, Obstacle, Reconnect, split_address};
 
 use crate::{
-    Client, Error, Event, call,
+    Client, Demand, Error, Event, Refusal, call,
     client::Inner,
     clock_set,
-    error::{CallEnd, Refusal},
+    error::CallEnd,
     ring::Rings,
     room::Room,
     sync::lock,
-    tracks::track::{Demand, LocalTrack, Route},
+    tracks::track::{LocalTrack, Route},
     wire::{
-        backoff::{Backoff, random_wait},
+        backoff::random_wait,
+        clock,
         dial::{self, Tried},
         inbound,
         link::{ControlReader, Greeting, Link},
@@ -40,8 +41,6 @@ use crate::{
 /// How often and how far apart we knock at a room that we were in: the others may be about to change its key.
 const REENTER_ATTEMPTS: u32 = 5;
 const REENTER_WAIT: Duration = Duration::from_millis(300);
-/// How long to wait between attempts while the clocks differ: nothing changes before one of them is set.
-const CLOCK_WAIT: Duration = Duration::from_secs(30);
 /// How long a connection that we gave up may go on: longer than QUIC keeps a silent one.
 const LEFT_MAX: Duration = Duration::from_secs(60);
 
@@ -87,33 +86,23 @@ pub(crate) async fn connect(
 
 /// As [`connect`], and again where the relay says that a later attempt may succeed, as long as a connection may take.
 pub(crate) async fn connect_first(inner: &Inner) -> Result<(Arc<Link>, ControlReader), Error> {
-    let give_up_at = Instant::now() + inner.config.connect_timeout;
-    let mut backoff = Backoff::new(inner.config.backoff_base, inner.config.backoff_max);
+    let mut attempts = Reconnect::new(&inner.config.patience(inner.config.connect_timeout), clock::moment());
     loop {
         let error = match connect(inner, None, 1).await {
             Ok(connected) => return Ok(connected),
             Err(error) => error,
         };
-        let wait = backoff.next_wait(random_wait);
         let told_later = match &error {
             Error::Closed(code) => code.retry() != Retry::Never,
             Error::Connection(_) | Error::Unreachable(_) => error.retry() != Retry::Never,
             _ => false,
         };
-        if !told_later || Instant::now() + wait >= give_up_at {
-            return Err(error);
+        let obstacle = if told_later { Obstacle::Passing } else { Obstacle::Lasting };
+        match attempts.failed(obstacle, clock::moment(), random_wait) {
+            Next::Attempt { at, .. } => tokio::time::sleep_until(clock::instant(at).into()).await,
+            Next::GiveUp => return Err(error),
         }
-        tokio::time::sleep(wait).await;
     }
-}
-
-fn split_address(address: &str) -> Option<(&str, u16)> {
-    if address.is_empty() {
-        return None;
-    }
-    let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
-    let port = if port.is_empty() { DEFAULT_PORT } else { port.parse().ok()? };
-    Some((host.trim_start_matches('[').trim_end_matches(']'), port))
 }
 
 /// Runs until the client is closed or gives up.
@@ -216,45 +205,39 @@ fn leave(link: Arc<Link>) {
 /// The relay goes: waits as it asks, then tries to get in elsewhere, or at the next process at the same address, until
 /// it succeeds. The session goes on meanwhile.
 async fn move_on(inner: Arc<Inner>, notice: GoAway, generation: u64) -> (Arc<Link>, ControlReader) {
-    let (after, before) = (notice.reconnect_after_ms.into(), notice.reconnect_before_ms.into());
-    let mut wait = random_wait(Duration::from_millis(after)..=Duration::from_millis(before));
-    let mut backoff = Backoff::new(inner.config.backoff_base, inner.config.backoff_max);
-    let mut elsewhere = Some(notice.alternative.as_str());
+    let mut moving = Move::new(&notice, &inner.config.patience(inner.config.reconnect_for));
     loop {
+        let (wait, elsewhere) = moving.next_attempt(random_wait);
         tokio::time::sleep(wait).await;
-        match connect(&inner, elsewhere, generation).await {
+        match connect(&inner, elsewhere.as_deref(), generation).await {
             Ok(next) => return next,
             Err(error) => tracing::debug!(%error, "nobody takes us yet"),
         }
-        elsewhere = None;
-        wait = backoff.next_wait(random_wait);
     }
 }
 
 /// Connects again, with growing random waits, for as long as the configuration says.
 async fn come_back(inner: &Inner, link: &Link, mut error: Error) -> Result<(Arc<Link>, ControlReader), Error> {
-    let give_up_at = Instant::now() + inner.config.reconnect_for;
-    let mut backoff = Backoff::new(inner.config.backoff_base, inner.config.backoff_max);
-    let mut wait = backoff.next_wait(random_wait);
-    let (mut told, mut told_of_clock) = (false, false);
+    let mut attempts = Reconnect::new(&inner.config.patience(inner.config.reconnect_for), clock::moment());
     loop {
         if *inner.closed.borrow() {
             return Err(Error::ClientClosed);
         }
-        if error.retry() == Retry::Never || Instant::now() + wait > give_up_at {
-            return Err(error);
-        }
-        let until_right = matches!(error, Error::ClockDiffers(_));
-        if !told || until_right && !told_of_clock {
-            told_of_clock |= until_right;
-            told = true;
+        let obstacle = match (&error, error.retry()) {
+            (_, Retry::Never) => Obstacle::Lasting,
+            (Error::ClockDiffers(_), _) => Obstacle::Clocks,
+            _ => Obstacle::Passing,
+        };
+        let next = attempts.failed(obstacle, clock::moment(), random_wait);
+        let Next::Attempt { at, or_when_clock_is_set, is_news } = next else { return Err(error) };
+        if is_news {
             inner.tell(Event::Disconnected(error));
         }
         let mut closed = inner.closed.subscribe();
         tokio::select! {
             _ = closed.wait_for(|closed| *closed) => return Err(Error::ClientClosed),
-            () = tokio::time::sleep(if until_right { wait.max(CLOCK_WAIT) } else { wait }) => {}
-            () = clock_set(), if until_right => {}
+            () = tokio::time::sleep_until(clock::instant(at).into()) => {}
+            () = clock_set(), if or_when_clock_is_set => {}
         }
         let attempt = tokio::select! {
             _ = closed.wait_for(|closed| *closed) => return Err(Error::ClientClosed),
@@ -264,7 +247,6 @@ async fn come_back(inner: &Inner, link: &Link, mut error: Error) -> Result<(Arc<
             Ok(connected) => return Ok(connected),
             Err(failure) => error = failure,
         }
-        wait = backoff.next_wait(random_wait);
     }
 }
 
@@ -496,19 +478,5 @@ pub(crate) fn deposit(inner: &Inner, link: &Link, left: usize) {
             }
             Err(error) => return tracing::debug!(%error, "no key packages could be made"),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_alternative_of_a_drain_is_host_and_port() {
-        assert_eq!(split_address(""), None);
-        assert_eq!(split_address("relay.example:9"), Some(("relay.example", 9)));
-        assert_eq!(split_address("relay.example"), Some(("relay.example", DEFAULT_PORT)));
-        assert_eq!(split_address("[2001:db8::1]:9"), Some(("2001:db8::1", 9)));
-        assert_eq!(split_address("relay.example:x"), None);
     }
 }
