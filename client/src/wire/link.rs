@@ -231,7 +231,7 @@ impl Link {
 
     /// Forgets everything that hangs on this connection: whoever waits for a reply is told that none comes.
     pub(crate) fn clear(&self) {
-        lock(&self.requests).clear();
+        lock(&self.requests).drain().for_each(drop);
         lock(&self.tracks).clear();
     }
 
