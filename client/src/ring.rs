@@ -429,6 +429,11 @@ impl Rings {
         }
     }
 
+    /// The connection is gone, and with it a ring of ours.
+    pub(crate) fn handle_lost(&self, ring: &Bytes) {
+        lock(&self.outgoing).remove(ring);
+    }
+
     pub(crate) fn handle_ended(&self, ring: &Bytes, result: RingResult) {
         if let Some(ringing) = lock(&self.incoming).get(ring) {
             ringing.send_replace(Some(result));
@@ -449,7 +454,7 @@ impl Rings {
         }
         let invitation = open_invitation(&inner.device, &ring);
         if inner.device.is_last_resort_used() {
-            session::deposit_last_resort(inner, link);
+            link.deposit(session::last_resort(inner), Vec::new());
         }
         let invitation = match invitation {
             // A clock is wrong, and it may be ours: nobody has declined anything, so nothing is said.
@@ -499,14 +504,6 @@ impl Rings {
             return None;
         }
         Some(ring)
-    }
-
-    /// The connection is gone and with it every ring.
-    pub(crate) fn clear(&self) {
-        lock(&self.outgoing).clear();
-        for (_, ringing) in lock(&self.incoming).drain() {
-            ringing.send_replace(Some(RingResult::Gone));
-        }
     }
 }
 

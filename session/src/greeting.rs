@@ -32,19 +32,26 @@ pub struct Welcomed {
 
 /// What no relay says. The connection is to be closed with [`Self::close_code`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.what())]
 pub enum Fault {
     /// The control stream is of no more use.
-    #[error("the control stream carries bytes that are no message")]
     Malformed,
     /// Something else came first.
-    #[error("the first message is no Welcome")]
     NoWelcome,
     /// We speak one version, and said so.
-    #[error("the Welcome is for a version that was not offered")]
     Version,
 }
 
 impl Fault {
+    /// What is wrong.
+    pub fn what(self) -> &'static str {
+        match self {
+            Self::Malformed => "the control stream carries bytes that are no message",
+            Self::NoWelcome => "the first message is no Welcome",
+            Self::Version => "the Welcome is for a version that was not offered",
+        }
+    }
+
     /// What the relay is told.
     pub fn close_code(self) -> CloseCode {
         match self {

@@ -16,6 +16,9 @@ use supernode_proto::{
 
 use crate::{Channel, Demand, Fault, Presence, Refusal, Requests, Welcomed, presence::Watches, rings::Rings};
 
+/// What nobody asked to be written is left out when so much waits already: a relay could bring any amount of it about.
+const UNASKED_BYTES_MAX: usize = 64 * 1024;
+
 /// What the relay said to a request.
 pub type Reply = Result<relay_message::Body, Refusal>;
 
@@ -201,20 +204,26 @@ impl<T> Session<T> {
     /// # Errors
     /// Gives `to` back while there is no connection.
     pub fn ask(&mut self, request: client_message::Body, to: T) -> Result<(), T> {
-        use client_message::Body;
-        match &request {
-            Body::SetPresence(presence) => self.presence = Some(presence.clone()),
-            Body::LimitTickets(limits) => self.ticket_limits = limits.clone(),
-            Body::AnswerRing(answer) => drop(self.rings.ended(&answer.ring)),
-            Body::DeclineRing(decline) => drop(self.rings.ended(&decline.ring)),
-            _ => {}
-        }
+        self.keep(&request);
         match &mut self.connection {
             Some(connection) => {
                 connection.ask(request, Waiting::Asked(to));
                 Ok(())
             }
             None => Err(to),
+        }
+    }
+
+    /// Takes note of a request that stands for longer than a connection, or that settles a ring; [`Self::ask`] does so by
+    /// itself. For what is to stand also if it cannot be asked now.
+    pub fn keep(&mut self, request: &client_message::Body) {
+        use client_message::Body;
+        match request {
+            Body::SetPresence(presence) => self.presence = Some(presence.clone()),
+            Body::LimitTickets(limits) => self.ticket_limits = limits.clone(),
+            Body::AnswerRing(answer) => drop(self.rings.ended(&answer.ring)),
+            Body::DeclineRing(decline) => drop(self.rings.ended(&decline.ring)),
+            _ => {}
         }
     }
 
@@ -289,7 +298,9 @@ impl<T> Session<T> {
             }
             Body::IncomingRing(ring) if self.rings.came(&ring.ring) => Some(Event::IncomingRing(ring)),
             Body::IncomingRing(ring) => {
-                if let Some(connection) = &mut self.connection {
+                if let Some(connection) = &mut self.connection
+                    && connection.to_write.len() < UNASKED_BYTES_MAX
+                {
                     let busy = DeclineRing { ring: ring.ring, busy: true };
                     connection.ask(client_message::Body::DeclineRing(busy), Waiting::Nobody);
                 }
