@@ -38,7 +38,6 @@ mod client;
 mod config;
 mod error;
 mod events;
-mod histogram;
 #[cfg(feature = "lying")]
 mod lying;
 mod presence;
@@ -56,7 +55,6 @@ pub use client::Client;
 pub use config::Config;
 pub use error::{CallEnd, Error};
 pub use events::{CallEvent, Event, Events, Warning};
-pub use histogram::Histogram;
 #[cfg(feature = "lying")]
 pub use lying::Liar;
 pub use presence::Watch;
@@ -66,6 +64,7 @@ pub use rights::room_link::{RoomLink, RoomLinkError};
 pub use ring::{IncomingRing, OutgoingRing, RingOutcome};
 pub use room::{Member, RosterEntry};
 pub use stats::{CallStats, Direction, TrackStats};
+pub use supernode_calls::{DelayBounds, Frame, FrameTimes, Histogram, JitterBuffer, OutgoingFrame, Playout};
 pub use supernode_e2ee::{self as e2ee, TrackId, TrackInfo};
 pub use supernode_media_files as media;
 pub use supernode_proto::{
@@ -73,8 +72,6 @@ pub use supernode_proto::{
     control::{PresenceState, RingResult, Rung, TrackKind},
 };
 pub use supernode_session::{ClockSkew, Demand, Presence, Refusal};
-pub use tracks::frame::{Frame, FrameTimes, OutgoingFrame};
-pub use tracks::jitter::{DelayBounds, JitterBuffer, Playout};
 pub use tracks::playback::{Playback, Played};
 pub use tracks::publish::{FRAME_BYTES_MAX, PublishOptions, Publisher};
 pub use tracks::subscribe::{SubscribeOptions, Subscription};

@@ -10,7 +10,7 @@ use std::{
 
 use supernode_proto::control::{Rung, TrackKind};
 
-use crate::{Demand, histogram::Histogram, room::Member, sync::lock};
+use crate::{Demand, Histogram, room::Member, sync::lock};
 
 /// Which way a track goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,13 +1,13 @@
 //! A subscribed track in order and in time.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use supernode_proto::object::Flags;
+use supernode_session::Moment;
 
-use crate::{Call, DelayBounds, Error, Frame, JitterBuffer, Playout, RemoteTrack, SubscribeOptions, Subscription};
+use crate::{
+    Call, DelayBounds, Error, Frame, JitterBuffer, Playout, RemoteTrack, SubscribeOptions, Subscription, wire::clock,
+};
 
 /// What is to be played.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct Playback {
 struct End {
     /// No frame has this group or a later one; `None` if no mark came.
     group: Option<u64>,
-    heard_at: Instant,
+    heard_at: Moment,
 }
 
 impl Call {
@@ -56,7 +56,7 @@ impl Playback {
     /// Waits for the next frame's time; `None` after the last. Cancel safe.
     pub async fn next(&mut self) -> Option<Played> {
         loop {
-            let now = Instant::now();
+            let now = clock::moment();
             let wake_at = match self.buffer.next(now) {
                 Playout::Frame(frame) => return Some(Played::Frame(frame)),
                 Playout::Missing(frames) => {
@@ -106,7 +106,7 @@ impl Playback {
     }
 
     fn take(&mut self, frame: Option<Frame>) {
-        let now = Instant::now();
+        let now = clock::moment();
         match frame {
             Some(frame) if frame.flags.contains(Flags::END_OF_TRACK) => {
                 self.end = Some(End { group: Some(frame.group), heard_at: now });
@@ -120,9 +120,9 @@ impl Playback {
     }
 }
 
-async fn sleep_until(at: Option<Instant>) {
+async fn sleep_until(at: Option<Moment>) {
     match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
+        Some(at) => tokio::time::sleep_until(clock::instant(at).into()).await,
         None => std::future::pending().await,
     }
 }

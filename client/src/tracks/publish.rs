@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use quinn::{SendStream, VarInt};
+use supernode_calls::FRAME_HEADER_BYTES;
 use supernode_e2ee::{SEAL_OVERHEAD_BYTES_MAX, TrackInfo};
 use supernode_proto::{
     close::StreamCode,
@@ -15,16 +16,16 @@ use supernode_session::{put_datagram, put_object, put_stream_head};
 use tokio::sync::watch;
 
 use crate::{
-    Call, Demand, Error,
+    Call, Demand, Error, FrameTimes, OutgoingFrame,
     tracks::{
-        frame::{FrameTimes, HEADER_BYTES, OutgoingFrame, unix_us},
+        frame::unix_us,
         track::{LocalTrack, Route},
     },
     wire::session,
 };
 
 /// Largest codec payload of a frame, in bytes.
-pub const FRAME_BYTES_MAX: usize = limits::OBJECT_BYTES_MAX as usize - SEAL_OVERHEAD_BYTES_MAX - HEADER_BYTES;
+pub const FRAME_BYTES_MAX: usize = limits::OBJECT_BYTES_MAX as usize - SEAL_OVERHEAD_BYTES_MAX - FRAME_HEADER_BYTES;
 const PRIORITY_AUDIO: u8 = 16;
 const PRIORITY_DATA: u8 = 48;
 const PRIORITY_VIDEO: u8 = 64;

@@ -16,10 +16,11 @@ use supernode_session::Demand;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::{
+    Frame, FrameTimes,
     room::{Member, Opened, Room},
     stats::{Counters, Direction, TrackStats},
     sync::lock,
-    tracks::frame::{Frame, FrameTimes, unix_us},
+    tracks::frame::unix_us,
     wire::link::Link,
 };
 

@@ -1,0 +1,18 @@
+//! What members of a call do, for whoever has a session with a relay ([`supernode_session`]) and keys
+//! ([`supernode_e2ee`]): the SDK, a page, a simulation.
+//!
+//! - [`Frame`], [`FrameTimes`], [`OutgoingFrame`]: what is inside the seal.
+//! - [`Order`]: the objects of a track in order. [`JitterBuffer`]: in time as well.
+//! - [`Histogram`]: how long they took.
+//!
+//! No I/O, no clock: bytes and times are arguments, and what is to be done is a value.
+
+mod frame;
+mod histogram;
+mod jitter;
+mod order;
+
+pub use frame::{FRAME_HEADER_BYTES, Frame, FrameTimes, OutgoingFrame};
+pub use histogram::Histogram;
+pub use jitter::{DelayBounds, JitterBuffer, Playout};
+pub use order::{Order, Turn};
