@@ -3,6 +3,7 @@
 //!
 //! - [`Frame`], [`FrameTimes`], [`OutgoingFrame`]: what is inside the seal.
 //! - [`Order`]: the objects of a track in order. [`JitterBuffer`]: in time as well.
+//! - [`Member`]: who somebody is. [`rights`]: who may ring and come in.
 //! - [`Histogram`]: how long they took.
 //!
 //! No I/O, no clock: bytes and times are arguments, and what is to be done is a value.
@@ -10,9 +11,12 @@
 mod frame;
 mod histogram;
 mod jitter;
+mod member;
 mod order;
+pub mod rights;
 
 pub use frame::{FRAME_HEADER_BYTES, Frame, FrameTimes, OutgoingFrame};
 pub use histogram::Histogram;
 pub use jitter::{DelayBounds, JitterBuffer, Playout};
+pub use member::Member;
 pub use order::{Order, Turn};

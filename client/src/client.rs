@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use supernode_calls::rights::{Revoked, Rules};
 use supernode_e2ee::Device;
 use supernode_proto::{
     close::CloseCode,
@@ -25,7 +26,6 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     Config, Error, Event, Events,
     presence::Watches,
-    rights::{revoked::Revoked, right::Rules},
     ring::Rings,
     room::Room,
     sync::lock,

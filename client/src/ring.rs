@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Mutex};
 
 use bytes::Bytes;
 use prost::Message as _;
+use supernode_calls::rights::{self, Fault, Greeting, Opened, Right, RingPayload};
 use supernode_e2ee::{Device, Group, Pass, Processed};
 use supernode_proto::{
     control::{
@@ -19,8 +20,6 @@ use crate::{
     Call, Client, Error, Member, Purpose, RoomOptions,
     rights::{
         door,
-        greeting::{self, Greeting, RingPayload},
-        right::{Fault, Opened, Right},
         standing::{self, ForLobby},
     },
     sync::lock,
@@ -340,7 +339,7 @@ impl IncomingRing {
         let Some(Lobby::Theirs(mut group)) = self.lobby.take() else { return Err(SETTLED) };
         let inner = &self.client.inner;
         let revocation = lock(&inner.revoked).of(&inner.device.identity());
-        let reply = group.seal_message(&greeting::encode_reply(package, revocation))?;
+        let reply = group.seal_message(&rights::encode_reply(package, revocation))?;
         let answer = AnswerRing { ring: self.ring.clone(), payload: reply.into() };
         let link = self.client.inner.link().await?;
         self.client.inner.request(&link, client_message::Body::AnswerRing(answer)).await?;
@@ -529,7 +528,7 @@ fn open_invitation(own: &Device, ring: &control::IncomingRing) -> Result<Invitat
 /// Who answered, and the key package in the answer, if there is one.
 fn open_reply(call: &Call, sealed: &[u8], client: &Client) -> Option<(Member, Vec<u8>)> {
     let (from, plain) = call.room.open_aside(sealed)?;
-    let (package, revocation) = greeting::decode_reply(&plain)?;
+    let (package, revocation) = rights::decode_reply(&plain)?;
     if let Some(word) = revocation.filter(|word| word.identity == from.identity) {
         lock(&client.inner.revoked).learn(word);
     }

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use prost::Message as _;
+use supernode_calls::rights::Admission;
 use supernode_e2ee::{Answer, Group, Knock, LinkSecret};
 use supernode_proto::{
     control::{self, AnswerRing, RefusalReason, Ring, RingResult, client_message},
@@ -12,11 +13,7 @@ use supernode_proto::{
 };
 
 use crate::{
-    Call, Client, Error, Member, RoomOptions,
-    client::Inner,
-    rights::{door, greeting::Admission},
-    room::Room,
-    sync::lock,
+    Call, Client, Error, Member, RoomOptions, client::Inner, rights::door, room::Room, sync::lock,
     tracks::frame::unix_s,
 };
 
