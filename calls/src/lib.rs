@@ -2,7 +2,7 @@
 //! ([`supernode_e2ee`]): the SDK, a page, a simulation.
 //!
 //! - [`Frame`], [`FrameTimes`], [`OutgoingFrame`]: what is inside the seal.
-//! - [`Order`]: the objects of a track in order. [`JitterBuffer`]: in time as well.
+//! - [`Order`]: the objects of a track in order. [`JitterBuffer`]: in time as well. [`Player`]: to the track's end.
 //! - [`Member`]: who somebody is. [`rights`]: who may ring and come in.
 //! - [`Histogram`]: how long they took.
 //!
@@ -13,6 +13,7 @@ mod histogram;
 mod jitter;
 mod member;
 mod order;
+mod player;
 pub mod rights;
 
 pub use frame::{FRAME_HEADER_BYTES, Frame, FrameTimes, OutgoingFrame};
@@ -20,3 +21,4 @@ pub use histogram::Histogram;
 pub use jitter::{DelayBounds, JitterBuffer, Playout};
 pub use member::Member;
 pub use order::{Order, Turn};
+pub use player::{Cue, Played, Player};

@@ -63,7 +63,7 @@ pub use ring::{IncomingRing, OutgoingRing, RingOutcome};
 pub use room::{Member, RosterEntry};
 pub use stats::{CallStats, Direction, TrackStats};
 pub use supernode_calls::rights::{Purpose, RoomLink, RoomLinkError};
-pub use supernode_calls::{DelayBounds, Frame, FrameTimes, Histogram, JitterBuffer, OutgoingFrame, Playout};
+pub use supernode_calls::{DelayBounds, Frame, FrameTimes, Histogram, JitterBuffer, OutgoingFrame, Played, Playout};
 pub use supernode_e2ee::{self as e2ee, TrackId, TrackInfo};
 pub use supernode_media_files as media;
 pub use supernode_proto::{
@@ -71,7 +71,7 @@ pub use supernode_proto::{
     control::{PresenceState, RingResult, Rung, TrackKind},
 };
 pub use supernode_session::{ClockSkew, Demand, Presence, Refusal};
-pub use tracks::playback::{Playback, Played};
+pub use tracks::playback::Playback;
 pub use tracks::publish::{FRAME_BYTES_MAX, PublishOptions, Publisher};
 pub use tracks::subscribe::{SubscribeOptions, Subscription};
 pub use tracks::track::RemoteTrack;
