@@ -2,6 +2,7 @@
 
 mod claimed;
 mod greeting;
+mod invitation;
 mod revoked;
 mod right;
 mod room_link;
@@ -11,6 +12,7 @@ pub use greeting::{
     Admission, AdmissionPart, Denied, Gathered, Goodbye, Greeting, Purpose, ROOM_NAME_BYTES_MAX, RingPayload, Said,
     Why, decode_reply, denied, encode_reply, goodbye, read,
 };
+pub use invitation::Invitation;
 pub use revoked::Revoked;
 pub use right::{Fault, Opened, Right, Rules};
 pub use room_link::{RoomLink, RoomLinkError};
