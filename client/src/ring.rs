@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Mutex};
 
 use bytes::Bytes;
 use prost::Message as _;
-use supernode_calls::rights::{self, Greeting, Invitation, Right, RingPayload};
+use supernode_calls::rights::{self, ForLobby, Greeting, Invitation, Right, RingPayload};
 use supernode_e2ee::{Group, Pass};
 use supernode_proto::{
     control::{
@@ -18,10 +18,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::{
     Call, Client, Error, Member, Purpose, RoomOptions,
-    rights::{
-        door,
-        standing::{self, ForLobby},
-    },
+    rights::{door, standing},
     sync::lock,
     tracks::frame::unix_s,
     wire::{link::Link, session},
@@ -444,7 +441,11 @@ impl Rings {
     pub(crate) fn handle_incoming(client: Client, link: &Link, ring: control::IncomingRing) -> Option<IncomingRing> {
         let inner = &client.inner;
         if !ring.room.is_empty() {
-            let Some((caller, at_door)) = standing::open_knock(inner, &ring) else {
+            let room = inner.room(&ring.room);
+            let link_secret = room.as_ref().and_then(|room| room.hosting.as_ref()?.link.as_ref());
+            let knock = link_secret
+                .and_then(|secret| rights::open_knock(secret, &ring, &lock(&inner.rules), &mut lock(&inner.revoked)));
+            let Some((caller, at_door)) = knock else {
                 link.send(decline(ring.ring, true), None);
                 return None;
             };

@@ -3,6 +3,7 @@
 mod claimed;
 mod greeting;
 mod invitation;
+mod knock;
 mod revoked;
 mod right;
 mod room_link;
@@ -13,6 +14,7 @@ pub use greeting::{
     Why, decode_reply, denied, encode_reply, goodbye, read,
 };
 pub use invitation::Invitation;
+pub use knock::{AtDoor, ForLobby, answer_knock, knock, open_knock, read_answer};
 pub use revoked::Revoked;
 pub use right::{Fault, Opened, Right, Rules};
 pub use room_link::{RoomLink, RoomLinkError};
