@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use supernode_calls::rights;
 use supernode_e2ee::{Change, Group, Keys};
 use supernode_proto::{
     control::{KickMember, LeaveRoom, RefusalReason, Rung, TrackKind, client_message, relay_message},
@@ -14,10 +15,10 @@ use supernode_proto::{
 use tokio::sync::broadcast;
 
 use crate::{
-    CallEvent, Client, Error, RemoteTrack,
+    CallEvent, Client, Error, Refusal, RemoteTrack,
     client::Inner,
-    error::{CallEnd, Refusal},
-    rights::{door::Hosting, greeting},
+    error::CallEnd,
+    rights::door::Hosting,
     room::{Member, Room, RosterEntry, commit, keeper},
     stats::CallStats,
     sync::lock,
@@ -282,7 +283,7 @@ impl Call {
         if self.room.end().is_some() {
             return Ok(());
         }
-        let goodbye = self.room.hosting.as_ref().and_then(|_| self.room.message(&greeting::goodbye()).ok());
+        let goodbye = self.room.hosting.as_ref().and_then(|_| self.room.message(&rights::goodbye()).ok());
         self.room.end_with(CallEnd::Left);
         lock(&self.client.inner.rooms).remove(&self.room.id);
         let link = self.client.inner.link().await?;
@@ -410,7 +411,7 @@ struct LeaveOnDrop {
 impl Drop for LeaveOnDrop {
     fn drop(&mut self) {
         let was_in = lock(&self.inner.rooms).remove(&self.room.id).is_some();
-        let goodbye = self.room.hosting.as_ref().and_then(|_| self.room.message(&greeting::goodbye()).ok());
+        let goodbye = self.room.hosting.as_ref().and_then(|_| self.room.message(&rights::goodbye()).ok());
         self.room.end_with(CallEnd::Left);
         // Even a call that is over for us has a place in the relay's room until we leave.
         if was_in && let Some(link) = self.inner.link_now() {

@@ -11,25 +11,26 @@ use std::{
 };
 
 use bytes::Bytes;
+use supernode_calls::rights::{Revoked, Rules};
 use supernode_e2ee::Device;
 use supernode_proto::{
     close::CloseCode,
-    control::{PresenceState, Rung, SessionLimits, SetPresence, client_message},
+    control::{LimitTickets, PresenceState, Rung, SessionLimits, SetPresence, client_message, relay_message},
     identity::{Delegation, IdentityKey, RelayPin, Revocation, RoomId},
     invite::Invite,
     limits,
 };
+use supernode_session::Session;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
     Config, Error, Event, Events,
     presence::Watches,
-    rights::{revoked::Revoked, right::Rules},
     ring::Rings,
     room::Room,
     sync::lock,
     wire::{
-        link::{Link, Reply, code},
+        link::{Connected, Link, Pending, code},
         session,
         socket::{Faults, Socket},
         transport,
@@ -59,15 +60,16 @@ impl Client {
     pub async fn connect(invite: &Invite, device: Arc<Device>, config: Config) -> Result<(Self, Events), Error> {
         let (events, receiver) = mpsc::channel(config.events_max.max(1));
         let inner = Arc::new(Inner::new(invite.clone(), device, config, events)?);
-        let (link, reader) = session::connect_first(&inner).await?;
-        // On its way before anything that the caller asks for: whoever sees us online may ring at once.
-        session::deposit(&inner, &link, 0);
+        let Connected { link, reader, welcomed } = session::connect_first(&inner).await?;
         let guard = Arc::new(CloseOnDrop(inner.clone()));
         inner.guard.get_or_init(|| Arc::downgrade(&guard));
+        // Key packages are on their way before anything that the caller asks for: whoever sees us online may ring at once.
+        let mut heard = link.begin(welcomed);
+        session::deposit_first(&inner, &link, &mut heard);
         let client = Self { _guard: guard, inner: inner.clone() };
         inner.link.send_replace(Some(link.clone()));
         inner.tell_of_relay(&link);
-        tokio::spawn(session::drive(inner, link, reader));
+        tokio::spawn(session::drive(inner, link, reader, heard));
         Ok((client, Events { receiver }))
     }
 
@@ -118,10 +120,10 @@ impl Client {
             let (value, bound) = (status.len() as u64, limits::PRESENCE_STATUS_BYTES_MAX as u64);
             return Err(Error::TooLarge { field: "status", value, bound });
         }
-        let wanted = SetPresence { state: state.into(), status };
-        *lock(&self.inner.presence) = Some(wanted.clone());
+        let wanted = client_message::Body::SetPresence(SetPresence { state: state.into(), status });
+        lock(&self.inner.session).keep(&wanted);
         let link = self.inner.link().await?;
-        self.inner.request(&link, client_message::Body::SetPresence(wanted)).await.map(drop)
+        self.inner.request(&link, wanted).await.map(drop)
     }
 
     /// Takes tickets of ours back, those of a lower generation than this, and shuts people out, whatever tickets they
@@ -137,13 +139,16 @@ impl Client {
             let (value, bound) = (blocked.len() as u64, limits::BLOCKED_IDENTITIES_MAX as u64);
             return Err(Error::TooLarge { field: "blocked", value, bound });
         }
-        {
+        let wanted = {
             let mut rules = lock(&self.inner.rules);
             rules.generation = rules.generation.max(generation);
             rules.blocked = blocked.iter().copied().collect();
-        }
+            let blocked = blocked.iter().map(|identity| Bytes::copy_from_slice(identity.as_bytes())).collect();
+            let wanted = client_message::Body::LimitTickets(LimitTickets { generation: rules.generation, blocked });
+            lock(&self.inner.session).keep(&wanted);
+            wanted
+        };
         let link = self.inner.link().await?;
-        let wanted = client_message::Body::LimitTickets(session::limit_tickets(&self.inner));
         self.inner.request(&link, wanted).await.map(drop)
     }
 
@@ -222,10 +227,11 @@ pub(crate) struct Inner {
     pub(crate) ended_by: Mutex<Option<CloseCode>>,
     /// Set once: the client is closed and stays so.
     pub(crate) closed: watch::Sender<bool>,
-    pub(crate) presence: Mutex<Option<SetPresence>>,
+    /// Locked last, where others are.
+    pub(crate) session: Arc<Mutex<Session<Pending>>>,
     pub(crate) rules: Mutex<Rules>,
     pub(crate) revoked: Mutex<Revoked>,
-    pub(crate) watches: Arc<Watches>,
+    pub(crate) watches: Watches,
     pub(crate) rings: Rings,
     pub(crate) rooms: Mutex<HashMap<RoomId, Arc<Room>>>,
     pub(crate) rung: watch::Sender<Rung>,
@@ -241,9 +247,11 @@ impl Inner {
             revoked.learn(word);
         }
         let faults = Arc::new(Faults::default());
+        let key_packages = u32::try_from(config.key_packages).unwrap_or(u32::MAX);
         Ok(Self {
             revoked: Mutex::new(revoked),
             rules: Mutex::new(Rules { generation: config.ticket_generation, ..Rules::default() }),
+            session: Arc::new(Mutex::new(Session::new(key_packages, config.ticket_generation))),
             endpoint: transport::endpoint(config.bind, faults.clone())?,
             faults,
             good_address: Mutex::default(),
@@ -255,8 +263,7 @@ impl Inner {
             link: watch::Sender::new(None),
             ended_by: Mutex::default(),
             closed: watch::Sender::new(false),
-            presence: Mutex::default(),
-            watches: Arc::default(),
+            watches: Watches::default(),
             rings: Rings::default(),
             rooms: Mutex::default(),
             rung: watch::Sender::new(Rung::Full),
@@ -285,7 +292,7 @@ impl Inner {
         }
     }
 
-    pub(crate) async fn request(&self, link: &Link, body: client_message::Body) -> Reply {
+    pub(crate) async fn request(&self, link: &Link, body: client_message::Body) -> Result<relay_message::Body, Error> {
         link.request(body, self.config.request_timeout).await
     }
 

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use supernode_proto::identity::Revocation;
+use supernode_session::Patience;
 
 /// Settings of a [`Client`](crate::Client). The defaults suit a person's device.
 #[derive(Debug, Clone)]
@@ -44,6 +45,13 @@ pub struct Config {
     /// For tests: what comes between us and the relay.
     #[cfg(feature = "lying")]
     pub liar: Option<std::sync::Arc<crate::Liar>>,
+}
+
+impl Config {
+    /// How patiently the session is got back, for so long.
+    pub(crate) fn patience(&self, give_up_after: Duration) -> Patience {
+        Patience { backoff_base: self.backoff_base, backoff_max: self.backoff_max, give_up_after }
+    }
 }
 
 impl Default for Config {

@@ -38,7 +38,6 @@ mod client;
 mod config;
 mod error;
 mod events;
-mod histogram;
 #[cfg(feature = "lying")]
 mod lying;
 mod presence;
@@ -54,29 +53,27 @@ pub mod words;
 pub use call::Call;
 pub use client::Client;
 pub use config::Config;
-pub use error::{CallEnd, Error, Refusal};
+pub use error::{CallEnd, Error};
 pub use events::{CallEvent, Event, Events, Warning};
-pub use histogram::Histogram;
 #[cfg(feature = "lying")]
 pub use lying::Liar;
-pub use presence::{Presence, Watch};
+pub use presence::Watch;
 pub use rights::door::{InvitationOutcome, RoomOptions};
-pub use rights::greeting::Purpose;
-pub use rights::room_link::{RoomLink, RoomLinkError};
 pub use ring::{IncomingRing, OutgoingRing, RingOutcome};
 pub use room::{Member, RosterEntry};
 pub use stats::{CallStats, Direction, TrackStats};
+pub use supernode_calls::rights::{Purpose, RoomLink, RoomLinkError};
+pub use supernode_calls::{DelayBounds, Frame, FrameTimes, Histogram, JitterBuffer, OutgoingFrame, Played, Playout};
 pub use supernode_e2ee::{self as e2ee, TrackId, TrackInfo};
 pub use supernode_media_files as media;
 pub use supernode_proto::{
     self as proto,
     control::{PresenceState, RingResult, Rung, TrackKind},
 };
-pub use tracks::frame::{Frame, FrameTimes, OutgoingFrame};
-pub use tracks::jitter::{DelayBounds, JitterBuffer, Playout};
-pub use tracks::playback::{Playback, Played};
+pub use supernode_session::{ClockSkew, Demand, Presence, Refusal};
+pub use tracks::playback::Playback;
 pub use tracks::publish::{FRAME_BYTES_MAX, PublishOptions, Publisher};
 pub use tracks::subscribe::{SubscribeOptions, Subscription};
-pub use tracks::track::{Demand, RemoteTrack};
-pub use wire::clock::{ClockSkew, clock_set};
+pub use tracks::track::RemoteTrack;
+pub use wire::clock::clock_set;
 pub use wire::dial::Unreachable;

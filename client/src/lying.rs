@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use supernode_proto::control::{ClientMessage, RelayMessage, encode_frame, relay_message};
+use supernode_proto::control::{ClientMessage, FrameReader, RelayMessage, encode_frame, frame, relay_message};
 use tokio::sync::mpsc;
 
 use crate::{Error, sync::lock, wire::link::ControlReader};
@@ -60,9 +60,13 @@ impl Liar {
         let _ = self.invented.send(RelayMessage { reply_to, body: Some(body) });
     }
 
-    pub(crate) fn frame(&self, message: ClientMessage) -> Bytes {
-        let mut frames = BytesMut::new();
-        (lock(&self.asked))(message).iter().for_each(|message| encode_frame(message, &mut frames));
+    /// What the relay hears in place of these requests.
+    pub(crate) fn frames(&self, requests: &[u8]) -> Bytes {
+        let (mut reader, mut frames) = (FrameReader::default(), BytesMut::new());
+        reader.push(requests);
+        while let Ok(Some(message)) = reader.next_message::<ClientMessage>() {
+            (lock(&self.asked))(message).iter().for_each(|message| encode_frame(message, &mut frames));
+        }
         frames.freeze()
     }
 
@@ -70,21 +74,21 @@ impl Liar {
         (lock(&self.objects))(object)
     }
 
-    /// The next message that the client hears. Cancel safe.
+    /// The next message that the client hears, as it travels. Cancel safe.
     pub(crate) async fn next(
         &self,
         reader: &mut ControlReader,
         connection: &quinn::Connection,
-    ) -> Result<RelayMessage, Error> {
+    ) -> Result<Bytes, Error> {
         let mut to_tell = self.to_tell.lock().await;
         loop {
             let waiting = lock(&self.waiting).pop_front();
             if let Some(message) = waiting {
-                return Ok(message);
+                return Ok(frame(&message));
             }
             tokio::select! {
-                Some(invented) = to_tell.recv() => return Ok(invented),
-                message = reader.next(connection) => {
+                Some(invented) = to_tell.recv() => return Ok(frame(&invented)),
+                message = reader.next_message(connection) => {
                     let told = (lock(&self.told))(message?);
                     lock(&self.waiting).extend(told);
                 }

@@ -1,37 +1,13 @@
 //! Who is online, as far as tickets allow.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-};
+use std::{collections::HashMap, sync::Mutex};
 
-use bytes::Bytes;
 use supernode_e2ee::Pass;
-use supernode_proto::{
-    control::{self, PresenceState, RefusalReason, Unwatch, client_message},
-    identity::IdentityKey,
-};
+use supernode_proto::{control::client_message, identity::IdentityKey};
+use supernode_session::Session;
 use tokio::sync::watch;
 
-use crate::{Client, Error, error::Refusal, sync::lock, wire::link::Link};
-
-/// What is known of a person now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Presence {
-    /// How they want to be seen; offline when no device of theirs is connected or visible.
-    pub state: PresenceState,
-    /// Visible devices online.
-    pub devices: u32,
-    /// What their devices attached, sealed or not as the two agreed; at most 1 KiB.
-    pub status: Bytes,
-}
-
-impl Presence {
-    /// Whether a ring has somewhere to go.
-    pub fn is_online(&self) -> bool {
-        self.state != PresenceState::Offline
-    }
-}
+use crate::{Client, Error, Presence, Refusal, sync::lock, wire::link::Pending};
 
 /// A watch on one person's presence; ends when dropped. Survives reconnects.
 pub struct Watch {
@@ -99,11 +75,11 @@ impl std::fmt::Debug for Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        if self.client.inner.watches.release(&self.identity)
-            && let Some(link) = self.client.inner.link_now()
+        let inner = &self.client.inner;
+        if let Some(request) = inner.watches.release(&self.identity, &inner.session)
+            && let Some(link) = inner.link_now()
         {
-            let identity = Bytes::copy_from_slice(self.identity.as_bytes());
-            link.send(client_message::Body::Unwatch(Unwatch { identity }), None);
+            link.send(request, None);
         }
     }
 }
@@ -116,28 +92,20 @@ impl Client {
     /// [`Error::Refused`] if the relay does not take the ticket; [`Error::Disconnected`], [`Error::TimedOut`].
     pub async fn watch(&self, pass: &Pass) -> Result<Watch, Error> {
         let link = self.inner.link().await?;
-        let (state, first) = self.inner.watches.add(pass);
+        let (state, request) = self.inner.watches.add(pass, &self.inner.session);
         // From here on the drop of the watch cleans up.
         let watch = Watch { client: self.clone(), identity: pass.issuer(), state };
-        if first {
-            self.inner.request(&link, watch_request(pass, &link)).await?;
+        if let Some(request) = request {
+            self.inner.request(&link, request).await?;
         }
         Ok(watch)
     }
 }
 
-/// All watches of a client.
+/// Who looks at what the session hears of those whom we watch. Locked before the session.
 #[derive(Default)]
 pub(crate) struct Watches {
-    by_identity: Mutex<HashMap<IdentityKey, Entry>>,
-}
-
-struct Entry {
-    pass: Pass,
-    users: usize,
-    /// Of the newest presence on this connection: a relay that restarted counts anew.
-    epoch: Option<u64>,
-    seen: watch::Sender<Seen>,
+    by_identity: Mutex<HashMap<IdentityKey, watch::Sender<Seen>>>,
 }
 
 #[derive(Default, Clone)]
@@ -147,117 +115,35 @@ struct Seen {
 }
 
 impl Watches {
-    fn add(&self, pass: &Pass) -> (watch::Receiver<Seen>, bool) {
-        let mut entries = lock(&self.by_identity);
-        let fresh = || Entry { pass: pass.clone(), users: 0, epoch: None, seen: watch::Sender::default() };
-        let entry = entries.entry(pass.issuer()).or_insert_with(fresh);
-        entry.users += 1;
-        let mut state = entry.seen.subscribe();
+    /// One user more, and what it takes to ask for that.
+    fn add(
+        &self,
+        pass: &Pass,
+        session: &Mutex<Session<Pending>>,
+    ) -> (watch::Receiver<Seen>, Option<client_message::Body>) {
+        let mut looking = lock(&self.by_identity);
+        let mut state = looking.entry(pass.issuer()).or_default().subscribe();
         state.mark_changed();
-        (state, entry.users == 1)
+        (state, lock(session).watch(pass))
     }
 
-    /// One user less: whether it was the last.
-    fn release(&self, identity: &IdentityKey) -> bool {
-        let mut entries = lock(&self.by_identity);
-        let Some(entry) = entries.get_mut(identity) else { return false };
-        entry.users -= 1;
-        let last = entry.users == 0;
-        if last {
-            entries.remove(identity);
-        }
-        last
+    /// One user less, and what it takes to say so if it was the last.
+    fn release(&self, identity: &IdentityKey, session: &Mutex<Session<Pending>>) -> Option<client_message::Body> {
+        let mut looking = lock(&self.by_identity);
+        let request = lock(session).unwatch(identity)?;
+        looking.remove(identity);
+        Some(request)
     }
 
-    /// Stale news, which a slower way brought, is dropped.
-    pub(crate) fn handle_presence(&self, news: &control::Presence) {
-        let Ok(identity) = IdentityKey::from_slice(&news.identity) else { return };
-        let mut entries = lock(&self.by_identity);
-        let Some(entry) = entries.get_mut(&identity) else { return };
-        if entry.epoch.is_some_and(|newest| news.epoch < newest) {
-            return;
-        }
-        entry.epoch = Some(news.epoch);
-        let presence = Presence { state: news.state(), devices: news.devices, status: news.status.clone() };
-        entry.seen.send_if_modified(|seen| {
-            let changed = seen.presence.as_ref() != Some(&presence);
-            seen.presence = Some(presence);
-            changed
-        });
-    }
-
-    pub(crate) fn handle_ended(&self, identity: &[u8], reason: RefusalReason) {
-        let Ok(identity) = IdentityKey::from_slice(identity) else { return };
-        self.end(&identity, Refusal { reason, detail: "watch".into(), value: 0, bound: 0 });
-    }
-
-    fn end(&self, identity: &IdentityKey, refusal: Refusal) {
-        if let Some(entry) = lock(&self.by_identity).get_mut(identity) {
-            entry.seen.send_modify(|seen| seen.ended = Some(refusal));
+    pub(crate) fn handle_presence(&self, identity: &IdentityKey, presence: Presence) {
+        if let Some(seen) = lock(&self.by_identity).get(identity) {
+            seen.send_modify(|seen| seen.presence = Some(presence));
         }
     }
 
-    /// On a new connection: asks for everything again.
-    pub(crate) fn restore(self: &Arc<Self>, link: &Link) {
-        for (identity, entry) in lock(&self.by_identity).iter_mut() {
-            entry.epoch = None;
-            let (watches, identity) = (self.clone(), *identity);
-            let on_reply = move |reply: Result<&control::relay_message::Body, &Refusal>| {
-                if let Err(refusal) = reply {
-                    watches.end(&identity, refusal.clone());
-                }
-            };
-            link.send(watch_request(&entry.pass, link), Some(Box::new(on_reply)));
+    pub(crate) fn handle_ended(&self, identity: &IdentityKey, refusal: Refusal) {
+        if let Some(seen) = lock(&self.by_identity).get(identity) {
+            seen.send_modify(|seen| seen.ended = Some(refusal));
         }
-    }
-}
-
-fn watch_request(pass: &Pass, link: &Link) -> client_message::Body {
-    let (ticket, proof) = link.channel.show(pass);
-    client_message::Body::Watch(control::Watch { ticket, proof })
-}
-
-#[cfg(test)]
-mod tests {
-    use supernode_e2ee::{IdentitySecret, Terms};
-    use supernode_proto::identity::Grants;
-
-    use super::*;
-
-    /// Of the one person here.
-    fn pass() -> Pass {
-        let terms = Terms { grants: Grants::PRESENCE, relay: None, generation: 0, not_after_unix_s: 1 };
-        IdentitySecret::from_bytes(&[1; 32]).issue_pass(&terms)
-    }
-
-    fn news(epoch: u64, state: PresenceState) -> control::Presence {
-        let identity = Bytes::copy_from_slice(pass().issuer().as_bytes());
-        control::Presence { identity, epoch, state: state.into(), devices: 1, status: Bytes::new() }
-    }
-
-    //
-    #[test]
-    fn news_older_than_the_newest_is_dropped_until_the_next_connection() {
-        let watches = Arc::new(Watches::default());
-        let (seen, first) = watches.add(&pass());
-        assert!(first);
-        let state = || seen.borrow().presence.as_ref().map(|presence| presence.state);
-        watches.handle_presence(&news(5, PresenceState::Online));
-        watches.handle_presence(&news(4, PresenceState::Offline));
-        assert_eq!(state(), Some(PresenceState::Online));
-        lock(&watches.by_identity).values_mut().for_each(|entry| entry.epoch = None);
-        watches.handle_presence(&news(1, PresenceState::Away));
-        assert_eq!(state(), Some(PresenceState::Away));
-    }
-
-    #[test]
-    fn two_watches_on_one_person_share_one_and_the_last_ends_it() {
-        let watches = Watches::default();
-        let (pass, person) = (pass(), pass().issuer());
-        assert!(watches.add(&pass).1);
-        assert!(!watches.add(&pass).1);
-        assert!(!watches.release(&person));
-        assert!(watches.release(&person));
-        assert!(!watches.release(&person));
     }
 }

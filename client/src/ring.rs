@@ -4,7 +4,8 @@ use std::{collections::HashMap, sync::Mutex};
 
 use bytes::Bytes;
 use prost::Message as _;
-use supernode_e2ee::{Device, Group, Pass, Processed};
+use supernode_calls::rights::{self, ForLobby, Greeting, Invitation, Right, RingPayload};
+use supernode_e2ee::{Group, Pass};
 use supernode_proto::{
     control::{
         self, AnswerRing, CancelRing, DeclineRing, DeviceKeyPackage, KeyPackages, Ring, RingResult, TakeKeyPackages,
@@ -17,12 +18,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::{
     Call, Client, Error, Member, Purpose, RoomOptions,
-    rights::{
-        door,
-        greeting::{self, Greeting, RingPayload},
-        right::{Fault, Opened, Right},
-        standing::{self, ForLobby},
-    },
+    rights::{door, standing},
     sync::lock,
     tracks::frame::unix_s,
     wire::{link::Link, session},
@@ -97,7 +93,7 @@ impl Client {
         let inner = &self.inner;
         let (outcome, settled) = oneshot::channel();
         let rings = inner.clone();
-        let register = move |reply: Result<&relay_message::Body, &crate::error::Refusal>| {
+        let register = move |reply: Result<&relay_message::Body, &crate::Refusal>| {
             if let Ok(relay_message::Body::RingStarted(started)) = reply {
                 lock(&rings.rings.outgoing).insert(started.ring.clone(), outcome);
             }
@@ -340,7 +336,7 @@ impl IncomingRing {
         let Some(Lobby::Theirs(mut group)) = self.lobby.take() else { return Err(SETTLED) };
         let inner = &self.client.inner;
         let revocation = lock(&inner.revoked).of(&inner.device.identity());
-        let reply = group.seal_message(&greeting::encode_reply(package, revocation))?;
+        let reply = group.seal_message(&rights::encode_reply(package, revocation))?;
         let answer = AnswerRing { ring: self.ring.clone(), payload: reply.into() };
         let link = self.client.inner.link().await?;
         self.client.inner.request(&link, client_message::Body::AnswerRing(answer)).await?;
@@ -429,6 +425,11 @@ impl Rings {
         }
     }
 
+    /// The connection is gone, and with it a ring of ours.
+    pub(crate) fn handle_lost(&self, ring: &Bytes) {
+        lock(&self.outgoing).remove(ring);
+    }
+
     pub(crate) fn handle_ended(&self, ring: &Bytes, result: RingResult) {
         if let Some(ringing) = lock(&self.incoming).get(ring) {
             ringing.send_replace(Some(result));
@@ -440,40 +441,42 @@ impl Rings {
     pub(crate) fn handle_incoming(client: Client, link: &Link, ring: control::IncomingRing) -> Option<IncomingRing> {
         let inner = &client.inner;
         if !ring.room.is_empty() {
-            let Some((caller, at_door)) = standing::open_knock(inner, &ring) else {
+            let room = inner.room(&ring.room);
+            let link_secret = room.as_ref().and_then(|room| room.hosting.as_ref()?.link.as_ref());
+            let knock = link_secret
+                .and_then(|secret| rights::open_knock(secret, &ring, &lock(&inner.rules), &mut lock(&inner.revoked)));
+            let Some((caller, at_door)) = knock else {
                 link.send(decline(ring.ring, true), None);
                 return None;
             };
             let greeting = Greeting::Knock { room: at_door.room, package: at_door.package };
             return Self::show(client, ring.ring, caller, greeting, Lobby::Ours(at_door.for_lobby));
         }
-        let invitation = open_invitation(&inner.device, &ring);
+        let invitation = Invitation::open(&inner.device, &ring, unix_s());
         if inner.device.is_last_resort_used() {
-            session::deposit_last_resort(inner, link);
+            link.deposit(session::last_resort(inner), Vec::new());
         }
-        let invitation = match invitation {
+        let invitation = invitation.and_then(|invitation| {
+            let (callee, relay) = (inner.device.identity(), link.channel.relay);
+            let rules = lock(&inner.rules);
+            let checked = invitation.check(&callee, &relay, &rules, &mut lock(&inner.revoked), unix_s());
+            let checked = checked.inspect_err(|fault| tracing::debug!(%fault, "a ring without the right to it"));
+            checked.map(|()| invitation).map_err(|_| None)
+        });
+        let Invitation { caller, group, greeting, .. } = match invitation {
+            Ok(invitation) => invitation,
             // A clock is wrong, and it may be ours: nobody has declined anything, so nothing is said.
             Err(Some(error)) if error.is_of_time() => {
                 inner.tell(crate::Event::MissedRing(error));
                 return None;
             }
-            other => other.ok(),
-        };
-        let Some((caller, group, greeting)) = invitation.and_then(|(caller, group, greeting, right)| {
-            let (callee, relay) = (inner.device.identity(), link.channel.relay);
-            let ring = Opened { caller: &caller, group: &group.room(), callee: &callee, relay: &relay };
-            let checked = right.check(&ring, &lock(&inner.rules), unix_s());
-            let mut revoked = lock(&inner.revoked);
-            if let Some(word) = right.revocation.filter(|word| word.identity == caller.identity) {
-                revoked.learn(word);
+            Err(why) => {
+                if let Some(error) = why {
+                    tracing::debug!(%error, "an invitation that does not open");
+                }
+                link.send(decline(ring.ring, true), None);
+                return None;
             }
-            let is_revoked = revoked.names(&caller.identity, &caller.device);
-            let checked = checked.and(if is_revoked { Err(Fault::Revoked) } else { Ok(()) });
-            let checked = checked.inspect_err(|fault| tracing::debug!(%fault, "a ring without the right to it"));
-            checked.ok().map(|()| (caller, group, greeting))
-        }) else {
-            link.send(decline(ring.ring, true), None);
-            return None;
         };
         Self::show(client, ring.ring, caller, greeting, Lobby::Theirs(Box::new(group)))
     }
@@ -500,94 +503,14 @@ impl Rings {
         }
         Some(ring)
     }
-
-    /// The connection is gone and with it every ring.
-    pub(crate) fn clear(&self) {
-        lock(&self.outgoing).clear();
-        for (_, ringing) in lock(&self.incoming).drain() {
-            ringing.send_replace(Some(RingResult::Gone));
-        }
-    }
-}
-
-type Invitation = (Member, Group, Greeting, Right);
-
-/// Opens an invitation; else why it does not open, where the keys say so.
-fn open_invitation(own: &Device, ring: &control::IncomingRing) -> Result<Invitation, Option<supernode_e2ee::Error>> {
-    let identity = IdentityKey::from_slice(&ring.caller).map_err(|_| None)?;
-    let device = DeviceKey::from_slice(&ring.caller_device).map_err(|_| None)?;
-    let payload = RingPayload::decode(ring.payload.clone()).map_err(|_| None)?;
-    let mut group = own
-        .join(&payload.welcome, &identity, &[], unix_s())
-        .inspect_err(|error| tracing::debug!(%error, "an invitation that does not open"))
-        .map_err(Some)?;
-    let Ok(Processed::Message { from, bytes }) = group.process(&payload.greeting, &|_| false, unix_s()) else {
-        return Err(None);
-    };
-    let is_caller = from.identity == identity && from.device == device;
-    let (greeting, right) = Greeting::decode(&bytes).filter(|_| is_caller).ok_or(None)?;
-    Ok((Member { identity, device }, group, greeting, right))
 }
 
 /// Who answered, and the key package in the answer, if there is one.
 fn open_reply(call: &Call, sealed: &[u8], client: &Client) -> Option<(Member, Vec<u8>)> {
     let (from, plain) = call.room.open_aside(sealed)?;
-    let (package, revocation) = greeting::decode_reply(&plain)?;
+    let (package, revocation) = rights::decode_reply(&plain)?;
     if let Some(word) = revocation.filter(|word| word.identity == from.identity) {
         lock(&client.inner.revoked).learn(word);
     }
     Some((from, package?))
-}
-
-#[cfg(test)]
-mod tests {
-    use supernode_e2ee::{DeviceSecret, IdentitySecret, KeyExchange, Terms};
-    use supernode_proto::identity::Grants;
-
-    use super::*;
-
-    fn device() -> Device {
-        let (identity, device) = (IdentitySecret::generate(), DeviceSecret::generate());
-        let delegation = identity.delegate(&device.public(), unix_s() + 3600);
-        Device::new(device, delegation).expect("a device")
-    }
-
-    fn invitation(from: &Device, to: &Device) -> control::IncomingRing {
-        let mut group = from.create_group(RoomId([1; 16]), KeyExchange::default()).expect("a group");
-        let package = to.key_package().expect("a key package");
-        let change = group.propose_add(&[(to.identity(), package)], unix_s()).expect("a change");
-        group.merge_own().expect("nobody objects");
-        let caller = Member { identity: from.identity(), device: from.key() };
-        let terms = Terms { grants: Grants::RING, relay: None, generation: 0, not_after_unix_s: unix_s() + 60 };
-        let right = Right::of(&IdentitySecret::generate().issue_pass(&terms), &caller, &group.room(), unix_s());
-        let greeting = group.seal_message(&Greeting::Call.encode(&right)).expect("sealed");
-        let welcome = change.welcome.expect("somebody is added");
-        control::IncomingRing {
-            ring: Bytes::new(),
-            caller: Bytes::copy_from_slice(from.identity().as_bytes()),
-            caller_device: Bytes::copy_from_slice(from.key().as_bytes()),
-            payload: RingPayload { welcome, greeting }.encode_to_vec().into(),
-            room: Bytes::new(),
-        }
-    }
-
-    #[test]
-    fn an_invitation_opens_only_as_that_of_whoever_rings() {
-        let (alice, bob, mallory) = (device(), device(), device());
-        let (caller, group, greeting, _) = open_invitation(&bob, &invitation(&alice, &bob)).expect("genuine");
-        assert_eq!(greeting, Greeting::Call);
-        assert_eq!((caller.identity, caller.device), (alice.identity(), alice.key()));
-        assert_eq!(group.room(), RoomId([1; 16]));
-
-        let forged = |change: &dyn Fn(&mut control::IncomingRing)| {
-            let mut ring = invitation(&alice, &bob);
-            change(&mut ring);
-            open_invitation(&bob, &ring).is_err()
-        };
-        assert!(forged(&|ring| ring.caller = Bytes::copy_from_slice(mallory.identity().as_bytes())));
-        assert!(forged(&|ring| ring.caller_device = Bytes::copy_from_slice(mallory.key().as_bytes())));
-        assert!(forged(&|ring| ring.payload = invitation(&alice, &mallory).payload));
-        assert!(forged(&|ring| ring.payload = Bytes::from_static(b"junk")));
-        assert!(forged(&|ring| ring.caller = Bytes::from_static(b"short")));
-    }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use supernode_proto::control::{Rung, TrackKind};
 
-use crate::{histogram::Histogram, room::Member, sync::lock, tracks::track::Demand};
+use crate::{Demand, Histogram, room::Member, sync::lock};
 
 /// Which way a track goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -34,9 +34,9 @@ impl<T> Requests<T> {
         self.waiting.remove(&request)
     }
 
-    /// Forgets what waits: the connection is gone, and no reply comes. Numbers go on.
-    pub fn clear(&mut self) {
-        self.waiting.clear();
+    /// Takes all that waits, in the order in which it was asked: the connection is gone, and no reply comes. Numbers go on.
+    pub fn drain(&mut self) -> impl Iterator<Item = T> + use<T> {
+        std::mem::take(&mut self.waiting).into_values()
     }
 }
 
@@ -55,7 +55,7 @@ mod tests {
         assert_eq!(requests.settle(second), Some("second"));
         assert_eq!(requests.settle(second), None, "it was answered");
         assert_eq!(requests.settle(0), None, "an event");
-        requests.clear();
+        assert_eq!(requests.drain().collect::<Vec<_>>(), ["first"]);
         assert_eq!(requests.settle(first), None, "its connection is gone");
     }
 }

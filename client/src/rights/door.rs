@@ -10,13 +10,13 @@ use std::{
     time::Duration,
 };
 
+use supernode_calls::rights::{self, Admission, Gathered, Greeting, ROOM_NAME_BYTES_MAX, Said, Why};
 use supernode_e2ee::{Group, KeyExchange, LinkSecret, Pass};
 use supernode_proto::identity::{IdentityKey, RoomId};
 
 use crate::{
     Call, Client, Error, RingOutcome,
     client::Inner,
-    rights::greeting::{self, Admission, Gathered, Greeting, ROOM_NAME_BYTES_MAX, Said, Why},
     room::{Member, Room, commit::commit},
     sync::lock,
     tracks::frame::unix_s,
@@ -197,7 +197,7 @@ pub(crate) async fn admit(
             _ => Why::Unsaid,
         };
         // Whoever does not hear it gives up by itself.
-        let _ = lobby.say(&greeting::denied(why)).await;
+        let _ = lobby.say(&rights::denied(why)).await;
     }
     let _ = lobby.leave().await;
     admitted

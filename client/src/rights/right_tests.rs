@@ -4,6 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use supernode_calls::rights::Greeting;
 use supernode_client_testkit::{Person, in_time};
 use supernode_e2ee::{Device, DeviceSecret};
 use supernode_proto::{
@@ -12,7 +13,7 @@ use supernode_proto::{
 };
 use supernode_testkit::Relay;
 
-use crate::{Client, Config, Events, IncomingRing, PresenceState, RingOutcome, rights::greeting::Greeting};
+use crate::{Client, Config, Events, IncomingRing, PresenceState, RingOutcome};
 
 /// Connects a new device of this person, seen online, by the client that is tested from inside.
 async fn online(person: &Person, relay: &Relay) -> (Client, Events) {

@@ -7,9 +7,8 @@ use supernode_e2ee::{Change, Group};
 use supernode_proto::control::{RefusalReason, SendMls, client_message, relay_message};
 
 use crate::{
-    Error,
+    Error, Refusal,
     client::Inner,
-    error::Refusal,
     room::Room,
     wire::backoff::{Backoff, random_wait},
 };

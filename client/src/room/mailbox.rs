@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use supernode_calls::rights::{self, Said};
 use supernode_e2ee::{Change, Group, Processed};
 use supernode_proto::{
     control::{CatchUp, CommitRejected, MlsDelivery, RejectCommit, RoomJoined, RotateJoinKey, SendMls, client_message},
@@ -16,14 +17,7 @@ use supernode_proto::{
 use tokio::sync::mpsc;
 
 use super::{Early, Member, Room, State, renewal::GOES_BACK_FOR};
-use crate::{
-    CallEvent, Error, Warning,
-    error::CallEnd,
-    rights::greeting::{self, Said},
-    sync::lock,
-    tracks::frame::unix_s,
-    wire::link::Link,
-};
+use crate::{CallEvent, Error, Warning, error::CallEnd, sync::lock, tracks::frame::unix_s, wire::link::Link};
 
 /// Messages that came while what lies before them was fetched: more than a relay keeps of a room.
 const HELD_MAX: usize = 512;
@@ -167,7 +161,7 @@ impl Room {
     }
 
     fn take_message(&self, state: &mut State, from: Member, bytes: &[u8]) {
-        match greeting::read(bytes) {
+        match rights::read(bytes) {
             Some(Said::Goodbye(_)) => state.note_goodbye(from.device),
             // What does not fit was sent by somebody who does not wait for an answer.
             Some(said) => drop(self.said.try_send((from, said))),

@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use supernode_calls::rights::{Claimed, Said};
 use supernode_e2ee::{Group, Keys, MediaOpener, MediaSealer};
 use supernode_proto::{
     control::{JoinRoom, MemberJoined, RoomJoined, TrackAnnounced, client_message},
@@ -26,7 +27,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use crate::{
     CallEvent, Error,
     error::CallEnd,
-    rights::{claimed::Claimed, door::Hosting, greeting::Said},
+    rights::door::Hosting,
     stats::TrackStats,
     sync::lock,
     tracks::track::{Arrival, LocalTrack, RemoteTrack},
@@ -39,6 +40,7 @@ use renewal::{PastEpochs, Renewal};
 pub use roster::RosterEntry;
 use roster::{Absence, Connection, Expected};
 use sealing::Early;
+pub use supernode_calls::Member;
 pub(crate) use {roster::Due, sealing::Opened, tracks::subscribe};
 
 /// Events that a slow listener may lag behind.
@@ -49,21 +51,6 @@ const SAID_MAX: usize = 32;
 const COMING_IN_AGAIN: Duration = Duration::from_millis(100);
 /// Announcements whose labels may open with the next epoch's keys.
 const UNOPENED_MAX: usize = 256;
-
-/// Somebody with a place in a room's group, as their leaf there says: never as the relay says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Member {
-    /// Who.
-    pub identity: IdentityKey,
-    /// On which device.
-    pub device: DeviceKey,
-}
-
-impl From<supernode_e2ee::Member> for Member {
-    fn from(member: supernode_e2ee::Member) -> Self {
-        Self { identity: member.identity, device: member.device }
-    }
-}
 
 /// A room.
 pub(crate) struct Room {

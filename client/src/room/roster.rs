@@ -6,10 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use supernode_calls::rights::Claimed;
 use supernode_proto::identity::{DeviceKey, IdentityKey};
 
 use super::{Member, Room, State};
-use crate::{CallEvent, rights::claimed::Claimed, sync::lock};
+use crate::{CallEvent, sync::lock};
 
 /// Between the member whose turn it is to remove somebody and the next, who does it if the first does not.
 const TURN: Duration = Duration::from_secs(2);

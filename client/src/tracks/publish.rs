@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use quinn::{SendStream, VarInt};
+use supernode_calls::{Ends, FRAME_HEADER_BYTES, Fate, LANES, Plan, Sending};
 use supernode_e2ee::{SEAL_OVERHEAD_BYTES_MAX, TrackInfo};
 use supernode_proto::{
     close::StreamCode,
@@ -15,16 +16,16 @@ use supernode_session::{put_datagram, put_object, put_stream_head};
 use tokio::sync::watch;
 
 use crate::{
-    Call, Error,
+    Call, Demand, Error, FrameTimes, OutgoingFrame,
     tracks::{
-        frame::{FrameTimes, HEADER_BYTES, OutgoingFrame, unix_us},
-        track::{Demand, LocalTrack, Route},
+        frame::unix_us,
+        track::{LocalTrack, Route},
     },
     wire::session,
 };
 
 /// Largest codec payload of a frame, in bytes.
-pub const FRAME_BYTES_MAX: usize = limits::OBJECT_BYTES_MAX as usize - SEAL_OVERHEAD_BYTES_MAX - HEADER_BYTES;
+pub const FRAME_BYTES_MAX: usize = limits::OBJECT_BYTES_MAX as usize - SEAL_OVERHEAD_BYTES_MAX - FRAME_HEADER_BYTES;
 const PRIORITY_AUDIO: u8 = 16;
 const PRIORITY_DATA: u8 = 48;
 const PRIORITY_VIDEO: u8 = 64;
@@ -67,12 +68,8 @@ impl Call {
             track,
             call: self.clone(),
             ttl_ms: options.ttl_ms.min(limits::OBJECT_TTL_MS_MAX),
-            next: None,
-            lanes: Default::default(),
-            generation: 0,
-            pause: Pause::default(),
-            spatial_gap: Layer::MAX + 1,
-            served: 0,
+            sending: Sending::new(kind),
+            streams: Default::default(),
             finished: false,
             plain: Vec::new(),
             sealed: Vec::new(),
@@ -88,42 +85,13 @@ pub struct Publisher {
     call: Call,
     track: Arc<LocalTrack>,
     ttl_ms: u32,
-    /// Group and object of the next frame; `None` while a key frame is needed to begin the first group.
-    next: Option<(u64, u64)>,
-    /// One stream per temporal layer of the current group.
-    lanes: [Lane; Layer::MAX as usize + 1],
-    /// Of the connection that the lanes are on.
-    generation: u64,
-    pause: Pause,
-    /// Lowest spatial layer of which a frame was left out.
-    spatial_gap: u8,
-    /// How many subscribed when the stream of a data track began.
-    served: u32,
+    sending: Sending,
+    /// Those that are open.
+    streams: [Option<SendStream>; LANES],
     finished: bool,
     keyframes: watch::Receiver<u64>,
     plain: Vec<u8>,
     sealed: Vec<u8>,
-}
-
-#[derive(Default)]
-enum Lane {
-    #[default]
-    Unused,
-    Open(SendStream),
-    /// What follows in this group would be undecodable.
-    Broken,
-}
-
-/// Whether a picture rests because nobody is sent it any more.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Pause {
-    /// Nobody was sent it yet on this connection: what is sent now, the first subscriber gets.
-    #[default]
-    Early,
-    Running,
-    Resting,
-    /// Somebody is to be sent it again, and a key frame has been asked for.
-    Waking,
 }
 
 impl Publisher {
@@ -216,16 +184,13 @@ impl Publisher {
             self.track.counters.count_dropped();
             return Ok(());
         }
-        let visual = matches!(self.track.kind, TrackKind::Video | TrackKind::Screen);
-        if visual && (self.rests(begins_group(frame)) || self.is_withheld(frame)) {
-            // Nobody is sent it, and without a number of its own nobody waits for it.
+        let (route, demand) = (self.track.route(), self.demand());
+        let plan = self.sending.plan(frame, flags, layer, route.as_ref().map(|route| route.link.generation), &demand);
+        self.prepare(&plan);
+        if plan.fate == Fate::Withheld {
             return Ok(());
         }
-        let sent = match self.track.kind {
-            TrackKind::Video | TrackKind::Screen => self.send_layered(frame, flags, layer).await?,
-            TrackKind::Data => self.send_ordered(frame, flags | Flags::INDEPENDENT).await?,
-            _ => self.send_independent(frame, flags | Flags::END_OF_GROUP, false).await?,
-        };
+        let sent = self.carry_out(plan.fate, route, frame, false).await?;
         match sent {
             Some(bytes) => self.track.counters.count_object(bytes),
             None => self.track.counters.count_dropped(),
@@ -257,43 +222,61 @@ impl Publisher {
             return Err(Error::CallEnded(end));
         }
         self.finished = true;
-        let mark = OutgoingFrame::independent(&[], 0);
-        let flags = Flags::INDEPENDENT | Flags::END_OF_GROUP | Flags::END_OF_TRACK;
-        let sent = match (self.track.kind, &self.lanes[0]) {
-            (TrackKind::Data, _) => self.send_ordered(&mark, flags).await?,
-            (TrackKind::Video | TrackKind::Screen, Lane::Open(_)) => {
-                let end = OutgoingFrame { keyframe: false, ..mark };
-                self.send_layered(&end, Flags::END_OF_GROUP | Flags::END_OF_TRACK, Layer::default()).await?
-            }
-            _ => {
-                self.close_lanes();
-                self.send_independent(&mark, flags, true).await?
-            }
-        };
+        let (route, subscribers) = (self.track.route(), self.subscribers());
+        let plan = self.sending.plan_end(route.as_ref().map(|route| route.link.generation), subscribers);
+        self.prepare(&plan);
+        let sent = self.carry_out(plan.fate, route, &OutgoingFrame::independent(&[], 0), true).await?;
         if sent.is_none() {
             return Err(Error::Disconnected);
         }
         let ttl = Duration::from_millis(self.ttl_ms.into());
-        for lane in &mut self.lanes {
-            if let Lane::Open(mut stream) = std::mem::take(lane) {
-                delivered(&mut stream, ttl).await;
-            }
+        for mut stream in self.streams.iter_mut().filter_map(Option::take) {
+            delivered(&mut stream, ttl).await;
         }
         Ok(())
     }
 
-    /// A frame that is a group of its own. Returns its bytes on the wire, or `None` if it was dropped.
-    async fn send_independent(
+    /// What comes before a frame.
+    fn prepare(&mut self, plan: &Plan) {
+        if let Some(ends) = plan.ends {
+            for mut stream in self.streams.iter_mut().filter_map(Option::take) {
+                match ends {
+                    // A stream that the relay stopped needs no end.
+                    Ends::Whole => drop(stream.finish()),
+                    Ends::Broken => reset(&mut stream, StreamCode::CANCELLED),
+                }
+            }
+        }
+        if plan.wants_keyframe {
+            self.track.request_keyframe();
+        }
+    }
+
+    /// Returns the frame's bytes on the wire, or `None` if it was dropped.
+    async fn carry_out(
         &mut self,
+        fate: Fate,
+        route: Option<Route>,
         frame: &OutgoingFrame<'_>,
-        flags: Flags,
         reliably: bool,
     ) -> Result<Option<usize>, Error> {
-        let group = self.next.map_or(0, |(group, object)| group + u64::from(object > 0));
-        // Even a frame that is dropped here has its number, so that receivers see the gap.
-        self.next = Some((group + 1, 0));
-        let Some(route) = self.track.route() else { return Ok(None) };
-        let visible = Visible { group, object: 0, flags, layer: Layer::default() };
+        match (fate, route) {
+            (Fate::Alone(visible), Some(route)) => self.send_alone(route, visible, frame, reliably).await,
+            (Fate::OnLane { lane, begins, visible }, Some(route)) => {
+                self.send_on_lane(route, lane, begins, visible, frame).await
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// A frame that is a group of its own.
+    async fn send_alone(
+        &mut self,
+        route: Route,
+        visible: Visible,
+        frame: &OutgoingFrame<'_>,
+        reliably: bool,
+    ) -> Result<Option<usize>, Error> {
         let hop = self.hop(&route, PRIORITY_AUDIO);
         self.sealed.clear();
         let length = put_datagram(&mut self.sealed, hop, visible);
@@ -306,7 +289,7 @@ impl Publisher {
         let sealed = self.sealed.split_off(length);
         let ttl = Duration::from_millis(self.ttl_ms.into());
         let sent = tokio::time::timeout(ttl, async {
-            let mut stream = open_stream(&route, hop, group, 0).await?;
+            let mut stream = open_stream(&route, hop, visible.group, 0).await?;
             write_object(&mut stream, visible, &sealed).await?;
             Some(stream)
         });
@@ -317,133 +300,39 @@ impl Publisher {
         Ok(Some(length + sealed.len()))
     }
 
-    /// Whether nobody is sent the picture any more. It goes on with a key frame, which is asked for.
-    fn rests(&mut self, keyframe: bool) -> bool {
-        let Some(route) = self.track.route() else { return false };
-        if route.link.generation != self.generation {
-            self.pause = Pause::Early;
-        }
-        let wanted = self.subscribers() > 0;
-        self.pause = match (self.pause, wanted) {
-            (Pause::Early, false) => Pause::Early,
-            (Pause::Running, false) => {
-                self.close_lanes();
-                Pause::Resting
-            }
-            (_, false) => Pause::Resting,
-            (Pause::Resting, true) if !keyframe => {
-                self.track.request_keyframe();
-                Pause::Waking
-            }
-            (Pause::Waking, true) if !keyframe => Pause::Waking,
-            (_, true) => Pause::Running,
-        };
-        matches!(self.pause, Pause::Resting | Pause::Waking)
-    }
-
-    /// Whether nobody is sent the frame's layer now. A spatial layer of which a frame was left out goes on with a frame
-    /// that needs none before it, as it does behind the relay.
-    fn is_withheld(&mut self, frame: &OutgoingFrame<'_>) -> bool {
-        let demand = self.demand();
-        if frame.keyframe && frame.spatial_layer <= self.spatial_gap {
-            self.spatial_gap = Layer::MAX + 1;
-        }
-        if demand.subscribers == 0 {
-            return false;
-        }
-        if frame.spatial_layer > demand.spatial_layer_max {
-            self.spatial_gap = self.spatial_gap.min(frame.spatial_layer);
-        }
-        frame.temporal_layer > demand.temporal_layer_max || frame.spatial_layer >= self.spatial_gap
-    }
-
-    /// A frame on the stream of a data track. Whoever subscribes gets streams from their beginning only, so a new
-    /// subscriber means a new stream.
-    async fn send_ordered(&mut self, frame: &OutgoingFrame<'_>, flags: Flags) -> Result<Option<usize>, Error> {
-        let Some(route) = self.track.route() else {
-            self.close_lanes();
-            return Ok(None);
-        };
-        let subscribers = self.subscribers();
-        let goes_on = self.generation == route.link.generation && subscribers <= self.served;
-        (self.generation, self.served) = (route.link.generation, subscribers);
-        if !goes_on || !matches!(self.lanes[0], Lane::Open(_)) {
-            self.close_lanes();
-            let group = self.next.map_or(0, |(group, object)| group + u64::from(object > 0));
-            self.next = Some((group, 0));
-        }
-        let (group, object) = self.next.unwrap_or_default();
-        let visible = Visible { group, object, flags, layer: Layer::default() };
-        self.sealed.clear();
-        self.seal(frame, &visible)?;
-        let mut stream = match std::mem::take(&mut self.lanes[0]) {
-            Lane::Open(stream) => stream,
-            _ => match open_stream(&route, self.hop(&route, PRIORITY_DATA), group, 0).await {
-                Some(stream) => stream,
-                None => return Ok(None),
-            },
-        };
-        self.next = Some((group, object + 1));
-        if write_object(&mut stream, visible, &self.sealed).await.is_none() {
-            return Ok(None);
-        }
-        self.lanes[0] = Lane::Open(stream);
-        Ok(Some(self.sealed.len()))
-    }
-
-    /// A frame of a group with layers.
-    async fn send_layered(
+    /// A frame on the stream of a lane. Data waits as long as it takes, a picture at most its time to live.
+    async fn send_on_lane(
         &mut self,
+        route: Route,
+        lane: usize,
+        begins: bool,
+        visible: Visible,
         frame: &OutgoingFrame<'_>,
-        flags: Flags,
-        layer: Layer,
     ) -> Result<Option<usize>, Error> {
-        if begins_group(frame) {
-            self.close_lanes();
-            let group = self.next.map_or(0, |(group, object)| group + u64::from(object > 0));
-            self.next = Some((group, 0));
-        }
-        let Some((group, object)) = self.next else { return Ok(None) };
-        self.next = Some((group, object + 1));
-        let Some(route) = self.track.route() else {
-            self.break_lanes();
-            return Ok(None);
-        };
-        if self.generation != route.link.generation {
-            // What the new connection has not seen the beginning of is of no use on it.
-            if object > 0 {
-                self.break_lanes();
-            }
-            self.generation = route.link.generation;
-        }
-        let visible = Visible { group, object, flags, layer };
         self.sealed.clear();
         self.seal(frame, &visible)?;
-        let index = usize::from(layer.temporal());
-        let hop = self.hop(&route, PRIORITY_VIDEO + PRIORITY_STEP * layer.temporal());
-        let ttl = Duration::from_millis(self.ttl_ms.into());
-        let mut stream = match std::mem::replace(&mut self.lanes[index], Lane::Broken) {
-            Lane::Broken => return Ok(None),
-            Lane::Open(stream) => stream,
-            Lane::Unused => match tokio::time::timeout(ttl, open_stream(&route, hop, group, layer.temporal())).await {
-                Ok(Some(stream)) => stream,
-                _ => {
-                    self.break_lanes();
-                    return Ok(None);
-                }
-            },
+        let (priority, at_most) = match self.track.kind {
+            TrackKind::Data => (PRIORITY_DATA, None),
+            _ => (PRIORITY_VIDEO + PRIORITY_STEP * lane as u8, Some(Duration::from_millis(self.ttl_ms.into()))),
         };
-        match tokio::time::timeout(ttl, write_object(&mut stream, visible, &self.sealed)).await {
-            Ok(Some(())) => {
-                self.lanes[index] = Lane::Open(stream);
-                Ok(Some(self.sealed.len()))
+        let hop = self.hop(&route, priority);
+        let stream = match begins {
+            true => within(at_most, open_stream(&route, hop, visible.group, lane as u8)).await,
+            // There is none if a frame before this one was not waited for.
+            false => self.streams[lane].take(),
+        };
+        if let Some(mut stream) = stream {
+            if within(at_most, write_object(&mut stream, visible, &self.sealed)).await.is_some() {
+                self.streams[lane] = Some(stream);
+                return Ok(Some(self.sealed.len()));
             }
-            _ => {
+            if at_most.is_some() {
                 reset(&mut stream, StreamCode::EXPIRED);
-                self.break_lanes();
-                Ok(None)
             }
         }
+        let failed = self.sending.handle_failed(lane);
+        self.prepare(&failed);
+        Ok(None)
     }
 
     /// Appends the sealed frame to `self.sealed`.
@@ -456,32 +345,13 @@ impl Publisher {
     fn hop(&self, route: &Route, priority: u8) -> Hop {
         Hop { alias: route.alias, priority, ttl_ms: self.ttl_ms }
     }
-
-    /// The group is whole.
-    fn close_lanes(&mut self) {
-        for lane in &mut self.lanes {
-            if let Lane::Open(mut stream) = std::mem::take(lane) {
-                // A stream that the relay stopped needs no end.
-                let _ = stream.finish();
-            }
-        }
-    }
-
-    /// The group cannot be completed: nothing of it is sent any more.
-    fn break_lanes(&mut self) {
-        for lane in &mut self.lanes {
-            if let Lane::Open(mut stream) = std::mem::replace(lane, Lane::Broken) {
-                reset(&mut stream, StreamCode::CANCELLED);
-            }
-        }
-        self.track.request_keyframe();
-    }
 }
 
 impl Drop for Publisher {
     fn drop(&mut self) {
         if !self.finished {
-            self.break_lanes();
+            let left = self.sending.give_up();
+            self.prepare(&left);
         }
         self.call.room.remove_local(&self.track);
         let Some(Route { link, alias }) = self.track.route() else { return };
@@ -518,8 +388,12 @@ fn layer_of(frame: &OutgoingFrame<'_>) -> Result<Layer, Error> {
     Layer::new(temporal_layer, spatial_layer).ok_or_else(|| too_high(field, temporal_layer.max(spatial_layer)))
 }
 
-fn begins_group(frame: &OutgoingFrame<'_>) -> bool {
-    frame.keyframe && frame.spatial_layer == 0
+/// As long as it takes, or at most so long.
+async fn within<T>(at_most: Option<Duration>, doing: impl Future<Output = Option<T>>) -> Option<T> {
+    match at_most {
+        Some(at_most) => tokio::time::timeout(at_most, doing).await.ok().flatten(),
+        None => doing.await,
+    }
 }
 
 async fn open_stream(route: &Route, hop: Hop, group: u64, temporal_layer: u8) -> Option<SendStream> {

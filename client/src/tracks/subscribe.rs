@@ -1,10 +1,8 @@
 //! Receiving a track of somebody else.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
+use supernode_calls::{Order, Turn};
 use supernode_proto::{
     control::{RequestKeyframe, TrackKind, Unsubscribe, client_message},
     object::{Flags, Layer},
@@ -12,19 +10,19 @@ use supernode_proto::{
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::{
-    Call, Error, RemoteTrack, room,
+    Call, Error, Frame, RemoteTrack, room,
     sync::lock,
-    tracks::{
-        frame::Frame,
-        order::{Order, Turn},
-        track::{Arrival, Sink},
-    },
+    tracks::track::{Arrival, Sink},
+    wire::clock,
 };
 
 /// Frames that may wait to be read, and what is said of their streams: twenty seconds of audio.
 const ARRIVALS_MAX: usize = 1024;
 /// Bytes of frames that may wait to be read: ten seconds of a picture at 12 Mbit/s, and several frames of any size.
 const ARRIVALS_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Longer than any hold.
+const FAR: Duration = Duration::from_secs(24 * 3600);
 
 /// What of a track to receive, and how patiently.
 #[derive(Debug, Clone, Copy)]
@@ -127,7 +125,7 @@ impl Subscription {
                 self.take(arrival);
             }
             // After the end nothing more comes: what waits need not wait any longer.
-            let now = if self.ended { far_future() } else { Instant::now() };
+            let now = if self.ended { clock::moment() + FAR } else { clock::moment() };
             let turn = self.order.turn(now);
             self.track.counters.count_lost(self.order.take_lost());
             // One that came too late was counted as lost when it was given up.
@@ -141,7 +139,7 @@ impl Subscription {
                 Turn::Wait(until) => {
                     tokio::select! {
                         arrival = self.arrivals.recv() => self.take_or_end(arrival),
-                        () = tokio::time::sleep_until(until.into()) => {}
+                        () = tokio::time::sleep_until(clock::instant(until).into()) => {}
                     }
                 }
                 Turn::Empty if self.ended => return None,
@@ -189,7 +187,7 @@ impl Subscription {
         match arrival {
             Arrival::Frame(frame) => {
                 self.room_bytes.add_permits(frame.payload.len());
-                self.order.push(frame, Instant::now());
+                self.order.push(frame, clock::moment());
             }
             Arrival::StreamBegan { group } => self.order.stream_began(group),
             Arrival::StreamEnded { group, whole } => self.order.stream_ended(group, whole),
@@ -214,8 +212,4 @@ impl std::fmt::Debug for Subscription {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Subscription").field("track", &self.track).finish_non_exhaustive()
     }
-}
-
-fn far_future() -> Instant {
-    Instant::now() + Duration::from_secs(24 * 3600)
 }

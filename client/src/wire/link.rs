@@ -12,18 +12,19 @@ use quinn::VarInt;
 use rustls::pki_types::CertificateDer;
 use supernode_e2ee::Device;
 use supernode_proto::{
-    VERSION,
     close::CloseCode,
-    control::{self, ClientMessage, FrameReader, RelayMessage, SessionLimits, client_message, relay_message},
+    control::{SessionLimits, client_message, relay_message},
     identity::{EXPORTER_BYTES, EXPORTER_LABEL, RelayPin, Revocation},
     object::TrackAlias,
 };
-use supernode_session::{Channel, Introduction, Requests, pin::pin_of, transport::DATAGRAM_BUFFER_BYTES};
+use supernode_session::{
+    self as session, Channel, Fault, Introduction, Reply, Session, Welcomed, pin::pin_of,
+    transport::DATAGRAM_BUFFER_BYTES,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    ClockSkew, Error,
-    error::Refusal,
+    ClockSkew, Error, Refusal,
     sync::lock,
     tracks::track::RemoteTrack,
     wire::{clock, handed::Handed, inbound::Unfinished},
@@ -31,11 +32,11 @@ use crate::{
 
 /// Control messages that may wait to be written: a client that has more under way than this waits itself.
 const OUTGOING_MAX: usize = 256;
+/// Of the control stream, at once.
+const READ_BYTES: usize = 8192;
 /// Streams of equal priority share; control goes before media.
 const CONTROL_PRIORITY: i32 = 100;
 
-/// What the relay said to a request.
-pub(crate) type Reply = Result<relay_message::Body, Error>;
 /// Runs on the reply before any later message is looked at, so that state and events stay in the relay's order.
 pub(crate) type OnReply = Box<dyn FnOnce(Result<&relay_message::Body, &Refusal>) + Send>;
 
@@ -57,19 +58,40 @@ pub(crate) struct Link {
     pub(crate) unfinished: Unfinished,
     handed: Mutex<Handed>,
     outgoing: mpsc::Sender<Bytes>,
-    requests: Mutex<Requests<Pending>>,
+    /// The client's, which goes on with the next connection.
+    session: Arc<Mutex<Session<Pending>>>,
 }
 
-struct Pending {
+/// Who waits for a reply.
+pub(crate) struct Pending {
     reply: Option<oneshot::Sender<Reply>>,
     in_order: Option<OnReply>,
 }
 
-/// The side that only the session has: the messages of the relay.
+/// What the relay told.
+pub(crate) type Told = session::Event<Pending>;
+
+/// What came of the relay's bytes.
+pub(crate) struct Heard {
+    pub(crate) told: Vec<Told>,
+    /// They are of no more use.
+    pub(crate) end: Option<Error>,
+}
+
+/// A connection on which we were let in.
+pub(crate) struct Connected {
+    pub(crate) link: Arc<Link>,
+    pub(crate) reader: ControlReader,
+    /// For [`Link::begin`].
+    pub(crate) welcomed: Welcomed,
+}
+
+/// The side that only the session's task has: what the relay says.
 pub(crate) struct ControlReader {
     stream: quinn::RecvStream,
-    frames: FrameReader,
-    buffer: Box<[u8]>,
+    /// Of a message that is not whole yet: what comes between us and the relay knows whole ones.
+    #[cfg(feature = "lying")]
+    frames: supernode_proto::control::FrameReader,
 }
 
 /// As whom to come in, on a connection that stands.
@@ -82,6 +104,7 @@ pub(crate) struct Greeting<'a> {
     pub(crate) revocation: Option<Revocation>,
     /// The number of the connection.
     pub(crate) generation: u64,
+    pub(crate) session: Arc<Mutex<Session<Pending>>>,
     #[cfg(feature = "lying")]
     pub(crate) liar: Option<Arc<crate::Liar>>,
 }
@@ -100,12 +123,8 @@ impl Link {
         connecting.await.map_err(Error::from_connection)
     }
 
-    /// Says Hello, and returns once the relay has said Welcome: with TLS 1.3 a client that the relay turns away sees its
-    /// own handshake succeed first.
-    pub(crate) async fn greet(
-        connection: quinn::Connection,
-        greeting: Greeting<'_>,
-    ) -> Result<(Arc<Self>, ControlReader), Error> {
+    /// Says Hello, and returns once the relay has said Welcome.
+    pub(crate) async fn greet(connection: quinn::Connection, greeting: Greeting<'_>) -> Result<Connected, Error> {
         let mut exporter = [0; EXPORTER_BYTES];
         connection
             .export_keying_material(&mut exporter, EXPORTER_LABEL, &[])
@@ -122,28 +141,39 @@ impl Link {
             ticket_generation: greeting.ticket_generation,
             revocation: greeting.revocation.as_ref(),
         };
-        let hello = client_message::Body::Hello(channel.hello(greeting.device.secret(), &introduction));
-        let hello = control::frame(&ClientMessage { request: 0, body: Some(hello) });
+        let hello = channel.hello(greeting.device.secret(), &introduction);
+        let (mut opening, hello) = session::Greeting::new(channel, hello);
         send.write_all(&hello).await.map_err(|error| write_error(error, &connection))?;
 
-        let mut reader = ControlReader { stream, frames: FrameReader::default(), buffer: vec![0; 8192].into() };
-        let refused = |error| clock::explain(error, connection.close_reason().as_ref(), &greeting.device.delegation());
-        let first = reader.next(&connection).await.map_err(refused)?;
-        let Some(relay_message::Body::Welcome(welcome)) = first.body else {
-            connection.close(code(CloseCode::UNEXPECTED_MESSAGE), b"");
-            return Err(Error::Protocol("the first message is no Welcome"));
+        let mut reader = ControlReader {
+            stream,
+            #[cfg(feature = "lying")]
+            frames: Default::default(),
         };
-        if welcome.version != VERSION {
-            connection.close(code(CloseCode::VERSION), b"");
-            return Err(Error::Protocol("the Welcome is for a version that was not offered"));
-        }
+        let welcomed = loop {
+            #[cfg(feature = "lying")]
+            let bytes = match &greeting.liar {
+                Some(_) => {
+                    reader.next_message(&connection).await.map(|message| supernode_proto::control::frame(&message))
+                }
+                None => reader.next(&connection).await,
+            };
+            #[cfg(not(feature = "lying"))]
+            let bytes = reader.next(&connection).await;
+            let refused =
+                |error| clock::explain(error, connection.close_reason().as_ref(), &greeting.device.delegation());
+            let opened = opening.handle_bytes(&bytes.map_err(refused)?);
+            if let Some(welcomed) = opened.map_err(|fault| blame(&connection, fault))? {
+                break welcomed;
+            }
+        };
         let (outgoing, queue) = mpsc::channel(OUTGOING_MAX);
         tokio::spawn(write_control(send, queue));
         let link = Self {
             connection,
             channel,
-            limits: welcome.limits.unwrap_or_default(),
-            skew: clock::compare(welcome.unix_ms),
+            limits: welcomed.limits,
+            skew: clock::compare(welcomed.unix_ms),
             generation: greeting.generation,
             #[cfg(feature = "lying")]
             liar: greeting.liar,
@@ -151,13 +181,47 @@ impl Link {
             unfinished: Unfinished::default(),
             handed: Mutex::default(),
             outgoing,
-            requests: Mutex::default(),
+            session: greeting.session,
         };
-        Ok((Arc::new(link), reader))
+        Ok(Connected { link: Arc::new(link), reader, welcomed })
+    }
+
+    /// The session goes on on this connection.
+    pub(crate) fn begin(&self, welcomed: Welcomed) -> Heard {
+        let mut session = lock(&self.session);
+        let fault = session.handle_connected(welcomed).err();
+        self.heard(&mut session, fault)
+    }
+
+    /// Takes what came on the control stream.
+    pub(crate) fn handle_bytes(&self, bytes: &[u8]) -> Heard {
+        let mut session = lock(&self.session);
+        let fault = session.handle_bytes(bytes).err();
+        self.heard(&mut session, fault)
+    }
+
+    fn heard(&self, session: &mut Session<Pending>, fault: Option<Fault>) -> Heard {
+        if let Ok(room) = self.outgoing.try_reserve() {
+            self.write(session, room);
+        }
+        let told = std::iter::from_fn(|| session.poll_event()).collect();
+        Heard { told, end: fault.map(|fault| blame(&self.connection, fault)) }
+    }
+
+    /// The session is without a connection; returns what that told. Everything that hangs on this one is forgotten.
+    pub(crate) fn finish(&self) -> Vec<Told> {
+        lock(&self.tracks).clear();
+        let mut session = lock(&self.session);
+        session.handle_disconnected();
+        std::iter::from_fn(|| session.poll_event()).collect()
     }
 
     /// Sends a request and waits for its reply.
-    pub(crate) async fn request(&self, body: client_message::Body, timeout: Duration) -> Reply {
+    pub(crate) async fn request(
+        &self,
+        body: client_message::Body,
+        timeout: Duration,
+    ) -> Result<relay_message::Body, Error> {
         self.request_in_order(body, timeout, None).await
     }
 
@@ -167,12 +231,14 @@ impl Link {
         body: client_message::Body,
         timeout: Duration,
         in_order: Option<OnReply>,
-    ) -> Reply {
+    ) -> Result<relay_message::Body, Error> {
         let (reply, answered) = oneshot::channel();
-        let (_, message) = self.register(body, Pending { reply: Some(reply), in_order });
         let answer = async {
-            self.outgoing.send(message).await.map_err(|_| self.end())?;
-            answered.await.unwrap_or_else(|_| Err(self.end()))
+            let room = self.outgoing.reserve().await.map_err(|_| self.end())?;
+            if !self.ask(body, Pending { reply: Some(reply), in_order }, room) {
+                return Err(self.end());
+            }
+            answered.await.map_err(|_| self.end())?.map_err(Error::Refused)
         };
         // Whoever waits may give up: a reply that comes later still has its effect.
         tokio::time::timeout(timeout, answer).await.unwrap_or(Err(Error::TimedOut("a request")))
@@ -180,22 +246,36 @@ impl Link {
 
     /// Sends a request whose reply nobody waits for, unless too much is under way already: whether it was sent.
     pub(crate) fn send(&self, body: client_message::Body, in_order: Option<OnReply>) -> bool {
-        let (request, message) = self.register(body, Pending { reply: None, in_order });
-        let sent = self.outgoing.try_send(message).is_ok();
-        if !sent {
-            lock(&self.requests).settle(request);
-        }
-        sent
+        let room = self.outgoing.try_reserve();
+        room.is_ok_and(|room| self.ask(body, Pending { reply: None, in_order }, room))
     }
 
-    fn register(&self, body: client_message::Body, pending: Pending) -> (u64, Bytes) {
-        let message = lock(&self.requests).ask(body, pending);
-        let request = message.request;
-        #[cfg(feature = "lying")]
-        if let Some(liar) = &self.liar {
-            return (request, liar.frame(message));
+    /// Deposits key packages, unless too much is under way already.
+    pub(crate) fn deposit(&self, last_resort: Option<Bytes>, packages: Vec<Bytes>) {
+        let Ok(room) = self.outgoing.try_reserve() else { return };
+        let mut session = lock(&self.session);
+        if session.connection() == Some(self.generation) {
+            session.deposit(last_resort, packages);
+            self.write(&mut session, room);
         }
-        (request, control::frame(&message))
+    }
+
+    /// Whether the session is on this connection still.
+    fn ask(&self, body: client_message::Body, pending: Pending, room: mpsc::Permit<'_, Bytes>) -> bool {
+        let mut session = lock(&self.session);
+        let asked = session.connection() == Some(self.generation) && session.ask(body, pending).is_ok();
+        if asked {
+            self.write(&mut session, room);
+        }
+        asked
+    }
+
+    /// In the order in which the session says it: with its lock held.
+    fn write(&self, session: &mut Session<Pending>, room: mpsc::Permit<'_, Bytes>) {
+        let Some(bytes) = session.poll_bytes() else { return };
+        #[cfg(feature = "lying")]
+        let bytes = self.liar.as_ref().map_or(bytes.clone(), |liar| liar.frames(&bytes));
+        room.send(bytes);
     }
 
     /// Sends an object, unless others have waited for longer than `wait_max` before it; its length if it was sent. quinn
@@ -211,31 +291,6 @@ impl Link {
         Some(datagram.len())
     }
 
-    /// Hands a reply to whoever waits for it.
-    pub(crate) fn handle_reply(&self, request: u64, body: relay_message::Body) {
-        let Some(Pending { reply, in_order }) = lock(&self.requests).settle(request) else {
-            tracing::debug!(request, "a reply nobody waits for");
-            return;
-        };
-        let answer = match body {
-            relay_message::Body::Refused(refused) => Err(Refusal::from(refused)),
-            other => Ok(other),
-        };
-        if let Some(in_order) = in_order {
-            in_order(answer.as_ref());
-        }
-        if let Some(reply) = reply {
-            // Whoever waited may have given up.
-            let _ = reply.send(answer.map_err(Error::Refused));
-        }
-    }
-
-    /// Forgets everything that hangs on this connection: whoever waits for a reply is told that none comes.
-    pub(crate) fn clear(&self) {
-        lock(&self.requests).clear();
-        lock(&self.tracks).clear();
-    }
-
     /// Ends the connection with a reason.
     pub(crate) fn close(&self, reason: CloseCode) {
         self.connection.close(code(reason), b"");
@@ -247,34 +302,58 @@ impl Link {
     }
 }
 
+impl Pending {
+    /// Hands the reply to whoever waits for it.
+    pub(crate) fn settle(self, reply: Reply) {
+        if let Some(in_order) = self.in_order {
+            in_order(reply.as_ref());
+        }
+        if let Some(waiting) = self.reply {
+            // Whoever waited may have given up.
+            let _ = waiting.send(reply);
+        }
+    }
+}
+
 impl ControlReader {
-    /// The next message of the relay.
-    pub(crate) async fn next(&mut self, connection: &quinn::Connection) -> Result<RelayMessage, Error> {
-        loop {
-            match self.frames.next_message() {
-                Ok(Some(message)) => return Ok(message),
-                Ok(None) => {}
-                Err(_) => {
-                    connection.close(code(CloseCode::MALFORMED_MESSAGE), b"");
-                    return Err(Error::Protocol("the control stream carries bytes that are no message"));
-                }
+    /// What the relay says next. Cancel safe.
+    pub(crate) async fn next(&mut self, connection: &quinn::Connection) -> Result<Bytes, Error> {
+        match self.stream.read_chunk(READ_BYTES, true).await {
+            Ok(Some(chunk)) => Ok(chunk.bytes),
+            Ok(None) => {
+                // The relay may close the stream just before the connection, whose code says more.
+                let end = tokio::time::timeout(Duration::from_secs(1), connection.closed()).await;
+                connection.close(code(CloseCode::BAD_STREAM), b"");
+                Err(end.map_or(Error::Protocol("the control stream ended"), Error::from_connection))
             }
-            match self.stream.read(&mut self.buffer).await {
-                Ok(Some(length)) => self.frames.push(&self.buffer[..length]),
-                Ok(None) => {
-                    // The relay may close the stream just before the connection, whose code says more.
-                    let end = tokio::time::timeout(Duration::from_secs(1), connection.closed()).await;
-                    connection.close(code(CloseCode::BAD_STREAM), b"");
-                    return Err(end.map_or(Error::Protocol("the control stream ended"), Error::from_connection));
-                }
-                Err(quinn::ReadError::ConnectionLost(error)) => return Err(Error::from_connection(error)),
-                Err(_) => {
-                    connection.close(code(CloseCode::BAD_STREAM), b"");
-                    return Err(Error::Protocol("the control stream was reset"));
-                }
+            Err(quinn::ReadError::ConnectionLost(error)) => Err(Error::from_connection(error)),
+            Err(_) => {
+                connection.close(code(CloseCode::BAD_STREAM), b"");
+                Err(Error::Protocol("the control stream was reset"))
             }
         }
     }
+
+    /// The next message of the relay, whole.
+    #[cfg(feature = "lying")]
+    pub(crate) async fn next_message(
+        &mut self,
+        connection: &quinn::Connection,
+    ) -> Result<supernode_proto::control::RelayMessage, Error> {
+        loop {
+            if let Some(message) = self.frames.next_message().map_err(|_| blame(connection, Fault::Malformed))? {
+                return Ok(message);
+            }
+            let bytes = self.next(connection).await?;
+            self.frames.push(&bytes);
+        }
+    }
+}
+
+/// Ends a connection on which somebody says what no relay says.
+fn blame(connection: &quinn::Connection, fault: Fault) -> Error {
+    connection.close(code(fault.close_code()), b"");
+    Error::Protocol(fault.what())
 }
 
 async fn write_control(mut stream: quinn::SendStream, mut queue: mpsc::Receiver<Bytes>) {

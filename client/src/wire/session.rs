@@ -9,30 +9,27 @@ use std::{
 
 use bytes::Bytes;
 use supernode_proto::{
-    DEFAULT_PORT,
     close::{CloseCode, Retry},
-    control::{
-        DepositKeyPackages, GoAway, LimitTickets, PublishTrack, RefusalReason, RelayMessage, client_message,
-        relay_message,
-    },
-    identity::Revocation,
+    control::{GoAway, PublishTrack, RefusalReason, client_message, relay_message},
     object::TrackAlias,
 };
+use supernode_session::{Move, Next, Obstacle, Reconnect, RoomEvent, split_address};
 
 use crate::{
-    Client, Error, Event, call,
+    Client, Error, Event, Refusal, call,
     client::Inner,
     clock_set,
-    error::{CallEnd, Refusal},
+    error::CallEnd,
     ring::Rings,
     room::Room,
     sync::lock,
-    tracks::track::{Demand, LocalTrack, Route},
+    tracks::track::{LocalTrack, Route},
     wire::{
-        backoff::{Backoff, random_wait},
+        backoff::random_wait,
+        clock,
         dial::{self, Tried},
         inbound,
-        link::{ControlReader, Greeting, Link},
+        link::{Connected, ControlReader, Greeting, Heard, Link, Told},
         silence,
     },
 };
@@ -40,18 +37,12 @@ use crate::{
 /// How often and how far apart we knock at a room that we were in: the others may be about to change its key.
 const REENTER_ATTEMPTS: u32 = 5;
 const REENTER_WAIT: Duration = Duration::from_millis(300);
-/// How long to wait between attempts while the clocks differ: nothing changes before one of them is set.
-const CLOCK_WAIT: Duration = Duration::from_secs(30);
 /// How long a connection that we gave up may go on: longer than QUIC keeps a silent one.
 const LEFT_MAX: Duration = Duration::from_secs(60);
 
 /// Connects and is let in, by the first of the relay's addresses that answers. `elsewhere` is another relay's
 /// `host:port` with the same key.
-pub(crate) async fn connect(
-    inner: &Inner,
-    elsewhere: Option<&str>,
-    generation: u64,
-) -> Result<(Arc<Link>, ControlReader), Error> {
+pub(crate) async fn connect(inner: &Inner, elsewhere: Option<&str>, generation: u64) -> Result<Connected, Error> {
     let own = (inner.invite.host.as_str(), inner.invite.port);
     let (host, port) = elsewhere.and_then(split_address).unwrap_or(own);
     let mut tried = Tried::default();
@@ -72,6 +63,7 @@ pub(crate) async fn connect(
             ticket_generation: lock(&inner.rules).generation,
             revocation: lock(&inner.revoked).of(&inner.device.identity()),
             generation,
+            session: inner.session.clone(),
             #[cfg(feature = "lying")]
             liar: inner.config.liar.clone(),
         };
@@ -86,46 +78,35 @@ pub(crate) async fn connect(
 }
 
 /// As [`connect`], and again where the relay says that a later attempt may succeed, as long as a connection may take.
-pub(crate) async fn connect_first(inner: &Inner) -> Result<(Arc<Link>, ControlReader), Error> {
-    let give_up_at = Instant::now() + inner.config.connect_timeout;
-    let mut backoff = Backoff::new(inner.config.backoff_base, inner.config.backoff_max);
+pub(crate) async fn connect_first(inner: &Inner) -> Result<Connected, Error> {
+    let mut attempts = Reconnect::new(&inner.config.patience(inner.config.connect_timeout), clock::moment());
     loop {
         let error = match connect(inner, None, 1).await {
             Ok(connected) => return Ok(connected),
             Err(error) => error,
         };
-        let wait = backoff.next_wait(random_wait);
         let told_later = match &error {
             Error::Closed(code) => code.retry() != Retry::Never,
             Error::Connection(_) | Error::Unreachable(_) => error.retry() != Retry::Never,
             _ => false,
         };
-        if !told_later || Instant::now() + wait >= give_up_at {
-            return Err(error);
+        let obstacle = if told_later { Obstacle::Passing } else { Obstacle::Lasting };
+        match attempts.failed(obstacle, clock::moment(), random_wait) {
+            Next::Attempt { at, .. } => tokio::time::sleep_until(clock::instant(at).into()).await,
+            Next::GiveUp => return Err(error),
         }
-        tokio::time::sleep(wait).await;
     }
-}
-
-fn split_address(address: &str) -> Option<(&str, u16)> {
-    if address.is_empty() {
-        return None;
-    }
-    let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
-    let port = if port.is_empty() { DEFAULT_PORT } else { port.parse().ok()? };
-    Some((host.trim_start_matches('[').trim_end_matches(']'), port))
 }
 
 /// Runs until the client is closed or gives up.
-pub(crate) async fn drive(inner: Arc<Inner>, mut link: Arc<Link>, mut reader: ControlReader) {
+pub(crate) async fn drive(inner: Arc<Inner>, mut link: Arc<Link>, mut reader: ControlReader, mut heard: Heard) {
     loop {
-        let end = run(&inner, &link, &mut reader).await;
+        let end = run(&inner, &link, &mut reader, heard).await;
         if let Error::Closed(code) = &end.error {
             *lock(&inner.ended_by) = Some(*code);
         }
         inner.link.send_replace(None);
-        link.clear();
-        inner.rings.clear();
+        link.finish().into_iter().for_each(|told| handle(&inner, &link, told));
         let rooms: Vec<Arc<Room>> = lock(&inner.rooms).values().cloned().collect();
         rooms.iter().for_each(|room| room.handle_link_lost());
         let came_back = match end.next {
@@ -133,7 +114,10 @@ pub(crate) async fn drive(inner: Arc<Inner>, mut link: Arc<Link>, mut reader: Co
             None => come_back(&inner, &link, end.error).await,
         };
         match came_back {
-            Ok((next, next_reader)) => (link, reader) = (next, next_reader),
+            Ok(next) => {
+                heard = next.link.begin(next.welcomed);
+                (link, reader) = (next.link, next.reader);
+            }
             Err(error) => {
                 if let Error::Closed(code) = &error {
                     *lock(&inner.ended_by) = Some(*code);
@@ -159,21 +143,34 @@ pub(crate) async fn drive(inner: Arc<Inner>, mut link: Arc<Link>, mut reader: Co
 struct End {
     error: Error,
     /// The connection to go on with, if the relay asked us to go and somebody took us.
-    next: Option<(Arc<Link>, ControlReader)>,
+    next: Option<Connected>,
 }
 
 /// Handles everything that comes until the connection ends.
-async fn run(inner: &Arc<Inner>, link: &Arc<Link>, reader: &mut ControlReader) -> End {
+async fn run(inner: &Arc<Inner>, link: &Arc<Link>, reader: &mut ControlReader, mut heard: Heard) -> End {
     let mut tasks =
         vec![tokio::spawn(inbound::read_datagrams(link.clone())), tokio::spawn(inbound::read_streams(link.clone()))];
-    if link.generation > 1 {
-        tasks.push(tokio::spawn(restore(inner.clone(), link.clone())));
-    }
+    let mut is_to_restore = link.generation > 1;
     let mut silent = std::pin::pin!(silence::watch(link, inner.config.silence_max));
     let mut moving: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(std::future::pending());
     let end = loop {
-        let message = tokio::select! {
-            message = next_message(link, reader) => message,
+        for told in heard.told {
+            match told {
+                Told::GoAway(notice) => {
+                    moving = Box::pin(move_on(inner.clone(), notice, link.generation + 1));
+                    inner.tell(Event::GoingAway);
+                }
+                Told::KeyPackagesWanted(packages) if std::mem::take(&mut is_to_restore) => {
+                    tasks.push(tokio::spawn(restore(inner.clone(), link.clone(), packages)));
+                }
+                other => handle(inner, link, other),
+            }
+        }
+        if let Some(error) = heard.end {
+            break End { error, next: None };
+        }
+        let bytes = tokio::select! {
+            bytes = next_bytes(link, reader) => bytes,
             next = &mut moving => {
                 link.close(CloseCode::BYE);
                 break End { error: Error::Disconnected, next: Some(next) };
@@ -183,20 +180,16 @@ async fn run(inner: &Arc<Inner>, link: &Arc<Link>, reader: &mut ControlReader) -
                 break End { error, next: None };
             }
         };
-        match message {
-            Ok(RelayMessage { body: Some(relay_message::Body::GoAway(notice)), .. }) => {
-                moving = Box::pin(move_on(inner.clone(), notice, link.generation + 1));
-                inner.tell(Event::GoingAway);
-            }
-            Ok(message) => handle(inner, link, message),
+        heard = match bytes {
+            Ok(bytes) => link.handle_bytes(&bytes),
             Err(error) => break End { error, next: None },
-        }
+        };
     };
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     end
 }
 
-async fn next_message(link: &Link, reader: &mut ControlReader) -> Result<RelayMessage, Error> {
+async fn next_bytes(link: &Link, reader: &mut ControlReader) -> Result<Bytes, Error> {
     #[cfg(feature = "lying")]
     if let Some(liar) = &link.liar {
         return liar.next(reader, &link.connection).await;
@@ -215,46 +208,40 @@ fn leave(link: Arc<Link>) {
 
 /// The relay goes: waits as it asks, then tries to get in elsewhere, or at the next process at the same address, until
 /// it succeeds. The session goes on meanwhile.
-async fn move_on(inner: Arc<Inner>, notice: GoAway, generation: u64) -> (Arc<Link>, ControlReader) {
-    let (after, before) = (notice.reconnect_after_ms.into(), notice.reconnect_before_ms.into());
-    let mut wait = random_wait(Duration::from_millis(after)..=Duration::from_millis(before));
-    let mut backoff = Backoff::new(inner.config.backoff_base, inner.config.backoff_max);
-    let mut elsewhere = Some(notice.alternative.as_str());
+async fn move_on(inner: Arc<Inner>, notice: GoAway, generation: u64) -> Connected {
+    let mut moving = Move::new(&notice, &inner.config.patience(inner.config.reconnect_for));
     loop {
+        let (wait, elsewhere) = moving.next_attempt(random_wait);
         tokio::time::sleep(wait).await;
-        match connect(&inner, elsewhere, generation).await {
+        match connect(&inner, elsewhere.as_deref(), generation).await {
             Ok(next) => return next,
             Err(error) => tracing::debug!(%error, "nobody takes us yet"),
         }
-        elsewhere = None;
-        wait = backoff.next_wait(random_wait);
     }
 }
 
 /// Connects again, with growing random waits, for as long as the configuration says.
-async fn come_back(inner: &Inner, link: &Link, mut error: Error) -> Result<(Arc<Link>, ControlReader), Error> {
-    let give_up_at = Instant::now() + inner.config.reconnect_for;
-    let mut backoff = Backoff::new(inner.config.backoff_base, inner.config.backoff_max);
-    let mut wait = backoff.next_wait(random_wait);
-    let (mut told, mut told_of_clock) = (false, false);
+async fn come_back(inner: &Inner, link: &Link, mut error: Error) -> Result<Connected, Error> {
+    let mut attempts = Reconnect::new(&inner.config.patience(inner.config.reconnect_for), clock::moment());
     loop {
         if *inner.closed.borrow() {
             return Err(Error::ClientClosed);
         }
-        if error.retry() == Retry::Never || Instant::now() + wait > give_up_at {
-            return Err(error);
-        }
-        let until_right = matches!(error, Error::ClockDiffers(_));
-        if !told || until_right && !told_of_clock {
-            told_of_clock |= until_right;
-            told = true;
+        let obstacle = match (&error, error.retry()) {
+            (_, Retry::Never) => Obstacle::Lasting,
+            (Error::ClockDiffers(_), _) => Obstacle::Clocks,
+            _ => Obstacle::Passing,
+        };
+        let next = attempts.failed(obstacle, clock::moment(), random_wait);
+        let Next::Attempt { at, or_when_clock_is_set, is_news } = next else { return Err(error) };
+        if is_news {
             inner.tell(Event::Disconnected(error));
         }
         let mut closed = inner.closed.subscribe();
         tokio::select! {
             _ = closed.wait_for(|closed| *closed) => return Err(Error::ClientClosed),
-            () = tokio::time::sleep(if until_right { wait.max(CLOCK_WAIT) } else { wait }) => {}
-            () = clock_set(), if until_right => {}
+            () = tokio::time::sleep_until(clock::instant(at).into()) => {}
+            () = clock_set(), if or_when_clock_is_set => {}
         }
         let attempt = tokio::select! {
             _ = closed.wait_for(|closed| *closed) => return Err(Error::ClientClosed),
@@ -264,86 +251,67 @@ async fn come_back(inner: &Inner, link: &Link, mut error: Error) -> Result<(Arc<
             Ok(connected) => return Ok(connected),
             Err(failure) => error = failure,
         }
-        wait = backoff.next_wait(random_wait);
     }
 }
 
-/// Handles one message; nothing in here waits, so that all of them are handled in the relay's order.
-fn handle(inner: &Arc<Inner>, link: &Arc<Link>, message: RelayMessage) {
-    use relay_message::Body;
-    let Some(body) = message.body else { return };
-    if message.reply_to != 0 {
-        return link.handle_reply(message.reply_to, body);
-    }
-    match body {
-        Body::Presence(news) => inner.watches.handle_presence(&news),
-        Body::WatchEnded(ended) => inner.watches.handle_ended(&ended.identity, ended.reason()),
-        Body::IncomingRing(ring) => {
+/// Handles what the relay told; nothing in here waits, so that all of it is handled in the relay's order.
+fn handle(inner: &Arc<Inner>, link: &Arc<Link>, told: Told) {
+    match told {
+        Told::Reply { to, reply } => to.settle(reply),
+        // Whoever waits for it sees that it was dropped.
+        Told::Unanswered(pending) => drop(pending),
+        Told::KeyPackagesWanted(packages) => deposit(inner, link, packages),
+        Told::Presence(identity, presence) => inner.watches.handle_presence(&identity, presence),
+        Told::WatchEnded(identity, refusal) => inner.watches.handle_ended(&identity, refusal),
+        Told::IncomingRing(ring) => {
             let shown = Client::of(inner).and_then(|client| Rings::handle_incoming(client, link, ring));
             // One that finds no room in the queue is dropped here and so answered as busy.
             drop(shown.and_then(|ring| inner.tell(Event::IncomingRing(ring))));
         }
-        Body::RingOutcome(outcome) => inner.rings.handle_outcome(outcome),
-        Body::RingEnded(ended) => inner.rings.handle_ended(&ended.ring, ended.result()),
-        Body::MemberJoined(joined) => with_room(inner, &joined.room, |room| room.handle_member_joined(&joined)),
-        Body::MemberLeft(left) => {
-            with_room(inner, &left.room, |room| {
-                if room.handle_member_left(left.member) {
-                    tokio::spawn(come_in_again(inner.clone(), link.clone(), room.clone()));
-                }
-            });
-        }
-        Body::MlsDelivery(delivery) => with_room(inner, &delivery.room, |room| room.handle_mls(link, &delivery)),
-        Body::BeaconPosted(beacon) => {
-            with_room(inner, &beacon.room, |room| room.handle_beacon(&beacon, Instant::now()))
-        }
-        Body::TrackAnnounced(track) => {
-            with_room(inner, &track.room, |room| room.handle_track_announced(link, &track));
-        }
-        Body::TrackEnded(ended) => with_room(inner, &ended.room, |room| {
-            TrackAlias::new(ended.alias).into_iter().for_each(|alias| room.handle_track_ended(alias));
-        }),
-        Body::KeyframeRequested(asked) => with_local_track(inner, asked.alias, LocalTrack::request_keyframe),
-        Body::TrackDemand(demand) => {
-            with_local_track(inner, demand.alias, |track| track.set_demand(Demand::from(demand)));
-        }
-        Body::Allocation(allocation) => {
-            if inner.rung.send_replace(allocation.rung()) != allocation.rung() {
-                inner.tell(Event::RungChanged(allocation.rung()));
+        Told::RingOutcome(outcome) => inner.rings.handle_outcome(outcome),
+        Told::RingLost(ring) => inner.rings.handle_lost(&ring),
+        Told::RingEnded(ring, result) => inner.rings.handle_ended(&ring, result),
+        Told::Room(room, event) => {
+            // A room that we have just left still has messages under way.
+            let room = lock(&inner.rooms).get(&room).cloned();
+            if let Some(room) = room {
+                handle_in_room(inner, link, &room, event);
             }
         }
-        Body::CommitRejected(rejected) => {
-            with_room(inner, &rejected.room, |room| room.handle_commit_rejected(&rejected));
+        Told::KeyframeRequested(alias) => with_local_track(inner, alias, LocalTrack::request_keyframe),
+        Told::Demand(alias, demand) => with_local_track(inner, alias, |track| track.set_demand(demand)),
+        Told::RungChanged(rung) => {
+            inner.rung.send_replace(rung);
+            inner.tell(Event::RungChanged(rung));
         }
-        Body::DevicesRevoked(revoked) => {
+        Told::DevicesRevoked(word) => {
             // What comes from the relay counts only with our own identity's signature.
-            let word = Revocation::from_bytes(&revoked.revocation).ok();
-            let own = word.filter(|word| word.identity == inner.device.identity());
-            if let Some(word) = own.filter(|word| lock(&inner.revoked).learn(word.clone())) {
+            if word.identity == inner.device.identity() && lock(&inner.revoked).learn(word.clone()) {
                 inner.tell(Event::DevicesRevoked(word));
             }
         }
-        Body::KeyPackagesLow(low) => deposit(inner, link, low.left as usize),
-        Body::GoAway(_)
-        | Body::Welcome(_)
-        | Body::Done(_)
-        | Body::Refused(_)
-        | Body::KeyPackages(_)
-        | Body::RingStarted(_)
-        | Body::RoomJoined(_)
-        | Body::TrackPublished(_) => tracing::debug!("a reply to no request"),
+        // It has its place where connections are made.
+        Told::GoAway(_) => {}
     }
 }
 
-fn with_room(inner: &Inner, room: &[u8], handle: impl FnOnce(&Arc<Room>)) {
-    // A room that we have just left still has messages under way.
-    if let Some(room) = inner.room(room) {
-        handle(&room);
+fn handle_in_room(inner: &Arc<Inner>, link: &Arc<Link>, room: &Arc<Room>, event: RoomEvent) {
+    match event {
+        RoomEvent::MemberJoined(joined) => room.handle_member_joined(&joined),
+        RoomEvent::MemberLeft { member, .. } => {
+            if room.handle_member_left(member) {
+                tokio::spawn(come_in_again(inner.clone(), link.clone(), room.clone()));
+            }
+        }
+        RoomEvent::Mls(delivery) => room.handle_mls(link, &delivery),
+        RoomEvent::CommitRejected(rejected) => room.handle_commit_rejected(&rejected),
+        RoomEvent::Beacon(beacon) => room.handle_beacon(&beacon, Instant::now()),
+        RoomEvent::TrackAnnounced(track) => room.handle_track_announced(link, &track),
+        RoomEvent::TrackEnded(alias) => room.handle_track_ended(alias),
     }
 }
 
-fn with_local_track(inner: &Inner, alias: u64, handle: impl FnOnce(&LocalTrack)) {
-    let Some(alias) = TrackAlias::new(alias) else { return };
+fn with_local_track(inner: &Inner, alias: TrackAlias, handle: impl FnOnce(&LocalTrack)) {
     let track = lock(&inner.rooms).values().find_map(|room| room.local_track(alias));
     if let Some(track) = track {
         handle(&track);
@@ -351,20 +319,9 @@ fn with_local_track(inner: &Inner, alias: u64, handle: impl FnOnce(&LocalTrack))
 }
 
 /// Says on a new connection what the last one knew.
-async fn restore(inner: Arc<Inner>, link: Arc<Link>) {
-    let presence = async {
-        // Before anybody can see us: whoever sees us online may ring at once.
-        deposit(&inner, &link, 0);
-        // Also when nobody is shut out any more: the relay goes on with what the session before this one said.
-        link.send(client_message::Body::LimitTickets(limit_tickets(&inner)), None);
-        let presence = lock(&inner.presence).clone();
-        if let Some(presence) = presence {
-            link.send(client_message::Body::SetPresence(presence), None);
-        }
-        inner.watches.restore(&link);
-    };
+async fn restore(inner: Arc<Inner>, link: Arc<Link>, key_packages: u32) {
     // Calls first: somebody is listening, and a dozen key packages take their time to make.
-    tokio::join!(restore_rooms(&inner, &link), presence);
+    tokio::join!(restore_rooms(&inner, &link), async { deposit(&inner, &link, key_packages) });
 }
 
 async fn restore_rooms(inner: &Arc<Inner>, link: &Arc<Link>) {
@@ -464,51 +421,28 @@ pub(crate) async fn publish(
     Ok(())
 }
 
-/// Which of our tickets count, as the relay is told.
-pub(crate) fn limit_tickets(inner: &Inner) -> LimitTickets {
-    let rules = lock(&inner.rules);
-    let blocked = rules.blocked.iter().map(|identity| Bytes::copy_from_slice(identity.as_bytes())).collect();
-    LimitTickets { generation: rules.generation, blocked }
+/// For whoever finds no other key package of ours; a new one when somebody has just used it.
+pub(crate) fn last_resort(inner: &Inner) -> Option<Bytes> {
+    let package = inner.device.last_resort_key_package();
+    package.inspect_err(|error| tracing::debug!(%error, "no last resort could be made")).ok().map(Bytes::from)
 }
 
-/// Replaces the last resort that somebody has just used.
-pub(crate) fn deposit_last_resort(inner: &Inner, link: &Link) {
-    match inner.device.last_resort_key_package() {
-        Ok(package) => {
-            let deposit = DepositKeyPackages { packages: Vec::new(), last_resort: package.into() };
-            link.send(client_message::Body::DepositKeyPackages(deposit), None);
+/// On the first connection: what makes us reachable is on its way before anything else.
+pub(crate) fn deposit_first(inner: &Inner, link: &Link, heard: &mut Heard) {
+    let wanted = heard.told.extract_if(.., |told| matches!(told, Told::KeyPackagesWanted(_)));
+    wanted.for_each(|told| {
+        if let Told::KeyPackagesWanted(packages) = told {
+            deposit(inner, link, packages);
         }
-        Err(error) => tracing::debug!(%error, "no last resort could be made"),
-    }
+    });
 }
 
-/// Fills the deposit up. Refused means that the relay has enough.
-pub(crate) fn deposit(inner: &Inner, link: &Link, left: usize) {
-    let wanted = inner.config.key_packages.min(link.limits.key_packages_max as usize).saturating_sub(left);
-    // First what keeps us reachable: a relay whose memory is used up takes no more.
-    deposit_last_resort(inner, link);
-    for _ in 0..wanted {
-        match inner.device.key_package() {
-            // Each by itself: of several in one message such a relay would take none.
-            Ok(offer) => {
-                let deposit = DepositKeyPackages { packages: vec![offer.into()], last_resort: Bytes::new() };
-                link.send(client_message::Body::DepositKeyPackages(deposit), None);
-            }
-            Err(error) => return tracing::debug!(%error, "no key packages could be made"),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_alternative_of_a_drain_is_host_and_port() {
-        assert_eq!(split_address(""), None);
-        assert_eq!(split_address("relay.example:9"), Some(("relay.example", 9)));
-        assert_eq!(split_address("relay.example"), Some(("relay.example", DEFAULT_PORT)));
-        assert_eq!(split_address("[2001:db8::1]:9"), Some(("2001:db8::1", 9)));
-        assert_eq!(split_address("relay.example:x"), None);
-    }
+/// Fills the deposit up.
+fn deposit(inner: &Inner, link: &Link, wanted: u32) {
+    let offer = |_| {
+        let offer = inner.device.key_package();
+        offer.inspect_err(|error| tracing::debug!(%error, "no key packages could be made")).ok().map(Bytes::from)
+    };
+    let packages = (0..wanted).map_while(offer).collect();
+    link.deposit(last_resort(inner), packages);
 }

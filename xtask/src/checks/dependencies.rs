@@ -5,6 +5,7 @@ use super::Findings;
 /// What the relay and the wire must never reach: our own crates above them, MLS, SFrame, and sealing by whatever name.
 const BANNED: &[&str] = &[
     "supernode-client",
+    "supernode-calls",
     "supernode-e2ee",
     "supernode-e2ee-interop",
     "openmls*",

@@ -19,7 +19,7 @@ const UNFINISHED: &[&str] = &[
     concat!("#[ign", "ore"),
 ];
 /// Clocks and dice are arguments in these places, so that tests and simulations can choose them.
-const PURE: &[&str] = &["proto/src/", "keys/src/", "session/src/", "e2ee/src/", "server/src/core/"];
+const PURE: &[&str] = &["proto/src/", "keys/src/", "session/src/", "calls/src/", "e2ee/src/", "server/src/core/"];
 const CLOCKS_AND_DICE: &[&str] = &["Instant::now", "SystemTime::now", "rand::rng(", "rand::random", "thread_rng"];
 
 /// A text file of the workspace.

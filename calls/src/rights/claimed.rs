@@ -2,15 +2,16 @@
 
 /// The relay's word, for which nobody vouches. It may be compared with what the group says, and is shown to nobody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Claimed<T>(T);
+pub struct Claimed<T>(T);
 
 impl<T: PartialEq> Claimed<T> {
-    pub(crate) const fn new(claim: T) -> Self {
+    /// The relay says so.
+    pub const fn new(claim: T) -> Self {
         Self(claim)
     }
 
     /// Whether it is said of this one.
-    pub(crate) fn is(&self, known: &T) -> bool {
+    pub fn is(&self, known: &T) -> bool {
         self.0 == *known
     }
 }

@@ -10,12 +10,12 @@ use supernode_proto::{
     limits,
 };
 
-use crate::rights::right::Right;
+use super::Right;
 
 /// Every greeting and reply is filled up to this before it is sealed.
 const PLAIN_BYTES: usize = 4096;
 /// Longest name of a room, in bytes.
-pub(crate) const ROOM_NAME_BYTES_MAX: usize = 128;
+pub const ROOM_NAME_BYTES_MAX: usize = 128;
 
 /// Why somebody rings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,21 +35,34 @@ pub enum Purpose {
     },
 }
 
-/// What whoever rings says first.
+/// What whoever rings says first: see [`Purpose`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Greeting {
+pub enum Greeting {
+    /// To talk.
     Call,
-    Invitation { name: String },
-    Knock { room: RoomId, package: Vec<u8> },
+    /// To bring us into a room.
+    Invitation {
+        /// What they call it.
+        name: String,
+    },
+    /// To be let into a room that we are in.
+    Knock {
+        /// Which room.
+        room: RoomId,
+        /// What to bring them in with.
+        package: Vec<u8>,
+    },
 }
 
 /// The payload of a ring: the Welcome to the group of caller and callee, and the greeting, sealed in that group.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct RingPayload {
+pub struct RingPayload {
+    /// The MLS Welcome.
     #[prost(bytes = "vec", tag = "1")]
-    pub(crate) welcome: Vec<u8>,
+    pub welcome: Vec<u8>,
+    /// The greeting, sealed.
     #[prost(bytes = "vec", tag = "2")]
-    pub(crate) greeting: Vec<u8>,
+    pub greeting: Vec<u8>,
 }
 
 /// Of the greeting, and of the reply in an answer, whose only field is the package.
@@ -81,7 +94,8 @@ enum Kind {
 }
 
 impl Greeting {
-    pub(crate) fn encode(&self, right: &Right) -> Vec<u8> {
+    /// As it is sealed, with the right to ring.
+    pub fn encode(&self, right: &Right) -> Vec<u8> {
         let body = match self {
             Self::Call => Body::default(),
             Self::Invitation { name } => Body { kind: Kind::Invitation.into(), name: name.clone(), ..Body::default() },
@@ -95,7 +109,7 @@ impl Greeting {
     }
 
     /// `None` for anything that no honest client says. Whether the right holds is another question.
-    pub(crate) fn decode(plain: &[u8]) -> Option<(Self, Right)> {
+    pub fn decode(plain: &[u8]) -> Option<(Self, Right)> {
         let body = Body::decode_length_delimited(plain).ok()?;
         let ticket = Ticket::from_bytes(&body.ticket).ok()?;
         let revocation = Revocation::from_bytes(&body.revocation).ok();
@@ -109,7 +123,8 @@ impl Greeting {
         Some((greeting, right))
     }
 
-    pub(crate) fn purpose(&self) -> Purpose {
+    /// What people are told of it.
+    pub fn purpose(&self) -> Purpose {
         match self {
             Self::Call => Purpose::Call,
             Self::Invitation { name } => Purpose::Invitation { name: name.clone() },
@@ -120,12 +135,13 @@ impl Greeting {
 
 /// What whoever answers says: the key package to bring them into the room with, if that is what was asked, and which of
 /// their devices count no more.
-pub(crate) fn encode_reply(package: Option<Vec<u8>>, revocation: Option<Revocation>) -> Vec<u8> {
+pub fn encode_reply(package: Option<Vec<u8>>, revocation: Option<Revocation>) -> Vec<u8> {
     let revocation = revocation.map(|word| word.to_bytes()).unwrap_or_default();
     filled(&Body { package: package.unwrap_or_default(), revocation, ..Body::default() })
 }
 
-pub(crate) fn decode_reply(plain: &[u8]) -> Option<(Option<Vec<u8>>, Option<Revocation>)> {
+/// The package and the revocation of a reply; `None` for what is none.
+pub fn decode_reply(plain: &[u8]) -> Option<(Option<Vec<u8>>, Option<Revocation>)> {
     let body = Body::decode_length_delimited(plain).ok()?;
     let package = (!body.package.is_empty()).then_some(body.package);
     Some((package, Revocation::from_bytes(&body.revocation).ok()))
@@ -143,13 +159,14 @@ fn filled(body: &Body) -> Vec<u8> {
 
 /// What members of a group say to each other through its mailbox.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct GroupMessage {
+struct GroupMessage {
     #[prost(oneof = "Said", tags = "1, 2, 3")]
-    pub(crate) said: Option<Said>,
+    said: Option<Said>,
 }
 
+/// What one member says to the others.
 #[derive(Clone, PartialEq, prost::Oneof)]
-pub(crate) enum Said {
+pub enum Said {
     /// I leave, and do not come back by myself.
     #[prost(message, tag = "1")]
     Goodbye(Goodbye),
@@ -161,18 +178,22 @@ pub(crate) enum Said {
     Denied(Denied),
 }
 
+/// Without content.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct Goodbye {}
+pub struct Goodbye {}
 
+/// Somebody is not let in.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct Denied {
+pub struct Denied {
+    /// See [`Why`].
     #[prost(enumeration = "Why", tag = "1")]
-    pub(crate) why: i32,
+    pub why: i32,
 }
 
 /// Why a guest is not let in, as far as it is anything of theirs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
-pub(crate) enum Why {
+pub enum Why {
+    /// For a reason that is not said.
     Unsaid = 0,
     /// They offer no key package for the room's key exchange.
     OtherKeys = 1,
@@ -182,30 +203,33 @@ pub(crate) enum Why {
 
 /// A Welcome to a large group is longer than a message: it comes in parts, in order.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct AdmissionPart {
+pub struct AdmissionPart {
+    /// Of how many.
     #[prost(uint32, tag = "1")]
-    pub(crate) parts: u32,
+    pub parts: u32,
+    /// This one.
     #[prost(bytes = "vec", tag = "2")]
-    pub(crate) bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
 }
 
 /// What a guest needs to come in, and to come back.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct Admission {
+pub struct Admission {
     /// The MLS Welcome.
     #[prost(bytes = "vec", tag = "1")]
-    pub(crate) welcome: Vec<u8>,
+    pub welcome: Vec<u8>,
+    /// What its members call the room.
     #[prost(string, tag = "2")]
-    pub(crate) name: String,
+    pub name: String,
     /// Passes to ring members by, who can let the guest in again.
     #[prost(bytes = "vec", repeated, tag = "3")]
-    pub(crate) doors: Vec<Vec<u8>>,
+    pub doors: Vec<Vec<u8>>,
     /// The secret of the room's link, if the room stands: whoever is in answers those who knock with it.
     #[prost(bytes = "vec", tag = "4")]
-    pub(crate) link: Vec<u8>,
+    pub link: Vec<u8>,
     /// Who was put out of the room for good.
     #[prost(bytes = "vec", repeated, tag = "5")]
-    pub(crate) put_out: Vec<Vec<u8>>,
+    pub put_out: Vec<Vec<u8>>,
 }
 
 /// Bytes of an admission in one part: with what surrounds it, it fits a message of the mailbox.
@@ -214,7 +238,7 @@ const PARTS_MAX: u32 = 16;
 
 impl Admission {
     /// The messages that bring it.
-    pub(crate) fn messages(&self) -> Vec<Vec<u8>> {
+    pub fn messages(&self) -> Vec<Vec<u8>> {
         let bytes = self.encode_to_vec();
         let parts = bytes.len().div_ceil(PART_BYTES) as u32;
         let said = |part: &[u8]| Said::Admission(AdmissionPart { parts, bytes: part.to_vec() });
@@ -222,29 +246,31 @@ impl Admission {
     }
 
     /// The secret of this room's link.
-    pub(crate) fn link(&self, room: RoomId) -> Option<LinkSecret> {
+    pub fn link(&self, room: RoomId) -> Option<LinkSecret> {
         LinkSecret::from_slice(&self.link).ok().filter(|link| link.room() == room)
     }
 
-    pub(crate) fn put_out(&self) -> HashSet<IdentityKey> {
+    /// Whom it names as put out.
+    pub fn put_out(&self) -> HashSet<IdentityKey> {
         self.put_out.iter().filter_map(|identity| IdentityKey::from_slice(identity).ok()).collect()
     }
 
-    pub(crate) fn passes(&self) -> Vec<Pass> {
+    /// The passes that can be read.
+    pub fn passes(&self) -> Vec<Pass> {
         self.doors.iter().filter_map(|door| Pass::from_bytes(door).ok()).collect()
     }
 }
 
 /// Puts the parts of an admission together.
 #[derive(Default)]
-pub(crate) struct Gathered {
+pub struct Gathered {
     parts: u32,
     bytes: Vec<u8>,
 }
 
 impl Gathered {
     /// Takes the next part: `Some` when it was the last, and then `None` inside if it makes no sense.
-    pub(crate) fn take(&mut self, part: &AdmissionPart) -> Option<Option<Admission>> {
+    pub fn take(&mut self, part: &AdmissionPart) -> Option<Option<Admission>> {
         self.parts += 1;
         self.bytes.extend_from_slice(&part.bytes);
         if part.parts == 0 || part.parts > PARTS_MAX || self.parts > part.parts || part.bytes.len() > PART_BYTES {
@@ -255,15 +281,17 @@ impl Gathered {
 }
 
 /// The bytes of a message without content.
-pub(crate) fn goodbye() -> Vec<u8> {
+pub fn goodbye() -> Vec<u8> {
     GroupMessage { said: Some(Said::Goodbye(Goodbye {})) }.encode_to_vec()
 }
 
-pub(crate) fn denied(why: Why) -> Vec<u8> {
+/// The bytes of a refusal.
+pub fn denied(why: Why) -> Vec<u8> {
     GroupMessage { said: Some(Said::Denied(Denied { why: why.into() })) }.encode_to_vec()
 }
 
-pub(crate) fn read(message: &[u8]) -> Option<Said> {
+/// What a message of the group says.
+pub fn read(message: &[u8]) -> Option<Said> {
     GroupMessage::decode(message).ok()?.said
 }
 

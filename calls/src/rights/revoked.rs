@@ -9,13 +9,13 @@ const KEPT_MAX: usize = 4096;
 
 /// The newest word of each person.
 #[derive(Default)]
-pub(crate) struct Revoked {
+pub struct Revoked {
     by_identity: HashMap<IdentityKey, Revocation>,
 }
 
 impl Revoked {
     /// Takes a word in that is genuine and newer than what is known: whether it was.
-    pub(crate) fn learn(&mut self, word: Revocation) -> bool {
+    pub fn learn(&mut self, word: Revocation) -> bool {
         let known = self.by_identity.get(&word.identity).map(|known| known.number);
         let is_news = known.is_none_or(|known| word.number > known) && word.verify().is_ok();
         let has_room = known.is_some() || self.by_identity.len() < KEPT_MAX;
@@ -26,12 +26,12 @@ impl Revoked {
     }
 
     /// Whether this device counts no more.
-    pub(crate) fn names(&self, identity: &IdentityKey, device: &DeviceKey) -> bool {
+    pub fn names(&self, identity: &IdentityKey, device: &DeviceKey) -> bool {
         self.by_identity.get(identity).is_some_and(|word| word.names(device))
     }
 
     /// What a person has said.
-    pub(crate) fn of(&self, identity: &IdentityKey) -> Option<Revocation> {
+    pub fn of(&self, identity: &IdentityKey) -> Option<Revocation> {
         self.by_identity.get(identity).cloned()
     }
 }

@@ -14,62 +14,71 @@ const RING_AGE_S_MAX: u64 = 86_400;
 
 /// What a greeting shows of the right to ring.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Right {
-    pub(crate) ticket: Ticket,
+pub struct Right {
+    /// The ticket.
+    pub ticket: Ticket,
     /// By the ticket's key, if it has one.
-    pub(crate) proof: Vec<u8>,
+    pub proof: Vec<u8>,
     /// When the ring began, by the caller's clock.
-    pub(crate) unix_s: u64,
+    pub unix_s: u64,
     /// The caller's word on which of their devices count no more.
-    pub(crate) revocation: Option<Revocation>,
+    pub revocation: Option<Revocation>,
 }
 
 /// Which of our own tickets count, and whom none helps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Rules {
-    pub(crate) generation: u32,
-    pub(crate) blocked: HashSet<IdentityKey>,
+pub struct Rules {
+    /// Tickets of a lower one were taken back.
+    pub generation: u32,
+    /// Whom no ticket helps.
+    pub blocked: HashSet<IdentityKey>,
 }
 
 /// Why a ring is not shown to anybody. The caller is told that this device is busy, and nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Fault {
+pub enum Fault {
+    /// It does not hold, or is shown by somebody else.
     #[error("the ticket does not hold or is not the caller's")]
     Ticket(#[from] IdentityError),
+    /// It is for something else.
     #[error("the ticket is somebody else's, or does not let its holder ring at this relay")]
     Scope,
+    /// Its generation is too low.
     #[error("the ticket was taken back")]
     TakenBack,
+    /// We want to hear nothing of them.
     #[error("the caller is shut out")]
     ShutOut,
+    /// By a word of theirs.
     #[error("the caller has taken the device back that rings")]
     Revoked,
+    /// It was held back, or a clock is wrong.
     #[error("the ring is more than {RING_AGE_S_MAX} s from now")]
     Time,
 }
 
 /// What is known of a ring once its Welcome is open.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Opened<'a> {
+pub struct Opened<'a> {
     /// Who rings: they sealed the greeting.
-    pub(crate) caller: &'a Member,
+    pub caller: &'a Member,
     /// The group of caller and callee.
-    pub(crate) group: &'a RoomId,
+    pub group: &'a RoomId,
     /// Who is rung.
-    pub(crate) callee: &'a IdentityKey,
+    pub callee: &'a IdentityKey,
     /// By which relay.
-    pub(crate) relay: &'a RelayPin,
+    pub relay: &'a RelayPin,
 }
 
 impl Right {
     /// Of a ring that begins now.
-    pub(crate) fn of(pass: &Pass, caller: &Member, group: &RoomId, unix_s: u64) -> Self {
+    pub fn of(pass: &Pass, caller: &Member, group: &RoomId, unix_s: u64) -> Self {
         let proof = pass.show_in_ring(group, unix_s, &caller.device);
         Self { ticket: pass.ticket().clone(), proof, unix_s, revocation: None }
     }
 
     /// Whether this ring may be shown.
-    pub(crate) fn check(&self, ring: &Opened<'_>, rules: &Rules, now_unix_s: u64) -> Result<(), Fault> {
+    pub fn check(&self, ring: &Opened<'_>, rules: &Rules, now_unix_s: u64) -> Result<(), Fault> {
         let Self { ticket, proof, unix_s, .. } = self;
         let presenter = Presenter { identity: ring.caller.identity, device: ring.caller.device };
         if ticket.issuer != *ring.callee || !ticket.allows(Grants::RING, ring.relay) {

@@ -3,14 +3,12 @@
 //! Datagrams and the streams of different layers overtake each other. An object is given out at once when it is the
 //! next one; otherwise it waits, at most as long as the subscriber allows, for those before it.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use supernode_proto::object::Flags;
+use supernode_session::Moment;
 
-use crate::tracks::frame::Frame;
+use crate::Frame;
 
 /// More than this waiting counts as overdue: ten seconds of 50 objects each.
 const WAITING_MAX: usize = 512;
@@ -20,11 +18,11 @@ const GAP_MAX: u64 = 1 << 20;
 
 /// Objects of one track, waiting for their turn. Calls must pass times that never go back.
 #[derive(Debug)]
-pub(crate) struct Order {
+pub struct Order {
     hold: Duration,
     /// Nothing overtakes a stream that is open: what it carries is reliable.
     is_reliable: bool,
-    waiting: BTreeMap<(u64, u64), (Instant, Frame)>,
+    waiting: BTreeMap<(u64, u64), (Moment, Frame)>,
     streams_by_group: BTreeMap<u64, Streams>,
     /// Group and object that come next.
     next: Option<(u64, u64)>,
@@ -34,11 +32,11 @@ pub(crate) struct Order {
 
 /// What to do now.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Turn {
+pub enum Turn {
     /// It is this frame's turn.
     Frame(Frame),
     /// Something waits, at most until then.
-    Wait(Instant),
+    Wait(Moment),
     /// Nothing is here.
     Empty,
 }
@@ -51,7 +49,8 @@ struct Streams {
 }
 
 impl Order {
-    pub(crate) fn new(hold: Duration) -> Self {
+    /// What is not next waits for at most `hold`.
+    pub fn new(hold: Duration) -> Self {
         Self {
             hold,
             is_reliable: false,
@@ -64,12 +63,12 @@ impl Order {
     }
 
     /// For streams that the relay gives whole: `hold` is for those whose beginning is still on its way.
-    pub(crate) fn reliable(hold: Duration) -> Self {
+    pub fn reliable(hold: Duration) -> Self {
         Self { is_reliable: true, ..Self::new(hold) }
     }
 
     /// An object arrived.
-    pub(crate) fn push(&mut self, frame: Frame, now: Instant) {
+    pub fn push(&mut self, frame: Frame, now: Moment) {
         let place = (frame.group, frame.object);
         if self.next.is_some_and(|next| place < next) {
             self.late += 1;
@@ -79,14 +78,14 @@ impl Order {
     }
 
     /// A stream with objects of `group` began.
-    pub(crate) fn stream_began(&mut self, group: u64) {
+    pub fn stream_began(&mut self, group: u64) {
         if self.next.is_none_or(|(next, _)| group >= next) {
             self.streams_by_group.entry(group).or_default().open += 1;
         }
     }
 
     /// A stream with objects of `group` ended; `whole` if with its last byte.
-    pub(crate) fn stream_ended(&mut self, group: u64, whole: bool) {
+    pub fn stream_ended(&mut self, group: u64, whole: bool) {
         if let Some(streams) = self.streams_by_group.get_mut(&group) {
             streams.open = streams.open.saturating_sub(1);
             streams.cut |= !whole;
@@ -94,7 +93,7 @@ impl Order {
     }
 
     /// What can be given out now.
-    pub(crate) fn turn(&mut self, now: Instant) -> Turn {
+    pub fn turn(&mut self, now: Moment) -> Turn {
         let Some((&place, &(arrived, _))) = self.waiting.first_key_value() else { return Turn::Empty };
         if self.is_reliable && self.streams_by_group.range(..place.0).any(|(_, streams)| streams.open > 0) {
             return Turn::Wait(now + self.hold);
@@ -117,12 +116,12 @@ impl Order {
     }
 
     /// How many objects never came, at least: of a group cut short, or of which nothing came, one is counted.
-    pub(crate) fn take_lost(&mut self) -> u64 {
+    pub fn take_lost(&mut self) -> u64 {
         std::mem::take(&mut self.lost)
     }
 
     /// How many came after their turn had passed.
-    pub(crate) fn take_late(&mut self) -> u64 {
+    pub fn take_late(&mut self) -> u64 {
         std::mem::take(&mut self.late)
     }
 
@@ -163,7 +162,7 @@ mod tests {
     use supernode_proto::object::Layer;
 
     use super::*;
-    use crate::tracks::frame::FrameTimes;
+    use crate::FrameTimes;
 
     const HOLD: Duration = Duration::from_millis(100);
 
@@ -176,7 +175,7 @@ mod tests {
         frame(group, 0, Flags::INDEPENDENT | Flags::END_OF_GROUP)
     }
 
-    fn given_out(order: &mut Order, now: Instant) -> Vec<(u64, u64)> {
+    fn given_out(order: &mut Order, now: Moment) -> Vec<(u64, u64)> {
         std::iter::from_fn(|| match order.turn(now) {
             Turn::Frame(frame) => Some((frame.group, frame.object)),
             _ => None,
@@ -186,7 +185,7 @@ mod tests {
 
     #[test]
     fn packets_that_overtook_each_other_come_out_in_order() {
-        let (mut order, now) = (Order::new(HOLD), Instant::now());
+        let (mut order, now) = (Order::new(HOLD), Moment::at(Duration::from_secs(3600)));
         for group in [0, 2, 1, 3] {
             order.push(packet(group), now);
         }
@@ -196,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_missing_packet_is_waited_for_and_then_counted() {
-        let (mut order, now) = (Order::new(HOLD), Instant::now());
+        let (mut order, now) = (Order::new(HOLD), Moment::at(Duration::from_secs(3600)));
         order.push(packet(0), now);
         order.push(packet(3), now);
         assert_eq!(given_out(&mut order, now), [(0, 0)]);
@@ -210,7 +209,7 @@ mod tests {
 
     #[test]
     fn without_a_hold_packets_come_as_they_come() {
-        let (mut order, now) = (Order::new(Duration::ZERO), Instant::now());
+        let (mut order, now) = (Order::new(Duration::ZERO), Moment::at(Duration::from_secs(3600)));
         order.push(packet(7), now);
         order.push(packet(9), now);
         assert_eq!(given_out(&mut order, now), [(7, 0), (9, 0)]);
@@ -219,7 +218,7 @@ mod tests {
 
     #[test]
     fn layers_on_two_streams_are_woven_together() {
-        let (mut order, now) = (Order::new(HOLD), Instant::now());
+        let (mut order, now) = (Order::new(HOLD), Moment::at(Duration::from_secs(3600)));
         order.stream_began(0);
         order.push(frame(0, 0, Flags::INDEPENDENT), now);
         order.push(frame(0, 2, Flags::default()), now);
@@ -231,7 +230,7 @@ mod tests {
 
     #[test]
     fn the_next_group_comes_at_once_when_the_streams_before_ended_whole() {
-        let (mut order, now) = (Order::new(HOLD), Instant::now());
+        let (mut order, now) = (Order::new(HOLD), Moment::at(Duration::from_secs(3600)));
         order.stream_began(0);
         order.push(frame(0, 0, Flags::INDEPENDENT), now);
         order.stream_began(1);
@@ -244,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_group_cut_short_counts_as_a_loss() {
-        let (mut order, now) = (Order::new(HOLD), Instant::now());
+        let (mut order, now) = (Order::new(HOLD), Moment::at(Duration::from_secs(3600)));
         order.stream_began(0);
         order.push(frame(0, 0, Flags::INDEPENDENT), now);
         order.stream_ended(0, false);
@@ -257,7 +256,7 @@ mod tests {
 
     #[test]
     fn nothing_overtakes_a_reliable_stream_however_long_it_takes() {
-        let (mut order, start) = (Order::reliable(HOLD), Instant::now());
+        let (mut order, start) = (Order::reliable(HOLD), Moment::at(Duration::from_secs(3600)));
         order.stream_began(5);
         order.push(frame(5, 0, Flags::INDEPENDENT), start);
         assert_eq!(order.turn(start), Turn::Wait(start + HOLD), "an earlier stream may be on its way");
@@ -274,7 +273,7 @@ mod tests {
 
     #[test]
     fn what_waits_is_bounded() {
-        let (mut order, now) = (Order::new(HOLD), Instant::now());
+        let (mut order, now) = (Order::new(HOLD), Moment::at(Duration::from_secs(3600)));
         (1..=WAITING_MAX as u64 + 1).for_each(|group| order.push(packet(group), now));
         assert_eq!(given_out(&mut order, now).len(), WAITING_MAX + 1, "one too many sets them all free");
     }
@@ -284,7 +283,7 @@ mod tests {
         fn no_numbers_and_flags_make_it_panic_and_what_comes_out_is_sorted(
             objects in proptest::collection::vec((0u64..4, 0u64..4, proptest::bool::ANY, proptest::bool::ANY), 1..60),
         ) {
-            let (mut order, now) = (Order::new(HOLD), Instant::now());
+            let (mut order, now) = (Order::new(HOLD), Moment::at(Duration::from_secs(3600)));
             let mut out = Vec::new();
             for (group, object, last, far) in objects {
                 let group = if far { (1 << 62) - 4 + group } else { group };
@@ -301,7 +300,7 @@ mod tests {
 
         #[test]
         fn any_arrival_order_comes_out_sorted_and_losses_add_up(groups in proptest::collection::vec(0u64..60, 1..60)) {
-            let (mut order, now) = (Order::new(HOLD), Instant::now());
+            let (mut order, now) = (Order::new(HOLD), Moment::at(Duration::from_secs(3600)));
             groups.iter().for_each(|&group| order.push(packet(group), now));
             let out: Vec<u64> = given_out(&mut order, now + HOLD).into_iter().map(|(group, _)| group).collect();
             let distinct: std::collections::BTreeSet<u64> = groups.iter().copied().collect();

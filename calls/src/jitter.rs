@@ -6,10 +6,13 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use crate::tracks::frame::Frame;
+use supernode_proto::object::Flags;
+use supernode_session::Moment;
+
+use crate::Frame;
 
 /// Frames whose lateness decides the delay: five seconds of audio.
 const OBSERVED: usize = 250;
@@ -45,7 +48,7 @@ pub enum Playout {
     /// So many frames before the next one did not come in time: conceal them.
     Missing(u64),
     /// The next frame is due then.
-    Wait(Instant),
+    Wait(Moment),
     /// Nothing is here.
     Empty,
 }
@@ -81,7 +84,7 @@ impl JitterBuffer {
     }
 
     /// A frame arrived.
-    pub fn push(&mut self, frame: Frame, now: Instant) {
+    pub fn push(&mut self, frame: Frame, now: Moment) {
         let place = (frame.group, frame.object);
         let lateness_us = self.fastest.lateness_us(frame.times.presentation_us, now);
         if self.lateness_us.len() == OBSERVED {
@@ -97,7 +100,7 @@ impl JitterBuffer {
     }
 
     /// What is to be played now.
-    pub fn next(&mut self, now: Instant) -> Playout {
+    pub fn next(&mut self, now: Moment) -> Playout {
         let Some((&(group, object), frame)) = self.waiting.first_key_value() else { return Playout::Empty };
         let due = self.fastest.moment(frame.times.presentation_us, now) + self.target;
         if now < due && self.waiting.len() <= WAITING_MAX {
@@ -113,18 +116,18 @@ impl JitterBuffer {
             return Playout::Missing(gap);
         }
         let (_, frame) = self.waiting.pop_first().expect("it was just looked at");
-        let ends_group = frame.flags.contains(supernode_proto::object::Flags::END_OF_GROUP);
+        let ends_group = frame.flags.contains(Flags::END_OF_GROUP);
         self.next = Some(if ends_group { (group.saturating_add(1), 0) } else { (group, object.saturating_add(1)) });
         Playout::Frame(frame)
     }
 
     /// Whether everything before this group was played or given up.
-    pub(crate) fn has_played_to(&self, group: u64) -> bool {
+    pub fn has_played_to(&self, group: u64) -> bool {
         self.waiting.is_empty() && self.next.is_some_and(|(next, _)| next >= group)
     }
 
     /// The next frame, whatever its time.
-    pub(crate) fn pop_first(&mut self) -> Option<Frame> {
+    pub fn pop_first(&mut self) -> Option<Frame> {
         self.waiting.pop_first().map(|(_, frame)| frame)
     }
 
@@ -162,21 +165,21 @@ struct Fastest {
 /// A moment as an offset from another that came first: a time line may begin long before this machine did.
 #[derive(Debug, Clone, Copy)]
 struct Zero {
-    arrival: Instant,
+    arrival: Moment,
     presentation_us: u64,
 }
 
 impl Zero {
     /// How much later than this one says, in microseconds; negative if earlier.
-    fn lateness_us(&self, presentation_us: u64, now: Instant) -> i128 {
-        let passed = now.saturating_duration_since(self.arrival).as_micros() as i128;
+    fn lateness_us(&self, presentation_us: u64, now: Moment) -> i128 {
+        let passed = now.since(self.arrival).as_micros() as i128;
         passed - (i128::from(presentation_us) - i128::from(self.presentation_us))
     }
 }
 
 impl Fastest {
     /// By how much a frame is later than the fastest, which it may be itself.
-    fn lateness_us(&mut self, presentation_us: u64, now: Instant) -> u64 {
+    fn lateness_us(&mut self, presentation_us: u64, now: Moment) -> u64 {
         self.counted += 1;
         if self.counted > OBSERVED {
             self.counted = 1;
@@ -191,11 +194,11 @@ impl Fastest {
     }
 
     /// When the fastest way would have brought a frame.
-    fn moment(&self, presentation_us: u64, now: Instant) -> Instant {
+    fn moment(&self, presentation_us: u64, now: Moment) -> Moment {
         let Some(Zero { arrival, presentation_us: reference }) = self.fastest() else { return now };
         match presentation_us.checked_sub(reference) {
             Some(after) => arrival + Duration::from_micros(after.min(MOMENT_US_MAX)),
-            None => arrival.checked_sub(Duration::from_micros(reference - presentation_us)).unwrap_or(arrival),
+            None => arrival.before(Duration::from_micros(reference - presentation_us)),
         }
     }
 
@@ -216,10 +219,10 @@ const MOMENT_US_MAX: u64 = 24 * 3_600_000_000;
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use supernode_proto::object::{Flags, Layer};
+    use supernode_proto::object::Layer;
 
     use super::*;
-    use crate::tracks::frame::FrameTimes;
+    use crate::FrameTimes;
 
     const PACKET: Duration = Duration::from_millis(20);
 
@@ -231,7 +234,7 @@ mod tests {
 
     /// Plays what arrives at these milliseconds: (frame, played at) and how often something was missing.
     fn play(arrivals: &[(u64, u64)], bounds: DelayBounds) -> (Vec<(u64, u64)>, u64, JitterBuffer) {
-        let start = Instant::now();
+        let start = Moment::at(Duration::from_secs(3600));
         let mut buffer = JitterBuffer::new(bounds);
         let (mut played, mut missing) = (Vec::new(), 0);
         let end = arrivals.iter().map(|(_, at)| at).max().copied().unwrap_or(0) + 2_000;
@@ -301,7 +304,7 @@ mod tests {
 
     #[test]
     fn what_waits_is_bounded() {
-        let now = Instant::now();
+        let now = Moment::at(Duration::from_secs(3600));
         let mut buffer = JitterBuffer::new(DelayBounds::default());
         (0..2_000).for_each(|number| buffer.push(frame(number), now));
         let mut played = 0;
@@ -316,7 +319,7 @@ mod tests {
         fn no_numbers_and_times_make_it_panic_and_what_is_played_is_sorted(
             frames in proptest::collection::vec((0u64..40, 0u64..u64::MAX, 0u64..300), 1..80),
         ) {
-            let start = Instant::now();
+            let start = Moment::at(Duration::from_secs(3600));
             let mut buffer = JitterBuffer::new(DelayBounds::default());
             let (mut played, mut ms) = (Vec::new(), 0);
             for (number, presentation_us, pause) in frames {
