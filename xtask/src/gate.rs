@@ -29,7 +29,7 @@ const BLIND: &[&str] = &[
     "supernode-testkit",
 ];
 /// What must also be built where there is no socket, no clock and no operating system, as in a browser.
-const WITHOUT_IO: &[&str] = &["-p", "supernode-proto", "-p", "supernode-session"];
+const WITHOUT_IO: &[&str] = &["supernode-proto", "supernode-keys", "supernode-session"];
 const WASM: &str = "wasm32-unknown-unknown";
 
 /// One step: its name, the command a person would type to see it fail alone, and what it does.
@@ -165,6 +165,11 @@ fn dependency_rule() -> anyhow::Result<()> {
         let words = [&words[..], &["--target", target, "-p", package]].concat();
         findings.extend(dependencies::forbidden(&Run::new(&words).output()?));
     }
+    for package in WITHOUT_IO {
+        let words =
+            ["cargo", "tree", "--locked", "--edges", "normal", "--prefix", "none", "--target", WASM, "-p", package];
+        findings.extend(purity::below_wire(&Run::new(&words).output()?));
+    }
     let rust = sources::read_all(&workspace::root(), "rs")?;
     findings.extend(purity::core(&rust));
     findings.extend(purity::wire(&rust));
@@ -172,14 +177,15 @@ fn dependency_rule() -> anyhow::Result<()> {
     build_without_io()
 }
 
-/// Builds the wire and the session for a target that has nothing else, if the toolchain has that target.
+/// Builds the wire, the keys and the session for a target that has nothing else, if the toolchain has that target.
 fn build_without_io() -> anyhow::Result<()> {
     let library = Run::new(&["rustc", "--print", "target-libdir", "--target", WASM]).output()?;
     if !Path::new(library.trim()).is_dir() {
         println!("Not built for {WASM}: this toolchain lacks it. `rustup target add {WASM}` installs it.");
         return Ok(());
     }
-    Run::new(&[&["cargo", "build", "--locked", "--lib", "--target", WASM][..], WITHOUT_IO].concat()).status()
+    let packages = WITHOUT_IO.iter().flat_map(|package| ["-p", *package]).collect::<Vec<_>>();
+    Run::new(&[&["cargo", "build", "--locked", "--lib", "--target", WASM][..], &packages].concat()).status()
 }
 
 /// The instruction counts, where the tools for them are there. Each bench has run once in step `test` anyway; building
