@@ -21,6 +21,9 @@ pub enum Task {
         /// Runs only this step; may be given again
         #[arg(long = "step", value_name = "NAME")]
         steps: Vec<String>,
+        /// Prints nothing but what the step prints: for the gate itself
+        #[arg(long, hide = true, requires = "steps")]
+        bare: bool,
     },
     /// Runs a relay and a call through it on this machine, and checks what arrived and what the relay could know
     ///

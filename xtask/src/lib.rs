@@ -11,5 +11,6 @@ pub mod deploy;
 pub mod fit;
 pub mod gate;
 pub mod hostile;
+pub mod lanes;
 pub mod peers;
 pub mod workspace;
