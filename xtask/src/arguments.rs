@@ -25,6 +25,28 @@ pub enum Task {
         #[arg(long, hide = true, requires = "steps")]
         bare: bool,
     },
+    /// Format, lints and the tests of what was changed: for the minutes between two thoughts
+    ///
+    /// Changed is what differs from the commit where this branch left main, committed or not; on main itself, what is not
+    /// committed. Lints are of everything. Tests are all of the packages that were changed, and the unit tests of those that
+    /// depend on them. It says which tests it left out: those that take long, and those that only reach what was changed
+    /// through another package.
+    Check {
+        /// Counts from this commit instead
+        #[arg(long, value_name = "COMMIT")]
+        since: Option<String>,
+    },
+    /// What takes hours: random tests with many cases, all attacks, other relays where they are built
+    ///
+    /// Goes on after a failure. Each part ends at its bound of time, and has then failed. Nothing else should run meanwhile.
+    Night {
+        /// Cases of each random test; two hundred and fifty-six are run by day
+        #[arg(long, value_name = "N", default_value_t = 20_000)]
+        cases: u32,
+        /// Runs only this part; may be given again
+        #[arg(long = "part", value_name = "NAME")]
+        parts: Vec<String>,
+    },
     /// Runs a relay and a call through it on this machine, and checks what arrived and what the relay could know
     ///
     /// Two people with fresh identities talk with real audio and video, both ways. What each of them recorded is

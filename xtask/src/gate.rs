@@ -51,6 +51,9 @@ enum When {
 const COMPUTES: usize = 1;
 const LANES: usize = 2;
 
+/// What `cargo xtask check` does of this.
+const LINTS: &[&str] = &["fmt", "sources", "clippy"];
+
 /// One step: its name, when it runs, the command a person would type to see it fail alone, and what it does.
 struct Step {
     name: &'static str,
@@ -93,6 +96,18 @@ pub fn run(only: &[String], bare: bool) -> anyhow::Result<bool> {
     }
     println!("\n{passed} passed, 0 failed");
     Ok(true)
+}
+
+/// Format, rules of sources and lints, up to the first that fails.
+///
+/// # Errors
+/// What is wrong.
+pub fn lints() -> anyhow::Result<()> {
+    for step in steps().iter().filter(|step| LINTS.contains(&step.name)) {
+        println!("\n== {}: {}", step.name, step.shown);
+        (step.run)()?;
+    }
+    Ok(())
 }
 
 fn alone(step: &Step, passed: &mut usize, of: usize) -> bool {

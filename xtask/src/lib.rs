@@ -5,6 +5,7 @@
 
 pub mod arguments;
 pub mod bench;
+pub mod check;
 pub mod checks;
 pub mod demo;
 pub mod deploy;
@@ -12,5 +13,6 @@ pub mod fit;
 pub mod gate;
 pub mod hostile;
 pub mod lanes;
+pub mod night;
 pub mod peers;
 pub mod workspace;

@@ -1,11 +1,11 @@
-//! `cargo xtask demo | test | bench | hostile`.
+//! `cargo xtask demo | test | check | night | bench | hostile`.
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use tasks::{
     arguments::{Arguments, Bench, Task},
-    bench, demo, fit, gate, hostile, peers,
+    bench, check, demo, fit, gate, hostile, night, peers,
     workspace::Profile,
 };
 
@@ -17,6 +17,8 @@ fn main() -> ExitCode {
             peers::run(&peers::Options { rounds, only, quick, json, details })
         }
         Task::Bench { what: Some(Bench::Fit { files }), .. } => fit::run(&files).map(|()| true),
+        Task::Check { since } => check::run(since.as_deref()),
+        Task::Night { cases, parts } => night::run(cases, &parts),
         Task::Hostile { quick, json, only } => {
             hostile::run(&hostile::Options { relay: Profile::Release, quick, json, only })
         }
