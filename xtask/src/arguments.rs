@@ -63,6 +63,9 @@ pub enum Task {
         /// Prints the result as one JSON object, last
         #[arg(long)]
         json: bool,
+        /// Builds the programs as for release first, which takes longer: delay and cost are then the relay's
+        #[arg(long)]
+        release: bool,
         /// Leaves the relay running and prints how to reach it and how to stop it
         #[arg(long)]
         keep: bool,

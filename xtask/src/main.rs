@@ -22,8 +22,8 @@ fn main() -> ExitCode {
         Task::Hostile { quick, json, only } => {
             hostile::run(&hostile::Options { relay: Profile::Release, quick, json, only })
         }
-        Task::Demo { seconds, json, keep, shards, room } => {
-            let programs = Profile::Release;
+        Task::Demo { seconds, json, release, keep, shards, room } => {
+            let programs = if release { Profile::Release } else { Profile::Debug };
             let room = room.map(usize::from);
             demo::run(&demo::Options { programs, seconds, json, keep, shards, room }).map(|()| true)
         }

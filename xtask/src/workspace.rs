@@ -106,7 +106,7 @@ impl Profile {
     /// packages would choose other features of what they share, and make it again.
     pub fn build(self) -> Run {
         let (profile, beside): (&[&str], _) = match self {
-            Self::Debug => (&[], ""),
+            Self::Debug => (&[], "xtask"),
             Self::Gate => (&["--profile", "gate"], "supernode-works"),
             Self::Release => (&["--release"], ""),
         };

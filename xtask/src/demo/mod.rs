@@ -62,7 +62,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { programs: Profile::Release, seconds: 10, json: false, keep: false, shards: None, room: None }
+        Self { programs: Profile::Debug, seconds: 10, json: false, keep: false, shards: None, room: None }
     }
 }
 
@@ -103,6 +103,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         options.seconds,
         report.text()
     );
+    if options.programs == Profile::Debug {
+        println!("  not optimised, to be built sooner: delay and cost are not the relay's; with --release they are");
+    }
     match running {
         Some(relay) => keep(relay, &ready, directory),
         None => println!("\nNothing is left running."),
