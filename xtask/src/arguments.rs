@@ -21,6 +21,31 @@ pub enum Task {
         /// Runs only this step; may be given again
         #[arg(long = "step", value_name = "NAME")]
         steps: Vec<String>,
+        /// Prints nothing but what the step prints: for the gate itself
+        #[arg(long, hide = true, requires = "steps")]
+        bare: bool,
+    },
+    /// Format, lints and the tests of what was changed: for the minutes between two thoughts
+    ///
+    /// Changed is what differs from the commit where this branch left main, committed or not; on main itself, what is not
+    /// committed. Lints are of everything. Tests are all of the packages that were changed, and the unit tests of those that
+    /// depend on them. It says which tests it left out: those that take long, and those that only reach what was changed
+    /// through another package.
+    Check {
+        /// Counts from this commit instead
+        #[arg(long, value_name = "COMMIT")]
+        since: Option<String>,
+    },
+    /// What takes hours: random tests with many cases, all attacks, other relays where they are built
+    ///
+    /// Goes on after a failure. Each part ends at its bound of time, and has then failed. Nothing else should run meanwhile.
+    Night {
+        /// Cases of each random test; two hundred and fifty-six are run by day
+        #[arg(long, value_name = "N", default_value_t = 20_000)]
+        cases: u32,
+        /// Runs only this part; may be given again
+        #[arg(long = "part", value_name = "NAME")]
+        parts: Vec<String>,
     },
     /// Runs a relay and a call through it on this machine, and checks what arrived and what the relay could know
     ///
@@ -38,6 +63,9 @@ pub enum Task {
         /// Prints the result as one JSON object, last
         #[arg(long)]
         json: bool,
+        /// Builds the programs as for release first, which takes longer: delay and cost are then the relay's
+        #[arg(long)]
+        release: bool,
         /// Leaves the relay running and prints how to reach it and how to stop it
         #[arg(long)]
         keep: bool,

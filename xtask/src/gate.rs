@@ -1,6 +1,11 @@
 //! `cargo xtask test`: everything that must hold before a change goes in, in order, up to the first failure.
 
-use std::{path::Path, process::Command, time::Instant};
+use std::{
+    path::Path,
+    process::Command,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use anyhow::bail;
 
@@ -8,7 +13,8 @@ use crate::{
     arguments, bench,
     checks::{Findings, dependencies, docs, purity, requirements, sources, supply, tables},
     demo, deploy, hostile,
-    workspace::{self, Run},
+    lanes::{self, Ended},
+    workspace::{self, Profile, Run},
 };
 
 /// How long the gate's own demonstration talks.
@@ -29,14 +35,31 @@ const BLIND: &[&str] = &[
     "supernode-testkit",
 ];
 /// What must also be built where there is no socket, no clock and no operating system, as in a browser.
-const WITHOUT_IO: &[&str] = &["-p", "supernode-proto", "-p", "supernode-session"];
+const WITHOUT_IO: &[&str] = &["supernode-proto", "supernode-keys", "supernode-session"];
 const WASM: &str = "wasm32-unknown-unknown";
 
-/// One step: its name, the command a person would type to see it fail alone, and what it does.
+/// When a step runs. What needs no build comes first. Then, once the tests are compiled, they run beside what only compiles:
+/// most of them wait for sockets and clocks. What is measured, or would disturb who measures, runs alone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    Alone,
+    /// In this lane, beside the others.
+    Beside(usize),
+}
+
+/// The lane of what computes all the time: it gets what the others leave.
+const COMPUTES: usize = 1;
+const LANES: usize = 2;
+
+/// What `cargo xtask check` does of this.
+const LINTS: &[&str] = &["fmt", "sources", "clippy"];
+
+/// One step: its name, when it runs, the command a person would type to see it fail alone, and what it does.
 struct Step {
     name: &'static str,
+    when: When,
     shown: String,
-    run: Box<dyn Fn() -> anyhow::Result<()>>,
+    run: Box<dyn Fn() -> anyhow::Result<()> + Send + Sync>,
 }
 
 /// The steps' names, in order.
@@ -45,74 +68,161 @@ pub fn names() -> Vec<&'static str> {
 }
 
 /// Runs all steps, or only those named, and says whether all passed. Stops at the first failure; the last line printed
-/// counts those that passed and failed.
+/// counts those that passed and failed. With `bare` it does one step and says nothing but what the step says: so a lane
+/// runs it.
 ///
 /// # Errors
-/// If a name is unknown.
-pub fn run(only: &[String]) -> anyhow::Result<bool> {
+/// If a name is unknown, or a bare step fails.
+pub fn run(only: &[String], bare: bool) -> anyhow::Result<bool> {
     let steps = steps();
     if let Some(unknown) = only.iter().find(|name| steps.iter().all(|step| step.name != **name)) {
         bail!("--step {unknown}: must be one of {}", names().join(", "));
     }
     let chosen: Vec<Step> =
         steps.into_iter().filter(|step| only.is_empty() || only.iter().any(|name| name == step.name)).collect();
+    if bare {
+        return chosen.iter().try_for_each(|step| (step.run)()).map(|()| true);
+    }
     let mut passed = 0;
-    for (index, step) in chosen.iter().enumerate() {
-        println!("\n== {}/{} {}: {}", index + 1, chosen.len(), step.name, step.shown);
-        let started = Instant::now();
-        let result = (step.run)();
-        let seconds = started.elapsed().as_secs_f32();
-        if let Err(error) = result {
-            println!("== {}: FAILED after {seconds:.1} s: {error:#}", step.name);
-            println!("The step that failed: {}\n\n{passed} passed, 1 failed", step.shown);
+    for group in chosen.chunk_by(|one, next| one.when != When::Alone && next.when != When::Alone) {
+        let all_passed = match group {
+            [step] => alone(step, &mut passed, chosen.len()),
+            steps => beside(steps, &mut passed, chosen.len())?,
+        };
+        if !all_passed {
+            println!("\n{passed} passed, 1 failed");
             return Ok(false);
         }
-        println!("== {}: passed in {seconds:.1} s", step.name);
-        passed += 1;
     }
     println!("\n{passed} passed, 0 failed");
     Ok(true)
 }
 
+/// Format, rules of sources and lints, up to the first that fails.
+///
+/// # Errors
+/// What is wrong.
+pub fn lints() -> anyhow::Result<()> {
+    for step in steps().iter().filter(|step| LINTS.contains(&step.name)) {
+        println!("\n== {}: {}", step.name, step.shown);
+        (step.run)()?;
+    }
+    Ok(())
+}
+
+fn alone(step: &Step, passed: &mut usize, of: usize) -> bool {
+    println!("\n== {}/{of} {}: {}", *passed + 1, step.name, step.shown);
+    let started = Instant::now();
+    let result = (step.run)();
+    verdict_of(step, result.map_err(|error| format!("{error:#}")), started.elapsed(), passed)
+}
+
+/// Runs steps in their lanes, each as a process of its own.
+fn beside(steps: &[Step], passed: &mut usize, of: usize) -> anyhow::Result<bool> {
+    let own = std::env::current_exe()?;
+    let mut lanes: Vec<Vec<lanes::Step>> = (0..LANES).map(|_| Vec::new()).collect();
+    for step in steps {
+        let When::Beside(lane) = step.when else { continue };
+        let mut command = if lane == COMPUTES { Command::new("nice") } else { Command::new(&own) };
+        if lane == COMPUTES {
+            command.args(["-n", "19"]).arg(&own);
+        }
+        command.args(["test", "--bare", "--step", step.name]);
+        lanes[lane].push(lanes::Step { name: step.name.to_owned(), command });
+    }
+    let name = |lane: &Vec<lanes::Step>| lane.iter().map(|step| step.name.as_str()).collect::<Vec<_>>().join(", ");
+    let sides: Vec<String> = lanes.iter().filter(|lane| !lane.is_empty()).map(name).collect();
+    println!("\n== beside each other: {}. What each prints comes when it ends.", sides.join(" | "));
+    let count = Mutex::new(passed);
+    let all_well = lanes::run(lanes, &workspace::target_directory()?.join("lanes"), |done| {
+        let Some(step) = steps.iter().find(|step| step.name == done.name) else { return };
+        let mut passed = count.lock().unwrap_or_else(PoisonError::into_inner);
+        println!("\n== {}/{of} {}: {}", **passed + 1, step.name, step.shown);
+        print!("{}", done.printed);
+        let result = if done.ended == Ended::Well { Ok(()) } else { Err("what it said is above".to_owned()) };
+        verdict_of(step, result, done.took, &mut passed);
+    })?;
+    Ok(all_well)
+}
+
+fn verdict_of(step: &Step, result: Result<(), String>, took: Duration, passed: &mut usize) -> bool {
+    let seconds = took.as_secs_f32();
+    if let Err(error) = result {
+        println!("== {}: FAILED after {seconds:.1} s: {error}", step.name);
+        println!("The step that failed: {}", step.shown);
+        return false;
+    }
+    println!("== {}: passed in {seconds:.1} s", step.name);
+    *passed += 1;
+    true
+}
+
 fn steps() -> Vec<Step> {
     let own = |name, check: fn() -> anyhow::Result<()>| Step {
         name,
+        when: When::Alone,
         shown: format!("cargo xtask test --step {name}"),
         run: Box::new(check),
     };
+    let beside = |lane, step: Step| Step { when: When::Beside(lane), ..step };
     vec![
         command("fmt", Run::new(&["cargo", "fmt", "--all", "--check"])),
-        command(
-            "clippy",
-            Run::new(&["cargo", "clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]),
-        ),
-        command(
-            "doc",
-            Run::new(&["cargo", "doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"),
-        ),
-        command("test", Run::new(&["cargo", "test", "--workspace", "--locked"])),
+        own("sources", source_rules),
         own("dependencies", dependency_rule),
         own("supply", supply_chain),
-        command("build", workspace::programs_build()),
+        command("compile", Run::new(&["cargo", "test", "--workspace", "--locked", "--no-run"])),
+        beside(0, command("test", Run::new(&["cargo", "test", "--workspace", "--locked"]))),
+        // First what has its own directory: the tests' is locked until they have begun.
+        beside(COMPUTES, command("build", Profile::Gate.build())),
+        beside(
+            COMPUTES,
+            command(
+                "clippy",
+                Run::new(&["cargo", "clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]),
+            ),
+        ),
+        // The examples bring in the features of tests, with which all dependencies have been checked just now.
+        beside(
+            COMPUTES,
+            command(
+                "doc",
+                Run::new(&["cargo", "doc", "--workspace", "--no-deps", "--locked", "--lib", "--bins", "--examples"])
+                    .env("RUSTDOCFLAGS", "-D warnings"),
+            ),
+        ),
+        beside(COMPUTES, own("wasm", build_without_io)),
         Step {
             name: "upgrade",
-            shown: format!("{}; {}", upgrade_build().shown(), upgrade_run("target/debug", "target/release").shown()),
+            when: When::Alone,
+            shown: format!(
+                "{}; {}",
+                workspace::as_for_tests().shown(),
+                upgrade_run("target/debug", "target/gate").shown()
+            ),
             run: Box::new(|| {
-                upgrade_build().status()?;
-                let release = workspace::release_directory()?;
-                let debug = release.with_file_name("debug");
-                let run = upgrade_run(&debug.to_string_lossy(), &release.to_string_lossy());
+                workspace::as_for_tests().status()?;
+                let (debug, gate) = (Profile::Debug.directory()?, Profile::Gate.built()?);
+                let run = upgrade_run(&debug.to_string_lossy(), &gate.to_string_lossy());
                 // A machine that is busy with something else can take a second from somebody, but not each time.
                 run.status().or_else(|_| run.status())
             }),
         },
-        command("works", works()),
+        Step {
+            name: "works",
+            when: When::Alone,
+            shown: format!("{}; target/gate/supernode-works", Profile::Gate.build().shown()),
+            run: Box::new(|| Run::new(&[&Profile::Gate.built()?.join("supernode-works").to_string_lossy()]).status()),
+        },
         Step {
             name: "hostile",
-            shown: "cargo xtask hostile --quick".to_owned(),
-            run: Box::new(|| match hostile::run(&hostile::Options { quick: true, ..hostile::Options::default() })? {
-                true => Ok(()),
-                false => bail!("an attack took something from a call, a newcomer or the machine"),
+            when: When::Alone,
+            shown: "cargo xtask hostile --quick, with a relay of profile gate".to_owned(),
+            run: Box::new(|| {
+                let quick = hostile::Options { relay: Profile::Gate, quick: true, json: false, only: Vec::new() };
+                match hostile::run(&quick)? {
+                    true => Ok(()),
+                    false => bail!("an attack took something from a call, a newcomer or the machine"),
+                }
             }),
         },
         own("tidy", tidy),
@@ -120,12 +230,18 @@ fn steps() -> Vec<Step> {
         own("deploy", deploy::run),
         Step {
             name: "demo",
+            when: When::Alone,
             shown: format!(
                 "cargo xtask demo --seconds {DEMO_SECONDS} --json; cargo xtask demo --room {DEMO_ROOM} --seconds \
-                 {DEMO_SECONDS} --json"
+                 {DEMO_SECONDS} --json, with programs of profile gate"
             ),
             run: Box::new(|| {
-                let call = demo::Options { seconds: DEMO_SECONDS, json: true, ..demo::Options::default() };
+                let call = demo::Options {
+                    programs: Profile::Gate,
+                    seconds: DEMO_SECONDS,
+                    json: true,
+                    ..demo::Options::default()
+                };
                 demo::run(&call)?;
                 demo::run(&demo::Options { room: Some(DEMO_ROOM), ..call })
             }),
@@ -133,28 +249,16 @@ fn steps() -> Vec<Step> {
     ]
 }
 
-/// The step `test` has compiled it, so this takes no time: unoptimised clients will do against an optimised relay.
-fn upgrade_build() -> Run {
-    Run::new(&["cargo", "build", "--workspace", "--locked", "--example", "upgrade"])
-}
-
-fn upgrade_run(debug: &str, release: &str) -> Run {
-    let (example, relay) = (format!("{debug}/examples/upgrade"), format!("{release}/supernode"));
+fn upgrade_run(debug: &str, gate: &str) -> Run {
+    let (example, relay) = (format!("{debug}/examples/upgrade"), format!("{gate}/supernode"));
     Run::new(&[&example, "--relay", &relay, "--calls", UPGRADE_CALLS])
 }
 
-/// The works of many at full size, which an unoptimised relay is too slow for. The same packages as in step `build`, so that
-/// they are not compiled again with other features.
-fn works() -> Run {
-    let packages = ["-p", "supernode-server", "-p", "supernode-client", "-p", "supernode-benches"];
-    Run::new(&[&["cargo", "test", "--release", "--locked", "--test", "works"][..], &packages].concat())
-}
-
 fn command(name: &'static str, run: Run) -> Step {
-    Step { name, shown: run.shown(), run: Box::new(move || run.status()) }
+    Step { name, when: When::Alone, shown: run.shown(), run: Box::new(move || run.status()) }
 }
 
-/// What the relay and the wire reach, what the core, the wire and the session name, and that the last two need no system.
+/// What the relay and the wire reach, and what the core, the wire and the session name.
 fn dependency_rule() -> anyhow::Result<()> {
     let mut findings = Findings::new();
     let policy = supply::Policy::parse(&workspace::read("deny.toml")?)?;
@@ -165,21 +269,26 @@ fn dependency_rule() -> anyhow::Result<()> {
         let words = [&words[..], &["--target", target, "-p", package]].concat();
         findings.extend(dependencies::forbidden(&Run::new(&words).output()?));
     }
+    for package in WITHOUT_IO {
+        let words =
+            ["cargo", "tree", "--locked", "--edges", "normal", "--prefix", "none", "--target", WASM, "-p", package];
+        findings.extend(purity::below_wire(&Run::new(&words).output()?));
+    }
     let rust = sources::read_all(&workspace::root(), "rs")?;
     findings.extend(purity::core(&rust));
     findings.extend(purity::wire(&rust));
-    verdict(findings)?;
-    build_without_io()
+    verdict(findings)
 }
 
-/// Builds the wire and the session for a target that has nothing else, if the toolchain has that target.
+/// Builds the wire, the keys and the session for a target that has nothing else, if the toolchain has that target.
 fn build_without_io() -> anyhow::Result<()> {
     let library = Run::new(&["rustc", "--print", "target-libdir", "--target", WASM]).output()?;
     if !Path::new(library.trim()).is_dir() {
         println!("Not built for {WASM}: this toolchain lacks it. `rustup target add {WASM}` installs it.");
         return Ok(());
     }
-    Run::new(&[&["cargo", "build", "--locked", "--lib", "--target", WASM][..], WITHOUT_IO].concat()).status()
+    let packages = WITHOUT_IO.iter().flat_map(|package| ["-p", *package]).collect::<Vec<_>>();
+    Run::new(&[&["cargo", "build", "--locked", "--lib", "--target", WASM][..], &packages].concat()).status()
 }
 
 /// The instruction counts, where the tools for them are there. Each bench has run once in step `test` anyway; building
@@ -201,8 +310,8 @@ fn supply_chain() -> anyhow::Result<()> {
     verdict(findings)
 }
 
-/// Sources and documents. The programs' own help says which commands there are, so they must have been built.
-fn tidy() -> anyhow::Result<()> {
+/// What can be seen of sources and documents without a build.
+fn source_rules() -> anyhow::Result<()> {
     let root = workspace::root();
     let rust = sources::read_all(&root, "rs")?;
     let markdown = sources::read_all(&root, "md")?;
@@ -214,7 +323,14 @@ fn tidy() -> anyhow::Result<()> {
         findings.extend(tables::out_of_step(&protocol));
         findings.extend(requirements::uncited(&protocol, &rust));
     }
-    let programs = workspace::release_directory()?;
+    verdict(findings)
+}
+
+/// Documents against the programs: what they write themselves, and which commands their help knows.
+fn tidy() -> anyhow::Result<()> {
+    workspace::as_for_tests().status()?;
+    let programs = Profile::Debug.directory()?;
+    let mut findings = Findings::new();
     findings.extend(written_by_the_relay(&programs)?);
     let help = |words: &[&str]| {
         let (program, words) = words.split_first()?;
@@ -229,7 +345,7 @@ fn tidy() -> anyhow::Result<()> {
             findings.push(format!("{program} --help: says nothing, so commands in documents cannot be checked"));
         }
     }
-    for document in &markdown {
+    for document in &sources::read_all(&workspace::root(), "md")? {
         findings.extend(docs::unknown_commands(&docs::commands(document), PROGRAMS, &help));
     }
     verdict(findings)
@@ -283,7 +399,7 @@ mod tests {
 
     #[test]
     fn an_unknown_step_is_refused() {
-        let error = run(&["tests".into()]).expect_err("it is called test");
-        assert!(error.to_string().contains("must be one of fmt, clippy, doc, test, "), "{error}");
+        let error = run(&["tests".into()], false).expect_err("it is called test");
+        assert!(error.to_string().contains("must be one of fmt, sources, dependencies, "), "{error}");
     }
 }

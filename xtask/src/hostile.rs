@@ -2,12 +2,14 @@
 
 use crate::{
     deploy::tools,
-    workspace::{self, Run},
+    workspace::{self, Profile, Run},
 };
 
 /// What it is asked for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Options {
+    /// How the relay that is attacked is built.
+    pub relay: Profile,
     /// Fewer attacks, and shorter ones.
     pub quick: bool,
     /// The rows as JSON, last.
@@ -16,8 +18,6 @@ pub struct Options {
     pub only: Vec<String>,
 }
 
-/// Builds the attacks as step `test` does, so that there they have been built already.
-const ATTACKS: &[&str] = &["cargo", "test", "--workspace", "--locked", "--no-run", "--test", "attacks"];
 /// A QUIC and a TLS that share no line with ours, from PyPI.
 const ANOTHER_STACK: &[&str] = &["aioquic==1.7.2"];
 
@@ -26,13 +26,12 @@ const ANOTHER_STACK: &[&str] = &["aioquic==1.7.2"];
 /// # Errors
 /// If something cannot be built.
 pub fn run(options: &Options) -> anyhow::Result<bool> {
-    let release = workspace::build_programs()?;
-    Run::new(ATTACKS).status()?;
+    let relay = options.relay.built()?.join("supernode");
+    workspace::as_for_tests().status()?;
     tools::ensure("taskset", "util-linux")?;
     let python = tools::python("hostile-tools", ANOTHER_STACK)?.join("python");
-    let attacks = release.with_file_name("debug").join("supernode-hostile");
-    let (attacks, relay) = (attacks.to_string_lossy(), release.join("supernode"));
-    let (relay, python) = (relay.to_string_lossy(), python.to_string_lossy());
+    let attacks = Profile::Debug.directory()?.join("supernode-hostile");
+    let (attacks, relay, python) = (attacks.to_string_lossy(), relay.to_string_lossy(), python.to_string_lossy());
     let mut words = vec![&*attacks, "run", "--relay", &relay, "--python", &python];
     words.extend(options.quick.then_some("--quick"));
     words.extend(options.json.then_some("--json"));

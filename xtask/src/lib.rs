@@ -5,11 +5,14 @@
 
 pub mod arguments;
 pub mod bench;
+pub mod check;
 pub mod checks;
 pub mod demo;
 pub mod deploy;
 pub mod fit;
 pub mod gate;
 pub mod hostile;
+pub mod lanes;
+pub mod night;
 pub mod peers;
 pub mod workspace;

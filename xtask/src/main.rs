@@ -1,25 +1,31 @@
-//! `cargo xtask demo | test | bench | hostile`.
+//! `cargo xtask demo | test | check | night | bench | hostile`.
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use xtask::{
+use tasks::{
     arguments::{Arguments, Bench, Task},
-    bench, demo, fit, gate, hostile, peers,
+    bench, check, demo, fit, gate, hostile, night, peers,
+    workspace::Profile,
 };
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
-        Task::Test { steps } => gate::run(&steps),
+        Task::Test { steps, bare } => gate::run(&steps, bare),
         Task::Bench { bless, what: None } => bench::run(bless),
         Task::Bench { what: Some(Bench::Peers { rounds, only, quick, json, details }), .. } => {
             peers::run(&peers::Options { rounds, only, quick, json, details })
         }
         Task::Bench { what: Some(Bench::Fit { files }), .. } => fit::run(&files).map(|()| true),
-        Task::Hostile { quick, json, only } => hostile::run(&hostile::Options { quick, json, only }),
-        Task::Demo { seconds, json, keep, shards, room } => {
+        Task::Check { since } => check::run(since.as_deref()),
+        Task::Night { cases, parts } => night::run(cases, &parts),
+        Task::Hostile { quick, json, only } => {
+            hostile::run(&hostile::Options { relay: Profile::Release, quick, json, only })
+        }
+        Task::Demo { seconds, json, release, keep, shards, room } => {
+            let programs = if release { Profile::Release } else { Profile::Debug };
             let room = room.map(usize::from);
-            demo::run(&demo::Options { seconds, json, keep, shards, room }).map(|()| true)
+            demo::run(&demo::Options { programs, seconds, json, keep, shards, room }).map(|()| true)
         }
     };
     match result {

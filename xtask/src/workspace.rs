@@ -78,30 +78,69 @@ pub fn metadata(target: &str) -> anyhow::Result<Metadata> {
     Metadata::parse(&Run::new(&words).output()?)
 }
 
-/// Where `cargo build --release` puts programs.
+/// How programs are built; each way has a directory of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// Not optimised, but for what they depend on.
+    Debug,
+    /// As the gate runs them: optimised, each crate by itself.
+    Gate,
+    /// As people run them.
+    Release,
+}
+
+impl Profile {
+    /// Where cargo puts programs that are built so.
+    ///
+    /// # Errors
+    /// If cargo fails.
+    pub fn directory(self) -> anyhow::Result<PathBuf> {
+        Ok(target_directory()?.join(match self {
+            Self::Debug => "debug",
+            Self::Gate => "gate",
+            Self::Release => "release",
+        }))
+    }
+
+    /// The command that builds the programs that people run, and with them whatever else is built in one go: another choice of
+    /// packages would choose other features of what they share, and make it again.
+    pub fn build(self) -> Run {
+        let (profile, beside): (&[&str], _) = match self {
+            Self::Debug => (&[], "xtask"),
+            Self::Gate => (&["--profile", "gate"], "supernode-works"),
+            Self::Release => (&["--release"], ""),
+        };
+        let build = ["cargo", "build", "--locked", "--bins"];
+        let packages = ["-p", "supernode-server", "-p", "supernode-client", "-p", beside];
+        let packages = if beside.is_empty() { &packages[..4] } else { &packages };
+        Run::new(&[&build[..], profile, packages].concat())
+    }
+
+    /// Builds them, and says where they are.
+    ///
+    /// # Errors
+    /// If the build fails.
+    pub fn built(self) -> anyhow::Result<PathBuf> {
+        self.build().status()?;
+        self.directory()
+    }
+}
+
+/// Where cargo puts all that it makes.
 ///
 /// # Errors
 /// If cargo fails.
-pub fn release_directory() -> anyhow::Result<PathBuf> {
+pub fn target_directory() -> anyhow::Result<PathBuf> {
     let words = ["cargo", "metadata", "--locked", "--format-version", "1", "--no-deps"];
     let json: serde_json::Value = serde_json::from_str(&Run::new(&words).output()?)?;
-    let target = json["target_directory"].as_str().context("cargo metadata: no target_directory")?;
-    Ok(Path::new(target).join("release"))
+    json["target_directory"].as_str().map(PathBuf::from).context("cargo metadata: no target_directory")
 }
 
-/// Builds the programs that people run, in release mode, and says where they are.
-///
-/// # Errors
-/// If the build fails.
-pub fn build_programs() -> anyhow::Result<PathBuf> {
-    programs_build().status()?;
-    release_directory()
-}
-
-/// The command that builds them.
-pub fn programs_build() -> Run {
-    let packages = ["-p", "supernode-server", "-p", "supernode-client"];
-    Run::new(&[&["cargo", "build", "--release", "--locked", "--bins"][..], &packages].concat())
+/// The command that builds unoptimised programs, and the example that upgrades a relay, with the features that step `compile` has built them with
+/// (those of tests, which the example brings in): after it, this takes no time.
+pub fn as_for_tests() -> Run {
+    let build = ["cargo", "build", "--workspace", "--locked", "--example", "upgrade"];
+    Run::new(&[&build[..], &["--bin", "supernode", "--bin", "supernode-call", "--bin", "supernode-hostile"]].concat())
 }
 
 /// Reads a file of the workspace, or says that it is missing.

@@ -28,28 +28,37 @@ const NOT_IN_CORE: &[&str] = &[
 /// Places that are nothing but the wire and what a client does on it and in its calls.
 const WIRE: &[&str] = &["proto/src/", "keys/src/", "session/src/", "calls/src/"];
 const FRESH_KEYS: &str = "keys/src/fresh.rs";
-const NOT_IN_WIRE: &[&str] = &[
+const NOT_IN_WIRE: &[&str] = &["std::fs", "std::net", "std::io", "std::thread", "std::process", "std::env", "std::os"];
+/// Crates that would bring in I/O, a clock or dice. Those of the standard library are refused by the places' `clippy.toml`.
+const NOT_BELOW_WIRE: &[&str] = &[
     "tokio",
-    "quinn::",
-    "quinn_proto",
+    "async-std",
+    "smol",
+    "quinn",
+    "quinn-proto",
+    "quinn-udp",
     "rustls",
+    "mio",
     "socket2",
+    "rustix",
+    "nix",
     "rand",
     "getrandom",
-    "std::fs",
-    "std::net",
-    "std::io",
-    "std::thread",
-    "std::process",
-    "std::env",
-    "std::os",
-    "SystemTime",
-    "Instant",
+    "web-time",
+    "chrono",
 ];
 
 /// What the core names and must not.
 pub fn core(files: &[SourceFile]) -> Findings {
     below(files, "server/src/core/", NOT_IN_CORE, "the core knows no runtime, transport or socket")
+}
+
+/// What a crate of the wire reaches and must not. `tree` is what `cargo tree --edges normal --prefix none` prints for it.
+pub fn below_wire(tree: &str) -> Findings {
+    let names: Vec<&str> = tree.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let Some(package) = names.first() else { return vec!["cargo tree: printed no package".into()] };
+    let reached = names.iter().filter(|name| NOT_BELOW_WIRE.contains(name));
+    reached.map(|name| format!("{package} reaches {name}: the wire does no I/O and has no clock and no dice")).collect()
 }
 
 /// What the wire, the keys and the session name and must not. Fresh keys are one module's, which is built only with the
@@ -91,8 +100,8 @@ mod tests {
     }
 
     #[test]
-    fn input_output_or_a_clock_in_the_wire_is_found() {
-        for line in ["use std::net::IpAddr;", "fn f(now: SystemTime) {}", "use quinn::Connection;", "rand::random()"] {
+    fn input_output_in_the_wire_is_found() {
+        for line in ["use std::net::IpAddr;", "fn f(now: std::io::Error) {}", "std::env::var(name)"] {
             let mut files = wire_of("");
             files.extend(file("session/src/channel.rs", line));
             assert_eq!(wire(&files).len(), 1, "{line}");
@@ -101,6 +110,16 @@ mod tests {
         fresh.extend(file(FRESH_KEYS, "getrandom::fill(bytes);"));
         assert!(wire(&fresh).is_empty());
         assert_eq!(wire(&file("proto/src/lib.rs", "")).len(), 3, "keys, session and calls are gone");
+    }
+
+    #[test]
+    fn a_runtime_or_dice_below_the_wire_is_found() {
+        let tree = |name: &str| format!("supernode-session v0.1.0 (/work)\nbytes v1.12.2\n{name} v1.0.0 (*)");
+        assert!(below_wire(&tree("thiserror")).is_empty());
+        for name in ["tokio", "quinn-proto", "getrandom"] {
+            assert_eq!(below_wire(&tree(name)).len(), 1, "{name}");
+        }
+        assert_eq!(below_wire("").len(), 1);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use anyhow::{Context, bail};
 use serde::Deserialize;
 use supernode_proto::identity::IdentityKey;
 
-use crate::workspace;
+use crate::workspace::{self, Profile};
 use blindness::{Blindness, Place, Text};
 use canaries::Word;
 use during::During;
@@ -46,6 +46,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 /// What the demo is asked to do.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// How its programs are built.
+    pub programs: Profile,
     /// How long the two talk.
     pub seconds: u64,
     /// Whether to print the result for programs as the last line.
@@ -60,7 +62,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { seconds: 10, json: false, keep: false, shards: None, room: None }
+        Self { programs: Profile::Debug, seconds: 10, json: false, keep: false, shards: None, room: None }
     }
 }
 
@@ -69,15 +71,8 @@ impl Default for Options {
 /// # Errors
 /// If anything failed or did not hold. Nothing is left running then, and no file is left.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    println!("Building the relay and the client ({})", workspace::programs_build().shown());
-    run_built(&workspace::build_programs()?, options)
-}
-
-/// As [`run`], with programs that have been built into `programs`.
-///
-/// # Errors
-/// As [`run`].
-pub fn run_built(programs: &Path, options: &Options) -> anyhow::Result<()> {
+    println!("Building the relay and the client ({})", options.programs.build().shown());
+    let programs = &options.programs.built()?;
     let interrupted = Interrupted::listen()?;
     let directory = Directory::new()?;
     let (relay, ready) = start_relay(programs, &directory, options, &interrupted)?;
@@ -108,6 +103,9 @@ pub fn run_built(programs: &Path, options: &Options) -> anyhow::Result<()> {
         options.seconds,
         report.text()
     );
+    if options.programs == Profile::Debug {
+        println!("  not optimised, to be built sooner: delay and cost are not the relay's; with --release they are");
+    }
     match running {
         Some(relay) => keep(relay, &ready, directory),
         None => println!("\nNothing is left running."),

@@ -12,7 +12,7 @@ use anyhow::bail;
 use crate::{
     checks::sources,
     demo::prometheus,
-    workspace::{self, Run},
+    workspace::{self, Profile, Run},
 };
 
 /// Linters on PyPI, with their versions: hadolint for Dockerfiles, the schemas of Kubernetes, and of compose files.
@@ -42,7 +42,7 @@ pub fn run() -> anyhow::Result<()> {
     if !findings.is_empty() {
         bail!("{} findings:\n  {}", findings.len(), findings.join("\n  "));
     }
-    let programs = workspace::release_directory()?;
+    let programs = Profile::Gate.built()?;
     let python = tools::python("deploy-tools", LINTERS)?;
     tools::ensure("promtool", "prometheus")?;
     tools::ensure("prometheus", "prometheus")?;

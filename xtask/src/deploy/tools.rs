@@ -53,7 +53,7 @@ pub(crate) fn ensure(program: &str, package: &str) -> anyhow::Result<()> {
 /// # Errors
 /// If they cannot be installed.
 pub(crate) fn python(name: &str, packages: &[&str]) -> anyhow::Result<PathBuf> {
-    let environment = workspace::release_directory()?.with_file_name(name);
+    let environment = workspace::target_directory()?.join(name);
     let programs = environment.join("bin");
     // Written last, and named after the versions.
     let complete = environment.join(packages.join("-"));

@@ -13,7 +13,7 @@ use super::{
     progress,
     works::{Relay, Run},
 };
-use crate::workspace;
+use crate::workspace::{self, Profile};
 
 /// The versions that are measured.
 const IROH_RELAY: &str = "1.4.1";
@@ -38,7 +38,7 @@ impl Programs {
     /// # Errors
     /// If something cannot be built or installed, with what to do.
     pub(super) fn ready<'a>(runs: impl Iterator<Item = &'a Run>) -> anyhow::Result<Self> {
-        let release = workspace::release_directory()?;
+        let release = Profile::Release.directory()?;
         let target = release.parent().context("a target directory has a parent")?.join("peers");
         let programs =
             Self { clients: target.join("release"), peers: target.join("bin"), work: target.join("work"), release };
