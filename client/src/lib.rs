@@ -64,6 +64,8 @@ pub use rights::door::{InvitationOutcome, RoomOptions};
 pub use rights::greeting::Purpose;
 pub use rights::room_link::{RoomLink, RoomLinkError};
 pub use ring::{IncomingRing, OutgoingRing, RingOutcome};
+#[cfg(feature = "measured")]
+pub use room::measured::{Measured, MeasuredGroup};
 pub use room::{Member, RosterEntry};
 pub use stats::{CallStats, Direction, TrackStats};
 pub use supernode_e2ee::{self as e2ee, TrackId, TrackInfo};

@@ -88,9 +88,16 @@ impl Mailbox {
 impl Room {
     /// A message of the group.
     pub(crate) fn handle_mls(self: &Arc<Self>, link: &Link, delivery: &MlsDelivery) {
+        if let Some(answer) = self.follow(delivery) {
+            link.send(answer, None);
+        }
+    }
+
+    /// As [`Self::handle_mls`]; what to tell the relay.
+    pub(super) fn follow(self: &Arc<Self>, delivery: &MlsDelivery) -> Option<client_message::Body> {
         let mut state = lock(&self.state);
         if delivery.sequence <= state.mailbox.sequence || state.end.is_some() {
-            return;
+            return None;
         }
         let (is_behind, is_in) = (state.behind, state.entered_on.is_some());
         let mailbox = &mut state.mailbox;
@@ -99,7 +106,7 @@ impl Room {
             if (is_in || !is_behind) && mailbox.held.len() < HELD_MAX {
                 mailbox.held.insert(delivery.sequence, delivery.clone());
             }
-            return;
+            return None;
         }
         mailbox.sequence = delivery.sequence;
         // What is said of a message is the relay's word; what it is, is sealed in it.
@@ -107,7 +114,8 @@ impl Room {
         if let Err(error) = said.check(&delivery.payload) {
             tracing::debug!(%error, "a message of the group is not what the relay says");
             drop(state);
-            return self.tell(CallEvent::Warning(Warning::FalseEnvelope));
+            self.tell(CallEvent::Warning(Warning::FalseEnvelope));
+            return None;
         }
         let before = state.group.epoch();
         let State { group, expected, .. } = &mut *state;
@@ -124,11 +132,10 @@ impl Room {
                 if renewed {
                     self.note_renewed(false, Instant::now());
                 }
-                if let Some(right) = door_key {
-                    self.replace_door_key(link, right, by.into());
-                }
+                let answer = door_key.map(|right| self.replace_door_key(right, by.into()));
                 self.tell_all(told);
                 self.use_keys(early);
+                return answer;
             }
             Ok(Processed::RemovedOurselves { by, put_out }) => {
                 drop(state);
@@ -152,18 +159,19 @@ impl Room {
                     tracing::debug!(%error, commit = delivery.commit, "a message of the group was refused");
                 }
                 if !delivery.commit {
-                    return;
+                    return None;
                 }
                 if is_junk && self.hosting.is_some() {
                     state.mailbox.rejected_at = Some(Instant::now());
                     drop(state);
-                    return self.reject(link, delivery);
+                    return Some(self.reject(delivery));
                 }
                 drop(state);
                 // Whoever follows a commit that we refuse is in another group now.
                 self.fall_behind();
             }
         }
+        None
     }
 
     fn take_message(&self, state: &mut State, from: Member, bytes: &[u8]) {
@@ -176,10 +184,10 @@ impl Room {
     }
 
     /// Gives a commit back that we cannot process: when most cannot, its epoch is open again.
-    fn reject(&self, link: &Link, delivery: &MlsDelivery) {
+    fn reject(&self, delivery: &MlsDelivery) -> client_message::Body {
         let MlsDelivery { room, epoch, sequence, .. } = delivery.clone();
-        link.send(client_message::Body::RejectCommit(RejectCommit { room, epoch, sequence }), None);
         self.changed.send_replace(());
+        client_message::Body::RejectCommit(RejectCommit { room, epoch, sequence })
     }
 
     /// Most could not process a commit, or the relay says so: it does not count. Whoever followed it goes back to the epoch
@@ -291,10 +299,10 @@ impl Room {
 
     /// The door opens by another key than this epoch's: by a mistake or a lie of whoever made the commit, or of the relay
     ///
-    fn replace_door_key(&self, link: &Link, right: JoinKey, by: Member) {
-        let (room, join_key) = (Bytes::copy_from_slice(&self.id.0), Bytes::copy_from_slice(right.as_bytes()));
-        link.send(client_message::Body::RotateJoinKey(RotateJoinKey { room, join_key }), None);
+    fn replace_door_key(&self, right: JoinKey, by: Member) -> client_message::Body {
         self.tell(CallEvent::Warning(Warning::WrongDoorKey(by)));
+        let (room, join_key) = (Bytes::copy_from_slice(&self.id.0), Bytes::copy_from_slice(right.as_bytes()));
+        client_message::Body::RotateJoinKey(RotateJoinKey { room, join_key })
     }
 
     /// The group moved on and we could not follow: a room is come back to by its door, a call is over.

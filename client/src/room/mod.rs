@@ -5,6 +5,8 @@ mod beacons;
 pub(crate) mod commit;
 pub(crate) mod keeper;
 mod mailbox;
+#[cfg(feature = "measured")]
+pub(crate) mod measured;
 mod renewal;
 mod roster;
 mod sealing;
