@@ -57,7 +57,7 @@ proptest! {
         frames in prop::collection::vec((any::<[u8; 8]>(), 0..1u64 << 62, 0..1u64 << 62, prop::collection::vec(any::<u8>(), 0..2000)), 1..20)
     ) {
         let ([a, _], [group_a, group_b]) = two();
-        let (mut sealer, mut opener) = (sealer(&group_a), opener(&group_b));
+        let (sealer, opener) = (sealer(&group_a), opener(&group_b));
         let mut out = Vec::new();
         let mut everything = Vec::new();
         for (track, group, object, payload) in &frames {
@@ -95,7 +95,7 @@ fn no_byte_of_a_frame_can_change_and_trying_does_no_harm() {
 #[test]
 fn a_frame_opens_only_under_its_own_visible_header_and_track() {
     let ([a, _], [group_a, group_b]) = two();
-    let (mut sealer, mut opener) = (sealer(&group_a), opener(&group_b));
+    let (mut sealer, opener) = (sealer(&group_a), opener(&group_b));
     let sealed = seal(&mut sealer, b"frame");
     let others = [
         (TrackId(*b"track-02"), VISIBLE),
@@ -233,7 +233,7 @@ fn nobody_goes_back_to_an_epoch() {
     let (_, [mut group_a, mut group_b]) = two();
     let first = group_a.epoch_keys().expect("a member");
     update(&mut group_a, &mut [&mut group_b]);
-    let (mut sealer, mut opener) = (sealer(&group_a), opener(&group_a));
+    let (sealer, opener) = (sealer(&group_a), opener(&group_a));
     assert!(matches!(sealer.install(&first), Err(Error::EpochOrder { given: 1, current: 2 })));
     assert!(matches!(opener.install(&first), Err(Error::EpochOrder { given: 1, current: 2 })));
     // Another view of the same epoch has a counter of its own, under a key of its own.
@@ -287,7 +287,7 @@ fn whoever_was_removed_is_not_heard_any_more() {
 #[test]
 fn a_label_opens_as_often_as_it_comes_and_tells_nothing_by_its_length() {
     let ([a, _], [group_a, group_b]) = two();
-    let (mut sealer, mut opener) = (sealer(&group_a), opener(&group_b));
+    let (sealer, opener) = (sealer(&group_a), opener(&group_b));
     let bare = TrackInfo { name: String::new(), parameters: vec![], ..info() };
     let [label, other] = [&info(), &bare].map(|info| sealer.seal_label(VIDEO, info).expect("seals"));
     assert_eq!(label.len(), other.len());

@@ -19,6 +19,7 @@ use crate::{
     error::CallEnd,
     rights::{door, standing},
     room::{Due, Room, commit::commit},
+    sync::long,
     wire::{
         backoff::{Backoff, random_wait},
         session,
@@ -75,13 +76,19 @@ async fn keep(inner: Arc<Inner>, room: Arc<Room>) {
         let (delegation, now) = (inner.device.delegation(), Instant::now());
         let next_renewal = room.renewal_due(&delegation, now);
         if next_renewal.is_some_and(|at| at <= now) {
-            if let Err(error) = renew(&inner, &room, &delegation).await {
+            if let Err(error) = renew(&inner, &room, delegation).await {
                 tracing::debug!(%error, "our keys could not be renewed");
                 room.put_renewal_off(Instant::now());
             }
             continue;
         }
-        let next_to_forget = room.forget_past_epochs(now);
+        let next_to_forget = match room.next_to_forget() {
+            Some(at) if at <= now => {
+                let forgetting = room.clone();
+                long(move || forgetting.forget_past_epochs(now)).await
+            }
+            next => next,
+        };
         let next_split = room.show_splits(Instant::now());
         let (beacon, next_beacon) = room.beacon(inner.device.secret(), Instant::now());
         if let (Some(beacon), Some(link)) = (beacon, inner.link_now()) {
@@ -110,15 +117,15 @@ async fn keep(inner: Arc<Inner>, room: Arc<Room>) {
     }
 }
 
-async fn remove(inner: &Inner, room: &Arc<Room>, devices: Vec<DeviceKey>) -> Result<(), Error> {
-    let put_out = room.put_out();
-    commit(inner, room, |group| {
+async fn remove(inner: &Arc<Inner>, room: &Arc<Room>, devices: Vec<DeviceKey>) -> Result<(), Error> {
+    let (put_out, ourselves) = (room.put_out(), inner.device.identity());
+    commit(inner, room, move |group| {
         // Another member may have been faster.
         let gone = group.members().into_iter().filter(|member| devices.contains(&member.device));
         let (out, gone): (Vec<_>, Vec<_>) = gone.partition(|member| put_out.contains(&member.identity));
         let leaves =
             |members: &[supernode_e2ee::Member]| members.iter().map(|member| member.leaf).collect::<Vec<u32>>();
-        if !out.is_empty() && group.may_put_out(&inner.device.identity()) {
+        if !out.is_empty() && group.may_put_out(&ourselves) {
             return group.propose_put_out(&leaves(&out)).map(Some);
         }
         let all = leaves(&[out, gone].concat());
@@ -129,9 +136,10 @@ async fn remove(inner: &Inner, room: &Arc<Room>, devices: Vec<DeviceKey>) -> Res
 }
 
 /// Fresh keys for our place, unless another member was faster.
-async fn renew(inner: &Inner, room: &Arc<Room>, delegation: &Delegation) -> Result<(), Error> {
-    commit(inner, room, |group| match room.is_renewal_due(group, delegation, Instant::now()) {
-        true => group.propose_renewal(delegation).map(Some),
+async fn renew(inner: &Arc<Inner>, room: &Arc<Room>, delegation: Delegation) -> Result<(), Error> {
+    let renewing = room.clone();
+    commit(inner, room, move |group| match renewing.is_renewal_due(group, &delegation, Instant::now()) {
+        true => group.propose_renewal(&delegation).map(Some),
         false => Ok(None),
     })
     .await
@@ -199,7 +207,8 @@ async fn try_way(inner: &Arc<Inner>, room: &Arc<Room>, way: Way<'_>) -> Result<(
         inner.request(&link, call::leave(room)).await?;
         room.handle_left_to_come_in_anew();
     }
-    door::take_place(room, &link, group, &admission)?;
+    let (place, on) = (room.clone(), link.clone());
+    long(move || door::take_place(&place, &on, group, &admission)).await?;
     call::enter(inner, &link, room).await?;
     if room.is_behind() {
         return Err(Error::State("the group moved on while we came in"));

@@ -44,7 +44,7 @@ impl Measured {
     /// [`Error::EndToEnd`].
     pub fn seal(&mut self, track: &TrackId, visible: &Visible, codec: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
         let times = FrameTimes { captured_at_us: 0, presentation_us: 0 };
-        self.room.seal(track, visible, times, codec, &mut self.plain, out)
+        self.room.seal(track, visible, times, codec, &mut self.plain, out).map(drop)
     }
 
     /// Opens a frame as whoever reads datagrams does; whether it opened.

@@ -270,7 +270,8 @@ impl Publisher {
                 self.send_independent(&mark, flags, true).await?
             }
         };
-        if sent.is_none() {
+        // While nothing may be sent, the others learn from the relay that the track is over.
+        if sent.is_none() && !self.call.room.is_silent() {
             return Err(Error::Disconnected);
         }
         let ttl = Duration::from_millis(self.ttl_ms.into());
@@ -297,7 +298,9 @@ impl Publisher {
         let hop = self.hop(&route, PRIORITY_AUDIO);
         self.sealed.clear();
         let length = put_datagram(&mut self.sealed, hop, visible);
-        self.seal(frame, &visible)?;
+        if !self.seal(frame, &visible)? {
+            return Ok(None);
+        }
 
         let bound = route.link.connection.max_datagram_size().unwrap_or(0).min(limits::DATAGRAM_BYTES_MAX);
         if !reliably && self.sealed.len() <= bound {
@@ -375,7 +378,9 @@ impl Publisher {
         let (group, object) = self.next.unwrap_or_default();
         let visible = Visible { group, object, flags, layer: Layer::default() };
         self.sealed.clear();
-        self.seal(frame, &visible)?;
+        if !self.seal(frame, &visible)? {
+            return Ok(None);
+        }
         let mut stream = match std::mem::take(&mut self.lanes[0]) {
             Lane::Open(stream) => stream,
             _ => match open_stream(&route, self.hop(&route, PRIORITY_DATA), group, 0).await {
@@ -418,7 +423,10 @@ impl Publisher {
         }
         let visible = Visible { group, object, flags, layer };
         self.sealed.clear();
-        self.seal(frame, &visible)?;
+        if !self.seal(frame, &visible)? {
+            self.break_lanes();
+            return Ok(None);
+        }
         let index = usize::from(layer.temporal());
         let hop = self.hop(&route, PRIORITY_VIDEO + PRIORITY_STEP * layer.temporal());
         let ttl = Duration::from_millis(self.ttl_ms.into());
@@ -446,8 +454,8 @@ impl Publisher {
         }
     }
 
-    /// Appends the sealed frame to `self.sealed`.
-    fn seal(&mut self, frame: &OutgoingFrame<'_>, visible: &Visible) -> Result<(), Error> {
+    /// Appends the sealed frame to `self.sealed`, unless nothing may be sent: whether it did.
+    fn seal(&mut self, frame: &OutgoingFrame<'_>, visible: &Visible) -> Result<bool, Error> {
         let times = FrameTimes { captured_at_us: unix_us(), presentation_us: frame.presentation_us };
         let Self { call, track, plain, sealed, .. } = self;
         call.room.seal(&track.info.id, visible, times, frame.payload, plain, sealed)

@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     ClockSkew, Error,
     error::Refusal,
-    sync::lock,
+    sync::{lock, long},
     tracks::track::RemoteTrack,
     wire::{clock, handed::Handed, inbound::Unfinished},
 };
@@ -212,17 +212,22 @@ impl Link {
     }
 
     /// Hands a reply to whoever waits for it.
-    pub(crate) fn handle_reply(&self, request: u64, body: relay_message::Body) {
+    pub(crate) async fn handle_reply(&self, request: u64, body: relay_message::Body) {
         let Some(Pending { reply, in_order }) = lock(&self.requests).settle(request) else {
             tracing::debug!(request, "a reply nobody waits for");
             return;
         };
-        let answer = match body {
+        let mut answer = match body {
             relay_message::Body::Refused(refused) => Err(Refusal::from(refused)),
             other => Ok(other),
         };
         if let Some(in_order) = in_order {
-            in_order(answer.as_ref());
+            // It may be that a commit of ours counts now.
+            answer = long(move || {
+                in_order(answer.as_ref());
+                answer
+            })
+            .await;
         }
         if let Some(reply) = reply {
             // Whoever waited may have given up.

@@ -26,7 +26,7 @@ use crate::{
     error::{CallEnd, Refusal},
     ring::Rings,
     room::Room,
-    sync::lock,
+    sync::{lock, long},
     tracks::track::{Demand, LocalTrack, Route},
     wire::{
         backoff::{Backoff, random_wait},
@@ -188,7 +188,7 @@ async fn run(inner: &Arc<Inner>, link: &Arc<Link>, reader: &mut ControlReader) -
                 moving = Box::pin(move_on(inner.clone(), notice, link.generation + 1));
                 inner.tell(Event::GoingAway);
             }
-            Ok(message) => handle(inner, link, message),
+            Ok(message) => handle(inner, link, message).await,
             Err(error) => break End { error, next: None },
         }
     };
@@ -268,13 +268,25 @@ async fn come_back(inner: &Inner, link: &Link, mut error: Error) -> Result<(Arc<
     }
 }
 
-/// Handles one message; nothing in here waits, so that all of them are handled in the relay's order.
-fn handle(inner: &Arc<Inner>, link: &Arc<Link>, message: RelayMessage) {
+/// Handles one message, and the next one only then, so that all of them are handled in the relay's order.
+async fn handle(inner: &Arc<Inner>, link: &Arc<Link>, message: RelayMessage) {
     use relay_message::Body;
     let Some(body) = message.body else { return };
     if message.reply_to != 0 {
-        return link.handle_reply(message.reply_to, body);
+        return link.handle_reply(message.reply_to, body).await;
     }
+    match body {
+        // These are work on a group, or new keys.
+        Body::MlsDelivery(_) | Body::CommitRejected(_) | Body::IncomingRing(_) | Body::KeyPackagesLow(_) => {
+            let (inner, link) = (inner.clone(), link.clone());
+            long(move || handle_news(&inner, &link, body)).await;
+        }
+        body => handle_news(inner, link, body),
+    }
+}
+
+fn handle_news(inner: &Arc<Inner>, link: &Arc<Link>, body: relay_message::Body) {
+    use relay_message::Body;
     match body {
         Body::Presence(news) => inner.watches.handle_presence(&news),
         Body::WatchEnded(ended) => inner.watches.handle_ended(&ended.identity, ended.reason()),
@@ -354,7 +366,8 @@ fn with_local_track(inner: &Inner, alias: u64, handle: impl FnOnce(&LocalTrack))
 async fn restore(inner: Arc<Inner>, link: Arc<Link>) {
     let presence = async {
         // Before anybody can see us: whoever sees us online may ring at once.
-        deposit(&inner, &link, 0);
+        let (depositing, on) = (inner.clone(), link.clone());
+        long(move || deposit(&depositing, &on, 0)).await;
         // Also when nobody is shut out any more: the relay goes on with what the session before this one said.
         link.send(client_message::Body::LimitTickets(limit_tickets(&inner)), None);
         let presence = lock(&inner.presence).clone();
