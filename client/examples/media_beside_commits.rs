@@ -38,11 +38,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // Everybody is let in by one commit; we made it, and one other member commits as well.
     let devices = (0..members).map(|_| device(now)).collect::<Result<Vec<Device>, e2ee::Error>>()?;
-    let mut group = devices[0].create_group(RoomId([1; 16]), KeyExchange::X25519)?;
+    let mut group = devices[0].create_room(RoomId([1; 16]), KeyExchange::X25519)?;
     let offers = devices[1..].iter().map(|device| Ok((device.identity(), device.key_package()?)));
-    let welcome = group.propose_add(&offers.collect::<Result<Vec<_>, e2ee::Error>>()?, now)?.welcome.unwrap_or_default();
+    let welcome =
+        group.propose_add(&offers.collect::<Result<Vec<_>, e2ee::Error>>()?, now)?.welcome.unwrap_or_default();
     group.merge_own()?;
-    let other = devices[1].join(&welcome, &devices[0].identity(), &[], now)?;
+    let other = devices[1].join_room(&welcome, &devices[0].identity(), now)?;
     let sealer = Mutex::new(MediaSealer::new(&other.epoch_keys()?)?);
     let from = Member { identity: devices[1].identity(), device: devices[1].key() };
     let track = TrackInfo { id: THEIRS, name: String::new(), codec: "opus".into(), parameters: Vec::new() };
@@ -90,8 +91,7 @@ fn talk(
             break;
         }
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        let visible =
-            Visible { group: group.into(), object: 0, flags: Flags::INDEPENDENT, layer: Layer::default() };
+        let visible = Visible { group: group.into(), object: 0, flags: Flags::INDEPENDENT, layer: Layer::default() };
         let mut sealed = Vec::with_capacity(2 * FRAME_BYTES);
         let (done, time) = timed(|| media.seal(&OURS, &visible, &plain, &mut sealed));
         done?;

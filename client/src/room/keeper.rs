@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use supernode_e2ee::{LinkSecret, Pass};
 use supernode_proto::{
-    control::{KickMember, client_message},
+    control::{KickMember, RefusalReason, client_message},
     identity::{Delegation, DeviceKey},
 };
 
@@ -26,6 +26,9 @@ use crate::{
     },
 };
 
+/// So often somebody who has not been in the room is told that it is not empty, and that nobody is in it whom the relay may
+/// ring for them, until that is no matter of who came and went in between: those inside have shut them out.
+const SHUT_OUT_AFTER: u32 = 4;
 /// After a commit of ours did not come about.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -165,6 +168,7 @@ async fn come_back(inner: &Arc<Inner>, room: &Arc<Room>) -> Result<(), Error> {
     let mut backoff = Backoff::new(inner.config.backoff_base, inner.config.backoff_max);
     let ourselves = inner.device.identity();
     let link = room.hosting.as_ref().and_then(|hosting| hosting.link.as_ref());
+    let mut nobody_rung = 0;
     loop {
         let doors = room.hosting.as_ref().map(|hosting| hosting.doors(&ourselves)).unwrap_or_default();
         if doors.is_empty() && link.is_none() {
@@ -179,6 +183,11 @@ async fn come_back(inner: &Arc<Inner>, room: &Arc<Room>) -> Result<(), Error> {
                 Ok(()) => return Ok(()),
                 Err(error) => failure = error,
             }
+        }
+        let rang_nobody = matches!(&failure, Error::Refused(refusal) if refusal.reason == RefusalReason::Offline);
+        nobody_rung = if rang_nobody { nobody_rung + 1 } else { 0 };
+        if nobody_rung >= SHUT_OUT_AFTER && room.is_new_to_us() {
+            return Err(Error::NotAdmitted);
         }
         if Instant::now() >= give_up_at
             || matches!(failure, Error::NotAdmitted | Error::OtherKeys | Error::ClientClosed)

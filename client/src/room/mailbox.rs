@@ -214,8 +214,7 @@ impl Room {
             self.changed.send_replace(());
             return;
         }
-        let went_back =
-            if epoch == rejected.epoch + 1 { self.go_back(&mut group) } else { Err(Error::Disconnected) };
+        let went_back = if epoch == rejected.epoch + 1 { self.go_back(&mut group) } else { Err(Error::Disconnected) };
         drop(group);
         match went_back {
             Ok(()) => self.use_keys(self.frame_keys.take_early()),
@@ -426,5 +425,22 @@ impl State {
     /// How long the epoch before is kept from now on.
     pub(super) fn keep_epoch_before(&mut self) {
         self.goes_back_until = Some(Instant::now() + GOES_BACK_FOR);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::room::renewal::tests::room_of_two;
+
+    #[test]
+    fn a_commit_that_comes_with_an_answer_and_not_by_the_mailbox_is_not_followed() {
+        let (_us, _other, room, mut at_other) = room_of_two();
+        let said = at_other.seal_message(b"hello").expect("sealed");
+        assert_eq!(room.open_aside(&said).map(|(_, bytes)| bytes), Some(b"hello".to_vec()));
+        let epoch = room.epoch();
+        let commit = at_other.propose_update().expect("made").commit;
+        assert!(room.open_aside(&commit).is_none());
+        assert_eq!((room.epoch(), lock(&room.group).epoch()), (epoch, epoch));
     }
 }

@@ -267,10 +267,7 @@ pub(super) mod tests {
         let opens = || room.frame_keys.open_label(&other.key(), TrackKind::Audio, &label).is_ok();
         let over = Instant::now();
         room.forget_past_epochs(over + GOES_BACK_FOR - Duration::from_secs(1));
-        assert!(
-            opens() && lock(&room.group).can_go_back(),
-            "objects on their way, and a commit that is rejected"
-        );
+        assert!(opens() && lock(&room.group).can_go_back(), "objects on their way, and a commit that is rejected");
         let next = room.forget_past_epochs(over + GOES_BACK_FOR);
         assert!(!opens(), "its keys are gone");
         assert!(!lock(&room.group).can_go_back());

@@ -167,6 +167,11 @@ impl Room {
         lock(&self.state).behind
     }
 
+    /// Whether we have never been in the relay's room.
+    pub(crate) fn is_new_to_us(&self) -> bool {
+        lock(&self.state).own_member.is_none()
+    }
+
     /// Whether we are in the relay's room on this connection.
     pub(crate) fn is_entered_on(&self, generation: u64) -> bool {
         lock(&self.state).entered_on == Some(generation)

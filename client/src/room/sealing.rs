@@ -8,11 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use supernode_e2ee::{EpochKeys, Group, MediaOpener, MediaSealer, Snapshot, TrackId, TrackInfo};
-use supernode_proto::{
-    control::TrackKind,
-    identity::DeviceKey,
-    object::Visible,
-};
+use supernode_proto::{control::TrackKind, identity::DeviceKey, object::Visible};
 
 use super::{Room, State};
 use crate::{
@@ -142,7 +138,8 @@ impl Room {
     pub(crate) fn open(&self, track: &Arc<RemoteTrack>, visible: Visible, sealed: &Bytes, wire_bytes: usize) -> Opened {
         let mut payload = Vec::with_capacity(sealed.len());
         let device = &track.publisher.device;
-        let open = |payload: &mut Vec<u8>| self.frame_keys.opener.open(device, &track.info.id, &visible, sealed, payload);
+        let open =
+            |payload: &mut Vec<u8>| self.frame_keys.opener.open(device, &track.info.id, &visible, sealed, payload);
         let mut opened = open(&mut payload);
         if matches!(opened, Err(supernode_e2ee::Error::UnknownKey)) {
             let now = Instant::now();
@@ -230,7 +227,6 @@ mod tests {
     }
 
     /// Both locks are held: by whoever merges a commit, and by whoever asks who is here.
-    //
     #[test]
     fn a_frame_is_sealed_and_opened_while_the_group_and_the_state_are_busy() {
         let (_us, other, room, at_other) = room_of_two();
