@@ -112,6 +112,8 @@ struct Commits {
     followed: Vec<Duration>,
 }
 
+type Step<'a> = &'a dyn Fn(&mut Group) -> Result<Change, e2ee::Error>;
+
 /// We and another member renew our keys, remove somebody and let them in again, in turn.
 fn commit(
     room: &MeasuredGroup,
@@ -130,8 +132,7 @@ fn commit(
         let offer = (last.identity(), last.key_package()?);
         group.propose_add(&[offer], now)
     };
-    let steps: [&dyn Fn(&mut Group) -> Result<Change, e2ee::Error>; 3] =
-        [&Group::propose_update, &|group| group.propose_remove(&[place(group)]), &let_in];
+    let steps: [Step<'_>; 3] = [&Group::propose_update, &|group| group.propose_remove(&[place(group)]), &let_in];
     while !is_over.load(Relaxed) {
         for step in steps.into_iter().cycle().take(2 * steps.len()) {
             let ours = sequence % 2 == 0;
