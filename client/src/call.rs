@@ -21,7 +21,7 @@ use crate::{
     rights::door::Hosting,
     room::{Member, Room, RosterEntry, commit, keeper},
     stats::CallStats,
-    sync::lock,
+    sync::{lock, long},
     wire::{
         backoff::{Backoff, random_wait},
         link::Link,
@@ -47,7 +47,8 @@ pub struct Call {
 impl Call {
     /// Joins the room of a group, or opens it.
     pub(crate) async fn join(client: Client, group: Group, hosting: Option<Hosting>) -> Result<Self, Error> {
-        let room = Room::new(group, hosting, client.inner.config.renew_keys_within)?;
+        let renew_within = client.inner.config.renew_keys_within;
+        let room = long(move || Room::new(group, hosting, renew_within)).await?;
         let link = client.inner.link().await?;
         lock(&client.inner.rooms).insert(room.id, room.clone());
         // From here on the drop of the call cleans up.
@@ -177,7 +178,7 @@ impl Call {
     pub async fn remove(&self, member: &Member) -> Result<(), Error> {
         let number = self.room.member_number(member).ok_or(Error::State("the member is not in the call"))?;
         let device = member.device;
-        self.remove_where(true, |member| member.device == device).await?;
+        self.remove_where(true, move |member| member.device == device).await?;
         self.kick(number).await
     }
 
@@ -193,8 +194,8 @@ impl Call {
         if self.roster().iter().all(|entry| entry.member.identity != *identity) {
             return Err(Error::State("the person is not in the call"));
         }
-        let numbers = self.room.numbers_of(identity);
-        self.remove_where(true, |member| member.identity == *identity).await?;
+        let (numbers, identity) = (self.room.numbers_of(identity), *identity);
+        self.remove_where(true, move |member| member.identity == identity).await?;
         for number in numbers {
             self.kick(number).await?;
         }
@@ -205,9 +206,9 @@ impl Call {
     async fn remove_where(
         &self,
         put_out: bool,
-        is_to_go: impl Fn(&supernode_e2ee::Member) -> bool,
+        is_to_go: impl Fn(&supernode_e2ee::Member) -> bool + Send + Sync + 'static,
     ) -> Result<(), Error> {
-        self.commit(|group| {
+        self.commit(move |group| {
             let own = group.own_leaf();
             let going = group.members().into_iter().filter(|member| member.leaf != own && is_to_go(member));
             let leaves: Vec<u32> = going.map(|member| member.leaf).collect();
@@ -232,7 +233,8 @@ impl Call {
     /// [`Error::EndToEnd`] if we are no host, or for nobody, somebody twice or more than [`HOSTS_MAX`](crate::e2ee::HOSTS_MAX);
     /// [`Error::CallEnded`], [`Error::Refused`], [`Error::Disconnected`], [`Error::TimedOut`].
     pub async fn name_hosts(&self, hosts: &[IdentityKey]) -> Result<(), Error> {
-        self.commit(|group| group.propose_hosts(hosts).map(Some)).await
+        let hosts = hosts.to_vec();
+        self.commit(move |group| group.propose_hosts(&hosts).map(Some)).await
     }
 
     async fn kick(&self, number: u32) -> Result<(), Error> {
@@ -283,7 +285,10 @@ impl Call {
         if self.room.end().is_some() {
             return Ok(());
         }
-        let goodbye = self.room.hosting.as_ref().and_then(|_| self.room.message(&rights::goodbye()).ok());
+        let goodbye = match &self.room.hosting {
+            Some(_) => self.message(rights::goodbye()).await.ok(),
+            None => None,
+        };
         self.room.end_with(CallEnd::Left);
         lock(&self.client.inner.rooms).remove(&self.room.id);
         let link = self.client.inner.link().await?;
@@ -306,12 +311,13 @@ impl Call {
 
     /// Removes everybody from the group but ourselves and this device.
     pub(crate) async fn keep_only(&self, device: &DeviceKey) -> Result<(), Error> {
-        self.remove_where(false, |member| member.device != *device).await
+        let device = *device;
+        self.remove_where(false, move |member| member.device != device).await
     }
 
     /// Says something to the group.
-    pub(crate) async fn say(&self, message: &[u8]) -> Result<(), Error> {
-        let sealed = self.room.message(message)?;
+    pub(crate) async fn say(&self, message: Vec<u8>) -> Result<(), Error> {
+        let sealed = self.message(message).await?;
         let mut backoff = Backoff::new(LIMIT_WAIT, LIMIT_WAIT_MAX);
         for _ in 0..LIMIT_ATTEMPTS {
             let link = self.client.inner.link().await?;
@@ -326,9 +332,14 @@ impl Call {
         Err(Error::State("the relay takes no more messages from us"))
     }
 
+    async fn message(&self, message: Vec<u8>) -> Result<client_message::Body, Error> {
+        let room = self.room.clone();
+        long(move || room.message(&message)).await
+    }
+
     async fn commit(
         &self,
-        make: impl Fn(&mut Group) -> Result<Option<Change>, supernode_e2ee::Error>,
+        make: impl Fn(&mut Group) -> Result<Option<Change>, supernode_e2ee::Error> + Send + Sync + 'static,
     ) -> Result<(), Error> {
         commit::commit(&self.client.inner, &self.room, make).await.map(drop)
     }

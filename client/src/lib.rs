@@ -60,6 +60,8 @@ pub use lying::Liar;
 pub use presence::Watch;
 pub use rights::door::{InvitationOutcome, RoomOptions};
 pub use ring::{IncomingRing, OutgoingRing, RingOutcome};
+#[cfg(feature = "measured")]
+pub use room::measured::{Measured, MeasuredGroup};
 pub use room::{Member, RosterEntry};
 pub use stats::{CallStats, Direction, TrackStats};
 pub use supernode_calls::rights::{Purpose, RoomLink, RoomLinkError};

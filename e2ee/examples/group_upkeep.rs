@@ -184,7 +184,7 @@ fn beacon(device: &Device, group: &Group) -> Result<One, Error> {
 fn label(groups: &[(Group, Device)]) -> Result<One, Error> {
     const KIND: u8 = 1;
     let info = TrackInfo { id: TrackId([1; 8]), name: "voice".into(), codec: "opus".into(), parameters: vec![] };
-    let (mut sealer, mut opener) =
+    let (sealer, opener) =
         (MediaSealer::new(&groups[0].0.epoch_keys()?)?, MediaOpener::new(&groups[1].0.epoch_keys()?)?);
     let (mut label, making) =
         (Vec::new(), timed(|| (0..RUNS).try_for_each(|_| sealer.seal_label(KIND, &info).map(drop))).1);

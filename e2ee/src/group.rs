@@ -24,6 +24,7 @@ use crate::frame::{BASE_KEY_BYTES, SendCounter};
 use crate::hosts;
 use crate::leaf::LeafSigner;
 use crate::safety::safety_number;
+use crate::snapshot::{Secrets, Snapshot};
 use crate::store::Store;
 
 const JOIN_LABEL: &str = "supernode room join";
@@ -380,6 +381,26 @@ impl Group {
         self.check_active()?;
         let digest = Sha256::new().chain_update(EPOCH_DOMAIN).chain_update(self.mls.epoch_authenticator().as_slice());
         Ok(digest.finalize().into())
+    }
+
+    /// This epoch, to be asked about it while the group is worked on.
+    ///
+    /// # Errors
+    /// [`Error::Removed`]; [`Error::Mls`].
+    pub fn snapshot(&self) -> Result<Snapshot, Error> {
+        Ok(Snapshot {
+            epoch: self.epoch(),
+            own_leaf: self.own_leaf(),
+            members: self.members(),
+            hosts: self.hosts.clone(),
+            keys: self.keys(),
+            credential: self.mls.own_leaf().map(|leaf| leaf.credential().clone()),
+            secrets: Some(Secrets {
+                join: self.join_secret()?,
+                safety_number: self.safety_number()?,
+                digest: self.epoch_digest()?,
+            }),
+        })
     }
 
     /// What sealing and opening media needs of this epoch. Asking twice is safe: both share one counter.

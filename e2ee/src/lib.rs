@@ -42,8 +42,8 @@
 //! let at_bob = callee.join(&welcome, &alice.public(), &[], now)?;
 //! assert_eq!(at_alice.safety_number()?, at_bob.safety_number()?);
 //!
-//! let mut sealer = MediaSealer::new(&at_alice.epoch_keys()?)?;
-//! let mut opener = MediaOpener::new(&at_bob.epoch_keys()?)?;
+//! let sealer = MediaSealer::new(&at_alice.epoch_keys()?)?;
+//! let opener = MediaOpener::new(&at_bob.epoch_keys()?)?;
 //! let track = TrackId([2; 8]);
 //! let visible = Visible { group: 0, object: 0, flags: Flags::INDEPENDENT, layer: Layer::default() };
 //! let (mut sealed, mut opened) = (Vec::new(), Vec::new());
@@ -61,7 +61,7 @@
 //! | signing keys, the join secret too | `supernode-keys`, in ed25519-dalek | on drop |
 //! | SFrame base key | this crate | on drop |
 //! | X-Wing keys in use | x-wing and ml-kem, with their feature `zeroize` | on drop |
-//! | SFrame keys and salts | sframe (`Secret`) | on drop; the HKDF and AES states made for each frame are not |
+//! | SFrame keys and salts | sframe (`Secret`) | on drop, which a frame that is just being sealed or opened puts off until it is; the HKDF and AES states made for each frame are not |
 //! | MLS secrets in use | openmls (`SecretVLBytes`) | on drop |
 //! | openmls's state: private keys, epochs' secrets | this crate, as text | each value when it is replaced or deleted, and all when a [`Device`] or [`Group`] is dropped or a group tells us that we were removed; a copy of the epoch before lives until [`Group::forget_previous`] or the next epoch |
 //!
@@ -82,6 +82,7 @@ mod leaf;
 mod link;
 mod media;
 mod safety;
+mod snapshot;
 mod store;
 
 pub use change::{Change, Member, Processed};
@@ -96,6 +97,7 @@ pub use label::{TrackId, TrackInfo};
 pub use link::{Answer, Knock, LINK_PROOF_BYTES, LinkSecret};
 pub use media::{EPOCHS_KEPT, MediaOpener, MediaSealer, REPLAY_WINDOW_FRAMES};
 pub use safety::{person_number, safety_number};
+pub use snapshot::Snapshot;
 pub use supernode_keys::{
     DeviceSecret, IdentitySecret, JoinSecret, Pass, RoomSecret, Terms, TicketSecret, TooManyDevices,
 };

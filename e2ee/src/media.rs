@@ -3,10 +3,13 @@
 //! Each device seals all its tracks under one key per epoch with one counter. What a frame is sealed for is in its
 //! authenticated data: a domain, the room, the track's name inside the encryption and the visible header. Keys are
 //! symmetric, so a member could pose as another member towards the rest (RFC 9605 section 7.2); nobody else can.
+//!
+//! Whoever changes the group gives a new epoch's keys out here while others seal and open frames. They wait for pointers
+//! that change, and never for keys that are derived or wiped.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sframe::frame::validation::{FrameValidation as _, ReplayAttackProtection, Tolerance, UnvalidatedFrame};
 use sframe::header::{KeyId, SframeHeader};
@@ -32,15 +35,30 @@ pub const REPLAY_WINDOW_FRAMES: usize = 2048;
 const MEDIA_DOMAIN: &[u8] = b"supernode/1 media\0";
 const LABEL_DOMAIN: &[u8] = b"supernode/1 label\0";
 
-/// Seals what this device sends in one room.
+/// Seals what this device sends in one room, for several threads at once.
 ///
 /// The counter belongs to the group's epoch and not to the sealer, so that no number is ever used twice under a key:
 /// neither by installing an epoch again, nor by making another sealer after a reconnect.
 pub struct MediaSealer {
     room: RoomId,
+    current: Mutex<Arc<SealEpoch>>,
+}
+
+/// What frames are sealed by in one epoch.
+struct SealEpoch {
     epoch: u64,
     key: EncryptionKey,
     counter: Arc<SendCounter>,
+}
+
+impl SealEpoch {
+    fn new(keys: &EpochKeys) -> Result<Self, Error> {
+        Ok(Self {
+            epoch: keys.epoch,
+            key: frame::encryption_key(frame::key_id(keys.epoch, keys.own_leaf)?, &keys.base_key)?,
+            counter: Arc::clone(&keys.counter),
+        })
+    }
 }
 
 impl MediaSealer {
@@ -49,29 +67,26 @@ impl MediaSealer {
     /// # Errors
     /// [`Error::Sframe`] if our leaf does not fit a key id.
     pub fn new(keys: &EpochKeys) -> Result<Self, Error> {
-        Ok(Self {
-            room: keys.room,
-            epoch: keys.epoch,
-            key: frame::encryption_key(frame::key_id(keys.epoch, keys.own_leaf)?, &keys.base_key)?,
-            counter: Arc::clone(&keys.counter),
-        })
+        Ok(Self { room: keys.room, current: Mutex::new(Arc::new(SealEpoch::new(keys)?)) })
     }
 
     /// Goes on in the next epoch. Installing the current one again changes nothing.
     ///
     /// # Errors
     /// [`Error::WrongRoom`]; [`Error::EpochOrder`] for an epoch before the current one, or another group's.
-    pub fn install(&mut self, keys: &EpochKeys) -> Result<(), Error> {
+    pub fn install(&self, keys: &EpochKeys) -> Result<(), Error> {
         if keys.room != self.room {
             return Err(Error::WrongRoom);
         }
-        if keys.epoch == self.epoch && Arc::ptr_eq(&keys.counter, &self.counter) {
+        let next = SealEpoch::new(keys)?;
+        let mut current = lock(&self.current);
+        if keys.epoch == current.epoch && Arc::ptr_eq(&keys.counter, &current.counter) {
             return Ok(());
         }
-        if keys.epoch <= self.epoch {
-            return Err(Error::EpochOrder { given: keys.epoch, current: self.epoch });
+        if keys.epoch <= current.epoch {
+            return Err(Error::EpochOrder { given: keys.epoch, current: current.epoch });
         }
-        *self = Self::new(keys)?;
+        *current = Arc::new(next);
         Ok(())
     }
 
@@ -80,11 +95,11 @@ impl MediaSealer {
     ///
     /// # Errors
     /// [`Error::WrongRoom`]; [`Error::Sframe`].
-    pub fn restart(&mut self, keys: &EpochKeys) -> Result<(), Error> {
+    pub fn restart(&self, keys: &EpochKeys) -> Result<(), Error> {
         if keys.room != self.room {
             return Err(Error::WrongRoom);
         }
-        *self = Self::new(keys)?;
+        *lock(&self.current) = Arc::new(SealEpoch::new(keys)?);
         Ok(())
     }
 
@@ -95,8 +110,9 @@ impl MediaSealer {
     ///
     /// # Errors
     /// [`Error::CounterExhausted`]; [`Error::Sframe`].
-    pub fn seal(&mut self, track: &TrackId, visible: &Visible, payload: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
-        frame::seal(&self.key, self.counter.next()?, &media_metadata(&self.room, track, visible), payload, out)
+    pub fn seal(&self, track: &TrackId, visible: &Visible, payload: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+        let SealEpoch { key, counter, .. } = &*self.current();
+        frame::seal(key, counter.next()?, &media_metadata(&self.room, track, visible), payload, out)
     }
 
     /// Seals what a track is, for the label that the relay announces. `kind` is the track's kind, which the relay sees.
@@ -104,22 +120,29 @@ impl MediaSealer {
     ///
     /// # Errors
     /// [`Error::TooLarge`] if the description does not fit; [`Error::CounterExhausted`]; [`Error::Sframe`].
-    pub fn seal_label(&mut self, kind: u8, info: &TrackInfo) -> Result<Vec<u8>, Error> {
+    pub fn seal_label(&self, kind: u8, info: &TrackInfo) -> Result<Vec<u8>, Error> {
         let plain = label::encode(info)?;
         let mut sealed = Vec::with_capacity(limits::TRACK_LABEL_BYTES_MAX);
-        frame::seal(&self.key, self.counter.next()?, &label_metadata(&self.room, kind), &plain, &mut sealed)?;
+        let SealEpoch { key, counter, .. } = &*self.current();
+        frame::seal(key, counter.next()?, &label_metadata(&self.room, kind), &plain, &mut sealed)?;
         Ok(sealed)
+    }
+
+    fn current(&self) -> Arc<SealEpoch> {
+        Arc::clone(&lock(&self.current))
     }
 }
 
-/// Opens what the other members of one room send, in the current epoch and the two before it.
+/// Opens what the other members of one room send, in the current epoch and the two before it, for several threads at once.
 ///
 /// Our own frames are not opened: if they come back, somebody reflected them.
 pub struct MediaOpener {
     room: RoomId,
-    /// Newest first, never empty.
-    epochs: VecDeque<OpenEpoch>,
+    epochs: Mutex<Epochs>,
 }
+
+/// Newest first, never empty. Replaced as a whole.
+type Epochs = Arc<[Arc<OpenEpoch>]>;
 
 impl MediaOpener {
     /// An opener that starts in this epoch.
@@ -127,7 +150,7 @@ impl MediaOpener {
     /// # Errors
     /// [`Error::Sframe`] if a leaf does not fit a key id.
     pub fn new(keys: &EpochKeys) -> Result<Self, Error> {
-        Ok(Self { room: keys.room, epochs: VecDeque::from([OpenEpoch::new(keys)?]) })
+        Ok(Self { room: keys.room, epochs: Mutex::new([Arc::new(OpenEpoch::new(keys)?)].into()) })
     }
 
     /// Goes on in the next epoch and forgets those that are [`EPOCHS_KEPT`] or more behind, and whoever is no longer a
@@ -135,32 +158,33 @@ impl MediaOpener {
     ///
     /// # Errors
     /// [`Error::WrongRoom`]; [`Error::EpochOrder`] for an epoch before the current one, or another group's.
-    pub fn install(&mut self, keys: &EpochKeys) -> Result<(), Error> {
+    pub fn install(&self, keys: &EpochKeys) -> Result<(), Error> {
         if keys.room != self.room {
             return Err(Error::WrongRoom);
         }
-        if let Some(current) = self.epochs.front() {
-            if keys.epoch == current.epoch && Arc::ptr_eq(&keys.counter, &current.counter) {
-                return Ok(());
+        let next = Arc::new(OpenEpoch::new(keys)?);
+        self.replace(|epochs| {
+            if let Some(current) = epochs.first() {
+                if keys.epoch == current.epoch && Arc::ptr_eq(&keys.counter, &current.counter) {
+                    return Ok(epochs.clone());
+                }
+                if keys.epoch <= current.epoch {
+                    return Err(Error::EpochOrder { given: keys.epoch, current: current.epoch });
+                }
             }
-            if keys.epoch <= current.epoch {
-                return Err(Error::EpochOrder { given: keys.epoch, current: current.epoch });
-            }
-        }
-        self.epochs.push_front(OpenEpoch::new(keys)?);
-        self.epochs.retain(|epoch| keys.epoch - epoch.epoch < EPOCHS_KEPT);
-        let members: HashSet<&DeviceKey> = keys.devices.iter().map(|(_, device)| device).collect();
-        for epoch in &mut self.epochs {
-            let gone = epoch.senders.extract_if(|_, sender| !members.contains(&sender.device));
-            epoch.set_aside.extend(gone);
-        }
-        Ok(())
+            let kept = epochs.iter().filter(|epoch| keys.epoch - epoch.epoch < EPOCHS_KEPT).cloned();
+            Ok(std::iter::once(next).chain(kept).collect())
+        })
     }
 
     /// Forgets the keys of all epochs before this one, but never those of the current epoch.
-    pub fn forget_before(&mut self, epoch: u64) {
-        let Some(current) = self.epochs.front().map(|current| current.epoch) else { return };
-        self.epochs.retain(|kept| kept.epoch >= epoch.min(current));
+    pub fn forget_before(&self, epoch: u64) {
+        let kept = |kept: &&Arc<OpenEpoch>, current: u64| kept.epoch >= epoch.min(current);
+        let forgotten = self.replace(|epochs| {
+            let current = epochs.first().map_or(0, |current| current.epoch);
+            Ok(epochs.iter().filter(|epoch| kept(epoch, current)).cloned().collect())
+        });
+        debug_assert!(forgotten.is_ok(), "nothing of it can fail");
     }
 
     /// Goes on in any epoch that these keys are of: another group's, or one that was gone back to. What was opened in the
@@ -168,19 +192,29 @@ impl MediaOpener {
     ///
     /// # Errors
     /// [`Error::WrongRoom`]; [`Error::Sframe`].
-    pub fn restart(&mut self, keys: &EpochKeys) -> Result<(), Error> {
+    pub fn restart(&self, keys: &EpochKeys) -> Result<(), Error> {
         if keys.room != self.room {
             return Err(Error::WrongRoom);
         }
-        let known = self.epochs.iter().position(|epoch| Arc::ptr_eq(&epoch.counter, &keys.counter));
-        match known {
-            Some(place) => drop(self.epochs.drain(..place)),
-            None => self.epochs = VecDeque::from([OpenEpoch::new(keys)?]),
-        }
-        if let Some(current) = self.epochs.front_mut() {
-            current.senders.extend(current.set_aside.drain());
-        }
+        let anew = Arc::new(OpenEpoch::new(keys)?);
+        self.replace(|epochs| {
+            let known = epochs.iter().position(|epoch| Arc::ptr_eq(&epoch.counter, &keys.counter));
+            Ok(known.map_or_else(|| [anew].into(), |place| epochs[place..].into()))
+        })
+    }
+
+    /// What goes is wiped as soon as no frame is being opened by it, while nobody waits.
+    fn replace(&self, next: impl FnOnce(&Epochs) -> Result<Epochs, Error>) -> Result<(), Error> {
+        let mut epochs = lock(&self.epochs);
+        let next = next(&epochs)?;
+        let before = std::mem::replace(&mut *epochs, next);
+        drop(epochs);
+        drop(before);
         Ok(())
+    }
+
+    fn epochs(&self) -> Epochs {
+        Arc::clone(&lock(&self.epochs))
     }
 
     /// Opens one frame and appends its payload to `out`. `from` is the device that the relay says published the track.
@@ -192,7 +226,7 @@ impl MediaOpener {
     /// [`Error::Replayed`] if it was opened before or is more than [`REPLAY_WINDOW_FRAMES`] behind;
     /// [`Error::NotAuthentic`] if any byte of it, its visible header or its track is not what was sealed.
     pub fn open(
-        &mut self,
+        &self,
         from: &DeviceKey,
         track: &TrackId,
         visible: &Visible,
@@ -201,16 +235,20 @@ impl MediaOpener {
     ) -> Result<(), Error> {
         let header = frame::read_header(sealed)?;
         let metadata = media_metadata(&self.room, track, visible);
-        let sender = self.sender(from, &header)?;
-        let token = sender.replay.screen(UnvalidatedFrame::new(&header, &metadata)).map_err(|_| Error::Replayed)?;
+        let epochs = self.epochs();
+        let sender = sender(&epochs, from, &header)?;
+        // Held until it is open: of two that are the same, one is refused.
+        let mut replay = lock(&sender.replay);
+        let token = replay.screen(UnvalidatedFrame::new(&header, &metadata)).map_err(|_| Error::Replayed)?;
         frame::open(&sender.key, &header, &metadata, sealed, out)?;
-        sender.replay.record(token);
+        replay.record(token);
         Ok(())
     }
 
     /// Whether a frame that does not open is of an epoch after the current one, as far as the low bits in its key id tell.
     pub fn is_ahead(&self, sealed: &[u8]) -> bool {
-        let (Ok(header), Some(current)) = (frame::read_header(sealed), self.epochs.front()) else { return false };
+        let epochs = self.epochs();
+        let (Ok(header), Some(current)) = (frame::read_header(sealed), epochs.first()) else { return false };
         frame::epochs_ahead(header.key_id(), current.epoch) > 0
     }
 
@@ -218,37 +256,39 @@ impl MediaOpener {
     ///
     /// # Errors
     /// As [`Self::open`] but for [`Error::Replayed`], and [`Error::TooLarge`] above [`limits::TRACK_LABEL_BYTES_MAX`].
-    pub fn open_label(&mut self, from: &DeviceKey, kind: u8, label: &[u8]) -> Result<TrackInfo, Error> {
+    pub fn open_label(&self, from: &DeviceKey, kind: u8, label: &[u8]) -> Result<TrackInfo, Error> {
         check_length("a track label", label, limits::TRACK_LABEL_BYTES_MAX)?;
         let header = frame::read_header(label)?;
         let metadata = label_metadata(&self.room, kind);
         let mut plain = Vec::with_capacity(label.len());
-        frame::open(&self.sender(from, &header)?.key, &header, &metadata, label, &mut plain)?;
+        frame::open(&sender(&self.epochs(), from, &header)?.key, &header, &metadata, label, &mut plain)?;
         label::decode(&plain)
     }
+}
 
-    /// Whose key a header names. The kept epochs are fewer than the key id tells apart, so at most one fits.
-    fn sender(&mut self, from: &DeviceKey, header: &SframeHeader) -> Result<&mut Sender, Error> {
-        let key_id = header.key_id();
-        let sender =
-            self.epochs.iter_mut().find_map(|epoch| epoch.senders.get_mut(&key_id)).ok_or(Error::UnknownKey)?;
-        if sender.device == *from { Ok(sender) } else { Err(Error::WrongSender) }
+/// Whose key a header names. The kept epochs are fewer than the key id tells apart, so at most one fits. Whoever is
+/// no member any more in the newest has no key in any, unless that one is gone back from.
+fn sender<'a>(epochs: &'a [Arc<OpenEpoch>], from: &DeviceKey, header: &SframeHeader) -> Result<&'a Sender, Error> {
+    let key_id = header.key_id();
+    let sender = epochs.iter().find_map(|epoch| epoch.senders.get(&key_id)).ok_or(Error::UnknownKey)?;
+    if epochs.first().is_none_or(|newest| !newest.members.contains(&sender.device)) {
+        return Err(Error::UnknownKey);
     }
+    if sender.device == *from { Ok(sender) } else { Err(Error::WrongSender) }
 }
 
 struct OpenEpoch {
     epoch: u64,
     /// Tells this epoch from another group's of the same number.
     counter: Arc<SendCounter>,
+    members: HashSet<DeviceKey>,
     senders: HashMap<KeyId, Sender>,
-    /// Of those who are no members any more: nothing of theirs opens, unless the commit that removed them is rejected.
-    set_aside: HashMap<KeyId, Sender>,
 }
 
 struct Sender {
     device: DeviceKey,
     key: DecryptionKey,
-    replay: ReplayAttackProtection,
+    replay: Mutex<ReplayAttackProtection>,
 }
 
 impl OpenEpoch {
@@ -258,22 +298,28 @@ impl OpenEpoch {
             let key_id = frame::key_id(keys.epoch, *leaf)?;
             let key = frame::decryption_key(key_id, &keys.base_key)?;
             let window = Tolerance::try_new(REPLAY_WINDOW_FRAMES).map_err(Error::sframe("sizing the replay window"))?;
-            senders
-                .insert(key_id, Sender { device: *device, key, replay: ReplayAttackProtection::new(key_id, window) });
+            let replay = Mutex::new(ReplayAttackProtection::new(key_id, window));
+            senders.insert(key_id, Sender { device: *device, key, replay });
         }
-        Ok(Self { epoch: keys.epoch, counter: Arc::clone(&keys.counter), senders, set_aside: HashMap::new() })
+        let members = keys.devices.iter().map(|(_, device)| *device).collect();
+        Ok(Self { epoch: keys.epoch, counter: Arc::clone(&keys.counter), members, senders })
     }
+}
+
+/// Nothing here is left half done by a panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for MediaSealer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MediaSealer").field("epoch", &self.epoch).finish_non_exhaustive()
+        f.debug_struct("MediaSealer").field("epoch", &self.current().epoch).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for MediaOpener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let epochs: Vec<u64> = self.epochs.iter().map(|epoch| epoch.epoch).collect();
+        let epochs: Vec<u64> = self.epochs().iter().map(|epoch| epoch.epoch).collect();
         f.debug_struct("MediaOpener").field("epochs", &epochs).finish_non_exhaustive()
     }
 }

@@ -42,8 +42,8 @@ fn a_call_of_devices_that_can_all_use_x_wing_does_and_its_media_opens() {
         std::mem::swap(&mut at_a, &mut at_b);
     }
     assert_eq!(at_a.safety_number().expect("in"), at_b.safety_number().expect("in"));
-    let mut sealer = MediaSealer::new(&at_a.epoch_keys().expect("in")).expect("a sealer");
-    let mut opener = MediaOpener::new(&at_b.epoch_keys().expect("in")).expect("an opener");
+    let sealer = MediaSealer::new(&at_a.epoch_keys().expect("in")).expect("a sealer");
+    let opener = MediaOpener::new(&at_b.epoch_keys().expect("in")).expect("an opener");
     let visible = Visible { group: 1, object: 2, flags: Flags::default(), layer: Layer::default() };
     let (mut sealed, mut opened) = (Vec::new(), Vec::new());
     sealer.seal(&TrackId([1; 8]), &visible, b"hello", &mut sealed).expect("seals");

@@ -135,7 +135,7 @@ fn junk_and_harmed_key_packages_are_not_added() {
 #[test]
 fn junk_and_harmed_frames_do_not_open() {
     let ([a, _], [group_a, group_b]) = two();
-    let mut sealer = MediaSealer::new(&group_a.epoch_keys().expect("a member")).expect("a sealer");
+    let sealer = MediaSealer::new(&group_a.epoch_keys().expect("a member")).expect("a sealer");
     let opener = MediaOpener::new(&group_b.epoch_keys().expect("a member")).expect("an opener");
     let opener = RefCell::new(opener);
     let (track, flags) = (TrackId([1; 8]), Flags::default());

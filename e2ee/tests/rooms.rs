@@ -248,8 +248,8 @@ fn another_group_s_keys_are_taken_into_use_whatever_the_numbers_of_their_epochs(
     }
     let (_, [new, _]) = two();
     let keys = new.epoch_keys().expect("keys");
-    let mut sealer = MediaSealer::new(&old.epoch_keys().expect("keys")).expect("a sealer");
-    let mut opener = MediaOpener::new(&old.epoch_keys().expect("keys")).expect("an opener");
+    let sealer = MediaSealer::new(&old.epoch_keys().expect("keys")).expect("a sealer");
+    let opener = MediaOpener::new(&old.epoch_keys().expect("keys")).expect("an opener");
     assert!(matches!(sealer.install(&keys), Err(Error::EpochOrder { .. })));
     assert!(matches!(opener.install(&keys), Err(Error::EpochOrder { .. })));
     sealer.restart(&keys).expect("a new beginning");

@@ -18,7 +18,7 @@ use crate::{
     Call, Client, Error, RingOutcome,
     client::Inner,
     room::{Member, Room, commit::commit},
-    sync::lock,
+    sync::{lock, long},
     tracks::frame::unix_s,
     wire::link::Link,
 };
@@ -181,7 +181,7 @@ impl Call {
 
 /// Lets the guest in who waits in `lobby`, or says there that it did not work, and ends that call.
 pub(crate) async fn admit(
-    inner: &Inner,
+    inner: &Arc<Inner>,
     room: &Arc<Room>,
     lobby: Call,
     guest: Member,
@@ -197,17 +197,23 @@ pub(crate) async fn admit(
             _ => Why::Unsaid,
         };
         // Whoever does not hear it gives up by itself.
-        let _ = lobby.say(&rights::denied(why)).await;
+        let _ = lobby.say(rights::denied(why)).await;
     }
     let _ = lobby.leave().await;
     admitted
 }
 
-async fn let_in(inner: &Inner, room: &Arc<Room>, lobby: &Call, guest: Member, package: Vec<u8>) -> Result<(), Error> {
+async fn let_in(
+    inner: &Arc<Inner>,
+    room: &Arc<Room>,
+    lobby: &Call,
+    guest: Member,
+    package: Vec<u8>,
+) -> Result<(), Error> {
     let hosting = room.hosting.as_ref().ok_or(Error::State("a call of two is no room"))?;
     let _one_at_a_time = hosting.admitting.lock().await;
     let packages = [(guest.identity, package)];
-    let change = commit(inner, room, |group| {
+    let change = commit(inner, room, move |group| {
         // A device that lost the room takes its own place again.
         let old = group.members().into_iter().find(|member| member.device == guest.device).map(|member| member.leaf);
         match old {
@@ -221,7 +227,7 @@ async fn let_in(inner: &Inner, room: &Arc<Room>, lobby: &Call, guest: Member, pa
     let (name, doors) = (hosting.name.clone(), hosting.doors_for_guest());
     let admission = Admission { welcome, name, doors, link, put_out };
     for message in admission.messages() {
-        lobby.say(&message).await?;
+        lobby.say(message).await?;
     }
     let is_in = room.wait_until(|room| room.member_number(&guest).is_some());
     // Who does not come after all loses the place again like anybody who is gone.
@@ -271,8 +277,8 @@ pub(crate) async fn receive_admission(lobby: &Call, host: &IdentityKey) -> Resul
     };
     let waited = tokio::time::timeout(ADMISSION_TIMEOUT, whole).await;
     let admission = waited.unwrap_or(Err(Error::TimedOut("a knock")))?;
-    let group = lobby.client.inner.device.join_room(&admission.welcome, host, unix_s())?;
-    Ok((group, admission))
+    let (device, host) = (lobby.client.inner.device.clone(), *host);
+    long(move || Ok((device.join_room(&admission.welcome, &host, unix_s())?, admission))).await
 }
 
 /// Takes the place in the group that a member gave us again.

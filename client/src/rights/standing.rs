@@ -11,7 +11,10 @@ use supernode_proto::{
     identity::RoomId,
 };
 
-use crate::{Call, Client, Error, Member, RoomOptions, rights::door, room::Room, sync::lock, tracks::frame::unix_s};
+use crate::{
+    Call, Client, Error, Member, RoomOptions, client::Inner, error::CallEnd, rights::door, room::Room, sync::lock,
+    tracks::frame::unix_s,
+};
 
 /// How much longer each member waits than the one before it, before it opens a call with whoever is at the door.
 const TURN: Duration = Duration::from_millis(500);
@@ -21,14 +24,19 @@ impl Client {
     /// us. `options` say how others come back by us; the name counts if we open the room.
     ///
     /// # Errors
-    /// [`Error::NotAdmitted`] if the members do not let us in; [`Error::State`] if none of them answers; as
-    /// [`Client::ring`] for the rest.
+    /// [`Error::NotAdmitted`] if the members do not let us in, which may be that to all of them we are shut out and the relay
+    /// rings none; [`Error::State`] if none of them answers; as [`Client::ring`] for the rest.
     pub async fn enter_by_link(&self, link: &LinkSecret, options: RoomOptions) -> Result<Call, Error> {
         let options = RoomOptions { link: Some(link.clone()), ..options };
         match knock(self, link).await {
             Ok((group, admission)) => self.enter_room(group, admission, options, None).await,
             // If somebody is faster, we have lost our place before we had it, and knock as anybody who has.
-            Err(Error::Refused(refusal)) if refusal.reason == RefusalReason::Offline => self.create_room(options).await,
+            Err(Error::Refused(refusal)) if refusal.reason == RefusalReason::Offline => {
+                self.create_room(options).await.map_err(|error| match error {
+                    Error::CallEnded(CallEnd::NotLetIn) => Error::NotAdmitted,
+                    error => error,
+                })
+            }
             Err(error) => Err(error),
         }
     }

@@ -149,7 +149,7 @@ impl Room {
             return;
         }
         connection.heard_at = now;
-        state.beacons.hear(member.device, (posted.epoch, digest), now);
+        lock(&self.beacons).hear(member.device, (posted.epoch, digest), now);
         drop(state);
         self.changed.send_replace(());
     }
@@ -160,11 +160,11 @@ impl Room {
         device: &DeviceSecret,
         now: Instant,
     ) -> (Option<client_message::Body>, Option<Instant>) {
-        let mut state = lock(&self.state);
-        if !state.keeps_order() {
+        if !self.keeps_order(&lock(&self.state)) {
             return (None, None);
         }
-        let Beacons { ours, posted_at, due, .. } = &mut state.beacons;
+        let mut beacons = lock(&self.beacons);
+        let Beacons { ours, posted_at, due, .. } = &mut *beacons;
         let Some((epoch, digest)) = ours.front().copied() else { return (None, None) };
         let at = due.unwrap_or(now);
         if at > now {
@@ -183,13 +183,13 @@ impl Room {
 
     /// Shows whom we have doubted for too long, or that nobody is any more, and says when to look again.
     pub(crate) fn show_splits(&self, now: Instant) -> Option<Instant> {
-        let mut state = lock(&self.state);
-        if !state.keeps_order() {
+        let state = lock(&self.state);
+        if !self.keeps_order(&state) {
             return None;
         }
-        let State { connections, beacons, group, .. } = &mut *state;
         let here: Vec<(Member, Instant)> =
-            connections.values().filter_map(|it| Some((it.member()?, it.heard_at))).collect();
+            state.connections.values().filter_map(|it| Some((it.member()?, it.heard_at))).collect();
+        let mut beacons = lock(&self.beacons);
         for (member, heard_at) in &here {
             if *heard_at + SILENCE_MAX <= now {
                 beacons.doubt(member.device, None, *heard_at);
@@ -197,8 +197,9 @@ impl Room {
         }
         let (ripe, next) = beacons.ripe(now);
         let next_silence = here.iter().map(|(_, heard_at)| *heard_at + SILENCE_MAX).filter(|at| *at > now).min();
-        let leaves = group.members();
         let healed = beacons.note_healed();
+        drop(beacons);
+        let leaves = if ripe.is_empty() { Vec::new() } else { state.group.members.clone() };
         drop(state);
         if healed {
             self.tell(CallEvent::Healed);
@@ -213,40 +214,40 @@ impl Room {
 
     /// Who is shown to be in another group than ours.
     pub(crate) fn split_from(&self) -> Vec<Member> {
-        let state = lock(&self.state);
-        let is_shown = |member: &Member| state.beacons.doubts.get(&member.device).is_some_and(|doubt| doubt.is_shown);
+        let (state, beacons) = (lock(&self.state), lock(&self.beacons));
+        let is_shown = |member: &Member| beacons.doubts.get(&member.device).is_some_and(|doubt| doubt.is_shown);
         state.connections.values().filter_map(Connection::member).filter(is_shown).collect()
     }
 
     /// A person has seen that there is a split, and goes on with those who are in our part.
     pub(crate) fn accept_split(&self) {
-        lock(&self.state).beacons.doubts.values_mut().for_each(|doubt| doubt.is_accepted = doubt.is_shown);
+        lock(&self.beacons).doubts.values_mut().for_each(|doubt| doubt.is_accepted = doubt.is_shown);
         self.changed.send_replace(());
     }
 }
 
-impl State {
+impl Room {
     /// Our group is in another epoch; `at_once` if by our own doing.
-    pub(super) fn note_epoch(&mut self, at_once: bool) {
-        self.past_epochs.begin(self.group.epoch(), Instant::now());
-        if let Ok(digest) = self.group.epoch_digest() {
-            let (epoch, members) = (self.group.epoch(), self.group.members().len() as u32);
-            self.beacons.enter(epoch, digest, members, at_once, Instant::now());
+    pub(super) fn note_epoch(&self, state: &mut State, at_once: bool) {
+        let State { group, past_epochs, .. } = state;
+        past_epochs.begin(group.epoch, Instant::now());
+        if let Ok(digest) = group.epoch_digest() {
+            lock(&self.beacons).enter(group.epoch, digest, group.members.len() as u32, at_once, Instant::now());
         }
     }
 
     /// Our group is another one.
-    pub(super) fn note_new_group(&mut self) {
-        self.beacons.restart();
-        self.past_epochs = PastEpochs::default();
-        self.note_epoch(true);
+    pub(super) fn note_new_group(&self, state: &mut State) {
+        lock(&self.beacons).restart();
+        state.past_epochs = PastEpochs::default();
+        self.note_epoch(state, true);
     }
 
     /// Nobody is doubted who is not here.
-    pub(super) fn forget_doubts_of_those_gone(&mut self) {
+    pub(super) fn forget_doubts_of_those_gone(&self, state: &State) {
         let here: HashSet<DeviceKey> =
-            self.connections.values().filter_map(Connection::member).map(|member| member.device).collect();
-        self.beacons.doubts.retain(|device, _| here.contains(device));
+            state.connections.values().filter_map(Connection::member).map(|member| member.device).collect();
+        lock(&self.beacons).doubts.retain(|device, _| here.contains(device));
     }
 }
 

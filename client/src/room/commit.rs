@@ -10,6 +10,7 @@ use crate::{
     Error, Refusal,
     client::Inner,
     room::Room,
+    sync::{done, long},
     wire::backoff::{Backoff, random_wait},
 };
 
@@ -25,9 +26,18 @@ const WINNER_TIMEOUT: Duration = Duration::from_secs(2);
 /// `make` is called again after another member's commit has come first; it returns `None` when there is nothing
 /// left to change. Returns the change that counts.
 pub(crate) async fn commit(
-    inner: &Inner,
+    inner: &Arc<Inner>,
     room: &Arc<Room>,
-    make: impl Fn(&mut Group) -> Result<Option<Change>, supernode_e2ee::Error>,
+    make: impl Fn(&mut Group) -> Result<Option<Change>, supernode_e2ee::Error> + Send + Sync + 'static,
+) -> Result<Option<Change>, Error> {
+    // Whoever stops waiting leaves no commit behind that nobody sends: it would stand in the way of the next.
+    done(tokio::spawn(commit_in_turn(inner.clone(), room.clone(), Arc::new(make)))).await
+}
+
+async fn commit_in_turn(
+    inner: Arc<Inner>,
+    room: Arc<Room>,
+    make: Arc<impl Fn(&mut Group) -> Result<Option<Change>, supernode_e2ee::Error> + Send + Sync + 'static>,
 ) -> Result<Option<Change>, Error> {
     let _one_at_a_time = room.committing.lock().await;
     let mut backoff = Backoff::new(BACKOFF_BASE, BACKOFF_MAX);
@@ -41,7 +51,8 @@ pub(crate) async fn commit(
         if tokio::time::timeout(inner.config.request_timeout, entered).await.is_err() {
             return Err(Error::Disconnected);
         }
-        let Some(change) = room.make_commit(&make)? else { return Ok(None) };
+        let (making, make) = (room.clone(), make.clone());
+        let Some(change) = long(move || making.make_commit(&*make)).await? else { return Ok(None) };
         let message = client_message::Body::SendMls(SendMls {
             room: Bytes::copy_from_slice(&room.id.0),
             epoch: change.epoch,

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use supernode_e2ee::{LinkSecret, Pass};
 use supernode_proto::{
-    control::{KickMember, client_message},
+    control::{KickMember, RefusalReason, client_message},
     identity::{Delegation, DeviceKey},
 };
 
@@ -19,12 +19,16 @@ use crate::{
     error::CallEnd,
     rights::{door, standing},
     room::{Due, Room, commit::commit},
+    sync::long,
     wire::{
         backoff::{Backoff, random_wait},
         session,
     },
 };
 
+/// So often somebody who has not been in the room is told that it is not empty, and that nobody is in it whom the relay may
+/// ring for them, until that is no matter of who came and went in between: those inside have shut them out.
+const SHUT_OUT_AFTER: u32 = 4;
 /// After a commit of ours did not come about.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -75,13 +79,19 @@ async fn keep(inner: Arc<Inner>, room: Arc<Room>) {
         let (delegation, now) = (inner.device.delegation(), Instant::now());
         let next_renewal = room.renewal_due(&delegation, now);
         if next_renewal.is_some_and(|at| at <= now) {
-            if let Err(error) = renew(&inner, &room, &delegation).await {
+            if let Err(error) = renew(&inner, &room, delegation).await {
                 tracing::debug!(%error, "our keys could not be renewed");
                 room.put_renewal_off(Instant::now());
             }
             continue;
         }
-        let next_to_forget = room.forget_past_epochs(now);
+        let next_to_forget = match room.next_to_forget() {
+            Some(at) if at <= now => {
+                let forgetting = room.clone();
+                long(move || forgetting.forget_past_epochs(now)).await
+            }
+            next => next,
+        };
         let next_split = room.show_splits(Instant::now());
         let (beacon, next_beacon) = room.beacon(inner.device.secret(), Instant::now());
         if let (Some(beacon), Some(link)) = (beacon, inner.link_now()) {
@@ -110,15 +120,15 @@ async fn keep(inner: Arc<Inner>, room: Arc<Room>) {
     }
 }
 
-async fn remove(inner: &Inner, room: &Arc<Room>, devices: Vec<DeviceKey>) -> Result<(), Error> {
-    let put_out = room.put_out();
-    commit(inner, room, |group| {
+async fn remove(inner: &Arc<Inner>, room: &Arc<Room>, devices: Vec<DeviceKey>) -> Result<(), Error> {
+    let (put_out, ourselves) = (room.put_out(), inner.device.identity());
+    commit(inner, room, move |group| {
         // Another member may have been faster.
         let gone = group.members().into_iter().filter(|member| devices.contains(&member.device));
         let (out, gone): (Vec<_>, Vec<_>) = gone.partition(|member| put_out.contains(&member.identity));
         let leaves =
             |members: &[supernode_e2ee::Member]| members.iter().map(|member| member.leaf).collect::<Vec<u32>>();
-        if !out.is_empty() && group.may_put_out(&inner.device.identity()) {
+        if !out.is_empty() && group.may_put_out(&ourselves) {
             return group.propose_put_out(&leaves(&out)).map(Some);
         }
         let all = leaves(&[out, gone].concat());
@@ -129,9 +139,10 @@ async fn remove(inner: &Inner, room: &Arc<Room>, devices: Vec<DeviceKey>) -> Res
 }
 
 /// Fresh keys for our place, unless another member was faster.
-async fn renew(inner: &Inner, room: &Arc<Room>, delegation: &Delegation) -> Result<(), Error> {
-    commit(inner, room, |group| match room.is_renewal_due(group, delegation, Instant::now()) {
-        true => group.propose_renewal(delegation).map(Some),
+async fn renew(inner: &Arc<Inner>, room: &Arc<Room>, delegation: Delegation) -> Result<(), Error> {
+    let renewing = room.clone();
+    commit(inner, room, move |group| match renewing.is_renewal_due(group, &delegation, Instant::now()) {
+        true => group.propose_renewal(&delegation).map(Some),
         false => Ok(None),
     })
     .await
@@ -157,6 +168,7 @@ async fn come_back(inner: &Arc<Inner>, room: &Arc<Room>) -> Result<(), Error> {
     let mut backoff = Backoff::new(inner.config.backoff_base, inner.config.backoff_max);
     let ourselves = inner.device.identity();
     let link = room.hosting.as_ref().and_then(|hosting| hosting.link.as_ref());
+    let mut nobody_rung = 0;
     loop {
         let doors = room.hosting.as_ref().map(|hosting| hosting.doors(&ourselves)).unwrap_or_default();
         if doors.is_empty() && link.is_none() {
@@ -171,6 +183,11 @@ async fn come_back(inner: &Arc<Inner>, room: &Arc<Room>) -> Result<(), Error> {
                 Ok(()) => return Ok(()),
                 Err(error) => failure = error,
             }
+        }
+        let rang_nobody = matches!(&failure, Error::Refused(refusal) if refusal.reason == RefusalReason::Offline);
+        nobody_rung = if rang_nobody { nobody_rung + 1 } else { 0 };
+        if nobody_rung >= SHUT_OUT_AFTER && room.is_new_to_us() {
+            return Err(Error::NotAdmitted);
         }
         if Instant::now() >= give_up_at
             || matches!(failure, Error::NotAdmitted | Error::OtherKeys | Error::ClientClosed)
@@ -199,7 +216,8 @@ async fn try_way(inner: &Arc<Inner>, room: &Arc<Room>, way: Way<'_>) -> Result<(
         inner.request(&link, call::leave(room)).await?;
         room.handle_left_to_come_in_anew();
     }
-    door::take_place(room, &link, group, &admission)?;
+    let (place, on) = (room.clone(), link.clone());
+    long(move || door::take_place(&place, &on, group, &admission)).await?;
     call::enter(inner, &link, room).await?;
     if room.is_behind() {
         return Err(Error::State("the group moved on while we came in"));

@@ -1,7 +1,7 @@
 //! The group's messages: in the mailbox's order, from where we were, and what becomes of a commit.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,7 +16,7 @@ use supernode_proto::{
 };
 use tokio::sync::mpsc;
 
-use super::{Early, Member, Room, State, renewal::GOES_BACK_FOR};
+use super::{Member, Room, State, renewal::GOES_BACK_FOR};
 use crate::{CallEvent, Error, Warning, error::CallEnd, sync::lock, tracks::frame::unix_s, wire::link::Link};
 
 /// Messages that came while what lies before them was fetched: more than a relay keeps of a room.
@@ -82,9 +82,17 @@ impl Mailbox {
 impl Room {
     /// A message of the group.
     pub(crate) fn handle_mls(self: &Arc<Self>, link: &Link, delivery: &MlsDelivery) {
+        if let Some(answer) = self.follow(delivery) {
+            link.send(answer, None);
+        }
+    }
+
+    /// As [`Self::handle_mls`]; what to tell the relay.
+    pub(super) fn follow(self: &Arc<Self>, delivery: &MlsDelivery) -> Option<client_message::Body> {
+        let mut group = lock(&self.group);
         let mut state = lock(&self.state);
-        if delivery.sequence <= state.mailbox.sequence || state.end.is_some() {
-            return;
+        if delivery.sequence <= state.mailbox.sequence || self.end.get().is_some() {
+            return None;
         }
         let (is_behind, is_in) = (state.behind, state.entered_on.is_some());
         let mailbox = &mut state.mailbox;
@@ -93,71 +101,83 @@ impl Room {
             if (is_in || !is_behind) && mailbox.held.len() < HELD_MAX {
                 mailbox.held.insert(delivery.sequence, delivery.clone());
             }
-            return;
+            return None;
         }
         mailbox.sequence = delivery.sequence;
+        drop(state);
         // What is said of a message is the relay's word; what it is, is sealed in it.
         let said = Envelope { room: self.id, epoch: delivery.epoch, commit: delivery.commit };
         if let Err(error) = said.check(&delivery.payload) {
             tracing::debug!(%error, "a message of the group is not what the relay says");
-            drop(state);
-            return self.tell(CallEvent::Warning(Warning::FalseEnvelope));
+            drop(group);
+            self.tell(CallEvent::Warning(Warning::FalseEnvelope));
+            return None;
         }
-        let before = state.group.epoch();
-        let State { group, expected, .. } = &mut *state;
-        let processed = group.process(&delivery.payload, &|identity| expected.holds(identity), unix_s());
+        let before = group.epoch();
+        let processed = group.process(&delivery.payload, &|identity| self.expected.holds(identity), unix_s());
         // What counts as a commit at the relay, and is none to us, makes us part ways with it.
         let is_ours = matches!(processed, Ok(Processed::Own));
         let is_junk = delivery.commit && delivery.epoch == before && !is_ours && group.epoch() == before;
         match processed {
             Ok(Processed::EpochChanged { by, put_out, renewed, removed, .. }) => {
+                let snapshot = match self.install(&group) {
+                    Ok(snapshot) => snapshot,
+                    Err(error) => {
+                        drop(group);
+                        tracing::debug!(%error, "an epoch that we entered cannot be used");
+                        self.fall_behind();
+                        return None;
+                    }
+                };
+                let mut state = lock(&self.state);
+                state.group = snapshot;
                 let told = state.note_removed(&removed, by.into(), put_out);
                 let door_key = state.door_key_to_replace(delivery, by);
-                let early = state.install_keys(false);
-                drop(state);
+                let early = self.note_installed(&mut state, false);
+                drop((state, group));
                 if renewed {
                     self.note_renewed(false, Instant::now());
                 }
-                if let Some(right) = door_key {
-                    self.replace_door_key(link, right, by.into());
-                }
+                let answer = door_key.map(|right| self.replace_door_key(right, by.into()));
                 self.tell_all(told);
                 self.use_keys(early);
+                return answer;
             }
             Ok(Processed::RemovedOurselves { by, put_out }) => {
-                drop(state);
+                lock(&self.state).group.end();
+                drop(group);
                 self.tell(CallEvent::Removed { who: self.ourselves, by: by.into(), put_out });
                 // Who was only taken for gone may knock; a call of those who were rung has no door.
                 if put_out || self.hosting.is_none() { self.end_with(CallEnd::Removed) } else { self.fall_behind() }
             }
             Ok(Processed::Message { from, bytes }) if !is_junk => {
-                self.take_message(&mut state, from.into(), &bytes);
-                drop(state);
+                drop(group);
+                self.take_message(&mut lock(&self.state), from.into(), &bytes);
                 self.changed.send_replace(());
             }
             // Told late that it counts: we were away when it was accepted.
             Ok(Processed::Own) if delivery.commit && delivery.epoch == before => {
-                drop(state);
+                drop(group);
                 self.handle_own_commit(true);
             }
             Ok(Processed::Own | Processed::Ignored | Processed::Message { .. }) if !is_junk => {}
             refused => {
+                drop(group);
                 if let Err(error) = refused {
                     tracing::debug!(%error, commit = delivery.commit, "a message of the group was refused");
                 }
                 if !delivery.commit {
-                    return;
+                    return None;
                 }
                 if is_junk && self.hosting.is_some() {
-                    state.mailbox.rejected_at = Some(Instant::now());
-                    drop(state);
-                    return self.reject(link, delivery);
+                    lock(&self.state).mailbox.rejected_at = Some(Instant::now());
+                    return Some(self.reject(delivery));
                 }
-                drop(state);
                 // Whoever follows a commit that we refuse is in another group now.
                 self.fall_behind();
             }
         }
+        None
     }
 
     fn take_message(&self, state: &mut State, from: Member, bytes: &[u8]) {
@@ -170,28 +190,28 @@ impl Room {
     }
 
     /// Gives a commit back that we cannot process: when most cannot, its epoch is open again.
-    fn reject(&self, link: &Link, delivery: &MlsDelivery) {
+    fn reject(&self, delivery: &MlsDelivery) -> client_message::Body {
         let MlsDelivery { room, epoch, sequence, .. } = delivery.clone();
-        link.send(client_message::Body::RejectCommit(RejectCommit { room, epoch, sequence }), None);
         self.changed.send_replace(());
+        client_message::Body::RejectCommit(RejectCommit { room, epoch, sequence })
     }
 
     /// Most could not process a commit, or the relay says so: it does not count. Whoever followed it goes back to the epoch
     /// before, and sends nothing there as long as somebody is in the group again whom that commit had removed
     /// so to take a commit back opens nothing to anybody.
     pub(crate) fn handle_commit_rejected(self: &Arc<Self>, rejected: &CommitRejected) {
-        let mut state = lock(&self.state);
-        state.mailbox.rejected_at = None;
-        let epoch = state.group.epoch();
+        let mut group = lock(&self.group);
+        lock(&self.state).mailbox.rejected_at = None;
+        let epoch = group.epoch();
         if epoch <= rejected.epoch {
-            drop(state);
+            drop(group);
             self.changed.send_replace(());
             return;
         }
-        let went_back = if epoch == rejected.epoch + 1 { state.go_back() } else { Err(Error::Disconnected) };
-        drop(state);
+        let went_back = if epoch == rejected.epoch + 1 { self.go_back(&mut group) } else { Err(Error::Disconnected) };
+        drop(group);
         match went_back {
-            Ok(early) => self.use_keys(early),
+            Ok(()) => self.use_keys(self.frame_keys.take_early()),
             Err(error) => {
                 tracing::debug!(%error, "a commit that we followed was rejected, and we cannot go back");
                 self.fall_behind();
@@ -215,25 +235,42 @@ impl Room {
         lock(&self.state).mailbox.is_missing()
     }
 
+    /// Goes back to the epoch before.
+    fn go_back(&self, group: &mut Group) -> Result<(), Error> {
+        let again = group.go_back()?;
+        // Before anything can be sealed for them.
+        lock(&self.must_go).extend(again.iter().map(|member| member.device));
+        let snapshot = group.snapshot()?;
+        self.frame_keys.restart(&group.epoch_keys()?)?;
+        let mut state = lock(&self.state);
+        state.group = snapshot;
+        self.note_epoch(&mut state, false);
+        // Whoever has no place in the group may have had a voice in this.
+        state.suspect_outsiders();
+        Ok(())
+    }
+
     /// We are in and have what there was to fetch. What came meanwhile has its turn now.
     pub(crate) fn handle_caught_up(self: &Arc<Self>, link: &Link) {
+        let mut group = lock(&self.group);
         let mut state = lock(&self.state);
         let mailbox = &mut state.mailbox;
         mailbox.sequence = mailbox.sequence.max(mailbox.missing_to);
         state.entered_on = Some(link.generation);
         let mailbox = &mut state.mailbox;
         let (epoch, again) = (mailbox.joined_epoch, mailbox.again);
+        drop(state);
         // Had the relay taken it, we would have been told.
-        if let Err(error) = state.group.discard_own() {
+        if let Err(error) = group.discard_own() {
             tracing::debug!(%error, "a commit of ours could not be discarded");
         }
         // Another epoch than ours means that the group moved on without us, and what it says now does not open.
-        if epoch != state.group.epoch() {
-            drop(state);
+        if epoch != group.epoch() {
+            drop(group);
             return self.fall_behind();
         }
-        let held = std::mem::take(&mut state.mailbox.held);
-        drop(state);
+        let held = std::mem::take(&mut lock(&self.state).mailbox.held);
+        drop(group);
         for delivery in held.values() {
             self.handle_mls(link, delivery);
         }
@@ -247,9 +284,9 @@ impl Room {
         &self,
         make: impl FnOnce(&mut Group) -> Result<Option<Change>, supernode_e2ee::Error>,
     ) -> Result<Option<Change>, Error> {
-        let mut state = lock(&self.state);
-        let change = make(&mut state.group)?;
-        state.pending = change
+        let mut group = lock(&self.group);
+        let change = make(&mut group)?;
+        lock(&self.state).pending = change
             .as_ref()
             .map_or_else(Pending::default, |change| Pending { puts_out: change.puts_out, renews: change.renews });
         Ok(change)
@@ -257,25 +294,30 @@ impl Room {
 
     /// The relay took our commit, or another's came first.
     pub(crate) fn handle_own_commit(self: &Arc<Self>, accepted: bool) {
-        let mut state = lock(&self.state);
+        let mut group = lock(&self.group);
         if !accepted {
-            if let Err(error) = state.group.discard_own() {
+            if let Err(error) = group.discard_own() {
                 tracing::debug!(%error, "no commit of ours to discard");
             }
             return;
         }
-        let before = state.group.members();
+        let before = group.members();
+        let merged = group.merge_own().map_err(Error::from).and_then(|()| self.install(&group));
+        let snapshot = match merged {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                drop(group);
+                tracing::debug!(%error, "our own commit does not merge");
+                return self.fall_behind();
+            }
+        };
+        let removed: Vec<_> = before.into_iter().filter(|member| !snapshot.members.contains(member)).collect();
+        let mut state = lock(&self.state);
+        state.group = snapshot;
         let Pending { puts_out, renews } = std::mem::take(&mut state.pending);
-        if let Err(error) = state.group.merge_own() {
-            tracing::debug!(%error, "our own commit does not merge");
-            drop(state);
-            return self.fall_behind();
-        }
-        let after = state.group.members();
-        let removed: Vec<_> = before.into_iter().filter(|member| !after.contains(member)).collect();
         let told = state.note_removed(&removed, self.ourselves, puts_out);
-        let early = state.install_keys(true);
-        drop(state);
+        let early = self.note_installed(&mut state, true);
+        drop((state, group));
         if renews {
             self.note_renewed(true, Instant::now());
         }
@@ -285,10 +327,10 @@ impl Room {
 
     /// The door opens by another key than this epoch's: by a mistake or a lie of whoever made the commit, or of the relay
     ///
-    fn replace_door_key(&self, link: &Link, right: JoinKey, by: Member) {
-        let (room, join_key) = (Bytes::copy_from_slice(&self.id.0), Bytes::copy_from_slice(right.as_bytes()));
-        link.send(client_message::Body::RotateJoinKey(RotateJoinKey { room, join_key }), None);
+    fn replace_door_key(&self, right: JoinKey, by: Member) -> client_message::Body {
         self.tell(CallEvent::Warning(Warning::WrongDoorKey(by)));
+        let (room, join_key) = (Bytes::copy_from_slice(&self.id.0), Bytes::copy_from_slice(right.as_bytes()));
+        client_message::Body::RotateJoinKey(RotateJoinKey { room, join_key })
     }
 
     /// The group moved on and we could not follow: a room is come back to by its door, a call is over.
@@ -314,21 +356,21 @@ impl Room {
         if group.room() != self.id {
             return Err(Error::Protocol("an admission to another room"));
         }
-        let mut state = lock(&self.state);
+        let mut ours = lock(&self.group);
         // Its epochs are not those of the place that we had, whatever their numbers: all keys begin anew.
-        let keys = group.epoch_keys()?;
-        state.sealer.restart(&keys)?;
-        state.opener.restart(&keys)?;
-        state.group = group;
-        state.note_new_group();
-        state.must_go.clear();
+        let snapshot = group.snapshot()?;
+        self.frame_keys.restart(&group.epoch_keys()?)?;
+        *ours = group;
+        let mut state = lock(&self.state);
+        state.group = snapshot;
+        self.note_new_group(&mut state);
+        lock(&self.must_go).clear();
         state.behind = false;
         state.mailbox.is_new = state.entered_on.is_none() && !std::mem::take(&mut state.mailbox.left_just_now);
         let held = std::mem::take(&mut state.mailbox.held);
-        let early = std::mem::take(&mut state.early);
-        drop(state);
+        drop((state, ours));
         self.note_renewed(true, Instant::now());
-        self.use_keys(early);
+        self.use_keys(self.frame_keys.take_early());
         for delivery in held.values() {
             self.handle_mls(link, delivery);
         }
@@ -337,15 +379,17 @@ impl Room {
 
     /// A message for the group, sealed in the epoch that it is in.
     pub(crate) fn message(&self, message: &[u8]) -> Result<client_message::Body, Error> {
-        let mut state = lock(&self.state);
-        let payload = state.group.seal_message(message)?.into();
-        let (room, epoch) = (Bytes::copy_from_slice(&self.id.0), state.group.epoch());
+        let mut group = lock(&self.group);
+        let payload = group.seal_message(message)?.into();
+        let (room, epoch) = (Bytes::copy_from_slice(&self.id.0), group.epoch());
         Ok(client_message::Body::SendMls(SendMls { room, epoch, commit: false, payload, join_key: Bytes::new() }))
     }
 
-    /// Opens a message of the group that did not come through the mailbox.
+    /// Opens a message of the group that did not come through the mailbox. A commit has to.
     pub(crate) fn open_aside(&self, sealed: &[u8]) -> Option<(Member, Vec<u8>)> {
-        match lock(&self.state).group.process(sealed, &|_| false, unix_s()) {
+        let mut group = lock(&self.group);
+        Envelope { room: self.id, epoch: group.epoch(), commit: false }.check(sealed).ok()?;
+        match group.process(sealed, &|_| false, unix_s()) {
             Ok(Processed::Message { from, bytes }) => Some((from.into(), bytes)),
             _ => None,
         }
@@ -365,28 +409,32 @@ impl State {
         if delivery.join_key == right.as_bytes()[..] || self.entered_on.is_none() {
             return None;
         }
-        let own = self.group.own_leaf();
+        let own = self.group.own_leaf;
         let is_before_us = |member: &&supernode_e2ee::Member| {
             member.leaf < own && member.device != by.device && self.is_here(&member.device)
         };
-        (self.group.members().iter().filter(is_before_us).count() < DOOR_KEEPERS).then_some(right)
-    }
-
-    /// Goes back to the epoch before; returns what may open now.
-    fn go_back(&mut self) -> Result<VecDeque<Early>, Error> {
-        let again = self.group.go_back()?;
-        self.must_go.extend(again.iter().map(|member| member.device));
-        let keys = self.group.epoch_keys()?;
-        self.sealer.restart(&keys)?;
-        self.opener.restart(&keys)?;
-        self.note_epoch(false);
-        // Whoever has no place in the group may have had a voice in this.
-        self.suspect_outsiders();
-        Ok(std::mem::take(&mut self.early))
+        (self.group.members.iter().filter(is_before_us).count() < DOOR_KEEPERS).then_some(right)
     }
 
     /// How long the epoch before is kept from now on.
     pub(super) fn keep_epoch_before(&mut self) {
         self.goes_back_until = Some(Instant::now() + GOES_BACK_FOR);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::room::renewal::tests::room_of_two;
+
+    #[test]
+    fn a_commit_that_comes_with_an_answer_and_not_by_the_mailbox_is_not_followed() {
+        let (_us, _other, room, mut at_other) = room_of_two();
+        let said = at_other.seal_message(b"hello").expect("sealed");
+        assert_eq!(room.open_aside(&said).map(|(_, bytes)| bytes), Some(b"hello".to_vec()));
+        let epoch = room.epoch();
+        let commit = at_other.propose_update().expect("made").commit;
+        assert!(room.open_aside(&commit).is_none());
+        assert_eq!((room.epoch(), lock(&room.group).epoch()), (epoch, epoch));
     }
 }

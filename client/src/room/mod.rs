@@ -1,23 +1,32 @@
 //! A room as this device knows it: its MLS group, who is in it, and its tracks. Everything here happens in the order
-//! in which the relay's messages came; nothing here waits.
+//! in which the relay's messages came.
+//!
+//! Who waits for whom: work on the group takes up to tens of milliseconds in a large room, and is done on threads that
+//! may wait for so long. What everybody asks is answered by the state, which is held for moments. Frames wait for neither,
+//! but for their keys, the beacons and whom a rejected commit brought back, none of which is held for longer than a frame
+//! takes. Locked in this order: group, state, whom a rejected commit brought back, and one of the others.
 
 mod beacons;
+#[cfg(test)]
+mod busy_tests;
 pub(crate) mod commit;
 pub(crate) mod keeper;
 mod mailbox;
+#[cfg(feature = "measured")]
+pub(crate) mod measured;
 mod renewal;
 mod roster;
 mod sealing;
 mod tracks;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
-    sync::{Arc, Mutex},
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, Mutex, OnceLock},
     time::{Duration, Instant},
 };
 
 use supernode_calls::rights::{Claimed, Said};
-use supernode_e2ee::{Group, Keys, MediaOpener, MediaSealer};
+use supernode_e2ee::{Group, Keys, Snapshot};
 use supernode_proto::{
     control::{JoinRoom, MemberJoined, RoomJoined, TrackAnnounced, client_message},
     identity::{DeviceKey, IdentityKey, RoomId},
@@ -39,7 +48,7 @@ use mailbox::{Mailbox, Pending};
 use renewal::{PastEpochs, Renewal};
 pub use roster::RosterEntry;
 use roster::{Absence, Connection, Expected};
-use sealing::Early;
+use sealing::FrameKeys;
 pub use supernode_calls::Member;
 pub(crate) use {roster::Due, sealing::Opened, tracks::subscribe};
 
@@ -63,25 +72,29 @@ pub(crate) struct Room {
     pub(crate) hosting: Option<Hosting>,
     /// Held while a commit of ours is under way.
     pub(crate) committing: tokio::sync::Mutex<()>,
-    /// Locked after the state, where both are.
+    /// Why it is over for us.
+    end: OnceLock<CallEnd>,
+    expected: Expected,
+    group: Mutex<Group>,
+    state: Mutex<State>,
+    frame_keys: FrameKeys,
+    beacons: Mutex<Beacons>,
+    /// Devices that a commit had removed which was rejected then.
+    must_go: Mutex<HashSet<DeviceKey>>,
     renewal: Mutex<Renewal>,
     said: mpsc::Sender<(Member, Said)>,
     said_to_us: Mutex<Option<mpsc::Receiver<(Member, Said)>>>,
-    state: Mutex<State>,
 }
 
 struct State {
-    group: Group,
-    sealer: MediaSealer,
-    opener: MediaOpener,
-    expected: Expected,
+    /// What the group is.
+    group: Snapshot,
     own_member: Option<u32>,
     /// The connection that we are in the relay's room on.
     entered_on: Option<u64>,
     /// The group moved on without us: what it says now does not open.
     behind: bool,
     mailbox: Mailbox,
-    beacons: Beacons,
     /// Who is in the relay's room, by the numbers that they have there.
     connections: BTreeMap<u32, Connection>,
     /// Devices that have a place in the group and none in the relay's room.
@@ -89,8 +102,6 @@ struct State {
     /// Who was put out, and who was only taken for gone.
     kicked: HashSet<IdentityKey>,
     departed: HashSet<IdentityKey>,
-    /// Devices that a commit had removed which was rejected then.
-    must_go: HashSet<DeviceKey>,
     pending: Pending,
     past_epochs: PastEpochs,
     goes_back_until: Option<Instant>,
@@ -104,35 +115,30 @@ struct State {
     past: Vec<TrackStats>,
     /// Whether a track that is gone ended with its mark.
     goodbye_heard: bool,
-    early: VecDeque<Early>,
     unopened: Vec<(Arc<Link>, TrackAnnounced)>,
-    end: Option<CallEnd>,
 }
 
 impl Room {
     /// A call, whose group holds exactly those who may be in it, or a room that its members let others into.
     /// Fresh keys come at least once in `renew_within`.
     pub(crate) fn new(group: Group, hosting: Option<Hosting>, renew_within: Duration) -> Result<Arc<Self>, Error> {
-        let keys = group.epoch_keys()?;
+        let frame_keys = FrameKeys::new(&group.epoch_keys()?)?;
         let own = group.members().into_iter().find(|member| member.leaf == group.own_leaf());
         let ourselves = own.map(Member::from).ok_or(Error::EndToEnd(supernode_e2ee::Error::Removed))?;
-        let mut state = State {
-            sealer: MediaSealer::new(&keys)?,
-            opener: MediaOpener::new(&keys)?,
-            expected: match &hosting {
-                Some(_) => Expected::WhomMembersLetIn,
-                None => Expected::These(group.members().iter().map(|member| member.identity).collect()),
-            },
+        let expected = match &hosting {
+            Some(_) => Expected::WhomMembersLetIn,
+            None => Expected::These(group.members().iter().map(|member| member.identity).collect()),
+        };
+        let state = State {
+            group: group.snapshot()?,
             own_member: None,
             entered_on: None,
             behind: false,
             mailbox: Mailbox::default(),
-            beacons: Beacons::default(),
             connections: BTreeMap::new(),
             absent: HashMap::new(),
             kicked: hosting.as_ref().map(|hosting| hosting.put_out.clone()).unwrap_or_default(),
             departed: HashSet::new(),
-            must_go: HashSet::new(),
             pending: Pending::default(),
             past_epochs: PastEpochs::default(),
             goes_back_until: None,
@@ -143,37 +149,39 @@ impl Room {
             remote: Vec::new(),
             past: Vec::new(),
             goodbye_heard: false,
-            early: VecDeque::new(),
             unopened: Vec::new(),
-            end: None,
-            group,
         };
-        state.note_new_group();
         let (said, said_to_us) = mpsc::channel(SAID_MAX);
-        Ok(Arc::new(Self {
-            id: state.group.room(),
+        let room = Arc::new(Self {
+            id: group.room(),
             ourselves,
             events: broadcast::Sender::new(EVENTS_MAX),
             changed: watch::Sender::new(()),
             hosting,
             committing: tokio::sync::Mutex::default(),
+            end: OnceLock::new(),
+            expected,
+            group: Mutex::new(group),
+            state: Mutex::new(state),
+            frame_keys,
+            beacons: Mutex::default(),
+            must_go: Mutex::default(),
             renewal: Mutex::new(Renewal::new(renew_within, Instant::now())),
             said,
             said_to_us: Mutex::new(Some(said_to_us)),
-            state: Mutex::new(state),
-        }))
+        });
+        room.note_new_group(&mut lock(&room.state));
+        Ok(room)
     }
 
     /// The request that lets us in on this connection.
     pub(crate) fn join_request(&self, link: &Link) -> Result<client_message::Body, Error> {
-        let state = lock(&self.state);
-        let (secret, mls_epoch) = (state.group.join_secret()?, state.group.epoch());
-        drop(state);
         // Of a room that stands, it may be on us to open it.
         let stands = self.hosting.as_ref().and_then(|hosting| hosting.link.as_ref());
         let shown = stands.map(|secret| link.channel.show_room(&secret.room_secret()));
         let (room_key, room_proof) = shown.unwrap_or_default();
-        let join = link.channel.join(&self.id, &secret, mls_epoch);
+        let group = &lock(&self.state).group;
+        let join = link.channel.join(&self.id, group.join_secret()?, group.epoch);
         Ok(client_message::Body::JoinRoom(JoinRoom { room_key, room_proof, ..join }))
     }
 
@@ -191,10 +199,10 @@ impl Room {
 
     /// The connection is gone, or our place on it; what hung on it goes with it.
     pub(crate) fn handle_link_lost(&self) {
-        let mut state = lock(&self.state);
-        if state.end.is_some() {
+        if self.end.get().is_some() {
             return;
         }
+        let mut state = lock(&self.state);
         state.local.iter().for_each(|track| track.set_route(None));
         for track in &state.remote {
             if let Some(route) = track.route() {
@@ -220,7 +228,7 @@ impl Room {
         state.absent.remove(&device);
         let connection = Connection::new(Claimed::new(device), Instant::now());
         let before = state.connections.insert(joined.member, connection);
-        let mut events = state.recognize();
+        let mut events = self.recognize(&mut state);
         events.extend(before.and_then(Connection::into_member).map(CallEvent::MemberLeft));
         drop(state);
         self.tell_all(events);
@@ -238,7 +246,7 @@ impl Room {
     pub(crate) fn handle_member_left(&self, number: u32) -> bool {
         let mut state = lock(&self.state);
         if state.own_member == Some(number) {
-            let were_in = state.end.is_none() && state.entered_on.is_some();
+            let were_in = self.end.get().is_none() && state.entered_on.is_some();
             drop(state);
             if were_in {
                 self.handle_link_lost();
@@ -255,12 +263,11 @@ impl Room {
 
     /// Ends the call on this side, once; the first reason stays.
     pub(crate) fn end_with(&self, reason: CallEnd) {
-        let mut state = lock(&self.state);
-        if state.end.is_some() {
+        if self.end.set(reason).is_err() {
             return;
         }
-        state.end = Some(reason);
-        state.early.clear();
+        self.frame_keys.forget_early();
+        let mut state = lock(&self.state);
         state.unopened.clear();
         let tracks = state.remote.clone();
         for track in &state.local {
@@ -293,7 +300,7 @@ impl Room {
 /// What others ask of a room.
 impl Room {
     pub(crate) fn end(&self) -> Option<CallEnd> {
-        lock(&self.state).end
+        self.end.get().copied()
     }
 
     pub(crate) fn members(&self) -> Vec<Member> {
@@ -312,15 +319,15 @@ impl Room {
     }
 
     pub(crate) fn hosts(&self) -> Vec<IdentityKey> {
-        lock(&self.state).group.hosts().to_vec()
+        lock(&self.state).group.hosts.clone()
     }
 
     pub(crate) fn keys(&self) -> Keys {
-        lock(&self.state).group.keys()
+        lock(&self.state).group.keys
     }
 
     pub(crate) fn safety_number(&self) -> Result<String, Error> {
-        Ok(lock(&self.state).group.safety_number()?)
+        Ok(lock(&self.state).group.safety_number()?.to_owned())
     }
 
     /// A room waits for others; of a call, since when all others are gone; at once final if each of them ended its tracks first. `None` while somebody is

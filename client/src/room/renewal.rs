@@ -12,7 +12,7 @@ use std::{
 
 use supernode_proto::{identity::Delegation, limits};
 
-use super::{Room, State};
+use super::Room;
 use crate::{sync::lock, wire::backoff::random_wait};
 
 /// Fewer would keep a room busy with nothing else.
@@ -93,11 +93,11 @@ impl Room {
     /// alone.
     pub(crate) fn renewal_due(&self, delegation: &Delegation, now: Instant) -> Option<Instant> {
         let state = lock(&self.state);
-        if !state.keeps_order() {
+        if !self.keeps_order(&state) {
             return None;
         }
         let mut renewal = lock(&self.renewal);
-        if state.group.members().len() < 2 {
+        if state.group.members.len() < 2 {
             renewal.note(true, now, random_wait);
             return None;
         }
@@ -123,24 +123,34 @@ impl Room {
     /// What is kept of past epochs goes when the commit that ended the last of them cannot be rejected any more; when there
     /// is something to do again.
     pub(crate) fn forget_past_epochs(self: &Arc<Self>, now: Instant) -> Option<Instant> {
+        let mut group = lock(&self.group);
         let mut state = lock(&self.state);
-        let State { group, opener, past_epochs, goes_back_until, .. } = &mut *state;
-        if let Some(first) = past_epochs.forget(now) {
-            opener.forget_before(first);
+        if let Some(first) = state.past_epochs.forget(now) {
+            self.frame_keys.forget_before(first);
         }
-        if goes_back_until.is_some_and(|until| until <= now) {
+        let is_due = state.goes_back_until.is_some_and(|until| until <= now);
+        if is_due {
+            state.goes_back_until = None;
+        }
+        drop(state);
+        if is_due {
             group.forget_previous();
-            *goes_back_until = None;
         }
-        past_epochs.next().into_iter().chain(*goes_back_until).min()
+        self.next_to_forget()
+    }
+
+    /// When something that is kept of past epochs is to go.
+    pub(crate) fn next_to_forget(&self) -> Option<Instant> {
+        let state = lock(&self.state);
+        state.past_epochs.next().into_iter().chain(state.goes_back_until).min()
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use supernode_e2ee::{Device, DeviceSecret, IdentitySecret, KeyExchange, MediaSealer, TrackId, TrackInfo};
     use supernode_proto::{
-        control::{BeaconPosted, MemberJoined, RoomJoined},
+        control::{BeaconPosted, MemberJoined, RoomJoined, TrackKind},
         identity::RoomId,
     };
 
@@ -194,7 +204,7 @@ mod tests {
     }
 
     /// A room of two as one of them sees it, with the other one here.
-    fn room_of_two() -> (Device, Device, Arc<Room>, supernode_e2ee::Group) {
+    pub(in crate::room) fn room_of_two() -> (Device, Device, Arc<Room>, supernode_e2ee::Group) {
         let (us, other) = (device(), device());
         let mut group = us.create_group(RoomId([7; 16]), KeyExchange::default()).expect("a group");
         let package = (other.identity(), other.key_package().expect("a package"));
@@ -248,22 +258,19 @@ mod tests {
     #[test]
     fn what_was_sealed_in_a_past_epoch_opens_for_fifteen_seconds_and_the_group_goes_back_for_as_long() {
         let (_us, other, room, at_other) = room_of_two();
-        let mut sealer = MediaSealer::new(&at_other.epoch_keys().expect("keys")).expect("a sealer");
+        let sealer = MediaSealer::new(&at_other.epoch_keys().expect("keys")).expect("a sealer");
         let info =
             TrackInfo { id: TrackId([1; 8]), name: "voice".into(), codec: "opus".into(), parameters: Vec::new() };
         let label = sealer.seal_label(1, &info).expect("sealed");
         room.make_commit(|group| group.propose_update().map(Some)).expect("made");
         room.handle_own_commit(true);
-        let opens = || lock(&room.state).opener.open_label(&other.key(), 1, &label).is_ok();
+        let opens = || room.frame_keys.open_label(&other.key(), TrackKind::Audio, &label).is_ok();
         let over = Instant::now();
         room.forget_past_epochs(over + GOES_BACK_FOR - Duration::from_secs(1));
-        assert!(
-            opens() && lock(&room.state).group.can_go_back(),
-            "objects on their way, and a commit that is rejected"
-        );
+        assert!(opens() && lock(&room.group).can_go_back(), "objects on their way, and a commit that is rejected");
         let next = room.forget_past_epochs(over + GOES_BACK_FOR);
         assert!(!opens(), "its keys are gone");
-        assert!(!lock(&room.state).group.can_go_back());
+        assert!(!lock(&room.group).can_go_back());
         assert_eq!(next, None);
     }
 

@@ -106,13 +106,13 @@ impl Room {
     /// Everybody with a place in the group, by leaf.
     pub(crate) fn roster(&self) -> Vec<RosterEntry> {
         let state = lock(&self.state);
-        let own = state.group.own_leaf();
+        let own = state.group.own_leaf;
         let entry = |member: supernode_e2ee::Member| {
             let is_us = member.leaf == own;
             let is_here = is_us && state.entered_on.is_some() || state.is_here(&member.device);
             RosterEntry { member: Member { identity: member.identity, device: member.device }, is_here, is_us }
         };
-        state.group.members().into_iter().map(entry).collect()
+        state.group.members.iter().copied().map(entry).collect()
     }
 
     /// Who of the group is gone for good, and whether it is our turn to say so. Whoever said goodbye goes at once,
@@ -120,13 +120,14 @@ impl Room {
     /// that not all commit at the same time.
     pub(crate) fn removal(&self, grace: Duration, now: Instant) -> Due<DeviceKey> {
         let mut state = lock(&self.state);
-        if self.hosting.is_none() || !state.keeps_order() {
+        if self.hosting.is_none() || !self.keeps_order(&state) {
             return Due::Nothing;
         }
         let turn = TURN * state.turn();
+        let must_go = lock(&self.must_go).clone();
         let mut due = Vec::new();
         for member in state.others() {
-            if state.must_go.contains(&member.device) {
+            if must_go.contains(&member.device) {
                 due.push((now, member.device));
                 continue;
             }
@@ -145,7 +146,7 @@ impl Room {
     /// our turn to put them out of it.
     pub(crate) fn outsiders_due(&self, grace: Duration, now: Instant) -> Due<u32> {
         let state = lock(&self.state);
-        if !state.keeps_order() {
+        if !self.keeps_order(&state) {
             return Due::Nothing;
         }
         let turn = TURN * state.turn();
@@ -167,13 +168,18 @@ impl Room {
         lock(&self.state).behind
     }
 
+    /// Whether we have never been in the relay's room.
+    pub(crate) fn is_new_to_us(&self) -> bool {
+        lock(&self.state).own_member.is_none()
+    }
+
     /// Whether we are in the relay's room on this connection.
     pub(crate) fn is_entered_on(&self, generation: u64) -> bool {
         lock(&self.state).entered_on == Some(generation)
     }
 
     pub(crate) fn epoch(&self) -> u64 {
-        lock(&self.state).group.epoch()
+        lock(&self.state).group.epoch
     }
 
     /// Waits until the group is in this epoch or a later one.
@@ -190,7 +196,7 @@ impl Room {
     /// Whether somebody who knocks has, or had until the network took it, a place here.
     pub(crate) fn knows(&self, member: &Member) -> bool {
         let state = lock(&self.state);
-        state.group.members().into_iter().any(|known| Member::from(known) == *member)
+        state.group.members.iter().any(|known| Member::from(*known) == *member)
             || state.departed.contains(&member.identity)
     }
 
@@ -219,6 +225,31 @@ impl Room {
         let is_theirs = |connection: &Connection| connection.member.is_some_and(|member| member.identity == *identity);
         state.connections.iter().filter(|(_, connection)| is_theirs(connection)).map(|(number, _)| *number).collect()
     }
+
+    /// Whether it is for us to keep the room in order: what we know of the group is what the others know.
+    pub(super) fn keeps_order(&self, state: &State) -> bool {
+        self.end.get().is_none() && !state.behind && state.entered_on.is_some()
+    }
+
+    /// Looks again whose leaf stands behind each connection, after a change of the group or of who is here; returns what
+    /// to tell of it. A leaf of ours does not vouch for somebody else's connection.
+    pub(super) fn recognize(&self, state: &mut State) -> Vec<CallEvent> {
+        let known = state.others();
+        let (now, mut events) = (Instant::now(), Vec::new());
+        for connection in state.connections.values_mut() {
+            let leaf = known.iter().find(|member| connection.device.is(&member.device));
+            let member = leaf.copied().map(Member::from);
+            if member == connection.member {
+                continue;
+            }
+            events.extend(connection.member.map(CallEvent::MemberLeft));
+            events.extend(member.map(CallEvent::MemberJoined));
+            (connection.member, connection.since, connection.heard_at) = (member, now, now);
+        }
+        state.note_company();
+        self.forget_doubts_of_those_gone(state);
+        events
+    }
 }
 
 impl State {
@@ -241,39 +272,14 @@ impl State {
 
     /// Everybody else in the group.
     fn others(&self) -> Vec<supernode_e2ee::Member> {
-        let own = self.group.own_leaf();
-        self.group.members().into_iter().filter(|member| member.leaf != own).collect()
-    }
-
-    /// Whether it is for us to keep the room in order: what we know of the group is what the others know.
-    pub(super) fn keeps_order(&self) -> bool {
-        self.end.is_none() && !self.behind && self.entered_on.is_some()
+        let own = self.group.own_leaf;
+        self.group.members.iter().copied().filter(|member| member.leaf != own).collect()
     }
 
     /// How many come before us when something is to be done that one can do for all.
     pub(super) fn turn(&self) -> u32 {
-        let own = self.group.own_leaf();
+        let own = self.group.own_leaf;
         self.others().iter().filter(|member| member.leaf < own && self.is_here(&member.device)).count() as u32
-    }
-
-    /// Looks again whose leaf stands behind each connection, after a change of the group or of who is here; returns what
-    /// to tell of it. A leaf of ours does not vouch for somebody else's connection.
-    pub(super) fn recognize(&mut self) -> Vec<CallEvent> {
-        let known = self.others();
-        let (now, mut events) = (Instant::now(), Vec::new());
-        for connection in self.connections.values_mut() {
-            let leaf = known.iter().find(|member| connection.device.is(&member.device));
-            let member = leaf.copied().map(Member::from);
-            if member == connection.member {
-                continue;
-            }
-            events.extend(connection.member.map(CallEvent::MemberLeft));
-            events.extend(member.map(CallEvent::MemberJoined));
-            (connection.member, connection.since, connection.heard_at) = (member, now, now);
-        }
-        self.note_company();
-        self.forget_doubts_of_those_gone();
-        events
     }
 
     pub(super) fn note_goodbye(&mut self, device: DeviceKey) {
@@ -289,7 +295,7 @@ impl State {
         put_out: bool,
     ) -> Vec<CallEvent> {
         let mut told = Vec::new();
-        let still = self.group.members();
+        let still = &self.group.members;
         for member in removed.iter().filter(|gone| still.iter().all(|member| member.device != gone.device)) {
             let said_goodbye = self.absent.remove(&member.device).is_some_and(|absence| absence.said_goodbye);
             if put_out {

@@ -36,7 +36,7 @@ impl Room {
         // Whose leaf stands behind the number, and only if that leaf sealed the label.
         let publisher = state.connections.get(&announced.member).and_then(Connection::member);
         let opened = publisher.and_then(|publisher| {
-            let opened = state.opener.open_label(&publisher.device, kind as u8, &announced.label);
+            let opened = self.frame_keys.open_label(&publisher.device, kind, &announced.label);
             let opened = opened.inspect_err(|error| tracing::debug!(%error, "a track's label does not open yet"));
             Some((publisher, opened.ok()?))
         });
@@ -94,7 +94,7 @@ impl Room {
     /// Tracks of those who have no place in the group any more are dropped.
     pub(super) fn retire_departed(&self) {
         let mut state = lock(&self.state);
-        let members: Vec<_> = state.group.members().iter().map(|member| member.device).collect();
+        let members: Vec<_> = state.group.members.iter().map(|member| member.device).collect();
         let is_gone = |track: &&Arc<RemoteTrack>| !members.contains(&track.publisher.device);
         let gone: Vec<_> = state.remote.iter().filter(is_gone).cloned().collect();
         for track in &gone {
@@ -159,7 +159,7 @@ impl Room {
     /// A subscription of it is gone: if the track itself is gone as well, its figures are all that is kept.
     pub(crate) fn release_remote(&self, track: &Arc<RemoteTrack>) {
         let mut state = lock(&self.state);
-        if track.route().is_none() && state.end.is_none() {
+        if track.route().is_none() && self.end.get().is_none() {
             state.goodbye_heard |= track.is_finished();
             state.retire(track);
         }

@@ -226,7 +226,8 @@ impl Publisher {
         let plan = self.sending.plan_end(route.as_ref().map(|route| route.link.generation), subscribers);
         self.prepare(&plan);
         let sent = self.carry_out(plan.fate, route, &OutgoingFrame::independent(&[], 0), true).await?;
-        if sent.is_none() {
+        // While nothing may be sent, the others learn from the relay that the track is over.
+        if sent.is_none() && !self.call.room.is_silent() {
             return Err(Error::Disconnected);
         }
         let ttl = Duration::from_millis(self.ttl_ms.into());
@@ -280,7 +281,9 @@ impl Publisher {
         let hop = self.hop(&route, PRIORITY_AUDIO);
         self.sealed.clear();
         let length = put_datagram(&mut self.sealed, hop, visible);
-        self.seal(frame, &visible)?;
+        if !self.seal(frame, &visible)? {
+            return Ok(None);
+        }
 
         let bound = route.link.connection.max_datagram_size().unwrap_or(0).min(limits::DATAGRAM_BYTES_MAX);
         if !reliably && self.sealed.len() <= bound {
@@ -310,11 +313,17 @@ impl Publisher {
         frame: &OutgoingFrame<'_>,
     ) -> Result<Option<usize>, Error> {
         self.sealed.clear();
-        self.seal(frame, &visible)?;
         let (priority, at_most) = match self.track.kind {
             TrackKind::Data => (PRIORITY_DATA, None),
             _ => (PRIORITY_VIDEO + PRIORITY_STEP * lane as u8, Some(Duration::from_millis(self.ttl_ms.into()))),
         };
+        if !self.seal(frame, &visible)? {
+            // Nothing may be sent now. The rest of a picture's group needs this frame; a stream of data goes on, if it has begun.
+            if at_most.is_some() || begins {
+                self.give_lane_up(lane);
+            }
+            return Ok(None);
+        }
         let hop = self.hop(&route, priority);
         let stream = match begins {
             true => within(at_most, open_stream(&route, hop, visible.group, lane as u8)).await,
@@ -330,13 +339,18 @@ impl Publisher {
                 reset(&mut stream, StreamCode::EXPIRED);
             }
         }
-        let failed = self.sending.handle_failed(lane);
-        self.prepare(&failed);
+        self.give_lane_up(lane);
         Ok(None)
     }
 
-    /// Appends the sealed frame to `self.sealed`.
-    fn seal(&mut self, frame: &OutgoingFrame<'_>, visible: &Visible) -> Result<(), Error> {
+    /// A frame was not sent, and what comes after it on the lane is of no use.
+    fn give_lane_up(&mut self, lane: usize) {
+        let failed = self.sending.handle_failed(lane);
+        self.prepare(&failed);
+    }
+
+    /// Appends the sealed frame to `self.sealed`, unless nothing may be sent: whether it did.
+    fn seal(&mut self, frame: &OutgoingFrame<'_>, visible: &Visible) -> Result<bool, Error> {
         let times = FrameTimes { captured_at_us: unix_us(), presentation_us: frame.presentation_us };
         let Self { call, track, plain, sealed, .. } = self;
         call.room.seal(&track.info.id, visible, times, frame.payload, plain, sealed)

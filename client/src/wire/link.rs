@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     ClockSkew, Error, Refusal,
-    sync::lock,
+    sync::{lock, long},
     tracks::track::RemoteTrack,
     wire::{clock, handed::Handed, inbound::Unfinished},
 };
@@ -304,9 +304,14 @@ impl Link {
 
 impl Pending {
     /// Hands the reply to whoever waits for it.
-    pub(crate) fn settle(self, reply: Reply) {
+    pub(crate) async fn settle(self, mut reply: Reply) {
         if let Some(in_order) = self.in_order {
-            in_order(reply.as_ref());
+            // It may be that a commit of ours counts now.
+            reply = long(move || {
+                in_order(reply.as_ref());
+                reply
+            })
+            .await;
         }
         if let Some(waiting) = self.reply {
             // Whoever waited may have given up.

@@ -22,7 +22,7 @@ use crate::{
     error::CallEnd,
     ring::Rings,
     room::Room,
-    sync::lock,
+    sync::{lock, long},
     tracks::track::{LocalTrack, Route},
     wire::{
         backoff::random_wait,
@@ -106,7 +106,9 @@ pub(crate) async fn drive(inner: Arc<Inner>, mut link: Arc<Link>, mut reader: Co
             *lock(&inner.ended_by) = Some(*code);
         }
         inner.link.send_replace(None);
-        link.finish().into_iter().for_each(|told| handle(&inner, &link, told));
+        for told in link.finish() {
+            handle(&inner, &link, told).await;
+        }
         let rooms: Vec<Arc<Room>> = lock(&inner.rooms).values().cloned().collect();
         rooms.iter().for_each(|room| room.handle_link_lost());
         let came_back = match end.next {
@@ -163,7 +165,7 @@ async fn run(inner: &Arc<Inner>, link: &Arc<Link>, reader: &mut ControlReader, m
                 Told::KeyPackagesWanted(packages) if std::mem::take(&mut is_to_restore) => {
                     tasks.push(tokio::spawn(restore(inner.clone(), link.clone(), packages)));
                 }
-                other => handle(inner, link, other),
+                other => handle(inner, link, other).await,
             }
         }
         if let Some(error) = heard.end {
@@ -254,10 +256,23 @@ async fn come_back(inner: &Inner, link: &Link, mut error: Error) -> Result<Conne
     }
 }
 
-/// Handles what the relay told; nothing in here waits, so that all of it is handled in the relay's order.
-fn handle(inner: &Arc<Inner>, link: &Arc<Link>, told: Told) {
+/// Handles what the relay told, and the next only then, so that all of it is handled in the relay's order.
+async fn handle(inner: &Arc<Inner>, link: &Arc<Link>, told: Told) {
     match told {
-        Told::Reply { to, reply } => to.settle(reply),
+        Told::Reply { to, reply } => to.settle(reply).await,
+        // These are work on a group, or new keys.
+        told @ (Told::KeyPackagesWanted(_)
+        | Told::IncomingRing(_)
+        | Told::Room(_, RoomEvent::Mls(_) | RoomEvent::CommitRejected(_))) => {
+            let (inner, link) = (inner.clone(), link.clone());
+            long(move || handle_news(&inner, &link, told)).await;
+        }
+        told => handle_news(inner, link, told),
+    }
+}
+
+fn handle_news(inner: &Arc<Inner>, link: &Arc<Link>, told: Told) {
+    match told {
         // Whoever waits for it sees that it was dropped.
         Told::Unanswered(pending) => drop(pending),
         Told::KeyPackagesWanted(packages) => deposit(inner, link, packages),
@@ -290,8 +305,8 @@ fn handle(inner: &Arc<Inner>, link: &Arc<Link>, told: Told) {
                 inner.tell(Event::DevicesRevoked(word));
             }
         }
-        // It has its place where connections are made.
-        Told::GoAway(_) => {}
+        // They have their places above.
+        Told::Reply { .. } | Told::GoAway(_) => {}
     }
 }
 
@@ -320,8 +335,10 @@ fn with_local_track(inner: &Inner, alias: TrackAlias, handle: impl FnOnce(&Local
 
 /// Says on a new connection what the last one knew.
 async fn restore(inner: Arc<Inner>, link: Arc<Link>, key_packages: u32) {
+    let (depositing, on) = (inner.clone(), link.clone());
+    let deposited = long(move || deposit(&depositing, &on, key_packages));
     // Calls first: somebody is listening, and a dozen key packages take their time to make.
-    tokio::join!(restore_rooms(&inner, &link), async { deposit(&inner, &link, key_packages) });
+    tokio::join!(restore_rooms(&inner, &link), deposited);
 }
 
 async fn restore_rooms(inner: &Arc<Inner>, link: &Arc<Link>) {

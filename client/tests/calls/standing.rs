@@ -72,6 +72,21 @@ async fn those_who_come_at_once_to_an_empty_room_meet_in_it() {
     agree(&[a.unwrap(), b.unwrap(), c.unwrap()]).await;
 }
 
+//
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_everybody_inside_has_shut_out_is_told_so_and_does_not_wait_at_the_door() {
+    let relay = Relay::open(2);
+    let link = LinkSecret::generate();
+    let [alice, bob, eve] = [Guest::online(&relay).await, Guest::online(&relay).await, Guest::online(&relay).await];
+    in_time(alice.client.limit_tickets(0, &[eve.client.identity()])).await.unwrap();
+    let at_alice = alice.enter(&link).await.unwrap();
+    assert!(matches!(eve.enter(&link).await, Err(Error::NotAdmitted)));
+    // Somebody comes who has nothing against her, and she tries again.
+    let at_bob = bob.enter(&link).await.unwrap();
+    let at_eve = eve.enter(&link).await.unwrap();
+    agree(&[at_alice, at_bob, at_eve]).await;
+}
+
 //
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_was_let_in_without_the_link_lets_in_who_has_it() {

@@ -237,7 +237,7 @@ fn a_frame_sealed_by_the_book_from_mls_rs_secrets_opens() {
         .expect("seals");
     let sealed = &frame[metadata.len()..];
 
-    let mut opener = MediaOpener::new(&group_a.epoch_keys().expect("a member")).expect("an opener");
+    let opener = MediaOpener::new(&group_a.epoch_keys().expect("a member")).expect("an opener");
     let mut payload = Vec::new();
     opener.open(&b_key, &track, &visible, sealed, &mut payload).expect("opens");
     assert_eq!(payload, b"by the book");
