@@ -11,7 +11,7 @@ use supernode_benches::{
     load::in_memory::WholeShard,
 };
 use supernode_proto::{identity::IdentityError, object::DecodeError};
-use supernode_server::core::ControlMail;
+use supernode_server::core::Errand;
 
 /// A fixture that is set up and never taken down, so that neither its move nor its end is counted.
 fn kept<T>(fixture: T) -> &'static mut T {
@@ -81,13 +81,13 @@ fn object_queued_and_taken(forwarding: &mut Forwarding) -> u64 {
 #[library_benchmark(setup = watched)]
 #[bench::to_1(1)]
 #[bench::to_100(100)]
-fn presence_change(watched: &mut Watched) -> Vec<ControlMail> {
+fn presence_change(watched: &mut Watched) -> Vec<Errand> {
     black_box(watched.change())
 }
 
 #[library_benchmark]
 #[bench::with_its_ticket(kept(Lookup::set_up()))]
-fn presence_lookup(lookup: &mut Lookup) -> Vec<ControlMail> {
+fn presence_lookup(lookup: &mut Lookup) -> Vec<Errand> {
     black_box(lookup.look())
 }
 
@@ -99,13 +99,13 @@ fn ticket_check(ticket: &mut TicketCheck) -> Result<(), IdentityError> {
 
 #[library_benchmark]
 #[bench::with_its_ticket(kept(Ringing::set_up()))]
-fn ring_start(ringing: &mut Ringing) -> Vec<ControlMail> {
+fn ring_start(ringing: &mut Ringing) -> Vec<Errand> {
     black_box(ringing.start())
 }
 
 #[library_benchmark]
 #[bench::by_its_caller(kept(Ringing::started()))]
-fn ring_cancel(ringing: &mut Ringing) -> Vec<ControlMail> {
+fn ring_cancel(ringing: &mut Ringing) -> Vec<Errand> {
     black_box(ringing.cancel())
 }
 

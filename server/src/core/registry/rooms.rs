@@ -21,7 +21,7 @@ use super::{
     mailbox::{Mailbox, Sender},
 };
 use crate::core::{
-    ControlMail, MemberId, Now, Outbox, SessionId,
+    ClientMail, ControlMail, MemberId, Now, Outbox, SessionId,
     control::{Refusal, check_room_key},
     grants::{accounts::Allowance, limits::Limits},
     session::Session,
@@ -315,7 +315,7 @@ pub(crate) fn deliver_withheld(directory: &Directory, to: SessionId, id: RoomId,
         let member = room.members.iter().find(|(_, member)| member.session == to);
         member.map_or(Some(Vec::new()), |(member, _)| room.mailbox.still_after(after, *member))
     });
-    outbox.mail(to.shard, ControlMail::DeliverWithheld { to, room: id, missed });
+    outbox.tell(to.shard, ClientMail::DeliverWithheld { to, room: id, missed });
 }
 
 /// Passes a rejected commit to the room's home shard, which answers it.
