@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use dashmap::Entry;
 use rand::{Rng, RngExt};
 use supernode_proto::{
     close::StreamCode,
@@ -67,8 +66,7 @@ impl ShardCore {
         let alias = loop {
             let drawn = TrackAlias::new(u64::from(rng.random::<u32>() >> (32 - ALIAS_BITS)));
             let Some(alias) = drawn else { continue };
-            if let Entry::Vacant(vacant) = directory.tracks.entry(alias) {
-                vacant.insert(entry.clone());
+            if directory.tracks.insert_new(alias, entry.clone()) {
                 break alias;
             }
         };
@@ -124,7 +122,7 @@ impl ShardCore {
         }
         session.published.retain(|own| *own != alias);
         let directory = self.directory.clone();
-        if let Some((_, entry)) = directory.tracks.remove(&alias) {
+        if let Some(entry) = directory.tracks.remove(&alias) {
             if let Some(mut room) = directory.rooms.get_mut(&entry.room)
                 && let Some(own) = room.member_of(entry.member, entry.publisher)
             {
