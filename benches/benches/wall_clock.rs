@@ -43,7 +43,10 @@ fn object_queued_and_taken(bencher: Bencher<'_, '_>, audience: Audience) {
 #[divan::bench(args = [1, 100])]
 fn presence_change(bencher: Bencher<'_, '_>, watchers: u32) {
     let mut watched = Watched::set_up(watchers);
-    bencher.bench_local(|| watched.change());
+    bencher.bench_local(|| {
+        watched.change();
+        watched.sent()
+    });
 }
 
 #[divan::bench]

@@ -26,7 +26,7 @@ pub use self::{
         limits, pool, rate,
     },
     ids::{MemberId, NodeId, Now, RingId, SessionId, ShardId, StreamKey, TokenDigest},
-    outbox::{ControlMail, Outbox},
+    outbox::{ClientMail, ControlMail, Errand, Outbox},
     receiver::{ladder, rate_estimate},
     registry::directory,
     session::{SUBSCRIPTION_BYTES, Session, TRACK_BYTES, WATCH_BYTES},

@@ -1,7 +1,9 @@
 //! What the control plane wants done, as data.
 
+use std::collections::VecDeque;
+
 use supernode_proto::{
-    close::CloseCode,
+    close::{CloseCode, StreamCode},
     control::{CatchUp, Done, MlsDelivery, Refused, RejectCommit, RelayMessage, SendMls, relay_message::Body},
     identity::{DeviceKey, RoomId},
     object::TrackAlias,
@@ -9,10 +11,9 @@ use supernode_proto::{
 
 use super::{MemberId, SessionId, ShardId, counts::Counts, forwarding::forward::Demand};
 
-/// A message between shards' control planes. It must not be lost: a shard whose inbox for these overflows closes its
-/// sessions, and its clients come back to a consistent relay.
+/// What a client of a shard is told, or that it is closed.
 #[derive(Debug, Clone)]
-pub enum ControlMail {
+pub enum ClientMail {
     /// Pass this to a client.
     Send {
         /// The client.
@@ -20,28 +21,19 @@ pub enum ControlMail {
         /// The message.
         message: RelayMessage,
     },
-    /// Pass this to several clients of one shard.
+    /// Pass this to several clients.
     Tell {
         /// The clients.
         to: Vec<SessionId>,
         /// The message.
         message: RelayMessage,
     },
-    /// Pass a room's message to members on one shard, or withhold it from those that have too much to read.
+    /// Pass a room's message to members, or withhold it from those that have too much to read.
     Deliver {
         /// The members.
         to: Vec<SessionId>,
         /// The message.
         delivery: MlsDelivery,
-    },
-    /// To the room's home shard: what was withheld from a member can be sent now.
-    Withheld {
-        /// The member.
-        from: SessionId,
-        /// The room.
-        room: RoomId,
-        /// The last message that it was sent.
-        after: u64,
     },
     /// What was withheld from a member, as far as the room still has it.
     DeliverWithheld {
@@ -58,6 +50,23 @@ pub enum ControlMail {
         session: SessionId,
         /// Why.
         code: CloseCode,
+    },
+}
+
+/// A message between shards' control planes. It must not be lost: a shard whose inbox for these overflows closes its
+/// sessions, and its clients come back to a consistent relay.
+#[derive(Debug, Clone)]
+pub enum ControlMail {
+    /// Pass this on to clients.
+    Client(ClientMail),
+    /// To the room's home shard: what was withheld from a member can be sent now.
+    Withheld {
+        /// The member.
+        from: SessionId,
+        /// The room.
+        room: RoomId,
+        /// The last message that it was sent.
+        after: u64,
     },
     /// To the publisher's shard: what my sessions take of this track now.
     Interest {
@@ -126,51 +135,105 @@ pub enum ControlMail {
     },
 }
 
-/// Collects what a step of the control plane wants done, in order.
+/// What a core wants its shell to do: see [`ShardCore::next_errand`](super::ShardCore::next_errand).
+#[derive(Debug, Clone)]
+pub enum Errand {
+    /// Pass this letter to another shard, whose shell gives it to
+    /// [`ShardCore::handle_letter`](super::ShardCore::handle_letter) there. Letters from one shard to another come in order,
+    /// and none is lost.
+    Post(ShardId, Vec<ControlMail>),
+    /// Tell clients of this shard something, or close one. Whoever's session is over by then is told nothing:
+    /// [`ShardCore::is_live`](super::ShardCore::is_live).
+    Client(ClientMail),
+    /// A subscription has ended: nothing of this track may reach this link any more.
+    EndSubscription {
+        /// Whose.
+        link: u32,
+        /// The track.
+        alias: TrackAlias,
+        /// Why.
+        code: StreamCode,
+    },
+    /// This link was put out of a room: what its connection holds of it, unsent, must not go out any more.
+    Recall(u32),
+    /// A subscriber that came late, on whichever shard, is to be sent the newest group of a track
+    /// ([`ShardCore::cache`](super::ShardCore::cache)).
+    SendNewestGroup(SessionId, TrackAlias),
+}
+
+/// Collects what a step of a core wants done, in order.
 #[derive(Debug)]
 pub struct Outbox {
     shard: ShardId,
     shards: u16,
     /// What was done, counted.
     pub counts: Counts,
-    local: Vec<ControlMail>,
-    remote: Vec<(ShardId, Vec<ControlMail>)>,
+    here: VecDeque<Here>,
+    /// How many of these are done before letters to other shards leave again: so what one step leads to on another shard is
+    /// one letter.
+    before_letters: usize,
+    letters: VecDeque<(ShardId, Vec<ControlMail>)>,
+}
+
+/// What is to be done on this shard.
+#[derive(Debug)]
+pub(crate) enum Here {
+    /// For the core itself.
+    ByCore(ControlMail),
+    /// For its shell.
+    ByShell(Errand),
 }
 
 impl Outbox {
     /// An empty outbox of one of `shards` shards.
     pub fn new(shard: ShardId, shards: u16) -> Self {
-        Self { shard, shards, counts: Counts::default(), local: Vec::new(), remote: Vec::new() }
+        let counts = Counts::default();
+        Self { shard, shards, counts, here: VecDeque::new(), before_letters: 0, letters: VecDeque::new() }
     }
 
-    /// Takes what is to be done on this shard: what clients are told, and [`ControlMail::Close`], for the shell, the
-    /// rest for [`super::ShardCore::handle_mail`].
-    pub fn take_local(&mut self) -> Vec<ControlMail> {
-        std::mem::take(&mut self.local)
+    /// Takes the next thing to do.
+    pub(crate) fn next(&mut self) -> Option<Here> {
+        if self.before_letters == 0 {
+            if let Some((to, letter)) = self.letters.pop_front() {
+                return Some(Here::ByShell(Errand::Post(to, letter)));
+            }
+            self.before_letters = self.here.len();
+        }
+        let next = self.here.pop_front()?;
+        self.before_letters -= 1;
+        Some(next)
     }
 
-    /// Takes what is to be passed to other shards: at most one letter for each, however much is in it.
-    pub fn take_remote(&mut self) -> Vec<(ShardId, Vec<ControlMail>)> {
-        std::mem::take(&mut self.remote)
-    }
-
-    /// Whether there is nothing to do.
-    pub fn is_empty(&self) -> bool {
-        self.local.is_empty() && self.remote.is_empty()
+    /// Puts something for the shell to do.
+    pub(crate) fn errand(&mut self, errand: Errand) {
+        self.here.push_back(Here::ByShell(errand));
     }
 
     pub(crate) fn mail(&mut self, to: ShardId, mail: ControlMail) {
         if to == self.shard {
-            return self.local.push(mail);
+            return self.mail_here(mail);
         }
-        match self.remote.iter_mut().find(|(shard, _)| *shard == to) {
+        match self.letters.iter_mut().find(|(shard, _)| *shard == to) {
             Some((_, letter)) => letter.push(mail),
-            None => self.remote.push((to, vec![mail])),
+            None => self.letters.push_back((to, vec![mail])),
         }
     }
 
+    /// Mail to this shard, its own or from another.
+    pub(crate) fn mail_here(&mut self, mail: ControlMail) {
+        self.here.push_back(match mail {
+            ControlMail::Client(mail) => Here::ByShell(Errand::Client(mail)),
+            mail => Here::ByCore(mail),
+        });
+    }
+
+    /// What clients of a shard are told.
+    pub(crate) fn tell(&mut self, shard: ShardId, mail: ClientMail) {
+        self.mail(shard, ControlMail::Client(mail));
+    }
+
     /// Mail to the shards of several clients, one piece for each shard.
-    fn mail_by_shard(&mut self, to: impl Iterator<Item = SessionId>, mail: impl Fn(Vec<SessionId>) -> ControlMail) {
+    fn mail_by_shard(&mut self, to: impl Iterator<Item = SessionId>, mail: impl Fn(Vec<SessionId>) -> ClientMail) {
         let mut by_shard: Vec<(ShardId, Vec<SessionId>)> = Vec::new();
         for client in to {
             match by_shard.iter_mut().find(|(shard, _)| *shard == client.shard) {
@@ -179,7 +242,7 @@ impl Outbox {
             }
         }
         for (shard, clients) in by_shard {
-            self.mail(shard, mail(clients));
+            self.tell(shard, mail(clients));
         }
     }
 
@@ -196,22 +259,22 @@ impl Outbox {
     }
 
     pub(crate) fn event(&mut self, to: SessionId, body: Body) {
-        self.mail(to.shard, ControlMail::Send { to, message: RelayMessage { reply_to: 0, body: Some(body) } });
+        self.tell(to.shard, ClientMail::Send { to, message: RelayMessage { reply_to: 0, body: Some(body) } });
     }
 
     /// The same event for several clients.
     pub(crate) fn events(&mut self, to: impl Iterator<Item = SessionId>, body: Body) {
         let message = RelayMessage { reply_to: 0, body: Some(body) };
-        self.mail_by_shard(to, |to| ControlMail::Tell { to, message: message.clone() });
+        self.mail_by_shard(to, |to| ClientMail::Tell { to, message: message.clone() });
     }
 
     /// A room's message for its members.
     pub(crate) fn deliver(&mut self, to: impl Iterator<Item = SessionId>, delivery: &MlsDelivery) {
-        self.mail_by_shard(to, |to| ControlMail::Deliver { to, delivery: delivery.clone() });
+        self.mail_by_shard(to, |to| ClientMail::Deliver { to, delivery: delivery.clone() });
     }
 
     pub(crate) fn reply(&mut self, to: SessionId, request: u64, body: Body) {
-        self.mail(to.shard, ControlMail::Send { to, message: RelayMessage { reply_to: request, body: Some(body) } });
+        self.tell(to.shard, ClientMail::Send { to, message: RelayMessage { reply_to: request, body: Some(body) } });
     }
 
     pub(crate) fn done(&mut self, to: SessionId, request: u64) {
@@ -224,7 +287,7 @@ impl Outbox {
     }
 
     pub(crate) fn close(&mut self, session: SessionId, code: CloseCode) {
-        self.mail(session.shard, ControlMail::Close { session, code });
+        self.tell(session.shard, ClientMail::Close { session, code });
     }
 }
 
@@ -242,16 +305,23 @@ mod tests {
         outbox.events((0..250).map(session), Body::Done(Done {}));
         outbox.deliver((0..250).map(session), &delivery);
         (0..256).for_each(|_| outbox.event(session(1), Body::MlsDelivery(delivery.clone())));
-        let letters = outbox.take_remote();
+        let (mut letters, mut here) = (Vec::new(), 0);
+        while let Some(next) = outbox.next() {
+            match next {
+                Here::ByShell(Errand::Post(shard, letter)) => letters.push((shard, letter)),
+                Here::ByShell(Errand::Client(_)) => here += 1,
+                other => panic!("{other:?}"),
+            }
+        }
         assert_eq!(letters.iter().map(|(_, letter)| letter.len()).collect::<Vec<_>>(), [2 + 256, 2, 2]);
         for (shard, letter) in letters {
             let told = letter.iter().map(|mail| match mail {
-                ControlMail::Tell { to, .. } | ControlMail::Deliver { to, .. } => to.len(),
+                ControlMail::Client(ClientMail::Tell { to, .. } | ClientMail::Deliver { to, .. }) => to.len(),
                 _ => 0,
             });
             let everybody_there = (0..250).filter(|link| session(*link).shard == shard).count();
             assert_eq!(told.sum::<usize>(), 2 * everybody_there);
         }
-        assert_eq!(outbox.take_local().len(), 2);
+        assert_eq!(here, 2);
     }
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use foldhash::fast::FixedState;
 use supernode_proto::{
     VERSION,
-    close::{CloseCode, StreamCode},
+    close::CloseCode,
     control::{Hello, HelloBody, RefusalReason, Rung, Welcome, relay_message::Body},
     identity::{self, Delegation, EXPORTER_BYTES, IdentityKey, RelayPin, Revocation, RoomId},
     limits as wire,
@@ -19,10 +19,11 @@ use supernode_proto::{
 };
 
 use super::{
-    Admit, Applicant, ControlMail, Grant, NodeId, Now, Outbox, SessionId, ShardId, StreamKey, TokenDigest,
+    Admit, Applicant, ControlMail, Errand, Grant, NodeId, Now, Outbox, SessionId, ShardId, StreamKey, TokenDigest,
     control::Refusal,
     forwarding::{forward::TrackTable, group_cache::GroupCache, ledger::Ledger, speakers::Speakers},
     grants::{accounts::Allowance, limits::Limits},
+    outbox::Here,
     receiver::{ladder::RUNGS, rate_estimate::Sample},
     registry::{
         directory::Directory,
@@ -82,9 +83,22 @@ pub struct Holdings {
 
 /// Sessions of one shard, their subscriptions and their deadlines.
 ///
-/// The shell calls it in any order, with a [`Now`] that never goes back. After every call that takes an [`Outbox`] it
-/// carries out what is in it, passing mail for this shard back to [`Self::handle_mail`], and drains
-/// [`Self::take_ended_subscriptions`]. A `link` is the shell's number for a connection: unique among live sessions.
+/// A core does nothing by itself: its *shell* has the connections, the clock and the way to other shards. What the shell owes
+/// it:
+///
+/// - **Time** ([`Now`]) never goes back from one call to the next.
+/// - **A link** is the shell's number for a connection: unique among those that are open. Of each it says in turn that a
+///   Hello came ([`Self::open_session`]; again, if that was undecided), each message ([`Self::handle_frame`]), each object
+///   and each stream ([`Self::forward_datagram`], [`Self::route_stream`], [`Self::charge_stream`]), how its path does
+///   ([`Self::observe_path`] when [`Self::wants_sample`], [`Self::charge_egress`]), whether it may stay ([`Self::review`]),
+///   and that it is over ([`Self::close_session`]), whoever ended it.
+/// - **Errands**: after the calls that take an [`Outbox`], and before it waits for anything, it takes
+///   [`Self::next_errand`] until there is none, and does each before it takes the next. One drain serves any number of
+///   calls. There is one outbox for each core, and nothing else to take.
+/// - **Letters** of other shards go to [`Self::handle_letter`], those of one shard in their order.
+/// - **Deadlines**: [`Self::handle_timeout`] once [`Self::poll_timeout`] has come.
+/// - **The end of a turn**: [`Self::end_turn`], and, about once a second, [`Self::refresh_limits`] and
+///   [`Self::sweep_accounts`].
 pub struct ShardCore {
     pub(crate) shard: ShardId,
     pub(crate) directory: Arc<Directory>,
@@ -93,11 +107,6 @@ pub struct ShardCore {
     pub(crate) links_by_room: HashMap<RoomId, Vec<u32>>,
     pub(crate) timers: Timers,
     pub(crate) keyframes: HashMap<TrackAlias, KeyframeAsked, FixedState>,
-    pub(crate) ended_subscriptions: Vec<(u32, TrackAlias, StreamCode)>,
-    /// Links that were put out of a room.
-    pub(crate) evicted: Vec<u32>,
-    /// Subscribers that are to be sent the newest group of a track.
-    pub(crate) late_joiners: Vec<(SessionId, TrackAlias)>,
     /// Pictures that somebody is sent again, and that need a key frame.
     pub(crate) wanted_pictures: Vec<TrackAlias>,
     /// Newest groups of the tracks that are published here.
@@ -123,9 +132,6 @@ impl ShardCore {
             links_by_room: HashMap::new(),
             timers: Timers::default(),
             keyframes: HashMap::default(),
-            ended_subscriptions: Vec::new(),
-            evicted: Vec::new(),
-            late_joiners: Vec::new(),
             wanted_pictures: Vec::new(),
             cache: GroupCache::default(),
             speakers: Speakers::default(),
@@ -275,15 +281,25 @@ impl ShardCore {
         self.directory.leave();
     }
 
-    /// Acts on mail from another shard, or from this one's own outbox. What clients are told and
-    /// [`ControlMail::Close`] are the shell's business and do nothing here.
-    pub fn handle_mail(&mut self, mail: ControlMail, now: Now, outbox: &mut Outbox) {
+    /// Takes a letter from another shard: what it asks for is among the next errands.
+    pub fn handle_letter(&mut self, letter: Vec<ControlMail>, outbox: &mut Outbox) {
+        letter.into_iter().for_each(|mail| outbox.mail_here(mail));
+    }
+
+    /// The next thing that the shell is to do. What is for this core itself is done on the way.
+    pub fn next_errand(&mut self, now: Now, outbox: &mut Outbox) -> Option<Errand> {
+        loop {
+            match outbox.next()? {
+                Here::ByShell(errand) => return Some(errand),
+                Here::ByCore(mail) => self.handle_mail(mail, now, outbox),
+            }
+        }
+    }
+
+    fn handle_mail(&mut self, mail: ControlMail, now: Now, outbox: &mut Outbox) {
         match mail {
-            ControlMail::Send { .. }
-            | ControlMail::Tell { .. }
-            | ControlMail::Deliver { .. }
-            | ControlMail::DeliverWithheld { .. }
-            | ControlMail::Close { .. } => {}
+            // The outbox keeps these for the shell.
+            ControlMail::Client(mail) => outbox.errand(Errand::Client(mail)),
             ControlMail::Withheld { from, room, after } => {
                 rooms::deliver_withheld(&self.directory, from, room, after, outbox);
             }
@@ -298,7 +314,7 @@ impl ShardCore {
                 {
                     session.published.retain(|own| *own != alias);
                 }
-                self.track_ended(alias);
+                self.track_ended(alias, outbox);
             }
             ControlMail::Mls { from, member, request, sent } => {
                 match rooms::deliver_mls(&self.directory, from, member, sent, now, outbox) {
@@ -349,23 +365,9 @@ impl ShardCore {
         }
     }
 
-    /// Subscriptions that ended since the last call, and why: nothing of these tracks may reach these links any more.
-    pub fn take_ended_subscriptions(&mut self) -> Vec<(u32, TrackAlias, StreamCode)> {
-        std::mem::take(&mut self.ended_subscriptions)
-    }
-
-    /// Links that were put out of a room since the last call: what their connections hold of it must not go out any more.
-    pub fn take_evicted(&mut self) -> Vec<u32> {
-        std::mem::take(&mut self.evicted)
-    }
-
-    /// Subscribers that came late since the last call: [`Self::cache`] has the newest group of their track.
-    pub fn take_late_joiners(&mut self) -> Vec<(SessionId, TrackAlias)> {
-        std::mem::take(&mut self.late_joiners)
-    }
-
-    /// Asks for key frames of the pictures that somebody is sent again because their members speak.
-    pub fn ask_for_wanted_pictures(&mut self, outbox: &mut Outbox) {
+    /// To be called at the end of each turn of the shell: asks for key frames of the pictures that somebody is sent again
+    /// because their members speak.
+    pub fn end_turn(&mut self, outbox: &mut Outbox) {
         for alias in std::mem::take(&mut self.wanted_pictures) {
             if let Some(publisher) = self.directory.tracks.get(&alias).map(|entry| entry.publisher) {
                 outbox.mail(publisher.shard, ControlMail::Keyframe { alias });

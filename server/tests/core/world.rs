@@ -19,8 +19,8 @@ use supernode_proto::{
     object::{Flags, Hop, Layer, TrackAlias, Visible},
 };
 use supernode_server::core::{
-    Admit, Applicant, ControlMail, Grant, Greeting, NotOpened, Now, Outbox, SessionId, ShardCore, ShardId, Voucher,
-    directory::Directory, limits::Limits,
+    Admit, Applicant, ClientMail, ControlMail, Errand, Grant, Greeting, NotOpened, Now, Outbox, SessionId, ShardCore,
+    ShardId, Voucher, directory::Directory, limits::Limits,
 };
 use supernode_session::{Channel, Introduction, put_datagram};
 
@@ -104,7 +104,8 @@ pub struct World {
     pub rng: StdRng,
     /// What clients were sent: kept for those who look.
     pub sent: Vec<(SessionId, RelayMessage)>,
-    mail: Vec<VecDeque<ControlMail>>,
+    /// Letters to each shard. Those of one shard stay in order; which shard is next is random.
+    letters: Vec<VecDeque<Vec<ControlMail>>>,
     outboxes: Vec<Outbox>,
     link_next: u32,
 }
@@ -130,7 +131,7 @@ impl World {
             now: Now { instant: Instant::now(), unix_ms: 1_790_000_000_000 },
             rng: StdRng::seed_from_u64(seed),
             sent: Vec::new(),
-            mail: (0..shards).map(|_| VecDeque::new()).collect(),
+            letters: (0..shards).map(|_| VecDeque::new()).collect(),
             outboxes: (0..shards).map(|shard| Outbox::new(ShardId(shard), shards)).collect(),
             link_next: 0,
         }
@@ -228,15 +229,15 @@ impl World {
         }
     }
 
-    /// Delivers one letter of a random shard, if there is any.
+    /// Delivers one letter to a random shard, if there is any.
     pub fn deliver_one(&mut self) -> bool {
-        let waiting: Vec<usize> = (0..self.mail.len()).filter(|shard| !self.mail[*shard].is_empty()).collect();
+        let waiting: Vec<usize> = (0..self.letters.len()).filter(|shard| !self.letters[*shard].is_empty()).collect();
         if waiting.is_empty() {
             return false;
         }
         let shard = waiting[self.rng.random_range(0..waiting.len())];
-        let letter = self.mail[shard].pop_front().unwrap();
-        self.act(shard, letter);
+        let letter = self.letters[shard].pop_front().unwrap();
+        self.cores[shard].handle_letter(letter, &mut self.outboxes[shard]);
         self.collect(shard);
         true
     }
@@ -264,44 +265,39 @@ impl World {
         alias.unwrap()
     }
 
-    fn act(&mut self, shard: usize, letter: ControlMail) {
-        match letter {
-            ControlMail::Send { to, message } => {
-                if self.cores[shard].is_live(to) {
-                    self.sent.push((to, message));
-                }
+    /// Does what a core wants done, as every shell does; letters to others wait.
+    fn collect(&mut self, shard: usize) {
+        while let Some(errand) = self.cores[shard].next_errand(self.now, &mut self.outboxes[shard]) {
+            match errand {
+                Errand::Post(to, letter) => self.letters[to.index()].push_back(letter),
+                Errand::Client(mail) => self.pass(shard, mail),
+                // Nothing waits on the way to a client here, and there are no streams.
+                Errand::EndSubscription { .. } | Errand::Recall(_) | Errand::SendNewestGroup(..) => {}
             }
-            ControlMail::Tell { to, message } => {
-                for to in to.into_iter().filter(|to| self.cores[shard].is_live(*to)) {
-                    self.sent.push((to, message.clone()));
-                }
-            }
-            ControlMail::Deliver { to, delivery } => {
-                let message = RelayMessage { reply_to: 0, body: Some(Body::MlsDelivery(delivery)) };
-                self.act(shard, ControlMail::Tell { to, message });
-            }
-            ControlMail::Close { session, .. } => {
-                if self.cores[shard].is_live(session) {
-                    self.cores[shard].close_session(session.link, false, self.now, &mut self.outboxes[shard]);
-                }
-            }
-            other => self.cores[shard].handle_mail(other, self.now, &mut self.outboxes[shard]),
         }
     }
 
-    /// Local mail is acted on at once, as the shell does; mail for others waits.
-    fn collect(&mut self, shard: usize) {
-        loop {
-            self.cores[shard].take_ended_subscriptions();
-            for (to, letter) in self.outboxes[shard].take_remote() {
-                self.mail[to.index()].extend(letter);
+    fn pass(&mut self, shard: usize, mail: ClientMail) {
+        let core = &mut self.cores[shard];
+        match mail {
+            ClientMail::Send { to, message } => {
+                if core.is_live(to) {
+                    self.sent.push((to, message));
+                }
             }
-            let local = self.outboxes[shard].take_local();
-            if local.is_empty() {
-                return;
+            ClientMail::Tell { to, message } => {
+                let live = to.into_iter().filter(|to| core.is_live(*to));
+                self.sent.extend(live.map(|to| (to, message.clone())));
             }
-            for letter in local {
-                self.act(shard, letter);
+            ClientMail::Deliver { to, delivery } => {
+                let message = RelayMessage { reply_to: 0, body: Some(Body::MlsDelivery(delivery)) };
+                self.pass(shard, ClientMail::Tell { to, message });
+            }
+            ClientMail::DeliverWithheld { .. } => panic!("every client here reads at once"),
+            ClientMail::Close { session, .. } => {
+                if core.is_live(session) {
+                    core.close_session(session.link, false, self.now, &mut self.outboxes[shard]);
+                }
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What all shards share: who is online, which rings and rooms there are, which tracks.
 //!
-//! Sharded maps, touched by connect, watch, ring, join, publish and subscribe; never by a packet. One guard at a time:
-//! no method holds an entry of one map while it takes an entry of another, so nothing can deadlock.
+//! Sharded maps, touched by connect, watch, ring, join, publish and subscribe; never by a packet. Entries of two of them are
+//! held together only in the order that [`table`](super::table) states, so nothing can deadlock.
 
 use std::{
     collections::BTreeMap,
@@ -14,14 +14,16 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use dashmap::DashMap;
 use supernode_proto::{
     control::{PresenceState, TrackKind},
     identity::{DeviceKey, IdentityKey, JoinKey, Revocation, RoomId},
     object::TrackAlias,
 };
 
-use super::mailbox::Mailbox;
+use super::{
+    mailbox::Mailbox,
+    table::{Rank, Table},
+};
 use crate::core::{
     MemberId, RingId, SessionId,
     control::Refusal,
@@ -32,15 +34,15 @@ use crate::core::{
     },
 };
 
-/// The shared tables. Keys that clients choose are hashed with std's keyed hash, so that nobody can aim at one bucket.
+/// The shared tables.
 #[derive(Debug)]
 pub struct Directory {
     limits: ArcSwap<Limits>,
     pub(crate) accounts: Accounts,
-    pub(crate) people: DashMap<IdentityKey, Person>,
-    pub(crate) rings: DashMap<RingId, Ring>,
-    pub(crate) rooms: DashMap<RoomId, Room>,
-    pub(crate) tracks: DashMap<TrackAlias, TrackEntry>,
+    pub(crate) people: Table<IdentityKey, Person>,
+    pub(crate) rings: Table<RingId, Ring>,
+    pub(crate) rooms: Table<RoomId, Room>,
+    pub(crate) tracks: Table<TrackAlias, TrackEntry>,
     /// Bytes that the rooms' mailboxes keep.
     pub(crate) mailboxes_bytes: Arc<AtomicUsize>,
     /// Bytes that sessions keep in tables: watches, subscriptions, tracks, key packages.
@@ -258,10 +260,10 @@ impl Directory {
         Self {
             limits: ArcSwap::from_pointee(limits),
             accounts: Accounts::default(),
-            people: DashMap::new(),
-            rings: DashMap::new(),
-            rooms: DashMap::new(),
-            tracks: DashMap::new(),
+            people: Table::new(Rank::People),
+            rings: Table::new(Rank::Rings),
+            rooms: Table::new(Rank::Rooms),
+            tracks: Table::new(Rank::Tracks),
             mailboxes_bytes: Arc::default(),
             tables: Pool::with_floor(FLOOR_BYTES),
             windows: Pool::default(),

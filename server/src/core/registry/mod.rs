@@ -6,4 +6,5 @@ pub(crate) mod mailbox;
 pub(crate) mod presence;
 pub(crate) mod rings;
 pub(crate) mod rooms;
+pub(crate) mod table;
 pub(crate) mod tracks;

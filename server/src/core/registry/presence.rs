@@ -1,7 +1,6 @@
 //! Presence: who is online, who watches whom, and how often watchers are told.
 
 use bytes::Bytes;
-use dashmap::Entry;
 use supernode_proto::{
     close::CloseCode,
     control::{DevicesRevoked, LimitTickets, Presence, PresenceState, RefusalReason, SetPresence, relay_message::Body},
@@ -44,7 +43,7 @@ pub(crate) fn connect(
     now: Now,
     outbox: &mut Outbox,
 ) -> Result<Option<(SessionId, Vec<RingId>)>, CloseCode> {
-    let mut person = directory.people.entry(identity).or_default();
+    let mut person = directory.people.get_or_default(identity);
     take_back_devices(&mut person, word.revocation, outbox);
     if person.revocation.as_ref().is_some_and(|revocation| revocation.names(&device)) {
         drop(person);
@@ -210,7 +209,7 @@ pub(crate) fn set(
         Ok(state) => state,
     };
     Refusal::check_len("status", wanted.status.len(), wire::PRESENCE_STATUS_BYTES_MAX)?;
-    let mut person = directory.people.entry(session.identity).or_default();
+    let mut person = directory.people.get_or_default(session.identity);
     let newest = person.devices.iter().map(|online| online.set_at).max().unwrap_or(0);
     if let Some(online) = person.devices.iter_mut().find(|online| online.session == session.id) {
         online.state = state;
@@ -230,7 +229,7 @@ pub(crate) fn watch(
     outbox: &mut Outbox,
 ) -> Result<(), Refusal> {
     let (bound, identity) = (directory.limits().watchers_per_identity_max, ticket.issuer);
-    let mut person = directory.people.entry(identity).or_default();
+    let mut person = directory.people.get_or_default(identity);
     if person.watchers.iter().any(|watcher| watcher.session == session.id) {
         return Err(Refusal::of(RefusalReason::Already));
     }
@@ -320,10 +319,5 @@ fn event(identity: &IdentityKey, announced: &Announced) -> Body {
 }
 
 fn forget_if_unused(directory: &Directory, identity: &IdentityKey) {
-    if let Entry::Occupied(entry) = directory.people.entry(*identity) {
-        let person = entry.get();
-        if person.devices.is_empty() && person.watchers.is_empty() {
-            entry.remove();
-        }
-    }
+    directory.people.remove_if(identity, |person| person.devices.is_empty() && person.watchers.is_empty());
 }

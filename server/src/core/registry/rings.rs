@@ -11,7 +11,10 @@ use supernode_proto::{
     limits as wire,
 };
 
-use super::directory::{Directory, Online, Person, Ring};
+use super::{
+    directory::{Directory, Online, Person, Ring},
+    table::Held,
+};
 use crate::core::{
     Now, Outbox, RingId, SessionId,
     control::Refusal,
@@ -115,9 +118,9 @@ fn reachable<'a>(
     directory: &'a Directory,
     caller: &Session,
     ticket: &Ticket,
-) -> Result<RefMut<'a, IdentityKey, Person>, Refusal> {
+) -> Result<Held<RefMut<'a, IdentityKey, Person>>, Refusal> {
     let person = directory.people.get_mut(&ticket.issuer);
-    let is_reachable = |person: &RefMut<'_, IdentityKey, Person>| {
+    let is_reachable = |person: &Held<RefMut<'_, IdentityKey, Person>>| {
         person.lets(&caller.identity, ticket.generation)
             && person.devices.iter().any(|online| online.can_be_rung() && online.session != caller.id)
     };
@@ -309,15 +312,15 @@ pub(crate) fn decline(
 
 /// The caller gives up.
 pub(crate) fn cancel(directory: &Directory, session: &Session, id: RingId, outbox: &mut Outbox) -> Result<(), Refusal> {
-    let taken = directory.rings.remove_if(&id, |_, ring| ring.caller == session.id);
-    let (_, ring) = taken.ok_or(Refusal::of(RefusalReason::UnknownRing))?;
+    let taken = directory.rings.remove_if(&id, |ring| ring.caller == session.id);
+    let ring = taken.ok_or(Refusal::of(RefusalReason::UnknownRing))?;
     settle(directory, id, &ring, RingResult::Cancelled, None, outbox);
     Ok(())
 }
 
 /// Nobody answered in time. A ring that was settled is not there any more.
 pub(crate) fn timeout(directory: &Directory, id: RingId, outbox: &mut Outbox) {
-    if let Some((_, ring)) = directory.rings.remove(&id) {
+    if let Some(ring) = directory.rings.remove(&id) {
         settle(directory, id, &ring, RingResult::Timeout, None, outbox);
     }
 }
@@ -369,7 +372,7 @@ fn device_out(
         ring.devices.is_empty()
     };
     unmark(directory, identity, id);
-    if last && let Some((_, ring)) = directory.rings.remove_if(&id, |_, ring| ring.devices.is_empty()) {
+    if last && let Some(ring) = directory.rings.remove_if(&id, |ring| ring.devices.is_empty()) {
         let result = if ring.busy { RingResult::Busy } else { RingResult::Gone };
         settle(directory, id, &ring, result, None, outbox);
     }
@@ -378,8 +381,8 @@ fn device_out(
 
 fn take_as_callee(directory: &Directory, session: &Session, id: RingId) -> Result<Ring, Refusal> {
     let rings_here = |ring: &Ring| ring.devices.iter().any(|(_, ringing)| *ringing == session.id);
-    let taken = directory.rings.remove_if(&id, |_, ring| rings_here(ring));
-    taken.map(|(_, ring)| ring).ok_or(Refusal::of(RefusalReason::UnknownRing))
+    let taken = directory.rings.remove_if(&id, |ring| rings_here(ring));
+    taken.ok_or(Refusal::of(RefusalReason::UnknownRing))
 }
 
 /// Tells the caller the outcome and the devices that still ring to stop.

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use dashmap::Entry;
 use supernode_proto::{
     close::CloseCode,
     control::{
@@ -19,9 +18,10 @@ use supernode_proto::{
 use super::{
     directory::{Away, Directory, Member, Room, TrackEntry},
     mailbox::{Mailbox, Sender},
+    table::Then,
 };
 use crate::core::{
-    ControlMail, MemberId, Now, Outbox, SessionId,
+    ClientMail, ControlMail, MemberId, Now, Outbox, SessionId,
     control::{Refusal, check_room_key},
     grants::{accounts::Allowance, limits::Limits},
     session::Session,
@@ -50,12 +50,15 @@ pub(crate) fn join(
         .map_err(|_| Refusal::of(RefusalReason::JoinProof))?;
     let may_open = !id.stands() || check_room_key(session, &wanted.room_key, &wanted.room_proof) == Ok(id);
     let (member, tracks) = {
-        let mut room = match directory.rooms.entry(id) {
-            Entry::Occupied(entry) => entry.into_ref(),
-            Entry::Vacant(_) if directory.is_draining() => return Err(Refusal::of(RefusalReason::GoingAway)),
+        let mut room = directory.rooms.get_or_make(id, || {
+            if directory.is_draining() {
+                return Err(Refusal::of(RefusalReason::GoingAway));
+            }
             // Nobody takes the place of those who have the room's link.
-            Entry::Vacant(_) if !may_open => return Err(Refusal::of(RefusalReason::JoinProof)),
-            Entry::Vacant(entry) => entry.insert(Room {
+            if !may_open {
+                return Err(Refusal::of(RefusalReason::JoinProof));
+            }
+            Ok(Room {
                 place: directory.open_room()?,
                 join_key: key,
                 members: Default::default(),
@@ -63,8 +66,8 @@ pub(crate) fn join(
                 mailbox: Mailbox::new(wanted.mls_epoch, directory.mailboxes_bytes.clone()),
                 away: Default::default(),
                 rejected: Default::default(),
-            }),
-        };
+            })
+        })?;
         if room.join_key != key {
             return Err(Refusal::of(RefusalReason::JoinProof));
         }
@@ -139,25 +142,29 @@ pub(crate) fn remove(
     outbox: &mut Outbox,
 ) -> Option<Member> {
     let kicked = leaving == Leaving::Kicked;
-    let Entry::Occupied(mut entry) = directory.rooms.entry(id) else { return None };
-    entry.get_mut().member_of(member, session)?;
-    let removed = entry.get_mut().members.remove(&member)?;
-    let left = MemberLeft { room: Bytes::copy_from_slice(&id.0), member, kicked };
-    outbox.events(entry.get().sessions(), Body::MemberLeft(left.clone()));
-    if kicked {
-        outbox.event(removed.session, Body::MemberLeft(left));
-    }
-    if entry.get().members.is_empty() {
-        entry.remove();
-    } else if let Leaving::Away(since) = leaving {
-        let (away, limits) = (&mut entry.get_mut().away, directory.limits());
-        away.retain(|_, away| is_near(away, since, &limits));
-        away.insert(member, Away { device: removed.device, since });
-        if away.len() > limits.room_members_max {
-            away.pop_first();
+    directory.rooms.change(id, |room| {
+        if room.member_of(member, session).is_none() {
+            return (Then::Keep, None);
         }
-    }
-    Some(removed)
+        let removed = room.members.remove(&member);
+        let left = MemberLeft { room: Bytes::copy_from_slice(&id.0), member, kicked };
+        outbox.events(room.sessions(), Body::MemberLeft(left.clone()));
+        if kicked {
+            outbox.event(session, Body::MemberLeft(left));
+        }
+        if room.members.is_empty() {
+            return (Then::Remove, removed);
+        }
+        if let (Leaving::Away(since), Some(removed)) = (leaving, &removed) {
+            let (away, limits) = (&mut room.away, directory.limits());
+            away.retain(|_, away| is_near(away, since, &limits));
+            away.insert(member, Away { device: removed.device, since });
+            if away.len() > limits.room_members_max {
+                away.pop_first();
+            }
+        }
+        (Then::Keep, removed)
+    })?
 }
 
 /// From now on, newcomers must sign with another key.
@@ -315,7 +322,7 @@ pub(crate) fn deliver_withheld(directory: &Directory, to: SessionId, id: RoomId,
         let member = room.members.iter().find(|(_, member)| member.session == to);
         member.map_or(Some(Vec::new()), |(member, _)| room.mailbox.still_after(after, *member))
     });
-    outbox.mail(to.shard, ControlMail::DeliverWithheld { to, room: id, missed });
+    outbox.tell(to.shard, ClientMail::DeliverWithheld { to, room: id, missed });
 }
 
 /// Passes a rejected commit to the room's home shard, which answers it.

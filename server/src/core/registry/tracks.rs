@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use dashmap::Entry;
 use rand::{Rng, RngExt};
 use supernode_proto::{
     close::StreamCode,
@@ -18,7 +17,7 @@ use supernode_proto::{
 
 use super::{directory::TrackEntry, rooms};
 use crate::core::{
-    ControlMail, MemberId, Outbox, SessionId, ShardCore, ShardId,
+    ControlMail, Errand, MemberId, Outbox, SessionId, ShardCore, ShardId,
     control::Refusal,
     forwarding::forward::{Carries, Demand, Remote, Subscriber},
     receiver::Change,
@@ -67,8 +66,7 @@ impl ShardCore {
         let alias = loop {
             let drawn = TrackAlias::new(u64::from(rng.random::<u32>() >> (32 - ALIAS_BITS)));
             let Some(alias) = drawn else { continue };
-            if let Entry::Vacant(vacant) = directory.tracks.entry(alias) {
-                vacant.insert(entry.clone());
+            if directory.tracks.insert_new(alias, entry.clone()) {
                 break alias;
             }
         };
@@ -124,7 +122,7 @@ impl ShardCore {
         }
         session.published.retain(|own| *own != alias);
         let directory = self.directory.clone();
-        if let Some((_, entry)) = directory.tracks.remove(&alias) {
+        if let Some(entry) = directory.tracks.remove(&alias) {
             if let Some(mut room) = directory.rooms.get_mut(&entry.room)
                 && let Some(own) = room.member_of(entry.member, entry.publisher)
             {
@@ -247,7 +245,7 @@ impl ShardCore {
         }
         let demand = self.local_demand(alias);
         self.tracks.note_demand(alias, demand);
-        self.ended_subscriptions.push((link, alias, StreamCode::UNSUBSCRIBED));
+        outbox.errand(Errand::EndSubscription { link, alias, code: StreamCode::UNSUBSCRIBED });
         let publisher = self.directory.tracks.get(&alias).map(|entry| entry.publisher);
         if let Some(publisher) = publisher {
             let shard = self.shard;
@@ -256,7 +254,7 @@ impl ShardCore {
     }
 
     /// A track is no more: nobody here subscribes to it.
-    pub(crate) fn track_ended(&mut self, alias: TrackAlias) {
+    pub(crate) fn track_ended(&mut self, alias: TrackAlias, outbox: &mut Outbox) {
         let Some(track) = self.tracks.end(alias) else { return };
         self.keyframes.remove(&alias);
         self.cache.forget(alias);
@@ -266,7 +264,7 @@ impl ShardCore {
                 session.subscribed.retain(|subscribed| subscribed.alias != alias);
             }
             self.choose_speaker(subscriber.link);
-            self.ended_subscriptions.push((subscriber.link, alias, StreamCode::TRACK_ENDED));
+            outbox.errand(Errand::EndSubscription { link: subscriber.link, alias, code: StreamCode::TRACK_ENDED });
         }
     }
 
@@ -301,7 +299,9 @@ impl ShardCore {
         let Some(publisher) = link.and_then(|link| self.session_mut(link)).map(|session| session.id) else { return };
         outbox.event(publisher, Body::TrackDemand(demand.event(alias)));
         match fresh.filter(|_| visual) {
-            Some(session) if self.cache.newest(alias).is_some() => self.late_joiners.push((session, alias)),
+            Some(session) if self.cache.newest(alias).is_some() => {
+                outbox.errand(Errand::SendNewestGroup(session, alias))
+            }
             // The first one is news enough for the publisher to start a group.
             Some(_) if demand.subscribers > 1 => self.keyframe(alias, now, outbox),
             _ if demand.subscribers == 0 => self.cache.forget(alias),
@@ -417,7 +417,7 @@ impl ShardCore {
             }
             subscribed.room != *room
         });
-        self.evicted.push(link);
+        outbox.errand(Errand::Recall(link));
         self.choose_speaker(link);
         for alias in ended {
             self.drop_subscription(link, alias, outbox);
@@ -429,7 +429,7 @@ impl ShardCore {
         self.session_mut(link)?.published = kept;
         // The directory's entries and the other shards are the business of whoever took the member out of the room.
         for alias in gone {
-            self.track_ended(alias);
+            self.track_ended(alias, outbox);
         }
         Some(member)
     }

@@ -44,7 +44,7 @@ impl Engine {
         self.connections.shed_above(held_max, &mut self.core.ledger);
         self.close_fullest(now);
         self.release_holds(now);
-        self.core.ask_for_wanted_pictures(&mut self.outbox);
+        self.core.end_turn(&mut self.outbox);
         self.carry_out(now);
     }
 
@@ -137,6 +137,7 @@ impl Engine {
         for link in self.connections.fullest_above(bytes_max) {
             self.outbox.counts.limit("relay_control_bytes_max");
             self.close(link, CloseCode::CONTROL_BACKLOG, now);
+            self.carry_out(now);
         }
         self.post.headroom().leave_for_clients(self.connections.control_room(bytes_max));
         let bytes_max = (self.core.limits().relay_gaps_bytes_max / self.post.shards() as u64) as usize;

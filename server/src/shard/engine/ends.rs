@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl Engine {
-    /// Closes a connection with a code.
+    /// Closes a connection with a code. What follows from it is carried out after the step.
     pub(super) fn close(&mut self, link: u32, code: CloseCode, now: Now) {
         let Some(connection) = self.connections.get_mut(link) else { return };
         if connection.phase != Phase::Closed {
@@ -29,6 +29,7 @@ impl Engine {
     pub(super) fn close_each(&mut self, whom: Vec<(u32, CloseCode)>, now: Now) {
         for (link, code) in whom {
             self.close(link, code, now);
+            self.carry_out(now);
         }
     }
 
@@ -76,7 +77,6 @@ impl Engine {
             streams.abort(key, &mut cx);
         }
         self.core.close_session(link, clean, now, &mut self.outbox);
-        self.carry_out(now);
     }
 
     /// A connection is no more.

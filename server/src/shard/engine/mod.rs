@@ -12,10 +12,10 @@
 mod build;
 mod drain;
 mod ends;
+mod errands;
 mod serve;
 #[cfg(test)]
 mod tests;
-mod wishes;
 
 use std::{
     sync::Arc,
@@ -182,6 +182,7 @@ impl Engine {
         }
         self.endpoint.handle_event(connection.handle, EndpointEvent::drained());
         self.forget(link, now.instant);
+        self.carry_out(now);
     }
 
     /// Takes mail from other shards.
@@ -197,16 +198,15 @@ impl Engine {
             self.figures.tally().desynchronised += 1;
             tracing::error!(shard = self.post.shard().0, "control mail was lost: closing this shard's sessions");
             self.close_all(CloseCode::OVERLOADED, now);
+            self.carry_out(now);
         }
         let mut taken = 0;
         while taken < post::PER_TURN_MAX && self.post.headroom().allows_another_letter(taken) {
             let Some(letter) = inbox.next_letter() else { break };
             taken += 1;
             match letter {
-                Letter::Core(mail) => {
-                    for mail in mail {
-                        self.handle_core_mail(mail, now);
-                    }
+                Letter::Core(letter) => {
+                    self.core.handle_letter(letter, &mut self.outbox);
                     self.carry_out(now);
                 }
                 Letter::StreamAborted(key, code) => {
@@ -261,11 +261,10 @@ impl Engine {
             let Self { door, connections, core, outbox, figures, .. } = self;
             let Some(connection) = connections.get_mut(link) else { continue };
             let mut inside = door::Inside { core, outbox, tally: figures.tally() };
-            let admitted = door.admit(link, connection, hello, &mut inside, now);
-            self.carry_out(now);
-            if let Err(code) = admitted {
+            if let Err(code) = door.admit(link, connection, hello, &mut inside, now) {
                 self.close(link, code, now);
             }
+            self.carry_out(now);
         }
         let over = self.door.review_turn(&self.connections, &mut self.core, now);
         self.close_each(over, now);
@@ -308,6 +307,7 @@ impl Engine {
             Err(End::Close(code)) => self.close(link, code, now),
             Err(End::Lost(code, clean)) => self.end(link, code, clean, now),
         }
+        self.carry_out(now);
     }
 
     fn handle_request(&mut self, link: u32, request: &[u8], now: Now) -> Result<(), CloseCode> {
@@ -369,6 +369,7 @@ impl Engine {
         for link in &links {
             self.close(*link, code, now);
         }
+        self.carry_out(now);
         links.len()
     }
 
@@ -408,6 +409,7 @@ impl Engine {
     fn sample(&mut self, now: Now) {
         for link in self.figures.sample(&self.connections, &mut self.core) {
             self.close(link, CloseCode::STALE_KEYS, now);
+            self.carry_out(now);
         }
     }
 

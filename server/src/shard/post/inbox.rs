@@ -24,7 +24,7 @@ use supernode_proto::{
 };
 
 use crate::{
-    core::{ControlMail, SessionId, ShardId, StreamKey, group_cache::CachedStream, stream::StreamPart},
+    core::{ClientMail, ControlMail, SessionId, ShardId, StreamKey, group_cache::CachedStream, stream::StreamPart},
     shard::{
         figures::{
             census::Census,
@@ -220,10 +220,10 @@ fn mail_bytes(mail: &ControlMail) -> usize {
     };
     let clients = |to: &[SessionId]| size_of_val(to);
     let beside = match mail {
-        ControlMail::Send { message, .. } => message.encoded_len(),
-        ControlMail::Tell { to, message } => clients(to) + message.encoded_len(),
-        ControlMail::Deliver { to, delivery } => clients(to) + delivery.payload.len(),
-        ControlMail::DeliverWithheld { missed: Some(missed), .. } => deliveries(missed),
+        ControlMail::Client(ClientMail::Send { message, .. }) => message.encoded_len(),
+        ControlMail::Client(ClientMail::Tell { to, message }) => clients(to) + message.encoded_len(),
+        ControlMail::Client(ClientMail::Deliver { to, delivery }) => clients(to) + delivery.payload.len(),
+        ControlMail::Client(ClientMail::DeliverWithheld { missed: Some(missed), .. }) => deliveries(missed),
         ControlMail::Mls { sent, .. } => sent.payload.len(),
         _ => 0,
     };
@@ -297,10 +297,13 @@ mod tests {
         let (postbox, inbox) = inbox().expect("a descriptor");
         let to = SessionId { node: NodeId(0), shard: ShardId(0), link: 0, generation: 0 };
         let delivery = MlsDelivery { payload: vec![0; 60_000].into(), ..MlsDelivery::default() };
-        postbox.put_control(Letter::Core(vec![ControlMail::Deliver { to: vec![to], delivery: delivery.clone() }]));
+        postbox.put_control(Letter::Core(vec![ControlMail::Client(ClientMail::Deliver {
+            to: vec![to],
+            delivery: delivery.clone(),
+        })]));
         let missed = Some(vec![delivery; 3]);
         let room = RoomId([1; 16]);
-        postbox.put_control(Letter::Core(vec![ControlMail::DeliverWithheld { to, room, missed }]));
+        postbox.put_control(Letter::Core(vec![ControlMail::Client(ClientMail::DeliverWithheld { to, room, missed })]));
         assert!((240_000..242_000).contains(&postbox.control_bytes()), "{}", postbox.control_bytes());
         assert_eq!(inbox.letters().count(), 2);
         assert_eq!(postbox.control_bytes(), 0);

@@ -9,51 +9,46 @@ use supernode_proto::{
 
 use super::Engine;
 use crate::{
-    core::{ControlMail, Now, SessionId},
+    core::{ClientMail, Errand, Now, SessionId},
     shard::{connections::connection::Connection, post::inbox::Letter},
 };
 
 impl Engine {
-    /// Carries out what the core wants done, until it wants nothing more.
+    /// Does what the core wants done, until it wants nothing more. To be called after each step: within one, what is done may
+    /// make the core want more, which then comes in its turn.
     pub(super) fn carry_out(&mut self, now: Now) {
-        loop {
-            for (link, alias, code) in self.core.take_ended_subscriptions() {
-                if let Some(connection) = self.connections.get_mut(link) {
-                    connection.purge(alias, code, &mut self.core.ledger);
-                    self.connections.touch(link);
+        while let Some(errand) = self.core.next_errand(now, &mut self.outbox) {
+            match errand {
+                Errand::Post(shard, letter) => self.post.put_letter(shard, Letter::Core(letter)),
+                Errand::Client(mail) => self.pass(mail, now),
+                Errand::EndSubscription { link, alias, code } => {
+                    if let Some(connection) = self.connections.get_mut(link) {
+                        connection.purge(alias, code, &mut self.core.ledger);
+                        self.connections.touch(link);
+                    }
                 }
-            }
-            for link in self.core.take_evicted() {
-                if let Some(connection) = self.connections.get_mut(link) {
-                    connection.recall(&mut self.core.ledger);
-                    self.connections.touch(link);
+                Errand::Recall(link) => {
+                    if let Some(connection) = self.connections.get_mut(link) {
+                        connection.recall(&mut self.core.ledger);
+                        self.connections.touch(link);
+                    }
                 }
-            }
-            for (session, alias) in self.core.take_late_joiners() {
-                let (streams, mut cx) = self.streams();
-                streams.send_newest_group(session, alias, &mut cx, now.instant);
-            }
-            if self.outbox.is_empty() {
-                return;
-            }
-            for (shard, mail) in self.outbox.take_remote() {
-                self.post.put_letter(shard, Letter::Core(mail));
-            }
-            for mail in self.outbox.take_local() {
-                self.handle_core_mail(mail, now);
+                Errand::SendNewestGroup(session, alias) => {
+                    let (streams, mut cx) = self.streams();
+                    streams.send_newest_group(session, alias, &mut cx, now.instant);
+                }
             }
         }
     }
 
-    /// Mail of this shard's core, or of another's.
-    pub(super) fn handle_core_mail(&mut self, mail: ControlMail, now: Now) {
+    fn pass(&mut self, mail: ClientMail, now: Now) {
         match mail {
-            ControlMail::Send { to, message } => {
+            ClientMail::Send { to, message } => {
                 if self.core.is_live(to) {
                     self.send(to.link, frame(&message), now);
                 }
             }
-            ControlMail::Tell { to, message } => {
+            ClientMail::Tell { to, message } => {
                 let frame = frame(&message);
                 for to in to {
                     if self.core.is_live(to) {
@@ -61,14 +56,13 @@ impl Engine {
                     }
                 }
             }
-            ControlMail::Deliver { to, delivery } => self.deliver(&to, delivery, now),
-            ControlMail::DeliverWithheld { to, room, missed } => self.deliver_withheld(to, room, missed, now),
-            ControlMail::Close { session, code } => {
+            ClientMail::Deliver { to, delivery } => self.deliver(&to, delivery, now),
+            ClientMail::DeliverWithheld { to, room, missed } => self.deliver_withheld(to, room, missed, now),
+            ClientMail::Close { session, code } => {
                 if self.core.is_live(session) {
                     self.close(session.link, code, now);
                 }
             }
-            mail => self.core.handle_mail(mail, now, &mut self.outbox),
         }
     }
 
