@@ -12,7 +12,7 @@ use supernode_proto::{
 };
 
 use crate::{
-    Call, Client, Error, Member, RoomOptions, client::Inner, error::CallEnd, rights::door, room::Room, sync::lock,
+    Call, Client, Error, Member, RoomOptions, error::CallEnd, rights::door, room::Room, sync::lock,
     tracks::frame::unix_s,
 };
 
