@@ -211,6 +211,7 @@ fn start(
     let stop = Arc::new(AtomicBool::new(false));
     let (postboxes, inboxes): (Vec<Postbox>, Vec<Inbox>) =
         sockets.iter().map(|_| inbox::inbox()).collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
+    let sealing = quic::crypto::sealing_time(&config.tls, Instant::now);
     let shared = Shared::new(config.tls, config.batch_window, &config.reset_key, incarnation);
     let prefixes = Arc::new(Prefixes::default());
     let live = Live { shared: shared.clone(), pin: config.pin, batch_window: config.batch_window };
@@ -243,6 +244,7 @@ fn start(
             prefixes: prefixes.clone(),
             rng: StdRng::from_seed(rng.random()),
             segments_max,
+            sealing,
             start: Instant::now(),
         });
         let counters = Arc::new(Counters::default());

@@ -51,6 +51,7 @@ impl OfflineShard {
             prefixes: Arc::default(),
             rng: StdRng::seed_from_u64(seed),
             segments_max: SEGMENTS_MAX,
+            sealing: Duration::ZERO,
             start: Instant::now(),
         });
         Ok(Self { engine, inbox, out: SendBatch::default() })

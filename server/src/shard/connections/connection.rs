@@ -15,6 +15,7 @@ use supernode_proto::{
 };
 
 use super::{
+    costs::Cost,
     crumbs::Crumbs,
     gaps::{Gaps, Kept},
     gather::Gather,
@@ -79,6 +80,7 @@ pub(crate) struct Connection {
     /// What is kept of it until it is let in, also when it never is.
     pub(crate) newcomer: Option<Box<Newcomer>>,
     pub(super) crumbs: Crumbs,
+    pub(super) cost: Cost,
     /// What QUIC keeps of its streams, and of its control stream.
     pub(crate) kept: Kept,
     pub(crate) control_gaps: Gaps,
@@ -145,6 +147,7 @@ impl Connection {
             prefix,
             newcomer: Some(Box::new(newcomer)),
             crumbs: Crumbs::default(),
+            cost: Cost::default(),
             kept: Kept::default(),
             control_gaps: Gaps::default(),
             unread: Vec::new(),

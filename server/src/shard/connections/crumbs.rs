@@ -3,11 +3,9 @@
 //! QUIC sorts what comes of a stream, and a packet can hold a hundred pieces of a few bytes with a gap after each: a
 //! quarter of a millisecond of work, where an honest packet takes a few microseconds. Nobody who has something to say
 //! sends so. Whoever does gets a few packets a turn served, and all of them together not many more; the others are
-//! dropped, as on a narrow path. So are those whose packets take too long for any other reason ([`super::costs`]).
+//! dropped, as on a narrow path. Packets that take long for any other reason are for [`super::costs`].
 
 use quinn_proto::Connection;
-
-use super::costs::Cost;
 
 /// Packets after which a client's pieces are counted. Default 4: counting copies QUIC's statistics, half a kilobyte.
 const PACKETS_A_LOOK: u8 = 4;
@@ -31,15 +29,12 @@ pub(super) struct Crumbs {
     is_crumbling: bool,
     has_too_much_tls: bool,
     served: u8,
-    pub(super) cost: Cost,
 }
 
 impl Crumbs {
-    /// Whether one more packet is served in this turn, in which so many packets of crumbs may still be, and of what is
-    /// costly for another reason if that is looked at.
-    pub(super) fn take(&mut self, left: &mut u8, looks_at_cost: bool) -> bool {
-        let is_bounded = self.is_crumbling || looks_at_cost && self.cost.is_costly();
-        if !is_bounded {
+    /// Whether one more packet is served in this turn, in which so many packets of crumbs may still be.
+    pub(super) fn take(&mut self, left: &mut u8) -> bool {
+        if !self.is_crumbling {
             return true;
         }
         if self.served >= PER_CLIENT_MAX || *left == 0 {
@@ -90,7 +85,7 @@ mod tests {
         honest.count(u64::from(PACKETS_A_LOOK) * PIECES_A_PACKET_MAX);
         crumbling.unseen = PACKETS_A_LOOK;
         crumbling.count(u64::from(PACKETS_A_LOOK) * PIECES_A_PACKET_MAX + 1);
-        let served = |crumbs: &mut Crumbs, left: &mut u8| (0..100).filter(|_| crumbs.take(left, false)).count();
+        let served = |crumbs: &mut Crumbs, left: &mut u8| (0..100).filter(|_| crumbs.take(left)).count();
         let mut left = PER_TURN_MAX;
         assert_eq!(served(&mut honest, &mut left), 100);
         assert_eq!(served(&mut crumbling, &mut left), 4);

@@ -12,7 +12,7 @@ mod shed;
 
 use std::{
     ops::{Deref, DerefMut},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -66,8 +66,9 @@ impl DerefMut for Served {
     }
 }
 
-impl Default for Connections {
-    fn default() -> Self {
+impl Connections {
+    /// None yet, on a machine that seals a packet in this time.
+    pub(crate) fn new(sealing: Duration) -> Self {
         Self {
             by_link: Vec::new(),
             served: None,
@@ -77,12 +78,10 @@ impl Default for Connections {
             control_bytes: 0,
             gaps_bytes: 0,
             crumbs_left: crumbs::PER_TURN_MAX,
-            stopwatch: Stopwatch::default(),
+            stopwatch: Stopwatch::new(sealing),
         }
     }
-}
 
-impl Connections {
     /// Links that there are or have been: each is below this.
     pub(crate) fn links(&self) -> u32 {
         self.by_link.len() as u32
@@ -149,7 +148,7 @@ impl Connections {
     ) -> bool {
         let Self { by_link, marked, crumbs_left, stopwatch, .. } = self;
         let Some(connection) = by_link.get_mut(handle.0).and_then(Option::as_mut) else { return true };
-        if !connection.crumbs.take(crumbs_left, stopwatch.reads_each()) {
+        if stopwatch.holds_back(&connection.cost) || !connection.crumbs.take(crumbs_left) {
             return false;
         }
         connection.unserved_since.get_or_insert(arrived);
@@ -158,7 +157,7 @@ impl Connections {
         }
         let started = stopwatch.start(&clock);
         connection.quic.handle_event(event);
-        stopwatch.stop(started, &mut connection.crumbs.cost, &clock);
+        stopwatch.stop(started, &mut connection.cost, &clock);
         connection.crumbs.look(&connection.quic, connection.newcomer.is_some());
         // What came decides how urgent it is.
         connection.news = true;

@@ -82,6 +82,8 @@ pub(crate) struct Parts {
     pub(crate) prefixes: Arc<Prefixes>,
     pub(crate) rng: StdRng,
     pub(crate) segments_max: usize,
+    /// How long this machine takes to seal a packet, nothing else.
+    pub(crate) sealing: Duration,
     pub(crate) start: Instant,
 }
 
@@ -102,7 +104,7 @@ impl Engine {
             outbox: Outbox::new(shard, shards as u16),
             rng: parts.rng,
             endpoint: parts.endpoint,
-            connections: Connections::default(),
+            connections: Connections::new(parts.sealing),
             door: Door::new(shards, parts.pin, parts.admission, parts.prefixes, parts.start),
             streams: Streams::new(shard),
             post: Post::new(shard, parts.peers),

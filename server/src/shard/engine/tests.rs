@@ -53,6 +53,7 @@ fn first_of_two() -> (Engine, Inbox, Inbox) {
         prefixes: Arc::default(),
         rng: StdRng::seed_from_u64(1),
         segments_max: 1,
+        sealing: Duration::ZERO,
         start: Instant::now(),
     });
     (engine, own_inbox, other_inbox)

@@ -217,7 +217,7 @@ mod tests {
         let shard = ShardId(0);
         let ((own, _), (other, other_inbox)) = (inbox().expect("a descriptor"), inbox().expect("a descriptor"));
         let core = ShardCore::new(shard, Arc::new(Directory::new(Limits::default())));
-        (Streams::new(shard), core, Connections::default(), Post::new(shard, vec![own, other]), other_inbox)
+        (Streams::new(shard), core, Connections::new(Duration::ZERO), Post::new(shard, vec![own, other]), other_inbox)
     }
 
     //
