@@ -1,5 +1,5 @@
-//! Rooms whose members all ask for as much as they may at once, while one of the relay's threads stands still: what each is
-//! asked on the other is a letter for it.
+//! Rooms whose members all ask for as much as they may at once, while one of the relay's threads stands still: each time that
+//! somebody on the other takes a track of its clients, or takes it no more, is a letter for it.
 
 use std::{
     fs,
@@ -12,7 +12,6 @@ use std::{
 };
 
 use anyhow::Context;
-use bytes::Bytes;
 use nix::{
     errno::Errno,
     sys::{
@@ -21,7 +20,10 @@ use nix::{
     },
     unistd::Pid,
 };
-use supernode_proto::control::{RelabelTrack, TrackKind, client_message::Body as Request};
+use supernode_proto::{
+    control::{Subscribe, TrackKind, Unsubscribe, client_message::Body as Request},
+    object::TrackAlias,
+};
 
 use super::{
     Attack, Outcome, Report, Run, Target,
@@ -33,16 +35,16 @@ use crate::{
     runtime::block_on,
 };
 
-/// Sessions that ask: about half of them on the thread that goes on, and so many, each with its identity's burst, more than
-/// fill the inbox of one that takes nothing (65,536 letters).
+/// Sessions that ask: about half of them on the thread that goes on, and of half of these the next one's track is on the other.
+/// In six seconds these ask for more than fills the inbox of one that takes nothing (65,536 letters).
 const ASKING: usize = 440;
 /// Members of a room: few, so that asking costs little more than the letter to the thread that others of them are on.
 const MEMBERS: usize = 4;
 /// What one identity may ask for at once, and in a second, and a little less.
 const BURST: usize = 380;
 const PER_SECOND: usize = 95;
-/// Requests that are written at once.
-const AT_ONCE: usize = 19;
+/// Requests that are written at once: whoever takes a track gives it back in the next.
+const AT_ONCE: usize = 20;
 /// Sessions that do nothing, beside the call.
 const BYSTANDERS: usize = 24;
 
@@ -57,6 +59,7 @@ pub(super) fn attacks() -> Vec<Attack> {
         run: Run::Rust(full_rooms),
         rate_min: 12_000.0,
         judge: |outcome: &Outcome| {
+            outcome.at_least("held", 1.0)?;
             outcome.at_most("bystanders_lost", 0.0)?;
             outcome.at_most("desynchronised", 0.0)
         },
@@ -85,14 +88,16 @@ fn stand_still(thread: Pid, until: Instant) -> Result<(), Errno> {
 }
 
 /// Asks for what is granted and no more: what is above it would be refused, and its sender ended.
-async fn ask_on(mut person: Online, alias: u64, (begin, end): (Instant, Instant), all: Arc<AtomicU64>) {
+async fn ask_on(mut person: Online, track: TrackAlias, (begin, end): (Instant, Instant), all: Arc<AtomicU64>) {
     let mut asked = 0;
     while Instant::now() < end {
         let granted = BURST + (PER_SECOND as f64 * begin.elapsed().as_secs_f64()) as usize;
         if asked + AT_ONCE <= granted {
-            let label = |number: usize| Bytes::copy_from_slice(&number.to_be_bytes());
-            let requests =
-                (0..AT_ONCE).map(|number| Request::RelabelTrack(RelabelTrack { alias, label: label(asked + number) }));
+            let alias = track.value();
+            let requests = (0..AT_ONCE).map(|number| match number % 2 {
+                0 => Request::Subscribe(Subscribe { alias, ..Subscribe::default() }),
+                _ => Request::Unsubscribe(Unsubscribe { alias }),
+            });
             if person.say_all(requests).await.is_err() {
                 return;
             }
@@ -125,8 +130,11 @@ fn full_rooms(target: &Target) -> anyhow::Result<Report> {
             let mut client = Client::connect(&door, from(host), Person::new()).await?;
             client.join(&room).await?;
             let track = client.publish(&room, TrackKind::Audio).await?;
-            asking.push((client.listen(|_| ()), track.value()));
+            asking.push((client.listen(|_| ()), track));
         }
+        // Each takes the track of the next in the room.
+        let tracks: Vec<TrackAlias> = asking.iter().map(|(_, track)| *track).collect();
+        let next = |host: usize| tracks[host / MEMBERS * MEMBERS + (host + 1) % MEMBERS];
         let before = metrics(target)?;
         let mut report = Report::of("requests");
         let begin = Instant::now();
@@ -136,7 +144,8 @@ fn full_rooms(target: &Target) -> anyhow::Result<Report> {
         let connections: Vec<_> = asking.iter().map(|(person, _)| person.connection.clone()).collect();
         let tasks: Vec<_> = asking
             .into_iter()
-            .map(|(person, alias)| tokio::spawn(ask_on(person, alias, (begin, end), asked.clone())))
+            .enumerate()
+            .map(|(host, (person, _))| tokio::spawn(ask_on(person, next(host), (begin, end), asked.clone())))
             .collect();
         tokio::time::sleep(target.duration()).await;
         report.count = asked.load(Ordering::Relaxed);

@@ -232,7 +232,7 @@ mod tests {
             watch.begin_turn(clock.read());
             // Somebody whose few packets take long as well, for another reason.
             assert!(!watch.holds_back(&cold));
-            clock.packets(&mut watch, &mut cold, u32::from(turn % 10 == 0), PADDED / 3);
+            clock.packets(&mut watch, &mut cold, u32::from(turn % 20 == 0), PADDED / 3);
             for _ in 0..20 {
                 if !watch.holds_back(&slow) {
                     clock.packets(&mut watch, &mut slow, 1, PADDED);
