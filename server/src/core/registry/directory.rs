@@ -1,7 +1,7 @@
 //! What all shards share: who is online, which rings and rooms there are, which tracks.
 //!
 //! Sharded maps, touched by connect, watch, ring, join, publish and subscribe; never by a packet. Entries of two of them are
-//! held together only in the order that [`table`](super::table) states, so nothing can deadlock.
+//! held together only in the order that `table.rs` states, so nothing can deadlock.
 
 use std::{
     collections::BTreeMap,
