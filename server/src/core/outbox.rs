@@ -235,10 +235,14 @@ impl Outbox {
     /// Mail to the shards of several clients, one piece for each shard.
     fn mail_by_shard(&mut self, to: impl Iterator<Item = SessionId>, mail: impl Fn(Vec<SessionId>) -> ClientMail) {
         let mut by_shard: Vec<(ShardId, Vec<SessionId>)> = Vec::new();
+        let each = to.size_hint().0.div_ceil(usize::from(self.shards)).max(1);
         for client in to {
-            match by_shard.iter_mut().find(|(shard, _)| *shard == client.shard) {
-                Some((_, clients)) => clients.push(client),
-                None => by_shard.push((client.shard, vec![client])),
+            if let Some((_, clients)) = by_shard.iter_mut().find(|(shard, _)| *shard == client.shard) {
+                clients.push(client);
+            } else {
+                let mut clients = Vec::with_capacity(each);
+                clients.push(client);
+                by_shard.push((client.shard, clients));
             }
         }
         for (shard, clients) in by_shard {
