@@ -13,35 +13,31 @@
 //! No I/O, no clock, no randomness, and no key that could open a call: bytes and times ([`Moment`]) are arguments, and what
 //! is to be sent is a value.
 
-mod backoff;
 mod channel;
-mod demand;
-mod greeting;
+mod control;
+mod media;
 mod moment;
-mod objects;
-pub mod pin;
-mod presence;
-mod reconnect;
-mod refusal;
-mod requests;
-mod rings;
-mod session;
-mod silence;
-mod skew;
-mod stream_reader;
-pub mod transport;
+mod reach;
 
-pub use backoff::Backoff;
 pub use channel::{Channel, Introduction};
-pub use demand::Demand;
-pub use greeting::{Fault, Greeting, Welcomed};
+pub use control::{
+    demand::Demand,
+    greeting::{Fault, Greeting, Welcomed},
+    presence::Presence,
+    refusal::Refusal,
+    requests::Requests,
+    session::{Event, Reply, RoomEvent, Session},
+};
+pub use media::{
+    objects::{put_datagram, put_object, put_stream_head},
+    stream_reader::StreamReader,
+};
 pub use moment::Moment;
-pub use objects::{put_datagram, put_object, put_stream_head};
-pub use presence::Presence;
-pub use reconnect::{Move, Next, Obstacle, Patience, Reconnect, split_address};
-pub use refusal::Refusal;
-pub use requests::Requests;
-pub use session::{Event, Reply, RoomEvent, Session};
-pub use silence::{Clocks, Seen, Silence, Verdict};
-pub use skew::ClockSkew;
-pub use stream_reader::StreamReader;
+pub use reach::{
+    backoff::Backoff,
+    pin,
+    reconnect::{Move, Next, Obstacle, Patience, Reconnect, split_address},
+    silence::{Clocks, Seen, Silence, Verdict},
+    skew::ClockSkew,
+    transport,
+};

@@ -1,0 +1,4 @@
+//! Objects as they travel.
+
+pub(crate) mod objects;
+pub(crate) mod stream_reader;
