@@ -1,7 +1,7 @@
 //! The same steps by the clock: `cargo bench -p supernode-benches --bench wall_clock`. How long they take depends on
 //! the machine and on what else it does; `cargo test` runs each once, to see that it still does.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, hint::black_box};
 
 use divan::Bencher;
 use supernode_benches::{
@@ -12,6 +12,10 @@ use supernode_benches::{
 fn main() {
     divan::main();
 }
+
+/// More than a core's own caches hold, and what they fetch at once.
+const OTHERS_BYTES: usize = 16 * 1024 * 1024;
+const LINE_BYTES: usize = 64;
 
 /// Local subscribers and other shards.
 const AUDIENCES: [(u32, u16); 6] = [(1, 0), (10, 0), (100, 0), (1, 3), (10, 3), (100, 3)];
@@ -108,6 +112,23 @@ fn shard_turn(bencher: Bencher<'_, '_>, shape: Shape) {
     let whole = RefCell::new(shape.set_up());
     bencher
         .with_inputs(|| whole.borrow_mut().talk())
+        .counter(divan::counter::ItemsCount::new(shape.deliveries()))
+        .bench_local_values(|()| whole.borrow_mut().turn());
+}
+
+/// The same after something else had the processor's caches: as it is where hundreds of others have their turns in between.
+#[divan::bench]
+fn shard_turn_cold(bencher: Bencher<'_, '_>) {
+    let shape = Shape::Pairs(20);
+    let whole = RefCell::new(shape.set_up());
+    let mut others = vec![0u8; OTHERS_BYTES];
+    let prepare = || {
+        whole.borrow_mut().talk();
+        others.iter_mut().step_by(LINE_BYTES).for_each(|byte| *byte = byte.wrapping_add(1));
+        black_box(&others);
+    };
+    bencher
+        .with_inputs(prepare)
         .counter(divan::counter::ItemsCount::new(shape.deliveries()))
         .bench_local_values(|()| whole.borrow_mut().turn());
 }

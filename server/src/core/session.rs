@@ -23,14 +23,27 @@ use super::{
 
 /// An authenticated connection of one device. Everything in it is bounded by a limit, and everything it names
 /// elsewhere is taken back when it ends.
+///
+/// The order of its fields is kept: what every object needs comes first and together.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Session {
+    /// The one picture that is kept longest when the path is narrow.
+    pub(crate) speaker: Option<TrackAlias>,
+    /// What is known of its path, once it subscribes to something: most sessions only wait.
+    pub(crate) receiver: Option<Box<Receiver>>,
+    /// What its identity may still do, on all of its devices.
+    pub(crate) account: Arc<Account>,
+    /// What is borrowed of it for every object.
+    pub(crate) objects: Lease,
+    pub(crate) bytes: Lease,
+    standing: Standing,
     pub(crate) id: SessionId,
+
     pub(crate) identity: IdentityKey,
     pub(crate) device: DeviceKey,
     /// Which token it was let in with, so that taking the token back ends the session.
     token: Option<TokenDigest>,
-    standing: Standing,
     since: Instant,
     /// The relay that its Hello named.
     pub(crate) relay: RelayPin,
@@ -40,8 +53,6 @@ pub struct Session {
     pub(crate) published: Vec<TrackAlias>,
     /// In the order in which it began.
     pub(crate) subscribed: Vec<Subscribed>,
-    /// The one picture that is kept longest when the path is narrow.
-    pub(crate) speaker: Option<TrackAlias>,
     pub(crate) watches: Vec<Watched>,
     /// Whether a look at the watches' tickets is scheduled.
     pub(crate) watches_scheduled: bool,
@@ -50,13 +61,6 @@ pub struct Session {
     pub(crate) handed: Vec<Handed>,
     /// What its tracks, subscriptions and watches take of the relay's tables.
     kept: Share,
-    /// What its identity may still do, on all of its devices.
-    pub(crate) account: Arc<Account>,
-    /// What is borrowed of it for every object.
-    pub(crate) objects: Lease,
-    pub(crate) bytes: Lease,
-    /// What is known of its path, once it subscribes to something: most sessions only wait.
-    pub(crate) receiver: Option<Box<Receiver>>,
 }
 
 /// What lets a session stay.

@@ -102,7 +102,7 @@ pub struct Holdings {
 pub struct ShardCore {
     pub(crate) shard: ShardId,
     pub(crate) directory: Arc<Directory>,
-    pub(crate) sessions: Vec<Option<Session>>,
+    pub(crate) sessions: Vec<Option<Box<Session>>>,
     /// Which of them are in a room.
     pub(crate) links_by_room: HashMap<RoomId, Vec<u32>>,
     pub(crate) timers: Timers,
@@ -212,7 +212,7 @@ impl ShardCore {
         if self.sessions.len() <= slot {
             self.sessions.resize_with(slot + 1, || None);
         }
-        self.sessions[slot] = Some(session);
+        self.sessions[slot] = Some(Box::new(session));
         Ok(id)
     }
 
@@ -423,7 +423,7 @@ impl ShardCore {
 
     /// The session behind a link.
     pub fn session(&self, link: u32) -> Option<&Session> {
-        self.sessions.get(link as usize)?.as_ref()
+        self.sessions.get(link as usize)?.as_deref()
     }
 
     /// Whether the session behind a link may stay: a session that is to be asked about `anyway`, or whose grant is
@@ -499,7 +499,7 @@ impl ShardCore {
     }
 
     pub(crate) fn session_mut(&mut self, link: u32) -> Option<&mut Session> {
-        self.sessions.get_mut(link as usize)?.as_mut()
+        self.sessions.get_mut(link as usize)?.as_deref_mut()
     }
 
     /// As [`Self::session_mut`], where the caller has checked that there is one.
@@ -508,7 +508,7 @@ impl ShardCore {
     }
 
     pub(crate) fn session_and_timers(&mut self, link: u32) -> Result<(&mut Session, &mut Timers), Refusal> {
-        let session = self.sessions.get_mut(link as usize).and_then(Option::as_mut);
+        let session = self.sessions.get_mut(link as usize).and_then(Option::as_deref_mut);
         session.map(|session| (session, &mut self.timers)).ok_or(Refusal::of(RefusalReason::Malformed))
     }
 }

@@ -279,7 +279,7 @@ fn offer_datagram(
     header: &DatagramHeader,
     bytes: usize,
     arrived: Instant,
-    sessions: &mut [Option<Session>],
+    sessions: &mut [Option<Box<Session>>],
     speakers: &Speakers,
     ledger: &mut Ledger,
     mut local: impl FnMut(Offer, &mut Ledger),
@@ -309,7 +309,7 @@ struct Object<'a> {
 fn refuses(
     subscriber: &Subscriber,
     object: &Object<'_>,
-    sessions: &mut [Option<Session>],
+    sessions: &mut [Option<Box<Session>>],
     speakers: &Speakers,
 ) -> Option<DropReason> {
     if let Some(reason) = subscriber.refuses(object.layer) {

@@ -57,8 +57,9 @@ pub struct Pressure {
     pub wanted: [u64; RUNGS],
 }
 
-/// One subscriber's place on the ladder.
+/// One subscriber's place on the ladder. Where it stands comes first, as only that is needed for an object.
 #[derive(Debug, Clone)]
+#[repr(C)]
 pub struct Ladder {
     rung: Rung,
     moved: Option<Instant>,

@@ -12,7 +12,7 @@ use supernode_proto::{
 
 use self::{
     ladder::{Ladder, Pressure, RUNGS, last_rung},
-    rate_estimate::{RateEstimate, Sample},
+    rate_estimate::{RateEstimate, SAMPLE_INTERVAL, Sample},
 };
 use crate::core::forwarding::ledger::DropReason;
 
@@ -22,15 +22,18 @@ const TOLD_INTERVAL: Duration = Duration::from_secs(1);
 const WANTED_SPAN_S: f64 = 0.5;
 
 /// One subscriber's path.
+///
+/// The order of its fields is kept: what every object needs comes first and together.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(crate) struct Receiver {
+    /// Bytes offered since the last sample, by the lowest rung on which they are sent.
+    offered: [u32; RUNGS],
+    sampled: Option<Instant>,
     ladder: Ladder,
     estimate: RateEstimate,
-    /// Bytes offered since the last sample, by the lowest rung on which they are sent.
-    offered: [u64; RUNGS],
-    /// Of these, bits a second.
+    /// Of what is offered, bits a second.
     rates: [f64; RUNGS],
-    sampled: Option<Instant>,
     told: Told,
 }
 
@@ -53,7 +56,8 @@ pub(crate) struct Change {
 impl Receiver {
     /// Counts an object that is owed, whether or not it is sent; returns why it is not, if so.
     pub(crate) fn offer(&mut self, kind: TrackKind, layer: Layer, speaker: bool, bytes: usize) -> Option<DropReason> {
-        self.offered[last_rung(kind, layer, speaker) as usize] += bytes as u64;
+        let offered = &mut self.offered[last_rung(kind, layer, speaker) as usize];
+        *offered = offered.saturating_add(bytes as u32);
         self.ladder.refuses(kind, layer, speaker)
     }
 
@@ -73,7 +77,7 @@ impl Receiver {
 
     /// Whether [`Self::observe`] wants a sample.
     pub(crate) fn wants_sample(&self, now: Instant) -> bool {
-        self.estimate.is_due(now)
+        self.sampled.is_none_or(|at| now.saturating_duration_since(at) >= SAMPLE_INTERVAL)
     }
 
     /// Takes note of how long the oldest object has waited, and of a sample if there is one.
@@ -109,7 +113,7 @@ impl Receiver {
             self.sampled.replace(now).map_or(WANTED_SPAN_S, |at| now.saturating_duration_since(at).as_secs_f64());
         let weight = 1.0 - (-since / WANTED_SPAN_S).exp();
         for (rate, offered) in self.rates.iter_mut().zip(&mut self.offered) {
-            let bits = std::mem::take(offered) as f64 * 8.0;
+            let bits = f64::from(std::mem::take(offered)) * 8.0;
             *rate += weight * (bits / since.max(1e-3) - *rate);
         }
     }

@@ -52,11 +52,6 @@ pub struct RateEstimate {
 }
 
 impl RateEstimate {
-    /// Whether [`Self::observe`] would take a sample at this time.
-    pub fn is_due(&self, now: Instant) -> bool {
-        self.recent.back().is_none_or(|last| now.saturating_duration_since(last.at) >= SAMPLE_INTERVAL)
-    }
-
     /// What the path takes in bits a second, zero while nothing is known. A lower bound until the path has held
     /// something back.
     pub fn bits_per_second(&self) -> u64 {

@@ -264,6 +264,9 @@ impl Connections {
     /// Takes note of the control messages that a connection keeps now, and of what QUIC may keep of its streams.
     pub(crate) fn recount(&mut self, link: u32) {
         let Some(connection) = self.by_link.get_mut(link as usize).and_then(Option::as_mut) else { return };
+        if !connection.take_uncounted() {
+            return;
+        }
         let control = connection.control_bytes();
         self.control_bytes += control;
         self.control_bytes -= std::mem::replace(&mut connection.control_counted, control);

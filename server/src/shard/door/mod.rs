@@ -312,6 +312,7 @@ impl Door {
         };
         connection.phase = Phase::Open(session);
         transport::open_window(&mut connection.quic, &mut connection.kept);
+        connection.count_anew();
         if let Some(newcomer) = connection.newcomer.take() {
             self.places.leave(newcomer.place);
         }

@@ -20,6 +20,10 @@ const WAIT_TICK: Duration = Duration::from_millis(20);
 /// How often clients whose streams are left unread for other shards' sake are looked at.
 const MAIL_TICK: Duration = Duration::from_millis(1);
 
+/// Bytes to a client for which its identity is charged at once, or at the session's end. Default 16 KiB: what somebody in a
+/// call is sent in a second, who else would cost a look at the account every 50 ms.
+const CHARGED_AT_ONCE_BYTES: u64 = 16 * 1024;
+
 impl Engine {
     /// Builds packets for every connection that was served. Calls `flush` whenever the batch is full.
     pub(crate) fn poll_transmits(
@@ -76,7 +80,7 @@ impl Engine {
             let mut built = false;
             // One by one as long as each is weighed against what came from an address that has proven nothing.
             let segments_max = if connection.newcomer.is_some() { 1 } else { self.segments_max };
-            while let Some(transmit) = connection.quic.poll_transmit(now.instant, segments_max, out.buffer()) {
+            while let Some(transmit) = connection.poll_transmit(now.instant, segments_max, out.buffer()) {
                 built = true;
                 if connection.newcomer.as_mut().is_some_and(|newcomer| !newcomer.may_send(transmit.size)) {
                     figures.tally().unproven_withheld += 1;
@@ -180,8 +184,7 @@ fn look_at_path(
     }
     figures.waited(oldest);
     connection.datagrams.expire(now.instant, &mut core.ledger);
-    if due {
-        let bytes = connection.take_sent_bytes();
+    if due && let Some(bytes) = connection.take_uncharged(CHARGED_AT_ONCE_BYTES) {
         let wait = core.charge_egress(link, bytes, now.instant, outbox);
         connection.throttle(wait, now.instant);
     }

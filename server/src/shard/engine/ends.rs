@@ -8,10 +8,7 @@ use supernode_proto::close::{CloseCode, StreamCode};
 use super::Engine;
 use crate::{
     core::{Now, StreamKey},
-    shard::{
-        connections::connection::Phase,
-        quic::{meter, transport},
-    },
+    shard::{connections::connection::Phase, quic::transport},
 };
 
 impl Engine {
@@ -20,7 +17,6 @@ impl Engine {
         let Some(connection) = self.connections.get_mut(link) else { return };
         if connection.phase != Phase::Closed {
             connection.quic.close(now.instant, VarInt::from_u32(code.0 as u32), transport::reason(code, now));
-            meter::say_goodbye(&connection.quic);
             self.end(link, code, false, now);
         }
         self.connections.touch(link);
@@ -58,8 +54,9 @@ impl Engine {
             }
             Phase::Open(_) => {
                 tally.close(code);
-                let bytes = connection.take_sent_bytes();
-                core.charge_egress(link, bytes, now.instant, outbox);
+                if let Some(bytes) = connection.take_uncharged(1) {
+                    core.charge_egress(link, bytes, now.instant, outbox);
+                }
             }
         }
         connection.clear(&mut core.ledger);
@@ -72,6 +69,7 @@ impl Engine {
             }
         }
         connection.kept.clear();
+        connection.count_anew();
         let (streams, mut cx) = self.streams();
         for (_, key) in published {
             streams.abort(key, &mut cx);

@@ -177,7 +177,7 @@ impl Engine {
         self.figures.tally().over_handshakes += 1;
         self.close(link, CloseCode::OVERLOADED, now);
         let Some(connection) = self.connections.get_mut(link) else { return };
-        if let Some(transmit) = connection.quic.poll_transmit(now.instant, 1, out.buffer())
+        if let Some(transmit) = connection.poll_transmit(now.instant, 1, out.buffer())
             && connection.newcomer.as_mut().is_some_and(|newcomer| newcomer.may_send(transmit.size))
         {
             out.commit(transmit);
@@ -329,6 +329,7 @@ impl Engine {
                     let pool_max = core.limits().relay_windows_bytes_max;
                     transport::allow_media_streams(&mut connection.quic, &mut connection.kept, &mut window, pool_max);
                     connection.receive_window = Some(window);
+                    connection.count_anew();
                 }
             }
         }

@@ -196,6 +196,7 @@ impl<'a> Turn<'a> {
         if Some(id) != connection.control {
             return Err(End::Close(CloseCode::BAD_STREAM));
         }
+        connection.count_anew();
         let is_newcomer = connection.newcomer.is_some();
         let Connection { quic, reader, unread, kept, control_gaps, .. } = connection;
         let mut pieces = 0;
@@ -248,6 +249,7 @@ impl<'a> Turn<'a> {
     }
 
     fn read_ingress(&mut self, connection: &mut Connection, id: StreamId, mut ingress: Ingress) {
+        connection.count_anew();
         let opened = matches!(connection.phase, Phase::Open(_));
         let Connection { quic, unread, kept, .. } = &mut *connection;
         let mut pieces = 0;

@@ -1,21 +1,20 @@
 //! What a client's acknowledgements say: QUIC's congestion controller, with a count of what arrived.
 
-use std::{
-    any::Any,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Instant,
-};
+use std::{any::Any, cell::Cell, sync::Arc, time::Instant};
 
 use quinn_proto::{
-    RttEstimator,
+    RttEstimator, Transmit,
     congestion::{Controller, ControllerFactory, ControllerMetrics, Cubic, CubicConfig},
 };
 
 /// A window that nothing fills, and for which quinn-proto does not pace.
 const UNLIMITED: u64 = 1 << 40;
+
+thread_local! {
+    /// Whether this thread builds the last packet of a connection. QUIC lends its controllers to nobody, and whatever they
+    /// share with us would be fetched from memory for each packet.
+    static IS_GOODBYE: Cell<bool> = const { Cell::new(false) };
+}
 
 /// Makes a [`Meter`] around Cubic for each path.
 #[derive(Debug, Default)]
@@ -26,8 +25,6 @@ pub(crate) struct Metered(Arc<CubicConfig>);
 struct Meter {
     inner: Cubic,
     acked_bytes: u64,
-    /// Shared with the copies by which it is looked into.
-    is_closed: Arc<AtomicBool>,
 }
 
 /// Bytes that a connection's peer has acknowledged on its current path.
@@ -37,23 +34,19 @@ pub(crate) fn acked_bytes(quic: &quinn_proto::Connection) -> u64 {
     copy.downcast::<Meter>().map_or(0, |meter| meter.acked_bytes)
 }
 
-/// The connection was closed: its last packet, which says so, does not wait. It needs no room (RFC 9002 section 2), but
-/// quinn-proto asks for it while data waits, which is never sent any more; then a client with a full path would not learn
-/// why it was let go.
-pub(crate) fn say_goodbye(quic: &quinn_proto::Connection) {
-    let copy = quic.congestion_state().clone_box().into_any();
-    if let Ok(meter) = copy.downcast::<Meter>() {
-        meter.is_closed.store(true, Ordering::Relaxed);
-    }
+/// What a connection that is closed sends: its last packet, which says so, does not wait. It needs no room (RFC 9002
+/// section 2), but quinn-proto asks for it while data waits, which is never sent any more; then a client with a full path
+/// would not learn why it was let go.
+pub(crate) fn poll_goodbye(quic: &mut quinn_proto::Connection, now: Instant, buffer: &mut Vec<u8>) -> Option<Transmit> {
+    IS_GOODBYE.set(true);
+    let transmit = quic.poll_transmit(now, 1, buffer);
+    IS_GOODBYE.set(false);
+    transmit
 }
 
 impl ControllerFactory for Metered {
     fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
-        Box::new(Meter {
-            inner: Cubic::new(self.0.clone(), now, current_mtu),
-            acked_bytes: 0,
-            is_closed: Arc::default(),
-        })
+        Box::new(Meter { inner: Cubic::new(self.0.clone(), now, current_mtu), acked_bytes: 0 })
     }
 }
 
@@ -80,7 +73,7 @@ impl Controller for Meter {
     }
 
     fn window(&self) -> u64 {
-        if self.is_closed.load(Ordering::Relaxed) { UNLIMITED } else { self.inner.window() }
+        if IS_GOODBYE.get() { UNLIMITED } else { self.inner.window() }
     }
 
     fn metrics(&self) -> ControllerMetrics {
