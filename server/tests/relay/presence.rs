@@ -113,6 +113,38 @@ async fn a_device_that_its_person_has_taken_back_is_put_out_and_stays_out(#[valu
     relay.assert_empty().await;
 }
 
+//
+#[rstest]
+#[tokio::test]
+async fn an_older_word_takes_no_device_back_and_gives_none_back(#[values(1, 2, 4)] shards: usize) {
+    let relay = Relay::start(shards);
+    let lost = Person::new();
+    let (phone, tablet) = (lost.another_device(), lost.another_device());
+    let with_word = async |person: &Person, number: u64, device: &Person| {
+        let mut client = relay.dial().await;
+        let mut body = HelloBody::decode(client.hello(person, relay.pin).body).unwrap();
+        body.revocation = person.identity.revoke(vec![device.device_key()], number).unwrap().to_bytes().into();
+        let hello = client.sign_hello(person, relay.pin, &body);
+        client.send(0, Request::Hello(hello)).await;
+        assert!(client.next().await.is_ok(), "a word of their own lets both in");
+        client
+    };
+    let mut on_tablet = with_word(&tablet, 5, &lost).await;
+    let mut on_phone = with_word(&phone, 4, &tablet).await;
+    let known = |event: &Body| match event {
+        Body::DevicesRevoked(revoked) => Revocation::from_bytes(&revoked.revocation).ok().map(|word| word.number),
+        _ => None,
+    };
+    assert_eq!(on_phone.event(known).await, 5, "what it did not know");
+    on_tablet.no_event(known).await;
+    on_tablet.done(set(PresenceState::Online)).await;
+    assert_eq!(relay.try_connect(&lost).await.err(), Some(CloseCode::DEVICE_REVOKED));
+    for client in [&on_tablet, &on_phone] {
+        client.close();
+    }
+    relay.assert_empty().await;
+}
+
 //
 #[rstest]
 #[tokio::test]
