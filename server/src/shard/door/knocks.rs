@@ -3,7 +3,8 @@
 //! Who forges addresses sends each packet once, under an address and a connection ID that nobody has had yet; a client
 //! that is not answered sends its packet again after a second, from the same place and to the same connection ID. Kept of
 //! either are 16 bits of a keyed hash, only while few first packets may be looked at, in a table of one size: a packet
-//! costs two hashes and two looks, and what is new pushes out what is oldest of a few.
+//! costs two hashes and two looks, and what is new pushes out what is oldest of a few. Clients for whose handshakes there is
+//! no time are known by the same table.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -50,6 +51,11 @@ impl Knocks {
     /// Whether it came before, or something from there was looked at: by a Retry, connection IDs change.
     pub(crate) fn is_known(&self, knock: Knock) -> bool {
         self.has(knock.from) || self.has(knock.packet)
+    }
+
+    /// Whether it came before, and nothing became of it.
+    pub(crate) fn came_before(&self, knock: Knock) -> bool {
+        self.has(knock.packet)
     }
 
     /// It was looked at, or it was not.

@@ -205,7 +205,7 @@ impl Door {
                 return None;
             }
         };
-        if !self.may_begin(&network, limits, now.instant) {
+        if !self.may_begin(&network, incoming.remote_address(), limits, now.instant) {
             outside.tally.over_pace += 1;
             outside.tally.handshakes_refused += 1;
             self.prefixes.leave(prefix, now.instant);
@@ -428,12 +428,20 @@ impl Door {
         looked_at
     }
 
-    /// Whether a client of this network may begin a handshake now.
-    fn may_begin(&mut self, network: &Network, limits: &Limits, now: Instant) -> bool {
+    /// Whether a client of this network may begin a handshake now. Whoever was told nothing and comes again goes before those
+    /// who come for the first time: of a crowd of which each comes once, nobody waits for long.
+    fn may_begin(&mut self, network: &Network, from: SocketAddr, limits: &Limits, now: Instant) -> bool {
         let (per_second_max, at_once) = (self.per_second_max(limits), 2 * limits.handshakes_per_second_max);
-        let begins = self.at_once.has_any(at_once, now) && self.pace.begin(network, per_second_max, now);
-        if begins {
-            self.at_once.spend();
+        // Not by its packet: what answers a Retry is another one than what asked.
+        let knock = self.knocks.knock(from, &[]);
+        let begins = self.at_once.has_any(at_once, now)
+            && match self.knocks.came_before(knock) {
+                true => self.pace.begin(network, per_second_max, now),
+                false => self.pace.begin_first_time(network, per_second_max, now),
+            };
+        match begins {
+            true => self.at_once.spend(),
+            false => self.knocks.remember(knock, false),
         }
         begins
     }
@@ -486,7 +494,7 @@ mod tests {
         /// A first packet whose address is proven.
         fn knock(&mut self, ip: IpAddr) -> Option<u32> {
             let network = self.door.prefixes.network(ip);
-            if !self.door.may_begin(&network, &self.limits, self.now) {
+            if !self.door.may_begin(&network, SocketAddr::from((ip, 9)), &self.limits, self.now) {
                 return None;
             }
             self.links += 1;
@@ -565,6 +573,8 @@ mod tests {
         everybody_gets_in(4, || v4(0x0a00_0001));
         everybody_gets_in(4, || v4(0x0a00_0000 + (next() % 64) as u32));
         everybody_gets_in(4, || v4(0x0a00_0000 + (next() % 4000) as u32 * 7919));
+        // Each of them has a network of its own, and comes once.
+        everybody_gets_in(1, || v4(0x0a00_0000 + (next() as u32).wrapping_mul(2_654_435_761) % 0x7000_0000));
         everybody_gets_in(4, || v6(0x2a02_0001_0002, 48, next()));
         everybody_gets_in(4, || v6(0x2a02_0001, 32, next()));
     }
