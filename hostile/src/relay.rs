@@ -34,8 +34,8 @@ pub(crate) struct Setting {
     /// Configuration, as variables.
     pub(crate) config: &'static [(&'static str, &'static str)],
     pub(crate) log: Log,
-    /// Bytes of memory that it and its children may have, if not the machine's.
-    pub(crate) memory_bytes: Option<u64>,
+    /// Whether it shows anything only where the relay has no more memory than the smallest machine.
+    pub(crate) only_small: bool,
     pub(crate) shards: u16,
     /// What is done to it stops it, or a part of it, by itself: the call need only go on afterwards, and nobody comes before.
     pub(crate) interrupts: bool,
@@ -43,7 +43,7 @@ pub(crate) struct Setting {
 
 impl Setting {
     pub(crate) const PLAIN: Self =
-        Self { config: &[], log: Log::File, memory_bytes: None, shards: 1, interrupts: false };
+        Self { config: &[], log: Log::File, only_small: false, shards: 1, interrupts: false };
 }
 
 /// A running relay.

@@ -172,9 +172,13 @@ async fn attempt(options: &Options, attack: &Attack, relay_core: usize, own_core
 }
 
 async fn row(options: &Options, attack: &Attack, relay_core: usize, own_core: usize) -> anyhow::Result<Row> {
-    let cgroup = match attack.setting.memory_bytes.map(Cgroup::create).transpose() {
-        Ok(cgroup) => cgroup,
-        Err(error) => return Ok(Row::without_result(attack.name, Vec::new(), Some(format!("{error:#}")))),
+    // Every relay has the memory of the smallest machine and no more, where the system lets us see to it.
+    let cgroup = match Cgroup::create(SMALLEST_MACHINE_BYTES) {
+        Ok(cgroup) => Some(cgroup),
+        Err(error) if attack.setting.only_small => {
+            return Ok(Row::without_result(attack.name, Vec::new(), Some(format!("{error:#}"))));
+        }
+        Err(_) => None,
     };
     let mut relay = Relay::start(&options.relay, relay_core, &attack.setting, cgroup)?;
     let seconds = options.seconds.unwrap_or(if options.quick { 3.0 } else { 10.0 }).max(attack.seconds_min);

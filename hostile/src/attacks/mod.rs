@@ -4,6 +4,7 @@ mod admitted;
 mod crowded;
 mod held;
 mod interrupted;
+mod multitudes;
 mod operator;
 pub(crate) mod small_machine;
 mod unadmitted;
@@ -134,6 +135,7 @@ pub(crate) fn all() -> Vec<Attack> {
     all.extend(operator::attacks());
     all.extend(held::attacks());
     all.extend(interrupted::attacks());
+    all.extend(multitudes::attacks());
     all.extend(small_machine::attacks());
     all
 }

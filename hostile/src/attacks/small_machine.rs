@@ -59,7 +59,7 @@ pub(super) fn attacks() -> Vec<Attack> {
         what: "in a control group of the smallest machine's memory: every row of the memory table that clients can fill is \
                driven to its bound, one after the other, and none is given back",
         quick: true,
-        setting: Setting { memory_bytes: Some(SMALLEST_MACHINE_BYTES), ..Setting::PLAIN },
+        setting: Setting { only_small: true, ..Setting::PLAIN },
         run: Run::Rust(fill),
         // It ends when all is full.
         seconds_min: 60.0,
@@ -87,7 +87,7 @@ const ROWS: &[Row] = &[
     Row { begins: "the program", filled_by: Other("it is there before") },
     Row { begins: "threads, receive buffers", filled_by: Other("all floods; `full-rooms`") },
     Row { begins: "objects and letters", filled_by: Other("there is one shard; `full-rooms` has two") },
-    Row { begins: "networks with a handshake", filled_by: Other("shard/door/prefixes.rs") },
+    Row { begins: "networks with a handshake", filled_by: Other("`many-networks`") },
     Row { begins: "connections that are not let in", filled_by: Step("newcomers") },
     Row { begins: "sessions", filled_by: Step("sessions") },
     Row { begins: "watches, subscriptions", filled_by: Step("tables") },
@@ -98,7 +98,7 @@ const ROWS: &[Row] = &[
     Row { begins: "newest groups", filled_by: Step("cache") },
     Row { begins: "rooms", filled_by: Step("rooms") },
     Row { begins: "mailboxes", filled_by: Step("mailboxes") },
-    Row { begins: "what identities without a session", filled_by: Other("tests/core/kept.rs") },
+    Row { begins: "what identities without a session", filled_by: Other("`many-identities`") },
     Row { begins: "admin port", filled_by: Other("`idle-admin-connections`") },
 ];
 
