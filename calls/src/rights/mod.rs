@@ -1,6 +1,7 @@
 //! Who may ring, who may come in, and who may no more: what is shown, what is checked, and what is believed.
 
 mod claimed;
+mod door;
 mod greeting;
 mod invitation;
 mod knock;
@@ -9,6 +10,7 @@ mod right;
 mod room_link;
 
 pub use claimed::Claimed;
+pub use door::{Door, Guest, Lobby, LobbyError, NameTooLong, NotLetIn, propose_guest, why_not};
 pub use greeting::{
     Admission, AdmissionPart, Denied, Gathered, Goodbye, Greeting, Purpose, ROOM_NAME_BYTES_MAX, RingPayload, Said,
     Why, decode_reply, denied, encode_reply, goodbye, read,
