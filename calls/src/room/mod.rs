@@ -15,7 +15,9 @@
 //!
 //! Times never go back. `uniform` picks from the range that it is given.
 
+mod attempts;
 mod beacons;
+mod coming_back;
 mod duty;
 mod frame_keys;
 mod mailbox;
@@ -23,6 +25,8 @@ mod membership;
 mod renewal;
 mod roster;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::{
     ops::RangeInclusive,
@@ -39,6 +43,8 @@ use crate::{
     rights::{Door, Said},
 };
 
+pub use attempts::{AfterRefusal, Attempts, WINNER_TIMEOUT, commit_message};
+pub use coming_back::{AfterFailure, ComingBack, Hindrance};
 pub use duty::{Duty, Keeping, Removal};
 pub use frame_keys::{EarlyObjects, FrameKeys, Opened, SealedObject};
 pub use membership::{Entered, Membership, Read, Rejection, Settled};
