@@ -5,11 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use supernode_calls::rights;
 use supernode_e2ee::{Change, Group, Keys};
 use supernode_proto::{
-    control::{KickMember, LeaveRoom, RefusalReason, Rung, TrackKind, client_message, relay_message},
+    control::{RefusalReason, Rung, TrackKind, client_message, relay_message},
     identity::{DeviceKey, IdentityKey},
 };
 use tokio::sync::broadcast;
@@ -24,6 +23,7 @@ use crate::{
     sync::{lock, long},
     wire::{
         backoff::{Backoff, random_wait},
+        clock,
         link::Link,
     },
 };
@@ -238,7 +238,7 @@ impl Call {
     }
 
     async fn kick(&self, number: u32) -> Result<(), Error> {
-        let kick = client_message::Body::KickMember(KickMember { room: self.room_bytes(), member: number });
+        let kick = self.room.kick_request(number);
         let link = self.client.inner.link().await?;
         match self.client.inner.request(&link, kick).await {
             // It left by itself when it saw that it has no keys.
@@ -258,7 +258,7 @@ impl Call {
             }
             let give_up_at = match self.room.alone() {
                 Some(alone) if alone.said_goodbye => return CallEnd::OthersLeft,
-                Some(alone) => Some(alone.since + self.client.inner.config.rejoin_grace),
+                Some(alone) => Some(clock::instant(alone.since) + self.client.inner.config.rejoin_grace),
                 None => None,
             };
             if give_up_at.is_some_and(|at| Instant::now() >= at) {
@@ -297,7 +297,7 @@ impl Call {
             // others wait for the grace.
             let _ = self.client.inner.request(&link, goodbye).await;
         }
-        self.client.inner.request(&link, leave(&self.room)).await.map(drop)
+        self.client.inner.request(&link, self.room.leave_request()).await.map(drop)
     }
 
     /// Waits until this device is in the room.
@@ -342,10 +342,6 @@ impl Call {
         make: impl Fn(&mut Group) -> Result<Option<Change>, supernode_e2ee::Error> + Send + Sync + 'static,
     ) -> Result<(), Error> {
         commit::commit(&self.client.inner, &self.room, make).await.map(drop)
-    }
-
-    pub(crate) fn room_bytes(&self) -> Bytes {
-        Bytes::copy_from_slice(&self.room.id.0)
     }
 
     /// Looks again after every change of the room.
@@ -410,10 +406,6 @@ pub(crate) async fn catch_up(inner: &Inner, link: &Arc<Link>, room: &Arc<Room>) 
     }
 }
 
-pub(crate) fn leave(room: &Room) -> client_message::Body {
-    client_message::Body::LeaveRoom(LeaveRoom { room: Bytes::copy_from_slice(&room.id.0) })
-}
-
 struct LeaveOnDrop {
     inner: Arc<Inner>,
     room: Arc<Room>,
@@ -429,7 +421,7 @@ impl Drop for LeaveOnDrop {
             if let Some(goodbye) = goodbye {
                 link.send(goodbye, None);
             }
-            link.send(leave(&self.room), None);
+            link.send(self.room.leave_request(), None);
         }
     }
 }

@@ -442,7 +442,7 @@ impl Rings {
         let inner = &client.inner;
         if !ring.room.is_empty() {
             let room = inner.room(&ring.room);
-            let link_secret = room.as_ref().and_then(|room| room.hosting.as_ref()?.link.as_ref());
+            let link_secret = room.as_ref().and_then(|room| room.hosting.as_ref()?.door.link());
             let knock = link_secret
                 .and_then(|secret| rights::open_knock(secret, &ring, &lock(&inner.rules), &mut lock(&inner.revoked)));
             let Some((caller, at_door)) = knock else {
@@ -489,7 +489,7 @@ impl Rings {
         let Purpose::Knock { room } = ring.purpose() else { return Some(ring) };
         // Of a room that this device is not in; another device of ours may be.
         let room = ring.client.inner.room(&room.0)?;
-        if room.was_kicked(&caller.identity) {
+        if room.was_put_out(&caller.identity) {
             ring.dismiss();
             return None;
         }

@@ -1,11 +1,7 @@
 //! Keeps a session alive: reads the relay's messages, and when the connection ends, makes another and restores on it
 //! what there was.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use supernode_proto::{
@@ -320,7 +316,7 @@ fn handle_in_room(inner: &Arc<Inner>, link: &Arc<Link>, room: &Arc<Room>, event:
         }
         RoomEvent::Mls(delivery) => room.handle_mls(link, &delivery),
         RoomEvent::CommitRejected(rejected) => room.handle_commit_rejected(&rejected),
-        RoomEvent::Beacon(beacon) => room.handle_beacon(&beacon, Instant::now()),
+        RoomEvent::Beacon(beacon) => room.handle_beacon(&beacon),
         RoomEvent::TrackAnnounced(track) => room.handle_track_announced(link, &track),
         RoomEvent::TrackEnded(alias) => room.handle_track_ended(alias),
     }
@@ -374,7 +370,7 @@ async fn restore_room(inner: &Arc<Inner>, link: &Arc<Link>, room: &Arc<Room>) {
 async fn come_in_again(inner: Arc<Inner>, link: Arc<Link>, room: Arc<Room>) {
     tokio::time::sleep(room.pause_before_coming_in_again()).await;
     // What the relay says may not be so: whoever is in cannot come in.
-    let _ = inner.request(&link, call::leave(&room)).await;
+    let _ = inner.request(&link, room.leave_request()).await;
     if link.connection.close_reason().is_none() && !room.is_behind() {
         restore_room(&inner, &link, &room).await;
     }
