@@ -1,11 +1,11 @@
 //! A call: who is in it, its tracks, its figures, its end.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
-use supernode_calls::rights;
+use supernode_calls::{
+    rights,
+    room::{AfterRefusal, Attempts},
+};
 use supernode_e2ee::{Change, Group, Keys};
 use supernode_proto::{
     control::{RefusalReason, Rung, TrackKind, client_message, relay_message},
@@ -21,19 +21,8 @@ use crate::{
     room::{Member, Room, RosterEntry, commit, keeper},
     stats::CallStats,
     sync::{lock, long},
-    wire::{
-        backoff::{Backoff, random_wait},
-        clock,
-        link::Link,
-    },
+    wire::{backoff::random_wait, clock, link::Link},
 };
-
-/// How often a message is sent again that is above the relay's limit for now: longer than it takes to save up for the
-/// longest one.
-const LIMIT_ATTEMPTS: u32 = 40;
-/// Ceiling of the first wait before that; it doubles.
-const LIMIT_WAIT: Duration = Duration::from_millis(50);
-const LIMIT_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// A call, which is a room with end-to-end keys: cheap to clone; when the last clone, publisher and subscription of it
 /// is gone, we leave.
@@ -318,18 +307,19 @@ impl Call {
     /// Says something to the group.
     pub(crate) async fn say(&self, message: Vec<u8>) -> Result<(), Error> {
         let sealed = self.message(message).await?;
-        let mut backoff = Backoff::new(LIMIT_WAIT, LIMIT_WAIT_MAX);
-        for _ in 0..LIMIT_ATTEMPTS {
+        let mut attempts = Attempts::at_message();
+        loop {
             let link = self.client.inner.link().await?;
-            match self.client.inner.request(&link, sealed.clone()).await {
-                // Many guests at once: the relay takes the next one's Welcome in a moment.
-                Err(Error::Refused(refusal)) if refusal.reason == RefusalReason::Limit => {
-                    tokio::time::sleep(backoff.next_wait(random_wait)).await;
-                }
+            let refusal = match self.client.inner.request(&link, sealed.clone()).await {
+                Err(Error::Refused(refusal)) => refusal,
                 other => return other.map(drop),
+            };
+            match attempts.handle_refused(&refusal, &random_wait) {
+                AfterRefusal::Again { wait, .. } => tokio::time::sleep(wait).await,
+                AfterRefusal::GiveUp => return Err(Error::State("the relay takes no more messages from us")),
+                AfterRefusal::Final => return Err(Error::Refused(refusal)),
             }
         }
-        Err(Error::State("the relay takes no more messages from us"))
     }
 
     async fn message(&self, message: Vec<u8>) -> Result<client_message::Body, Error> {

@@ -1,4 +1,5 @@
-//! Changing a room's group: one commit at a time, the relay says which comes first.
+//! What a room's members tell each other, again and again until the relay takes it: one commit at a time, the relay says
+//! which comes first; and messages, as many as it grants.
 
 use std::time::Duration;
 
@@ -20,18 +21,25 @@ const BACKOFF_BASE: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// Longest to wait for the commit that came first.
 pub const WINNER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a message is sent again that is above the relay's limit for now: longer than it takes to save up for the
+/// longest one.
+const SAID_MAX: u32 = 40;
+/// Ceiling of the first wait before that; it doubles.
+const SAID_BACKOFF_BASE: Duration = Duration::from_millis(50);
 
-/// The attempts to make one change count.
+/// The attempts to make one change count, or to say one thing.
 #[derive(Debug)]
 pub struct Attempts {
     left: u32,
     backoff: Backoff,
+    /// It is made again behind a commit that came first.
+    is_of_order: bool,
 }
 
 /// What comes after a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AfterRefusal {
-    /// The change is to be made again, after this wait.
+    /// Another attempt is to be made, after this wait.
     Again {
         /// The epoch that another member's commit begins, which is on its way to us: first, for at most [`WINNER_TIMEOUT`],
         /// we are to be in it.
@@ -39,25 +47,29 @@ pub enum AfterRefusal {
         /// How long to wait then.
         wait: Duration,
     },
-    /// Others changed the group again and again.
+    /// It was tried often enough.
     GiveUp,
     /// No other attempt would end in another way.
     Final,
 }
 
-impl Default for Attempts {
-    fn default() -> Self {
-        Self { left: ATTEMPTS_MAX, backoff: Backoff::new(BACKOFF_BASE, BACKOFF_MAX) }
-    }
-}
-
 impl Attempts {
-    /// The relay refused a commit of ours.
+    /// At a commit, which is made again each time.
+    pub fn at_commit() -> Self {
+        Self { left: ATTEMPTS_MAX, backoff: Backoff::new(BACKOFF_BASE, BACKOFF_MAX), is_of_order: true }
+    }
+
+    /// At a message.
+    pub fn at_message() -> Self {
+        Self { left: SAID_MAX, backoff: Backoff::new(SAID_BACKOFF_BASE, BACKOFF_MAX), is_of_order: false }
+    }
+
+    /// The relay refused it.
     pub fn handle_refused(&mut self, refusal: &Refusal, uniform: Uniform<'_>) -> AfterRefusal {
         let winner = match refusal.reason {
             // Whoever else lost waits too, and for another time.
-            RefusalReason::EpochConflict => Some(refusal.bound),
-            // Many changes at once, or what others were let in by: the relay takes the next one in a moment.
+            RefusalReason::EpochConflict if self.is_of_order => Some(refusal.bound),
+            // Many changes or many guests at once: the relay takes the next one in a moment.
             RefusalReason::Limit => None,
             _ => return AfterRefusal::Final,
         };
@@ -97,7 +109,7 @@ mod tests {
     //
     #[test]
     fn a_commit_is_made_again_behind_the_one_that_came_first_twelve_times_at_most() {
-        let mut attempts = Attempts::default();
+        let mut attempts = Attempts::at_commit();
         for attempt in 1..ATTEMPTS_MAX {
             let AfterRefusal::Again { winner, wait } =
                 attempts.handle_refused(&refusal(RefusalReason::EpochConflict), &longest)
@@ -112,9 +124,16 @@ mod tests {
 
     #[test]
     fn a_relay_that_has_enough_is_given_a_moment_and_one_that_refuses_for_good_nothing() {
-        let mut attempts = Attempts::default();
-        let again = attempts.handle_refused(&refusal(RefusalReason::Limit), &longest);
-        assert_eq!(again, AfterRefusal::Again { winner: None, wait: BACKOFF_BASE });
-        assert_eq!(attempts.handle_refused(&refusal(RefusalReason::UnknownRoom), &longest), AfterRefusal::Final);
+        for (mut attempts, wait) in [(Attempts::at_commit(), BACKOFF_BASE), (Attempts::at_message(), SAID_BACKOFF_BASE)]
+        {
+            let again = attempts.handle_refused(&refusal(RefusalReason::Limit), &longest);
+            assert_eq!(again, AfterRefusal::Again { winner: None, wait });
+            assert_eq!(attempts.handle_refused(&refusal(RefusalReason::UnknownRoom), &longest), AfterRefusal::Final);
+        }
+        let mut attempts = Attempts::at_message();
+        let conflict = attempts.handle_refused(&refusal(RefusalReason::EpochConflict), &longest);
+        assert_eq!(conflict, AfterRefusal::Final, "a message of another epoch would not open");
+        let limit = std::iter::repeat_with(|| attempts.handle_refused(&refusal(RefusalReason::Limit), &longest));
+        assert_eq!(limit.take_while(|after| *after != AfterRefusal::GiveUp).count() as u32, SAID_MAX - 1);
     }
 }

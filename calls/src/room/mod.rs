@@ -10,7 +10,7 @@
 //!
 //! What comes goes to the membership first where it is for the group, and then, with what the membership made of it, to the
 //! state: [`Membership::read`], then [`RoomState::handle_read`]. What is to be done about it comes back as [`Wish`]es, to be
-//! granted in their order. Who locks does so in the order membership, state, and what is inside the frame keys; whoever
+//! granted in their order. [`Parts`] does so for whoever has one thread. Who locks does so in the order membership, state, and what is inside the frame keys; whoever
 //! works on the membership keeps it until the state knows.
 //!
 //! Times never go back. `uniform` picks from the range that it is given.
@@ -22,6 +22,7 @@ mod duty;
 mod frame_keys;
 mod mailbox;
 mod membership;
+mod parts;
 mod renewal;
 mod roster;
 mod state;
@@ -30,60 +31,25 @@ mod tests;
 
 use std::{
     ops::RangeInclusive,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use supernode_e2ee::Group;
 use supernode_proto::control::{MlsDelivery, client_message};
-use supernode_session::Moment;
 
-use crate::{
-    Member,
-    rights::{Door, Said},
-};
+use crate::{Member, rights::Said};
 
 pub use attempts::{AfterRefusal, Attempts, WINNER_TIMEOUT, commit_message};
 pub use coming_back::{AfterFailure, ComingBack, Hindrance};
 pub use duty::{Duty, Keeping, Removal};
 pub use frame_keys::{EarlyObjects, FrameKeys, Opened, SealedObject};
 pub use membership::{Entered, Membership, Read, Rejection, Settled};
+pub use parts::Parts;
 pub use roster::{Due, RosterEntry};
 pub use state::RoomState;
 
 /// Picks from a range, all of it equally likely.
 pub type Uniform<'a> = &'a dyn Fn(RangeInclusive<Duration>) -> Duration;
-
-/// A room's parts.
-pub struct Parts {
-    /// Our place in its group.
-    pub membership: Membership,
-    /// What is known of it.
-    pub state: RoomState,
-    /// What frames are sealed by.
-    pub frame_keys: Arc<FrameKeys>,
-}
-
-impl Parts {
-    /// Of a call, whose group holds exactly those who may be in it; with a door, of a room that its members let others into.
-    /// Fresh keys come at least once in `renew_within`.
-    ///
-    /// # Errors
-    /// [`supernode_e2ee::Error::Removed`] if we have no place in the group; what else the group says.
-    pub fn new(
-        group: Group,
-        door: Option<&Door>,
-        renew_within: Duration,
-        now: Moment,
-        uniform: Uniform<'_>,
-    ) -> Result<Self, supernode_e2ee::Error> {
-        let frame_keys = Arc::new(FrameKeys::new(&group.epoch_keys()?)?);
-        let snapshot = group.snapshot()?;
-        let state = RoomState::new(group.room(), snapshot, frame_keys.clone(), door, renew_within, now, uniform)?;
-        let membership = Membership::new(group, frame_keys.clone(), door.is_some());
-        Ok(Self { membership, state, frame_keys })
-    }
-}
 
 /// What is to be done.
 #[derive(Debug, PartialEq)]

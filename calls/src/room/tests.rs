@@ -2,7 +2,10 @@
 
 use std::{
     ops::RangeInclusive,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use supernode_e2ee::{Change, Device, DeviceSecret, IdentitySecret, KeyExchange, MediaSealer, TrackId, TrackInfo};
@@ -12,8 +15,11 @@ use supernode_proto::{
     object::Visible,
 };
 
+use supernode_e2ee::Group;
+use supernode_session::Moment;
+
 use super::*;
-use crate::FrameTimes;
+use crate::{FrameTimes, rights::Door};
 
 const WITHIN: Duration = Duration::from_secs(900);
 const GRACE: Duration = Duration::from_secs(20);
@@ -66,28 +72,19 @@ impl Person {
     }
 
     fn settle(&mut self, is_accepted: bool, now: Moment) -> Vec<Wish> {
-        let settled = self.parts.membership.settle(is_accepted);
-        self.parts.state.handle_settled(settled, now, &longest)
+        self.parts.handle_own_commit(is_accepted, now, &longest)
     }
 
     fn read(&mut self, delivery: &MlsDelivery, now: Moment) -> Vec<Wish> {
-        if !self.parts.state.take(delivery) {
-            return Vec::new();
-        }
-        let read = self.parts.membership.read(delivery, UNIX_S);
-        self.parts.state.handle_read(delivery, read, now, &longest)
+        self.parts.handle_delivery(delivery, UNIX_S, now, &longest)
     }
 
     fn reject(&mut self, epoch: u64, now: Moment) -> Vec<Wish> {
-        let rejected = CommitRejected { epoch, ..CommitRejected::default() };
-        let rejection = self.parts.membership.handle_rejected(&rejected);
-        self.parts.state.handle_rejected(rejection, now)
+        self.parts.handle_rejected(&CommitRejected { epoch, ..CommitRejected::default() }, now)
     }
 
     fn caught_up(&mut self) -> Vec<Wish> {
-        self.parts.membership.discard_own();
-        let epoch = self.parts.membership.epoch();
-        self.parts.state.handle_caught_up(CONNECTION, epoch)
+        self.parts.handle_caught_up(CONNECTION)
     }
 
     fn duty(&mut self, now: Moment) -> Duty {
@@ -341,8 +338,7 @@ fn whoever_could_not_follow_is_let_in_again_and_goes_on_from_there() {
     assert_eq!(b.read(&delivery(4, &later), START), [], "kept for the next place");
     let welcome = change.welcome.expect("for the guest");
     let group = b.device.join_room(&welcome, &a.device.identity(), UNIX_S).expect("joins");
-    let snapshot = b.parts.membership.replace(group).expect("of this room");
-    let wishes = b.parts.state.handle_replaced(snapshot, START, &longest);
+    let wishes = b.parts.handle_let_in(group, START, &longest).expect("of this room");
     let [use_keys, changed] = keys_changed();
     assert_eq!(wishes, [use_keys, changed, Wish::Read(Box::new(delivery(4, &later)))]);
     assert!(matches!(b.duty(START), Duty::Wait(..)), "in again");
@@ -468,8 +464,7 @@ fn what_was_sealed_in_a_past_epoch_opens_for_fifteen_seconds_and_the_group_goes_
     assert!(matches!(a.duty(START + (renewal::GOES_BACK_FOR - SECOND)), Duty::Wait(_, Some(_))));
     assert!(opens(&a) && a.parts.membership.can_go_back(), "objects on their way, and a commit that is rejected");
     assert_eq!(a.duty(over), Duty::Forget);
-    assert!(a.parts.state.forget_past_epochs(over));
-    a.parts.membership.forget_previous();
+    a.parts.forget_past_epochs(over);
     assert!(!opens(&a), "its keys are gone");
     assert!(!a.parts.membership.can_go_back());
     assert!(matches!(a.duty(over), Duty::Wait(..)));
@@ -504,7 +499,7 @@ fn a_removal_and_another_s_renewal_are_fresh_keys_and_somebody_who_comes_is_not(
     assert!(!is_due(&a, went + WITHIN * 2) && is_due(&a, went + WITHIN * 2 + SECOND * 30));
     // A delegation that is renewed is shown at once.
     let now = went + WITHIN * 2 + SECOND * 30;
-    let _ = a.parts.state.forget_past_epochs(now);
+    a.parts.forget_past_epochs(now);
     let other = new_device().delegation();
     assert_eq!(a.duty_by(&other, now), Duty::Renew);
 }

@@ -32,7 +32,7 @@ async fn commit_in_turn(
     make: Arc<impl Fn(&mut Group) -> Result<Option<Change>, supernode_e2ee::Error> + Send + Sync + 'static>,
 ) -> Result<Option<Change>, Error> {
     let _one_at_a_time = room.committing.lock().await;
-    let mut attempts = Attempts::default();
+    let mut attempts = Attempts::at_commit();
     loop {
         if let Some(end) = room.end() {
             return Err(Error::CallEnded(end));
