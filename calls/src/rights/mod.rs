@@ -15,7 +15,7 @@ pub use greeting::{
     Admission, AdmissionPart, Denied, Gathered, Goodbye, Greeting, Purpose, ROOM_NAME_BYTES_MAX, RingPayload, Said,
     Why, decode_reply, denied, encode_reply, goodbye, read,
 };
-pub use invitation::Invitation;
+pub use invitation::{Invitation, Outgoing, OutgoingError, Ringing};
 pub use knock::{AtDoor, ForLobby, answer_knock, knock, open_knock, read_answer};
 pub use revoked::Revoked;
 pub use right::{Fault, Opened, Right, Rules};
