@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use supernode_calls::{
     rights,
-    room::{AfterRefusal, Attempts},
+    room::{AfterRefusal, Attempts, Entry, NextStep},
 };
 use supernode_e2ee::{Change, Group, Keys};
 use supernode_proto::{
@@ -44,7 +44,7 @@ impl Call {
         let guard = Arc::new(LeaveOnDrop { inner: client.inner.clone(), room: room.clone() });
         let call = Self { client, room, _guard: guard };
         let inner = &call.client.inner;
-        let entered = enter(inner, &link, &call.room).await;
+        let entered = enter(inner, &link, &call.room, Entry::first()).await;
         if call.room.hosting.is_none() {
             entered?;
             keeper::start(inner.clone(), call.room.clone());
@@ -355,44 +355,24 @@ impl std::fmt::Debug for Call {
     }
 }
 
-/// Joins a room on this connection, for the first time or again.
-pub(crate) async fn enter(inner: &Inner, link: &Arc<Link>, room: &Arc<Room>) -> Result<(), Error> {
-    let request = room.join_request(link)?;
-    let (joining, on) = (room.clone(), link.clone());
-    let joined = move |reply: Result<&relay_message::Body, &Refusal>| {
-        if let Ok(relay_message::Body::RoomJoined(joined)) = reply {
-            joining.handle_joined(joined);
-            if !joining.is_missing_messages() {
-                joining.handle_caught_up(&on);
-            }
+/// Comes into the relay's room on this connection.
+pub(crate) async fn enter(inner: &Inner, link: &Arc<Link>, room: &Arc<Room>, mut entry: Entry) -> Result<(), Error> {
+    loop {
+        let step = entry.step();
+        let request = room.entry_request(step, link)?;
+        let (entering, on) = (room.clone(), link.clone());
+        let effect = move |reply: Result<&relay_message::Body, &Refusal>| entering.handle_entry_reply(&on, step, reply);
+        let refusal = match link.request_in_order(request, inner.config.request_timeout, Some(Box::new(effect))).await {
+            Ok(_) => None,
+            Err(Error::Refused(refusal)) => Some(refusal),
+            Err(error) => return Err(error),
+        };
+        match room.next_step(&mut entry, refusal.as_ref()) {
+            NextStep::Ask(_, wait) if wait.is_zero() => {}
+            NextStep::Ask(_, wait) => tokio::time::sleep(wait).await,
+            NextStep::Done => return Ok(()),
+            NextStep::Refused => return refusal.map_or(Ok(()), |refusal| Err(Error::Refused(refusal))),
         }
-    };
-    link.request_in_order(request, inner.config.request_timeout, Some(Box::new(joined))).await?;
-    if !room.is_missing_messages() {
-        return Ok(());
-    }
-    // Something came between what we caught up with and our joining.
-    let (catching_up, on) = (room.clone(), link.clone());
-    let caught_up = move |reply: Result<&relay_message::Body, &Refusal>| match reply {
-        Ok(_) => catching_up.handle_caught_up(&on),
-        Err(refusal) => {
-            tracing::debug!(%refusal, "what came before our joining is not to be had");
-            catching_up.fall_behind();
-        }
-    };
-    let request = room.catch_up_request();
-    link.request_in_order(request, inner.config.request_timeout, Some(Box::new(caught_up))).await.map(drop)
-}
-
-/// Before a room is joined again: what was said while we were away, of which the newest join key is made.
-pub(crate) async fn catch_up(inner: &Inner, link: &Arc<Link>, room: &Arc<Room>) -> Result<(), Error> {
-    match inner.request(link, room.catch_up_request()).await {
-        // The room is not there any more, or not the one that it was: joining shows.
-        Err(Error::Refused(refusal)) => {
-            tracing::debug!(%refusal, "nothing to catch up with");
-            Ok(())
-        }
-        other => other.map(drop),
     }
 }
 

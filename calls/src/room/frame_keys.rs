@@ -14,7 +14,7 @@ use supernode_e2ee::{EpochKeys, Error, MediaOpener, MediaSealer, TrackId, TrackI
 use supernode_proto::{control::TrackKind, identity::DeviceKey, object::Visible};
 use supernode_session::Moment;
 
-use super::{beacons::Beacons, lock};
+use super::{lock, state::Beacons};
 use crate::FrameTimes;
 
 /// Objects whose keys are not here yet: a few hundred milliseconds of a call.

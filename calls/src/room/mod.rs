@@ -8,6 +8,8 @@
 //!   what the membership found, and answers at once.
 //! - [`FrameKeys`] is what frames are sealed and opened by, for several threads at once. It waits for neither of the others.
 //!
+//! [`Entry`] is the way into the relay's room; [`Attempts`] and [`ComingBack`] say when what did not come about is tried again.
+//!
 //! What comes goes to the membership first where it is for the group, and then, with what the membership made of it, to the
 //! state: [`Membership::read`], then [`RoomState::handle_read`]. What is to be done about it comes back as [`Wish`]es, to be
 //! granted in their order. [`Parts`] does so for whoever has one thread. Who locks does so in the order membership, state, and what is inside the frame keys; whoever
@@ -16,15 +18,10 @@
 //! Times never go back. `uniform` picks from the range that it is given.
 
 mod attempts;
-mod beacons;
 mod coming_back;
-mod duty;
 mod frame_keys;
-mod mailbox;
 mod membership;
 mod parts;
-mod renewal;
-mod roster;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -41,12 +38,10 @@ use crate::{Member, rights::Said};
 
 pub use attempts::{AfterRefusal, Attempts, WINNER_TIMEOUT, commit_message};
 pub use coming_back::{AfterFailure, ComingBack, Hindrance};
-pub use duty::{Duty, Keeping, Removal};
 pub use frame_keys::{EarlyObjects, FrameKeys, Opened, SealedObject};
 pub use membership::{Entered, Membership, Read, Rejection, Settled};
 pub use parts::Parts;
-pub use roster::{Due, RosterEntry};
-pub use state::RoomState;
+pub use state::{Due, Duty, Entry, Keeping, NextStep, Progress, Removal, RoomState, RosterEntry, Step};
 
 /// Picks from a range, all of it equally likely.
 pub type Uniform<'a> = &'a dyn Fn(RangeInclusive<Duration>) -> Duration;

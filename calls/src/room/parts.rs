@@ -4,10 +4,10 @@
 use std::{sync::Arc, time::Duration};
 
 use supernode_e2ee::Group;
-use supernode_proto::control::{CommitRejected, MlsDelivery};
-use supernode_session::Moment;
+use supernode_proto::control::{CommitRejected, MlsDelivery, relay_message};
+use supernode_session::{Moment, Refusal};
 
-use super::{FrameKeys, Membership, RoomState, Uniform, Wish};
+use super::{FrameKeys, Membership, Progress, RoomState, Step, Uniform, Wish};
 use crate::rights::Door;
 
 /// A room's parts.
@@ -67,10 +67,20 @@ impl Parts {
         self.state.handle_rejected(rejection, now)
     }
 
-    /// We are in, on this connection, and have what there was to fetch.
-    pub fn handle_caught_up(&mut self, connection: u64) -> Vec<Wish> {
-        self.membership.discard_own();
-        self.state.handle_caught_up(connection, self.membership.epoch())
+    /// The reply to a request on the way in, on this connection.
+    pub fn handle_entry_reply(
+        &mut self,
+        step: Step,
+        reply: Result<&relay_message::Body, &Refusal>,
+        connection: u64,
+        now: Moment,
+    ) -> Vec<Wish> {
+        let Progress { mut wishes, is_caught_up } = self.state.handle_entry_reply(step, reply, now);
+        if is_caught_up {
+            self.membership.discard_own();
+            wishes.extend(self.state.handle_caught_up(connection, self.membership.epoch()));
+        }
+        wishes
     }
 
     /// We were let in again, and have another place in the group.

@@ -10,13 +10,13 @@ use std::{
 
 use supernode_e2ee::{Change, Device, DeviceSecret, IdentitySecret, KeyExchange, MediaSealer, TrackId, TrackInfo};
 use supernode_proto::{
-    control::{BeaconPosted, CommitRejected, MemberJoined, RoomJoined, TrackKind},
+    control::{BeaconPosted, CommitRejected, MemberJoined, RefusalReason, RoomJoined, TrackKind, relay_message},
     identity::{Delegation, RoomId},
     object::Visible,
 };
 
 use supernode_e2ee::Group;
-use supernode_session::Moment;
+use supernode_session::{Moment, Refusal};
 
 use super::*;
 use crate::{FrameTimes, rights::Door};
@@ -83,8 +83,9 @@ impl Person {
         self.parts.handle_rejected(&CommitRejected { epoch, ..CommitRejected::default() }, now)
     }
 
-    fn caught_up(&mut self) -> Vec<Wish> {
-        self.parts.handle_caught_up(CONNECTION)
+    fn joined(&mut self, joined: RoomJoined) -> Vec<Wish> {
+        let joined = relay_message::Body::RoomJoined(joined);
+        self.parts.handle_entry_reply(Step::Join, Ok(&joined), CONNECTION, START)
     }
 
     fn duty(&mut self, now: Moment) -> Duty {
@@ -147,9 +148,7 @@ fn room_of(people: usize) -> Vec<Person> {
             mls_epoch: person.parts.membership.epoch(),
             ..RoomJoined::default()
         };
-        let told = person.parts.state.handle_joined(&joined, START);
-        assert_eq!(told.len(), people - 1, "of everybody else");
-        assert_eq!(person.caught_up(), [], "nobody was here before");
+        assert_eq!(person.joined(joined).len(), people - 1, "of everybody else");
     }
     room
 }
@@ -304,15 +303,58 @@ fn whoever_comes_back_reads_what_was_fetched_before_what_came_meanwhile() {
     let [mut a, mut b] = two();
     let changes: Vec<Change> = (0..2).map(|_| a.commit(|group| group.propose_update()).0).collect();
     assert_eq!(b.parts.state.handle_lost(), [Event::Interrupted.into()]);
+    let mut entry = Entry::again();
+    assert_eq!(entry.step(), Step::CatchUpBefore);
+    assert_eq!(entry.next(None, &b.parts.state), NextStep::Ask(Step::Join, Duration::ZERO));
     let joined = RoomJoined { member: 2, mls_epoch: changes[0].epoch + 1, mls_sequence: 1, ..RoomJoined::default() };
-    b.parts.state.handle_joined(&joined, START);
-    assert!(b.parts.state.is_missing_messages());
+    assert_eq!(b.joined(joined), []);
+    assert_eq!(entry.next(None, &b.parts.state), NextStep::Ask(Step::CatchUpAfter, Duration::ZERO));
     let meanwhile = delivery(2, &changes[1]);
     assert_eq!(b.read(&meanwhile, START), []);
     assert_eq!(b.read(&delivery(1, &changes[0]), START), keys_changed());
-    assert_eq!(b.caught_up(), [Wish::Read(Box::new(meanwhile.clone())), Event::Resumed.into()]);
+    let done = relay_message::Body::Done(Default::default());
+    let in_again = b.parts.handle_entry_reply(Step::CatchUpAfter, Ok(&done), CONNECTION, START);
+    assert_eq!(entry.next(None, &b.parts.state), NextStep::Done);
+    assert_eq!(in_again, [Wish::Read(Box::new(meanwhile.clone())), Event::Resumed.into()]);
     assert_eq!(b.read(&meanwhile, START), keys_changed());
     assert_eq!(b.parts.state.epoch(), a.parts.state.epoch());
+}
+
+fn refusal(reason: RefusalReason) -> Refusal {
+    Refusal { reason, detail: String::new(), value: 0, bound: 0 }
+}
+
+#[test]
+fn a_room_that_was_left_by_accident_is_knocked_at_five_times_unless_it_has_a_door() {
+    let [a, _] = two();
+    let join_proof = refusal(RefusalReason::JoinProof);
+    let mut entry = Entry::again();
+    entry.next(Some(&refusal(RefusalReason::UnknownRoom)), &a.parts.state);
+    assert_eq!(entry.next(Some(&join_proof), &a.parts.state), NextStep::Refused, "somebody inside lets us in");
+    let (us, other) = (new_device(), new_device());
+    let mut group = us.create_group(RoomId([7; 16]), KeyExchange::default()).expect("a group");
+    group.propose_add(&[(other.identity(), other.key_package().expect("a package"))], UNIX_S).expect("adds");
+    group.merge_own().expect("accepted");
+    let call = Person::new(us, group, None);
+    let mut entry = Entry::again();
+    assert_eq!(entry.next(None, &call.parts.state), NextStep::Ask(Step::Join, Duration::ZERO));
+    for _ in 0..4 {
+        let again = entry.next(Some(&join_proof), &call.parts.state);
+        assert_eq!(again, NextStep::Ask(Step::Join, Duration::from_millis(300)));
+    }
+    assert_eq!(entry.next(Some(&join_proof), &call.parts.state), NextStep::Refused);
+    assert_eq!(Entry::first().next(Some(&join_proof), &call.parts.state), NextStep::Refused, "nothing to wait for");
+}
+
+//
+#[test]
+fn whoever_cannot_have_what_came_before_is_behind() {
+    let [_, mut b] = two();
+    b.parts.state.handle_lost();
+    b.joined(RoomJoined { member: 2, mls_epoch: 1, mls_sequence: 9, ..RoomJoined::default() });
+    let gone = refusal(RefusalReason::HistoryGone);
+    assert_eq!(b.parts.handle_entry_reply(Step::CatchUpAfter, Err(&gone), CONNECTION, START), []);
+    assert!(b.parts.state.is_behind());
 }
 
 //
@@ -324,9 +366,9 @@ fn whoever_could_not_follow_is_let_in_again_and_goes_on_from_there() {
     let members =
         vec![MemberJoined { member: 1, device: a.device.key().as_bytes().to_vec().into(), ..MemberJoined::default() }];
     let joined = |mls_epoch| RoomJoined { member: 2, mls_epoch, members: members.clone(), ..RoomJoined::default() };
-    b.parts.state.handle_joined(&joined(a.parts.state.epoch()), START);
-    assert_eq!(b.caught_up(), [], "in another epoch than the room");
-    assert_eq!(b.duty(START), Duty::ComeBack);
+    let here = b.joined(joined(a.parts.state.epoch()));
+    assert_eq!(here, [Event::MemberJoined(a.member()).into()]);
+    assert_eq!(b.duty(START), Duty::ComeBack, "in another epoch than the room");
     // A member gives its device its own place again, and changes the group before it is in.
     let package = b.device.key_package().expect("a package");
     let guest = b.member();
@@ -460,8 +502,8 @@ fn what_was_sealed_in_a_past_epoch_opens_for_fifteen_seconds_and_the_group_goes_
     let label = b.parts.frame_keys.seal_label(TrackKind::Audio, &info).expect("sealed");
     a.commit(|group| group.propose_update());
     let opens = |a: &Person| a.parts.frame_keys.open_label(&b.device.key(), TrackKind::Audio, &label).is_ok();
-    let over = START + renewal::GOES_BACK_FOR;
-    assert!(matches!(a.duty(START + (renewal::GOES_BACK_FOR - SECOND)), Duty::Wait(_, Some(_))));
+    let over = START + state::GOES_BACK_FOR;
+    assert!(matches!(a.duty(START + (state::GOES_BACK_FOR - SECOND)), Duty::Wait(_, Some(_))));
     assert!(opens(&a) && a.parts.membership.can_go_back(), "objects on their way, and a commit that is rejected");
     assert_eq!(a.duty(over), Duty::Forget);
     a.parts.forget_past_epochs(over);

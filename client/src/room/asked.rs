@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use supernode_calls::rights::{Admission, Said};
+use supernode_calls::{
+    rights::{Admission, Said},
+    room::{Entry, NextStep, Step},
+};
 use supernode_e2ee::{Keys, Pass};
 use supernode_proto::{control::client_message, identity::IdentityKey};
-use supernode_session::Moment;
+use supernode_session::{Moment, Refusal};
 use tokio::sync::mpsc;
 
 use super::{Member, Room, RosterEntry};
@@ -18,10 +21,14 @@ use crate::{
 };
 
 impl Room {
-    /// The request that lets us in on this connection.
-    pub(crate) fn join_request(&self, link: &Link) -> Result<client_message::Body, Error> {
+    /// The request of a step on the way in.
+    pub(crate) fn entry_request(&self, step: Step, link: &Link) -> Result<client_message::Body, Error> {
         let door = self.hosting.as_ref().map(|hosting| &hosting.door);
-        Ok(lock(&self.state).join_request(&link.channel, door)?)
+        Ok(lock(&self.state).entry_request(step, &link.channel, door)?)
+    }
+
+    pub(crate) fn next_step(&self, entry: &mut Entry, refusal: Option<&Refusal>) -> NextStep {
+        entry.next(refusal, &lock(&self.state))
     }
 
     pub(crate) fn leave_request(&self) -> client_message::Body {
@@ -30,14 +37,6 @@ impl Room {
 
     pub(crate) fn kick_request(&self, number: u32) -> client_message::Body {
         lock(&self.state).kick_request(number)
-    }
-
-    pub(crate) fn catch_up_request(&self) -> client_message::Body {
-        lock(&self.state).catch_up_request()
-    }
-
-    pub(crate) fn is_missing_messages(&self) -> bool {
-        lock(&self.state).is_missing_messages()
     }
 
     pub(crate) fn end(&self) -> Option<CallEnd> {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use supernode_calls::room::{AfterFailure, ComingBack, Duty, Hindrance, Keeping, Removal};
+use supernode_calls::room::{AfterFailure, ComingBack, Duty, Entry, Hindrance, Keeping, Removal};
 use supernode_e2ee::{LinkSecret, Pass};
 use supernode_proto::{control::RefusalReason, identity::Delegation};
 
@@ -172,7 +172,7 @@ async fn try_way(inner: &Arc<Inner>, room: &Arc<Room>, way: Way<'_>) -> Result<(
     }
     let (place, on) = (room.clone(), link.clone());
     long(move || door::take_place(&place, &on, group, &admission)).await?;
-    call::enter(inner, &link, room).await?;
+    call::enter(inner, &link, room, Entry::first()).await?;
     if room.is_behind() {
         return Err(Error::State("the group moved on while we came in"));
     }

@@ -2,9 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use supernode_calls::room::{Rejection, Settled};
+use supernode_calls::room::{Progress, Rejection, Settled, Step};
 use supernode_e2ee::{Change, Group};
-use supernode_proto::control::{BeaconPosted, CommitRejected, MemberJoined, MlsDelivery, RoomJoined};
+use supernode_proto::control::{BeaconPosted, CommitRejected, MemberJoined, MlsDelivery, relay_message};
+use supernode_session::Refusal;
 
 use super::Room;
 use crate::{
@@ -15,14 +16,25 @@ use crate::{
 };
 
 impl Room {
-    /// We are in: for the first time, or again.
-    pub(crate) fn handle_joined(self: &Arc<Self>, joined: &RoomJoined) {
-        let wishes = lock(&self.state).handle_joined(joined, clock::moment());
-        self.grant(None, wishes);
+    /// The reply to a request on the way in.
+    pub(crate) fn handle_entry_reply(
+        self: &Arc<Self>,
+        link: &Link,
+        step: Step,
+        reply: Result<&relay_message::Body, &Refusal>,
+    ) {
+        if let Err(refusal) = reply {
+            tracing::debug!(%refusal, ?step, "a room does not let us in, or has nothing for us");
+        }
+        let Progress { wishes, is_caught_up } = lock(&self.state).handle_entry_reply(step, reply, clock::moment());
+        self.grant(Some(link), wishes);
+        if is_caught_up {
+            self.handle_caught_up(link);
+        }
     }
 
     /// We are in and have what there was to fetch. What came meanwhile has its turn now.
-    pub(crate) fn handle_caught_up(self: &Arc<Self>, link: &Link) {
+    fn handle_caught_up(self: &Arc<Self>, link: &Link) {
         let mut membership = lock(&self.membership);
         membership.discard_own();
         let wishes = lock(&self.state).handle_caught_up(link.generation, membership.epoch());

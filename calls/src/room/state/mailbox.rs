@@ -10,12 +10,11 @@ use supernode_proto::{
 };
 use supernode_session::Moment;
 
-use super::{
-    CallEnd, Entered, Event, Read, Rejection, RoomState, Settled, Uniform, Warning, Wish, renewal::GOES_BACK_FOR,
-};
+use super::{RoomState, renewal::GOES_BACK_FOR};
 use crate::{
     Member,
     rights::{self, Said},
+    room::{CallEnd, Entered, Event, Read, Rejection, Settled, Uniform, Warning, Wish},
 };
 
 /// Messages that came while what lies before them was fetched: more than a relay keeps of a room.
@@ -90,7 +89,7 @@ impl Mailbox {
 }
 
 impl RoomState {
-    /// Whether it is this message's turn to be read ([`Membership::read`](super::Membership::read)). Else nothing is to be
+    /// Whether it is this message's turn to be read ([`Membership::read`](crate::room::Membership::read)). Else nothing is to be
     /// done about it, at least for now.
     pub fn take(&mut self, delivery: &MlsDelivery) -> bool {
         !self.is_over && self.mailbox.take(delivery, self.behind, self.entered_on.is_some())
@@ -185,7 +184,7 @@ impl RoomState {
     }
 
     /// The request for what we have missed.
-    pub fn catch_up_request(&self) -> client_message::Body {
+    pub(super) fn catch_up_request(&self) -> client_message::Body {
         client_message::Body::CatchUp(CatchUp { room: self.room_bytes(), after_sequence: self.mailbox.sequence })
     }
 
@@ -196,7 +195,7 @@ impl RoomState {
 
     /// We are in, on this connection, and have what there was to fetch. What came meanwhile has its turn now. `epoch` is
     /// the membership's, of which nothing of ours is pending any more
-    /// ([`Membership::discard_own`](super::Membership::discard_own)).
+    /// ([`Membership::discard_own`](crate::room::Membership::discard_own)).
     pub fn handle_caught_up(&mut self, connection: u64, epoch: u64) -> Vec<Wish> {
         let mailbox = &mut self.mailbox;
         mailbox.sequence = mailbox.sequence.max(mailbox.missing_to);
@@ -225,7 +224,7 @@ impl RoomState {
     }
 
     /// We were let in again: the room goes on with another place in its group, from what came meanwhile. `snapshot` is the
-    /// place's ([`Membership::replace`](super::Membership::replace)).
+    /// place's ([`Membership::replace`](crate::room::Membership::replace)).
     pub fn handle_replaced(&mut self, snapshot: Snapshot, now: Moment, uniform: Uniform<'_>) -> Vec<Wish> {
         self.group = snapshot;
         self.note_new_group(now);

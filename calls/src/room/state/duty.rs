@@ -7,7 +7,8 @@ use supernode_e2ee::{Change, DeviceSecret, Error, Group};
 use supernode_proto::identity::{Delegation, DeviceKey, IdentityKey};
 use supernode_session::Moment;
 
-use super::{Due, RoomState, Uniform, Wish};
+use super::{Due, RoomState};
+use crate::room::{Uniform, Wish};
 
 /// What there is to do for a room, one after the other.
 #[derive(Debug, PartialEq)]

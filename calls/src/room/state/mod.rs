@@ -1,5 +1,12 @@
 //! What is known of a room, and what becomes of it when somebody comes or goes, or we do.
 
+mod beacons;
+mod duty;
+mod entry;
+mod mailbox;
+mod renewal;
+mod roster;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
@@ -14,48 +21,53 @@ use supernode_proto::{
 };
 use supernode_session::{Channel, Moment};
 
-use super::{
-    Event, FrameKeys, Uniform, Wish,
-    mailbox::Mailbox,
-    renewal::{PastEpochs, Renewal},
-    roster::{Absence, Connection},
-};
+use super::{Event, FrameKeys, Uniform, Wish};
 use crate::{
     Member,
     rights::{Claimed, Door},
 };
+
+pub(super) use beacons::Beacons;
+pub use duty::{Duty, Keeping, Removal};
+pub use entry::{Entry, NextStep, Progress, Step};
+use mailbox::Mailbox;
+#[cfg(test)]
+pub(super) use renewal::GOES_BACK_FOR;
+use renewal::{PastEpochs, Renewal};
+use roster::{Absence, Connection};
+pub use roster::{Due, RosterEntry};
 
 /// Half of the pause before we come in again after the relay has put us out; it doubles each time, up to 64 times this.
 const COMING_IN_AGAIN: Duration = Duration::from_millis(100);
 
 /// What is known of a room.
 pub struct RoomState {
-    pub(super) id: RoomId,
-    pub(super) ourselves: Member,
-    pub(super) frame_keys: Arc<FrameKeys>,
+    id: RoomId,
+    ourselves: Member,
+    frame_keys: Arc<FrameKeys>,
     /// People come to it and go from it; or else it is a call of those who were rung.
-    pub(super) has_door: bool,
-    pub(super) is_over: bool,
+    has_door: bool,
+    is_over: bool,
     /// What the group is.
-    pub(super) group: Snapshot,
+    group: Snapshot,
     own_member: Option<u32>,
     /// The connection that we are in the relay's room on.
-    pub(super) entered_on: Option<u64>,
+    entered_on: Option<u64>,
     /// The group moved on without us: what it says now does not open.
-    pub(super) behind: bool,
-    pub(super) mailbox: Mailbox,
+    behind: bool,
+    mailbox: Mailbox,
     /// Who is in the relay's room, by the numbers that they have there.
-    pub(super) connections: BTreeMap<u32, Connection>,
+    connections: BTreeMap<u32, Connection>,
     /// Devices that have a place in the group and none in the relay's room.
-    pub(super) absent: HashMap<DeviceKey, Absence>,
+    absent: HashMap<DeviceKey, Absence>,
     /// Who was put out, and who was only taken for gone.
-    pub(super) kicked: HashSet<IdentityKey>,
-    pub(super) departed: HashSet<IdentityKey>,
+    kicked: HashSet<IdentityKey>,
+    departed: HashSet<IdentityKey>,
     /// Whom to ring to come back, those who let us in first; ourselves perhaps.
-    pub(super) doors: Vec<Pass>,
-    pub(super) past_epochs: PastEpochs,
-    pub(super) goes_back_until: Option<Moment>,
-    pub(super) renewal: Renewal,
+    doors: Vec<Pass>,
+    past_epochs: PastEpochs,
+    goes_back_until: Option<Moment>,
+    renewal: Renewal,
     /// How often the relay has put us out without a commit.
     interruptions: u32,
     met_others: bool,
@@ -101,12 +113,7 @@ impl RoomState {
         Ok(state)
     }
 
-    /// The request that lets us in on this connection: with what shows `door` that it may be on us to open the room, if it
-    /// stands.
-    ///
-    /// # Errors
-    /// [`Error::Removed`].
-    pub fn join_request(&self, channel: &Channel, door: Option<&Door>) -> Result<client_message::Body, Error> {
+    fn join_request(&self, channel: &Channel, door: Option<&Door>) -> Result<client_message::Body, Error> {
         let stands = door.and_then(Door::link);
         let shown = stands.map(|secret| channel.show_room(&secret.room_secret()));
         let (room_key, room_proof) = shown.unwrap_or_default();
@@ -124,9 +131,8 @@ impl RoomState {
         client_message::Body::KickMember(KickMember { room: self.room_bytes(), member })
     }
 
-    /// The relay has let us in: for the first time, or again. If messages are missing
-    /// ([`Self::is_missing_messages`]), they are fetched; then [`Self::handle_caught_up`].
-    pub fn handle_joined(&mut self, joined: &RoomJoined, now: Moment) -> Vec<Wish> {
+    /// The relay has let us in: for the first time, or again.
+    fn handle_joined(&mut self, joined: &RoomJoined, now: Moment) -> Vec<Wish> {
         let again = self.own_member.is_some();
         self.mailbox.joined(joined, again);
         self.own_member = Some(joined.member);
@@ -167,7 +173,8 @@ impl RoomState {
     }
 
     /// Somebody is not in the relay's room any more, by whosever doing: a connection that was lost. `None` if that was ours
-    /// then [`Self::handle_lost`], and after [`Self::pause_before_coming_in_again`] we join again.
+    /// then [`Self::handle_lost`], and after [`Self::pause_before_coming_in_again`] and a request to leave
+    /// ([`Self::leave_request`]), since what the relay says may not be so, we come in again ([`Entry::again`]).
     pub fn handle_member_left(&mut self, number: u32, now: Moment) -> Option<Vec<Wish>> {
         if self.own_member == Some(number) {
             let were_in = !self.is_over && self.entered_on.is_some();
@@ -199,7 +206,7 @@ impl RoomState {
         !std::mem::replace(&mut self.is_over, true)
     }
 
-    pub(super) fn note_company(&mut self, now: Moment) {
+    fn note_company(&mut self, now: Moment) {
         if self.has_company() {
             (self.met_others, self.alone_since) = (true, None);
         } else if self.met_others && self.alone_since.is_none() {
@@ -207,7 +214,7 @@ impl RoomState {
         }
     }
 
-    pub(super) fn room_bytes(&self) -> Bytes {
+    fn room_bytes(&self) -> Bytes {
         Bytes::copy_from_slice(&self.id.0)
     }
 }
@@ -271,7 +278,7 @@ impl RoomState {
     }
 
     /// Whether it is for us to keep the room in order: what we know of the group is what the others know.
-    pub(super) fn keeps_order(&self) -> bool {
+    fn keeps_order(&self) -> bool {
         !self.is_over && !self.behind && self.entered_on.is_some()
     }
 }

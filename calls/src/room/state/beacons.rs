@@ -16,8 +16,11 @@ use supernode_proto::{
 };
 use supernode_session::Moment;
 
-use super::{Event, RoomState, Warning, Wish, renewal::PastEpochs};
-use crate::Member;
+use super::{RoomState, renewal::PastEpochs};
+use crate::{
+    Member,
+    room::{Event, Warning, Wish},
+};
 
 /// Between two beacons of a device in a group that does not change.
 const EVERY: Duration = Duration::from_secs(60);
@@ -36,7 +39,7 @@ type Digest = [u8; EPOCH_DIGEST_BYTES];
 
 /// What we said and what others say.
 #[derive(Default)]
-pub(super) struct Beacons {
+pub(in crate::room) struct Beacons {
     /// Newest first.
     ours: VecDeque<(u64, Digest)>,
     posted_at: Option<Moment>,
@@ -101,19 +104,19 @@ impl Beacons {
     }
 
     /// Their frames open.
-    pub(super) fn note_opened(&mut self, device: &DeviceKey) {
+    pub(in crate::room) fn note_opened(&mut self, device: &DeviceKey) {
         if self.doubts.get(device).is_some_and(|doubt| doubt.said.is_none()) {
             self.doubts.remove(device);
         }
     }
 
     /// Their frames are of an epoch after ours; whether that is new.
-    pub(super) fn note_ahead(&mut self, device: DeviceKey, now: Moment) -> bool {
+    pub(in crate::room) fn note_ahead(&mut self, device: DeviceKey, now: Moment) -> bool {
         self.doubt(device, None, now)
     }
 
     /// Whether a split is shown and no person said to go on.
-    pub(super) fn hold_back(&self) -> bool {
+    pub(in crate::room) fn hold_back(&self) -> bool {
         self.doubts.values().any(|doubt| doubt.is_shown && !doubt.is_accepted)
     }
 

@@ -8,7 +8,8 @@ use std::{collections::VecDeque, ops::RangeInclusive, time::Duration};
 use supernode_proto::{identity::Delegation, limits};
 use supernode_session::Moment;
 
-use super::{RoomState, Uniform};
+use super::RoomState;
+use crate::room::Uniform;
 
 /// Fewer would keep a room busy with nothing else.
 const WITHIN_MIN: Duration = Duration::from_secs(1);
@@ -23,7 +24,7 @@ const RETRY: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from
 /// How long we can go back to the epoch before: as long as a relay lets a commit be rejected, and until that is here. For as
 /// long a past epoch's frames open: its keys follow from what is kept for going back, and once gone back to it must know
 /// what was opened before.
-pub(super) const GOES_BACK_FOR: Duration = Duration::from_secs(limits::REJECTION_WINDOW_S + 5);
+pub(in crate::room) const GOES_BACK_FOR: Duration = Duration::from_secs(limits::REJECTION_WINDOW_S + 5);
 
 /// When our group and our own leaf are to get fresh keys.
 pub(super) struct Renewal {
@@ -110,7 +111,7 @@ impl RoomState {
     }
 
     /// What is kept of past epochs goes when the commit that ended the last of them cannot be rejected any more. Whether
-    /// that of the epoch before is to go as well ([`Membership::forget_previous`](super::Membership::forget_previous)).
+    /// that of the epoch before is to go as well ([`Membership::forget_previous`](crate::room::Membership::forget_previous)).
     pub fn forget_past_epochs(&mut self, now: Moment) -> bool {
         if let Some(first) = self.past_epochs.forget(now) {
             self.frame_keys.forget_before(first);

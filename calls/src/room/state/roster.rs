@@ -6,10 +6,11 @@ use supernode_e2ee::Pass;
 use supernode_proto::identity::{DeviceKey, IdentityKey};
 use supernode_session::Moment;
 
-use super::{Event, RoomState};
+use super::RoomState;
 use crate::{
     Member,
     rights::{Admission, Claimed, Door},
+    room::Event,
 };
 
 /// Between the member whose turn it is to remove somebody and the next, who does it if the first does not.
