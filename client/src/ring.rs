@@ -3,7 +3,10 @@
 use std::{collections::HashMap, sync::Mutex};
 
 use bytes::Bytes;
-use supernode_calls::rights::{self, ForLobby, Greeting, Invitation, Outgoing, OutgoingError, Ringing};
+use supernode_calls::{
+    rights::{self, ForLobby, Greeting, Invitation, Outgoing, OutgoingError, Ringing},
+    room::Knocker,
+};
 use supernode_e2ee::{Group, Pass};
 use supernode_proto::{
     control::{
@@ -479,19 +482,16 @@ impl Rings {
         let Purpose::Knock { room } = ring.purpose() else { return Some(ring) };
         // Of a room that this device is not in; another device of ours may be.
         let room = ring.client.inner.room(&room.0)?;
-        if room.was_put_out(&caller.identity) {
-            ring.dismiss();
-            return None;
-        }
-        if room.knows(&caller) {
-            tokio::spawn(async move {
+        match room.knocker(&caller) {
+            Knocker::Stranger => return Some(ring),
+            Knocker::PutOut => ring.dismiss(),
+            Knocker::Known => drop(tokio::spawn(async move {
                 if let Err(error) = ring.admit().await {
                     tracing::debug!(%error, "somebody could not be let in again");
                 }
-            });
-            return None;
+            })),
         }
-        Some(ring)
+        None
     }
 }
 

@@ -41,7 +41,7 @@ pub use coming_back::{AfterFailure, ComingBack, Hindrance};
 pub use frame_keys::{EarlyObjects, FrameKeys, Opened, SealedObject};
 pub use membership::{Entered, Membership, Read, Rejection, Settled};
 pub use parts::Parts;
-pub use state::{Due, Duty, Entry, Keeping, NextStep, Progress, Removal, RoomState, RosterEntry, Step};
+pub use state::{Due, Duty, Entry, Keeping, Knocker, NextStep, Progress, Removal, RoomState, RosterEntry, Step};
 
 /// Picks from a range, all of it equally likely.
 pub type Uniform<'a> = &'a dyn Fn(RangeInclusive<Duration>) -> Duration;

@@ -189,7 +189,7 @@ fn a_commit_counts_once_it_is_accepted_and_the_others_follow_it() {
     // Whoever was removed hears so, and may knock: nobody put them out.
     assert_eq!(c.read(&delivery(1, &change), START), [removed(gone, a.member(), false)]);
     assert_eq!(c.duty(START), Duty::ComeBack);
-    assert!(a.parts.state.knows(&gone) && b.parts.state.knows(&gone), "and would be let in");
+    assert_eq!([&a, &b].map(|person| person.parts.state.knocker(&gone)), [Knocker::Known; 2], "and would be let in");
 }
 
 //
@@ -212,11 +212,11 @@ fn whoever_is_put_out_is_out_for_good() {
     let out = c.member();
     let change = a.commit(|group| group.propose_put_out(&[2])).0;
     b.read(&delivery(1, &change), START);
-    assert!(b.parts.state.put_out().contains(&out.identity) && !b.parts.state.knows(&out));
+    assert_eq!(b.parts.state.knocker(&out), Knocker::PutOut);
     let end = c.read(&delivery(1, &change), START);
     assert_eq!(end, [removed(out, a.member(), true), Wish::End(CallEnd::Removed)]);
     b.parts.state.forgive(&out.identity);
-    assert!(!b.parts.state.put_out().contains(&out.identity), "whoever invites them may");
+    assert_eq!(b.parts.state.knocker(&out), Knocker::Stranger, "to whoever invites them");
 }
 
 //
@@ -410,6 +410,19 @@ fn whoever_is_gone_is_removed_by_the_lowest_leaf_first_and_after_a_goodbye_at_on
     }
     assert!(matches!(a.duty(START), Duty::Remove(_)));
     assert!(matches!(b.duty(START), Duty::Wait(..)));
+}
+
+//
+#[test]
+fn whoever_is_at_the_door_is_answered_by_one_after_the_other_of_those_who_are_here() {
+    let mut people = room_of(4);
+    let pauses = |people: &[Person]| people.iter().map(|it| it.parts.state.pause_at_door()).collect::<Vec<_>>();
+    let turn = Duration::from_millis(500);
+    assert_eq!(pauses(&people), [Duration::ZERO, turn, turn * 2, turn * 3]);
+    for person in &mut people {
+        person.parts.state.handle_member_left(2, START);
+    }
+    assert_eq!(pauses(&people)[2..], [turn, turn * 2], "the second is not here any more");
 }
 
 //

@@ -1,7 +1,7 @@
 //! Rooms that stand. Their link is a secret that everybody in them has: from it come the room's name and all that is shown
 //! at its door. Whoever comes first opens the room; whoever comes later is let in by any of those inside.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use supernode_calls::rights::{self, Admission, ForLobby, LobbyError};
@@ -15,9 +15,6 @@ use crate::{
     Call, Client, Error, Member, RoomOptions, error::CallEnd, rights::door, room::Room, sync::lock,
     tracks::frame::unix_s,
 };
-
-/// How much longer each member waits than the one before it, before it opens a call with whoever is at the door.
-const TURN: Duration = Duration::from_millis(500);
 
 impl Client {
     /// Goes into the room of a link. Any member lets us in; if nobody is there, we open it, and let in whoever comes after
@@ -85,7 +82,7 @@ pub(crate) async fn open_lobby(
     let link = room.hosting.as_ref().and_then(|hosting| hosting.door.link()).ok_or(Error::State("no such door"))?;
     tokio::select! {
         _ = over => return Err(Error::State("another member is at the door")),
-        () = tokio::time::sleep(TURN * room.turn()) => {}
+        () = tokio::time::sleep(room.pause_at_door()) => {}
     }
     let name = RoomId::passing(rand::random());
     let opened = rights::Lobby::open(&inner.device, link, guest, for_lobby, name, unix_s());

@@ -1,10 +1,10 @@
 //! What others ask of a room, and wait for.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use supernode_calls::{
     rights::{Admission, Said},
-    room::{Entry, NextStep, Step},
+    room::{Entry, Knocker, NextStep, Step},
 };
 use supernode_e2ee::{Keys, Pass};
 use supernode_proto::{control::client_message, identity::IdentityKey};
@@ -95,16 +95,12 @@ impl Room {
         lock(&self.state).is_entered_on(generation)
     }
 
-    pub(crate) fn knows(&self, member: &Member) -> bool {
-        lock(&self.state).knows(member)
+    pub(crate) fn knocker(&self, member: &Member) -> Knocker {
+        lock(&self.state).knocker(member)
     }
 
-    pub(crate) fn turn(&self) -> u32 {
-        lock(&self.state).turn()
-    }
-
-    pub(crate) fn was_put_out(&self, identity: &IdentityKey) -> bool {
-        lock(&self.state).put_out().contains(identity)
+    pub(crate) fn pause_at_door(&self) -> Duration {
+        lock(&self.state).pause_at_door()
     }
 
     pub(crate) fn forgive(&self, identity: &IdentityKey) {

@@ -35,7 +35,7 @@ use mailbox::Mailbox;
 pub(super) use renewal::GOES_BACK_FOR;
 use renewal::{PastEpochs, Renewal};
 use roster::{Absence, Connection};
-pub use roster::{Due, RosterEntry};
+pub use roster::{Due, Knocker, RosterEntry};
 
 /// Half of the pause before we come in again after the relay has put us out; it doubles each time, up to 64 times this.
 const COMING_IN_AGAIN: Duration = Duration::from_millis(100);

@@ -1,6 +1,6 @@
 //! Who has a place in a room's group, who of them is here, and who is to lose theirs.
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 use supernode_e2ee::Pass;
 use supernode_proto::identity::{DeviceKey, IdentityKey};
@@ -15,6 +15,20 @@ use crate::{
 
 /// Between the member whose turn it is to remove somebody and the next, who does it if the first does not.
 const TURN: Duration = Duration::from_secs(2);
+
+/// How much longer each member waits than the one before it, before it opens a call with whoever is at the door.
+const TURN_AT_DOOR: Duration = Duration::from_millis(500);
+
+/// Who knocks at a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Knocker {
+    /// Who was put out: they are declined, and nobody is asked.
+    PutOut,
+    /// Who has a place here, or had one until the network took it: they are let in, and nobody is asked.
+    Known,
+    /// Anybody else: a person decides.
+    Stranger,
+}
 
 /// A device of the group that is not in the relay's room.
 pub(super) struct Absence {
@@ -157,21 +171,28 @@ impl RoomState {
         Due::of(outsiders.map(|(number, outsider)| (due(outsider), *number)), now)
     }
 
-    /// Whether somebody who knocks has, or had until the network took it, a place here.
-    pub fn knows(&self, member: &Member) -> bool {
-        self.group.members.iter().any(|known| Member::from(*known) == *member)
-            || self.departed.contains(&member.identity)
+    /// Who somebody who knocks is to us.
+    pub fn knocker(&self, member: &Member) -> Knocker {
+        let has_a_place = || self.group.members.iter().any(|known| Member::from(*known) == *member);
+        if self.kicked.contains(&member.identity) {
+            Knocker::PutOut
+        } else if self.departed.contains(&member.identity) || has_a_place() {
+            Knocker::Known
+        } else {
+            Knocker::Stranger
+        }
+    }
+
+    /// How long to wait before we answer somebody who is at the door with the room's link: each member waits longer than the
+    /// one before, so that one opens a call with them.
+    pub fn pause_at_door(&self) -> Duration {
+        TURN_AT_DOOR * self.turn()
     }
 
     /// How many come before us when something is to be done that one can do for all.
-    pub fn turn(&self) -> u32 {
+    fn turn(&self) -> u32 {
         let own = self.group.own_leaf;
         self.others().iter().filter(|member| member.leaf < own && self.is_here(&member.device)).count() as u32
-    }
-
-    /// Who was put out and is not let in again without being asked for.
-    pub fn put_out(&self) -> &HashSet<IdentityKey> {
-        &self.kicked
     }
 
     /// Whether they may come again is said by whoever lets them in.
