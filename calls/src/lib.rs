@@ -5,6 +5,7 @@
 //! - [`Sending`]: what becomes of the frames of a track of ours.
 //! - [`Order`]: the objects of a track in order. [`JitterBuffer`]: in time as well. [`Player`]: to the track's end.
 //! - [`Member`]: who somebody is. [`rights`]: who may ring and come in.
+//! - [`room`]: a room's group, mailbox and roster, and what keeps it in order.
 //! - [`Histogram`]: how long they took.
 //!
 //! No I/O, no clock: bytes and times are arguments, and what is to be done is a value.
@@ -16,6 +17,7 @@ mod member;
 mod order;
 mod player;
 pub mod rights;
+pub mod room;
 mod sending;
 
 pub use frame::{FRAME_HEADER_BYTES, Frame, FrameTimes, OutgoingFrame};

@@ -1,15 +1,14 @@
 //! A call: who is in it, its tracks, its figures, its end.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
-use bytes::Bytes;
-use supernode_calls::rights;
+use supernode_calls::{
+    rights,
+    room::{AfterRefusal, Attempts, Entry, NextStep},
+};
 use supernode_e2ee::{Change, Group, Keys};
 use supernode_proto::{
-    control::{KickMember, LeaveRoom, RefusalReason, Rung, TrackKind, client_message, relay_message},
+    control::{RefusalReason, Rung, TrackKind, client_message, relay_message},
     identity::{DeviceKey, IdentityKey},
 };
 use tokio::sync::broadcast;
@@ -22,18 +21,8 @@ use crate::{
     room::{Member, Room, RosterEntry, commit, keeper},
     stats::CallStats,
     sync::{lock, long},
-    wire::{
-        backoff::{Backoff, random_wait},
-        link::Link,
-    },
+    wire::{backoff::random_wait, clock, link::Link},
 };
-
-/// How often a message is sent again that is above the relay's limit for now: longer than it takes to save up for the
-/// longest one.
-const LIMIT_ATTEMPTS: u32 = 40;
-/// Ceiling of the first wait before that; it doubles.
-const LIMIT_WAIT: Duration = Duration::from_millis(50);
-const LIMIT_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// A call, which is a room with end-to-end keys: cheap to clone; when the last clone, publisher and subscription of it
 /// is gone, we leave.
@@ -55,7 +44,7 @@ impl Call {
         let guard = Arc::new(LeaveOnDrop { inner: client.inner.clone(), room: room.clone() });
         let call = Self { client, room, _guard: guard };
         let inner = &call.client.inner;
-        let entered = enter(inner, &link, &call.room).await;
+        let entered = enter(inner, &link, &call.room, Entry::first()).await;
         if call.room.hosting.is_none() {
             entered?;
             keeper::start(inner.clone(), call.room.clone());
@@ -238,7 +227,7 @@ impl Call {
     }
 
     async fn kick(&self, number: u32) -> Result<(), Error> {
-        let kick = client_message::Body::KickMember(KickMember { room: self.room_bytes(), member: number });
+        let kick = self.room.kick_request(number);
         let link = self.client.inner.link().await?;
         match self.client.inner.request(&link, kick).await {
             // It left by itself when it saw that it has no keys.
@@ -258,7 +247,7 @@ impl Call {
             }
             let give_up_at = match self.room.alone() {
                 Some(alone) if alone.said_goodbye => return CallEnd::OthersLeft,
-                Some(alone) => Some(alone.since + self.client.inner.config.rejoin_grace),
+                Some(alone) => Some(clock::instant(alone.since) + self.client.inner.config.rejoin_grace),
                 None => None,
             };
             if give_up_at.is_some_and(|at| Instant::now() >= at) {
@@ -297,7 +286,7 @@ impl Call {
             // others wait for the grace.
             let _ = self.client.inner.request(&link, goodbye).await;
         }
-        self.client.inner.request(&link, leave(&self.room)).await.map(drop)
+        self.client.inner.request(&link, self.room.leave_request()).await.map(drop)
     }
 
     /// Waits until this device is in the room.
@@ -318,18 +307,19 @@ impl Call {
     /// Says something to the group.
     pub(crate) async fn say(&self, message: Vec<u8>) -> Result<(), Error> {
         let sealed = self.message(message).await?;
-        let mut backoff = Backoff::new(LIMIT_WAIT, LIMIT_WAIT_MAX);
-        for _ in 0..LIMIT_ATTEMPTS {
+        let mut attempts = Attempts::at_message();
+        loop {
             let link = self.client.inner.link().await?;
-            match self.client.inner.request(&link, sealed.clone()).await {
-                // Many guests at once: the relay takes the next one's Welcome in a moment.
-                Err(Error::Refused(refusal)) if refusal.reason == RefusalReason::Limit => {
-                    tokio::time::sleep(backoff.next_wait(random_wait)).await;
-                }
+            let refusal = match self.client.inner.request(&link, sealed.clone()).await {
+                Err(Error::Refused(refusal)) => refusal,
                 other => return other.map(drop),
+            };
+            match attempts.handle_refused(&refusal, &random_wait) {
+                AfterRefusal::Again { wait, .. } => tokio::time::sleep(wait).await,
+                AfterRefusal::GiveUp => return Err(Error::State("the relay takes no more messages from us")),
+                AfterRefusal::Final => return Err(Error::Refused(refusal)),
             }
         }
-        Err(Error::State("the relay takes no more messages from us"))
     }
 
     async fn message(&self, message: Vec<u8>) -> Result<client_message::Body, Error> {
@@ -342,10 +332,6 @@ impl Call {
         make: impl Fn(&mut Group) -> Result<Option<Change>, supernode_e2ee::Error> + Send + Sync + 'static,
     ) -> Result<(), Error> {
         commit::commit(&self.client.inner, &self.room, make).await.map(drop)
-    }
-
-    pub(crate) fn room_bytes(&self) -> Bytes {
-        Bytes::copy_from_slice(&self.room.id.0)
     }
 
     /// Looks again after every change of the room.
@@ -369,49 +355,25 @@ impl std::fmt::Debug for Call {
     }
 }
 
-/// Joins a room on this connection, for the first time or again.
-pub(crate) async fn enter(inner: &Inner, link: &Arc<Link>, room: &Arc<Room>) -> Result<(), Error> {
-    let request = room.join_request(link)?;
-    let (joining, on) = (room.clone(), link.clone());
-    let joined = move |reply: Result<&relay_message::Body, &Refusal>| {
-        if let Ok(relay_message::Body::RoomJoined(joined)) = reply {
-            joining.handle_joined(joined);
-            if !joining.is_missing_messages() {
-                joining.handle_caught_up(&on);
-            }
+/// Comes into the relay's room on this connection.
+pub(crate) async fn enter(inner: &Inner, link: &Arc<Link>, room: &Arc<Room>, mut entry: Entry) -> Result<(), Error> {
+    loop {
+        let step = entry.step();
+        let request = room.entry_request(step, link)?;
+        let (entering, on) = (room.clone(), link.clone());
+        let effect = move |reply: Result<&relay_message::Body, &Refusal>| entering.handle_entry_reply(&on, step, reply);
+        let refusal = match link.request_in_order(request, inner.config.request_timeout, Some(Box::new(effect))).await {
+            Ok(_) => None,
+            Err(Error::Refused(refusal)) => Some(refusal),
+            Err(error) => return Err(error),
+        };
+        match room.next_step(&mut entry, refusal.as_ref()) {
+            NextStep::Ask(_, wait) if wait.is_zero() => {}
+            NextStep::Ask(_, wait) => tokio::time::sleep(wait).await,
+            NextStep::Done => return Ok(()),
+            NextStep::Refused => return refusal.map_or(Ok(()), |refusal| Err(Error::Refused(refusal))),
         }
-    };
-    link.request_in_order(request, inner.config.request_timeout, Some(Box::new(joined))).await?;
-    if !room.is_missing_messages() {
-        return Ok(());
     }
-    // Something came between what we caught up with and our joining.
-    let (catching_up, on) = (room.clone(), link.clone());
-    let caught_up = move |reply: Result<&relay_message::Body, &Refusal>| match reply {
-        Ok(_) => catching_up.handle_caught_up(&on),
-        Err(refusal) => {
-            tracing::debug!(%refusal, "what came before our joining is not to be had");
-            catching_up.fall_behind();
-        }
-    };
-    let request = room.catch_up_request();
-    link.request_in_order(request, inner.config.request_timeout, Some(Box::new(caught_up))).await.map(drop)
-}
-
-/// Before a room is joined again: what was said while we were away, of which the newest join key is made.
-pub(crate) async fn catch_up(inner: &Inner, link: &Arc<Link>, room: &Arc<Room>) -> Result<(), Error> {
-    match inner.request(link, room.catch_up_request()).await {
-        // The room is not there any more, or not the one that it was: joining shows.
-        Err(Error::Refused(refusal)) => {
-            tracing::debug!(%refusal, "nothing to catch up with");
-            Ok(())
-        }
-        other => other.map(drop),
-    }
-}
-
-pub(crate) fn leave(room: &Room) -> client_message::Body {
-    client_message::Body::LeaveRoom(LeaveRoom { room: Bytes::copy_from_slice(&room.id.0) })
 }
 
 struct LeaveOnDrop {
@@ -429,7 +391,7 @@ impl Drop for LeaveOnDrop {
             if let Some(goodbye) = goodbye {
                 link.send(goodbye, None);
             }
-            link.send(leave(&self.room), None);
+            link.send(self.room.leave_request(), None);
         }
     }
 }

@@ -11,6 +11,8 @@ use supernode_session::Refusal;
 
 use crate::{ClockSkew, Unreachable};
 
+pub use supernode_calls::room::CallEnd;
+
 /// Why something did not work.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -89,29 +91,6 @@ pub enum Error {
     /// The client was closed.
     #[error("the client is closed")]
     ClientClosed,
-}
-
-/// Why a call is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum CallEnd {
-    /// We left.
-    #[error("we left")]
-    Left,
-    /// All others left.
-    #[error("all others left")]
-    OthersLeft,
-    /// Another member removed us.
-    #[error("we were removed")]
-    Removed,
-    /// The room's keys moved on while we were away, so that we cannot follow.
-    #[error("the keys changed while we were away")]
-    MissedKeys,
-    /// The relay would not let us back in.
-    #[error("the relay did not let us back in")]
-    NotLetIn,
-    /// The client was closed or gave up on the relay.
-    #[error("the session is gone")]
-    SessionGone,
 }
 
 impl Error {

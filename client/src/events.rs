@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use supernode_calls::room;
 use supernode_proto::{
     control::Rung,
     identity::{RelayPin, Revocation},
@@ -9,6 +10,8 @@ use supernode_proto::{
 use tokio::sync::mpsc;
 
 use crate::{ClockSkew, Error, IncomingRing, Member, RemoteTrack, error::CallEnd};
+
+pub use room::Warning;
 
 /// The events of a client, in order. Read them: those that do not fit the queue are dropped and counted, and a ring that
 /// does not fit is answered as busy.
@@ -88,6 +91,7 @@ pub enum CallEvent {
     /// Everybody is in the same group again, or those who were not are gone.
     Healed,
     /// Something is not as it should be: show it.
+    /// [`Call::go_on`](crate::Call::go_on) goes on in spite of a split.
     Warning(Warning),
     /// The connection broke; nothing arrives until it is back.
     Interrupted,
@@ -97,15 +101,17 @@ pub enum CallEvent {
     Ended(CallEnd),
 }
 
-/// What neither an honest relay nor an honest member does. What follows from it is said with each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Warning {
-    /// The relay passed on a message of the group and said of it what the message itself denies. It was dropped.
-    FalseEnvelope,
-    /// This member's commit came with another key for the door than the group's, or the relay says so. It was replaced.
-    WrongDoorKey(Member),
-    /// This call has been split: the member is in another group than we are, or what they send is kept from us. Nothing is
-    /// sent until it is healed, or [`Call::go_on`](crate::Call::go_on) says so.
-    Split(Member),
+impl From<room::Event> for CallEvent {
+    fn from(event: room::Event) -> Self {
+        match event {
+            room::Event::MemberJoined(member) => Self::MemberJoined(member),
+            room::Event::MemberLeft(member) => Self::MemberLeft(member),
+            room::Event::Removed { who, by, put_out } => Self::Removed { who, by, put_out },
+            room::Event::KeysChanged => Self::KeysChanged,
+            room::Event::Healed => Self::Healed,
+            room::Event::Warning(warning) => Self::Warning(warning),
+            room::Event::Interrupted => Self::Interrupted,
+            room::Event::Resumed => Self::Resumed,
+        }
+    }
 }

@@ -3,13 +3,15 @@
 use std::{collections::HashMap, sync::Mutex};
 
 use bytes::Bytes;
-use prost::Message as _;
-use supernode_calls::rights::{self, ForLobby, Greeting, Invitation, Right, RingPayload};
+use supernode_calls::{
+    rights::{self, ForLobby, Greeting, Invitation, Outgoing, OutgoingError, Ringing},
+    room::Knocker,
+};
 use supernode_e2ee::{Group, Pass};
 use supernode_proto::{
     control::{
-        self, AnswerRing, CancelRing, DeclineRing, DeviceKeyPackage, KeyPackages, Ring, RingResult, TakeKeyPackages,
-        client_message, relay_message,
+        self, AnswerRing, CancelRing, DeclineRing, KeyPackages, Ring, RingResult, TakeKeyPackages, client_message,
+        relay_message,
     },
     identity::{DeviceKey, IdentityKey, RoomId},
     limits,
@@ -72,16 +74,16 @@ impl Client {
         let relay_message::Body::KeyPackages(packages) = inner.request(&link, take).await? else {
             return Err(Error::Protocol("no KeyPackages for TakeKeyPackages"));
         };
-        let (mut group, welcome) = self.make_group(&pass.issuer(), packages)?;
-        let ourselves = Member { identity: inner.device.identity(), device: inner.device.key() };
-        let revocation = lock(&inner.revoked).of(&ourselves.identity);
-        let right = Right { revocation, ..Right::of(inside, &ourselves, &group.room(), unix_s()) };
-        let greeting = greeting.encode(&right);
-        let payload = RingPayload { welcome, greeting: group.seal_message(&greeting)? }.encode_to_vec();
-        if payload.len() > limits::RING_PAYLOAD_BYTES_MAX {
-            let (value, bound) = (payload.len() as u64, limits::RING_PAYLOAD_BYTES_MAX as u64);
-            return Err(Error::TooLarge { field: "the Welcome for all devices", value, bound });
-        }
+        let outgoing = self.invite_devices(&pass.issuer(), packages, inside, &greeting);
+        let Outgoing { group, payload } = outgoing.map_err(|error| match error {
+            OutgoingError::EndToEnd(error) => Error::EndToEnd(error),
+            OutgoingError::Revoked => Error::Protocol("a key package of a device that its owner has taken back"),
+            OutgoingError::NobodyToRing => Error::Protocol("there is no key package to ring with"),
+            OutgoingError::TooLarge(bytes) => {
+                let (value, bound) = (bytes as u64, limits::RING_PAYLOAD_BYTES_MAX as u64);
+                Error::TooLarge { field: "the Welcome for all devices", value, bound }
+            }
+        })?;
         let call = Call::join(self.clone(), group, None).await?;
 
         let ring = Ring { ticket, payload: payload.into(), proof, room_key: Bytes::new() };
@@ -114,27 +116,18 @@ impl Client {
         })
     }
 
-    /// A group of ourselves and everybody's device behind a key package, and the Welcome for them.
-    fn make_group(&self, callee: &IdentityKey, packages: KeyPackages) -> Result<(Group, Vec<u8>), Error> {
-        // The relay says whose package it is; what counts is who is in the group afterwards.
-        let counts = |device: &DeviceKeyPackage| {
-            let named = DeviceKey::from_slice(&device.device);
-            named.is_ok_and(|named| !lock(&self.inner.revoked).names(callee, &named))
-        };
-        let packages = packages.packages.into_iter().filter(counts);
-        let packages: Vec<_> = packages.map(|device| (*callee, device.package.to_vec())).collect();
-        let exchange = self.inner.device.agree(&packages)?;
-        let mut group = self.inner.device.create_group(RoomId::passing(rand::random()), exchange)?;
-        let change = group.propose_add(&packages, unix_s())?;
-        // Nobody else is in the group yet who could have made another commit.
-        group.merge_own()?;
-        let is_revoked =
-            |member: &supernode_e2ee::Member| lock(&self.inner.revoked).names(&member.identity, &member.device);
-        if group.members().iter().any(is_revoked) {
-            return Err(Error::Protocol("a key package of a device that its owner has taken back"));
-        }
-        let welcome = change.welcome.ok_or(Error::Protocol("there is no key package to ring with"))?;
-        Ok((group, welcome))
+    fn invite_devices(
+        &self,
+        callee: &IdentityKey,
+        packages: KeyPackages,
+        inside: &Pass,
+        greeting: &Greeting,
+    ) -> Result<Outgoing, OutgoingError> {
+        let (device, room) = (&self.inner.device, RoomId::passing(rand::random()));
+        let revocation = lock(&self.inner.revoked).of(&device.identity());
+        let ringing = Ringing { pass: inside, greeting, revocation };
+        let is_revoked = |who: &IdentityKey, device: &DeviceKey| lock(&self.inner.revoked).names(who, device);
+        Outgoing::new(device, callee, packages, ringing, is_revoked, room, unix_s())
     }
 }
 
@@ -442,7 +435,7 @@ impl Rings {
         let inner = &client.inner;
         if !ring.room.is_empty() {
             let room = inner.room(&ring.room);
-            let link_secret = room.as_ref().and_then(|room| room.hosting.as_ref()?.link.as_ref());
+            let link_secret = room.as_ref().and_then(|room| room.hosting.as_ref()?.door.link());
             let knock = link_secret
                 .and_then(|secret| rights::open_knock(secret, &ring, &lock(&inner.rules), &mut lock(&inner.revoked)));
             let Some((caller, at_door)) = knock else {
@@ -489,19 +482,16 @@ impl Rings {
         let Purpose::Knock { room } = ring.purpose() else { return Some(ring) };
         // Of a room that this device is not in; another device of ours may be.
         let room = ring.client.inner.room(&room.0)?;
-        if room.was_kicked(&caller.identity) {
-            ring.dismiss();
-            return None;
-        }
-        if room.knows(&caller) {
-            tokio::spawn(async move {
+        match room.knocker(&caller) {
+            Knocker::Stranger => return Some(ring),
+            Knocker::PutOut => ring.dismiss(),
+            Knocker::Known => drop(tokio::spawn(async move {
                 if let Err(error) = ring.admit().await {
                     tracing::debug!(%error, "somebody could not be let in again");
                 }
-            });
-            return None;
+            })),
         }
-        Some(ring)
+        None
     }
 }
 

@@ -5,6 +5,8 @@
 //! cargo run --release -p supernode-e2ee --example group_sizes
 //! ```
 
+#![allow(clippy::disallowed_types, reason = "it measures how long things take")]
+
 use std::{
     io::Write,
     time::{Duration, Instant, SystemTime},

@@ -35,7 +35,10 @@ const BLIND: &[&str] = &[
     "supernode-testkit",
 ];
 /// What must also be built where there is no socket, no clock and no operating system, as in a browser.
-const WITHOUT_IO: &[&str] = &["supernode-proto", "supernode-keys", "supernode-session"];
+const WITHOUT_IO: &[&str] =
+    &["supernode-proto", "supernode-keys", "supernode-session", "supernode-e2ee", "supernode-calls"];
+/// Those of them that need no randomness and no clock either, whoever has them. MLS draws keys by itself.
+const WITHOUT_DICE: &[&str] = &["supernode-proto", "supernode-keys", "supernode-session"];
 const WASM: &str = "wasm32-unknown-unknown";
 
 /// When a step runs. What needs no build comes first. Then, once the tests are compiled, they run beside what only compiles:
@@ -258,7 +261,7 @@ fn command(name: &'static str, run: Run) -> Step {
     Step { name, when: When::Alone, shown: run.shown(), run: Box::new(move || run.status()) }
 }
 
-/// What the relay and the wire reach, and what the core, the wire and the session name.
+/// What the relay, the wire and calls reach, and what the core, the wire and calls name.
 fn dependency_rule() -> anyhow::Result<()> {
     let mut findings = Findings::new();
     let policy = supply::Policy::parse(&workspace::read("deny.toml")?)?;
@@ -272,7 +275,7 @@ fn dependency_rule() -> anyhow::Result<()> {
     for package in WITHOUT_IO {
         let words =
             ["cargo", "tree", "--locked", "--edges", "normal", "--prefix", "none", "--target", WASM, "-p", package];
-        findings.extend(purity::below_wire(&Run::new(&words).output()?));
+        findings.extend(purity::below(&Run::new(&words).output()?, WITHOUT_DICE.contains(package)));
     }
     let rust = sources::read_all(&workspace::root(), "rs")?;
     findings.extend(purity::core(&rust));
@@ -280,15 +283,19 @@ fn dependency_rule() -> anyhow::Result<()> {
     verdict(findings)
 }
 
-/// Builds the wire, the keys and the session for a target that has nothing else, if the toolchain has that target.
+/// Builds what does no I/O for a target that has nothing else, if the toolchain has that target: first what needs no
+/// randomness, since the others bring it along.
 fn build_without_io() -> anyhow::Result<()> {
     let library = Run::new(&["rustc", "--print", "target-libdir", "--target", WASM]).output()?;
     if !Path::new(library.trim()).is_dir() {
         println!("Not built for {WASM}: this toolchain lacks it. `rustup target add {WASM}` installs it.");
         return Ok(());
     }
-    let packages = WITHOUT_IO.iter().flat_map(|package| ["-p", *package]).collect::<Vec<_>>();
-    Run::new(&[&["cargo", "build", "--locked", "--lib", "--target", WASM][..], &packages].concat()).status()
+    for packages in [WITHOUT_DICE, WITHOUT_IO] {
+        let packages = packages.iter().flat_map(|package| ["-p", *package]).collect::<Vec<_>>();
+        Run::new(&[&["cargo", "build", "--locked", "--lib", "--target", WASM][..], &packages].concat()).status()?;
+    }
+    Ok(())
 }
 
 /// The instruction counts, where the tools for them are there. Each bench has run once in step `test` anyway; building

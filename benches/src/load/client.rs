@@ -9,13 +9,13 @@ use rand::{RngExt, rngs::StdRng};
 use supernode_measure::stamp::Stamp;
 use supernode_proto::{
     control::{
-        AnswerRing, ClientMessage, DepositKeyPackages, PresenceState, PublishTrack, RefusalReason, RelayMessage, Ring,
-        SetPresence, TakeKeyPackages, TrackKind, Unwatch, Watch, client_message::Body as Request, relay_message::Body,
+        AnswerRing, DepositKeyPackages, PresenceState, PublishTrack, RefusalReason, Ring, SetPresence, TakeKeyPackages,
+        TrackKind, Unwatch, client_message::Body as Request, relay_message::Body,
     },
     identity::RelayPin,
     object::{Flags, Hop, Layer, TrackAlias, Visible},
 };
-use supernode_session::{Channel, Introduction, Requests, put_datagram};
+use supernode_session::{Channel, Event, Introduction, Refusal, RoomEvent, put_datagram};
 
 use super::{
     link::Link,
@@ -62,7 +62,6 @@ pub(super) struct Client {
     /// Bytes read from streams since it was ready, of a client that reads slowly.
     pub(super) read_bytes: u64,
     persona: Persona,
-    requests: Requests<Pending>,
     open: bool,
     joined: u32,
     /// Its number in its room, of one that will be put out.
@@ -98,7 +97,8 @@ pub(super) enum Arrival {
     Duplicate,
 }
 
-enum Pending {
+/// What a request was for.
+pub(super) enum Pending {
     Join,
     Publish(usize),
     Subscribe(u64),
@@ -129,7 +129,6 @@ impl Client {
             read_bytes: 0,
             persona: stage.cast.persona(number, 0),
             plan,
-            requests: Requests::default(),
             open: false,
             joined: 0,
             member: 0,
@@ -151,26 +150,57 @@ impl Client {
 
     /// The handshake is done.
     pub(super) fn greet(&mut self, link: &mut Link, stage: &Stage) {
-        link.open_control();
         if let Some(channel) = self.channel(link, stage) {
             let delegation = self.persona.delegation();
             let hello = channel.hello(&self.persona.device, &Introduction::new(&delegation, &stage.token));
-            link.send(&ClientMessage { request: 0, body: Some(Request::Hello(hello)) });
+            link.greet(channel, hello);
         }
     }
 
-    /// A message from the relay. Deliveries that it carries come back as the number of their flow and its bytes.
-    pub(super) fn handle_message(
+    /// The relay says something. Deliveries that it carries come back as the number of their flow and its bytes.
+    pub(super) fn handle_event(
         &mut self,
         link: &mut Link,
-        message: RelayMessage,
+        event: Event<Pending>,
         stage: &Stage,
         tally: &mut Tally,
     ) -> Option<(u64, Bytes)> {
-        let pending = self.requests.settle(message.reply_to);
-        match message.body? {
-            Body::Welcome(_) => self.set_up(link, stage),
-            Body::RoomJoined(joined) => {
+        match event {
+            // The first thing that a relay wants of whom it has let in.
+            Event::KeyPackagesWanted(_) if !self.open => self.set_up(link, stage),
+            Event::Reply { to, reply: Ok(reply) } => self.handle_reply(link, to, reply, stage, tally),
+            Event::Reply { to, reply: Err(refusal) } => self.handle_refused(&to, &refusal, tally),
+            Event::Room(_, RoomEvent::TrackAnnounced(announced)) => {
+                let alias = announced.alias;
+                link.ask(outsiders::subscription(alias), Pending::Subscribe(alias));
+            }
+            Event::Room(_, RoomEvent::MemberLeft { member, kicked: true })
+                if self.plan.role == Role::Kicked && member == self.member =>
+            {
+                for request in outsiders::again(self.flows.keys().copied()) {
+                    link.ask(request, Pending::Intrusion);
+                }
+            }
+            Event::Demand(alias, demand) => {
+                if let Some(track) = self.tracks.iter_mut().find(|track| track.alias == Some(alias)) {
+                    track.demand = demand.subscribers;
+                }
+            }
+            Event::Presence(identity, presence) => return Some((flow_of(identity.as_bytes()), presence.status)),
+            Event::IncomingRing(ring) => {
+                let stamp = ring.payload.slice(..ring.payload.len().min(Stamp::BYTES));
+                link.ask(Request::AnswerRing(AnswerRing { ring: ring.ring, payload: stamp }), Pending::Other);
+                return Some((0, ring.payload));
+            }
+            Event::RingOutcome(outcome) => return Some((0, outcome.payload)),
+            _ => {}
+        }
+        None
+    }
+
+    fn handle_reply(&mut self, link: &mut Link, to: Pending, reply: Body, stage: &Stage, tally: &mut Tally) {
+        match (to, reply) {
+            (Pending::Join, Body::RoomJoined(joined)) => {
                 self.joined += 1;
                 if self.plan.role == Role::Kicked {
                     stage.outsiders.note_member(self.number, joined.member);
@@ -180,65 +210,36 @@ impl Client {
                     self.publish(link, stage);
                 }
             }
-            Body::TrackPublished(published) => {
-                if let Some(Pending::Publish(index)) = pending {
-                    self.tracks[index].alias = TrackAlias::new(published.alias);
-                    self.tracks[index].alias.into_iter().for_each(|alias| stage.outsiders.note_track(alias));
-                }
+            (Pending::Publish(index), Body::TrackPublished(published)) => {
+                self.tracks[index].alias = TrackAlias::new(published.alias);
+                self.tracks[index].alias.into_iter().for_each(|alias| stage.outsiders.note_track(alias));
             }
-            Body::TrackAnnounced(announced) => {
-                let alias = announced.alias;
-                self.ask(link, Pending::Subscribe(alias), outsiders::subscription(alias));
+            (Pending::Subscribe(alias), Body::Done(_)) => {
+                self.subscribed += 1;
+                self.flows.entry(alias).or_default();
             }
-            Body::TrackDemand(demand) => {
-                let named = |track: &&mut Track| track.alias.is_some_and(|alias| alias.value() == demand.alias);
-                if let Some(track) = self.tracks.iter_mut().find(named) {
-                    track.demand = demand.subscribers;
-                }
+            (Pending::Watch, Body::Done(_)) => self.watching += 1,
+            (Pending::Show, Body::Done(_)) => self.shown = true,
+            (Pending::Probe, Body::Done(_)) => self.alive = true,
+            (Pending::Kick(client), Body::Done(_)) => {
+                stage.outsiders.note_out(client, link.read_at);
+                tally.put_out += 1;
             }
-            Body::Done(_) => match pending {
-                Some(Pending::Subscribe(alias)) => {
-                    self.subscribed += 1;
-                    self.flows.entry(alias).or_default();
-                }
-                Some(Pending::Watch) => self.watching += 1,
-                Some(Pending::Show) => self.shown = true,
-                Some(Pending::Probe) => self.alive = true,
-                Some(Pending::Kick(client)) => {
-                    stage.outsiders.note_out(client, link.read_at);
-                    tally.put_out += 1;
-                }
-                Some(Pending::Intrusion) => tally.trespasses += 1,
-                _ => {}
-            },
-            Body::Refused(refused)
-                if matches!(pending, Some(Pending::Intrusion)) && refused.reason() == RefusalReason::UnknownTrack =>
-            {
-                tally.turned_away += 1;
-            }
-            Body::MemberLeft(left) if self.plan.role == Role::Kicked && left.kicked && left.member == self.member => {
-                for request in outsiders::again(self.flows.keys().copied()) {
-                    self.ask(link, Pending::Intrusion, request);
-                }
-            }
-            Body::Refused(refused) => {
-                let reason = refused.reason().as_str_name().trim_start_matches("REFUSAL_REASON_").to_lowercase();
-                let detail = if refused.detail.is_empty() { String::new() } else { format!(" {}", refused.detail) };
-                // Those who come and go subscribe to tracks that may just have ended.
-                if self.plan.role != Role::Churner || refused.reason() != RefusalReason::UnknownTrack {
-                    *tally.refused.entry(reason + &detail).or_default() += 1;
-                }
-            }
-            Body::Presence(presence) => return Some((flow_of(&presence.identity), presence.status)),
-            Body::IncomingRing(ring) => {
-                let stamp = ring.payload.slice(..ring.payload.len().min(Stamp::BYTES));
-                self.ask(link, Pending::Other, Request::AnswerRing(AnswerRing { ring: ring.ring, payload: stamp }));
-                return Some((0, ring.payload));
-            }
-            Body::RingOutcome(outcome) => return Some((0, outcome.payload)),
+            (Pending::Intrusion, Body::Done(_)) => tally.trespasses += 1,
             _ => {}
         }
-        None
+    }
+
+    fn handle_refused(&self, to: &Pending, refusal: &Refusal, tally: &mut Tally) {
+        let is_unknown_track = refusal.reason == RefusalReason::UnknownTrack;
+        if matches!(to, Pending::Intrusion) && is_unknown_track {
+            tally.turned_away += 1;
+        } else if self.plan.role != Role::Churner || !is_unknown_track {
+            // Those who come and go subscribe to tracks that may just have ended.
+            let reason = refusal.reason.as_str_name().trim_start_matches("REFUSAL_REASON_").to_lowercase();
+            let detail = if refusal.detail.is_empty() { String::new() } else { format!(" {}", refusal.detail) };
+            *tally.refused.entry(reason + &detail).or_default() += 1;
+        }
     }
 
     /// What it is still missing, for people: empty when it is ready.
@@ -277,19 +278,19 @@ impl Client {
         for client in self.plan.kicks.clone() {
             let room = stage.plan.clients[client as usize].rooms.first().map(|room| stage.cast.room(*room).0);
             if let Some(kick) = room.and_then(|room| stage.outsiders.kick(client, room)) {
-                self.ask(link, Pending::Kick(client), kick);
+                link.ask(kick, Pending::Kick(client));
             }
         }
         if self.plan.role == Role::Stranger {
             for request in stage.outsiders.tries() {
-                self.ask(link, Pending::Intrusion, request);
+                link.ask(request, Pending::Intrusion);
             }
         }
     }
 
     /// Sends something that only a live session answers.
     pub(super) fn probe(&mut self, link: &mut Link) {
-        self.ask(link, Pending::Probe, Request::Unwatch(Unwatch { identity: vec![0; 32].into() }));
+        link.ask(Request::Unwatch(Unwatch { identity: vec![0; 32].into() }), Pending::Probe);
     }
 
     /// Sends the object of an audio track that is due; `false` if QUIC does not take it.
@@ -313,7 +314,7 @@ impl Client {
     pub(super) fn change_presence(&mut self, link: &mut Link, stamp: Stamp) {
         let status = Bytes::copy_from_slice(&stamp.to_bytes());
         let set = SetPresence { state: PresenceState::Online.into(), status };
-        self.ask(link, Pending::Show, Request::SetPresence(set));
+        link.ask(Request::SetPresence(set), Pending::Show);
     }
 
     /// Rings its callee.
@@ -322,11 +323,11 @@ impl Client {
         let mut payload = BytesMut::with_capacity(bytes);
         put_sealed(&mut payload, stamp, bytes, stage);
         // Only devices whose package was taken ring.
-        let ticket = stage.cast.ticket(callee, &self.persona);
+        let ticket: Bytes = stage.cast.pass(callee, &self.persona).ticket().to_bytes().into();
         let take = TakeKeyPackages { ticket: ticket.clone(), ..TakeKeyPackages::default() };
-        self.ask(link, Pending::Other, Request::TakeKeyPackages(take));
+        link.ask(Request::TakeKeyPackages(take), Pending::Other);
         let ring = Ring { ticket, payload: payload.freeze(), ..Ring::default() };
-        self.ask(link, Pending::Other, Request::Ring(ring));
+        link.ask(Request::Ring(ring), Pending::Other);
     }
 
     fn set_up(&mut self, link: &mut Link, stage: &Stage) {
@@ -334,20 +335,24 @@ impl Client {
         let Some(channel) = self.channel(link, stage) else { return };
         for room in self.plan.rooms.clone() {
             let join = channel.join(&stage.cast.room(room), &stage.cast.join_secret(room), 0);
-            self.ask(link, Pending::Join, Request::JoinRoom(join));
+            link.ask(Request::JoinRoom(join), Pending::Join);
         }
         if self.plan.is_rung {
             let last_resort = Bytes::from_static(b"a package");
             let deposit = DepositKeyPackages { last_resort, ..DepositKeyPackages::default() };
-            self.ask(link, Pending::Other, Request::DepositKeyPackages(deposit));
+            link.ask(Request::DepositKeyPackages(deposit), Pending::Other);
         }
         if self.plan.watchers > 0 {
             let set = SetPresence { state: PresenceState::Online.into(), status: Bytes::new() };
-            self.ask(link, Pending::Show, Request::SetPresence(set));
+            link.ask(Request::SetPresence(set), Pending::Show);
         }
         for watched in self.plan.watches.clone() {
-            let ticket = stage.cast.ticket(watched, &self.persona);
-            self.ask(link, Pending::Watch, Request::Watch(Watch { ticket, ..Watch::default() }));
+            let pass = stage.cast.pass(watched, &self.persona);
+            match link.session().and_then(|session| session.watch(&pass)) {
+                Some(watch) => link.ask(watch, Pending::Watch),
+                // It shares the watch that there is.
+                None => self.watching += 1,
+            }
         }
     }
 
@@ -360,12 +365,8 @@ impl Client {
             };
             let room = Bytes::copy_from_slice(&stage.cast.room(room).0);
             let publish = PublishTrack { room, kind: kind.into(), label: Bytes::new(), activity: false };
-            self.ask(link, Pending::Publish(index), Request::PublishTrack(publish));
+            link.ask(Request::PublishTrack(publish), Pending::Publish(index));
         }
-    }
-
-    fn ask(&mut self, link: &mut Link, pending: Pending, body: Request) {
-        link.send(&self.requests.ask(body, pending));
     }
 
     fn channel(&self, link: &Link, stage: &Stage) -> Option<Channel> {

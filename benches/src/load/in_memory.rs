@@ -195,8 +195,9 @@ impl WholeShard {
                     }
                 }
                 Event::Stream(StreamEvent::Readable { id }) if link.is_control(id) => {
-                    for message in link.read_control() {
-                        client.handle_message(link, message, &self.stage, &mut self.tally);
+                    link.read_control();
+                    while let Some(event) = link.poll_event() {
+                        client.handle_event(link, event, &self.stage, &mut self.tally);
                     }
                 }
                 Event::Stream(_) | Event::HandshakeDataReady | Event::DatagramsUnblocked => {}

@@ -1,14 +1,17 @@
-//! One QUIC connection of a client, with its control stream.
+//! One QUIC connection of a client, with its session.
 
-use std::{collections::VecDeque, time::Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use quinn_proto::{Connection, ConnectionHandle, Dir, SendDatagramError, StreamId, VarInt, WriteError};
 use supernode_proto::{
     close::CloseCode,
-    control::{ClientMessage, FrameReader, RelayMessage, frame},
+    control::{Hello, client_message},
     identity::{EXPORTER_BYTES, EXPORTER_LABEL},
 };
+use supernode_session::{Channel, Event, Greeting, Session};
+
+use super::client::Pending;
 
 /// The connection and what waits for it.
 pub(super) struct Link {
@@ -29,8 +32,12 @@ pub(super) struct Link {
     /// QUIC's room for datagrams when it has none to send.
     datagram_room: usize,
     control: Option<StreamId>,
-    reader: FrameReader,
-    control_out: VecDeque<Bytes>,
+    /// Until the relay lets it in.
+    greeting: Option<Greeting>,
+    /// From then on.
+    session: Option<Session<Pending>>,
+    /// What of the control stream QUIC has not taken yet.
+    to_write: Bytes,
 }
 
 impl Link {
@@ -53,13 +60,16 @@ impl Link {
             waiting: Vec::new(),
             datagram_room,
             control: None,
-            reader: FrameReader::default(),
-            control_out: VecDeque::new(),
+            greeting: None,
+            session: None,
+            to_write: Bytes::new(),
         }
     }
 
-    /// Opens the control stream, once the handshake is done.
-    pub(super) fn open_control(&mut self) {
+    /// Says Hello on the control stream, once the handshake is done.
+    pub(super) fn greet(&mut self, channel: Channel, hello: Hello) {
+        let (greeting, hello) = Greeting::new(channel, hello);
+        (self.greeting, self.to_write) = (Some(greeting), hello);
         self.control = self.quic.streams().open(Dir::Bi);
         if let Some(id) = self.control {
             // Before all media, as the relay does.
@@ -74,20 +84,28 @@ impl Link {
         Some(exporter)
     }
 
-    /// Queues a request.
-    pub(super) fn send(&mut self, request: &ClientMessage) {
-        self.control_out.push_back(frame(request));
+    /// The session, once the relay has let the client in.
+    pub(super) fn session(&mut self) -> Option<&mut Session<Pending>> {
+        self.session.as_mut()
+    }
+
+    /// Asks for something; nothing if the relay has not let the client in.
+    pub(super) fn ask(&mut self, request: client_message::Body, pending: Pending) {
+        if let Some(session) = &mut self.session {
+            // It has its connection for as long as the link.
+            let _ = session.ask(request, pending);
+        }
     }
 
     /// Writes as much of the waiting requests as the connection takes.
     pub(super) fn flush_control(&mut self) {
         let Some(id) = self.control else { return };
-        let mut stream = self.quic.send_stream(id);
-        while let Some(front) = self.control_out.front_mut() {
-            match stream.write_chunks(std::slice::from_mut(front)) {
-                Ok(_) if front.is_empty() => {
-                    self.control_out.pop_front();
-                }
+        loop {
+            if self.to_write.is_empty() {
+                let Some(next) = self.session.as_mut().and_then(Session::poll_bytes) else { return };
+                self.to_write = next;
+            }
+            match self.quic.send_stream(id).write_chunks(std::slice::from_mut(&mut self.to_write)) {
                 Ok(_) => {}
                 Err(WriteError::Blocked | WriteError::Stopped(_) | WriteError::ClosedStream) => return,
             }
@@ -99,21 +117,27 @@ impl Link {
         self.control == Some(id)
     }
 
-    /// The messages that have come.
-    pub(super) fn read_control(&mut self) -> Vec<RelayMessage> {
-        let mut messages = Vec::new();
-        let Some(id) = self.control else { return messages };
-        let mut stream = self.quic.recv_stream(id);
-        let Ok(mut chunks) = stream.read(true) else { return messages };
-        // The end of the stream is the end of the connection, which says why.
+    /// Reads what has come on the control stream: what came of it is [`Self::poll_event`]'s.
+    pub(super) fn read_control(&mut self) {
+        let Self { quic, control: Some(id), greeting, session, .. } = self else { return };
+        let mut stream = quic.recv_stream(*id);
+        let Ok(mut chunks) = stream.read(true) else { return };
+        // The end of the stream is the end of the connection, which says why; and so does a relay that says what makes no
+        // sense, by what is missing then.
         while let Ok(Some(chunk)) = chunks.next(usize::MAX) {
-            self.reader.push(&chunk.bytes);
+            if let Some(session) = session {
+                let _ = session.handle_bytes(&chunk.bytes);
+            } else if let Some(Ok(Some(welcomed))) = greeting.as_mut().map(|it| it.handle_bytes(&chunk.bytes)) {
+                let _ = session.insert(Session::new(0, 0)).handle_connected(welcomed);
+                *greeting = None;
+            }
         }
         let _ = chunks.finalize();
-        while let Ok(Some(message)) = self.reader.next_message() {
-            messages.push(message);
-        }
-        messages
+    }
+
+    /// What the relay says, in order.
+    pub(super) fn poll_event(&mut self) -> Option<Event<Pending>> {
+        self.session.as_mut()?.poll_event()
     }
 
     /// Hands QUIC an object for a datagram; `false` if it does not take it.

@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest, Sha256};
-use supernode_keys::{DeviceSecret, IdentitySecret, JoinSecret};
+use supernode_keys::{DeviceSecret, IdentitySecret, JoinSecret, Pass};
 use supernode_proto::identity::{Delegation, Grants, Holder, RoomId, SIGNATURE_BYTES, Ticket};
 
 /// How long what is signed here holds, in s.
@@ -33,8 +33,8 @@ impl Cast {
         }
     }
 
-    /// A ticket to see and ring a person, made out to another.
-    pub(super) fn ticket(&self, number: u32, holder: &Persona) -> bytes::Bytes {
+    /// A pass to see and ring a person, which nobody else than this one can use.
+    pub(super) fn pass(&self, number: u32, holder: &Persona) -> Pass {
         let issuer = self.identity(number, 0);
         let ticket = issuer.sign_ticket(Ticket {
             issuer: issuer.public(),
@@ -46,7 +46,7 @@ impl Cast {
             id: [0; 8],
             signature: [0; SIGNATURE_BYTES],
         });
-        ticket.to_bytes().into()
+        Pass::new(ticket, None).expect("no key, since it is made out to a person")
     }
 
     /// A room's name.

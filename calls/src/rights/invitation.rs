@@ -1,10 +1,11 @@
-//! A ring into a call of two that whoever rings has opened, as whoever is rung sees it.
+//! A ring into a call of two that whoever rings has opened, as whoever rings makes it, and as whoever is rung sees it.
 
 use prost::Message as _;
-use supernode_e2ee::{Device, Group, Processed};
+use supernode_e2ee::{Device, Group, Pass, Processed};
 use supernode_proto::{
-    control,
-    identity::{DeviceKey, IdentityKey, RelayPin},
+    control::{self, DeviceKeyPackage, KeyPackages},
+    identity::{DeviceKey, IdentityKey, RelayPin, Revocation, RoomId},
+    limits,
 };
 
 use super::{Fault, Greeting, Opened, Revoked, Right, RingPayload, Rules};
@@ -67,11 +68,89 @@ impl Invitation {
     }
 }
 
+/// What somebody is rung with.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// Of ourselves and all devices that ring; the relay's room of that name is to be open before they do.
+    pub group: Group,
+    /// What the ring brings.
+    pub payload: Vec<u8>,
+}
+
+/// Why nobody can be rung so.
+#[derive(Debug, thiserror::Error)]
+pub enum OutgoingError {
+    /// A key package does not do.
+    #[error(transparent)]
+    EndToEnd(#[from] supernode_e2ee::Error),
+    /// A key package is of a device that counts no more, whatever the relay called it.
+    #[error("a key package of a device that its owner has taken back")]
+    Revoked,
+    /// No device is left to ring.
+    #[error("there is no key package to ring with")]
+    NobodyToRing,
+    /// The Welcome for all devices is too long: so long, in bytes.
+    #[error("the Welcome for all devices has {0} bytes: at most {max}", max = limits::RING_PAYLOAD_BYTES_MAX)]
+    TooLarge(usize),
+}
+
+/// What whoever is rung is told.
+#[derive(Debug)]
+pub struct Ringing<'a> {
+    /// By what right.
+    pub pass: &'a Pass,
+    /// What for.
+    pub greeting: &'a Greeting,
+    /// Our person's newest word on our devices.
+    pub revocation: Option<Revocation>,
+}
+
+impl Outgoing {
+    /// To all devices of `callee` that the relay has key packages of and that count ([`Revoked::names`] says which do not).
+    /// `room` is a name that nobody else has.
+    ///
+    /// # Errors
+    /// [`OutgoingError`].
+    pub fn new(
+        own: &Device,
+        callee: &IdentityKey,
+        packages: KeyPackages,
+        ringing: Ringing<'_>,
+        is_revoked: impl Fn(&IdentityKey, &DeviceKey) -> bool,
+        room: RoomId,
+        now_unix_s: u64,
+    ) -> Result<Self, OutgoingError> {
+        // The relay says whose package it is; what counts is who is in the group afterwards.
+        let counts = |device: &DeviceKeyPackage| {
+            DeviceKey::from_slice(&device.device).is_ok_and(|named| !is_revoked(callee, &named))
+        };
+        let packages = packages.packages.into_iter().filter(counts);
+        let packages: Vec<_> = packages.map(|device| (*callee, device.package.to_vec())).collect();
+        let mut group = own.create_group(room, own.agree(&packages)?)?;
+        let change = group.propose_add(&packages, now_unix_s)?;
+        // Nobody else is in the group yet who could have made another commit.
+        group.merge_own()?;
+        if group.members().iter().any(|member| is_revoked(&member.identity, &member.device)) {
+            return Err(OutgoingError::Revoked);
+        }
+        let welcome = change.welcome.ok_or(OutgoingError::NobodyToRing)?;
+        let ourselves = Member { identity: own.identity(), device: own.key() };
+        let Ringing { pass, greeting, revocation } = ringing;
+        let right = Right { revocation, ..Right::of(pass, &ourselves, &room, now_unix_s) };
+        let greeting = group.seal_message(&greeting.encode(&right))?;
+        let payload = RingPayload { welcome, greeting }.encode_to_vec();
+        if payload.len() > limits::RING_PAYLOAD_BYTES_MAX {
+            return Err(OutgoingError::TooLarge(payload.len()));
+        }
+        Ok(Self { group, payload })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use supernode_e2ee::{DeviceSecret, IdentitySecret, KeyExchange, Terms};
-    use supernode_proto::identity::{Grants, RoomId};
+    use supernode_e2ee::{DeviceSecret, IdentitySecret, Terms};
+    use supernode_proto::identity::Grants;
 
     use super::*;
 
@@ -83,23 +162,56 @@ mod tests {
         Device::new(device, delegation).expect("a device")
     }
 
-    fn invitation(from: &Device, to: &Device) -> control::IncomingRing {
-        let mut group = from.create_group(RoomId([1; 16]), KeyExchange::default()).expect("a group");
-        let package = to.key_package().expect("a key package");
-        let change = group.propose_add(&[(to.identity(), package)], NOW).expect("a change");
-        group.merge_own().expect("nobody objects");
-        let caller = Member { identity: from.identity(), device: from.key() };
+    fn pass() -> Pass {
         let terms = Terms { grants: Grants::RING, relay: None, generation: 0, not_after_unix_s: NOW + 60 };
-        let right = Right::of(&IdentitySecret::generate().issue_pass(&terms), &caller, &group.room(), NOW);
-        let greeting = group.seal_message(&Greeting::Call.encode(&right)).expect("sealed");
-        let welcome = change.welcome.expect("somebody is added");
+        IdentitySecret::generate().issue_pass(&terms)
+    }
+
+    /// What the relay has of these devices, each under the name that stands beside it.
+    fn packages(devices: &[(&Device, DeviceKey)]) -> KeyPackages {
+        let package = |(device, named): &(&Device, DeviceKey)| DeviceKeyPackage {
+            device: Bytes::copy_from_slice(named.as_bytes()),
+            package: device.key_package().expect("a key package").into(),
+        };
+        KeyPackages { packages: devices.iter().map(package).collect() }
+    }
+
+    fn ring(
+        from: &Device,
+        to: &IdentityKey,
+        packages: KeyPackages,
+        revoked: &Revoked,
+    ) -> Result<Outgoing, OutgoingError> {
+        let ringing = Ringing { pass: &pass(), greeting: &Greeting::Call, revocation: None };
+        Outgoing::new(from, to, packages, ringing, |who, device| revoked.names(who, device), RoomId([1; 16]), NOW)
+    }
+
+    fn invitation(from: &Device, to: &Device) -> control::IncomingRing {
+        let packages = packages(&[(to, to.key())]);
+        let outgoing = ring(from, &to.identity(), packages, &Revoked::default()).expect("a ring");
         control::IncomingRing {
             ring: Bytes::new(),
             caller: Bytes::copy_from_slice(from.identity().as_bytes()),
             caller_device: Bytes::copy_from_slice(from.key().as_bytes()),
-            payload: RingPayload { welcome, greeting }.encode_to_vec().into(),
+            payload: outgoing.payload.into(),
             room: Bytes::new(),
         }
+    }
+
+    //
+    #[test]
+    fn a_device_that_was_taken_back_is_not_rung_whatever_the_relay_calls_it() {
+        let alice = device();
+        let (bob, phone) = (IdentitySecret::generate(), DeviceSecret::generate());
+        let delegation = bob.delegate(&phone.public(), NOW + 3600);
+        let phone = Device::new(phone, delegation).expect("a device");
+        let mut revoked = Revoked::default();
+        assert!(revoked.learn(bob.revoke(vec![phone.key()], 1).expect("few enough")));
+        let callee = bob.public();
+        let named = ring(&alice, &callee, packages(&[(&phone, phone.key())]), &revoked);
+        assert!(named.is_err(), "nobody is left to ring");
+        let lied = ring(&alice, &callee, packages(&[(&phone, DeviceKey::new([9; 32]))]), &revoked);
+        assert!(matches!(lied, Err(OutgoingError::Revoked)));
     }
 
     #[test]

@@ -1,16 +1,11 @@
-//! Rooms that people come to and go from: how they are opened, and how somebody is let in.
-//!
-//! Whoever comes in has first been in a call of two with a member: the member rang to invite, or the guest rang to
-//! knock. In that call, which nobody else has keys for, the guest hands over a key package and gets a Welcome, in as
-//! many messages as a large group takes. So one member alone decides about each guest, and one alone changes the group.
+//! Rooms that people come to and go from: how they are opened, and how somebody is let in. What is given and said at their
+//! door is [`supernode_calls::rights`]'.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex},
-    time::Duration,
+use std::{sync::Arc, time::Duration};
+
+use supernode_calls::rights::{
+    self, Admission, Door, Greeting, Guest, NameTooLong, NotLetIn, ROOM_NAME_BYTES_MAX, Why, propose_guest,
 };
-
-use supernode_calls::rights::{self, Admission, Gathered, Greeting, ROOM_NAME_BYTES_MAX, Said, Why};
 use supernode_e2ee::{Group, KeyExchange, LinkSecret, Pass};
 use supernode_proto::identity::{IdentityKey, RoomId};
 
@@ -18,13 +13,12 @@ use crate::{
     Call, Client, Error, RingOutcome,
     client::Inner,
     room::{Member, Room, commit::commit},
-    sync::{lock, long},
+    sync::long,
     tracks::frame::unix_s,
     wire::link::Link,
 };
 
-/// Tickets to members that a guest is given, so that it can come back.
-const DOORS_MAX: usize = 8;
+const NO_ROOM: Error = Error::State("a call of two is no room");
 /// Longest that a guest waits for its Welcome: others may be let in first.
 const ADMISSION_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest that the next guest waits for the one before to come in.
@@ -63,46 +57,18 @@ pub enum InvitationOutcome {
 
 /// What a room has beyond a call.
 pub(crate) struct Hosting {
-    name: String,
-    own_door: Option<Pass>,
-    doors: Mutex<Vec<Pass>>,
-    /// Of the link of a room that stands.
-    pub(crate) link: Option<LinkSecret>,
-    /// Whom those who were here before us have put out.
-    pub(crate) put_out: HashSet<IdentityKey>,
+    pub(crate) door: Door,
     /// One guest after the other: each finds the group as its Welcome says.
     admitting: tokio::sync::Mutex<()>,
 }
 
 impl Hosting {
-    fn new(options: RoomOptions, doors: Vec<Pass>, put_out: HashSet<IdentityKey>) -> Result<Self, Error> {
-        if options.name.len() > ROOM_NAME_BYTES_MAX {
-            let (value, bound) = (options.name.len() as u64, ROOM_NAME_BYTES_MAX as u64);
-            return Err(Error::TooLarge { field: "the room's name", value, bound });
-        }
-        let RoomOptions { name, door, link, keys: _ } = options;
-        let (own_door, doors) = (door, Mutex::new(doors));
-        Ok(Self { name, own_door, doors, link, put_out, admitting: tokio::sync::Mutex::default() })
-    }
-
-    /// Whom to ring to come back, those who let us in first.
-    pub(crate) fn doors(&self, ourselves: &IdentityKey) -> Vec<Pass> {
-        lock(&self.doors).iter().filter(|door| door.issuer() != *ourselves).cloned().collect()
-    }
-
-    /// What a guest is given: our door and those that we know.
-    fn doors_for_guest(&self) -> Vec<Vec<u8>> {
-        let mut doors: Vec<Pass> = self.own_door.iter().chain(lock(&self.doors).iter()).cloned().collect();
-        let mut issuers = HashSet::new();
-        doors.retain(|door| door.ticket().not_after_unix_s > unix_s() && issuers.insert(door.issuer()));
-        doors.truncate(DOORS_MAX);
-        doors.iter().map(|door| door.to_bytes().to_vec()).collect()
-    }
-
-    fn learn_doors(&self, doors: Vec<Pass>) {
-        if !doors.is_empty() {
-            *lock(&self.doors) = doors;
-        }
+    fn new(door: Result<Door, NameTooLong>) -> Result<Self, Error> {
+        let too_large = |NameTooLong(bytes)| {
+            let (value, bound) = (bytes as u64, ROOM_NAME_BYTES_MAX as u64);
+            Error::TooLarge { field: "the room's name", value, bound }
+        };
+        Ok(Self { door: door.map_err(too_large)?, admitting: tokio::sync::Mutex::default() })
     }
 }
 
@@ -114,7 +80,8 @@ impl Client {
     pub async fn create_room(&self, options: RoomOptions) -> Result<Call, Error> {
         let room = options.link.as_ref().map_or_else(|| RoomId::passing(rand::random()), LinkSecret::room);
         let group = self.inner.device.create_room(room, options.keys)?;
-        Call::join(self.clone(), group, Some(Hosting::new(options, Vec::new(), HashSet::new())?)).await
+        let RoomOptions { name, door, link, keys: _ } = options;
+        Call::join(self.clone(), group, Some(Hosting::new(Door::open(name, door, link))?)).await
     }
 
     /// Asks a member of a room, the issuer of `door`, to let us in, and goes in. `options` say how others come back by
@@ -136,20 +103,15 @@ impl Client {
         options: RoomOptions,
         knocked_at: Option<&Pass>,
     ) -> Result<Call, Error> {
-        let mut doors = admission.passes();
-        if let Some(door) = knocked_at.filter(|door| doors.iter().all(|known| known.issuer() != door.issuer())) {
-            doors.insert(0, door.clone());
-        }
-        let (link, put_out) = (admission.link(group.room()), admission.put_out());
-        let options = RoomOptions { name: admission.name, link, ..options };
-        Call::join(self.clone(), group, Some(Hosting::new(options, doors, put_out)?)).await
+        let door = Door::of_admission(&admission, group.room(), options.door, knocked_at);
+        Call::join(self.clone(), group, Some(Hosting::new(door)?)).await
     }
 }
 
 impl Call {
     /// What those who are invited into this room see; `None` for a call that is no room.
     pub fn room_name(&self) -> Option<&str> {
-        self.room.hosting.as_ref().map(|hosting| hosting.name.as_str())
+        self.room.hosting.as_ref().map(|hosting| hosting.door.name())
     }
 
     /// The room's name on the wire: whoever wants to knock needs it.
@@ -162,8 +124,8 @@ impl Call {
     /// # Errors
     /// [`Error::State`] for a call that is no room; as [`Client::ring`] for the rest.
     pub async fn invite(&self, pass: &Pass) -> Result<InvitationOutcome, Error> {
-        let hosting = self.room.hosting.as_ref().ok_or(Error::State("a call of two is no room"))?;
-        let greeting = Greeting::Invitation { name: hosting.name.clone() };
+        let hosting = self.room.hosting.as_ref().ok_or(NO_ROOM)?;
+        let greeting = Greeting::Invitation { name: hosting.door.name().to_owned() };
         let mut ring = self.client.ring_with(pass, greeting).await?;
         let lobby = match ring.outcome().await? {
             RingOutcome::Answered(lobby) => lobby,
@@ -192,8 +154,7 @@ pub(crate) async fn admit(
     let admitted = let_in(inner, room, &lobby, guest, package).await;
     if let Err(error) = &admitted {
         let why = match error {
-            Error::EndToEnd(supernode_e2ee::Error::NotOffered(_)) => Why::OtherKeys,
-            Error::EndToEnd(supernode_e2ee::Error::Full { .. }) => Why::Full,
+            Error::EndToEnd(error) => rights::why_not(error),
             _ => Why::Unsaid,
         };
         // Whoever does not hear it gives up by itself.
@@ -210,22 +171,11 @@ async fn let_in(
     guest: Member,
     package: Vec<u8>,
 ) -> Result<(), Error> {
-    let hosting = room.hosting.as_ref().ok_or(Error::State("a call of two is no room"))?;
+    let hosting = room.hosting.as_ref().ok_or(NO_ROOM)?;
     let _one_at_a_time = hosting.admitting.lock().await;
-    let packages = [(guest.identity, package)];
-    let change = commit(inner, room, move |group| {
-        // A device that lost the room takes its own place again.
-        let old = group.members().into_iter().find(|member| member.device == guest.device).map(|member| member.leaf);
-        match old {
-            Some(leaf) => group.propose_replace(&[leaf], &packages, unix_s()).map(Some),
-            None => group.propose_add(&packages, unix_s()).map(Some),
-        }
-    });
+    let change = commit(inner, room, move |group| propose_guest(group, &guest, &package, unix_s()));
     let welcome = change.await?.and_then(|change| change.welcome).ok_or(Error::Protocol("nobody was added"))?;
-    let link = hosting.link.as_ref().map(|link| link.as_bytes().to_vec()).unwrap_or_default();
-    let put_out = room.put_out().iter().map(|identity| identity.as_bytes().to_vec()).collect();
-    let (name, doors) = (hosting.name.clone(), hosting.doors_for_guest());
-    let admission = Admission { welcome, name, doors, link, put_out };
+    let admission = room.admission(welcome).ok_or(NO_ROOM)?;
     for message in admission.messages() {
         lobby.say(message).await?;
     }
@@ -255,25 +205,17 @@ pub(crate) async fn knock(client: &Client, door: &Pass, room: RoomId) -> Result<
 pub(crate) async fn receive_admission(lobby: &Call, host: &IdentityKey) -> Result<(Group, Admission), Error> {
     let mut said = lobby.room.listen().ok_or(Error::State("somebody else listens"))?;
     let whole = async {
-        let mut gathered = Gathered::default();
-        loop {
-            match said.recv().await {
-                Some((from, Said::Admission(part))) if from.identity == *host => {
-                    if let Some(admission) = gathered.take(&part) {
-                        return admission.ok_or(Error::Protocol("an admission that cannot be read"));
-                    }
-                }
-                Some((from, Said::Denied(denied))) if from.identity == *host => {
-                    return Err(match denied.why() {
-                        Why::Unsaid => Error::NotAdmitted,
-                        Why::OtherKeys => Error::OtherKeys,
-                        Why::Full => Error::RoomFull,
-                    });
-                }
-                Some(_) => {}
-                None => return Err(Error::Disconnected),
-            }
+        let mut guest = Guest::new(*host);
+        while let Some((from, said)) = said.recv().await {
+            let Some(heard) = guest.hear(&from, &said) else { continue };
+            return heard.map_err(|why| match why {
+                NotLetIn::Unreadable => Error::Protocol("an admission that cannot be read"),
+                NotLetIn::Denied(Why::Unsaid) => Error::NotAdmitted,
+                NotLetIn::Denied(Why::OtherKeys) => Error::OtherKeys,
+                NotLetIn::Denied(Why::Full) => Error::RoomFull,
+            });
         }
+        Err(Error::Disconnected)
     };
     let waited = tokio::time::timeout(ADMISSION_TIMEOUT, whole).await;
     let admission = waited.unwrap_or(Err(Error::TimedOut("a knock")))?;
@@ -284,8 +226,6 @@ pub(crate) async fn receive_admission(lobby: &Call, host: &IdentityKey) -> Resul
 /// Takes the place in the group that a member gave us again.
 pub(crate) fn take_place(room: &Arc<Room>, link: &Link, group: Group, admission: &Admission) -> Result<(), Error> {
     room.replace_group(link, group)?;
-    if let Some(hosting) = &room.hosting {
-        hosting.learn_doors(admission.passes());
-    }
+    room.learn_doors(admission);
     Ok(())
 }

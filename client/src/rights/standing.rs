@@ -1,10 +1,10 @@
 //! Rooms that stand. Their link is a secret that everybody in them has: from it come the room's name and all that is shown
 //! at its door. Whoever comes first opens the room; whoever comes later is let in by any of those inside.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use supernode_calls::rights::{self, Admission, ForLobby};
+use supernode_calls::rights::{self, Admission, ForLobby, LobbyError};
 use supernode_e2ee::{Group, LinkSecret};
 use supernode_proto::{
     control::{AnswerRing, RefusalReason, Ring, RingResult, client_message},
@@ -15,9 +15,6 @@ use crate::{
     Call, Client, Error, Member, RoomOptions, error::CallEnd, rights::door, room::Room, sync::lock,
     tracks::frame::unix_s,
 };
-
-/// How much longer each member waits than the one before it, before it opens a call with whoever is at the door.
-const TURN: Duration = Duration::from_millis(500);
 
 impl Client {
     /// Goes into the room of a link. Any member lets us in; if nobody is there, we open it, and let in whoever comes after
@@ -78,27 +75,22 @@ pub(crate) async fn open_lobby(
     room: &Arc<Room>,
     ring: Bytes,
     guest: &Member,
-    ForLobby { package, knock }: ForLobby,
+    for_lobby: ForLobby,
     over: impl Future<Output = RingResult>,
 ) -> Result<Call, Error> {
     let inner = &client.inner;
-    let link = room.hosting.as_ref().and_then(|hosting| hosting.link.as_ref()).ok_or(Error::State("no such door"))?;
+    let link = room.hosting.as_ref().and_then(|hosting| hosting.door.link()).ok_or(Error::State("no such door"))?;
     tokio::select! {
         _ = over => return Err(Error::State("another member is at the door")),
-        () = tokio::time::sleep(TURN * room.turn()) => {}
+        () = tokio::time::sleep(room.pause_at_door()) => {}
     }
-    let offers = [(guest.identity, package)];
-    let exchange = inner.device.agree(&offers)?;
-    let mut group = inner.device.create_group(RoomId::passing(rand::random()), exchange)?;
-    let change = group.propose_add(&offers, unix_s())?;
-    // Nobody else is in the group yet who could have made another commit.
-    group.merge_own()?;
-    if group.members().into_iter().all(|member| Member::from(member) != *guest) {
-        return Err(Error::Protocol("a key package of another device than the one that knocks"));
-    }
-    let welcome = change.welcome.ok_or(Error::Protocol("nobody was added"))?;
-    let host = inner.device.identity();
-    let payload = rights::answer_knock(link, &knock, &host, welcome);
+    let name = RoomId::passing(rand::random());
+    let opened = rights::Lobby::open(&inner.device, link, guest, for_lobby, name, unix_s());
+    let rights::Lobby { group, answer: payload } = opened.map_err(|error| match error {
+        LobbyError::EndToEnd(error) => Error::EndToEnd(error),
+        LobbyError::OtherDevice => Error::Protocol("a key package of another device than the one that knocks"),
+        LobbyError::NobodyAdded => Error::Protocol("nobody was added"),
+    })?;
     let lobby = Call::join(client.clone(), group, None).await?;
     let answer = client_message::Body::AnswerRing(AnswerRing { ring, payload: payload.into() });
     let on = inner.link().await?;

@@ -40,7 +40,7 @@ async fn a_commit_that_takes_long_to_follow_holds_no_frame_up() {
     let (room, epoch) = (at_bob.room.clone(), at_bob.room.epoch());
     let ((holds, is_held), (release, released)) = (mpsc::channel(), mpsc::channel());
     let working = std::thread::spawn(move || {
-        let _group = lock(&room.group);
+        let _group = lock(&room.membership);
         holds.send(()).unwrap();
         released.recv_timeout(Duration::from_secs(20)).is_ok()
     });

@@ -74,7 +74,7 @@ impl MeasuredGroup {
     pub fn follow(&self, sequence: u64, change: &Change) {
         let room = Bytes::copy_from_slice(&self.0.id.0);
         let (epoch, payload) = (change.epoch, Bytes::copy_from_slice(&change.commit));
-        self.0.follow(&MlsDelivery { room, sequence, epoch, commit: true, payload, ..MlsDelivery::default() });
+        self.0.follow(None, &MlsDelivery { room, sequence, epoch, commit: true, payload, ..MlsDelivery::default() });
     }
 
     /// The room's epoch.

@@ -7,7 +7,7 @@ use supernode_proto::{
     object::TrackAlias,
 };
 
-use super::{Connection, Room, State, UNOPENED_MAX};
+use super::Room;
 use crate::{
     CallEvent, SubscribeOptions,
     stats::TrackStats,
@@ -16,6 +16,8 @@ use crate::{
     wire::link::Link,
 };
 
+/// Announcements whose labels may open with the next epoch's keys.
+const UNOPENED_MAX: usize = 256;
 /// Tracks of others that we keep in mind: a room of the largest size needs fewer.
 const REMOTE_TRACKS_MAX: usize = 1024;
 /// Tracks that are gone and still have figures of their own.
@@ -24,17 +26,31 @@ const PAST_TRACKS_MAX: usize = 64;
 /// those there may be.
 const PAST_SUMS_MAX: usize = 1024;
 
+/// A room's tracks.
+#[derive(Default)]
+pub(super) struct Tracks {
+    local: Vec<Arc<LocalTrack>>,
+    pub(super) remote: Vec<Arc<RemoteTrack>>,
+    /// Figures of tracks that are gone.
+    past: Vec<TrackStats>,
+    /// Whether a track that is gone ended with its mark.
+    pub(super) goodbye_heard: bool,
+    unopened: Vec<(Arc<Link>, TrackAnnounced)>,
+}
+
 impl Room {
     pub(crate) fn handle_track_announced(self: &Arc<Self>, link: &Arc<Link>, announced: &TrackAnnounced) {
         let Some(alias) = TrackAlias::new(announced.alias) else { return };
         let kind = announced.kind();
-        let mut state = lock(&self.state);
-        if state.own_member == Some(announced.member) {
+        // Both are held to the end, so that nobody is recognized, and no keys come, between the look and what is kept.
+        let state = lock(&self.state);
+        let mut tracks = lock(&self.tracks);
+        if state.own_number() == Some(announced.member) {
             return;
         }
-        state.unopened.retain(|(_, known)| known.alias != announced.alias);
+        tracks.unopened.retain(|(_, known)| known.alias != announced.alias);
         // Whose leaf stands behind the number, and only if that leaf sealed the label.
-        let publisher = state.connections.get(&announced.member).and_then(Connection::member);
+        let publisher = state.member_at(announced.member);
         let opened = publisher.and_then(|publisher| {
             let opened = self.frame_keys.open_label(&publisher.device, kind, &announced.label);
             let opened = opened.inspect_err(|error| tracing::debug!(%error, "a track's label does not open yet"));
@@ -43,18 +59,19 @@ impl Room {
         let Some((publisher, info)) = opened else {
             // Its publisher has no place in the group yet, or seals it again when it sees us, or its keys are still on
             // their way to us.
-            if state.unopened.len() < UNOPENED_MAX {
-                state.unopened.push((link.clone(), announced.clone()));
+            if tracks.unopened.len() < UNOPENED_MAX {
+                tracks.unopened.push((link.clone(), announced.clone()));
             }
             return;
         };
-        let known = state.remote.iter().find(|track| track.publisher == publisher && track.info.id == info.id).cloned();
+        let known =
+            tracks.remote.iter().find(|track| track.publisher == publisher && track.info.id == info.id).cloned();
         let track = match known {
             Some(track) => track,
-            None if state.remote.len() >= REMOTE_TRACKS_MAX => return,
+            None if tracks.remote.len() >= REMOTE_TRACKS_MAX => return,
             None => {
                 let track = Arc::new(RemoteTrack::new(Arc::downgrade(self), kind, info, publisher));
-                state.remote.push(track.clone());
+                tracks.remote.push(track.clone());
                 track
             }
         };
@@ -62,7 +79,7 @@ impl Room {
             return;
         }
         track.set_route(Some(Route { link: link.clone(), alias }));
-        drop(state);
+        drop((state, tracks));
         if let Some(sink) = track.sink() {
             lock(&link.tracks).insert(alias, track.clone());
             link.send(subscribe(alias, &sink.options), None);
@@ -72,10 +89,10 @@ impl Room {
 
     /// With new keys: labels that did not open are tried again, and ours are sealed again for whoever has only these.
     pub(crate) fn announce_again(self: &Arc<Self>) {
-        let mut state = lock(&self.state);
-        let unopened = std::mem::take(&mut state.unopened);
-        let local = state.local.clone();
-        drop(state);
+        let mut tracks = lock(&self.tracks);
+        let unopened = std::mem::take(&mut tracks.unopened);
+        let local = tracks.local.clone();
+        drop(tracks);
         for (link, announced) in unopened {
             self.handle_track_announced(&link, &announced);
         }
@@ -93,88 +110,106 @@ impl Room {
 
     /// Tracks of those who have no place in the group any more are dropped.
     pub(super) fn retire_departed(&self) {
-        let mut state = lock(&self.state);
-        let members: Vec<_> = state.group.members.iter().map(|member| member.device).collect();
+        let members: Vec<_> = lock(&self.state).group().members.iter().map(|member| member.device).collect();
+        let mut tracks = lock(&self.tracks);
         let is_gone = |track: &&Arc<RemoteTrack>| !members.contains(&track.publisher.device);
-        let gone: Vec<_> = state.remote.iter().filter(is_gone).cloned().collect();
+        let gone: Vec<_> = tracks.remote.iter().filter(is_gone).cloned().collect();
         for track in &gone {
-            if let Some(route) = track.route() {
-                lock(&route.link.tracks).remove(&route.alias);
+            if let Some(route) = track.unhook() {
                 route.link.send(unsubscribe(route.alias), None);
             }
-            track.set_route(None);
-            state.goodbye_heard |= track.is_finished();
-            state.retire(track);
+            tracks.goodbye_heard |= track.is_finished();
+            tracks.retire(track);
         }
-        drop(state);
+        drop(tracks);
         for track in gone {
             track.notify(Arrival::TrackEnded);
             track.set_sink(None);
         }
     }
 
+    /// The connection is gone, and what hung on it.
+    pub(super) fn lose_routes(&self) {
+        let mut tracks = lock(&self.tracks);
+        tracks.local.iter().for_each(|track| track.set_route(None));
+        tracks.remote.iter().for_each(|track| drop(track.unhook()));
+        tracks.unopened.clear();
+    }
+
+    /// It is over for us: subscriptions hear of it.
+    pub(super) fn end_tracks(&self) {
+        let mut tracks = lock(&self.tracks);
+        tracks.unopened.clear();
+        tracks.local.iter().for_each(|track| track.set_route(None));
+        let remote = tracks.remote.clone();
+        drop(tracks);
+        for track in remote {
+            track.unhook();
+            track.notify(Arrival::TrackEnded);
+            track.set_sink(None);
+        }
+    }
+
     pub(crate) fn handle_track_ended(&self, alias: TrackAlias) {
-        let mut state = lock(&self.state);
-        state.unopened.retain(|(_, known)| known.alias != alias.value());
+        let mut tracks = lock(&self.tracks);
+        tracks.unopened.retain(|(_, known)| known.alias != alias.value());
         let ended = |track: &Arc<RemoteTrack>| track.route().is_some_and(|route| route.alias == alias);
-        let Some(track) = state.remote.iter().find(|track| ended(track)).cloned() else { return };
-        let Some(route) = track.route() else { return };
-        lock(&route.link.tracks).remove(&alias);
-        track.set_route(None);
+        let Some(track) = tracks.remote.iter().find(|track| ended(track)).cloned() else { return };
+        track.unhook();
         // Subscribers keep it: its publisher may come back with it.
         if track.sink().is_none() || track.is_finished() {
-            state.goodbye_heard |= track.is_finished();
-            state.retire(&track);
+            tracks.goodbye_heard |= track.is_finished();
+            tracks.retire(&track);
             track.notify(Arrival::TrackEnded);
             // Even if its queue was full, the subscription hears of the end when it has read it.
             track.set_sink(None);
         }
-        drop(state);
+        drop(tracks);
         self.tell(CallEvent::TrackEnded(track));
     }
 
     /// The track of ours that has this alias now.
     pub(crate) fn local_track(&self, alias: TrackAlias) -> Option<Arc<LocalTrack>> {
-        lock(&self.state).local.iter().find(|track| track.has_alias(alias)).cloned()
+        lock(&self.tracks).local.iter().find(|track| track.has_alias(alias)).cloned()
     }
 
     pub(crate) fn remote_tracks(&self) -> Vec<Arc<RemoteTrack>> {
-        lock(&self.state).remote.clone()
+        lock(&self.tracks).remote.clone()
     }
 
     pub(crate) fn local_tracks(&self) -> Vec<Arc<LocalTrack>> {
-        lock(&self.state).local.clone()
+        lock(&self.tracks).local.clone()
     }
 
     pub(crate) fn add_local(&self, track: Arc<LocalTrack>) {
-        lock(&self.state).local.push(track);
+        lock(&self.tracks).local.push(track);
     }
 
     pub(crate) fn remove_local(&self, track: &Arc<LocalTrack>) {
-        let mut state = lock(&self.state);
-        state.local.retain(|kept| !Arc::ptr_eq(kept, track));
-        add_past(&mut state.past, track.stats());
+        let mut tracks = lock(&self.tracks);
+        tracks.local.retain(|kept| !Arc::ptr_eq(kept, track));
+        add_past(&mut tracks.past, track.stats());
     }
 
     /// A subscription of it is gone: if the track itself is gone as well, its figures are all that is kept.
     pub(crate) fn release_remote(&self, track: &Arc<RemoteTrack>) {
-        let mut state = lock(&self.state);
+        let mut tracks = lock(&self.tracks);
         if track.route().is_none() && self.end.get().is_none() {
-            state.goodbye_heard |= track.is_finished();
-            state.retire(track);
+            tracks.goodbye_heard |= track.is_finished();
+            tracks.retire(track);
         }
     }
 
     /// Of all tracks there are and were.
     pub(crate) fn track_stats(&self) -> Vec<TrackStats> {
-        let state = lock(&self.state);
-        let local = state.local.iter().map(|track| track.stats());
-        let remote = state.remote.iter().map(|track| track.stats());
-        state.past.iter().cloned().chain(local).chain(remote).collect()
+        let tracks = lock(&self.tracks);
+        let local = tracks.local.iter().map(|track| track.stats());
+        let remote = tracks.remote.iter().map(|track| track.stats());
+        tracks.past.iter().cloned().chain(local).chain(remote).collect()
     }
 }
 
-impl State {
+impl Tracks {
     /// Forgets a track but for its figures.
     fn retire(&mut self, track: &Arc<RemoteTrack>) {
         let before = self.remote.len();

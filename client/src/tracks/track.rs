@@ -169,6 +169,13 @@ impl RemoteTrack {
         *lock(&self.route) = route;
     }
 
+    /// It is not on its connection any more, as which it was until now.
+    pub(crate) fn unhook(&self) -> Option<Route> {
+        let route = lock(&self.route).take()?;
+        lock(&route.link.tracks).remove(&route.alias);
+        Some(route)
+    }
+
     pub(crate) fn sink(&self) -> Option<Sink> {
         lock(&self.sink).clone()
     }

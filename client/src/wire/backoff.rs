@@ -2,8 +2,6 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-pub(crate) use supernode_session::Backoff;
-
 /// A random wait within `range`.
 pub(crate) fn random_wait(range: RangeInclusive<Duration>) -> Duration {
     if range.is_empty() { *range.start() } else { rand::random_range(range) }

@@ -1,16 +1,13 @@
 //! Keeps a session alive: reads the relay's messages, and when the connection ends, makes another and restores on it
 //! what there was.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use supernode_calls::room::Entry;
 use supernode_proto::{
     close::{CloseCode, Retry},
-    control::{GoAway, PublishTrack, RefusalReason, client_message, relay_message},
+    control::{GoAway, PublishTrack, client_message, relay_message},
     object::TrackAlias,
 };
 use supernode_session::{Move, Next, Obstacle, Reconnect, RoomEvent, split_address};
@@ -34,9 +31,6 @@ use crate::{
     },
 };
 
-/// How often and how far apart we knock at a room that we were in: the others may be about to change its key.
-const REENTER_ATTEMPTS: u32 = 5;
-const REENTER_WAIT: Duration = Duration::from_millis(300);
 /// How long a connection that we gave up may go on: longer than QUIC keeps a silent one.
 const LEFT_MAX: Duration = Duration::from_secs(60);
 
@@ -320,7 +314,7 @@ fn handle_in_room(inner: &Arc<Inner>, link: &Arc<Link>, room: &Arc<Room>, event:
         }
         RoomEvent::Mls(delivery) => room.handle_mls(link, &delivery),
         RoomEvent::CommitRejected(rejected) => room.handle_commit_rejected(&rejected),
-        RoomEvent::Beacon(beacon) => room.handle_beacon(&beacon, Instant::now()),
+        RoomEvent::Beacon(beacon) => room.handle_beacon(&beacon),
         RoomEvent::TrackAnnounced(track) => room.handle_track_announced(link, &track),
         RoomEvent::TrackEnded(alias) => room.handle_track_ended(alias),
     }
@@ -352,7 +346,7 @@ async fn restore_room(inner: &Arc<Inner>, link: &Arc<Link>, room: &Arc<Room>) {
     if room.end().is_some() {
         return;
     }
-    match reenter(inner, link, room).await {
+    match call::enter(inner, link, room, Entry::again()).await {
         Ok(()) => republish(inner, link, room).await,
         Err(error) => {
             tracing::debug!(%error, "a room did not let us back in");
@@ -374,7 +368,7 @@ async fn restore_room(inner: &Arc<Inner>, link: &Arc<Link>, room: &Arc<Room>) {
 async fn come_in_again(inner: Arc<Inner>, link: Arc<Link>, room: Arc<Room>) {
     tokio::time::sleep(room.pause_before_coming_in_again()).await;
     // What the relay says may not be so: whoever is in cannot come in.
-    let _ = inner.request(&link, call::leave(&room)).await;
+    let _ = inner.request(&link, room.leave_request()).await;
     if link.connection.close_reason().is_none() && !room.is_behind() {
         restore_room(&inner, &link, &room).await;
     }
@@ -385,24 +379,6 @@ pub(crate) async fn republish(inner: &Inner, link: &Arc<Link>, room: &Arc<Room>)
     for track in room.local_tracks() {
         if let Err(error) = publish(inner, link, room, &track).await {
             tracing::debug!(%error, "a track could not be published again");
-        }
-    }
-}
-
-async fn reenter(inner: &Inner, link: &Arc<Link>, room: &Arc<Room>) -> Result<(), Error> {
-    call::catch_up(inner, link, room).await?;
-    let mut attempts = 1;
-    loop {
-        match call::enter(inner, link, room).await {
-            Err(Error::Refused(refusal))
-                if refusal.reason == RefusalReason::JoinProof
-                    && attempts < REENTER_ATTEMPTS
-                    && room.hosting.is_none() =>
-            {
-                attempts += 1;
-                tokio::time::sleep(REENTER_WAIT).await;
-            }
-            other => return other,
         }
     }
 }

@@ -49,11 +49,11 @@ impl Worker {
     }
 
     fn read_control(&mut self, link: &mut Link) {
-        let messages = link.read_control();
+        link.read_control();
         let at = link.read_at;
-        for message in messages {
+        while let Some(event) = link.poll_event() {
             let client = &mut self.clients[link.client];
-            let delivery = client.handle_message(link, message, &self.shared.stage, &mut self.tally);
+            let delivery = client.handle_event(link, event, &self.shared.stage, &mut self.tally);
             if let Some((flow, payload)) = delivery
                 && let Some(stamp) = Stamp::read(&payload)
             {

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -14,9 +14,13 @@ use supernode_proto::{
     control::{BeaconPosted, PostBeacon, client_message},
     identity::{DeviceKey, EPOCH_DIGEST_BYTES, verify_beacon},
 };
+use supernode_session::Moment;
 
-use super::{Connection, Member, PastEpochs, Room, State};
-use crate::{CallEvent, Warning, sync::lock};
+use super::{RoomState, renewal::PastEpochs};
+use crate::{
+    Member,
+    room::{Event, Warning, Wish},
+};
 
 /// Between two beacons of a device in a group that does not change.
 const EVERY: Duration = Duration::from_secs(60);
@@ -35,11 +39,11 @@ type Digest = [u8; EPOCH_DIGEST_BYTES];
 
 /// What we said and what others say.
 #[derive(Default)]
-pub(super) struct Beacons {
+pub(in crate::room) struct Beacons {
     /// Newest first.
     ours: VecDeque<(u64, Digest)>,
-    posted_at: Option<Instant>,
-    due: Option<Instant>,
+    posted_at: Option<Moment>,
+    due: Option<Moment>,
     doubts: HashMap<DeviceKey, Doubt>,
     /// A split was shown, and its end was not.
     is_told: bool,
@@ -47,7 +51,7 @@ pub(super) struct Beacons {
 
 /// Somebody is not where we are.
 struct Doubt {
-    since: Instant,
+    since: Moment,
     /// What they said; `None` if their frames show it, or their silence.
     said: Option<(u64, Digest)>,
     is_shown: bool,
@@ -56,7 +60,7 @@ struct Doubt {
 
 impl Beacons {
     /// Our group is in an epoch; `at_once` if by our own doing.
-    fn enter(&mut self, epoch: u64, digest: Digest, members: u32, at_once: bool, now: Instant) {
+    fn enter(&mut self, epoch: u64, digest: Digest, members: u32, at_once: bool, now: Moment) {
         // Later ones were given up.
         self.ours.retain(|(known, _)| *known < epoch);
         self.ours.push_front((epoch, digest));
@@ -74,7 +78,7 @@ impl Beacons {
     }
 
     /// Somebody says which epoch they are in.
-    fn hear(&mut self, from: DeviceKey, said: (u64, Digest), now: Instant) {
+    fn hear(&mut self, from: DeviceKey, said: (u64, Digest), now: Moment) {
         let Some((current, _)) = self.ours.front().copied() else { return };
         let same_epoch = self.ours.iter().find(|(epoch, _)| *epoch == said.0);
         match same_epoch {
@@ -91,7 +95,7 @@ impl Beacons {
     }
 
     /// Whether that is new.
-    fn doubt(&mut self, device: DeviceKey, said: Option<(u64, Digest)>, since: Instant) -> bool {
+    fn doubt(&mut self, device: DeviceKey, said: Option<(u64, Digest)>, since: Moment) -> bool {
         let before = self.doubts.len();
         let doubt = Doubt { since, said, is_shown: false, is_accepted: false };
         let doubt = self.doubts.entry(device).or_insert(doubt);
@@ -100,25 +104,25 @@ impl Beacons {
     }
 
     /// Their frames open.
-    pub(super) fn note_opened(&mut self, device: &DeviceKey) {
+    pub(in crate::room) fn note_opened(&mut self, device: &DeviceKey) {
         if self.doubts.get(device).is_some_and(|doubt| doubt.said.is_none()) {
             self.doubts.remove(device);
         }
     }
 
     /// Their frames are of an epoch after ours; whether that is new.
-    pub(super) fn note_ahead(&mut self, device: DeviceKey, now: Instant) -> bool {
+    pub(in crate::room) fn note_ahead(&mut self, device: DeviceKey, now: Moment) -> bool {
         self.doubt(device, None, now)
     }
 
     /// Whether a split is shown and no person said to go on.
-    pub(super) fn hold_back(&self) -> bool {
+    pub(in crate::room) fn hold_back(&self) -> bool {
         self.doubts.values().any(|doubt| doubt.is_shown && !doubt.is_accepted)
     }
 
     /// Takes those who have been doubted for too long, to be shown; and when to look again.
-    fn ripe(&mut self, now: Instant) -> (Vec<DeviceKey>, Option<Instant>) {
-        let (mut ripe, mut next): (_, Option<Instant>) = (Vec::new(), None);
+    fn ripe(&mut self, now: Moment) -> (Vec<DeviceKey>, Option<Moment>) {
+        let (mut ripe, mut next): (_, Option<Moment>) = (Vec::new(), None);
         for (device, doubt) in self.doubts.iter_mut().filter(|(_, doubt)| !doubt.is_shown) {
             let at = doubt.since + PATIENCE;
             if at <= now {
@@ -138,32 +142,27 @@ impl Beacons {
     }
 }
 
-impl Room {
-    /// Somebody says which epoch they are in, or the relay says that they do.
-    pub(crate) fn handle_beacon(&self, posted: &BeaconPosted, now: Instant) {
-        let mut state = lock(&self.state);
-        let Some(connection) = state.connections.get_mut(&posted.member) else { return };
-        let (Some(member), Ok(digest)) = (connection.member(), Digest::try_from(&posted.digest[..])) else { return };
-        if let Err(error) = verify_beacon(&member.device, &self.id, posted.epoch, &digest, &posted.signature) {
-            tracing::debug!(%error, "a beacon that is not from whom the relay says");
-            return;
+impl RoomState {
+    /// Somebody says which epoch they are in, or the relay says that they do. Whether they do: else nothing changes.
+    pub fn handle_beacon(&mut self, posted: &BeaconPosted, now: Moment) -> bool {
+        let Some(connection) = self.connections.get_mut(&posted.member) else { return false };
+        let (Some(member), Ok(digest)) = (connection.member, Digest::try_from(&posted.digest[..])) else {
+            return false;
+        };
+        if verify_beacon(&member.device, &self.id, posted.epoch, &digest, &posted.signature).is_err() {
+            return false;
         }
         connection.heard_at = now;
-        lock(&self.beacons).hear(member.device, (posted.epoch, digest), now);
-        drop(state);
-        self.changed.send_replace(());
+        self.frame_keys.beacons().hear(member.device, (posted.epoch, digest), now);
+        true
     }
 
     /// Our own beacon, if it is due; and when to look again.
-    pub(crate) fn beacon(
-        &self,
-        device: &DeviceSecret,
-        now: Instant,
-    ) -> (Option<client_message::Body>, Option<Instant>) {
-        if !self.keeps_order(&lock(&self.state)) {
+    pub(super) fn beacon(&self, device: &DeviceSecret, now: Moment) -> (Option<client_message::Body>, Option<Moment>) {
+        if !self.keeps_order() {
             return (None, None);
         }
-        let mut beacons = lock(&self.beacons);
+        let mut beacons = self.frame_keys.beacons();
         let Beacons { ours, posted_at, due, .. } = &mut *beacons;
         let Some((epoch, digest)) = ours.front().copied() else { return (None, None) };
         let at = due.unwrap_or(now);
@@ -172,24 +171,19 @@ impl Room {
         }
         (*posted_at, *due) = (Some(now), Some(now + EVERY));
         let signature = device.sign_beacon(&self.id, epoch, &digest);
-        let beacon = PostBeacon {
-            room: Bytes::copy_from_slice(&self.id.0),
-            epoch,
-            digest: Bytes::copy_from_slice(&digest),
-            signature: Bytes::copy_from_slice(&signature),
-        };
+        let (digest, signature) = (Bytes::copy_from_slice(&digest), Bytes::copy_from_slice(&signature));
+        let beacon = PostBeacon { room: self.room_bytes(), epoch, digest, signature };
         (Some(client_message::Body::PostBeacon(beacon)), Some(now + EVERY))
     }
 
     /// Shows whom we have doubted for too long, or that nobody is any more, and says when to look again.
-    pub(crate) fn show_splits(&self, now: Instant) -> Option<Instant> {
-        let state = lock(&self.state);
-        if !self.keeps_order(&state) {
-            return None;
+    pub(super) fn show_splits(&self, now: Moment) -> (Vec<Wish>, Option<Moment>) {
+        if !self.keeps_order() {
+            return (Vec::new(), None);
         }
-        let here: Vec<(Member, Instant)> =
-            state.connections.values().filter_map(|it| Some((it.member()?, it.heard_at))).collect();
-        let mut beacons = lock(&self.beacons);
+        let here: Vec<(Member, Moment)> =
+            self.connections.values().filter_map(|it| Some((it.member?, it.heard_at))).collect();
+        let mut beacons = self.frame_keys.beacons();
         for (member, heard_at) in &here {
             if *heard_at + SILENCE_MAX <= now {
                 beacons.doubt(member.device, None, *heard_at);
@@ -197,57 +191,46 @@ impl Room {
         }
         let (ripe, next) = beacons.ripe(now);
         let next_silence = here.iter().map(|(_, heard_at)| *heard_at + SILENCE_MAX).filter(|at| *at > now).min();
-        let healed = beacons.note_healed();
+        let healed = beacons.note_healed().then_some(Wish::Tell(Event::Healed));
         drop(beacons);
-        let leaves = if ripe.is_empty() { Vec::new() } else { state.group.members.clone() };
-        drop(state);
-        if healed {
-            self.tell(CallEvent::Healed);
-        }
-        for device in ripe {
-            if let Some(leaf) = leaves.iter().find(|leaf| leaf.device == device) {
-                self.tell(CallEvent::Warning(Warning::Split((*leaf).into())));
-            }
-        }
-        next.into_iter().chain(next_silence).min()
+        let leaf = |device: &DeviceKey| self.group.members.iter().find(|leaf| leaf.device == *device);
+        let splits = ripe.iter().filter_map(leaf).map(|leaf| Event::Warning(Warning::Split((*leaf).into())).into());
+        (healed.into_iter().chain(splits).collect(), next.into_iter().chain(next_silence).min())
     }
 
     /// Who is shown to be in another group than ours.
-    pub(crate) fn split_from(&self) -> Vec<Member> {
-        let (state, beacons) = (lock(&self.state), lock(&self.beacons));
+    pub fn split_from(&self) -> Vec<Member> {
+        let beacons = self.frame_keys.beacons();
         let is_shown = |member: &Member| beacons.doubts.get(&member.device).is_some_and(|doubt| doubt.is_shown);
-        state.connections.values().filter_map(Connection::member).filter(is_shown).collect()
+        self.connections.values().filter_map(|connection| connection.member).filter(is_shown).collect()
     }
 
     /// A person has seen that there is a split, and goes on with those who are in our part.
-    pub(crate) fn accept_split(&self) {
-        lock(&self.beacons).doubts.values_mut().for_each(|doubt| doubt.is_accepted = doubt.is_shown);
-        self.changed.send_replace(());
+    pub fn accept_split(&mut self) {
+        self.frame_keys.beacons().doubts.values_mut().for_each(|doubt| doubt.is_accepted = doubt.is_shown);
     }
-}
 
-impl Room {
     /// Our group is in another epoch; `at_once` if by our own doing.
-    pub(super) fn note_epoch(&self, state: &mut State, at_once: bool) {
-        let State { group, past_epochs, .. } = state;
-        past_epochs.begin(group.epoch, Instant::now());
-        if let Ok(digest) = group.epoch_digest() {
-            lock(&self.beacons).enter(group.epoch, digest, group.members.len() as u32, at_once, Instant::now());
+    pub(super) fn note_epoch(&mut self, at_once: bool, now: Moment) {
+        self.past_epochs.begin(self.group.epoch, now);
+        if let Ok(digest) = self.group.epoch_digest() {
+            let members = self.group.members.len() as u32;
+            self.frame_keys.beacons().enter(self.group.epoch, digest, members, at_once, now);
         }
     }
 
     /// Our group is another one.
-    pub(super) fn note_new_group(&self, state: &mut State) {
-        lock(&self.beacons).restart();
-        state.past_epochs = PastEpochs::default();
-        self.note_epoch(state, true);
+    pub(super) fn note_new_group(&mut self, now: Moment) {
+        self.frame_keys.beacons().restart();
+        self.past_epochs = PastEpochs::default();
+        self.note_epoch(true, now);
     }
 
     /// Nobody is doubted who is not here.
-    pub(super) fn forget_doubts_of_those_gone(&self, state: &State) {
+    pub(super) fn forget_doubts_of_those_gone(&self) {
         let here: HashSet<DeviceKey> =
-            state.connections.values().filter_map(Connection::member).map(|member| member.device).collect();
-        lock(&self.beacons).doubts.retain(|device, _| here.contains(device));
+            self.connections.values().filter_map(|connection| Some(connection.member?.device)).collect();
+        self.frame_keys.beacons().doubts.retain(|device, _| here.contains(device));
     }
 }
 
@@ -258,7 +241,7 @@ mod tests {
     const BOB: DeviceKey = DeviceKey::new([2; 32]);
 
     /// In epoch 5.
-    fn beacons(now: Instant) -> Beacons {
+    fn beacons(now: Moment) -> Beacons {
         let mut beacons = Beacons::default();
         beacons.enter(4, [4; 32], 3, false, now);
         beacons.enter(5, [5; 32], 3, false, now);
@@ -268,7 +251,7 @@ mod tests {
     //
     #[test]
     fn whoever_says_something_else_of_an_epoch_is_shown_after_five_seconds_unless_they_take_it_back() {
-        let now = Instant::now();
+        let now = Moment::at(Duration::from_secs(1000));
         let mut beacons = beacons(now);
         beacons.hear(BOB, (5, [9; 32]), now);
         assert_eq!(beacons.ripe(now), (vec![], Some(now + PATIENCE)));
@@ -284,7 +267,7 @@ mod tests {
     //
     #[test]
     fn whoever_is_ahead_is_doubted_until_we_are_where_they_are() {
-        let now = Instant::now();
+        let now = Moment::at(Duration::from_secs(1000));
         let mut beacons = beacons(now);
         beacons.hear(BOB, (6, [6; 32]), now);
         beacons.enter(6, [6; 32], 3, false, now);
@@ -297,7 +280,7 @@ mod tests {
     //
     #[test]
     fn whoever_is_behind_or_was_long_ago_is_not_doubted() {
-        let now = Instant::now();
+        let now = Moment::at(Duration::from_secs(1000));
         let mut beacons = beacons(now);
         beacons.hear(BOB, (4, [4; 32]), now);
         beacons.hear(BOB, (1, [9; 32]), now);
@@ -307,7 +290,7 @@ mod tests {
     //
     #[test]
     fn frames_that_nobody_can_follow_are_doubted_until_one_opens() {
-        let now = Instant::now();
+        let now = Moment::at(Duration::from_secs(1000));
         let mut beacons = beacons(now);
         beacons.note_ahead(BOB, now);
         beacons.note_ahead(BOB, now + PATIENCE / 2);
@@ -319,7 +302,7 @@ mod tests {
     //
     #[test]
     fn a_room_hears_no_more_than_ten_beacons_a_second_but_of_whoever_changed_it_at_once() {
-        let now = Instant::now();
+        let now = Moment::at(Duration::from_secs(1000));
         let mut beacons = beacons(now);
         (beacons.posted_at, beacons.due) = (Some(now), Some(now + EVERY));
         beacons.enter(6, [6; 32], 250, false, now);
