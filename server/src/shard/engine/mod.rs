@@ -1,12 +1,12 @@
 //! A shard without its socket: packets, mail and time in; packets and mail out.
 //!
-//! The loop calls, in this order and as often as it likes: [`Engine::handle_packet`], [`Engine::handle_mail`],
-//! [`Engine::handle_timeouts`], then [`Engine::serve`], which lets every connection that was touched act, and
+//! The loop calls, in this order and as often as it likes: [`Engine::handle_packet`] (or, where it asks [`Engine::intake`]
+//! itself whose a packet is, [`Engine::handle_own_packet`]), [`Engine::handle_mail`], [`Engine::handle_timeouts`], then [`Engine::serve`], which lets every connection that was touched act, and
 //! [`Engine::poll_transmits`], which builds packets for all of them; then it wakes the shards that were given mail
 //! ([`Engine::wake_others`]). Serving everything that is readable before building anything is what lets several objects
 //! share a packet.
 //!
-//! The engine has nothing of its own but QUIC's endpoint and the core. What there is to keep is its parts', each of which
+//! The engine has nothing of its own but QUIC's endpoint, the demultiplexer and the core. What there is to keep is its parts', each of which
 //! knows only itself and is lent the others it needs for a step; what becomes of one because of another is decided here.
 
 mod build;
@@ -42,6 +42,7 @@ use super::{
         inspect::{self, Whom},
     },
     net::{
+        demultiplexer::{Demultiplexer, Destination},
         handover::{Relief, Successor},
         socket::{Received, SendBatch},
     },
@@ -63,6 +64,7 @@ pub(crate) struct Engine {
     outbox: Outbox,
     rng: StdRng,
     endpoint: Endpoint,
+    demultiplexer: Demultiplexer,
     connections: Connections,
     door: Door,
     streams: Streams,
@@ -104,6 +106,7 @@ impl Engine {
             outbox: Outbox::new(shard, shards as u16),
             rng: parts.rng,
             endpoint: parts.endpoint,
+            demultiplexer: Demultiplexer::new(shard, shards),
             connections: Connections::new(parts.sealing),
             door: Door::new(shards, parts.pin, parts.admission, parts.prefixes, parts.start),
             streams: Streams::new(shard),
@@ -126,7 +129,7 @@ impl Engine {
         self.figures.tally().segments_out_max = segments_max as u64;
     }
 
-    /// A UDP datagram. Answers that belong to no connection go to `out` at once. The clock is for what packets cost.
+    /// A UDP datagram, of whichever shard of this process. Answers that belong to no connection go to `out` at once. The clock is for what packets cost.
     pub(crate) fn handle_packet(
         &mut self,
         received: Received,
@@ -134,16 +137,25 @@ impl Engine {
         out: &mut SendBatch,
         clock: impl Fn() -> Instant,
     ) {
-        if let Some(owner) = self.post.other_owner(&received) {
-            self.figures.tally().handed_over += 1;
-            // A full inbox loses it, as a full path would.
-            self.post.put_media(owner, MediaMail::Packet(received));
-            return;
+        match self.demultiplexer.destination(&received.datagram()) {
+            Destination::Shard(owner) => self.post.hand_over(owner, received, self.figures.tally()),
+            Destination::Here | Destination::Predecessor => self.handle_own_packet(received, now, out, clock),
         }
-        self.handle_own_packet(received, now, out, clock);
     }
 
-    fn handle_own_packet(&mut self, received: Received, now: Now, out: &mut SendBatch, clock: impl Fn() -> Instant) {
+    /// What says whose a UDP datagram is, and what takes those of other shards: for a loop that asks before it copies.
+    pub(crate) fn intake(&mut self) -> (Demultiplexer, &mut Post, &mut Tally) {
+        (self.demultiplexer, &mut self.post, self.figures.tally())
+    }
+
+    /// A UDP datagram of one of this shard's connections, or of none.
+    pub(crate) fn handle_own_packet(
+        &mut self,
+        received: Received,
+        now: Now,
+        out: &mut SendBatch,
+        clock: impl Fn() -> Instant,
+    ) {
         let Self { endpoint, connections, door, core, figures, .. } = self;
         let Received { remote, local_ip, ecn, arrived, data } = received;
         let (limits, tally) = (core.limits(), figures.tally());

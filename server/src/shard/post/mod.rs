@@ -9,7 +9,7 @@ use self::{
 };
 use crate::{
     core::ShardId,
-    shard::{net::socket::Received, quic::cid},
+    shard::{figures::counters::Tally, net::socket::Received},
 };
 
 /// Letters, and media, that are taken in one turn, so that they cannot keep packets waiting.
@@ -40,9 +40,10 @@ impl Post {
         self.peers.len()
     }
 
-    /// The other shard to which a UDP datagram belongs, if it does.
-    pub(crate) fn other_owner(&self, received: &Received) -> Option<ShardId> {
-        cid::shard_of(&received.data).filter(|owner| *owner != self.shard && owner.index() < self.peers.len())
+    /// Hands another shard a packet of one of its connections. A full inbox loses it, as a full path would.
+    pub(crate) fn hand_over(&mut self, owner: ShardId, packet: Received, tally: &mut Tally) {
+        tally.handed_over += 1;
+        self.put_media(owner, MediaMail::Packet(packet));
     }
 
     /// Gives a shard media, unless its inbox is full; whether it took it.
