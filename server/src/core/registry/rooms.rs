@@ -232,7 +232,7 @@ pub(crate) fn send_mls(
         return Err(Refusal::limit("mls_bytes_per_second_max", bytes, limits.mls_bytes_per_second_max));
     }
     let (from, member) = (session.id, session.rooms.get(&id).copied().unwrap_or_default());
-    outbox.mail(outbox.home_of(&id), ControlMail::Mls { from, member, request, sent });
+    outbox.mail(outbox.homes().of_room(&id), ControlMail::Mls { from, member, request, sent });
     Ok(())
 }
 
@@ -287,7 +287,7 @@ pub(crate) fn send_catch_up(
         return Err(Refusal::limit("catch_ups_per_minute_max", bound, bound));
     }
     let (from, device) = (session.id, session.device);
-    outbox.mail(outbox.home_of(&id), ControlMail::CatchUp { from, device, request, wanted });
+    outbox.mail(outbox.homes().of_room(&id), ControlMail::CatchUp { from, device, request, wanted });
     Ok(())
 }
 
@@ -334,7 +334,7 @@ pub(crate) fn send_reject(
 ) -> Result<(), Refusal> {
     let id = member_of(session, &rejected.room)?;
     let (from, member) = (session.id, session.rooms.get(&id).copied().unwrap_or_default());
-    outbox.mail(outbox.home_of(&id), ControlMail::RejectCommit { from, member, request, rejected });
+    outbox.mail(outbox.homes().of_room(&id), ControlMail::RejectCommit { from, member, request, rejected });
     Ok(())
 }
 
