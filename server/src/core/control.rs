@@ -277,7 +277,7 @@ impl ShardCore {
         let removed = rooms::remove(&self.directory, room, member, session, Leaving::Kicked, outbox);
         let Some(removed) = removed else { return false };
         self.end_tracks_of(&room, &removed.tracks, outbox);
-        outbox.mail(session.shard, ControlMail::Evict { session, room, member, kicker });
+        outbox.mail(session.at, ControlMail::Evict { session, room, member, kicker });
         true
     }
 

@@ -3,7 +3,7 @@
 
 use supernode_proto::identity::{IdentityKey, RoomId};
 
-use super::{NodeId, ShardId};
+use super::{Address, NodeId, ShardId};
 
 /// Homes as one node knows them.
 #[derive(Debug, Clone, Copy)]
@@ -20,9 +20,9 @@ impl Homes {
 
     /// The shard that numbers a room's messages, so that all members get them in one order. It follows from the room's
     /// name: all shards say the same, without asking each other.
-    pub const fn of_room(&self, room: &RoomId) -> ShardId {
+    pub const fn of_room(&self, room: &RoomId) -> Address {
         let [first, second, ..] = room.0;
-        ShardId(u16::from_be_bytes([first, second]) % self.shards)
+        Address { node: self.node, shard: ShardId(u16::from_be_bytes([first, second]) % self.shards) }
     }
 
     /// The node whose tables say which devices of an identity are online, who watches it, and what it has used up. They are
@@ -44,7 +44,7 @@ mod tests {
         #[test]
         fn each_room_has_one_home_among_the_shards(room in any::<[u8; 16]>(), shards in 1u16..=256) {
             let home = Homes::new(NODE, shards).of_room(&RoomId(room));
-            prop_assert!(home.0 < shards);
+            prop_assert!(home.node == NODE && home.shard.0 < shards);
             prop_assert_eq!(home, Homes::new(NODE, shards).of_room(&RoomId(room)));
         }
 
@@ -58,7 +58,7 @@ mod tests {
     fn rooms_are_spread_over_all_shards() {
         let mut rooms = [0; 4];
         for first in 0..=u8::MAX {
-            rooms[Homes::new(NODE, 4).of_room(&RoomId([first; 16])).index()] += 1;
+            rooms[Homes::new(NODE, 4).of_room(&RoomId([first; 16])).shard.index()] += 1;
         }
         assert_eq!(rooms, [64; 4]);
     }

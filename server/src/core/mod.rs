@@ -27,7 +27,7 @@ pub use self::{
         limits, pool, rate,
     },
     homes::Homes,
-    ids::{MemberId, NodeId, Now, RingId, SessionId, ShardId, StreamKey, TokenDigest},
+    ids::{Address, MemberId, NodeId, Now, RingId, SessionId, ShardId, StreamKey, TokenDigest},
     outbox::{ClientMail, ControlMail, Errand, Outbox},
     receiver::{ladder, rate_estimate},
     registry::directory,

@@ -19,8 +19,8 @@ use supernode_proto::{
     object::{Flags, Hop, Layer, TrackAlias, Visible},
 };
 use supernode_server::core::{
-    Admit, Applicant, ClientMail, ControlMail, Errand, Grant, Greeting, NotOpened, Now, Outbox, SessionId, ShardCore,
-    ShardId, Voucher, directory::Directory, limits::Limits,
+    Address, Admit, Applicant, ClientMail, ControlMail, Errand, Grant, Greeting, NotOpened, Now, Outbox, SessionId,
+    ShardCore, ShardId, Voucher, directory::Directory, limits::Limits,
 };
 use supernode_session::{Channel, Introduction, put_datagram};
 
@@ -126,13 +126,13 @@ impl World {
     pub fn with_limits(shards: u16, seed: u64, limits: Limits) -> Self {
         let directory = Arc::new(Directory::new(limits));
         Self {
-            cores: (0..shards).map(|shard| ShardCore::new(ShardId(shard), directory.clone())).collect(),
+            cores: (0..shards).map(|shard| ShardCore::new(Address::local(ShardId(shard)), directory.clone())).collect(),
             directory,
             now: Now { instant: Instant::now(), unix_ms: 1_790_000_000_000 },
             rng: StdRng::seed_from_u64(seed),
             sent: Vec::new(),
             letters: (0..shards).map(|_| VecDeque::new()).collect(),
-            outboxes: (0..shards).map(|shard| Outbox::new(ShardId(shard), shards)).collect(),
+            outboxes: (0..shards).map(|shard| Outbox::new(Address::local(ShardId(shard)), shards)).collect(),
             link_next: 0,
         }
     }
@@ -269,7 +269,7 @@ impl World {
     fn collect(&mut self, shard: usize) {
         while let Some(errand) = self.cores[shard].next_errand(self.now, &mut self.outboxes[shard]) {
             match errand {
-                Errand::Post(to, letter) => self.letters[to.index()].push_back(letter),
+                Errand::Post(to, letter) => self.letters[to.shard.index()].push_back(letter),
                 Errand::Client(mail) => self.pass(shard, mail),
                 // Nothing waits on the way to a client here, and there are no streams.
                 Errand::EndSubscription { .. } | Errand::Recall(_) | Errand::SendNewestGroup(..) => {}

@@ -322,7 +322,7 @@ pub(crate) fn deliver_withheld(directory: &Directory, to: SessionId, id: RoomId,
         let member = room.members.iter().find(|(_, member)| member.session == to);
         member.map_or(Some(Vec::new()), |(member, _)| room.mailbox.still_after(after, *member))
     });
-    outbox.tell(to.shard, ClientMail::DeliverWithheld { to, room: id, missed });
+    outbox.tell(to.at, ClientMail::DeliverWithheld { to, room: id, missed });
 }
 
 /// Passes a rejected commit to the room's home shard, which answers it.

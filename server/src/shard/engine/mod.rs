@@ -53,7 +53,7 @@ use super::{
     quic::transport,
     streams::{self, Streams},
 };
-use crate::core::{Admit, Now, Outbox, ShardCore, ShardId, ledger::Ledger};
+use crate::core::{Admit, Now, Outbox, ShardCore, ledger::Ledger};
 
 /// Most packets of one connection in one send.
 pub(crate) const SEGMENTS_MAX: usize = 16;
@@ -75,7 +75,6 @@ pub(crate) struct Engine {
 
 /// What an engine is made of.
 pub(crate) struct Parts {
-    pub(crate) shard: ShardId,
     pub(crate) core: ShardCore,
     pub(crate) endpoint: Endpoint,
     pub(crate) peers: Vec<Postbox>,
@@ -100,17 +99,17 @@ pub(crate) struct MailTaken {
 
 impl Engine {
     pub(crate) fn new(parts: Parts) -> Self {
-        let (shard, shards) = (parts.shard, parts.peers.len());
+        let (at, shards) = (parts.core.address(), parts.peers.len());
         Self {
             core: parts.core,
-            outbox: Outbox::new(shard, shards as u16),
+            outbox: Outbox::new(at, shards as u16),
             rng: parts.rng,
             endpoint: parts.endpoint,
-            demultiplexer: Demultiplexer::new(shard, shards),
+            demultiplexer: Demultiplexer::new(at.shard, shards),
             connections: Connections::new(parts.sealing),
             door: Door::new(shards, parts.pin, parts.admission, parts.prefixes, parts.start),
-            streams: Streams::new(shard),
-            post: Post::new(shard, parts.peers),
+            streams: Streams::new(at),
+            post: Post::new(at, parts.peers),
             figures: Figures::default(),
             segments_max: parts.segments_max.clamp(1, SEGMENTS_MAX),
         }
@@ -210,7 +209,10 @@ impl Engine {
         let mut relief = None;
         if inbox.take_desynchronised() {
             self.figures.tally().desynchronised += 1;
-            tracing::error!(shard = self.post.shard().0, "control mail was lost: closing this shard's sessions");
+            tracing::error!(
+                shard = self.post.address().shard.0,
+                "control mail was lost: closing this shard's sessions"
+            );
             self.close_all(CloseCode::OVERLOADED, now);
             self.carry_out(now);
         }

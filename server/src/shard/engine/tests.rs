@@ -15,7 +15,7 @@ use super::*;
 use crate::{
     control::{certificate::Certificate, state_dir::StateDir, tls},
     core::{
-        Applicant, Grant, StreamKey,
+        Address, Applicant, Grant, ShardId, StreamKey,
         directory::Directory,
         forward::{Carries, Subscriber},
         limits::Limits,
@@ -44,8 +44,7 @@ fn first_of_two() -> (Engine, Inbox, Inbox) {
     let (own, own_inbox) = inbox().expect("a descriptor");
     let (other, other_inbox) = inbox().expect("a descriptor");
     let engine = Engine::new(Parts {
-        shard: ShardId(0),
-        core: ShardCore::new(ShardId(0), Arc::new(Directory::new(Limits::default()))),
+        core: ShardCore::new(Address::local(ShardId(0)), Arc::new(Directory::new(Limits::default()))),
         endpoint: shared.endpoint(ShardId(0), [1; 32]),
         peers: vec![own, other],
         pin: tls::relay_pin(&keys),
@@ -87,9 +86,9 @@ fn clients_are_left_unread_while_another_shard_has_much_mail_to_take() {
     let many = post::inbox::held_from(2);
     engine.serve(now);
     assert!(!engine.post.is_used_up());
-    let key = StreamKey { shard: ShardId(0), number: 1 };
+    let key = StreamKey { at: Address::local(ShardId(0)), number: 1 };
     for _ in 0..many {
-        engine.post.put_letter(ShardId(1), Letter::StreamAborted(key, StreamCode::CANCELLED));
+        engine.post.put_letter(Address::local(ShardId(1)), Letter::StreamAborted(key, StreamCode::CANCELLED));
     }
     assert!(engine.post.is_used_up(), "in the same turn already");
     engine.serve(now);
@@ -115,13 +114,13 @@ fn a_stream_that_is_aborted_before_its_beginning_comes_never_begins() {
     };
     let carries = Carries { kind: TrackKind::Video, room: RoomId([1; 16]), activity: false, member: 1 };
     engine.core.tracks.subscribe(alias, carries, subscriber);
-    let key = |number| StreamKey { shard: ShardId(1), number };
+    let key = |number| StreamKey { at: Address::local(ShardId(1)), number };
     let header = StreamHeader { hop: Hop { alias, priority: 0, ttl_ms: 0 }, group: 0, temporal_layer: 0 };
     for number in [1, 2] {
         let open = MediaMail::StreamOpen { key: key(number), header, wire: Bytes::new() };
-        assert!(engine.post.put_media(ShardId(0), open));
+        assert!(engine.post.put_media(Address::local(ShardId(0)), open));
     }
-    engine.post.put_letter(ShardId(0), Letter::StreamAborted(key(1), StreamCode::CANCELLED));
+    engine.post.put_letter(Address::local(ShardId(0)), Letter::StreamAborted(key(1), StreamCode::CANCELLED));
     engine.handle_mail(&own_inbox, now, &mut SendBatch::default(), || now.instant);
     assert_eq!(engine.streams.keys(), [key(2)]);
     assert_eq!(engine.census().aborted_early, 0, "and is forgotten once all media has been seen");
