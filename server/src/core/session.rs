@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Instant};
 use supernode_proto::{
     close::CloseCode,
     control::Rung,
-    identity::{DeviceKey, EXPORTER_BYTES, IdentityKey, RelayPin, RoomId},
+    identity::{ChannelBinding, DeviceKey, IdentityKey, RoomId},
     object::TrackAlias,
 };
 
@@ -32,10 +32,8 @@ pub struct Session {
     token: Option<TokenDigest>,
     standing: Standing,
     since: Instant,
-    /// The relay that its Hello named.
-    pub(crate) relay: RelayPin,
-    /// Binds join proofs and tickets to this connection.
-    pub(crate) exporter: [u8; EXPORTER_BYTES],
+    /// Binds join proofs and tickets to this connection, and to the relay that its Hello named.
+    pub(crate) binding: ChannelBinding,
     pub(crate) rooms: BTreeMap<RoomId, MemberId>,
     pub(crate) published: Vec<TrackAlias>,
     /// In the order in which it began.
@@ -127,8 +125,7 @@ impl Session {
             token,
             standing,
             since: now,
-            relay: greeting.relay,
-            exporter: greeting.exporter,
+            binding: greeting.binding,
             rooms: BTreeMap::new(),
             published: Vec::new(),
             subscribed: Vec::new(),

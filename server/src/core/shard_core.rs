@@ -13,7 +13,7 @@ use supernode_proto::{
     VERSION,
     close::CloseCode,
     control::{Hello, HelloBody, RefusalReason, Rung, Welcome, relay_message::Body},
-    identity::{self, Delegation, EXPORTER_BYTES, IdentityKey, RelayPin, Revocation, RoomId},
+    identity::{self, ChannelBinding, Delegation, IdentityKey, Revocation, RoomId},
     limits as wire,
     object::TrackAlias,
 };
@@ -56,10 +56,8 @@ impl From<CloseCode> for NotOpened {
 pub struct Greeting<'a> {
     /// The message.
     pub hello: &'a Hello,
-    /// This relay.
-    pub relay: RelayPin,
-    /// The connection's TLS exporter.
-    pub exporter: [u8; EXPORTER_BYTES],
+    /// What its connection has for signatures to be bound to, and this relay.
+    pub binding: ChannelBinding,
     /// Where its packets come from.
     pub from: IpAddr,
 }
@@ -536,14 +534,8 @@ fn check_hello(greeting: &Greeting<'_>, now: Now) -> Result<(u32, Delegation, St
     }
     let delegation = Delegation::from_bytes(&body.delegation).map_err(rooms::hello_close_code)?;
     delegation.verify(now.unix_s()).map_err(rooms::hello_close_code)?;
-    identity::verify_hello(
-        &delegation.device,
-        &greeting.relay,
-        &greeting.exporter,
-        body_bytes,
-        &greeting.hello.signature,
-    )
-    .map_err(rooms::hello_close_code)?;
+    identity::verify_hello(&delegation.device, &greeting.binding, body_bytes, &greeting.hello.signature)
+        .map_err(rooms::hello_close_code)?;
     let revocation = match &body.revocation[..] {
         [] => None,
         bytes => {

@@ -15,7 +15,7 @@ use supernode_proto::{
     control::{
         ClientMessage, FrameReader, RelayMessage, client_message::Body as Request, decode_message, relay_message::Body,
     },
-    identity::{DeviceKey, Grants, Holder, IdentityKey, RelayPin, RoomId, Ticket},
+    identity::{ChannelBinding, DeviceKey, Grants, Holder, IdentityKey, RelayPin, RoomId, Ticket},
     object::{Flags, Hop, Layer, TrackAlias, Visible},
 };
 use supernode_server::core::{
@@ -25,7 +25,7 @@ use supernode_server::core::{
 use supernode_session::{Channel, Introduction, put_datagram};
 
 const PIN: RelayPin = RelayPin([9; 32]);
-const EXPORTER: [u8; 32] = [5; 32];
+const BINDING: ChannelBinding = ChannelBinding::TlsExporter { relay: PIN, exporter: [5; 32] };
 
 struct Everybody;
 
@@ -88,7 +88,7 @@ impl Person {
 }
 
 fn channel_of(device: DeviceKey) -> Channel {
-    Channel { relay: PIN, exporter: EXPORTER, device }
+    Channel { binding: BINDING, device }
 }
 
 /// The key of all tickets: [`World::ask`] shows them.
@@ -144,9 +144,20 @@ impl World {
 
     /// The same where that may be refused.
     pub fn try_connect(&mut self, person: &Person, shard: usize) -> Result<At, CloseCode> {
+        self.connect_bound(person, shard, &person.channel(), BINDING)
+    }
+
+    /// The same with a Hello that is signed on one channel, where the relay's end of the connection has this binding.
+    pub fn connect_bound(
+        &mut self,
+        person: &Person,
+        shard: usize,
+        channel: &Channel,
+        binding: ChannelBinding,
+    ) -> Result<At, CloseCode> {
         let delegation = person.identity.delegate(&person.device_key(), self.now.unix_s() + 60);
-        let hello = person.channel().hello(&person.device, &Introduction::new(&delegation, ""));
-        let greeting = Greeting { hello: &hello, relay: PIN, exporter: EXPORTER, from: IpAddr::from([192, 0, 2, 1]) };
+        let hello = channel.hello(&person.device, &Introduction::new(&delegation, ""));
+        let greeting = Greeting { hello: &hello, binding, from: IpAddr::from([192, 0, 2, 1]) };
         let link = self.link_next;
         self.link_next += 1;
         let outbox = &mut self.outboxes[shard];

@@ -46,7 +46,7 @@ pub(crate) fn join(
         return Err(Refusal::limit("rooms_max", session.rooms.len() as u64, bound as u64));
     }
     // Verified before the room is locked: it takes the longest.
-    identity::verify_join(&key, &id, &session.exporter, &session.device, &wanted.proof)
+    identity::verify_join(&key, &id, &session.binding, &session.device, &wanted.proof)
         .map_err(|_| Refusal::of(RefusalReason::JoinProof))?;
     let may_open = !id.stands() || check_room_key(session, &wanted.room_key, &wanted.room_proof) == Ok(id);
     let (member, tracks) = {
