@@ -34,6 +34,7 @@ use crate::{
     shard::{
         door::{newcomer::Newcomer, prefixes::Prefix},
         quic::{
+            link_codec::{DatagramOut, LinkCodec},
             meter,
             transport::{
                 DATAGRAM_SEND_BYTES, DATAGRAM_SEND_SPACE, HANDOVER_BLOCKED_BYTES, HANDOVER_BYTES, SEND_WINDOW,
@@ -65,6 +66,8 @@ pub(crate) enum Phase {
 pub(crate) struct Connection {
     pub(crate) quic: quinn_proto::Connection,
     pub(crate) handle: ConnectionHandle,
+    /// What kind of link it is.
+    pub(crate) codec: LinkCodec,
     pub(crate) phase: Phase,
     /// Whether it is on the shard's list of those to look at.
     is_marked: bool,
@@ -138,6 +141,7 @@ impl Connection {
         Self {
             quic,
             handle,
+            codec: LinkCodec::default(),
             phase: Phase::Handshaking,
             is_marked: false,
             unserved_since: None,
@@ -262,7 +266,7 @@ impl Connection {
         }
     }
 
-    /// The client's first bidirectional stream.
+    /// The client's control stream.
     pub(crate) fn accept_control(&mut self, id: StreamId) {
         self.control = Some(id);
         // A stream that was just opened by the peer is not closed.
@@ -270,7 +274,14 @@ impl Connection {
     }
 
     /// Takes an object in a datagram: hands it to QUIC, or queues it behind what waits already.
-    pub(crate) fn offer_datagram(&mut self, offer: &Offer, wire: &Bytes, queue_bytes_max: usize, ledger: &mut Ledger) {
+    pub(crate) fn offer_datagram(
+        &mut self,
+        offer: &Offer,
+        out: &DatagramOut<'_>,
+        queue_bytes_max: usize,
+        ledger: &mut Ledger,
+    ) {
+        let wire = out.on(&self.codec);
         if offer.is_audio() {
             self.gather.add(wire.len(), offer.arrived);
         }
@@ -356,7 +367,7 @@ impl Connection {
         self.handed_over = sent;
         for _ in 0..DATAGRAM_SEND_BYTES / size_of::<Bytes>() {
             // It is refused only where no datagram could be sent at all.
-            self.handed_over += u64::from(self.quic.datagrams().send(Bytes::new(), true).is_ok());
+            self.handed_over += u64::from(self.quic.datagrams().send(self.codec.empty_datagram(), true).is_ok());
         }
     }
 

@@ -313,7 +313,7 @@ impl Door {
             }
         };
         connection.phase = Phase::Open(session);
-        transport::open_window(&mut connection.quic, &mut connection.kept);
+        transport::open_window(&mut connection.quic, &mut connection.kept, connection.codec.own_streams());
         if let Some(newcomer) = connection.newcomer.take() {
             self.places.leave(newcomer.place);
         }

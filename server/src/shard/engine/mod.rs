@@ -1,13 +1,14 @@
 //! A shard without its socket: packets, mail and time in; packets and mail out.
 //!
 //! The loop calls, in this order and as often as it likes: [`Engine::handle_packet`] (or, where it asks [`Engine::intake`]
-//! itself whose a packet is, [`Engine::handle_own_packet`]), [`Engine::handle_mail`], [`Engine::handle_timeouts`], then [`Engine::serve`], which lets every connection that was touched act, and
-//! [`Engine::poll_transmits`], which builds packets for all of them; then it wakes the shards that were given mail
-//! ([`Engine::wake_others`]). Serving everything that is readable before building anything is what lets several objects
-//! share a packet.
+//! itself whose a packet is, [`Engine::handle_own_packet`]), [`Engine::handle_mail`], [`Engine::handle_timeouts`], then
+//! [`Engine::serve`], which lets every connection that was touched act, and [`Engine::poll_transmits`], which builds packets
+//! for all of them; then it wakes the shards that were given mail ([`Engine::wake_others`]). Serving everything that is
+//! readable before building anything is what lets several objects share a packet.
 //!
-//! The engine has nothing of its own but QUIC's endpoint, the demultiplexer and the core. What there is to keep is its parts', each of which
-//! knows only itself and is lent the others it needs for a step; what becomes of one because of another is decided here.
+//! The engine has nothing of its own but QUIC's endpoint, the demultiplexer and the core. What there is to keep is its
+//! parts', each of which knows only itself and is lent the others it needs for a step; what becomes of one because of
+//! another is decided here.
 
 mod build;
 mod drain;
@@ -50,7 +51,7 @@ use super::{
         self, Post,
         inbox::{Inbox, Letter, MediaMail, Postbox},
     },
-    quic::transport,
+    quic::{link_codec::DatagramOut, transport},
     streams::{self, Streams},
 };
 use crate::core::{Admit, Now, Outbox, ShardCore, ledger::Ledger};
@@ -128,7 +129,8 @@ impl Engine {
         self.figures.tally().segments_out_max = segments_max as u64;
     }
 
-    /// A UDP datagram, of whichever shard of this process. Answers that belong to no connection go to `out` at once. The clock is for what packets cost.
+    /// A UDP datagram, of whichever shard of this process. Answers that belong to no connection go to `out` at once. The
+    /// clock is for what packets cost.
     pub(crate) fn handle_packet(
         &mut self,
         received: Received,
@@ -251,8 +253,9 @@ impl Engine {
                 MediaMail::Datagram { wire, arrived } => {
                     let Self { core, connections, .. } = self;
                     let queue_bytes_max = core.limits().queue_bytes_max;
+                    let out = DatagramOut::new(&wire);
                     core.deliver_datagram(&wire, arrived, |offer, ledger| {
-                        connections.deliver(&offer, &wire, queue_bytes_max, ledger);
+                        connections.deliver(&offer, &out, queue_bytes_max, ledger);
                     });
                 }
                 mail => {
@@ -341,7 +344,14 @@ impl Engine {
                 if connection.receive_window.is_none() && core.publishes(link) {
                     let mut window = core.directory().windows().share();
                     let pool_max = core.limits().relay_windows_bytes_max;
-                    transport::allow_media_streams(&mut connection.quic, &mut connection.kept, &mut window, pool_max);
+                    let own = connection.codec.own_streams();
+                    transport::allow_media_streams(
+                        &mut connection.quic,
+                        &mut connection.kept,
+                        own,
+                        &mut window,
+                        pool_max,
+                    );
                     connection.receive_window = Some(window);
                 }
             }

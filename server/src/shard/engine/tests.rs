@@ -1,5 +1,7 @@
 //! An engine between two inboxes, without clients.
 
+mod links;
+
 use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
@@ -34,28 +36,34 @@ impl Admit for Nobody {
     }
 }
 
-/// The first of two shards, its inbox, and the other's.
-fn first_of_two() -> (Engine, Inbox, Inbox) {
+/// The first shard of a relay, and the relay's pin.
+fn engine(admission: Arc<dyn Admit>, peers: Vec<Postbox>) -> (Engine, RelayPin) {
     let directory = tempfile::tempdir().expect("a directory");
     let keys = StateDir::create(directory.path()).expect("made").keys_or_create().expect("made");
     let certificate = Certificate::self_signed(&keys).expect("a certificate");
     let tls = tls::quic_server_config(&certificate).expect("a configuration");
     let shared = Shared::new(tls, Duration::ZERO, &keys.reset_key, cid::Incarnation(1));
-    let (own, own_inbox) = inbox().expect("a descriptor");
-    let (other, other_inbox) = inbox().expect("a descriptor");
+    let pin = tls::relay_pin(&keys);
     let engine = Engine::new(Parts {
         core: ShardCore::new(Address::local(ShardId(0)), Arc::new(Directory::new(Limits::default()))),
         endpoint: shared.endpoint(ShardId(0), [1; 32]),
-        peers: vec![own, other],
-        pin: tls::relay_pin(&keys),
-        admission: Arc::new(Nobody),
+        peers,
+        pin,
+        admission,
         prefixes: Arc::default(),
         rng: StdRng::seed_from_u64(1),
         segments_max: 1,
         sealing: Duration::ZERO,
         start: Instant::now(),
     });
-    (engine, own_inbox, other_inbox)
+    (engine, pin)
+}
+
+/// The first of two shards, its inbox, and the other's.
+fn first_of_two() -> (Engine, Inbox, Inbox) {
+    let (own, own_inbox) = inbox().expect("a descriptor");
+    let (other, other_inbox) = inbox().expect("a descriptor");
+    (engine(Arc::new(Nobody), vec![own, other]).0, own_inbox, other_inbox)
 }
 
 #[test]

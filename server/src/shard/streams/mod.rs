@@ -252,7 +252,8 @@ impl Streams {
     ) {
         for target in &route.local {
             let Some(connection) = connections.get_mut(target.subscriber.link) else { continue };
-            let egress = Egress::new(header, wire.clone(), route.carries.kind, &target.subscriber);
+            let wire = connection.codec.stream_out(wire.clone());
+            let egress = Egress::new(header, wire, route.carries.kind, &target.subscriber);
             connection.egress.push((key, egress));
         }
         self.routes.insert(key, route);
