@@ -312,11 +312,11 @@ impl Inner {
         if link.skew.matters() {
             self.tell(Event::ClockDiffers(link.skew));
         }
-        if let Some(known) = lock(&self.relay_pin).replace(link.channel.relay)
-            && known != link.channel.relay
+        if let Some(known) = lock(&self.relay_pin).replace(*link.channel.relay())
+            && known != *link.channel.relay()
             && self.invite.pin.is_some()
         {
-            self.tell(Event::RelayKeyChanged(link.channel.relay));
+            self.tell(Event::RelayKeyChanged(*link.channel.relay()));
         }
     }
 

@@ -450,7 +450,7 @@ impl Rings {
             link.deposit(session::last_resort(inner), Vec::new());
         }
         let invitation = invitation.and_then(|invitation| {
-            let (callee, relay) = (inner.device.identity(), link.channel.relay);
+            let (callee, relay) = (inner.device.identity(), *link.channel.relay());
             let rules = lock(&inner.rules);
             let checked = invitation.check(&callee, &relay, &rules, &mut lock(&inner.revoked), unix_s());
             let checked = checked.inspect_err(|fault| tracing::debug!(%fault, "a ring without the right to it"));

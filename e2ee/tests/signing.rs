@@ -3,7 +3,8 @@
 
 use supernode_e2ee::{Device, DeviceSecret, Error, IdentitySecret, JoinSecret, LinkSecret, Terms, TicketSecret};
 use supernode_proto::identity::{
-    Delegation, Grants, Holder, IdentityError, RelayPin, RoomId, Ticket, verify_hello, verify_join, verify_room,
+    ChannelBinding, Delegation, Grants, Holder, IdentityError, RelayPin, RoomId, Ticket, verify_hello, verify_join,
+    verify_room,
 };
 use supernode_proto::limits;
 
@@ -69,17 +70,21 @@ fn two_tickets_for_the_same_thing_differ() {
     assert_ne!(one.ticket().holder, other.ticket().holder);
 }
 
+fn binding(relay: u8, exporter: u8) -> ChannelBinding {
+    ChannelBinding::TlsExporter { relay: RelayPin([relay; 32]), exporter: [exporter; 32] }
+}
+
 #[test]
 fn a_hello_is_for_one_device_relay_connection_and_body() {
     let device = DeviceSecret::generate();
-    let (relay, exporter, body) = (RelayPin([1; 32]), [2; 32], b"hello body");
-    let signature = device.sign_hello(&relay, &exporter, body);
-    assert_eq!(verify_hello(&device.public(), &relay, &exporter, body, &signature), Ok(()));
+    let (binding, body) = (binding(1, 2), b"hello body");
+    let signature = device.sign_hello(&binding, body);
+    assert_eq!(verify_hello(&device.public(), &binding, body, &signature), Ok(()));
     let refused = [
-        verify_hello(&DeviceSecret::generate().public(), &relay, &exporter, body, &signature),
-        verify_hello(&device.public(), &RelayPin([3; 32]), &exporter, body, &signature),
-        verify_hello(&device.public(), &relay, &[3; 32], body, &signature),
-        verify_hello(&device.public(), &relay, &exporter, b"hello bodY", &signature),
+        verify_hello(&DeviceSecret::generate().public(), &binding, body, &signature),
+        verify_hello(&device.public(), &self::binding(3, 2), body, &signature),
+        verify_hello(&device.public(), &self::binding(1, 3), body, &signature),
+        verify_hello(&device.public(), &binding, b"hello bodY", &signature),
     ];
     assert!(refused.iter().all(|verified| *verified == Err(IdentityError::Signature { field: "hello" })));
 }
@@ -88,15 +93,15 @@ fn a_hello_is_for_one_device_relay_connection_and_body() {
 fn a_join_proof_is_for_one_room_connection_and_device() {
     let secret = JoinSecret::from_bytes(&[5; 32]);
     let device = DeviceSecret::generate().public();
-    let (room, exporter) = (RoomId([1; 16]), [2; 32]);
-    let proof = secret.sign(&room, &exporter, &device);
-    assert_eq!(verify_join(&secret.public(), &room, &exporter, &device, &proof), Ok(()));
+    let (room, binding) = (RoomId([1; 16]), binding(1, 2));
+    let proof = secret.sign(&room, &binding, &device);
+    assert_eq!(verify_join(&secret.public(), &room, &binding, &device, &proof), Ok(()));
     let other_key = JoinSecret::from_bytes(&[6; 32]).public();
     let refused = [
-        verify_join(&other_key, &room, &exporter, &device, &proof),
-        verify_join(&secret.public(), &RoomId([3; 16]), &exporter, &device, &proof),
-        verify_join(&secret.public(), &room, &[3; 32], &device, &proof),
-        verify_join(&secret.public(), &room, &exporter, &DeviceSecret::generate().public(), &proof),
+        verify_join(&other_key, &room, &binding, &device, &proof),
+        verify_join(&secret.public(), &RoomId([3; 16]), &binding, &device, &proof),
+        verify_join(&secret.public(), &room, &self::binding(1, 3), &device, &proof),
+        verify_join(&secret.public(), &room, &binding, &DeviceSecret::generate().public(), &proof),
     ];
     assert!(refused.iter().all(|verified| *verified == Err(IdentityError::Signature { field: "join proof" })));
 }
@@ -126,17 +131,17 @@ fn a_device_does_not_take_another_devices_delegation() {
 #[test]
 fn what_shows_a_room_s_key_is_for_one_device_relay_and_connection_and_its_room_for_one_key() {
     let (link, device) = (LinkSecret::generate(), DeviceSecret::generate().public());
-    let (secret, relay, exporter) = (link.room_secret(), RelayPin([1; 32]), [2; 32]);
-    let (key, proof) = (secret.public(), secret.sign(&relay, &exporter, &device));
-    assert_eq!(verify_room(&key, &relay, &exporter, &device, &proof), Ok(()));
+    let (secret, binding) = (link.room_secret(), binding(1, 2));
+    let (key, proof) = (secret.public(), secret.sign(&binding, &device));
+    assert_eq!(verify_room(&key, &binding, &device, &proof), Ok(()));
     assert_eq!(RoomId::standing(&key), link.room());
     let other = LinkSecret::generate().room_secret().public();
     let refused = [
-        verify_room(&other, &relay, &exporter, &device, &proof),
-        verify_room(&key, &RelayPin([3; 32]), &exporter, &device, &proof),
-        verify_room(&key, &relay, &[4; 32], &device, &proof),
-        verify_room(&key, &relay, &exporter, &DeviceSecret::generate().public(), &proof),
-        verify_room(&key, &relay, &exporter, &device, &proof[..63]),
+        verify_room(&other, &binding, &device, &proof),
+        verify_room(&key, &self::binding(3, 2), &device, &proof),
+        verify_room(&key, &self::binding(1, 4), &device, &proof),
+        verify_room(&key, &binding, &DeviceSecret::generate().public(), &proof),
+        verify_room(&key, &binding, &device, &proof[..63]),
     ];
     assert!(refused.iter().all(Result::is_err), "{refused:?}");
     assert!(!RoomId::passing(link.room().0).stands(), "a random name is never taken for one of a key");

@@ -149,7 +149,7 @@ impl Client {
 
     /// What is signed on this connection.
     fn channel(&self) -> anyhow::Result<Channel> {
-        Ok(Channel { relay: self.pin, exporter: self.exporter()?, device: self.person.device.public() })
+        Ok(Channel::by_exporter(self.pin, self.exporter()?, self.person.device.public()))
     }
 
     fn exporter(&self) -> anyhow::Result<[u8; 32]> {

@@ -3,9 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use data_encoding::{Encoding, Specification};
-use supernode_proto::identity::{
-    DeviceKey, EXPORTER_BYTES, Holder, IdentityError, IdentityKey, RelayPin, RoomId, Ticket,
-};
+use supernode_proto::identity::{ChannelBinding, DeviceKey, Holder, IdentityError, IdentityKey, RoomId, Ticket};
 use zeroize::Zeroizing;
 
 use crate::secret::TicketSecret;
@@ -47,8 +45,8 @@ impl Pass {
     }
 
     /// What shows a relay that it is ours, on one connection; nothing where the Hello says who we are.
-    pub fn show_to_relay(&self, relay: &RelayPin, exporter: &[u8; EXPORTER_BYTES], device: &DeviceKey) -> Vec<u8> {
-        let proof = |key: &Arc<TicketSecret>| key.sign_presented(&self.ticket, relay, exporter, device).to_vec();
+    pub fn show_to_relay(&self, binding: &ChannelBinding, device: &DeviceKey) -> Vec<u8> {
+        let proof = |key: &Arc<TicketSecret>| key.sign_presented(&self.ticket, binding, device).to_vec();
         self.key.as_ref().map(proof).unwrap_or_default()
     }
 

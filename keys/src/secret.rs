@@ -4,7 +4,7 @@ use std::fmt;
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use supernode_proto::identity::{
-    Delegation, DeviceKey, EPOCH_DIGEST_BYTES, EXPORTER_BYTES, Grants, IdentityKey, JoinKey, RelayPin, Revocation,
+    ChannelBinding, Delegation, DeviceKey, EPOCH_DIGEST_BYTES, Grants, IdentityKey, JoinKey, RelayPin, Revocation,
     RoomId, RoomKey, SIGNATURE_BYTES, Ticket, TicketKey, beacon_signing_input, hello_signing_input, join_signing_input,
     present_signing_input, ring_signing_input, room_signing_input,
 };
@@ -129,11 +129,10 @@ impl TicketSecret {
     pub fn sign_presented(
         &self,
         ticket: &Ticket,
-        relay: &RelayPin,
-        exporter: &[u8; EXPORTER_BYTES],
+        binding: &ChannelBinding,
         device: &DeviceKey,
     ) -> [u8; SIGNATURE_BYTES] {
-        self.0.sign(&present_signing_input(ticket, relay, exporter, device)).to_bytes()
+        self.0.sign(&present_signing_input(ticket, binding, device)).to_bytes()
     }
 
     /// Shows the ticket to whoever is rung.
@@ -144,13 +143,8 @@ impl TicketSecret {
 
 impl DeviceSecret {
     /// Signs a Hello for one relay and one connection.
-    pub fn sign_hello(
-        &self,
-        relay: &RelayPin,
-        exporter: &[u8; EXPORTER_BYTES],
-        hello_body: &[u8],
-    ) -> [u8; SIGNATURE_BYTES] {
-        self.0.sign(&hello_signing_input(relay, exporter, hello_body)).to_bytes()
+    pub fn sign_hello(&self, binding: &ChannelBinding, hello_body: &[u8]) -> [u8; SIGNATURE_BYTES] {
+        self.0.sign(&hello_signing_input(binding, hello_body)).to_bytes()
     }
 
     /// Signs what our group is, for the others in a room.
@@ -166,15 +160,15 @@ impl DeviceSecret {
 
 impl RoomSecret {
     /// Shows one relay, on one connection, that we have the room's key.
-    pub fn sign(&self, relay: &RelayPin, exporter: &[u8; EXPORTER_BYTES], device: &DeviceKey) -> [u8; SIGNATURE_BYTES] {
-        self.0.sign(&room_signing_input(relay, exporter, device)).to_bytes()
+    pub fn sign(&self, binding: &ChannelBinding, device: &DeviceKey) -> [u8; SIGNATURE_BYTES] {
+        self.0.sign(&room_signing_input(binding, device)).to_bytes()
     }
 }
 
 impl JoinSecret {
     /// Proves to the relay that `device` may enter `room` on one connection.
-    pub fn sign(&self, room: &RoomId, exporter: &[u8; EXPORTER_BYTES], device: &DeviceKey) -> [u8; SIGNATURE_BYTES] {
-        self.0.sign(&join_signing_input(room, exporter, device)).to_bytes()
+    pub fn sign(&self, room: &RoomId, binding: &ChannelBinding, device: &DeviceKey) -> [u8; SIGNATURE_BYTES] {
+        self.0.sign(&join_signing_input(room, binding, device)).to_bytes()
     }
 }
 

@@ -11,18 +11,17 @@ use sha2::{Digest, Sha256};
 
 use crate::limits;
 
+mod binding;
 mod revocation;
 mod room;
 mod ticket;
 
+use binding::Domains;
+pub use binding::{ChannelBinding, EXPORTER_BYTES, EXPORTER_LABEL, NONCE_BYTES, NonceBinding, RelayName};
 pub use revocation::Revocation;
 pub use room::{RoomId, room_signing_input, verify_room};
 pub use ticket::{Grants, Holder, Presenter, Ticket, present_signing_input, ring_signing_input};
 
-/// TLS exporter label (RFC 8446 section 7.5) whose 32 bytes bind signatures to one connection; its context is empty.
-pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-supernode-1-session";
-/// Bytes taken from the exporter.
-pub const EXPORTER_BYTES: usize = 32;
 /// Bytes of what an epoch of a group is told from another by.
 pub const EPOCH_DIGEST_BYTES: usize = 32;
 /// Bytes of an Ed25519 signature.
@@ -30,9 +29,9 @@ pub const SIGNATURE_BYTES: usize = 64;
 
 const KEY_BYTES: usize = 32;
 const DELEGATION_DOMAIN: &[u8] = b"supernode/1 delegation\0";
-const HELLO_DOMAIN: &[u8] = b"supernode/1 hello\0";
-const JOIN_DOMAIN: &[u8] = b"supernode/1 join\0";
 const BEACON_DOMAIN: &[u8] = b"supernode/1 beacon\0";
+const HELLO: Domains = Domains { tls_exporter: b"supernode/1 hello\0", relay_nonce: b"supernode/1 hello, by nonce\0" };
+const JOIN: Domains = Domains { tls_exporter: b"supernode/1 join\0", relay_nonce: b"supernode/1 join, by nonce\0" };
 const FORMAT_1: u8 = 1;
 
 /// Why bytes or text are no valid name or grant.
@@ -254,9 +253,9 @@ impl RelayPin {
 }
 
 /// What a device signs to open a session: the relay it means, this one connection, and every byte of its `HelloBody`.
-pub fn hello_signing_input(relay: &RelayPin, exporter: &[u8; EXPORTER_BYTES], hello_body: &[u8]) -> Vec<u8> {
+pub fn hello_signing_input(binding: &ChannelBinding, hello_body: &[u8]) -> Vec<u8> {
     let body_digest: [u8; 32] = Sha256::digest(hello_body).into();
-    [HELLO_DOMAIN, &relay.0, exporter, &body_digest].concat()
+    [binding.domain(&HELLO), &binding.relay().0, binding.value(), &body_digest].concat()
 }
 
 /// Whether `device` signed this Hello for this connection.
@@ -265,18 +264,17 @@ pub fn hello_signing_input(relay: &RelayPin, exporter: &[u8; EXPORTER_BYTES], he
 /// [`IdentityError::Length`] or [`IdentityError::Signature`].
 pub fn verify_hello(
     device: &DeviceKey,
-    relay: &RelayPin,
-    exporter: &[u8; EXPORTER_BYTES],
+    binding: &ChannelBinding,
     hello_body: &[u8],
     signature: &[u8],
 ) -> Result<(), IdentityError> {
-    device.verify("hello", &hello_signing_input(relay, exporter, hello_body), &fixed("hello signature", signature)?)
+    device.verify("hello", &hello_signing_input(binding, hello_body), &fixed("hello signature", signature)?)
 }
 
 /// What a room's join key signs to let one device in on one connection: the relay never sees the join secret, and a
 /// proof is of no use to anybody else.
-pub fn join_signing_input(room: &RoomId, exporter: &[u8; EXPORTER_BYTES], device: &DeviceKey) -> Vec<u8> {
-    [JOIN_DOMAIN, &room.0, exporter, &device.0].concat()
+pub fn join_signing_input(room: &RoomId, binding: &ChannelBinding, device: &DeviceKey) -> Vec<u8> {
+    [binding.domain(&JOIN), &room.0, binding.value(), &device.0].concat()
 }
 
 /// Whether `proof` lets `device` into `room` on this connection.
@@ -286,11 +284,11 @@ pub fn join_signing_input(room: &RoomId, exporter: &[u8; EXPORTER_BYTES], device
 pub fn verify_join(
     key: &JoinKey,
     room: &RoomId,
-    exporter: &[u8; EXPORTER_BYTES],
+    binding: &ChannelBinding,
     device: &DeviceKey,
     proof: &[u8],
 ) -> Result<(), IdentityError> {
-    key.verify("join proof", &join_signing_input(room, exporter, device), &fixed("join proof", proof)?)
+    key.verify("join proof", &join_signing_input(room, binding, device), &fixed("join proof", proof)?)
 }
 
 /// What a device signs of its group for the others in a room.

@@ -15,9 +15,9 @@ use supernode_proto::{
     close::{CloseCode, StreamCode},
     control::{ClientMessage, FrameReader, MESSAGE_NAMES, RelayMessage, frame},
     identity::{
-        Delegation, Revocation, RoomId, Ticket, beacon_signing_input, hello_signing_input, join_signing_input,
-        present_signing_input, ring_signing_input, room_signing_input, verify_beacon, verify_hello, verify_join,
-        verify_room,
+        ChannelBinding, Delegation, Revocation, RoomId, Ticket, beacon_signing_input, hello_signing_input,
+        join_signing_input, present_signing_input, ring_signing_input, room_signing_input, verify_beacon, verify_hello,
+        verify_join, verify_room,
     },
     invite::Invite,
     limits,
@@ -124,34 +124,41 @@ fn everything_signed_is_written_down() {
     assert_eq!(revocation.verify(), Ok(()));
     assert_eq!(Revocation::from_bytes(&revocation.to_bytes()).as_ref(), Ok(&revocation));
 
-    let (ticket, presenter, pin) = (identity::ticket_with_key(), identity::presenter(), identity::relay_pin());
+    let (ticket, presenter, binding) = (identity::ticket_with_key(), identity::presenter(), identity::binding());
     let sign = |input: &[u8]| identity::ticket_secret().sign(input).to_bytes();
-    let input = present_signing_input(&ticket, &pin, &identity::EXPORTER, &presenter.device);
+    let input = present_signing_input(&ticket, &binding, &presenter.device);
     golden.hex("ticket shown to a relay, signed bytes", &input);
     golden.hex("ticket shown to a relay, proof", &sign(&input));
-    assert_eq!(ticket.verify_presented(&presenter, &pin, &identity::EXPORTER, &sign(&input)), Ok(()));
+    assert_eq!(ticket.verify_presented(&presenter, &binding, &sign(&input)), Ok(()));
     let input = ring_signing_input(&ticket, &identity::room(), now, &presenter.device);
     golden.hex("ticket shown in a ring, signed bytes", &input);
     golden.hex("ticket shown in a ring, proof", &sign(&input));
     assert_eq!(ticket.verify_ring(&presenter, &identity::room(), now, &sign(&input)), Ok(()));
 
     let body = control::hello_body().encode_to_vec();
-    let (pin, exporter) = (identity::relay_pin(), identity::EXPORTER);
-    golden.hex("hello, signed bytes", &hello_signing_input(&pin, &exporter, &body));
+    golden.hex("hello, signed bytes", &hello_signing_input(&binding, &body));
     golden.hex("hello, signature", &identity::sign_hello(&body));
-    assert_eq!(verify_hello(&identity::device(), &pin, &exporter, &body, &identity::sign_hello(&body)), Ok(()));
+    assert_eq!(verify_hello(&identity::device(), &binding, &body, &identity::sign_hello(&body)), Ok(()));
 
     let (room, device) = (identity::room(), identity::device());
-    golden.hex("join, signed bytes", &join_signing_input(&room, &exporter, &device));
+    golden.hex("join, signed bytes", &join_signing_input(&room, &binding, &device));
     golden.hex("join, proof", &identity::join_proof());
-    assert_eq!(verify_join(&identity::join_key(), &room, &exporter, &device, &identity::join_proof()), Ok(()));
+    assert_eq!(verify_join(&identity::join_key(), &room, &binding, &device, &identity::join_proof()), Ok(()));
 
     let (key, proof) = (identity::room_key(), identity::room_proof());
     golden.text("room key, text", &key.to_text());
     golden.hex("room that stands for it, name", &RoomId::standing(&key).0);
-    golden.hex("room key, signed bytes", &room_signing_input(&pin, &exporter, &device));
+    golden.hex("room key, signed bytes", &room_signing_input(&binding, &device));
     golden.hex("room key, proof", &proof);
-    assert_eq!(verify_room(&key, &pin, &exporter, &device, &proof), Ok(()));
+    assert_eq!(verify_room(&key, &binding, &device, &proof), Ok(()));
+
+    for (name, binding) in [("host", identity::binding_by_host()), ("pin", identity::binding_by_pin())] {
+        let ChannelBinding::RelayNonce { nonce, .. } = &binding else { panic!("by nonce") };
+        golden.hex(&format!("nonce a0 x 32 and the relay's {name}, binding"), nonce.as_bytes());
+        for (what, input) in identity::bound(&binding) {
+            golden.hex(&format!("{what}, by nonce and {name}, signed bytes"), &input);
+        }
+    }
 
     let (epoch, digest) = identity::BEACON;
     golden.hex("beacon, signed bytes", &beacon_signing_input(&room, epoch, &digest));

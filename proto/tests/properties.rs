@@ -3,6 +3,8 @@
 #[allow(dead_code, unreachable_pub, missing_docs, reason = "shared with the golden tests, which use other parts")]
 mod vectors;
 
+use std::collections::HashSet;
+
 use bytes::{Bytes, BytesMut};
 use data_encoding::HEXLOWER;
 use ed25519_dalek::{Signer, SigningKey};
@@ -14,9 +16,10 @@ use supernode_proto::{
         ClientMessage, FrameError, FrameReader, HelloBody, RelayMessage, Ring, client_message, encode_frame, frame,
     },
     identity::{
-        Delegation, DeviceKey, Grants, Holder, IdentityError, IdentityKey, JoinKey, Presenter, RelayPin, Revocation,
-        RoomId, Ticket, TicketKey, beacon_signing_input, present_signing_input, ring_signing_input, verify_beacon,
-        verify_hello, verify_join,
+        ChannelBinding, Delegation, DeviceKey, Grants, Holder, IdentityError, IdentityKey, JoinKey, Presenter,
+        RelayName, RelayPin, Revocation, RoomId, Ticket, TicketKey, beacon_signing_input, hello_signing_input,
+        join_signing_input, present_signing_input, ring_signing_input, room_signing_input, verify_beacon, verify_hello,
+        verify_join, verify_room,
     },
     invite::Invite,
     limits,
@@ -39,9 +42,9 @@ fn decode_everything(bytes: &[u8]) {
     let _ = RoomId::from_slice(bytes);
     let _ = Envelope::read(bytes);
     let _ = HelloBody::decode(bytes);
-    let (pin, exporter, device) = (identity::relay_pin(), identity::EXPORTER, identity::device());
-    let _ = verify_hello(&device, &pin, &exporter, bytes, bytes);
-    let _ = verify_join(&identity::join_key(), &identity::room(), &exporter, &device, bytes);
+    let (binding, device) = (identity::binding(), identity::device());
+    let _ = verify_hello(&device, &binding, bytes, bytes);
+    let _ = verify_join(&identity::join_key(), &identity::room(), &binding, &device, bytes);
     let _ = verify_beacon(&device, &identity::room(), 5, &identity::BEACON.1, bytes);
     read_all::<ClientMessage>(bytes);
     read_all::<RelayMessage>(bytes);
@@ -108,27 +111,35 @@ fn no_truncated_header_decodes() {
     }
 }
 
+fn on_another_connection() -> ChannelBinding {
+    ChannelBinding::TlsExporter { relay: identity::relay_pin(), exporter: [1; 32] }
+}
+
+fn at_another_relay() -> ChannelBinding {
+    ChannelBinding::TlsExporter { relay: RelayPin([1; 32]), exporter: identity::EXPORTER }
+}
+
 //
 #[test]
 fn a_ticket_is_of_use_to_its_holder_only_and_a_key_s_proof_on_one_connection_and_in_one_ring_only() {
     let (ticket, presenter) = (identity::ticket_with_key(), identity::presenter());
-    let (pin, exporter, room, now) =
-        (identity::relay_pin(), identity::EXPORTER, identity::room(), identity::NOW_UNIX_S);
+    let (binding, room, now) = (identity::binding(), identity::room(), identity::NOW_UNIX_S);
+    let pin = *binding.relay();
     let sign = |input: Vec<u8>| identity::ticket_secret().sign(&input).to_bytes();
     let other_device = Presenter { device: DeviceKey::new([7; 32]), ..presenter };
     let refused = Err(IdentityError::Signature { field: "ticket proof" });
 
-    let proof = sign(present_signing_input(&ticket, &pin, &exporter, &presenter.device));
-    assert_eq!(ticket.verify_presented(&presenter, &pin, &exporter, &proof), Ok(()));
-    assert_eq!(ticket.verify_presented(&other_device, &pin, &exporter, &proof), refused);
-    assert_eq!(ticket.verify_presented(&presenter, &RelayPin([1; 32]), &exporter, &proof), refused);
-    assert_eq!(ticket.verify_presented(&presenter, &pin, &[1; 32], &proof), refused);
+    let proof = sign(present_signing_input(&ticket, &binding, &presenter.device));
+    assert_eq!(ticket.verify_presented(&presenter, &binding, &proof), Ok(()));
+    assert_eq!(ticket.verify_presented(&other_device, &binding, &proof), refused);
+    assert_eq!(ticket.verify_presented(&presenter, &at_another_relay(), &proof), refused);
+    assert_eq!(ticket.verify_presented(&presenter, &on_another_connection(), &proof), refused);
     assert_eq!(
         ticket.verify_ring(&presenter, &room, now, &proof),
         refused,
         "a relay cannot ring with what it is shown"
     );
-    assert!(ticket.verify_presented(&presenter, &pin, &exporter, &[]).is_err());
+    assert!(ticket.verify_presented(&presenter, &binding, &[]).is_err());
 
     let proof = sign(ring_signing_input(&ticket, &room, now, &presenter.device));
     assert_eq!(ticket.verify_ring(&presenter, &room, now, &proof), Ok(()));
@@ -186,32 +197,83 @@ fn a_grant_holds_to_its_last_second_and_no_longer_than_anybody_may_sign_for() {
 fn a_hello_holds_for_its_relay_its_connection_and_its_body_only() {
     let body = control::hello_body().encode_to_vec();
     let signature = identity::sign_hello(&body);
-    let (device, pin, exporter) = (identity::device(), identity::relay_pin(), identity::EXPORTER);
+    let (device, binding) = (identity::device(), identity::binding());
     let refused = Err(IdentityError::Signature { field: "hello" });
     let mut other_body = body.clone();
     other_body.push(0);
-    let mut other_pin = pin;
-    other_pin.0[0] ^= 1;
-    assert_eq!(verify_hello(&device, &pin, &exporter, &body, &signature), Ok(()));
-    assert_eq!(verify_hello(&device, &pin, &exporter, &other_body, &signature), refused);
-    assert_eq!(verify_hello(&device, &other_pin, &exporter, &body, &signature), refused);
-    assert_eq!(verify_hello(&device, &pin, &[0; 32], &body, &signature), refused, "a replay on another connection");
+    assert_eq!(verify_hello(&device, &binding, &body, &signature), Ok(()));
+    assert_eq!(verify_hello(&device, &binding, &other_body, &signature), refused);
+    assert_eq!(verify_hello(&device, &at_another_relay(), &body, &signature), refused);
+    assert_eq!(verify_hello(&device, &on_another_connection(), &body, &signature), refused, "a replay");
     let other_device = DeviceKey::new(*identity::identity().as_bytes());
-    assert_eq!(verify_hello(&other_device, &pin, &exporter, &body, &signature), refused);
+    assert_eq!(verify_hello(&other_device, &binding, &body, &signature), refused);
+}
+
+/// The same 32 bytes as exporter and as nonce binding: nothing but its kind tells one from the other.
+fn alike() -> [ChannelBinding; 2] {
+    let by_nonce = identity::binding_by_pin();
+    let ChannelBinding::RelayNonce { relay, nonce } = by_nonce else { panic!("by nonce") };
+    [ChannelBinding::TlsExporter { relay, exporter: *nonce.as_bytes() }, by_nonce]
+}
+
+//
+#[test]
+fn a_signature_for_one_kind_of_binding_is_refused_as_another() {
+    let [by_exporter, by_nonce] = alike();
+    let body = control::hello_body().encode_to_vec();
+    let (device, room, presenter) = (identity::device(), identity::room(), identity::presenter());
+    let (ticket, join_key, room_key) = (identity::ticket_with_key(), identity::join_key(), identity::room_key());
+    for (signed, other) in [(by_exporter, by_nonce), (by_nonce, by_exporter)] {
+        let sign = |secret: SigningKey, input: Vec<u8>| secret.sign(&input).to_bytes();
+        let hello = sign(identity::device_secret(), hello_signing_input(&signed, &body));
+        let join = sign(identity::join_secret(), join_signing_input(&room, &signed, &device));
+        let show = sign(identity::ticket_secret(), present_signing_input(&ticket, &signed, &device));
+        let open = sign(identity::room_secret(), room_signing_input(&signed, &device));
+        let verify = |binding: &ChannelBinding| {
+            [
+                verify_hello(&device, binding, &body, &hello),
+                verify_join(&join_key, &room, binding, &device, &join),
+                ticket.verify_presented(&presenter, binding, &show),
+                verify_room(&room_key, binding, &device, &open),
+            ]
+        };
+        assert_eq!(verify(&signed), [Ok(()); 4]);
+        assert!(verify(&other).iter().all(|verified| matches!(verified, Err(IdentityError::Signature { .. }))));
+    }
+}
+
+//
+#[test]
+fn no_two_things_that_are_signed_on_connections_are_the_same_bytes() {
+    let names = [
+        RelayName::Host("relay.example"),
+        RelayName::Host("relay.example."),
+        RelayName::Host(""),
+        RelayName::Pin(&RelayPin([1; 32])),
+        // A host that looks like a pin.
+        RelayName::Host(std::str::from_utf8(&[1; 32]).expect("ASCII")),
+    ];
+    let bindings = names.into_iter().map(identity::by_nonce).chain(alike()).chain([identity::binding()]);
+    let signed: Vec<Vec<u8>> = bindings.flat_map(|binding| identity::bound(&binding)).map(|(_, input)| input).collect();
+    let different: HashSet<&Vec<u8>> = signed.iter().collect();
+    assert_eq!(different.len(), signed.len());
+    // And none begins as another does: each domain ends in the only zero byte that it has.
+    let domain = |input: &Vec<u8>| input.split(|byte| *byte == 0).next().map(<[u8]>::to_vec);
+    assert_eq!(signed.iter().map(domain).collect::<HashSet<_>>().len(), 8);
 }
 
 //
 #[test]
 fn a_join_proof_holds_for_its_room_its_connection_and_its_device_only() {
-    let (key, room, exporter, device) =
-        (identity::join_key(), identity::room(), identity::EXPORTER, identity::device());
+    let (key, room, binding, device) =
+        (identity::join_key(), identity::room(), identity::binding(), identity::device());
     let proof = identity::join_proof();
     let refused = Err(IdentityError::Signature { field: "join proof" });
-    assert_eq!(verify_join(&key, &room, &exporter, &device, &proof), Ok(()));
-    assert_eq!(verify_join(&key, &RoomId([0; 16]), &exporter, &device, &proof), refused);
-    assert_eq!(verify_join(&key, &room, &[0; 32], &device, &proof), refused, "a replay on another connection");
+    assert_eq!(verify_join(&key, &room, &binding, &device, &proof), Ok(()));
+    assert_eq!(verify_join(&key, &RoomId([0; 16]), &binding, &device, &proof), refused);
+    assert_eq!(verify_join(&key, &room, &on_another_connection(), &device, &proof), refused, "a replay");
     let other_device = DeviceKey::new(*identity::identity().as_bytes());
-    assert_eq!(verify_join(&key, &room, &exporter, &other_device, &proof), refused);
+    assert_eq!(verify_join(&key, &room, &binding, &other_device, &proof), refused);
 }
 
 //

@@ -210,7 +210,7 @@ impl Stranger {
         let delegation = identity.delegate(&device.public(), unix_now_s() + self.delegated_s);
         let mut exporter = [0; 32];
         self.connection.export_keying_material(&mut exporter, EXPORTER_LABEL, b"").expect("an exporter");
-        let channel = Channel { relay: *relay, exporter, device: device.public() };
+        let channel = Channel::by_exporter(*relay, exporter, device.public());
         let hello = channel.hello(&device, &Introduction::new(&delegation, &self.token));
         let hello = client_message::Body::Hello(hello);
         send.write_all(&frame(&ClientMessage { request: 0, body: Some(hello) })).await.expect("sent");

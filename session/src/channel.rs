@@ -6,16 +6,14 @@ use supernode_keys::{DeviceSecret, JoinSecret, Pass, RoomSecret, TicketSecret};
 use supernode_proto::{
     VERSION,
     control::{Hello, HelloBody, JoinRoom},
-    identity::{Delegation, DeviceKey, EXPORTER_BYTES, RelayPin, Revocation, RoomId, Ticket},
+    identity::{ChannelBinding, Delegation, DeviceKey, EXPORTER_BYTES, RelayPin, Revocation, RoomId, Ticket},
 };
 
 /// A connection of one device to one relay.
 #[derive(Clone, Copy)]
 pub struct Channel {
-    /// The pin of the certificate that the relay showed.
-    pub relay: RelayPin,
-    /// What TLS exports on this connection, by [`supernode_proto::identity::EXPORTER_LABEL`].
-    pub exporter: [u8; EXPORTER_BYTES],
+    /// What binds signatures to it.
+    pub binding: ChannelBinding,
     /// The device at this end.
     pub device: DeviceKey,
 }
@@ -53,6 +51,16 @@ impl<'a> Introduction<'a> {
 }
 
 impl Channel {
+    /// The channel of a connection whose TLS exports this, to the relay that showed a certificate with this pin.
+    pub const fn by_exporter(relay: RelayPin, exporter: [u8; EXPORTER_BYTES], device: DeviceKey) -> Self {
+        Self { binding: ChannelBinding::TlsExporter { relay, exporter }, device }
+    }
+
+    /// The relay, by its pin.
+    pub const fn relay(&self) -> &RelayPin {
+        self.binding.relay()
+    }
+
     /// The first message of the session.
     pub fn hello(&self, device: &DeviceSecret, introduction: &Introduction<'_>) -> Hello {
         self.sign_hello(device, &introduction.to_body())
@@ -61,7 +69,7 @@ impl Channel {
     /// A Hello that says this.
     pub fn sign_hello(&self, device: &DeviceSecret, body: &HelloBody) -> Hello {
         let body = body.encode_to_vec();
-        let signature = device.sign_hello(&self.relay, &self.exporter, &body);
+        let signature = device.sign_hello(&self.binding, &body);
         Hello { body: body.into(), signature: Bytes::copy_from_slice(&signature) }
     }
 
@@ -70,7 +78,7 @@ impl Channel {
         JoinRoom {
             room: Bytes::copy_from_slice(&room.0),
             join_key: Bytes::copy_from_slice(secret.public().as_bytes()),
-            proof: Bytes::copy_from_slice(&secret.sign(room, &self.exporter, &self.device)),
+            proof: Bytes::copy_from_slice(&secret.sign(room, &self.binding, &self.device)),
             mls_epoch,
             ..JoinRoom::default()
         }
@@ -78,19 +86,19 @@ impl Channel {
 
     /// The key of a room that stands, and what shows that we have its other half.
     pub fn show_room(&self, secret: &RoomSecret) -> (Bytes, Bytes) {
-        let proof = secret.sign(&self.relay, &self.exporter, &self.device);
+        let proof = secret.sign(&self.binding, &self.device);
         (Bytes::copy_from_slice(secret.public().as_bytes()), Bytes::copy_from_slice(&proof))
     }
 
     /// A pass's ticket, and what shows that it is ours.
     pub fn show(&self, pass: &Pass) -> (Bytes, Bytes) {
-        let proof = pass.show_to_relay(&self.relay, &self.exporter, &self.device);
+        let proof = pass.show_to_relay(&self.binding, &self.device);
         (pass.ticket().to_bytes().into(), proof.into())
     }
 
     /// What shows that a ticket is ours, by its key.
     pub fn show_ticket(&self, ticket: &Ticket, key: &TicketSecret) -> Bytes {
-        Bytes::copy_from_slice(&key.sign_presented(ticket, &self.relay, &self.exporter, &self.device))
+        Bytes::copy_from_slice(&key.sign_presented(ticket, &self.binding, &self.device))
     }
 }
 
@@ -110,7 +118,7 @@ mod tests {
     const NOW: u64 = 1_800_000_000;
 
     fn channel(device: &DeviceSecret) -> Channel {
-        Channel { relay: RelayPin([1; 32]), exporter: [2; 32], device: device.public() }
+        Channel::by_exporter(RelayPin([1; 32]), [2; 32], device.public())
     }
 
     #[test]
@@ -118,10 +126,10 @@ mod tests {
         let (identity, device) = (IdentitySecret::from_bytes(&[3; 32]), DeviceSecret::from_bytes(&[4; 32]));
         let (delegation, here) = (identity.delegate(&device.public(), NOW), channel(&device));
         let hello = here.hello(&device, &Introduction::new(&delegation, "a token"));
-        let verify = |at: &Channel| verify_hello(&at.device, &at.relay, &at.exporter, &hello.body, &hello.signature);
+        let verify = |at: &Channel| verify_hello(&at.device, &at.binding, &hello.body, &hello.signature);
         verify(&here).expect("signed for this connection");
-        verify(&Channel { exporter: [9; 32], ..here }).expect_err("another connection");
-        verify(&Channel { relay: RelayPin([9; 32]), ..here }).expect_err("another relay");
+        verify(&Channel::by_exporter(RelayPin([1; 32]), [9; 32], here.device)).expect_err("another connection");
+        verify(&Channel::by_exporter(RelayPin([9; 32]), [2; 32], here.device)).expect_err("another relay");
         let body = HelloBody::decode(&*hello.body).expect("a body");
         assert_eq!(body.admission_token, "a token");
         assert_eq!(Delegation::from_bytes(&body.delegation), Ok(delegation));
@@ -133,13 +141,13 @@ mod tests {
         let (here, room) = (channel(&device), RoomId([5; 16]));
         let join = here.join(&room, &JoinSecret::from_bytes(&[6; 32]), 7);
         let key = JoinKey::from_slice(&join.join_key).expect("a key");
-        verify_join(&key, &room, &here.exporter, &here.device, &join.proof).expect("it lets this device in");
-        verify_join(&key, &RoomId([9; 16]), &here.exporter, &here.device, &join.proof).expect_err("another room");
+        verify_join(&key, &room, &here.binding, &here.device, &join.proof).expect("it lets this device in");
+        verify_join(&key, &RoomId([9; 16]), &here.binding, &here.device, &join.proof).expect_err("another room");
         assert_eq!((join.mls_epoch, join.room_key.is_empty()), (7, true));
 
         let (key, proof) = here.show_room(&RoomSecret::from_bytes(&[8; 32]));
         let key = RoomKey::from_slice(&key).expect("a key");
-        verify_room(&key, &here.relay, &here.exporter, &here.device, &proof).expect("it opens the room");
-        verify_room(&key, &here.relay, &here.exporter, &DeviceKey::new([9; 32]), &proof).expect_err("another device");
+        verify_room(&key, &here.binding, &here.device, &proof).expect("it opens the room");
+        verify_room(&key, &here.binding, &DeviceKey::new([9; 32]), &proof).expect_err("another device");
     }
 }

@@ -18,7 +18,7 @@ type Name = &'static str;
 
 /// A connection, numbered so that what is signed on it differs.
 fn channel(number: u8) -> Channel {
-    Channel { relay: RelayPin([1; 32]), exporter: [number; 32], device: device().public() }
+    Channel::by_exporter(RelayPin([1; 32]), [number; 32], device().public())
 }
 
 fn device() -> DeviceSecret {

@@ -60,7 +60,7 @@ impl Client {
     }
 
     fn channel_of(&self, person: &Person, relay: RelayPin) -> Channel {
-        Channel { relay, exporter: self.exporter(), device: person.device_key() }
+        Channel::by_exporter(relay, self.exporter(), person.device_key())
     }
 
     pub fn exporter(&self) -> [u8; 32] {

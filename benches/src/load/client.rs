@@ -371,7 +371,7 @@ impl Client {
 
     fn channel(&self, link: &Link, stage: &Stage) -> Option<Channel> {
         let exporter = link.exporter()?;
-        Some(Channel { relay: stage.pin, exporter, device: self.persona.device.public() })
+        Some(Channel::by_exporter(stage.pin, exporter, self.persona.device.public()))
     }
 }
 

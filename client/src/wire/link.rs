@@ -131,7 +131,7 @@ impl Link {
             .map_err(|_| Error::Protocol("the TLS exporter gave nothing"))?;
 
         let relay = pin_shown(&connection).ok_or(Error::Protocol("the relay showed no certificate"))?;
-        let channel = Channel { relay, exporter, device: greeting.device.key() };
+        let channel = Channel::by_exporter(relay, exporter, greeting.device.key());
 
         let (mut send, stream) = connection.open_bi().await.map_err(Error::from_connection)?;
         send.set_priority(CONTROL_PRIORITY).map_err(|_| Error::Disconnected)?;

@@ -4,10 +4,10 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{DeviceKey, EXPORTER_BYTES, IdentityError, RelayPin, RoomKey, fixed};
+use super::{ChannelBinding, DeviceKey, IdentityError, RoomKey, binding::Domains, fixed};
 
 const NAME_DOMAIN: &[u8] = b"supernode/1 room name\0";
-const ROOM_DOMAIN: &[u8] = b"supernode/1 room\0";
+const ROOM: Domains = Domains { tls_exporter: b"supernode/1 room\0", relay_nonce: b"supernode/1 room, by nonce\0" };
 /// The first bit of a name's last byte says whether it is made of a key.
 const STANDS: u8 = 0x80;
 const LAST: usize = 15;
@@ -53,8 +53,8 @@ impl fmt::Debug for RoomId {
 }
 
 /// What a room's key signs to open the room, or to ring at its door, on one connection of one device.
-pub fn room_signing_input(relay: &RelayPin, exporter: &[u8; EXPORTER_BYTES], device: &DeviceKey) -> Vec<u8> {
-    [ROOM_DOMAIN, &relay.0, exporter, device.as_bytes()].concat()
+pub fn room_signing_input(binding: &ChannelBinding, device: &DeviceKey) -> Vec<u8> {
+    [binding.domain(&ROOM), &binding.relay().0, binding.value(), device.as_bytes()].concat()
 }
 
 /// Whether `proof` shows that whoever is on this connection has the room's key.
@@ -63,10 +63,9 @@ pub fn room_signing_input(relay: &RelayPin, exporter: &[u8; EXPORTER_BYTES], dev
 /// [`IdentityError::Length`] or [`IdentityError::Signature`].
 pub fn verify_room(
     key: &RoomKey,
-    relay: &RelayPin,
-    exporter: &[u8; EXPORTER_BYTES],
+    binding: &ChannelBinding,
     device: &DeviceKey,
     proof: &[u8],
 ) -> Result<(), IdentityError> {
-    key.verify("room proof", &room_signing_input(relay, exporter, device), &fixed("room proof", proof)?)
+    key.verify("room proof", &room_signing_input(binding, device), &fixed("room proof", proof)?)
 }

@@ -5,13 +5,14 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 
 use super::{
-    DeviceKey, EXPORTER_BYTES, Fields, IdentityError, IdentityKey, KEY_BYTES, RelayPin, RoomId, SIGNATURE_BYTES,
-    TicketKey, check_time, fixed, from_text, to_text,
+    ChannelBinding, DeviceKey, Fields, IdentityError, IdentityKey, KEY_BYTES, RelayPin, RoomId, SIGNATURE_BYTES,
+    TicketKey, binding::Domains, check_time, fixed, from_text, to_text,
 };
 use crate::limits;
 
 const TICKET_DOMAIN: &[u8] = b"supernode/1 ticket\0";
-const PRESENT_DOMAIN: &[u8] = b"supernode/1 present\0";
+const PRESENT: Domains =
+    Domains { tls_exporter: b"supernode/1 present\0", relay_nonce: b"supernode/1 present, by nonce\0" };
 const RING_DOMAIN: &[u8] = b"supernode/1 ring\0";
 const FORMAT_1: u8 = 1;
 const KIND_IDENTITY: u8 = 0;
@@ -179,19 +180,18 @@ impl Ticket {
         self.grants.contains(grants) && self.relay.is_none_or(|named| named == *relay)
     }
 
-    /// Whether `presenter` may use it on the connection that has this exporter to the relay of this pin: as its holder,
-    /// or by the `proof` of its key.
+    /// Whether `presenter` may use it on the connection with this binding: as its holder, or by the `proof` of its key
+    ///
     ///
     /// # Errors
     /// [`IdentityError::Holder`], [`IdentityError::Length`] or [`IdentityError::Signature`].
     pub fn verify_presented(
         &self,
         presenter: &Presenter,
-        relay: &RelayPin,
-        exporter: &[u8; EXPORTER_BYTES],
+        binding: &ChannelBinding,
         proof: &[u8],
     ) -> Result<(), IdentityError> {
-        self.verify_holder(presenter, proof, || present_signing_input(self, relay, exporter, &presenter.device))
+        self.verify_holder(presenter, proof, || present_signing_input(self, binding, &presenter.device))
     }
 
     /// As [`Self::verify_presented`], from end to end: whether `presenter` may ring by it, into this group of caller and
@@ -234,13 +234,8 @@ impl fmt::Debug for Ticket {
 }
 
 /// What a ticket's key signs to show the ticket to a relay: this relay, this one connection, this device.
-pub fn present_signing_input(
-    ticket: &Ticket,
-    relay: &RelayPin,
-    exporter: &[u8; EXPORTER_BYTES],
-    device: &DeviceKey,
-) -> Vec<u8> {
-    [PRESENT_DOMAIN, &relay.0, exporter, device.as_bytes(), &ticket.digest()].concat()
+pub fn present_signing_input(ticket: &Ticket, binding: &ChannelBinding, device: &DeviceKey) -> Vec<u8> {
+    [binding.domain(&PRESENT), &binding.relay().0, binding.value(), device.as_bytes(), &ticket.digest()].concat()
 }
 
 /// What a ticket's key signs to show the ticket to whoever is rung: the group that the ring's Welcome leads into, the

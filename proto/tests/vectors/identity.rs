@@ -2,11 +2,13 @@
 //! the signatures are too.
 
 use ed25519_dalek::{Signer, SigningKey};
+use prost::Message as _;
 use supernode_proto::{
     identity::{
-        Delegation, DeviceKey, EPOCH_DIGEST_BYTES, EXPORTER_BYTES, Grants, Holder, IdentityKey, JoinKey, Presenter,
-        RelayPin, Revocation, RoomId, RoomKey, SIGNATURE_BYTES, Ticket, TicketKey, beacon_signing_input,
-        hello_signing_input, join_signing_input, room_signing_input,
+        ChannelBinding, Delegation, DeviceKey, EPOCH_DIGEST_BYTES, EXPORTER_BYTES, Grants, Holder, IdentityKey,
+        JoinKey, NONCE_BYTES, NonceBinding, Presenter, RelayName, RelayPin, Revocation, RoomId, RoomKey,
+        SIGNATURE_BYTES, Ticket, TicketKey, beacon_signing_input, hello_signing_input, join_signing_input,
+        present_signing_input, room_signing_input,
     },
     invite::Invite,
 };
@@ -19,6 +21,29 @@ pub const NOW_UNIX_S: u64 = 1_700_000_000;
 pub const NOT_AFTER_UNIX_S: u64 = NOW_UNIX_S + 30 * 24 * 3600;
 /// What the TLS exporter of the example connection gives.
 pub const EXPORTER: [u8; EXPORTER_BYTES] = [0xe0; EXPORTER_BYTES];
+
+/// What the example relay draws for a connection of a client without an exporter.
+pub const NONCE: [u8; NONCE_BYTES] = [0xa0; NONCE_BYTES];
+
+/// The example connection's binding.
+pub fn binding() -> ChannelBinding {
+    ChannelBinding::TlsExporter { relay: relay_pin(), exporter: EXPORTER }
+}
+
+/// The binding of a connection without an exporter, where the client knows the relay by its host.
+pub fn binding_by_host() -> ChannelBinding {
+    by_nonce(RelayName::Host("relay.example"))
+}
+
+/// The same, where it knows the relay by its pin.
+pub fn binding_by_pin() -> ChannelBinding {
+    by_nonce(RelayName::Pin(&relay_pin()))
+}
+
+/// The same, by any name.
+pub fn by_nonce(name: RelayName<'_>) -> ChannelBinding {
+    ChannelBinding::RelayNonce { relay: relay_pin(), nonce: NonceBinding::new(&NONCE, name) }
+}
 
 /// The secret key of the example identity.
 pub fn identity_secret() -> SigningKey {
@@ -112,12 +137,12 @@ pub fn presenter() -> Presenter {
 
 /// The example device's signature of a Hello on the example connection.
 pub fn sign_hello(body: &[u8]) -> [u8; SIGNATURE_BYTES] {
-    device_secret().sign(&hello_signing_input(&relay_pin(), &EXPORTER, body)).to_bytes()
+    device_secret().sign(&hello_signing_input(&binding(), body)).to_bytes()
 }
 
 /// The example room's proof for the example device on the example connection.
 pub fn join_proof() -> [u8; SIGNATURE_BYTES] {
-    join_secret().sign(&join_signing_input(&room(), &EXPORTER, &device())).to_bytes()
+    join_secret().sign(&join_signing_input(&room(), &binding(), &device())).to_bytes()
 }
 
 /// The secret key of the example room that stands.
@@ -131,7 +156,17 @@ pub fn room_key() -> RoomKey {
 
 /// What shows that the example device has that key, on the example connection.
 pub fn room_proof() -> [u8; SIGNATURE_BYTES] {
-    room_secret().sign(&room_signing_input(&relay_pin(), &EXPORTER, &device())).to_bytes()
+    room_secret().sign(&room_signing_input(&binding(), &device())).to_bytes()
+}
+
+/// Everything that is signed on a connection with this binding, by its name.
+pub fn bound(binding: &ChannelBinding) -> [(&'static str, Vec<u8>); 4] {
+    [
+        ("ticket shown to a relay", present_signing_input(&ticket_with_key(), binding, &device())),
+        ("hello", hello_signing_input(binding, &super::control::hello_body().encode_to_vec())),
+        ("join", join_signing_input(&room(), binding, &device())),
+        ("room key", room_signing_input(binding, &device())),
+    ]
 }
 
 /// The example device's beacon: the epoch and its digest.

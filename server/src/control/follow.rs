@@ -161,11 +161,11 @@ fn words_of(view: &SessionView) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::{NodeId, SessionId, ShardId};
+    use crate::core::{Address, SessionId, ShardId};
 
     fn view(identity: u8, rooms: usize) -> (String, SessionView) {
         let view = SessionView {
-            id: SessionId { node: NodeId::default(), shard: ShardId(0), link: 1, generation: 2 },
+            id: SessionId { at: Address::local(ShardId(0)), link: 1, generation: 2 },
             identity: IdentityKey::new([identity; 32]),
             device: DeviceKey::new([identity + 100; 32]),
             address: "192.0.2.1:7".parse().expect("an address"),

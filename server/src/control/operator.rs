@@ -49,7 +49,7 @@ use super::{
     successor::{Attempt, Program},
 };
 use crate::{
-    core::{NodeId, SessionId, ShardId},
+    core::{Address, SessionId, ShardId},
     shard::{Handle, SessionView, Whom},
 };
 
@@ -331,9 +331,9 @@ async fn answer(ask: impl FnOnce() -> Result<Response, String> + Send + 'static)
 
 impl From<&SessionView> for Session {
     fn from(view: &SessionView) -> Self {
-        let SessionId { shard, link, generation, .. } = view.id;
+        let SessionId { at, link, generation } = view.id;
         Self {
-            session: format!("{}-{link}-{generation}", shard.0),
+            session: format!("{}-{link}-{generation}", at.shard.0),
             identity: view.identity.to_text(),
             device: view.device.to_text(),
             address: view.address,
@@ -352,8 +352,7 @@ fn session_of(name: &str) -> Option<SessionId> {
     let mut parts = name.split('-');
     let (shard, link, generation) = (parts.next()?, parts.next()?, parts.next()?);
     let id = SessionId {
-        node: NodeId::default(),
-        shard: ShardId(shard.parse().ok()?),
+        at: Address::local(ShardId(shard.parse().ok()?)),
         link: link.parse().ok()?,
         generation: generation.parse().ok()?,
     };
@@ -375,7 +374,7 @@ mod tests {
 
     #[test]
     fn a_session_s_name_is_three_numbers() {
-        let id = SessionId { node: NodeId::default(), shard: ShardId(1), link: 22, generation: 333 };
+        let id = SessionId { at: Address::local(ShardId(1)), link: 22, generation: 333 };
         assert_eq!(session_of("1-22-333"), Some(id));
         for bad in ["", "1-2", "1-2-3-4", "a-1-2", "1-2-", "-1-2-3", "70000-1-1"] {
             assert_eq!(session_of(bad), None, "{bad}");

@@ -277,7 +277,7 @@ impl ShardCore {
         let removed = rooms::remove(&self.directory, room, member, session, Leaving::Kicked, outbox);
         let Some(removed) = removed else { return false };
         self.end_tracks_of(&room, &removed.tracks, outbox);
-        outbox.mail(session.shard, ControlMail::Evict { session, room, member, kicker });
+        outbox.mail(session.at, ControlMail::Evict { session, room, member, kicker });
         true
     }
 
@@ -309,19 +309,18 @@ fn schedule_watches(session: &mut Session, timers: &mut Timers, now: Now) {
 /// The ticket, if this session may use it for this, here.
 fn check_ticket(session: &Session, bytes: &[u8], proof: &[u8], grant: Grants, now: Now) -> Result<Ticket, Refusal> {
     let ticket = Ticket::from_bytes(bytes)?;
-    if !ticket.allows(grant, &session.relay) {
+    if !ticket.allows(grant, session.binding.relay()) {
         return Err(Refusal::of(RefusalReason::TicketInvalid));
     }
     ticket.verify(now.unix_s())?;
     let presenter = Presenter { identity: session.identity, device: session.device };
-    ticket.verify_presented(&presenter, &session.relay, &session.exporter, proof)?;
+    ticket.verify_presented(&presenter, &session.binding, proof)?;
     Ok(ticket)
 }
 
 /// The room that stands for whoever has this key, if this session shows that it has it.
 pub(crate) fn check_room_key(session: &Session, key: &[u8], proof: &[u8]) -> Result<RoomId, Refusal> {
     let key = RoomKey::from_slice(key)?;
-    verify_room(&key, &session.relay, &session.exporter, &session.device, proof)
-        .map_err(|_| Refusal::of(RefusalReason::JoinProof))?;
+    verify_room(&key, &session.binding, &session.device, proof).map_err(|_| Refusal::of(RefusalReason::JoinProof))?;
     Ok(RoomId::standing(&key))
 }

@@ -24,11 +24,33 @@ impl ShardId {
     }
 }
 
+/// Where mail goes: a shard of a node.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Address {
+    /// The relay process.
+    pub node: NodeId,
+    /// Its shard.
+    pub shard: ShardId,
+}
+
+impl Address {
+    /// A shard of the only node.
+    pub const fn local(shard: ShardId) -> Self {
+        Self { node: NodeId(0), shard }
+    }
+
+    /// Another shard of the same node.
+    #[must_use]
+    pub const fn beside(self, shard: ShardId) -> Self {
+        Self { shard, ..self }
+    }
+}
+
 /// A media stream's name among shards.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct StreamKey {
     /// The publisher's shard.
-    pub shard: ShardId,
+    pub at: Address,
     /// Counts its streams.
     pub number: u64,
 }
@@ -36,10 +58,8 @@ pub struct StreamKey {
 /// Where a session lives. The generation tells it from earlier sessions in the same slot.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct SessionId {
-    /// The relay process.
-    pub node: NodeId,
-    /// Its shard.
-    pub shard: ShardId,
+    /// Whose connection it is.
+    pub at: Address,
     /// The connection's slot there.
     pub link: u32,
     /// Counts the slot's sessions.
@@ -114,5 +134,23 @@ impl Now {
     #[must_use]
     pub fn plus(&self, later: Duration) -> Self {
         Self { instant: self.instant + later, unix_ms: self.unix_ms + later.as_millis() as u64 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_costs_names_nothing() {
+        // As without one: what fits where a shard's number leaves room anyway.
+        assert_eq!((size_of::<Address>(), size_of::<SessionId>(), size_of::<StreamKey>()), (4, 12, 16));
+    }
+
+    #[test]
+    fn shards_of_two_nodes_with_the_same_number_are_not_the_same() {
+        let here = Address::local(ShardId(1));
+        assert_ne!(here, Address { node: NodeId(1), ..here });
+        assert_eq!(here.beside(ShardId(2)), Address::local(ShardId(2)));
     }
 }

@@ -10,6 +10,7 @@ pub mod counts;
 mod control;
 mod forwarding;
 mod grants;
+mod homes;
 mod ids;
 mod outbox;
 mod receiver;
@@ -25,7 +26,8 @@ pub use self::{
         admission::{Admit, Applicant, Grant, Network, Resident, ServiceWord, Voucher},
         limits, pool, rate,
     },
-    ids::{MemberId, NodeId, Now, RingId, SessionId, ShardId, StreamKey, TokenDigest},
+    homes::Homes,
+    ids::{Address, MemberId, NodeId, Now, RingId, SessionId, ShardId, StreamKey, TokenDigest},
     outbox::{ClientMail, ControlMail, Errand, Outbox},
     receiver::{ladder, rate_estimate},
     registry::directory,

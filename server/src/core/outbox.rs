@@ -9,7 +9,7 @@ use supernode_proto::{
     object::TrackAlias,
 };
 
-use super::{MemberId, SessionId, ShardId, counts::Counts, forwarding::forward::Demand};
+use super::{Address, Homes, MemberId, SessionId, ShardId, counts::Counts, forwarding::forward::Demand};
 
 /// What a client of a shard is told, or that it is closed.
 #[derive(Debug, Clone)]
@@ -73,7 +73,7 @@ pub enum ControlMail {
         /// The track.
         alias: TrackAlias,
         /// Whose sessions.
-        shard: ShardId,
+        from: Address,
         /// How many they are and what they take.
         demand: Demand,
         /// The one among them that is new and has seen nothing yet.
@@ -141,7 +141,7 @@ pub enum Errand {
     /// Pass this letter to another shard, whose shell gives it to
     /// [`ShardCore::handle_letter`](super::ShardCore::handle_letter) there. Letters from one shard to another come in order,
     /// and none is lost.
-    Post(ShardId, Vec<ControlMail>),
+    Post(Address, Vec<ControlMail>),
     /// Tell clients of this shard something, or close one. Whoever's session is over by then is told nothing:
     /// [`ShardCore::is_live`](super::ShardCore::is_live).
     Client(ClientMail),
@@ -164,7 +164,7 @@ pub enum Errand {
 /// Collects what a step of a core wants done, in order.
 #[derive(Debug)]
 pub struct Outbox {
-    shard: ShardId,
+    at: Address,
     shards: u16,
     /// What was done, counted.
     pub counts: Counts,
@@ -172,7 +172,7 @@ pub struct Outbox {
     /// How many of these are done before letters to other shards leave again: so what one step leads to on another shard is
     /// one letter.
     before_letters: usize,
-    letters: VecDeque<(ShardId, Vec<ControlMail>)>,
+    letters: VecDeque<(Address, Vec<ControlMail>)>,
 }
 
 /// What is to be done on this shard.
@@ -185,10 +185,10 @@ pub(crate) enum Here {
 }
 
 impl Outbox {
-    /// An empty outbox of one of `shards` shards.
-    pub fn new(shard: ShardId, shards: u16) -> Self {
+    /// An empty outbox of one of its node's `shards` shards.
+    pub fn new(at: Address, shards: u16) -> Self {
         let counts = Counts::default();
-        Self { shard, shards, counts, here: VecDeque::new(), before_letters: 0, letters: VecDeque::new() }
+        Self { at, shards, counts, here: VecDeque::new(), before_letters: 0, letters: VecDeque::new() }
     }
 
     /// Takes the next thing to do.
@@ -209,11 +209,11 @@ impl Outbox {
         self.here.push_back(Here::ByShell(errand));
     }
 
-    pub(crate) fn mail(&mut self, to: ShardId, mail: ControlMail) {
-        if to == self.shard {
+    pub(crate) fn mail(&mut self, to: Address, mail: ControlMail) {
+        if to == self.at {
             return self.mail_here(mail);
         }
-        match self.letters.iter_mut().find(|(shard, _)| *shard == to) {
+        match self.letters.iter_mut().find(|(other, _)| *other == to) {
             Some((_, letter)) => letter.push(mail),
             None => self.letters.push_back((to, vec![mail])),
         }
@@ -228,21 +228,21 @@ impl Outbox {
     }
 
     /// What clients of a shard are told.
-    pub(crate) fn tell(&mut self, shard: ShardId, mail: ClientMail) {
-        self.mail(shard, ControlMail::Client(mail));
+    pub(crate) fn tell(&mut self, to: Address, mail: ClientMail) {
+        self.mail(to, ControlMail::Client(mail));
     }
 
     /// Mail to the shards of several clients, one piece for each shard.
     fn mail_by_shard(&mut self, to: impl Iterator<Item = SessionId>, mail: impl Fn(Vec<SessionId>) -> ClientMail) {
-        let mut by_shard: Vec<(ShardId, Vec<SessionId>)> = Vec::new();
+        let mut by_shard: Vec<(Address, Vec<SessionId>)> = Vec::new();
         let each = to.size_hint().0.div_ceil(usize::from(self.shards)).max(1);
         for client in to {
-            if let Some((_, clients)) = by_shard.iter_mut().find(|(shard, _)| *shard == client.shard) {
+            if let Some((_, clients)) = by_shard.iter_mut().find(|(shard, _)| *shard == client.at) {
                 clients.push(client);
             } else {
                 let mut clients = Vec::with_capacity(each);
                 clients.push(client);
-                by_shard.push((client.shard, clients));
+                by_shard.push((client.at, clients));
             }
         }
         for (shard, clients) in by_shard {
@@ -250,20 +250,19 @@ impl Outbox {
         }
     }
 
-    /// The one shard that orders a room's mailbox.
-    pub(crate) fn home_of(&self, room: &RoomId) -> ShardId {
-        let [first, second, ..] = room.0;
-        ShardId(u16::from_be_bytes([first, second]) % self.shards)
+    /// Where the homes are that mail goes to.
+    pub(crate) fn homes(&self) -> Homes {
+        Homes::new(self.at.node, self.shards)
     }
 
     pub(crate) fn broadcast(&mut self, mail: &ControlMail) {
         for shard in 0..self.shards {
-            self.mail(ShardId(shard), mail.clone());
+            self.mail(self.at.beside(ShardId(shard)), mail.clone());
         }
     }
 
     pub(crate) fn event(&mut self, to: SessionId, body: Body) {
-        self.tell(to.shard, ClientMail::Send { to, message: RelayMessage { reply_to: 0, body: Some(body) } });
+        self.tell(to.at, ClientMail::Send { to, message: RelayMessage { reply_to: 0, body: Some(body) } });
     }
 
     /// The same event for several clients.
@@ -278,7 +277,7 @@ impl Outbox {
     }
 
     pub(crate) fn reply(&mut self, to: SessionId, request: u64, body: Body) {
-        self.tell(to.shard, ClientMail::Send { to, message: RelayMessage { reply_to: request, body: Some(body) } });
+        self.tell(to.at, ClientMail::Send { to, message: RelayMessage { reply_to: request, body: Some(body) } });
     }
 
     pub(crate) fn done(&mut self, to: SessionId, request: u64) {
@@ -291,20 +290,21 @@ impl Outbox {
     }
 
     pub(crate) fn close(&mut self, session: SessionId, code: CloseCode) {
-        self.tell(session.shard, ClientMail::Close { session, code });
+        self.tell(session.at, ClientMail::Close { session, code });
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::NodeId;
 
     #[test]
     fn what_a_large_room_is_told_is_one_letter_for_each_shard() {
-        let mut outbox = Outbox::new(ShardId(0), 4);
-        let session =
-            |link: u32| SessionId { node: NodeId::default(), shard: ShardId((link % 4) as u16), link, generation: 0 };
+        let mut outbox = Outbox::new(Address::local(ShardId(0)), 4);
+        let session = |link: u32| {
+            let at = Address::local(ShardId((link % 4) as u16));
+            SessionId { at, link, generation: 0 }
+        };
         let delivery = MlsDelivery { sequence: 1, ..MlsDelivery::default() };
         outbox.events((0..250).map(session), Body::Done(Done {}));
         outbox.deliver((0..250).map(session), &delivery);
@@ -323,7 +323,7 @@ mod tests {
                 ControlMail::Client(ClientMail::Tell { to, .. } | ClientMail::Deliver { to, .. }) => to.len(),
                 _ => 0,
             });
-            let everybody_there = (0..250).filter(|link| session(*link).shard == shard).count();
+            let everybody_there = (0..250).filter(|link| session(*link).at == shard).count();
             assert_eq!(told.sum::<usize>(), 2 * everybody_there);
         }
         assert_eq!(here, 2);

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Instant};
 use supernode_proto::{
     close::CloseCode,
     control::Rung,
-    identity::{DeviceKey, EXPORTER_BYTES, IdentityKey, RelayPin, RoomId},
+    identity::{ChannelBinding, DeviceKey, IdentityKey, RoomId},
     object::TrackAlias,
 };
 
@@ -45,10 +45,8 @@ pub struct Session {
     /// Which token it was let in with, so that taking the token back ends the session.
     token: Option<TokenDigest>,
     since: Instant,
-    /// The relay that its Hello named.
-    pub(crate) relay: RelayPin,
-    /// Binds join proofs and tickets to this connection.
-    pub(crate) exporter: [u8; EXPORTER_BYTES],
+    /// Binds join proofs and tickets to this connection, and to the relay that its Hello named.
+    pub(crate) binding: ChannelBinding,
     pub(crate) rooms: BTreeMap<RoomId, MemberId>,
     pub(crate) published: Vec<TrackAlias>,
     /// In the order in which it began.
@@ -131,8 +129,7 @@ impl Session {
             token,
             standing,
             since: now,
-            relay: greeting.relay,
-            exporter: greeting.exporter,
+            binding: greeting.binding,
             rooms: BTreeMap::new(),
             published: Vec::new(),
             subscribed: Vec::new(),

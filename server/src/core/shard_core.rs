@@ -13,13 +13,13 @@ use supernode_proto::{
     VERSION,
     close::CloseCode,
     control::{Hello, HelloBody, RefusalReason, Rung, Welcome, relay_message::Body},
-    identity::{self, Delegation, EXPORTER_BYTES, IdentityKey, RelayPin, Revocation, RoomId},
+    identity::{self, ChannelBinding, Delegation, IdentityKey, Revocation, RoomId},
     limits as wire,
     object::TrackAlias,
 };
 
 use super::{
-    Admit, Applicant, ControlMail, Errand, Grant, NodeId, Now, Outbox, SessionId, ShardId, StreamKey, TokenDigest,
+    Address, Admit, Applicant, ControlMail, Errand, Grant, Now, Outbox, SessionId, StreamKey, TokenDigest,
     control::Refusal,
     forwarding::{forward::TrackTable, group_cache::GroupCache, ledger::Ledger, speakers::Speakers},
     grants::{accounts::Allowance, limits::Limits},
@@ -56,10 +56,8 @@ impl From<CloseCode> for NotOpened {
 pub struct Greeting<'a> {
     /// The message.
     pub hello: &'a Hello,
-    /// This relay.
-    pub relay: RelayPin,
-    /// The connection's TLS exporter.
-    pub exporter: [u8; EXPORTER_BYTES],
+    /// What its connection has for signatures to be bound to, and this relay.
+    pub binding: ChannelBinding,
     /// Where its packets come from.
     pub from: IpAddr,
 }
@@ -100,7 +98,7 @@ pub struct Holdings {
 /// - **The end of a turn**: [`Self::end_turn`], and, about once a second, [`Self::refresh_limits`] and
 ///   [`Self::sweep_accounts`].
 pub struct ShardCore {
-    pub(crate) shard: ShardId,
+    pub(crate) at: Address,
     pub(crate) directory: Arc<Directory>,
     pub(crate) sessions: Vec<Option<Box<Session>>>,
     /// Which of them are in a room.
@@ -123,9 +121,9 @@ pub struct ShardCore {
 
 impl ShardCore {
     /// An empty shard.
-    pub fn new(shard: ShardId, directory: Arc<Directory>) -> Self {
+    pub fn new(at: Address, directory: Arc<Directory>) -> Self {
         Self {
-            shard,
+            at,
             limits: directory.limits_now(),
             directory,
             sessions: Vec::new(),
@@ -139,6 +137,11 @@ impl ShardCore {
             tracks: TrackTable::default(),
             ledger: Ledger::default(),
         }
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> Address {
+        self.at
     }
 
     /// What all shards share.
@@ -188,7 +191,7 @@ impl ShardCore {
             return Err(CloseCode::TOO_MANY_SESSIONS.into());
         }
         self.generation = self.generation.wrapping_add(1);
-        let id = SessionId { node: NodeId::default(), shard: self.shard, link, generation: self.generation };
+        let id = SessionId { at: self.at, link, generation: self.generation };
         let (identity, device) = (who.identity, who.device);
         let known = word.revocation.as_ref().map_or(0, |word| word.number);
         let account = self.directory.accounts.open(identity, now.instant);
@@ -303,8 +306,8 @@ impl ShardCore {
             ControlMail::Withheld { from, room, after } => {
                 rooms::deliver_withheld(&self.directory, from, room, after, outbox);
             }
-            ControlMail::Interest { alias, shard, demand, fresh } => {
-                self.interest(alias, shard, demand, fresh, now.instant, outbox);
+            ControlMail::Interest { alias, from, demand, fresh } => {
+                self.interest(alias, from, demand, fresh, now.instant, outbox);
             }
             ControlMail::Keyframe { alias } => self.keyframe(alias, now.instant, outbox),
             ControlMail::TrackEnded { alias } => {
@@ -370,7 +373,7 @@ impl ShardCore {
     pub fn end_turn(&mut self, outbox: &mut Outbox) {
         for alias in std::mem::take(&mut self.wanted_pictures) {
             if let Some(publisher) = self.directory.tracks.get(&alias).map(|entry| entry.publisher) {
-                outbox.mail(publisher.shard, ControlMail::Keyframe { alias });
+                outbox.mail(publisher.at, ControlMail::Keyframe { alias });
             }
         }
     }
@@ -515,7 +518,7 @@ impl ShardCore {
 
 impl std::fmt::Debug for ShardCore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ShardCore").field("shard", &self.shard).field("census", &self.census()).finish_non_exhaustive()
+        f.debug_struct("ShardCore").field("at", &self.at).field("census", &self.census()).finish_non_exhaustive()
     }
 }
 
@@ -531,14 +534,8 @@ fn check_hello(greeting: &Greeting<'_>, now: Now) -> Result<(u32, Delegation, St
     }
     let delegation = Delegation::from_bytes(&body.delegation).map_err(rooms::hello_close_code)?;
     delegation.verify(now.unix_s()).map_err(rooms::hello_close_code)?;
-    identity::verify_hello(
-        &delegation.device,
-        &greeting.relay,
-        &greeting.exporter,
-        body_bytes,
-        &greeting.hello.signature,
-    )
-    .map_err(rooms::hello_close_code)?;
+    identity::verify_hello(&delegation.device, &greeting.binding, body_bytes, &greeting.hello.signature)
+        .map_err(rooms::hello_close_code)?;
     let revocation = match &body.revocation[..] {
         [] => None,
         bytes => {

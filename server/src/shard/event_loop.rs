@@ -17,9 +17,10 @@ use rustix::{
 
 use super::{
     engine::Engine,
-    figures::counters::Counters,
+    figures::counters::{Counters, Tally},
     live::{Live, LiveHandle},
     net::{
+        demultiplexer::{Datagram, Destination},
         handover::{Passed, Predecessor, Relief, Successor, Upgrade},
         socket::{Clocks, Received, SendBatch, ShardSocket},
         window::Window,
@@ -108,12 +109,20 @@ impl EventLoop {
         let is_held_back = self.is_held_back();
         let Self { engine, socket, inbox, window, predecessor, successor, upgrade, .. } = self;
         let now = clocks.now();
-        let before = engine.tally().datagrams_in;
+        let (demultiplexer, post, tally) = engine.intake();
+        let demultiplexer = demultiplexer.with_predecessor(predecessor.as_ref().map(Predecessor::incarnation));
+        let before = tally.datagrams_in;
+        let route =
+            |packet: Datagram<'_>, tally: &mut Tally| match (demultiplexer.destination(&packet), &mut *predecessor) {
+                (Destination::Shard(owner), _) => post.hand_over(owner, packet.to_received(), tally),
+                (Destination::Predecessor, Some(other)) => other.take(&packet, tally),
+                (Destination::Here | Destination::Predecessor, _) => received.push(packet.to_received()),
+            };
         let more_packets = match successor {
             None if is_held_back => false,
-            None => socket.receive(clocks, engine.tally(), |packet, _| received.push(packet)),
+            None => socket.receive(clocks, tally, route),
             Some(other) => {
-                let passed = other.receive(now.instant, engine.tally(), |packet| received.push(packet));
+                let passed = other.receive(now.instant, tally, route);
                 if passed == Passed::Gone {
                     *successor = None;
                     upgrade.reads_again();
@@ -122,14 +131,13 @@ impl EventLoop {
             }
         };
         window.received((engine.tally().datagrams_in - before) as usize, now.instant);
-        if let Some(other) = predecessor {
-            received.retain_mut(|packet| !other.take(packet, engine.tally()));
-            if !other.flush(engine.tally()) {
-                *predecessor = None;
-            }
+        if let Some(other) = predecessor
+            && !other.flush(engine.tally())
+        {
+            *predecessor = None;
         }
         for packet in received.drain(..) {
-            engine.handle_packet(packet, now, out, Instant::now);
+            engine.handle_own_packet(packet, now, out, Instant::now);
             if out.is_full() {
                 out.flush(socket, now.instant, engine.tally());
             }

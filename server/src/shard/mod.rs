@@ -65,7 +65,7 @@ pub use self::{
         crypto::TlsConfig,
     },
 };
-use crate::core::{Admit, ShardCore, ShardId, directory::Directory, limits::Limits};
+use crate::core::{Address, Admit, ShardCore, ShardId, directory::Directory, limits::Limits};
 
 /// How often the end of a drain is looked for.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
@@ -235,8 +235,7 @@ fn start(
         offload.segments_in_max = offload.segments_in_max.min(socket.segments_in_max());
         let mut rng: StdRng = rand::make_rng();
         let engine = Engine::new(Parts {
-            shard,
-            core: ShardCore::new(shard, directory.clone()),
+            core: ShardCore::new(Address::local(shard), directory.clone()),
             endpoint: shared.endpoint(shard, rng.random()),
             peers: postboxes.clone(),
             pin: config.pin,

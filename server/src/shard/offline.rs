@@ -17,7 +17,7 @@ use super::{
     post::inbox::{self, Inbox},
     quic::{cid::Incarnation, crypto::TlsConfig, transport::Shared},
 };
-use crate::core::{Admit, Now, ShardCore, ShardId, directory::Directory, ledger::Ledger, limits::Limits};
+use crate::core::{Address, Admit, Now, ShardCore, ShardId, directory::Directory, ledger::Ledger, limits::Limits};
 
 /// The only shard of a relay that nobody can reach but through these methods.
 pub struct OfflineShard {
@@ -42,8 +42,7 @@ impl OfflineShard {
         let (postbox, inbox) = inbox::inbox()?;
         let shared = Shared::new(tls, Duration::ZERO, &[seed as u8; 32], Incarnation(1));
         let engine = Engine::new(Parts {
-            shard,
-            core: ShardCore::new(shard, Arc::new(Directory::new(limits))),
+            core: ShardCore::new(Address::local(shard), Arc::new(Directory::new(limits))),
             endpoint: shared.endpoint(shard, [seed as u8; 32]),
             peers: vec![postbox],
             pin,

@@ -272,7 +272,7 @@ async fn connect(home: &Path, invite: &Invite, secret: u8, token: Option<&str>) 
     let delegation = identity.delegate(&device.public(), not_after_unix_s);
     let mut exporter = [0; 32];
     connection.export_keying_material(&mut exporter, EXPORTER_LABEL, b"").expect("an exporter");
-    let channel = Channel { relay: invite.pin.expect("a pin"), exporter, device: device.public() };
+    let channel = Channel::by_exporter(invite.pin.expect("a pin"), exporter, device.public());
     let hello = channel.hello(&device, &Introduction::new(&delegation, token.unwrap_or("")));
     let hello = client_message::Body::Hello(hello);
     send.write_all(&frame(&ClientMessage { request: 0, body: Some(hello) })).await.expect("sent");

@@ -222,13 +222,13 @@ impl Play {
                 &wire,
                 now,
                 |_, ledger| ledger.delivered += 1,
-                |shard| {
-                    others.push(shard);
+                |to| {
+                    others.push(to);
                     true
                 },
             );
-            for shard in others {
-                self.world.cores[shard.index()].deliver_datagram(&wire, now, |_, ledger| ledger.delivered += 1);
+            for to in others {
+                self.world.cores[to.shard.index()].deliver_datagram(&wire, now, |_, ledger| ledger.delivered += 1);
             }
         }
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test binary: a failed unwrap is a failed test")]
 
 mod allocations;
+mod bindings;
 mod churn;
 mod grants;
 mod kept;

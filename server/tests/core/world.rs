@@ -15,17 +15,17 @@ use supernode_proto::{
     control::{
         ClientMessage, FrameReader, RelayMessage, client_message::Body as Request, decode_message, relay_message::Body,
     },
-    identity::{DeviceKey, Grants, Holder, IdentityKey, RelayPin, RoomId, Ticket},
+    identity::{ChannelBinding, DeviceKey, Grants, Holder, IdentityKey, RelayPin, RoomId, Ticket},
     object::{Flags, Hop, Layer, TrackAlias, Visible},
 };
 use supernode_server::core::{
-    Admit, Applicant, ClientMail, ControlMail, Errand, Grant, Greeting, NotOpened, Now, Outbox, SessionId, ShardCore,
-    ShardId, Voucher, directory::Directory, limits::Limits,
+    Address, Admit, Applicant, ClientMail, ControlMail, Errand, Grant, Greeting, NotOpened, Now, Outbox, SessionId,
+    ShardCore, ShardId, Voucher, directory::Directory, limits::Limits,
 };
 use supernode_session::{Channel, Introduction, put_datagram};
 
 const PIN: RelayPin = RelayPin([9; 32]);
-const EXPORTER: [u8; 32] = [5; 32];
+const BINDING: ChannelBinding = ChannelBinding::TlsExporter { relay: PIN, exporter: [5; 32] };
 
 struct Everybody;
 
@@ -88,7 +88,7 @@ impl Person {
 }
 
 fn channel_of(device: DeviceKey) -> Channel {
-    Channel { relay: PIN, exporter: EXPORTER, device }
+    Channel { binding: BINDING, device }
 }
 
 /// The key of all tickets: [`World::ask`] shows them.
@@ -126,13 +126,13 @@ impl World {
     pub fn with_limits(shards: u16, seed: u64, limits: Limits) -> Self {
         let directory = Arc::new(Directory::new(limits));
         Self {
-            cores: (0..shards).map(|shard| ShardCore::new(ShardId(shard), directory.clone())).collect(),
+            cores: (0..shards).map(|shard| ShardCore::new(Address::local(ShardId(shard)), directory.clone())).collect(),
             directory,
             now: Now { instant: Instant::now(), unix_ms: 1_790_000_000_000 },
             rng: StdRng::seed_from_u64(seed),
             sent: Vec::new(),
             letters: (0..shards).map(|_| VecDeque::new()).collect(),
-            outboxes: (0..shards).map(|shard| Outbox::new(ShardId(shard), shards)).collect(),
+            outboxes: (0..shards).map(|shard| Outbox::new(Address::local(ShardId(shard)), shards)).collect(),
             link_next: 0,
         }
     }
@@ -144,9 +144,20 @@ impl World {
 
     /// The same where that may be refused.
     pub fn try_connect(&mut self, person: &Person, shard: usize) -> Result<At, CloseCode> {
+        self.connect_bound(person, shard, &person.channel(), BINDING)
+    }
+
+    /// The same with a Hello that is signed on one channel, where the relay's end of the connection has this binding.
+    pub fn connect_bound(
+        &mut self,
+        person: &Person,
+        shard: usize,
+        channel: &Channel,
+        binding: ChannelBinding,
+    ) -> Result<At, CloseCode> {
         let delegation = person.identity.delegate(&person.device_key(), self.now.unix_s() + 60);
-        let hello = person.channel().hello(&person.device, &Introduction::new(&delegation, ""));
-        let greeting = Greeting { hello: &hello, relay: PIN, exporter: EXPORTER, from: IpAddr::from([192, 0, 2, 1]) };
+        let hello = channel.hello(&person.device, &Introduction::new(&delegation, ""));
+        let greeting = Greeting { hello: &hello, binding, from: IpAddr::from([192, 0, 2, 1]) };
         let link = self.link_next;
         self.link_next += 1;
         let outbox = &mut self.outboxes[shard];
@@ -269,7 +280,7 @@ impl World {
     fn collect(&mut self, shard: usize) {
         while let Some(errand) = self.cores[shard].next_errand(self.now, &mut self.outboxes[shard]) {
             match errand {
-                Errand::Post(to, letter) => self.letters[to.index()].push_back(letter),
+                Errand::Post(to, letter) => self.letters[to.shard.index()].push_back(letter),
                 Errand::Client(mail) => self.pass(shard, mail),
                 // Nothing waits on the way to a client here, and there are no streams.
                 Errand::EndSubscription { .. } | Errand::Recall(_) | Errand::SendNewestGroup(..) => {}

@@ -7,10 +7,11 @@ use supernode_proto::{
     VERSION,
     close::{CloseCode, StreamCode},
     control::{ClientMessage, Hello, HelloBody, RefusalReason, Unwatch, Watch, client_message::Body as Request},
-    identity::RelayPin,
+    identity::{ChannelBinding, NonceBinding, RelayName, RelayPin},
     object::TrackAlias,
 };
 use supernode_server::core::{ledger::RefuseReason, limits::Limits};
+use supernode_session::Channel;
 use supernode_testkit::{Client, Person, Relay, datagram, eventually, stop_code, unix_s};
 
 /// What a client does wrong after its Hello, and the code it must end with.
@@ -65,7 +66,7 @@ async fn a_second_hello_ends_the_session(#[values(1, 2, 4)] shards: usize) {
     relay.assert_empty().await;
 }
 
-//
+//
 #[rstest]
 #[tokio::test]
 async fn a_hello_that_proves_nothing_is_turned_away_with_its_reason(#[values(1, 2, 4)] shards: usize) {
@@ -90,6 +91,13 @@ async fn a_hello_that_proves_nothing_is_turned_away_with_its_reason(#[values(1, 
     let other = relay.dial().await;
     let stolen = other.hello(&person, relay.pin);
     assert_eq!(turned_away(&|_| stolen.clone()).await, CloseCode::BAD_SIGNATURE);
+    // Signed for a nonce, be it the very bytes that TLS exports here.
+    let by_nonce = |client: &Client| {
+        let nonce = NonceBinding::new(&client.exporter(), RelayName::Pin(&relay.pin));
+        let binding = ChannelBinding::RelayNonce { relay: relay.pin, nonce };
+        Channel { binding, device: person.device_key() }.sign_hello(&person.device, &body(fresh))
+    };
+    assert_eq!(turned_away(&by_nonce).await, CloseCode::BAD_SIGNATURE);
     // Meant for another relay.
     assert_eq!(turned_away(&|client| client.hello(&person, RelayPin([0; 32]))).await, CloseCode::BAD_SIGNATURE);
     // Signed by a key that the delegation does not name.

@@ -207,7 +207,7 @@ async fn come_in(
     connection.export_keying_material(&mut exporter, EXPORTER_LABEL, b"").map_err(|_| anyhow!("no TLS exporter"))?;
     let (identity, device) = (IdentitySecret::from_bytes(&rand::random()), DeviceSecret::from_bytes(&rand::random()));
     let delegation = identity.delegate(&device.public(), unix_now_s() + DELEGATED_S);
-    let channel = Channel { relay: pin, exporter, device: device.public() };
+    let channel = Channel::by_exporter(pin, exporter, device.public());
     let hello = client_message::Body::Hello(channel.hello(&device, &Introduction::new(&delegation, token)));
     let (mut send, mut receive) = connection.open_bi().await?;
     send.write_all(&frame(&ClientMessage { request: 0, body: Some(hello) })).await?;

@@ -15,7 +15,7 @@ use super::{
     speakers::Speakers,
     stream::StreamPart,
 };
-use crate::core::{MemberId, ShardCore, ShardId, StreamKey, grants::accounts::Allowance, session::Session};
+use crate::core::{Address, MemberId, ShardCore, StreamKey, grants::accounts::Allowance, session::Session};
 
 /// An object on its way to one subscriber.
 #[derive(Debug, Clone, Copy)]
@@ -78,7 +78,7 @@ impl ShardCore {
         wire: &Bytes,
         now: Instant,
         local: impl FnMut(Offer, &mut Ledger),
-        mut remote: impl FnMut(ShardId) -> bool,
+        mut remote: impl FnMut(Address) -> bool,
     ) -> Result<(), RefuseReason> {
         let admitted = match self.sessions.get_mut(link as usize).and_then(Option::as_mut) {
             None => Err(RefuseReason::NoSession),
@@ -96,7 +96,7 @@ impl ShardCore {
         };
         self.ledger.let_in(track.carries.kind, 1, wire.len());
         for other in &track.remote {
-            if !remote(other.shard) {
+            if !remote(other.at) {
                 overflow(&mut self.ledger, other);
             }
         }

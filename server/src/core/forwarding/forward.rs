@@ -15,7 +15,7 @@ use supernode_proto::{
 };
 
 use super::ledger::{DropReason, RefuseReason};
-use crate::core::{MemberId, ShardId};
+use crate::core::{Address, MemberId};
 
 /// One subscription of a session on this shard.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +48,7 @@ impl Subscriber {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Remote {
     /// Which.
-    pub shard: ShardId,
+    pub at: Address,
     /// How many they are and what they take.
     pub demand: Demand,
 }
@@ -219,7 +219,7 @@ impl TrackTable {
     /// Notes what another shard takes; returns the track if it is published here.
     pub fn set_remote(&mut self, alias: TrackAlias, remote: Remote) -> Option<&Track> {
         let track = self.by_alias.get_mut(&alias).filter(|track| track.publisher.is_some())?;
-        track.remote.retain(|other| other.shard != remote.shard);
+        track.remote.retain(|other| other.at != remote.at);
         if remote.demand.subscribers > 0 {
             track.remote.push(remote);
         }

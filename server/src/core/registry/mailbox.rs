@@ -230,10 +230,10 @@ mod tests {
     use supernode_proto::identity::DeviceKey;
 
     use super::*;
-    use crate::core::{NodeId, ShardId, counts::LIMITS};
+    use crate::core::{Address, ShardId, counts::LIMITS};
 
     fn session(link: u32) -> SessionId {
-        SessionId { node: NodeId(0), shard: ShardId(0), link, generation: 0 }
+        SessionId { at: Address::local(ShardId(0)), link, generation: 0 }
     }
 
     fn members(count: u32) -> BTreeMap<MemberId, Member> {

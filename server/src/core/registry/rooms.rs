@@ -46,7 +46,7 @@ pub(crate) fn join(
         return Err(Refusal::limit("rooms_max", session.rooms.len() as u64, bound as u64));
     }
     // Verified before the room is locked: it takes the longest.
-    identity::verify_join(&key, &id, &session.exporter, &session.device, &wanted.proof)
+    identity::verify_join(&key, &id, &session.binding, &session.device, &wanted.proof)
         .map_err(|_| Refusal::of(RefusalReason::JoinProof))?;
     let may_open = !id.stands() || check_room_key(session, &wanted.room_key, &wanted.room_proof) == Ok(id);
     let (member, tracks) = {
@@ -232,7 +232,7 @@ pub(crate) fn send_mls(
         return Err(Refusal::limit("mls_bytes_per_second_max", bytes, limits.mls_bytes_per_second_max));
     }
     let (from, member) = (session.id, session.rooms.get(&id).copied().unwrap_or_default());
-    outbox.mail(outbox.home_of(&id), ControlMail::Mls { from, member, request, sent });
+    outbox.mail(outbox.homes().of_room(&id), ControlMail::Mls { from, member, request, sent });
     Ok(())
 }
 
@@ -287,7 +287,7 @@ pub(crate) fn send_catch_up(
         return Err(Refusal::limit("catch_ups_per_minute_max", bound, bound));
     }
     let (from, device) = (session.id, session.device);
-    outbox.mail(outbox.home_of(&id), ControlMail::CatchUp { from, device, request, wanted });
+    outbox.mail(outbox.homes().of_room(&id), ControlMail::CatchUp { from, device, request, wanted });
     Ok(())
 }
 
@@ -322,7 +322,7 @@ pub(crate) fn deliver_withheld(directory: &Directory, to: SessionId, id: RoomId,
         let member = room.members.iter().find(|(_, member)| member.session == to);
         member.map_or(Some(Vec::new()), |(member, _)| room.mailbox.still_after(after, *member))
     });
-    outbox.tell(to.shard, ClientMail::DeliverWithheld { to, room: id, missed });
+    outbox.tell(to.at, ClientMail::DeliverWithheld { to, room: id, missed });
 }
 
 /// Passes a rejected commit to the room's home shard, which answers it.
@@ -334,7 +334,7 @@ pub(crate) fn send_reject(
 ) -> Result<(), Refusal> {
     let id = member_of(session, &rejected.room)?;
     let (from, member) = (session.id, session.rooms.get(&id).copied().unwrap_or_default());
-    outbox.mail(outbox.home_of(&id), ControlMail::RejectCommit { from, member, request, rejected });
+    outbox.mail(outbox.homes().of_room(&id), ControlMail::RejectCommit { from, member, request, rejected });
     Ok(())
 }
 

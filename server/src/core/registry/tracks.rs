@@ -17,7 +17,7 @@ use supernode_proto::{
 
 use super::{directory::TrackEntry, rooms};
 use crate::core::{
-    ControlMail, Errand, MemberId, Outbox, SessionId, ShardCore, ShardId,
+    Address, ControlMail, Errand, MemberId, NodeId, Outbox, SessionId, ShardCore,
     control::Refusal,
     forwarding::forward::{Carries, Demand, Remote, Subscriber},
     receiver::Change,
@@ -25,8 +25,15 @@ use crate::core::{
     timers::Due,
 };
 
-/// Aliases are drawn from four-byte varints: short on the wire, and they tell nobody how many tracks there are.
+/// Random bits of an alias: on the only node it is a four-byte varint, short on the wire, and tells nobody how many tracks
+/// there are.
 const ALIAS_BITS: u32 = 30;
+
+/// An alias that may be taken already, but by no other node: the node's number stands above the random bits.
+fn draw_alias(node: NodeId, rng: &mut dyn Rng) -> Option<TrackAlias> {
+    let random = u64::from(rng.random::<u32>() >> (32 - ALIAS_BITS));
+    TrackAlias::new(u64::from(node.0) << ALIAS_BITS | random)
+}
 
 /// When a track's publisher was asked for a key frame last.
 #[derive(Debug)]
@@ -47,7 +54,7 @@ impl ShardCore {
         rng: &mut dyn Rng,
         outbox: &mut Outbox,
     ) -> Result<(), Refusal> {
-        let directory = self.directory.clone();
+        let (directory, node) = (self.directory.clone(), self.at.node);
         let session = self.session_at(link)?;
         let room = rooms::member_of(session, &wanted.room)?;
         let kind = match TrackKind::try_from(wanted.kind) {
@@ -64,8 +71,7 @@ impl ShardCore {
         let PublishTrack { label, activity, .. } = wanted;
         let entry = TrackEntry { room, member, publisher: session.id, kind, label, newcomers_from: 0, activity };
         let alias = loop {
-            let drawn = TrackAlias::new(u64::from(rng.random::<u32>() >> (32 - ALIAS_BITS)));
-            let Some(alias) = drawn else { continue };
+            let Some(alias) = draw_alias(node, rng) else { continue };
             if directory.tracks.insert_new(alias, entry.clone()) {
                 break alias;
             }
@@ -216,14 +222,12 @@ impl ShardCore {
         self.tracks.note_demand(alias, demand);
         self.choose_speaker(link);
         outbox.done(id, request);
-        let shard = self.shard;
-        outbox.mail(
-            publisher.shard,
-            ControlMail::Interest { alias, shard, demand, fresh: position.is_none().then_some(id) },
-        );
+        let from = self.at;
+        outbox
+            .mail(publisher.at, ControlMail::Interest { alias, from, demand, fresh: position.is_none().then_some(id) });
         if visual && position.is_some() {
             // It may want layers now that go on with a key frame.
-            outbox.mail(publisher.shard, ControlMail::Keyframe { alias });
+            outbox.mail(publisher.at, ControlMail::Keyframe { alias });
         }
         Ok(())
     }
@@ -248,8 +252,8 @@ impl ShardCore {
         outbox.errand(Errand::EndSubscription { link, alias, code: StreamCode::UNSUBSCRIBED });
         let publisher = self.directory.tracks.get(&alias).map(|entry| entry.publisher);
         if let Some(publisher) = publisher {
-            let shard = self.shard;
-            outbox.mail(publisher.shard, ControlMail::Interest { alias, shard, demand, fresh: None });
+            let from = self.at;
+            outbox.mail(publisher.at, ControlMail::Interest { alias, from, demand, fresh: None });
         }
     }
 
@@ -274,7 +278,7 @@ impl ShardCore {
         let subscribed = session.subscribed.iter().find(|subscribed| subscribed.alias.value() == alias);
         let alias = subscribed.ok_or_else(unknown)?.alias;
         let publisher = self.directory.tracks.get(&alias).map(|entry| entry.publisher).ok_or_else(unknown)?;
-        outbox.mail(publisher.shard, ControlMail::Keyframe { alias });
+        outbox.mail(publisher.at, ControlMail::Keyframe { alias });
         Ok(())
     }
 
@@ -282,14 +286,14 @@ impl ShardCore {
     pub(crate) fn interest(
         &mut self,
         alias: TrackAlias,
-        from: ShardId,
+        from: Address,
         demand: Demand,
         fresh: Option<SessionId>,
         now: Instant,
         outbox: &mut Outbox,
     ) {
         // Local subscribers are in the table already.
-        let remote = Remote { shard: from, demand: if from == self.shard { Demand::default() } else { demand } };
+        let remote = Remote { at: from, demand: if from == self.at { Demand::default() } else { demand } };
         let Some(track) = self.tracks.set_remote(alias, remote) else {
             // Its publisher left while the mail was on its way.
             return outbox.mail(from, ControlMail::TrackEnded { alias });
@@ -336,7 +340,7 @@ impl ShardCore {
     /// frame of those that it sees again.
     pub(crate) fn path_changed(&mut self, link: u32, change: &Change, outbox: &mut Outbox) {
         let Some(session) = self.session(link) else { return };
-        let (rung, speaker, shard) = (session.rung(), session.speaker, self.shard);
+        let (rung, speaker, from) = (session.rung(), session.speaker, self.at);
         let pictures: Vec<TrackAlias> =
             session.subscribed.iter().filter(|track| track.visual).map(|track| track.alias).collect();
         for alias in pictures {
@@ -346,10 +350,10 @@ impl ShardCore {
             let news = self.tracks.note_demand(alias, demand);
             let Some(publisher) = self.directory.tracks.get(&alias).map(|entry| entry.publisher) else { continue };
             if news {
-                outbox.mail(publisher.shard, ControlMail::Interest { alias, shard, demand, fresh: None });
+                outbox.mail(publisher.at, ControlMail::Interest { alias, from, demand, fresh: None });
             }
             if again {
-                outbox.mail(publisher.shard, ControlMail::Keyframe { alias });
+                outbox.mail(publisher.at, ControlMail::Keyframe { alias });
             }
         }
     }
@@ -359,7 +363,7 @@ impl ShardCore {
         let wants = self.session(link).is_some_and(|session| session.rung() < Rung::AudioOnly);
         let publisher = self.directory.tracks.get(&alias).map(|entry| entry.publisher);
         if let Some(publisher) = publisher.filter(|_| wants) {
-            outbox.mail(publisher.shard, ControlMail::Keyframe { alias });
+            outbox.mail(publisher.at, ControlMail::Keyframe { alias });
         }
     }
 
@@ -444,5 +448,29 @@ impl ShardCore {
     /// Which session a link belongs to, for refusals that need its name.
     pub(crate) fn id_of(&self, link: u32) -> Option<SessionId> {
         self.sessions.get(link as usize)?.as_ref().map(|session| session.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rand::{SeedableRng, rngs::StdRng};
+
+    use super::*;
+
+    fn drawn(node: u16, seed: u64) -> u64 {
+        draw_alias(NodeId(node), &mut StdRng::seed_from_u64(seed)).expect("a number of the wire's").value()
+    }
+
+    proptest! {
+        //
+        #[test]
+        fn two_nodes_never_draw_the_same_alias(nodes in any::<(u16, u16)>(), seeds in any::<(u64, u64)>()) {
+            let (one, other) = (drawn(nodes.0, seeds.0), drawn(nodes.1, seeds.1));
+            prop_assert_eq!((one >> ALIAS_BITS, other >> ALIAS_BITS), (nodes.0.into(), nodes.1.into()));
+            // Not even by the same random numbers.
+            prop_assert!(nodes.0 == nodes.1 || drawn(nodes.0, seeds.0) != drawn(nodes.1, seeds.0));
+            prop_assert!(drawn(0, seeds.0) < 1 << 30, "four bytes where there is one node");
+        }
     }
 }

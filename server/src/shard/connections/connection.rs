@@ -34,6 +34,7 @@ use crate::{
     shard::{
         door::{newcomer::Newcomer, prefixes::Prefix},
         quic::{
+            link_codec::{DatagramOut, LinkCodec},
             meter,
             transport::{
                 DATAGRAM_SEND_BYTES, DATAGRAM_SEND_SPACE, HANDOVER_BLOCKED_BYTES, HANDOVER_BYTES, SEND_WINDOW,
@@ -79,6 +80,8 @@ pub(crate) struct Connection {
     uncounted: bool,
     pub(super) cost: Cost,
     pub(crate) phase: Phase,
+    /// What kind of link it is.
+    pub(crate) codec: LinkCodec,
     /// What is kept of it until it is let in, also when it never is.
     pub(crate) newcomer: Option<Box<Newcomer>>,
     /// When the first of those packets arrived that have not been served yet.
@@ -150,6 +153,7 @@ impl Connection {
             uncounted: false,
             cost: Cost::default(),
             phase: Phase::Handshaking,
+            codec: LinkCodec::default(),
             newcomer: Some(Box::new(newcomer)),
             unserved_since: None,
             crumbs: Crumbs::default(),
@@ -272,7 +276,7 @@ impl Connection {
         }
     }
 
-    /// The client's first bidirectional stream.
+    /// The client's control stream.
     pub(crate) fn accept_control(&mut self, id: StreamId) {
         self.control = Some(id);
         // A stream that was just opened by the peer is not closed.
@@ -280,7 +284,14 @@ impl Connection {
     }
 
     /// Takes an object in a datagram: hands it to QUIC, or queues it behind what waits already.
-    pub(crate) fn offer_datagram(&mut self, offer: &Offer, wire: &Bytes, queue_bytes_max: usize, ledger: &mut Ledger) {
+    pub(crate) fn offer_datagram(
+        &mut self,
+        offer: &Offer,
+        out: &DatagramOut<'_>,
+        queue_bytes_max: usize,
+        ledger: &mut Ledger,
+    ) {
+        let wire = out.on(&self.codec);
         if offer.is_audio() {
             self.gather.add(wire.len(), offer.arrived);
         }
@@ -395,7 +406,7 @@ impl Connection {
         self.handed_over = sent;
         for _ in 0..DATAGRAM_SEND_BYTES / size_of::<Bytes>() {
             // It is refused only where no datagram could be sent at all.
-            self.handed_over += u64::from(self.quic.datagrams().send(Bytes::new(), true).is_ok());
+            self.handed_over += u64::from(self.quic.datagrams().send(self.codec.empty_datagram(), true).is_ok());
         }
     }
 

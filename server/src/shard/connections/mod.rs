@@ -19,7 +19,7 @@ use bytes::Bytes;
 use quinn_proto::{ConnectionEvent, ConnectionHandle};
 
 use self::{connection::Connection, costs::Stopwatch, deadlines::Deadlines};
-use super::figures::census::Census;
+use super::{figures::census::Census, quic::link_codec::DatagramOut};
 use crate::core::{
     fan_out::Offer,
     ledger::{DropReason, Ledger},
@@ -166,12 +166,18 @@ impl Connections {
     }
 
     /// Offers an object in a datagram to a subscriber's connection.
-    pub(crate) fn deliver(&mut self, offer: &Offer, wire: &Bytes, queue_bytes_max: usize, ledger: &mut Ledger) {
+    pub(crate) fn deliver(
+        &mut self,
+        offer: &Offer,
+        out: &DatagramOut<'_>,
+        queue_bytes_max: usize,
+        ledger: &mut Ledger,
+    ) {
         let Self { by_link, marked, .. } = self;
         let Some(connection) = by_link.get_mut(offer.link as usize).and_then(Option::as_mut) else {
             return ledger.drop(DropReason::Gone, 1);
         };
-        connection.offer_datagram(offer, wire, queue_bytes_max, ledger);
+        connection.offer_datagram(offer, out, queue_bytes_max, ledger);
         connection.urgent |= !offer.is_audio();
         connection.mark(offer.link, marked);
     }

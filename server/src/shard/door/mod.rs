@@ -18,7 +18,7 @@ use quinn_proto::{Endpoint, Incoming, Transmit};
 use supernode_proto::{
     close::CloseCode,
     control::{ClientMessage, Hello, client_message::Body},
-    identity::{EXPORTER_BYTES, EXPORTER_LABEL, RelayPin},
+    identity::{ChannelBinding, EXPORTER_BYTES, EXPORTER_LABEL, RelayPin},
     limits as wire,
 };
 
@@ -297,7 +297,9 @@ impl Door {
             .map_err(|_| CloseCode::INTERNAL)?;
         let from = connection.quic.remote_address().ip();
         let Some(newcomer) = &connection.newcomer else { return Err(CloseCode::UNEXPECTED_MESSAGE) };
-        let greeting = Greeting { hello: &hello, relay: newcomer.pin, exporter, from };
+        // A link with an exporter is bound by nothing else.
+        let binding = ChannelBinding::TlsExporter { relay: newcomer.pin, exporter };
+        let greeting = Greeting { hello: &hello, binding, from };
         let session = match inside.core.open_session(link, &greeting, &*self.admission, now, inside.outbox) {
             Ok(session) => session,
             Err(NotOpened::Close(code)) => return Err(code),
@@ -311,7 +313,7 @@ impl Door {
             }
         };
         connection.phase = Phase::Open(session);
-        transport::open_window(&mut connection.quic, &mut connection.kept);
+        transport::open_window(&mut connection.quic, &mut connection.kept, connection.codec.own_streams());
         connection.count_anew();
         if let Some(newcomer) = connection.newcomer.take() {
             self.places.leave(newcomer.place);

@@ -105,7 +105,7 @@ impl Engine {
         let Some(connection) = connections.get_mut(link) else { return };
         if let Some(from) = connection.session().filter(|_| !connection.control_waits()) {
             for (room, after) in connection.withheld.take_unasked() {
-                let home = outbox.home_of(&room);
+                let home = outbox.homes().of_room(&room);
                 outbox.mail(home, ControlMail::Withheld { from, room, after });
             }
         }

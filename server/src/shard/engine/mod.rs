@@ -1,13 +1,14 @@
 //! A shard without its socket: packets, mail and time in; packets and mail out.
 //!
-//! The loop calls, in this order and as often as it likes: [`Engine::handle_packet`], [`Engine::handle_mail`],
-//! [`Engine::handle_timeouts`], then [`Engine::serve`], which lets every connection that was touched act, and
-//! [`Engine::poll_transmits`], which builds packets for all of them; then it wakes the shards that were given mail
-//! ([`Engine::wake_others`]). Serving everything that is readable before building anything is what lets several objects
-//! share a packet.
+//! The loop calls, in this order and as often as it likes: [`Engine::handle_packet`] (or, where it asks [`Engine::intake`]
+//! itself whose a packet is, [`Engine::handle_own_packet`]), [`Engine::handle_mail`], [`Engine::handle_timeouts`], then
+//! [`Engine::serve`], which lets every connection that was touched act, and [`Engine::poll_transmits`], which builds packets
+//! for all of them; then it wakes the shards that were given mail ([`Engine::wake_others`]). Serving everything that is
+//! readable before building anything is what lets several objects share a packet.
 //!
-//! The engine has nothing of its own but QUIC's endpoint and the core. What there is to keep is its parts', each of which
-//! knows only itself and is lent the others it needs for a step; what becomes of one because of another is decided here.
+//! The engine has nothing of its own but QUIC's endpoint, the demultiplexer and the core. What there is to keep is its
+//! parts', each of which knows only itself and is lent the others it needs for a step; what becomes of one because of
+//! another is decided here.
 
 mod build;
 mod drain;
@@ -42,6 +43,7 @@ use super::{
         inspect::{self, Whom},
     },
     net::{
+        demultiplexer::{Demultiplexer, Destination},
         handover::{Relief, Successor},
         socket::{Received, SendBatch},
     },
@@ -49,10 +51,10 @@ use super::{
         self, Post,
         inbox::{Inbox, Letter, MediaMail, Postbox},
     },
-    quic::transport,
+    quic::{link_codec::DatagramOut, transport},
     streams::{self, Streams},
 };
-use crate::core::{Admit, Now, Outbox, ShardCore, ShardId, ledger::Ledger};
+use crate::core::{Admit, Now, Outbox, ShardCore, ledger::Ledger};
 
 /// Most packets of one connection in one send.
 pub(crate) const SEGMENTS_MAX: usize = 16;
@@ -63,6 +65,7 @@ pub(crate) struct Engine {
     outbox: Outbox,
     rng: StdRng,
     endpoint: Endpoint,
+    demultiplexer: Demultiplexer,
     connections: Connections,
     door: Door,
     streams: Streams,
@@ -73,7 +76,6 @@ pub(crate) struct Engine {
 
 /// What an engine is made of.
 pub(crate) struct Parts {
-    pub(crate) shard: ShardId,
     pub(crate) core: ShardCore,
     pub(crate) endpoint: Endpoint,
     pub(crate) peers: Vec<Postbox>,
@@ -98,16 +100,17 @@ pub(crate) struct MailTaken {
 
 impl Engine {
     pub(crate) fn new(parts: Parts) -> Self {
-        let (shard, shards) = (parts.shard, parts.peers.len());
+        let (at, shards) = (parts.core.address(), parts.peers.len());
         Self {
             core: parts.core,
-            outbox: Outbox::new(shard, shards as u16),
+            outbox: Outbox::new(at, shards as u16),
             rng: parts.rng,
             endpoint: parts.endpoint,
+            demultiplexer: Demultiplexer::new(at.shard, shards),
             connections: Connections::new(parts.sealing),
             door: Door::new(shards, parts.pin, parts.admission, parts.prefixes, parts.start),
-            streams: Streams::new(shard),
-            post: Post::new(shard, parts.peers),
+            streams: Streams::new(at),
+            post: Post::new(at, parts.peers),
             figures: Figures::default(),
             segments_max: parts.segments_max.clamp(1, SEGMENTS_MAX),
         }
@@ -126,7 +129,8 @@ impl Engine {
         self.figures.tally().segments_out_max = segments_max as u64;
     }
 
-    /// A UDP datagram. Answers that belong to no connection go to `out` at once. The clock is for what packets cost.
+    /// A UDP datagram, of whichever shard of this process. Answers that belong to no connection go to `out` at once. The
+    /// clock is for what packets cost.
     pub(crate) fn handle_packet(
         &mut self,
         received: Received,
@@ -134,16 +138,25 @@ impl Engine {
         out: &mut SendBatch,
         clock: impl Fn() -> Instant,
     ) {
-        if let Some(owner) = self.post.other_owner(&received) {
-            self.figures.tally().handed_over += 1;
-            // A full inbox loses it, as a full path would.
-            self.post.put_media(owner, MediaMail::Packet(received));
-            return;
+        match self.demultiplexer.destination(&received.datagram()) {
+            Destination::Shard(owner) => self.post.hand_over(owner, received, self.figures.tally()),
+            Destination::Here | Destination::Predecessor => self.handle_own_packet(received, now, out, clock),
         }
-        self.handle_own_packet(received, now, out, clock);
     }
 
-    fn handle_own_packet(&mut self, received: Received, now: Now, out: &mut SendBatch, clock: impl Fn() -> Instant) {
+    /// What says whose a UDP datagram is, and what takes those of other shards: for a loop that asks before it copies.
+    pub(crate) fn intake(&mut self) -> (Demultiplexer, &mut Post, &mut Tally) {
+        (self.demultiplexer, &mut self.post, self.figures.tally())
+    }
+
+    /// A UDP datagram of one of this shard's connections, or of none.
+    pub(crate) fn handle_own_packet(
+        &mut self,
+        received: Received,
+        now: Now,
+        out: &mut SendBatch,
+        clock: impl Fn() -> Instant,
+    ) {
         let Self { endpoint, connections, door, core, figures, .. } = self;
         let Received { remote, local_ip, ecn, arrived, data } = received;
         let (limits, tally) = (core.limits(), figures.tally());
@@ -198,7 +211,10 @@ impl Engine {
         let mut relief = None;
         if inbox.take_desynchronised() {
             self.figures.tally().desynchronised += 1;
-            tracing::error!(shard = self.post.shard().0, "control mail was lost: closing this shard's sessions");
+            tracing::error!(
+                shard = self.post.address().shard.0,
+                "control mail was lost: closing this shard's sessions"
+            );
             self.close_all(CloseCode::OVERLOADED, now);
             self.carry_out(now);
         }
@@ -237,8 +253,9 @@ impl Engine {
                 MediaMail::Datagram { wire, arrived } => {
                     let Self { core, connections, .. } = self;
                     let queue_bytes_max = core.limits().queue_bytes_max;
+                    let out = DatagramOut::new(&wire);
                     core.deliver_datagram(&wire, arrived, |offer, ledger| {
-                        connections.deliver(&offer, &wire, queue_bytes_max, ledger);
+                        connections.deliver(&offer, &out, queue_bytes_max, ledger);
                     });
                 }
                 mail => {
@@ -327,7 +344,14 @@ impl Engine {
                 if connection.receive_window.is_none() && core.publishes(link) {
                     let mut window = core.directory().windows().share();
                     let pool_max = core.limits().relay_windows_bytes_max;
-                    transport::allow_media_streams(&mut connection.quic, &mut connection.kept, &mut window, pool_max);
+                    let own = connection.codec.own_streams();
+                    transport::allow_media_streams(
+                        &mut connection.quic,
+                        &mut connection.kept,
+                        own,
+                        &mut window,
+                        pool_max,
+                    );
                     connection.receive_window = Some(window);
                     connection.count_anew();
                 }

@@ -20,6 +20,10 @@ use crate::{
         },
         figures::counters::Tally,
         post::inbox::MediaMail,
+        quic::{
+            link_codec::{DatagramOut, StreamRole},
+            transport,
+        },
         streams::{self, Streams},
     },
 };
@@ -100,6 +104,8 @@ impl<'a> Turn<'a> {
                 Event::Connected => {
                     self.tally.handshakes_ok += 1;
                     connection.phase = Phase::Greeting;
+                    transport::allow_own_streams(&mut connection.quic, connection.codec.own_streams());
+                    connection.codec.connected(&mut connection.quic);
                     if let Some(newcomer) = &mut connection.newcomer {
                         newcomer.prove();
                     }
@@ -116,7 +122,8 @@ impl<'a> Turn<'a> {
     }
 
     fn handle_datagrams(&mut self, connection: &mut Connection, arrived: Instant) -> Result<(), End> {
-        while let Some(wire) = connection.quic.datagrams().recv() {
+        while let Some(datagram) = connection.quic.datagrams().recv() {
+            let Some(wire) = connection.codec.datagram_in(datagram) else { continue };
             // A client asks whether we are there; QUIC has acknowledged it.
             if wire.is_empty() {
                 continue;
@@ -130,11 +137,12 @@ impl<'a> Turn<'a> {
     fn forward_datagram(&mut self, wire: &Bytes, arrived: Instant) -> Result<(), End> {
         let streams::Context { core, connections, post } = &mut self.cx;
         let queue_bytes_max = core.limits().queue_bytes_max;
+        let out = DatagramOut::new(wire);
         let forwarded = core.forward_datagram(
             self.link,
             wire,
             arrived,
-            |offer, ledger| connections.deliver(&offer, wire, queue_bytes_max, ledger),
+            |offer, ledger| connections.deliver(&offer, &out, queue_bytes_max, ledger),
             |shard| post.put_media(shard, MediaMail::Datagram { wire: wire.clone(), arrived }),
         );
         if forwarded == Err(RefuseReason::RateExceeded) && core.lose_patience(self.link, arrived) {
@@ -146,29 +154,12 @@ impl<'a> Turn<'a> {
 
     fn handle_stream_event(&mut self, connection: &mut Connection, event: StreamEvent) -> Result<(), End> {
         match event {
-            StreamEvent::Opened { dir: Dir::Bi } => {
-                while let Some(id) = connection.quic.streams().accept(Dir::Bi) {
-                    if connection.control.is_some() {
-                        return Err(End::Close(CloseCode::BAD_STREAM));
-                    }
-                    connection.accept_control(id);
-                    connection.control_gaps.come();
-                    self.read_control(connection, id)?;
+            StreamEvent::Opened { dir } => {
+                while let Some(id) = connection.quic.streams().accept(dir) {
+                    self.begin_stream(connection, id)?;
                 }
             }
-            StreamEvent::Opened { dir: Dir::Uni } => {
-                while let Some(id) = connection.quic.streams().accept(Dir::Uni) {
-                    let mut ingress = Ingress {
-                        key: self.streams.begin(),
-                        kind: TrackKind::Unspecified,
-                        parser: StreamParser::default(),
-                        unseen_bytes: 0,
-                        gaps: Gaps::default(),
-                    };
-                    ingress.gaps.come();
-                    self.read_ingress(connection, id, ingress);
-                }
-            }
+            StreamEvent::Readable { id } if connection.codec.awaits(id) => self.begin_stream(connection, id)?,
             StreamEvent::Readable { id } if id.dir() == Dir::Bi => {
                 connection.control_gaps.come();
                 self.read_control(connection, id)?;
@@ -189,6 +180,33 @@ impl<'a> Turn<'a> {
             | StreamEvent::Available { .. } => {}
         }
         Ok(())
+    }
+
+    /// Takes a stream that the client has opened, once the link says what it is.
+    fn begin_stream(&mut self, connection: &mut Connection, id: StreamId) -> Result<(), End> {
+        match connection.codec.begin(&mut connection.quic, id).map_err(End::Close)? {
+            Some(StreamRole::Control) => {
+                if connection.control.is_some() {
+                    return Err(End::Close(CloseCode::BAD_STREAM));
+                }
+                connection.accept_control(id);
+                connection.control_gaps.come();
+                self.read_control(connection, id)
+            }
+            Some(StreamRole::Media) => {
+                let mut ingress = Ingress {
+                    key: self.streams.begin(),
+                    kind: TrackKind::Unspecified,
+                    parser: StreamParser::default(),
+                    unseen_bytes: 0,
+                    gaps: Gaps::default(),
+                };
+                ingress.gaps.come();
+                self.read_ingress(connection, id, ingress);
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     /// Reads the control stream, which lives as long as the session.

@@ -1,5 +1,7 @@
 //! An engine between two inboxes, without clients.
 
+mod links;
+
 use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
@@ -15,7 +17,7 @@ use super::*;
 use crate::{
     control::{certificate::Certificate, state_dir::StateDir, tls},
     core::{
-        Applicant, Grant, StreamKey,
+        Address, Applicant, Grant, ShardId, StreamKey,
         directory::Directory,
         forward::{Carries, Subscriber},
         limits::Limits,
@@ -34,29 +36,34 @@ impl Admit for Nobody {
     }
 }
 
-/// The first of two shards, its inbox, and the other's.
-fn first_of_two() -> (Engine, Inbox, Inbox) {
+/// The first shard of a relay, and the relay's pin.
+fn engine(admission: Arc<dyn Admit>, peers: Vec<Postbox>) -> (Engine, RelayPin) {
     let directory = tempfile::tempdir().expect("a directory");
     let keys = StateDir::create(directory.path()).expect("made").keys_or_create().expect("made");
     let certificate = Certificate::self_signed(&keys).expect("a certificate");
     let tls = tls::quic_server_config(&certificate).expect("a configuration");
     let shared = Shared::new(tls, Duration::ZERO, &keys.reset_key, cid::Incarnation(1));
-    let (own, own_inbox) = inbox().expect("a descriptor");
-    let (other, other_inbox) = inbox().expect("a descriptor");
+    let pin = tls::relay_pin(&keys);
     let engine = Engine::new(Parts {
-        shard: ShardId(0),
-        core: ShardCore::new(ShardId(0), Arc::new(Directory::new(Limits::default()))),
+        core: ShardCore::new(Address::local(ShardId(0)), Arc::new(Directory::new(Limits::default()))),
         endpoint: shared.endpoint(ShardId(0), [1; 32]),
-        peers: vec![own, other],
-        pin: tls::relay_pin(&keys),
-        admission: Arc::new(Nobody),
+        peers,
+        pin,
+        admission,
         prefixes: Arc::default(),
         rng: StdRng::seed_from_u64(1),
         segments_max: 1,
         sealing: Duration::ZERO,
         start: Instant::now(),
     });
-    (engine, own_inbox, other_inbox)
+    (engine, pin)
+}
+
+/// The first of two shards, its inbox, and the other's.
+fn first_of_two() -> (Engine, Inbox, Inbox) {
+    let (own, own_inbox) = inbox().expect("a descriptor");
+    let (other, other_inbox) = inbox().expect("a descriptor");
+    (engine(Arc::new(Nobody), vec![own, other]).0, own_inbox, other_inbox)
 }
 
 #[test]
@@ -87,9 +94,9 @@ fn clients_are_left_unread_while_another_shard_has_much_mail_to_take() {
     let many = post::inbox::held_from(2);
     engine.serve(now);
     assert!(!engine.post.is_used_up());
-    let key = StreamKey { shard: ShardId(0), number: 1 };
+    let key = StreamKey { at: Address::local(ShardId(0)), number: 1 };
     for _ in 0..many {
-        engine.post.put_letter(ShardId(1), Letter::StreamAborted(key, StreamCode::CANCELLED));
+        engine.post.put_letter(Address::local(ShardId(1)), Letter::StreamAborted(key, StreamCode::CANCELLED));
     }
     assert!(engine.post.is_used_up(), "in the same turn already");
     engine.serve(now);
@@ -115,13 +122,13 @@ fn a_stream_that_is_aborted_before_its_beginning_comes_never_begins() {
     };
     let carries = Carries { kind: TrackKind::Video, room: RoomId([1; 16]), activity: false, member: 1 };
     engine.core.tracks.subscribe(alias, carries, subscriber);
-    let key = |number| StreamKey { shard: ShardId(1), number };
+    let key = |number| StreamKey { at: Address::local(ShardId(1)), number };
     let header = StreamHeader { hop: Hop { alias, priority: 0, ttl_ms: 0 }, group: 0, temporal_layer: 0 };
     for number in [1, 2] {
         let open = MediaMail::StreamOpen { key: key(number), header, wire: Bytes::new() };
-        assert!(engine.post.put_media(ShardId(0), open));
+        assert!(engine.post.put_media(Address::local(ShardId(0)), open));
     }
-    engine.post.put_letter(ShardId(0), Letter::StreamAborted(key(1), StreamCode::CANCELLED));
+    engine.post.put_letter(Address::local(ShardId(0)), Letter::StreamAborted(key(1), StreamCode::CANCELLED));
     engine.handle_mail(&own_inbox, now, &mut SendBatch::default(), || now.instant);
     assert_eq!(engine.streams.keys(), [key(2)]);
     assert_eq!(engine.census().aborted_early, 0, "and is forgotten once all media has been seen");

@@ -12,7 +12,7 @@ use quinn_proto::{EcnCodepoint, Transmit};
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::sys;
+use super::{demultiplexer::Datagram, sys};
 use crate::shard::figures::counters::Tally;
 
 /// What is asked of the kernel for each socket buffer: 8 MiB hold 40 ms of 200,000 packets a second. The kernel grants
@@ -121,6 +121,14 @@ pub(crate) struct Received {
     pub(crate) data: BytesMut,
 }
 
+impl Received {
+    /// How it came.
+    pub(crate) fn datagram(&self) -> Datagram<'_> {
+        let Self { remote, local_ip, ecn, arrived, data } = self;
+        Datagram { remote: *remote, local_ip: *local_ip, ecn: *ecn, arrived: *arrived, data }
+    }
+}
+
 /// One moment on both clocks: the kernel stamps packets with the time of day, everything else is monotonic.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clocks {
@@ -213,7 +221,7 @@ impl ShardSocket {
         &mut self,
         clocks: Clocks,
         tally: &mut Tally,
-        mut pass: impl FnMut(Received, &mut Tally),
+        mut pass: impl FnMut(Datagram<'_>, &mut Tally),
     ) -> bool {
         for _ in 0..RECEIVES_PER_TURN {
             let mut metas = [RecvMeta::default(); BATCH_SIZE];
@@ -228,14 +236,11 @@ impl ShardSocket {
             for (meta, slice) in metas.iter().zip(&slices).take(count) {
                 tally.bytes_in += meta.len as u64;
                 let arrived = clocks.instant_of(meta.timestamp);
-                // Each in memory of its own: QUIC keeps a packet for as long as one byte of it waits for those before it,
-                // and would keep all that came together with it.
-                for datagram in slice[..meta.len].chunks(meta.stride.max(1)) {
-                    let data = BytesMut::from(datagram);
+                let ecn = meta.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8));
+                let (remote, local_ip) = (unmapped(meta.addr), meta.dst_ip);
+                for data in slice[..meta.len].chunks(meta.stride.max(1)) {
                     tally.datagrams_in += 1;
-                    let ecn = meta.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8));
-                    let (remote, local_ip) = (unmapped(meta.addr), meta.dst_ip);
-                    pass(Received { remote, local_ip, ecn, arrived, data }, tally);
+                    pass(Datagram { remote, local_ip, ecn, arrived, data }, tally);
                 }
             }
             if count < BATCH_SIZE {

@@ -13,6 +13,8 @@ use std::{
 
 use quinn_proto::EcnCodepoint;
 
+use super::demultiplexer::steering_program;
+
 /// Most messages in one call.
 pub(crate) const MESSAGES_MAX: usize = 64;
 
@@ -164,22 +166,13 @@ impl ControlWriter<'_> {
     }
 }
 
-/// Makes the kernel give short-header packets to the socket whose number is the first byte of their connection ID
-/// (`cid.rs`), in the order in which the sockets of the port were bound. Everything else, and numbers without a socket,
-/// goes by the hash of the addresses as before. Setting it on one socket of the group is enough.
+/// Makes the kernel give each packet to the socket of the shard that it belongs to ([`steering_program`]). Setting it on one
+/// socket of the group is enough.
 ///
 /// # Errors
 /// What `setsockopt` says; steering between shards then happens in user space alone.
 pub(crate) fn steer_by_connection_id(socket: BorrowedFd<'_>) -> io::Result<()> {
-    let instruction = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
-    let mut program = [
-        instruction(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, 0), // first byte of the UDP payload
-        instruction(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, 0, 2, 0x80), // a long header (RFC 9000 section 17.2)?
-        instruction(libc::BPF_LD | libc::BPF_IMM, 0, 0, u32::MAX),        // no socket has this number
-        instruction(libc::BPF_RET | libc::BPF_A, 0, 0, 0),
-        instruction(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, 1), // first byte of the connection ID
-        instruction(libc::BPF_RET | libc::BPF_A, 0, 0, 0),
-    ];
+    let mut program = steering_program();
     let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     // SAFETY: the kernel copies the program, whose length and pointer are those of a live array, before it returns.
     let result = unsafe {

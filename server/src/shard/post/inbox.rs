@@ -24,7 +24,7 @@ use supernode_proto::{
 };
 
 use crate::{
-    core::{ClientMail, ControlMail, SessionId, ShardId, StreamKey, group_cache::CachedStream, stream::StreamPart},
+    core::{Address, ClientMail, ControlMail, SessionId, StreamKey, group_cache::CachedStream, stream::StreamPart},
     shard::{
         figures::{
             census::Census,
@@ -102,7 +102,7 @@ pub(crate) enum Letter {
     /// The stream ends before its last byte.
     StreamAborted(StreamKey, StreamCode),
     /// Subscribers of a shard take a data stream too slowly, or fast enough again.
-    StreamHold { key: StreamKey, by: ShardId, on: bool },
+    StreamHold { key: StreamKey, by: Address, on: bool },
     /// The relay goes away: tell the clients.
     Drain(std::time::Duration),
     /// Another process has the socket now: read from this one, and say so.
@@ -280,7 +280,7 @@ mod tests {
     use supernode_proto::identity::RoomId;
 
     use super::*;
-    use crate::core::NodeId;
+    use crate::core::ShardId;
 
     //
     #[test]
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn letters_weigh_what_they_carry_until_they_are_taken() {
         let (postbox, inbox) = inbox().expect("a descriptor");
-        let to = SessionId { node: NodeId(0), shard: ShardId(0), link: 0, generation: 0 };
+        let to = SessionId { at: Address::local(ShardId(0)), link: 0, generation: 0 };
         let delivery = MlsDelivery { payload: vec![0; 60_000].into(), ..MlsDelivery::default() };
         postbox.put_control(Letter::Core(vec![ControlMail::Client(ClientMail::Deliver {
             to: vec![to],
@@ -308,7 +308,10 @@ mod tests {
         assert_eq!(inbox.letters().count(), 2);
         assert_eq!(postbox.control_bytes(), 0);
         for _ in 0..CONTROL_MAX + 9 {
-            postbox.put_control(Letter::StreamAborted(StreamKey { shard: ShardId(0), number: 1 }, StreamCode::LAGGED));
+            postbox.put_control(Letter::StreamAborted(
+                StreamKey { at: Address::local(ShardId(0)), number: 1 },
+                StreamCode::LAGGED,
+            ));
         }
         assert_eq!(inbox.letters().count(), CONTROL_MAX);
         assert_eq!(postbox.control_bytes(), 0, "what had no room weighs nothing");

@@ -8,8 +8,8 @@ use self::{
     inbox::{Letter, MediaMail, Postbox},
 };
 use crate::{
-    core::ShardId,
-    shard::{net::socket::Received, quic::cid},
+    core::{Address, ShardId},
+    shard::{figures::counters::Tally, net::socket::Received},
 };
 
 /// Letters, and media, that are taken in one turn, so that they cannot keep packets waiting.
@@ -17,7 +17,8 @@ pub(crate) const PER_TURN_MAX: usize = 4096;
 
 /// Where one shard puts mail for all of them, itself included.
 pub(crate) struct Post {
-    shard: ShardId,
+    at: Address,
+    /// The shards of its node, by number.
     peers: Vec<Postbox>,
     /// Peers that were given mail since they were last woken.
     unwoken: Vec<bool>,
@@ -26,13 +27,13 @@ pub(crate) struct Post {
 
 impl Post {
     /// That of this shard, for these.
-    pub(crate) fn new(shard: ShardId, peers: Vec<Postbox>) -> Self {
-        Self { shard, unwoken: vec![false; peers.len()], headroom: Headroom::of(peers.len()), peers }
+    pub(crate) fn new(at: Address, peers: Vec<Postbox>) -> Self {
+        Self { at, unwoken: vec![false; peers.len()], headroom: Headroom::of(peers.len()), peers }
     }
 
     /// Whose it is.
-    pub(crate) fn shard(&self) -> ShardId {
-        self.shard
+    pub(crate) fn address(&self) -> Address {
+        self.at
     }
 
     /// How many shards there are.
@@ -40,22 +41,29 @@ impl Post {
         self.peers.len()
     }
 
-    /// The other shard to which a UDP datagram belongs, if it does.
-    pub(crate) fn other_owner(&self, received: &Received) -> Option<ShardId> {
-        cid::shard_of(&received.data).filter(|owner| *owner != self.shard && owner.index() < self.peers.len())
+    /// Hands another shard a packet of one of its connections. A full inbox loses it, as a full path would.
+    pub(crate) fn hand_over(&mut self, owner: ShardId, packet: Received, tally: &mut Tally) {
+        tally.handed_over += 1;
+        self.put_media(self.at.beside(owner), MediaMail::Packet(packet));
     }
 
     /// Gives a shard media, unless its inbox is full; whether it took it.
-    pub(crate) fn put_media(&mut self, to: ShardId, mail: MediaMail) -> bool {
-        self.unwoken[to.index()] = true;
-        self.peers[to.index()].put_media(mail)
+    pub(crate) fn put_media(&mut self, to: Address, mail: MediaMail) -> bool {
+        self.peer(to).put_media(mail)
     }
 
     /// Gives a shard a letter.
-    pub(crate) fn put_letter(&mut self, to: ShardId, letter: Letter) {
-        self.unwoken[to.index()] = true;
-        let bytes = self.peers[to.index()].put_control(letter);
+    pub(crate) fn put_letter(&mut self, to: Address, letter: Letter) {
+        let bytes = self.peer(to).put_control(letter);
         self.headroom.put(bytes);
+    }
+
+    /// Where mail for a shard is put; it is woken at the end of the turn.
+    fn peer(&mut self, to: Address) -> &Postbox {
+        debug_assert_eq!(to.node, self.at.node, "there is no other node, and nothing that names one");
+        let index = to.shard.index();
+        self.unwoken[index] = true;
+        &self.peers[index]
     }
 
     /// Wakes the shards that were given mail. To be called at the end of each turn.

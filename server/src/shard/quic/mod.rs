@@ -3,5 +3,6 @@
 pub(crate) mod cid;
 pub(crate) mod crypto;
 pub(crate) mod key_phases;
+pub(crate) mod link_codec;
 pub(crate) mod meter;
 pub(crate) mod transport;

@@ -14,6 +14,7 @@ use supernode_proto::{close::CloseCode, limits as wire};
 use super::{
     cid::{Generator, Incarnation},
     crypto::TlsConfig,
+    link_codec::OwnStreams,
     meter::Metered,
 };
 use crate::{
@@ -35,6 +36,8 @@ pub(crate) const DATAGRAM_SEND_SPACE: usize = DATAGRAM_SEND_BYTES - size_of::<By
 /// Datagrams of one client that may come in within one turn. More than a turn reads from the socket, so that QUIC never
 /// drops one uncounted; nothing is allocated for it ahead.
 const DATAGRAM_RECEIVE_BYTES: usize = 2 * socket::TURN_BYTES_MAX;
+/// Bidirectional streams of a session.
+const CONTROL_STREAMS: u32 = 1;
 /// Media streams that a client may open before it publishes a track: none would be forwarded, and one is enough to learn
 /// why. QUIC keeps a table entry for each stream that may be opened, and most sessions that are online publish nothing.
 const STREAMS_BEFORE_A_TRACK: u32 = 1;
@@ -137,9 +140,9 @@ impl HmacKey for ResetKey {
 }
 
 /// A client is let in: its window is that of a session.
-pub(crate) fn open_window(quic: &mut quinn_proto::Connection, kept: &mut Kept) {
+pub(crate) fn open_window(quic: &mut quinn_proto::Connection, kept: &mut Kept, own: OwnStreams) {
     quic.set_receive_window(VarInt::from_u32(SESSION_WINDOW as u32));
-    kept.open(SESSION_WINDOW as u32, 1 + STREAMS_BEFORE_A_TRACK);
+    kept.open(SESSION_WINDOW as u32, streams_max(STREAMS_BEFORE_A_TRACK, own));
 }
 
 /// A client publishes: from now on it may have as many media streams as the protocol says, and as much in flight as it may
@@ -147,14 +150,28 @@ pub(crate) fn open_window(quic: &mut quinn_proto::Connection, kept: &mut Kept) {
 pub(crate) fn allow_media_streams(
     quic: &mut quinn_proto::Connection,
     kept: &mut Kept,
+    own: OwnStreams,
     window: &mut Share,
     pool_max: u64,
 ) {
     let granted = window.take(PUBLISHER_WINDOW - SESSION_WINDOW, pool_max);
     let window = (SESSION_WINDOW + granted) as u32;
     quic.set_receive_window(VarInt::from_u32(window));
-    kept.open(window, 1 + wire::MEMBER_STREAMS_MAX);
-    quic.set_max_concurrent_streams(Dir::Uni, VarInt::from_u32(wire::MEMBER_STREAMS_MAX));
+    kept.open(window, streams_max(wire::MEMBER_STREAMS_MAX, own));
+    quic.set_max_concurrent_streams(Dir::Uni, VarInt::from_u32(wire::MEMBER_STREAMS_MAX + own.unidirectional));
+}
+
+/// It is known what kind of link a client has: from now on it may have the link's own streams beside the session's.
+pub(crate) fn allow_own_streams(quic: &mut quinn_proto::Connection, own: OwnStreams) {
+    if own != OwnStreams::default() {
+        quic.set_max_concurrent_streams(Dir::Bi, VarInt::from_u32(CONTROL_STREAMS + own.bidirectional));
+        quic.set_max_concurrent_streams(Dir::Uni, VarInt::from_u32(STREAMS_BEFORE_A_TRACK + own.unidirectional));
+    }
+}
+
+/// Streams that a client may have open with so many of media.
+fn streams_max(media: u32, own: OwnStreams) -> u32 {
+    CONTROL_STREAMS + media + own.bidirectional + own.unidirectional
 }
 
 fn parameters(batch_window: Duration) -> TransportConfig {
@@ -162,7 +179,7 @@ fn parameters(batch_window: Duration) -> TransportConfig {
     acks.ack_eliciting_threshold(VarInt::from_u32(ACK_THRESHOLD)).max_ack_delay(Some(ACK_DELAY + batch_window));
     let mut parameters = TransportConfig::default();
     parameters
-        .max_concurrent_bidi_streams(VarInt::from_u32(1)) // the control stream
+        .max_concurrent_bidi_streams(VarInt::from_u32(CONTROL_STREAMS))
         .max_concurrent_uni_streams(VarInt::from_u32(STREAMS_BEFORE_A_TRACK))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(HELLO_WINDOW))

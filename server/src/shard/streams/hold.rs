@@ -18,7 +18,7 @@ use supernode_proto::close::StreamCode;
 
 use super::{Context, Streams};
 use crate::{
-    core::{ShardId, StreamKey, ledger::DropReason},
+    core::{Address, StreamKey, ledger::DropReason},
     shard::{
         connections::{
             Connections,
@@ -50,7 +50,7 @@ pub(super) struct Holds {
 
 #[derive(Debug, Default)]
 struct Held {
-    by: Vec<ShardId>,
+    by: Vec<Address>,
     /// Where to go on reading, if there was more to read.
     unread: Option<(u32, StreamId)>,
 }
@@ -110,7 +110,7 @@ impl Streams {
     }
 
     /// A shard's subscribers hold a stream of this shard's publisher, or let it go on.
-    pub(crate) fn set_hold(&mut self, key: StreamKey, by: ShardId, on: bool) {
+    pub(crate) fn set_hold(&mut self, key: StreamKey, by: Address, on: bool) {
         // It may have ended meanwhile.
         if on && self.routes.contains_key(&key) {
             self.holds.held.entry(key).or_default().by.push(by);
@@ -138,7 +138,7 @@ impl Streams {
             return;
         }
         ingress.unseen_bytes = 0;
-        for other in route.remote.iter().map(|other| other.shard).collect::<Vec<_>>() {
+        for other in route.remote.iter().map(|other| other.at).collect::<Vec<_>>() {
             // A shard whose inbox is full loses the stream with its next part.
             if cx.post.put_media(other, MediaMail::StreamSeen { key }) {
                 self.set_hold(key, other, true);
@@ -155,11 +155,11 @@ impl Streams {
     }
 
     fn tell_publisher(&mut self, key: StreamKey, on: bool, post: &mut Post) {
-        let by = post.shard();
-        if key.shard == by {
+        let by = post.address();
+        if key.at == by {
             self.set_hold(key, by, on);
         } else {
-            post.put_letter(key.shard, Letter::StreamHold { key, by, on });
+            post.put_letter(key.at, Letter::StreamHold { key, by, on });
         }
     }
 
@@ -196,7 +196,7 @@ mod tests {
     use super::*;
     use crate::{
         core::{
-            ShardCore,
+            ShardCore, ShardId,
             directory::Directory,
             fan_out::StreamRoute,
             forward::{Carries, Demand, Remote},
@@ -214,10 +214,10 @@ mod tests {
 
     /// The streams of the first of two shards, what they go through, and the other's inbox.
     fn first_of_two() -> (Streams, ShardCore, Connections, Post, Inbox) {
-        let shard = ShardId(0);
+        let at = Address::local(ShardId(0));
         let ((own, _), (other, other_inbox)) = (inbox().expect("a descriptor"), inbox().expect("a descriptor"));
-        let core = ShardCore::new(shard, Arc::new(Directory::new(Limits::default())));
-        (Streams::new(shard), core, Connections::new(Duration::ZERO), Post::new(shard, vec![own, other]), other_inbox)
+        let core = ShardCore::new(at, Arc::new(Directory::new(Limits::default())));
+        (Streams::new(at), core, Connections::new(Duration::ZERO), Post::new(at, vec![own, other]), other_inbox)
     }
 
     //
@@ -229,7 +229,7 @@ mod tests {
         let key = streams.begin();
         let carries = Carries { kind: TrackKind::Data, room: RoomId([1; 16]), activity: false, member: 1 };
         let mut route = StreamRoute::empty(TrackAlias::new(7).expect("small"), carries);
-        route.remote.push(Remote { shard: ShardId(1), demand: Demand::default() });
+        route.remote.push(Remote { at: Address::local(ShardId(1)), demand: Demand::default() });
         streams.routes.insert(key, route);
         let mut ingress = Ingress {
             key,
@@ -254,7 +254,7 @@ mod tests {
             streams.release(cx, now);
             assert_eq!(streams.resumable(), None);
             assert!(streams.postpones(key, 5, id));
-            streams.set_hold(key, ShardId(1), false);
+            streams.set_hold(key, Address::local(ShardId(1)), false);
             streams.release(cx, now);
             assert_eq!(streams.resumable(), Some((5, id)));
         }
@@ -268,11 +268,12 @@ mod tests {
         let (mut streams, mut core, mut connections, mut post, other_inbox) = first_of_two();
         let cx = &mut Context { core: &mut core, connections: &mut connections, post: &mut post };
         let now = Instant::now();
-        let key = StreamKey { shard: ShardId(1), number: 1 };
+        let key = StreamKey { at: Address::local(ShardId(1)), number: 1 };
+        let here = cx.post.address();
         streams.handle_mail(MediaMail::StreamSeen { key }, cx, now);
         let said: Vec<_> = other_inbox.letters().collect();
         assert!(
-            matches!(said[..], [Letter::StreamHold { key: of, by: ShardId(0), on: false }] if of == key),
+            matches!(said[..], [Letter::StreamHold { key: of, by, on: false }] if of == key && by == here),
             "{said:?}"
         );
         streams.holds.holding.push((key, now));

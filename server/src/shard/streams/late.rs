@@ -33,18 +33,18 @@ impl Streams {
         let streams: Vec<CachedStream<StreamKey>> = cx.core.cache.newest(alias).map(<[_]>::to_vec).unwrap_or_default();
         cx.core.ledger.late_joiners += 1;
         for stream in streams {
-            if session.shard == self.shard {
+            if session.at == self.at {
                 self.join_here(stream, session, cx, now);
                 continue;
             }
             let key = stream.key;
             // A full inbox loses it, as a full path would; the subscriber then waits for the next group.
-            if cx.post.put_media(session.shard, MediaMail::StreamJoin { stream: Box::new(stream), session })
+            if cx.post.put_media(session.at, MediaMail::StreamJoin { stream: Box::new(stream), session })
                 && let Some(route) = self.routes.get_mut(&key)
-                && route.remote.iter().chain(&route.lost).all(|other| other.shard != session.shard)
+                && route.remote.iter().chain(&route.lost).all(|other| other.at != session.at)
             {
                 let demand = Demand { subscribers: 1, ..Demand::default() };
-                route.remote.push(Remote { shard: session.shard, demand });
+                route.remote.push(Remote { at: session.at, demand });
             }
         }
     }
@@ -71,6 +71,7 @@ impl Streams {
             return;
         }
         connection.egress.retain(|(other, _)| *other != key);
+        let wire = connection.codec.stream_out(wire);
         let mut egress = Egress::new(&header, wire, carries.kind, &subscriber);
         let mut target = StreamTarget::new(subscriber);
         for part in &parts {

@@ -29,7 +29,7 @@ use super::{
     },
 };
 use crate::core::{
-    ShardCore, ShardId, StreamKey,
+    Address, ShardCore, StreamKey,
     fan_out::StreamRoute,
     ledger::{DropReason, Ledger, RefuseReason},
     stream::StreamPart,
@@ -40,7 +40,7 @@ const PARTS_AT_ONCE: usize = 8;
 
 /// The streams that go through a shard.
 pub(crate) struct Streams {
-    shard: ShardId,
+    at: Address,
     /// How many its own publishers have begun.
     begun: u64,
     routes: HashMap<StreamKey, StreamRoute, FixedState>,
@@ -60,9 +60,9 @@ pub(crate) struct Context<'a> {
 
 impl Streams {
     /// None yet.
-    pub(crate) fn new(shard: ShardId) -> Self {
+    pub(crate) fn new(at: Address) -> Self {
         Self {
-            shard,
+            at,
             begun: 0,
             routes: HashMap::default(),
             aborted_early: Vec::new(),
@@ -74,7 +74,7 @@ impl Streams {
     /// A publisher here begins a stream: its name.
     pub(crate) fn begin(&mut self) -> StreamKey {
         self.begun += 1;
-        StreamKey { shard: self.shard, number: self.begun }
+        StreamKey { at: self.at, number: self.begun }
     }
 
     /// Media of streams from another shard; datagrams and packets are none.
@@ -133,7 +133,7 @@ impl Streams {
             let key = ingress.key;
             ingress.kind = route.carries.kind;
             let (taken, lost) = route.remote.drain(..).partition(|other| {
-                cx.post.put_media(other.shard, MediaMail::StreamOpen { key, header, wire: wire.clone() })
+                cx.post.put_media(other.at, MediaMail::StreamOpen { key, header, wire: wire.clone() })
             });
             route.remote = taken;
             route.lost = lost;
@@ -168,8 +168,8 @@ impl Streams {
         let remote = route.remote.clone();
         cx.core.cache.finish(route.alias, key);
         for other in remote {
-            if !cx.post.put_media(other.shard, MediaMail::StreamEnd { key }) {
-                cx.post.put_letter(other.shard, Letter::StreamAborted(key, StreamCode::OVERLOADED));
+            if !cx.post.put_media(other.at, MediaMail::StreamEnd { key }) {
+                cx.post.put_letter(other.at, Letter::StreamAborted(key, StreamCode::OVERLOADED));
             }
         }
         self.finish_here(key, cx.connections);
@@ -182,7 +182,7 @@ impl Streams {
         let remote = route.remote.clone();
         cx.core.cache.abort(route.alias, key);
         for other in remote {
-            cx.post.put_letter(other.shard, Letter::StreamAborted(key, StreamCode::CANCELLED));
+            cx.post.put_letter(other.at, Letter::StreamAborted(key, StreamCode::CANCELLED));
         }
         self.abort_here(key, StreamCode::CANCELLED, cx);
     }
@@ -230,9 +230,9 @@ impl Streams {
     fn pass_on(&mut self, key: StreamKey, part: &StreamPart, cx: &mut Context<'_>, arrived: Instant) {
         let Some(StreamRoute { remote, lost, .. }) = self.routes.get_mut(&key) else { return };
         remote.retain(|other| {
-            let taken = cx.post.put_media(other.shard, MediaMail::StreamPart { key, part: part.clone(), arrived });
+            let taken = cx.post.put_media(other.at, MediaMail::StreamPart { key, part: part.clone(), arrived });
             if !taken {
-                cx.post.put_letter(other.shard, Letter::StreamAborted(key, StreamCode::OVERLOADED));
+                cx.post.put_letter(other.at, Letter::StreamAborted(key, StreamCode::OVERLOADED));
                 lost.push(*other);
             }
             taken
@@ -252,7 +252,8 @@ impl Streams {
     ) {
         for target in &route.local {
             let Some(connection) = connections.get_mut(target.subscriber.link) else { continue };
-            let egress = Egress::new(header, wire.clone(), route.carries.kind, &target.subscriber);
+            let wire = connection.codec.stream_out(wire.clone());
+            let egress = Egress::new(header, wire, route.carries.kind, &target.subscriber);
             connection.egress.push((key, egress));
         }
         self.routes.insert(key, route);
@@ -407,7 +408,7 @@ mod tests {
             let part = StreamPart { wire: vec![0; bytes].into(), begins: None, ends: false };
             egress.push(&part, Instant::now(), ledger);
         }
-        (StreamKey { shard: ShardId(0), number: 0 }, egress)
+        (StreamKey { at: Address::local(ShardId(0)), number: 0 }, egress)
     }
 
     //
