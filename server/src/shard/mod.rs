@@ -237,7 +237,7 @@ fn start(
         let engine = Engine::new(Parts {
             shard,
             core: ShardCore::new(shard, directory.clone()),
-            endpoint: shared.endpoint(shard, rng.random()),
+            endpoint: shared.endpoint(shard, rng.random(), None),
             peers: postboxes.clone(),
             pin: config.pin,
             admission: config.admission.clone(),

@@ -46,7 +46,7 @@ fn first_of_two() -> (Engine, Inbox, Inbox) {
     let engine = Engine::new(Parts {
         shard: ShardId(0),
         core: ShardCore::new(ShardId(0), Arc::new(Directory::new(Limits::default()))),
-        endpoint: shared.endpoint(ShardId(0), [1; 32]),
+        endpoint: shared.endpoint(ShardId(0), [1; 32], None),
         peers: vec![own, other],
         pin: tls::relay_pin(&keys),
         admission: Arc::new(Nobody),

@@ -106,11 +106,12 @@ impl Shared {
         self.server.clone()
     }
 
-    /// One shard's endpoint, which issues that shard's connection IDs.
-    pub(crate) fn endpoint(&self, shard: ShardId, seed: [u8; 32]) -> Endpoint {
+    /// One shard's endpoint, which issues that shard's connection IDs. What else QUIC draws comes from the operating system,
+    /// or from a seed of its own: what everybody can see of connection IDs must tell nothing of it.
+    pub(crate) fn endpoint(&self, shard: ShardId, seed: [u8; 32], quic_seed: Option<[u8; 32]>) -> Endpoint {
         let mut config = self.endpoint.clone();
         let incarnation = self.incarnation;
-        config.cid_generator(move || Box::new(Generator::new(shard, incarnation, seed)));
+        config.cid_generator(move || Box::new(Generator::new(shard, incarnation, seed))).rng_seed(quic_seed);
         Endpoint::new(Arc::new(config), Some(self.server.clone()), true, None)
     }
 }
