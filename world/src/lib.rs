@@ -1,0 +1,14 @@
+//! A world for tests: the whole relay and real clients in one thread, under a virtual clock and a seeded network.
+//!
+//! - [`Clock`] and [`Trace`]: the only time, and what happened as one number: two runs of one seed have the same.
+//! - [`network`]: a path for each client, with delay, loss, order, width and size.
+//! - [`judge`]: what must hold, and whether it does.
+//!
+//! All randomness that decides anything comes from the seed.
+
+pub mod clock;
+pub mod judge;
+pub mod network;
+pub mod trace;
+
+pub use self::{clock::Clock, trace::Trace};
