@@ -2,13 +2,16 @@
 //!
 //! - [`Clock`] and [`Trace`]: the only time, and what happened as one number: two runs of one seed have the same.
 //! - [`network`]: a path for each client, with delay, loss, order, width and size.
+//! - [`relay`]: the shards as they are (`supernode_server::shard::offline`), process after process.
 //! - [`judge`]: what must hold, and whether it does.
 //!
 //! All randomness that decides anything comes from the seed.
 
+pub mod cast;
 pub mod clock;
 pub mod judge;
 pub mod network;
+pub mod relay;
 pub mod trace;
 
 pub use self::{clock::Clock, trace::Trace};
