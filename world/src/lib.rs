@@ -5,8 +5,11 @@
 //! - [`relay`]: the shards as they are (`supernode_server::shard::offline`), process after process.
 //! - [`client`]: what the SDK does around `supernode_session` and `supernode_calls`, on quinn-proto.
 //! - [`judge`]: what must hold, and whether it does.
+//! - [`World`]: all of it, with what happens there.
+//! - [`runs`]: many seeds.
 //!
-//! All randomness that decides anything comes from the seed.
+//! All randomness that decides anything comes from the seed. What TLS draws differs between runs: keys, and what is sealed by
+//! them; nothing here looks at it, and its length is always the same.
 
 pub mod cast;
 pub mod client;
@@ -14,6 +17,14 @@ pub mod clock;
 pub mod judge;
 pub mod network;
 pub mod relay;
+pub mod runs;
 pub mod trace;
 
-pub use self::{clock::Clock, trace::Trace};
+mod life;
+mod world;
+
+pub use self::{
+    clock::Clock,
+    trace::Trace,
+    world::{Outcome, Shape, World},
+};

@@ -5,6 +5,7 @@
 
 mod mailbox;
 mod media;
+mod relay;
 mod rings;
 
 use std::fmt;
