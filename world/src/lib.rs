@@ -16,6 +16,8 @@ pub mod client;
 pub mod clock;
 pub mod judge;
 pub mod network;
+#[cfg(feature = "planted")]
+pub mod planted;
 pub mod relay;
 pub mod runs;
 pub mod trace;

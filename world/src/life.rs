@@ -106,12 +106,12 @@ impl World {
             }
             65..=66 => self.tell(client, |client, _| client.unpublish()),
             67..=70 => self.tell(client, |client, _| client.toggle_subscription()),
-            71..=75 => {
+            71..=72 => {
                 if let Some(room) = own_room {
                     self.tell(client, |client, cx| client.leave(room, cx));
                 }
             }
-            76..=80 => {
+            73..=80 => {
                 if let Some(room) = own_room {
                     self.tell(client, |client, cx| client.kick(room, cx));
                 }

@@ -26,8 +26,11 @@ use crate::clock::Clock;
 pub const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 4433);
 /// How long packets may wait before a shard's thread is awake, and mail likewise.
 const AWAKE_US_MAX: u64 = 300;
-/// How long a shard's thread takes for the first half of a turn, at most.
+/// How long a shard's thread takes for the first half of a turn, at most,
 const HALF_US_MAX: u64 = 200;
+/// and when it has much to do, or the machine has: once in so many turns.
+const LONG_HALF_US_MAX: u64 = 6_000;
+const LONG_HALF_ONCE_IN: u32 = 8;
 /// What a busy shard waits before its next turn.
 const BUSY: Duration = Duration::from_micros(20);
 const SECOND: Duration = Duration::from_secs(1);
@@ -180,7 +183,8 @@ impl Process {
         let time = clock.now(now);
         if !std::mem::replace(&mut shard.is_in_turn, true) {
             shard.offline.read(time, &mut shard.packets);
-            shard.turn_at = Some(now + Duration::from_micros(rng.random_range(0..HALF_US_MAX)));
+            let most = if rng.random_ratio(1, LONG_HALF_ONCE_IN) { LONG_HALF_US_MAX } else { HALF_US_MAX };
+            shard.turn_at = Some(now + Duration::from_micros(rng.random_range(0..most)));
             return self.wake_for_mail(now, rng);
         }
         shard.is_in_turn = false;

@@ -216,7 +216,9 @@ impl Client {
     fn handle_incoming(&mut self, ring: Bytes, payload: &Bytes, cx: &mut Context<'_>) {
         cx.trace.tell(cx.now, format_args!("client {} is rung", self.number));
         let room = RoomId::from_slice(payload).ok().and_then(|id| cx.cast.room(&id));
-        let after = Duration::from_millis(self.rng.random_range(50..4_000));
+        // Two devices of a person may be picked up at once.
+        let is_quick = self.rng.random_bool(0.5);
+        let after = Duration::from_millis(if is_quick { 200 } else { self.rng.random_range(50..4_000) });
         if let Some(room) = room.filter(|_| self.rng.random_bool(0.8)) {
             self.has.ringing.push((cx.now + after, ring, room));
         }

@@ -47,12 +47,18 @@ impl Post {
 
     /// Gives a shard media, unless its inbox is full; whether it took it.
     pub(crate) fn put_media(&mut self, to: ShardId, mail: MediaMail) -> bool {
+        if matches!(mail, MediaMail::StreamPart { .. }) && crate::planted::planted!(PartLost, once in 20) {
+            return true;
+        }
         self.unwoken[to.index()] = true;
         self.peers[to.index()].put_media(mail)
     }
 
     /// Gives a shard a letter.
     pub(crate) fn put_letter(&mut self, to: ShardId, letter: Letter) {
+        if crate::planted::planted!(LetterLost, once in 100) {
+            return;
+        }
         self.unwoken[to.index()] = true;
         let bytes = self.peers[to.index()].put_control(letter);
         self.headroom.put(bytes);
