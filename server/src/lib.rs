@@ -6,3 +6,6 @@
 pub mod control;
 pub mod core;
 pub mod shard;
+
+#[cfg_attr(not(feature = "planted"), doc(hidden))]
+pub mod planted;

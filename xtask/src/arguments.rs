@@ -93,6 +93,26 @@ pub enum Task {
         #[arg(long, value_name = "NAME", value_delimiter = ',')]
         only: Vec<String>,
     },
+    /// Runs the whole relay and real clients in one thread, under a virtual clock and a seeded network, and judges
+    ///
+    /// Each seed is a world: people come, watch, ring, talk, kick, crash, sleep and move, and the network loses, delays and
+    /// cuts; what must hold is looked at all the time, when nothing happens, and after the end (docs/CONTRIBUTING.md). A
+    /// seed that fails is printed with the command that runs it again, and happens again exactly. Unless only one seed runs,
+    /// known faults are planted in the relay as well, one after the other, and each must be found.
+    World {
+        /// How many seeds
+        #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
+        seeds: u64,
+        /// The first of them
+        #[arg(long, value_name = "SEED", default_value_t = 0)]
+        from: u64,
+        /// Prints what happens in the first of them, and runs no other
+        #[arg(long)]
+        told: bool,
+        /// Prints the result as one JSON object, last
+        #[arg(long)]
+        json: bool,
+    },
     /// Counts the instructions that the relay's core takes for each step, and fails above 3 % more than the baseline
     ///
     /// The baseline is benches/baseline/instructions.json. It depends on the compiler, which it names. Needs valgrind,

@@ -15,6 +15,7 @@ use crate::{
     demo, deploy, hostile,
     lanes::{self, Ended},
     workspace::{self, Profile, Run},
+    world,
 };
 
 /// How long the gate's own demonstration talks.
@@ -23,6 +24,8 @@ const DEMO_SECONDS: u64 = 4;
 const DEMO_ROOM: usize = 8;
 /// How many calls go on while the relay is replaced.
 const UPGRADE_CALLS: &str = "50";
+/// Worlds that the gate runs, beside the few that step `test` runs unoptimised.
+const WORLDS: u64 = 40;
 /// The programs whose commands documents may name.
 const PROGRAMS: &[&str] = &["supernode", "supernode-call"];
 /// What the dependency rule protects: the relay, and what it and its tests are made of.
@@ -194,6 +197,18 @@ fn steps() -> Vec<Step> {
             ),
         ),
         beside(COMPUTES, own("wasm", build_without_io)),
+        beside(
+            COMPUTES,
+            Step {
+                name: "world",
+                when: When::Alone,
+                shown: format!("cargo xtask world --seeds {WORLDS}"),
+                run: Box::new(|| match world::run(&world::Options { seeds: WORLDS, ..world::Options::default() })? {
+                    true => Ok(()),
+                    false => bail!("something did not hold in a world, or a planted fault was not found"),
+                }),
+            },
+        ),
         Step {
             name: "upgrade",
             when: When::Alone,

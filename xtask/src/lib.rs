@@ -16,3 +16,4 @@ pub mod lanes;
 pub mod night;
 pub mod peers;
 pub mod workspace;
+pub mod world;

@@ -1,4 +1,4 @@
-//! `cargo xtask demo | test | check | night | bench | hostile`.
+//! `cargo xtask demo | test | check | night | bench | hostile | world`.
 
 use std::process::ExitCode;
 
@@ -7,6 +7,7 @@ use tasks::{
     arguments::{Arguments, Bench, Task},
     bench, check, demo, fit, gate, hostile, night, peers,
     workspace::Profile,
+    world,
 };
 
 fn main() -> ExitCode {
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         Task::Hostile { quick, json, only } => {
             hostile::run(&hostile::Options { relay: Profile::Release, quick, json, only })
         }
+        Task::World { seeds, from, told, json } => world::run(&world::Options { seeds, from, told, json }),
         Task::Demo { seconds, json, release, keep, shards, room } => {
             let programs = if release { Profile::Release } else { Profile::Debug };
             let room = room.map(usize::from);

@@ -18,6 +18,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 const CASES_PER_SEQUENCE: u32 = 20;
 /// Calls that come and go while the relay's memory is watched; four hundred by day.
 const MEMORY_CYCLES: &str = "40000";
+/// Worlds; forty by day.
+const WORLDS: &str = "20000";
 /// How long forty idle clients stay in; forty seconds by day.
 const IDLE_S: &str = "1800";
 
@@ -86,6 +88,7 @@ fn parts(cases: u32) -> anyhow::Result<Vec<Part>> {
         test("model", 120, &["--test", "model"], "SUPERNODE_MODEL_SEQUENCES", &sequences),
         test("memory", 90, &["--test", "memory"], "SUPERNODE_MEMORY_CYCLES", MEMORY_CYCLES),
         test("idle", 45, &["--test", "calls", "forty_idle_clients"], "SUPERNODE_WAIT_S", IDLE_S),
+        own("world", 120, &["world", "--seeds", WORLDS])?,
         own("hostile", 60, &["hostile"])?,
     ];
     // Installing them takes longer than measuring them.

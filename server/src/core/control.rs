@@ -277,6 +277,12 @@ impl ShardCore {
         let removed = rooms::remove(&self.directory, room, member, session, Leaving::Kicked, outbox);
         let Some(removed) = removed else { return false };
         self.end_tracks_of(&room, &removed.tracks, outbox);
+        let mut kicker = kicker;
+        if crate::planted::planted!(KickAnsweredEarly)
+            && let Some((kicker, request)) = kicker.take()
+        {
+            outbox.done(kicker, request);
+        }
         outbox.mail(session.at, ControlMail::Evict { session, room, member, kicker });
         true
     }

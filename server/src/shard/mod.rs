@@ -236,7 +236,7 @@ fn start(
         let mut rng: StdRng = rand::make_rng();
         let engine = Engine::new(Parts {
             core: ShardCore::new(Address::local(shard), directory.clone()),
-            endpoint: shared.endpoint(shard, rng.random()),
+            endpoint: shared.endpoint(shard, rng.random(), None),
             peers: postboxes.clone(),
             pin: config.pin,
             admission: config.admission.clone(),

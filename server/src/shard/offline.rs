@@ -1,4 +1,7 @@
-//! A shard without socket and thread, for benches and simulations: packets and time in, packets out.
+//! A relay's shards without sockets and threads, for benches and simulations: packets, mail and time in, packets and mail out.
+//!
+//! Whoever drives them has the clock and the network, and says when each makes a turn. Mail between them goes through their
+//! inboxes, as between threads.
 
 use std::{
     io,
@@ -8,29 +11,98 @@ use std::{
 };
 
 use bytes::BytesMut;
-use rand::{SeedableRng, rngs::StdRng};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 use supernode_proto::identity::RelayPin;
 
 use super::{
+    Census,
+    counters::Tally,
     engine::{Engine, Parts, SEGMENTS_MAX},
-    net::socket::{Received, SendBatch},
-    post::inbox::{self, Inbox},
+    net::{
+        demultiplexer,
+        socket::{Received, SendBatch},
+    },
+    post::inbox::{self, Inbox, Letter, Postbox},
     quic::{cid::Incarnation, crypto::TlsConfig, transport::Shared},
 };
 use crate::core::{Address, Admit, Now, ShardCore, ShardId, directory::Directory, ledger::Ledger, limits::Limits};
 
-/// The only shard of a relay that nobody can reach but through these methods.
+/// What shards in memory are made of.
+pub struct Setup {
+    /// TLS.
+    pub tls: Arc<TlsConfig>,
+    /// The name that clients sign for.
+    pub pin: RelayPin,
+    /// Who gets in.
+    pub admission: Arc<dyn Admit>,
+    /// What is granted.
+    pub limits: Limits,
+    /// How many.
+    pub shards: usize,
+    /// As of [`super::Config`].
+    pub reset_key: [u8; 32],
+    /// The process that they pass for.
+    pub incarnation: Incarnation,
+    /// All randomness but that of TLS comes from it.
+    pub seed: u64,
+    /// The beginning of their time.
+    pub start: Instant,
+}
+
+/// A shard that nobody can reach but through these methods.
 pub struct OfflineShard {
     engine: Engine,
+    directory: Arc<Directory>,
+    postbox: Postbox,
     inbox: Inbox,
     out: SendBatch,
 }
 
+/// All shards of a relay, without clients.
+///
+/// # Errors
+/// When the system has no descriptor left for their inboxes.
+pub fn relay(setup: Setup) -> io::Result<Vec<OfflineShard>> {
+    let inboxes = (0..setup.shards).map(|_| inbox::inbox()).collect::<io::Result<Vec<_>>>()?;
+    let postboxes: Vec<Postbox> = inboxes.iter().map(|(postbox, _)| postbox.clone()).collect();
+    let directory = Arc::new(Directory::new(setup.limits));
+    let shared = Shared::new(setup.tls, Duration::ZERO, &setup.reset_key, setup.incarnation);
+    let prefixes = Arc::default();
+    let mut rng = StdRng::seed_from_u64(setup.seed);
+    let shard = |(number, (postbox, inbox)): (usize, (Postbox, Inbox))| {
+        let shard = ShardId(number as u16);
+        let engine = Engine::new(Parts {
+            core: ShardCore::new(Address::local(shard), directory.clone()),
+            endpoint: shared.endpoint(shard, rng.random(), Some(rng.random())),
+            peers: postboxes.clone(),
+            pin: setup.pin,
+            admission: setup.admission.clone(),
+            prefixes: Arc::clone(&prefixes),
+            rng: StdRng::from_seed(rng.random()),
+            segments_max: SEGMENTS_MAX,
+            sealing: Duration::ZERO,
+            start: setup.start,
+        });
+        OfflineShard { engine, directory: directory.clone(), postbox, inbox, out: SendBatch::default() }
+    };
+    Ok(inboxes.into_iter().enumerate().map(shard).collect())
+}
+
+/// The shard that a UDP datagram says it is for, if it does: the kernel's program would have steered it there.
+pub fn shard_of(datagram: &[u8]) -> Option<usize> {
+    demultiplexer::shard_of(datagram).map(ShardId::index)
+}
+
+/// The process that a UDP datagram may be for, as one that took another's sockets decides it.
+pub fn incarnation_of(datagram: &[u8]) -> Option<Incarnation> {
+    demultiplexer::incarnation_of(datagram)
+}
+
 impl OfflineShard {
-    /// A shard without clients. All randomness but that of TLS comes from `seed`.
+    /// The only shard of a relay.
     ///
     /// # Errors
-    /// When the system has no descriptor left for its inbox.
+    /// As [`relay`].
     pub fn new(
         tls: Arc<TlsConfig>,
         pin: RelayPin,
@@ -38,22 +110,9 @@ impl OfflineShard {
         limits: Limits,
         seed: u64,
     ) -> io::Result<Self> {
-        let shard = ShardId(0);
-        let (postbox, inbox) = inbox::inbox()?;
-        let shared = Shared::new(tls, Duration::ZERO, &[seed as u8; 32], Incarnation(1));
-        let engine = Engine::new(Parts {
-            core: ShardCore::new(Address::local(shard), Arc::new(Directory::new(limits))),
-            endpoint: shared.endpoint(shard, [seed as u8; 32]),
-            peers: vec![postbox],
-            pin,
-            admission,
-            prefixes: Arc::default(),
-            rng: StdRng::seed_from_u64(seed),
-            segments_max: SEGMENTS_MAX,
-            sealing: Duration::ZERO,
-            start: Instant::now(),
-        });
-        Ok(Self { engine, inbox, out: SendBatch::default() })
+        let (reset_key, incarnation, start) = ([seed as u8; 32], Incarnation(1), Instant::now());
+        let shards = relay(Setup { tls, pin, admission, limits, shards: 1, reset_key, incarnation, seed, start })?;
+        shards.into_iter().next().ok_or_else(|| io::Error::other("one shard was asked for"))
     }
 
     /// One turn of the shard's loop: takes UDP datagrams with the addresses they come from, lets every connection act,
@@ -65,7 +124,7 @@ impl OfflineShard {
 
     /// The first half of a turn: up to the objects that wait on their subscribers' connections.
     pub fn read(&mut self, now: Now, packets: &mut Vec<(SocketAddr, BytesMut)>) {
-        let Self { engine, inbox, out } = self;
+        let Self { engine, inbox, out, .. } = self;
         for (remote, data) in packets.drain(..) {
             let received = Received { remote, local_ip: None, ecn: None, arrived: now.instant, data };
             engine.handle_packet(received, now, out, || now.instant);
@@ -81,6 +140,23 @@ impl OfflineShard {
         self.out.len()
     }
 
+    /// What the loop does behind a turn. Returns whether there is more to do at once.
+    pub fn end_turn(&mut self, now: Now) -> bool {
+        let start = self.engine.begin_turn(now.instant);
+        self.engine.end_turn(&start, now.instant);
+        !self.inbox.is_empty() || self.engine.is_busy()
+    }
+
+    /// What the loop does once a second.
+    pub fn handle_second(&mut self, now: Now) {
+        self.engine.handle_second(now);
+    }
+
+    /// Whether other shards, or whoever asks something of it, have put mail into its inbox.
+    pub fn has_mail(&self) -> bool {
+        !self.inbox.is_empty()
+    }
+
     /// Passes on every UDP datagram that was built since the last call, with where it goes.
     pub fn take_sent(&mut self, pass: impl FnMut(SocketAddr, &[u8])) {
         self.out.take(pass);
@@ -91,8 +167,34 @@ impl OfflineShard {
         self.engine.poll_timeout(now)
     }
 
+    /// Begins to drain, in its next turn; the directory is to be told first
+    /// ([`Directory::start_draining`](crate::core::directory::Directory::start_draining)).
+    pub fn drain(&self, window: Duration) {
+        self.postbox.put_control(Letter::Drain(window));
+    }
+
+    /// Says goodbye to whoever is left: the shard's last act.
+    pub fn finish(&mut self, now: Now) {
+        self.engine.finish(now, &mut self.out, |_, _| ());
+    }
+
     /// What became of every object.
     pub fn ledger(&self) -> &Ledger {
         self.engine.ledger()
+    }
+
+    /// How full its tables are.
+    pub fn census(&self) -> Census {
+        self.engine.census()
+    }
+
+    /// What it has counted.
+    pub fn tally(&mut self) -> &Tally {
+        self.engine.tally()
+    }
+
+    /// What all shards share.
+    pub fn directory(&self) -> &Arc<Directory> {
+        &self.directory
     }
 }

@@ -294,6 +294,10 @@ fn offer_datagram(
             continue;
         }
         let expires = arrived + ttl.min(subscriber.age_max);
+        if crate::planted::planted!(DatagramTwice, once in 100) {
+            ledger.offered += 1;
+            local(Offer { link: subscriber.link, alias, kind, arrived, expires }, ledger);
+        }
         local(Offer { link: subscriber.link, alias, kind, arrived, expires }, ledger);
     }
 }

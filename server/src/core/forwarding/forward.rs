@@ -40,7 +40,7 @@ impl Subscriber {
     /// Why this subscriber does not want an object of this layer, if so.
     pub fn refuses(&self, layer: Layer) -> Option<DropReason> {
         let wanted = layer.temporal() <= self.temporal_layer_max && layer.spatial() <= self.spatial_layer_max;
-        (!wanted).then_some(DropReason::LayerNotWanted)
+        (!wanted && !crate::planted::planted!(LayersForgotten)).then_some(DropReason::LayerNotWanted)
     }
 }
 
@@ -172,7 +172,8 @@ impl TrackTable {
     /// # Errors
     /// [`RefuseReason::UnknownTrack`].
     pub fn admit(&self, link: u32, alias: TrackAlias) -> Result<&Track, RefuseReason> {
-        self.by_alias.get(&alias).filter(|track| track.publisher == Some(link)).ok_or(RefuseReason::UnknownTrack)
+        let is_own = |track: &&Track| track.publisher == Some(link) || crate::planted::planted!(ForeignAlias);
+        self.by_alias.get(&alias).filter(is_own).ok_or(RefuseReason::UnknownTrack)
     }
 
     /// Notes what this shard's subscribers take; returns whether that is news.

@@ -74,7 +74,9 @@ impl DatagramQueue {
         if wire.len() > bytes_max {
             return ledger.drop(DropReason::QueueFull, 1);
         }
-        while self.bytes + wire.len() > bytes_max && self.drop_oldest(DropReason::QueueFull, ledger) {}
+        let is_full =
+            |queue: &Self| queue.bytes + wire.len() > bytes_max && !crate::planted::planted!(QueueWithoutBound);
+        while is_full(self) && self.drop_oldest(DropReason::QueueFull, ledger) {}
         self.bytes += wire.len();
         ledger.queued_bytes += PACKET_BYTES as u64;
         let lane = if offer.is_audio() { &mut self.audio } else { &mut self.rest };
@@ -98,7 +100,9 @@ impl DatagramQueue {
         let Some(front) = lane.pop_front() else { return false };
         self.bytes -= front.wire.len();
         ledger.queued_bytes -= PACKET_BYTES as u64;
-        ledger.drop(reason, 1);
+        if !(crate::planted::planted!(ExpiredNotCounted) && reason == DropReason::Expired) {
+            ledger.drop(reason, 1);
+        }
         true
     }
 
@@ -113,7 +117,7 @@ impl DatagramQueue {
         if lane.front()?.wire.len() > room {
             return None;
         }
-        let front = lane.pop_front()?;
+        let front = if crate::planted::planted!(NewestFirst) { lane.pop_back()? } else { lane.pop_front()? };
         self.bytes -= front.wire.len();
         ledger.queued_bytes -= PACKET_BYTES as u64;
         ledger.waited(now.saturating_duration_since(front.offer.arrived));

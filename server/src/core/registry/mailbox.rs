@@ -108,7 +108,7 @@ impl Mailbox {
     ) -> Result<MlsDelivery, Refusal> {
         if sent.commit {
             let current = self.epoch;
-            if sent.epoch != current {
+            if sent.epoch != current && !crate::planted::planted!(TwoCommits) {
                 return Err(conflict(sent.epoch, current));
             }
             let next = current.checked_add(1).ok_or(Refusal::field("epoch", current, u64::MAX - 1))?;

@@ -186,6 +186,7 @@ pub(crate) fn disconnect(
         match departure {
             Departure::Clean => touch(directory, session.identity, &mut person, now, timers, outbox),
             // Not `scheduled`: what else changes meanwhile need not wait for it.
+            Departure::Broken if crate::planted::planted!(BrokenNotTold) => {}
             Departure::Broken if person.announced.view != view(&person) => {
                 timers.insert(now.instant + directory.limits().presence_linger, Due::Presence(session.identity));
             }
@@ -264,6 +265,9 @@ pub(crate) fn announce_due(
 ) {
     if let Some(mut person) = directory.people.get_mut(&identity) {
         person.scheduled = false;
+        if crate::planted::planted!(SecondStateForgotten) {
+            return;
+        }
         touch(directory, identity, &mut person, now, timers, outbox);
     }
     forget_if_unused(directory, &identity);

@@ -96,7 +96,8 @@ fn take_packages(
     let mut person = reachable(directory, caller, ticket)?;
     let (mut packages, mut devices) = (Vec::new(), Vec::new());
     for online in person.devices.iter_mut().filter(|online| online.can_be_rung() && online.session != caller.id) {
-        let one_time = online.key_packages.pop();
+        let again = online.key_packages.last().filter(|_| crate::planted::planted!(KeyPackageAgain)).cloned();
+        let one_time = again.or_else(|| online.key_packages.pop());
         online.recount();
         if one_time.is_some() && online.key_packages.len() < wire::KEY_PACKAGES_PER_DEVICE_MAX / 4 {
             let left = online.key_packages.len() as u32;
@@ -320,6 +321,9 @@ pub(crate) fn cancel(directory: &Directory, session: &Session, id: RingId, outbo
 
 /// Nobody answered in time. A ring that was settled is not there any more.
 pub(crate) fn timeout(directory: &Directory, id: RingId, outbox: &mut Outbox) {
+    if crate::planted::planted!(RingWithoutEnd) {
+        return;
+    }
     if let Some(ring) = directory.rings.remove(&id) {
         settle(directory, id, &ring, RingResult::Timeout, None, outbox);
     }
@@ -381,6 +385,11 @@ fn device_out(
 
 fn take_as_callee(directory: &Directory, session: &Session, id: RingId) -> Result<Ring, Refusal> {
     let rings_here = |ring: &Ring| ring.devices.iter().any(|(_, ringing)| *ringing == session.id);
+    if crate::planted::planted!(RingAnsweredTwice)
+        && let Some(ring) = directory.rings.get_mut(&id).filter(|ring| rings_here(ring))
+    {
+        return Ok(Ring { devices: ring.devices.clone(), ..*ring });
+    }
     let taken = directory.rings.remove_if(&id, |ring| rings_here(ring));
     taken.ok_or(Refusal::of(RefusalReason::UnknownRing))
 }

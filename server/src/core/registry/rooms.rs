@@ -148,11 +148,13 @@ pub(crate) fn remove(
         }
         let removed = room.members.remove(&member);
         let left = MemberLeft { room: Bytes::copy_from_slice(&id.0), member, kicked };
-        outbox.events(room.sessions(), Body::MemberLeft(left.clone()));
+        if !crate::planted::planted!(LeavingNotTold, once in 3) {
+            outbox.events(room.sessions(), Body::MemberLeft(left.clone()));
+        }
         if kicked {
             outbox.event(session, Body::MemberLeft(left));
         }
-        if room.members.is_empty() {
+        if room.members.is_empty() && !crate::planted::planted!(RoomStays) {
             return (Then::Remove, removed);
         }
         if let (Leaving::Away(since), Some(removed)) = (leaving, &removed) {
@@ -265,7 +267,9 @@ pub(crate) fn deliver_mls(
     {
         room.join_key = key;
     }
-    outbox.deliver(room.sessions().filter(|other| *other != from), &delivery);
+    let left_out = crate::planted::planted!(MessageLeftOut, once in 4);
+    let others = room.sessions().filter(|other| *other != from);
+    outbox.deliver(others.skip(usize::from(left_out)), &delivery);
     Ok(())
 }
 

@@ -123,7 +123,18 @@ pub(crate) struct Connection {
     pub(crate) send_window: Option<Share>,
     /// Media streams from this client.
     pub(crate) ingress: HashMap<StreamId, Ingress, FixedState>,
+    /// Media streams that QUIC was handed to their ends, and the client does not have yet.
+    pub(crate) finished: Vec<Finished>,
     pub(crate) quic: quinn_proto::Connection,
+}
+
+/// A media stream to a client that QUIC sends, and sends again where something is lost, without us.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) id: StreamId,
+    pub(crate) alias: TrackAlias,
+    /// Its track is over, and no subscription is left to end it by.
+    pub(crate) track_ended: bool,
 }
 
 /// A media stream from a publisher.
@@ -179,6 +190,7 @@ impl Connection {
             receive_window: None,
             send_window: None,
             ingress: HashMap::default(),
+            finished: Vec::new(),
             quic,
         }
     }
@@ -398,6 +410,7 @@ impl Connection {
     /// QUIC has no call for that, but a newer datagram may push the oldest ones out. So many empty ones as its buffer
     /// holds push out everything else; they take two bytes each of the next packet, and clients ignore them.
     pub(crate) fn recall(&mut self, ledger: &mut Ledger) {
+        self.take_back(|finished| finished.track_ended);
         if self.held_until.take().is_none() {
             return;
         }
@@ -428,6 +441,30 @@ impl Connection {
         for (_, egress) in self.egress.iter_mut().filter(|(_, egress)| egress.alias == alias) {
             egress.abandon(&mut self.quic, code, DropReason::Unsubscribed, ledger);
         }
+        if code == StreamCode::TRACK_ENDED {
+            // What was said before the end is still heard.
+            let of_track = self.finished.iter_mut().filter(|finished| finished.alias == alias);
+            of_track.for_each(|finished| finished.track_ended = true);
+        } else {
+            self.take_back(|finished| finished.alias == alias);
+        }
+    }
+
+    /// The client has a stream to its end, or wants no more of it.
+    pub(crate) fn forget_finished(&mut self, id: StreamId) {
+        self.finished.retain(|finished| finished.id != id);
+    }
+
+    /// QUIC sends nothing more of these streams, whatever of them is lost on the way.
+    fn take_back(&mut self, is_meant: impl Fn(&Finished) -> bool) {
+        if crate::planted::planted!(FinishedGoOn) {
+            return;
+        }
+        let Self { finished, quic, .. } = self;
+        for Finished { id, .. } in finished.extract_if(.., |finished| is_meant(finished)) {
+            // One that the client has stopped meanwhile is closed already.
+            let _ = quic.send_stream(id).reset(VarInt::from_u32(StreamCode::UNSUBSCRIBED.0 as u32));
+        }
     }
 
     /// The ladder takes no more of a stream's layer.
@@ -450,6 +487,7 @@ impl Connection {
             egress.queue.abandon(DropReason::Gone, ledger);
         }
         self.egress.clear();
+        self.finished = Vec::new();
         self.unread = Vec::new();
         self.control_out = VecDeque::new();
         self.control_out_bytes = 0;
@@ -473,6 +511,9 @@ impl Connection {
                 ledger.write(offer.kind, bytes);
                 ledger.deliver(offer.kind, offer.arrived);
                 ledger.delivered_datagrams += 1;
+                if crate::planted::planted!(DeliveredTwice, once in 100) {
+                    ledger.deliver(offer.kind, offer.arrived);
+                }
                 return true;
             }
             Err(SendDatagramError::TooLarge) => ledger.drop(DropReason::TooLarge, 1),

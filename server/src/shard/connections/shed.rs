@@ -12,7 +12,7 @@ use crate::{
 impl Connections {
     /// Shortens the fullest queues if together they keep more than this.
     pub(crate) fn shed_above(&mut self, held_max: u64, ledger: &mut Ledger) {
-        if ledger.queued_bytes <= held_max {
+        if ledger.queued_bytes <= held_max || crate::planted::planted!(QueuesWithoutBound) {
             return;
         }
         let mut held: Vec<usize> = self.iter().map(|(_, connection)| connection.held()).collect();

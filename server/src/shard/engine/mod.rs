@@ -401,7 +401,7 @@ impl Engine {
     }
 
     /// Counts everything. Costs a look at every connection, so it is for those who ask.
-    fn census(&self) -> Census {
+    pub(crate) fn census(&self) -> Census {
         // Deadlines stay in their heap until they are due: they are no leak.
         let [sessions, tracks, subscriptions, _deadlines, keyframes, ranked_rooms, cached_groups, cached_bytes, rooms] =
             self.core.census();

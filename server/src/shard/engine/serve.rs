@@ -173,11 +173,9 @@ impl<'a> Turn<'a> {
             StreamEvent::Stopped { id, .. } if Some(id) == connection.control => {
                 return Err(End::Close(CloseCode::BAD_STREAM));
             }
+            StreamEvent::Stopped { id, .. } | StreamEvent::Finished { id } => connection.forget_finished(id),
             // A connection that is being served writes everything it can afterwards.
-            StreamEvent::Stopped { .. }
-            | StreamEvent::Writable { .. }
-            | StreamEvent::Finished { .. }
-            | StreamEvent::Available { .. } => {}
+            StreamEvent::Writable { .. } | StreamEvent::Available { .. } => {}
         }
         Ok(())
     }

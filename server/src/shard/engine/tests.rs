@@ -46,7 +46,7 @@ fn engine(admission: Arc<dyn Admit>, peers: Vec<Postbox>) -> (Engine, RelayPin) 
     let pin = tls::relay_pin(&keys);
     let engine = Engine::new(Parts {
         core: ShardCore::new(Address::local(ShardId(0)), Arc::new(Directory::new(Limits::default()))),
-        endpoint: shared.endpoint(ShardId(0), [1; 32]),
+        endpoint: shared.endpoint(ShardId(0), [1; 32], None),
         peers,
         pin,
         admission,

@@ -86,7 +86,7 @@ impl Demultiplexer {
 /// The shard that a datagram belongs to, or `None` for whichever the kernel chose. A short header begins with a connection
 /// ID of ours; a long one may carry the client's own choice, and no client migrates before its handshake is done (RFC 9000
 /// section 9). So a connection goes on from any address.
-fn shard_of(datagram: &[u8]) -> Option<ShardId> {
+pub(crate) fn shard_of(datagram: &[u8]) -> Option<ShardId> {
     match datagram.first() {
         Some(first) if first & LONG_HEADER == 0 => {
             datagram.get(SHORT_CID_AT + CID_SHARD_AT).map(|shard| ShardId(u16::from(*shard)))
@@ -98,7 +98,7 @@ fn shard_of(datagram: &[u8]) -> Option<ShardId> {
 /// The process that a datagram belongs to, if its connection ID may be one of the relay's. In a long header that is so from
 /// a client's second packet on (RFC 9000 section 7.2); of those that a client chooses itself, one in 65,536 of this length
 /// looks the same.
-fn incarnation_of(datagram: &[u8]) -> Option<Incarnation> {
+pub(crate) fn incarnation_of(datagram: &[u8]) -> Option<Incarnation> {
     let cid = if datagram.first()? & LONG_HEADER == 0 {
         &datagram[SHORT_CID_AT..]
     } else if usize::from(*datagram.get(LONG_CID_LENGTH_AT)?) == CID_BYTES {

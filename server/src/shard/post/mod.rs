@@ -49,11 +49,17 @@ impl Post {
 
     /// Gives a shard media, unless its inbox is full; whether it took it.
     pub(crate) fn put_media(&mut self, to: Address, mail: MediaMail) -> bool {
+        if matches!(mail, MediaMail::StreamPart { .. }) && crate::planted::planted!(PartLost, once in 20) {
+            return true;
+        }
         self.peer(to).put_media(mail)
     }
 
     /// Gives a shard a letter.
     pub(crate) fn put_letter(&mut self, to: Address, letter: Letter) {
+        if crate::planted::planted!(LetterLost, once in 100) {
+            return;
+        }
         let bytes = self.peer(to).put_control(letter);
         self.headroom.put(bytes);
     }

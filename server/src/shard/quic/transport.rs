@@ -109,11 +109,12 @@ impl Shared {
         self.server.clone()
     }
 
-    /// One shard's endpoint, which issues that shard's connection IDs.
-    pub(crate) fn endpoint(&self, shard: ShardId, seed: [u8; 32]) -> Endpoint {
+    /// One shard's endpoint, which issues that shard's connection IDs. What else QUIC draws comes from the operating system,
+    /// or from a seed of its own: what everybody can see of connection IDs must tell nothing of it.
+    pub(crate) fn endpoint(&self, shard: ShardId, seed: [u8; 32], quic_seed: Option<[u8; 32]>) -> Endpoint {
         let mut config = self.endpoint.clone();
         let incarnation = self.incarnation;
-        config.cid_generator(move || Box::new(Generator::new(shard, incarnation, seed)));
+        config.cid_generator(move || Box::new(Generator::new(shard, incarnation, seed))).rng_seed(quic_seed);
         Endpoint::new(Arc::new(config), Some(self.server.clone()), true, None)
     }
 }
@@ -186,13 +187,18 @@ fn parameters(batch_window: Duration) -> TransportConfig {
         .send_window(SEND_WINDOW as u64)
         .crypto_buffer_size(CRYPTO_BYTES)
         .send_fairness(false) // streams of one priority finish one by one: half of two frames is worth nothing
-        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))))
+        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(idle_timeout_ms()))))
         .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BYTES))
         .datagram_send_buffer_size(DATAGRAM_SEND_BYTES)
         .congestion_controller_factory(Arc::new(Metered::default())) // Cubic, with a count of what arrived
         .ack_frequency_config(Some(acks));
     parameters
 }
+
+fn idle_timeout_ms() -> u32 {
+    if crate::planted::planted!(ImpatientRelay) { 8_000 } else { IDLE_TIMEOUT_MS }
+}
+
 /// What is said beside a close code: whoever is refused for the time's sake learns what time it is here.
 pub(crate) fn reason(code: CloseCode, now: Now) -> Bytes {
     match code {

@@ -73,6 +73,11 @@ impl Egress {
         self.abandoned == Some(DropReason::Expired)
     }
 
+    /// The stream, if it was opened and not given up.
+    pub(crate) fn written(&self) -> Option<StreamId> {
+        self.id.filter(|_| self.abandoned.is_none())
+    }
+
     /// Adds a part whose object, if one begins with it, has been counted as offered.
     pub(crate) fn push(&mut self, part: &StreamPart, arrived: Instant, ledger: &mut Ledger) {
         match self.abandoned {

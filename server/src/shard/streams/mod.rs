@@ -20,7 +20,7 @@ use self::{egress::Egress, hold::Holds};
 use super::{
     connections::{
         Connections,
-        connection::{Connection, Ingress},
+        connection::{Connection, Finished, Ingress},
     },
     figures::census::Census,
     post::{
@@ -193,12 +193,15 @@ impl Streams {
             return;
         }
         connection.widen(core.directory().windows(), core.limits().relay_windows_bytes_max);
-        let Connection { egress, quic, .. } = connection;
+        let Connection { egress, quic, finished, .. } = connection;
         egress.retain_mut(|(_, egress)| {
             let was_abandoned = egress.is_abandoned();
             let over = egress.flush(quic, now, &mut core.ledger);
             if !was_abandoned && egress.is_expired() && egress.temporal_layer == 0 {
                 self.lost_pictures.push((link, egress.alias));
+            }
+            if let Some(id) = egress.written().filter(|_| over) {
+                finished.push(Finished { id, alias: egress.alias, track_ended: false });
             }
             !over
         });

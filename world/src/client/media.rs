@@ -1,0 +1,439 @@
+//! Objects on their way out and in. What is sealed elsewhere is a stamp here, so that who hears what can be checked.
+
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use quinn_proto::{Dir, ReadError, StreamId, VarInt};
+use rand::RngExt;
+use supernode_calls::{Ends, Fate, Frame, FrameTimes, LANES, Order, OutgoingFrame, Plan, Sending, Turn};
+use supernode_proto::{
+    close::StreamCode,
+    control::{PublishTrack, Subscribe, TrackAnnounced, TrackKind, UnpublishTrack, client_message::Body as Request},
+    object::{DatagramHeader, Flags, Hop, Layer, StreamObjectHeader, TrackAlias, Visible},
+};
+use supernode_session::{Demand, Moment, StreamReader, put_datagram, put_object, put_stream_head};
+
+use super::{
+    Asked, Client, Context,
+    link::{Link, Stage, StreamIn},
+};
+use crate::judge::{Heard, Rule, TrackFact};
+
+/// Time to live of everything.
+const TTL_MS: u32 = 1_000;
+/// How long an object waits for those before it.
+const HOLD: Duration = Duration::from_millis(300);
+/// Pictures in a group.
+const GROUP: u64 = 10;
+/// Serial, group and object.
+const STAMP_BYTES: usize = 4 + 8 + 8;
+/// The serial of an object that whoever sends it has no right to.
+const FOREIGN: u32 = u32::MAX;
+
+/// A track that it publishes, or is about to.
+pub(super) struct Published {
+    /// In this room.
+    pub(super) room: usize,
+    /// Its number in the world.
+    pub(super) serial: u32,
+    kind: TrackKind,
+    alias: Option<TrackAlias>,
+    sending: Sending,
+    demand: Demand,
+    lanes: [Option<Lane>; LANES],
+    due: Moment,
+    frames: u64,
+    wants_keyframe: bool,
+}
+
+/// A stream of a group, and what QUIC has not taken of it.
+struct Lane {
+    id: StreamId,
+    rest: Bytes,
+}
+
+/// A track of somebody else's.
+pub(super) struct Remote {
+    /// In this room.
+    pub(super) room: usize,
+    /// It is given up.
+    pub(super) is_leaving: bool,
+    kind: TrackKind,
+    order: Order,
+    played: Option<(u64, u64)>,
+}
+
+/// A request for a track.
+pub(super) fn subscription(alias: TrackAlias, (temporal, spatial): (u8, u8), speakers_max: u32) -> Request {
+    Request::Subscribe(Subscribe {
+        alias: alias.value(),
+        temporal_layer_max: temporal.into(),
+        spatial_layer_max: spatial.into(),
+        speakers_max,
+        ..Subscribe::default()
+    })
+}
+
+impl Client {
+    /// Asks to publish a track.
+    pub fn publish(&mut self, room: usize, kind: TrackKind, cx: &mut Context<'_>) {
+        if !self.has.rooms.get(&room).is_some_and(|stay| stay.is_in()) {
+            return;
+        }
+        let serial = cx.judge.media.new_track(TrackFact { room, client: self.number, kind });
+        self.has.published.push(Published {
+            room,
+            serial,
+            kind,
+            alias: None,
+            sending: Sending::new(kind),
+            demand: Demand::default(),
+            lanes: Default::default(),
+            due: cx.now,
+            frames: 0,
+            wants_keyframe: true,
+        });
+        let label = Bytes::copy_from_slice(&serial.to_be_bytes());
+        let request = PublishTrack {
+            room: cx.cast.rooms[room].name(),
+            kind: kind.into(),
+            label,
+            activity: kind == TrackKind::Audio,
+        };
+        self.ask(Request::PublishTrack(request), Asked::Publish(serial));
+    }
+
+    /// Takes a track back.
+    pub fn unpublish(&mut self) {
+        let known: Vec<_> = self.has.published.iter().filter_map(|track| track.alias).collect();
+        if known.is_empty() {
+            return;
+        }
+        let alias = known[self.rng.random_range(0..known.len())];
+        self.has.published.retain(|track| track.alias != Some(alias));
+        self.ask(Request::UnpublishTrack(UnpublishTrack { alias: alias.value() }), Asked::Other);
+    }
+
+    /// It talks until then.
+    pub fn talk_until(&mut self, until: Moment) {
+        self.talks_until = until;
+    }
+
+    /// When the next frame is due.
+    pub(super) fn media_due(&self) -> Option<Moment> {
+        let due = self.has.published.iter().filter(|track| track.alias.is_some()).map(|track| track.due).min();
+        due.filter(|due| *due < self.talks_until)
+    }
+
+    pub(super) fn handle_published(&mut self, serial: u32, alias: TrackAlias, cx: &mut Context<'_>) {
+        // There is none if the room was left meanwhile.
+        if let Some(track) = self.has.published.iter_mut().find(|track| track.serial == serial) {
+            (track.alias, track.due) = (Some(alias), cx.now);
+        }
+    }
+
+    pub(super) fn handle_demand(&mut self, alias: TrackAlias, demand: Demand) {
+        if let Some(track) = self.has.published.iter_mut().find(|track| track.alias == Some(alias)) {
+            track.demand = demand;
+        }
+    }
+
+    pub(super) fn handle_keyframe_wish(&mut self, alias: TrackAlias) {
+        if let Some(track) = self.has.published.iter_mut().find(|track| track.alias == Some(alias)) {
+            track.wants_keyframe = true;
+        }
+    }
+
+    /// Somebody publishes: most listen.
+    pub(super) fn handle_announced(&mut self, track: &TrackAnnounced, cx: &mut Context<'_>) {
+        let Some(alias) = TrackAlias::new(track.alias) else { return };
+        let serial = track.label.first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
+        let fact = serial.and_then(|serial| cx.judge.media.track(serial)).copied();
+        let Some(TrackFact { room, client, kind }) = fact else {
+            let what = format!("client {} is told of a track that nobody publishes", self.number);
+            return cx.judge.fail(cx.now, Rule::Altered, what);
+        };
+        if client == self.number || self.has.remotes.contains_key(&alias) || !self.rng.random_bool(0.9) {
+            return;
+        }
+        let layers = if self.rng.random_bool(0.3) { (0, 0) } else { (7, 7) };
+        let order = if kind == TrackKind::Data { Order::reliable(HOLD) } else { Order::new(HOLD) };
+        self.has.remotes.insert(alias, Remote { room, is_leaving: false, kind, order, played: None });
+        cx.judge.media.subscribes(self.current.unwrap_or_default(), alias, layers);
+        self.ask(subscription(alias, layers, 0), Asked::Subscribe(alias));
+    }
+
+    /// Sends what is due.
+    pub(super) fn send(&mut self, cx: &mut Context<'_>) {
+        if cx.now >= self.talks_until {
+            // What was still due is not said any more.
+            self.has.published.iter_mut().for_each(|track| track.due = track.due.max(cx.now));
+            return;
+        }
+        let mut published = std::mem::take(&mut self.has.published);
+        for track in &mut published {
+            while track.alias.is_some() && track.due <= cx.now && self.is_in() {
+                // Whoever has slept does not make up for it.
+                track.due = track.due.max(cx.now.before(track.period())) + track.period();
+                self.send_frame(track, cx);
+            }
+        }
+        self.has.published = published;
+    }
+
+    fn send_frame(&mut self, track: &mut Published, cx: &mut Context<'_>) {
+        let Self { links, rng, session, current, .. } = self;
+        let Some(link) = links.iter_mut().find(|link| Some(link.serial) == *current) else { return };
+        track.flush(link);
+        if track.kind == TrackKind::Data && track.lanes[0].as_ref().is_some_and(|lane| !lane.rest.is_empty()) {
+            return;
+        }
+        let number = track.frames;
+        track.frames += 1;
+        let is_picture = track.kind == TrackKind::Video;
+        let keyframe = !is_picture || track.wants_keyframe || number.is_multiple_of(GROUP);
+        track.wants_keyframe &= !keyframe;
+        let temporal_layer = if is_picture && !keyframe { (number % 2) as u8 } else { 0 };
+        let bytes = match track.kind {
+            TrackKind::Video if keyframe => rng.random_range(2_000..9_000),
+            TrackKind::Video => rng.random_range(200..1_500),
+            TrackKind::Data => rng.random_range(100..4_000),
+            _ => rng.random_range(60..160),
+        };
+        let presentation_us = track.period().as_micros() as u64 * number;
+        let frame = OutgoingFrame { temporal_layer, ..OutgoingFrame::video(&[], presentation_us, keyframe) };
+        let layer = Layer::new(temporal_layer, 0).unwrap_or_default();
+        let flags = if keyframe { Flags::INDEPENDENT } else { Flags::default() };
+        let flags = if track.kind == TrackKind::Audio { flags.with_activity((number / 50 % 4) as u8) } else { flags };
+        let plan = track.sending.plan(&frame, flags, layer, session.connection(), &track.demand);
+        track.prepare(&plan, link);
+        let times = FrameTimes { captured_at_us: cx.now.since_beginning().as_micros() as u64, presentation_us };
+        let Some(alias) = track.alias else { return };
+        match plan.fate {
+            Fate::Withheld | Fate::Dropped => {}
+            Fate::Alone(visible) => {
+                let mut wire = BytesMut::new();
+                put_datagram(&mut wire, Hop { alias, priority: 0, ttl_ms: TTL_MS }, visible);
+                put_sealed(&mut wire, track.serial, times, &visible, bytes);
+                let _ = link.quic.datagrams().send(wire.freeze(), true);
+            }
+            Fate::OnLane { lane, begins, visible } => {
+                let mut wire = BytesMut::new();
+                if begins {
+                    let hop = Hop { alias, priority: 1 + lane as u8, ttl_ms: TTL_MS };
+                    put_stream_head(&mut wire, hop, visible.group, lane as u8);
+                    let id = link.quic.streams().open(Dir::Uni);
+                    track.lanes[lane] = id.map(|id| Lane { id, rest: Bytes::new() });
+                }
+                let mut sealed = BytesMut::new();
+                put_sealed(&mut sealed, track.serial, times, &visible, bytes);
+                put_object(&mut wire, visible, sealed.len() as u32);
+                wire.put(sealed);
+                match &mut track.lanes[lane] {
+                    Some(open) if open.rest.is_empty() => open.rest = wire.freeze(),
+                    // There is no stream, or QUIC takes no more of it.
+                    _ => track.give_lane_up(lane, link),
+                }
+                track.flush(link);
+            }
+        }
+    }
+
+    /// Sends an object under an alias that is not ours.
+    pub(super) fn send_foreign(&mut self, alias: TrackAlias) {
+        let visible = Visible { group: 1, object: 0, flags: Flags::INDEPENDENT, layer: Layer::default() };
+        let mut wire = BytesMut::new();
+        put_datagram(&mut wire, Hop { alias, priority: 0, ttl_ms: TTL_MS }, visible);
+        put_sealed(&mut wire, FOREIGN, FrameTimes { captured_at_us: 0, presentation_us: 0 }, &visible, 60);
+        if let Some(link) = self.link_mut() {
+            let _ = link.quic.datagrams().send(wire.freeze(), true);
+        }
+    }
+
+    /// Takes what a connection has of objects.
+    pub(super) fn hear(&mut self, place: usize, cx: &mut Context<'_>) {
+        let link = &mut self.links[place];
+        if !matches!(link.stage, Stage::Open) {
+            return;
+        }
+        let left_at = link.unread_since.take().unwrap_or(cx.now);
+        while let Some(datagram) = self.links[place].quic.datagrams().recv() {
+            // The relay sends empty ones, to push others out of QUIC's buffer.
+            let Ok((header, length)) = DatagramHeader::decode(&datagram) else { continue };
+            let sealed = datagram.slice(length..);
+            self.handle_object(place, header.hop.alias, header.visible, &sealed, true, left_at, cx);
+        }
+        while let Some(id) = self.links[place].quic.streams().accept(Dir::Uni) {
+            let stream = StreamIn { reader: StreamReader::default(), object_next: 0 };
+            self.links[place].streams.insert(id, stream);
+        }
+        let ids: Vec<StreamId> = self.links[place].streams.keys().copied().collect();
+        for id in ids {
+            self.read_stream(place, id, left_at, cx);
+        }
+    }
+
+    fn read_stream(&mut self, place: usize, id: StreamId, left_at: Moment, cx: &mut Context<'_>) {
+        let link = &mut self.links[place];
+        let Some(mut stream) = link.streams.remove(&id) else { return };
+        let end = read_all(link, id, &mut stream.reader);
+        let number = self.number;
+        let mut objects = 0;
+        let outcome = loop {
+            match stream.reader.object() {
+                Ok(Some(StreamObjectHeader { object, flags, layer, .. })) => {
+                    let Some(sealed) = stream.reader.take_sealed() else { break Ok(()) };
+                    let Ok(Some(header)) = stream.reader.header() else { break Ok(()) };
+                    let visible = Visible { group: header.group, object, flags, layer };
+                    let is_data = self.has.remotes.get(&header.hop.alias).is_some_and(|it| it.kind == TrackKind::Data);
+                    if object < stream.object_next || (is_data && object != stream.object_next) {
+                        let what = format!(
+                            "client {number} got object {object} of a stream on which {} was next",
+                            stream.object_next
+                        );
+                        break Err((Rule::Order, what));
+                    }
+                    stream.object_next = object + 1;
+                    objects += 1;
+                    self.handle_object(place, header.hop.alias, visible, &sealed, false, left_at, cx);
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => break Err((Rule::Altered, format!("client {number} got no media stream: {error}"))),
+            }
+        };
+        cx.judge.check(cx.now, outcome);
+        if objects > 0 {
+            cx.trace.tell(cx.now, format_args!("client {number} hears {objects} on {id}"));
+        }
+        match end {
+            End::NotYet => drop(self.links[place].streams.insert(id, stream)),
+            End::Whole if !stream.reader.is_between() => {
+                cx.judge.fail(cx.now, Rule::Altered, format!("client {number}: a stream ends inside an object"));
+            }
+            End::Whole | End::Cut => {}
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all that is known of an object, from two kinds of channels")]
+    fn handle_object(
+        &mut self,
+        place: usize,
+        alias: TrackAlias,
+        visible: Visible,
+        sealed: &Bytes,
+        is_datagram: bool,
+        left_at: Moment,
+        cx: &mut Context<'_>,
+    ) {
+        let Visible { group, object, flags, layer } = visible;
+        let stamp = read_sealed(sealed).filter(|(_, _, stamped)| *stamped == (group, object));
+        let serial = stamp.map(|(serial, ..)| serial);
+        let link = self.links[place].serial;
+        let heard =
+            Heard { client: self.number, link, alias, serial, place: (group, object), layer, is_datagram, left_at };
+        let verdict = cx.judge.media.hear(&heard);
+        cx.judge.check(cx.now, verdict);
+        let (Some((_, times, _)), Some(remote)) = (stamp, self.has.remotes.get_mut(&alias)) else { return };
+        remote.order.push(Frame { group, object, flags, layer, times, payload: Bytes::new() }, cx.now);
+        while let Turn::Frame(frame) = remote.order.turn(cx.now) {
+            let next = (frame.group, frame.object);
+            if remote.played.is_some_and(|last| last >= next) {
+                let what = format!("client {} would play {next:?} after {:?}", self.number, remote.played);
+                cx.judge.fail(cx.now, Rule::Order, what);
+            }
+            remote.played = Some(next);
+        }
+    }
+}
+
+impl Published {
+    /// Between two frames.
+    fn period(&self) -> Duration {
+        Duration::from_millis(match self.kind {
+            TrackKind::Audio => 40,
+            TrackKind::Video => 100,
+            _ => 200,
+        })
+    }
+
+    /// What comes before a frame.
+    fn prepare(&mut self, plan: &Plan, link: &mut Link) {
+        let Some(ends) = plan.ends else { return };
+        for Lane { id, rest } in self.lanes.iter_mut().filter_map(Option::take) {
+            let mut stream = link.quic.send_stream(id);
+            let _ = match ends {
+                Ends::Whole if rest.is_empty() => stream.finish().map_err(drop),
+                _ => stream.reset(code(StreamCode::CANCELLED)).map_err(drop),
+            };
+        }
+    }
+
+    /// A frame was not sent, and what comes after it on the lane is of no use.
+    fn give_lane_up(&mut self, lane: usize, link: &mut Link) {
+        if let Some(Lane { id, .. }) = self.lanes[lane].take() {
+            let _ = link.quic.send_stream(id).reset(code(StreamCode::EXPIRED));
+        }
+        let failed = self.sending.handle_failed(lane);
+        self.prepare(&failed, link);
+    }
+
+    /// Gives QUIC as much as it takes.
+    fn flush(&mut self, link: &mut Link) {
+        for Lane { id, rest } in self.lanes.iter_mut().flatten() {
+            while !rest.is_empty() {
+                match link.quic.send_stream(*id).write(rest) {
+                    Ok(taken) => rest.advance(taken),
+                    Err(_) => break,
+                }
+            }
+        }
+    }
+}
+
+/// How a stream stands.
+enum End {
+    NotYet,
+    Whole,
+    Cut,
+}
+
+fn read_all(link: &mut Link, id: StreamId, reader: &mut StreamReader) -> End {
+    let mut stream = link.quic.recv_stream(id);
+    let Ok(mut chunks) = stream.read(true) else { return End::Cut };
+    let end = loop {
+        match chunks.next(usize::MAX) {
+            Ok(Some(chunk)) => reader.push(&chunk.bytes),
+            Ok(None) => break End::Whole,
+            Err(ReadError::Blocked) => break End::NotYet,
+            Err(ReadError::Reset(_)) => break End::Cut,
+        }
+    };
+    let _ = chunks.finalize();
+    end
+}
+
+/// What stands where an object is sealed elsewhere: times, whose it is, and bytes that follow from that.
+fn put_sealed(out: &mut BytesMut, serial: u32, times: FrameTimes, visible: &Visible, bytes: usize) {
+    out.put_slice(&times.to_bytes());
+    out.put_u32(serial);
+    out.put_u64(visible.group);
+    out.put_u64(visible.object);
+    out.extend((0..bytes).map(|place| filler(serial, place)));
+}
+
+/// Whose an object is, when it was made, and its place; `None` if it is not as it was sent.
+fn read_sealed(sealed: &[u8]) -> Option<(u32, FrameTimes, (u64, u64))> {
+    let (times, stamp) = FrameTimes::split(sealed)?;
+    let (mut head, rest) = stamp.split_at_checked(STAMP_BYTES)?;
+    let (serial, place) = (head.get_u32(), (head.get_u64(), head.get_u64()));
+    let is_whole = rest.iter().enumerate().all(|(place, byte)| *byte == filler(serial, place));
+    is_whole.then_some((serial, times, place))
+}
+
+fn filler(serial: u32, place: usize) -> u8 {
+    (serial as usize * 7 + place) as u8
+}
+
+fn code(code: StreamCode) -> VarInt {
+    VarInt::from_u64(code.0).unwrap_or(VarInt::MAX)
+}
