@@ -12,8 +12,8 @@
 //!
 //! What comes goes to the membership first where it is for the group, and then, with what the membership made of it, to the
 //! state: [`Membership::read`], then [`RoomState::handle_read`]. What is to be done about it comes back as [`Wish`]es, to be
-//! granted in their order. [`Parts`] does so for whoever has one thread. Who locks does so in the order membership, state, and what is inside the frame keys; whoever
-//! works on the membership keeps it until the state knows.
+//! granted in their order. [`Parts`] does so for whoever has one thread. Who locks does so in the order membership, state, and
+//! what is inside the frame keys; whoever works on the membership keeps it until the state knows.
 //!
 //! Times never go back. `uniform` picks from the range that it is given.
 
