@@ -48,6 +48,13 @@ impl World {
             }
         }
         self.note_reordering();
+        if self.shape.is_lying {
+            self.judge.begin_lies();
+            for client in 0..self.clients.len() {
+                let seed = self.rng.random();
+                self.tell(client, |client, _| client.lie_to(seed));
+            }
+        }
         while self.now < until && self.is_sound() {
             let next = self.now + Duration::from_millis(self.rng.random_range(5..300));
             self.count_calls(next.since(self.now));
@@ -212,6 +219,13 @@ impl World {
         for client in 0..self.clients.len() {
             self.paths[client].heal();
             self.tell(client, |client, _| client.awake());
+        }
+        if self.shape.is_lying {
+            self.trace.tell(self.now, format_args!("the relay lies no more"));
+            for client in 0..self.clients.len() {
+                self.tell(client, Client::end_lies);
+            }
+            self.judge.end_lies();
         }
         let begins = self.now;
         self.pass_until(begins + DRAINS_FOR);

@@ -16,6 +16,9 @@ struct Arguments {
     /// The first of them
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     from: u64,
+    /// The relay lies to its clients, but for when nothing happens
+    #[arg(long)]
+    lying: bool,
     /// Prints what happens in the first of them, and runs no other
     #[arg(long)]
     told: bool,
@@ -25,14 +28,15 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let Arguments { seeds, from, told, json } = Arguments::parse();
+    let Arguments { seeds, from, lying, told, json } = Arguments::parse();
     if told {
-        return tell(from);
+        return tell(from, lying);
     }
-    let runs = Runs::of(from, seeds, |outcome| {
+    let runs = Runs::of(from, seeds, lying, |outcome| {
         if let Some(violation) = &outcome.violation {
             let seed = outcome.seed;
-            say(&format!("seed {seed}: {violation}\n  again: cargo xtask world --seeds 1 --from {seed} --told"));
+            let lying = if lying { " --lying" } else { "" };
+            say(&format!("seed {seed}: {violation}\n  again: cargo xtask world --seeds 1 --from {seed}{lying} --told"));
         }
     });
     let (hours, wall_s) = (runs.call_hours(), runs.took.as_secs_f64());
@@ -44,7 +48,7 @@ fn main() -> ExitCode {
         runs.objects,
         hours / wall_s * 60.0
     ));
-    let (planted_found, planted) = if seeds > 1 || json { plant(from) } else { (0, 0) };
+    let (planted_found, planted) = if (seeds > 1 || json) && !lying { plant(from) } else { (0, 0) };
     if json {
         let result = json!({
             "seeds": runs.seeds,
@@ -82,8 +86,8 @@ fn plant(_: u64) -> (usize, usize) {
 }
 
 /// One world, with all that happens there.
-fn tell(seed: u64) -> ExitCode {
-    let Outcome { lines, violation, digest, .. } = World::run(seed, true);
+fn tell(seed: u64, is_lying: bool) -> ExitCode {
+    let Outcome { lines, violation, digest, .. } = World::run(seed, is_lying, true);
     lines.iter().for_each(|line| say(line));
     say(&format!("digest {digest:016x}"));
     match violation {

@@ -38,6 +38,8 @@ pub struct Shape {
     pub is_steered: bool,
     /// How often something happens, how long, and then nothing.
     pub rounds: u32,
+    /// While something happens, the relay lies to its clients.
+    pub is_lying: bool,
 }
 
 /// What came of a world.
@@ -115,7 +117,7 @@ const STEPS_AT_ONCE_MAX: u64 = 100_000;
 
 impl World {
     /// At its beginning: nobody is there yet.
-    pub fn new(seed: u64, keeps_lines: bool) -> Self {
+    pub fn new(seed: u64, is_lying: bool, keeps_lines: bool) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let shape = Shape {
             shards: rng.random_range(1..=4),
@@ -124,6 +126,7 @@ impl World {
             is_calm: rng.random_bool(0.2),
             is_steered: rng.random_bool(0.7),
             rounds: rng.random_range(1..=3),
+            is_lying,
         };
         let limits = Limits {
             ring_timeout: Duration::from_secs(8),
@@ -170,8 +173,8 @@ impl World {
     }
 
     /// Runs a world of this seed to its end, or to the first thing that does not hold.
-    pub fn run(seed: u64, keeps_lines: bool) -> Outcome {
-        let mut world = Self::new(seed, keeps_lines);
+    pub fn run(seed: u64, is_lying: bool, keeps_lines: bool) -> Outcome {
+        let mut world = Self::new(seed, is_lying, keeps_lines);
         // What is left behind is looked at only for what had been seen before.
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.live())) {
             let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());

@@ -106,6 +106,9 @@ pub enum Task {
         /// The first of them
         #[arg(long, value_name = "SEED", default_value_t = 0)]
         from: u64,
+        /// The relay lies to its clients, but for when nothing happens: what it says is dropped, doubled, changed, said late
+        #[arg(long)]
+        lying: bool,
         /// Prints what happens in the first of them, and runs no other
         #[arg(long)]
         told: bool,

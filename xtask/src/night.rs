@@ -20,6 +20,8 @@ const CASES_PER_SEQUENCE: u32 = 20;
 const MEMORY_CYCLES: &str = "40000";
 /// Worlds; forty by day.
 const WORLDS: &str = "20000";
+/// Those in which the relay lies; four by day.
+const LYING_WORLDS: &str = "5000";
 /// How long forty idle clients stay in; forty seconds by day.
 const IDLE_S: &str = "1800";
 
@@ -89,6 +91,7 @@ fn parts(cases: u32) -> anyhow::Result<Vec<Part>> {
         test("memory", 90, &["--test", "memory"], "SUPERNODE_MEMORY_CYCLES", MEMORY_CYCLES),
         test("idle", 45, &["--test", "calls", "forty_idle_clients"], "SUPERNODE_WAIT_S", IDLE_S),
         own("world", 120, &["world", "--seeds", WORLDS])?,
+        own("lies", 60, &["world", "--lying", "--seeds", LYING_WORLDS])?,
         own("hostile", 60, &["hostile"])?,
     ];
     // Installing them takes longer than measuring them.

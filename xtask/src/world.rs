@@ -9,6 +9,8 @@ pub struct Options {
     pub seeds: u64,
     /// The first of them.
     pub from: u64,
+    /// The relay lies.
+    pub lying: bool,
     /// Tells what happens.
     pub told: bool,
     /// The result as JSON, last.
@@ -24,6 +26,7 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
     let program = Profile::Gate.directory()?.join("supernode-world");
     let (program, seeds, from) = (program.to_string_lossy(), options.seeds.to_string(), options.from.to_string());
     let mut words = vec![&*program, "--seeds", &seeds, "--from", &from];
+    words.extend(options.lying.then_some("--lying"));
     words.extend(options.told.then_some("--told"));
     words.extend(options.json.then_some("--json"));
     match Run::new(&words).status() {

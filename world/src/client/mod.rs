@@ -1,5 +1,6 @@
 //! A client: what the SDK does around `session` and `calls`, with quinn-proto where the SDK has sockets.
 
+mod liar;
 mod link;
 mod media;
 mod news;
@@ -8,6 +9,7 @@ mod wants;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::{Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
     sync::Arc,
     time::Duration,
 };
@@ -26,10 +28,16 @@ use supernode_session::{
 };
 
 use self::{
+    liar::Liar,
     link::{Link, Look, Stage},
     media::{Published, Remote},
 };
-use crate::{cast::Cast, clock::Clock, judge::Judge, trace::Trace};
+use crate::{
+    cast::Cast,
+    clock::Clock,
+    judge::{Judge, Rule},
+    trace::Trace,
+};
 
 pub use self::wants::Wish;
 
@@ -113,6 +121,8 @@ pub struct Client {
     wants: Wants,
     /// What it has on this one.
     has: Has,
+    /// What lies to it, as long as something does.
+    liar: Option<Liar>,
 }
 
 /// What stands for longer than a connection.
@@ -175,6 +185,23 @@ impl Client {
             since: Moment::default(),
             wants: Wants::default(),
             has: Has::default(),
+            liar: None,
+        }
+    }
+
+    /// From now on it is lied to.
+    pub fn lie_to(&mut self, seed: u64) {
+        self.liar = Some(Liar::new(seed));
+    }
+
+    /// It is told the truth again, and begins anew: what it was made to believe goes with the connection.
+    pub fn end_lies(&mut self, cx: &mut Context<'_>) {
+        self.liar = None;
+        if let Some(link) = self.link_mut() {
+            link.stage = Stage::Left;
+            link.close(CloseCode::INTERNAL, cx.now, cx.clock);
+            self.moving = None;
+            self.lose(cx);
         }
     }
 
@@ -318,7 +345,8 @@ impl Client {
     /// Everything that a connection has for us.
     fn read(&mut self, place: usize, cx: &mut Context<'_>) {
         for bytes in self.links[place].read_control() {
-            let link = &mut self.links[place];
+            let Self { links, liar, .. } = self;
+            let link = &mut links[place];
             match &mut link.stage {
                 Stage::Greeting(greeting) => match greeting.handle_bytes(&bytes) {
                     Ok(Some(welcomed)) => self.welcome(place, welcomed, cx),
@@ -326,6 +354,7 @@ impl Client {
                     Err(fault) => return self.blame(place, fault, cx),
                 },
                 Stage::Open => {
+                    let bytes = liar.as_mut().map_or(bytes.clone(), |liar| liar.control(&bytes));
                     if let Err(fault) = self.session.handle_bytes(&bytes) {
                         return self.blame(place, fault, cx);
                     }
@@ -355,6 +384,9 @@ impl Client {
             before.close(CloseCode::BYE, cx.now, cx.clock);
         }
         self.forget_rooms(cx);
+        if let Some(liar) = &mut self.liar {
+            liar.begin();
+        }
         let link = &mut self.links[place];
         link.stage = Stage::Open;
         (self.current, self.since) = (Some(link.serial), cx.now);
@@ -371,7 +403,14 @@ impl Client {
     fn blame(&mut self, place: usize, fault: supernode_session::Fault, cx: &mut Context<'_>) {
         let link = &mut self.links[place];
         link.close(fault.close_code(), cx.now, cx.clock);
-        cx.judge.fail(cx.now, crate::judge::Rule::Reply, format!("client {}: {fault}", self.number));
+        link.stage = Stage::Left;
+        let is_current = self.current == Some(link.serial);
+        cx.judge.fail(cx.now, Rule::Reply, format!("client {}: {fault}", self.number));
+        if is_current {
+            self.lose(cx);
+        } else {
+            self.come_back(Obstacle::Passing, cx);
+        }
     }
 
     fn handle_lost(&mut self, place: usize, reason: &ConnectionError, cx: &mut Context<'_>) {
@@ -397,6 +436,10 @@ impl Client {
         if self.moving.is_some() {
             return self.move_on(cx);
         }
+        // An attempt that is needed no more.
+        if self.current.is_some() {
+            return;
+        }
         let obstacle = match code.map(CloseCode::retry) {
             Some(Retry::Never) => Obstacle::Lasting,
             _ => Obstacle::Passing,
@@ -419,8 +462,7 @@ impl Client {
     fn come_back(&mut self, obstacle: Obstacle, cx: &mut Context<'_>) {
         let Self { reconnect, rng, .. } = self;
         let attempts = reconnect.get_or_insert_with(|| Reconnect::new(&PATIENCE, cx.now));
-        let uniform = |range| rng.random_range::<Duration, _>(range);
-        match attempts.failed(obstacle, cx.now, uniform) {
+        match attempts.failed(obstacle, cx.now, |range| wait_within(range, rng)) {
             Next::Attempt { at, .. } => self.dial_at = Some(at),
             Next::GiveUp => {
                 cx.trace.tell(cx.now, format_args!("client {} gives up", self.number));
@@ -437,7 +479,7 @@ impl Client {
 
     fn move_on(&mut self, cx: &mut Context<'_>) {
         let Self { moving: Some(moving), rng, .. } = self else { return };
-        let (wait, _) = moving.next_attempt(|range| rng.random_range(range));
+        let (wait, _) = moving.next_attempt(|range| wait_within(range, rng));
         self.dial_at = Some(cx.now + wait);
     }
 
@@ -477,6 +519,11 @@ impl Client {
     fn pass_for(&self, person: usize, cast: &Cast) -> Pass {
         cast.pass(person, self.person).clone()
     }
+}
+
+/// A wait from a range, which a relay may have named backwards.
+fn wait_within(range: RangeInclusive<Duration>, rng: &mut StdRng) -> Duration {
+    if range.is_empty() { *range.start() } else { rng.random_range(range) }
 }
 
 /// Where a client is, after so many moves.

@@ -94,6 +94,11 @@ impl Media {
         self.serials.insert(alias, serial);
     }
 
+    /// Nobody knows any more which track has which alias.
+    pub fn forget_aliases(&mut self) {
+        self.serials.clear();
+    }
+
     /// A track that somebody else publishes in a room that this client is not in, for whoever tries to get it.
     pub fn foreign(&self, client: usize, pick: usize) -> Option<TrackAlias> {
         let is_in = |room| self.stays.get(&(client, room)).is_some_and(|stays| !stays.is_empty());
