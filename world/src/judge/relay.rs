@@ -15,17 +15,16 @@ impl World {
             [limits.relay_queue_bytes_max, limits.relay_control_bytes_max].map(|max| (max / shards) as usize);
         for (shard, of_shard) in self.processes[process].shards.iter().enumerate().filter(|(_, it)| !it.is_in_turn) {
             let census = of_shard.offline.census();
-            // Of streams, the newest groups for those who come late wait beside `queue_bytes_max`: what bounds them is
-            // `relay_queue_bytes_max`.
-            let Census { held_bytes, control_bytes, datagram_bytes_most, .. } = census;
+            let Census { held_bytes, control_bytes, datagram_bytes_most, stream_bytes_most, .. } = census;
             let kept = [
                 ("relay_queue_bytes_max", held_bytes, all_max),
                 ("relay_control_bytes_max", control_bytes, control_max),
-                ("queue_bytes_max", datagram_bytes_most, limits.queue_bytes_max),
+                ("queue_bytes_max of datagrams", datagram_bytes_most, limits.queue_bytes_max),
+                ("queue_bytes_max of streams", stream_bytes_most, limits.queue_bytes_max),
             ];
             for (limit, is, max) in kept {
                 if is > max {
-                    let what = format!("shard {shard} keeps {is} bytes, {limit} is {max}");
+                    let what = format!("shard {shard} keeps {is} bytes, {limit}: {max}");
                     self.judge.fail(self.now, Rule::Memory, what);
                 }
             }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use supernode_proto::object::TrackAlias;
 
-use super::{Context, Streams, egress::Egress, is_picture};
+use super::{Context, Streams, egress::Egress, is_picture, make_room};
 use crate::{
     core::{
         SessionId, ShardCore, StreamKey,
@@ -90,6 +90,8 @@ impl Streams {
             route.local.push(target);
         }
         connection.egress.push((key, egress));
+        // It came all at once, and so may those of many pictures.
+        make_room(connection, 0, core.limits().queue_bytes_max, &mut core.ledger);
         connections.touch(session.link);
     }
 

@@ -353,16 +353,22 @@ fn push_part(
         }
         return egress[at].1.push(part, arrived, ledger);
     }
+    make_room(connection, part.wire.len(), bounds.media, ledger);
+    connection.egress[at].1.push(part, arrived, ledger);
+}
+
+/// Gives streams of media up until so many bytes more may wait.
+fn make_room(connection: &mut Connection, bytes: usize, bytes_max: usize, ledger: &mut Ledger) {
+    let Connection { egress, quic, .. } = connection;
     let media = |egress: &Egress| if egress.is_reliable() { 0 } else { egress.queue.bytes() };
     let mut waiting: usize = egress.iter().map(|(_, egress)| media(egress)).sum();
-    while waiting + part.wire.len() > bounds.media
+    while waiting + bytes > bytes_max
         && let Some(worst) = worth_least(egress)
     {
         let (_, worst) = &mut egress[worst];
         waiting -= worst.queue.bytes();
         worst.abandon(quic, StreamCode::LAGGED, DropReason::QueueFull, ledger);
     }
-    egress[at].1.push(part, arrived, ledger);
 }
 
 /// The stream to give up next, of those of media with something waiting.
