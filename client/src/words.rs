@@ -179,7 +179,7 @@ pub fn markdown() -> String {
         "# Messages\n\nWhat people are told when something did not work: what happened, why as far as is known, and what to \
          do. Written from the\nSDK's table, `client/src/words.rs`, which `supernode-call` and every other program on the SDK \
          has; a test fails when they\ndiffer, and when a message lacks one of its parts. What the relay's own program says \
-         names the file, key or address and\nwhat to do by itself: [CONFIG](CONFIG.md), [OPERATING](OPERATING.md).\n",
+         is in [RELAY-MESSAGES](RELAY-MESSAGES.md).\n",
     );
     for (heading, about, table) in [
         ("Errors", "Of the SDK, by the name that programs know.", ERRORS),
