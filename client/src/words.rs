@@ -2,31 +2,10 @@
 //!
 //! One table for every error of this crate, so that all programs on it say the same. `docs/MESSAGES.md` is written from it.
 
-use std::fmt::Write;
-
-use supernode_proto::{close::CloseCode, control::RefusalReason};
+pub use supernode_proto::words::Words;
+use supernode_proto::{close::CloseCode, control::RefusalReason, words, words::write_section};
 
 use crate::{Error, error::CallEnd};
-
-/// A message in its three parts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Words {
-    /// By what programs know it.
-    pub name: &'static str,
-    /// What happened.
-    pub what: &'static str,
-    /// Why, as far as is known.
-    pub why: &'static str,
-    /// What to do about it.
-    pub todo: &'static str,
-}
-
-macro_rules! words {
-    ($(#[$doc:meta])* $table:ident: $($name:literal, $what:literal, $why:literal, $todo:literal;)*) => {
-        $(#[$doc])*
-        pub const $table: &[Words] = &[$(Words { name: $name, what: $what, why: $why, todo: $todo },)*];
-    };
-}
 
 words! {
     /// Why we could not get to the relay, or something could not be done.
@@ -200,7 +179,7 @@ pub fn markdown() -> String {
         "# Messages\n\nWhat people are told when something did not work: what happened, why as far as is known, and what to \
          do. Written from the\nSDK's table, `client/src/words.rs`, which `supernode-call` and every other program on the SDK \
          has; a test fails when they\ndiffer, and when a message lacks one of its parts. What the relay's own program says \
-         names the file, key or address and\nwhat to do by itself: [CONFIG](CONFIG.md), [OPERATING](OPERATING.md).\n",
+         is in [RELAY-MESSAGES](RELAY-MESSAGES.md).\n",
     );
     for (heading, about, table) in [
         ("Errors", "Of the SDK, by the name that programs know.", ERRORS),
@@ -208,35 +187,23 @@ pub fn markdown() -> String {
         ("Refusals", "Of single requests; the session goes on.", REFUSALS),
         ("How calls end", "Told once, as the last thing of a call.", ENDS),
     ] {
-        let _ = write!(
-            text,
-            "\n## {heading}\n\n{about}\n\n| name | what happened | why | what to do |\n|---|---|---|---|\n"
-        );
-        for Words { name, what, why, todo } in table {
-            let _ = writeln!(text, "| `{name}` | {what} | {why} | {todo} |");
-        }
+        write_section(&mut text, heading, about, table);
     }
     text
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, fs, path::PathBuf};
+    use std::{fs, path::PathBuf};
+
+    use supernode_proto::words::lacking;
 
     use super::*;
 
     #[test]
     fn no_message_lacks_one_of_its_parts() {
         for table in [ERRORS, CLOSE_CODES, REFUSALS, ENDS] {
-            let names: BTreeSet<&str> = table.iter().map(|words| words.name).collect();
-            assert_eq!(names.len(), table.len(), "a name is there twice");
-            for Words { name, what, why, todo } in table {
-                for part in [what, why, todo] {
-                    assert!(part.len() >= 7 && !part.ends_with('.') && !part.contains('|'), "{name}: {part:?}");
-                }
-                assert!(what.starts_with(char::is_lowercase), "{name}: {what}");
-                assert_ne!(what, why, "{name}");
-            }
+            assert!(lacking(table).is_empty(), "{:?}", lacking(table));
         }
     }
 

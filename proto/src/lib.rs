@@ -12,6 +12,7 @@ pub mod mls;
 pub mod object;
 pub mod probe;
 mod varint;
+pub mod words;
 
 /// ALPN of the native protocol.
 pub const ALPN: &[u8] = b"supernode/1";

@@ -39,8 +39,9 @@ fn main() -> ExitCode {
     let filter = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
     let filter = filter.as_deref().unwrap_or(DEFAULT_FILTER);
     let Some(parsed) = log::filter::parse(filter) else {
-        eprintln!("supernode: RUST_LOG = {filter:?}: must be {}", log::filter::FORM);
-        return ExitCode::from(2);
+        let error = cli::exit::Exit::LogFilter { filter: filter.to_owned(), form: log::filter::FORM }.into();
+        eprintln!("supernode: {}", cli::exit::told(&error));
+        return cli::exit::code_of(&error);
     };
     let log = Log::start(parsed, out, reader);
     if let Err(error) = sealed {
@@ -50,7 +51,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // By the log: a relay that cannot go on must end, also if nobody reads why.
-            log.say(&format!("supernode: {error:#}"));
+            log.say(&format!("supernode: {}", cli::exit::told(&error)));
             cli::exit::code_of(&error)
         }
     }

@@ -315,7 +315,11 @@ fn a_configuration_is_checked_with_the_files_that_it_names() {
     assert_eq!(json(), (Some(0), serde_json::json!({ "of": "relay.toml", "problems": [], "remarks": [] })));
     let (code, words) = check("[limits]\nrooms_mx = 2\n");
     assert_eq!(code, Some(1));
-    assert_eq!(words, "supernode: relay.toml: limits.rooms_mx: unknown key (did you mean limits.rooms_max?)\n");
+    assert_eq!(
+        words,
+        "supernode: relay.toml: limits.rooms_mx: unknown key (did you mean limits.rooms_max?)\n  -> put right each line at \
+         the place that it names: a file, a variable or an option; docs/CONFIG.md has every key\n"
+    );
     let problem = "relay.toml: limits.rooms_mx: unknown key (did you mean limits.rooms_max?)";
     assert_eq!(json(), (Some(1), serde_json::json!({ "of": "relay.toml", "problems": [problem], "remarks": [] })));
     let list = directory.path().join("allowed");
@@ -324,7 +328,7 @@ fn a_configuration_is_checked_with_the_files_that_it_names() {
     fs::write(&list, "# nobody yet\nalice\n").expect("ours");
     let (code, words) = check(&text);
     assert_eq!(code, Some(1));
-    assert!(words.ends_with("allowed:2: is no identity (sn-id-...)\n"), "{words}");
+    assert!(words.contains("allowed:2: is no identity (sn-id-...)\n  -> write one identity"), "{words}");
     fs::write(&list, "# nobody yet\n").expect("ours");
     assert_eq!(check(&text).0, Some(0));
 

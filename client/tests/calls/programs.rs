@@ -89,7 +89,7 @@ fn two_programs_call_each_other_and_record_what_the_other_played() {
 }
 
 #[test]
-fn the_exit_code_says_whether_the_relay_turned_us_away() {
+fn the_exit_code_says_whether_the_relay_a_file_or_the_command_line_is_at_fault() {
     let relay = Relay::closed();
     let directory = std::env::temp_dir().join(format!("supernode-exit-{}", std::process::id()));
     fs::create_dir_all(&directory).unwrap();
@@ -99,6 +99,8 @@ fn the_exit_code_says_whether_the_relay_turned_us_away() {
     assert_eq!(turned_away.status.code(), Some(3));
     let no_link = talk("listen", &directory, "eve", "a").env("SUPERNODE_INVITE", "http://x").output().unwrap();
     assert_eq!(no_link.status.code(), Some(1));
+    let misspelt = Command::new(PROGRAM).args(["listen", "--agian"]).output().unwrap();
+    assert_eq!(misspelt.status.code(), Some(2));
     fs::remove_dir_all(directory).unwrap();
 }
 

@@ -5,7 +5,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::bail;
 use clap::Args;
 use serde_json::json;
 use supernode_server::control::{
@@ -15,9 +14,11 @@ use supernode_server::control::{
     },
     prepared::Prepared,
     trust::Objection,
+    words,
 };
 
 use super::{
+    exit::Exit,
     output::{print, print_json, say},
     relay::Relay,
     serve::Flags,
@@ -99,9 +100,10 @@ impl CheckConfig {
         };
         let (problems, remarks) = match check(&sources) {
             Ok(found) => found,
+            Err(error) if !self.json => return Err(error),
             Err(error) => match error.downcast_ref() {
                 Some(ConfigError::Invalid(problems)) => (problems.iter().map(Problem::to_string).collect(), Vec::new()),
-                _ => (vec![format!("{error:#}")], Vec::new()),
+                _ => (vec![words::line(error.as_ref())], Vec::new()),
             },
         };
         if self.json {
@@ -114,7 +116,7 @@ impl CheckConfig {
         }
         match problems.is_empty() {
             true => Ok(()),
-            false => bail!("{}", problems.join("\n")),
+            false => Err(Exit::Unfit(problems.join("\n")).into()),
         }
     }
 }

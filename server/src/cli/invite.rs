@@ -1,6 +1,5 @@
 //! `supernode invite`
 
-use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::json;
 use supernode_proto::{identity::IdentityKey, invite::Invite as Link};
@@ -15,6 +14,7 @@ use supernode_server::{
 };
 
 use super::{
+    exit::Exit,
     output::{date, print, print_json, say},
     relay::Relay,
     state::State,
@@ -94,7 +94,7 @@ impl Invite {
     }
 
     fn write_down(&self, state: &StateDir, label: &str, link: &Link, now: u64, ends: u64) -> anyhow::Result<()> {
-        let token = link.token.as_deref().and_then(TokenDigest::of).context("the link has no token")?;
+        let token = link.token.as_deref().and_then(TokenDigest::of).ok_or(Exit::NoToken)?;
         let labelled = Labelled { label: label.to_owned(), token, made_unix_s: now, ends_unix_s: ends, of: self.of() };
         Ok(invites::add(state, labelled, now)?)
     }
@@ -106,6 +106,6 @@ impl Invite {
             return Ok(());
         }
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        bail!("--class {class}: the running relay has no such class in admission.classes; it has: {known}");
+        Err(Exit::NoClass { class: class.to_owned(), known }.into())
     }
 }

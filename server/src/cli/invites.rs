@@ -1,6 +1,5 @@
 //! `supernode invites`
 
-use anyhow::bail;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use supernode_server::control::{
@@ -104,7 +103,7 @@ impl Revoke {
         let Some(invite) = all.iter().rfind(|one| one.label == self.label) else {
             let known: Vec<String> = all.iter().map(|one| format!("{:?}", one.label)).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            bail!("{:?}: no invite has this label; there are: {known}", self.label);
+            return Err(Exit::NoLabel { label: self.label.clone(), known }.into());
         };
         if !Revoked::add(relay.state(), Revocation::Token(invite.token))? {
             return Err(Exit::No("it was taken back before".to_owned()).into());

@@ -1,10 +1,9 @@
 //! `supernode man` and `supernode completions`: from the same definition as the help.
 
-use anyhow::Context;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use super::{Cli, output::print};
+use super::{Cli, exit::Exit, output::print};
 
 #[derive(Args)]
 pub(super) struct Man {
@@ -20,7 +19,7 @@ impl Man {
         program.build();
         let page = match &self.command {
             None => &program,
-            Some(name) => program.find_subcommand(name).with_context(|| format!("{name}: there is no such command"))?,
+            Some(name) => program.find_subcommand(name).ok_or_else(|| Exit::NoCommand(name.clone()))?,
         };
         let mut roff = Vec::new();
         clap_mangen::Man::new(page.clone()).render(&mut roff)?;

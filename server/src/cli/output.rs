@@ -2,8 +2,9 @@
 
 use std::io::{self, Write};
 
-use anyhow::Context;
 use serde::Serialize;
+
+use super::exit::Exit;
 
 /// Writes data. Whoever reads only the first lines, as `head` does, has what they wanted.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
@@ -11,7 +12,7 @@ pub(super) fn print(text: &str) -> anyhow::Result<()> {
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("cannot write to standard output"),
+        written => Ok(written.map_err(Exit::Output)?),
     }
 }
 

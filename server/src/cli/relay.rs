@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::anyhow;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode, client::conn::http1, header};
@@ -59,7 +59,7 @@ impl Relay {
     /// Asks for JSON.
     pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         let body = self.ask(Method::GET, path, Bytes::new())?;
-        serde_json::from_slice(&body).with_context(|| format!("the relay's answer to {path} is of another version"))
+        serde_json::from_slice(&body).map_err(|source| Exit::OtherVersion { path: path.to_owned(), source }.into())
     }
 
     /// Asks for something to be done; the answer's bytes.
@@ -81,15 +81,15 @@ impl Relay {
             .body(Full::new(body))?;
         let exchanged = runtime.block_on(async {
             let exchange = exchange(UnixStream::from_std(stream)?, request);
-            let late = |_| anyhow!("no answer within {} s: is its process stopped, or stuck?", PATIENCE.as_secs());
+            let late = |_| anyhow!("no answer within {} s", PATIENCE.as_secs());
             tokio::time::timeout(PATIENCE, exchange).await.map_err(late)?
         });
-        let (code, body) = exchanged.context("the relay does not answer")?;
+        let (code, body) = exchanged.map_err(Exit::Silent)?;
         let words = || String::from_utf8_lossy(&body).trim().to_owned();
         match code {
             code if code.is_success() => Ok(body),
             StatusCode::CONFLICT => Err(Exit::No(words()).into()),
-            code => bail!("the relay answers {code}: {}", words()),
+            code => Err(Exit::Answer { code, words: words() }.into()),
         }
     }
 }

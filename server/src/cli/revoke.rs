@@ -1,6 +1,5 @@
 //! `supernode revoke`
 
-use anyhow::bail;
 use clap::Args;
 use serde_json::json;
 use supernode_proto::{
@@ -80,10 +79,7 @@ pub(super) fn tell(relay: &Relay) -> anyhow::Result<Ended> {
 /// Whether every process of the relay has done it.
 pub(super) fn heard(ended: &Ended) -> anyhow::Result<()> {
     match &ended.unheard {
-        Some(why) => bail!(
-            "{} sessions ended here, but the process that still drains after an upgrade was not reached: {why}",
-            ended.sessions
-        ),
+        Some(why) => Err(Exit::Unheard { sessions: ended.sessions, why: why.clone() }.into()),
         None => Ok(()),
     }
 }
@@ -103,14 +99,11 @@ fn parse(what: &str) -> anyhow::Result<Revocation> {
     }
     if let Ok(invite) = what.parse::<Invite>() {
         let Some(token) = invite.token.as_deref().and_then(TokenDigest::of) else {
-            bail!("the link carries no token: revoke the identity instead");
+            return Err(Exit::NoToken.into());
         };
         return Ok(Revocation::Token(token));
     }
-    bail!(
-        "neither an identity (sn-id-...) nor a device (sn-dev-...), nor an invite link, nor a digest of 22 characters, nor \
-         an address or prefix with nothing behind it (192.0.2.0/24)"
-    );
+    Err(Exit::NotRevocable.into())
 }
 
 #[cfg(test)]

@@ -2,14 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
 use clap::Args;
 use supernode_server::control::{
     config::{Loaded, Sources},
     state_dir::{Door, StateDir},
 };
 
-use super::output::say;
+use super::{exit::Exit, output::say};
 
 /// Names the configuration's file.
 #[derive(Args)]
@@ -94,11 +93,7 @@ pub(super) fn found() -> anyhow::Result<PathBuf> {
             say(&format!("this is about the service's relay, in {OF_SERVICE}"));
             Ok(service.to_owned())
         }
-        Err(_) if !own.exists() => bail!(
-            "{}: is not there, and the service's {OF_SERVICE} is for root only: try it with sudo, or name another state \
-             directory: --state-dir",
-            own.display()
-        ),
+        Err(_) if !own.exists() => Err(Exit::ForRoot { own: own.clone(), service: OF_SERVICE }.into()),
         _ => usual,
     }
 }

@@ -20,6 +20,7 @@ pub mod serve;
 pub mod state_dir;
 pub mod status;
 pub mod what_i_see;
+pub mod words;
 
 // Names as others use them: in which folder a file lies is of no interest there.
 use self::life::predecessor;

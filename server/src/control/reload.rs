@@ -23,7 +23,7 @@ use super::{
     log::Format,
     prepared::{DoorParts, Prepared},
     serve::{ServeError, unix_now_s},
-    systemd, tls,
+    systemd, tls, words,
 };
 use crate::{core::directory::Directory, shard::LiveHandle};
 
@@ -210,7 +210,7 @@ impl Reloader {
 
     fn reload_door(&mut self) -> Result<(), String> {
         let (next, prepared) = self.read()?;
-        let admission = prepared.admission(&next.config, &self.to.door_parts).map_err(|error| chain(&error))?;
+        let admission = prepared.admission(&next.config, &self.to.door_parts).map_err(|error| words::line(&error))?;
         self.to.door.set(admission);
         self.in_effect.read.store(Arc::new(next));
         Ok(())
@@ -244,11 +244,11 @@ impl Reloader {
     /// What the configuration says now, and the files that it names.
     fn read(&mut self) -> Result<(Loaded, Prepared), String> {
         let seen = Seen::of(&self.sources.file);
-        let next = self.sources.load().map_err(|error| chain(&error))?;
+        let next = self.sources.load().map_err(|error| words::line(&error))?;
         // The files that it names are watched from now on, also if they are of no use yet: whoever mends them need not
         // say so.
         self.seen = seen.and(Prepared::files(&next.config)).and(self.to.door_parts.files());
-        let prepared = Prepared::read(&next.config).map_err(|error| chain(&error))?;
+        let prepared = Prepared::read(&next.config).map_err(|error| words::line(&error))?;
         Ok((next, prepared))
     }
 
@@ -259,9 +259,9 @@ impl Reloader {
             return Err("tls.mode = \"acme\": only a start can begin to order certificates".to_owned());
         }
         prepared.warn_of_objections(&next.config);
-        self.own.self_signed = self.to.door_parts.own_certificate().map_err(|error| chain(&error))?;
+        self.own.self_signed = self.to.door_parts.own_certificate().map_err(|error| words::line(&error))?;
         let certificate = self.own.choose(&next.config, prepared.certificate.as_ref());
-        let admission = prepared.admission(&next.config, &self.to.door_parts).map_err(|error| chain(&error))?;
+        let admission = prepared.admission(&next.config, &self.to.door_parts).map_err(|error| words::line(&error))?;
         // Whatever can fail has not: from here on everything is taken over.
         self.show(&certificate, &next.config)?;
         self.to.directory.set_limits(next.config.limits.clone());
@@ -279,11 +279,11 @@ impl Reloader {
     }
 
     fn show(&self, certificate: &Certificate, config: &Config) -> Result<(), String> {
-        let tls = tls::quic_server_config(certificate).map_err(|error| chain(&error))?;
+        let tls = tls::quic_server_config(certificate).map_err(|error| words::line(&error))?;
         self.to.live.set(tls, certificate.pin, config.relay.batch_window);
         self.to.certificate.set(certificate);
         if let Err(error) = (self.to.remember_link)(config, certificate) {
-            tracing::warn!(reason = chain(&error), "invites are made for the link of before");
+            tracing::warn!(reason = words::line(&error), "invites are made for the link of before");
         }
         Ok(())
     }
@@ -304,10 +304,4 @@ impl Stamp {
             bytes: metadata.len(),
         })
     }
-}
-
-/// An error with its causes, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -37,7 +37,7 @@ use super::{
     operator::{self, Operator},
     prepared::{DoorParts, PrepareError, Prepared},
     process::Usage,
-    reload::{self, ChangeLog, Changeable, InEffect, Own, Reloader, Seen, Shown},
+    reload::{ChangeLog, Changeable, InEffect, Own, Reloader, Seen, Shown},
     revocations::{Exceptions, Revoked, RevokedError},
     spent::Spent,
     state_dir::{Door, KeyMaterial, StateDir, StateError},
@@ -45,6 +45,7 @@ use super::{
     successor::Program,
     systemd,
     tls::{self, TlsError},
+    words,
 };
 use crate::shard;
 
@@ -115,10 +116,7 @@ pub enum ServeError {
     #[error(transparent)]
     Handover(#[from] HandoverError),
     /// Another relay runs with these keys.
-    #[error(
-        "{0}: a relay runs with this state directory; end it with `supernode drain`, or replace it while its calls \
-             go on: --takeover"
-    )]
+    #[error("{0}: a relay runs with this state directory")]
     StateInUse(String),
     /// The UDP port.
     #[error("{listen}: cannot open the relay's UDP port")]
@@ -456,7 +454,7 @@ async fn successor(handover: UnixListener, shards: shard::Handle, admin_port: Ow
         match settled {
             Ok(Ok(())) => return program.settle(),
             Ok(Err(error)) => {
-                let reason = reload::chain(&error);
+                let reason = words::line(&error);
                 tracing::warn!(reason, "no hand-over: this process goes on");
                 program.fail(pid.unwrap_or_default().cast_unsigned(), || reason);
             }

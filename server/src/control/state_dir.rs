@@ -63,7 +63,7 @@ const TEMPORARY_AGE: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// Neither variable that says where state belongs is set.
-    #[error("neither XDG_STATE_HOME nor HOME is set: say where the state directory is with --state-dir")]
+    #[error("neither XDG_STATE_HOME nor HOME is set, and no state directory is named")]
     NoDefault,
     /// The system refused.
     #[error("{path}: cannot {action}", path = path.display())]
@@ -102,7 +102,7 @@ pub enum StateError {
         wanted: u32,
     },
     /// The content is not what belongs there.
-    #[error("{path}: {reason}; restore it from a backup, or remove it and a new one is made", path = path.display())]
+    #[error("{path}: {reason}", path = path.display())]
     Broken {
         /// The file.
         path: PathBuf,
@@ -110,7 +110,7 @@ pub enum StateError {
         reason: String,
     },
     /// A relay has not been started with this directory yet.
-    #[error("{path}: is not there; a relay makes it at its first start (supernode serve)", path = .0.display())]
+    #[error("{path}: is not there", path = .0.display())]
     Missing(PathBuf),
     /// Making a key or a certificate failed.
     #[error("cannot make a new key")]

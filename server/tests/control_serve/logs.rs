@@ -237,9 +237,12 @@ fn a_log_in_json_is_one_object_a_line_also_for_what_ends_the_program() {
     program.env("SUPERNODE__LOG__FORMAT", "json").args(["serve", "--listen", "192.0.2.1:1", "--admin", "127.0.0.1:0"]);
     let ended = program.output().expect("it starts");
     let words = String::from_utf8(ended.stderr).expect("text");
-    let last: serde_json::Value = serde_json::from_str(words.lines().last().expect("a line")).expect("an object");
+    let said: Vec<serde_json::Value> =
+        words.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect();
+    let [.., error, todo] = &said[..] else { panic!("{words}") };
+    let message = |line: &serde_json::Value| line["message"].as_str().expect("words").to_owned();
     assert!(
-        last["message"].as_str().is_some_and(|words| words.contains("cannot open the relay's UDP port")),
+        message(error).contains("cannot open the relay's UDP port") && message(todo).starts_with("  -> "),
         "{words}"
     );
 }

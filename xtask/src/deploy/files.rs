@@ -78,6 +78,13 @@ pub(super) fn alerts(rules: &str, handbook: &str, page: &str) -> Findings {
     findings
 }
 
+/// What a unit starts, word by word, with `home` in the place of systemd's directories of a person.
+pub(super) fn exec_start(unit: &str, home: &str) -> Vec<String> {
+    let unit = unit.replace("\\\n", " ");
+    let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap_or_default();
+    line.split_whitespace().map(|word| word.replace("%E", home).replace("%S", home)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,5 +123,13 @@ mod tests {
         assert_eq!(found[0].promql, "rate(a{i=~\".*\"}[5s])");
         queries(&[file("{\"type\":\"stat\",\"title\":\"T\"}")]).expect_err("no query");
         queries(&[]).expect_err("no dashboards");
+    }
+
+    #[test]
+    fn what_a_unit_starts_may_stand_on_several_lines() {
+        let unit = "[Service]\nExecStart=/usr/bin/supernode-call listen \\\n    --invite-file %E/supernode/invite\nUMask=0077\n";
+        let words = ["/usr/bin/supernode-call", "listen", "--invite-file", "/home/x/supernode/invite"];
+        assert_eq!(exec_start(unit, "/home/x"), words);
+        assert!(exec_start("[Service]\n", "/home/x").is_empty());
     }
 }

@@ -5,7 +5,10 @@
 mod files;
 pub(crate) mod tools;
 
-use std::path::Path;
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use anyhow::bail;
 
@@ -24,6 +27,8 @@ const DROP_INS: &[&str] = &[
     "deploy/systemd/drop-ins/hook-secret.conf",
     "deploy/systemd/drop-ins/tls-files.conf",
 ];
+/// The unit that answers a person's calls.
+const USER_UNIT: &str = "deploy/systemd/user/supernode-call.service";
 /// Exposure that `systemd-analyze security` may find, in tenths: of the unit alone, and with a drop-in.
 const EXPOSURE_MAX: u32 = 15;
 const EXPOSURE_WITH_DROP_IN_MAX: u32 = 18;
@@ -59,7 +64,34 @@ pub fn run() -> anyhow::Result<()> {
         std::fs::write(&whole, format!("{}\n{}", workspace::read(UNIT)?, workspace::read(drop_in)?))?;
         exposure(&whole, EXPOSURE_WITH_DROP_IN_MAX)?;
     }
+    user_unit(&programs)?;
     prometheus::every_query_returns_data(&programs, &queries)
+}
+
+/// A person's unit: systemd knows every setting of it, and its program every option.
+fn user_unit(programs: &Path) -> anyhow::Result<()> {
+    /// What the program ends with when it knows its options, and the files that they name are not there.
+    const NO_FILE: i32 = 1;
+    let (installed, built) = ("/usr/bin/supernode-call", programs.join("supernode-call"));
+    let text = workspace::read(USER_UNIT)?;
+    let home = programs.with_file_name("user-unit");
+    std::fs::create_dir_all(&home)?;
+    let unit = home.join("supernode-call.service");
+    std::fs::write(&unit, text.replace(installed, &built.to_string_lossy()))?;
+    let mut verify = Command::new("systemd-analyze");
+    verify.args(["--user", "--man=no", "--recursive-errors=no", "verify"]).arg(&unit);
+    let verdict = verify.env("XDG_RUNTIME_DIR", &home).status()?;
+    if !verdict.success() {
+        bail!("{USER_UNIT}: systemd-analyze verify: {verdict}");
+    }
+    let words = files::exec_start(&text, &home.to_string_lossy());
+    let [program, options @ ..] = &words[..] else { bail!("{USER_UNIT}: starts nothing") };
+    let ended = Command::new(&built).args(options).stderr(Stdio::null()).status()?;
+    if program != installed || ended.code() != Some(NO_FILE) {
+        bail!("{USER_UNIT}: {} {}: {ended}", program, options.join(" "));
+    }
+    println!("   {USER_UNIT}: fine");
+    Ok(())
 }
 
 /// What systemd thinks of a unit. It prints a line for each of a hundred settings, and fails when the sum is above the

@@ -5,12 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::bail;
 use clap::Args;
 use serde_json::json;
 use supernode_server::control::follow::{Event, Target};
 
 use crate::cli::{
+    exit::Exit,
     output::{clock, print, say},
     relay::Relay,
     state::State,
@@ -37,10 +37,7 @@ impl Follow {
     /// Prints what one client does and is told, as it happens.
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         if Target::from_text(&self.whom).is_none() {
-            bail!(
-                "{}: neither an identity (sn-id-...) nor a device (sn-dev-...), nor an address or prefix (192.0.2.0/24)",
-                self.whom
-            );
+            return Err(Exit::NotFollowable(self.whom.clone()).into());
         }
         let relay = Relay::of(&self.state)?;
         let begin = Instant::now();

@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::bail;
 use clap::Args;
 use crossterm::{
     cursor,
@@ -18,6 +17,7 @@ use crossterm::{
 use supernode_server::control::status::Status as Reading;
 
 use crate::cli::{
+    exit::Exit,
     output::{bits, count, duration, print_json},
     relay::Relay,
     state::State,
@@ -59,7 +59,7 @@ impl Top {
             return print_json(&Rates::between(&before, &relay.status()?));
         }
         if !io::stdout().is_terminal() {
-            bail!("top needs a terminal; `supernode top --json` and `supernode status --json` do not");
+            return Err(Exit::NoTerminal.into());
         }
         let before = relay.status()?;
         terminal::enable_raw_mode()?;

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
 use clap::Args;
 use serde_json::json;
 use supernode_server::control::{operator::Started, successor::Attempt};
 
 use crate::cli::{
+    exit::Exit,
     output::{print_json, say},
     relay::Relay,
     state::State,
@@ -49,12 +49,10 @@ impl Upgrade {
             if let Ok(Some(Attempt { pid, failed: Some(reason) })) = relay.get("/upgrade")
                 && pid == started.pid
             {
-                bail!(
-                    "process {pid} does not take over: {reason}; the relay's log says more, and it goes on as before"
-                );
+                return Err(Exit::NotTakenOver { pid, reason }.into());
             }
             if Instant::now() > deadline {
-                bail!("process {} did not take over; the relay's log says why, and it goes on as before", started.pid);
+                return Err(Exit::TakeoverLate { pid: started.pid }.into());
             }
         }
     }

@@ -30,7 +30,7 @@ pub enum InviteLinkError {
         source: InviteError,
     },
     /// Nobody said where the relay is.
-    #[error("where do clients reach the relay? Say --host HOST:PORT, or start the relay once")]
+    #[error("nobody has said where clients reach the relay")]
     NoAddress,
 }
 

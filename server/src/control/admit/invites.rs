@@ -65,9 +65,7 @@ pub enum LabelError {
     )]
     Label(String),
     /// There is one.
-    #[error(
-        "an invite with the label {0:?} is good still: take it back (supernode invites revoke), or choose another label"
-    )]
+    #[error("an invite with the label {0:?} is good still")]
     Taken(String),
 }
 

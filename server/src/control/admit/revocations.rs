@@ -71,12 +71,10 @@ pub enum RevokedError {
         line: usize,
     },
     /// Too long a list.
-    #[error(
-        "revoked: it would be longer than {FILE_BYTES_MAX} bytes, about 1,000 entries; take old ones back (--undo)"
-    )]
+    #[error("revoked: it would be longer than {FILE_BYTES_MAX} bytes, about 1,000 entries")]
     Full,
     /// Too many networks.
-    #[error("revoked: {NETWORKS_MAX} networks are refused, and no more can be; take some back, or use the firewall")]
+    #[error("revoked: {NETWORKS_MAX} networks are refused, and no more can be")]
     Networks,
 }
 

@@ -22,10 +22,7 @@ pub enum RotateError {
     #[error(transparent)]
     State(#[from] StateError),
     /// Too many keys are still good.
-    #[error(
-        "{BEFORE_MAX} admission keys from before are still good, the first of them for {left_s} s; wait, or give the old \
-         keys no more time: --keep-days 0"
-    )]
+    #[error("{BEFORE_MAX} admission keys from before are still good, the first of them for {left_s} s")]
     TooMany {
         /// Until the first of them ends.
         left_s: u64,

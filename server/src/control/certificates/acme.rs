@@ -28,9 +28,9 @@ use tokio::{net::TcpListener, sync::mpsc};
 use crate::control::{
     certificate::Certificate,
     config::values::Acme as Settings,
-    reload::chain,
     serve::unix_now_s,
     state_dir::{KeyMaterial, StateDir, StateError},
+    words,
 };
 
 const ACCOUNT: &str = "acme-account.json";
@@ -80,7 +80,7 @@ pub enum AcmeError {
     #[error(transparent)]
     State(#[from] StateError),
     /// The account's file.
-    #[error("{ACCOUNT}: is no account; remove it and a new one is made")]
+    #[error("{ACCOUNT}: is no account")]
     Account(#[from] serde_json::Error),
 }
 
@@ -141,7 +141,7 @@ impl Acme {
                         LOOK
                     }
                     Err(error) => {
-                        let reason = chain(&error);
+                        let reason = words::line(&error);
                         tracing::warn!(
                             reason,
                             "no certificate came; trying again in {} min. Does every name of tls.acme.domains lead to this \

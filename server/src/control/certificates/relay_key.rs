@@ -33,16 +33,13 @@ pub enum RotateKeyError {
     #[error(transparent)]
     State(#[from] StateError),
     /// Too many pins are still good.
-    #[error("{BEFORE_MAX} earlier pins are still good, the first of them for {left_s} s: wait until then")]
+    #[error("{BEFORE_MAX} earlier pins are still good, the first of them for {left_s} s")]
     TooMany {
         /// Until the first of them ends.
         left_s: u64,
     },
     /// Links go by a name, and the authority has signed this key.
-    #[error(
-        "{BY_AUTHORITY}: an authority has signed the present key, and links know the relay by its name. If the key has leaked, \
-         stop the relay, remove this file, tls-key.pem and tls-certificate.pem, and start it again: it orders another"
-    )]
+    #[error("{BY_AUTHORITY}: an authority has signed the present key, and links know the relay by its name")]
     ByAuthority,
 }
 

@@ -86,7 +86,7 @@ pub enum HandoverError {
     #[error("the running relay has taken its sockets back: this process did not serve within {} s", TAKE_BACK_AFTER.as_secs())]
     TooLate,
     /// A setting of the new process that the old one's sockets do not have.
-    #[error("{key} = {wanted}: the running relay has {running}, and a hand-over keeps it; stop it instead")]
+    #[error("{key} = {wanted}: the running relay has {running}, and a hand-over keeps it")]
     Differs {
         /// Which.
         key: &'static str,
