@@ -24,7 +24,7 @@ pub trait Told {
     fn words(&self) -> &'static Words;
 }
 
-/// A table of [`Words`](crate::words::Words): a name, what happened, why, and what to do in each row.
+/// A table of [`Words`]: a name, what happened, why, and what to do in each row.
 #[macro_export]
 macro_rules! words {
     ($(#[$doc:meta])* $table:ident: $($name:literal, $what:literal, $why:literal, $todo:literal;)*) => {
@@ -34,7 +34,7 @@ macro_rules! words {
     };
 }
 
-/// A table of [`Words`](crate::words::Words) for an error, with a row for each of its variants: one without a row does not
+/// A table of [`Words`] for an error, with a row for each of its variants: one without a row does not
 /// compile. Variants `through` which another error comes say what that one says.
 #[macro_export]
 macro_rules! words_of {
