@@ -113,3 +113,24 @@ async fn when_messages_that_are_not_whole_come_to_too_much_those_who_began_most_
     hoarders.iter().for_each(|hoarder| hoarder.close());
     relay.assert_empty().await;
 }
+
+//
+#[rstest]
+#[tokio::test]
+async fn whoever_acknowledges_nothing_has_the_relay_keep_few_streams(#[values(1, 2)] shards: usize) {
+    let relay = Relay::with_limits(shards, Limits { relay_windows_bytes_max: 128 * 1024, ..Limits::default() });
+    let (alice, bob, track, path) = over_a_path(&relay, subscription_to_all()).await;
+    send_stream(&alice, &stream(track, 1, 0, &[(0, 10)])).await;
+    receive_stream(&bob).await;
+
+    path.set(cut());
+    for group in 2..=300 {
+        send_stream(&alice, &stream(track, group, 0, &[(0, 10)])).await;
+    }
+    eventually("all of them are in", || relay.ledger().objects_in == 300).await;
+    let kept: usize = relay.handle().census().iter().map(|census| census.unacknowledged).sum();
+    // Those that anybody may have, and a 16th of what there is for all: 8 KiB.
+    assert!((10..=24 + 16).contains(&kept), "{kept} of 300 streams");
+    alice.close();
+    bob.close();
+}

@@ -37,7 +37,8 @@ use crate::{
             link_codec::{DatagramOut, LinkCodec},
             meter,
             transport::{
-                DATAGRAM_SEND_BYTES, DATAGRAM_SEND_SPACE, HANDOVER_BLOCKED_BYTES, HANDOVER_BYTES, SEND_WINDOW,
+                DATAGRAM_SEND_BYTES, DATAGRAM_SEND_SPACE, HANDOVER_BLOCKED_BYTES, HANDOVER_BYTES, SEND_STREAM_BYTES,
+                SEND_STREAMS, SEND_WINDOW,
             },
         },
         streams::egress::Egress,
@@ -257,13 +258,16 @@ impl Connection {
     }
 
     /// Lets QUIC hold little more than it may send, as far as that is there for all: what waits in our queues can still
-    /// expire.
-    pub(crate) fn widen(&mut self, windows: &Pool, pool_max: u64) {
+    /// expire. Returns how many streams it may hold: as many as it has, and some.
+    pub(crate) fn widen(&mut self, windows: &Pool, pool_max: u64) -> usize {
         let window = self.quic.congestion_state().window();
         let wanted = (window + window / 4 + SEND_AHEAD_BYTES) as usize;
+        let streams = self.quic.streams().send_streams() * SEND_STREAM_BYTES;
         let share = self.send_window.get_or_insert_with(|| windows.share());
-        let granted = share.take(wanted.saturating_sub(SEND_WINDOW), pool_max);
-        self.quic.set_send_window((SEND_WINDOW + granted) as u64);
+        let granted = share.take(streams + wanted.saturating_sub(SEND_WINDOW), pool_max);
+        let streams = streams.min(granted);
+        self.quic.set_send_window((SEND_WINDOW + granted - streams) as u64);
+        SEND_STREAMS + streams / SEND_STREAM_BYTES
     }
 
     /// Writes as much of the waiting control messages as the connection takes.

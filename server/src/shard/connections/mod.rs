@@ -293,6 +293,7 @@ impl Connections {
             let media = bytes(false);
             census.ingress += connection.ingress.len();
             census.egress += connection.egress.len();
+            census.unacknowledged += connection.finished.len();
             census.datagrams += connection.datagrams.len();
             census.queued_bytes += datagrams + media + bytes(true);
             census.datagram_bytes_most = census.datagram_bytes_most.max(datagrams);

@@ -31,6 +31,8 @@ pub struct Census {
     pub ingress: usize,
     /// Streams to clients.
     pub egress: usize,
+    /// Of those that QUIC was handed to their ends, what clients have not acknowledged.
+    pub unacknowledged: usize,
     /// Datagrams that wait.
     pub datagrams: usize,
     /// Bytes that wait for all subscribers: of datagrams and of streams.

@@ -58,6 +58,11 @@ const PUBLISHER_WINDOW: usize = 4 * 1024 * 1024;
 ///
 /// [`Connection::widen`]: crate::shard::connections::connection::Connection::widen
 pub(crate) const SEND_WINDOW: usize = 8 * 1024;
+/// Streams to any client that QUIC may keep because the client has not acknowledged their ends; more is taken from what all
+/// share. Default 24: those that people send to each other are acknowledged within a round trip.
+pub(crate) const SEND_STREAMS: usize = 24;
+/// What QUIC keeps of each, and we, besides its bytes: some four hundred.
+pub(crate) const SEND_STREAM_BYTES: usize = 512;
 /// A client that is not heard of for so long is gone.
 const IDLE_TIMEOUT_MS: u32 = 30_000;
 /// A client may gather acknowledgements for so many packets,

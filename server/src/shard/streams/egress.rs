@@ -98,7 +98,14 @@ impl Egress {
     }
 
     /// Writes what the connection takes; gives the stream up if it is too late. Returns whether it is over.
-    pub(crate) fn flush(&mut self, quic: &mut Connection, now: Instant, ledger: &mut Ledger) -> bool {
+    /// A new stream waits while QUIC holds so many for the client.
+    pub(crate) fn flush(
+        &mut self,
+        quic: &mut Connection,
+        streams_max: usize,
+        now: Instant,
+        ledger: &mut Ledger,
+    ) -> bool {
         if !self.reliable && self.queue.oldest(now) > self.age_max {
             self.abandon(quic, StreamCode::EXPIRED, DropReason::Expired, ledger);
         }
@@ -108,7 +115,7 @@ impl Egress {
         if self.header.is_some() {
             return self.ended;
         }
-        let Some(id) = self.id.or_else(|| self.open(quic)) else { return false };
+        let Some(id) = self.id.or_else(|| self.open(quic, streams_max)) else { return false };
         if !self.reliable {
             ledger.waited(self.queue.oldest(now));
         }
@@ -142,8 +149,9 @@ impl Egress {
         }
     }
 
-    fn open(&mut self, quic: &mut Connection) -> Option<StreamId> {
-        let id = quic.streams().open(Dir::Uni)?;
+    fn open(&mut self, quic: &mut Connection, streams_max: usize) -> Option<StreamId> {
+        let mut streams = quic.streams();
+        let id = if streams.send_streams() < streams_max { streams.open(Dir::Uni)? } else { return None };
         // It was opened a line above.
         let _ = quic.send_stream(id).set_priority(self.priority);
         self.id = Some(id);

@@ -192,11 +192,11 @@ impl Streams {
         if connection.egress.is_empty() {
             return;
         }
-        connection.widen(core.directory().windows(), core.limits().relay_windows_bytes_max);
+        let streams_max = connection.widen(core.directory().windows(), core.limits().relay_windows_bytes_max);
         let Connection { egress, quic, finished, .. } = connection;
         egress.retain_mut(|(_, egress)| {
             let was_abandoned = egress.is_abandoned();
-            let over = egress.flush(quic, now, &mut core.ledger);
+            let over = egress.flush(quic, streams_max, now, &mut core.ledger);
             if !was_abandoned && egress.is_expired() && egress.temporal_layer == 0 {
                 self.lost_pictures.push((link, egress.alias));
             }
