@@ -325,7 +325,8 @@ fn refuses(
         return Some(DropReason::NotSpeaking);
     }
     let session = sessions.get_mut(subscriber.link as usize).and_then(Option::as_mut)?;
-    let speaker = session.speaker == Some(object.alias);
+    let is_picture = matches!(kind, TrackKind::Video | TrackKind::Screen);
+    let speaker = is_picture && session.speaker == Some(object.alias);
     session.receiver.as_mut()?.offer(*kind, object.layer, speaker, object.bytes)
 }
 

@@ -91,9 +91,8 @@ impl Ladder {
         self.rung
     }
 
-    /// Why an object of this kind and layer is not sent now, if so. `speaker`: of the one picture that is kept longest.
-    pub fn refuses(&self, kind: TrackKind, layer: Layer, speaker: bool) -> Option<DropReason> {
-        let last = last_rung(kind, layer, speaker);
+    /// Why an object is not sent now, if so, that is sent down to this rung ([`last_rung`]).
+    pub fn refuses(&self, last: Rung) -> Option<DropReason> {
         if self.rung <= last {
             return None;
         }
@@ -226,7 +225,7 @@ mod tests {
         let mut ladder = Ladder::default();
         let layer = |temporal, spatial| Layer::new(temporal, spatial).expect("small");
         let video = |ladder: &Ladder, temporal, spatial| {
-            [true, false].map(|speaker| ladder.refuses(TrackKind::Video, layer(temporal, spatial), speaker))
+            [true, false].map(|speaker| ladder.refuses(last_rung(TrackKind::Video, layer(temporal, spatial), speaker)))
         };
         assert_eq!(ladder.observe(&WAITS, start), Some(Rung::NoTemporal2));
         assert_eq!(video(&ladder, 2, 0), [Some(DropReason::LadderTemporal2); 2]);
@@ -242,9 +241,9 @@ mod tests {
         assert_eq!(video(&ladder, 0, 0), [None, Some(DropReason::LadderSpeakerOnly)]);
         assert_eq!(ladder.observe(&WAITS, start + 800 * MS), Some(Rung::AudioOnly));
         assert_eq!(ladder.observe(&WAITS, start + 1000 * MS), None);
-        assert_eq!(ladder.refuses(TrackKind::Screen, layer(0, 0), true), Some(DropReason::LadderAudioOnly));
-        assert_eq!(ladder.refuses(TrackKind::Audio, layer(0, 0), false), None);
-        assert_eq!(ladder.refuses(TrackKind::Data, layer(0, 0), false), None);
+        assert_eq!(ladder.refuses(last_rung(TrackKind::Screen, layer(0, 0), true)), Some(DropReason::LadderAudioOnly));
+        assert_eq!(ladder.refuses(last_rung(TrackKind::Audio, layer(0, 0), false)), None);
+        assert_eq!(ladder.refuses(last_rung(TrackKind::Data, layer(0, 0), false)), None);
     }
 
     //

@@ -56,9 +56,11 @@ pub(crate) struct Change {
 impl Receiver {
     /// Counts an object that is owed, whether or not it is sent; returns why it is not, if so.
     pub(crate) fn offer(&mut self, kind: TrackKind, layer: Layer, speaker: bool, bytes: usize) -> Option<DropReason> {
-        let offered = &mut self.offered[last_rung(kind, layer, speaker) as usize];
-        *offered = offered.saturating_add(bytes as u32);
-        self.ladder.refuses(kind, layer, speaker)
+        let last = last_rung(kind, layer, speaker);
+        let offered = &mut self.offered[last as usize];
+        // Nobody is owed four gigabytes between two samples.
+        *offered = offered.wrapping_add(bytes as u32);
+        self.ladder.refuses(last)
     }
 
     pub(crate) fn ladder(&self) -> &Ladder {

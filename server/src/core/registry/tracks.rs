@@ -20,7 +20,7 @@ use crate::core::{
     Address, ControlMail, Errand, MemberId, NodeId, Outbox, SessionId, ShardCore,
     control::Refusal,
     forwarding::forward::{Carries, Demand, Remote, Subscriber},
-    receiver::Change,
+    receiver::{Change, ladder::last_rung},
     session::{SUBSCRIPTION_BYTES, Subscribed, TRACK_BYTES},
     timers::Due,
 };
@@ -323,7 +323,7 @@ impl ShardCore {
             let ladder = receiver.ladder();
             let (temporal, spatial) = if track.is_visual() { ladder.layers_max() } else { (Layer::MAX, Layer::MAX) };
             // Any of them may be the one picture that is kept longest at the next moment.
-            if ladder.refuses(track.carries.kind, Layer::default(), true).is_some() {
+            if ladder.refuses(last_rung(track.carries.kind, Layer::default(), true)).is_some() {
                 return Demand { subscribers: 1, ..Demand::default() };
             }
             Demand {
