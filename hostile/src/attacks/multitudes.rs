@@ -2,7 +2,7 @@
 //! bound as well.
 
 use std::{
-    collections::HashSet,
+    collections::{HashSet, VecDeque},
     io::{self, IoSliceMut},
     net::{IpAddr, Ipv4Addr, UdpSocket},
     sync::Arc,
@@ -101,16 +101,18 @@ impl Everybody {
 fn many_networks(target: &Target) -> anyhow::Result<Report> {
     let (forge, all) = (Forge::new()?, Everybody::new(target.door()?)?);
     let (mut report, begin) = (Report::of("handshakes"), Instant::now());
-    let (mut met, mut next, mut begun) = (HashSet::new(), 0, 0.0);
+    // Those whose packets were lost get another turn.
+    let mut waiting: VecDeque<Ipv4Addr> = (0..NETWORKS_MAX).map(address).collect();
+    let (mut met, mut begun) = (HashSet::new(), 0.0);
     let mut buffer = vec![0; 64 * INITIAL_BYTES];
     while begin.elapsed() < target.duration() && met.len() < NETWORKS_MAX {
         while begun < begin.elapsed().as_secs_f64() * PER_SECOND {
-            // Those whose packets were lost get another turn.
-            while met.contains(&address(next)) {
-                next = (next + 1) % NETWORKS_MAX;
+            let Some(from) = waiting.pop_front() else { break };
+            if !met.contains(&from) {
+                all.send(from, &forge.first(&rand::random::<[u8; 8]>(), &[]));
+                waiting.push_back(from);
+                begun += 1.0;
             }
-            all.send(address(next), &forge.first(&rand::random::<[u8; 8]>(), &[]));
-            (next, begun) = ((next + 1) % NETWORKS_MAX, begun + 1.0);
         }
         std::thread::sleep(PAUSE);
         while let Some((to, datagram)) = all.receive(&mut buffer) {
