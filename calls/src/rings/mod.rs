@@ -13,6 +13,8 @@ mod answering;
 mod calling;
 mod guest;
 mod incoming;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
