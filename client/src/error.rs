@@ -2,10 +2,15 @@
 
 use std::io;
 
+use supernode_calls::{
+    rights::Why,
+    rings::{NotLetIn, RingError},
+};
 use supernode_e2ee::X_WING_MEMBERS_MAX;
 use supernode_proto::{
     close::{CloseCode, Retry},
     control::RefusalReason,
+    limits,
 };
 use supernode_session::Refusal;
 
@@ -139,6 +144,33 @@ impl Error {
                 Self::Untrusted(TransportError(error))
             }
             other => Self::Connection(other),
+        }
+    }
+}
+
+impl From<RingError> for Error {
+    fn from(error: RingError) -> Self {
+        match error {
+            RingError::EndToEnd(error) => Self::EndToEnd(error),
+            RingError::Protocol(what) => Self::Protocol(what),
+            RingError::TooLarge(bytes) => {
+                let (value, bound) = (bytes as u64, limits::RING_PAYLOAD_BYTES_MAX as u64);
+                Self::TooLarge { field: "the Welcome for all devices", value, bound }
+            }
+            RingError::NotAdmitted => Self::NotAdmitted,
+            RingError::NobodyAtDoor => Self::State("nobody is at the door"),
+            RingError::Settled => Self::State("the ring is settled"),
+        }
+    }
+}
+
+impl From<NotLetIn> for Error {
+    fn from(why: NotLetIn) -> Self {
+        match why {
+            NotLetIn::Unreadable => Self::Protocol("an admission that cannot be read"),
+            NotLetIn::Denied(Why::Unsaid) => Self::NotAdmitted,
+            NotLetIn::Denied(Why::OtherKeys) => Self::OtherKeys,
+            NotLetIn::Denied(Why::Full) => Self::RoomFull,
         }
     }
 }
