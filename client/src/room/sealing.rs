@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use supernode_calls::room::{Opened, SealedObject};
-use supernode_e2ee::{TrackId, TrackInfo};
+use supernode_e2ee::{SealedLabel, TrackId, TrackInfo};
 use supernode_proto::{control::TrackKind, object::Visible};
 
 use super::Room;
@@ -46,7 +46,7 @@ impl Room {
         self.frame_keys.is_silent()
     }
 
-    pub(crate) fn seal_label(&self, kind: TrackKind, info: &TrackInfo) -> Result<Vec<u8>, Error> {
+    pub(crate) fn seal_label(&self, kind: TrackKind, info: &TrackInfo) -> Result<SealedLabel, Error> {
         Ok(self.frame_keys.seal_label(kind, info)?)
     }
 

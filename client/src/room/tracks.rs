@@ -100,7 +100,8 @@ impl Room {
             let Some(route) = track.route() else { continue };
             match self.seal_label(track.kind, &track.info) {
                 Ok(label) => {
-                    let relabel = RelabelTrack { alias: route.alias.value(), label: label.into() };
+                    let (alias, mls_epoch) = (route.alias.value(), label.epoch);
+                    let relabel = RelabelTrack { alias, label: label.bytes.into(), mls_epoch };
                     route.link.send(client_message::Body::RelabelTrack(relabel), None);
                 }
                 Err(error) => tracing::debug!(%error, "a label could not be sealed again"),

@@ -391,13 +391,14 @@ pub(crate) async fn publish(
     track: &Arc<LocalTrack>,
 ) -> Result<(), Error> {
     let epoch = room.epoch();
-    let label = room.seal_label(track.kind, &track.info)?.into();
+    let label = room.seal_label(track.kind, &track.info)?;
     let room_name = Bytes::copy_from_slice(&room.id.0);
     let request = client_message::Body::PublishTrack(PublishTrack {
         room: room_name,
         kind: track.kind.into(),
-        label,
+        label: label.bytes.into(),
         activity: track.activity,
+        mls_epoch: label.epoch,
     });
     let (publishing, on) = (track.clone(), link.clone());
     let published = move |reply: Result<&relay_message::Body, &Refusal>| {
