@@ -190,7 +190,7 @@ fn label(groups: &[(Group, Device)]) -> Result<One, Error> {
         (MediaSealer::new(&groups[0].0.epoch_keys()?)?, MediaOpener::new(&groups[1].0.epoch_keys()?)?);
     let (mut label, making) =
         (Vec::new(), timed(|| (0..RUNS).try_for_each(|_| sealer.seal_label(KIND, &info).map(drop))).1);
-    label.extend(sealer.seal_label(KIND, &info)?);
+    label.extend(sealer.seal_label(KIND, &info)?.bytes);
     let from = groups[0].1.key();
     let (opened, reading) = timed(|| (0..RUNS).all(|_| opener.open_label(&from, KIND, &label).is_ok()));
     assert!(opened, "our own label");

@@ -95,7 +95,7 @@ pub use group::{Group, MESSAGE_BYTES_MAX};
 pub use hosts::HOSTS_MAX;
 pub use label::{TrackId, TrackInfo};
 pub use link::{Answer, Knock, LINK_PROOF_BYTES, LinkSecret};
-pub use media::{EPOCHS_KEPT, MediaOpener, MediaSealer, REPLAY_WINDOW_FRAMES};
+pub use media::{EPOCHS_KEPT, MediaOpener, MediaSealer, REPLAY_WINDOW_FRAMES, SealedLabel};
 pub use safety::{person_number, safety_number};
 pub use snapshot::Snapshot;
 pub use supernode_keys::{

@@ -45,6 +45,15 @@ pub struct MediaSealer {
 }
 
 /// What frames are sealed by in one epoch.
+/// What a track is, for those who have the keys of an epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedLabel {
+    /// Whose keys open it.
+    pub epoch: u64,
+    /// What the relay announces.
+    pub bytes: Vec<u8>,
+}
+
 struct SealEpoch {
     epoch: u64,
     key: EncryptionKey,
@@ -120,12 +129,12 @@ impl MediaSealer {
     ///
     /// # Errors
     /// [`Error::TooLarge`] if the description does not fit; [`Error::CounterExhausted`]; [`Error::Sframe`].
-    pub fn seal_label(&self, kind: u8, info: &TrackInfo) -> Result<Vec<u8>, Error> {
+    pub fn seal_label(&self, kind: u8, info: &TrackInfo) -> Result<SealedLabel, Error> {
         let plain = label::encode(info)?;
-        let mut sealed = Vec::with_capacity(limits::TRACK_LABEL_BYTES_MAX);
-        let SealEpoch { key, counter, .. } = &*self.current();
-        frame::seal(key, counter.next()?, &label_metadata(&self.room, kind), &plain, &mut sealed)?;
-        Ok(sealed)
+        let mut bytes = Vec::with_capacity(limits::TRACK_LABEL_BYTES_MAX);
+        let SealEpoch { epoch, key, counter } = &*self.current();
+        frame::seal(key, counter.next()?, &label_metadata(&self.room, kind), &plain, &mut bytes)?;
+        Ok(SealedLabel { epoch: *epoch, bytes })
     }
 
     fn current(&self) -> Arc<SealEpoch> {

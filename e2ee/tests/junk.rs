@@ -143,7 +143,7 @@ fn junk_and_harmed_frames_do_not_open() {
     let info = TrackInfo { id: track, name: "mic".to_owned(), codec: "opus".to_owned(), parameters: vec![] };
     let mut frame = Vec::new();
     sealer.seal(&track, &visible, b"frame", &mut frame).expect("seals");
-    let label = sealer.seal_label(1, &info).expect("seals");
+    let label = sealer.seal_label(1, &info).expect("seals").bytes;
     let tried = runner(3000).run(&(junk(), harm()), |(junk, harm)| {
         let mut out = Vec::new();
         for bytes in [&junk, &harmed(&frame, &harm)] {

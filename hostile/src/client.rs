@@ -230,7 +230,7 @@ impl Client {
 
     pub(crate) async fn publish(&mut self, room: &Room, kind: TrackKind) -> anyhow::Result<TrackAlias> {
         let label = Bytes::from_static(b"label");
-        let wanted = PublishTrack { room: room.name(), kind: kind.into(), label, activity: false };
+        let wanted = PublishTrack { room: room.name(), kind: kind.into(), label, activity: false, mls_epoch: 0 };
         match self.ask(Request::PublishTrack(wanted)).await? {
             Body::TrackPublished(published) => TrackAlias::new(published.alias).context("an alias"),
             other => bail!("TrackPublished was due: {other:?}"),

@@ -596,6 +596,9 @@ pub struct PublishTrack {
     /// its objects say how lively they are, in two bits that the relay can read
     #[prost(bool, tag = "4")]
     pub activity: bool,
+    /// whose keys seal the label; 0 if none do
+    #[prost(uint64, tag = "5")]
+    pub mls_epoch: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TrackPublished {
@@ -610,6 +613,9 @@ pub struct RelabelTrack {
     /// opaque, at most 512 bytes
     #[prost(bytes = "bytes", tag = "2")]
     pub label: ::prost::bytes::Bytes,
+    /// whose keys seal the label; 0 if none do
+    #[prost(uint64, tag = "3")]
+    pub mls_epoch: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UnpublishTrack {

@@ -7,5 +7,7 @@ pub mod control;
 pub mod core;
 pub mod shard;
 
+mod prefetch;
+
 #[cfg_attr(not(feature = "planted"), doc(hidden))]
 pub mod planted;

@@ -192,8 +192,13 @@ impl Client {
     }
 
     pub async fn publish(&mut self, room: &Room, kind: TrackKind) -> TrackAlias {
-        let wanted =
-            PublishTrack { room: room.name(), kind: kind.into(), label: Bytes::from_static(b"label"), activity: false };
+        let wanted = PublishTrack {
+            room: room.name(),
+            kind: kind.into(),
+            label: Bytes::from_static(b"label"),
+            activity: false,
+            mls_epoch: 0,
+        };
         match self.ask(Request::PublishTrack(wanted)).await {
             Body::TrackPublished(published) => TrackAlias::new(published.alias).unwrap(),
             other => panic!("TrackPublished was due: {other:?}"),

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use supernode_e2ee::{EpochKeys, Error, MediaOpener, MediaSealer, TrackId, TrackInfo};
+use supernode_e2ee::{EpochKeys, Error, MediaOpener, MediaSealer, SealedLabel, TrackId, TrackInfo};
 use supernode_proto::{control::TrackKind, identity::DeviceKey, object::Visible};
 use supernode_session::Moment;
 
@@ -116,7 +116,7 @@ impl FrameKeys {
     ///
     /// # Errors
     /// As [`MediaSealer::seal_label`].
-    pub fn seal_label(&self, kind: TrackKind, info: &TrackInfo) -> Result<Vec<u8>, Error> {
+    pub fn seal_label(&self, kind: TrackKind, info: &TrackInfo) -> Result<SealedLabel, Error> {
         self.sealer.seal_label(kind as u8, info)
     }
 

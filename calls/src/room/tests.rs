@@ -514,7 +514,7 @@ fn a_member_whose_beacon_is_silent_for_150_s_is_shown_as_split_from_us_and_no_so
 fn what_was_sealed_in_a_past_epoch_opens_for_fifteen_seconds_and_the_group_goes_back_for_as_long() {
     let [mut a, b] = two();
     let info = TrackInfo { id: TrackId([1; 8]), name: "voice".into(), codec: "opus".into(), parameters: Vec::new() };
-    let label = b.parts.frame_keys.seal_label(TrackKind::Audio, &info).expect("sealed");
+    let label = b.parts.frame_keys.seal_label(TrackKind::Audio, &info).expect("sealed").bytes;
     a.commit(|group| group.propose_update());
     let opens = |a: &Person| a.parts.frame_keys.open_label(&b.device.key(), TrackKind::Audio, &label).is_ok();
     let over = START + state::GOES_BACK_FOR;

@@ -1,7 +1,7 @@
 //! The tracks of a room: ours, and what is known of those of others.
 
 use bytes::Bytes;
-use supernode_e2ee::{Error, TrackId, TrackInfo};
+use supernode_e2ee::{Error, SealedLabel, TrackId, TrackInfo};
 use supernode_proto::{
     control::{PublishTrack, RelabelTrack, Subscribe, TrackAnnounced, TrackKind, Unsubscribe, client_message},
     object::TrackAlias,
@@ -320,9 +320,14 @@ impl<L: Clone, R> Tracks<L, R> {
         keys: &FrameKeys,
     ) -> Result<Option<client_message::Body>, Error> {
         let Some(track) = self.local.iter().find(|track| track.id == id) else { return Ok(None) };
-        let label = keys.seal_label(track.kind, &track.info)?.into();
-        let (room, activity) = (Bytes::copy_from_slice(&state.id().0), track.activity);
-        Ok(Some(client_message::Body::PublishTrack(PublishTrack { room, kind: track.kind.into(), label, activity })))
+        let label = keys.seal_label(track.kind, &track.info)?;
+        Ok(Some(client_message::Body::PublishTrack(PublishTrack {
+            room: Bytes::copy_from_slice(&state.id().0),
+            kind: track.kind.into(),
+            label: label.bytes.into(),
+            activity: track.activity,
+            mls_epoch: label.epoch,
+        })))
     }
 
     /// The relay has given it an alias there.
@@ -338,10 +343,13 @@ impl<L: Clone, R> Tracks<L, R> {
     /// If one cannot be sealed.
     pub fn relabel(&self, keys: &FrameKeys) -> Result<Vec<TrackWish<L, R>>, Error> {
         let relabel = |track: &Local<L>| {
-            let route = track.route?;
+            let alias = track.route?.alias.value();
+            let request = |sealed: SealedLabel| {
+                let (label, mls_epoch) = (sealed.bytes.into(), sealed.epoch);
+                client_message::Body::RelabelTrack(RelabelTrack { alias, label, mls_epoch })
+            };
             let sealed = keys.seal_label(track.kind, &track.info);
-            let request = |label: Vec<u8>| RelabelTrack { alias: route.alias.value(), label: label.into() };
-            Some(sealed.map(|label| TrackWish::Send(Box::new(client_message::Body::RelabelTrack(request(label))))))
+            Some(sealed.map(|sealed| TrackWish::Send(Box::new(request(sealed)))))
         };
         self.local.iter().filter_map(relabel).collect()
     }

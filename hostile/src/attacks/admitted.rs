@@ -161,7 +161,7 @@ impl Kept {
             }
             Self::Labels => {
                 let kind = TrackKind::Audio.into();
-                let track = || PublishTrack { room: room.name(), kind, label: one(), activity: false };
+                let track = || PublishTrack { room: room.name(), kind, label: one(), activity: false, mls_epoch: 0 };
                 (0..16).map(|_| Request::PublishTrack(track())).collect()
             }
             Self::StatusAndMailbox => {

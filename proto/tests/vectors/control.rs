@@ -65,6 +65,7 @@ pub fn requests() -> Vec<(String, ClientMessage)> {
             kind: TrackKind::Video.into(),
             label: bytes(0x63, 8),
             activity: true,
+            mls_epoch: 7,
         }),
         Ask::UnpublishTrack(UnpublishTrack { alias: ALIAS }),
         Ask::Subscribe(Subscribe {
@@ -79,7 +80,7 @@ pub fn requests() -> Vec<(String, ClientMessage)> {
         Ask::RequestKeyframe(RequestKeyframe { alias: ALIAS }),
         Ask::CatchUp(CatchUp { room: room(), after_sequence: 11 }),
         Ask::RejectCommit(RejectCommit { room: room(), epoch: 5, sequence: 11 }),
-        Ask::RelabelTrack(RelabelTrack { alias: ALIAS, label: bytes(0x64, 8) }),
+        Ask::RelabelTrack(RelabelTrack { alias: ALIAS, label: bytes(0x64, 8), mls_epoch: 8 }),
         Ask::LimitTickets(LimitTickets { generation: 3, blocked: vec![bytes(0x11, 32)] }),
     ];
     bodies

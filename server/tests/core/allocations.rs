@@ -69,6 +69,7 @@ fn forwarding_an_object_to_a_hundred_subscribers_allocates_nothing() {
         kind: TrackKind::Audio.into(),
         label: bytes::Bytes::new(),
         activity: false,
+        mls_epoch: 0,
     };
     world.ask(at, Request::PublishTrack(wanted));
     let alias = world.published();

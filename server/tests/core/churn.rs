@@ -172,6 +172,7 @@ impl Play {
                     kind: TrackKind::Video.into(),
                     label: Bytes::new(),
                     activity: false,
+                    mls_epoch: 0,
                 }))
             }),
             Act::Unpublish(which) => self.ask(which, |play, _, _| {

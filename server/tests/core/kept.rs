@@ -65,7 +65,13 @@ impl Stage {
             let room = Bytes::copy_from_slice(&room.0);
             world.ask(
                 *at,
-                Request::PublishTrack(PublishTrack { room, kind: TrackKind::Video.into(), label, activity: false }),
+                Request::PublishTrack(PublishTrack {
+                    room,
+                    kind: TrackKind::Video.into(),
+                    label,
+                    activity: false,
+                    mls_epoch: 0,
+                }),
             );
             world.settle();
             tracks.push(world.published());
@@ -147,7 +153,7 @@ impl Stage {
             }
             "publish_track" => {
                 let kind = TrackKind::Audio.into();
-                Request::PublishTrack(PublishTrack { room, kind, label: small(), activity: false })
+                Request::PublishTrack(PublishTrack { room, kind, label: small(), activity: false, mls_epoch: 0 })
             }
             "unpublish_track" => Request::UnpublishTrack(UnpublishTrack { alias: own }),
             "subscribe" => Request::Subscribe(Subscribe { alias: other, ..Subscribe::default() }),
@@ -155,7 +161,7 @@ impl Stage {
             "request_keyframe" => Request::RequestKeyframe(RequestKeyframe { alias: other }),
             "catch_up" => Request::CatchUp(CatchUp { room, after_sequence: 0 }),
             "reject_commit" => Request::RejectCommit(RejectCommit { room, epoch: EPOCH, sequence: 1 }),
-            "relabel_track" => Request::RelabelTrack(RelabelTrack { alias: own, label: small() }),
+            "relabel_track" => Request::RelabelTrack(RelabelTrack { alias: own, label: small(), mls_epoch: 0 }),
             new => panic!("{new}: say how it is asked, so that what it leaves behind is looked at"),
         })
     }
@@ -253,7 +259,7 @@ fn watches_subscriptions_and_tracks_take_what_they_count_for() {
     let mut tracks = Vec::new();
     each("a track", TRACK_BYTES, &mut world, |world, _| {
         let (room, label) = (vec![1; 16].into(), vec![7; 512].into());
-        let wanted = PublishTrack { room, kind: TrackKind::Video.into(), label, activity: false };
+        let wanted = PublishTrack { room, kind: TrackKind::Video.into(), label, activity: false, mls_epoch: 0 };
         world.ask(publisher, Request::PublishTrack(wanted));
         let alias = world.published();
         tracks.push(alias);

@@ -298,11 +298,17 @@ impl Play {
                 Asked::SendMls(SendMls { room, epoch, commit, payload, join_key: Bytes::new() })
             }
             Request::CatchUp { room, after } => Asked::CatchUp(CatchUp { room: name(room), after_sequence: *after }),
-            Request::Publish { room, kind } => {
-                Asked::PublishTrack(PublishTrack { room: name(room), kind: *kind, label: payload, activity: false })
-            }
+            Request::Publish { room, kind } => Asked::PublishTrack(PublishTrack {
+                room: name(room),
+                kind: *kind,
+                label: payload,
+                activity: false,
+                mls_epoch: 0,
+            }),
             Request::Unpublish { alias } => Asked::UnpublishTrack(UnpublishTrack { alias: *alias }),
-            Request::Relabel { alias } => Asked::RelabelTrack(RelabelTrack { alias: *alias, label: payload }),
+            Request::Relabel { alias } => {
+                Asked::RelabelTrack(RelabelTrack { alias: *alias, label: payload, mls_epoch: 0 })
+            }
             Request::Subscribe { alias, layer } => {
                 let (alias, temporal_layer_max) = (*alias, *layer);
                 Asked::Subscribe(Subscribe { alias, temporal_layer_max, ..Subscribe::default() })

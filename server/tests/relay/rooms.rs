@@ -149,7 +149,9 @@ async fn a_label_sealed_anew_is_told_to_newcomers_only(#[values(1, 2, 4)] shards
     bob.join(&room).await;
     let track = alice.publish(&room, TrackKind::Audio).await;
     let first = bob.event(announced).await;
-    let relabel = |label: Vec<u8>| Request::RelabelTrack(RelabelTrack { alias: track.value(), label: label.into() });
+    let relabel = |label: Vec<u8>| {
+        Request::RelabelTrack(RelabelTrack { alias: track.value(), label: label.into(), mls_epoch: 0 })
+    };
 
     let mut carol = relay.connect(&Person::new()).await;
     carol.join(&room).await;
@@ -173,6 +175,45 @@ async fn a_label_sealed_anew_is_told_to_newcomers_only(#[values(1, 2, 4)] shards
         client.close();
     }
     relay.assert_empty().await;
+}
+
+//
+#[rstest]
+#[tokio::test]
+async fn a_label_of_an_epoch_before_a_newcomer_does_not_settle_what_the_newcomer_is_told(
+    #[values(1, 2)] shards: usize,
+) {
+    let relay = Relay::start(shards);
+    let room = Room::new();
+    let mut alice = relay.connect(&Person::new()).await;
+    let mut bob = relay.connect(&Person::new()).await;
+    alice.join(&room).await;
+    bob.join(&room).await;
+    let track = alice.publish(&room, TrackKind::Audio).await;
+    bob.event(announced).await;
+    let mut newcomers = Vec::new();
+    for epoch in 1..3 {
+        let (payload, join_key) = (room.message(epoch, true, b"lets somebody in"), Bytes::new());
+        bob.done(Request::SendMls(SendMls { room: room.name(), epoch, commit: true, payload, join_key })).await;
+        let mut newcomer = relay.connect(&Person::new()).await;
+        newcomer.join(&room).await;
+        newcomer.event(announced).await;
+        newcomers.push(newcomer);
+    }
+
+    // Alice follows late: carol came with epoch 2, dave with epoch 3.
+    let [carol, dave] = &mut newcomers[..] else { panic!("two of them") };
+    for (mls_epoch, carol_is_told) in [(1, true), (2, true), (3, false)] {
+        let label = Bytes::from(format!("sealed in {mls_epoch}"));
+        alice.done(Request::RelabelTrack(RelabelTrack { alias: track.value(), label: label.clone(), mls_epoch })).await;
+        assert_eq!(dave.event(announced).await.label, label);
+        if carol_is_told {
+            assert_eq!(carol.event(announced).await.label, label);
+        }
+    }
+    for told in [&mut bob, carol] {
+        told.no_event(announced).await;
+    }
 }
 
 //

@@ -99,6 +99,7 @@ impl Client {
             kind: kind.into(),
             label,
             activity: kind == TrackKind::Audio,
+            mls_epoch: 0,
         };
         self.ask(Request::PublishTrack(request), Asked::Publish(serial));
     }

@@ -364,7 +364,7 @@ impl Client {
                 Kind::Video => TrackKind::Video,
             };
             let room = Bytes::copy_from_slice(&stage.cast.room(room).0);
-            let publish = PublishTrack { room, kind: kind.into(), label: Bytes::new(), activity: false };
+            let publish = PublishTrack { room, kind: kind.into(), label: Bytes::new(), activity: false, mls_epoch: 0 };
             link.ask(Request::PublishTrack(publish), Pending::Publish(index));
         }
     }

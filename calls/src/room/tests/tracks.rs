@@ -23,7 +23,7 @@ fn route(value: u64) -> Route {
 
 /// What the relay says of a track: of whom by their number, and with the label that `sealer` made.
 fn announced(sealer: &Person, member: u32, name: &str, alias: u64) -> TrackAnnounced {
-    let label = sealer.parts.frame_keys.seal_label(TrackKind::Audio, &info(name)).expect("sealed");
+    let label = sealer.parts.frame_keys.seal_label(TrackKind::Audio, &info(name)).expect("sealed").bytes;
     let kind = TrackKind::Audio.into();
     TrackAnnounced { member, alias, kind, label: label.into(), ..TrackAnnounced::default() }
 }
@@ -195,6 +195,7 @@ fn ours_are_sealed_again_for_whoever_has_only_the_new_keys_and_are_nowhere_once_
     let Parts { state, frame_keys, .. } = &a.parts;
     let request = tracks.publish_request(voice, state, frame_keys).expect("sealed");
     let Some(client_message::Body::PublishTrack(publish)) = request else { panic!("a request") };
+    assert_eq!(publish.mls_epoch, state.epoch());
     assert!(publish.activity && publish.kind() == TrackKind::Audio && publish.room == state.id().0.as_slice());
     assert_eq!(tracks.relabel(frame_keys).expect("nothing"), [], "it has no alias yet");
     assert_eq!(tracks.handle_published(voice, Some(route(5))), Some(TrackWish::Sent("voice", Some(route(5)))));
@@ -206,7 +207,8 @@ fn ours_are_sealed_again_for_whoever_has_only_the_new_keys_and_are_nowhere_once_
     let [TrackWish::Send(request)] = &relabelled[..] else { panic!("a request: {relabelled:?}") };
     let client_message::Body::RelabelTrack(relabel) = &**request else { panic!("another label") };
     let opened = b.parts.frame_keys.open_label(&a.device.key(), TrackKind::Audio, &relabel.label);
-    assert_eq!((relabel.alias, opened.ok()), (5, Some(info("voice"))));
+    let epoch = a.parts.state.epoch();
+    assert_eq!((relabel.alias, relabel.mls_epoch, opened.ok()), (5, epoch, Some(info("voice"))));
 
     assert_eq!(tracks.handle_lost(), [TrackWish::Sent("voice", None)]);
     assert_eq!((tracks.local_at(alias(5)), tracks.local_ids()), (None, vec![voice]), "to be published again");

@@ -15,13 +15,18 @@ use super::{
     speakers::Speakers,
     stream::StreamPart,
 };
-use crate::core::{Address, MemberId, ShardCore, StreamKey, grants::accounts::Allowance, session::Session};
+use crate::{
+    core::{Address, MemberId, ShardCore, StreamKey, grants::accounts::Allowance, session::Session},
+    prefetch::prefetch_to,
+};
 
 /// An object on its way to one subscriber.
 #[derive(Debug, Clone, Copy)]
 pub struct Offer {
     /// The subscriber's connection.
     pub link: u32,
+    /// Whose connection is needed next.
+    pub next: Option<u32>,
     /// The object's track.
     pub alias: TrackAlias,
     /// What the track carries.
@@ -287,7 +292,11 @@ fn offer_datagram(
     let ttl = Duration::from_millis(u64::from(header.hop.ttl_ms));
     let (alias, kind) = (header.hop.alias, track.carries.kind);
     let object = Object { alias, carries: &track.carries, layer: header.visible.layer, bytes };
-    for subscriber in &track.local {
+    for (index, subscriber) in track.local.iter().enumerate() {
+        let next = track.local.get(index + 1).map(|next| next.link);
+        if let Some(session) = next.and_then(|next| sessions.get(next as usize)?.as_deref()) {
+            prefetch_to(session, Session::HOT_BYTES);
+        }
         ledger.offered += 1;
         if let Some(reason) = refuses(subscriber, &object, sessions, speakers) {
             ledger.drop(reason, 1);
@@ -296,9 +305,9 @@ fn offer_datagram(
         let expires = arrived + ttl.min(subscriber.age_max);
         if crate::planted::planted!(DatagramTwice, once in 100) {
             ledger.offered += 1;
-            local(Offer { link: subscriber.link, alias, kind, arrived, expires }, ledger);
+            local(Offer { link: subscriber.link, next, alias, kind, arrived, expires }, ledger);
         }
-        local(Offer { link: subscriber.link, alias, kind, arrived, expires }, ledger);
+        local(Offer { link: subscriber.link, next, alias, kind, arrived, expires }, ledger);
     }
 }
 

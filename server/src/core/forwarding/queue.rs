@@ -261,7 +261,7 @@ mod tests {
     }
 
     fn offer(alias: TrackAlias, arrived: Instant, expires: Instant) -> Offer {
-        Offer { link: 0, alias, kind: TrackKind::Audio, arrived, expires }
+        Offer { link: 0, next: None, alias, kind: TrackKind::Audio, arrived, expires }
     }
 
     fn push(queue: &mut DatagramQueue, byte: u8, at: Instant, ledger: &mut Ledger) {

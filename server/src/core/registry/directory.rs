@@ -167,6 +167,17 @@ pub(crate) struct Member {
     pub(crate) identity: IdentityKey,
     pub(crate) device: DeviceKey,
     pub(crate) tracks: Vec<TrackAlias>,
+    /// The group's epoch when it came: it has no keys of those before.
+    pub(crate) mls_epoch: u64,
+}
+
+impl Room {
+    /// From which member on a label that is sealed in this epoch may not open: all who came when the group was further, and
+    /// all who will come.
+    pub(crate) fn newcomers_to(&self, mls_epoch: u64) -> MemberId {
+        let newcomers = self.members.iter().rev().take_while(|(_, member)| member.mls_epoch > mls_epoch);
+        newcomers.last().map_or(self.member_next, |(number, _)| *number)
+    }
 }
 
 /// Where a track comes from.
@@ -177,7 +188,7 @@ pub(crate) struct TrackEntry {
     pub(crate) publisher: SessionId,
     pub(crate) kind: TrackKind,
     pub(crate) label: Bytes,
-    /// Members with this number or a higher one came after the label was set.
+    /// Members with this number or a higher one may have no keys for the label.
     pub(crate) newcomers_from: MemberId,
     /// Whether its objects say how lively they are.
     pub(crate) activity: bool,

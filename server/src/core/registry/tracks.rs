@@ -68,7 +68,7 @@ impl ShardCore {
         }
         session.check_room(TRACK_BYTES, &directory.limits())?;
         let member = session.rooms.get(&room).copied().unwrap_or_default();
-        let PublishTrack { label, activity, .. } = wanted;
+        let PublishTrack { label, activity, mls_epoch, .. } = wanted;
         let entry = TrackEntry { room, member, publisher: session.id, kind, label, newcomers_from: 0, activity };
         let alias = loop {
             let Some(alias) = draw_alias(node, rng) else { continue };
@@ -82,7 +82,7 @@ impl ShardCore {
             let Some(own) = room.member_of(member, id) else { return false };
             own.tracks.push(alias);
             if let Some(mut track) = directory.tracks.get_mut(&alias) {
-                track.newcomers_from = room.member_next;
+                track.newcomers_from = room.newcomers_to(mls_epoch);
             }
             outbox.events(room.sessions().filter(|other| *other != id), announced);
             true
@@ -97,7 +97,7 @@ impl ShardCore {
         Ok(())
     }
 
-    /// Takes a new label and tells those who came after the last one.
+    /// Takes a new label and tells those who may have no keys for the last one.
     pub(crate) fn relabel(&mut self, link: u32, wanted: RelabelTrack, outbox: &mut Outbox) -> Result<(), Refusal> {
         let unknown = || Refusal::of(RefusalReason::UnknownTrack);
         let alias = TrackAlias::new(wanted.alias).ok_or_else(unknown)?;
@@ -116,7 +116,8 @@ impl ShardCore {
         let newcomers = room.members.range(track.newcomers_from..).filter(|(_, member)| member.session != id);
         let announced = rooms::announcement(&room_id, track.member, alias, &track);
         outbox.events(newcomers.map(|(_, newcomer)| newcomer.session), announced);
-        track.newcomers_from = room.member_next;
+        // Its publisher may not have known yet of who came last: their turn is with a later label.
+        track.newcomers_from = room.newcomers_to(wanted.mls_epoch);
         Ok(())
     }
 

@@ -20,9 +20,12 @@ use quinn_proto::{ConnectionEvent, ConnectionHandle};
 
 use self::{connection::Connection, costs::Stopwatch, deadlines::Deadlines};
 use super::{figures::census::Census, quic::link_codec::DatagramOut};
-use crate::core::{
-    fan_out::Offer,
-    ledger::{DropReason, Ledger},
+use crate::{
+    core::{
+        fan_out::Offer,
+        ledger::{DropReason, Ledger},
+    },
+    prefetch::{prefetch, prefetch_to},
 };
 
 /// A shard's connections by their links, and which of them are to be looked at.
@@ -42,6 +45,14 @@ pub(crate) struct Connections {
     /// Packets of crumbs that may still be served in this turn.
     crumbs_left: u8,
     stopwatch: Stopwatch,
+}
+
+/// A packet that came for a connection.
+pub(crate) struct Packet {
+    pub(crate) handle: ConnectionHandle,
+    pub(crate) event: ConnectionEvent,
+    pub(crate) bytes: usize,
+    pub(crate) arrived: Instant,
 }
 
 /// A connection that is being served. It is out of the table meanwhile, so that what it sends can reach all others; nobody
@@ -99,6 +110,13 @@ impl Connections {
         self.by_link.get_mut(link as usize)?.as_deref_mut()
     }
 
+    /// The connection with this link is needed next.
+    pub(crate) fn prefetch(&self, link: u32) {
+        if let Some(connection) = self.by_link.get(link as usize).and_then(Option::as_deref) {
+            prefetch(connection);
+        }
+    }
+
     /// All of them, in the order of their links.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Connection)> {
         (0..).zip(&self.by_link).filter_map(|(link, connection)| Some((link, connection.as_deref()?)))
@@ -136,16 +154,10 @@ impl Connections {
         self.served = None;
     }
 
-    /// A packet came for a connection. Returns whether it is served in this turn: crumbs and what is costly are only up to
+    /// Takes a packet for a connection. Returns whether it is served in this turn: crumbs and what is costly are only up to
     /// a bound.
-    pub(crate) fn receive(
-        &mut self,
-        handle: ConnectionHandle,
-        event: ConnectionEvent,
-        bytes: usize,
-        arrived: Instant,
-        clock: impl Fn() -> Instant,
-    ) -> bool {
+    pub(crate) fn receive(&mut self, packet: Packet, clock: impl Fn() -> Instant) -> bool {
+        let Packet { handle, event, bytes, arrived } = packet;
         let Self { by_link, marked, crumbs_left, stopwatch, .. } = self;
         let Some(connection) = by_link.get_mut(handle.0).and_then(Option::as_mut) else { return true };
         if stopwatch.holds_back(&connection.cost) || !connection.crumbs.take(crumbs_left) {
@@ -173,6 +185,9 @@ impl Connections {
         queue_bytes_max: usize,
         ledger: &mut Ledger,
     ) {
+        if let Some(next) = offer.next.and_then(|next| self.by_link.get(next as usize)?.as_deref()) {
+            prefetch_to(next, Connection::HOT_BYTES);
+        }
         let Self { by_link, marked, .. } = self;
         let Some(connection) = by_link.get_mut(offer.link as usize).and_then(Option::as_mut) else {
             return ledger.drop(DropReason::Gone, 1);

@@ -33,9 +33,13 @@ impl Engine {
         mut flush: impl FnMut(&mut SendBatch, &mut Tally),
     ) {
         let marked = self.connections.take_marked();
-        for link in &marked {
-            if self.build(*link, now, out, &mut flush) {
-                self.settle(*link, now);
+        let mut rest = marked.iter().copied().peekable();
+        while let Some(link) = rest.next() {
+            if let Some(next) = rest.peek() {
+                self.prefetch(*next);
+            }
+            if self.build(link, now, out, &mut flush) {
+                self.settle(link, now);
             }
         }
         self.connections.forget_marked(marked);
