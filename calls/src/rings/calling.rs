@@ -28,7 +28,7 @@ pub struct Calling {
 
 /// Who is rung.
 enum To {
-    Person { ticket: Bytes, proof: Bytes, inside: Pass, greeting: Greeting },
+    Person { ticket: Bytes, proof: Bytes, inside: Box<Pass>, greeting: Greeting },
     Door { link: LinkSecret, shown: Vec<u8> },
 }
 
@@ -95,7 +95,7 @@ impl Calling {
         let (ticket, proof) = channel.show(pass);
         let take = TakeKeyPackages { ticket: ticket.clone(), proof: proof.clone() };
         let host = pass.issuer();
-        let to = To::Person { ticket, proof, inside: inside.clone(), greeting };
+        let to = To::Person { ticket, proof, inside: Box::new(inside.clone()), greeting };
         let calling = Self { host: Some(host), ..Self::new(to, Stage::TakesPackages) };
         (calling, Next::ask(client_message::Body::TakeKeyPackages(take)))
     }

@@ -154,7 +154,7 @@ impl<L, R: Clone> Tracks<L, R> {
         let handle = || track.handle.clone();
         let mut wishes = vec![TrackWish::Received(handle(), Some(route))];
         if let Some(wanted) = &track.wanted {
-            let request = client_message::Body::Subscribe(Subscribe { alias: alias.value(), ..wanted.clone() });
+            let request = client_message::Body::Subscribe(Subscribe { alias: alias.value(), ..*wanted });
             wishes.extend([TrackWish::Hook(handle()), TrackWish::Send(Box::new(request))]);
         }
         wishes.push(TrackWish::Announced(handle()));
@@ -237,7 +237,7 @@ impl<L, R: Clone> Tracks<L, R> {
         if track.wanted.is_some() {
             return Err(AlreadySubscribed);
         }
-        track.wanted = Some(terms.clone());
+        track.wanted = Some(terms);
         let Some(route) = track.route else { return Ok(None) };
         Ok(Some((route, client_message::Body::Subscribe(Subscribe { alias: route.alias.value(), ..terms }))))
     }

@@ -31,7 +31,7 @@ pub struct IncomingRing {
     purpose: Purpose,
     has_link: bool,
     /// Until it is answered.
-    incoming: Option<Incoming>,
+    incoming: Option<Box<Incoming>>,
     ended: watch::Receiver<Option<RingResult>>,
     decided: bool,
 }
@@ -250,6 +250,6 @@ impl IncomingRing {
         let ring = incoming.ring().clone();
         lock(&client.inner.rings.incoming).insert(ring.clone(), sender);
         let (caller, purpose, has_link) = (incoming.caller(), incoming.purpose(), incoming.has_link());
-        Self { client, ring, caller, purpose, has_link, incoming: Some(incoming), ended, decided: false }
+        Self { client, ring, caller, purpose, has_link, incoming: Some(Box::new(incoming)), ended, decided: false }
     }
 }

@@ -118,9 +118,9 @@ fn a_subscription_outlives_the_connection_of_either_side() {
     assert_eq!(hear(&mut tracks, &a, &announced(&b, 2, "voice", 5)), Ok(known("voice", 5).into()));
     let voice = id(&b, "voice");
     let terms = Subscribe { max_age_ms: 300, ..Subscribe::default() };
-    let asked = |alias| client_message::Body::Subscribe(Subscribe { alias, ..terms.clone() });
-    assert_eq!(tracks.subscribe(&voice, terms.clone()), Ok(Some((route(5), asked(5)))));
-    assert_eq!(tracks.subscribe(&voice, terms.clone()), Err(AlreadySubscribed));
+    let asked = |alias| client_message::Body::Subscribe(Subscribe { alias, ..terms });
+    assert_eq!(tracks.subscribe(&voice, terms), Ok(Some((route(5), asked(5)))));
+    assert_eq!(tracks.subscribe(&voice, terms), Err(AlreadySubscribed));
     // Theirs breaks, and it is gone for whoever does not subscribe.
     assert_eq!(tracks.handle_ended(alias(5)), [received("voice", None), TrackWish::Ended("voice".into())]);
     let [again, told] = known("voice", 6);
