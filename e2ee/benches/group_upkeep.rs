@@ -194,7 +194,7 @@ fn label(groups: &[(Group, Device)]) -> Result<One, Error> {
     let from = groups[0].1.key();
     let (opened, reading) = timed(|| (0..RUNS).all(|_| opener.open_label(&from, KIND, &label).is_ok()));
     assert!(opened, "our own label");
-    let sent = RelabelTrack { alias: 1 << 29, label: label.clone().into() };
+    let sent = RelabelTrack { alias: 1 << 29, label: label.clone().into(), mls_epoch: 1 };
     let told = TrackAnnounced {
         room: ROOM.0.to_vec().into(),
         alias: 1 << 29,

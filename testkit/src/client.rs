@@ -197,7 +197,7 @@ impl Client {
             kind: kind.into(),
             label: Bytes::from_static(b"label"),
             activity: false,
-            mls_epoch: 0,
+            mls_epoch: room.epoch,
         };
         match self.ask(Request::PublishTrack(wanted)).await {
             Body::TrackPublished(published) => TrackAlias::new(published.alias).unwrap(),

@@ -88,7 +88,7 @@ fn forwarding_an_object_to_a_hundred_subscribers_allocates_nothing() {
     let mut queue = DatagramQueue::default();
     let mut warm = Ledger::default();
     let expires = instant + Duration::from_secs(1);
-    let offer = Offer { link: 0, alias, kind: TrackKind::Audio, arrived: instant, expires };
+    let offer = Offer { link: 0, next: None, alias, kind: TrackKind::Audio, arrived: instant, expires };
     for _ in 0..8 {
         queue.push(offer, wire.clone(), 1 << 20, &mut warm);
     }

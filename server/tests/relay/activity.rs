@@ -23,7 +23,7 @@ pub fn lively(alias: TrackAlias, group: u64, activity: u8) -> Bytes {
 
 pub async fn publish_lively(client: &mut Client, room: &Room, kind: TrackKind) -> TrackAlias {
     let label = Bytes::from_static(b"label");
-    let wanted = PublishTrack { room: room.name(), kind: kind.into(), label, activity: true, mls_epoch: 0 };
+    let wanted = PublishTrack { room: room.name(), kind: kind.into(), label, activity: true, mls_epoch: room.epoch };
     match client.ask(Request::PublishTrack(wanted)).await {
         Body::TrackPublished(published) => TrackAlias::new(published.alias).unwrap(),
         other => panic!("TrackPublished was due: {other:?}"),

@@ -150,7 +150,7 @@ async fn a_label_sealed_anew_is_told_to_newcomers_only(#[values(1, 2, 4)] shards
     let track = alice.publish(&room, TrackKind::Audio).await;
     let first = bob.event(announced).await;
     let relabel = |label: Vec<u8>| {
-        Request::RelabelTrack(RelabelTrack { alias: track.value(), label: label.into(), mls_epoch: 0 })
+        Request::RelabelTrack(RelabelTrack { alias: track.value(), label: label.into(), mls_epoch: room.epoch })
     };
 
     let mut carol = relay.connect(&Person::new()).await;
@@ -184,7 +184,7 @@ async fn a_label_of_an_epoch_before_a_newcomer_does_not_settle_what_the_newcomer
     #[values(1, 2)] shards: usize,
 ) {
     let relay = Relay::start(shards);
-    let room = Room::new();
+    let room = Room::at(1);
     let mut alice = relay.connect(&Person::new()).await;
     let mut bob = relay.connect(&Person::new()).await;
     alice.join(&room).await;

@@ -4,27 +4,46 @@
 //! that is not answered sends its packet again after a second, from the same place and to the same connection ID. Kept of
 //! either are 16 bits of a keyed hash, only while few first packets may be looked at, in a table of one size: a packet
 //! costs two hashes and two looks, and what is new pushes out what is oldest of a few. Clients for whose handshakes there is
-//! no time are known by the same table.
+//! no time are known for a while in the same way.
 
 use std::{
     hash::{BuildHasher, RandomState},
     net::SocketAddr,
+    time::{Duration, Instant},
 };
 
 /// Places in the table, of four marks each; a power of two. Default 2^18: of 300,000 forged packets a second, fewer than
 /// one in thirty places gets four within the second after which a client sends its packet again.
 const PLACES: usize = 1 << 18;
-/// What the table takes: 2 MiB, none of it before the first mark.
-pub const KNOCKS_BYTES: usize = PLACES * size_of::<u64>();
+/// Places of those who wait for their handshakes. Default 2^15: ten thousand a second, for the time that they are known.
+const WAITING_PLACES: usize = 1 << 15;
+/// So long somebody who waits is known, at least; at most twice as long. Default 8 s: a client that is not answered asks
+/// again after one second, two and four.
+const WAITING_SPAN: Duration = Duration::from_secs(8);
+/// What the tables take: 2.5 MiB, none of it before the first mark.
+pub const KNOCKS_BYTES: usize = (PLACES + 2 * WAITING_PLACES) * size_of::<u64>();
 const MARK_BITS: u32 = 16;
 
 /// One shard's.
 #[derive(Debug)]
 pub(crate) struct Knocks {
     hasher: RandomState,
-    /// Marks of four each, the newest lowest.
-    places: Box<[u64]>,
+    marks: Marks,
 }
+
+/// Clients for whose handshakes there was no time of late, by their addresses. Who comes again long after is one of a crowd
+/// that goes round and round.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    hasher: RandomState,
+    /// Those of this span, and of the one before.
+    marks: [Marks; 2],
+    turned: Instant,
+}
+
+/// Marks of hashes, four in a place, the newest lowest.
+#[derive(Debug)]
+struct Marks(Box<[u64]>);
 
 /// A client's first packet, by what stays the same when it comes again.
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +56,7 @@ pub(crate) struct Knock {
 
 impl Default for Knocks {
     fn default() -> Self {
-        Self { hasher: RandomState::new(), places: vec![0; PLACES].into_boxed_slice() }
+        Self { hasher: RandomState::new(), marks: Marks::new(PLACES) }
     }
 }
 
@@ -50,31 +69,59 @@ impl Knocks {
 
     /// Whether it came before, or something from there was looked at: by a Retry, connection IDs change.
     pub(crate) fn is_known(&self, knock: Knock) -> bool {
-        self.has(knock.from) || self.has(knock.packet)
-    }
-
-    /// Whether it came before, and nothing became of it.
-    pub(crate) fn came_before(&self, knock: Knock) -> bool {
-        self.has(knock.packet)
+        self.marks.has(knock.from) || self.marks.has(knock.packet)
     }
 
     /// It was looked at, or it was not.
     pub(crate) fn remember(&mut self, knock: Knock, looked_at: bool) {
-        let hash = if looked_at { knock.from } else { knock.packet };
+        self.marks.add(if looked_at { knock.from } else { knock.packet });
+    }
+}
+
+impl Waiting {
+    /// Nobody yet.
+    pub(crate) fn new(now: Instant) -> Self {
+        let marks = [(); 2].map(|()| Marks::new(WAITING_PLACES));
+        Self { hasher: RandomState::new(), marks, turned: now }
+    }
+
+    /// Whether there was no time for whoever comes from there when they came before.
+    pub(crate) fn is_known(&mut self, from: SocketAddr, now: Instant) -> bool {
+        let age = now.saturating_duration_since(self.turned);
+        if age >= WAITING_SPAN {
+            self.marks.swap(0, 1);
+            self.marks[0] = Marks::new(WAITING_PLACES);
+            if age >= 2 * WAITING_SPAN {
+                self.marks[1] = Marks::new(WAITING_PLACES);
+            }
+            self.turned = now;
+        }
+        let hash = self.hasher.hash_one(from);
+        self.marks.iter().any(|marks| marks.has(hash))
+    }
+
+    /// There is no time for them now.
+    pub(crate) fn remember(&mut self, from: SocketAddr) {
+        self.marks[0].add(self.hasher.hash_one(from));
+    }
+}
+
+impl Marks {
+    fn new(places: usize) -> Self {
+        Self(vec![0; places].into_boxed_slice())
+    }
+
+    fn add(&mut self, hash: u64) {
         if !self.has(hash) {
-            let place = &mut self.places[place(hash)];
-            *place = *place << MARK_BITS | mark(hash);
+            let place = hash as usize % self.0.len();
+            self.0[place] = self.0[place] << MARK_BITS | mark(hash);
         }
     }
 
     fn has(&self, hash: u64) -> bool {
-        let place = self.places[place(hash)];
+        let place = self.0[hash as usize % self.0.len()];
         (0..u64::BITS).step_by(MARK_BITS as usize).any(|bits| place >> bits & 0xffff == mark(hash))
     }
-}
-
-fn place(hash: u64) -> usize {
-    hash as usize % PLACES
 }
 
 /// Never zero, which is no mark.
@@ -132,5 +179,23 @@ mod tests {
         let kept = clients.iter().filter(|client| knocks.is_known(**client)).count();
         assert!(kept > 940, "{kept} of 1000 are known");
         assert!(mistaken < 300, "{mistaken} of 300,000");
+    }
+
+    //
+    #[test]
+    fn who_waits_is_known_as_long_as_a_client_asks_again_and_not_for_ever() {
+        let start = Instant::now();
+        let mut waiting = Waiting::new(start);
+        for number in 0..50_000 {
+            waiting.remember(from(number, 1));
+        }
+        let known =
+            |waiting: &mut Waiting, at| (0..50_000).filter(|number| waiting.is_known(from(*number, 1), at)).count();
+        assert!(known(&mut waiting, start) > 49_000);
+        assert!(!waiting.is_known(from(60_000, 1), start) && !waiting.is_known(from(1, 2), start));
+        assert!(known(&mut waiting, start + WAITING_SPAN) > 49_000);
+        assert_eq!(known(&mut waiting, start + 2 * WAITING_SPAN), 0);
+        waiting.remember(from(1, 1));
+        assert!(!waiting.is_known(from(1, 1), start + 10 * WAITING_SPAN));
     }
 }

@@ -24,7 +24,7 @@ use supernode_proto::{
 
 use self::{
     answers::Answers,
-    knocks::Knocks,
+    knocks::{Knocks, Waiting},
     newcomer::Newcomer,
     pace::{FIRST_PACKETS_SPAN, HANDSHAKES_SPAN, Pace},
     places::{Place, Places},
@@ -74,6 +74,7 @@ pub(crate) struct Door {
     at_once: Pace,
     first_packets: Pace,
     knocks: Knocks,
+    waiting: Waiting,
     undecided: Undecided,
     reviews: Reviews,
 }
@@ -120,6 +121,7 @@ impl Door {
             at_once: Pace::new(HANDSHAKES_SPAN, AT_ONCE_PART, now),
             first_packets: Pace::new(FIRST_PACKETS_SPAN, FIRST_PACKETS_PART, now),
             knocks: Knocks::default(),
+            waiting: Waiting::new(now),
             undecided: Undecided::default(),
             reviews: Reviews::new(admission.generation()),
             admission,
@@ -435,15 +437,14 @@ impl Door {
     fn may_begin(&mut self, network: &Network, from: SocketAddr, limits: &Limits, now: Instant) -> bool {
         let (per_second_max, at_once) = (self.per_second_max(limits), 2 * limits.handshakes_per_second_max);
         // Not by its packet: what answers a Retry is another one than what asked.
-        let knock = self.knocks.knock(from, &[]);
         let begins = self.at_once.has_any(at_once, now)
-            && match self.knocks.came_before(knock) {
+            && match self.waiting.is_known(from, now) {
                 true => self.pace.begin(network, per_second_max, now),
                 false => self.pace.begin_first_time(network, per_second_max, now),
             };
         match begins {
             true => self.at_once.spend(),
-            false => self.knocks.remember(knock, false),
+            false => self.waiting.remember(from),
         }
         begins
     }
@@ -577,6 +578,8 @@ mod tests {
         everybody_gets_in(4, || v4(0x0a00_0000 + (next() % 4000) as u32 * 7919));
         // Each of them has a network of its own, and comes once.
         everybody_gets_in(1, || v4(0x0a00_0000 + (next() as u32).wrapping_mul(2_654_435_761) % 0x7000_0000));
+        // Each of them comes again and again, but not as soon as a client that has had no answer.
+        everybody_gets_in(1, || v4(0x0a00_0000 + (next() % 131_072) as u32));
         everybody_gets_in(4, || v6(0x2a02_0001_0002, 48, next()));
         everybody_gets_in(4, || v6(0x2a02_0001, 32, next()));
     }
