@@ -5,6 +5,7 @@
 //! - [`Sending`]: what becomes of the frames of a track of ours.
 //! - [`Order`]: the objects of a track in order. [`JitterBuffer`]: in time as well. [`Player`]: to the track's end.
 //! - [`Member`]: who somebody is. [`rights`]: who may ring and come in.
+//! - [`rings`]: how a call begins, and how somebody comes into a room.
 //! - [`room`]: a room's group, mailbox and roster, and what keeps it in order.
 //! - [`Histogram`]: how long they took.
 //!
@@ -17,6 +18,7 @@ mod member;
 mod order;
 mod player;
 pub mod rights;
+pub mod rings;
 pub mod room;
 mod sending;
 

@@ -1,6 +1,6 @@
 //! A call: who is in it, its tracks, its figures, its end.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use supernode_calls::{
     rights,
@@ -245,17 +245,13 @@ impl Call {
             if let Some(end) = self.room.end() {
                 return end;
             }
-            let give_up_at = match self.room.alone() {
-                Some(alone) if alone.said_goodbye => return CallEnd::OthersLeft,
-                Some(alone) => Some(clock::instant(alone.since) + self.client.inner.config.rejoin_grace),
-                None => None,
-            };
-            if give_up_at.is_some_and(|at| Instant::now() >= at) {
+            let over_at = self.room.over_at(self.client.inner.config.rejoin_grace);
+            if over_at.is_some_and(|at| clock::moment() >= at) {
                 return CallEnd::OthersLeft;
             }
             let given_up = async {
-                match give_up_at {
-                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                match over_at {
+                    Some(at) => tokio::time::sleep_until(clock::instant(at).into()).await,
                     None => std::future::pending().await,
                 }
             };

@@ -2,10 +2,15 @@
 
 use std::io;
 
+use supernode_calls::{
+    rights::Why,
+    rings::{NotLetIn, RingError},
+};
 use supernode_e2ee::X_WING_MEMBERS_MAX;
 use supernode_proto::{
     close::{CloseCode, Retry},
     control::RefusalReason,
+    limits,
 };
 use supernode_session::Refusal;
 
@@ -13,8 +18,14 @@ use crate::{ClockSkew, Unreachable};
 
 pub use supernode_calls::room::CallEnd;
 
+/// How a connection could not be made or broke. Its text is of the library that carried it, which may be another one day.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct ConnectionFailure(quinn::ConnectionError);
+
 /// Why something did not work.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The caller: the invite has no pin, and there is no authority to check the relay's certificate by.
     #[error(
@@ -43,7 +54,7 @@ pub enum Error {
     Socket(#[source] io::Error),
     /// The network: the connection could not be made or broke.
     #[error("the connection to the relay failed")]
-    Connection(#[source] quinn::ConnectionError),
+    Connection(#[source] ConnectionFailure),
     /// The network: no answer in time.
     #[error("no answer in time to: {0}")]
     TimedOut(&'static str),
@@ -59,7 +70,7 @@ pub enum Error {
     WrongPin,
     /// The relay: no authority that we trust has signed its certificate, or it is for another name or time.
     #[error("the relay's certificate is not one to trust: {0}")]
-    Untrusted(#[source] quinn::ConnectionError),
+    Untrusted(#[source] ConnectionFailure),
     /// The relay ended the session.
     #[error("the relay ended the session: {0}")]
     Closed(CloseCode),
@@ -99,7 +110,7 @@ impl Error {
         match self {
             Self::Closed(code) => code.retry(),
             // Whoever answers speaks another language, and will tomorrow.
-            Self::Connection(quinn::ConnectionError::VersionMismatch) => Retry::Never,
+            Self::Connection(ConnectionFailure(quinn::ConnectionError::VersionMismatch)) => Retry::Never,
             // Also CONNECTION_REFUSED, by which a relay with too many handshakes turns newcomers away, and a handshake that it
             // gave up.
             Self::Resolve(_) | Self::Connection(_) | Self::TimedOut(_) | Self::Unreachable(_) | Self::Disconnected => {
@@ -136,9 +147,36 @@ impl Error {
             TransportError(error)
                 if CERTIFICATE_ALERTS.map(quinn::TransportErrorCode::crypto).contains(&error.code) =>
             {
-                Self::Untrusted(TransportError(error))
+                Self::Untrusted(ConnectionFailure(TransportError(error)))
             }
-            other => Self::Connection(other),
+            other => Self::Connection(ConnectionFailure(other)),
+        }
+    }
+}
+
+impl From<RingError> for Error {
+    fn from(error: RingError) -> Self {
+        match error {
+            RingError::EndToEnd(error) => Self::EndToEnd(error),
+            RingError::Protocol(what) => Self::Protocol(what),
+            RingError::TooLarge(bytes) => {
+                let (value, bound) = (bytes as u64, limits::RING_PAYLOAD_BYTES_MAX as u64);
+                Self::TooLarge { field: "the Welcome for all devices", value, bound }
+            }
+            RingError::NotAdmitted => Self::NotAdmitted,
+            RingError::NobodyAtDoor => Self::State("nobody is at the door"),
+            RingError::Settled => Self::State("the ring is settled"),
+        }
+    }
+}
+
+impl From<NotLetIn> for Error {
+    fn from(why: NotLetIn) -> Self {
+        match why {
+            NotLetIn::Unreadable => Self::Protocol("an admission that cannot be read"),
+            NotLetIn::Denied(Why::Unsaid) => Self::NotAdmitted,
+            NotLetIn::Denied(Why::OtherKeys) => Self::OtherKeys,
+            NotLetIn::Denied(Why::Full) => Self::RoomFull,
         }
     }
 }

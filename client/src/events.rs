@@ -40,6 +40,7 @@ impl Events {
 
 /// Something happened to the session.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Event {
     /// Somebody rings; that it is them has been verified.
     IncomingRing(IncomingRing),
@@ -68,6 +69,7 @@ pub enum Event {
 
 /// Something happened in a call. All of it can be asked for as well: see [`Call`](crate::Call).
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum CallEvent {
     /// Somebody came.
     MemberJoined(Member),

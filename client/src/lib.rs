@@ -32,6 +32,9 @@
 //!   in one lets others in, and has the events to hear them knock.
 //! - [`Playback`]: a track in order and in time, [`JitterBuffer`] what is behind it.
 //! - [`media`]: files to play and record, packet for packet.
+//!
+//! Enums that may grow are `#[non_exhaustive]`. All others are closed on purpose: who matches on them is to have an answer to
+//! each case, and another one would be a new version. No type of what carries the connections is in sight here.
 
 mod call;
 mod client;
@@ -53,7 +56,7 @@ pub mod words;
 pub use call::Call;
 pub use client::Client;
 pub use config::Config;
-pub use error::{CallEnd, Error};
+pub use error::{CallEnd, ConnectionFailure, Error};
 pub use events::{CallEvent, Event, Events, Warning};
 #[cfg(feature = "lying")]
 pub use lying::Liar;

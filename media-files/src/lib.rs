@@ -12,6 +12,7 @@ use std::io;
 
 /// Why a media file cannot be read or written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum MediaError {
     /// The file system's doing.
     #[error("the media file cannot be read or written")]

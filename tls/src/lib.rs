@@ -1,7 +1,9 @@
-//! TLS 1.3 of clients, on rustls: towards a relay whose key is known, or one that is only looked at.
+//! TLS 1.3 of clients, on rustls: towards a relay whose key is known, or one that is only looked at. And how their QUIC
+//! behaves.
 
 mod any;
 mod pinned;
+mod transport;
 
 use std::sync::Arc;
 
@@ -14,6 +16,7 @@ use supernode_proto::ALPN;
 
 pub use any::AnyCertificate;
 pub use pinned::PinVerifier;
+pub use transport::transport;
 
 /// TLS as the wire wants it, by whatever this verifier accepts.
 pub fn client_config(provider: Arc<CryptoProvider>, verifier: Arc<dyn ServerCertVerifier>) -> ClientConfig {

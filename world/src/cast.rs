@@ -3,15 +3,11 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
-use quinn_proto::{AckFrequencyConfig, ClientConfig, TransportConfig, VarInt, crypto::rustls::QuicClientConfig};
+use quinn_proto::{ClientConfig, crypto::rustls::QuicClientConfig};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use rustls::client::Resumption;
 use supernode_keys::{DeviceSecret, IdentitySecret, JoinSecret, Pass};
 use supernode_proto::identity::{Delegation, Grants, Holder, IdentityKey, RelayPin, RoomId, SIGNATURE_BYTES, Ticket};
-use supernode_session::transport::{
-    DATAGRAM_BUFFER_BYTES, IDLE_TIMEOUT_MS, KEEP_ALIVE, MEDIA_STREAMS_MAX, RECEIVE_WINDOW_BYTES, SEND_WINDOW_BYTES,
-    STREAM_WINDOW_BYTES,
-};
 use supernode_tls::PinVerifier;
 
 use crate::clock::Clock;
@@ -148,19 +144,7 @@ fn client_config(pin: RelayPin) -> ClientConfig {
     let mut tls = supernode_tls::client_config(provider.clone(), Arc::new(PinVerifier::new(pin, provider)));
     tls.resumption = Resumption::disabled();
     let tls = QuicClientConfig::try_from(tls).expect("TLS 1.3 has QUIC's first suite");
-    let mut transport = TransportConfig::default();
-    transport
-        .ack_frequency_config(Some(AckFrequencyConfig::default()))
-        .keep_alive_interval(Some(KEEP_ALIVE))
-        .max_idle_timeout(Some(VarInt::from_u32(IDLE_TIMEOUT_MS).into()))
-        .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER_BYTES))
-        .datagram_send_buffer_size(DATAGRAM_BUFFER_BYTES)
-        .max_concurrent_bidi_streams(VarInt::from_u32(0))
-        .max_concurrent_uni_streams(VarInt::from_u32(MEDIA_STREAMS_MAX))
-        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
-        .receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES))
-        .send_window(SEND_WINDOW_BYTES);
     let mut config = ClientConfig::new(Arc::new(tls));
-    config.transport_config(Arc::new(transport));
+    config.transport_config(Arc::new(supernode_tls::transport()));
     config
 }

@@ -268,8 +268,8 @@ fn steps() -> Vec<Step> {
 }
 
 fn upgrade_run(debug: &str, gate: &str) -> Run {
-    let (example, relay) = (format!("{debug}/examples/upgrade"), format!("{gate}/supernode"));
-    Run::new(&[&example, "--relay", &relay, "--calls", UPGRADE_CALLS])
+    let (upgrade, relay) = (format!("{debug}/supernode-upgrade"), format!("{gate}/supernode"));
+    Run::new(&[&upgrade, "--relay", &relay, "--calls", UPGRADE_CALLS])
 }
 
 fn command(name: &'static str, run: Run) -> Step {

@@ -136,11 +136,12 @@ pub fn target_directory() -> anyhow::Result<PathBuf> {
     json["target_directory"].as_str().map(PathBuf::from).context("cargo metadata: no target_directory")
 }
 
-/// The command that builds unoptimised programs, and the example that upgrades a relay, with the features that step `compile` has built them with
-/// (those of tests, which the example brings in): after it, this takes no time.
+/// The command that builds unoptimised programs, and the one that upgrades a relay, with the features that step `compile` has
+/// built them with (those of tests, which an example brings in): after it, this takes no time.
 pub fn as_for_tests() -> Run {
-    let build = ["cargo", "build", "--workspace", "--locked", "--example", "upgrade"];
-    Run::new(&[&build[..], &["--bin", "supernode", "--bin", "supernode-call", "--bin", "supernode-hostile"]].concat())
+    let build = ["cargo", "build", "--workspace", "--locked", "--example", "call"];
+    let programs = ["supernode", "supernode-call", "supernode-hostile", "supernode-upgrade"];
+    Run::new(&[&build[..], &programs.map(|program| ["--bin", program]).concat()].concat())
 }
 
 /// Reads a file of the workspace, or says that it is missing.

@@ -6,11 +6,7 @@
 //! Every object carries the time at which the schedule wanted it sent. Delays count from that time, not from when the
 //! generator got round to it, so that a relay (or a generator) that stalls cannot hide the wait.
 
-pub mod compare;
-pub mod csv;
-pub mod html;
 pub mod in_memory;
-pub mod knee;
 pub mod machine;
 pub mod plan;
 pub mod progress;
@@ -18,15 +14,12 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 mod scrape;
-pub mod slo;
 
-mod chart;
-mod client;
-mod link;
 mod outsiders;
 mod persona;
-mod sockets;
-mod streams;
 mod tally;
-mod transport;
+mod wire;
 mod worker;
+
+pub use report::{compare, csv, html, knee, slo};
+use wire::{client, link, sockets, streams, transport};

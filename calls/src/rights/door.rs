@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use supernode_e2ee::{Change, Device, Error, Group, LinkSecret, Pass};
 use supernode_proto::identity::{IdentityKey, RoomId};
 
-use super::{Admission, ForLobby, Gathered, ROOM_NAME_BYTES_MAX, Said, Why, answer_knock};
+use super::{Admission, ForLobby, ROOM_NAME_BYTES_MAX, Why, answer_knock};
 use crate::Member;
 
 /// Tickets to members that a guest is given, so that it can come back.
@@ -116,45 +116,11 @@ pub fn propose_guest(group: &mut Group, guest: &Member, package: &[u8], unix_s: 
 }
 
 /// What a guest is told who could not be let in for this.
-pub fn why_not(error: &Error) -> Why {
+pub(crate) fn why_not(error: &Error) -> Why {
     match error {
         Error::NotOffered(_) => Why::OtherKeys,
         Error::Full { .. } => Why::Full,
         _ => Why::Unsaid,
-    }
-}
-
-/// A guest in a lobby, who waits for what it takes to come in.
-pub struct Guest {
-    host: IdentityKey,
-    gathered: Gathered,
-}
-
-/// Why a guest does not come in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotLetIn {
-    /// The member says so.
-    Denied(Why),
-    /// What the member says makes no sense.
-    Unreadable,
-}
-
-impl Guest {
-    /// Who waits for this member's word.
-    pub fn new(host: IdentityKey) -> Self {
-        Self { host, gathered: Gathered::default() }
-    }
-
-    /// Somebody says something in the lobby; whether the wait is over by that, and how.
-    pub fn hear(&mut self, from: &Member, said: &Said) -> Option<Result<Admission, NotLetIn>> {
-        if from.identity != self.host {
-            return None;
-        }
-        match said {
-            Said::Admission(part) => self.gathered.take(part).map(|whole| whole.ok_or(NotLetIn::Unreadable)),
-            Said::Denied(denied) => Some(Err(NotLetIn::Denied(denied.why()))),
-            Said::Goodbye(_) => None,
-        }
     }
 }
 
@@ -211,10 +177,9 @@ impl Lobby {
 #[cfg(test)]
 mod tests {
     use supernode_e2ee::{IdentitySecret, Terms};
-    use supernode_proto::identity::{DeviceKey, Grants};
+    use supernode_proto::identity::Grants;
 
     use super::*;
-    use crate::rights::{AdmissionPart, Denied, Goodbye};
 
     const NOW: u64 = 1_800_000_000;
 
@@ -248,21 +213,5 @@ mod tests {
         assert_eq!(passes(&[&other, &theirs]), [other.issuer(), theirs.issuer()]);
         let name = "x".repeat(ROOM_NAME_BYTES_MAX + 1);
         assert_eq!(Door::open(name, None, None).map(drop), Err(NameTooLong(ROOM_NAME_BYTES_MAX + 1)));
-    }
-
-    //
-    #[test]
-    fn a_guest_believes_nobody_but_the_member_who_lets_it_in() {
-        let [host, mallory] =
-            [[1; 32], [2; 32]].map(|key| Member { identity: IdentityKey::new(key), device: DeviceKey::new([3; 32]) });
-        let part = |bytes: Vec<u8>| Said::Admission(AdmissionPart { parts: 1, bytes });
-        let denied = Said::Denied(Denied { why: Why::Full.into() });
-        let mut guest = Guest::new(host.identity);
-        assert_eq!(guest.hear(&mallory, &part(Vec::new())), None);
-        assert_eq!(guest.hear(&mallory, &denied), None);
-        assert_eq!(guest.hear(&host, &Said::Goodbye(Goodbye {})), None);
-        assert_eq!(guest.hear(&host, &part(Vec::new())), Some(Ok(Admission::default())));
-        assert_eq!(Guest::new(host.identity).hear(&host, &denied), Some(Err(NotLetIn::Denied(Why::Full))));
-        assert_eq!(Guest::new(host.identity).hear(&host, &part(vec![0xff])), Some(Err(NotLetIn::Unreadable)));
     }
 }

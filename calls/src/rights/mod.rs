@@ -10,7 +10,8 @@ mod right;
 mod room_link;
 
 pub use claimed::Claimed;
-pub use door::{Door, Guest, Lobby, LobbyError, NameTooLong, NotLetIn, propose_guest, why_not};
+pub(crate) use door::why_not;
+pub use door::{Door, Lobby, LobbyError, NameTooLong, propose_guest};
 pub use greeting::{
     Admission, AdmissionPart, Denied, Gathered, Goodbye, Greeting, Purpose, ROOM_NAME_BYTES_MAX, RingPayload, Said,
     Why, decode_reply, denied, encode_reply, goodbye, read,

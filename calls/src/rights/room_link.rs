@@ -25,6 +25,7 @@ pub struct RoomLink {
 
 /// Why text is no room link.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum RoomLinkError {
     /// `room=` is missing, there twice, or not 32 bytes in base32.
     #[error("the room link's room is not given once as 32 bytes in base32 without padding")]

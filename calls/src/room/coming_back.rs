@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use supernode_session::{Backoff, Moment, Patience};
+use supernode_proto::control::RefusalReason;
+use supernode_session::{Backoff, Moment, Patience, Refusal};
 
 use super::Uniform;
 
@@ -19,6 +20,13 @@ pub enum Hindrance {
     Passing,
     /// Another attempt would end in the same way.
     Lasting,
+}
+
+impl Hindrance {
+    /// What the relay refused it for.
+    pub fn of_refusal(refusal: &Refusal) -> Self {
+        if refusal.reason == RefusalReason::Offline { Self::NobodyRung } else { Self::Passing }
+    }
 }
 
 /// What comes after all doors were tried.

@@ -8,7 +8,7 @@
 //!   what the membership found, and answers at once.
 //! - [`FrameKeys`] is what frames are sealed and opened by, for several threads at once. It waits for neither of the others.
 //!
-//! [`Entry`] is the way into the relay's room; [`Attempts`] and [`ComingBack`] say when what did not come about is tried again.
+//! [`Tracks`] are those of its members, ours and those of others. [`Entry`] is the way into the relay's room; [`Attempts`] and [`ComingBack`] say when what did not come about is tried again.
 //!
 //! What comes goes to the membership first where it is for the group, and then, with what the membership made of it, to the
 //! state: [`Membership::read`], then [`RoomState::handle_read`]. What is to be done about it comes back as [`Wish`]es, to be
@@ -25,6 +25,7 @@ mod parts;
 mod state;
 #[cfg(test)]
 mod tests;
+mod tracks;
 
 use std::{
     ops::RangeInclusive,
@@ -42,6 +43,7 @@ pub use frame_keys::{EarlyObjects, FrameKeys, Opened, SealedObject};
 pub use membership::{Entered, Membership, Read, Rejection, Settled};
 pub use parts::Parts;
 pub use state::{Due, Duty, Entry, Keeping, Knocker, NextStep, Progress, Removal, RoomState, RosterEntry, Step};
+pub use tracks::{AlreadySubscribed, LocalId, RemoteId, Route, TrackWish, Tracks};
 
 /// Picks from a range, all of it equally likely.
 pub type Uniform<'a> = &'a dyn Fn(RangeInclusive<Duration>) -> Duration;

@@ -1,5 +1,7 @@
 //! A room as its members have it, each driven by hand: what comes, and what is wished for.
 
+mod tracks;
+
 use std::{
     ops::RangeInclusive,
     sync::{
@@ -12,7 +14,7 @@ use supernode_e2ee::{Change, Device, DeviceSecret, IdentitySecret, KeyExchange, 
 use supernode_proto::{
     control::{BeaconPosted, CommitRejected, MemberJoined, RefusalReason, RoomJoined, TrackKind, relay_message},
     identity::{Delegation, RoomId},
-    object::Visible,
+    object::{TrackAlias, Visible},
 };
 
 use supernode_e2ee::Group;
@@ -595,4 +597,33 @@ fn epoch_keys(person: &mut Person) -> supernode_e2ee::EpochKeys {
     });
     assert!(made.is_ok());
     keys.expect("in the group")
+}
+
+#[test]
+fn a_call_is_over_when_all_others_are_gone_at_once_after_a_goodbye_and_a_room_waits() {
+    let [a, mut b] = two();
+    let parts = Parts::new(group_of_two(), None, WITHIN, START, &longest).expect("a call");
+    let mut call = Person { device: new_device(), parts };
+    let over_at = |call: &Person, said_goodbye| call.parts.state.over_at(said_goodbye, GRACE, START + SECOND);
+    assert_eq!(over_at(&call, true), None, "nobody has come yet");
+    let other = call.parts.state.group().members.iter().map(|member| member.device).nth(1).expect("two of them");
+    let joined = MemberJoined { member: 2, device: other.as_bytes().to_vec().into(), ..MemberJoined::default() };
+    call.joined(RoomJoined { member: 1, members: vec![joined], ..RoomJoined::default() });
+    assert_eq!(over_at(&call, true), None, "they are here");
+    call.parts.state.handle_member_left(2, START);
+    assert_eq!(over_at(&call, false), Some(START + GRACE));
+    assert_eq!(over_at(&call, true), Some(START));
+    b.parts.state.handle_member_left(1, START);
+    assert_eq!((over_at(&a, true), over_at(&b, true)), (None, None), "a room has a door");
+}
+
+/// Of a call of two who were rung.
+fn group_of_two() -> Group {
+    let (caller, callee) = (new_device(), new_device());
+    let offers = [(callee.identity(), callee.key_package().expect("a package"))];
+    let exchange = caller.agree(&offers).expect("one that both have");
+    let mut group = caller.create_group(RoomId([8; 16]), exchange).expect("a group");
+    group.propose_add(&offers, UNIX_S).expect("added");
+    group.merge_own().expect("accepted");
+    group
 }

@@ -1,10 +1,11 @@
 //! Rooms that people come to and go from: how they are opened, and how somebody is let in. What is given and said at their
-//! door is [`supernode_calls::rights`]'.
+//! door, and in which order, is [`supernode_calls`]'.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use supernode_calls::rights::{
-    self, Admission, Door, Greeting, Guest, NameTooLong, NotLetIn, ROOM_NAME_BYTES_MAX, Why, propose_guest,
+use supernode_calls::{
+    rights::{Admission, Door, Greeting, NameTooLong, ROOM_NAME_BYTES_MAX},
+    rings::{ADMISSION_TIMEOUT, AdmissionStep, Admitting, ENTRY_TIMEOUT, Guest},
 };
 use supernode_e2ee::{Group, KeyExchange, LinkSecret, Pass};
 use supernode_proto::identity::{IdentityKey, RoomId};
@@ -19,10 +20,6 @@ use crate::{
 };
 
 const NO_ROOM: Error = Error::State("a call of two is no room");
-/// Longest that a guest waits for its Welcome: others may be let in first.
-const ADMISSION_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest that the next guest waits for the one before to come in.
-const ENTRY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How a room is opened.
 #[derive(Debug, Clone, Default)]
@@ -136,7 +133,7 @@ impl Call {
         };
         let (guest, package) = ring.take_reply().ok_or(Error::Protocol("an invitation was accepted without a key"))?;
         self.room.forgive(&guest.identity);
-        admit(&self.client.inner, &self.room, lobby, guest, package).await?;
+        admit(&self.client.inner, &self.room, lobby, Admitting::new(guest, package)).await?;
         Ok(InvitationOutcome::In(guest))
     }
 }
@@ -146,81 +143,81 @@ pub(crate) async fn admit(
     inner: &Arc<Inner>,
     room: &Arc<Room>,
     lobby: Call,
-    guest: Member,
-    package: Vec<u8>,
+    mut admitting: Admitting,
 ) -> Result<(), Error> {
-    // While the caller removes its other devices, what is sealed would not open.
-    lobby.room.wait_until(|lobby| lobby.roster().len() <= 2).await;
-    let admitted = let_in(inner, room, &lobby, guest, package).await;
-    if let Err(error) = &admitted {
-        let why = match error {
-            Error::EndToEnd(error) => rights::why_not(error),
-            _ => Why::Unsaid,
+    let (mut step, mut turn, mut admitted) = (AdmissionStep::AwaitLobby, None, Ok(()));
+    while step != AdmissionStep::Leave {
+        step = match admit_further(inner, room, &lobby, &mut admitting, step, &mut turn).await {
+            Ok(step) => step,
+            Err(error) => {
+                turn = None;
+                let step = admitting.handle_failed(if let Error::EndToEnd(why) = &error { Some(why) } else { None });
+                // The first that went wrong is why: whether the guest heard of it matters to nobody.
+                admitted = admitted.and(Err(error));
+                step
+            }
         };
-        // Whoever does not hear it gives up by itself.
-        let _ = lobby.say(rights::denied(why)).await;
     }
+    drop(turn);
     let _ = lobby.leave().await;
     admitted
 }
 
-async fn let_in(
+/// Does one step. `turn` is held while the guest comes in.
+async fn admit_further<'a>(
     inner: &Arc<Inner>,
-    room: &Arc<Room>,
+    room: &'a Arc<Room>,
     lobby: &Call,
-    guest: Member,
-    package: Vec<u8>,
-) -> Result<(), Error> {
-    let hosting = room.hosting.as_ref().ok_or(NO_ROOM)?;
-    let _one_at_a_time = hosting.admitting.lock().await;
-    let change = commit(inner, room, move |group| propose_guest(group, &guest, &package, unix_s()));
-    let welcome = change.await?.and_then(|change| change.welcome).ok_or(Error::Protocol("nobody was added"))?;
-    let admission = room.admission(welcome).ok_or(NO_ROOM)?;
-    for message in admission.messages() {
-        lobby.say(message).await?;
+    admitting: &mut Admitting,
+    step: AdmissionStep,
+    turn: &mut Option<tokio::sync::MutexGuard<'a, ()>>,
+) -> Result<AdmissionStep, Error> {
+    match step {
+        AdmissionStep::AwaitLobby => lobby.room.wait_until(|lobby| Admitting::is_quiet(&lobby.roster())).await,
+        AdmissionStep::Commit(place) => {
+            let hosting = room.hosting.as_ref().ok_or(NO_ROOM)?;
+            *turn = Some(hosting.admitting.lock().await);
+            let change = commit(inner, room, move |group| place.propose(group, unix_s())).await?;
+            return Ok(admitting.handle_place(change, |welcome| room.admission(welcome))?);
+        }
+        AdmissionStep::Say(message) => lobby.say(message).await?,
+        AdmissionStep::AwaitGuest(guest) => {
+            let is_in = room.wait_until(|room| room.member_number(&guest).is_some());
+            let _ = tokio::time::timeout(ENTRY_TIMEOUT, is_in).await;
+        }
+        AdmissionStep::Leave => {}
     }
-    let is_in = room.wait_until(|room| room.member_number(&guest).is_some());
-    // Who does not come after all loses the place again like anybody who is gone.
-    let _ = tokio::time::timeout(ENTRY_TIMEOUT, is_in).await;
-    Ok(())
+    Ok(admitting.handle_done()?)
 }
 
 /// Rings a member, and gets what it takes to come into the room.
 pub(crate) async fn knock(client: &Client, door: &Pass, room: RoomId) -> Result<(Group, Admission), Error> {
-    let (package, host) = (client.inner.device.key_package()?, door.issuer());
+    let package = client.inner.device.key_package()?;
     let mut ring = client.ring_with(door, Greeting::Knock { room, package }).await?;
-    let lobby = match ring.outcome().await? {
-        RingOutcome::Answered(lobby) => lobby,
-        RingOutcome::Declined => return Err(Error::NotAdmitted),
-        _ => return Err(Error::State("nobody is at the door")),
-    };
-    let (group, admission) = receive_admission(&lobby, &host).await?;
-    if group.room() != room {
-        return Err(Error::Protocol("an admission to another room"));
-    }
-    Ok((group, admission))
+    let (lobby, host) = ring.lobby().await?;
+    receive_admission(&lobby, &host, Some(room)).await
 }
 
-/// Waits for the Welcome of the member we are in a call with.
-pub(crate) async fn receive_admission(lobby: &Call, host: &IdentityKey) -> Result<(Group, Admission), Error> {
+/// Waits for the Welcome of the member we are in a call with: to `room`, if we asked for that one.
+pub(crate) async fn receive_admission(
+    lobby: &Call,
+    host: &IdentityKey,
+    room: Option<RoomId>,
+) -> Result<(Group, Admission), Error> {
     let mut said = lobby.room.listen().ok_or(Error::State("somebody else listens"))?;
+    let mut guest = room.map_or_else(|| Guest::invited_by(*host), |room| Guest::at_door(*host, room));
     let whole = async {
-        let mut guest = Guest::new(*host);
         while let Some((from, said)) = said.recv().await {
-            let Some(heard) = guest.hear(&from, &said) else { continue };
-            return heard.map_err(|why| match why {
-                NotLetIn::Unreadable => Error::Protocol("an admission that cannot be read"),
-                NotLetIn::Denied(Why::Unsaid) => Error::NotAdmitted,
-                NotLetIn::Denied(Why::OtherKeys) => Error::OtherKeys,
-                NotLetIn::Denied(Why::Full) => Error::RoomFull,
-            });
+            if let Some(heard) = guest.hear(&from, &said) {
+                return Ok(heard?);
+            }
         }
         Err(Error::Disconnected)
     };
     let waited = tokio::time::timeout(ADMISSION_TIMEOUT, whole).await;
     let admission = waited.unwrap_or(Err(Error::TimedOut("a knock")))?;
-    let (device, host) = (lobby.client.inner.device.clone(), *host);
-    long(move || Ok((device.join_room(&admission.welcome, &host, unix_s())?, admission))).await
+    let device = lobby.client.inner.device.clone();
+    long(move || Ok((guest.take_place(&device, &admission, unix_s())?, admission))).await
 }
 
 /// Takes the place in the group that a member gave us again.

@@ -16,7 +16,7 @@ use crate::{
     Error,
     error::CallEnd,
     sync::lock,
-    tracks::{frame::unix_s, track::RemoteTrack},
+    tracks::frame::unix_s,
     wire::{clock, link::Link},
 };
 
@@ -136,14 +136,10 @@ impl Room {
         lock(&self.said_to_us).take()
     }
 
-    /// A room waits for others; of a call, since when all others are gone; at once final if each of them ended its tracks
-    /// first. `None` while somebody is here or nobody has come yet.
-    pub(crate) fn alone(&self) -> Option<Alone> {
-        let since = lock(&self.state).alone_since(clock::moment())?;
-        let tracks = lock(&self.tracks);
-        let finished = |track: &Arc<RemoteTrack>| track.is_finished();
-        let said_goodbye = (tracks.goodbye_heard || !tracks.remote.is_empty()) && tracks.remote.iter().all(finished);
-        Some(Alone { since, said_goodbye })
+    /// When it is over because all others are gone: see [`supernode_calls::room::RoomState::over_at`].
+    pub(crate) fn over_at(&self, grace: Duration) -> Option<Moment> {
+        let said_goodbye = self.said_goodbye();
+        lock(&self.state).over_at(said_goodbye, grace, clock::moment())
     }
 
     /// Waits until the group is in this epoch or a later one.
@@ -156,10 +152,4 @@ impl Room {
         let mut changed = self.changed.subscribe();
         while !is_so(self) && self.end().is_none() && changed.changed().await.is_ok() {}
     }
-}
-
-/// Nobody else is in the room any more.
-pub(crate) struct Alone {
-    pub(crate) since: Moment,
-    pub(crate) said_goodbye: bool,
 }

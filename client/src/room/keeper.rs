@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use supernode_calls::room::{AfterFailure, ComingBack, Duty, Entry, Hindrance, Keeping, Removal};
 use supernode_e2ee::{LinkSecret, Pass};
-use supernode_proto::{control::RefusalReason, identity::Delegation};
+use supernode_proto::identity::Delegation;
 
 use crate::{
     Client, Error, call,
@@ -140,7 +140,7 @@ async fn come_back(inner: &Arc<Inner>, room: &Arc<Room>) -> Result<(), Error> {
             }
         }
         let why = match &failure {
-            Error::Refused(refusal) if refusal.reason == RefusalReason::Offline => Hindrance::NobodyRung,
+            Error::Refused(refusal) => Hindrance::of_refusal(refusal),
             Error::NotAdmitted | Error::OtherKeys | Error::ClientClosed => Hindrance::Lasting,
             _ => Hindrance::Passing,
         };

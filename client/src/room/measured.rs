@@ -1,4 +1,4 @@
-//! A room without a relay, to measure what media waits for beside the group: see `examples/media_beside_commits.rs`.
+//! A room without a relay, to measure what media waits for beside the group: see `benches/media_beside_commits.rs`.
 
 use std::sync::Arc;
 

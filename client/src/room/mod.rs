@@ -40,9 +40,9 @@ use crate::{
 };
 
 use sealing::Early;
+pub(crate) use supernode_calls::room::Opened;
 pub use supernode_calls::{Member, room::RosterEntry};
 use tracks::Tracks;
-pub(crate) use {supernode_calls::room::Opened, tracks::subscribe};
 
 /// Events that a slow listener may lag behind.
 const EVENTS_MAX: usize = 256;

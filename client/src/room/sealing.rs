@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use supernode_calls::room::{Opened, SealedObject};
-use supernode_e2ee::{SealedLabel, TrackId, TrackInfo};
-use supernode_proto::{control::TrackKind, object::Visible};
+use supernode_e2ee::TrackId;
+use supernode_proto::object::Visible;
 
 use super::Room;
 use crate::{
@@ -44,10 +44,6 @@ impl Room {
     /// Whether nothing may be sent now.
     pub(crate) fn is_silent(&self) -> bool {
         self.frame_keys.is_silent()
-    }
-
-    pub(crate) fn seal_label(&self, kind: TrackKind, info: &TrackInfo) -> Result<SealedLabel, Error> {
-        Ok(self.frame_keys.seal_label(kind, info)?)
     }
 
     pub(crate) fn open(&self, track: &Arc<RemoteTrack>, visible: Visible, sealed: &Bytes, wire_bytes: usize) -> Opened {

@@ -1,223 +1,219 @@
-//! The tracks of a room, and the figures of those that were.
+//! The tracks of a room, as [`supernode_calls::room::Tracks`] knows them, and the figures of those that were.
 
 use std::sync::Arc;
 
+use supernode_calls::room::{LocalId, Route as Place, TrackWish};
+use supernode_e2ee::TrackInfo;
 use supernode_proto::{
-    control::{RelabelTrack, Subscribe, TrackAnnounced, Unsubscribe, client_message},
+    control::{Subscribe, TrackAnnounced, TrackKind, client_message},
     object::TrackAlias,
 };
 
 use super::Room;
 use crate::{
-    CallEvent, SubscribeOptions,
+    CallEvent, Error,
+    room::Member,
     stats::TrackStats,
     sync::lock,
-    tracks::track::{Arrival, LocalTrack, RemoteTrack, Route},
+    tracks::track::{Arrival, LocalTrack, RemoteTrack, Route, Sink},
     wire::link::Link,
 };
 
-/// Announcements whose labels may open with the next epoch's keys.
-const UNOPENED_MAX: usize = 256;
-/// Tracks of others that we keep in mind: a room of the largest size needs fewer.
-const REMOTE_TRACKS_MAX: usize = 1024;
 /// Tracks that are gone and still have figures of their own.
 const PAST_TRACKS_MAX: usize = 64;
 /// Beyond them, figures of tracks that are gone are added to those of another of the same publisher and kind; so many of
 /// those there may be.
 const PAST_SUMS_MAX: usize = 1024;
 
+type Wish = TrackWish<Arc<LocalTrack>, Arc<RemoteTrack>>;
+
 /// A room's tracks.
 #[derive(Default)]
 pub(super) struct Tracks {
-    local: Vec<Arc<LocalTrack>>,
-    pub(super) remote: Vec<Arc<RemoteTrack>>,
+    known: supernode_calls::room::Tracks<Arc<LocalTrack>, Arc<RemoteTrack>>,
+    /// The connection that they are on.
+    link: Option<Arc<Link>>,
     /// Figures of tracks that are gone.
     past: Vec<TrackStats>,
-    /// Whether a track that is gone ended with its mark.
-    pub(super) goodbye_heard: bool,
-    unopened: Vec<(Arc<Link>, TrackAnnounced)>,
 }
 
 impl Room {
     pub(crate) fn handle_track_announced(self: &Arc<Self>, link: &Arc<Link>, announced: &TrackAnnounced) {
-        let Some(alias) = TrackAlias::new(announced.alias) else { return };
-        let kind = announced.kind();
         // Both are held to the end, so that nobody is recognized, and no keys come, between the look and what is kept.
         let state = lock(&self.state);
         let mut tracks = lock(&self.tracks);
-        if state.own_number() == Some(announced.member) {
-            return;
+        tracks.link = Some(link.clone());
+        let make = self.remote_track();
+        match tracks.known.handle_announced(link.generation, announced, &state, &self.frame_keys, make) {
+            Ok(wishes) => self.grant_of_tracks(&mut tracks, wishes),
+            Err(error) => tracing::debug!(%error, "a track's label does not open yet"),
         }
-        tracks.unopened.retain(|(_, known)| known.alias != announced.alias);
-        // Whose leaf stands behind the number, and only if that leaf sealed the label.
-        let publisher = state.member_at(announced.member);
-        let opened = publisher.and_then(|publisher| {
-            let opened = self.frame_keys.open_label(&publisher.device, kind, &announced.label);
-            let opened = opened.inspect_err(|error| tracing::debug!(%error, "a track's label does not open yet"));
-            Some((publisher, opened.ok()?))
-        });
-        let Some((publisher, info)) = opened else {
-            // Its publisher has no place in the group yet, or seals it again when it sees us, or its keys are still on
-            // their way to us.
-            if tracks.unopened.len() < UNOPENED_MAX {
-                tracks.unopened.push((link.clone(), announced.clone()));
-            }
-            return;
-        };
-        let known =
-            tracks.remote.iter().find(|track| track.publisher == publisher && track.info.id == info.id).cloned();
-        let track = match known {
-            Some(track) => track,
-            None if tracks.remote.len() >= REMOTE_TRACKS_MAX => return,
-            None => {
-                let track = Arc::new(RemoteTrack::new(Arc::downgrade(self), kind, info, publisher));
-                tracks.remote.push(track.clone());
-                track
-            }
-        };
-        if track.route().is_some_and(|route| route.alias == alias && route.link.generation == link.generation) {
-            return;
-        }
-        track.set_route(Some(Route { link: link.clone(), alias }));
-        drop((state, tracks));
-        if let Some(sink) = track.sink() {
-            lock(&link.tracks).insert(alias, track.clone());
-            link.send(subscribe(alias, &sink.options), None);
-        }
-        self.tell(CallEvent::TrackAnnounced(track));
+    }
+
+    fn remote_track(self: &Arc<Self>) -> impl Fn(TrackKind, TrackInfo, Member) -> Arc<RemoteTrack> + use<> {
+        let room = Arc::downgrade(self);
+        move |kind, info, publisher| Arc::new(RemoteTrack::new(room.clone(), kind, info, publisher))
     }
 
     /// With new keys: labels that did not open are tried again, and ours are sealed again for whoever has only these.
     pub(crate) fn announce_again(self: &Arc<Self>) {
+        let state = lock(&self.state);
         let mut tracks = lock(&self.tracks);
-        let unopened = std::mem::take(&mut tracks.unopened);
-        let local = tracks.local.clone();
-        drop(tracks);
-        for (link, announced) in unopened {
-            self.handle_track_announced(&link, &announced);
-        }
-        for track in local {
-            let Some(route) = track.route() else { continue };
-            match self.seal_label(track.kind, &track.info) {
-                Ok(label) => {
-                    let (alias, mls_epoch) = (route.alias.value(), label.epoch);
-                    let relabel = RelabelTrack { alias, label: label.bytes.into(), mls_epoch };
-                    route.link.send(client_message::Body::RelabelTrack(relabel), None);
-                }
-                Err(error) => tracing::debug!(%error, "a label could not be sealed again"),
-            }
+        let opened = tracks.known.open_again(&state, &self.frame_keys, self.remote_track());
+        drop(state);
+        self.grant_of_tracks(&mut tracks, opened);
+        match tracks.known.relabel(&self.frame_keys) {
+            Ok(wishes) => self.grant_of_tracks(&mut tracks, wishes),
+            Err(error) => tracing::debug!(%error, "a label could not be sealed again"),
         }
     }
 
     /// Tracks of those who have no place in the group any more are dropped.
     pub(super) fn retire_departed(&self) {
-        let members: Vec<_> = lock(&self.state).group().members.iter().map(|member| member.device).collect();
+        let state = lock(&self.state);
         let mut tracks = lock(&self.tracks);
-        let is_gone = |track: &&Arc<RemoteTrack>| !members.contains(&track.publisher.device);
-        let gone: Vec<_> = tracks.remote.iter().filter(is_gone).cloned().collect();
-        for track in &gone {
-            if let Some(route) = track.unhook() {
-                route.link.send(unsubscribe(route.alias), None);
-            }
-            tracks.goodbye_heard |= track.is_finished();
-            tracks.retire(track);
-        }
-        drop(tracks);
-        for track in gone {
-            track.notify(Arrival::TrackEnded);
-            track.set_sink(None);
-        }
+        let wishes = tracks.known.retire_departed(&state);
+        drop(state);
+        self.grant_of_tracks(&mut tracks, wishes);
     }
 
     /// The connection is gone, and what hung on it.
     pub(super) fn lose_routes(&self) {
         let mut tracks = lock(&self.tracks);
-        tracks.local.iter().for_each(|track| track.set_route(None));
-        tracks.remote.iter().for_each(|track| drop(track.unhook()));
-        tracks.unopened.clear();
+        let wishes = tracks.known.handle_lost();
+        self.grant_of_tracks(&mut tracks, wishes);
+        tracks.link = None;
     }
 
     /// It is over for us: subscriptions hear of it.
     pub(super) fn end_tracks(&self) {
         let mut tracks = lock(&self.tracks);
-        tracks.unopened.clear();
-        tracks.local.iter().for_each(|track| track.set_route(None));
-        let remote = tracks.remote.clone();
-        drop(tracks);
-        for track in remote {
-            track.unhook();
-            track.notify(Arrival::TrackEnded);
-            track.set_sink(None);
-        }
+        let wishes = tracks.known.end();
+        self.grant_of_tracks(&mut tracks, wishes);
     }
 
     pub(crate) fn handle_track_ended(&self, alias: TrackAlias) {
         let mut tracks = lock(&self.tracks);
-        tracks.unopened.retain(|(_, known)| known.alias != alias.value());
-        let ended = |track: &Arc<RemoteTrack>| track.route().is_some_and(|route| route.alias == alias);
-        let Some(track) = tracks.remote.iter().find(|track| ended(track)).cloned() else { return };
-        track.unhook();
-        // Subscribers keep it: its publisher may come back with it.
-        if track.sink().is_none() || track.is_finished() {
-            tracks.goodbye_heard |= track.is_finished();
-            tracks.retire(&track);
-            track.notify(Arrival::TrackEnded);
-            // Even if its queue was full, the subscription hears of the end when it has read it.
-            track.set_sink(None);
+        let wishes = tracks.known.handle_ended(alias);
+        self.grant_of_tracks(&mut tracks, wishes);
+    }
+
+    /// Its publisher has marked its end.
+    pub(crate) fn handle_track_finished(&self, track: &RemoteTrack) {
+        lock(&self.tracks).known.handle_finished(&track.id());
+    }
+
+    /// Does what is to be done for tracks, in one go with what led to it.
+    fn grant_of_tracks(&self, tracks: &mut Tracks, wishes: Vec<Wish>) {
+        let link = tracks.link.clone();
+        let on_link = |place: Option<Place>| {
+            let place = place?;
+            let link = link.clone().filter(|link| link.generation == place.connection)?;
+            Some(Route { link, alias: place.alias })
+        };
+        for wish in wishes {
+            match wish {
+                Wish::Sent(track, place) => track.set_route(on_link(place)),
+                Wish::Received(track, None) => {
+                    track.unhook();
+                    track.set_route(None);
+                }
+                Wish::Received(track, place) => track.set_route(on_link(place)),
+                Wish::Hook(track) => track.hook(),
+                Wish::Unhook(track) => track.unhook(),
+                Wish::Send(request) => {
+                    if let Some(link) = &link {
+                        link.send(*request, None);
+                    }
+                }
+                Wish::Forget(track) => add_past(&mut tracks.past, track.stats()),
+                Wish::Close(track) => {
+                    track.notify(Arrival::TrackEnded);
+                    // Even if its queue was full, the subscription hears of the end when it has read it.
+                    track.set_sink(None);
+                }
+                Wish::Announced(track) => self.tell(CallEvent::TrackAnnounced(track)),
+                Wish::Ended(track) => self.tell(CallEvent::TrackEnded(track)),
+            }
         }
-        drop(tracks);
-        self.tell(CallEvent::TrackEnded(track));
     }
 
     /// The track of ours that has this alias now.
     pub(crate) fn local_track(&self, alias: TrackAlias) -> Option<Arc<LocalTrack>> {
-        lock(&self.tracks).local.iter().find(|track| track.has_alias(alias)).cloned()
+        lock(&self.tracks).known.local_at(alias).cloned()
     }
 
     pub(crate) fn remote_tracks(&self) -> Vec<Arc<RemoteTrack>> {
-        lock(&self.tracks).remote.clone()
+        lock(&self.tracks).known.remote_handles().cloned().collect()
     }
 
-    pub(crate) fn local_tracks(&self) -> Vec<Arc<LocalTrack>> {
-        lock(&self.tracks).local.clone()
+    /// Ours, to be published again.
+    pub(crate) fn local_tracks(&self) -> Vec<LocalId> {
+        lock(&self.tracks).known.local_ids()
     }
 
-    pub(crate) fn add_local(&self, track: Arc<LocalTrack>) {
-        lock(&self.tracks).local.push(track);
+    pub(crate) fn add_local(&self, kind: TrackKind, info: TrackInfo, activity: bool) -> (LocalId, Arc<LocalTrack>) {
+        let track = Arc::new(LocalTrack::new(kind, info.clone(), activity));
+        (lock(&self.tracks).known.add(kind, info, activity, track.clone()), track)
     }
 
-    pub(crate) fn remove_local(&self, track: &Arc<LocalTrack>) {
+    pub(crate) fn remove_local(&self, id: LocalId, track: &LocalTrack) {
         let mut tracks = lock(&self.tracks);
-        tracks.local.retain(|kept| !Arc::ptr_eq(kept, track));
+        tracks.known.remove(id);
         add_past(&mut tracks.past, track.stats());
     }
 
-    /// A subscription of it is gone: if the track itself is gone as well, its figures are all that is kept.
-    pub(crate) fn release_remote(&self, track: &Arc<RemoteTrack>) {
+    /// The request that publishes a track of ours, if it is still there.
+    pub(crate) fn publish_request(&self, id: LocalId) -> Result<Option<client_message::Body>, Error> {
+        let state = lock(&self.state);
+        Ok(lock(&self.tracks).known.publish_request(id, &state, &self.frame_keys)?)
+    }
+
+    /// The relay has taken a track of ours.
+    pub(crate) fn handle_published(&self, id: LocalId, link: &Arc<Link>, alias: u64) {
         let mut tracks = lock(&self.tracks);
-        if track.route().is_none() && self.end.get().is_none() {
-            tracks.goodbye_heard |= track.is_finished();
-            tracks.retire(track);
-        }
+        tracks.link = Some(link.clone());
+        let place = TrackAlias::new(alias).map(|alias| Place { connection: link.generation, alias });
+        let wish = tracks.known.handle_published(id, place);
+        self.grant_of_tracks(&mut tracks, wish.into_iter().collect());
+    }
+
+    /// A subscription of a track: where to ask for its objects, and how. Without, its publisher is away.
+    pub(crate) fn subscribe(
+        &self,
+        track: &Arc<RemoteTrack>,
+        terms: Subscribe,
+        sink: Sink,
+    ) -> Result<Option<(Arc<Link>, client_message::Body)>, Error> {
+        let mut tracks = lock(&self.tracks);
+        let asked = tracks.known.subscribe(&track.id(), terms);
+        let Some(asked) = asked.ok().filter(|_| track.sink().is_none()) else {
+            return Err(Error::State("the track is subscribed to already"));
+        };
+        track.set_sink(Some(sink));
+        track.hook();
+        Ok(asked.and_then(|(_, request)| Some((tracks.link.clone()?, request))))
+    }
+
+    /// A subscription of it is gone.
+    pub(crate) fn unsubscribe(&self, track: &RemoteTrack) {
+        let mut tracks = lock(&self.tracks);
+        track.set_sink(None);
+        let wishes = tracks.known.unsubscribe(&track.id());
+        self.grant_of_tracks(&mut tracks, wishes);
+    }
+
+    /// Whether all others have ended what they sent, and there was something.
+    pub(super) fn said_goodbye(&self) -> bool {
+        lock(&self.tracks).known.said_goodbye()
     }
 
     /// Of all tracks there are and were.
     pub(crate) fn track_stats(&self) -> Vec<TrackStats> {
         let tracks = lock(&self.tracks);
-        let local = tracks.local.iter().map(|track| track.stats());
-        let remote = tracks.remote.iter().map(|track| track.stats());
+        let local = tracks.known.local_handles().map(|track| track.stats());
+        let remote = tracks.known.remote_handles().map(|track| track.stats());
         tracks.past.iter().cloned().chain(local).chain(remote).collect()
-    }
-}
-
-impl Tracks {
-    /// Forgets a track but for its figures.
-    fn retire(&mut self, track: &Arc<RemoteTrack>) {
-        let before = self.remote.len();
-        self.remote.retain(|kept| !Arc::ptr_eq(kept, track));
-        if self.remote.len() < before {
-            add_past(&mut self.past, track.stats());
-        }
     }
 }
 
@@ -236,20 +232,4 @@ fn add_past(past: &mut Vec<TrackStats>, stats: TrackStats) {
         None if is_full => {}
         None => past.push(stats),
     }
-}
-
-/// The request for a track's objects.
-pub(crate) fn subscribe(alias: TrackAlias, options: &SubscribeOptions) -> client_message::Body {
-    client_message::Body::Subscribe(Subscribe {
-        alias: alias.value(),
-        temporal_layer_max: options.temporal_layer_max.into(),
-        spatial_layer_max: options.spatial_layer_max.into(),
-        max_age_ms: options.max_age_ms,
-        focus: options.focus,
-        speakers_max: options.speakers_max,
-    })
-}
-
-fn unsubscribe(alias: TrackAlias) -> client_message::Body {
-    client_message::Body::Unsubscribe(Unsubscribe { alias: alias.value() })
 }

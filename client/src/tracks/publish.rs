@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use quinn::{SendStream, VarInt};
-use supernode_calls::{Ends, FRAME_HEADER_BYTES, Fate, LANES, Plan, Sending};
+use supernode_calls::{Ends, FRAME_HEADER_BYTES, Fate, LANES, Plan, Sending, room::LocalId};
 use supernode_e2ee::{SEAL_OVERHEAD_BYTES_MAX, TrackInfo};
 use supernode_proto::{
     close::StreamCode,
@@ -61,9 +61,9 @@ impl Call {
             return Err(Error::CallEnded(end));
         }
         let link = self.client.inner.link().await?;
-        let track = Arc::new(LocalTrack::new(kind, info, options.activity));
-        self.room.add_local(track.clone());
+        let (id, track) = self.room.add_local(kind, info, options.activity);
         let publisher = Publisher {
+            id,
             keyframes: track.keyframe_requests(),
             track,
             call: self.clone(),
@@ -74,7 +74,7 @@ impl Call {
             plain: Vec::new(),
             sealed: Vec::new(),
         };
-        session::publish(&self.client.inner, &link, &self.room, &publisher.track).await?;
+        session::publish(&self.client.inner, &link, &self.room, publisher.id).await?;
         Ok(publisher)
     }
 }
@@ -83,6 +83,7 @@ impl Call {
 /// next key frame. Dropped, the track is taken back; after [`Self::finish`] not before its time to live has passed.
 pub struct Publisher {
     call: Call,
+    id: LocalId,
     track: Arc<LocalTrack>,
     ttl_ms: u32,
     sending: Sending,
@@ -367,7 +368,7 @@ impl Drop for Publisher {
             let left = self.sending.give_up();
             self.prepare(&left);
         }
-        self.call.room.remove_local(&self.track);
+        self.call.room.remove_local(self.id, &self.track);
         let Some(Route { link, alias }) = self.track.route() else { return };
         let unpublish = client_message::Body::UnpublishTrack(UnpublishTrack { alias: alias.value() });
         match tokio::runtime::Handle::try_current() {

@@ -4,14 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use supernode_calls::{Order, Turn};
 use supernode_proto::{
-    control::{RequestKeyframe, TrackKind, Unsubscribe, client_message},
+    control::{RequestKeyframe, Subscribe, TrackKind, client_message},
     object::{Flags, Layer},
 };
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::{
-    Call, Error, Frame, RemoteTrack, room,
-    sync::lock,
+    Call, Error, Frame, RemoteTrack,
     tracks::track::{Arrival, Sink},
     wire::clock,
 };
@@ -59,6 +58,18 @@ impl SubscribeOptions {
             hold,
         }
     }
+
+    /// As they are asked of the relay.
+    fn terms(&self) -> Subscribe {
+        Subscribe {
+            alias: 0,
+            temporal_layer_max: self.temporal_layer_max.into(),
+            spatial_layer_max: self.spatial_layer_max.into(),
+            max_age_ms: self.max_age_ms,
+            focus: self.focus,
+            speakers_max: self.speakers_max,
+        }
+    }
 }
 
 impl Call {
@@ -74,12 +85,10 @@ impl Call {
         if let Some(end) = self.room.end() {
             return Err(Error::CallEnded(end));
         }
-        if track.sink().is_some() {
-            return Err(Error::State("the track is subscribed to already"));
-        }
         let (arrivals, receiver) = mpsc::channel(ARRIVALS_MAX);
         let room_bytes = Arc::new(Semaphore::new(ARRIVALS_BYTES_MAX));
-        track.set_sink(Some(Sink { arrivals, room_bytes: room_bytes.clone(), options }));
+        let sink = Sink { arrivals, room_bytes: room_bytes.clone() };
+        let asked = self.room.subscribe(track, options.terms(), sink)?;
         // From here on the drop of the subscription cleans up.
         let subscription = Subscription {
             call: self.clone(),
@@ -93,9 +102,8 @@ impl Call {
             ended: false,
         };
         // Without a route the track's publisher is away: it is subscribed to when it is announced again.
-        if let Some(route) = track.route() {
-            lock(&route.link.tracks).insert(route.alias, track.clone());
-            self.client.inner.request(&route.link, room::subscribe(route.alias, &options)).await?;
+        if let Some((link, request)) = asked {
+            self.client.inner.request(&link, request).await?;
         }
         Ok(subscription)
     }
@@ -198,13 +206,7 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.track.set_sink(None);
-        if let Some(route) = self.track.route() {
-            lock(&route.link.tracks).remove(&route.alias);
-            let alias = route.alias.value();
-            route.link.send(client_message::Body::Unsubscribe(Unsubscribe { alias }), None);
-        }
-        self.call.room.release_remote(&self.track);
+        self.call.room.unsubscribe(&self.track);
     }
 }
 

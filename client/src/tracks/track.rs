@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use bytes::Bytes;
+use supernode_calls::room::RemoteId;
 use supernode_e2ee::TrackInfo;
 use supernode_proto::{
     control::TrackKind,
@@ -73,10 +74,6 @@ impl LocalTrack {
         self.demand.subscribe()
     }
 
-    pub(crate) fn has_alias(&self, alias: TrackAlias) -> bool {
-        lock(&self.route).as_ref().is_some_and(|route| route.alias == alias)
-    }
-
     pub(crate) fn request_keyframe(&self) {
         self.keyframe_requests.send_modify(|requests| *requests += 1);
     }
@@ -109,7 +106,6 @@ pub(crate) struct Sink {
     pub(crate) arrivals: mpsc::Sender<Arrival>,
     /// Bytes of frames that may still wait to be read.
     pub(crate) room_bytes: Arc<Semaphore>,
-    pub(crate) options: crate::SubscribeOptions,
 }
 
 /// What a subscription hears, in the order in which it happened.
@@ -169,11 +165,23 @@ impl RemoteTrack {
         *lock(&self.route) = route;
     }
 
-    /// It is not on its connection any more, as which it was until now.
-    pub(crate) fn unhook(&self) -> Option<Route> {
-        let route = lock(&self.route).take()?;
-        lock(&route.link.tracks).remove(&route.alias);
-        Some(route)
+    /// Its objects come from where it is.
+    pub(crate) fn hook(self: &Arc<Self>) {
+        if let Some(Route { link, alias }) = self.route() {
+            lock(&link.tracks).insert(alias, self.clone());
+        }
+    }
+
+    /// They do not come any more.
+    pub(crate) fn unhook(&self) {
+        if let Some(Route { link, alias }) = self.route() {
+            lock(&link.tracks).remove(&alias);
+        }
+    }
+
+    /// Which it is of its publisher's.
+    pub(crate) fn id(&self) -> RemoteId {
+        RemoteId { publisher: self.publisher, track: self.info.id }
     }
 
     pub(crate) fn sink(&self) -> Option<Sink> {
@@ -206,6 +214,9 @@ impl RemoteTrack {
         };
         if visible.flags.contains(Flags::END_OF_TRACK) {
             self.finished.store(true, Relaxed);
+            if let Some(room) = self.room.upgrade() {
+                room.handle_track_finished(self);
+            }
         } else {
             self.counters.count_object(wire_bytes);
             self.counters.count_delay(unix_us().saturating_sub(times.captured_at_us));

@@ -4,10 +4,10 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use supernode_calls::room::Entry;
+use supernode_calls::room::{Entry, LocalId};
 use supernode_proto::{
     close::{CloseCode, Retry},
-    control::{GoAway, PublishTrack, client_message, relay_message},
+    control::{GoAway, relay_message},
     object::TrackAlias,
 };
 use supernode_session::{Move, Next, Obstacle, Reconnect, RoomEvent, split_address};
@@ -20,7 +20,7 @@ use crate::{
     ring::Rings,
     room::Room,
     sync::{lock, long},
-    tracks::track::{LocalTrack, Route},
+    tracks::track::LocalTrack,
     wire::{
         backoff::random_wait,
         clock,
@@ -377,34 +377,20 @@ async fn come_in_again(inner: Arc<Inner>, link: Arc<Link>, room: Arc<Room>) {
 /// Publishes our tracks again in a room that we have come back to.
 pub(crate) async fn republish(inner: &Inner, link: &Arc<Link>, room: &Arc<Room>) {
     for track in room.local_tracks() {
-        if let Err(error) = publish(inner, link, room, &track).await {
+        if let Err(error) = publish(inner, link, room, track).await {
             tracing::debug!(%error, "a track could not be published again");
         }
     }
 }
 
 /// Publishes a track on this connection.
-pub(crate) async fn publish(
-    inner: &Inner,
-    link: &Arc<Link>,
-    room: &Arc<Room>,
-    track: &Arc<LocalTrack>,
-) -> Result<(), Error> {
+pub(crate) async fn publish(inner: &Inner, link: &Arc<Link>, room: &Arc<Room>, track: LocalId) -> Result<(), Error> {
     let epoch = room.epoch();
-    let label = room.seal_label(track.kind, &track.info)?;
-    let room_name = Bytes::copy_from_slice(&room.id.0);
-    let request = client_message::Body::PublishTrack(PublishTrack {
-        room: room_name,
-        kind: track.kind.into(),
-        label: label.bytes.into(),
-        activity: track.activity,
-        mls_epoch: label.epoch,
-    });
-    let (publishing, on) = (track.clone(), link.clone());
+    let Some(request) = room.publish_request(track)? else { return Ok(()) };
+    let (publishing, on) = (room.clone(), link.clone());
     let published = move |reply: Result<&relay_message::Body, &Refusal>| {
         if let Ok(relay_message::Body::TrackPublished(published)) = reply {
-            let route = TrackAlias::new(published.alias).map(|alias| Route { link: on, alias });
-            publishing.set_route(route);
+            publishing.handle_published(track, &on, published.alias);
         }
     };
     link.request_in_order(request, inner.config.request_timeout, Some(Box::new(published))).await?;

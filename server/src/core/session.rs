@@ -112,7 +112,7 @@ pub(crate) struct Handed {
 
 impl Session {
     /// What every object needs of it.
-    pub(crate) const HOT_BYTES: usize = std::mem::offset_of!(Session, id);
+    pub(crate) const HOT_BYTES: usize = std::mem::offset_of!(Self, id);
 
     #[expect(clippy::too_many_arguments, reason = "who, by what, for how long, and what is granted")]
     pub(crate) fn new(

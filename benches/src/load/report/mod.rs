@@ -1,6 +1,12 @@
 //! The result: what was measured, whether it may be believed, and whether it is good enough.
 
 mod about;
+mod chart;
+pub mod compare;
+pub mod csv;
+pub mod html;
+pub mod knee;
+pub mod slo;
 mod text;
 
 use std::collections::BTreeMap;
@@ -9,12 +15,12 @@ use serde::Serialize;
 use supernode_measure::{histogram::Histogram, relay_probe::RelayUse};
 
 pub use self::about::About;
+use self::slo::Slo;
 use super::{
     plan::{Plan, Role},
     run::{Used, Window},
     scenario::Scenario,
     scrape::Scrapes,
-    slo::{self, Slo},
     tally::{Interval, Tally},
     worker::Outcome,
 };

@@ -271,10 +271,15 @@ impl RoomState {
         self.entered_on == Some(connection)
     }
 
-    /// Of a call in which somebody was: since when all others are gone. A room waits for others.
-    pub fn alone_since(&self, now: Moment) -> Option<Moment> {
-        let is_alone = !self.has_door && self.met_others && !self.has_company();
-        is_alone.then(|| self.alone_since.unwrap_or(now))
+    /// Of a call in which somebody was, and all others are gone: when it is over for that. At once if each of them ended its
+    /// tracks first ([`Tracks::said_goodbye`](super::Tracks::said_goodbye)); otherwise they have so long to come back. A room
+    /// waits for others.
+    pub fn over_at(&self, said_goodbye: bool, grace: Duration, now: Moment) -> Option<Moment> {
+        if self.has_door || !self.met_others || self.has_company() {
+            return None;
+        }
+        let since = self.alone_since.unwrap_or(now);
+        Some(if said_goodbye { since } else { since + grace })
     }
 
     /// Whether it is for us to keep the room in order: what we know of the group is what the others know.

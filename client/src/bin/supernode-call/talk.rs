@@ -224,6 +224,8 @@ pub(crate) fn report(event: &Event, identity: &Path) {
         Event::GoingAway => note("the relay is going away: moving"),
         Event::Disconnected(error) => note(&format!("the connection broke ({error}): coming back")),
         Event::Reconnected => note("back"),
+        // The SDK may tell more one day.
+        _ => {}
     }
 }
 

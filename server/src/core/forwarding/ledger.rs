@@ -82,7 +82,6 @@ reasons! {
         UnknownTrack "unknown_track" "it names a track that is not its sender's";
         RateExceeded "rate_exceeded" "its sender has sent more than it was granted";
         NoSession "no_session" "it came before the session's Hello was accepted";
-        TooManyStreams "too_many_streams" "the relay had no room for another stream of this sender";
     }
 }
 
@@ -230,7 +229,32 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, path::Path};
+
     use super::*;
+
+    /// All sources below a directory but this one.
+    fn sources(directory: &Path, text: &mut String) {
+        for entry in fs::read_dir(directory).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                sources(&path, text);
+            } else if !path.ends_with("forwarding/ledger.rs") {
+                text.push_str(&fs::read_to_string(&path).unwrap_or_default());
+            }
+        }
+    }
+
+    /// Otherwise operators are shown what cannot happen.
+    #[test]
+    fn every_reason_is_one_that_something_can_count() {
+        let mut text = String::new();
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut text);
+        let dropped = DropReason::ALL.iter().map(|reason| format!("DropReason::{reason:?}"));
+        let refused = RefuseReason::ALL.iter().map(|reason| format!("RefuseReason::{reason:?}"));
+        let unused: Vec<String> = dropped.chain(refused).filter(|name| !text.contains(name.as_str())).collect();
+        assert!(unused.is_empty(), "nothing counts {unused:?}");
+    }
 
     #[test]
     fn a_fan_out_is_timed_once_and_counted_for_everybody() {

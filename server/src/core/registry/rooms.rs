@@ -120,8 +120,8 @@ fn enter(
     room.away.retain(|_, away| away.device != session.device);
     let members = room.members.iter().map(|(member, entry)| introduction(&id, *member, entry)).collect();
     let (mls_epoch, mls_sequence) = (room.mailbox.epoch(), room.mailbox.sequence());
-    let welcome = RoomJoined { member, mls_epoch, members, mls_sequence };
-    outbox.reply(session.id, request, Body::RoomJoined(welcome));
+    let joined = RoomJoined { member, mls_epoch, members, mls_sequence };
+    outbox.reply(session.id, request, Body::RoomJoined(joined));
     let tracks = room.members.iter().flat_map(|(member, entry)| entry.tracks.iter().map(|alias| (*member, *alias)));
     Ok((member, tracks.collect()))
 }

@@ -152,7 +152,7 @@ pub(crate) struct Ingress {
 
 impl Connection {
     /// What every packet and every object needs of it.
-    pub(super) const HOT_BYTES: usize = std::mem::offset_of!(Connection, handle);
+    pub(super) const HOT_BYTES: usize = std::mem::offset_of!(Self, handle);
 
     pub(crate) fn new(
         quic: quinn_proto::Connection,

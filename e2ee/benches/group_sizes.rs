@@ -2,7 +2,7 @@
 //! long each side works on them.
 //!
 //! ```sh
-//! cargo run --release -p supernode-e2ee --example group_sizes
+//! cargo bench -p supernode-e2ee --bench group_sizes
 //! ```
 
 #![allow(clippy::disallowed_types, reason = "it measures how long things take")]

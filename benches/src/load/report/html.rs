@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use super::{
+    IntervalReport, Report,
     chart::{Chart, Line},
-    report::{IntervalReport, Report},
 };
 
 const STYLE: &str = "

@@ -8,7 +8,7 @@ use supernode_measure::stamp::Stamp;
 use supernode_proto::object::{DecodeError, Flags, Hop, Layer, TrackAlias, Visible};
 use supernode_session::{StreamReader, put_object, put_stream_head};
 
-use super::{
+use crate::load::{
     client::{Stage, put_sealed},
     link::Link,
     scenario::Video,
@@ -19,7 +19,7 @@ const WAITING_MAX: usize = 64;
 
 /// The streams of one video track that its publisher still writes to.
 #[derive(Default)]
-pub(super) struct VideoOut {
+pub(crate) struct VideoOut {
     streams: VecDeque<OutStream>,
     /// The group that could not be opened, if it is the present one.
     given_up: Option<u64>,
@@ -35,7 +35,7 @@ struct OutStream {
 
 impl VideoOut {
     /// Sends the frame that is due; `false` if its group cannot be sent.
-    pub(super) fn send(
+    pub(crate) fn send(
         &mut self,
         link: &mut Link,
         alias: TrackAlias,
@@ -86,7 +86,7 @@ impl VideoOut {
     }
 
     /// Writes what the connection takes.
-    pub(super) fn flush(&mut self, link: &mut Link) {
+    pub(crate) fn flush(&mut self, link: &mut Link) {
         self.streams.retain_mut(|stream| {
             let mut quic = link.quic.send_stream(stream.id);
             while let Some(front) = stream.waiting.front_mut() {
@@ -130,7 +130,7 @@ fn frame_bytes(video: &Video, key_frame: bool) -> usize {
 
 /// A media stream, of which the stamps are read and the rest is passed over.
 #[derive(Default)]
-pub(super) struct StreamIn {
+pub(crate) struct StreamIn {
     reader: StreamReader,
     /// Of the object that comes, once it is there: nothing in one that is too short.
     stamp: Option<Option<Stamp>>,
@@ -144,7 +144,7 @@ impl StreamIn {
     ///
     /// # Errors
     /// When the relay sends what is no media stream.
-    pub(super) fn push(
+    pub(crate) fn push(
         &mut self,
         bytes: &[u8],
         mut pass: impl FnMut(TrackAlias, Stamp, usize, bool),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::report::Report;
+use super::Report;
 
 /// A heading and a line for each piece; what was not measured is empty.
 pub fn table(report: &Report) -> String {

@@ -17,7 +17,7 @@ use supernode_proto::{
 };
 use supernode_session::{Channel, Event, Introduction, Refusal, RoomEvent, put_datagram};
 
-use super::{
+use crate::load::{
     link::Link,
     outsiders::{self, Outsiders},
     persona::{Cast, Persona},
@@ -28,39 +28,39 @@ use super::{
 };
 
 /// What all clients of a run share.
-pub(super) struct Stage {
-    pub(super) scenario: Scenario,
-    pub(super) plan: Plan,
-    pub(super) cast: Cast,
-    pub(super) pin: RelayPin,
-    pub(super) token: String,
-    pub(super) outsiders: Outsiders,
+pub(crate) struct Stage {
+    pub(crate) scenario: Scenario,
+    pub(crate) plan: Plan,
+    pub(crate) cast: Cast,
+    pub(crate) pin: RelayPin,
+    pub(crate) token: String,
+    pub(crate) outsiders: Outsiders,
     /// Random bytes that sealed parts are cut from: the relay cannot tell.
-    pub(super) noise: Bytes,
+    pub(crate) noise: Bytes,
 }
 
 /// A client.
-pub(super) struct Client {
+pub(crate) struct Client {
     /// Its number in the plan.
-    pub(super) number: u32,
-    pub(super) plan: ClientPlan,
+    pub(crate) number: u32,
+    pub(crate) plan: ClientPlan,
     /// How often it has come.
-    pub(super) generation: u32,
+    pub(crate) generation: u32,
     /// The handle of its present connection.
-    pub(super) link: Option<usize>,
+    pub(crate) link: Option<usize>,
     /// When it was to connect.
-    pub(super) due_ns: u64,
+    pub(crate) due_ns: u64,
     /// Whether it has everything that it needs nobody else for.
-    pub(super) settled: bool,
+    pub(crate) settled: bool,
     /// Whether it has everything that it was planned to have.
-    pub(super) ready: bool,
+    pub(crate) ready: bool,
     /// It answered after the measured part.
-    pub(super) alive: bool,
-    pub(super) tracks: Vec<Track>,
-    pub(super) flows: HashMap<u64, Flow, FixedState>,
-    pub(super) streams_in: HashMap<StreamId, StreamIn, FixedState>,
+    pub(crate) alive: bool,
+    pub(crate) tracks: Vec<Track>,
+    pub(crate) flows: HashMap<u64, Flow, FixedState>,
+    pub(crate) streams_in: HashMap<StreamId, StreamIn, FixedState>,
     /// Bytes read from streams since it was ready, of a client that reads slowly.
-    pub(super) read_bytes: u64,
+    pub(crate) read_bytes: u64,
     persona: Persona,
     open: bool,
     joined: u32,
@@ -72,33 +72,33 @@ pub(super) struct Client {
 }
 
 /// A track it publishes.
-pub(super) struct Track {
-    pub(super) plan: TrackPlan,
-    pub(super) alias: Option<TrackAlias>,
-    pub(super) video: VideoOut,
+pub(crate) struct Track {
+    pub(crate) plan: TrackPlan,
+    pub(crate) alias: Option<TrackAlias>,
+    pub(crate) video: VideoOut,
     demand: u32,
 }
 
 /// What comes from one source: a track, a person whose presence is watched, or a ring's other side.
 #[derive(Debug, Default)]
-pub(super) struct Flow {
+pub(crate) struct Flow {
     /// The highest sequence seen, and the 128 up to it as bits.
     top: u64,
     seen: u128,
     /// When the last that came was due.
-    pub(super) last_due_ns: Option<u64>,
+    pub(crate) last_due_ns: Option<u64>,
 }
 
 /// What an object is to its flow.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Arrival {
+pub(crate) enum Arrival {
     New,
     Reordered,
     Duplicate,
 }
 
 /// What a request was for.
-pub(super) enum Pending {
+pub(crate) enum Pending {
     Join,
     Publish(usize),
     Subscribe(u64),
@@ -113,7 +113,7 @@ pub(super) enum Pending {
 }
 
 impl Client {
-    pub(super) fn new(number: u32, stage: &Stage) -> Self {
+    pub(crate) fn new(number: u32, stage: &Stage) -> Self {
         let plan = stage.plan.clients[number as usize].clone();
         Self {
             number,
@@ -139,7 +139,7 @@ impl Client {
     }
 
     /// It connects, for the first time or anew as somebody else.
-    pub(super) fn begin(&mut self, link: usize, due_ns: u64, stage: &Stage) {
+    pub(crate) fn begin(&mut self, link: usize, due_ns: u64, stage: &Stage) {
         let fresh = Self::new(self.number, stage);
         let generation = self.generation + 1;
         let persona = if generation > 1 { stage.cast.persona(self.number, generation) } else { fresh.persona };
@@ -149,7 +149,7 @@ impl Client {
     }
 
     /// The handshake is done.
-    pub(super) fn greet(&mut self, link: &mut Link, stage: &Stage) {
+    pub(crate) fn greet(&mut self, link: &mut Link, stage: &Stage) {
         if let Some(channel) = self.channel(link, stage) {
             let delegation = self.persona.delegation();
             let hello = channel.hello(&self.persona.device, &Introduction::new(&delegation, &stage.token));
@@ -158,7 +158,7 @@ impl Client {
     }
 
     /// The relay says something. Deliveries that it carries come back as the number of their flow and its bytes.
-    pub(super) fn handle_event(
+    pub(crate) fn handle_event(
         &mut self,
         link: &mut Link,
         event: Event<Pending>,
@@ -243,7 +243,7 @@ impl Client {
     }
 
     /// What it is still missing, for people: empty when it is ready.
-    pub(super) fn missing(&self) -> Option<&'static str> {
+    pub(crate) fn missing(&self) -> Option<&'static str> {
         if !self.open {
             return Some("a session");
         }
@@ -266,7 +266,7 @@ impl Client {
     }
 
     /// It is in its rooms with its tracks, and whoever comes to a room that is full of talkers has subscribed to them.
-    pub(super) fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         let heard = self.subscribed >= self.plan.subscriptions && self.watching as usize >= self.plan.watches.len();
         let subscribed = self.plan.role != Role::Churner || heard;
         let published = self.tracks.iter().all(|track| track.alias.is_some());
@@ -274,7 +274,7 @@ impl Client {
     }
 
     /// In the middle of the measured part: puts out whom it was planned to, or tries to get what it has no right to.
-    pub(super) fn take_action(&mut self, link: &mut Link, stage: &Stage) {
+    pub(crate) fn take_action(&mut self, link: &mut Link, stage: &Stage) {
         for client in self.plan.kicks.clone() {
             let room = stage.plan.clients[client as usize].rooms.first().map(|room| stage.cast.room(*room).0);
             if let Some(kick) = room.and_then(|room| stage.outsiders.kick(client, room)) {
@@ -289,12 +289,12 @@ impl Client {
     }
 
     /// Sends something that only a live session answers.
-    pub(super) fn probe(&mut self, link: &mut Link) {
+    pub(crate) fn probe(&mut self, link: &mut Link) {
         link.ask(Request::Unwatch(Unwatch { identity: vec![0; 32].into() }), Pending::Probe);
     }
 
     /// Sends the object of an audio track that is due; `false` if QUIC does not take it.
-    pub(super) fn send_audio(
+    pub(crate) fn send_audio(
         &mut self,
         link: &mut Link,
         track: usize,
@@ -311,14 +311,14 @@ impl Client {
     }
 
     /// Changes its state so that its watchers see it.
-    pub(super) fn change_presence(&mut self, link: &mut Link, stamp: Stamp) {
+    pub(crate) fn change_presence(&mut self, link: &mut Link, stamp: Stamp) {
         let status = Bytes::copy_from_slice(&stamp.to_bytes());
         let set = SetPresence { state: PresenceState::Online.into(), status };
         link.ask(Request::SetPresence(set), Pending::Show);
     }
 
     /// Rings its callee.
-    pub(super) fn ring(&mut self, link: &mut Link, stamp: Stamp, bytes: usize, stage: &Stage) {
+    pub(crate) fn ring(&mut self, link: &mut Link, stamp: Stamp, bytes: usize, stage: &Stage) {
         let Some(callee) = self.plan.callee else { return };
         let mut payload = BytesMut::with_capacity(bytes);
         put_sealed(&mut payload, stamp, bytes, stage);
@@ -377,7 +377,7 @@ impl Client {
 
 impl Flow {
     /// Takes note of an object.
-    pub(super) fn take(&mut self, stamp: Stamp) -> Arrival {
+    pub(crate) fn take(&mut self, stamp: Stamp) -> Arrival {
         let Stamp { due_ns, sequence } = stamp;
         if self.last_due_ns.is_none() {
             (self.top, self.seen) = (sequence, 0);
@@ -402,7 +402,7 @@ impl Flow {
 }
 
 /// A stamp and random bytes, `bytes` in all.
-pub(super) fn put_sealed(wire: &mut BytesMut, stamp: Stamp, bytes: usize, stage: &Stage) {
+pub(crate) fn put_sealed(wire: &mut BytesMut, stamp: Stamp, bytes: usize, stage: &Stage) {
     wire.put_slice(&stamp.to_bytes());
     let rest = bytes.saturating_sub(Stamp::BYTES);
     let from = (stamp.due_ns / 1000) as usize % 1024;
@@ -415,7 +415,7 @@ pub(super) fn put_sealed(wire: &mut BytesMut, stamp: Stamp, bytes: usize, stage:
 }
 
 /// A size from the scenario's range.
-pub(super) fn object_bytes(stage: &Stage, rng: &mut StdRng) -> usize {
+pub(crate) fn object_bytes(stage: &Stage, rng: &mut StdRng) -> usize {
     let [smallest, largest] = stage.scenario.object_bytes.range();
     if smallest == largest { smallest as usize } else { rng.random_range(smallest..=largest) as usize }
 }

@@ -21,21 +21,21 @@ const RECEIVE_BYTES: usize = 64 * 1024;
 /// Receive calls on one socket before the others have their turn.
 const RECEIVES_PER_TURN: usize = 4;
 /// Datagrams of one connection in one GSO send.
-pub(super) const SEGMENTS_MAX: usize = 10;
+pub(crate) const SEGMENTS_MAX: usize = 10;
 /// Messages in one `sendmmsg`.
 const MESSAGES_MAX: usize = 64;
 
 /// The sockets of one worker, all towards one relay.
-pub(super) struct Sockets {
+pub(crate) struct Sockets {
     sockets: Vec<Socket>,
     relay: SocketAddrAny,
     receive: Box<[u8]>,
     /// UDP datagrams received.
-    pub(super) datagrams_in: u64,
+    pub(crate) datagrams_in: u64,
     /// UDP datagrams handed to the kernel.
-    pub(super) datagrams_out: u64,
+    pub(crate) datagrams_out: u64,
     /// Those that it did not take.
-    pub(super) send_errors: u64,
+    pub(crate) send_errors: u64,
 }
 
 struct Socket {
@@ -54,10 +54,10 @@ struct Out {
 }
 
 /// A received UDP datagram.
-pub(super) struct Received {
-    pub(super) ecn: Option<EcnCodepoint>,
-    pub(super) remote: SocketAddr,
-    pub(super) data: BytesMut,
+pub(crate) struct Received {
+    pub(crate) ecn: Option<EcnCodepoint>,
+    pub(crate) remote: SocketAddr,
+    pub(crate) data: BytesMut,
 }
 
 impl Sockets {
@@ -65,7 +65,7 @@ impl Sockets {
     ///
     /// # Errors
     /// What the system says.
-    pub(super) fn open(count: usize, relay: SocketAddr) -> io::Result<Self> {
+    pub(crate) fn open(count: usize, relay: SocketAddr) -> io::Result<Self> {
         let sockets = (0..count).map(|_| Socket::open(relay)).collect::<io::Result<_>>()?;
         Ok(Self {
             sockets,
@@ -77,12 +77,12 @@ impl Sockets {
         })
     }
 
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.sockets.len()
     }
 
     /// Sleeps until something can be read or `timeout` has passed.
-    pub(super) fn wait(&mut self, timeout: Duration) {
+    pub(crate) fn wait(&mut self, timeout: Duration) {
         let timeout = Timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos() as _ };
         let mut fds: Vec<PollFd<'_>> =
             self.sockets.iter().map(|socket| PollFd::new(&socket.socket, PollFlags::IN)).collect();
@@ -93,7 +93,7 @@ impl Sockets {
     }
 
     /// Passes on what can be read now, with the time at which it was read.
-    pub(super) fn receive(&mut self, mut pass: impl FnMut(Received, Instant)) {
+    pub(crate) fn receive(&mut self, mut pass: impl FnMut(Received, Instant)) {
         for socket in self.sockets.iter_mut().filter(|socket| socket.readable) {
             for _ in 0..RECEIVES_PER_TURN {
                 let mut metas = [RecvMeta::default(); BATCH_SIZE];
@@ -121,7 +121,7 @@ impl Sockets {
     }
 
     /// An empty buffer for the next packets of a socket.
-    pub(super) fn buffer(&mut self, socket: usize) -> &mut Vec<u8> {
+    pub(crate) fn buffer(&mut self, socket: usize) -> &mut Vec<u8> {
         let out = &mut self.sockets[socket].out;
         let next = out.transmits.len();
         if out.buffers.len() == next {
@@ -132,7 +132,7 @@ impl Sockets {
     }
 
     /// Packets were written to [`Self::buffer`].
-    pub(super) fn commit(&mut self, socket: usize, transmit: Transmit) {
+    pub(crate) fn commit(&mut self, socket: usize, transmit: Transmit) {
         let out = &mut self.sockets[socket].out;
         out.transmits.push(transmit);
         if out.transmits.len() == MESSAGES_MAX {
@@ -141,12 +141,12 @@ impl Sockets {
     }
 
     /// Sends everything. What the kernel has no room for is lost, like on any full path, and counted.
-    pub(super) fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         (0..self.sockets.len()).for_each(|socket| self.flush_one(socket));
     }
 
     /// Ports in use, to find the sockets in the kernel's table.
-    pub(super) fn ports(&self) -> Vec<u16> {
+    pub(crate) fn ports(&self) -> Vec<u16> {
         self.sockets.iter().map(|socket| socket.local.port()).collect()
     }
 

@@ -2,7 +2,7 @@
 //! every 20 ms, another makes and follows commits without a rest, far more than a room ever has.
 //!
 //! ```sh
-//! cargo run --release -p supernode-client --features measured --example media_beside_commits [MEMBERS] [SECONDS]
+//! cargo bench -p supernode-client --features measured --bench media_beside_commits -- [MEMBERS] [SECONDS]
 //! ```
 
 use std::{
@@ -31,7 +31,8 @@ const OURS: TrackId = TrackId([1; 8]);
 const THEIRS: TrackId = TrackId([2; 8]);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut arguments = std::env::args().skip(1);
+    // Cargo adds `--bench`.
+    let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with('-'));
     let members = arguments.next().map_or(Ok(250), |members| members.parse::<usize>())?.max(4);
     let seconds = arguments.next().map_or(Ok(60), |seconds| seconds.parse())?;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();

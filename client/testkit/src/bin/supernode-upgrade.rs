@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! cargo build --release -p supernode-server
-//! cargo run -p supernode-client --example upgrade -- --relay target/release/supernode --calls 50
+//! cargo run --release -p supernode-client-testkit --bin supernode-upgrade -- --relay target/release/supernode --calls 50
 //! ```
 //!
 //! Starts the relay, sets the calls up with the SDK, lets both sides of each speak 50 times a second, starts a second
@@ -11,7 +11,7 @@
 //! process says of its drop ledger. Fails if a call ended, somebody missed a second, in one piece or in all, no frame went
 //! by one of the processes, or an object is not accounted for.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "an example: what fails, fails it")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement: what fails, fails it")]
 
 use std::{
     io::{BufRead, BufReader, Read},

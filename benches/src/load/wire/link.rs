@@ -11,24 +11,24 @@ use supernode_proto::{
 };
 use supernode_session::{Channel, Event, Greeting, Session};
 
-use super::client::Pending;
+use crate::load::client::Pending;
 
 /// The connection and what waits for it.
-pub(super) struct Link {
-    pub(super) quic: Connection,
-    pub(super) handle: ConnectionHandle,
+pub(crate) struct Link {
+    pub(crate) quic: Connection,
+    pub(crate) handle: ConnectionHandle,
     /// Whose it is, by the place in its worker.
-    pub(super) client: usize,
+    pub(crate) client: usize,
     /// The UDP socket it uses.
-    pub(super) socket: usize,
+    pub(crate) socket: usize,
     /// On the worker's list of links to serve.
-    pub(super) dirty: bool,
+    pub(crate) dirty: bool,
     /// The entry of the worker's heap of deadlines that counts.
-    pub(super) armed: Option<Instant>,
+    pub(crate) armed: Option<Instant>,
     /// When its last packet was read from the socket.
-    pub(super) read_at: Instant,
+    pub(crate) read_at: Instant,
     /// When the objects were due that QUIC has taken since it had none to send.
-    pub(super) waiting: Vec<u64>,
+    pub(crate) waiting: Vec<u64>,
     /// QUIC's room for datagrams when it has none to send.
     datagram_room: usize,
     control: Option<StreamId>,
@@ -41,7 +41,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(
+    pub(crate) fn new(
         mut quic: Connection,
         handle: ConnectionHandle,
         client: usize,
@@ -67,7 +67,7 @@ impl Link {
     }
 
     /// Says Hello on the control stream, once the handshake is done.
-    pub(super) fn greet(&mut self, channel: Channel, hello: Hello) {
+    pub(crate) fn greet(&mut self, channel: Channel, hello: Hello) {
         let (greeting, hello) = Greeting::new(channel, hello);
         (self.greeting, self.to_write) = (Some(greeting), hello);
         self.control = self.quic.streams().open(Dir::Bi);
@@ -78,19 +78,19 @@ impl Link {
     }
 
     /// What binds signatures to this connection.
-    pub(super) fn exporter(&self) -> Option<[u8; EXPORTER_BYTES]> {
+    pub(crate) fn exporter(&self) -> Option<[u8; EXPORTER_BYTES]> {
         let mut exporter = [0; EXPORTER_BYTES];
         self.quic.crypto_session().export_keying_material(&mut exporter, EXPORTER_LABEL, &[]).ok()?;
         Some(exporter)
     }
 
     /// The session, once the relay has let the client in.
-    pub(super) fn session(&mut self) -> Option<&mut Session<Pending>> {
+    pub(crate) fn session(&mut self) -> Option<&mut Session<Pending>> {
         self.session.as_mut()
     }
 
     /// Asks for something; nothing if the relay has not let the client in.
-    pub(super) fn ask(&mut self, request: client_message::Body, pending: Pending) {
+    pub(crate) fn ask(&mut self, request: client_message::Body, pending: Pending) {
         if let Some(session) = &mut self.session {
             // It has its connection for as long as the link.
             let _ = session.ask(request, pending);
@@ -98,7 +98,7 @@ impl Link {
     }
 
     /// Writes as much of the waiting requests as the connection takes.
-    pub(super) fn flush_control(&mut self) {
+    pub(crate) fn flush_control(&mut self) {
         let Some(id) = self.control else { return };
         loop {
             if self.to_write.is_empty() {
@@ -113,12 +113,12 @@ impl Link {
     }
 
     /// Whether a stream is the control stream.
-    pub(super) fn is_control(&self, id: StreamId) -> bool {
+    pub(crate) fn is_control(&self, id: StreamId) -> bool {
         self.control == Some(id)
     }
 
     /// Reads what has come on the control stream: what came of it is [`Self::poll_event`]'s.
-    pub(super) fn read_control(&mut self) {
+    pub(crate) fn read_control(&mut self) {
         let Self { quic, control: Some(id), greeting, session, .. } = self else { return };
         let mut stream = quic.recv_stream(*id);
         let Ok(mut chunks) = stream.read(true) else { return };
@@ -136,12 +136,12 @@ impl Link {
     }
 
     /// What the relay says, in order.
-    pub(super) fn poll_event(&mut self) -> Option<Event<Pending>> {
+    pub(crate) fn poll_event(&mut self) -> Option<Event<Pending>> {
         self.session.as_mut()?.poll_event()
     }
 
     /// Hands QUIC an object for a datagram; `false` if it does not take it.
-    pub(super) fn send_datagram(&mut self, wire: Bytes) -> bool {
+    pub(crate) fn send_datagram(&mut self, wire: Bytes) -> bool {
         match self.quic.datagrams().send(wire, false) {
             Ok(()) => true,
             Err(
@@ -154,12 +154,12 @@ impl Link {
     }
 
     /// Whether QUIC has sent every object that it took: neither its congestion window nor its pacing holds one back.
-    pub(super) fn has_sent_all(&mut self) -> bool {
+    pub(crate) fn has_sent_all(&mut self) -> bool {
         self.quic.datagrams().send_buffer_space() >= self.datagram_room
     }
 
     /// Says goodbye.
-    pub(super) fn close(&mut self, now: Instant) {
+    pub(crate) fn close(&mut self, now: Instant) {
         self.quic.close(now, VarInt::from_u32(CloseCode::BYE.0 as u32), Bytes::new());
     }
 }

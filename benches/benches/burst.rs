@@ -1,6 +1,6 @@
 //! What a socket buffer is for: how many packets of one burst are lost while their reader is kept from its CPU.
 //!
-//! `cargo run --release -p supernode-benches --example burst -- [BYTES]...`, as root where `net.core.rmem_max` is less.
+//! `cargo bench -p supernode-benches --bench burst -- [BYTES]...`, as root where `net.core.rmem_max` is less.
 
 use std::{
     env,

@@ -12,26 +12,26 @@ const TOP: f64 = 12.0;
 const RIGHT: f64 = 12.0;
 
 /// A chart of lines over one axis.
-pub(super) struct Chart<'a> {
-    pub(super) title: &'a str,
+pub(crate) struct Chart<'a> {
+    pub(crate) title: &'a str,
     /// What is across, with its unit.
-    pub(super) across: &'a str,
+    pub(crate) across: &'a str,
     /// What is up, with its unit.
-    pub(super) up: &'a str,
+    pub(crate) up: &'a str,
     /// Each with its name, which is also its class.
-    pub(super) lines: Vec<Line<'a>>,
+    pub(crate) lines: Vec<Line<'a>>,
     /// Labels across and where they are; without them the axis is labelled by its ends.
-    pub(super) marks: Vec<(f64, &'a str)>,
+    pub(crate) marks: Vec<(f64, &'a str)>,
 }
 
-pub(super) struct Line<'a> {
-    pub(super) name: &'a str,
-    pub(super) points: Vec<(f64, f64)>,
+pub(crate) struct Line<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) points: Vec<(f64, f64)>,
 }
 
 impl Chart<'_> {
     /// The figure; nothing if there are no points.
-    pub(super) fn figure(&self) -> String {
+    pub(crate) fn figure(&self) -> String {
         let points = || self.lines.iter().flat_map(|line| &line.points);
         let across_all = || points().map(|(x, _)| *x).chain(self.marks.iter().map(|(x, _)| *x));
         let (first, last) = across_all().fold((f64::MAX, f64::MIN), |(first, last), x| (first.min(x), last.max(x)));

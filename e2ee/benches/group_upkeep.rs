@@ -3,7 +3,7 @@
 //! again in each epoch (R-125).
 //!
 //! ```sh
-//! cargo run --release -p supernode-e2ee --example group_upkeep
+//! cargo bench -p supernode-e2ee --bench group_upkeep
 //! ```
 
 #![allow(clippy::disallowed_types, reason = "it measures how long things take")]
