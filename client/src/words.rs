@@ -21,6 +21,10 @@ words! {
     "TimedOut", "an answer did not come in time", "the path loses packets, or the relay has too much to do", "try again in a moment";
     "Unreachable", "no address of the relay answers", "UDP does not get through, or no relay runs at that address and port",
         "compare address and port with the invite link; try another network (some let no UDP through); ask whoever runs the relay whether it runs";
+    "NothingListens", "no relay runs at that address and port", "its machine answers, and says that nothing listens there",
+        "compare the port with the invite link; ask whoever runs the relay whether it runs";
+    "TooNarrow", "the way to the relay is too narrow", "it takes no packets of 1,200 bytes, which is the least that QUIC works with: a VPN or another tunnel, most likely",
+        "set the MTU of the VPN or tunnel to 1,280 or more, or try another network";
     "Disconnected", "there is no connection to the relay just now", "it broke, and is being made anew", "wait a moment";
     "WrongPin", "somebody else answers in the relay's place", "its key is not the one in the invite link: the relay has a new key, or you are being deceived",
         "do not go on; ask whoever gave you the link for a new one, by another way";
@@ -116,6 +120,7 @@ impl Error {
             Self::Closed(code) => of_close(*code),
             Self::Refused(refusal) => of_refusal(refusal.reason),
             Self::CallEnded(end) => of_end(*end),
+            Self::Unreachable(unreachable) if unreachable.nothing_listens() => find(ERRORS, "NothingListens"),
             other => find(ERRORS, other.name()),
         }
     }
@@ -130,6 +135,8 @@ impl Error {
             Self::Connection(_) => "Connection",
             Self::TimedOut(_) => "TimedOut",
             Self::Unreachable(_) => "Unreachable",
+            Self::NothingListens => "NothingListens",
+            Self::TooNarrow(_) => "TooNarrow",
             Self::Disconnected => "Disconnected",
             Self::WrongPin => "WrongPin",
             Self::Untrusted(_) => "Untrusted",
