@@ -5,6 +5,7 @@
 mod admission;
 mod keys;
 mod layers;
+mod networks;
 mod presence;
 mod programs;
 mod rights;
