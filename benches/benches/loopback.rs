@@ -55,6 +55,7 @@ fn relayed(scenario: &str, window_us: u64, hold_s: f64) -> anyhow::Result<Report
         relay_pid: Some(std::process::id()),
         metrics: None,
         scrape_every: None,
+        begin_at_unix_s: None,
         command_line: Vec::new(),
     };
     run(&options, &mut |_| {}).context("no result")

@@ -151,6 +151,7 @@ fn a_generator_that_is_late_does_not_call_its_result_valid() {
         relay_pid: None,
         metrics: None,
         scrape_every: None,
+        begin_at_unix_s: None,
         command_line: Vec::new(),
     };
     let report = run(&options, &mut |_| {}).expect("a report");

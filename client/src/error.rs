@@ -61,6 +61,13 @@ pub enum Error {
     /// The network: none of the relay's addresses answered.
     #[error("the relay cannot be reached: {0}")]
     Unreachable(Unreachable),
+    /// The network: one of the relay's addresses answers that nothing listens at that port (ICMP). Only ever part of
+    /// [`Self::Unreachable`].
+    #[error("nothing listens there, says that machine")]
+    NothingListens,
+    /// The network: the path takes no packets as large as QUIC needs them.
+    #[error("the relay cannot be reached: {0}")]
+    TooNarrow(Unreachable),
     /// The network: the session is down; the client is trying to get it back.
     #[error("not connected to the relay at the moment")]
     Disconnected,
@@ -113,9 +120,13 @@ impl Error {
             Self::Connection(ConnectionFailure(quinn::ConnectionError::VersionMismatch)) => Retry::Never,
             // Also CONNECTION_REFUSED, by which a relay with too many handshakes turns newcomers away, and a handshake that it
             // gave up.
-            Self::Resolve(_) | Self::Connection(_) | Self::TimedOut(_) | Self::Unreachable(_) | Self::Disconnected => {
-                Retry::Later
-            }
+            Self::Resolve(_)
+            | Self::Connection(_)
+            | Self::TimedOut(_)
+            | Self::Unreachable(_)
+            | Self::NothingListens
+            | Self::TooNarrow(_)
+            | Self::Disconnected => Retry::Later,
             // A clock is set sooner or later.
             Self::ClockDiffers(_) => Retry::Later,
             Self::Refused(refusal) if refusal.reason == RefusalReason::GoingAway => Retry::Later,

@@ -26,7 +26,12 @@ pub struct Way {
 
 impl Way {
     pub async fn to(relay: &Relay) -> Self {
-        let near = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+        Self::from("127.0.0.1:0".parse().unwrap(), relay).await
+    }
+
+    /// One that begins at this address.
+    pub async fn from(near: SocketAddr, relay: &Relay) -> Self {
+        let near = Arc::new(UdpSocket::bind(near).await.unwrap());
         let (address, open) = (near.local_addr().unwrap(), Arc::new(AtomicBool::new(true)));
         let carrier = tokio::spawn(carry(near, relay.address, open.clone()));
         Self { address, open, carrier }
@@ -35,6 +40,18 @@ impl Way {
     /// The relay's invite by this way.
     pub fn invite(&self, relay: &Relay) -> Invite {
         Invite { port: self.address.port(), ..relay.invite() }
+    }
+
+    /// Where it begins.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes it away: whoever sends to its beginning is refused.
+    pub async fn close(mut self) {
+        self.carrier.abort();
+        // The socket is closed once the task is gone.
+        let _ = (&mut self.carrier).await;
     }
 
     /// Lets packets through or loses them, both ways.

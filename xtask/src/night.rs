@@ -25,6 +25,9 @@ const LYING_WORLDS: &str = "5000";
 /// How long forty idle clients stay in; forty seconds by day.
 const IDLE_S: &str = "1800";
 
+/// How long a program waits for calls through restarts and changes of network; three quarters of a minute by day.
+const AGAIN_S: &str = "1800";
+
 /// A part of the night.
 struct Part {
     name: &'static str,
@@ -90,6 +93,7 @@ fn parts(cases: u32) -> anyhow::Result<Vec<Part>> {
         test("model", 120, &["--test", "model"], "SUPERNODE_MODEL_SEQUENCES", &sequences),
         test("memory", 90, &["--test", "memory"], "SUPERNODE_MEMORY_CYCLES", MEMORY_CYCLES),
         test("idle", 45, &["--test", "calls", "forty_idle_clients"], "SUPERNODE_WAIT_S", IDLE_S),
+        test("again", 45, &["--test", "calls", "whoever_listens_again_comes_back"], "SUPERNODE_AGAIN_S", AGAIN_S),
         own("world", 120, &["world", "--seeds", WORLDS])?,
         own("lies", 60, &["world", "--lying", "--seeds", LYING_WORLDS])?,
         own("hostile", 60, &["hostile"])?,

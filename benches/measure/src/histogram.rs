@@ -35,6 +35,22 @@ impl Histogram {
         self.max_us = self.max_us.max(other.max_us);
     }
 
+    /// The buckets in use, by their numbers, and the longest duration in µs: for [`Self::from_parts`].
+    pub fn parts(&self) -> (Vec<(usize, u64)>, u64) {
+        let used = self.buckets.iter().copied().enumerate().filter(|(_, count)| *count > 0);
+        (used.collect(), self.max_us)
+    }
+
+    /// What [`Self::parts`] gave; `None` where a bucket's number is none.
+    pub fn from_parts(buckets: &[(usize, u64)], max_us: u64) -> Option<Self> {
+        let mut histogram = Self { max_us, ..Self::default() };
+        for (number, count) in buckets {
+            *histogram.buckets.get_mut(*number)? += count;
+            histogram.count = histogram.count.checked_add(*count)?;
+        }
+        Some(histogram)
+    }
+
     /// How many were recorded.
     pub fn count(&self) -> u64 {
         self.count
@@ -116,5 +132,16 @@ mod tests {
         assert_eq!(histogram.quantile_ms(1.0), 5.0);
         assert_eq!(histogram.max_ms(), 5.0);
         assert_eq!(histogram.curve().last(), Some(&(1.0, 5.0)));
+    }
+
+    #[test]
+    fn a_histogram_is_made_again_of_its_parts() {
+        let mut histogram = Histogram::default();
+        (1..=100).for_each(|us| histogram.record_us(us * us));
+        let (buckets, max_us) = histogram.parts();
+        let again = Histogram::from_parts(&buckets, max_us).expect("its own");
+        assert_eq!((again.curve(), again.count()), (histogram.curve(), 100));
+        assert!(Histogram::from_parts(&[(BUCKETS, 1)], 1).is_none(), "there is no such bucket");
+        assert!(Histogram::from_parts(&[(1, u64::MAX), (2, 1)], 1).is_none());
     }
 }

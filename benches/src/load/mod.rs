@@ -8,6 +8,7 @@
 
 pub mod in_memory;
 pub mod machine;
+pub mod part;
 pub mod plan;
 pub mod progress;
 pub mod report;
@@ -18,6 +19,7 @@ mod scrape;
 mod outsiders;
 mod persona;
 mod tally;
+mod watch;
 mod wire;
 mod worker;
 

@@ -8,26 +8,29 @@ use std::{
         atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
 use rand::RngExt;
+use serde::{Deserialize, Serialize};
 use supernode_measure::{
     histogram::Histogram,
     relay_probe::{self, MetricsUrl, RelayUse},
 };
-use supernode_proto::identity::RelayPin;
+use supernode_proto::{identity::RelayPin, words_of};
 
 use super::{
     client::Stage,
     outsiders::Outsiders,
+    part::Part,
     persona::Cast,
     plan::Plan,
-    report::{About, Ingredients, Report},
+    report::{About, Report},
     scenario::Scenario,
     scrape::{Scraper, Scrapes},
     tally::Tally,
+    watch::{Look, Watch},
     worker::Worker,
 };
 
@@ -39,6 +42,8 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 const TELL_INTERVAL: Duration = Duration::from_millis(250);
 /// Intervals of the charts, at most.
 const INTERVALS_MAX: f64 = 240.0;
+/// From the word that the run ends early to the moment from which nothing is measured any more: no worker is so late.
+const ABORT_MARGIN: Duration = Duration::from_millis(50);
 /// Random bytes that sealed parts are cut from.
 const NOISE_BYTES: usize = 256 * 1024;
 
@@ -59,6 +64,9 @@ pub struct Options {
     pub metrics: Option<MetricsUrl>,
     /// How often they are scraped during the measured part, to see what that costs.
     pub scrape_every: Option<Duration>,
+    /// When the measured part is to begin, in seconds since 1970, so that several generators measure the same; otherwise as
+    /// soon as everybody is there.
+    pub begin_at_unix_s: Option<u64>,
     /// By what command this is done, for the report; no secret may be in it.
     pub command_line: Vec<String>,
 }
@@ -72,6 +80,12 @@ pub enum RunError {
     /// Nobody to play.
     #[error("the scenario has no clients")]
     Nobody,
+    /// Other generators have begun by then.
+    #[error("everybody was there {late_s:.1} s too late for the measured part to begin when it was to")]
+    TooLate {
+        /// How much.
+        late_s: f64,
+    },
     /// The planned sessions did not come about.
     #[error("{ready} of {planned} clients were ready after {seconds:.1} s{}", reasons(lacking, ended))]
     NotReady {
@@ -86,6 +100,17 @@ pub enum RunError {
         /// Why sessions ended or requests were refused, and how many.
         ended: BTreeMap<String, u64>,
     },
+}
+
+words_of! {
+    /// Of runs that came to no result.
+    RunError as WORDS:
+    System, "the generator could not begin", "this user may have no more sockets or threads", "raise the limit (ulimit -n, ulimit -u), or use fewer sockets and workers";
+    Nobody, "there is nobody to play", "the scenario has no clients", "give it some (pairs, rooms, presence or rings)";
+    TooLate, "nothing was measured", "the time that all generators were to begin at had passed when everybody was there",
+        "choose a later --begin-at: ramp_s, warm_up_s and some seconds must fit in before it";
+    NotReady, "nothing was measured", "not everybody got in, for the reasons that are said: no relay there, an invite that has ended, or a limit of the relay",
+        "compare with the relay's log and its limits (docs/CONFIG.md), and try with fewer people";
 }
 
 /// Where a run is.
@@ -110,7 +135,7 @@ pub struct Progress {
 }
 
 /// The times of the measured part, in ns since the run's origin.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Window {
     /// When sending begins.
     pub(super) media_from_ns: u64,
@@ -124,6 +149,11 @@ pub(super) struct Window {
 impl Window {
     pub(super) fn contains(self, due_ns: u64) -> bool {
         (self.from_ns..self.until_ns).contains(&due_ns)
+    }
+
+    /// Seconds from its beginning.
+    pub(super) fn since_s(self, due_ns: u64) -> f64 {
+        due_ns.saturating_sub(self.from_ns) as f64 / 1e9
     }
 
     pub(super) fn interval(self, due_ns: u64) -> usize {
@@ -158,6 +188,8 @@ pub(super) struct Shared {
     pub(super) stage: Stage,
     phase: AtomicU8,
     window: OnceLock<Window>,
+    /// From when nothing is measured any more, if that is before the window's end.
+    ended_ns: AtomicU64,
     ready: AtomicU32,
     lost: AtomicU32,
     workers: Vec<Told>,
@@ -230,6 +262,14 @@ impl Used {
 /// # Errors
 /// See [`RunError`]. A relay that loses or delays objects is no error: it is the report's business.
 pub fn run(options: &Options, observe: &mut dyn FnMut(&Progress)) -> Result<Report, RunError> {
+    Ok(Report::of(&[measure(options, observe)?]))
+}
+
+/// As [`run`], for a report that is made of several parts.
+///
+/// # Errors
+/// See [`RunError`].
+pub fn measure(options: &Options, observe: &mut dyn FnMut(&Progress)) -> Result<Part, RunError> {
     let scenario = options.scenario.clone();
     let plan = Plan::new(&scenario);
     if plan.clients.is_empty() {
@@ -252,6 +292,7 @@ pub fn run(options: &Options, observe: &mut dyn FnMut(&Progress)) -> Result<Repo
         },
         phase: AtomicU8::new(Phase::Going as u8),
         window: OnceLock::new(),
+        ended_ns: AtomicU64::new(u64::MAX),
         ready: AtomicU32::new(0),
         lost: AtomicU32::new(0),
         workers: (0..count).map(|_| Told::default()).collect(),
@@ -267,12 +308,16 @@ pub fn run(options: &Options, observe: &mut dyn FnMut(&Progress)) -> Result<Repo
     shared.phase.store(Phase::Over as u8, Ordering::SeqCst);
     let outcomes = threads.into_iter().map(|thread| thread.join().expect("a worker ends without a panic")).collect();
     match conducted {
-        Ok(Conducted { relay, scrapes, used }) => {
-            let window = shared.window().expect("a conducted run has been measured");
-            let Stage { scenario, plan, .. } = &shared.stage;
-            Ok(Report::new(Ingredients { about, scenario, plan, window, relay, scrapes, used, outcomes }))
+        Ok(Conducted { relay, scrapes, used, measured_from_unix_ms, aborted }) => {
+            let mut window = shared.window().expect("a conducted run has been measured");
+            shared.shorten(&mut window);
+            let busy = (0..used.at.len().saturating_sub(1)).map(|place| used.busy(place)).collect();
+            let scenario = shared.stage.scenario.clone();
+            let when = (window, measured_from_unix_ms);
+            Ok(Part::new(about, scenario, when, (relay, scrapes), busy, aborted, outcomes))
         }
-        Err(seconds) => {
+        Err(GivenUp::TooLate(late_s)) => Err(RunError::TooLate { late_s }),
+        Err(GivenUp::After(seconds)) => {
             let mut tally = Tally::default();
             outcomes.iter().for_each(|outcome| tally.add(&outcome.tally));
             let mut lacking = BTreeMap::new();
@@ -292,10 +337,20 @@ struct Conducted {
     relay: RelayUse,
     scrapes: Option<Scrapes>,
     used: Used,
+    measured_from_unix_ms: u64,
+    aborted: Option<String>,
 }
 
-/// Leads the workers through the run; what was seen meanwhile, or after how many seconds it was given up.
-fn conduct(shared: &Shared, options: &Options, observe: &mut dyn FnMut(&Progress)) -> Result<Conducted, f64> {
+/// Why nothing was measured.
+enum GivenUp {
+    /// Not everybody was there after so many seconds.
+    After(f64),
+    /// They were there so many seconds too late.
+    TooLate(f64),
+}
+
+/// Leads the workers through the run; what was seen meanwhile.
+fn conduct(shared: &Shared, options: &Options, observe: &mut dyn FnMut(&Progress)) -> Result<Conducted, GivenUp> {
     let Stage { scenario, plan, .. } = &shared.stage;
     let planned = plan.steady();
     let patience = Duration::from_secs_f64(scenario.ramp_s) + READY_PATIENCE;
@@ -305,35 +360,56 @@ fn conduct(shared: &Shared, options: &Options, observe: &mut dyn FnMut(&Progress
         thread::sleep(Duration::from_millis(5));
         shared.observe_now(observe, false);
         if shared.origin.elapsed() > patience || shared.lost.load(Ordering::SeqCst) > 0 {
-            return Err(shared.origin.elapsed().as_secs_f64());
+            return Err(GivenUp::After(shared.origin.elapsed().as_secs_f64()));
         }
     }
     let seconds = |s: f64| (s * 1e9) as u64;
-    let media_from_ns = shared.origin.elapsed().as_nanos() as u64 + 50_000_000;
+    let mut media_from_ns = shared.origin.elapsed().as_nanos() as u64 + 50_000_000;
+    let unix = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    if let Some(begin_at_unix_s) = options.begin_at_unix_s {
+        let left_s = begin_at_unix_s as f64 - unix().as_secs_f64() - scenario.warm_up_s;
+        if left_s < 0.0 {
+            return Err(GivenUp::TooLate(-left_s));
+        }
+        media_from_ns = shared.origin.elapsed().as_nanos() as u64 + seconds(left_s);
+    }
     let from_ns = media_from_ns + seconds(scenario.warm_up_s);
     let until_ns = from_ns + seconds(scenario.hold_s);
     // Long enough for a few objects of the slowest source.
     let changes = scenario.presence.as_ref().map_or(0.0, |presence| presence.changes_per_second);
     let slowest = [scenario.objects_per_second, changes].into_iter().filter(|rate| *rate > 0.0).fold(3.0, f64::min);
-    let tail_ns = seconds(3.0 / slowest).min((until_ns - from_ns) / 2);
+    let tail_ns = seconds(3.0 / slowest);
+    // Where not all take part in the end, all are heard after it.
+    let (tail_ns, linger_ns) = match scenario.stages.is_empty() {
+        true => (tail_ns.min((until_ns - from_ns) / 2), seconds(scenario.linger_s)),
+        false => (0, seconds(scenario.linger_s).max(tail_ns)),
+    };
     let interval_ns = seconds((scenario.hold_s / INTERVALS_MAX).max(1.0).min(scenario.hold_s / 2.0));
     let window = Window { media_from_ns, from_ns, until_ns, tail_from_ns: until_ns - tail_ns, interval_ns };
     let _ = shared.window.set(window);
+    let now_ns = shared.origin.elapsed().as_nanos() as u64;
+    let measured_from_unix_ms = (unix() + Duration::from_nanos(from_ns.saturating_sub(now_ns))).as_millis() as u64;
+    let mut watch = Watch::new(scenario);
     shared.wait_until(from_ns, observe);
     let before = RelayUse::read(options.relay_pid, options.metrics.as_ref());
     let scraper = options.metrics.clone().zip(options.scrape_every).map(|(url, every)| Scraper::start(url, every));
     let mut used = Used::default();
     used.note(options.relay_pid);
-    for bound_ns in (1..).map(|piece| from_ns + piece * interval_ns).take_while(|bound_ns| *bound_ns < until_ns) {
-        shared.wait_until(bound_ns, observe);
+    let bounds = (1..).map(|piece| from_ns + piece * interval_ns).take_while(|bound_ns| *bound_ns < until_ns);
+    let mut aborted = None;
+    for bound_ns in bounds.chain([until_ns]) {
+        aborted = shared.watch_until(bound_ns, &mut watch, observe);
         used.note(options.relay_pid);
+        if aborted.is_some() {
+            break;
+        }
     }
+    let until_ns = until_ns.min(shared.ended_ns.load(Ordering::SeqCst));
     shared.wait_until(until_ns, observe);
-    used.note(options.relay_pid);
     // A thread that the system refuses shows as a report without scrapes.
     let scrapes = scraper.and_then(Result::ok).map(Scraper::finish);
     let relay = RelayUse::since(before, options.relay_pid, options.metrics.as_ref());
-    shared.wait_until(until_ns + seconds(scenario.linger_s), observe);
+    shared.wait_until(until_ns + linger_ns, observe);
     shared.phase.store(Phase::Probing as u8, Ordering::SeqCst);
     let deadline = Instant::now() + ANSWER_PATIENCE;
     let alive = || shared.workers.iter().map(|worker| worker.alive.load(Ordering::SeqCst)).sum::<u32>();
@@ -341,7 +417,7 @@ fn conduct(shared: &Shared, options: &Options, observe: &mut dyn FnMut(&Progress
         thread::sleep(Duration::from_millis(5));
     }
     shared.observe_now(observe, true);
-    Ok(Conducted { relay, scrapes, used })
+    Ok(Conducted { relay, scrapes, used, measured_from_unix_ms, aborted })
 }
 
 impl Shared {
@@ -356,6 +432,16 @@ impl Shared {
     /// The times of the measured part, once everybody is there.
     pub(super) fn window(&self) -> Option<Window> {
         self.window.get().copied()
+    }
+
+    /// Takes from a window what is not measured any more.
+    pub(super) fn shorten(&self, window: &mut Window) {
+        let ended_ns = self.ended_ns.load(Ordering::Relaxed);
+        if ended_ns < window.until_ns {
+            let tail_ns = window.until_ns - window.tail_from_ns;
+            window.until_ns = ended_ns;
+            window.tail_from_ns = ended_ns.saturating_sub(tail_ns).max(window.from_ns);
+        }
     }
 
     /// One more client has everything.
@@ -398,7 +484,29 @@ impl Shared {
         }
     }
 
-    fn observe_now(&self, observe: &mut dyn FnMut(&Progress), all: bool) {
+    /// As [`Self::wait_until`], unless an SLO that does not hold ends the run: why, then.
+    fn watch_until(&self, ns: u64, watch: &mut Watch, observe: &mut dyn FnMut(&Progress)) -> Option<String> {
+        let until = self.origin + Duration::from_nanos(ns);
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            thread::sleep(left.min(TELL_INTERVAL));
+            let (progress, delay) = self.observe_now(observe, false);
+            let from_ns = self.window().map_or(0, |window| window.from_ns);
+            let (expected, delivered) = (progress.expected, progress.delivered);
+            let at_s = progress.at_s - from_ns as f64 / 1e9;
+            let lost_sessions = self.lost.load(Ordering::Relaxed);
+            if let Some(why) = watch.look(Look { at_s, expected, delivered, lost_sessions, delay }) {
+                let ended = self.origin.elapsed() + ABORT_MARGIN;
+                self.ended_ns.store(ended.as_nanos() as u64, Ordering::SeqCst);
+                return Some(why);
+            }
+        }
+    }
+
+    fn observe_now(&self, observe: &mut dyn FnMut(&Progress), all: bool) -> (Progress, Histogram) {
         let sum =
             |read: fn(&Told) -> &AtomicU64| self.workers.iter().map(|told| read(told).load(Ordering::Relaxed)).sum();
         let at_ns = self.origin.elapsed().as_nanos() as u64;
@@ -410,7 +518,7 @@ impl Shared {
             let share = (at_ns - window.from_ns) as f64 / (window.until_ns - window.from_ns) as f64;
             if all { 1.0 } else { share.min(1.0) }
         });
-        observe(&Progress {
+        let progress = Progress {
             at_s: at_ns as f64 / 1e9,
             ready: (self.ready.load(Ordering::Relaxed), self.stage.plan.steady()),
             measured,
@@ -419,7 +527,9 @@ impl Shared {
             delivered_per_s,
             expected: sum(|told| &told.expected),
             delay_ms: (recent.count() > 0).then(|| (recent.quantile_ms(0.5), recent.quantile_ms(0.99))),
-        });
+        };
+        observe(&progress);
+        (progress, recent)
     }
 }
 

@@ -7,12 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::{Deserialize, Serialize};
 use supernode_measure::{histogram::Histogram, relay_probe::MetricsUrl};
 
 /// What the scrapes came to.
-#[derive(Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Scrapes {
     /// How long each took, from the beginning of its connection to the last byte.
+    #[serde(with = "super::part::histogram")]
     pub(super) time: Histogram,
     /// Bytes of the largest.
     pub(super) bytes_max: usize,

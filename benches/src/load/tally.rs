@@ -1,10 +1,14 @@
 //! What a worker counts.
 
 use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 use supernode_measure::histogram::Histogram;
 
+use super::part::histogram;
+
 /// Counts of one worker over the measured part, unless it says otherwise.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Tally {
     /// Objects that were due.
     pub(super) due: u64,
@@ -25,10 +29,13 @@ pub(super) struct Tally {
     /// Bytes of what was delivered.
     pub(super) bytes: u64,
     /// From due to delivered.
+    #[serde(with = "histogram")]
     pub(super) delay: Histogram,
     /// From due to handed to the kernel, with what QUIC held an object back for its congestion window.
+    #[serde(with = "histogram")]
     pub(super) lag: Histogram,
     /// From due to a session that is in its rooms with its tracks; over the whole run.
+    #[serde(with = "histogram")]
     pub(super) setup: Histogram,
     /// Sessions that ended unasked, by the reason; over the whole run.
     pub(super) closed: BTreeMap<String, u64>,
@@ -60,12 +67,13 @@ pub(super) struct Tally {
     pub(super) flood_taken: u64,
 }
 
-/// One second of a run, for the charts.
-#[derive(Debug, Clone, Default)]
+/// A piece of a run: one second for the charts, or a stage.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Interval {
     pub(super) due: u64,
     pub(super) expected: u64,
     pub(super) delivered: u64,
+    #[serde(with = "histogram")]
     pub(super) delay: Histogram,
     pub(super) lag_max_us: u64,
 }

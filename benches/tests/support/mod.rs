@@ -20,6 +20,7 @@ pub(crate) fn load(relay: &Relay, scenario: &str) -> Result<Report, RunError> {
         relay_pid: Some(std::process::id()),
         metrics: None,
         scrape_every: None,
+        begin_at_unix_s: None,
         command_line: Vec::new(),
     };
     run(&options, &mut |_| {})

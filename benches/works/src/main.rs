@@ -83,6 +83,7 @@ fn run_scenario(relay: &Relay, text: &str) -> Result<Report, RunError> {
         relay_pid: Some(std::process::id()),
         metrics: None,
         scrape_every: None,
+        begin_at_unix_s: None,
         command_line: Vec::new(),
     };
     run(&options, &mut |_| {})

@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, time::Duration};
 
 use tokio::task::JoinSet;
 
-use crate::Error;
+use crate::{Error, wire::socket::Faults};
 
 /// How long an address has for itself before the next one is tried beside it (RFC 8305 section 5).
 const NEXT_AFTER: Duration = Duration::from_millis(250);
@@ -81,13 +81,16 @@ impl Tried {
     }
 
     /// Why nobody answered. Somebody who answered and is not whom we look for is worse than silence.
-    pub(crate) fn into_error(mut self, why: Option<String>) -> Error {
+    pub(crate) fn into_error(mut self, faults: &Faults) -> Error {
         let other = |(_, outcome): &(_, Option<Error>)| {
-            outcome.as_ref().is_some_and(|error| !matches!(error, Error::Connection(_) | Error::TimedOut(_)))
+            outcome.as_ref().is_some_and(|error| {
+                !matches!(error, Error::Connection(_) | Error::TimedOut(_) | Error::NothingListens)
+            })
         };
         match self.0.iter().position(other) {
             Some(place) => self.0.swap_remove(place).1.unwrap_or(Error::Disconnected),
-            None => Error::Unreachable(Unreachable { tried: self.0, why }),
+            None if faults.is_too_narrow() => Error::TooNarrow(Unreachable::new(self.0, faults)),
+            None => Error::Unreachable(Unreachable::new(self.0, faults)),
         }
     }
 }
@@ -95,14 +98,37 @@ impl Tried {
 /// Where nobody answered.
 #[derive(Debug)]
 pub struct Unreachable {
-    tried: Vec<(SocketAddr, Option<Error>)>,
+    tried: Vec<(SocketAddr, String)>,
+    nothing_listens: bool,
     why: Option<String>,
 }
 
 impl Unreachable {
+    fn new(tried: Vec<(SocketAddr, Option<Error>)>, faults: &Faults) -> Self {
+        let nothing_listens = |outcome: &Option<Error>| matches!(outcome, Some(Error::NothingListens));
+        let words = |address: SocketAddr, outcome: Option<Error>| match outcome {
+            Some(Error::Connection(error)) => error.to_string(),
+            Some(error) if !matches!(error, Error::TimedOut(_)) => error.to_string(),
+            _ => match faults.reported(address) {
+                Some(error) => format!("no answer in time; on the way there they say: {error}"),
+                None => "no answer in time".to_owned(),
+            },
+        };
+        Self {
+            nothing_listens: !tried.is_empty() && tried.iter().all(|(_, outcome)| nothing_listens(outcome)),
+            why: faults.why(),
+            tried: tried.into_iter().map(|(address, outcome)| (address, words(address, outcome))).collect(),
+        }
+    }
+
     /// The addresses that were tried.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.tried.iter().map(|(address, _)| *address)
+    }
+
+    /// Whether the machines at all of them say that nothing listens at that port.
+    pub fn nothing_listens(&self) -> bool {
+        self.nothing_listens
     }
 }
 
@@ -110,14 +136,11 @@ impl fmt::Display for Unreachable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (address, outcome)) in self.tried.iter().enumerate() {
             f.write_str(if index == 0 { "" } else { ", " })?;
-            match outcome {
-                Some(Error::Connection(error)) => write!(f, "UDP {address} ({error})")?,
-                Some(error) => write!(f, "UDP {address} ({error})")?,
-                None => write!(f, "UDP {address} (no answer in time)")?,
-            }
+            write!(f, "UDP {address} ({outcome})")?;
         }
         match &self.why {
             Some(why) => write!(f, ". {why}"),
+            None if self.nothing_listens => f.write_str(". Does the relay run, and is that its port?"),
             None => f.write_str(". Is the address right, and does this network let UDP through?"),
         }
     }
@@ -128,6 +151,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::wire::icmp::Report;
 
     fn address(text: &str) -> SocketAddr {
         text.parse().expect("an address")
@@ -174,7 +198,7 @@ mod tests {
         let dial = |_| async { Err::<(), _>(Error::TimedOut("a test")) };
         assert_eq!(race(order.clone(), &mut tried, dial).await, None);
         assert!(started.elapsed() < NEXT_AFTER, "{:?}", started.elapsed());
-        let error = tried.into_error(None);
+        let error = tried.into_error(&Faults::default());
         let text = error.to_string();
         assert!(order.iter().all(|address| text.contains(&address.to_string())), "{text}");
         assert!(matches!(error, Error::Unreachable(unreachable) if unreachable.addresses().count() == 4));
@@ -188,16 +212,26 @@ mod tests {
         let dial =
             move |to| async move { Err::<(), _>(if to == wrong { Error::WrongPin } else { Error::Disconnected }) };
         race(order, &mut tried, dial).await;
-        assert!(matches!(tried.into_error(None), Error::WrongPin));
+        assert!(matches!(tried.into_error(&Faults::default()), Error::WrongPin));
     }
 
     #[test]
-    fn what_the_kernel_said_is_the_reason() {
-        let tried = Tried(vec![(address(FOUR[0]), None)]);
-        let told = tried.into_error(Some("This path is too narrow for QUIC".into())).to_string();
+    fn what_kernel_and_network_said_is_the_reason() {
+        let [narrow, nobody] = FOUR.map(address);
+        let faults = Faults::default();
+        faults.note_report(Report { to: narrow, errno: libc::EMSGSIZE, bytes_max: Some(1_172) });
+        let told = Tried(vec![(narrow, None), (nobody, Some(Error::NothingListens))]).into_error(&faults);
         assert_eq!(
-            told,
-            "the relay cannot be reached: UDP 192.0.2.1:4433 (no answer in time). This path is too narrow for QUIC"
+            told.to_string(),
+            "the relay cannot be reached: UDP 192.0.2.1:4433 (no answer in time; on the way there they say: Message too \
+             long (os error 90)), UDP 192.0.2.2:4433 (nothing listens there, says that machine). This path takes no packets \
+             of 1200 bytes: it is too narrow for QUIC"
         );
+        assert_eq!(told.words().name, "TooNarrow");
+        let told = Tried(vec![(nobody, Some(Error::NothingListens))]).into_error(&Faults::default());
+        assert_eq!(told.words().name, "NothingListens");
+        assert!(told.to_string().ends_with("Does the relay run, and is that its port?"), "{told}");
+        let silent = Tried(vec![(narrow, None), (nobody, Some(Error::NothingListens))]).into_error(&Faults::default());
+        assert_eq!(silent.words().name, "Unreachable", "one of them may be it");
     }
 }

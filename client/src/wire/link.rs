@@ -27,7 +27,7 @@ use crate::{
     ClockSkew, Error, Refusal,
     sync::{lock, long},
     tracks::track::RemoteTrack,
-    wire::{clock, handed::Handed, inbound::Unfinished},
+    wire::{clock, handed::Handed, inbound::Unfinished, socket::Faults},
 };
 
 /// Control messages that may wait to be written: a client that has more under way than this waits itself.
@@ -116,11 +116,15 @@ impl Link {
         config: quinn::ClientConfig,
         address: SocketAddr,
         host: String,
+        faults: Arc<Faults>,
     ) -> Result<quinn::Connection, Error> {
         let connecting = endpoint
             .connect_with(config, address, &host)
             .map_err(|_| Error::State("the relay's address cannot be connected to"))?;
-        connecting.await.map_err(Error::from_connection)
+        tokio::select! {
+            connected = connecting => connected.map_err(Error::from_connection),
+            error = faults.no_way(address) => Err(error),
+        }
     }
 
     /// Says Hello, and returns once the relay has said Welcome.

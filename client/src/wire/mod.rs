@@ -4,6 +4,7 @@ pub(crate) mod backoff;
 pub(crate) mod clock;
 pub(crate) mod dial;
 pub(crate) mod handed;
+pub(crate) mod icmp;
 pub(crate) mod inbound;
 pub(crate) mod link;
 pub(crate) mod session;

@@ -47,7 +47,10 @@ pub(crate) async fn connect(inner: &Inner, elsewhere: Option<&str>, generation: 
         if addresses.is_empty() {
             return Err(Error::Resolve(std::io::ErrorKind::AddrNotAvailable.into()));
         }
-        let dial = |address| Link::dial(inner.endpoint.clone(), inner.quic.clone(), address, host.to_owned());
+        let dial = |address| {
+            let faults = inner.faults.clone();
+            Link::dial(inner.endpoint.clone(), inner.quic.clone(), address, host.to_owned(), faults)
+        };
         // Only the one that answers first is told who we are: a relay lets a device in once.
         let Some((address, connection)) = dial::race(addresses, &mut tried, dial).await else { return Ok(None) };
         *lock(&inner.good_address) = Some(address);
@@ -67,7 +70,7 @@ pub(crate) async fn connect(inner: &Inner, elsewhere: Option<&str>, generation: 
     match outcome {
         Ok(Ok(Some(connected))) => Ok(connected),
         Ok(Err(error)) => Err(error),
-        Ok(Ok(None)) | Err(_) => Err(tried.into_error(inner.faults.why())),
+        Ok(Ok(None)) | Err(_) => Err(tried.into_error(&inner.faults)),
     }
 }
 
@@ -81,7 +84,9 @@ pub(crate) async fn connect_first(inner: &Inner) -> Result<Connected, Error> {
         };
         let told_later = match &error {
             Error::Closed(code) => code.retry() != Retry::Never,
-            Error::Connection(_) | Error::Unreachable(_) => error.retry() != Retry::Never,
+            // Whoever waits is told at once that nobody is there.
+            Error::Unreachable(unreachable) => !unreachable.nothing_listens(),
+            Error::Connection(_) => error.retry() != Retry::Never,
             _ => false,
         };
         let obstacle = if told_later { Obstacle::Passing } else { Obstacle::Lasting };

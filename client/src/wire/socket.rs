@@ -1,6 +1,7 @@
 //! The UDP socket under QUIC: what the kernel does not take is sent in another way where there is one, and told.
 
 use std::{
+    collections::HashMap,
     fmt,
     io::{self, IoSliceMut},
     net::SocketAddr,
@@ -13,41 +14,71 @@ use std::{
     time::{Duration, Instant},
 };
 
-use libc::{EINVAL, EIO, EMSGSIZE};
+use libc::{ECONNREFUSED, EHOSTUNREACH, EINVAL, EIO, EMSGSIZE, ENETUNREACH};
 use quinn::{
     AsyncUdpSocket, UdpPoller,
     udp::{RecvMeta, Transmit, UdpSocketState},
 };
-use tokio::io::Interest;
+use tokio::{io::Interest, sync::watch, task::AbortHandle};
 
-use crate::sync::lock;
+use crate::{
+    Error,
+    sync::lock,
+    wire::icmp::{self, Report},
+};
 
 /// How often at most the log tells that the kernel does not take packets.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 /// The smallest packet size that QUIC works with (RFC 9000 section 14).
 const QUIC_BYTES_MIN: usize = 1200;
+/// Addresses of which the network's reports are kept: more than are tried at once. Whoever forges reports fills no memory.
+const REPORTED_MAX: usize = 64;
 
 /// A socket of a client.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    io: tokio::net::UdpSocket,
+    io: Arc<tokio::net::UdpSocket>,
     state: UdpSocketState,
     faults: Arc<Faults>,
+    /// Reads what the network reports.
+    reports: AbortHandle,
 }
 
 impl Socket {
     pub(crate) fn new(socket: std::net::UdpSocket, faults: Arc<Faults>) -> io::Result<Self> {
         let state = UdpSocketState::new((&socket).into())?;
-        Ok(Self { io: tokio::net::UdpSocket::from_std(socket)?, state, faults })
+        if let Err(error) = icmp::keep(&socket) {
+            tracing::debug!(%error, "the system keeps no reports of packets that do not arrive");
+        }
+        let io = Arc::new(tokio::net::UdpSocket::from_std(socket)?);
+        let reports = tokio::spawn(read_reports(io.clone(), faults.clone())).abort_handle();
+        Ok(Self { io, state, faults, reports })
     }
 }
 
-/// What the kernel has said to packets of a client.
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.reports.abort();
+    }
+}
+
+/// Reports take room in the socket's receive buffer until they are read.
+async fn read_reports(io: Arc<tokio::net::UdpSocket>, faults: Arc<Faults>) {
+    while io.ready(Interest::ERROR).await.is_ok() {
+        while let Ok(report) = io.try_io(Interest::ERROR, || icmp::next(&*io)) {
+            faults.note_report(report);
+        }
+    }
+}
+
+/// What kernel and network have said to packets of a client.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
-    /// It does not even take the smallest packets that QUIC may begin with.
+    /// The kernel does not even take the smallest packets that QUIC may begin with.
     too_narrow: AtomicBool,
     refused: Mutex<Refused>,
+    /// The last report on packets to an address.
+    reports: watch::Sender<HashMap<SocketAddr, Report>>,
 }
 
 #[derive(Debug, Default)]
@@ -62,14 +93,50 @@ impl Faults {
     pub(crate) fn clear(&self) {
         self.too_narrow.store(false, Relaxed);
         lock(&self.refused).last = None;
+        self.reports.send_modify(HashMap::clear);
+    }
+
+    /// Whether packets do not get out or through because they are as large as QUIC needs them.
+    pub(crate) fn is_too_narrow(&self) -> bool {
+        let too_narrow = |report: &Report| report.bytes_max.is_some_and(|bytes_max| bytes_max < QUIC_BYTES_MIN);
+        self.too_narrow.load(Relaxed) || self.reports.borrow().values().any(too_narrow)
     }
 
     /// Why nothing gets out, as far as the kernel has said since [`Self::clear`].
     pub(crate) fn why(&self) -> Option<String> {
-        if self.too_narrow.load(Relaxed) {
+        if self.is_too_narrow() {
             return Some(format!("This path takes no packets of {QUIC_BYTES_MIN} bytes: it is too narrow for QUIC"));
         }
         lock(&self.refused).last.as_ref().map(|error| format!("This machine refuses to send: {error}"))
+    }
+
+    /// Waits until the network says of an address that no packet of ours can have an answer there. That a machine or a
+    /// network cannot be reached is no such word: it may be for a moment.
+    pub(crate) async fn no_way(&self, address: SocketAddr) -> Error {
+        let mut reports = self.reports.subscribe();
+        let is_said = |reports: &HashMap<SocketAddr, Report>| {
+            of(reports, address).is_some_and(|report| matches!(report.errno, ECONNREFUSED | EMSGSIZE))
+        };
+        // The sender is ours: it does not end.
+        match reports.wait_for(is_said).await.ok().and_then(|reports| of(&reports, address)) {
+            Some(Report { errno: EMSGSIZE, .. }) => Error::TimedOut("packets as large as QUIC needs them"),
+            _ => Error::NothingListens,
+        }
+    }
+
+    /// What the network says of packets to there.
+    pub(crate) fn reported(&self, address: SocketAddr) -> Option<io::Error> {
+        of(&self.reports.borrow(), address).map(|report| io::Error::from_raw_os_error(report.errno))
+    }
+
+    pub(crate) fn note_report(&self, report: Report) {
+        tracing::debug!(errno = report.errno, "the network reports a packet that did not arrive");
+        self.reports.send_if_modified(|reports| {
+            let has_room = reports.len() < REPORTED_MAX || reports.contains_key(&report.to);
+            // A probe for a larger size hides nothing.
+            let says_more = report.errno != EMSGSIZE || report.bytes_max.is_some_and(|max| max < QUIC_BYTES_MIN);
+            has_room && says_more && reports.insert(report.to, report) != Some(report)
+        });
     }
 
     fn note(&self, error: io::Error, bytes: usize, now: Instant) {
@@ -88,6 +155,12 @@ impl Faults {
         }
         refused.last = Some(error);
     }
+}
+
+/// What is known of an address. The kernel's own word on a packet that is too long names no port.
+fn of(reports: &HashMap<SocketAddr, Report>, address: SocketAddr) -> Option<Report> {
+    let there = icmp::plain(address);
+    reports.get(&there).or_else(|| reports.get(&SocketAddr::new(there.ip(), 0))).copied()
 }
 
 impl AsyncUdpSocket for Socket {
@@ -143,7 +216,14 @@ fn send(
     faults: &Faults,
     now: Instant,
 ) -> io::Result<()> {
-    let Err(error) = once(transmit) else { return Ok(()) };
+    let Err(mut error) = once(transmit) else { return Ok(()) };
+    // That may have been said of an earlier packet, by the network: then this one was not tried yet.
+    if matches!(error.raw_os_error(), Some(ECONNREFUSED | EHOSTUNREACH | ENETUNREACH | EMSGSIZE)) {
+        match once(transmit) {
+            Ok(()) => return Ok(()),
+            Err(of_this_one) => error = of_this_one,
+        }
+    }
     let bytes = transmit.contents.len();
     let size = transmit.segment_size.unwrap_or(bytes).max(1);
     if error.kind() == io::ErrorKind::WouldBlock {
@@ -237,6 +317,22 @@ mod tests {
         let (result, out) = sent(EIO, Some((2, EAGAIN)), &faults);
         assert_eq!((result.ok(), out), (Some(()), vec![10]), "the rest is lost as on any full path");
         assert_eq!(faults.why(), None);
+    }
+
+    #[test]
+    fn a_word_of_the_network_on_an_earlier_packet_costs_the_next_one_nothing() {
+        for errno in [ECONNREFUSED, EHOSTUNREACH, EMSGSIZE] {
+            let (faults, mut out, mut said) = (Faults::default(), 0, false);
+            let kernel = |_: &Transmit<'_>| match std::mem::replace(&mut said, true) {
+                false => Err(io::Error::from_raw_os_error(errno)),
+                true => {
+                    out += 1;
+                    Ok(())
+                }
+            };
+            send(&bundle(&[0; 25]), kernel, &faults, Instant::now()).expect("sent");
+            assert_eq!((out, faults.why()), (1, None));
+        }
     }
 
     #[test]

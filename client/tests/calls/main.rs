@@ -5,6 +5,8 @@
 mod admission;
 mod keys;
 mod layers;
+mod long;
+mod networks;
 mod presence;
 mod programs;
 mod rights;

@@ -139,7 +139,7 @@ fn what_a_person_brings_that_is_of_no_use_is_named_with_what_to_do() {
         (listen("eve", ""), "SUPERNODE_INVITE: is empty: no invite link is there"),
     ] {
         let (told, code) = said(&mut command);
-        assert!(code == Some(1) && told.contains(words), "{words}: {told}");
+        assert!(code == Some(1) && told.contains(words) && told.contains("\n  -> "), "{words}: {told}");
     }
     let mut without = talk("listen", &directory, "eve", "a");
     let (told, code) = said(without.env_remove("SUPERNODE_INVITE"));
@@ -148,7 +148,7 @@ fn what_a_person_brings_that_is_of_no_use_is_named_with_what_to_do() {
         "{told}"
     );
     let (told, code) = said(Command::new(PROGRAM).arg("identity").arg("--out").arg(file("eve.json")));
-    assert!(code == Some(1) && told.contains("eve.json") && told.contains("File exists"), "{told}");
+    assert!(code == Some(1) && told.contains("eve.json: is there already"), "{told}");
     fs::create_dir_all(file("eve")).unwrap();
     fs::write(file("eve/audio.opus"), "an earlier call").unwrap();
     let (told, code) = said(&mut listen("eve", &invite));
@@ -385,7 +385,8 @@ fn a_second_device_answers_for_its_person_without_their_key() {
     let ticket = text(program(&["ticket"], "desk.json").output().unwrap());
     let none = program(&["ticket"], "phone.json").output().unwrap();
     assert!(
-        !none.status.success() && String::from_utf8_lossy(&none.stderr).contains("on the device that certified it")
+        !none.status.success()
+            && String::from_utf8_lossy(&none.stderr).contains("on the device that certified this one")
     );
 
     fs::write(file("ticket"), ticket).unwrap();

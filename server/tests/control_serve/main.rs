@@ -5,6 +5,7 @@ mod commands;
 mod files;
 mod logs;
 mod mishaps;
+mod networks;
 mod operator_port;
 mod secrets;
 mod service;

@@ -5,10 +5,10 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Of a run.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct About {
     /// When it began, Unix time.
     pub begun_unix_s: u64,
@@ -21,10 +21,13 @@ pub struct About {
     /// Its kernel.
     pub kernel: String,
     /// The generator's version.
-    pub version: &'static str,
+    pub version: String,
     /// The relay's, by its metrics.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relay_version: Option<String>,
+    /// The machines of the other generators, where there were several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_hosts: Vec<String>,
     /// By what command.
     pub command_line: Vec<String>,
 }
@@ -41,8 +44,9 @@ impl About {
             processor: model.unwrap_or(std::env::consts::ARCH).to_owned(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             kernel: read("/proc/sys/kernel/osrelease"),
-            version: env!("CARGO_PKG_VERSION"),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
             relay_version: None,
+            other_hosts: Vec::new(),
             command_line: command_line.to_vec(),
         }
     }
@@ -69,6 +73,9 @@ impl std::fmt::Display for About {
         let relay = relay_version.as_deref().unwrap_or("of unknown version");
         writeln!(f, "{}, {host}: {processor}, {cores} cores, Linux {kernel}", self.begun())?;
         write!(f, "supernode-load {version}, relay {relay}")?;
+        if !self.other_hosts.is_empty() {
+            write!(f, ", with {} more generators on {}", self.other_hosts.len(), self.other_hosts.join(", "))?;
+        }
         if command_line.is_empty() { Ok(()) } else { write!(f, "\n$ {}", command_line.join(" ")) }
     }
 }

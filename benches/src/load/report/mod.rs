@@ -17,13 +17,16 @@ use supernode_measure::{histogram::Histogram, relay_probe::RelayUse};
 pub use self::about::About;
 use self::slo::Slo;
 use super::{
+    part::Part,
     plan::{Plan, Role},
-    run::{Used, Window},
+    run::Window,
     scenario::Scenario,
     scrape::Scrapes,
     tally::{Interval, Tally},
-    worker::Outcome,
 };
+
+/// Farther apart, several generators have not measured the same.
+const APART_MAX_MS: u64 = 1_000;
 
 /// The result of a run. Times are in the unit that the name ends with; shares are 0 to 1.
 #[derive(Debug, Clone, Serialize)]
@@ -50,6 +53,12 @@ pub struct Report {
     pub generator: Generator,
     /// The relay, as far as it could be seen.
     pub relay: Relay,
+    /// Why the run ended early.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aborted: Option<String>,
+    /// The measured part by stages, where there are any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<StageReport>,
     /// The measured part in pieces.
     pub intervals: Vec<IntervalReport>,
     /// What SLOs can name, as far as it was measured.
@@ -80,6 +89,12 @@ pub struct Sessions {
     pub subscriptions_silent_before: u64,
     /// Those on which nothing came that was due at its end.
     pub subscriptions_silent_after: u64,
+    /// Of the planned ones, those who flood.
+    pub flooders_planned: u32,
+    /// Those who are in no room and ask for what is others'.
+    pub outsiders_planned: u64,
+    /// Those who are put out of a room.
+    pub put_out_planned: u64,
     /// Sessions that were to stay and did not.
     pub lost: u64,
     /// Why sessions ended unasked.
@@ -213,6 +228,25 @@ pub struct ScrapeReport {
     pub time_ms: Quantiles,
 }
 
+/// A stage of the scenario, by when objects were due.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct StageReport {
+    /// How long it took, in s.
+    pub for_s: f64,
+    /// The share of all that took part in the end.
+    pub to: f64,
+    /// Objects due in a second.
+    pub due_per_s: f64,
+    /// Deliveries in a second.
+    pub delivered_per_s: f64,
+    /// Delay.
+    pub delay_ms: Quantiles,
+    /// Expected deliveries that did not come, as a share.
+    pub loss: f64,
+    /// Whether every SLO that speaks of delays, loss and rate only held here; `None` if the result is invalid.
+    pub holds: Option<bool>,
+}
+
 /// A piece of the measured part, by when objects were due.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct IntervalReport {
@@ -238,31 +272,31 @@ pub struct IntervalReport {
     pub generator_busy: Option<f64>,
 }
 
-/// What a report is made of.
-pub(super) struct Ingredients<'a> {
-    pub(super) about: About,
-    pub(super) scenario: &'a Scenario,
-    pub(super) plan: &'a Plan,
-    pub(super) window: Window,
-    pub(super) relay: RelayUse,
-    pub(super) scrapes: Option<Scrapes>,
-    pub(super) used: Used,
-    pub(super) outcomes: Vec<Outcome>,
-}
-
 impl Report {
-    pub(super) fn new(from: Ingredients<'_>) -> Self {
-        let Ingredients { about, scenario, plan, window, relay, scrapes, used, outcomes } = from;
-        let (mut tally, mut intervals) = (Tally::default(), Vec::<Interval>::new());
-        let mut sessions =
-            Sessions { planned: plan.steady(), subscriptions_planned: plan.subscriptions(), ..Sessions::default() };
+    /// What one generator measured, or several at once.
+    ///
+    /// # Panics
+    /// Without any part.
+    pub fn of(parts: &[Part]) -> Self {
+        let Part { about, scenario, window, .. } = &parts[0];
+        let window = *window;
+        let seen = parts.iter().find(|part| part.relay.was_seen()).unwrap_or(&parts[0]);
+        let relay = seen.relay.as_use();
+        let plans: Vec<Plan> = parts.iter().map(|part| Plan::new(&part.scenario)).collect();
+        let (mut tally, mut intervals, mut stages) = (Tally::default(), Vec::new(), Vec::new());
+        let mut sessions = Sessions {
+            planned: plans.iter().map(Plan::steady).sum(),
+            subscriptions_planned: plans.iter().map(Plan::subscriptions).sum(),
+            flooders_planned: plans.iter().map(|plan| plan.count(Role::Flooder) as u32).sum(),
+            outsiders_planned: plans.iter().map(|plan| plan.count(Role::Stranger)).sum(),
+            put_out_planned: plans.iter().map(|plan| plan.count(Role::Kicked)).sum(),
+            ..Sessions::default()
+        };
         let mut generator = Generator::default();
-        for outcome in outcomes {
+        for outcome in parts.iter().flat_map(|part| &part.outcomes) {
             tally.add(&outcome.tally);
-            if intervals.len() < outcome.intervals.len() {
-                intervals.resize_with(outcome.intervals.len(), Interval::default);
-            }
-            intervals.iter_mut().zip(&outcome.intervals).for_each(|(sum, part)| sum.add(part));
+            add_pieces(&mut intervals, &outcome.intervals);
+            add_pieces(&mut stages, &outcome.stages);
             sessions.alive_after += outcome.alive;
             sessions.subscriptions_silent_before += outcome.silent[0];
             sessions.subscriptions_silent_after += outcome.silent[1];
@@ -285,8 +319,10 @@ impl Report {
         sessions.churn_lost = tally.churn_lost;
         sessions.opened = tally.opened;
         sessions.opened_per_s = tally.opened as f64 / window.hold_s();
+        let other_hosts = parts[1..].iter().map(|part| part.about.host.clone()).collect();
+        let scrapes = parts.iter().find_map(|part| part.scrapes.as_ref()).map(ScrapeReport::of);
         let mut report = Self {
-            about: About { relay_version: relay.version(), ..about },
+            about: About { relay_version: seen.about.relay_version.clone(), other_hosts, ..about.clone() },
             scenario: scenario.clone(),
             valid: true,
             doubts: Vec::new(),
@@ -296,21 +332,34 @@ impl Report {
             delay_ms: Quantiles::of(&tally.delay),
             setup_ms: Quantiles::of(&tally.setup),
             generator,
-            relay: Relay { scrapes: scrapes.as_ref().map(ScrapeReport::of), ..relay_report(&relay, &tally, window) },
-            intervals: intervals.iter().enumerate().map(|(place, part)| interval(place, part, window, &used)).collect(),
+            relay: Relay { scrapes, ..relay_report(&relay, &tally, window) },
+            aborted: parts.iter().find_map(|part| part.aborted.clone()),
+            stages: stage_reports(scenario, &stages, window),
+            intervals: pieces(&intervals, window, parts),
             figures: BTreeMap::new(),
             delay_curve: tally.delay.curve(),
         };
         report.figures = slo::NAMES.iter().filter_map(|name| Some((*name, report.value(name)?))).collect();
         report.doubts = report.find_doubts();
+        let from = |part: &Part| part.measured_from_unix_ms;
+        let apart_ms =
+            parts.iter().map(from).max().zip(parts.iter().map(from).min()).map_or(0, |(last, first)| last - first);
+        if apart_ms > APART_MAX_MS {
+            let apart_s = apart_ms as f64 / 1e3;
+            report
+                .doubts
+                .push(format!("the generators measured {apart_s:.1} s apart: give all of them one --begin-at"));
+        }
         report.valid = report.doubts.is_empty();
         report.slo = scenario.slo.iter().map(|expression| report.judge(expression)).collect();
+        let valid = report.valid;
+        report.stages.iter_mut().for_each(|stage| stage.holds = valid.then(|| stage.satisfies(&scenario.slo)));
         report
     }
 
-    /// Whether the result is valid and every SLO holds.
+    /// Whether the result is valid, the run went to its end, and every SLO holds.
     pub fn passes(&self) -> bool {
-        self.valid && self.slo.iter().all(|verdict| verdict.holds == Some(true))
+        self.valid && self.aborted.is_none() && self.slo.iter().all(|verdict| verdict.holds == Some(true))
     }
 
     /// What an SLO expression calls by this name.
@@ -379,8 +428,7 @@ impl Report {
         }
         let Sessions { planned, alive_after, subscriptions_silent_before, subscriptions_silent_after, .. } =
             self.sessions;
-        let flooders = self.scenario.flood.as_ref().map_or(0, |flood| flood.pairs * 2);
-        if alive_after + flooders < planned {
+        if alive_after + self.sessions.flooders_planned < planned {
             doubts.push(format!("only {alive_after} of {planned} sessions were alive after the measured part"));
         }
         if subscriptions_silent_before > 0 {
@@ -436,9 +484,11 @@ impl Report {
     /// Whether outsiders really tried.
     fn find_doubts_outside(&self) -> Vec<String> {
         let mut doubts = Vec::new();
-        let Some(outsiders) = &self.scenario.outsiders else { return doubts };
-        let planned = Plan::new(&self.scenario).count(Role::Kicked);
-        let Sessions { put_out, put_out_deaf, turned_away, .. } = self.sessions;
+        if self.scenario.outsiders.is_none() {
+            return doubts;
+        }
+        let Sessions { put_out, put_out_deaf, turned_away, put_out_planned: planned, outsiders_planned, .. } =
+            self.sessions;
         if put_out < planned {
             doubts.push(format!("only {put_out} of {planned} members were put out"));
         }
@@ -447,7 +497,7 @@ impl Report {
         }
         // What was granted was asked for, too, and is for the SLOs to judge.
         let asked = turned_away + self.objects.trespasses;
-        if asked < planned + u64::from(outsiders.strangers) {
+        if asked < planned + outsiders_planned {
             doubts.push(format!("outsiders asked {asked} times only: not all of them did"));
         }
         doubts
@@ -533,20 +583,81 @@ fn relay_report(used: &RelayUse, tally: &Tally, window: Window) -> Relay {
     }
 }
 
-fn interval(place: usize, part: &Interval, window: Window, used: &Used) -> IntervalReport {
-    let at_s = place as f64 * window.interval_s();
-    // The last piece may be shorter than the others.
-    let length_s = window.interval_s().min((window.hold_s() - at_s).max(0.001));
-    let (relay_busy, generator_busy) = used.busy(place);
-    IntervalReport {
-        at_s,
-        relay_busy,
-        generator_busy,
-        loss: part.expected.saturating_sub(part.delivered) as f64 / part.expected.max(1) as f64,
-        due_per_s: part.due as f64 / length_s,
-        delivered_per_s: part.delivered as f64 / length_s,
-        p50_ms: part.delay.quantile_ms(0.5),
-        p99_ms: part.delay.quantile_ms(0.99),
-        lag_max_ms: part.lag_max_us as f64 / 1e3,
+impl StageReport {
+    /// Whether those of these expressions hold that it can judge.
+    fn satisfies(&self, expressions: &[String]) -> bool {
+        let value = |name: &str| {
+            let of = |value: f64| (self.delay_ms.count > 0).then_some(value);
+            match name {
+                "p50_delay_ms" => of(self.delay_ms.p50),
+                "p90_delay_ms" => of(self.delay_ms.p90),
+                "p99_delay_ms" => of(self.delay_ms.p99),
+                "p999_delay_ms" => of(self.delay_ms.p999),
+                "max_delay_ms" => of(self.delay_ms.max),
+                "loss" => Some(self.loss),
+                "delivered_per_s" => Some(self.delivered_per_s),
+                _ => None,
+            }
+        };
+        let knows = |name: &&str| name.ends_with("_delay_ms") || ["loss", "delivered_per_s"].contains(name);
+        let parsed = expressions.iter().filter_map(|expression| Slo::parse(expression).ok());
+        parsed.filter(|slo| slo.names().iter().all(|name| knows(name))).all(|slo| slo.holds(&value))
     }
+}
+
+fn add_pieces(sums: &mut Vec<Interval>, pieces: &[Interval]) {
+    if sums.len() < pieces.len() {
+        sums.resize_with(pieces.len(), Interval::default);
+    }
+    sums.iter_mut().zip(pieces).for_each(|(sum, part)| sum.add(part));
+}
+
+/// Those that were come to; one that takes no time is none.
+fn stage_reports(scenario: &Scenario, stages: &[Interval], window: Window) -> Vec<StageReport> {
+    let mut begin_s = 0.0;
+    let mut reports = Vec::new();
+    for (place, stage) in scenario.stages.iter().enumerate() {
+        let for_s = stage.for_s.min(window.hold_s() - begin_s);
+        begin_s += stage.for_s;
+        if for_s <= 0.0 {
+            continue;
+        }
+        let nothing = Interval::default();
+        let part = stages.get(place).unwrap_or(&nothing);
+        reports.push(StageReport {
+            for_s,
+            to: stage.to,
+            due_per_s: part.due as f64 / for_s,
+            delivered_per_s: part.delivered as f64 / for_s,
+            delay_ms: Quantiles::of(&part.delay),
+            loss: loss(part),
+            holds: None,
+        });
+    }
+    reports
+}
+
+fn loss(part: &Interval) -> f64 {
+    part.expected.saturating_sub(part.delivered) as f64 / part.expected.max(1) as f64
+}
+
+fn pieces(intervals: &[Interval], window: Window, parts: &[Part]) -> Vec<IntervalReport> {
+    let piece = |(place, part): (usize, &Interval)| {
+        let at_s = place as f64 * window.interval_s();
+        // The last piece may be shorter than the others.
+        let length_s = window.interval_s().min((window.hold_s() - at_s).max(0.001));
+        let busy = || parts.iter().filter_map(|generator| generator.busy.get(place));
+        IntervalReport {
+            at_s,
+            relay_busy: busy().find_map(|(relay, _)| *relay),
+            generator_busy: busy().filter_map(|(_, own)| *own).reduce(|one, other| one + other),
+            loss: loss(part),
+            due_per_s: part.due as f64 / length_s,
+            delivered_per_s: part.delivered as f64 / length_s,
+            p50_ms: part.delay.quantile_ms(0.5),
+            p99_ms: part.delay.quantile_ms(0.99),
+            lag_max_ms: part.lag_max_us as f64 / 1e3,
+        }
+    };
+    intervals.iter().enumerate().map(piece).collect()
 }

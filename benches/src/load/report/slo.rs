@@ -83,6 +83,11 @@ impl Slo {
         })
     }
 
+    /// What it speaks of.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.root.names()
+    }
+
     /// Whether it holds. A value that is not known holds nothing.
     pub fn holds(&self, value: &impl Fn(&str) -> Option<f64>) -> bool {
         self.root.holds(value)
@@ -90,6 +95,13 @@ impl Slo {
 }
 
 impl Node {
+    fn names(&self) -> Vec<&'static str> {
+        match self {
+            Self::All(nodes) | Self::Any(nodes) => nodes.iter().flat_map(Self::names).collect(),
+            Self::Compare { name, .. } => vec![name],
+        }
+    }
+
     fn holds(&self, value: &impl Fn(&str) -> Option<f64>) -> bool {
         match self {
             Self::All(nodes) => nodes.iter().all(|node| node.holds(value)),

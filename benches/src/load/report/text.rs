@@ -80,6 +80,26 @@ impl fmt::Display for Report {
                 writeln!(f, "{what:<11} {}", list(counts))?;
             }
         }
+        for stage in &self.stages {
+            let holds = match stage.holds {
+                Some(true) => "holds",
+                Some(false) => "FAILS",
+                None => "not judged",
+            };
+            writeln!(
+                f,
+                "stage       {} s to {:.0} %: {:.0}/s delivered, p50 {:.2}  p99 {:.2} ms, lost {:.3} %: {holds}",
+                stage.for_s,
+                stage.to * 100.0,
+                stage.delivered_per_s,
+                stage.delay_ms.p50,
+                stage.delay_ms.p99,
+                stage.loss * 100.0
+            )?;
+        }
+        if let Some(why) = &self.aborted {
+            writeln!(f, "ABORTED     {why}")?;
+        }
         for verdict in &self.slo {
             writeln!(f, "slo         {}: {}", verdict.word(), verdict.expression)?;
         }

@@ -35,6 +35,11 @@ impl Scenario {
         within("ramp_s", self.ramp_s, 0.0, 3600.0)?;
         within("warm_up_s", self.warm_up_s, 0.2, 3600.0)?;
         within("hold_s", self.hold_s, 0.5, 24.0 * 3600.0)?;
+        for stage in &self.stages {
+            within("stages.for_s", stage.for_s, 0.0, 24.0 * 3600.0)?;
+            within("stages.to", stage.to, 0.0, 1.0)?;
+        }
+        within("abort_after_s", self.abort_after_s, 0.0, 3600.0)?;
         within("linger_s", self.linger_s, 0.1, 60.0)?;
         within("workers", self.workers.into(), 1.0, 256.0)?;
         within("sockets", self.sockets.into(), 1.0, 256.0)?;

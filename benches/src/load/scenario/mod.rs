@@ -6,6 +6,7 @@ mod keys;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use supernode_proto::words_of;
 use toml::{Table, Value};
 
 use super::slo::Slo;
@@ -72,8 +73,10 @@ pub struct Scenario {
     pub ramp_s: f64,
     /// Time between everybody being there and the measured part, in s. Default 1.
     pub warm_up_s: f64,
-    /// Length of the measured part, in s. Default 10.
+    /// Length of the measured part, in s; where there are stages, theirs. Default 10.
     pub hold_s: f64,
+    /// How many take part, one stage after the other. Default none: all of them.
+    pub stages: Vec<LoadStage>,
     /// After it: how long what is under way may take, in s. Default 1.
     pub linger_s: f64,
     /// Threads. Default 1.
@@ -88,6 +91,8 @@ pub struct Scenario {
     pub ack_threshold: u32,
     /// Expressions that must hold, such as `p99_delay_ms < 20 && loss < 0.1%`. Default none.
     pub slo: Vec<String>,
+    /// For so long an SLO may not hold before the run is ended early, in s; 0 waits for its end. Default 0.
+    pub abort_after_s: f64,
     /// Talkers send video as well.
     pub video: Option<Video>,
     /// Some listeners read too slowly.
@@ -104,6 +109,17 @@ pub struct Scenario {
     pub rings: Option<RingLoad>,
     /// When the generator's own result is not to be believed.
     pub validity: Validity,
+}
+
+/// A part of the measured part in which more and more take part, or fewer: a share of them that goes evenly from where the
+/// stage before ended, none at first, to another. Everybody is there all the time.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoadStage {
+    /// How long it takes, in s; 0 is at once.
+    pub for_s: f64,
+    /// The share of those who talk, ring or change their state in the end, 0 to 1.
+    pub to: f64,
 }
 
 /// Bytes of an object.
@@ -246,6 +262,14 @@ pub enum ScenarioError {
     },
 }
 
+words_of! {
+    /// Of scenarios that cannot be.
+    ScenarioError as WORDS:
+    Toml, "the scenario cannot be read", "it is no TOML, or a value is of another type", "mend the place that is shown; `supernode-load show calls` prints one that is right";
+    UnknownKey, "the scenario has a key that means nothing", "it is misspelt, or belongs to another table", "take the nearest one if it is said; docs/LOAD.md has them all";
+    Bound, "the scenario has a value that cannot be", "it is out of the bounds that are said", "choose one within them; docs/LOAD.md has the bounds of all keys";
+}
+
 impl Scenario {
     /// Reads a scenario; `file` is its name in errors, `overrides` are `key=value` with the value as TOML or, failing
     /// that, as a string.
@@ -262,8 +286,11 @@ impl Scenario {
         if let Some((path, nearest)) = keys::unknown(&table) {
             return Err(ScenarioError::UnknownKey { file: file.to_owned(), path, nearest });
         }
-        let scenario: Self =
+        let mut scenario: Self =
             Value::Table(table).try_into().map_err(|error: toml::de::Error| toml(error.to_string()))?;
+        if !scenario.stages.is_empty() {
+            scenario.hold_s = scenario.stages.iter().map(|stage| stage.for_s).sum();
+        }
         scenario.check().map_err(|(path, value, bound)| ScenarioError::Bound {
             file: file.to_owned(),
             path,
@@ -274,6 +301,19 @@ impl Scenario {
             Slo::parse(expression).map_err(|error| toml(format!("slo: {error}")))?;
         }
         Ok(scenario)
+    }
+
+    /// The stage that the measured part is in so many seconds after it began, and the share of all who take part then; `None`
+    /// where there are no stages, or it is over.
+    pub(super) fn stage_at(&self, since_s: f64) -> Option<(usize, f64)> {
+        let (mut begin_s, mut from) = (0.0, 0.0);
+        for (place, LoadStage { for_s, to }) in self.stages.iter().copied().enumerate() {
+            if since_s < begin_s + for_s {
+                return Some((place, from + (to - from) * ((since_s - begin_s) / for_s).clamp(0.0, 1.0)));
+            }
+            (begin_s, from) = (begin_s + for_s, to);
+        }
+        None
     }
 
     /// Whether anybody has anything to say.
@@ -337,6 +377,7 @@ impl Default for Scenario {
             ramp_s: 2.0,
             warm_up_s: 1.0,
             hold_s: 10.0,
+            stages: Vec::new(),
             linger_s: 1.0,
             workers: 1,
             sockets: 8,
@@ -344,6 +385,7 @@ impl Default for Scenario {
             seed: 1,
             ack_threshold: 0,
             slo: Vec::new(),
+            abort_after_s: 0.0,
             video: None,
             slow: None,
             churn: None,
@@ -407,5 +449,29 @@ impl Default for RingLoad {
 impl Default for Validity {
     fn default() -> Self {
         Self { lag_p99_ms_max: 5.0, busy_max: 0.9 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_go_evenly_from_one_share_to_the_next_and_say_how_long_the_measured_part_is() {
+        let text =
+            "hold_s = 99\nstages = [{ for_s = 4, to = 0.5 }, { for_s = 0, to = 1.0 }, { for_s = 6.0, to = 0.4 }]";
+        let scenario = Scenario::parse("mine.toml", text, &[]).expect("a scenario");
+        assert_eq!(scenario.hold_s, 10.0);
+        let shares = [0.0, 1.0, 3.0, 4.0, 7.0, 9.0].map(|at| scenario.stage_at(at).expect("in a stage"));
+        let expected = [(0, 0.0), (0, 0.125), (0, 0.375), (2, 1.0), (2, 0.7), (2, 0.5)];
+        for (share, expected) in shares.iter().zip(expected) {
+            assert!(share.0 == expected.0 && (share.1 - expected.1).abs() < 1e-9, "{share:?} {expected:?}");
+        }
+        assert_eq!(scenario.stage_at(10.0), None);
+        assert_eq!(Scenario::default().stage_at(1.0), None);
+        let wrong = |stages: &str| Scenario::parse("mine.toml", stages, &[]).expect_err("wrong").to_string();
+        assert_eq!(wrong("stages = [{ for_s = 4, to = 1.5 }]"), "mine.toml: stages.to = 1.5: must be 0 to 1");
+        assert_eq!(wrong("stages = [{ for_s = 0.1, to = 1 }]"), "mine.toml: hold_s = 0.1: must be 0.5 to 86400");
+        assert!(wrong("stages = [{ for = 4, to = 1 }]").contains("unknown field `for`"));
     }
 }

@@ -145,9 +145,10 @@ impl Worker {
                 self.tally.late += u64::from(us > u64::from(self.shared.stage.scenario.late_ms) * 1000);
                 self.tally.delay.record_us(us);
                 self.recent.record_us(us);
-                let interval = self.interval(stamp.due_ns);
-                interval.delivered += 1;
-                interval.delay.record_us(us);
+                self.note(stamp.due_ns, |piece| {
+                    piece.delivered += 1;
+                    piece.delay.record_us(us);
+                });
                 Some(arrival)
             }
             (Role::Slow | Role::Churner | Role::Flooder | Role::Kicked | Role::Stranger, _) => {

@@ -14,6 +14,7 @@ use std::{
 use quinn_proto::{ClientConfig, DatagramEvent, Endpoint, EndpointConfig};
 use rand::{SeedableRng, rngs::StdRng};
 use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 use supernode_measure::{histogram::Histogram, relay_probe, schedule::Schedule};
 
 use self::traffic::Task;
@@ -62,6 +63,8 @@ pub(super) struct Worker {
     window: Option<Window>,
     tally: Tally,
     intervals: Vec<Interval>,
+    /// The same by stage.
+    stages: Vec<Interval>,
     recent: Histogram,
     told_at: Instant,
     /// When what left QUIC in this turn was due.
@@ -74,10 +77,12 @@ pub(super) struct Worker {
 }
 
 /// What a worker has to say in the end.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Outcome {
     pub(super) tally: Tally,
     pub(super) intervals: Vec<Interval>,
+    /// The same by stage of the scenario.
+    pub(super) stages: Vec<Interval>,
     /// Share of the measured part in which the thread had a CPU.
     pub(super) busy: f64,
     /// Sessions that answered after the measured part.
@@ -87,6 +92,7 @@ pub(super) struct Outcome {
     /// Watches on which nothing came at its end.
     pub(super) silent_watches: u64,
     /// What clients lacked in the end, one entry for each that lacked something.
+    #[serde(skip)]
     pub(super) missing: Vec<&'static str>,
     pub(super) datagrams_in: u64,
     pub(super) datagrams_out: u64,
@@ -125,6 +131,7 @@ impl Worker {
             window: None,
             tally: Tally::default(),
             intervals: Vec::new(),
+            stages: Vec::new(),
             recent: Histogram::default(),
             told_at: Instant::now(),
             sent_due_ns: Vec::new(),
@@ -294,13 +301,17 @@ impl Worker {
         true
     }
 
-    /// The interval that something due at this time belongs to.
-    fn interval(&mut self, due_ns: u64) -> &mut Interval {
-        let place = self.window.map_or(0, |window| window.interval(due_ns));
-        if self.intervals.len() <= place {
-            self.intervals.resize_with(place + 1, Interval::default);
+    /// Takes note of something due at this time where it belongs: in its piece of the measured part, and in its stage.
+    fn note(&mut self, due_ns: u64, change: impl Fn(&mut Interval)) {
+        let Some(window) = self.window else { return };
+        let stage = self.shared.stage.scenario.stage_at(window.since_s(due_ns)).map(|(stage, _)| stage);
+        for (pieces, place) in [(&mut self.intervals, Some(window.interval(due_ns))), (&mut self.stages, stage)] {
+            let Some(place) = place else { continue };
+            if pieces.len() <= place {
+                pieces.resize_with(place + 1, Interval::default);
+            }
+            change(&mut pieces[place]);
         }
-        &mut self.intervals[place]
     }
 
     /// Everything on the list has been handed to the kernel by now.
@@ -312,13 +323,14 @@ impl Worker {
         for due_ns in std::mem::take(&mut self.sent_due_ns) {
             let us = now_ns.saturating_sub(due_ns) / 1000;
             self.tally.lag.record_us(us);
-            let interval = self.interval(due_ns);
-            interval.lag_max_us = interval.lag_max_us.max(us);
+            self.note(due_ns, |piece| piece.lag_max_us = piece.lag_max_us.max(us));
         }
     }
 
     fn cross_boundaries(&mut self) {
-        let Some(window) = self.window else { return };
+        let Some(window) = &mut self.window else { return };
+        self.shared.shorten(window);
+        let window = *window;
         let now_ns = self.ns(Instant::now());
         if self.cpu_s[0].is_none() && now_ns >= window.from_ns {
             self.cpu_s[0] = Some(thread_cpu_s());
@@ -408,6 +420,7 @@ impl Worker {
             outcome.busy = (after - before) / window.hold_s();
         }
         outcome.intervals = std::mem::take(&mut self.intervals);
+        outcome.stages = std::mem::take(&mut self.stages);
         let drops = relay_probe::socket_drops(&self.sockets.ports());
         self.schedules.clear();
         self.arrivals.clear();

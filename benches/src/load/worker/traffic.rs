@@ -94,6 +94,9 @@ impl Worker {
         if task == Task::Churn {
             return self.churn(place, due);
         }
+        if task != Task::Flood && !self.takes_part(place, due.at_ns) {
+            return;
+        }
         let measured = self.window.is_some_and(|window| window.contains(due.at_ns)) && task != Task::Flood;
         let client = &mut self.clients[place];
         let expected = match task {
@@ -105,9 +108,10 @@ impl Worker {
         if measured {
             self.tally.due += 1;
             self.tally.expected += expected;
-            let interval = self.interval(due.at_ns);
-            interval.due += 1;
-            interval.expected += expected;
+            self.note(due.at_ns, |piece| {
+                piece.due += 1;
+                piece.expected += expected;
+            });
         }
         let flood = task == Task::Flood && self.window.is_some_and(|window| window.contains(due.at_ns));
         self.tally.flood_due += u64::from(flood);
@@ -156,6 +160,17 @@ impl Worker {
         self.touch(handle);
     }
 
+    /// Whether a client is among those who do something at that time, as the stages say. Who shares a room talks and falls
+    /// silent together; outside of the measured part everybody talks, so that all are seen to be heard.
+    fn takes_part(&self, place: usize, due_ns: u64) -> bool {
+        let Some(window) = self.window.filter(|window| window.contains(due_ns)) else { return true };
+        let stage = self.shared.stage.scenario.stage_at(window.since_s(due_ns));
+        let Some((_, share)) = stage else { return true };
+        let client = &self.clients[place];
+        let group = client.plan.rooms.first().copied().unwrap_or(client.number);
+        rank(group) < share
+    }
+
     /// One of those who come and go leaves, and somebody else comes in its place.
     fn churn(&mut self, place: usize, due: Due) {
         let now = Instant::now();
@@ -169,5 +184,28 @@ impl Worker {
             self.touch(handle);
         }
         self.connect(place, due.at_ns, now);
+    }
+}
+
+/// Spreads groups over 0 to 1 so that of any share of it so many groups are below, or one more or less.
+fn rank(group: u32) -> f64 {
+    const GOLDEN: f64 = 0.618_033_988_749_894_9;
+    ((f64::from(group) + 0.5) * GOLDEN).fract()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_any_number_of_groups_the_share_that_is_asked_for_takes_part() {
+        for groups in [4, 10, 37, 1000] {
+            for share in [0.1, 0.25, 0.5, 0.9] {
+                let taking = (0..groups).filter(|group| rank(*group) < share).count() as f64;
+                let wanted = f64::from(groups) * share;
+                assert!((taking - wanted).abs() <= 2.0, "{taking} of {groups} for {share}");
+            }
+        }
+        assert!((0..1000).all(|group| rank(group) < 1.0));
     }
 }

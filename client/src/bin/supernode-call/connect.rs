@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use supernode_client::{Client, Config, Error, Events, clock_set};
 use tokio::time::Instant;
 
-use crate::{failure::Failure, identity, links::OwnInvite, progress::note};
+use crate::{failure::Failure, identity, links::OwnInvite, progress::note, trouble::Trouble};
 
 /// How long to wait for a clock to be set, as a machine does after it was switched on.
 const CLOCK_PATIENCE: Duration = Duration::from_secs(600);
@@ -36,7 +36,7 @@ pub(crate) async fn connect(path: &Path, own: &OwnInvite, config: Config) -> Res
         tokio::select! {
             () = clock_set() => {}
             () = tokio::time::sleep(ASK_AGAIN) => {}
-            _ = tokio::signal::ctrl_c() => return Err(Failure::no_call(anyhow::anyhow!("interrupted"))),
+            _ = tokio::signal::ctrl_c() => return Err(Failure::no_call(Trouble::Interrupted)),
         }
     }
 }

@@ -71,7 +71,7 @@ pub(crate) fn run(command: DevicesCommand) -> Result<(), Failure> {
             say(&identity::sign_device(&identity, device, name, days)?)
         }
         DevicesCommand::Accept { identity, delegation } => say(&identity::accept_delegation(&identity, &delegation)?),
-        DevicesCommand::Revoke { identity, device } => identity::revoke_device(&identity, device),
+        DevicesCommand::Revoke { identity, device } => Ok(identity::revoke_device(&identity, device)?),
     }
 }
 

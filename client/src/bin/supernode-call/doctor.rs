@@ -18,6 +18,7 @@ use crate::{
     failure::Failure,
     identity::{self, unix_s},
     links, say,
+    trouble::Trouble,
 };
 
 /// How often an address is asked, and how long each answer may take.
@@ -35,10 +36,17 @@ pub(crate) struct With<'a> {
     pub(crate) authority_file: Option<PathBuf>,
 }
 
-/// Looks, and says what it sees.
+/// Looks, and says what it sees, line by line and in the end in short.
 pub(crate) fn run(with: &With<'_>) -> Result<(), Failure> {
-    let invite = links::invite(with.invite_file).map_err(Failure::here)?;
-    let addresses = match resolve(&invite) {
+    let invite = links::invite(with.invite_file)?;
+    let mut short = Vec::new();
+    let looked = look(with, &invite, &mut short);
+    say(&format!("\nIn short: {}.", short.join("; ")))?;
+    looked
+}
+
+fn look(with: &With<'_>, invite: &Invite, short: &mut Vec<String>) -> Result<(), Failure> {
+    let addresses = match resolve(invite) {
         Ok(addresses) => addresses,
         Err(error) => {
             bad(
@@ -46,22 +54,15 @@ pub(crate) fn run(with: &With<'_>) -> Result<(), Failure> {
                 &format!("{}: no address: {error}", invite.host),
                 "look for a mistake in the link, and whether this device is on line",
             )?;
+            short.push(format!("{} leads nowhere from here", invite.host));
             return Err(Failure::relay(Error::Resolve(error)));
         }
     };
     good("name", &format!("{} has {} address(es)", invite.host, addresses.len()))?;
-    let mut reached = false;
-    for address in &addresses {
-        let shown = format!("{address} (port {}, UDP)", invite.port);
-        match ask(*address) {
-            Ok(took) => {
-                reached = true;
-                good("way", &format!("{shown} answers in {} ms", took.as_millis()))?;
-            }
-            Err(error) => bad("way", &format!("{shown}: {}", words_of(&error)), advice_for(&error))?,
-        }
-    }
-    if !reached {
+    // One by one: another way than UDP has its place here, and its word beside UDP's.
+    let ways = [by_udp(&addresses, invite.port)?];
+    short.extend(ways.iter().map(|way| way.word.to_owned()));
+    if !ways.iter().any(|way| way.leads_there) {
         let advice = "try another network, such as a phone's: if it works there, this one lets no UDP through. Else ask whoever \
                       runs the relay whether it runs";
         bad("relay", "no address answers", advice)?;
@@ -71,13 +72,48 @@ pub(crate) fn run(with: &With<'_>) -> Result<(), Failure> {
         Some(path) => identity::load(path)?.into_device()?,
         None if invite.token.as_deref().is_some_and(links::is_for_one_use) => {
             let words = "not tried: the invite is for the first device that uses it; name yours with --identity FILE";
+            short.push("whether you are let in was not tried".into());
             return good("let in", words);
         }
-        None => stranger()?,
+        None => stranger(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::here(error.into()))?;
-    runtime.block_on(come_in(&invite, device, with.authority_file.clone()))
+    runtime.map_err(Trouble::System)?.block_on(come_in(invite, device, with.authority_file.clone(), short))
+}
+
+/// A way to the relay.
+struct Way {
+    leads_there: bool,
+    /// For people in a hurry.
+    word: &'static str,
+}
+
+/// Asks every address over UDP.
+fn by_udp(addresses: &[SocketAddr], port: u16) -> Result<Way, Failure> {
+    let mut failed = Vec::new();
+    for address in addresses {
+        let shown = format!("{address} (port {port}, UDP)");
+        match ask(*address) {
+            Ok(took) => good("way", &format!("{shown} answers in {} ms", took.as_millis()))?,
+            Err(error) => {
+                bad("way", &format!("{shown}: {}", words_of(&error)), advice_for(&error))?;
+                failed.push(error);
+            }
+        }
+    }
+    let all = |is_so: fn(&io::Error) -> bool| failed.iter().all(is_so);
+    Ok(Way {
+        leads_there: failed.len() < addresses.len(),
+        word: match () {
+            () if failed.len() < addresses.len() => "UDP gets through",
+            () if all(|error| error.kind() == io::ErrorKind::ConnectionRefused) => {
+                "UDP gets through, and no relay runs at that port"
+            }
+            () if all(is_too_long) => "the way is too narrow for QUIC",
+            () if all(|error| error.kind() != io::ErrorKind::WouldBlock) => "UDP to there is refused",
+            () => "UDP is blocked here, or no relay runs there",
+        },
+    })
 }
 
 fn resolve(invite: &Invite) -> io::Result<Vec<SocketAddr>> {
@@ -91,6 +127,9 @@ fn resolve(invite: &Invite) -> io::Result<Vec<SocketAddr>> {
 fn ask(address: SocketAddr) -> io::Result<Duration> {
     let here = if address.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
     let socket = UdpSocket::bind(here)?;
+    // As QUIC sends: in one piece or not at all.
+    quinn::udp::UdpSocketState::new((&socket).into())?;
+    socket.set_nonblocking(false)?;
     // Connected, it is told when nobody listens there (ICMP).
     socket.connect(address)?;
     socket.set_read_timeout(Some(ATTEMPT_TIMEOUT))?;
@@ -118,6 +157,7 @@ fn words_of(error: &io::Error) -> String {
         io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => {
             "this network has no way there".to_owned()
         }
+        _ if is_too_long(error) => "no packets of 1,200 bytes get there, which QUIC needs".to_owned(),
         _ => error.to_string(),
     }
 }
@@ -127,24 +167,41 @@ fn advice_for(error: &io::Error) -> &'static str {
         io::ErrorKind::WouldBlock => "UDP is blocked on the way, the address is wrong, or the relay's machine is off",
         io::ErrorKind::ConnectionRefused => "the relay does not run, or the port in the link is wrong",
         io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => "fine if another address answers",
+        io::ErrorKind::PermissionDenied => "this device's own firewall refuses to send: let UDP to that port out",
+        _ if is_too_long(error) => {
+            "a VPN or another tunnel is too narrow: set its MTU to 1,280 or more, or try another network"
+        }
         _ => "see what the system says",
     }
 }
 
-/// Somebody who was never there and never comes again.
-fn stranger() -> Result<Arc<Device>, Failure> {
-    let (identity, device) = (IdentitySecret::generate(), DeviceSecret::generate());
-    let delegation = identity.delegate(&device.public(), unix_s() + DELEGATED_S);
-    Device::new(device, delegation).map(Arc::new).map_err(|error| Failure::here(error.into()))
+fn is_too_long(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EMSGSIZE)
 }
 
-async fn come_in(invite: &Invite, device: Arc<Device>, authority_file: Option<PathBuf>) -> Result<(), Failure> {
+/// Somebody who was never there and never comes again.
+fn stranger() -> Arc<Device> {
+    let (identity, device) = (IdentitySecret::generate(), DeviceSecret::generate());
+    let delegation = identity.delegate(&device.public(), unix_s() + DELEGATED_S);
+    Arc::new(Device::new(device, delegation).expect("it was delegated to just now"))
+}
+
+async fn come_in(
+    invite: &Invite,
+    device: Arc<Device>,
+    authority_file: Option<PathBuf>,
+    short: &mut Vec<String>,
+) -> Result<(), Failure> {
     let begin = Instant::now();
     let config = Config { authority_file, ..Config::default() };
     let (client, mut events) = match Client::connect(invite, device, config).await {
         Ok(connected) => connected,
         Err(error) => {
             bad("let in", &error.to_string(), error.words().todo)?;
+            short.push(match &error {
+                Error::ClockDiffers(skew) => skew.to_string(),
+                other => other.words().what.to_owned(),
+            });
             return Err(Failure::relay(error));
         }
     };
@@ -156,9 +213,16 @@ async fn come_in(invite: &Invite, device: Arc<Device>, authority_file: Option<Pa
         }
     }
     client.close().await;
+    short.push("you are let in".into());
     match apart {
-        None => good("clock", "within a minute of the relay's"),
-        Some(skew) => bad("clock", &skew.to_string(), "set the one that is wrong: what is signed holds by a clock"),
+        None => {
+            short.push("your clock is right".into());
+            good("clock", "within a minute of the relay's")
+        }
+        Some(skew) => {
+            short.push(skew.to_string());
+            bad("clock", &skew.to_string(), "set the one that is wrong: what is signed holds by a clock")
+        }
     }
 }
 

@@ -3,10 +3,25 @@
 use std::{io::Write, process::ExitCode};
 
 use supernode_client::{
-    Error,
-    proto::close::{CloseCode, Retry},
+    CallEnd, Error,
+    proto::{
+        close::{CloseCode, Retry},
+        words::Words,
+    },
     words::of_end,
 };
+
+use crate::trouble::Trouble;
+
+/// For `--help`.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  something here failed: a file, an address, a key
+  2  the command line is wrong
+  3  the relay cannot be reached or did not let us in
+  4  no call came about: declined, busy, nobody there
+  5  the call broke off";
 
 /// The end of a run that did not do what it should.
 #[derive(Debug)]
@@ -17,8 +32,8 @@ pub(crate) struct Failure {
 
 impl Failure {
     /// A file, an address or a key of ours.
-    pub(crate) fn here(error: anyhow::Error) -> Self {
-        Self { code: 1, error }
+    pub(crate) fn here(trouble: Trouble) -> Self {
+        Self { code: 1, error: trouble.into() }
     }
 
     /// The relay cannot be reached or did not let us in.
@@ -37,7 +52,7 @@ impl Failure {
 
     /// No packet gets to the relay.
     pub(crate) fn no_way() -> Self {
-        Self { code: 3, error: anyhow::anyhow!("the relay cannot be reached from here") }
+        Self { code: 3, error: Trouble::NoWay.into() }
     }
 
     /// No call came about.
@@ -79,23 +94,46 @@ impl Failure {
     }
 }
 
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        Self::here(trouble)
+    }
+}
+
 /// What happened and why, and on a line of its own what to do.
 pub(crate) fn told(error: &anyhow::Error) -> String {
     let text = format!("{error:#}");
-    let words =
-        error.downcast_ref::<Error>().map(Error::words).or_else(|| error.downcast_ref().map(|end| of_end(*end)));
-    match words {
-        Some(words) if text.contains(words.why) => format!("{text}\n  -> {}", words.todo),
-        Some(words) => format!("{text}\n  {}: {}\n  -> {}", words.what, words.why, words.todo),
-        None => text,
+    let Some(words) = words(error) else { return text };
+    let why = match text.contains(words.why) {
+        true => String::new(),
+        false => format!("\n  {}: {}", words.what, words.why),
+    };
+    match words.todo.strip_prefix("nothing") {
+        Some("") => format!("{text}{why}"),
+        _ => format!("{text}{why}\n  -> {}", words.todo),
     }
+}
+
+fn words(error: &anyhow::Error) -> Option<&'static Words> {
+    // Whatever it was said to be about.
+    let of_sdk = error.downcast_ref::<Error>().map(Error::words);
+    of_sdk
+        .or_else(|| error.downcast_ref::<CallEnd>().map(|end| of_end(*end)))
+        .or_else(|| error.downcast_ref::<Trouble>().map(Trouble::words))
 }
 
 #[cfg(test)]
 mod tests {
-    use supernode_client::{CallEnd, Refusal, proto::control::RefusalReason};
+    use std::{fs, path::Path};
+
+    use supernode_client::{
+        Refusal,
+        proto::{control::RefusalReason, words::lacking},
+        words,
+    };
 
     use super::*;
+    use crate::trouble::ROWS;
 
     #[test]
     fn what_the_relay_said_comes_with_why_and_what_to_do() {
@@ -107,6 +145,71 @@ mod tests {
              -> ask the person who made it for a new one (supernode-call ticket)"
         );
         assert!(told(&CallEnd::Removed.into()).contains("-> ask them by another way"));
-        assert_eq!(told(&anyhow::anyhow!("a file")), "a file");
+        let of_a_host = Failure::relay(Error::WrongPin).about("relay.example", 4433);
+        assert!(of_a_host.told().contains("-> do not go on"), "{}", of_a_host.told());
+    }
+
+    #[test]
+    fn what_goes_wrong_here_comes_with_why_and_what_to_do() {
+        let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+        let text = Failure::here(Trouble::read(Path::new("eve.json"))(missing)).told();
+        assert_eq!(
+            text,
+            "eve.json: cannot be read: entity not found\n  a file cannot be read: it is not there, or this user may not \
+             read it\n  -> compare the path with what was meant, or let this user read the file"
+        );
+        assert!(!Failure::no_call(Trouble::Interrupted).told().contains("->"), "there is nothing to be done");
+    }
+
+    #[test]
+    fn no_message_of_this_program_lacks_one_of_its_parts() {
+        assert!(lacking(ROWS).is_empty(), "{:?}", lacking(ROWS));
+    }
+
+    /// `anyhow` carries errors here and makes none: one that it makes has no row.
+    #[test]
+    fn every_error_of_this_program_has_a_row() {
+        fn sources(folder: &Path) -> Vec<(String, String)> {
+            let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+            let of = |path: std::path::PathBuf| match path.is_dir() {
+                true => sources(&path),
+                false => vec![(path.display().to_string(), fs::read_to_string(&path).expect("a file"))],
+            };
+            entries.flat_map(of).collect()
+        }
+        let made = ["anyhow!", "bail!", "ensure!"].map(|word| format!("{word}("));
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bin/supernode-call");
+        for (path, text) in sources(&folder) {
+            assert!(!made.iter().any(|made| text.contains(made)), "{path} makes an error without words");
+            assert!(
+                !text.contains(".context(") || path.ends_with("failure.rs"),
+                "{path}: who says what to do about it?"
+            );
+        }
+    }
+
+    #[test]
+    fn the_page_of_messages_is_what_the_tables_of_words_say() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/MESSAGES.md");
+        let page = words::markdown(EXIT_CODES, ROWS);
+        if std::env::var_os("SUPERNODE_BLESS").is_some() {
+            return fs::write(&path, page).expect("written");
+        }
+        let written = fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(written, page, "SUPERNODE_BLESS=1 cargo test -p supernode-client --bins words");
+    }
+
+    #[test]
+    fn every_kind_of_failure_ends_with_the_code_that_help_and_documents_name() {
+        let documented: Vec<&str> =
+            EXIT_CODES.lines().filter_map(|line| line.strip_prefix("  ")?.split("  ").next()).collect();
+        assert_eq!(documented, ["0", "1", "2", "3", "4", "5"]);
+        let code = |failure: Failure| failure.code;
+        assert_eq!(code(Trouble::Declined.into()), 1);
+        assert_eq!(code(Failure::relay(Error::Authorities)), 1);
+        assert_eq!(code(Failure::relay(Error::Disconnected).about("relay.example", 1)), 3);
+        assert_eq!(code(Failure::no_way()), 3);
+        assert_eq!(code(Failure::no_call(Trouble::Declined)), 4);
+        assert_eq!(code(Failure::broken(CallEnd::SessionGone)), 5);
     }
 }

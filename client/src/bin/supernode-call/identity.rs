@@ -2,7 +2,6 @@
 
 use std::{fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path, sync::Arc, time::SystemTime};
 
-use anyhow::{Context, anyhow};
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use supernode_client::{
@@ -11,7 +10,7 @@ use supernode_client::{
 };
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::failure::Failure;
+use crate::trouble::Trouble;
 
 const DAY_S: u64 = 24 * 3600;
 /// The device is certified anew at every start.
@@ -61,6 +60,8 @@ impl Drop for IdentityFile {
 
 /// Who we are.
 pub(crate) struct Identity {
+    /// Its file, for words.
+    path: String,
     /// Missing on a device that another one has certified.
     identity: Option<IdentitySecret>,
     device: DeviceSecret,
@@ -70,13 +71,13 @@ pub(crate) struct Identity {
 }
 
 /// Makes an identity file and returns the public name.
-pub(crate) fn create(path: &Path, name: Option<String>) -> Result<String, Failure> {
+pub(crate) fn create(path: &Path, name: Option<String>) -> Result<String, Trouble> {
     let identity = IdentitySecret::generate();
     let mut file = new_file(name, &DeviceSecret::generate());
     let public = identity.public().to_text();
     file.identity = Some(public.clone());
     file.identity_secret = Some(HEXLOWER.encode(&*identity.to_bytes()));
-    write_new(path, &file).map_err(Failure::here)?;
+    write_new(path, &file)?;
     Ok(public)
 }
 
@@ -94,14 +95,14 @@ fn new_file(name: Option<String>, device: &DeviceSecret) -> IdentityFile {
 }
 
 /// Makes the file of a new device, which is nobody's yet, and returns its public name.
-pub(crate) fn request_device(path: &Path, name: Option<String>) -> Result<String, Failure> {
+pub(crate) fn request_device(path: &Path, name: Option<String>) -> Result<String, Trouble> {
     let device = DeviceSecret::generate();
-    write_new(path, &new_file(name, &device)).map_err(Failure::here)?;
+    write_new(path, &new_file(name, &device))?;
     Ok(device.public().to_text())
 }
 
 /// Certifies a device, notes that, and returns what it is to be given.
-pub(crate) fn sign_device(path: &Path, device: DeviceKey, name: Option<String>, days: u16) -> Result<String, Failure> {
+pub(crate) fn sign_device(path: &Path, device: DeviceKey, name: Option<String>, days: u16) -> Result<String, Trouble> {
     change(path, |file, who| {
         let not_after_unix_s = unix_s() + u64::from(days) * DAY_S;
         let delegation = who.secret()?.delegate(&device, not_after_unix_s);
@@ -113,15 +114,16 @@ pub(crate) fn sign_device(path: &Path, device: DeviceKey, name: Option<String>, 
 }
 
 /// Keeps what lets this device act for somebody, and returns their public name.
-pub(crate) fn accept_delegation(path: &Path, delegation: &Delegation) -> Result<String, Failure> {
+pub(crate) fn accept_delegation(path: &Path, delegation: &Delegation) -> Result<String, Trouble> {
     change(path, |file, who| {
         if who.identity.is_some() {
-            return Err(anyhow!("this file has its identity's secret: it needs no delegation"));
+            return Err(Trouble::HasSecret { path: who.path.clone() });
         }
         if delegation.device != who.device.public() {
-            return Err(anyhow!("the delegation is for another device than this file's"));
+            return Err(Trouble::OtherDevice { path: who.path.clone() });
         }
-        delegation.verify(unix_s())?;
+        let held = delegation.verify(unix_s());
+        held.map_err(|source| Trouble::Delegation { path: who.path.clone(), source })?;
         let identity = delegation.identity.to_text();
         (file.identity, file.delegation) = (Some(identity.clone()), Some(HEXLOWER.encode(&delegation.to_bytes())));
         Ok(identity)
@@ -129,7 +131,7 @@ pub(crate) fn accept_delegation(path: &Path, delegation: &Delegation) -> Result<
 }
 
 /// Takes a device back. Those whose delegations have run out are no longer named.
-pub(crate) fn revoke_device(path: &Path, device: DeviceKey) -> Result<(), Failure> {
+pub(crate) fn revoke_device(path: &Path, device: DeviceKey) -> Result<(), Trouble> {
     change(path, |file, who| {
         let still_holds = |named: &DeviceKey| {
             let known = file.devices.iter().find(|known| known.device == named.to_text());
@@ -140,14 +142,15 @@ pub(crate) fn revoke_device(path: &Path, device: DeviceKey) -> Result<(), Failur
         devices.retain(|named| *named != device && still_holds(named));
         devices.push(device);
         let number = unix_s().max(before.map_or(0, |word| word.number + 1));
-        let word = who.secret()?.revoke(devices, number)?;
+        let word = who.secret()?.revoke(devices, number);
+        let word = word.map_err(|source| Trouble::TooManyDevices { path: who.path.clone(), source })?;
         file.revocation = Some(HEXLOWER.encode(&word.to_bytes()));
         Ok(())
     })
 }
 
 /// Keeps a newer word on which devices count no more.
-pub(crate) fn keep_revocation(path: &Path, word: &Revocation) -> Result<(), Failure> {
+pub(crate) fn keep_revocation(path: &Path, word: &Revocation) -> Result<(), Trouble> {
     change(path, |file, _| {
         file.revocation = Some(HEXLOWER.encode(&word.to_bytes()));
         Ok(())
@@ -155,46 +158,34 @@ pub(crate) fn keep_revocation(path: &Path, word: &Revocation) -> Result<(), Fail
 }
 
 /// A line for each of our devices.
-pub(crate) fn devices(path: &Path) -> Result<Vec<String>, Failure> {
-    let list = || {
-        let (file, who) = (read_file(path)?, read(path)?);
-        let revoked =
-            |device: &str| who.revocation.iter().flat_map(|word| &word.devices).any(|named| named.to_text() == device);
-        let line = |device: &str, until: &str, name: Option<&str>| {
-            let state = if revoked(device) { "taken back" } else { until };
-            format!("{device} {state:<11} {}", name.unwrap_or("-"))
-        };
-        let own = line(&who.device.public().to_text(), "this one", file.name.as_deref());
-        let others = file.devices.iter().map(|known| {
-            let days = known.not_after_unix_s.saturating_sub(unix_s()) / DAY_S;
-            line(&known.device, &format!("{days} days"), known.name.as_deref())
-        });
-        anyhow::Ok(std::iter::once(own).chain(others).collect())
+pub(crate) fn devices(path: &Path) -> Result<Vec<String>, Trouble> {
+    let (file, who) = (read_file(path)?, load(path)?);
+    let revoked =
+        |device: &str| who.revocation.iter().flat_map(|word| &word.devices).any(|named| named.to_text() == device);
+    let line = |device: &str, until: &str, name: Option<&str>| {
+        let state = if revoked(device) { "taken back" } else { until };
+        format!("{device} {state:<11} {}", name.unwrap_or("-"))
     };
-    list().with_context(|| path.display().to_string()).map_err(Failure::here)
+    let own = line(&who.device.public().to_text(), "this one", file.name.as_deref());
+    let others = file.devices.iter().map(|known| {
+        let days = known.not_after_unix_s.saturating_sub(unix_s()) / DAY_S;
+        line(&known.device, &format!("{days} days"), known.name.as_deref())
+    });
+    Ok(std::iter::once(own).chain(others).collect())
 }
 
-fn write_new(path: &Path, file: &IdentityFile) -> anyhow::Result<()> {
-    let text = Zeroizing::new(serde_json::to_string_pretty(file)?);
+fn write_new(path: &Path, file: &IdentityFile) -> Result<(), Trouble> {
+    let text = Zeroizing::new(serde_json::to_string_pretty(file).expect("texts and numbers are JSON"));
     let mut options = fs::OpenOptions::new();
-    let mut out = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .with_context(|| format!("cannot make {}", path.display()))?;
-    out.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// Reads an identity file.
-pub(crate) fn load(path: &Path) -> Result<Identity, Failure> {
-    read(path).with_context(|| path.display().to_string()).map_err(Failure::here)
+    let out = options.write(true).create_new(true).mode(0o600).open(path);
+    out.and_then(|mut out| out.write_all(text.as_bytes())).map_err(Trouble::write(path))
 }
 
 /// Takes all tickets back that there are: those made from now on are of the next generation.
-pub(crate) fn void_tickets(path: &Path) -> Result<(), Failure> {
-    change(path, |file, _| {
-        file.ticket_generation = file.ticket_generation.checked_add(1).context("ticket_generation has no next one")?;
+pub(crate) fn void_tickets(path: &Path) -> Result<(), Trouble> {
+    change(path, |file, who| {
+        let none = || who.broken("ticket_generation", "has no next one");
+        file.ticket_generation = file.ticket_generation.checked_add(1).ok_or_else(none)?;
         Ok(())
     })
 }
@@ -202,52 +193,59 @@ pub(crate) fn void_tickets(path: &Path) -> Result<(), Failure> {
 /// Changes what is in a file.
 fn change<T>(
     path: &Path,
-    change: impl FnOnce(&mut IdentityFile, &Identity) -> anyhow::Result<T>,
-) -> Result<T, Failure> {
-    let changed = || {
-        let (mut file, who) = (read_file(path)?, read(path)?);
-        let result = change(&mut file, &who)?;
-        // Whole or not at all: the secrets in it are all that there is of this person.
-        let mut name = path.as_os_str().to_owned();
-        name.push(".new");
-        let new = std::path::PathBuf::from(name);
-        write_new(&new, &file)?;
-        fs::rename(&new, path).with_context(|| format!("cannot replace it by {}", new.display()))?;
-        anyhow::Ok(result)
-    };
-    changed().with_context(|| path.display().to_string()).map_err(Failure::here)
+    change: impl FnOnce(&mut IdentityFile, &Identity) -> Result<T, Trouble>,
+) -> Result<T, Trouble> {
+    let (mut file, who) = (read_file(path)?, load(path)?);
+    let result = change(&mut file, &who)?;
+    // Whole or not at all: the secrets in it are all that there is of this person.
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let new = std::path::PathBuf::from(name);
+    write_new(&new, &file)?;
+    fs::rename(&new, path).map_err(Trouble::write(path))?;
+    Ok(result)
 }
 
-fn read_file(path: &Path) -> anyhow::Result<IdentityFile> {
-    let text = Zeroizing::new(fs::read_to_string(path)?);
+fn read_file(path: &Path) -> Result<IdentityFile, Trouble> {
+    let text = Zeroizing::new(fs::read_to_string(path).map_err(Trouble::read(path))?);
     // The words say where in the file, and never what is there.
-    serde_json::from_str(&text)
-        .map_err(|error| anyhow!("is no identity file, as `supernode-call identity --out FILE` makes them ({error})"))
+    serde_json::from_str(&text).map_err(|source| Trouble::NoIdentity { path: path.display().to_string(), source })
 }
 
-fn read(path: &Path) -> anyhow::Result<Identity> {
+/// Reads an identity file.
+pub(crate) fn load(path: &Path) -> Result<Identity, Trouble> {
     let file = read_file(path)?;
+    let broken = |field, problem| Trouble::Broken { path: path.display().to_string(), field, problem };
+    let secret = |field, text: &str| secret(text).map_err(|problem| broken(field, problem));
     let identity = file.identity_secret.as_deref().map(|text| secret("identity_secret", text)).transpose()?;
     let identity = identity.map(|bytes| IdentitySecret::from_bytes(&bytes));
     if identity.as_ref().is_some_and(|identity| Some(identity.public().to_text()) != file.identity) {
-        return Err(anyhow!("identity is not the public name of identity_secret"));
+        return Err(broken("identity", "is not the public name of identity_secret"));
     }
-    let public = |field: &'static str, text: &Option<String>| {
+    let public = |field, text: &Option<String>| {
         let bytes = text.as_ref().map(|text| HEXLOWER.decode(text.as_bytes()));
-        bytes.transpose().map_err(|_| anyhow!("{field} is not hexadecimal"))
+        bytes.transpose().map_err(|_| broken(field, NO_HEX))
     };
     let delegation = public("delegation", &file.delegation)?;
-    let delegation = delegation.map(|bytes| Delegation::from_bytes(&bytes)).transpose()?;
+    let delegation = delegation.map(|bytes| Delegation::from_bytes(&bytes)).transpose();
     let revocation = public("revocation", &file.revocation)?;
-    let revocation = revocation.map(|bytes| Revocation::from_bytes(&bytes)).transpose()?;
-    let device = DeviceSecret::from_bytes(&*secret("device_secret", &file.device_secret)?);
-    Ok(Identity { identity, device, delegation, ticket_generation: file.ticket_generation, revocation })
+    let revocation = revocation.map(|bytes| Revocation::from_bytes(&bytes)).transpose();
+    Ok(Identity {
+        path: path.display().to_string(),
+        identity,
+        device: DeviceSecret::from_bytes(&*secret("device_secret", &file.device_secret)?),
+        delegation: delegation.map_err(|_| broken("delegation", "is none"))?,
+        ticket_generation: file.ticket_generation,
+        revocation: revocation.map_err(|_| broken("revocation", "is none"))?,
+    })
 }
 
-/// The message names the field and never what is in it.
-fn secret(field: &'static str, text: &str) -> anyhow::Result<Zeroizing<[u8; 32]>> {
-    let bytes = Zeroizing::new(HEXLOWER.decode(text.as_bytes()).map_err(|_| anyhow!("{field} is not hexadecimal"))?);
-    let bytes: [u8; 32] = bytes.as_slice().try_into().map_err(|_| anyhow!("{field} is not 32 bytes"))?;
+const NO_HEX: &str = "is not hexadecimal";
+
+/// What is wrong with it does not say what is in it.
+fn secret(text: &str) -> Result<Zeroizing<[u8; 32]>, &'static str> {
+    let bytes = Zeroizing::new(HEXLOWER.decode(text.as_bytes()).map_err(|_| NO_HEX)?);
+    let bytes: [u8; 32] = bytes.as_slice().try_into().map_err(|_| "is not 32 bytes")?;
     Ok(Zeroizing::new(bytes))
 }
 
@@ -258,8 +256,8 @@ impl Identity {
         holder: Option<IdentityKey>,
         relay: Option<RelayPin>,
         days: u16,
-    ) -> Result<Pass, Failure> {
-        let (identity, terms) = (self.secret().map_err(Failure::here)?, self.terms(relay, days));
+    ) -> Result<Pass, Trouble> {
+        let (identity, terms) = (self.secret()?, self.terms(relay, days));
         Ok(match holder {
             Some(holder) => identity.issue_pass_for(holder, &terms),
             None => identity.issue_pass(&terms),
@@ -271,9 +269,12 @@ impl Identity {
         self.identity.is_some()
     }
 
-    fn secret(&self) -> anyhow::Result<&IdentitySecret> {
-        let missing = "this device does not have the identity's secret: do it on the device that certified it";
-        self.identity.as_ref().context(missing)
+    fn secret(&self) -> Result<&IdentitySecret, Trouble> {
+        self.identity.as_ref().ok_or_else(|| Trouble::NoSecret { path: self.path.clone() })
+    }
+
+    fn broken(&self, field: &'static str, problem: &'static str) -> Trouble {
+        Trouble::Broken { path: self.path.clone(), field, problem }
     }
 
     fn terms(&self, relay: Option<RelayPin>, days: u16) -> Terms {
@@ -296,13 +297,12 @@ impl Identity {
     }
 
     /// The device that takes part in calls.
-    pub(crate) fn into_device(self) -> Result<Arc<Device>, Failure> {
+    pub(crate) fn into_device(self) -> Result<Arc<Device>, Trouble> {
         let fresh = |identity: &IdentitySecret| identity.delegate(&self.device.public(), unix_s() + DELEGATION_S);
-        let missing = "this device is nobody's yet: have its public name signed by `supernode-call devices sign`, \
-                       and accept what that prints by `supernode-call devices accept`";
         let delegation = self.identity.as_ref().map(fresh).or(self.delegation);
-        let delegation = delegation.context(missing).map_err(Failure::here)?;
-        Device::new(self.device, delegation).map(Arc::new).map_err(|error| Failure::here(error.into()))
+        let path = self.path;
+        let Some(delegation) = delegation else { return Err(Trouble::Nobodys { path }) };
+        Device::new(self.device, delegation).map(Arc::new).map_err(|source| Trouble::Device { path, source })
     }
 }
 
@@ -386,8 +386,15 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_a_file_is_said_without_its_secrets() {
-        let told = secret("device_secret", "00ff").expect_err("too short").to_string();
-        assert_eq!(told, "device_secret is not 32 bytes");
-        assert_eq!(secret("device_secret", "xy").expect_err("no hex").to_string(), "device_secret is not hexadecimal");
+        let path = std::env::temp_dir().join(format!("supernode-broken-{}", std::process::id()));
+        create(&path, None).expect("created");
+        let whole = fs::read_to_string(&path).expect("ours");
+        let at = whole.find("\"device_secret\": \"").expect("it has one") + 18;
+        for (in_its_place, problem) in [("00ff", "is not 32 bytes"), ("xy", "is not hexadecimal")] {
+            fs::write(&path, format!("{}{in_its_place}{}", &whole[..at], &whole[at + 64..])).expect("ours");
+            let told = load(&path).err().expect("broken").to_string();
+            assert_eq!(told, format!("{}: device_secret {problem}", path.display()));
+        }
+        fs::remove_file(&path).expect("ours");
     }
 }

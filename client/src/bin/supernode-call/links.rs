@@ -7,11 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, anyhow, bail};
 use data_encoding::BASE64URL_NOPAD;
 use supernode_client::{RoomLink, e2ee::Pass, proto::invite::Invite};
 
-use crate::{failure::Failure, identity::unix_s, progress::note};
+use crate::{failure::Failure, identity::unix_s, progress::note, trouble::Trouble};
 
 /// An invite that ends sooner is warned of.
 const WARN_S: u64 = 7 * 24 * 3600;
@@ -28,9 +27,9 @@ const ROOM: Place = Place { what: "room link", option: "--link-file", variable: 
 const TICKET: Place = Place { what: "ticket", option: "--ticket-file", variable: "SUPERNODE_TICKET" };
 
 /// The invite link to the relay.
-pub(crate) fn invite(file: Option<&PathBuf>) -> anyhow::Result<Invite> {
+pub(crate) fn invite(file: Option<&PathBuf>) -> Result<Invite, Trouble> {
     let (text, from) = INVITE.read(file)?;
-    let invite = parse_invite(&text).context(from)?;
+    let invite = parse_invite(&text, from)?;
     if let Some(warning) = invite.token.as_deref().and_then(|token| ending(token, unix_s())) {
         note(&warning);
     }
@@ -46,7 +45,7 @@ pub(crate) struct OwnInvite {
 
 impl OwnInvite {
     pub(crate) fn read(file: Option<&PathBuf>) -> Result<Self, Failure> {
-        Ok(Self { invite: invite(file).map_err(Failure::here)?, file: file.cloned() })
+        Ok(Self { invite: invite(file)?, file: file.cloned() })
     }
 
     /// Puts the link that leads there from now on in the place of the one that was given, if it is another.
@@ -59,51 +58,50 @@ impl OwnInvite {
         };
         match write_secret(file, &now.to_string()) {
             Ok(()) => note(&format!("{}: the link has the relay's new key now", file.display())),
-            Err(error) => note(&format!("the relay has a new key, and the link cannot be kept: {error:#}")),
+            Err(error) => {
+                note(&format!("the relay has a new key, and the link is not kept: {}", Failure::here(error).told()))
+            }
         }
     }
 }
 
 /// A line for nobody else's eyes, in one step in the place of what was there.
-pub(crate) fn write_secret(path: &Path, line: &str) -> anyhow::Result<()> {
+pub(crate) fn write_secret(path: &Path, line: &str) -> Result<(), Trouble> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     let new = PathBuf::from(new);
     let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new);
-    let mut file = file.with_context(|| format!("cannot make {}", new.display()))?;
-    writeln!(file, "{line}").with_context(|| format!("cannot write {}", new.display()))?;
-    fs::rename(&new, path).with_context(|| format!("cannot write {}", path.display()))
+    let mut file = file.map_err(Trouble::write(&new))?;
+    writeln!(file, "{line}").map_err(Trouble::write(&new))?;
+    fs::rename(&new, path).map_err(Trouble::write(path))
 }
 
 /// The link of a room.
-pub(crate) fn room(file: Option<&PathBuf>) -> anyhow::Result<RoomLink> {
+pub(crate) fn room(file: Option<&PathBuf>) -> Result<RoomLink, Trouble> {
     let (text, from) = ROOM.read(file)?;
-    parse_room(&text).context(from)
+    parse_room(&text, from)
 }
 
 /// Somebody's ticket, which holds still.
-pub(crate) fn ticket(file: Option<&PathBuf>) -> anyhow::Result<Pass> {
+pub(crate) fn ticket(file: Option<&PathBuf>) -> Result<Pass, Trouble> {
     let (text, from) = TICKET.read(file)?;
-    parse_ticket(&text, unix_s()).context(from)
+    parse_ticket(&text, from, unix_s())
 }
 
 impl Place {
     /// What is in the file, or else in the environment, and where it is from.
-    fn read(&self, file: Option<&PathBuf>) -> anyhow::Result<(String, String)> {
-        let Self { what, option, variable } = self;
+    fn read(&self, file: Option<&PathBuf>) -> Result<(String, String), Trouble> {
+        let Self { what, option, variable } = *self;
         let (text, from) = match file {
-            Some(path) => (
-                fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?,
-                path.display().to_string(),
-            ),
+            Some(path) => (fs::read_to_string(path).map_err(Trouble::read(path))?, path.display().to_string()),
             None => {
                 let set = std::env::var(variable);
-                (set.map_err(|_| anyhow!("no {what}: give {option} FILE, or set {variable}"))?, (*variable).to_owned())
+                (set.map_err(|_| Trouble::Missing { what, option, variable })?, variable.to_owned())
             }
         };
         let text = unfolded(&text);
         if text.is_empty() {
-            bail!("{from}: is empty: no {what} is there");
+            return Err(Trouble::Empty { from, what });
         }
         Ok((text, from))
     }
@@ -115,43 +113,47 @@ fn unfolded(text: &str) -> String {
     text.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).unwrap_or(&text).to_owned()
 }
 
-fn parse_invite(text: &str) -> anyhow::Result<Invite> {
+const AN_INVITE: &str = "an invite link to the relay";
+const A_ROOM: &str = "a room's link";
+const A_TICKET: &str = "a person's ticket";
+
+fn parse_invite(text: &str, from: String) -> Result<Invite, Trouble> {
     if text.parse::<RoomLink>().is_ok() {
-        bail!("is a room's link, and an invite link to the relay is wanted: come in with `room join --link-file`");
+        return Err(Trouble::Mistaken { from, is: A_ROOM, wanted: AN_INVITE });
     }
     if Pass::from_text(text).is_ok() {
-        bail!("is a ticket, and an invite link to the relay is wanted: a ticket belongs to --ticket-file");
+        return Err(Trouble::Mistaken { from, is: A_TICKET, wanted: AN_INVITE });
     }
-    text.parse().context("is no invite link (supernode://HOST:PORT/?pin=...): copy all of it")
+    let form = "supernode://HOST:PORT/?pin=...";
+    let parsed = text.parse::<Invite>();
+    parsed.map_err(|error| Trouble::Unreadable { from, what: "invite link", form, why: error.to_string() })
 }
 
-fn parse_room(text: &str) -> anyhow::Result<RoomLink> {
+fn parse_room(text: &str, from: String) -> Result<RoomLink, Trouble> {
     if text.parse::<Invite>().is_ok() {
-        bail!(
-            "is an invite link to the relay, and the link of a room is wanted: whoever opened the room has it \
-             (`room create` prints it)"
-        );
+        return Err(Trouble::Mistaken { from, is: AN_INVITE, wanted: A_ROOM });
     }
-    text.parse().context("is no link of a room (supernode://HOST:PORT/?...room=...): copy all of it")
+    let form = "supernode://HOST:PORT/?...room=...";
+    let parsed = text.parse::<RoomLink>();
+    parsed.map_err(|error| Trouble::Unreadable { from, what: "link of a room", form, why: error.to_string() })
 }
 
-fn parse_ticket(text: &str, now_unix_s: u64) -> anyhow::Result<Pass> {
+fn parse_ticket(text: &str, from: String, now_unix_s: u64) -> Result<Pass, Trouble> {
     if text.starts_with("supernode://") {
-        bail!(
-            "is a link, and the ticket of the person to call is wanted (sn-pass-... or sn-ticket-...): they make it with `supernode-call ticket`"
-        );
+        return Err(Trouble::Mistaken { from, is: "a link", wanted: A_TICKET });
     }
     if text.starts_with("sn-id-") {
-        bail!(
-            "is a person's public name, and a ticket of theirs is wanted (sn-pass-... or sn-ticket-...): they make it with `supernode-call ticket`"
-        );
+        return Err(Trouble::Mistaken { from, is: "a person's public name", wanted: A_TICKET });
     }
-    let pass = Pass::from_text(text).context("is no ticket (sn-pass-... or sn-ticket-...): copy all of it")?;
+    let form = "sn-pass-... or sn-ticket-...";
+    let pass = match Pass::from_text(text) {
+        Ok(pass) => pass,
+        Err(error) => return Err(Trouble::Unreadable { from, what: "ticket", form, why: error.to_string() }),
+    };
     let ticket = pass.ticket();
     if ticket.not_after_unix_s < now_unix_s {
         let days = (now_unix_s - ticket.not_after_unix_s) / (24 * 3600);
-        let issuer = ticket.issuer.to_text();
-        bail!("this ticket of {issuer} ended {days} days ago: ask them for a new one (supernode-call ticket)");
+        return Err(Trouble::TicketEnded { from, issuer: ticket.issuer.to_text(), days });
     }
     Ok(pass)
 }
@@ -186,6 +188,10 @@ mod tests {
 
     const NOW: u64 = 1_900_000_000;
 
+    fn file() -> String {
+        "a file".into()
+    }
+
     fn links() -> (String, String, String) {
         let terms = Terms { grants: Grants::RING, relay: None, generation: 0, not_after_unix_s: NOW };
         let pass = IdentitySecret::from_bytes(&[7; 32]).issue_pass(&terms);
@@ -199,26 +205,29 @@ mod tests {
         let (invite, room, _) = links();
         let (head, tail) = invite.split_at(40);
         let folded = unfolded(&format!("  <{head}\r\n   {tail}>\n"));
-        assert_eq!(parse_invite(&folded).expect("a link").to_string(), invite);
+        assert_eq!(parse_invite(&folded, file()).expect("a link").to_string(), invite);
         let (head, tail) = room.split_at(60);
-        assert_eq!(parse_room(&unfolded(&format!("{head}\n{tail}"))).expect("a link").to_string(), room);
+        assert_eq!(parse_room(&unfolded(&format!("{head}\n{tail}")), file()).expect("a link").to_string(), room);
     }
 
     #[test]
     fn one_in_the_other_s_place_is_told_from_a_broken_one() {
         let (invite, room, ticket) = links();
-        let said = |result: anyhow::Result<()>| format!("{:#}", result.expect_err("wrong"));
-        assert!(said(parse_invite(&room).map(drop)).starts_with("is a room's link"));
-        assert!(said(parse_invite(&ticket).map(drop)).starts_with("is a ticket"));
-        assert!(said(parse_invite("https://x").map(drop)).contains("copy all of it: an invite link begins with"));
-        assert!(said(parse_room(&invite).map(drop)).starts_with("is an invite link"));
-        assert!(said(parse_room("supernode://h/?room=x").map(drop)).contains("copy all of it"));
-        assert!(said(parse_ticket(&invite, NOW).map(drop)).starts_with("is a link"));
-        assert!(said(parse_ticket("sn-id-abc", NOW).map(drop)).starts_with("is a person's public name"));
-        assert!(said(parse_ticket("sn-ticket-abc", NOW).map(drop)).contains("copy all of it"));
-        let late = said(parse_ticket(&ticket, NOW + 3 * 24 * 3600).map(drop));
+        let said = |result: Result<(), Trouble>| result.expect_err("wrong").to_string();
+        let of_invite = |text: &str| said(parse_invite(text, file()).map(drop));
+        let of_room = |text: &str| said(parse_room(text, file()).map(drop));
+        let of_ticket = |text: &str, now| said(parse_ticket(text, file(), now).map(drop));
+        assert_eq!(of_invite(&room), "a file: is a room's link, and an invite link to the relay is wanted");
+        assert_eq!(of_invite(&ticket), "a file: is a person's ticket, and an invite link to the relay is wanted");
+        assert!(of_invite("https://x").starts_with("a file: is no invite link (supernode://HOST:PORT/?pin=...): "));
+        assert_eq!(of_room(&invite), "a file: is an invite link to the relay, and a room's link is wanted");
+        assert!(of_room("supernode://h/?room=x").starts_with("a file: is no link of a room"));
+        assert_eq!(of_ticket(&invite, NOW), "a file: is a link, and a person's ticket is wanted");
+        assert!(of_ticket("sn-id-abc", NOW).contains("is a person's public name"));
+        assert!(of_ticket("sn-ticket-abc", NOW).contains("is no ticket"));
+        let late = of_ticket(&ticket, NOW + 3 * 24 * 3600);
         assert!(late.contains("ended 3 days ago") && late.contains("sn-id-"), "{late}");
-        assert!(parse_ticket(&ticket, NOW).is_ok());
+        assert!(parse_ticket(&ticket, file(), NOW).is_ok());
     }
 
     #[test]

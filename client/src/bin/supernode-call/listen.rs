@@ -24,6 +24,7 @@ use crate::{
     progress::note,
     record::make_fresh,
     talk::{HangUp, Show, Sources, appear, hold, next_call, report},
+    trouble::Trouble,
 };
 
 /// The device's certificate holds for 30 days and the invite may be replaced meanwhile: both are taken anew this often, when
@@ -40,8 +41,8 @@ const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// Answers one call after the other until told to end.
 pub(crate) fn run(args: &TalkArgs) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.map_err(|error| Failure::here(error.into()))?.block_on(async {
-        let mut terminate = signal(SignalKind::terminate()).map_err(|error| Failure::here(error.into()))?;
+    runtime.map_err(Trouble::System)?.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).map_err(Trouble::System)?;
         tokio::select! {
             ended = listen(args) => ended,
             _ = terminate.recv() => Ok(()),
@@ -53,14 +54,14 @@ pub(crate) fn run(args: &TalkArgs) -> Result<(), Failure> {
 async fn listen(args: &TalkArgs) -> Result<(), Failure> {
     // Everything of ours that can be wrong, before anybody rings.
     identity::load(&args.identity)?;
-    Sources::open(args).map_err(Failure::here)?;
+    Sources::open(args)?;
     let config = Config {
         authority_file: args.authority_file.clone(),
         reconnect_for: FOR_EVER,
         backoff_max: WAIT_MAX,
         ..Config::default()
     };
-    let mut wait = WAIT_MIN;
+    let mut waits = Waits::default();
     loop {
         let begin = Instant::now();
         let failure = match connect(&args.identity, &OwnInvite::read(args.invite_file.as_ref())?, config.clone()).await
@@ -79,10 +80,23 @@ async fn listen(args: &TalkArgs) -> Result<(), Failure> {
         if !lasted && !failure.may_pass() {
             return Err(failure);
         }
-        wait = if lasted { WAIT_MIN } else { (wait * 2).min(WAIT_MAX) };
-        let pause = wait.mul_f64(0.5 + rand::random::<f64>() / 2.0);
+        let pause = waits.next(lasted, rand::random());
         note(&format!("{}\ntrying again in {} s", failure.told(), pause.as_secs().max(1)));
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// How long to wait before the relay is tried again once a session is over for good: longer each time, and never long.
+#[derive(Debug, Default)]
+struct Waits {
+    last: Duration,
+}
+
+impl Waits {
+    /// After a session that `lasted`, or one that did not. `chance` is between 0 and 1: not everybody comes back at once.
+    fn next(&mut self, lasted: bool, chance: f64) -> Duration {
+        self.last = if lasted { WAIT_MIN } else { (self.last * 2).clamp(2 * WAIT_MIN, WAIT_MAX) };
+        self.last.mul_f64(0.5 + chance / 2.0)
     }
 }
 
@@ -100,8 +114,8 @@ async fn answer_calls(args: &TalkArgs, client: &Client, events: &mut Events) -> 
             }
         };
         let directory = directory_for(&args.record_dir, &caller, unix_s());
-        let sources = Sources::open(args).map_err(Failure::here)?;
-        make_fresh(&directory).map_err(Failure::here)?;
+        let sources = Sources::open(args)?;
+        make_fresh(&directory)?;
         let show = Show { progress: std::io::stderr().is_terminal(), json: args.json, peer_online_seen: false };
         let mut talk = std::pin::pin!(hold(call, sources, directory, HangUp::WithTheOther, show));
         let mut over = None;
@@ -134,6 +148,16 @@ fn directory_for(record_dir: &Path, caller: &IdentityKey, unix_s: u64) -> PathBu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn waits_between_sessions_grow_to_a_minute_and_begin_anew_after_a_good_one() {
+        let mut waits = Waits::default();
+        let longest: Vec<u64> = (0..9).map(|_| waits.next(false, 1.0).as_secs()).collect();
+        assert_eq!(longest, [2, 4, 8, 16, 32, 60, 60, 60, 60]);
+        assert_eq!(waits.next(false, 0.0), WAIT_MAX / 2);
+        assert_eq!(waits.next(true, 1.0), WAIT_MIN);
+        assert_eq!(waits.next(false, 1.0), 2 * WAIT_MIN);
+    }
 
     #[test]
     fn each_call_has_a_directory_of_its_own() {

@@ -13,6 +13,7 @@ mod progress;
 mod record;
 mod room;
 mod talk;
+mod trouble;
 
 use std::{
     io::{IsTerminal, Write},
@@ -24,16 +25,8 @@ use clap::{Args, Parser, Subcommand};
 use supernode_client::{e2ee::Pass, proto::identity::IdentityKey};
 use tracing_subscriber::EnvFilter;
 
-use failure::Failure;
-
-const EXIT_CODES: &str = "\
-Exit codes:
-  0  done
-  1  something here failed: a file, an address, a key
-  2  the command line is wrong
-  3  the relay cannot be reached or did not let us in
-  4  no call came about: declined, busy, nobody there
-  5  the call broke off";
+use failure::{EXIT_CODES, Failure};
+use trouble::Trouble;
 
 const SECRETS: &str = "\
 Invite links, room links and tickets let others in, so they are read from a file or from the environment \
@@ -170,7 +163,7 @@ fn run(command: Command) -> Result<(), Failure> {
             say(&identity::create(&out, name)?)?;
         }
         Command::Ticket { identity, holder, invite_file, void_earlier, days } => {
-            let relay = invite_file.map(|file| links::invite(Some(&file))).transpose().map_err(Failure::here)?;
+            let relay = invite_file.map(|file| links::invite(Some(&file))).transpose()?;
             let relay = relay.and_then(|invite| invite.pin);
             if void_earlier {
                 identity::void_tickets(&identity)?;
@@ -198,11 +191,11 @@ fn run(command: Command) -> Result<(), Failure> {
 
 /// One line on standard output.
 fn say(line: &str) -> Result<(), Failure> {
-    writeln!(std::io::stdout(), "{line}").map_err(|error| Failure::here(error.into()))
+    writeln!(std::io::stdout(), "{line}").map_err(|error| Trouble::Output(error).into())
 }
 
 fn ticket(file: Option<&PathBuf>) -> Result<Pass, Failure> {
-    links::ticket(file).map_err(Failure::here)
+    Ok(links::ticket(file)?)
 }
 
 fn parse_identity(text: &str) -> Result<IdentityKey, String> {

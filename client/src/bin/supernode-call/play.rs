@@ -6,15 +6,16 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context, anyhow};
 use supernode_client::{
     Call, OutgoingFrame, PublishOptions, Publisher, TrackId, TrackInfo, TrackKind,
-    media::{ivf, ogg_opus, opus_voice},
+    media::{MediaError, ivf, ogg_opus, opus_voice},
 };
 use tokio::{
     sync::watch,
     time::{Duration, Instant, sleep_until},
 };
+
+use crate::trouble::Trouble;
 
 /// Recordings are to be whole, so nothing is given up before this.
 pub(crate) const PATIENCE_MS: u32 = 10_000;
@@ -26,14 +27,12 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    pub(crate) fn audio(path: &Path) -> anyhow::Result<Self> {
-        let wanted = || format!("{}: is no Ogg Opus file{}", path.display(), is_rather(path));
-        ogg_opus::Reader::new(open(path)?).map(Self::Audio).with_context(wanted)
+    pub(crate) fn audio(path: &Path) -> Result<Self, Trouble> {
+        ogg_opus::Reader::new(open(path)?).map(Self::Audio).map_err(is_no("Ogg Opus", path))
     }
 
-    pub(crate) fn video(path: &Path) -> anyhow::Result<Self> {
-        let wanted = || format!("{}: is no IVF file{}", path.display(), is_rather(path));
-        ivf::Reader::new(open(path)?).map(Self::Video).with_context(wanted)
+    pub(crate) fn video(path: &Path) -> Result<Self, Trouble> {
+        ivf::Reader::new(open(path)?).map(Self::Video).map_err(is_no("IVF", path))
     }
 
     /// Announces the file as a track.
@@ -58,7 +57,7 @@ impl Source {
     }
 
     /// The next packet: its time, whether decoding can begin with it, and its bytes.
-    fn next(&mut self) -> anyhow::Result<Option<(u64, bool, Vec<u8>)>> {
+    fn next(&mut self) -> Result<Option<(u64, bool, Vec<u8>)>, Trouble> {
         Ok(match self {
             Self::Audio(reader) => reader.next_packet()?.map(|packet| (packet.time_us, true, packet.data)),
             Self::Video(reader) => reader.next_frame()?.map(|frame| (frame.time_us, frame.is_key, frame.data)),
@@ -101,6 +100,11 @@ fn activity(packet: &[u8]) -> u8 {
     if opus_voice::has_voice(packet) == Some(true) { SPEAKING } else { 0 }
 }
 
+fn is_no(format: &'static str, path: &Path) -> impl FnOnce(MediaError) -> Trouble {
+    let (path, rather) = (path.display().to_string(), is_rather(path));
+    move |source| Trouble::NoMedia { path, format, rather, source }
+}
+
 /// What a file that is not what it should be begins like.
 fn is_rather(path: &Path) -> &'static str {
     let mut start = [0; 12];
@@ -122,8 +126,8 @@ fn is_rather(path: &Path) -> &'static str {
     }
 }
 
-fn open(path: &Path) -> anyhow::Result<BufReader<File>> {
-    Ok(BufReader::new(File::open(path).with_context(|| format!("cannot open {}", path.display()))?))
+fn open(path: &Path) -> Result<BufReader<File>, Trouble> {
+    File::open(path).map(BufReader::new).map_err(Trouble::read(path))
 }
 
 fn video_codec(codec: ivf::Codec) -> &'static str {
@@ -140,11 +144,11 @@ pub(crate) fn opus_parameters(headers: &ogg_opus::Headers) -> Vec<u8> {
     [&length[..], &headers.head, &headers.tags].concat()
 }
 
-pub(crate) fn opus_headers(parameters: &[u8]) -> anyhow::Result<ogg_opus::Headers> {
+pub(crate) fn opus_headers(parameters: &[u8]) -> Result<ogg_opus::Headers, Trouble> {
     let split = parameters
         .split_first_chunk()
         .and_then(|(length, rest)| rest.split_at_checked(usize::from(u16::from_be_bytes(*length))));
-    let (head, tags) = split.ok_or_else(|| anyhow!("the audio track's parameters are cut short"))?;
+    let (head, tags) = split.ok_or(Trouble::OddTrack("audio track has parameters that are cut short"))?;
     Ok(ogg_opus::Headers { head: head.to_vec(), tags: tags.to_vec() })
 }
 
@@ -155,7 +159,7 @@ mod tests {
     #[test]
     fn a_file_of_another_kind_is_told_what_it_is_and_where_it_belongs() {
         let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples");
-        let said = |result: anyhow::Result<Source>| format!("{:#}", result.err().expect("another kind"));
+        let said = |result: Result<Source, Trouble>| result.err().expect("another kind").to_string();
         let sound = said(Source::video(&samples.join("speech-a.opus")));
         assert!(sound.contains("speech-a.opus: is no IVF file; it begins like an Ogg file: --audio"), "{sound}");
         let picture = said(Source::audio(&samples.join("picture-a.ivf")));

@@ -8,14 +8,16 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, anyhow};
 use supernode_client::{
     Call, DelayBounds, Played, RemoteTrack, SubscribeOptions, TrackInfo, TrackKind,
     media::{ivf, ogg_opus},
 };
 use tokio::sync::watch;
 
-use crate::play::{PATIENCE_MS, opus_headers};
+use crate::{
+    play::{PATIENCE_MS, opus_headers},
+    trouble::Trouble,
+};
 
 /// Of video: a recording that is out of order is worth less than one that comes late.
 const HOLD: Duration = Duration::from_millis(1_000);
@@ -42,15 +44,16 @@ const AUDIO: &str = "audio.opus";
 const VIDEO: &str = "video.ivf";
 
 /// Makes the directory for recordings.
-pub(crate) fn make_directory(directory: &Path) -> anyhow::Result<()> {
-    std::fs::create_dir_all(directory).with_context(|| format!("cannot make the directory {}", directory.display()))
+pub(crate) fn make_directory(directory: &Path) -> Result<(), Trouble> {
+    let path = directory.display().to_string();
+    std::fs::create_dir_all(directory).map_err(|source| Trouble::Write { path, source })
 }
 
 /// Makes the directory for the recordings of a call; those of an earlier one are not written over.
-pub(crate) fn make_fresh(directory: &Path) -> anyhow::Result<()> {
+pub(crate) fn make_fresh(directory: &Path) -> Result<(), Trouble> {
     make_directory(directory)?;
     match [AUDIO, VIDEO].map(|name| directory.join(name)).iter().find(|path| path.symlink_metadata().is_ok()) {
-        Some(path) => Err(anyhow!("{}: is there already; move it away, or name another --record-dir", path.display())),
+        Some(path) => Err(Trouble::Exists { path: path.display().to_string() }),
         None => Ok(()),
     }
 }
@@ -113,11 +116,11 @@ pub(crate) async fn record_track(
             sink.write(frame.times.presentation_us, frame.payload.to_vec())?;
         }
     }
-    sink.finish()
+    Ok(sink.finish()?)
 }
 
 impl Sink {
-    pub(crate) fn new(info: &TrackInfo, kind: TrackKind, path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn new(info: &TrackInfo, kind: TrackKind, path: &Path) -> Result<Self, Trouble> {
         Ok(match kind {
             TrackKind::Audio => {
                 let headers = opus_headers(&info.parameters)?;
@@ -125,14 +128,15 @@ impl Sink {
             }
             _ => {
                 let header = info.parameters.as_slice().try_into();
-                let header = header.map_err(|_| anyhow!("the video track's parameters are no IVF header"))?;
+                let header =
+                    header.map_err(|_| Trouble::OddTrack("video track has parameters that are no IVF header"))?;
                 let header = ivf::Header::from_bytes(header)?;
                 Self::Video(ivf::Writer::new(create(path)?, header)?)
             }
         })
     }
 
-    fn write(&mut self, time_us: u64, packet: Vec<u8>) -> anyhow::Result<()> {
+    fn write(&mut self, time_us: u64, packet: Vec<u8>) -> Result<(), Trouble> {
         match self {
             Self::Audio(writer) => Ok(writer.write_packet(time_us, packet)?),
             Self::Video(writer) => Ok(writer.write_frame(time_us, &packet)?),
@@ -140,7 +144,7 @@ impl Sink {
         }
     }
 
-    fn finish(self) -> anyhow::Result<()> {
+    fn finish(self) -> Result<(), Trouble> {
         match self {
             Self::Audio(writer) => writer.finish().map(drop)?,
             Self::Video(writer) => writer.finish().map(drop)?,
@@ -150,8 +154,8 @@ impl Sink {
     }
 }
 
-fn create(path: &Path) -> anyhow::Result<BufWriter<File>> {
-    Ok(BufWriter::new(File::create(path).with_context(|| format!("cannot make {}", path.display()))?))
+fn create(path: &Path) -> Result<BufWriter<File>, Trouble> {
+    File::create(path).map(BufWriter::new).map_err(Trouble::write(path))
 }
 
 #[cfg(test)]
@@ -165,7 +169,7 @@ mod tests {
         make_fresh(&directory).expect("it is empty");
         std::fs::write(directory.join(VIDEO), "a recording").expect("ours");
         let said = make_fresh(&directory).expect_err("there").to_string();
-        assert!(said.contains("video.ivf: is there already") && said.contains("--record-dir"), "{said}");
+        assert!(said.ends_with("video.ivf: is there already"), "{said}");
         std::fs::remove_dir_all(&directory).expect("ours");
     }
 }

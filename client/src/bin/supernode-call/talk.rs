@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::anyhow;
 use supernode_client::{
     Call, CallEnd, Client, Config, Error, Event, Events, IncomingRing, PresenceState, Publisher, Purpose, RingOutcome,
     e2ee::Pass, proto::identity::IdentityKey,
@@ -29,6 +28,7 @@ use crate::{
     progress::{self, Summary, note},
     record::{make_fresh, record_both},
     say,
+    trouble::Trouble,
 };
 
 /// Longest to wait for what is under way after hanging up.
@@ -39,15 +39,15 @@ const PUTTING_AWAY: Duration = Duration::from_secs(5);
 /// Calls the issuer of the ticket, or without one waits to be called.
 pub(crate) fn run(args: &TalkArgs, whom: Option<(Pass, Option<u64>)>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.map_err(|error| Failure::here(error.into()))?.block_on(talk(args, whom))
+    runtime.map_err(Trouble::System)?.block_on(talk(args, whom))
 }
 
 async fn talk(args: &TalkArgs, whom: Option<(Pass, Option<u64>)>) -> Result<(), Failure> {
     // Everything of ours that can be wrong, before anybody is rung.
     let invite = OwnInvite::read(args.invite_file.as_ref())?;
     identity::load(&args.identity)?;
-    let sources = Sources::open(args).map_err(Failure::here)?;
-    make_fresh(&args.record_dir).map_err(Failure::here)?;
+    let sources = Sources::open(args)?;
+    make_fresh(&args.record_dir)?;
 
     let config = Config { authority_file: args.authority_file.clone(), ..Config::default() };
     let (client, mut events) = connect(&args.identity, &invite, config).await?;
@@ -103,7 +103,7 @@ pub(crate) async fn hold(
     let safety_number = stats_of.safety_number().map_err(Failure::broken)?;
     let summary = Summary::new(&stats_of.stats(), safety_number, show.peer_online_seen);
     if show.json {
-        say(&serde_json::to_string(&summary).map_err(|error| Failure::here(error.into()))?)?;
+        say(&serde_json::to_string(&summary).expect("figures and names are JSON"))?;
     } else {
         note(&format!(
             "sent {} audio packets and {} video frames, received {} and {}, lost {}",
@@ -120,7 +120,7 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
-    pub(crate) fn open(args: &TalkArgs) -> anyhow::Result<Self> {
+    pub(crate) fn open(args: &TalkArgs) -> Result<Self, Trouble> {
         let video = args.video.as_deref().map(Source::video).transpose()?;
         Ok(Self { audio: Source::audio(&args.audio)?, video })
     }
@@ -137,18 +137,17 @@ async fn ring(client: &Client, pass: &Pass) -> Result<Call, Failure> {
         outcome = ring.outcome() => outcome.map_err(Failure::no_call)?,
         _ = tokio::signal::ctrl_c() => {
             ring.cancel().await.map_err(Failure::no_call)?;
-            return Err(Failure::no_call(anyhow!("interrupted")));
+            return Err(Failure::no_call(Trouble::Interrupted));
         }
     };
-    let reason = match outcome {
+    Err(Failure::no_call(match outcome {
         RingOutcome::Answered(call) => return Ok(call),
-        RingOutcome::Declined => "they declined",
-        RingOutcome::Busy => "they are busy",
-        RingOutcome::Cancelled => "cancelled",
-        RingOutcome::TimedOut => "nobody answered",
-        RingOutcome::Gone => "they went offline",
-    };
-    Err(Failure::no_call(anyhow!(reason)))
+        RingOutcome::Declined => Trouble::Declined,
+        RingOutcome::Busy => Trouble::Busy,
+        RingOutcome::Cancelled => Trouble::Cancelled,
+        RingOutcome::TimedOut => Trouble::Unanswered,
+        RingOutcome::Gone => Trouble::WentOffline,
+    }))
 }
 
 /// Shows us online, waits for somebody to ring, and answers.
@@ -156,7 +155,7 @@ async fn answer(client: &Client, events: &mut Events, identity: &Path) -> Result
     appear(client).await?;
     tokio::select! {
         answered = next_call(events, identity) => answered.map(|(call, _)| call),
-        _ = tokio::signal::ctrl_c() => Err(Failure::no_call(anyhow!("interrupted"))),
+        _ = tokio::signal::ctrl_c() => Err(Failure::no_call(Trouble::Interrupted)),
     }
 }
 
@@ -218,7 +217,7 @@ pub(crate) fn report(event: &Event, identity: &Path) {
         }
         Event::DevicesRevoked(word) => match identity::keep_revocation(identity, word) {
             Ok(()) => note(&format!("we have taken {} of our devices back", word.devices.len())),
-            Err(failure) => failure.print(),
+            Err(trouble) => Failure::here(trouble).print(),
         },
         Event::RungChanged(rung) => note(&format!("the relay now sends us at most {}", rung.as_str_name())),
         Event::GoingAway => note("the relay is going away: moving"),
@@ -309,7 +308,7 @@ async fn exchange(
     tokio::try_join!(audio_to.finish(), video_ends)?;
     if !heard_out {
         let rest = tokio::time::timeout(FAREWELL, received).await;
-        rest.map_err(|_| anyhow!("the other side did not end its tracks in time"))???;
+        rest.map_err(|_| Trouble::Unended)???;
     }
     Ok(())
 }

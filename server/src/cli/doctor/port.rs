@@ -45,6 +45,11 @@ pub(super) fn answers(address: SocketAddr) -> Result<(), String> {
         io::ErrorKind::ConnectionRefused => {
             "refused at once (ICMP): the machine is there, and nothing listens at that UDP port".to_owned()
         }
+        io::ErrorKind::PermissionDenied => format!("this machine's own firewall refuses to send ({error})"),
+        _ if error.raw_os_error() == Some(libc::EMSGSIZE) => {
+            "packets of 1,200 bytes do not get there, which QUIC needs: a tunnel on the way is too narrow (MTU)"
+                .to_owned()
+        }
         _ => format!("no answer ({error})"),
     })
 }
@@ -60,6 +65,9 @@ fn ask(address: SocketAddr, attempts: u32) -> io::Result<()> {
     let packet = probe::packet(&rand::random());
     let here = if address.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
     let socket = UdpSocket::bind(here)?;
+    // As QUIC sends: in one piece or not at all.
+    quinn_udp::UdpSocketState::new((&socket).into())?;
+    socket.set_nonblocking(false)?;
     socket.connect(address)?;
     socket.set_read_timeout(Some(ATTEMPT_TIMEOUT))?;
     let mut answer = [0; 1500];

@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, anyhow};
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -17,7 +16,7 @@ use tokio::{
 };
 
 use super::figures::MemberFigures;
-use crate::failure::Failure;
+use crate::{failure::Failure, trouble::Trouble};
 
 /// Longest order or answer: a roster of the largest room.
 const LINE_BYTES_MAX: u64 = 1 << 20;
@@ -78,19 +77,17 @@ pub(super) struct Control {
 
 impl Control {
     /// Listens beside the identity file.
-    pub(super) fn listen(identity: &Path) -> anyhow::Result<Self> {
+    pub(super) fn listen(identity: &Path) -> Result<Self, Trouble> {
         let path = path_of(identity);
         if std::os::unix::net::UnixStream::connect(&path).is_ok() {
-            return Err(anyhow!("{}: this identity is in a room already", path.display()));
+            return Err(Trouble::InRoom { path: path.display().to_string() });
         }
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| path.display().to_string());
-            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Trouble::write(&path)(error)),
             _ => {}
         }
-        let listener = UnixListener::bind(&path).with_context(|| format!("cannot listen at {}", path.display()))?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).with_context(|| path.display().to_string())?;
+        let listener = UnixListener::bind(&path).map_err(Trouble::write(&path))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(Trouble::write(&path))?;
         let (sender, orders) = mpsc::channel(ORDERS_MAX);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -135,22 +132,26 @@ async fn carry_out(order: Order, orders: &mpsc::Sender<Ordered>) -> Answer {
 
 /// Gives an order to the process that is in a room with this identity.
 pub(super) fn tell(identity: &Path, order: &Order) -> Result<Answer, Failure> {
-    let answer = ask(&path_of(identity), order).map_err(Failure::here)?;
+    let answer = ask(&path_of(identity), order)?;
     match answer.error {
-        Some(error) => Err(Failure::no_call(anyhow!(error))),
+        Some(words) => Err(Failure::no_call(Trouble::Order { words })),
         None => Ok(answer),
     }
 }
 
-fn ask(path: &Path, order: &Order) -> anyhow::Result<Answer> {
+fn ask(path: &Path, order: &Order) -> Result<Answer, Trouble> {
     use std::io::{BufRead, BufReader, Read, Write};
-    let mut stream = std::os::unix::net::UnixStream::connect(path)
-        .with_context(|| format!("{}: no process is in a room with this identity", path.display()))?;
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    stream.write_all(format!("{}\n", serde_json::to_string(order)?).as_bytes())?;
-    let mut line = String::new();
-    BufReader::new(stream.take(LINE_BYTES_MAX)).read_line(&mut line)?;
-    serde_json::from_str(&line).context("the process in the room gave no answer")
+    let shown = || path.display().to_string();
+    let stream = std::os::unix::net::UnixStream::connect(path);
+    let mut stream = stream.map_err(|source| Trouble::NotInRoom { path: shown(), source })?;
+    let exchange = || -> io::Result<Answer> {
+        stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+        stream.write_all(format!("{}\n", serde_json::to_string(order)?).as_bytes())?;
+        let mut line = String::new();
+        BufReader::new(stream.take(LINE_BYTES_MAX)).read_line(&mut line)?;
+        Ok(serde_json::from_str(&line)?)
+    };
+    exchange().map_err(|source| Trouble::Silent { path: shown(), source })
 }
 
 fn path_of(identity: &Path) -> PathBuf {

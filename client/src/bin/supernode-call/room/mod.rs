@@ -19,6 +19,7 @@ use crate::{
     parse_identity,
     progress::note,
     say,
+    trouble::Trouble,
 };
 use control::{Order, tell};
 use stay::{Entry, stay};
@@ -158,7 +159,7 @@ pub(crate) fn run(command: RoomCommand) -> Result<(), Failure> {
             stay(&args, Entry::Create { relay, name, link_file, large })
         }
         RoomCommand::Join { stay: args, link_file, invite_file } => {
-            let link = links::room(link_file.as_ref()).map_err(Failure::here)?;
+            let link = links::room(link_file.as_ref())?;
             let relay = match invite_file {
                 Some(_) => OwnInvite::read(invite_file.as_ref())?,
                 None => OwnInvite { invite: link.relay.clone(), file: None },
@@ -190,13 +191,13 @@ pub(crate) fn run(command: RoomCommand) -> Result<(), Failure> {
         RoomCommand::Roster { ours, json } => {
             let members = tell(&ours.identity, &Order::Roster)?.members;
             if json {
-                return say(&serde_json::to_string(&members).map_err(|error| Failure::here(error.into()))?);
+                return say(&serde_json::to_string(&members).expect("figures and names are JSON"));
             }
             roster::table(&members).iter().try_for_each(|line| say(line))
         }
         RoomCommand::Say { ours } => {
             for line in std::io::stdin().lines() {
-                let line = line.map_err(|error| Failure::here(error.into()))?;
+                let line = line.map_err(Trouble::Input)?;
                 tell(&ours.identity, &Order::Say { line })?;
             }
             Ok(())

@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::anyhow;
 use supernode_client::{
     Call, Client, Config, Error, Events, InvitationOutcome, OutgoingFrame, PublishOptions, Publisher, Purpose,
     RoomLink, RoomOptions, TrackId, TrackInfo, TrackKind,
@@ -38,6 +37,7 @@ use crate::{
     progress::{Summary, note},
     record::make_directory,
     say, talk,
+    trouble::Trouble,
 };
 
 /// Longest to wait for what is under way after our own media has ended.
@@ -62,18 +62,18 @@ pub(super) enum Entry {
 /// Goes in and stays until told to leave, or as long as the arguments say.
 pub(super) fn stay(args: &StayArgs, entry: Entry) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.map_err(|error| Failure::here(error.into()))?.block_on(run(args, entry))
+    runtime.map_err(Trouble::System)?.block_on(run(args, entry))
 }
 
 async fn run(args: &StayArgs, entry: Entry) -> Result<(), Failure> {
     // Everything of ours that can be wrong, before anybody is disturbed.
     let who = identity::load(&args.identity)?;
-    let audio = args.audio.as_deref().map(Source::audio).transpose().map_err(Failure::here)?;
-    let video = args.video.as_deref().map(Source::video).transpose().map_err(Failure::here)?;
+    let audio = args.audio.as_deref().map(Source::audio).transpose()?;
+    let video = args.video.as_deref().map(Source::video).transpose()?;
     if let Some(directory) = &args.record_dir {
-        make_directory(directory).map_err(Failure::here)?;
+        make_directory(directory)?;
     }
-    let control = Control::listen(&args.identity).map_err(Failure::here)?;
+    let control = Control::listen(&args.identity)?;
     let relay = match &entry {
         Entry::Create { relay, .. } | Entry::Knock { relay, .. } | Entry::Wait { relay } => relay.clone(),
     };
@@ -102,7 +102,7 @@ async fn run(args: &StayArgs, entry: Entry) -> Result<(), Failure> {
     client.close().await;
     let (summary, stayed) = stayed;
     if args.json {
-        say(&serde_json::to_string(&summary).map_err(|error| Failure::here(error.into()))?)?;
+        say(&serde_json::to_string(&summary).expect("figures and names are JSON"))?;
     }
     stayed
 }
@@ -124,7 +124,7 @@ async fn enter(
             let relay = Invite { token: None, ..client.invite() };
             let link = RoomLink { relay, secret }.to_string();
             match link_file {
-                Some(path) => write_secret(&path, &link).map_err(Failure::here)?,
+                Some(path) => write_secret(&path, &link)?,
                 None => say(&link)?,
             }
             Ok(call)
@@ -133,7 +133,7 @@ async fn enter(
             note(&format!("waiting to be invited as {}", client.identity().to_text()));
             let ring = tokio::select! {
                 ring = talk::next_ring(events, identity) => ring?,
-                _ = tokio::signal::ctrl_c() => return Err(Failure::no_call(anyhow!("interrupted"))),
+                _ = tokio::signal::ctrl_c() => return Err(Failure::no_call(Trouble::Interrupted)),
             };
             // Other rings, dropped, hear that we are busy.
             let Purpose::Invitation { name } = ring.purpose() else { continue };

@@ -2,6 +2,8 @@
 //!
 //! The result goes to standard output, words to standard error.
 
+mod trouble;
+
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, IsTerminal, Write},
@@ -11,25 +13,36 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
 use supernode_benches::load::{
     compare, csv, html, knee,
     machine::Machine,
+    part::Part,
     progress::Screen,
     report::Report,
-    run::{Options, run},
+    run::{self, Options},
     scenario::{SHIPPED, Scenario},
 };
 use supernode_measure::relay_probe::{MetricsUrl, RelayUse};
 use supernode_proto::invite::Invite;
 
+use trouble::Trouble;
+
+/// As docs/LOAD.md has them.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  the result is valid and every SLO holds
+  1  it failed: no relay, or not everybody got in
+  2  wrong usage: an option, a file or a scenario that cannot be, a process or metrics that are not there
+  3  an SLO does not hold
+  4  the result is invalid";
+
 /// Call-shaped load for a Supernode relay: delays, losses and costs, and whether they may be believed.
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Exit codes: 0 the result is valid and every SLO holds, 1 failed, 2 wrong usage, 3 an SLO does not \
-                  hold, 4 the result is invalid (the generator was the cap, or sessions were not alive)."
+    after_help = EXIT_CODES
 )]
 struct Cli {
     #[command(subcommand)]
@@ -43,6 +56,8 @@ enum Command {
     /// Run a scenario again and again with more and more of one value, until an SLO does not hold; look for the most that
     /// does.
     Knee(Knee),
+    /// Make one result of what several generators have measured at the same time (`run --begin-at ... --part ...`).
+    Merge(Merge),
     /// List the scenarios that come with the program.
     List,
     /// Print one of them, to begin one's own with.
@@ -83,6 +98,13 @@ struct Run {
     /// Compare with an earlier result (`--json`): what has changed by how much.
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
+    /// Begin the measured part at that time, in seconds since 1970 (`date -d '+1 minute' +%s`): for several generators, which
+    /// are all given the same.
+    #[arg(long, value_name = "UNIX_S")]
+    begin_at: Option<u64>,
+    /// Write all that was measured for `supernode-load merge`.
+    #[arg(long, value_name = "FILE")]
+    part: Option<PathBuf>,
     /// No progress.
     #[arg(long)]
     quiet: bool,
@@ -95,6 +117,25 @@ struct Run {
     /// Scrape the metrics that often during the measured part: how long that takes is part of the result.
     #[arg(long, value_name = "N", requires = "metrics_url", value_parser = clap::value_parser!(u16).range(1..))]
     scrape_every_s: Option<u16>,
+}
+
+#[derive(Args)]
+struct Merge {
+    /// What each generator has written; the first one's scenario stands in the result.
+    #[arg(value_name = "FILE", required = true, num_args = 2..)]
+    parts: Vec<PathBuf>,
+    /// Print the whole result as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Write the result as a page with charts.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Write the measured part's pieces as a table: a line for each second or so.
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// Compare with an earlier result (`--json`): what has changed by how much.
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -112,33 +153,19 @@ struct Knee {
     to: u64,
 }
 
-/// What the command line or the scenario says cannot be: known before anything is measured.
-#[derive(Debug)]
-struct Usage(anyhow::Error);
-
-impl std::fmt::Display for Usage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:#}", self.0)
-    }
-}
-
-impl std::error::Error for Usage {}
-
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::List => finish(list().map(|()| ExitCode::SUCCESS)),
         Command::Show { name } => finish(show(&name).map(|()| ExitCode::SUCCESS)),
         Command::Machine { json } => finish(machine(json).map(|()| ExitCode::SUCCESS)),
         Command::Knee(arguments) => finish(knee_of(&arguments)),
+        Command::Merge(arguments) => finish(merge(&arguments).map(|report| exit_code(&report))),
         Command::Run(arguments) => finish(measure(&arguments).map(|report| exit_code(&report))),
     }
 }
 
-fn finish(result: anyhow::Result<ExitCode>) -> ExitCode {
-    result.unwrap_or_else(|error| {
-        eprintln!("supernode-load: {error:#}");
-        if error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
-    })
+fn finish(result: Result<ExitCode, Trouble>) -> ExitCode {
+    result.unwrap_or_else(|trouble| trouble.tell())
 }
 
 fn exit_code(report: &Report) -> ExitCode {
@@ -149,7 +176,7 @@ fn exit_code(report: &Report) -> ExitCode {
     }
 }
 
-fn list() -> anyhow::Result<()> {
+fn list() -> Result<(), Trouble> {
     for (name, text) in SHIPPED {
         let scenario = Scenario::parse(name, text, &[])?;
         print(&format!("{name:<16} {}\n", scenario.about))?;
@@ -157,62 +184,128 @@ fn list() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn show(name: &str) -> anyhow::Result<()> {
+fn show(name: &str) -> Result<(), Trouble> {
     match SHIPPED.iter().find(|(known, _)| *known == name) {
         Some((_, text)) => print(text),
-        None => bail!("{name}: no such scenario; `supernode-load list` names them"),
+        None => Err(Trouble::NoScenario { name: name.to_owned() }),
     }
 }
 
-fn machine(json: bool) -> anyhow::Result<()> {
+fn machine(json: bool) -> Result<(), Trouble> {
     let machine = Machine::measure();
-    let text = if json { serde_json::to_string(&machine)? } else { machine.to_string() };
+    let text = if json { as_json(&machine) } else { machine.to_string() };
     print(&(text + "\n"))
 }
 
-fn measure(arguments: &Run) -> anyhow::Result<Report> {
+fn measure(arguments: &Run) -> Result<Report, Trouble> {
     // Everything that can be wrong, before time is spent.
-    let prepared = prepare(arguments, &arguments.set).map_err(|error| anyhow::Error::new(Usage(error)))?;
-    let Prepared { scenario, invite, html: page_file, csv: csv_file, baseline } = prepared;
-    let report = conduct(arguments, scenario, invite)?;
-    // The result first: whatever becomes of a file, it is not lost.
-    if arguments.json {
-        print(&(serde_json::to_string(&report)? + "\n"))?;
-    } else {
-        print(&report.to_string())?;
-        if let Some(baseline) = &baseline {
-            print(&compare::table(baseline, &report.figures))?;
-        }
-    }
-    for (file, path, text) in [
-        (page_file, &arguments.html, html::page as fn(&Report) -> String),
-        (csv_file, &arguments.csv, csv::table as fn(&Report) -> String),
-    ] {
-        if let Some((mut file, path)) = file.zip(path.as_ref()) {
-            file.set_len(0)
-                .and_then(|()| file.write_all(text(&report).as_bytes()))
-                .with_context(|| cannot_write(path))?;
-        }
+    let prepared = prepare(arguments, &arguments.set)?;
+    let part = conduct(arguments, prepared.scenario, prepared.invite)?;
+    let report = Report::of(std::slice::from_ref(&part));
+    prepared.outputs.show(&report, arguments.json)?;
+    if let Some((file, path)) = prepared.part {
+        write(file, &path, &as_json(&part))?;
     }
     Ok(report)
 }
 
+/// One result of several generators' parts.
+fn merge(arguments: &Merge) -> Result<Report, Trouble> {
+    let Merge { parts: paths, json, html, csv, baseline } = arguments;
+    let outputs = Outputs::open(html.as_ref(), csv.as_ref(), baseline.as_ref())?;
+    let mut parts: Vec<Part> = Vec::new();
+    for path in paths {
+        let in_file = |source| Trouble::Part { path: path.display().to_string(), source };
+        let part = Part::read(&read(path)?).map_err(in_file)?;
+        if let Some(first) = parts.first() {
+            part.fits(first).map_err(in_file)?;
+        }
+        parts.push(part);
+    }
+    let report = Report::of(&parts);
+    outputs.show(&report, *json)?;
+    Ok(report)
+}
+
+/// Where a result goes beside standard output.
+struct Outputs {
+    html: Option<(File, PathBuf)>,
+    csv: Option<(File, PathBuf)>,
+    baseline: Option<compare::Figures>,
+}
+
+impl Outputs {
+    /// Opens the files, and reads the earlier result.
+    fn open(html: Option<&PathBuf>, csv: Option<&PathBuf>, baseline: Option<&PathBuf>) -> Result<Self, Trouble> {
+        let figures = |path: &PathBuf| {
+            let figures = compare::figures(&read(path)?);
+            figures.map_err(|source| Trouble::Baseline { path: path.display().to_string(), source })
+        };
+        Ok(Self {
+            html: html.map(open).transpose()?,
+            csv: csv.map(open).transpose()?,
+            baseline: baseline.map(figures).transpose()?,
+        })
+    }
+
+    fn show(self, report: &Report, json: bool) -> Result<(), Trouble> {
+        // The result first: whatever becomes of a file, it is not lost.
+        if json {
+            print(&(as_json(report) + "\n"))?;
+        } else {
+            print(&report.to_string())?;
+            if let Some(baseline) = &self.baseline {
+                print(&compare::table(baseline, &report.figures))?;
+            }
+        }
+        if let Some((file, path)) = self.html {
+            write(file, &path, &html::page(report))?;
+        }
+        if let Some((file, path)) = self.csv {
+            write(file, &path, &csv::table(report))?;
+        }
+        Ok(())
+    }
+}
+
+/// What is there stays until there is something new.
+fn open(path: &PathBuf) -> Result<(File, PathBuf), Trouble> {
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+    let file = opened.map_err(|source| Trouble::Unwritable { path: path.display().to_string(), source })?;
+    Ok((file, path.clone()))
+}
+
+fn write(mut file: File, path: &Path, text: &str) -> Result<(), Trouble> {
+    let written = file.set_len(0).and_then(|()| file.write_all(text.as_bytes()));
+    written.map_err(|source| Trouble::NotWritten { path: path.display().to_string(), source })
+}
+
+fn read(path: &Path) -> Result<String, Trouble> {
+    fs::read_to_string(path).map_err(|source| Trouble::Read { path: path.display().to_string(), source })
+}
+
+fn as_json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("names and figures are JSON")
+}
+
 /// Runs a scenario, with the screen that a person sees meanwhile.
-fn conduct(arguments: &Run, scenario: Scenario, invite: Invite) -> anyhow::Result<Report> {
-    let address = (invite.host.as_str(), invite.port).to_socket_addrs().context("cannot find the relay's address")?;
-    let relay = address.into_iter().next().context("the relay has no address")?;
+fn conduct(arguments: &Run, scenario: Scenario, invite: Invite) -> Result<Part, Trouble> {
+    let none = |source| Trouble::Address { host: invite.host.clone(), source };
+    let mut addresses = (invite.host.as_str(), invite.port).to_socket_addrs().map_err(none)?;
+    let relay = addresses.next().ok_or_else(|| none(io::ErrorKind::AddrNotAvailable.into()))?;
     let options = Options {
         relay,
-        pin: invite.pin.context("the invite link has no pin: only relays with pinned keys can be measured")?,
+        pin: invite.pin.ok_or(Trouble::NoPin)?,
         token: invite.token.unwrap_or_default(),
         scenario,
         relay_pid: arguments.relay_pid,
         metrics: arguments.metrics_url.clone(),
         scrape_every: arguments.scrape_every_s.map(|seconds| Duration::from_secs(seconds.into())),
+        begin_at_unix_s: arguments.begin_at,
         command_line: without_secrets(std::env::args()),
     };
     let mut screen = (!arguments.quiet && io::stderr().is_terminal()).then(Screen::new);
-    let report = run(&options, &mut |progress| {
+    let part = run::measure(&options, &mut |progress| {
         if let Some(screen) = &mut screen {
             screen.show(progress, &mut io::stderr());
         }
@@ -220,36 +313,41 @@ fn conduct(arguments: &Run, scenario: Scenario, invite: Invite) -> anyhow::Resul
     if let Some(screen) = &mut screen {
         screen.clear(&mut io::stderr());
     }
-    Ok(report?)
+    Ok(part?)
 }
 
 /// The most that holds: 0 if it was found, 3 if not even the least does.
-fn knee_of(arguments: &Knee) -> anyhow::Result<ExitCode> {
+fn knee_of(arguments: &Knee) -> Result<ExitCode, Trouble> {
     let Knee { run: each, key, from, to } = arguments;
-    let usage = |words: &str| anyhow::Error::new(Usage(anyhow::anyhow!("{words}")));
+    let usage = Trouble::Knee;
     if from > to {
         return Err(usage("--from must not be above --to"));
     }
-    if each.json || each.html.is_some() || each.csv.is_some() || each.baseline.is_some() {
+    if each.json || each.html.is_some() || each.csv.is_some() || each.baseline.is_some() || each.part.is_some() {
         return Err(usage(
-            "--json, --html, --csv and --baseline are for one run: `supernode-load run` with the value found",
+            "--json, --html, --csv, --baseline and --part are for one run: `supernode-load run` with the value found",
         ));
+    }
+    if each.begin_at.is_some() {
+        return Err(usage("--begin-at is for one run, and this makes many"));
     }
     print(&format!("{key:>12} {:>12} {:>10} {:>10} {:>9}  verdict\n", "delivered/s", "p50 ms", "p99 ms", "lost %"))?;
     let knee = knee::search(*from, *to, |value| {
         let mut set = each.set.clone();
         set.push(format!("{key}={value}"));
-        let prepared = prepare(each, &set).map_err(|error| anyhow::Error::new(Usage(error)))?;
+        let prepared = prepare(each, &set)?;
         if prepared.scenario.slo.is_empty() {
             return Err(usage(
                 "the scenario has no slo: nothing says what holds (--set 'slo=[\"p99_delay_ms < 20\"]')",
             ));
         }
         match conduct(each, prepared.scenario, prepared.invite) {
-            Ok(report) => {
+            Ok(part) => {
+                let report = Report::of(&[part]);
                 let verdict = match (report.valid, report.passes()) {
                     (false, _) => "invalid: the generator was the cap",
                     (true, true) => "holds",
+                    (true, false) if report.aborted.is_some() => "does not hold, ended early",
                     (true, false) => "does not hold",
                 };
                 let (objects, delay) = (&report.objects, &report.delay_ms);
@@ -264,7 +362,7 @@ fn knee_of(arguments: &Knee) -> anyhow::Result<ExitCode> {
             }
             // Those who do not get in are a relay that is full.
             Err(error) => {
-                print(&format!("{value:>12} {:>12} {:>10} {:>10} {:>9}  {error:#}\n", "-", "-", "-", "-"))?;
+                print(&format!("{value:>12} {:>12} {:>10} {:>10} {:>9}  {error}\n", "-", "-", "-", "-"))?;
                 Ok(false)
             }
         }
@@ -282,34 +380,19 @@ fn knee_of(arguments: &Knee) -> anyhow::Result<ExitCode> {
 struct Prepared {
     scenario: Scenario,
     invite: Invite,
-    html: Option<File>,
-    csv: Option<File>,
-    baseline: Option<compare::Figures>,
+    outputs: Outputs,
+    part: Option<(File, PathBuf)>,
 }
 
-fn prepare(arguments: &Run, set: &[String]) -> anyhow::Result<Prepared> {
-    let open = |path: &PathBuf| {
-        // What is there stays until there is something new.
-        let opened = OpenOptions::new().write(true).create(true).truncate(false).open(path);
-        opened.with_context(|| cannot_write(path))
-    };
-    let baseline = |path: &PathBuf| {
-        let text = fs::read_to_string(path).with_context(|| format!("--baseline: cannot read {}", path.display()))?;
-        compare::figures(&text).with_context(|| format!("--baseline {}", path.display()))
-    };
+fn prepare(arguments: &Run, set: &[String]) -> Result<Prepared, Trouble> {
     let prepared = Prepared {
         scenario: scenario(arguments, set)?,
         invite: invite(arguments)?,
-        html: arguments.html.as_ref().map(open).transpose()?,
-        csv: arguments.csv.as_ref().map(open).transpose()?,
-        baseline: arguments.baseline.as_ref().map(baseline).transpose()?,
+        outputs: Outputs::open(arguments.html.as_ref(), arguments.csv.as_ref(), arguments.baseline.as_ref())?,
+        part: arguments.part.as_ref().map(open).transpose()?,
     };
     RelayUse::check(arguments.relay_pid, arguments.metrics_url.as_ref())?;
     Ok(prepared)
-}
-
-fn cannot_write(path: &Path) -> String {
-    format!("cannot write {}", path.display())
 }
 
 /// The command as it was given, but for an invite link in it.
@@ -321,29 +404,29 @@ fn without_secrets(arguments: impl Iterator<Item = String>) -> Vec<String> {
     arguments.map(mask).collect()
 }
 
-fn scenario(arguments: &Run, set: &[String]) -> anyhow::Result<Scenario> {
+fn scenario(arguments: &Run, set: &[String]) -> Result<Scenario, Trouble> {
     let name = &arguments.scenario;
     let shipped = SHIPPED.iter().find(|(known, _)| known == name);
     let text = match shipped {
         Some((_, text)) => (*text).to_owned(),
-        None => fs::read_to_string(name).with_context(|| format!("cannot read the scenario {name}"))?,
+        None => read(Path::new(name))?,
     };
     Ok(Scenario::parse(name, &text, set)?)
 }
 
-fn invite(arguments: &Run) -> anyhow::Result<Invite> {
-    let link = match (&arguments.invite_file, &arguments.invite) {
-        (Some(path), _) => fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?,
-        (None, Some(link)) => link.clone(),
-        (None, None) => bail!("which relay? Say --invite-file FILE, or set SUPERNODE_INVITE"),
+fn invite(arguments: &Run) -> Result<Invite, Trouble> {
+    let (link, from) = match (&arguments.invite_file, &arguments.invite) {
+        (Some(path), _) => (read(path)?, path.display().to_string()),
+        (None, Some(link)) => (link.clone(), "SUPERNODE_INVITE".to_owned()),
+        (None, None) => return Err(Trouble::NoInvite),
     };
-    link.trim().parse().context("not an invite link")
+    link.trim().parse().map_err(|source| Trouble::Invite { from, source })
 }
 
-fn print(text: &str) -> anyhow::Result<()> {
+fn print(text: &str) -> Result<(), Trouble> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("cannot write to standard output"),
+        written => written.map_err(Trouble::Output),
     }
 }

@@ -1,0 +1,137 @@
+//! What goes wrong beside what is measured: what happened to which file, option or address, and what to do.
+
+use std::{io, process::ExitCode};
+
+use supernode_benches::load::{compare::NoResult, part::PartError, run::RunError, scenario::ScenarioError};
+use supernode_measure::relay_probe::ProbeError;
+use supernode_proto::{
+    invite::InviteError,
+    words::{Told, Words},
+    words_of,
+};
+
+/// Why there is no result, or not where it was to go.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Trouble {
+    #[error("cannot read {path}")]
+    Read { path: String, source: io::Error },
+    #[error("cannot write {path}")]
+    Unwritable { path: String, source: io::Error },
+    #[error("{name}: no such scenario")]
+    NoScenario { name: String },
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    #[error("which relay? There is no invite link")]
+    NoInvite,
+    #[error("{from}: not an invite link")]
+    Invite { from: String, source: InviteError },
+    #[error("the invite link has no pin: only relays with pinned keys can be measured")]
+    NoPin,
+    #[error("--baseline {path}")]
+    Baseline { path: String, source: NoResult },
+    #[error("{path}")]
+    Part { path: String, source: PartError },
+    #[error("{0}")]
+    Knee(&'static str),
+
+    #[error("{host}: the relay's name has no address")]
+    Address { host: String, source: io::Error },
+    #[error(transparent)]
+    Run(#[from] RunError),
+    #[error("cannot write {path}, though the result stands above")]
+    NotWritten { path: String, source: io::Error },
+    #[error("cannot write to standard output")]
+    Output(#[source] io::Error),
+}
+
+words_of! {
+    /// Of `supernode-load` itself.
+    Trouble as ROWS, through Scenario Run:
+    Read, "a file cannot be read", "it is not there, or this user may not read it", "compare the path with what was meant; shipped scenarios are named without a path (supernode-load list)";
+    Unwritable, "nothing was run, for a result could not be written", "its directory is not there, or this user may not write there", "name another path, or make the directory";
+    NoScenario, "there is no such scenario", "none of those that come with the program has this name", "see which there are: supernode-load list";
+    Probe, "nothing was run, for the relay cannot be looked at", "the process or the metrics are not there", "compare with `supernode status`, which names both; leave the option out for a relay elsewhere";
+    NoInvite, "it is not known which relay to measure", "neither --invite-file nor SUPERNODE_INVITE is given", "make a link (supernode invite > FILE) and say --invite-file FILE";
+    Invite, "the invite link is none", "it is something else, or was cut off when it was copied", "copy all of it, from supernode:// to the end, or make another (supernode invite)";
+    NoPin, "this relay cannot be measured", "its certificate is an authority's, and the generator checks pins only", "measure it with tls.mode = \"self-signed\": the cost is the same";
+    Baseline, "the result cannot be compared", "the file is no earlier result, or one of another version", "give what `supernode-load run --json` of this version has printed";
+    Part, "the parts are not added up", "they are not of one run, or one of them is no part", "give all generators one version, one scenario and one --begin-at, and `merge` the files of --part";
+    Knee, "no knee is looked for", "what was asked for cannot be", "change what is said; supernode-load knee --help has the options";
+    Address, "the relay was not found", "no name server knows its name, or none can be asked", "look for a mistake in the link, or make one with an address (supernode invite --host IP:PORT)";
+    NotWritten, "a file with the result is not written", "the disk is full, or was taken away meanwhile", "make room, and take the result from standard output: --json prints all of it";
+    Output, "the result could not be written", "standard output is closed, or its disk is full", "see what the system says, and make room";
+}
+
+impl Trouble {
+    /// The exit code: 2 for what is known before anything is run.
+    fn code(&self) -> u8 {
+        match self {
+            Self::Address { .. } | Self::Run(_) | Self::NotWritten { .. } | Self::Output(_) => 1,
+            _ => 2,
+        }
+    }
+
+    /// Says it, and how the program ends.
+    pub(crate) fn tell(&self) -> ExitCode {
+        eprintln!("supernode-load: {}", self.told());
+        ExitCode::from(self.code())
+    }
+
+    /// What happened, with its causes, and on a line of its own what to do.
+    pub(crate) fn told(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text += &format!(": {error}");
+            cause = error.source();
+        }
+        let Words { todo, .. } = Told::words(self);
+        format!("{text}\n  -> {todo}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use supernode_benches::load::{run, scenario};
+    use supernode_proto::words::{lacking, write_section};
+
+    use super::*;
+
+    const TABLES: [(&str, &[Words]); 3] =
+        [("Of the program", ROWS), ("Of scenarios", scenario::WORDS), ("Of runs", run::WORDS)];
+
+    #[test]
+    fn no_message_lacks_one_of_its_parts_and_the_document_has_them_all() {
+        let mut section = String::new();
+        for (heading, rows) in TABLES {
+            assert!(lacking(rows).is_empty(), "{heading}: {:?}", lacking(rows));
+            write_section(&mut section, heading, "", rows);
+        }
+        let section = section.replace("\n## ", "\n### ").replace("\n\n\n\n", "\n\n");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/LOAD.md");
+        let page = fs::read_to_string(&path).expect("there");
+        let (above, _) = page.split_once("\n## Messages\n").expect("a place for them");
+        let whole = format!(
+            "{above}\n## Messages\n\nEach is followed by what to do, on a line that begins with `->`. Written by\n\
+             `SUPERNODE_BLESS=1 cargo test -p supernode-benches --bins`.\n{section}"
+        );
+        if std::env::var_os("SUPERNODE_BLESS").is_some() {
+            return fs::write(&path, whole).expect("written");
+        }
+        assert_eq!(page, whole, "SUPERNODE_BLESS=1 cargo test -p supernode-benches --bins");
+    }
+
+    #[test]
+    fn what_happened_comes_with_its_causes_and_what_to_do() {
+        let missing = Trouble::Read { path: "mine.toml".into(), source: io::ErrorKind::NotFound.into() };
+        assert!(missing.told().starts_with("cannot read mine.toml: entity not found\n  -> compare the path"));
+        let scenario = scenario::Scenario::parse("mine.toml", "piars = 3", &[]).expect_err("a slip of the pen");
+        let told = Trouble::from(scenario).told();
+        assert!(told.starts_with("mine.toml: piars: unknown key (nearest: pairs)\n  -> "), "{told}");
+        assert_eq!((missing.code(), Trouble::Run(RunError::Nobody).code()), (2, 1));
+    }
+}
