@@ -187,7 +187,7 @@ fn a_hook_on_this_machine_needs_no_authorities_and_one_elsewhere_says_that_there
     };
     let mut near = without();
     near.env("SUPERNODE__ADMISSION__HOOK__URL", "http://127.0.0.1:9/");
-    assert_eq!(crate::serve_with(near, &["--listen", "127.0.0.1:0"]).terminate().0, Some(0));
+    assert_eq!(serve_with(near, &["--listen", "127.0.0.1:0"]).terminate().0, Some(0));
     let mut far = without();
     far.env("SUPERNODE__ADMISSION__HOOK__URL", "https://admission.example/");
     far.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
