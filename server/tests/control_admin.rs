@@ -13,6 +13,7 @@ use supernode_server::{
         admin::{self, Admin, AdminError},
         certificate::Certificate,
         dashboard::Dashboard,
+        marks::{Event, Marks},
         metrics::{Metrics, Read, Reading, ShardReading},
         process::Usage,
         reload::Shown,
@@ -77,9 +78,18 @@ fn read() -> Read {
         certificate_left_s: 86_400,
         offload: Some(Offload { segments_out_max: 64, segments_in_max: 1, steering: true }),
         log_lines_left_out: [7, 8],
+        hook_outcomes: std::array::from_fn(|place| u64::from(place == 0)),
+        hook_waiting: 2,
         process: Usage::now(),
         ..Reading::default()
     })
+}
+
+fn marks() -> Marks {
+    let marks = Marks::default();
+    marks.note(Event::Started);
+    marks.drains(Duration::from_secs(60));
+    marks
 }
 
 fn metrics() -> Metrics {
@@ -282,7 +292,7 @@ async fn metrics_health_and_status_are_served_and_nothing_else() {
     let shards = shards();
     let admin = Admin {
         metrics: metrics(),
-        dashboard: Dashboard::new(read()),
+        dashboard: Dashboard::new(read(), marks()),
         status: StatusSource::of(&shards, Shown::default(), Duration::from_secs(60)),
     };
     tokio::spawn(admin::serve(listener, Arc::new(admin)));
@@ -327,7 +337,7 @@ async fn the_page_loads_nothing_from_elsewhere_and_shows_what_the_shards_counted
     let address = listener.local_addr().expect("bound");
     let admin = Admin {
         metrics: metrics(),
-        dashboard: Dashboard::new(read()),
+        dashboard: Dashboard::new(read(), marks()),
         status: StatusSource::of(&shards(), Shown::default(), Duration::from_secs(60)),
     };
     tokio::spawn(admin::serve(listener, Arc::new(admin)));
@@ -372,6 +382,9 @@ async fn the_page_loads_nothing_from_elsewhere_and_shows_what_the_shards_counted
     assert_eq!(seen["draining"], true);
     let alerts: Vec<_> = seen["warnings"].as_array().expect("a list").iter().map(|row| &row["alert"]).collect();
     assert_eq!(alerts, ["SupernodeDraining", "SupernodeCertificateExpires", "SupernodeBuffersClamped"]);
+    let marks: Vec<_> = seen["marks"].as_array().expect("a list").iter().map(|mark| &mark["what"]).collect();
+    assert_eq!(marks, ["started", "draining"]);
+    assert_eq!(seen["hook"], serde_json::json!({ "answered": 0, "unanswered": 0, "waiting": 2 }), "asked long ago");
     let numbers = |view: &serde_json::Value| -> Vec<u64> {
         let samples = view["samples"].as_array().expect("a list").iter();
         samples.map(|sample| sample["number"].as_u64().expect("a number")).collect()
@@ -389,7 +402,7 @@ async fn a_page_of_somebody_else_cannot_read_the_port_through_a_name_of_its_own(
     let address = listener.local_addr().expect("bound");
     let admin = Admin {
         metrics: metrics(),
-        dashboard: Dashboard::new(read()),
+        dashboard: Dashboard::new(read(), marks()),
         status: StatusSource::of(&shards(), Shown::default(), Duration::from_secs(60)),
     };
     tokio::spawn(admin::serve(listener, Arc::new(admin)));

@@ -246,6 +246,7 @@ fn steps() -> Vec<Step> {
         own("tidy", tidy),
         own("bench", instructions),
         own("deploy", deploy::run),
+        own("service", deploy::real),
         Step {
             name: "demo",
             when: When::Alone,

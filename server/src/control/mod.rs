@@ -11,6 +11,7 @@ pub mod hook;
 mod http;
 mod life;
 pub mod log;
+pub mod marks;
 pub mod metrics;
 pub mod operator;
 pub mod prepared;

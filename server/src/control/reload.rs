@@ -21,6 +21,7 @@ use super::{
     },
     files, invites,
     log::Format,
+    marks::{Event, Marks},
     prepared::{DoorParts, Prepared},
     serve::{ServeError, unix_now_s},
     systemd, tls, words,
@@ -50,6 +51,8 @@ pub struct Changeable {
     pub change_log: ChangeLog,
     /// The certificate that is shown.
     pub certificate: Shown,
+    /// What of this the page marks.
+    pub marks: Marks,
     /// Notes under which link clients reach the relay with this certificate, for invites.
     pub remember_link: RememberLink,
 }
@@ -187,8 +190,12 @@ impl Reloader {
         systemd::reloading();
         self.seen = self.seen.again();
         match self.try_reload() {
-            Ok(()) => systemd::reloaded("the configuration was read again"),
+            Ok(()) => {
+                self.to.marks.note(Event::Read);
+                systemd::reloaded("the configuration was read again");
+            }
             Err(reason) => {
+                self.to.marks.note(Event::Refused);
                 tracing::error!("the configuration is not taken over, and nothing has changed: {reason}");
                 systemd::reloaded("the configuration on disk is not taken over: see the log");
             }
@@ -222,7 +229,10 @@ impl Reloader {
         let read = self.in_effect.read.load_full();
         let shown = self.own.choose(&read.config, None);
         match self.show(&shown, &read.config) {
-            Ok(()) => tracing::info!("a new certificate is shown"),
+            Ok(()) => {
+                self.to.marks.note(Event::Certificate);
+                tracing::info!("a new certificate is shown");
+            }
             Err(reason) => tracing::error!(reason, "the new certificate is of no use"),
         }
     }

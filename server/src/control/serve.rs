@@ -33,6 +33,7 @@ use super::{
     hook::{self, Hooks},
     invite::{InviteLinkError, parse_host},
     log::LeftOut,
+    marks::{self, Marks},
     metrics::{Metrics, Read, Reading, ShardReading},
     operator::{self, Operator},
     prepared::{DoorParts, PrepareError, Prepared},
@@ -243,6 +244,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
             (shard::take_over(shards_config, estate).map_err(failed)?, link, Some(settlement))
         }
     };
+    let took_over = settlement.is_some();
     if let Some(settlement) = settlement {
         settle(settlement, &shards).await?;
     }
@@ -250,10 +252,12 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     let listen = shards.local_addr();
     let shown = Shown::default();
     shown.set(&certificate);
-    let read = read_of(&shards, shown.clone(), hooks.figures.clone(), left_out);
+    let marks = Marks::default();
+    marks.note(if took_over { marks::Event::TookOver } else { marks::Event::Started });
+    let read = read_of(&shards, shown.clone(), hooks.figures.clone(), left_out, marks.clone());
     let admin = Arc::new(Admin {
         metrics: Metrics::new(read.clone())?,
-        dashboard: Dashboard::new(read),
+        dashboard: Dashboard::new(read, marks.clone()),
         status: StatusSource::of(&shards, shown.clone(), config.relay.drain_patience),
     });
     let control = UnixListener::from_std(control).map_err(system("serve the control socket"))?;
@@ -272,6 +276,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         door_parts,
         change_log,
         certificate: shown,
+        marks: marks.clone(),
         remember_link: {
             let state = StateDir::open(&state_dir)?;
             Box::new(move |config, certificate| Ok(state.remember_link(&link_of(config, certificate, listen)?)?))
@@ -352,6 +357,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     };
     // It waits for clients to leave; meanwhile this thread must hear signals. The first one changes nothing: a service
     // is often told to drain and then to end.
+    marks.drains(patience);
     let drained = tokio::task::spawn_blocking(move || handle.drain(RECONNECT_WINDOW, patience));
     loop {
         tokio::select! {
@@ -476,12 +482,19 @@ fn hear_successor(operator: Arc<Operator>, tasks: &mut JoinSet<io::Result<()>>) 
     }
 }
 
-fn read_of(shards: &shard::Running, certificate: Shown, hook: Arc<hook::Figures>, left_out: Arc<LeftOut>) -> Read {
+fn read_of(
+    shards: &shard::Running,
+    certificate: Shown,
+    hook: Arc<hook::Figures>,
+    left_out: Arc<LeftOut>,
+    marks: Marks,
+) -> Read {
     let (counters, directory, offload) = (shards.counters(), shards.directory().clone(), shards.offload());
     Arc::new(move || Reading {
         shards: counters.iter().map(|shard| ShardReading::of(shard)).collect(),
         population: directory.population(),
         draining: directory.is_draining(),
+        drain_left_s: marks.drain_left_s(),
         certificate_left_s: certificate.left_s(),
         offload: Some(offload),
         log_lines_left_out: [left_out.by_rate(), left_out.by_sink()],

@@ -174,3 +174,25 @@ async fn a_clock_that_is_a_year_off_turns_people_away_and_lets_them_in_once_it_i
     assert_eq!(code, Some(0), "{log}");
     assert!(!log.contains("panicked"), "{log}");
 }
+
+#[test]
+fn a_hook_on_this_machine_needs_no_authorities_and_one_elsewhere_says_that_there_are_none() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    // As on a small Debian without ca-certificates.
+    let without = || {
+        let mut program = supernode(home.path());
+        program.env("SSL_CERT_FILE", "/nonexistent").env("SSL_CERT_DIR", "/nonexistent");
+        program.env("SUPERNODE__ADMISSION__MODE", "hook");
+        program
+    };
+    let mut near = without();
+    near.env("SUPERNODE__ADMISSION__HOOK__URL", "http://127.0.0.1:9/");
+    assert_eq!(serve_with(near, &["--listen", "127.0.0.1:0"]).terminate().0, Some(0));
+    let mut far = without();
+    far.env("SUPERNODE__ADMISSION__HOOK__URL", "https://admission.example/");
+    far.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    let output = far.output().expect("the program starts");
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    assert!(words.contains("cannot be read") && words.contains("ca-certificates"), "{words}");
+}

@@ -10,6 +10,7 @@ pub mod prometheus;
 mod report;
 mod room;
 mod sockets;
+pub(crate) mod talk;
 
 use std::{
     fs,

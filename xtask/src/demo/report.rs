@@ -9,7 +9,7 @@ use super::{blindness::Blindness, during::Load, metrics::Metrics};
 use supernode_media_files::compare::{self, Comparison};
 
 /// Opus packets a second in the samples.
-const AUDIO_PACKETS_PER_SECOND: u64 = 50;
+pub(super) const AUDIO_PACKETS_PER_SECOND: u64 = 50;
 
 /// The last line of `supernode-call --json`. What else it says is not needed here.
 #[derive(Debug, Clone, Deserialize)]

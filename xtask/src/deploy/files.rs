@@ -85,9 +85,30 @@ pub(super) fn exec_start(unit: &str, home: &str) -> Vec<String> {
     line.split_whitespace().map(|word| word.replace("%E", home).replace("%S", home)).collect()
 }
 
+/// The commands of the handbook's first `sh` fence below a heading that has this word.
+///
+/// # Errors
+/// If there is no such heading or fence.
+pub(super) fn commands<'a>(handbook: &'a str, heading: &str, word: &str) -> anyhow::Result<&'a str> {
+    let below = handbook.split_once(&format!("# {heading}\n")).map(|(_, below)| below);
+    let section = below.and_then(|below| below.split("\n#").next()).with_context(|| format!("no heading {heading}"))?;
+    let fences = section.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let mut fences = fences.filter(|fence| fence.contains(word));
+    fences.next().with_context(|| format!("{heading}: no commands with {word}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commands_of_the_handbook_are_found_by_heading_and_word() {
+        let handbook = "# A\n## One\n```sh\nls\n```\n```sh\ntar -c\n```\n### Two\n```sh\ntar -x\n```\n";
+        assert_eq!(commands(handbook, "One", "tar").expect("there"), "tar -c\n");
+        assert_eq!(commands(handbook, "Two", "tar").expect("there"), "tar -x\n");
+        commands(handbook, "Two", "ls").expect_err("of another section");
+        commands(handbook, "Three", "ls").expect_err("no such heading");
+    }
 
     const RULES: &str = "  - alert: SupernodeDown\n    runbook: docs/OPERATING.md#supernodedown\n  - alert: \
                          SupernodeSlow\n    runbook: docs/OPERATING.md#supernodeslow\n";

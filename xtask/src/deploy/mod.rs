@@ -3,6 +3,9 @@
 //! every panel of every dashboard by a Prometheus that scrapes a relay with a call on it.
 
 mod files;
+mod image;
+mod machine;
+mod service;
 pub(crate) mod tools;
 
 use std::{
@@ -12,6 +15,7 @@ use std::{
 
 use anyhow::bail;
 
+use self::machine::Scratch;
 use crate::{
     checks::sources,
     demo::prometheus,
@@ -66,6 +70,26 @@ pub fn run() -> anyhow::Result<()> {
     }
     user_unit(&programs)?;
     prometheus::every_query_returns_data(&programs, &queries)
+}
+
+/// The package on a machine with systemd, and the image in containers: both made and run here, really.
+///
+/// # Errors
+/// What does not hold, or if tools are missing and cannot be installed.
+pub fn real() -> anyhow::Result<()> {
+    if let Some(reason) = machine::missing_right()? {
+        println!(
+            "   NOT DONE: neither a machine nor a container can be made here, so the package and the image were not run"
+        );
+        println!("   The reason: {reason}");
+        return Ok(());
+    }
+    let programs = Profile::Gate.built()?;
+    let scratch = Scratch::new()?;
+    let debian = scratch.path("debian");
+    machine::debian(&debian)?;
+    service::run(&programs, &debian, &scratch)?;
+    image::run(&programs, &debian, &scratch)
 }
 
 /// A person's unit: systemd knows every setting of it, and its program every option.

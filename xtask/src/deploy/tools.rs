@@ -86,6 +86,14 @@ fn twice(pause: Duration, mut attempt: impl FnMut() -> anyhow::Result<()>) -> an
     attempt()
 }
 
+/// The same, with our own pause.
+///
+/// # Errors
+/// Those of the second attempt.
+pub(crate) fn again_after_a_pause(attempt: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    twice(PAUSE, attempt)
+}
+
 /// Whether a program is on the path, or a file is there.
 fn found(program: &str) -> bool {
     if program.starts_with('/') {

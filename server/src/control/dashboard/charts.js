@@ -8,7 +8,7 @@ const BOTTOM = 18;
 const TOP = 6;
 // Width that a time of the day needs, with the gap to the next one.
 const LABEL = 58;
-export const COLOURS = ["--one", "--two", "--three", "--four", "--five", "--six", "--seven"];
+const COLOURS = ["--one", "--two", "--three", "--four", "--five", "--six", "--seven"];
 
 export function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
@@ -27,6 +27,9 @@ function fill(made, attributes, children) {
 
 const colour = (index) => `var(${COLOURS[index % COLOURS.length]})`;
 
+// A time of the day.
+export const clock = (unix_ms) => new Date(unix_ms).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+
 // The smallest of 1, 2, 5 times a power of ten that is not below `value`.
 function round(value) {
   const power = 10 ** Math.floor(Math.log10(value));
@@ -34,13 +37,14 @@ function round(value) {
 }
 
 // `names` of lines; `format` makes text of a value; `stacked` lays them upon each other; `paired` gives two lines each one
-// colour and dashes the first; `least` is the smallest top of the scale.
+// colour and dashes the first; `least` is the smallest top of the scale, `hue` the place of the
+// first colour.
 export class Chart {
-  constructor(parent, { title, note, names, format, stacked = false, paired = false, least = 1 }) {
-    Object.assign(this, { names, format, stacked, paired, least, at: [], series: [], pointed: null });
+  constructor(parent, { title, note, names, format, stacked = false, paired = false, least = 1, hue = 0 }) {
+    Object.assign(this, { names, format, stacked, paired, least, hue, at: [], series: [], pointed: null });
     this.svg = shape("svg", { role: "img", "aria-label": title, preserveAspectRatio: "none" });
     this.legend = element("div", { class: "legend" });
-    parent.append(element("article", {}, element("h2", {}, title), element("p", { class: "quiet" }, note), this.svg, this.legend));
+    parent.append(element("article", {}, element("h3", {}, title), element("p", { class: "quiet" }, note), this.svg, this.legend));
     const point = (event) => {
       const box = this.svg.getBoundingClientRect();
       this.pointed = (event.clientX - box.left) / box.width;
@@ -52,8 +56,8 @@ export class Chart {
     new ResizeObserver(() => this.draw()).observe(this.svg);
   }
 
-  // `at`: times in ms; `series`: one list of values for each name; `span`: how many ms the width is; `marks`: times at
-  // which something happened to the relay itself.
+  // `at`: times in ms; `series`: one list of values for each name; `span`: how many ms the width is; `marks`: what
+  // happened to the relay itself, and when.
   show(at, series, span, marks) {
     Object.assign(this, { at, series, span, marks });
     this.draw();
@@ -77,9 +81,12 @@ export class Chart {
         shape("text", { x: LEFT - 6, y: height + 4, "text-anchor": "end" }, this.format(top * share)),
       );
     }
-    this.clock(end, x, width);
-    for (const time of this.marks ?? []) {
-      if (time > end - span) this.svg.append(shape("line", { class: "mark", x1: x(time), x2: x(time), y1: TOP, y2: HEIGHT - BOTTOM }));
+    this.times(end, x, width);
+    for (const { unix_ms: time, what } of this.marks ?? []) {
+      if (time < end - span || time > end) continue;
+      const line = shape("line", { class: "mark", x1: x(time), x2: x(time), y1: TOP, y2: HEIGHT - BOTTOM });
+      line.append(shape("title", {}, `${clock(time)} ${what}`));
+      this.svg.append(line);
     }
     layers.forEach((values, index) => {
       const upper = values.map((value, place) => `${x(at[place]).toFixed(1)},${y(value).toFixed(1)}`);
@@ -88,7 +95,7 @@ export class Chart {
         const lower = below.map((value, place) => `${x(at[place]).toFixed(1)},${y(value).toFixed(1)}`).reverse();
         this.svg.append(shape("polygon", { points: upper.concat(lower).join(" "), fill: this.colour(index), "fill-opacity": 0.75 }));
       } else {
-        const line = { points: upper.join(" "), fill: "none", stroke: this.colour(index), "stroke-width": 1.8, "stroke-linejoin": "round" };
+        const line = { points: upper.join(" "), fill: "none", stroke: this.colour(index), "stroke-width": 1.5, "stroke-linejoin": "round" };
         if (this.paired && index % 2 === 0) Object.assign(line, { "stroke-width": 1.2, "stroke-dasharray": "4 3" });
         this.svg.append(shape("polyline", line));
       }
@@ -97,19 +104,19 @@ export class Chart {
   }
 
   // Times of the day below: as many as have room, at whole minutes.
-  clock(end, x, width) {
+  times(end, x, width) {
     const room = Math.max(2, Math.floor((width - LEFT) / LABEL));
     const step = [1, 2, 5, 10].find((minutes) => this.span / (minutes * 60000) <= room) ?? 15;
     const last = Math.floor(end / (step * 60000)) * step * 60000;
     for (let time = last; x(time) >= LEFT + LABEL / 2; time -= step * 60000) {
       if (x(time) > width - LABEL / 2) continue;
-      const text = new Date(time).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-      this.svg.append(shape("text", { x: x(time), y: HEIGHT - 3, "text-anchor": "middle" }, text));
+      this.svg.append(shape("text", { x: x(time), y: HEIGHT - 3, "text-anchor": "middle" }, clock(time)));
     }
   }
 
   colour(index) {
-    return colour(this.paired ? Math.floor(index / 2) : index);
+    if (this.names[index] === "on purpose") return "var(--line)";
+    return colour(this.hue + (this.paired ? Math.floor(index / 2) : index));
   }
 
   // The place of the sample under the pointer, if there is one; draws a line there.
@@ -132,7 +139,7 @@ export class Chart {
       const value = this.series[index]?.[last];
       return element("span", {}, mark, `${name} `, element("b", {}, value === undefined ? "" : this.format(value)));
     });
-    if (place !== null) entries.push(element("span", {}, new Date(this.at[place]).toLocaleTimeString()));
+    if (place !== null) entries.push(element("span", {}, new Date(this.at[place]).toLocaleTimeString([], { hourCycle: "h23" })));
     this.legend.replaceChildren(...entries);
   }
 }

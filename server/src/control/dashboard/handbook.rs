@@ -7,6 +7,7 @@ use pulldown_cmark::{CowStr, Event, HeadingLevel, Options, Parser, Tag, TagEnd, 
 /// The documents that an operator needs at the relay itself. The others are named in their text.
 const DOCUMENTS: &[(&str, &str)] = &[
     ("OPERATING", include_str!("../../../../docs/OPERATING.md")),
+    ("RELAY-MESSAGES", include_str!("../../../../docs/RELAY-MESSAGES.md")),
     ("CONFIG", include_str!("../../../../docs/CONFIG.md")),
     ("THREAT-MODEL", include_str!("../../../../docs/THREAT-MODEL.md")),
 ];

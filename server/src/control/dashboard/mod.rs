@@ -21,12 +21,14 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 
-use self::warnings::is_harmless;
+use self::warnings::{Minute, is_harmless};
 pub use self::{
     history::{History, INTERVAL, SAMPLES_MAX, Sample},
     warnings::{Level, Warning, warnings},
 };
 use super::{
+    hook::Outcome,
+    marks::{Mark, Marks},
     metrics::{Read, Reading, limit_hits, rung_name},
     serve::unix_now_ms,
     what_i_see::LEDGER,
@@ -43,14 +45,15 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 /// The page's data.
 pub struct Dashboard {
     read: Read,
+    marks: Marks,
     started: Instant,
     history: Mutex<History>,
 }
 
 impl Dashboard {
-    /// A page over what `read` gives.
-    pub fn new(read: Read) -> Self {
-        Self { read, started: Instant::now(), history: Mutex::default() }
+    /// A page over what `read` gives, with these marks on it.
+    pub fn new(read: Read, marks: Marks) -> Self {
+        Self { read, marks, started: Instant::now(), history: Mutex::default() }
     }
 
     /// Watches the relay, until the task is dropped.
@@ -72,12 +75,15 @@ impl Dashboard {
             version: env!("CARGO_PKG_VERSION"),
             uptime_s: self.started.elapsed().as_secs(),
             draining: now.draining,
+            marks: self.marks.all(),
+            hook: Hook::of(before, now),
             certificate_left_s: now.certificate_left_s,
             interval_s: INTERVAL.as_secs(),
             samples_max: SAMPLES_MAX,
             classes: CLASSES,
             rungs: (0..RUNGS).map(rung_name).collect(),
             now: Now::of(now),
+            minute: Minute::of(before, now),
             warnings: warnings(before, now, history.last()),
             drops: drops(before, now),
             limits: limits(before, now),
@@ -115,6 +121,10 @@ pub struct View {
     version: &'static str,
     uptime_s: u64,
     draining: bool,
+    /// What happened to the relay itself.
+    marks: Vec<Mark>,
+    /// The admission hook, if it was ever asked.
+    hook: Option<Hook>,
     /// Seconds until the certificate runs out, below zero once it has.
     certificate_left_s: i64,
     interval_s: u64,
@@ -122,6 +132,7 @@ pub struct View {
     classes: [&'static str; CLASSES.len()],
     rungs: Vec<String>,
     now: Now,
+    minute: Minute,
     warnings: Vec<Warning>,
     drops: Vec<Drops>,
     limits: Vec<Hits>,
@@ -146,6 +157,15 @@ struct Now {
     delivered: u64,
     dropped: u64,
     queued: u64,
+}
+
+/// What came of the questions to the admission hook in the last minute.
+#[derive(Debug, Serialize)]
+struct Hook {
+    answered: u64,
+    unanswered: u64,
+    /// Those that wait now.
+    waiting: u64,
 }
 
 /// Objects that did not reach a subscriber, for one reason.
@@ -193,6 +213,14 @@ impl Now {
             dropped: reading.total(|shard| shard.ledger.dropped.iter().sum()),
             queued: reading.total(|shard| shard.ledger.queued()),
         }
+    }
+}
+
+impl Hook {
+    fn of(before: &Reading, now: &Reading) -> Option<Self> {
+        let (answered, unanswered) = Outcome::grown(&before.hook_outcomes, &now.hook_outcomes);
+        let asked = now.hook_outcomes.iter().sum::<u64>() > 0;
+        asked.then_some(Self { answered, unanswered, waiting: now.hook_waiting })
     }
 }
 

@@ -7,7 +7,7 @@ use super::history::Sample;
 use crate::{
     control::{
         hook::Outcome,
-        metrics::{Reading, limit_hits},
+        metrics::{Reading, ShardReading, limit_hits},
         reload::CERTIFICATE_WARN_S,
     },
     core::{
@@ -44,6 +44,8 @@ pub struct Warning {
 const BUSY_MAX: f64 = 0.8;
 /// An object that stays in the relay for longer than this at the 99th percentile can be heard.
 const DELAY_MAX_US: u64 = 50_000;
+/// A shard that wakes later than this at the 99th percentile delays what it carries as audibly.
+const LAG_MAX_US: u64 = 50_000;
 /// Objects of 1,000 that the relay may drop before it is worth a word.
 const DROPPED_PER_MILLE_MAX: u64 = 10;
 /// Failed handshakes in a minute that are nobody's typing error.
@@ -70,6 +72,30 @@ pub(super) fn is_harmless(reason: DropReason) -> bool {
     HARMLESS.contains(&reason) || reason.label().starts_with("ladder_")
 }
 
+/// What 99 of 100 were no longer than in the last minute: tiles and warnings say the same.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Minute {
+    /// Stays of objects in the relay, in microseconds, by place in [`CLASSES`].
+    delay_p99_us: [u64; CLASSES.len()],
+    /// How late shards woke, in microseconds.
+    lag_p99_us: u64,
+    /// Round trips to clients, in microseconds.
+    rtt_p99_us: u64,
+}
+
+impl Minute {
+    /// Between two readings.
+    pub(super) fn of(before: &Reading, now: &Reading) -> Self {
+        let p99 =
+            |read: &dyn Fn(&ShardReading) -> &Histogram| now.merged(read).since(&before.merged(read)).quantile(0.99);
+        Self {
+            delay_p99_us: std::array::from_fn(|class| p99(&|shard| &shard.detail.ledger.residence_us[class])),
+            lag_p99_us: p99(&|shard| &shard.detail.distributions.late_us),
+            rtt_p99_us: p99(&|shard| &shard.detail.distributions.rtt_us),
+        }
+    }
+}
+
 /// What `before` and `now`, a minute apart, and the last interval tell. The worst first.
 pub fn warnings(before: &Reading, now: &Reading, last: Option<&Sample>) -> Vec<Warning> {
     let mut warnings = Vec::new();
@@ -77,11 +103,16 @@ pub fn warnings(before: &Reading, now: &Reading, last: Option<&Sample>) -> Vec<W
     let grown = |read: &dyn Fn(&Reading) -> u64| read(now).saturating_sub(read(before));
 
     if now.draining {
+        let until = now.drain_left_s.map_or(String::new(), |left_s| format!(", in {left_s} s at the latest"));
+        let left = match now.total(|shard| shard.tally.sessions) {
+            0 => "Nobody is left".to_owned(),
+            1 => "One session is left".to_owned(),
+            left => format!("{left} sessions are left"),
+        };
         warn(
             Level::Notice,
             "SupernodeDraining",
-            "The relay is draining: it starts no new sessions, rooms or rings, and ends when its clients have left."
-                .into(),
+            format!("The relay is draining and starts nothing new. {left}; it ends with the last one{until}."),
             "Nothing, if you asked for it. New clients need another relay until this one is back.",
         );
     }
@@ -102,17 +133,32 @@ pub fn warnings(before: &Reading, now: &Reading, last: Option<&Sample>) -> Vec<W
             "Give the relay more cores and shards, or lengthen the batching window.",
         );
     }
+    let minute = Minute::of(before, now);
+    let is_starved = minute.lag_p99_us > LAG_MAX_US && busiest(last).is_none_or(|(_, busy)| busy <= BUSY_MAX);
+    if is_starved {
+        warn(
+            Level::Problem,
+            "SupernodeStarved",
+            format!(
+                "The machine does not give the relay the CPU: one in a hundred times a shard wakes {} ms late or later, and \
+                 none is busy.",
+                minute.lag_p99_us / 1000
+            ),
+            "See what else runs on the machine, or on its host, and give the relay whole cores.",
+        );
+    }
     for (class, name) in CLASSES.iter().enumerate() {
-        let spread =
-            |reading: &Reading| -> Histogram { reading.merged(|shard| &shard.detail.ledger.residence_us[class]) };
-        let p99_us = spread(now).since(&spread(before)).quantile(0.99);
+        let p99_us = minute.delay_p99_us[class];
         if p99_us > DELAY_MAX_US {
-            warn(
-                Level::Problem,
-                "SupernodeSlow",
-                format!("One in a hundred {name} objects stays in the relay for {} ms or longer.", p99_us / 1000),
-                "See whether a shard is busy; if none is, the receivers' paths are too narrow for what they are sent.",
-            );
+            let advice = match is_starved {
+                true => "That the shards wake late explains it: see that first.",
+                false => {
+                    "See whether a shard is busy; if none is, the receivers' paths are too narrow for what they are sent."
+                }
+            };
+            let text =
+                format!("One in a hundred {name} objects stays in the relay for {} ms or longer.", p99_us / 1000);
+            warn(Level::Problem, "SupernodeSlow", text, advice);
         }
     }
     let offered = grown(&|reading| reading.total(|shard| shard.ledger.offered));
@@ -142,7 +188,10 @@ pub fn warnings(before: &Reading, now: &Reading, last: Option<&Sample>) -> Vec<W
             Level::Problem,
             "SupernodePathsNarrow",
             format!("{low} of {all} sessions are sent less than they asked for, because their paths take no more."),
-            "So many at once share something: most likely this relay's own uplink is full.",
+            match is_starved {
+                true => "A relay that wakes late makes paths look narrow: see that first.",
+                false => "So many at once share something: most likely this relay's own uplink is full.",
+            },
         );
     }
     if grown(&|reading| reading.total(|shard| shard.tally.desynchronised)) > 0 {
@@ -181,14 +230,7 @@ pub fn warnings(before: &Reading, now: &Reading, last: Option<&Sample>) -> Vec<W
             "Somebody scans or floods the port, or a path loses large packets. The relay defends itself by Retry.",
         );
     }
-    let hook = |answers: bool| {
-        let counted = |reading: &Reading| -> u64 {
-            let outcomes = Outcome::ALL.iter().zip(reading.hook_outcomes);
-            outcomes.filter(|(outcome, _)| outcome.is_answer() == answers).map(|(_, count)| count).sum()
-        };
-        counted(now).saturating_sub(counted(before))
-    };
-    let (unanswered, answered) = (hook(false), hook(true));
+    let (answered, unanswered) = Outcome::grown(&before.hook_outcomes, &now.hook_outcomes);
     if unanswered > 0 {
         warn(
             Level::Problem,
@@ -279,8 +321,10 @@ fn busiest(last: Option<&Sample>) -> Option<(usize, f64)> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
-    use crate::{control::metrics::ShardReading, shard::Offload};
+    use crate::{control::dashboard::History, shard::Offload};
 
     fn reading(change: impl FnOnce(&mut ShardReading)) -> Reading {
         let mut shard = ShardReading::default();
@@ -335,6 +379,33 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_that_gives_no_cpu_is_named_before_what_comes_of_it() {
+        let starved = |shard: &mut ShardReading| {
+            shard.detail.distributions.late_us.observe(80_000, 10);
+            shard.detail.ledger.residence_us[0].observe(90_000, 10);
+            shard.detail.distributions.holdings.rungs = [60, 0, 0, 40, 0, 0];
+        };
+        let said = warnings(&reading(|shard| shard.ledger.offered = 0), &reading(starved), None);
+        let alerts: Vec<&str> = said.iter().map(|warning| warning.alert).collect();
+        assert_eq!(alerts, ["SupernodeStarved", "SupernodeSlow", "SupernodePathsNarrow"]);
+        assert!(said.iter().skip(1).all(|warning| warning.advice.contains("see that first")), "and not the uplink");
+        assert!(alerts_of_lag(10_000).is_empty(), "as late as machines are");
+        // Whoever is late for being busy has the CPU.
+        let (mut history, begin) = (History::default(), Instant::now());
+        for second in 0..2 {
+            let busy = reading(|shard| shard.detail.distributions.busy = Duration::from_millis(900 * second));
+            history.take(busy, begin + Duration::from_secs(second), 0);
+        }
+        let said = warnings(&reading(|shard| shard.ledger.offered = 0), &reading(starved), history.last());
+        assert_eq!(said[0].alert, "SupernodeShardBusy");
+        assert!(said.iter().all(|warning| warning.alert != "SupernodeStarved"));
+    }
+
+    fn alerts_of_lag(us: u64) -> Vec<&'static str> {
+        alerts(|shard| shard.detail.distributions.late_us.observe(us, 10))
+    }
+
+    #[test]
     fn a_hook_that_gives_no_answer_is_a_problem_of_its_own_and_not_want_of_room() {
         let after = |outcome: Outcome| {
             let mut now = reading(|shard| shard.tally.closed[CloseCode::ADMISSION_DOWN.place()] = 3);
@@ -346,6 +417,20 @@ mod tests {
             assert_eq!(said.iter().map(|warning| warning.alert).collect::<Vec<_>>(), ["SupernodeHookSilent"]);
         }
         assert!(after(Outcome::Yes).is_empty() && after(Outcome::No).is_empty(), "an answer is an answer");
+    }
+
+    #[test]
+    fn a_drain_says_who_is_left_and_until_when() {
+        let said = |sessions, drain_left_s| {
+            let now = Reading { draining: true, drain_left_s, ..reading(|shard| shard.tally.sessions = sessions) };
+            let mut all = warnings(&reading(|shard| shard.ledger.offered = 0), &now, None);
+            assert_eq!((all.len(), all[0].level, all[0].alert), (1, Level::Notice, "SupernodeDraining"));
+            all.remove(0).text
+        };
+        let words = "12 sessions are left; it ends with the last one, in 48 s at the latest.";
+        assert!(said(12, Some(48)).ends_with(words), "{}", said(12, Some(48)));
+        assert!(said(1, None).ends_with("One session is left; it ends with the last one."), "after an upgrade");
+        assert!(said(0, Some(0)).contains("Nobody is left"));
     }
 
     #[test]

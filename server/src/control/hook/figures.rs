@@ -59,6 +59,16 @@ impl Outcome {
     pub const fn is_answer(self) -> bool {
         matches!(self, Self::Yes | Self::No)
     }
+
+    /// By how much answers, and questions without one, have become more.
+    pub fn grown(before: &Outcomes, now: &Outcomes) -> (u64, u64) {
+        let mut grown = (0, 0);
+        for (outcome, (before, now)) in Self::ALL.iter().zip(before.iter().zip(now)) {
+            let sum = if outcome.is_answer() { &mut grown.0 } else { &mut grown.1 };
+            *sum += now.saturating_sub(*before);
+        }
+        grown
+    }
 }
 
 /// How many of each outcome there are.

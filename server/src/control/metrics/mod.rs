@@ -34,6 +34,8 @@ pub struct Reading {
     pub population: Population,
     /// Whether the relay starts nothing new any more.
     pub draining: bool,
+    /// Seconds until it ends at the latest, if it drains because somebody told it to.
+    pub drain_left_s: Option<u64>,
     /// Seconds until the certificate runs out; negative once it has.
     pub certificate_left_s: i64,
     /// What the kernel does for the sockets.
