@@ -2,7 +2,7 @@
 //! IP_RECVERR).
 //!
 //! It is a claim of whoever is on the way, and forged easily: it ends an attempt and explains why, and never a connection
-//! that stands (RFC 9000 section 14.2.1).
+//! that stands (R-130, RFC 9000 section 14.2.1).
 
 use std::{
     io::{self, IoSliceMut},
