@@ -601,7 +601,7 @@ impl StageReport {
         };
         let knows = |name: &&str| name.ends_with("_delay_ms") || ["loss", "delivered_per_s"].contains(name);
         let parsed = expressions.iter().filter_map(|expression| Slo::parse(expression).ok());
-        parsed.filter(|slo| slo.names().iter().all(|name| knows(name))).all(|slo| slo.holds(&value))
+        parsed.filter(|slo| slo.names().iter().all(&knows)).all(|slo| slo.holds(&value))
     }
 }
 
