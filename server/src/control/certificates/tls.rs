@@ -49,6 +49,16 @@ pub fn quic_server_config(certificate: &Certificate) -> Result<Arc<TlsConfig>, T
     Ok(Arc::new(TlsConfig::new(server_config(certificate)?)?))
 }
 
+/// The same certificate for the TCP port, with the ALPN of web sites, so that proxies that look let it pass.
+///
+/// # Errors
+/// [`TlsError::Rustls`].
+pub fn tcp_server_config(certificate: &Certificate) -> Result<Arc<ServerConfig>, TlsError> {
+    let mut config = server_config(certificate)?;
+    config.alpn_protocols = vec![supernode_proto::tcp::ALPN.to_vec()];
+    Ok(Arc::new(config))
+}
+
 fn server_config(certificate: &Certificate) -> Result<ServerConfig, TlsError> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])?
