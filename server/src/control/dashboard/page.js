@@ -161,7 +161,7 @@ function show(view) {
   state.textContent = view.draining ? "draining" : "ready";
   state.className = view.draining ? "pill" : "pill ready";
   document.title = view.draining ? "draining: Supernode" : "Supernode";
-  byId("about").textContent = `version ${view.version} · up ${duration(view.uptime_s)} · ${view.shards.length} shard${view.shards.length === 1 ? "" : "s"} · ${number(view.now.connections)} connections`;
+  byId("about").textContent = `version ${view.version} · up ${duration(view.uptime_s)} · ${view.shards.length} shard${view.shards.length === 1 ? "" : "s"} · ${number(view.now.connections)} connections${view.now.over_tcp ? `, ${number(view.now.over_tcp)} of them over TCP` : ""}`;
   warnings(view);
   tiles(view);
   draw(view);
