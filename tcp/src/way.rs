@@ -233,3 +233,39 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing is left half done where it may panic.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    //
+    #[test]
+    fn over_tcp_no_packet_is_longer_than_any_path_takes_and_bundles_are_cut() {
+        let way = Way::new("192.0.2.1:4433".parse().expect("an address"));
+        let send = |bytes: usize, segment_size| {
+            let contents = &vec![7; bytes][..];
+            let transmit = Transmit { destination: way.remote(), ecn: None, contents, segment_size, src_ip: None };
+            way.try_send(&transmit).expect("there is room");
+        };
+        send(1200, None);
+        send(1201, None);
+        send(2500, Some(1000));
+        let sent: Vec<usize> = way.outgoing.take(usize::MAX, Instant::now()).iter().map(Bytes::len).collect();
+        assert_eq!(sent, [1200, 1000, 1000, 500]);
+    }
+
+    #[test]
+    fn what_comes_over_tcp_comes_from_the_relay_s_address() {
+        let way = Way::new("192.0.2.1:4433".parse().expect("an address"));
+        way.receive(Bytes::from_static(b"first"));
+        way.receive(Bytes::from_static(b"second"));
+        let mut buffers = [[0; 16]; 3];
+        let mut slices = buffers.each_mut().map(|buffer| IoSliceMut::new(buffer));
+        let mut meta = [RecvMeta::default(); 3];
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(matches!(way.poll_recv(&mut cx, &mut slices, &mut meta), Poll::Ready(Ok(2))));
+        assert_eq!((&slices[0][..meta[0].len], &slices[1][..meta[1].len]), (&b"first"[..], &b"second"[..]));
+        assert!(meta[..2].iter().all(|meta| meta.addr == way.remote()));
+        assert!(way.poll_recv(&mut cx, &mut slices, &mut meta).is_pending());
+    }
+}

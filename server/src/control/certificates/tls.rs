@@ -161,6 +161,22 @@ mod tests {
         assert_eq!(handshake(&mut client, &mut server), Err(rustls::Error::NoApplicationProtocol));
     }
 
+    //
+    #[test]
+    fn the_tcp_port_shows_the_same_certificate_and_speaks_as_web_sites_do() {
+        let keys = keys();
+        let config = tcp_server_config(&own(&keys)).expect("valid");
+        let mut browser = client(&keys, supernode_proto::tcp::ALPN);
+        let mut server = ServerConnection::new(config.clone()).expect("a server");
+        handshake(&mut browser, &mut server).expect("they agree");
+        assert_eq!(server.alpn_protocol(), Some(supernode_proto::tcp::ALPN));
+        assert_eq!(browser.peer_certificates().expect("shown")[0], keys.tls_certificate);
+        assert_eq!(browser.tls13_tickets_received(), 0, "nothing to resume with");
+        let mut native = client(&keys, ALPN);
+        let mut server = ServerConnection::new(config).expect("a server");
+        assert_eq!(handshake(&mut native, &mut server), Err(rustls::Error::NoApplicationProtocol));
+    }
+
     #[test]
     fn a_certificate_of_another_key_is_an_error() {
         let keys = KeyMaterial { tls_certificate: keys().tls_certificate, ..keys() };
