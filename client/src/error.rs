@@ -44,6 +44,9 @@ pub enum Error {
     /// The network: the connection could not be made or broke.
     #[error("the connection to the relay failed")]
     Connection(#[source] quinn::ConnectionError),
+    /// The network: no way over TCP.
+    #[error("the relay cannot be reached over TCP")]
+    Tcp(#[source] supernode_tcp::OpenError),
     /// The network: no answer in time.
     #[error("no answer in time to: {0}")]
     TimedOut(&'static str),
@@ -102,9 +105,12 @@ impl Error {
             Self::Connection(quinn::ConnectionError::VersionMismatch) => Retry::Never,
             // Also CONNECTION_REFUSED, by which a relay with too many handshakes turns newcomers away, and a handshake that it
             // gave up.
-            Self::Resolve(_) | Self::Connection(_) | Self::TimedOut(_) | Self::Unreachable(_) | Self::Disconnected => {
-                Retry::Later
-            }
+            Self::Resolve(_)
+            | Self::Connection(_)
+            | Self::Tcp(_)
+            | Self::TimedOut(_)
+            | Self::Unreachable(_)
+            | Self::Disconnected => Retry::Later,
             // A clock is set sooner or later.
             Self::ClockDiffers(_) => Retry::Later,
             Self::Refused(refusal) if refusal.reason == RefusalReason::GoingAway => Retry::Later,

@@ -6,6 +6,7 @@ pub(crate) mod dial;
 pub(crate) mod handed;
 pub(crate) mod inbound;
 pub(crate) mod link;
+pub(crate) mod reach;
 pub(crate) mod session;
 pub(crate) mod silence;
 pub(crate) mod socket;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use quinn::{
-    AckFrequencyConfig, ClientConfig, Endpoint, EndpointConfig, TokioRuntime, TransportConfig, VarInt,
+    AckFrequencyConfig, AsyncUdpSocket, ClientConfig, Endpoint, EndpointConfig, TokioRuntime, TransportConfig, VarInt,
     crypto::rustls::QuicClientConfig,
 };
 use rustls::{
@@ -41,6 +41,18 @@ pub(crate) fn endpoint(bind: Option<SocketAddr>, faults: Arc<Faults>) -> Result<
     let socket = socket.and_then(|socket| Socket::new(socket, faults)).map_err(Error::Socket)?;
     let (config, runtime) = (EndpointConfig::default(), Arc::new(TokioRuntime));
     Endpoint::new_with_abstract_socket(config, None, Arc::new(socket), runtime).map_err(Error::Socket)
+}
+
+/// An endpoint for one connection over this socket.
+pub(crate) fn endpoint_over(socket: Arc<dyn AsyncUdpSocket>) -> Result<Endpoint, Error> {
+    let (config, runtime) = (EndpointConfig::default(), Arc::new(TokioRuntime));
+    Endpoint::new_with_abstract_socket(config, None, socket, runtime).map_err(Error::Socket)
+}
+
+/// A socket of the family of this address, at any port.
+pub(crate) fn socket_towards(address: SocketAddr, faults: Arc<Faults>) -> Result<Socket, Error> {
+    let any = if address.is_ipv6() { ANY_PORT } else { ANY_PORT_IPV4 };
+    open(any).and_then(|socket| Socket::new(socket, faults)).map_err(Error::Socket)
 }
 
 /// A socket as [`endpoint`] opens it, for an endpoint that exists.

@@ -9,10 +9,12 @@ use std::{
 };
 
 use supernode_client::{
-    Client, Config, Error, Event,
+    Client, Config, Error, Event, ProxyChoice, Transport,
     e2ee::{Device, DeviceSecret, IdentitySecret},
     proto::{invite::Invite, probe},
 };
+
+use supernode_tcp::Target;
 
 use crate::{
     failure::Failure,
@@ -61,8 +63,15 @@ pub(crate) fn run(with: &With<'_>) -> Result<(), Failure> {
             Err(error) => bad("way", &format!("{shown}: {}", words_of(&error)), advice_for(&error))?,
         }
     }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::here(error.into()))?;
+    if let Some(port) = invite.tcp {
+        for address in &addresses {
+            reached |= runtime.block_on(over_tcp(&invite.host, SocketAddr::new(address.ip(), port)))?;
+        }
+    }
     if !reached {
-        let advice = "try another network, such as a phone's: if it works there, this one lets no UDP through. Else ask whoever \
+        let advice = "try another network, such as a phone's: if it works there, this one lets nothing through. Else ask whoever \
                       runs the relay whether it runs";
         bad("relay", "no address answers", advice)?;
         return Err(Failure::no_way());
@@ -75,8 +84,6 @@ pub(crate) fn run(with: &With<'_>) -> Result<(), Failure> {
         }
         None => stranger()?,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::here(error.into()))?;
     runtime.block_on(come_in(&invite, device, with.authority_file.clone()))
 }
 
@@ -85,6 +92,34 @@ fn resolve(invite: &Invite) -> io::Result<Vec<SocketAddr>> {
     addresses.sort_unstable();
     addresses.dedup();
     if addresses.is_empty() { Err(io::ErrorKind::AddrNotAvailable.into()) } else { Ok(addresses) }
+}
+
+/// Whether the relay answers over TCP, through the proxy that this machine has for such names.
+async fn over_tcp(host: &str, address: SocketAddr) -> Result<bool, Failure> {
+    let proxy = ProxyChoice::Environment.for_host(host);
+    let by = proxy.as_ref().map_or_else(String::new, |proxy| format!(" through the proxy {proxy}"));
+    let shown = format!("{address} (port {}, TCP{by})", address.port());
+    let target = Target { host: host.to_owned(), address, proxy };
+    let begin = Instant::now();
+    let patience = ATTEMPT_TIMEOUT * ATTEMPTS;
+    let opened = tokio::time::timeout(patience, supernode_tcp::open(&target)).await;
+    let what = match opened {
+        Ok(Ok(mut stream)) => {
+            if supernode_tcp::answers(&mut stream).await {
+                good("way", &format!("{shown} answers in {} ms", begin.elapsed().as_millis()))?;
+                return Ok(true);
+            }
+            "something takes a WebSocket, and no relay answers behind it".to_owned()
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer in {} s", patience.as_secs()),
+    };
+    bad(
+        "way",
+        &format!("{shown}: {what}"),
+        "fine if UDP gets through; else a firewall or a proxy (HTTPS_PROXY) is in the way",
+    )?;
+    Ok(false)
 }
 
 /// How long it takes until a relay, or something else that speaks QUIC, answers there.
@@ -148,7 +183,12 @@ async fn come_in(invite: &Invite, device: Arc<Device>, authority_file: Option<Pa
             return Err(Failure::relay(error));
         }
     };
-    good("let in", &format!("after {} ms, and the relay is the one that the link means", begin.elapsed().as_millis()))?;
+    let by = match client.transport() {
+        Some(Transport::Tcp) => "TCP, as no UDP gets through: a lost packet holds up what is behind it",
+        Some(Transport::Udp) | None => "UDP",
+    };
+    let took = begin.elapsed().as_millis();
+    good("let in", &format!("after {took} ms by {by}; the relay is the one that the link means"))?;
     let mut apart = None;
     while let Ok(Some(event)) = tokio::time::timeout(NEWS_TIMEOUT, events.next()).await {
         if let Event::ClockDiffers(skew) = event {
