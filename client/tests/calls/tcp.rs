@@ -13,7 +13,6 @@ use supernode_client::{
 };
 use supernode_client_testkit::{Pair, Person, in_time, pair_with, quick, track};
 use supernode_proto::close::Retry;
-use supernode_server::core::limits::Limits;
 use supernode_testkit::{Door, Proxy, Relay, Setup, Way, eventually};
 
 use crate::{
@@ -25,7 +24,7 @@ use crate::{
 const NEVER: Duration = Duration::from_secs(3600);
 
 fn relay(shards: usize) -> Relay {
-    Relay::of(Setup { tcp: true, ..Setup::new(shards, Door::Everybody, Limits::default()) })
+    Relay::of(Setup { tcp: true, ..Setup::new(shards, Door::Everybody, Default::default()) })
 }
 
 /// A network on which no UDP gets through to the relay until it is opened.
