@@ -1,7 +1,8 @@
-//! TLS 1.3 of clients, on rustls: towards a relay whose key is known, or one that is only looked at.
+//! TLS 1.3 of clients, on rustls: towards a relay whose key is known, or one that is only looked at; and QUIC over it.
 
 mod any;
 mod pinned;
+mod quic;
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use supernode_proto::ALPN;
 
 pub use any::AnyCertificate;
 pub use pinned::PinVerifier;
+pub use quic::{quic_config, transport_config};
 
 /// TLS as the wire wants it, by whatever this verifier accepts.
 pub fn client_config(provider: Arc<CryptoProvider>, verifier: Arc<dyn ServerCertVerifier>) -> ClientConfig {

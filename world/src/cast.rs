@@ -3,15 +3,12 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
-use quinn_proto::{AckFrequencyConfig, ClientConfig, TransportConfig, VarInt, crypto::rustls::QuicClientConfig};
+use quinn_proto::ClientConfig;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use rustls::client::Resumption;
+use supernode_e2ee::LinkSecret;
 use supernode_keys::{DeviceSecret, IdentitySecret, JoinSecret, Pass};
 use supernode_proto::identity::{Delegation, Grants, Holder, IdentityKey, RelayPin, RoomId, SIGNATURE_BYTES, Ticket};
-use supernode_session::transport::{
-    DATAGRAM_BUFFER_BYTES, IDLE_TIMEOUT_MS, KEEP_ALIVE, MEDIA_STREAMS_MAX, RECEIVE_WINDOW_BYTES, SEND_WINDOW_BYTES,
-    STREAM_WINDOW_BYTES,
-};
 use supernode_tls::PinVerifier;
 
 use crate::clock::Clock;
@@ -40,8 +37,16 @@ pub struct Device {
 pub struct Room {
     /// Its name.
     pub id: RoomId,
-    /// Of every epoch: who may come in is the group's business, and there is none.
-    pub secret: JoinSecret,
+    /// By what one comes in.
+    pub opens_by: OpensBy,
+}
+
+/// By what one comes into a room.
+pub enum OpensBy {
+    /// The same in every epoch: who may come in is the group's business, and there is none.
+    Secret(JoinSecret),
+    /// The room stands: its members keep a group, and let in whoever has its link, as everybody does.
+    Link(LinkSecret),
 }
 
 /// All of them.
@@ -62,14 +67,14 @@ pub struct Cast {
 }
 
 impl Cast {
-    /// So many people with one or two devices each.
-    pub fn new(people: usize, rooms: usize, pin: RelayPin, relay: SocketAddr, seed: u64) -> Self {
+    /// So many people with one device each, or up to so many.
+    pub fn new(people: usize, devices_max: usize, rooms: usize, pin: RelayPin, relay: SocketAddr, seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let until = Clock::unix(Default::default()).as_secs() + VALID_S;
         let identities: Vec<_> = (0..people).map(|_| IdentitySecret::from_bytes(&rng.random())).collect();
         let mut devices = Vec::new();
         for (person, identity) in identities.iter().enumerate() {
-            for _ in 0..rng.random_range(1..=2) {
+            for _ in 0..rng.random_range(1..=devices_max) {
                 let secret = DeviceSecret::from_bytes(&rng.random());
                 let delegation = identity.delegate(&secret.public(), until);
                 devices.push(Device { person, secret, delegation });
@@ -105,8 +110,15 @@ impl Cast {
     /// A room that nobody knows yet.
     pub fn open_room(&mut self) -> usize {
         let (id, secret) = (RoomId::passing(self.rng.random()), JoinSecret::from_bytes(&self.rng.random()));
-        self.rooms.push(Room { id, secret });
+        self.rooms.push(Room { id, opens_by: OpensBy::Secret(secret) });
         self.rooms.len() - 1
+    }
+
+    /// A room that stands, of which everybody has the link.
+    pub fn build_room(&mut self, link: &[u8; LinkSecret::BYTES]) {
+        if let Ok(link) = LinkSecret::from_slice(link) {
+            self.rooms.push(Room { id: link.room(), opens_by: OpensBy::Link(link) });
+        }
     }
 
     /// The room of this name.
@@ -140,6 +152,14 @@ impl Room {
     pub fn name(&self) -> Bytes {
         Bytes::copy_from_slice(&self.id.0)
     }
+
+    /// The secret of its link, if it stands.
+    pub fn link(&self) -> Option<&LinkSecret> {
+        match &self.opens_by {
+            OpensBy::Link(link) => Some(link),
+            OpensBy::Secret(_) => None,
+        }
+    }
 }
 
 /// QUIC as the SDK speaks it.
@@ -147,20 +167,5 @@ fn client_config(pin: RelayPin) -> ClientConfig {
     let provider = supernode_tls::provider();
     let mut tls = supernode_tls::client_config(provider.clone(), Arc::new(PinVerifier::new(pin, provider)));
     tls.resumption = Resumption::disabled();
-    let tls = QuicClientConfig::try_from(tls).expect("TLS 1.3 has QUIC's first suite");
-    let mut transport = TransportConfig::default();
-    transport
-        .ack_frequency_config(Some(AckFrequencyConfig::default()))
-        .keep_alive_interval(Some(KEEP_ALIVE))
-        .max_idle_timeout(Some(VarInt::from_u32(IDLE_TIMEOUT_MS).into()))
-        .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER_BYTES))
-        .datagram_send_buffer_size(DATAGRAM_BUFFER_BYTES)
-        .max_concurrent_bidi_streams(VarInt::from_u32(0))
-        .max_concurrent_uni_streams(VarInt::from_u32(MEDIA_STREAMS_MAX))
-        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
-        .receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES))
-        .send_window(SEND_WINDOW_BYTES);
-    let mut config = ClientConfig::new(Arc::new(tls));
-    config.transport_config(Arc::new(transport));
-    config
+    supernode_tls::quic_config(tls)
 }

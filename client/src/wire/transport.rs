@@ -7,20 +7,13 @@ use std::{
     sync::Arc,
 };
 
-use quinn::{
-    AckFrequencyConfig, ClientConfig, Endpoint, EndpointConfig, TokioRuntime, TransportConfig, VarInt,
-    crypto::rustls::QuicClientConfig,
-};
+use quinn::{ClientConfig, Endpoint, EndpointConfig, TokioRuntime};
 use rustls::{
     client::danger::ServerCertVerifier,
     pki_types::{CertificateDer, pem::PemObject},
 };
 use rustls_platform_verifier::Verifier;
 use supernode_proto::identity::RelayPin;
-use supernode_session::transport::{
-    DATAGRAM_BUFFER_BYTES, IDLE_TIMEOUT_MS, KEEP_ALIVE, MEDIA_STREAMS_MAX, RECEIVE_WINDOW_BYTES, SEND_WINDOW_BYTES,
-    STREAM_WINDOW_BYTES,
-};
 use supernode_tls::PinVerifier;
 
 use crate::{
@@ -73,31 +66,10 @@ pub(crate) fn client_config(pin: Option<RelayPin>, authority_file: Option<&Path>
             Arc::new(verifier.map_err(|_| Error::Authorities)?)
         }
     };
-    let tls = supernode_tls::client_config(provider, verifier);
-    let tls = QuicClientConfig::try_from(tls).expect("TLS 1.3 has QUIC's first suite");
-    let mut config = ClientConfig::new(Arc::new(tls));
-    config.transport_config(Arc::new(transport_config()));
-    Ok(config)
+    Ok(supernode_tls::quic_config(supernode_tls::client_config(provider, verifier)))
 }
 
 fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let certificates = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     certificates.ok().filter(|certificates| !certificates.is_empty()).ok_or(Error::Authorities)
-}
-
-fn transport_config() -> TransportConfig {
-    let mut transport = TransportConfig::default();
-    transport
-        // Every acknowledgement costs the relay a packet: ask for fewer.
-        .ack_frequency_config(Some(AckFrequencyConfig::default()))
-        .keep_alive_interval(Some(KEEP_ALIVE))
-        .max_idle_timeout(Some(VarInt::from_u32(IDLE_TIMEOUT_MS).into()))
-        .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER_BYTES))
-        .datagram_send_buffer_size(DATAGRAM_BUFFER_BYTES)
-        .max_concurrent_bidi_streams(VarInt::from_u32(0))
-        .max_concurrent_uni_streams(VarInt::from_u32(MEDIA_STREAMS_MAX))
-        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
-        .receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES))
-        .send_window(SEND_WINDOW_BYTES);
-    transport
 }
