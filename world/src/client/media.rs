@@ -1,4 +1,5 @@
-//! Objects on their way out and in. What is sealed elsewhere is a stamp here, so that who hears what can be checked.
+//! Objects on their way out and in. In each is a stamp, so that who hears what can be checked. In rooms with a group it is
+//! sealed; in the others it stands where something sealed would.
 
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use supernode_session::{Demand, Moment, StreamReader, put_datagram, put_object, 
 
 use super::{
     Asked, Client, Context,
+    groups::Heard as Opened,
     link::{Link, Stage, StreamIn},
 };
 use crate::judge::{Heard, Rule, TrackFact};
@@ -36,8 +38,10 @@ pub(super) struct Published {
     pub(super) room: usize,
     /// Its number in the world.
     pub(super) serial: u32,
-    kind: TrackKind,
-    alias: Option<TrackAlias>,
+    pub(super) kind: TrackKind,
+    pub(super) alias: Option<TrackAlias>,
+    /// In which epoch its label was sealed, if it was.
+    epoch: Option<u64>,
     sending: Sending,
     demand: Demand,
     lanes: [Option<Lane>; LANES],
@@ -77,7 +81,9 @@ pub(super) fn subscription(alias: TrackAlias, (temporal, spatial): (u8, u8), spe
 impl Client {
     /// Asks to publish a track.
     pub fn publish(&mut self, room: usize, kind: TrackKind, cx: &mut Context<'_>) {
-        if !self.has.rooms.get(&room).is_some_and(|stay| stay.is_in()) {
+        let is_standing = cx.cast.rooms[room].link().is_some();
+        let is_in = self.has.rooms.get(&room).is_some_and(|stay| stay.is_in());
+        if !is_in && !(is_standing && self.standing_rooms().contains(&room)) {
             return;
         }
         let serial = cx.judge.media.new_track(TrackFact { room, client: self.number, kind });
@@ -86,6 +92,7 @@ impl Client {
             serial,
             kind,
             alias: None,
+            epoch: self.epoch_in(room, cx.cast),
             sending: Sending::new(kind),
             demand: Demand::default(),
             lanes: Default::default(),
@@ -93,13 +100,19 @@ impl Client {
             frames: 0,
             wants_keyframe: true,
         });
-        let label = Bytes::copy_from_slice(&serial.to_be_bytes());
+        let label = match is_standing {
+            true => self.seal_label(room, serial, kind, cx.cast).map(|label| (label.bytes.into(), label.epoch)),
+            false => Some((Bytes::copy_from_slice(&serial.to_be_bytes()), 0)),
+        };
+        let Some((label, mls_epoch)) = label else {
+            return self.has.published.retain(|track| track.serial != serial);
+        };
         let request = PublishTrack {
             room: cx.cast.rooms[room].name(),
             kind: kind.into(),
             label,
             activity: kind == TrackKind::Audio,
-            mls_epoch: 0,
+            mls_epoch,
         };
         self.ask(Request::PublishTrack(request), Asked::Publish(serial));
     }
@@ -120,6 +133,12 @@ impl Client {
         self.talks_until = until;
     }
 
+    /// What it publishes in a room, once the relay has said so.
+    pub fn published_in(&self, room: usize) -> impl Iterator<Item = (u32, TrackKind)> {
+        let published = self.has.published.iter().filter(move |track| track.room == room && track.alias.is_some());
+        published.map(|track| (track.serial, track.kind))
+    }
+
     /// When the next frame is due.
     pub(super) fn media_due(&self) -> Option<Moment> {
         let due = self.has.published.iter().filter(|track| track.alias.is_some()).map(|track| track.due).min();
@@ -128,8 +147,12 @@ impl Client {
 
     pub(super) fn handle_published(&mut self, serial: u32, alias: TrackAlias, cx: &mut Context<'_>) {
         // There is none if the room was left meanwhile.
-        if let Some(track) = self.has.published.iter_mut().find(|track| track.serial == serial) {
-            (track.alias, track.due) = (Some(alias), cx.now);
+        let Some(track) = self.has.published.iter_mut().find(|track| track.serial == serial) else { return };
+        (track.alias, track.due) = (Some(alias), cx.now);
+        let (room, epoch) = (track.room, track.epoch);
+        // Newcomers in between have no key for the label, and the track had no alias yet by which to seal it again.
+        if epoch.is_some() && self.epoch_in(room, cx.cast) != epoch {
+            self.announce_again(&cx.cast.rooms[room].id, cx);
         }
     }
 
@@ -154,9 +177,20 @@ impl Client {
             let what = format!("client {} is told of a track that nobody publishes", self.number);
             return cx.judge.fail(cx.now, Rule::Altered, what);
         };
-        if client == self.number || self.has.remotes.contains_key(&alias) || !self.rng.random_bool(0.9) {
-            return;
+        if client != self.number && !self.has.remotes.contains_key(&alias) {
+            self.take_track(alias, room, kind, cx);
         }
+    }
+
+    /// Most listen to whoever publishes.
+    pub(super) fn take_track(&mut self, alias: TrackAlias, room: usize, kind: TrackKind, cx: &mut Context<'_>) {
+        if self.rng.random_bool(0.9) {
+            self.subscribe(alias, room, kind, cx);
+        }
+    }
+
+    /// Asks for a track.
+    pub(super) fn subscribe(&mut self, alias: TrackAlias, room: usize, kind: TrackKind, cx: &mut Context<'_>) {
         let layers = if self.rng.random_bool(0.3) { (0, 0) } else { (7, 7) };
         let order = if kind == TrackKind::Data { Order::reliable(HOLD) } else { Order::new(HOLD) };
         self.has.remotes.insert(alias, Remote { room, is_leaving: false, kind, order, played: None });
@@ -183,6 +217,10 @@ impl Client {
     }
 
     fn send_frame(&mut self, track: &mut Published, cx: &mut Context<'_>) {
+        let is_standing = cx.cast.rooms[track.room].link().is_some();
+        if is_standing && self.is_silent(track.room, cx.cast) {
+            return;
+        }
         let Self { links, rng, session, current, .. } = self;
         let Some(link) = links.iter_mut().find(|link| Some(link.serial) == *current) else { return };
         track.flush(link);
@@ -210,15 +248,21 @@ impl Client {
         track.prepare(&plan, link);
         let times = FrameTimes { captured_at_us: cx.now.since_beginning().as_micros() as u64, presentation_us };
         let Some(alias) = track.alias else { return };
-        match plan.fate {
-            Fate::Withheld | Fate::Dropped => {}
-            Fate::Alone(visible) => {
+        let (Fate::Alone(visible) | Fate::OnLane { visible, .. }) = plan.fate else { return };
+        let codec = stamp(track.serial, &visible, bytes);
+        let sealed = match is_standing {
+            true => self.seal(track.room, track.serial, &visible, times, &codec, cx),
+            false => Some(plain(times, &codec)),
+        };
+        let Some(link) = self.link_mut() else { return };
+        match (plan.fate, sealed) {
+            (Fate::Alone(visible), Some(sealed)) => {
                 let mut wire = BytesMut::new();
                 put_datagram(&mut wire, Hop { alias, priority: 0, ttl_ms: TTL_MS }, visible);
-                put_sealed(&mut wire, track.serial, times, &visible, bytes);
+                wire.put(sealed);
                 let _ = link.quic.datagrams().send(wire.freeze(), true);
             }
-            Fate::OnLane { lane, begins, visible } => {
+            (Fate::OnLane { lane, begins, visible }, Some(sealed)) => {
                 let mut wire = BytesMut::new();
                 if begins {
                     let hop = Hop { alias, priority: 1 + lane as u8, ttl_ms: TTL_MS };
@@ -226,8 +270,6 @@ impl Client {
                     let id = link.quic.streams().open(Dir::Uni);
                     track.lanes[lane] = id.map(|id| Lane { id, rest: Bytes::new() });
                 }
-                let mut sealed = BytesMut::new();
-                put_sealed(&mut sealed, track.serial, times, &visible, bytes);
                 put_object(&mut wire, visible, sealed.len() as u32);
                 wire.put(sealed);
                 match &mut track.lanes[lane] {
@@ -237,6 +279,8 @@ impl Client {
                 }
                 track.flush(link);
             }
+            (Fate::OnLane { lane, .. }, None) => track.give_lane_up(lane, link),
+            _ => {}
         }
     }
 
@@ -245,7 +289,7 @@ impl Client {
         let visible = Visible { group: 1, object: 0, flags: Flags::INDEPENDENT, layer: Layer::default() };
         let mut wire = BytesMut::new();
         put_datagram(&mut wire, Hop { alias, priority: 0, ttl_ms: TTL_MS }, visible);
-        put_sealed(&mut wire, FOREIGN, FrameTimes { captured_at_us: 0, presentation_us: 0 }, &visible, 60);
+        wire.put(plain(FrameTimes { captured_at_us: 0, presentation_us: 0 }, &stamp(FOREIGN, &visible, 60)));
         if let Some(link) = self.link_mut() {
             let _ = link.quic.datagrams().send(wire.freeze(), true);
         }
@@ -253,20 +297,25 @@ impl Client {
 
     /// Takes what a connection has of objects.
     pub(super) fn hear(&mut self, place: usize, cx: &mut Context<'_>) {
+        if self.by_hand.is_some() {
+            return self.keep_objects(place, cx);
+        }
         let link = &mut self.links[place];
         if !matches!(link.stage, Stage::Open) {
             return;
         }
         let left_at = link.unread_since.take().unwrap_or(cx.now);
         while let Some(datagram) = self.links[place].quic.datagrams().recv() {
-            let datagram = match &mut self.liar {
-                Some(liar) => liar.datagram(datagram),
-                None => datagram,
+            let datagrams = match &mut self.liar {
+                Some(liar) => liar.datagrams(datagram),
+                None => vec![datagram],
             };
-            // The relay sends empty ones, to push others out of QUIC's buffer.
-            let Ok((header, length)) = DatagramHeader::decode(&datagram) else { continue };
-            let sealed = datagram.slice(length..);
-            self.handle_object(place, header.hop.alias, header.visible, &sealed, true, left_at, cx);
+            for datagram in datagrams {
+                // The relay sends empty ones, to push others out of QUIC's buffer.
+                let Ok((header, length)) = DatagramHeader::decode(&datagram) else { continue };
+                let sealed = datagram.slice(length..);
+                self.handle_object(place, header.hop.alias, header.visible, &sealed, true, left_at, cx);
+            }
         }
         while let Some(id) = self.links[place].quic.streams().accept(Dir::Uni) {
             let stream = StreamIn { reader: StreamReader::default(), object_next: 0 };
@@ -330,19 +379,44 @@ impl Client {
         left_at: Moment,
         cx: &mut Context<'_>,
     ) {
-        let Visible { group, object, flags, layer } = visible;
-        let stamp = read_sealed(sealed).filter(|(_, _, stamped)| *stamped == (group, object));
-        let serial = stamp.map(|(serial, ..)| serial);
+        let Visible { group, object, layer, .. } = visible;
+        let heard = self.open(alias, visible, sealed, cx);
+        let serial = match &heard {
+            Opened::Sealed(serial, _) => Some(*serial),
+            Opened::Plain => read_plain(sealed, &visible).map(|(serial, _)| serial),
+        };
         let link = self.links[place].serial;
-        let heard =
+        let told =
             Heard { client: self.number, link, alias, serial, place: (group, object), layer, is_datagram, left_at };
-        let verdict = cx.judge.media.hear(&heard);
+        let verdict = cx.judge.media.hear(&told);
         cx.judge.check(cx.now, verdict);
+        match heard {
+            Opened::Sealed(serial, Some(payload)) => self.play(alias, Some(serial), visible, &payload, cx),
+            Opened::Sealed(_, None) => {}
+            Opened::Plain => self.play(alias, None, visible, sealed, cx),
+        }
+    }
+
+    /// Puts an object in order that has opened, of this track if that is sealed.
+    pub(super) fn play(
+        &mut self,
+        alias: TrackAlias,
+        sealed_as: Option<u32>,
+        visible: Visible,
+        payload: &[u8],
+        cx: &mut Context<'_>,
+    ) {
+        let Visible { group, object, flags, layer } = visible;
+        let read = read_plain(payload, &visible);
+        if sealed_as.is_some() && read.map(|(serial, _)| serial) != sealed_as {
+            let what = format!("client {} opened something else than was sealed as {sealed_as:?}", self.number);
+            cx.judge.fail(cx.now, Rule::Forged, what);
+        }
         let Some(remote) = self.has.remotes.get_mut(&alias) else { return };
-        // Whoever is lied to cannot tell by a stamp, as it is not sealed.
+        // Whoever is lied to cannot tell by a stamp that is not sealed.
         let unknown = FrameTimes { captured_at_us: 0, presentation_us: 0 };
-        let times = match stamp {
-            Some((_, times, _)) => times,
+        let times = match read {
+            Some((_, times)) => times,
             None if self.liar.is_some() => unknown,
             None => return,
         };
@@ -424,22 +498,30 @@ fn read_all(link: &mut Link, id: StreamId, reader: &mut StreamReader) -> End {
     end
 }
 
-/// What stands where an object is sealed elsewhere: times, whose it is, and bytes that follow from that.
-fn put_sealed(out: &mut BytesMut, serial: u32, times: FrameTimes, visible: &Visible, bytes: usize) {
-    out.put_slice(&times.to_bytes());
+/// What a codec would make: whose it is, its place, and bytes that follow from that.
+fn stamp(serial: u32, visible: &Visible, bytes: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(STAMP_BYTES + bytes);
     out.put_u32(serial);
     out.put_u64(visible.group);
     out.put_u64(visible.object);
     out.extend((0..bytes).map(|place| filler(serial, place)));
+    out
 }
 
-/// Whose an object is, when it was made, and its place; `None` if it is not as it was sent.
-fn read_sealed(sealed: &[u8]) -> Option<(u32, FrameTimes, (u64, u64))> {
-    let (times, stamp) = FrameTimes::split(sealed)?;
+/// What stands where an object is sealed elsewhere.
+fn plain(times: FrameTimes, codec: &[u8]) -> BytesMut {
+    let mut out = BytesMut::from(&times.to_bytes()[..]);
+    out.put_slice(codec);
+    out
+}
+
+/// Whose an object is and when it was made; `None` if it is not as it was made, or at another place.
+fn read_plain(payload: &[u8], visible: &Visible) -> Option<(u32, FrameTimes)> {
+    let (times, stamp) = FrameTimes::split(payload)?;
     let (mut head, rest) = stamp.split_at_checked(STAMP_BYTES)?;
     let (serial, place) = (head.get_u32(), (head.get_u64(), head.get_u64()));
     let is_whole = rest.iter().enumerate().all(|(place, byte)| *byte == filler(serial, place));
-    is_whole.then_some((serial, times, place))
+    (is_whole && place == (visible.group, visible.object)).then_some((serial, times))
 }
 
 fn filler(serial: u32, place: usize) -> u8 {
