@@ -13,7 +13,7 @@ use supernode_testkit::{Person, Relay, datagram, eventually, stream};
 
 use crate::{
     media::{receive_stream, send_stream},
-    squeezed::{begin, cut, end_of, over_a_path, reset, subscription_to_all},
+    path::{Shape, begin, cut, end_of, over_a_path, reset, subscription_to_all},
 };
 
 //
@@ -63,7 +63,7 @@ async fn when_too_much_waits_for_all_together_the_fullest_queue_is_shortened(#[v
     path.set(cut());
     sending.write_all(&wire[500..]).await.unwrap();
     eventually("it is given up", || relay.ledger().dropped[DropReason::RelayQueueFull as usize] == 1).await;
-    path.set(crate::path::Shape::wide());
+    path.set(Shape::wide());
     assert_eq!(end_of(receiving).await, reset(StreamCode::LAGGED));
     alice.close();
     bob.close();

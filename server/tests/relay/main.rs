@@ -8,20 +8,18 @@
 )]
 
 mod activity;
+mod audience;
 mod bad_input;
 mod bounds;
 mod crypto;
 mod door;
 mod drain;
-mod late;
 mod mailbox;
 mod media;
 mod path;
-mod paths;
 mod performance;
 mod presence;
 mod rings;
 mod rooms;
-mod squeezed;
 mod stage;
 mod standing;

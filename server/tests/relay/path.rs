@@ -172,3 +172,43 @@ impl Lane {
         }
     }
 }
+
+pub fn cut() -> Shape {
+    Shape { cut: true, ..Shape::wide() }
+}
+
+pub fn reset(code: StreamCode) -> quinn::ReadToEndError {
+    quinn::ReadToEndError::Read(quinn::ReadError::Reset(quinn::VarInt::from_u32(code.0 as u32)))
+}
+
+/// A publisher with a video track, and a subscriber over a path.
+pub async fn over_a_path(relay: &Relay, wanted: Subscribe) -> (Client, Client, TrackAlias, Path) {
+    let room = Room::new();
+    let mut alice = relay.connect(&Person::new()).await;
+    alice.join(&room).await;
+    let track = alice.publish(&room, TrackKind::Video).await;
+    let path = Path::new(relay.address, Shape::wide()).await;
+    let mut bob = relay.connect_over(path.address, &Person::new()).await;
+    bob.join(&room).await;
+    bob.done(Request::Subscribe(Subscribe { alias: track.value(), ..wanted })).await;
+    alice.demand(1).await;
+    (alice, bob, track, path)
+}
+
+/// A stream of which the subscriber has the beginning, and what is still to be sent of it.
+pub async fn begin(alice: &Client, bob: &Client, wire: &[u8]) -> (quinn::SendStream, quinn::RecvStream) {
+    let mut sending = alice.connection.open_uni().await.unwrap();
+    sending.write_all(&wire[..500]).await.unwrap();
+    let mut receiving = tokio::time::timeout(PATIENCE, bob.connection.accept_uni()).await.unwrap().unwrap();
+    receiving.read_exact(&mut [0; 500]).await.unwrap();
+    (sending, receiving)
+}
+
+pub async fn end_of(mut receiving: quinn::RecvStream) -> quinn::ReadToEndError {
+    let end = tokio::time::timeout(PATIENCE, receiving.read_to_end(1 << 24)).await.expect("an end");
+    end.expect_err("it is reset")
+}
+
+pub fn subscription_to_all() -> Subscribe {
+    Subscribe { temporal_layer_max: 7, spatial_layer_max: 7, ..Subscribe::default() }
+}
