@@ -5,7 +5,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{SocketAddr, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
     sync::{Arc, mpsc},
@@ -39,12 +39,8 @@ fn start(command: &mut Command) -> Running {
     Running(child.unwrap_or_else(|error| panic!("{command:?}: {error}; is Pebble installed?")))
 }
 
-fn free_tcp() -> u16 {
-    TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port()
-}
-
-fn free_udp() -> u16 {
-    UdpSocket::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port()
+fn free_port() -> u16 {
+    supernode_testkit::lasting_port().port()
 }
 
 /// Pebble, whose own server is for `localhost` by an authority in `directory.pem`.
@@ -67,14 +63,14 @@ impl Authority {
         fs::write(home.join("server.pem"), certificate.expect("signed").pem()).expect("ours");
         fs::write(home.join("server-key.pem"), server.serialize_pem()).expect("ours");
 
-        let (directory, management, dns, dns_management) = (free_tcp(), free_tcp(), free_udp(), free_tcp());
+        let (directory, management, dns, dns_management) = (free_port(), free_port(), free_port(), free_port());
         let config = serde_json::json!({ "pebble": {
             "listenAddress": format!("127.0.0.1:{directory}"),
             "managementListenAddress": format!("127.0.0.1:{management}"),
             "certificate": home.join("server.pem"),
             "privateKey": home.join("server-key.pem"),
             "httpPort": question,
-            "tlsPort": free_tcp(),
+            "tlsPort": free_port(),
             "ocspResponderURL": "",
             "externalAccountBindingRequired": false,
         }});
@@ -206,7 +202,7 @@ fn own_pin(home: &Path) -> RelayPin {
 async fn a_relay_orders_a_certificate_for_its_own_key_shows_it_and_keeps_it() {
     let home = tempfile::tempdir().expect("a temporary directory");
     let home = home.path();
-    let question = free_tcp();
+    let question = free_port();
     let authority = Authority::start(home, question);
     let configuration = format!(
         "[tls]\nmode = \"acme\"\n[tls.acme]\ndomains = [\"{NAME}\"]\ncontact = \"operator@example.com\"\n\
@@ -253,13 +249,13 @@ async fn a_relay_orders_a_certificate_for_its_own_key_shows_it_and_keeps_it() {
 async fn a_name_that_does_not_lead_here_is_said_and_the_relay_goes_on() {
     let home = tempfile::tempdir().expect("a temporary directory");
     let home = home.path();
-    let authority = Authority::start(home, free_tcp());
+    let authority = Authority::start(home, free_port());
     let configuration = format!(
         "[tls]\nmode = \"acme\"\n[tls.acme]\ndomains = [\"{NAME}\"]\ndirectory = \"https://localhost:{}/dir\"\n\
          directory_ca = {:?}\nlisten = \"127.0.0.1:{}\"\n",
         authority.directory,
         home.join("directory.pem"),
-        free_tcp(),
+        free_port(),
     );
     fs::write(home.join("relay.toml"), configuration).expect("ours");
     let relay = Relay::start(home);

@@ -16,7 +16,7 @@ use supernode_server::{
 use tokio::task::JoinHandle;
 
 use crate::{
-    Door, Relay, Setup,
+    Door, Relay, Setup, lasting_port,
     relay::{fresh_keys, sum},
     unix_s,
 };
@@ -52,15 +52,13 @@ impl Relay {
     }
 
     fn quick(keys: KeyMaterial, door: Door, shards: usize) -> Self {
-        // A socket that shares its port may be given that of another relay: one that does not share is given its own.
-        let listen = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let limits = Limits {
             ring_timeout: Duration::from_secs(1),
             presence_interval: Duration::from_millis(10),
             presence_linger: Duration::from_millis(100),
             ..Limits::default()
         };
-        Self::of(Setup { listen, keys, ..Setup::new(shards, door, limits) })
+        Self::of(Setup { listen: lasting_port(), keys, ..Setup::new(shards, door, limits) })
     }
 
     /// From now on, whoever comes may put so much into mailboxes.

@@ -2,7 +2,7 @@
 //! loopback's is in a network namespace of its own.
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    net::SocketAddr,
     path::Path,
     process::{Command, Output},
     time::{Duration, Instant},
@@ -13,16 +13,12 @@ use supernode_client::{
     proto::{identity::RelayPin, invite::Invite},
 };
 use supernode_client_testkit::{Person, in_time, quick};
-use supernode_testkit::{Relay, Way};
+use supernode_testkit::{Relay, Way, lasting_port};
 
 use crate::programs::{PROGRAM, talk, text};
 
 /// Far less than a connection may take.
 const AT_ONCE: Duration = Duration::from_secs(3);
-
-fn nobody() -> SocketAddr {
-    UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).unwrap()
-}
 
 fn invite_to(address: SocketAddr) -> Invite {
     Invite { host: address.ip().to_string(), port: address.port(), pin: Some(RelayPin([1; 32])), token: None }
@@ -32,7 +28,7 @@ fn invite_to(address: SocketAddr) -> Invite {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_dials_a_port_where_nobody_listens_is_told_so_at_once() {
     let started = Instant::now();
-    let address = nobody();
+    let address = lasting_port();
     let invite = invite_to(address);
     let error = in_time(Client::connect(&invite, Person::new().device(), Config::default())).await.unwrap_err();
     assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
@@ -174,7 +170,7 @@ fn a_person_in_a_hurry_is_told_in_a_line_what_works() {
     let output = doctor(&closed.invite().to_string()).output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(told.ends_with("In short: UDP gets through; the relay does not let you in.\n"), "{told}");
-    let output = doctor(&invite_to(nobody()).to_string()).output().unwrap();
+    let output = doctor(&invite_to(lasting_port()).to_string()).output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(told.ends_with("In short: UDP gets through, and no relay runs at that port.\n"), "{told}");
 }

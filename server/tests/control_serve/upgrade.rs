@@ -195,10 +195,10 @@ async fn if_the_new_process_dies_during_the_drain_the_old_one_s_calls_go_on() {
 #[tokio::test]
 async fn a_relay_that_was_killed_tells_its_clients_as_soon_as_it_is_back() {
     let home = tempfile::tempdir().expect("a temporary directory");
-    let mut first = serve(home.path(), &["--open"]);
+    let listen = supernode_testkit::lasting_port().to_string();
+    let mut first = crate::serve_at(home.path(), &listen, &["--open"]);
     let mut client = connect(home.path(), &first.invite(), 1, None).await;
     client.welcome().await;
-    let listen = first.text("listen").to_owned();
     first.child.kill().expect("it runs");
     first.child.wait().expect("it ends");
 
