@@ -6,9 +6,9 @@
 
 #![expect(unsafe_code, reason = "the processor's instruction has no safe wrapper; it reads and changes nothing")]
 
-/// What a processor fetches at once, in bytes.
+/// What a processor fetches at once, in bytes: a line of its cache, and the other one of a pair.
 #[cfg(target_arch = "x86_64")]
-const LINE_BYTES: usize = 64;
+const PAIR_BYTES: usize = 128;
 
 /// Asks for all of a value.
 #[inline]
@@ -23,7 +23,7 @@ pub(crate) fn prefetch_to<T>(value: &T, bytes: usize) {
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         let start = std::ptr::from_ref(value).cast::<i8>();
-        for offset in (0..bytes.min(size_of::<T>())).step_by(LINE_BYTES) {
+        for offset in (0..bytes.min(size_of::<T>())).step_by(PAIR_BYTES) {
             // SAFETY: The address is inside the value, and the instruction only hints at it.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(start.add(offset)) };
         }

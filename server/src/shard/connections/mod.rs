@@ -47,14 +47,6 @@ pub(crate) struct Connections {
     stopwatch: Stopwatch,
 }
 
-/// A packet that came for a connection.
-pub(crate) struct Packet {
-    pub(crate) handle: ConnectionHandle,
-    pub(crate) event: ConnectionEvent,
-    pub(crate) bytes: usize,
-    pub(crate) arrived: Instant,
-}
-
 /// A connection that is being served. It is out of the table meanwhile, so that what it sends can reach all others; nobody
 /// looks for it there, and it goes back with [`Connections::put_back`].
 #[must_use]
@@ -154,10 +146,16 @@ impl Connections {
         self.served = None;
     }
 
-    /// Takes a packet for a connection. Returns whether it is served in this turn: crumbs and what is costly are only up to
+    /// A packet came for a connection. Returns whether it is served in this turn: crumbs and what is costly are only up to
     /// a bound.
-    pub(crate) fn receive(&mut self, packet: Packet, clock: impl Fn() -> Instant) -> bool {
-        let Packet { handle, event, bytes, arrived } = packet;
+    pub(crate) fn receive(
+        &mut self,
+        handle: ConnectionHandle,
+        event: ConnectionEvent,
+        bytes: usize,
+        arrived: Instant,
+        clock: impl Fn() -> Instant,
+    ) -> bool {
         let Self { by_link, marked, crumbs_left, stopwatch, .. } = self;
         let Some(connection) = by_link.get_mut(handle.0).and_then(Option::as_mut) else { return true };
         if stopwatch.holds_back(&connection.cost) || !connection.crumbs.take(crumbs_left) {

@@ -36,7 +36,7 @@ impl Engine {
         let mut rest = marked.iter().copied().peekable();
         while let Some(link) = rest.next() {
             if let Some(next) = rest.peek() {
-                self.prefetch(*next);
+                self.connections.prefetch(*next);
             }
             if self.build(link, now, out, &mut flush) {
                 self.settle(link, now);

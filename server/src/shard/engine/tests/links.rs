@@ -95,10 +95,10 @@ impl Stage {
         let Self { engine, inbox, out, now, clients, .. } = self;
         *now = now.plus(Duration::from_millis(1));
         for client in clients.iter_mut() {
-            let (remote, arrived) = (client.address, now.instant);
-            let packets = client.packets(now.instant).into_iter();
-            let packets = packets.map(|data| Received { remote, local_ip: None, ecn: None, arrived, data });
-            engine.handle_packets(packets, *now, out, |_, _| (), || now.instant);
+            for data in client.packets(now.instant) {
+                let packet = Received { remote: client.address, local_ip: None, ecn: None, arrived: now.instant, data };
+                engine.handle_packet(packet, *now, out, || now.instant);
+            }
         }
         // What ALPN will decide one day: before anything but the handshake has happened.
         for link in 0..engine.connections.links() {
