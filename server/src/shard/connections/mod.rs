@@ -28,6 +28,13 @@ use crate::{
     prefetch::{prefetch, prefetch_to},
 };
 
+/// Objects that a turn delivers of those whose objects reach many. Default 1,024: two to three milliseconds. Whoever has
+/// more at once is taken up in the next turn; whose objects reach few is let through, so that a call does not wait for what
+/// sixty people say at once to each other.
+const DELIVERIES_PER_TURN: u32 = 1024;
+/// What reaches few. Default 8: a call of friends.
+const FEW: u32 = 8;
+
 /// A shard's connections by their links, and which of them are to be looked at.
 pub(crate) struct Connections {
     by_link: Vec<Option<Box<Connection>>>,
@@ -44,6 +51,10 @@ pub(crate) struct Connections {
     gaps_bytes: usize,
     /// Packets of crumbs that may still be served in this turn.
     crumbs_left: u8,
+    /// Objects in datagrams that were delivered in this turn.
+    deliveries: u32,
+    /// Those whose objects have to wait for the next one.
+    with_more: Vec<u32>,
     stopwatch: Stopwatch,
 }
 
@@ -81,6 +92,8 @@ impl Connections {
             control_bytes: 0,
             gaps_bytes: 0,
             crumbs_left: crumbs::PER_TURN_MAX,
+            deliveries: 0,
+            with_more: Vec::new(),
             stopwatch: Stopwatch::new(sealing),
         }
     }
@@ -190,6 +203,7 @@ impl Connections {
         let Some(connection) = by_link.get_mut(offer.link as usize).and_then(Option::as_mut) else {
             return ledger.drop(DropReason::Gone, 1);
         };
+        self.deliveries += 1;
         connection.offer_datagram(offer, out, queue_bytes_max, ledger);
         connection.urgent |= !offer.is_audio();
         connection.mark(offer.link, marked);
@@ -221,7 +235,34 @@ impl Connections {
     /// What came in has been read: a turn's bounds begin anew.
     pub(crate) fn begin_turn(&mut self, now: Instant) {
         self.crumbs_left = crumbs::PER_TURN_MAX;
+        self.deliveries = 0;
         self.stopwatch.begin_turn(now);
+    }
+
+    /// Deliveries of objects in datagrams in this turn.
+    pub(crate) fn deliveries(&self) -> u32 {
+        self.deliveries
+    }
+
+    /// Whether objects of somebody whose last one reached so many have to wait for the next turn.
+    pub(crate) fn has_no_time_for(&self, reach: u32) -> bool {
+        self.deliveries >= DELIVERIES_PER_TURN && reach > FEW
+    }
+
+    /// There was no time for all that somebody sent.
+    pub(crate) fn leave_for_next_turn(&mut self, link: u32) {
+        self.with_more.push(link);
+    }
+
+    /// Those for whom there was no time are the first to be served in the next turn.
+    pub(crate) fn take_up_what_was_left(&mut self) {
+        let Self { by_link, marked, with_more, .. } = self;
+        for link in with_more.drain(..) {
+            if let Some(connection) = by_link.get_mut(link as usize).and_then(Option::as_mut) {
+                connection.news = true;
+                connection.mark(link, marked);
+            }
+        }
     }
 
     /// The next one on the list that has news, from this place on; it has been told of afterwards.

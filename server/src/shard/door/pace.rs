@@ -123,7 +123,8 @@ impl Pace {
         let filled = self.left.map(|left| left.saturating_add(more / 2));
         // What one half has no room for, the other has.
         let over = filled.map(|left| left.saturating_sub(half_max).min(more / 2));
-        self.left = [filled[0].saturating_add(over[1]), filled[1].saturating_add(over[0])].map(|left| left.min(half_max));
+        self.left =
+            [filled[0].saturating_add(over[1]), filled[1].saturating_add(over[0])].map(|left| left.min(half_max));
         self.filled = self.filled.max(now);
     }
 }

@@ -1,6 +1,7 @@
 //! An engine between two inboxes, without clients.
 
 mod links;
+mod turns;
 
 use std::net::SocketAddr;
 
