@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     core::{Address, MemberId, ShardCore, StreamKey, grants::accounts::Allowance, session::Session},
-    prefetch::prefetch_to,
+    prefetch::prefetch,
 };
 
 /// An object on its way to one subscriber.
@@ -296,7 +296,7 @@ fn offer_datagram(
     for (index, subscriber) in track.local.iter().enumerate() {
         let next = track.local.get(index + 1).map(|next| next.link);
         if let Some(session) = next.and_then(|next| sessions.get(next as usize)?.as_deref()) {
-            prefetch_to(session, Session::HOT_BYTES);
+            prefetch(session, Session::HOT_BYTES);
         }
         ledger.offered += 1;
         if let Some(reason) = refuses(subscriber, &object, sessions, speakers) {

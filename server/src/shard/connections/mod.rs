@@ -25,7 +25,7 @@ use crate::{
         fan_out::Offer,
         ledger::{DropReason, Ledger},
     },
-    prefetch::{prefetch, prefetch_to},
+    prefetch::prefetch,
 };
 
 /// Objects that a turn delivers of those whose objects reach many. Default 1,024: two to three milliseconds. Whoever has
@@ -115,13 +115,6 @@ impl Connections {
         self.by_link.get_mut(link as usize)?.as_deref_mut()
     }
 
-    /// The connection with this link is needed next.
-    pub(crate) fn prefetch(&self, link: u32) {
-        if let Some(connection) = self.by_link.get(link as usize).and_then(Option::as_deref) {
-            prefetch(connection);
-        }
-    }
-
     /// All of them, in the order of their links.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Connection)> {
         (0..).zip(&self.by_link).filter_map(|(link, connection)| Some((link, connection.as_deref()?)))
@@ -197,7 +190,7 @@ impl Connections {
         ledger: &mut Ledger,
     ) {
         if let Some(next) = offer.next.and_then(|next| self.by_link.get(next as usize)?.as_deref()) {
-            prefetch_to(next, Connection::HOT_BYTES);
+            prefetch(next, Connection::HOT_BYTES);
         }
         let Self { by_link, marked, .. } = self;
         let Some(connection) = by_link.get_mut(offer.link as usize).and_then(Option::as_mut) else {

@@ -33,13 +33,9 @@ impl Engine {
         mut flush: impl FnMut(&mut SendBatch, &mut Tally),
     ) {
         let marked = self.connections.take_marked();
-        let mut rest = marked.iter().copied().peekable();
-        while let Some(link) = rest.next() {
-            if let Some(next) = rest.peek() {
-                self.connections.prefetch(*next);
-            }
-            if self.build(link, now, out, &mut flush) {
-                self.settle(link, now);
+        for link in &marked {
+            if self.build(*link, now, out, &mut flush) {
+                self.settle(*link, now);
             }
         }
         self.connections.forget_marked(marked);
