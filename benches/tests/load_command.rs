@@ -31,7 +31,7 @@ fn what_cannot_be_is_said_at_once_as_wrong_usage() {
     for (arguments, expected) in [
         (&["calls", "--html", &nowhere][..], "nowhere/result.html"),
         (&["calls", "--csv", &nowhere], "nowhere/result.html"),
-        (&["calls", "--baseline", &nowhere], "cannot read"),
+        (&["calls", "--baseline", &nowhere], "cannot be read"),
         (&["calls", "--relay-pid", "1073741823"], "--relay-pid 1073741823: there is no such process"),
         (
             &["calls", "--metrics-url", "http://127.0.0.1:9/metrics"],

@@ -86,18 +86,8 @@ struct Run {
     /// Set a value of the scenario, such as pairs=100 or video.kbit_per_s=800.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Print the whole result as JSON.
-    #[arg(long)]
-    json: bool,
-    /// Write the result as a page with charts.
-    #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
-    /// Write the measured part's pieces as a table: a line for each second or so.
-    #[arg(long, value_name = "FILE")]
-    csv: Option<PathBuf>,
-    /// Compare with an earlier result (`--json`): what has changed by how much.
-    #[arg(long, value_name = "FILE")]
-    baseline: Option<PathBuf>,
+    #[command(flatten)]
+    show: Show,
     /// Begin the measured part at that time, in seconds since 1970 (`date -d '+1 minute' +%s`): for several generators, which
     /// are all given the same.
     #[arg(long, value_name = "UNIX_S")]
@@ -119,11 +109,9 @@ struct Run {
     scrape_every_s: Option<u16>,
 }
 
+/// How a result is shown.
 #[derive(Args)]
-struct Merge {
-    /// What each generator has written; the first one's scenario stands in the result.
-    #[arg(value_name = "FILE", required = true, num_args = 2..)]
-    parts: Vec<PathBuf>,
+struct Show {
     /// Print the whole result as JSON.
     #[arg(long)]
     json: bool,
@@ -136,6 +124,15 @@ struct Merge {
     /// Compare with an earlier result (`--json`): what has changed by how much.
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Merge {
+    /// What each generator has written; the first one's scenario stands in the result.
+    #[arg(value_name = "FILE", required = true, num_args = 2..)]
+    parts: Vec<PathBuf>,
+    #[command(flatten)]
+    show: Show,
 }
 
 #[derive(Args)]
@@ -202,7 +199,7 @@ fn measure(arguments: &Run) -> Result<Report, Trouble> {
     let prepared = prepare(arguments, &arguments.set)?;
     let part = conduct(arguments, prepared.scenario, prepared.invite)?;
     let report = Report::of(std::slice::from_ref(&part));
-    prepared.outputs.show(&report, arguments.json)?;
+    prepared.outputs.show(&report, arguments.show.json)?;
     if let Some((file, path)) = prepared.part {
         write(file, &path, &as_json(&part))?;
     }
@@ -211,8 +208,8 @@ fn measure(arguments: &Run) -> Result<Report, Trouble> {
 
 /// One result of several generators' parts.
 fn merge(arguments: &Merge) -> Result<Report, Trouble> {
-    let Merge { parts: paths, json, html, csv, baseline } = arguments;
-    let outputs = Outputs::open(html.as_ref(), csv.as_ref(), baseline.as_ref())?;
+    let Merge { parts: paths, show } = arguments;
+    let outputs = Outputs::open(show)?;
     let mut parts: Vec<Part> = Vec::new();
     for path in paths {
         let in_file = |source| Trouble::Part { path: path.display().to_string(), source };
@@ -223,7 +220,7 @@ fn merge(arguments: &Merge) -> Result<Report, Trouble> {
         parts.push(part);
     }
     let report = Report::of(&parts);
-    outputs.show(&report, *json)?;
+    outputs.show(&report, show.json)?;
     Ok(report)
 }
 
@@ -236,15 +233,15 @@ struct Outputs {
 
 impl Outputs {
     /// Opens the files, and reads the earlier result.
-    fn open(html: Option<&PathBuf>, csv: Option<&PathBuf>, baseline: Option<&PathBuf>) -> Result<Self, Trouble> {
+    fn open(Show { html, csv, baseline, .. }: &Show) -> Result<Self, Trouble> {
         let figures = |path: &PathBuf| {
             let figures = compare::figures(&read(path)?);
             figures.map_err(|source| Trouble::Baseline { path: path.display().to_string(), source })
         };
         Ok(Self {
-            html: html.map(open).transpose()?,
-            csv: csv.map(open).transpose()?,
-            baseline: baseline.map(figures).transpose()?,
+            html: html.as_ref().map(open).transpose()?,
+            csv: csv.as_ref().map(open).transpose()?,
+            baseline: baseline.as_ref().map(figures).transpose()?,
         })
     }
 
@@ -319,11 +316,13 @@ fn conduct(arguments: &Run, scenario: Scenario, invite: Invite) -> Result<Part, 
 /// The most that holds: 0 if it was found, 3 if not even the least does.
 fn knee_of(arguments: &Knee) -> Result<ExitCode, Trouble> {
     let Knee { run: each, key, from, to } = arguments;
-    let usage = Trouble::Knee;
+    let usage = |why| Trouble::Knee { why };
     if from > to {
         return Err(usage("--from must not be above --to"));
     }
-    if each.json || each.html.is_some() || each.csv.is_some() || each.baseline.is_some() || each.part.is_some() {
+    let Show { json, html, csv, baseline } = &each.show;
+    let files = [html, csv, baseline, &each.part];
+    if *json || files.into_iter().any(Option::is_some) {
         return Err(usage(
             "--json, --html, --csv, --baseline and --part are for one run: `supernode-load run` with the value found",
         ));
@@ -388,7 +387,7 @@ fn prepare(arguments: &Run, set: &[String]) -> Result<Prepared, Trouble> {
     let prepared = Prepared {
         scenario: scenario(arguments, set)?,
         invite: invite(arguments)?,
-        outputs: Outputs::open(arguments.html.as_ref(), arguments.csv.as_ref(), arguments.baseline.as_ref())?,
+        outputs: Outputs::open(&arguments.show)?,
         part: arguments.part.as_ref().map(open).transpose()?,
     };
     RelayUse::check(arguments.relay_pid, arguments.metrics_url.as_ref())?;

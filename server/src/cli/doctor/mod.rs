@@ -31,7 +31,7 @@ use self::{
     port::{port, within},
 };
 use super::{
-    exit::Exit,
+    exit::{self, Exit},
     output::{bytes, date, duration, print, print_json},
     relay::Relay,
     state::State,
@@ -108,18 +108,12 @@ impl Doctor {
                 reading = status.ok();
                 match state.link() {
                     Ok(link) => known = link,
-                    Err(error) => {
-                        findings.push(bad("link", error.to_string(), "the relay writes it at its next start"))
-                    }
+                    Err(error) => findings.push(failed("link", &error.into())),
                 }
             }
             // Whoever names a host may want to know of a relay elsewhere.
             Err(error) if (self.host.is_some() || self.invite_file.is_some()) && is_nowhere(&error) => {}
-            Err(error) => findings.push(bad(
-                "state directory",
-                error.to_string(),
-                "start a relay (supernode serve) or name another directory: --state-dir",
-            )),
+            Err(error) => findings.push(failed("state directory", &error)),
         }
         findings.push(descriptors(reading.as_ref()));
         if let Some(reading) = &reading {
@@ -135,7 +129,7 @@ impl Doctor {
         }
         match findings.iter().filter(|finding| finding.verdict == Verdict::Bad).count() {
             0 => Ok(()),
-            faults => Err(Exit::No(format!("{faults} of {} checks found a fault", findings.len())).into()),
+            faults => Err(Exit::no(format!("{faults} of {} checks found a fault", findings.len()))),
         }
     }
 }
@@ -175,7 +169,7 @@ fn configured(configuration: anyhow::Result<Loaded>) -> Vec<Finding> {
     let prepared = configuration.and_then(|loaded| Ok((Prepared::read(&loaded.config)?, loaded)));
     let (prepared, loaded) = match prepared {
         Ok(both) => both,
-        Err(error) => return vec![bad("configuration", format!("{error:#}"), "mend that file")],
+        Err(error) => return vec![failed("configuration", &error)],
     };
     let mut findings = vec![good("configuration", "holds, with the files that it names")];
     if prepared.certificate.is_some() {
@@ -215,6 +209,11 @@ fn poor(check: &'static str, found: impl Into<String>, advice: impl Into<String>
 
 fn bad(check: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Finding {
     Finding { check, verdict: Verdict::Bad, found: found.into(), advice: advice.into() }
+}
+
+/// What went wrong says itself what to do.
+fn failed(check: &'static str, error: &anyhow::Error) -> Finding {
+    bad(check, format!("{error:#}"), exit::todo(error))
 }
 
 /// Delegations, tickets and tokens run by the clock.
@@ -330,7 +329,7 @@ fn buffers(check: &'static str, receive: u64, send: u64, wanted: u64) -> Finding
 fn keys(state: &StateDir) -> Finding {
     match state.keys() {
         Ok(_) => good("keys", "readable by their owner only"),
-        Err(error) => bad("keys", error.to_string(), ""),
+        Err(error) => failed("keys", &error.into()),
     }
 }
 
@@ -338,7 +337,7 @@ fn keys(state: &StateDir) -> Finding {
 fn invites(state: &StateDir) -> Option<Finding> {
     let all = match invites::read(state) {
         Ok(all) => all,
-        Err(error) => return Some(bad("invites", error.to_string(), "")),
+        Err(error) => return Some(failed("invites", &error.into())),
     };
     let mut ending: Vec<_> = invites::ending(&all, unix_now_s()).collect();
     ending.sort_by_key(|one| one.ends_unix_s);
@@ -361,7 +360,7 @@ fn relay(reading: Result<&Reading, &anyhow::Error>) -> Finding {
             "relay",
             format!("process {} has run for {} on {} shards", reading.pid, duration(reading.uptime_s), reading.shards),
         ),
-        Err(error) => bad("relay", error.to_string(), ""),
+        Err(error) => failed("relay", error),
     }
 }
 
