@@ -1,5 +1,6 @@
 //! `supernode doctor`
 
+mod bundle;
 mod dial;
 mod port;
 

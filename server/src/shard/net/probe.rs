@@ -20,7 +20,7 @@ pub fn clock_is_synchronised() -> Option<bool> {
 }
 
 /// Packets of a bundle, and bytes of each, as QUIC builds them once it knows how large they may be.
-const BUNDLE_PACKETS: usize = 16;
+pub const BUNDLE_PACKETS: usize = 16;
 const BUNDLE_PACKET_BYTES: usize = 1452;
 /// Addresses of nobody (RFC 5737, RFC 3849). The way to them is the way to everybody.
 const NOBODY: [IpAddr; 2] =
@@ -41,10 +41,17 @@ fn bundle_to(nobody: IpAddr) -> Option<io::Result<()>> {
     }
     // Without a route there is no way out to speak of.
     socket.connect(&address.into()).ok()?;
-    let bytes = vec![0; BUNDLE_PACKETS * BUNDLE_PACKET_BYTES];
-    let segment_size = Some(BUNDLE_PACKET_BYTES as u16);
-    let message = sys::Message { bytes: &bytes, destination: address, segment_size, ecn: None, source: None };
-    Some(sys::send(socket.as_fd(), nobody.is_ipv6(), 1, |_| message).map(drop))
+    Some(send_bundle(&socket, address, &vec![0; BUNDLE_PACKETS * BUNDLE_PACKET_BYTES], BUNDLE_PACKET_BYTES))
+}
+
+/// Sends packets of this size in one bundle, as the relay does.
+///
+/// # Errors
+/// What the kernel says.
+pub fn send_bundle(socket: &impl AsFd, to: SocketAddr, packets: &[u8], packet_bytes: usize) -> io::Result<()> {
+    let segment_size = u16::try_from(packet_bytes).ok();
+    let message = sys::Message { bytes: packets, destination: to, segment_size, ecn: None, source: None };
+    sys::send(socket.as_fd(), to.is_ipv6(), 1, |_| message).map(drop)
 }
 
 /// What was found.
