@@ -14,12 +14,14 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
+use hyper::{Uri, header::HeaderValue};
 use serde::Serialize;
 use supernode_benches::load::{
     compare, csv, html, knee,
     machine::Machine,
     part::Part,
     progress::Screen,
+    remote_write::{self, Receiver},
     report::Report,
     run::{self, Options},
     scenario::{SHIPPED, Scenario},
@@ -28,6 +30,9 @@ use supernode_measure::relay_probe::{MetricsUrl, RelayUse};
 use supernode_proto::invite::Invite;
 
 use trouble::Trouble;
+
+/// What a receiver of time series knows us by, where no file has it.
+const AUTHORIZATION: &str = "SUPERNODE_LOAD_AUTHORIZATION";
 
 /// As docs/LOAD.md has them.
 const EXIT_CODES: &str = "\
@@ -124,6 +129,14 @@ struct Show {
     /// Compare with an earlier result (`--json`): what has changed by how much.
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
+    /// Once the result is there, write the measured part's pieces as time series to that URL, as Prometheus's remote write
+    /// (version 1) has them: http://prometheus:9090/api/v1/write.
+    #[arg(long, value_name = "URL", value_parser = parse_receiver)]
+    remote_write: Option<Uri>,
+    /// File with the value of the header by which that receiver knows us, such as `Bearer ...` or `Basic ...`; without it,
+    /// the environment (SUPERNODE_LOAD_AUTHORIZATION) has it, or nothing is shown.
+    #[arg(long, value_name = "FILE", requires = "remote_write")]
+    remote_write_authorization_file: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -229,11 +242,12 @@ struct Outputs {
     html: Option<(File, PathBuf)>,
     csv: Option<(File, PathBuf)>,
     baseline: Option<compare::Figures>,
+    remote_write: Option<Receiver>,
 }
 
 impl Outputs {
-    /// Opens the files, and reads the earlier result.
-    fn open(Show { html, csv, baseline, .. }: &Show) -> Result<Self, Trouble> {
+    /// Opens the files, and reads the earlier result and what a receiver knows us by.
+    fn open(show @ Show { html, csv, baseline, .. }: &Show) -> Result<Self, Trouble> {
         let figures = |path: &PathBuf| {
             let figures = compare::figures(&read(path)?);
             figures.map_err(|source| Trouble::Baseline { path: path.display().to_string(), source })
@@ -242,6 +256,7 @@ impl Outputs {
             html: html.as_ref().map(open).transpose()?,
             csv: csv.as_ref().map(open).transpose()?,
             baseline: baseline.as_ref().map(figures).transpose()?,
+            remote_write: receiver(show)?,
         })
     }
 
@@ -261,7 +276,37 @@ impl Outputs {
         if let Some((file, path)) = self.csv {
             write(file, &path, &csv::table(report))?;
         }
+        if let Some(receiver) = self.remote_write {
+            let pushed = remote_write::push(report, &receiver);
+            pushed.map_err(|source| Trouble::NotPushed { url: receiver.url.to_string(), source })?;
+        }
         Ok(())
+    }
+}
+
+fn receiver(show: &Show) -> Result<Option<Receiver>, Trouble> {
+    let Some(url) = &show.remote_write else { return Ok(None) };
+    let (text, from) = match &show.remote_write_authorization_file {
+        Some(path) => (Some(read(path)?), path.display().to_string()),
+        None => (std::env::var(AUTHORIZATION).ok(), AUTHORIZATION.to_owned()),
+    };
+    let value = text.map(|text| text.trim().parse::<HeaderValue>()).transpose();
+    let mut authorization = value.map_err(|_| Trouble::Authorization { from })?;
+    if let Some(authorization) = &mut authorization {
+        authorization.set_sensitive(true);
+    }
+    Ok(Some(Receiver { url: url.clone(), authorization }))
+}
+
+/// Arguments are seen by everybody, and stand in the result: no secret may be in one.
+fn parse_receiver(text: &str) -> Result<Uri, String> {
+    let url: Uri = text.parse().map_err(|_| "is no URL")?;
+    match (url.scheme_str(), url.authority()) {
+        (Some("http" | "https"), Some(authority)) if authority.as_str().contains('@') => {
+            Err(format!("must have no name and password in it: they belong into a file or {AUTHORIZATION}"))
+        }
+        (Some("http" | "https"), Some(_)) => Ok(url),
+        _ => Err("must begin with http:// or https://".to_owned()),
     }
 }
 
@@ -320,11 +365,11 @@ fn knee_of(arguments: &Knee) -> Result<ExitCode, Trouble> {
     if from > to {
         return Err(usage("--from must not be above --to"));
     }
-    let Show { json, html, csv, baseline } = &each.show;
+    let Show { json, html, csv, baseline, remote_write, .. } = &each.show;
     let files = [html, csv, baseline, &each.part];
-    if *json || files.into_iter().any(Option::is_some) {
+    if *json || files.into_iter().any(Option::is_some) || remote_write.is_some() {
         return Err(usage(
-            "--json, --html, --csv, --baseline and --part are for one run: `supernode-load run` with the value found",
+            "--json, --html, --csv, --baseline, --remote-write and --part are for one run: `supernode-load run` with the value found",
         ));
     }
     if each.begin_at.is_some() {

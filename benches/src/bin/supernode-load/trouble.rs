@@ -2,7 +2,9 @@
 
 use std::{io, process::ExitCode};
 
-use supernode_benches::load::{compare::NoResult, part::PartError, run::RunError, scenario::ScenarioError};
+use supernode_benches::load::{
+    compare::NoResult, part::PartError, remote_write::PushError, run::RunError, scenario::ScenarioError,
+};
 use supernode_measure::relay_probe::ProbeError;
 use supernode_proto::{
     invite::InviteError,
@@ -32,6 +34,8 @@ troubles! {
         "the file is no earlier result, or one of another version", "give what `supernode-load run --json` of this version has printed";
     Part { path: String, source: PartError }, "{path}: cannot be added to the others",
         "it is not of the same run, or no part of any", "give all generators one version, one scenario and one --begin-at, and `merge` the files of --part";
+    Authorization { from: String }, "{from}: is no value for a header",
+        "it has more than one line, or characters that no header may have", "put `Bearer TOKEN` or `Basic ...` there, on one line";
     Knee { why: &'static str }, "no knee is looked for: {why}",
         "as is said", "change it; supernode-load knee --help has the options";
 
@@ -39,6 +43,9 @@ troubles! {
         "no name server knows it, or none can be asked", "look for a mistake in the link, or make one with an address (supernode invite --host IP:PORT)";
     NotWritten { path: String, source: io::Error }, "{path}: cannot be written, though the result stands above",
         "the disk is full, or was taken away meanwhile", "make room, and take the result from standard output: --json prints all of it";
+    NotPushed { url: String, source: PushError }, "{url}: the time series are not there, though the result stands above",
+        "nobody listens there, or the receiver does not want them, as it says",
+        "see what it says: Prometheus takes them with --web.enable-remote-write-receiver, at /api/v1/write, and not if they are older than an hour";
     Output(#[source] io::Error), "cannot write to standard output",
         "it is closed, or its disk is full", "see what the system says, and make room";
 }
@@ -47,7 +54,11 @@ impl Trouble {
     /// The exit code: 2 for what is known before anything is run.
     fn code(&self) -> u8 {
         match self {
-            Self::Address { .. } | Self::Run(_) | Self::NotWritten { .. } | Self::Output(_) => 1,
+            Self::Address { .. }
+            | Self::Run(_)
+            | Self::NotWritten { .. }
+            | Self::NotPushed { .. }
+            | Self::Output(_) => 1,
             _ => 2,
         }
     }
