@@ -35,9 +35,11 @@ const CLOCKS_APART_MAX: Duration = Duration::from_secs(30);
 /// How long who comes to look may be in: not a minute.
 const DELEGATED_S: u64 = 3600;
 
-/// How long one larger packet has to get there and be acknowledged, at least, and how many are waited for.
+/// How long one larger packet has to get there and be acknowledged, at least; how many are waited for, and for how long in a row
+/// none may have come through before that is the size.
 const SIZE_PAUSE_MIN: Duration = Duration::from_millis(100);
-const SIZE_PAUSES: u32 = 8;
+const SIZE_PAUSES: u32 = 12;
+const SIZE_SAME: u32 = 3;
 
 const AS_CLIENT: &str = "as a client";
 const LET_THROUGH: &str = "let UDP to this port through the firewall, forward it if there is a NAT, and take an address out of the name \
@@ -215,14 +217,15 @@ async fn dial(link: &Invite, address: SocketAddr) -> anyhow::Result<Seen> {
 async fn settled_size(connection: &quinn::Connection) -> u16 {
     let size = || connection.stats().path.current_mtu;
     let pause = SIZE_PAUSE_MIN.max(connection.rtt() * 3);
-    let mut known = size();
+    let (mut known, mut same) = (size(), 0);
     for _ in 0..SIZE_PAUSES {
         tokio::time::sleep(pause).await;
-        let grown = size();
-        if grown == known && grown > supernode_proto::probe::PROBE_BYTES as u16 {
+        same = if size() == known { same + 1 } else { 0 };
+        known = size();
+        // One that is lost is tried again.
+        if same == SIZE_SAME {
             break;
         }
-        known = grown;
     }
     known
 }

@@ -94,7 +94,8 @@ impl Doctor {
         match probe::offers() {
             Ok(offers) => {
                 findings.extend(kernel(&offers));
-                findings.extend(probe::bundles_out().into_iter().map(|(family, sent)| way_out(family, sent)));
+                findings
+                    .extend(probe::bundles_out().into_iter().map(|(family, bytes, sent)| way_out(family, bytes, sent)));
             }
             Err(error) => findings.push(bad("kernel", format!("no UDP socket: {error}"), "allow this user sockets")),
         }
@@ -300,10 +301,10 @@ fn offload([gso, gro, steering]: [&'static str; 3], out: u64, in_: u64, steers: 
 
 /// Whether a bundle of the size that the relay sends gets past the kernel there: a network card may not take it though
 /// the kernel does.
-fn way_out(family: &'static str, sent: io::Result<()>) -> Finding {
+fn way_out(family: &'static str, packet_bytes: usize, sent: io::Result<()>) -> Finding {
     let check = if family == "IPv4" { "GSO on the way out, IPv4" } else { "GSO on the way out, IPv6" };
     match sent {
-        Ok(()) => good(check, "a bundle of 16 packets of 1452 bytes was taken"),
+        Ok(()) => good(check, format!("a bundle of 16 packets of {packet_bytes} bytes was taken")),
         Err(error) => poor(
             check,
             format!("refused: {error}"),
