@@ -148,7 +148,9 @@ fn what_a_person_brings_that_is_of_no_use_is_named_with_what_to_do() {
         "{told}"
     );
     let (told, code) = said(Command::new(PROGRAM).arg("identity").arg("--out").arg(file("eve.json")));
-    assert!(code == Some(1) && told.contains("eve.json: is there already"), "{told}");
+    let move_it = "eve.json: is there already\n  nothing is written over: it may be all that there is of a call or an identity\n  \
+        -> move it away, or name another path";
+    assert!(code == Some(1) && told.contains(move_it), "{told}");
     fs::create_dir_all(file("eve")).unwrap();
     fs::write(file("eve/audio.opus"), "an earlier call").unwrap();
     let (told, code) = said(&mut listen("eve", &invite));
@@ -301,6 +303,12 @@ fn programs_meet_in_a_room_and_are_told_what_to_do_there() {
     assert_eq!(again.status.code(), Some(4), "the door stays shut");
     let nobody = room("kick", &directory, "alice").arg(&carol).output().unwrap();
     assert_eq!(nobody.status.code(), Some(4));
+    // As if it had gone wrong in this process: what, why, and what to do.
+    let told = String::from_utf8(nobody.stderr).unwrap();
+    let parts: Vec<&str> = told.lines().collect();
+    let [what, why, todo] = parts[..] else { panic!("{told}") };
+    assert!(what.starts_with("supernode-call: the person is not in the call"), "{told}");
+    assert!(why.starts_with("  ") && todo.starts_with("  -> "), "{told}");
 
     // Dave waits to be invited.
     let waiting = stay("wait", "dave", "b").spawn().unwrap();

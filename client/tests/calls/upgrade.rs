@@ -1,6 +1,7 @@
 //! Calls that go on while the relay is replaced by another process.
 
 use std::{
+    process::Command,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,7 +14,10 @@ use supernode_client_testkit::{Pair, Person, in_time, next_ring, pair, track};
 use supernode_testkit::Relay;
 use tokio::{sync::watch, task::JoinHandle};
 
-use crate::rooms::{agree, room_of, tracks_of};
+use crate::{
+    programs::{PROGRAM, talk, text},
+    rooms::{agree, room_of, tracks_of},
+};
 
 /// What a call's members may miss of each other.
 const GAP_MAX: Duration = Duration::from_secs(1);
@@ -197,6 +201,39 @@ async fn a_room_of_eight_goes_through_an_upgrade_by_itself_and_nobody_misses_a_s
     .await;
     for (name, ledger) in [("old", &old), ("new", &relay.ledger())] {
         assert_eq!(ledger.offered, ledger.settled(), "{name}: every object is accounted for: {ledger:?}");
+    }
+}
+
+/// Everybody moves by themselves, so somebody is the first in the new process and finds nobody there yet.
+//
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_told_at_an_upgrade_that_the_others_have_gone() {
+    let mut relay = Relay::open(2);
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name);
+    for who in ["alice", "bob"] {
+        text(Command::new(PROGRAM).arg("identity").arg("--out").arg(file(&format!("{who}.json"))).output().unwrap());
+    }
+    let ticket = Command::new(PROGRAM).arg("ticket").arg("--identity").arg(file("bob.json")).output().unwrap();
+    std::fs::write(file("ticket"), text(ticket)).unwrap();
+    std::fs::write(file("invite"), relay.invite().to_string()).unwrap();
+    let begin = |mut command: Command| command.arg("--invite-file").arg(file("invite")).spawn().unwrap();
+    let bob = begin(talk("listen", directory.path(), "bob", "b"));
+    let mut calling = talk("call", directory.path(), "alice", "a");
+    calling.arg("--ticket-file").arg(file("ticket")).args(["--seconds", "5"]);
+    let alice = begin(calling);
+    in_time(async {
+        while relay.ledger().delivered < 50 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    in_time(relay.upgrade(Duration::from_secs(2))).await.unwrap();
+    for talking in [alice, bob] {
+        let ended = tokio::task::block_in_place(|| talking.wait_with_output().unwrap());
+        let told = String::from_utf8(ended.stderr).unwrap();
+        assert!(ended.status.success() && told.contains("back in the call"), "{told}");
+        assert!(!told.contains("nobody hears us"), "the call goes on: {told}");
     }
 }
 

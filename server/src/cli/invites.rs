@@ -106,7 +106,7 @@ impl Revoke {
             return Err(Exit::NoLabel { label: self.label.clone(), known }.into());
         };
         if !Revoked::add(relay.state(), Revocation::Token(invite.token))? {
-            return Err(Exit::No("it was taken back before".to_owned()).into());
+            return Err(Exit::no("it was taken back before"));
         }
         let ended = tell(&relay)?;
         heard(&ended)?;

@@ -59,8 +59,8 @@ impl Revoke {
         }
         heard(&ended)?;
         match (changed, self.undo) {
-            (false, true) => return Err(Exit::No("it was not revoked".to_owned()).into()),
-            (false, false) => return Err(Exit::No("it was revoked before".to_owned()).into()),
+            (false, true) => return Err(Exit::no("it was not revoked")),
+            (false, false) => return Err(Exit::no("it was revoked before")),
             (true, true) => say("let in again"),
             (true, false) => say(&format!("refused from now on; {} sessions ended", ended.sessions)),
         }

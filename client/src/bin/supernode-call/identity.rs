@@ -234,9 +234,9 @@ pub(crate) fn load(path: &Path) -> Result<Identity, Trouble> {
         path: path.display().to_string(),
         identity,
         device: DeviceSecret::from_bytes(&*secret("device_secret", &file.device_secret)?),
-        delegation: delegation.map_err(|_| broken("delegation", "is none"))?,
+        delegation: delegation.map_err(|_| broken("delegation", "is none that can be read"))?,
         ticket_generation: file.ticket_generation,
-        revocation: revocation.map_err(|_| broken("revocation", "is none"))?,
+        revocation: revocation.map_err(|_| broken("revocation", "is none that can be read"))?,
     })
 }
 
@@ -393,7 +393,7 @@ mod tests {
         for (in_its_place, problem) in [("00ff", "is not 32 bytes"), ("xy", "is not hexadecimal")] {
             fs::write(&path, format!("{}{in_its_place}{}", &whole[..at], &whole[at + 64..])).expect("ours");
             let told = load(&path).err().expect("broken").to_string();
-            assert_eq!(told, format!("{}: device_secret {problem}", path.display()));
+            assert_eq!(told, format!("{}: is damaged: device_secret {problem}", path.display()));
         }
         fs::remove_file(&path).expect("ours");
     }

@@ -22,17 +22,19 @@ pub(crate) const PATIENCE_MS: u32 = 10_000;
 
 /// An open file, whichever kind.
 pub(crate) enum Source {
-    Audio(ogg_opus::Reader<BufReader<File>>),
-    Video(ivf::Reader<BufReader<File>>),
+    Audio { path: String, reader: ogg_opus::Reader<BufReader<File>> },
+    Video { path: String, reader: ivf::Reader<BufReader<File>> },
 }
 
 impl Source {
     pub(crate) fn audio(path: &Path) -> Result<Self, Trouble> {
-        ogg_opus::Reader::new(open(path)?).map(Self::Audio).map_err(is_no("Ogg Opus", path))
+        let reader = ogg_opus::Reader::new(open(path)?).map_err(is_no("Ogg Opus", path))?;
+        Ok(Self::Audio { path: path.display().to_string(), reader })
     }
 
     pub(crate) fn video(path: &Path) -> Result<Self, Trouble> {
-        ivf::Reader::new(open(path)?).map(Self::Video).map_err(is_no("IVF", path))
+        let reader = ivf::Reader::new(open(path)?).map_err(is_no("IVF", path))?;
+        Ok(Self::Video { path: path.display().to_string(), reader })
     }
 
     /// Announces the file as a track.
@@ -43,15 +45,17 @@ impl Source {
 
     fn kind(&self) -> TrackKind {
         match self {
-            Self::Audio(_) => TrackKind::Audio,
-            Self::Video(_) => TrackKind::Video,
+            Self::Audio { .. } => TrackKind::Audio,
+            Self::Video { .. } => TrackKind::Video,
         }
     }
 
     fn track_info(&self) -> TrackInfo {
         let (name, codec, parameters) = match self {
-            Self::Audio(reader) => ("audio", "opus", opus_parameters(reader.headers())),
-            Self::Video(reader) => ("video", video_codec(reader.header().codec), reader.header().to_bytes().to_vec()),
+            Self::Audio { reader, .. } => ("audio", "opus", opus_parameters(reader.headers())),
+            Self::Video { reader, .. } => {
+                ("video", video_codec(reader.header().codec), reader.header().to_bytes().to_vec())
+            }
         };
         TrackInfo { id: TrackId(rand::random()), name: name.into(), codec: codec.into(), parameters }
     }
@@ -59,8 +63,14 @@ impl Source {
     /// The next packet: its time, whether decoding can begin with it, and its bytes.
     fn next(&mut self) -> Result<Option<(u64, bool, Vec<u8>)>, Trouble> {
         Ok(match self {
-            Self::Audio(reader) => reader.next_packet()?.map(|packet| (packet.time_us, true, packet.data)),
-            Self::Video(reader) => reader.next_frame()?.map(|frame| (frame.time_us, frame.is_key, frame.data)),
+            Self::Audio { path, reader } => {
+                let packet = reader.next_packet().map_err(Trouble::media(path))?;
+                packet.map(|packet| (packet.time_us, true, packet.data))
+            }
+            Self::Video { path, reader } => {
+                let frame = reader.next_frame().map_err(Trouble::media(path))?;
+                frame.map(|frame| (frame.time_us, frame.is_key, frame.data))
+            }
         })
     }
 
@@ -73,7 +83,7 @@ impl Source {
         until: Option<Instant>,
         mut stopped: watch::Receiver<bool>,
     ) -> anyhow::Result<()> {
-        let independent = matches!(self, Self::Audio(_));
+        let independent = matches!(self, Self::Audio { .. });
         while let Some((time_us, keyframe, data)) = self.next()? {
             let at = start + Duration::from_micros(time_us);
             if until.is_some_and(|until| at > until) {
@@ -101,28 +111,28 @@ fn activity(packet: &[u8]) -> u8 {
 }
 
 fn is_no(format: &'static str, path: &Path) -> impl FnOnce(MediaError) -> Trouble {
-    let (path, rather) = (path.display().to_string(), is_rather(path));
-    move |source| Trouble::NoMedia { path, format, rather, source }
+    let (path, seen) = (path.display().to_string(), begins_like(path));
+    move |source| Trouble::NoMedia { path, format, seen, source }
 }
 
 /// What a file that is not what it should be begins like.
-fn is_rather(path: &Path) -> &'static str {
+fn begins_like(path: &Path) -> &'static str {
     let mut start = [0; 12];
     let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
     match &start {
-        _ if read.is_err() => "",
-        [b'O', b'g', b'g', b'S', ..] => "; it begins like an Ogg file: --audio is for those of Opus",
-        [b'D', b'K', b'I', b'F', ..] => "; it begins like an IVF file: --video is for those",
+        _ if read.is_err() => "it is too short for one",
+        [b'O', b'g', b'g', b'S', ..] => "it begins like an Ogg file: --audio is for those of Opus",
+        [b'D', b'K', b'I', b'F', ..] => "it begins like an IVF file: --video is for those",
         [b'R', b'I', b'F', b'F', ..] => {
-            "; it begins like WAV or AVI: ffmpeg -i OLD -c:a libopus NEW.opus makes Ogg Opus of it"
+            "it begins like WAV or AVI: ffmpeg -i OLD -c:a libopus NEW.opus makes Ogg Opus of it"
         }
         [_, _, _, _, b'f', b't', b'y', b'p', ..] => {
-            "; it begins like MP4: ffmpeg -i OLD -an -c:v vp8 NEW.ivf, or -vn -c:a libopus NEW.opus"
+            "it begins like MP4: ffmpeg -i OLD -an -c:v vp8 NEW.ivf, or -vn -c:a libopus NEW.opus"
         }
         [0x1a, 0x45, 0xdf, 0xa3, ..] => {
-            "; it begins like WebM or Matroska: ffmpeg -i OLD -an -c:v copy NEW.ivf, or -vn -c:a copy NEW.opus"
+            "it begins like WebM or Matroska: ffmpeg -i OLD -an -c:v copy NEW.ivf, or -vn -c:a copy NEW.opus"
         }
-        _ => "",
+        _ => "it begins like nothing that is known here",
     }
 }
 
@@ -148,7 +158,7 @@ pub(crate) fn opus_headers(parameters: &[u8]) -> Result<ogg_opus::Headers, Troub
     let split = parameters
         .split_first_chunk()
         .and_then(|(length, rest)| rest.split_at_checked(usize::from(u16::from_be_bytes(*length))));
-    let (head, tags) = split.ok_or(Trouble::OddTrack("audio track has parameters that are cut short"))?;
+    let (head, tags) = split.ok_or(Trouble::OddTrack { odd: "audio track has parameters that are cut short" })?;
     Ok(ogg_opus::Headers { head: head.to_vec(), tags: tags.to_vec() })
 }
 

@@ -26,8 +26,8 @@ const DELAY: DelayBounds = DelayBounds { min: Duration::from_millis(20), max: HO
 
 /// Where packets go; nowhere if nothing is kept.
 pub(crate) enum Sink {
-    Audio(ogg_opus::Writer<BufWriter<File>>),
-    Video(ivf::Writer<BufWriter<File>>),
+    Audio { path: String, writer: ogg_opus::Writer<BufWriter<File>> },
+    Video { path: String, writer: ivf::Writer<BufWriter<File>> },
     Nowhere,
 }
 
@@ -121,36 +121,38 @@ pub(crate) async fn record_track(
 
 impl Sink {
     pub(crate) fn new(info: &TrackInfo, kind: TrackKind, path: &Path) -> Result<Self, Trouble> {
+        let shown = path.display().to_string();
         Ok(match kind {
             TrackKind::Audio => {
                 let headers = opus_headers(&info.parameters)?;
-                Self::Audio(ogg_opus::Writer::new(create(path)?, headers)?)
+                let writer = ogg_opus::Writer::new(create(path)?, headers).map_err(Trouble::media(&shown))?;
+                Self::Audio { path: shown, writer }
             }
             _ => {
+                let odd = "video track has parameters that are no IVF header";
                 let header = info.parameters.as_slice().try_into();
-                let header =
-                    header.map_err(|_| Trouble::OddTrack("video track has parameters that are no IVF header"))?;
-                let header = ivf::Header::from_bytes(header)?;
-                Self::Video(ivf::Writer::new(create(path)?, header)?)
+                let header = header.map_err(|_| Trouble::OddTrack { odd })?;
+                let header = ivf::Header::from_bytes(header).map_err(|_| Trouble::OddTrack { odd })?;
+                let writer = ivf::Writer::new(create(path)?, header).map_err(Trouble::media(&shown))?;
+                Self::Video { path: shown, writer }
             }
         })
     }
 
     fn write(&mut self, time_us: u64, packet: Vec<u8>) -> Result<(), Trouble> {
         match self {
-            Self::Audio(writer) => Ok(writer.write_packet(time_us, packet)?),
-            Self::Video(writer) => Ok(writer.write_frame(time_us, &packet)?),
+            Self::Audio { path, writer } => writer.write_packet(time_us, packet).map_err(Trouble::media(path)),
+            Self::Video { path, writer } => writer.write_frame(time_us, &packet).map_err(Trouble::media(path)),
             Self::Nowhere => Ok(()),
         }
     }
 
     fn finish(self) -> Result<(), Trouble> {
         match self {
-            Self::Audio(writer) => writer.finish().map(drop)?,
-            Self::Video(writer) => writer.finish().map(drop)?,
-            Self::Nowhere => {}
+            Self::Audio { path, writer } => writer.finish().map(drop).map_err(Trouble::media(&path)),
+            Self::Video { path, writer } => writer.finish().map(drop).map_err(Trouble::media(&path)),
+            Self::Nowhere => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -39,7 +39,7 @@ impl Kick {
         }
         heard(&ended)?;
         if ended.sessions == 0 {
-            return Err(Exit::No("nobody of that name is connected".to_owned()).into());
+            return Err(Exit::no("nobody of that name is connected"));
         }
         say(&format!("{} sessions ended", ended.sessions));
         Ok(())

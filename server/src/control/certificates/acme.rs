@@ -51,7 +51,7 @@ const ORDER_TIMEOUT: Duration = Duration::from_secs(600);
 #[derive(Debug, thiserror::Error)]
 pub enum AcmeError {
     /// The authority, or the way to it.
-    #[error("the authority")]
+    #[error("the authority for certificates cannot be used")]
     Authority(#[from] instant_acme::Error),
     /// The authority asks for something else than HTTP-01.
     #[error("the authority offers no HTTP-01 challenge for {0}")]

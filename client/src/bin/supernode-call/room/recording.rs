@@ -14,6 +14,7 @@ use tokio::{sync::watch, task::JoinSet};
 
 use super::{figures::Watched, roster};
 use crate::{
+    failure::told,
     progress::note,
     record::{Sink, record_track},
 };
@@ -76,7 +77,11 @@ impl Recording {
             self.read(&call, &track).await
         };
         if let Err(error) = taken {
-            note(&format!("a track of {} broke off: {error:#}", roster::name(&track.publisher().identity.to_text())));
+            note(&format!(
+                "a track of {} broke off: {}",
+                roster::name(&track.publisher().identity.to_text()),
+                told(&error)
+            ));
         }
     }
 
