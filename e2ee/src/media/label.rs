@@ -4,7 +4,7 @@ use prost::Message as _;
 use supernode_proto::limits;
 
 use crate::error::Error;
-use crate::frame::SEAL_OVERHEAD_BYTES_MAX;
+use crate::media::frame::SEAL_OVERHEAD_BYTES_MAX;
 
 /// Every label is filled up to this before it is sealed, so that its length tells nothing of what is inside.
 const PLAIN_LABEL_BYTES: usize = limits::TRACK_LABEL_BYTES_MAX - SEAL_OVERHEAD_BYTES_MAX;

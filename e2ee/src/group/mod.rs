@@ -1,5 +1,12 @@
 //! An MLS group: who is in a call, and the secrets that they share epoch by epoch.
 
+pub(crate) mod change;
+pub(crate) mod credential;
+pub(crate) mod hosts;
+pub(crate) mod leaf;
+pub(crate) mod safety;
+pub(crate) mod snapshot;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -15,16 +22,14 @@ use supernode_proto::identity::{Delegation, IdentityKey, RoomId};
 use supernode_proto::limits;
 use zeroize::Zeroizing;
 
-use crate::change::{Change, Member, Processed};
-use crate::credential;
-use crate::epoch_keys::EpochKeys;
+use self::change::{Change, Member, Processed};
+use self::leaf::LeafSigner;
+use self::safety::safety_number;
+use self::snapshot::{Secrets, Snapshot};
 use crate::error::{Error, check_length};
 use crate::exchange::{self, KeyExchange, Keys, X_WING_MEMBERS_MAX};
-use crate::frame::{BASE_KEY_BYTES, SendCounter};
-use crate::hosts;
-use crate::leaf::LeafSigner;
-use crate::safety::safety_number;
-use crate::snapshot::{Secrets, Snapshot};
+use crate::media::epoch_keys::EpochKeys;
+use crate::media::frame::{BASE_KEY_BYTES, SendCounter};
 use crate::store::Store;
 
 const JOIN_LABEL: &str = "supernode room join";

@@ -133,7 +133,7 @@ fn append_sealed(
 mod tests {
     use super::*;
 
-    const VECTOR: &str = include_str!("../tests/vectors/rfc9605_aes_128_gcm_sha256_128.txt");
+    const VECTOR: &str = include_str!("../../tests/vectors/rfc9605_aes_128_gcm_sha256_128.txt");
 
     fn field(name: &str) -> &'static str {
         let line = VECTOR.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "));

@@ -3,8 +3,8 @@
 use openmls::prelude::{BasicCredential, Credential, CredentialWithKey, LeafNode};
 use supernode_proto::identity::{Delegation, DeviceKey, IdentityKey};
 
-use crate::change::Member;
 use crate::error::Error;
+use crate::group::change::Member;
 
 /// The credential that a device shows.
 pub(crate) fn of_delegation(delegation: &Delegation) -> CredentialWithKey {

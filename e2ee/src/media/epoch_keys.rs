@@ -6,7 +6,7 @@ use std::sync::Arc;
 use supernode_proto::identity::{DeviceKey, RoomId};
 use zeroize::Zeroizing;
 
-use crate::frame::SendCounter;
+use crate::media::frame::SendCounter;
 
 /// One epoch's SFrame base key (RFC 9605 section 5.2), who may use it, and our counter under it. Wiped on drop.
 pub struct EpochKeys {

@@ -5,10 +5,10 @@ use std::fmt;
 use supernode_keys::JoinSecret;
 use supernode_proto::identity::{Delegation, IdentityKey};
 
-use crate::change::Member;
-use crate::credential;
 use crate::error::Error;
 use crate::exchange::Keys;
+use crate::group::change::Member;
+use crate::group::credential;
 
 /// A group as it is in one epoch, of which nothing changes; but it can be told that we were removed. It opens nothing that
 /// was sealed.

@@ -7,6 +7,10 @@
 //! Whoever changes the group gives a new epoch's keys out here while others seal and open frames. They wait for pointers
 //! that change, and never for keys that are derived or wiped.
 
+pub(crate) mod epoch_keys;
+pub(crate) mod frame;
+pub(crate) mod label;
+
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,10 +22,10 @@ use supernode_proto::identity::{DeviceKey, RoomId};
 use supernode_proto::limits;
 use supernode_proto::object::{VISIBLE_BYTES_MAX, Visible};
 
-use crate::epoch_keys::EpochKeys;
+use self::epoch_keys::EpochKeys;
+use self::frame::SendCounter;
+use self::label::{TrackId, TrackInfo};
 use crate::error::{Error, check_length};
-use crate::frame::{self, SendCounter};
-use crate::label::{self, TrackId, TrackInfo};
 
 /// How many epochs a [`MediaOpener`] opens: the current one and the two before, for frames still on their way.
 pub const EPOCHS_KEPT: u64 = 3;
