@@ -1,5 +1,7 @@
 //! Rooms of several, through a real relay.
 
+mod standing;
+
 use std::{collections::HashSet, time::Duration};
 
 use supernode_client::{

@@ -1,5 +1,9 @@
 //! The program, with real files.
 
+mod long;
+mod networks;
+mod shims;
+
 use std::{
     fs,
     path::{Path, PathBuf},

@@ -1,5 +1,8 @@
 //! Calls that go on when the network or the relay does not.
 
+mod upgrade;
+mod waiting;
+
 use std::time::Duration;
 
 use supernode_client::{CallEvent, Config, OutgoingFrame, PresenceState, PublishOptions, RingOutcome, TrackKind};
