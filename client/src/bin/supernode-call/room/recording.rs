@@ -14,8 +14,8 @@ use tokio::{sync::watch, task::JoinSet};
 
 use super::{figures::Watched, roster};
 use crate::{
+    media::record::{Sink, record_track},
     progress::note,
-    record::{Sink, record_track},
 };
 
 /// An Opus packet, as all our recorders make them.

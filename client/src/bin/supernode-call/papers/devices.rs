@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use supernode_client::proto::identity::{Delegation, DeviceKey};
 
-use crate::{failure::Failure, identity, say};
+use super::identity;
+use crate::{failure::Failure, say};
 
 /// What can be done with devices.
 #[derive(Subcommand)]

@@ -14,10 +14,8 @@ use supernode_client::{
 };
 use tokio::sync::watch;
 
-use crate::{
-    play::{PATIENCE_MS, opus_headers},
-    trouble::Trouble,
-};
+use super::play::{PATIENCE_MS, opus_headers};
+use crate::trouble::Trouble;
 
 /// Of video: a recording that is out of order is worth less than one that comes late.
 const HOLD: Duration = Duration::from_millis(1_000);

@@ -10,7 +10,8 @@ use std::{
 use data_encoding::BASE64URL_NOPAD;
 use supernode_client::{RoomLink, e2ee::Pass, proto::invite::Invite};
 
-use crate::{failure::Failure, identity::unix_s, progress::note, trouble::Trouble};
+use super::identity::unix_s;
+use crate::{failure::Failure, progress::note, trouble::Trouble};
 
 /// An invite that ends sooner is warned of.
 const WARN_S: u64 = 7 * 24 * 3600;
