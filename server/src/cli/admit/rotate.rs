@@ -7,13 +7,13 @@ use supernode_server::control::{
     relay_key::rotate_relay_key, rotation::rotate_admission_key, serve::unix_now_s, state_dir::StateDir,
 };
 
-use super::{
+use crate::cli::{
     output::{print_json, say},
     state::State,
 };
 
 #[derive(Args)]
-pub(super) struct Rotate {
+pub(crate) struct Rotate {
     #[command(subcommand)]
     what: What,
 }
@@ -52,7 +52,7 @@ struct AdmissionKey {
 
 impl Rotate {
     /// Makes the new key. A running relay sees it by itself.
-    pub(super) fn run(&self) -> anyhow::Result<()> {
+    pub(crate) fn run(&self) -> anyhow::Result<()> {
         match &self.what {
             What::AdmissionKey(wanted) => wanted.run(),
             What::RelayKey(wanted) => wanted.run(),

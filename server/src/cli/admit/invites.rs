@@ -9,16 +9,16 @@ use supernode_server::control::{
     state_dir::StateDir,
 };
 
-use super::{
+use super::revoke::{heard, tell};
+use crate::cli::{
     exit::Exit,
     output::{date, print, print_json, say},
     relay::Relay,
-    revoke::{heard, tell},
     state::State,
 };
 
 #[derive(Args)]
-pub(super) struct Invites {
+pub(crate) struct Invites {
     #[command(subcommand)]
     what: What,
 }
@@ -50,7 +50,7 @@ struct Revoke {
 
 impl Invites {
     /// Lists invites, or takes one back.
-    pub(super) fn run(&self) -> anyhow::Result<()> {
+    pub(crate) fn run(&self) -> anyhow::Result<()> {
         match &self.what {
             What::List(wanted) => wanted.run(),
             What::Revoke(wanted) => wanted.run(),

@@ -14,7 +14,7 @@ use supernode_server::{
     core::TokenDigest,
 };
 
-use super::{
+use crate::cli::{
     exit::Exit,
     output::{print_json, say},
     relay::Relay,
@@ -22,7 +22,7 @@ use super::{
 };
 
 #[derive(Args)]
-pub(super) struct Revoke {
+pub(crate) struct Revoke {
     #[command(flatten)]
     state: State,
     /// An identity (sn-id-...), a device (sn-dev-...), an invite link, the digest of a token as `supernode sessions
@@ -40,7 +40,7 @@ pub(super) struct Revoke {
 
 impl Revoke {
     /// Refuses it from now on, also after a restart, and ends its sessions.
-    pub(super) fn run(&self) -> anyhow::Result<()> {
+    pub(crate) fn run(&self) -> anyhow::Result<()> {
         let what = match self.what.as_str() {
             "-" => std::io::read_to_string(std::io::stdin())?,
             what => what.to_owned(),
@@ -69,7 +69,7 @@ impl Revoke {
 }
 
 /// Has the relay, if it runs, read the list of those who are refused again.
-pub(super) fn tell(relay: &Relay) -> anyhow::Result<Ended> {
+pub(crate) fn tell(relay: &Relay) -> anyhow::Result<Ended> {
     match relay.is_running()? {
         true => Ok(serde_json::from_slice(&relay.post("/revoked", &json!({}))?)?),
         false => Ok(Ended::default()),
@@ -77,7 +77,7 @@ pub(super) fn tell(relay: &Relay) -> anyhow::Result<Ended> {
 }
 
 /// Whether every process of the relay has done it.
-pub(super) fn heard(ended: &Ended) -> anyhow::Result<()> {
+pub(crate) fn heard(ended: &Ended) -> anyhow::Result<()> {
     match &ended.unheard {
         Some(why) => Err(Exit::Unheard { sessions: ended.sessions, why: why.clone() }.into()),
         None => Ok(()),

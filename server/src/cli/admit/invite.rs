@@ -13,7 +13,7 @@ use supernode_server::{
     core::TokenDigest,
 };
 
-use super::{
+use crate::cli::{
     exit::Exit,
     output::{date, print, print_json, say},
     relay::Relay,
@@ -21,7 +21,7 @@ use super::{
 };
 
 #[derive(Args)]
-pub(super) struct Invite {
+pub(crate) struct Invite {
     #[command(flatten)]
     state: State,
     /// Where clients reach the relay [default: the address of its last start].
@@ -50,7 +50,7 @@ pub(super) struct Invite {
 
 impl Invite {
     /// Prints a new link.
-    pub(super) fn run(&self) -> anyhow::Result<()> {
+    pub(crate) fn run(&self) -> anyhow::Result<()> {
         let state = StateDir::open(&self.state.path()?)?;
         if let Some(class) = &self.class {
             self.check_class(class)?;
