@@ -26,8 +26,10 @@ use self::{
     queue::{Lane, Queue},
     service::Service,
 };
-use super::config::values::Hook as Settings;
-use crate::core::{Applicant, Grant, Network, ServiceWord, Voucher};
+use crate::{
+    control::config::values::Hook as Settings,
+    core::{Applicant, Grant, Network, ServiceWord, Voucher},
+};
 
 /// Questions that the service is asked at the same time.
 const CONCURRENT_MAX: usize = 64;

@@ -35,13 +35,14 @@ use supernode_proto::{
 };
 use tokio::{net::UnixListener, sync::mpsc};
 
-use super::{
+use super::http;
+use crate::control::{
     admin::{self, Admin},
     admission::Doorkeeper,
     config::reference::Row,
     follow::Target,
     handover::still_drains,
-    http, predecessor,
+    predecessor,
     reload::InEffect,
     revocations::{Exceptions, Revocation, Revoked},
     state_dir::StateDir,

@@ -9,8 +9,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::reload::Shown;
 use crate::{
+    control::reload::Shown,
     core::{
         directory::Directory,
         ledger::{DropReason, Ledger, RefuseReason},

@@ -19,8 +19,7 @@ use supernode_proto::{
     identity::{DeviceKey, IdentityKey},
 };
 
-use super::serve::unix_now_ms;
-use crate::{core::Network, shard::SessionView};
+use crate::{control::serve::unix_now_ms, core::Network, shard::SessionView};
 
 /// How long whoever looks may take from one question to the next.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -112,7 +111,7 @@ impl Follow {
     }
 
     /// The door has said this to somebody.
-    pub(super) fn note_verdict(
+    pub(in crate::control) fn note_verdict(
         &self,
         identity: &IdentityKey,
         device: &DeviceKey,

@@ -11,7 +11,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::{
+use crate::control::{
     admission::Doorkeeper,
     certificate::Certificate,
     config::{

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{
+use crate::control::{
     admission::{AdmissionMode, TokenVerifier},
     allow_list::{AllowList, AllowListError},
     certificate::{Certificate, CertificateError},

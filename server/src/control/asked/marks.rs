@@ -8,7 +8,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::serve::unix_now_ms;
+use crate::control::serve::unix_now_ms;
 
 /// So many are remembered: more than the page's quarter of an hour shows apart.
 const MARKS_MAX: usize = 64;

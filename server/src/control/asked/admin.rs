@@ -27,9 +27,9 @@ use axum::{
 };
 use tokio::net::TcpListener;
 
-use super::{
+use super::http;
+use crate::control::{
     dashboard::{self, Dashboard},
-    http,
     metrics::Metrics,
     status::{Phase, Status, StatusSource},
 };
