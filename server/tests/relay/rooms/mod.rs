@@ -1,3 +1,8 @@
+//! Rooms: who is in them, who is told, and who is put out.
+
+mod mailbox;
+mod standing;
+
 use bytes::Bytes;
 use rstest::rstest;
 use supernode_proto::{
