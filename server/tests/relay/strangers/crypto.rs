@@ -1,7 +1,6 @@
 //! Keys that change under way, and clients whose TLS says what it must not, or seals what QUIC did not say.
 
 use std::{
-    any::Any,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -9,15 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::BytesMut;
 use quinn::{
-    ConnectError, ConnectionError, ConnectionId, Side,
-    crypto::{
-        ClientConfig, CryptoError, ExportKeyingMaterialError, HeaderKey, KeyPair, Keys, PacketKey, Session,
-        rustls::QuicClientConfig,
-    },
+    ConnectionError,
+    crypto::{ClientConfig, KeyPair, Keys, PacketKey, Session},
 };
-use quinn_proto::{TransportError, transport_parameters::TransportParameters};
 use rstest::rstest;
 use supernode_proto::{
     close::CloseCode,
@@ -25,6 +19,7 @@ use supernode_proto::{
 };
 use supernode_server::core::limits::Limits;
 use supernode_testkit::{Client, PATIENCE, Person, Relay, Room, client_tls, datagram, eventually, stream};
+use supernode_tls::{OddClient, OddSeal, OddTls, odd_key};
 
 use crate::media::{receive_stream, send_stream};
 
@@ -49,75 +44,74 @@ enum Wrong {
     Losses,
 }
 
-/// A client's TLS.
+/// A client's TLS, and how often QUIC has asked it for next keys: once, and once more whenever keys change, whoever changes them.
+fn odd(wrong: Wrong) -> (Arc<dyn ClientConfig>, Arc<AtomicUsize>) {
+    let phases = Arc::new(AtomicUsize::new(0));
+    let counted = phases.clone();
+    let tls = OddClient::new(client_tls(), move || Odd { wrong, phases: counted.clone(), levels: 0, first: None });
+    (Arc::new(tls), phases)
+}
+
 struct Odd {
-    tls: Arc<QuicClientConfig>,
-    wrong: Wrong,
-    /// How often QUIC has asked for next keys: once, and once more whenever keys change, whoever changes them.
-    phases: Arc<AtomicUsize>,
-}
-
-impl Odd {
-    fn new(wrong: Wrong) -> (Arc<Self>, Arc<AtomicUsize>) {
-        let phases = Arc::new(AtomicUsize::new(0));
-        (Arc::new(Self { tls: Arc::new(client_tls()), wrong, phases: phases.clone() }), phases)
-    }
-}
-
-impl ClientConfig for Odd {
-    fn start_session(
-        self: Arc<Self>,
-        version: u32,
-        server_name: &str,
-        params: &TransportParameters,
-    ) -> Result<Box<dyn Session>, ConnectError> {
-        let tls = self.tls.clone().start_session(version, server_name, params)?;
-        Ok(Box::new(OddSession { tls, wrong: self.wrong, phases: self.phases.clone(), levels: 0, first: None }))
-    }
-}
-
-struct OddSession {
-    tls: Box<dyn Session>,
     wrong: Wrong,
     phases: Arc<AtomicUsize>,
     /// Of encryption, after the first.
     levels: usize,
     /// What it seals with after the handshake, where it never seals with anything else.
-    first: Option<Arc<Box<dyn PacketKey>>>,
+    first: Option<Arc<dyn PacketKey>>,
 }
 
-/// The first key, whatever phase it is.
-struct FirstKey(Arc<Box<dyn PacketKey>>);
+impl Odd {
+    fn key(&self, key: Box<dyn PacketKey>) -> Box<dyn PacketKey> {
+        match &self.first {
+            Some(first) => odd_key(first.clone(), FirstPhase),
+            None => odd_key(key, Otherwise { wrong: self.wrong, packets: AtomicU64::new(0) }),
+        }
+    }
+}
+
+impl OddTls for Odd {
+    fn write_handshake(&mut self, tls: &mut dyn Session, buf: &mut Vec<u8>) -> Option<Keys> {
+        if self.levels == 2 && std::mem::replace(&mut self.levels, 3) == 2 && self.wrong == Wrong::KeyUpdate {
+            buf.extend_from_slice(&KEY_UPDATE);
+            return None;
+        }
+        let keys = tls.write_handshake(buf);
+        self.levels += usize::from(keys.is_some());
+        if self.levels == 2 && self.wrong == Wrong::Finished {
+            *buf.last_mut().unwrap() ^= 1;
+        }
+        let Keys { header, packet: KeyPair { local, remote } } = keys?;
+        let local = match self.wrong {
+            _ if self.levels != 2 => local,
+            Wrong::FirstKeys => odd_key(self.first.insert(local.into()).clone(), FirstPhase),
+            _ => self.key(local),
+        };
+        Some(Keys { header, packet: KeyPair { local, remote } })
+    }
+
+    fn next_1rtt_keys(&mut self, tls: &mut dyn Session) -> Option<KeyPair<Box<dyn PacketKey>>> {
+        self.phases.fetch_add(1, Ordering::Relaxed);
+        let KeyPair { local, remote } = tls.next_1rtt_keys()?;
+        Some(KeyPair { local: self.key(local), remote })
+    }
+}
 
 /// The bit of a short header that tells odd key phases from even ones (RFC 9001 section 6).
 const KEY_PHASE: u8 = 0x04;
 
-impl PacketKey for FirstKey {
-    fn encrypt(&self, packet: u64, buf: &mut [u8], header_len: usize) {
+/// Says that it is the first key, whatever phase it is.
+struct FirstPhase;
+
+impl OddSeal for FirstPhase {
+    fn encrypt(&self, key: &dyn PacketKey, packet: u64, buf: &mut [u8], header_len: usize) {
         buf[0] &= !KEY_PHASE;
-        self.0.encrypt(packet, buf, header_len);
-    }
-
-    fn decrypt(&self, packet: u64, header: &[u8], payload: &mut BytesMut) -> Result<(), CryptoError> {
-        self.0.decrypt(packet, header, payload)
-    }
-
-    fn tag_len(&self) -> usize {
-        self.0.tag_len()
-    }
-
-    fn confidentiality_limit(&self) -> u64 {
-        self.0.confidentiality_limit()
-    }
-
-    fn integrity_limit(&self) -> u64 {
-        self.0.integrity_limit()
+        key.encrypt(packet, buf, header_len);
     }
 }
 
-/// A key that seals something else, or not at all.
-struct OddKey {
-    key: Box<dyn PacketKey>,
+/// Seals something else, or not at all.
+struct Otherwise {
     wrong: Wrong,
     packets: AtomicU64,
 }
@@ -127,9 +121,9 @@ const LONG_BYTES: usize = 600;
 /// After so many packets it is let in, and goes wrong.
 const FIRST_PACKETS: u64 = 30;
 
-impl PacketKey for OddKey {
-    fn encrypt(&self, packet: u64, buf: &mut [u8], header_len: usize) {
-        let end = buf.len() - self.key.tag_len();
+impl OddSeal for Otherwise {
+    fn encrypt(&self, key: &dyn PacketKey, packet: u64, buf: &mut [u8], header_len: usize) {
+        let end = buf.len() - key.tag_len();
         let is_long = packet > FIRST_PACKETS && end - header_len >= LONG_BYTES;
         if self.wrong == Wrong::Gaps && is_long {
             let number = self.packets.fetch_add(1, Ordering::Relaxed);
@@ -149,114 +143,10 @@ impl PacketKey for OddKey {
                 (frame[3], frame[4]) = (1, 0x55);
             }
         }
-        self.key.encrypt(packet, buf, header_len);
+        key.encrypt(packet, buf, header_len);
         if self.wrong == Wrong::Losses && is_long && packet.is_multiple_of(10) {
             *buf.last_mut().unwrap() ^= 1;
         }
-    }
-
-    fn decrypt(&self, packet: u64, header: &[u8], payload: &mut BytesMut) -> Result<(), CryptoError> {
-        self.key.decrypt(packet, header, payload)
-    }
-
-    fn tag_len(&self) -> usize {
-        self.key.tag_len()
-    }
-
-    fn confidentiality_limit(&self) -> u64 {
-        self.key.confidentiality_limit()
-    }
-
-    fn integrity_limit(&self) -> u64 {
-        self.key.integrity_limit()
-    }
-}
-
-impl OddSession {
-    fn odd(&self, key: Box<dyn PacketKey>) -> Box<dyn PacketKey> {
-        Box::new(OddKey { key, wrong: self.wrong, packets: AtomicU64::new(0) })
-    }
-}
-
-impl Session for OddSession {
-    fn write_handshake(&mut self, buf: &mut Vec<u8>) -> Option<Keys> {
-        if self.levels == 2 && std::mem::replace(&mut self.levels, 3) == 2 && self.wrong == Wrong::KeyUpdate {
-            buf.extend_from_slice(&KEY_UPDATE);
-            return None;
-        }
-        let mut keys = self.tls.write_handshake(buf);
-        self.levels += usize::from(keys.is_some());
-        if self.levels == 2 && self.wrong == Wrong::FirstKeys {
-            keys = keys.map(|Keys { header, packet: KeyPair { local, remote } }| {
-                let first = self.first.insert(Arc::new(local)).clone();
-                Keys { header, packet: KeyPair { local: Box::new(FirstKey(first)), remote } }
-            });
-        }
-        if self.levels == 2 && matches!(self.wrong, Wrong::Gaps | Wrong::Crypto | Wrong::Losses) {
-            keys = keys.map(|Keys { header, packet: KeyPair { local, remote } }| Keys {
-                header,
-                packet: KeyPair { local: self.odd(local), remote },
-            });
-        }
-        if self.levels == 2 && self.wrong == Wrong::Finished {
-            *buf.last_mut().unwrap() ^= 1;
-        }
-        keys
-    }
-
-    fn next_1rtt_keys(&mut self) -> Option<KeyPair<Box<dyn PacketKey>>> {
-        self.phases.fetch_add(1, Ordering::Relaxed);
-        let KeyPair { local, remote } = self.tls.next_1rtt_keys()?;
-        let local = match &self.first {
-            Some(first) => Box::new(FirstKey(first.clone())) as Box<dyn PacketKey>,
-            None => self.odd(local),
-        };
-        Some(KeyPair { local, remote })
-    }
-
-    fn initial_keys(&self, dst_cid: &ConnectionId, side: Side) -> Keys {
-        self.tls.initial_keys(dst_cid, side)
-    }
-
-    fn handshake_data(&self) -> Option<Box<dyn Any>> {
-        self.tls.handshake_data()
-    }
-
-    fn peer_identity(&self) -> Option<Box<dyn Any>> {
-        self.tls.peer_identity()
-    }
-
-    fn early_crypto(&self) -> Option<(Box<dyn HeaderKey>, Box<dyn PacketKey>)> {
-        self.tls.early_crypto()
-    }
-
-    fn early_data_accepted(&self) -> Option<bool> {
-        self.tls.early_data_accepted()
-    }
-
-    fn is_handshaking(&self) -> bool {
-        self.tls.is_handshaking()
-    }
-
-    fn read_handshake(&mut self, buf: &[u8]) -> Result<bool, TransportError> {
-        self.tls.read_handshake(buf)
-    }
-
-    fn transport_parameters(&self) -> Result<Option<TransportParameters>, TransportError> {
-        self.tls.transport_parameters()
-    }
-
-    fn is_valid_retry(&self, orig_dst_cid: &ConnectionId, header: &[u8], payload: &[u8]) -> bool {
-        self.tls.is_valid_retry(orig_dst_cid, header, payload)
-    }
-
-    fn export_keying_material(
-        &self,
-        output: &mut [u8],
-        label: &[u8],
-        context: &[u8],
-    ) -> Result<(), ExportKeyingMaterialError> {
-        self.tls.export_keying_material(output, label, context)
     }
 }
 
@@ -279,7 +169,7 @@ async fn changes_keys(client: &mut Client, phases: &AtomicUsize) -> bool {
 #[tokio::test]
 async fn a_client_changes_keys_again_and_again_and_its_session_goes_on(#[values(1, 2, 4)] shards: usize) {
     let relay = Relay::with_limits(shards, Limits { requests_per_second_max: 1 << 20, ..Limits::default() });
-    let (tls, phases) = Odd::new(Wrong::Nothing);
+    let (tls, phases) = odd(Wrong::Nothing);
     let room = Room::new();
     let mut speaker = relay.connect_with(tls, &Person::new()).await;
     let mut listener = relay.connect(&Person::new()).await;
@@ -308,7 +198,7 @@ async fn a_client_changes_keys_again_and_again_and_its_session_goes_on(#[values(
 #[tokio::test]
 async fn keys_change_by_themselves_and_the_session_goes_on(#[values(1, 2, 4)] shards: usize) {
     let relay = Relay::with_limits(shards, Limits { requests_per_second_max: 1 << 20, ..Limits::default() });
-    let (tls, phases) = Odd::new(Wrong::Nothing);
+    let (tls, phases) = odd(Wrong::Nothing);
     let mut client = relay.connect_with(tls, &Person::new()).await;
     // Either side does so for the first time within its first thousand packets, so that nobody forgets how.
     for _ in 0..1_100 {
@@ -331,7 +221,7 @@ async fn tls_that_may_not_be_ends_the_connection_and_nobody_elses(
     let relay = Relay::start(shards);
     let mut bystander = relay.connect(&Person::new()).await;
     for _ in 0..3 {
-        match relay.end_with(Odd::new(wrong).0).await {
+        match relay.end_with(odd(wrong).0).await {
             ConnectionError::ConnectionClosed(close) => assert_eq!(u64::from(close.error_code), alert),
             other => panic!("the relay ends it with an alert, not: {other}"),
         }
@@ -357,7 +247,7 @@ async fn who_never_takes_up_the_relay_s_new_keys_is_closed_and_nobody_else() {
         ..Limits::default()
     };
     let relay = Relay::with_limits(1, limits);
-    let (tls, phases) = Odd::new(Wrong::FirstKeys);
+    let (tls, phases) = odd(Wrong::FirstKeys);
     let room = Room::new();
     let mut stale = relay.connect_with(tls, &Person::new()).await;
     let mut speaker = relay.connect(&Person::new()).await;
@@ -400,7 +290,7 @@ async fn who_has_packets_kept_behind_gaps_is_closed_and_who_loses_packets_is_not
     let limits = Limits { relay_gaps_bytes_max: bound, relay_windows_bytes_max: 1 << 20, ..Limits::default() };
     let relay = Relay::with_limits(shards, limits);
     let room = Room::new();
-    let mut speaker = relay.connect_with(Odd::new(Wrong::Losses).0, &Person::new()).await;
+    let mut speaker = relay.connect_with(odd(Wrong::Losses).0, &Person::new()).await;
     let mut listener = relay.connect(&Person::new()).await;
     speaker.join(&room).await;
     listener.join(&room).await;
@@ -409,7 +299,7 @@ async fn who_has_packets_kept_behind_gaps_is_closed_and_who_loses_packets_is_not
     speaker.demand(1).await;
     let mut hoarders = Vec::new();
     for _ in 0..4 * shards {
-        let mut hoarder = relay.connect_with(Odd::new(Wrong::Gaps).0, &Person::new()).await;
+        let mut hoarder = relay.connect_with(odd(Wrong::Gaps).0, &Person::new()).await;
         hoarder.join(&room).await;
         let own = hoarder.publish(&room, TrackKind::Video).await;
         let connection = hoarder.connection.clone();
@@ -441,7 +331,7 @@ async fn who_has_packets_kept_behind_gaps_is_closed_and_who_loses_packets_is_not
 async fn who_goes_on_with_tls_in_pieces_is_closed_and_nobody_else(#[values(1, 2)] shards: usize) {
     let relay = Relay::start(shards);
     let mut bystander = relay.connect(&Person::new()).await;
-    let mut client = relay.connect_with(Odd::new(Wrong::Crypto).0, &Person::new()).await;
+    let mut client = relay.connect_with(odd(Wrong::Crypto).0, &Person::new()).await;
     let room = Room::new();
     bystander.join(&room).await;
     client.join(&room).await;
