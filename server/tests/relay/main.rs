@@ -8,13 +8,8 @@
 )]
 
 mod activity;
-mod bad_input;
-mod bounds;
-mod crypto;
-mod door;
 mod drain;
 mod late;
-mod mailbox;
 mod media;
 mod path;
 mod paths;
@@ -24,4 +19,4 @@ mod rings;
 mod rooms;
 mod squeezed;
 mod stage;
-mod standing;
+mod strangers;

@@ -4,10 +4,10 @@ use clap::Args;
 use supernode_server::control::operator::{self, Ended};
 
 use crate::cli::{
+    admit::revoke::heard,
     exit::Exit,
     output::{print_json, say},
     relay::Relay,
-    revoke::heard,
     state::State,
 };
 

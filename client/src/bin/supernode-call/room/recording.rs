@@ -15,8 +15,8 @@ use tokio::{sync::watch, task::JoinSet};
 use super::{figures::Watched, roster};
 use crate::{
     failure::told,
+    media::record::{Sink, record_track},
     progress::note,
-    record::{Sink, record_track},
 };
 
 /// An Opus packet, as all our recorders make them.

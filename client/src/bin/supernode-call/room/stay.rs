@@ -31,11 +31,15 @@ use super::{
 use crate::{
     connect::connect,
     failure::Failure,
-    identity,
-    links::{OwnInvite, write_secret},
-    play::{PATIENCE_MS, Source},
+    media::{
+        play::{PATIENCE_MS, Source},
+        record::make_directory,
+    },
+    papers::{
+        identity,
+        links::{OwnInvite, write_secret},
+    },
     progress::{Summary, note},
-    record::make_directory,
     say, talk,
     trouble::Trouble,
 };
