@@ -43,7 +43,11 @@ pub(crate) struct Waiting {
 
 /// Marks of hashes, four in a place, the newest lowest.
 #[derive(Debug)]
-struct Marks(Box<[u64]>);
+struct Marks {
+    places: Box<[u64]>,
+    /// Nothing has been marked: its memory may never have been touched.
+    is_empty: bool,
+}
 
 /// A client's first packet, by what stays the same when it comes again.
 #[derive(Debug, Clone, Copy)]
@@ -90,7 +94,7 @@ impl Waiting {
         let mut spans = 0;
         while now.saturating_duration_since(self.turned) >= WAITING_SPAN && spans < WAITING_SPANS {
             self.marks.rotate_right(1);
-            self.marks[0] = Marks::new(WAITING_PLACES);
+            self.marks[0].clear();
             self.turned += WAITING_SPAN;
             spans += 1;
         }
@@ -109,18 +113,29 @@ impl Waiting {
 
 impl Marks {
     fn new(places: usize) -> Self {
-        Self(vec![0; places].into_boxed_slice())
+        Self { places: vec![0; places].into_boxed_slice(), is_empty: true }
     }
 
     fn add(&mut self, hash: u64) {
         if !self.has(hash) {
-            let place = hash as usize % self.0.len();
-            self.0[place] = self.0[place] << MARK_BITS | mark(hash);
+            self.is_empty = false;
+            let place = hash as usize % self.places.len();
+            self.places[place] = self.places[place] << MARK_BITS | mark(hash);
+        }
+    }
+
+    fn clear(&mut self) {
+        if !self.is_empty {
+            self.places.fill(0);
+            self.is_empty = true;
         }
     }
 
     fn has(&self, hash: u64) -> bool {
-        let place = self.0[hash as usize % self.0.len()];
+        if self.is_empty {
+            return false;
+        }
+        let place = self.places[hash as usize % self.places.len()];
         (0..u64::BITS).step_by(MARK_BITS as usize).any(|bits| place >> bits & 0xffff == mark(hash))
     }
 }
