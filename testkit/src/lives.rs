@@ -1,6 +1,10 @@
 //! A relay with times that suit people's tests, and what happens to it: it restarts, is replaced, changes its key.
 
-use std::{path::Path, time::Duration};
+use std::{
+    io::ErrorKind,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use supernode_proto::{close::CloseCode, invite::Invite};
@@ -16,7 +20,7 @@ use supernode_server::{
 use tokio::task::JoinHandle;
 
 use crate::{
-    Door, Relay, Setup, lasting_port,
+    Door, PATIENCE, Relay, Setup, lasting_port,
     relay::{fresh_keys, sum},
     unix_s,
 };
@@ -109,11 +113,25 @@ impl Relay {
     pub async fn restart(mut self) -> Self {
         tokio::task::spawn_blocking(move || {
             self.stop(Duration::from_millis(200));
-            self.running = Some(shard::spawn(self.setup.config()).unwrap());
+            self.running = Some(self.spawn_again());
             self
         })
         .await
         .unwrap()
+    }
+
+    /// At its old address. A program that another test starts has all sockets of this process until it is itself: for that
+    /// moment the address may still be taken.
+    fn spawn_again(&self) -> shard::Running {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match shard::spawn(self.setup.config()) {
+                Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                spawned => return spawned.unwrap(),
+            }
+        }
     }
 
     /// Restarts with a new key, which the present one has certified.
