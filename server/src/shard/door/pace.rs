@@ -16,9 +16,9 @@ use super::prefixes::Network;
 
 /// For so long a handshake that was begun counts, at least; at most twice as long. Default 15 s: of some thousands of
 /// networks that flood at once, each has begun one within it.
-pub(super) const HANDSHAKES_SPAN: Duration = Duration::from_secs(15);
+pub(crate) const HANDSHAKES_SPAN: Duration = Duration::from_secs(15);
 /// The same for first packets. Default 2 s: there are more of them, and each is remembered for its network.
-pub(super) const FIRST_PACKETS_SPAN: Duration = Duration::from_secs(2);
+pub(crate) const FIRST_PACKETS_SPAN: Duration = Duration::from_secs(2);
 /// The least that may be saved up, so that a slow pace has some for everybody, too.
 const BURST_MIN: u64 = 4;
 /// What a network has begun, and half of the second must be left for it: 32 of one household or host, 128 of its
@@ -31,7 +31,7 @@ const UNIT: u64 = 1_000_000;
 
 /// One shard's pace.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     span: Duration,
     bursts_per_second: u64,
     left: u64,
@@ -43,7 +43,7 @@ pub(super) struct Pace {
 
 impl Pace {
     /// With as much left as may be: what comes in one of so many parts of a second.
-    pub(super) fn new(span: Duration, bursts_per_second: u64, now: Instant) -> Self {
+    pub(crate) fn new(span: Duration, bursts_per_second: u64, now: Instant) -> Self {
         Self { span, bursts_per_second, left: u64::MAX, filled: now, begun: Default::default(), turned: now }
     }
 
@@ -53,18 +53,18 @@ impl Pace {
     }
 
     /// Whether less than half of what may be saved up is left: addresses must prove themselves before they get any.
-    pub(super) fn is_pressed(&mut self, per_second_max: u64, now: Instant) -> bool {
+    pub(crate) fn is_pressed(&mut self, per_second_max: u64, now: Instant) -> bool {
         self.fill(per_second_max, now);
         self.left < self.saved_max(per_second_max) / 2
     }
 
     /// Whether a client of this network may begin a handshake now.
-    pub(super) fn begin(&mut self, network: &Network, per_second_max: u64, now: Instant) -> bool {
+    pub(crate) fn begin(&mut self, network: &Network, per_second_max: u64, now: Instant) -> bool {
         self.take(network, 0, per_second_max, now)
     }
 
     /// The same for whoever has not come before: some stays for those who have.
-    pub(super) fn begin_first_time(&mut self, network: &Network, per_second_max: u64, now: Instant) -> bool {
+    pub(crate) fn begin_first_time(&mut self, network: &Network, per_second_max: u64, now: Instant) -> bool {
         let kept = self.saved_max(per_second_max) / KEPT_FOR_THE_SECOND_TIME;
         self.take(network, kept, per_second_max, now)
     }
@@ -88,13 +88,13 @@ impl Pace {
     }
 
     /// Whether anybody may begin anything now.
-    pub(super) fn has_any(&mut self, per_second_max: u64, now: Instant) -> bool {
+    pub(crate) fn has_any(&mut self, per_second_max: u64, now: Instant) -> bool {
         self.fill(per_second_max, now);
         self.left >= UNIT
     }
 
     /// Something has begun, whosever it is.
-    pub(super) fn spend(&mut self) {
+    pub(crate) fn spend(&mut self) {
         self.left = self.left.saturating_sub(UNIT);
     }
 
