@@ -25,3 +25,4 @@ mod rooms;
 mod squeezed;
 mod stage;
 mod standing;
+mod tcp;
