@@ -15,6 +15,7 @@ mod rooms;
 mod shims;
 mod standing;
 mod talks;
+mod tcp;
 mod trouble;
 mod upgrade;
 mod waiting;
