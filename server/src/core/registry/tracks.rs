@@ -115,9 +115,11 @@ impl ShardCore {
         track.label = wanted.label;
         let newcomers = room.members.range(track.newcomers_from..).filter(|(_, member)| member.session != id);
         let announced = rooms::announcement(&room_id, track.member, alias, &track);
-        outbox.events(newcomers.map(|(_, newcomer)| newcomer.session), announced);
+        let told = newcomers.filter(|_| !crate::planted::planted!(RelabelNotTold));
+        outbox.events(told.map(|(_, newcomer)| newcomer.session), announced);
         // Its publisher may not have known yet of who came last: their turn is with a later label.
-        track.newcomers_from = room.newcomers_to(wanted.mls_epoch);
+        let is_ignored = crate::planted::planted!(LabelEpochIgnored);
+        track.newcomers_from = if is_ignored { room.member_next } else { room.newcomers_to(wanted.mls_epoch) };
         Ok(())
     }
 
