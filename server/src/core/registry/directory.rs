@@ -167,16 +167,13 @@ pub(crate) struct Member {
     pub(crate) identity: IdentityKey,
     pub(crate) device: DeviceKey,
     pub(crate) tracks: Vec<TrackAlias>,
-    /// The group's epoch when it came: it has no keys of those before.
-    pub(crate) mls_epoch: u64,
 }
 
 impl Room {
-    /// From which member on a label that is sealed in this epoch may not open: all who came when the group was further, and
-    /// all who will come.
-    pub(crate) fn newcomers_to(&self, mls_epoch: u64) -> MemberId {
-        let newcomers = self.members.iter().rev().take_while(|(_, member)| member.mls_epoch > mls_epoch);
-        newcomers.last().map_or(self.member_next, |(number, _)| *number)
+    /// Whether whoever is in has the keys of a label that is sealed in this epoch, or is about to: the group is not further.
+    /// Who came later never had those of an earlier one, and the others forget them.
+    pub(crate) fn settles(&self, mls_epoch: u64) -> bool {
+        mls_epoch >= self.mailbox.epoch()
     }
 }
 

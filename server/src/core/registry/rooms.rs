@@ -108,13 +108,7 @@ fn enter(
     }
     let member = room.member_next;
     room.member_next += 1;
-    let entry = Member {
-        session: session.id,
-        identity: session.identity,
-        device: session.device,
-        tracks: Vec::new(),
-        mls_epoch: room.mailbox.epoch(),
-    };
+    let entry = Member { session: session.id, identity: session.identity, device: session.device, tracks: Vec::new() };
     let joined = introduction(&id, member, &entry);
     outbox.events(room.sessions(), Body::MemberJoined(joined));
     room.members.insert(member, entry);

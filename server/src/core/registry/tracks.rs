@@ -81,8 +81,8 @@ impl ShardCore {
         let entered = directory.rooms.get_mut(&room).is_some_and(|mut room| {
             let Some(own) = room.member_of(member, id) else { return false };
             own.tracks.push(alias);
-            if let Some(mut track) = directory.tracks.get_mut(&alias) {
-                track.newcomers_from = room.newcomers_to(mls_epoch);
+            if let Some(mut track) = directory.tracks.get_mut(&alias).filter(|_| room.settles(mls_epoch)) {
+                track.newcomers_from = room.member_next;
             }
             outbox.events(room.sessions().filter(|other| *other != id), announced);
             true
@@ -117,9 +117,10 @@ impl ShardCore {
         let announced = rooms::announcement(&room_id, track.member, alias, &track);
         let told = newcomers.filter(|_| !crate::planted::planted!(RelabelNotTold));
         outbox.events(told.map(|(_, newcomer)| newcomer.session), announced);
-        // Its publisher may not have known yet of who came last: their turn is with a later label.
-        let is_ignored = crate::planted::planted!(LabelEpochIgnored);
-        track.newcomers_from = if is_ignored { room.member_next } else { room.newcomers_to(wanted.mls_epoch) };
+        // A publisher that is behind seals for keys that not everybody has: their turn is with a later label as well.
+        if room.settles(wanted.mls_epoch) || crate::planted::planted!(LabelEpochIgnored) {
+            track.newcomers_from = room.member_next;
+        }
         Ok(())
     }
 
