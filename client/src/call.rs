@@ -4,24 +4,24 @@ use std::sync::Arc;
 
 use supernode_calls::{
     rights,
-    room::{AfterRefusal, Attempts, Entry, NextStep},
+    room::{AfterRefusal, Attempts, Entry, has_left},
 };
 use supernode_e2ee::{Change, Group, Keys};
 use supernode_proto::{
-    control::{RefusalReason, Rung, TrackKind, client_message, relay_message},
+    control::{Rung, TrackKind, client_message},
     identity::{DeviceKey, IdentityKey},
 };
 use tokio::sync::broadcast;
 
 use crate::{
-    CallEvent, Client, Error, Refusal, RemoteTrack,
+    CallEvent, Client, Error, RemoteTrack,
     client::Inner,
     error::CallEnd,
     rights::door::Hosting,
-    room::{Member, Room, RosterEntry, commit, keeper},
+    room::{Member, Room, RosterEntry, commit, entry, keeper},
     stats::CallStats,
     sync::{lock, long},
-    wire::{backoff::random_wait, clock, link::Link},
+    wire::{backoff::random_wait, clock},
 };
 
 /// A call, which is a room with end-to-end keys: cheap to clone; when the last clone, publisher and subscription of it
@@ -44,18 +44,12 @@ impl Call {
         let guard = Arc::new(LeaveOnDrop { inner: client.inner.clone(), room: room.clone() });
         let call = Self { client, room, _guard: guard };
         let inner = &call.client.inner;
-        let entered = enter(inner, &link, &call.room, Entry::first()).await;
+        entry::enter(inner, &link, &call.room, Entry::first(), None).await?;
+        keeper::start(inner.clone(), call.room.clone());
         if call.room.hosting.is_none() {
-            entered?;
-            keeper::start(inner.clone(), call.room.clone());
             return Ok(call);
         }
-        match entered {
-            Err(Error::Refused(refusal)) if refusal.reason == RefusalReason::JoinProof => call.room.fall_behind(),
-            other => other?,
-        }
-        keeper::start(inner.clone(), call.room.clone());
-        // Somebody else may have come or gone while we were at the door: then our place is already of the past.
+        // Somebody may have to let us in again first. Where nobody can, it is over.
         let caught_up = call.room.wait_until(|room| !room.is_behind());
         let caught_up = tokio::time::timeout(inner.config.reconnect_for, caught_up).await;
         caught_up.map_err(|_| Error::TimedOut("the room"))?;
@@ -230,8 +224,7 @@ impl Call {
         let kick = self.room.kick_request(number);
         let link = self.client.inner.link().await?;
         match self.client.inner.request(&link, kick).await {
-            // It left by itself when it saw that it has no keys.
-            Err(Error::Refused(refusal)) if refusal.reason == RefusalReason::UnknownMember => Ok(()),
+            Err(Error::Refused(refusal)) if has_left(&refusal) => Ok(()),
             other => other.map(drop),
         }
     }
@@ -348,27 +341,6 @@ impl Call {
 impl std::fmt::Debug for Call {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Call(..)")
-    }
-}
-
-/// Comes into the relay's room on this connection.
-pub(crate) async fn enter(inner: &Inner, link: &Arc<Link>, room: &Arc<Room>, mut entry: Entry) -> Result<(), Error> {
-    loop {
-        let step = entry.step();
-        let request = room.entry_request(step, link)?;
-        let (entering, on) = (room.clone(), link.clone());
-        let effect = move |reply: Result<&relay_message::Body, &Refusal>| entering.handle_entry_reply(&on, step, reply);
-        let refusal = match link.request_in_order(request, inner.config.request_timeout, Some(Box::new(effect))).await {
-            Ok(_) => None,
-            Err(Error::Refused(refusal)) => Some(refusal),
-            Err(error) => return Err(error),
-        };
-        match room.next_step(&mut entry, refusal.as_ref()) {
-            NextStep::Ask(_, wait) if wait.is_zero() => {}
-            NextStep::Ask(_, wait) => tokio::time::sleep(wait).await,
-            NextStep::Done => return Ok(()),
-            NextStep::Refused => return refusal.map_or(Ok(()), |refusal| Err(Error::Refused(refusal))),
-        }
     }
 }
 

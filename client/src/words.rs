@@ -13,7 +13,7 @@ words! {
     "Authorities", "the relay cannot be checked", "the invite link has no pin=, and no authority is known that could vouch for the relay",
         "install your system's certificates (ca-certificates), or name the relay's own authority (--authority-file), or ask for a link with a pin";
     "TooLarge", "it is too large to be sent", "the protocol has a bound for it", "send less of it";
-    "State", "that cannot be done now", "something has to happen first", "see what is said, and do that first";
+    "State", "that cannot be done now", "something has to happen first, or is over already", "see what is said: do what is missing, or let it be";
     "Resolve", "the relay's name leads nowhere", "no name server knows it, or none can be asked",
         "look at the host in the invite link for a mistake, and whether this device is on line";
     "Socket", "this device gives no UDP socket", "the system refused one", "see what the system says; a sandbox or a full table of files is likely";
@@ -30,45 +30,45 @@ words! {
         "do not go on; ask whoever gave you the link for a new one, by another way";
     "Untrusted", "the relay's certificate is not one to trust", "nobody you trust has signed it, or it is for another name or time",
         "look at this device's clock; else tell whoever runs the relay (supernode doctor says what is wrong)";
-    "Closed", "the relay ended the session", "it said why: see the codes below", "what stands there";
+    "Closed", "the relay ended the session", "by a code that this program does not know; those that it knows stand below, each with words of its own", "update this program, or ask whoever runs the relay what the code means";
     "ClockDiffers", "the relay did not let you in", "this device's clock and the relay's differ, and what is signed holds by a clock", "set the one that is wrong; it goes on by itself then";
-    "Refused", "the relay refused a request", "it said why: see the reasons below", "what stands there";
+    "Refused", "the relay refused a request", "it gave one of the reasons below, of which each has words of its own", "do what stands there";
     "Protocol", "the relay said what no relay says", "it is of another version, or broken", "update this program, and tell whoever runs the relay";
     "EndToEnd", "what came could not be opened", "it was sealed for other keys, was changed on its way, or is not from whom it says", "begin the call anew; if it happens again, the relay or somebody in the call is not honest";
-    "NotAdmitted", "you were not let in", "somebody in the room said no", "ask them by another way";
+    "NotAdmitted", "you were not let in", "somebody in the room declined", "ask them by another way";
     "OtherKeys", "you were not let in", "the room's keys are agreed on by what this device does not offer", "ask for a room that is open to all devices (room create --large), or come with another device";
     "RoomFull", "you were not let in", "the room holds as many devices as its kind of keys bears, which is 40", "ask for a room for more (room create --large)";
-    "CallEnded", "the call is over", "see how calls end below", "what stands there";
-    "ClientClosed", "this program has ended its session", "it was told to", "start it again";
+    "CallEnded", "the call is over", "calls end in one of the ways below, of which each has words of its own", "do what stands there";
+    "ClientClosed", "this program has ended its session", "it was told to", "start it again, if that was a mistake";
 }
 
 words! {
     /// Close codes with which a relay ends a session.
     CLOSE_CODES:
-    "BYE", "the session ended", "its owner wished so", "nothing";
-    "INTERNAL", "the relay failed", "its log says how", "nothing: it is tried again; tell whoever runs the relay if it stays so";
-    "MALFORMED_MESSAGE", "the relay did not understand this program", "a message was none", "update this program";
-    "MESSAGE_TOO_LARGE", "the relay did not take a message", "it was too long", "update this program";
-    "UNEXPECTED_MESSAGE", "the relay did not take a message", "it came where there is no place for it", "update this program";
+    "BYE", "the session ended", "this program, or another with this device, ended it", "nothing";
+    "INTERNAL", "the relay failed", "it is at fault: its log says how", "nothing: it is tried again; tell whoever runs the relay if it stays so";
+    "MALFORMED_MESSAGE", "the relay did not understand this program", "it sent a message that is none", "update this program";
+    "MESSAGE_TOO_LARGE", "the relay did not take a message", "it was too long: this program is at fault", "update this program";
+    "UNEXPECTED_MESSAGE", "the relay did not take a message", "it came where there is no place for it: this program is at fault", "update this program";
     "VERSION", "relay and program speak different versions", "one of them is older", "update whichever is older";
-    "HELLO_TIMEOUT", "the relay heard too little of us", "the path is slow, or this device is busy", "nothing: it is tried again at once";
-    "BAD_SIGNATURE", "the relay does not believe that this is us", "the signature does not fit: a damaged identity file, or another relay in between", "put the identity file back from a copy";
+    "HELLO_TIMEOUT", "the relay heard too little of this device", "the path is slow, or the device is busy", "nothing: it is tried again at once";
+    "BAD_SIGNATURE", "the relay does not believe that this is you", "the signature does not fit: a damaged identity file, or another relay in between", "put the identity file back from a copy";
     "DELEGATION_EXPIRED", "this device may not speak for you at present", "its certificate does not hold by the relay's clock", "look at the date of this device, then start again";
     "NOT_ADMITTED", "the relay does not let you in", "the invite is for another person or relay, was taken back, or there is none",
         "ask whoever runs the relay for an invite link made out to you";
     "TOKEN_EXPIRED", "your invite has ended", "an invite holds for a time", "ask whoever runs the relay for a new link";
     "TOO_MANY_SESSIONS", "the relay has no place for another session", "it is full, or you are there with as many devices as you may be", "nothing: it is tried again later; end the program on another device";
     "REPLACED", "this session has ended", "the same device came a second time", "run one program with an identity file, or make another identity";
-    "CONTROL_BACKLOG", "the relay had to wait for us for too long", "this device or its path is slow", "nothing: it is tried again at once";
+    "CONTROL_BACKLOG", "the relay had to wait for this device for too long", "it is busy, or its path is slow", "nothing: it is tried again at once";
     "RATE_EXCEEDED", "the relay ended the session", "more was sent than it grants", "send less; it is tried again later";
     "GOING_AWAY", "the relay is shutting down", "it is being restarted or replaced", "nothing: it is tried again";
     "OVERLOADED", "the relay has more to do than it can", "many came at once", "nothing: it is tried again later";
-    "BAD_STREAM", "the relay did not understand this program", "a stream was none that it knows", "update this program";
+    "BAD_STREAM", "the relay did not understand this program", "it opened a stream of no kind that there is", "update this program";
     "JUNK_COMMITS", "the relay ended the session", "others rejected again and again what this device did to a group's keys", "leave the room and come in anew";
     "TOO_SLOW", "your path does not take even what cannot be left out", "the network here is too narrow", "try another network; it is tried again later";
-    "REMOVED", "the relay's operator ended the session", "they will know why", "nothing: it is tried again later; ask them if it happens again";
-    "TRANSPORT_ERROR", "the connection broke its rules", "packets were damaged, or this program is at fault", "nothing: it is tried again later";
-    "STALE_KEYS", "the connection broke its rules", "new keys were not taken up", "nothing: it is tried again later";
+    "REMOVED", "the relay's operator ended the session", "they said no more than that", "nothing: it is tried again later; ask them if it happens again";
+    "TRANSPORT_ERROR", "the connection broke QUIC's rules", "packets were damaged, or this program is at fault", "nothing: it is tried again later";
+    "STALE_KEYS", "the connection broke QUIC's rules", "it went on with keys that are too old: this program is at fault", "nothing: it is tried again later; update this program if it happens again";
     "DAY_USED_UP", "you have been sent as much as you may be in a day", "the relay has such a limit", "wait some hours";
     "RELAY_DAY_USED_UP", "the relay has sent as much as it may in a day", "its operator has set that limit", "wait some hours";
     "ADMISSION_DOWN", "the relay cannot ask whether you may come in", "the service that knows does not answer", "nothing: it is tried again; tell whoever runs the relay";
@@ -81,7 +81,7 @@ words! {
     /// Reasons for which a relay refuses a request.
     REFUSALS:
     "UNSPECIFIED", "the relay refused", "it did not say why", "update this program, or tell whoever runs the relay";
-    "MALFORMED", "the relay did not understand the request", "a part has the wrong size or value", "update this program";
+    "MALFORMED", "the relay did not understand the request", "a part of it has the wrong size or value: this program is at fault", "update this program";
     "TICKET_INVALID", "the ticket does not hold", "it is made out to somebody else, allows something else, or is damaged", "ask the person who made it for one made out to you (supernode-call ticket --for YOUR-NAME)";
     "TICKET_EXPIRED", "the ticket has ended", "a ticket holds for a time", "ask the person who made it for a new one (supernode-call ticket)";
     "OFFLINE", "they cannot be reached", "no device of theirs is online", "wait until they are, or tell them by another way";
@@ -91,7 +91,7 @@ words! {
     "UNKNOWN_ROOM", "there is no such room for you", "nobody is in it, or you are not in it", "come in by its link";
     "JOIN_PROOF", "the room does not let this device in", "its keys have changed meanwhile", "knock again with the room's link";
     "UNKNOWN_MEMBER", "that one is not in the room", "they have left, or never were in", "look who is there (room roster)";
-    "UNKNOWN_TRACK", "there is no such track any more", "whoever sent it has stopped", "nothing";
+    "UNKNOWN_TRACK", "there is no such track any more", "whoever sent it has stopped, or left", "nothing";
     "EPOCH_CONFLICT", "somebody else changed the room at the same moment", "one change at a time counts", "nothing: it is tried again";
     "ALREADY", "it is so already", "somebody was faster, or it was asked twice", "nothing";
     "GOING_AWAY", "the relay starts nothing new", "it is shutting down", "try again in a minute";
@@ -101,12 +101,12 @@ words! {
 words! {
     /// How calls end.
     ENDS:
-    "Left", "you left the call", "you wished so", "nothing";
+    "Left", "you left the call", "as is said", "nothing";
     "OthersLeft", "all others left the call", "they hung up, or their connections broke for good", "call again";
     "Removed", "you were put out of the call", "a member removed you", "ask them by another way";
     "MissedKeys", "you fell out of the call", "its keys changed while you were away, and the relay no longer has what changed them", "call again, or come in by the room's link";
     "NotLetIn", "you could not come back into the call", "the relay did not let you in", "call again, or come in by the room's link";
-    "SessionGone", "the call is over", "the relay could not be reached for too long, or this program ended its session", "call again once the relay can be reached";
+    "SessionGone", "the call is over", "the relay could not be reached for too long, or this program ended its session", "call again once the relay can be reached (supernode-call doctor says whether)";
 }
 
 fn find(table: &'static [Words], name: &str) -> &'static Words {
@@ -194,7 +194,11 @@ pub fn markdown(exit_codes: &str, of_program: &[Words]) -> String {
         ("Close codes", "With which a relay ends a session ([PROTOCOL](PROTOCOL.md)).", CLOSE_CODES),
         ("Refusals", "Of single requests; the session goes on.", REFUSALS),
         ("How calls end", "Told once, as the last thing of a call.", ENDS),
-        ("supernode-call", "Of the program: files, links, keys, and calls that do not come about.", of_program),
+        (
+            "supernode-call",
+            "Of the program: files, links, keys, and calls that do not come about. Words in capitals stand for what is said there.",
+            of_program,
+        ),
     ] {
         write_section(&mut text, heading, about, table);
     }

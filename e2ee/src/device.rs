@@ -17,12 +17,12 @@ use supernode_keys::DeviceSecret;
 use supernode_proto::identity::{Delegation, DeviceKey, IdentityKey, RoomId};
 use supernode_proto::limits;
 
-use crate::credential;
 use crate::error::{Error, check_length};
 use crate::exchange::{self, KeyExchange};
 use crate::group::Group;
-use crate::hosts;
-use crate::leaf::LeafSigner;
+use crate::group::credential;
+use crate::group::hosts;
+use crate::group::leaf::LeafSigner;
 use crate::store::Store;
 
 /// How many offers' private parts a device keeps: twice what a relay holds for it, so that a fresh deposit never

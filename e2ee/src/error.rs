@@ -125,7 +125,7 @@ pub enum Error {
     #[error("a frame does not authenticate")]
     NotAuthentic,
     /// Every counter of this epoch has been used: a new epoch is needed.
-    #[error("all {} counters of this epoch have been used", crate::frame::SEAL_COUNTER_MAX)]
+    #[error("all {} counters of this epoch have been used", crate::media::frame::SEAL_COUNTER_MAX)]
     CounterExhausted,
     /// The SFrame library refused.
     #[error("SFrame refused while {during}")]

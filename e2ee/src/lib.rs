@@ -68,36 +68,31 @@
 //! What openmls and serde hold for a moment while such a value is read is theirs, and not wiped where it is no
 //! `SecretVLBytes`. Nothing is ever written to disk by this crate.
 
-mod change;
-mod credential;
 mod device;
-mod epoch_keys;
 mod error;
 mod exchange;
-mod frame;
 mod group;
-mod hosts;
-mod label;
-mod leaf;
 mod link;
 mod media;
-mod safety;
-mod snapshot;
 mod store;
 
-pub use change::{Change, Member, Processed};
 pub use device::{Device, KEY_PACKAGES_KEPT_MAX, WELCOME_BYTES_MAX};
-pub use epoch_keys::EpochKeys;
 pub use error::Error;
 pub use exchange::{KeyExchange, Keys, X_WING_MEMBERS_MAX};
-pub use frame::{SEAL_COUNTER_MAX, SEAL_OVERHEAD_BYTES_MAX};
-pub use group::{Group, MESSAGE_BYTES_MAX};
-pub use hosts::HOSTS_MAX;
-pub use label::{TrackId, TrackInfo};
+pub use group::{
+    Group, MESSAGE_BYTES_MAX,
+    change::{Change, Member, Processed},
+    hosts::HOSTS_MAX,
+    safety::{person_number, safety_number},
+    snapshot::Snapshot,
+};
 pub use link::{Answer, Knock, LINK_PROOF_BYTES, LinkSecret};
-pub use media::{EPOCHS_KEPT, MediaOpener, MediaSealer, REPLAY_WINDOW_FRAMES, SealedLabel};
-pub use safety::{person_number, safety_number};
-pub use snapshot::Snapshot;
+pub use media::{
+    EPOCHS_KEPT, MediaOpener, MediaSealer, REPLAY_WINDOW_FRAMES, SealedLabel,
+    epoch_keys::EpochKeys,
+    frame::{SEAL_COUNTER_MAX, SEAL_OVERHEAD_BYTES_MAX},
+    label::{TrackId, TrackInfo},
+};
 pub use supernode_keys::{
     DeviceSecret, IdentitySecret, JoinSecret, Pass, RoomSecret, Terms, TicketSecret, TooManyDevices,
 };

@@ -1,26 +1,12 @@
 //! A client whose packets are not what QUIC made.
-//!
-//! quinn asks its TLS to seal each packet. What seals can also change what is sealed, so that a client which is correct
-//! in all else says one thing wrong, and goes on as if it had been right.
 
-use std::{
-    any::Any,
-    sync::{
-        Arc,
-        atomic::{AtomicU8, AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, AtomicU64, Ordering},
 };
 
-use quinn::{
-    ConnectError, ConnectionId, Side,
-    crypto::{
-        ClientConfig, CryptoError, ExportKeyingMaterialError, HeaderKey, KeyPair, Keys, PacketKey, Session,
-        rustls::QuicClientConfig,
-    },
-};
-use quinn_proto::{TransportError, transport_parameters::TransportParameters};
-
-use bytes::BytesMut;
+use quinn::crypto::{ClientConfig, KeyPair, Keys, PacketKey, Session};
+use supernode_tls::{OddClient, OddSeal, OddTls, odd_key};
 
 use crate::tls;
 
@@ -126,57 +112,62 @@ const PACKETS_A_STREAM: u64 = 22;
 /// What is replaced by pieces: not what acknowledges only.
 const REPLACED_FROM_BYTES: usize = 600;
 
-/// TLS that seals what it was not given.
-pub(crate) struct Odd {
-    tls: Arc<QuicClientConfig>,
+/// TLS that seals what it was not given, and says how odd it is.
+pub(crate) fn odd() -> anyhow::Result<(Arc<dyn ClientConfig>, Dial)> {
+    odd_ahead(0)
+}
+
+/// One that can be set to [`Oddity::Phases`].
+pub(crate) fn odd_with_phases() -> anyhow::Result<(Arc<dyn ClientConfig>, Dial)> {
+    odd_ahead(PHASES)
+}
+
+fn odd_ahead(ahead: u64) -> anyhow::Result<(Arc<dyn ClientConfig>, Dial)> {
+    let dial = Dial::default();
+    let told = dial.clone();
+    let tls = OddClient::new(tls::client()?, move || Odd { dial: told.clone(), ahead, levels: 0 });
+    Ok((Arc::new(tls), dial))
+}
+
+struct Odd {
     dial: Dial,
     /// Generations of keys that it takes ahead, and then cannot change them as it should.
-    ahead: u64,
-}
-
-impl Odd {
-    pub(crate) fn new() -> anyhow::Result<(Self, Dial)> {
-        let dial = Dial::default();
-        Ok((Self { tls: Arc::new(tls::client()?), dial: dial.clone(), ahead: 0 }, dial))
-    }
-
-    /// One that can be set to [`Oddity::Phases`].
-    pub(crate) fn with_phases() -> anyhow::Result<(Self, Dial)> {
-        let (odd, dial) = Self::new()?;
-        Ok((Self { ahead: PHASES, ..odd }, dial))
-    }
-}
-
-impl ClientConfig for Odd {
-    fn start_session(
-        self: Arc<Self>,
-        version: u32,
-        server_name: &str,
-        params: &TransportParameters,
-    ) -> Result<Box<dyn Session>, ConnectError> {
-        let tls = self.tls.clone().start_session(version, server_name, params)?;
-        Ok(Box::new(OddSession { tls, dial: self.dial.clone(), ahead: self.ahead, levels: 0 }))
-    }
-}
-
-struct OddSession {
-    tls: Box<dyn Session>,
-    dial: Dial,
     ahead: u64,
     /// Of encryption, after the first.
     levels: usize,
 }
 
-struct OddKey {
-    key: Box<dyn PacketKey>,
-    /// The generations after it.
+impl Odd {
+    fn key(&self, key: Box<dyn PacketKey>, later: Vec<Box<dyn PacketKey>>) -> Box<dyn PacketKey> {
+        odd_key(key, Otherwise { later, dial: self.dial.clone() })
+    }
+}
+
+impl OddTls for Odd {
+    fn write_handshake(&mut self, tls: &mut dyn Session, buf: &mut Vec<u8>) -> Option<Keys> {
+        let keys = tls.write_handshake(buf)?;
+        self.levels += 1;
+        let generations = if self.levels == 2 { self.ahead } else { 0 };
+        let later = (0..generations).filter_map(|_| Some(tls.next_1rtt_keys()?.local)).collect();
+        let packet = KeyPair { local: self.key(keys.packet.local, later), remote: keys.packet.remote };
+        Some(Keys { header: keys.header, packet })
+    }
+
+    fn next_1rtt_keys(&mut self, tls: &mut dyn Session) -> Option<KeyPair<Box<dyn PacketKey>>> {
+        let keys = tls.next_1rtt_keys()?;
+        Some(KeyPair { local: self.key(keys.local, Vec::new()), remote: keys.remote })
+    }
+}
+
+struct Otherwise {
+    /// The generations after the key itself.
     later: Vec<Box<dyn PacketKey>>,
     dial: Dial,
 }
 
-impl PacketKey for OddKey {
-    fn encrypt(&self, packet: u64, buf: &mut [u8], header_len: usize) {
-        let end = buf.len() - self.key.tag_len();
+impl OddSeal for Otherwise {
+    fn encrypt(&self, key: &dyn PacketKey, packet: u64, buf: &mut [u8], header_len: usize) {
+        let end = buf.len() - key.tag_len();
         if self.dial.is(Oddity::Blank) {
             let payload = &mut buf[header_len..end];
             payload.fill(PADDING);
@@ -197,94 +188,11 @@ impl PacketKey for OddKey {
         let generation = packet % (PHASES + 1);
         let later = generation.checked_sub(1).and_then(|place| self.later.get(place as usize));
         match later.filter(|_| self.dial.is(Oddity::Phases)) {
-            Some(key) => {
+            Some(later) => {
                 buf[0] = buf[0] & !KEY_PHASE | if generation % 2 == 1 { KEY_PHASE } else { 0 };
-                key.encrypt(packet, buf, header_len);
+                later.encrypt(packet, buf, header_len);
             }
-            None => self.key.encrypt(packet, buf, header_len),
+            None => key.encrypt(packet, buf, header_len),
         }
-    }
-
-    fn decrypt(&self, packet: u64, header: &[u8], payload: &mut BytesMut) -> Result<(), CryptoError> {
-        self.key.decrypt(packet, header, payload)
-    }
-
-    fn tag_len(&self) -> usize {
-        self.key.tag_len()
-    }
-
-    fn confidentiality_limit(&self) -> u64 {
-        self.key.confidentiality_limit()
-    }
-
-    fn integrity_limit(&self) -> u64 {
-        self.key.integrity_limit()
-    }
-}
-
-impl OddSession {
-    fn odd(&self, key: Box<dyn PacketKey>, later: Vec<Box<dyn PacketKey>>) -> Box<dyn PacketKey> {
-        Box::new(OddKey { key, later, dial: self.dial.clone() })
-    }
-}
-
-impl Session for OddSession {
-    fn write_handshake(&mut self, buf: &mut Vec<u8>) -> Option<Keys> {
-        let keys = self.tls.write_handshake(buf)?;
-        self.levels += 1;
-        let generations = if self.levels == 2 { self.ahead } else { 0 };
-        let later = (0..generations).filter_map(|_| Some(self.tls.next_1rtt_keys()?.local)).collect();
-        let packet = KeyPair { local: self.odd(keys.packet.local, later), remote: keys.packet.remote };
-        Some(Keys { header: keys.header, packet })
-    }
-
-    fn next_1rtt_keys(&mut self) -> Option<KeyPair<Box<dyn PacketKey>>> {
-        let keys = self.tls.next_1rtt_keys()?;
-        Some(KeyPair { local: self.odd(keys.local, Vec::new()), remote: keys.remote })
-    }
-
-    fn initial_keys(&self, dst_cid: &ConnectionId, side: Side) -> Keys {
-        self.tls.initial_keys(dst_cid, side)
-    }
-
-    fn handshake_data(&self) -> Option<Box<dyn Any>> {
-        self.tls.handshake_data()
-    }
-
-    fn peer_identity(&self) -> Option<Box<dyn Any>> {
-        self.tls.peer_identity()
-    }
-
-    fn early_crypto(&self) -> Option<(Box<dyn HeaderKey>, Box<dyn PacketKey>)> {
-        self.tls.early_crypto()
-    }
-
-    fn early_data_accepted(&self) -> Option<bool> {
-        self.tls.early_data_accepted()
-    }
-
-    fn is_handshaking(&self) -> bool {
-        self.tls.is_handshaking()
-    }
-
-    fn read_handshake(&mut self, buf: &[u8]) -> Result<bool, TransportError> {
-        self.tls.read_handshake(buf)
-    }
-
-    fn transport_parameters(&self) -> Result<Option<TransportParameters>, TransportError> {
-        self.tls.transport_parameters()
-    }
-
-    fn is_valid_retry(&self, orig_dst_cid: &ConnectionId, header: &[u8], payload: &[u8]) -> bool {
-        self.tls.is_valid_retry(orig_dst_cid, header, payload)
-    }
-
-    fn export_keying_material(
-        &self,
-        output: &mut [u8],
-        label: &[u8],
-        context: &[u8],
-    ) -> Result<(), ExportKeyingMaterialError> {
-        self.tls.export_keying_material(output, label, context)
     }
 }

@@ -1,8 +1,8 @@
 //! Fetches what is needed next while something else is worked on.
 //!
-//! Between two of its turns a connection leaves the processor's caches, because all others had theirs, and it is a hundred
-//! lines of memory long. One after the other, as its code comes to need them, they cost more time than all else that is done
-//! for a packet; asked for together and ahead, they come while the connection before is served.
+//! Between two of its turns a connection leaves the processor's caches, because all others had theirs. One after the other, as
+//! its code comes to need them, the lines that an object needs of a subscriber cost more time than all else that is done for
+//! it; asked for together and ahead, they come while the subscriber before is served.
 
 #![expect(unsafe_code, reason = "the processor's instruction has no safe wrapper; it reads and changes nothing")]
 
@@ -10,15 +10,9 @@
 #[cfg(target_arch = "x86_64")]
 const LINE_BYTES: usize = 64;
 
-/// Asks for all of a value.
-#[inline]
-pub(crate) fn prefetch<T>(value: &T) {
-    prefetch_to(value, size_of::<T>());
-}
-
 /// Asks for the first bytes of a value. On processors for which Rust has no such instruction, it does nothing.
 #[inline]
-pub(crate) fn prefetch_to<T>(value: &T, bytes: usize) {
+pub(crate) fn prefetch<T>(value: &T, bytes: usize) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

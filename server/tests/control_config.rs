@@ -328,7 +328,12 @@ fn a_configuration_is_checked_with_the_files_that_it_names() {
     fs::write(&list, "# nobody yet\nalice\n").expect("ours");
     let (code, words) = check(&text);
     assert_eq!(code, Some(1));
-    assert!(words.contains("allowed:2: is no identity (sn-id-...)\n  -> write one identity"), "{words}");
+    assert!(
+        words.contains(
+            "allowed:2: is no identity (sn-id-...)\n  a name was cut off or mistyped\n  -> write one identity"
+        ),
+        "{words}"
+    );
     fs::write(&list, "# nobody yet\n").expect("ours");
     assert_eq!(check(&text).0, Some(0));
 

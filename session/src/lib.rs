@@ -3,7 +3,6 @@
 //!
 //! - [`Channel`]: what is signed on one connection: the Hello, tickets that are shown, proofs for rooms.
 //! - [`Greeting`] and [`Session`]: the control stream: bytes in, events and bytes out, over as many connections as it takes.
-//! - [`Requests`]: their numbers, and what waits for their replies.
 //! - [`StreamReader`], and [`put_datagram`] and its siblings: objects as they travel.
 //! - [`Reconnect`], [`Move`], [`Backoff`] and [`Silence`]: when a relay is gone, and when to try again.
 //! - [`ClockSkew`]: whose clock is wrong.
@@ -25,7 +24,6 @@ pub use control::{
     greeting::{Fault, Greeting, Welcomed},
     presence::Presence,
     refusal::Refusal,
-    requests::Requests,
     session::{Event, Reply, RoomEvent, Session},
 };
 pub use media::{

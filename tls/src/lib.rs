@@ -1,7 +1,8 @@
 //! TLS 1.3 of clients, on rustls: towards a relay whose key is known, or one that is only looked at. And how their QUIC
-//! behaves.
+//! behaves, or misbehaves where that is what is tried.
 
 mod any;
+mod odd;
 mod pinned;
 mod transport;
 
@@ -15,6 +16,7 @@ use rustls::{
 use supernode_proto::ALPN;
 
 pub use any::AnyCertificate;
+pub use odd::{OddClient, OddSeal, OddTls, odd_key};
 pub use pinned::PinVerifier;
 pub use transport::transport;
 

@@ -23,5 +23,5 @@ mod watch;
 mod wire;
 mod worker;
 
-pub use report::{compare, csv, html, knee, slo};
+pub use report::{compare, csv, html, knee, remote_write, slo};
 use wire::{client, link, sockets, streams, transport};

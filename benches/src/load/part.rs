@@ -42,7 +42,7 @@ pub(super) struct RelaySeen {
 #[derive(Debug, thiserror::Error)]
 pub enum PartError {
     /// Something else.
-    #[error("is no part of a run, as `supernode-load run --part FILE` of this version writes it ({0})")]
+    #[error("is no part of a run, as `supernode-load run --part FILE` of this version writes it")]
     None(#[from] serde_json::Error),
     /// Of another version.
     #[error("is a part of form {0}: this version writes and reads form {FORM}")]

@@ -1,23 +1,35 @@
-//! When to knock again at a room that went on without us.
+//! Where to knock at a room that went on without us, and when to knock again.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
+use supernode_e2ee::{LinkSecret, Pass};
 use supernode_proto::control::RefusalReason;
 use supernode_session::{Backoff, Moment, Patience, Refusal};
 
-use super::Uniform;
+use super::{CallEnd, RoomState, Uniform};
 
 /// So often somebody who has not been in the room is told that it is not empty, and that nobody is in it whom the relay may
 /// ring for them, until that is no matter of who came and went in between: those inside have shut them out.
 const SHUT_OUT_AFTER: u32 = 4;
 
-/// Why nobody let us in.
+/// A way to be let in.
+#[derive(Debug, Clone)]
+pub enum Way {
+    /// By the link of the room: whoever is inside is rung ([`Calling::at_door`](crate::rings::Calling::at_door)).
+    Link(LinkSecret),
+    /// By a member who gave us this pass ([`Calling::by_pass`](crate::rings::Calling::by_pass)).
+    Door(Box<Pass>),
+}
+
+/// Why a way did not lead inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hindrance {
     /// The relay rang nobody for us.
     NobodyRung,
     /// It may pass by itself.
     Passing,
+    /// A member does not let us in.
+    NotLetIn,
     /// Another attempt would end in the same way.
     Lasting,
 }
@@ -29,23 +41,26 @@ impl Hindrance {
     }
 }
 
-/// What comes after all doors were tried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AfterFailure {
-    /// They are tried again, after this wait.
-    Again(Duration),
-    /// Those inside do not let us in.
-    ShutOut,
-    /// They are not.
-    GiveUp,
+/// What comes next on the way back into a room.
+#[derive(Debug)]
+pub enum NextWay {
+    /// To knock there, and to come in with the place in the group that a member gives us
+    /// ([`Entry::let_in`](super::Entry::let_in)). If we are not in then, or are behind again: [`ComingBack::handle_failed`].
+    Try(Way),
+    /// Nothing for so long. Then [`ComingBack::begin`].
+    Wait(Duration),
+    /// Nobody lets us in: it is over for us.
+    Over(CallEnd),
 }
 
-/// The attempts to be let in again.
+/// How we come back into a room that went on without us: by each way that there is, again and again.
 #[derive(Debug)]
 pub struct ComingBack {
     backoff: Backoff,
     give_up_at: Moment,
     nobody_rung: u32,
+    /// Those that are still to be tried before we wait.
+    ways: VecDeque<Way>,
 }
 
 impl ComingBack {
@@ -55,61 +70,31 @@ impl ComingBack {
             backoff: Backoff::new(patience.backoff_base, patience.backoff_max),
             give_up_at: now + patience.give_up_after,
             nobody_rung: 0,
+            ways: VecDeque::new(),
         }
     }
 
-    /// All doors were tried, the last of them in vain for this reason. `is_new` says that we have never been in the room.
-    pub fn failed(&mut self, why: Hindrance, is_new: bool, now: Moment, uniform: Uniform<'_>) -> AfterFailure {
+    /// Tries all ways: the link of the room, if it stands, and the passes of those in it.
+    pub fn begin(&mut self, state: &RoomState, link: Option<&LinkSecret>) -> NextWay {
+        let doors = state.doors().into_iter().map(|pass| Way::Door(Box::new(pass)));
+        self.ways = link.cloned().map(Way::Link).into_iter().chain(doors).collect();
+        // Without a link, and without anybody who has given us a pass, nobody can be asked.
+        self.ways.pop_front().map_or(NextWay::Over(CallEnd::MissedKeys), NextWay::Try)
+    }
+
+    /// The last way did not lead inside. What the last of all did not for is what says whether they are tried again.
+    pub fn handle_failed(&mut self, why: Hindrance, state: &RoomState, now: Moment, uniform: Uniform<'_>) -> NextWay {
+        if let Some(way) = self.ways.pop_front() {
+            return NextWay::Try(way);
+        }
         self.nobody_rung = if why == Hindrance::NobodyRung { self.nobody_rung + 1 } else { 0 };
-        if self.nobody_rung >= SHUT_OUT_AFTER && is_new {
-            return AfterFailure::ShutOut;
+        match why {
+            Hindrance::NotLetIn => NextWay::Over(CallEnd::NotLetIn),
+            _ if self.nobody_rung >= SHUT_OUT_AFTER && state.is_new_to_us() => NextWay::Over(CallEnd::NotLetIn),
+            Hindrance::NobodyRung | Hindrance::Passing if now < self.give_up_at => {
+                NextWay::Wait(self.backoff.next_wait(uniform))
+            }
+            _ => NextWay::Over(CallEnd::MissedKeys),
         }
-        if now >= self.give_up_at || why == Hindrance::Lasting {
-            return AfterFailure::GiveUp;
-        }
-        AfterFailure::Again(self.backoff.next_wait(uniform))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::ops::RangeInclusive;
-
-    use super::*;
-
-    const NOW: Moment = Moment::at(Duration::from_secs(1000));
-
-    fn patience() -> Patience {
-        let second = Duration::from_secs(1);
-        Patience { backoff_base: second, backoff_max: second * 8, give_up_after: second * 60 }
-    }
-
-    fn longest(range: RangeInclusive<Duration>) -> Duration {
-        *range.end()
-    }
-
-    //
-    #[test]
-    fn whoever_was_never_inside_and_is_rung_for_by_nobody_four_times_in_a_row_is_shut_out() {
-        let mut coming = ComingBack::new(&patience(), NOW);
-        let mut nobody = |is_new| coming.failed(Hindrance::NobodyRung, is_new, NOW, &longest);
-        assert!((0..3).all(|_| matches!(nobody(true), AfterFailure::Again(_))));
-        assert!(matches!(nobody(false), AfterFailure::Again(_)), "who was inside may come back");
-        assert_eq!(nobody(true), AfterFailure::ShutOut);
-        assert!(matches!(coming.failed(Hindrance::Passing, true, NOW, &longest), AfterFailure::Again(_)));
-        let again = coming.failed(Hindrance::NobodyRung, true, NOW, &longest);
-        assert!(matches!(again, AfterFailure::Again(_)), "not in a row");
-    }
-
-    #[test]
-    fn it_ends_with_patience_or_at_once_where_nothing_will_change() {
-        let mut coming = ComingBack::new(&patience(), NOW);
-        let late = NOW + Duration::from_secs(60);
-        assert_eq!(
-            coming.failed(Hindrance::Passing, false, NOW, &longest),
-            AfterFailure::Again(Duration::from_secs(1))
-        );
-        assert_eq!(coming.failed(Hindrance::Passing, false, late, &longest), AfterFailure::GiveUp);
-        assert_eq!(coming.failed(Hindrance::Lasting, false, NOW, &longest), AfterFailure::GiveUp);
     }
 }

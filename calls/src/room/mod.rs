@@ -38,11 +38,13 @@ use supernode_proto::control::{MlsDelivery, client_message};
 use crate::{Member, rights::Said};
 
 pub use attempts::{AfterRefusal, Attempts, WINNER_TIMEOUT, commit_message};
-pub use coming_back::{AfterFailure, ComingBack, Hindrance};
+pub use coming_back::{ComingBack, Hindrance, NextWay, Way};
 pub use frame_keys::{EarlyObjects, FrameKeys, Opened, SealedObject};
 pub use membership::{Entered, Membership, Read, Rejection, Settled};
 pub use parts::Parts;
-pub use state::{Due, Duty, Entry, Keeping, Knocker, NextStep, Progress, Removal, RoomState, RosterEntry, Step};
+pub use state::{
+    Answer, Duty, Entry, Keeping, Knocker, NextStep, Progress, Removal, RoomState, RosterEntry, Step, has_left,
+};
 pub use tracks::{AlreadySubscribed, LocalId, RemoteId, Route, TrackWish, Tracks};
 
 /// Picks from a range, all of it equally likely.
@@ -59,6 +61,8 @@ pub enum Wish {
     /// labels that did not open are tried again, and tracks of those who have no place in the group any more are
     /// dropped.
     UseKeys,
+    /// Our place in the relay's room is gone: no track is anywhere any more ([`Tracks::handle_lost`]).
+    LoseRoutes,
     /// To the relay, of which nobody waits for the reply.
     Send(Box<client_message::Body>),
     /// It is this message's turn, which came before others that lie before it: as if it came now.

@@ -1,5 +1,7 @@
 //! A room as its members have it, each driven by hand: what comes, and what is wished for.
 
+mod coming_back;
+mod entry;
 mod tracks;
 
 use std::{
@@ -299,53 +301,8 @@ fn a_commit_that_comes_with_an_answer_and_not_by_the_mailbox_is_not_followed() {
     assert_eq!(a.parts.membership.epoch(), epoch);
 }
 
-//
-#[test]
-fn whoever_comes_back_reads_what_was_fetched_before_what_came_meanwhile() {
-    let [mut a, mut b] = two();
-    let changes: Vec<Change> = (0..2).map(|_| a.commit(|group| group.propose_update()).0).collect();
-    assert_eq!(b.parts.state.handle_lost(), [Event::Interrupted.into()]);
-    let mut entry = Entry::again();
-    assert_eq!(entry.step(), Step::CatchUpBefore);
-    assert_eq!(entry.next(None, &b.parts.state), NextStep::Ask(Step::Join, Duration::ZERO));
-    let joined = RoomJoined { member: 2, mls_epoch: changes[0].epoch + 1, mls_sequence: 1, ..RoomJoined::default() };
-    assert_eq!(b.joined(joined), []);
-    assert_eq!(entry.next(None, &b.parts.state), NextStep::Ask(Step::CatchUpAfter, Duration::ZERO));
-    let meanwhile = delivery(2, &changes[1]);
-    assert_eq!(b.read(&meanwhile, START), []);
-    assert_eq!(b.read(&delivery(1, &changes[0]), START), keys_changed());
-    let done = relay_message::Body::Done(Default::default());
-    let in_again = b.parts.handle_entry_reply(Step::CatchUpAfter, Ok(&done), CONNECTION, START);
-    assert_eq!(entry.next(None, &b.parts.state), NextStep::Done);
-    assert_eq!(in_again, [Wish::Read(Box::new(meanwhile.clone())), Event::Resumed.into()]);
-    assert_eq!(b.read(&meanwhile, START), keys_changed());
-    assert_eq!(b.parts.state.epoch(), a.parts.state.epoch());
-}
-
 fn refusal(reason: RefusalReason) -> Refusal {
     Refusal { reason, detail: String::new(), value: 0, bound: 0 }
-}
-
-#[test]
-fn a_room_that_was_left_by_accident_is_knocked_at_five_times_unless_it_has_a_door() {
-    let [a, _] = two();
-    let join_proof = refusal(RefusalReason::JoinProof);
-    let mut entry = Entry::again();
-    entry.next(Some(&refusal(RefusalReason::UnknownRoom)), &a.parts.state);
-    assert_eq!(entry.next(Some(&join_proof), &a.parts.state), NextStep::Refused, "somebody inside lets us in");
-    let (us, other) = (new_device(), new_device());
-    let mut group = us.create_group(RoomId([7; 16]), KeyExchange::default()).expect("a group");
-    group.propose_add(&[(other.identity(), other.key_package().expect("a package"))], UNIX_S).expect("adds");
-    group.merge_own().expect("accepted");
-    let call = Person::new(us, group, None);
-    let mut entry = Entry::again();
-    assert_eq!(entry.next(None, &call.parts.state), NextStep::Ask(Step::Join, Duration::ZERO));
-    for _ in 0..4 {
-        let again = entry.next(Some(&join_proof), &call.parts.state);
-        assert_eq!(again, NextStep::Ask(Step::Join, Duration::from_millis(300)));
-    }
-    assert_eq!(entry.next(Some(&join_proof), &call.parts.state), NextStep::Refused);
-    assert_eq!(Entry::first().next(Some(&join_proof), &call.parts.state), NextStep::Refused, "nothing to wait for");
 }
 
 //
@@ -440,17 +397,6 @@ fn whoever_the_group_does_not_know_is_put_out_after_the_grace() {
     assert_eq!(a.duty(START + GRACE), Duty::PutOut(vec![9]));
     assert_eq!(a.parts.state.forget_outsider(9), []);
     assert!(matches!(a.duty(START + GRACE), Duty::Wait(..)));
-}
-
-//
-#[test]
-fn a_relay_that_says_that_we_have_left_has_interrupted_us_and_each_time_we_wait_longer() {
-    let [mut a, _b] = two();
-    assert_eq!(a.parts.state.handle_member_left(1, START), None);
-    assert_eq!(a.parts.state.handle_lost(), [Event::Interrupted.into()]);
-    assert_eq!(a.parts.state.handle_member_left(1, START), Some(vec![]), "we know");
-    let pauses: Vec<_> = (0..7).map(|_| a.parts.state.pause_before_coming_in_again().as_millis()).collect();
-    assert_eq!(pauses, [200, 400, 800, 1600, 3200, 6400, 6400]);
 }
 
 /// The beacon of `from`, signed by `signer`, as the relay says that it is of `number`.

@@ -56,6 +56,8 @@ struct Local<L> {
     /// Whether frames show their activity.
     activity: bool,
     route: Option<Route>,
+    /// The epoch that it was published in last.
+    label_epoch: u64,
     handle: L,
 }
 
@@ -295,7 +297,7 @@ impl<L: Clone, R> Tracks<L, R> {
     pub fn add(&mut self, kind: TrackKind, info: TrackInfo, activity: bool, handle: L) -> LocalId {
         self.last_local += 1;
         let id = LocalId(self.last_local);
-        self.local.push(Local { id, kind, info, activity, route: None, handle });
+        self.local.push(Local { id, kind, info, activity, route: None, label_epoch: 0, handle });
         id
     }
 
@@ -314,13 +316,14 @@ impl<L: Clone, R> Tracks<L, R> {
     /// # Errors
     /// If its label cannot be sealed.
     pub fn publish_request(
-        &self,
+        &mut self,
         id: LocalId,
         state: &RoomState,
         keys: &FrameKeys,
     ) -> Result<Option<client_message::Body>, Error> {
-        let Some(track) = self.local.iter().find(|track| track.id == id) else { return Ok(None) };
+        let Some(track) = self.local.iter_mut().find(|track| track.id == id) else { return Ok(None) };
         let label = keys.seal_label(track.kind, &track.info)?;
+        track.label_epoch = label.epoch;
         Ok(Some(client_message::Body::PublishTrack(PublishTrack {
             room: Bytes::copy_from_slice(&state.id().0),
             kind: track.kind.into(),
@@ -330,11 +333,22 @@ impl<L: Clone, R> Tracks<L, R> {
         })))
     }
 
-    /// The relay has given it an alias there.
-    pub fn handle_published(&mut self, id: LocalId, route: Option<Route>) -> Option<TrackWish<L, R>> {
-        let track = self.local.iter_mut().find(|track| track.id == id)?;
+    /// The relay has given it an alias there. If there are other keys than when that was asked for, those who came in between
+    /// have none for its label, and it had no alias yet by which to seal it again.
+    pub fn handle_published(
+        &mut self,
+        id: LocalId,
+        route: Option<Route>,
+        state: &RoomState,
+        keys: &FrameKeys,
+    ) -> Vec<TrackWish<L, R>> {
+        let Some(track) = self.local.iter_mut().find(|track| track.id == id) else { return Vec::new() };
         track.route = route;
-        Some(TrackWish::Sent(track.handle.clone(), route))
+        let sent = TrackWish::Sent(track.handle.clone(), route);
+        // One that cannot be sealed again is not to be heard by anybody: neither can its frames.
+        let relabel = || track.relabel_request(keys)?.ok();
+        let relabel = if track.label_epoch == state.epoch() { None } else { relabel() };
+        std::iter::once(sent).chain(relabel.map(|request| TrackWish::Send(Box::new(request)))).collect()
     }
 
     /// There are other keys: the labels of ours are sealed again for whoever has only these.
@@ -342,16 +356,8 @@ impl<L: Clone, R> Tracks<L, R> {
     /// # Errors
     /// If one cannot be sealed.
     pub fn relabel(&self, keys: &FrameKeys) -> Result<Vec<TrackWish<L, R>>, Error> {
-        let relabel = |track: &Local<L>| {
-            let alias = track.route?.alias.value();
-            let request = |sealed: SealedLabel| {
-                let (label, mls_epoch) = (sealed.bytes.into(), sealed.epoch);
-                client_message::Body::RelabelTrack(RelabelTrack { alias, label, mls_epoch })
-            };
-            let sealed = keys.seal_label(track.kind, &track.info);
-            Some(sealed.map(|sealed| TrackWish::Send(Box::new(request(sealed)))))
-        };
-        self.local.iter().filter_map(relabel).collect()
+        let requests = self.local.iter().filter_map(|track| track.relabel_request(keys));
+        requests.map(|request| Ok(TrackWish::Send(Box::new(request?)))).collect()
     }
 
     /// The one of ours that has this alias now.
@@ -363,6 +369,17 @@ impl<L: Clone, R> Tracks<L, R> {
     /// Ours.
     pub fn local_handles(&self) -> impl Iterator<Item = &L> {
         self.local.iter().map(|track| &track.handle)
+    }
+}
+
+impl<L> Local<L> {
+    /// `None` while it has no alias.
+    fn relabel_request(&self, keys: &FrameKeys) -> Option<Result<client_message::Body, Error>> {
+        let alias = self.route?.alias.value();
+        let request = |SealedLabel { bytes, epoch }: SealedLabel| {
+            client_message::Body::RelabelTrack(RelabelTrack { alias, label: bytes.into(), mls_epoch: epoch })
+        };
+        Some(keys.seal_label(self.kind, &self.info).map(request))
     }
 }
 

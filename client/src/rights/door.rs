@@ -16,7 +16,6 @@ use crate::{
     room::{Member, Room, commit::commit},
     sync::long,
     tracks::frame::unix_s,
-    wire::link::Link,
 };
 
 const NO_ROOM: Error = Error::State("a call of two is no room");
@@ -69,6 +68,12 @@ impl Hosting {
     }
 }
 
+/// A place in a room's group that a member has given us.
+pub(crate) struct Place {
+    pub(crate) group: Group,
+    pub(crate) admission: Admission,
+}
+
 impl Client {
     /// Opens a room, with nobody else in it yet.
     ///
@@ -89,17 +94,17 @@ impl Client {
     /// the room's keys; [`Error::State`] if nobody answers; as
     /// [`Client::ring`] for the rest.
     pub async fn join_room(&self, door: &Pass, room: RoomId, options: RoomOptions) -> Result<Call, Error> {
-        let (group, admission) = knock(self, door, room).await?;
-        self.enter_room(group, admission, options, Some(door)).await
+        let place = knock(self, door, room).await?;
+        self.enter_room(place, options, Some(door)).await
     }
 
     pub(crate) async fn enter_room(
         &self,
-        group: Group,
-        admission: Admission,
+        place: Place,
         options: RoomOptions,
         knocked_at: Option<&Pass>,
     ) -> Result<Call, Error> {
+        let Place { group, admission } = place;
         let door = Door::of_admission(&admission, group.room(), options.door, knocked_at);
         Call::join(self.clone(), group, Some(Hosting::new(door)?)).await
     }
@@ -191,7 +196,7 @@ async fn admit_further<'a>(
 }
 
 /// Rings a member, and gets what it takes to come into the room.
-pub(crate) async fn knock(client: &Client, door: &Pass, room: RoomId) -> Result<(Group, Admission), Error> {
+pub(crate) async fn knock(client: &Client, door: &Pass, room: RoomId) -> Result<Place, Error> {
     let package = client.inner.device.key_package()?;
     let mut ring = client.ring_with(door, Greeting::Knock { room, package }).await?;
     let (lobby, host) = ring.lobby().await?;
@@ -199,11 +204,7 @@ pub(crate) async fn knock(client: &Client, door: &Pass, room: RoomId) -> Result<
 }
 
 /// Waits for the Welcome of the member we are in a call with: to `room`, if we asked for that one.
-pub(crate) async fn receive_admission(
-    lobby: &Call,
-    host: &IdentityKey,
-    room: Option<RoomId>,
-) -> Result<(Group, Admission), Error> {
+pub(crate) async fn receive_admission(lobby: &Call, host: &IdentityKey, room: Option<RoomId>) -> Result<Place, Error> {
     let mut said = lobby.room.listen().ok_or(Error::State("somebody else listens"))?;
     let mut guest = room.map_or_else(|| Guest::invited_by(*host), |room| Guest::at_door(*host, room));
     let whole = async {
@@ -217,12 +218,5 @@ pub(crate) async fn receive_admission(
     let waited = tokio::time::timeout(ADMISSION_TIMEOUT, whole).await;
     let admission = waited.unwrap_or(Err(Error::TimedOut("a knock")))?;
     let device = lobby.client.inner.device.clone();
-    long(move || Ok((guest.take_place(&device, &admission, unix_s())?, admission))).await
-}
-
-/// Takes the place in the group that a member gave us again.
-pub(crate) fn take_place(room: &Arc<Room>, link: &Link, group: Group, admission: &Admission) -> Result<(), Error> {
-    room.replace_group(link, group)?;
-    room.learn_doors(admission);
-    Ok(())
+    long(move || Ok(Place { group: guest.take_place(&device, &admission, unix_s())?, admission })).await
 }

@@ -1,13 +1,15 @@
 //! Rooms that stand. Their link is a secret that everybody in them has: from it come the room's name and all that is shown
 //! at its door. Whoever comes first opens the room; whoever comes later is let in by any of those inside.
 
-use supernode_calls::{
-    rights::Admission,
-    rings::{Calling, opens_room},
-};
-use supernode_e2ee::{Group, LinkSecret};
+use supernode_calls::rings::{Calling, opens_room};
+use supernode_e2ee::LinkSecret;
 
-use crate::{Call, Client, Error, OutgoingRing, RoomOptions, error::CallEnd, rights::door, sync::lock};
+use crate::{
+    Call, Client, Error, OutgoingRing, RoomOptions,
+    error::CallEnd,
+    rights::door::{self, Place},
+    sync::lock,
+};
 
 impl Client {
     /// Goes into the room of a link. Any member lets us in; if nobody is there, we open it, and let in whoever comes after
@@ -19,7 +21,7 @@ impl Client {
     pub async fn enter_by_link(&self, link: &LinkSecret, options: RoomOptions) -> Result<Call, Error> {
         let options = RoomOptions { link: Some(link.clone()), ..options };
         match knock(self, link).await {
-            Ok((group, admission)) => self.enter_room(group, admission, options, None).await,
+            Ok(place) => self.enter_room(place, options, None).await,
             Err(Error::Refused(refusal)) if opens_room(&refusal) => {
                 self.create_room(options).await.map_err(|error| match error {
                     Error::CallEnded(CallEnd::NotLetIn) => Error::NotAdmitted,
@@ -33,7 +35,7 @@ impl Client {
 
 /// Rings those who are in the room, and gets what it takes to come in from the first of them that answers and has the
 /// link.
-pub(crate) async fn knock(client: &Client, link: &LinkSecret) -> Result<(Group, Admission), Error> {
+pub(crate) async fn knock(client: &Client, link: &LinkSecret) -> Result<Place, Error> {
     let inner = &client.inner;
     let on = inner.link().await?;
     let revocation = lock(&inner.revoked).of(&inner.device.identity());

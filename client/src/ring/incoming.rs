@@ -80,10 +80,10 @@ impl IncomingRing {
         let (client, host) = (self.client.clone(), self.caller.identity);
         let package = client.inner.device.key_package()?;
         let lobby = self.talk(Some(package)).await?;
-        let (group, admission) = door::receive_admission(&lobby, &host, None).await?;
+        let place = door::receive_admission(&lobby, &host, None).await?;
         // Whether the relay heard that we left it matters to nobody.
         let _ = lobby.leave().await;
-        client.enter_room(group, admission, options, None).await
+        client.enter_room(place, options, None).await
     }
 
     /// Lets whoever knocks into the room.

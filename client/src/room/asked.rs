@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use supernode_calls::{
     rights::{Admission, Said},
-    room::{Entry, Knocker, NextStep, Step},
+    room::{Answer, ComingBack, Entry, Hindrance, Knocker, NextStep, NextWay, Step},
 };
-use supernode_e2ee::{Keys, Pass};
+use supernode_e2ee::Keys;
 use supernode_proto::{control::client_message, identity::IdentityKey};
-use supernode_session::{Moment, Refusal};
+use supernode_session::Moment;
 use tokio::sync::mpsc;
 
 use super::{Member, Room, RosterEntry};
@@ -17,7 +17,7 @@ use crate::{
     error::CallEnd,
     sync::lock,
     tracks::frame::unix_s,
-    wire::{clock, link::Link},
+    wire::{backoff::random_wait, clock, link::Link},
 };
 
 impl Room {
@@ -27,8 +27,27 @@ impl Room {
         Ok(lock(&self.state).entry_request(step, &link.channel, door)?)
     }
 
-    pub(crate) fn next_step(&self, entry: &mut Entry, refusal: Option<&Refusal>) -> NextStep {
-        entry.next(refusal, &lock(&self.state))
+    pub(crate) fn next_step(&self, entry: &mut Entry, answer: Answer<'_>) -> NextStep {
+        entry.handle_answer(answer, &lock(&self.state))
+    }
+
+    /// A way in after the relay has put us out.
+    pub(crate) fn entry_after_put_out(&self) -> (Entry, NextStep) {
+        Entry::put_out(&mut lock(&self.state))
+    }
+
+    /// A way in on this connection with a place that a member has given us.
+    pub(crate) fn entry_let_in(&self, link: &Link) -> (Entry, NextStep) {
+        Entry::let_in(&lock(&self.state), link.generation)
+    }
+
+    /// The next way to be let in again, once those before have failed for this.
+    pub(crate) fn next_way(&self, coming: &mut ComingBack, failed: Option<Hindrance>) -> NextWay {
+        let state = lock(&self.state);
+        match failed {
+            Some(why) => coming.handle_failed(why, &state, clock::moment(), &random_wait),
+            None => coming.begin(&state, self.hosting.as_ref().and_then(|hosting| hosting.door.link())),
+        }
     }
 
     pub(crate) fn leave_request(&self) -> client_message::Body {
@@ -87,10 +106,6 @@ impl Room {
         lock(&self.state).is_behind()
     }
 
-    pub(crate) fn is_new_to_us(&self) -> bool {
-        lock(&self.state).is_new_to_us()
-    }
-
     pub(crate) fn is_entered_on(&self, generation: u64) -> bool {
         lock(&self.state).is_entered_on(generation)
     }
@@ -105,14 +120,6 @@ impl Room {
 
     pub(crate) fn forgive(&self, identity: &IdentityKey) {
         lock(&self.state).forgive(identity);
-    }
-
-    pub(crate) fn doors(&self) -> Vec<Pass> {
-        lock(&self.state).doors()
-    }
-
-    pub(crate) fn learn_doors(&self, admission: &Admission) {
-        lock(&self.state).learn_doors(admission);
     }
 
     /// What a guest is given who has this Welcome; `None` in a call, which has no door.

@@ -2,16 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use supernode_calls::room::{AfterFailure, ComingBack, Duty, Entry, Hindrance, Keeping, Removal};
-use supernode_e2ee::{LinkSecret, Pass};
+use supernode_calls::room::{ComingBack, Duty, Hindrance, Keeping, NextWay, Removal, Way};
 use supernode_proto::identity::Delegation;
 
 use crate::{
-    Client, Error, call,
+    Client, Error,
     client::Inner,
-    error::CallEnd,
     rights::{door, standing},
-    room::{Room, commit::commit},
+    room::{Room, commit::commit, entry},
     sync::{lock, long},
     wire::{backoff::random_wait, clock, session},
 };
@@ -63,14 +61,7 @@ fn duty(inner: &Inner, room: &Room) -> Duty {
 
 async fn perform(inner: &Arc<Inner>, room: &Arc<Room>, duty: Duty) {
     match duty {
-        Duty::ComeBack => match come_back(inner, room).await {
-            Ok(()) => {}
-            Err(Error::NotAdmitted | Error::OtherKeys) => room.end_with(CallEnd::NotLetIn),
-            Err(error) => {
-                tracing::debug!(%error, "nobody let us in again");
-                room.end_with(CallEnd::MissedKeys);
-            }
-        },
+        Duty::ComeBack => come_back(inner, room).await,
         Duty::FallBehind => room.fall_behind(),
         Duty::Remove(removal) => {
             if let Err(error) = remove(inner, room, removal).await {
@@ -119,60 +110,45 @@ async fn put_out_of_relay(inner: &Inner, room: &Arc<Room>, numbers: Vec<u32>) {
     }
 }
 
-/// Knocks at the room until somebody lets us in again, and goes in: by its link if it stands, or by the passes of those in
-/// it.
-async fn come_back(inner: &Arc<Inner>, room: &Arc<Room>) -> Result<(), Error> {
+/// Knocks at the room until somebody lets us in again, and goes in.
+async fn come_back(inner: &Arc<Inner>, room: &Arc<Room>) {
     let mut coming = ComingBack::new(&inner.config.patience(inner.config.reconnect_for), clock::moment());
-    let link = room.hosting.as_ref().and_then(|hosting| hosting.door.link());
-    loop {
-        let doors = room.doors();
-        if doors.is_empty() && link.is_none() {
-            return Err(Error::State("nobody in the room has given us a ticket"));
-        }
-        let mut failure = Error::Disconnected;
-        for way in link.map(Way::Link).into_iter().chain(doors.iter().map(Way::Door)) {
-            if let Some(end) = room.end() {
-                return Err(Error::CallEnded(end));
+    let mut next = room.next_way(&mut coming, None);
+    while room.end().is_none() {
+        next = match next {
+            NextWay::Try(way) => match try_way(inner, room, way).await {
+                Ok(()) => return,
+                Err(error) => {
+                    tracing::debug!(%error, "nobody let us in again");
+                    room.next_way(&mut coming, Some(hindrance(&error)))
+                }
+            },
+            NextWay::Wait(wait) => {
+                tokio::time::sleep(wait).await;
+                room.next_way(&mut coming, None)
             }
-            match try_way(inner, room, way).await {
-                Ok(()) => return Ok(()),
-                Err(error) => failure = error,
-            }
-        }
-        let why = match &failure {
-            Error::Refused(refusal) => Hindrance::of_refusal(refusal),
-            Error::NotAdmitted | Error::OtherKeys | Error::ClientClosed => Hindrance::Lasting,
-            _ => Hindrance::Passing,
+            NextWay::Over(end) => return room.end_with(end),
         };
-        match coming.failed(why, room.is_new_to_us(), clock::moment(), &random_wait) {
-            AfterFailure::Again(wait) => tokio::time::sleep(wait).await,
-            AfterFailure::ShutOut => return Err(Error::NotAdmitted),
-            AfterFailure::GiveUp => return Err(failure),
-        }
     }
 }
 
-/// What a door opens by.
-enum Way<'a> {
-    Link(&'a LinkSecret),
-    Door(&'a Pass),
+fn hindrance(error: &Error) -> Hindrance {
+    match error {
+        Error::Refused(refusal) => Hindrance::of_refusal(refusal),
+        Error::NotAdmitted | Error::OtherKeys => Hindrance::NotLetIn,
+        Error::ClientClosed => Hindrance::Lasting,
+        _ => Hindrance::Passing,
+    }
 }
 
-async fn try_way(inner: &Arc<Inner>, room: &Arc<Room>, way: Way<'_>) -> Result<(), Error> {
+async fn try_way(inner: &Arc<Inner>, room: &Arc<Room>, way: Way) -> Result<(), Error> {
     let client = Client::of(inner).ok_or(Error::ClientClosed)?;
-    let (group, admission) = match way {
-        Way::Link(secret) => standing::knock(&client, secret).await?,
-        Way::Door(pass) => door::knock(&client, pass, room.id).await?,
+    let place = match way {
+        Way::Link(secret) => standing::knock(&client, &secret).await?,
+        Way::Door(pass) => door::knock(&client, &pass, room.id).await?,
     };
     let link = inner.link().await?;
-    if room.is_entered_on(link.generation) {
-        // Who was in the relay's room all the time is told no labels that were sealed again: it comes in anew.
-        inner.request(&link, room.leave_request()).await?;
-        room.handle_left_to_come_in_anew();
-    }
-    let (place, on) = (room.clone(), link.clone());
-    long(move || door::take_place(&place, &on, group, &admission)).await?;
-    call::enter(inner, &link, room, Entry::first()).await?;
+    entry::enter(inner, &link, room, room.entry_let_in(&link), Some(place)).await?;
     if room.is_behind() {
         return Err(Error::State("the group moved on while we came in"));
     }

@@ -9,6 +9,7 @@ mod asked;
 #[cfg(test)]
 mod busy_tests;
 pub(crate) mod commit;
+pub(crate) mod entry;
 pub(crate) mod keeper;
 #[cfg(feature = "measured")]
 pub(crate) mod measured;
@@ -105,6 +106,7 @@ impl Room {
                 // What does not fit was sent by somebody who does not wait for an answer.
                 Wish::Said(from, said) => drop(self.said.try_send((from, said))),
                 Wish::UseKeys => self.use_keys(),
+                Wish::LoseRoutes => self.lose_routes(),
                 Wish::Send(request) => {
                     if let Some(link) = link {
                         link.send(*request, None);

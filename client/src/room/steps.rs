@@ -1,6 +1,6 @@
 //! What comes to a room, each in the order in which the relay said it.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use supernode_calls::room::{Progress, Rejection, Settled, Step};
 use supernode_e2ee::{Change, Group};
@@ -10,6 +10,7 @@ use supernode_session::Refusal;
 use super::Room;
 use crate::{
     Error,
+    rights::door::Place,
     sync::lock,
     tracks::frame::unix_s,
     wire::{backoff::random_wait, clock, link::Link},
@@ -23,9 +24,6 @@ impl Room {
         step: Step,
         reply: Result<&relay_message::Body, &Refusal>,
     ) {
-        if let Err(refusal) = reply {
-            tracing::debug!(%refusal, ?step, "a room does not let us in, or has nothing for us");
-        }
         let Progress { wishes, is_caught_up } = lock(&self.state).handle_entry_reply(step, reply, clock::moment());
         self.grant(Some(link), wishes);
         if is_caught_up {
@@ -44,13 +42,7 @@ impl Room {
 
     /// The connection is gone, or our place on it; what hung on it goes with it.
     pub(crate) fn handle_link_lost(self: &Arc<Self>) {
-        let mut state = lock(&self.state);
-        let wishes = state.handle_lost();
-        if wishes.is_empty() {
-            return;
-        }
-        self.lose_routes();
-        drop(state);
+        let wishes = lock(&self.state).handle_lost();
         self.grant(None, wishes);
     }
 
@@ -71,11 +63,6 @@ impl Room {
             }
         }
         false
-    }
-
-    /// How long to wait before we come in again.
-    pub(crate) fn pause_before_coming_in_again(&self) -> Duration {
-        lock(&self.state).pause_before_coming_in_again()
     }
 
     /// The relay has put somebody out whom the group does not know.
@@ -157,14 +144,9 @@ impl Room {
         self.grant(None, wishes);
     }
 
-    /// We have left the relay's room, and have another place in its group.
-    pub(crate) fn handle_left_to_come_in_anew(self: &Arc<Self>) {
-        self.handle_link_lost();
-        lock(&self.state).handle_left_to_come_in_anew();
-    }
-
     /// We were let in again: the room goes on with another place in its group, from what came meanwhile.
-    pub(crate) fn replace_group(self: &Arc<Self>, link: &Link, group: Group) -> Result<(), Error> {
+    pub(crate) fn take_place(self: &Arc<Self>, link: &Link, place: Place) -> Result<(), Error> {
+        let Place { group, admission } = place;
         if group.room() != self.id {
             return Err(Error::Protocol("an admission to another room"));
         }
@@ -173,6 +155,7 @@ impl Room {
         let wishes = lock(&self.state).handle_replaced(snapshot, clock::moment(), &random_wait);
         drop(membership);
         self.grant(Some(link), wishes);
+        lock(&self.state).learn_doors(&admission);
         Ok(())
     }
 

@@ -56,7 +56,7 @@ impl Room {
     }
 
     /// With new keys: labels that did not open are tried again, and ours are sealed again for whoever has only these.
-    pub(crate) fn announce_again(self: &Arc<Self>) {
+    pub(super) fn announce_again(self: &Arc<Self>) {
         let state = lock(&self.state);
         let mut tracks = lock(&self.tracks);
         let opened = tracks.known.open_again(&state, &self.frame_keys, self.remote_track());
@@ -171,11 +171,13 @@ impl Room {
 
     /// The relay has taken a track of ours.
     pub(crate) fn handle_published(&self, id: LocalId, link: &Arc<Link>, alias: u64) {
+        let state = lock(&self.state);
         let mut tracks = lock(&self.tracks);
         tracks.link = Some(link.clone());
         let place = TrackAlias::new(alias).map(|alias| Place { connection: link.generation, alias });
-        let wish = tracks.known.handle_published(id, place);
-        self.grant_of_tracks(&mut tracks, wish.into_iter().collect());
+        let wishes = tracks.known.handle_published(id, place, &state, &self.frame_keys);
+        drop(state);
+        self.grant_of_tracks(&mut tracks, wishes);
     }
 
     /// A subscription of a track: where to ask for its objects, and how. Without, its publisher is away.

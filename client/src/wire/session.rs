@@ -4,7 +4,7 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use supernode_calls::room::{Entry, LocalId};
+use supernode_calls::room::{Entry, LocalId, NextStep};
 use supernode_proto::{
     close::{CloseCode, Retry},
     control::{GoAway, relay_message},
@@ -13,12 +13,12 @@ use supernode_proto::{
 use supernode_session::{Move, Next, Obstacle, Reconnect, RoomEvent, split_address};
 
 use crate::{
-    Client, Error, Event, Refusal, call,
+    Client, Error, Event, Refusal,
     client::Inner,
     clock_set,
     error::CallEnd,
     ring::Rings,
-    room::Room,
+    room::{Room, entry},
     sync::{lock, long},
     tracks::track::LocalTrack,
     wire::{
@@ -342,40 +342,23 @@ async fn restore(inner: Arc<Inner>, link: Arc<Link>, key_packages: u32) {
 
 async fn restore_rooms(inner: &Arc<Inner>, link: &Arc<Link>) {
     let rooms: Vec<Arc<Room>> = lock(&inner.rooms).values().cloned().collect();
-    for room in rooms {
-        restore_room(inner, link, &room).await;
+    for room in rooms.iter().filter(|room| room.end().is_none()) {
+        come_in(inner, link, room, Entry::again()).await;
     }
 }
 
-async fn restore_room(inner: &Arc<Inner>, link: &Arc<Link>, room: &Arc<Room>) {
-    if room.end().is_some() {
-        return;
-    }
-    match call::enter(inner, link, room, Entry::again()).await {
-        Ok(()) => republish(inner, link, room).await,
-        Err(error) => {
-            tracing::debug!(%error, "a room did not let us back in");
-            if link.connection.close_reason().is_some() {
-                return;
-            }
-            if room.hosting.is_some() {
-                // Somebody inside can let us in again.
-                room.fall_behind();
-            } else {
-                lock(&inner.rooms).remove(&room.id);
-                room.end_with(CallEnd::NotLetIn);
-            }
-        }
-    }
-}
-
-/// The relay has put us out of its room, and no member's commit did: we come back in, each time a little later.
+/// The relay has put us out of its room, and no member's commit did.
 async fn come_in_again(inner: Arc<Inner>, link: Arc<Link>, room: Arc<Room>) {
-    tokio::time::sleep(room.pause_before_coming_in_again()).await;
-    // What the relay says may not be so: whoever is in cannot come in.
-    let _ = inner.request(&link, room.leave_request()).await;
-    if link.connection.close_reason().is_none() && !room.is_behind() {
-        restore_room(&inner, &link, &room).await;
+    let way_in = room.entry_after_put_out();
+    come_in(&inner, &link, &room, way_in).await;
+}
+
+async fn come_in(inner: &Inner, link: &Arc<Link>, room: &Arc<Room>, way_in: (Entry, NextStep)) {
+    match entry::enter(inner, link, room, way_in, None).await {
+        // Whoever is behind publishes once somebody has let it in.
+        Ok(()) if room.is_behind() => {}
+        Ok(()) => republish(inner, link, room).await,
+        Err(error) => tracing::debug!(%error, "a room did not let us back in"),
     }
 }
 
@@ -390,7 +373,6 @@ pub(crate) async fn republish(inner: &Inner, link: &Arc<Link>, room: &Arc<Room>)
 
 /// Publishes a track on this connection.
 pub(crate) async fn publish(inner: &Inner, link: &Arc<Link>, room: &Arc<Room>, track: LocalId) -> Result<(), Error> {
-    let epoch = room.epoch();
     let Some(request) = room.publish_request(track)? else { return Ok(()) };
     let (publishing, on) = (room.clone(), link.clone());
     let published = move |reply: Result<&relay_message::Body, &Refusal>| {
@@ -398,12 +380,7 @@ pub(crate) async fn publish(inner: &Inner, link: &Arc<Link>, room: &Arc<Room>, t
             publishing.handle_published(track, &on, published.alias);
         }
     };
-    link.request_in_order(request, inner.config.request_timeout, Some(Box::new(published))).await?;
-    // Newcomers in between have no key for the label, and the track had no alias yet by which to seal it again.
-    if room.epoch() != epoch {
-        room.announce_again();
-    }
-    Ok(())
+    link.request_in_order(request, inner.config.request_timeout, Some(Box::new(published))).await.map(drop)
 }
 
 /// For whoever finds no other key package of ours; a new one when somebody has just used it.

@@ -5,16 +5,10 @@
 mod admission;
 mod keys;
 mod layers;
-mod long;
-mod networks;
 mod presence;
 mod programs;
 mod rights;
 mod rings;
 mod rooms;
-mod shims;
-mod standing;
 mod talks;
 mod trouble;
-mod upgrade;
-mod waiting;

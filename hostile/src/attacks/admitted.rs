@@ -22,7 +22,7 @@ use supernode_proto::{
 use super::{Attack, Outcome, Report, Run, Target, nothing_else};
 use crate::{
     client::{Client, Door, Person, Room, datagram, dial, goodbye},
-    odd_tls::{Odd, Oddity},
+    odd_tls::{Oddity, odd},
     relay::Setting,
     runtime::block_on,
 };
@@ -236,10 +236,10 @@ fn odd_pieces(target: &Target, what: Oddity, sessions: usize, unit: &'static str
         let mut crumbling = Vec::new();
         while Instant::now() < end {
             while crumbling.len() < sessions && Instant::now() < end {
-                let (tls, oddity) = Odd::new()?;
+                let (tls, oddity) = odd()?;
                 let from = Ipv4Addr::new(127, 3, 0, 1 + crumbling.len() as u8);
                 let published = async {
-                    let dialled = dial(&door, from, Arc::new(tls)).await?;
+                    let dialled = dial(&door, from, tls).await?;
                     let mut client = Client::greet(&door, dialled, Person::new()).await?;
                     let room = Room::new();
                     client.join(&room).await?;

@@ -11,7 +11,7 @@ use supernode_proto::control::TrackKind;
 use super::{Attack, Outcome, Report, Run, Target, nothing_else};
 use crate::{
     client::{Client, Door, Person, Room, datagram, dial},
-    odd_tls::{Odd, Oddity},
+    odd_tls::{Oddity, odd},
     relay::Setting,
     runtime::block_on,
     tls,
@@ -109,8 +109,8 @@ fn slow_hello(target: &Target) -> anyhow::Result<Report> {
 fn challenges(target: &Target) -> anyhow::Result<Report> {
     let (door, end) = (target.door()?, end(target));
     block_on(async {
-        let (tls, oddity) = Odd::new()?;
-        let dialled = dial(&door, Ipv4Addr::new(127, 3, 0, 1), Arc::new(tls)).await?;
+        let (tls, oddity) = odd()?;
+        let dialled = dial(&door, Ipv4Addr::new(127, 3, 0, 1), tls).await?;
         let online = Client::greet(&door, dialled, Person::new()).await?.listen(|_| ());
         oddity.set(Oddity::Challenges);
         let mut report = Report::of("packets");

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     client::{Client, Dialled, Person, Room, dial_from, endpoint},
-    odd_tls::{Dial, Odd, Oddity},
+    odd_tls::{Dial, Oddity, odd},
     relay::{Setting, rss_bytes},
     runtime::block_on,
     tls,
@@ -260,8 +260,8 @@ impl Crowd<'_> {
     async fn holders(&mut self) -> anyhow::Result<Vec<(Client, Dial)>> {
         let mut holders = Vec::new();
         for number in 0..HOLDERS {
-            let (tls, dial) = Odd::new()?;
-            holders.push((self.connect(number, Arc::new(tls), None).await?, dial));
+            let (tls, dial) = odd()?;
+            holders.push((self.connect(number, tls, None).await?, dial));
         }
         Ok(holders)
     }

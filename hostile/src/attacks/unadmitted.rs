@@ -2,7 +2,6 @@
 
 use std::{
     net::{Ipv4Addr, UdpSocket},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -15,7 +14,7 @@ use crate::{
     flood::{Flood, spray, stranger},
     forge::{Forge, INITIAL_BYTES, Initial},
     handshakes::{Begun, Handshakes, one, send},
-    odd_tls::{Odd, Oddity},
+    odd_tls::{Oddity, odd, odd_with_phases},
     relay::{Log, Setting},
     runtime::block_on,
 };
@@ -283,9 +282,9 @@ pub(super) fn first_byte_left_out_by(target: &Target, connections: usize) -> any
         let mut kept = Vec::new();
         let content = vec![0; 1024 * 1024];
         while Instant::now() < end && kept.len() < connections {
-            let (tls, oddity) = Odd::new()?;
+            let (tls, oddity) = odd()?;
             let network = (kept.len() % 64) as u8;
-            let Ok(dialled) = dial(&door, Ipv4Addr::new(127, 3, 0, 1 + network), Arc::new(tls)).await else {
+            let Ok(dialled) = dial(&door, Ipv4Addr::new(127, 3, 0, 1 + network), tls).await else {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
             };
@@ -317,9 +316,9 @@ fn out_of_turn(target: &Target) -> anyhow::Result<Report> {
         let mut report = Report::of("connections");
         let end = Instant::now() + target.duration();
         while Instant::now() < end {
-            let (tls, oddity) = Odd::with_phases()?;
+            let (tls, oddity) = odd_with_phases()?;
             let network = (report.count % 64) as u8;
-            let Ok(dialled) = dial(&door, Ipv4Addr::new(127, 3, 0, 1 + network), Arc::new(tls)).await else {
+            let Ok(dialled) = dial(&door, Ipv4Addr::new(127, 3, 0, 1 + network), tls).await else {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
             };

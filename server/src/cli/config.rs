@@ -116,7 +116,7 @@ impl CheckConfig {
         }
         match problems.is_empty() {
             true => Ok(()),
-            false => Err(Exit::Unfit(problems.join("\n")).into()),
+            false => Err(Exit::Unfit { problems: problems.join("\n") }.into()),
         }
     }
 }

@@ -19,7 +19,7 @@ impl Man {
         program.build();
         let page = match &self.command {
             None => &program,
-            Some(name) => program.find_subcommand(name).ok_or_else(|| Exit::NoCommand(name.clone()))?,
+            Some(name) => program.find_subcommand(name).ok_or_else(|| Exit::NoCommand { name: name.clone() })?,
         };
         let mut roff = Vec::new();
         clap_mangen::Man::new(page.clone()).render(&mut roff)?;

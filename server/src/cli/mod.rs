@@ -1,15 +1,12 @@
-//! The command line: one file for each command; those to a relay that runs are in `running`.
+//! The command line: one file for each command; those to a relay that runs are in `running`, those about who gets in in `admit`.
 
+mod admit;
 mod config;
 mod doctor;
 pub(crate) mod exit;
-mod invite;
-mod invites;
 mod manual;
 mod output;
 mod relay;
-mod revoke;
-mod rotate;
 mod running;
 mod serve;
 mod state;
@@ -17,6 +14,8 @@ mod what_i_see;
 
 use clap::{Parser, Subcommand};
 use supernode_server::control::log::Log;
+
+use admit::{invite, invites, revoke, rotate};
 
 /// A blind relay for calls: it knows who is online, lets people ring each other, and forwards what it cannot read.
 ///

@@ -36,7 +36,7 @@ impl Relay {
         let name = path.display().to_string();
         match StateDir::open(path) {
             // Where no relay ever ran, none runs.
-            Err(StateError::Missing(_)) => Err(Exit::NotRunning(name).into()),
+            Err(StateError::Missing(_)) => Err(Exit::NotRunning { state: name }.into()),
             opened => Ok(Self { name, state: opened? }),
         }
     }
@@ -69,7 +69,7 @@ impl Relay {
 
     fn ask(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
         let Some(stream) = self.state.knock(Door::Control)? else {
-            return Err(Exit::NotRunning(self.name.clone()).into());
+            return Err(Exit::NotRunning { state: self.name.clone() }.into());
         };
         stream.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -88,7 +88,7 @@ impl Relay {
         let words = || String::from_utf8_lossy(&body).trim().to_owned();
         match code {
             code if code.is_success() => Ok(body),
-            StatusCode::CONFLICT => Err(Exit::No(words()).into()),
+            StatusCode::CONFLICT => Err(Exit::no(words())),
             code => Err(Exit::Answer { code, words: words() }.into()),
         }
     }

@@ -93,7 +93,7 @@ pub(super) fn found() -> anyhow::Result<PathBuf> {
             say(&format!("this is about the service's relay, in {OF_SERVICE}"));
             Ok(service.to_owned())
         }
-        Err(_) if !own.exists() => Err(Exit::ForRoot { own: own.clone(), service: OF_SERVICE }.into()),
+        Err(_) if !own.exists() => Err(Exit::ForRoot { own: own.display().to_string(), service: OF_SERVICE }.into()),
         _ => usual,
     }
 }

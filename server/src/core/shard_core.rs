@@ -35,7 +35,6 @@ use super::{
     session::{Session, Standing},
     timers::Timers,
 };
-use crate::prefetch::prefetch;
 
 /// Why there is no session.
 #[derive(Debug)]
@@ -423,13 +422,6 @@ impl ShardCore {
     /// Whether this session is still the one in its slot.
     pub fn is_live(&self, id: SessionId) -> bool {
         self.id_of(id.link) == Some(id)
-    }
-
-    /// The session behind a link is needed next.
-    pub(crate) fn prefetch(&self, link: u32) {
-        if let Some(session) = self.session(link) {
-            prefetch(session);
-        }
     }
 
     /// The session behind a link.

@@ -136,8 +136,12 @@ impl EventLoop {
         {
             *predecessor = None;
         }
-        let flush = |out: &mut SendBatch, tally: &mut Tally| out.flush(socket, now.instant, tally);
-        engine.handle_own_packets(received.drain(..), now, out, flush, Instant::now);
+        for packet in received.drain(..) {
+            engine.handle_own_packet(packet, now, out, Instant::now);
+            if out.is_full() {
+                out.flush(socket, now.instant, engine.tally());
+            }
+        }
         let mail = engine.handle_mail(inbox, now, out, Instant::now);
         match mail.relief {
             Some(Relief::Begin(other, done)) => {

@@ -125,10 +125,10 @@ impl OfflineShard {
     /// The first half of a turn: up to the objects that wait on their subscribers' connections.
     pub fn read(&mut self, now: Now, packets: &mut Vec<(SocketAddr, BytesMut)>) {
         let Self { engine, inbox, out, .. } = self;
-        let arrived = now.instant;
-        let received = packets.drain(..);
-        let received = received.map(|(remote, data)| Received { remote, local_ip: None, ecn: None, arrived, data });
-        engine.handle_packets(received, now, out, |_, _| (), || now.instant);
+        for (remote, data) in packets.drain(..) {
+            let received = Received { remote, local_ip: None, ecn: None, arrived: now.instant, data };
+            engine.handle_packet(received, now, out, || now.instant);
+        }
         engine.handle_mail(inbox, now, out, || now.instant);
         engine.handle_timeouts(now);
         engine.serve(now);

@@ -321,6 +321,11 @@ fn the_doctor_tries_a_relay_elsewhere_and_finds_broken_files_instead_of_giving_u
     let (code, found) = with(&link);
     assert_eq!(code, Some(0), "{found}");
     assert!(found.contains("its key is the link's") && found.contains("let in; this machine's clock is 0."), "{found}");
+    let bundle = format!("UDP 127.0.0.1:{}: of a bundle of 16 packets of ", link.port);
+    let (_, bundle) = found.split_once(&bundle).unwrap_or_else(|| panic!("{found}"));
+    let (bytes, rest) = bundle.split_once(' ').expect("a size");
+    let larger = bytes.parse::<u16>().is_ok_and(|bytes| (1201..=1452).contains(&bytes));
+    assert!(larger && rest.starts_with("bytes, all arrived\n"), "in the size that the connection has found: {found}");
     let (code, found) = with(&Invite { pin: relay.invite().pin, ..link.clone() });
     assert!(code == Some(4) && found.contains("its key is not the one in the link"), "{found}");
     let (code, found) = with(&Invite { token: Some("a.b.c".to_owned()), ..link.clone() });

@@ -239,10 +239,12 @@ fn a_log_in_json_is_one_object_a_line_also_for_what_ends_the_program() {
     let words = String::from_utf8(ended.stderr).expect("text");
     let said: Vec<serde_json::Value> =
         words.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect();
-    let [.., error, todo] = &said[..] else { panic!("{words}") };
+    let [.., error, why, todo] = &said[..] else { panic!("{words}") };
     let message = |line: &serde_json::Value| line["message"].as_str().expect("words").to_owned();
     assert!(
-        message(error).contains("cannot open the relay's UDP port") && message(todo).starts_with("  -> "),
+        message(error).contains("cannot open the relay's UDP port")
+            && message(why).starts_with("  another program has it")
+            && message(todo).starts_with("  -> "),
         "{words}"
     );
 }

@@ -8,14 +8,8 @@
 )]
 
 mod activity;
-mod bad_input;
-mod bounds;
-mod crypto;
-mod door;
 mod drain;
-mod mailbox;
 mod media;
 mod presence;
 mod rings;
 mod rooms;
-mod standing;

@@ -1,3 +1,5 @@
+//! Objects on their way, as datagrams and on streams.
+
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;

@@ -7,7 +7,7 @@ use supernode_proto::control::{ClientMessage, client_message};
 /// The numbers of a session's requests, and for each one under way what its reply is for. The relay answers each exactly
 /// once, in whatever order.
 #[derive(Debug)]
-pub struct Requests<T> {
+pub(super) struct Requests<T> {
     last: u64,
     waiting: BTreeMap<u64, T>,
 }
@@ -22,7 +22,7 @@ impl<T> Default for Requests<T> {
 impl<T> Requests<T> {
     /// The message that asks for something; what waits for its reply comes back by [`Self::settle`]. Number 0 is nobody's:
     /// it stands for the Hello, and for what the relay says without being asked.
-    pub fn ask(&mut self, body: client_message::Body, waiting: T) -> ClientMessage {
+    pub(super) fn ask(&mut self, body: client_message::Body, waiting: T) -> ClientMessage {
         self.last += 1;
         self.waiting.insert(self.last, waiting);
         ClientMessage { request: self.last, body: Some(body) }
@@ -30,12 +30,12 @@ impl<T> Requests<T> {
 
     /// What waits for the reply to this request; `None` for a number that nothing waits for (any more). Also for a request
     /// that is not sent after all.
-    pub fn settle(&mut self, request: u64) -> Option<T> {
+    pub(super) fn settle(&mut self, request: u64) -> Option<T> {
         self.waiting.remove(&request)
     }
 
     /// Takes all that waits, in the order in which it was asked: the connection is gone, and no reply comes. Numbers go on.
-    pub fn drain(&mut self) -> impl Iterator<Item = T> + use<T> {
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = T> + use<T> {
         std::mem::take(&mut self.waiting).into_values()
     }
 }

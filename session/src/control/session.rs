@@ -14,8 +14,8 @@ use supernode_proto::{
     object::TrackAlias,
 };
 
-use super::{presence::Watches, rings::Rings};
-use crate::{Channel, Demand, Fault, Presence, Refusal, Requests, Welcomed};
+use super::{presence::Watches, requests::Requests, rings::Rings};
+use crate::{Channel, Demand, Fault, Presence, Refusal, Welcomed};
 
 /// What nobody asked to be written is left out when so much waits already: a relay could bring any amount of it about.
 const UNASKED_BYTES_MAX: usize = 64 * 1024;

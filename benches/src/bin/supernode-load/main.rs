@@ -14,12 +14,14 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
+use hyper::{Uri, header::HeaderValue};
 use serde::Serialize;
 use supernode_benches::load::{
     compare, csv, html, knee,
     machine::Machine,
     part::Part,
     progress::Screen,
+    remote_write::{self, Receiver},
     report::Report,
     run::{self, Options},
     scenario::{SHIPPED, Scenario},
@@ -28,6 +30,9 @@ use supernode_measure::relay_probe::{MetricsUrl, RelayUse};
 use supernode_proto::invite::Invite;
 
 use trouble::Trouble;
+
+/// What a receiver of time series knows us by, where no file has it.
+const AUTHORIZATION: &str = "SUPERNODE_LOAD_AUTHORIZATION";
 
 /// As docs/LOAD.md has them.
 const EXIT_CODES: &str = "\
@@ -86,18 +91,8 @@ struct Run {
     /// Set a value of the scenario, such as pairs=100 or video.kbit_per_s=800.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Print the whole result as JSON.
-    #[arg(long)]
-    json: bool,
-    /// Write the result as a page with charts.
-    #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
-    /// Write the measured part's pieces as a table: a line for each second or so.
-    #[arg(long, value_name = "FILE")]
-    csv: Option<PathBuf>,
-    /// Compare with an earlier result (`--json`): what has changed by how much.
-    #[arg(long, value_name = "FILE")]
-    baseline: Option<PathBuf>,
+    #[command(flatten)]
+    show: Show,
     /// Begin the measured part at that time, in seconds since 1970 (`date -d '+1 minute' +%s`): for several generators, which
     /// are all given the same.
     #[arg(long, value_name = "UNIX_S")]
@@ -119,11 +114,9 @@ struct Run {
     scrape_every_s: Option<u16>,
 }
 
+/// How a result is shown.
 #[derive(Args)]
-struct Merge {
-    /// What each generator has written; the first one's scenario stands in the result.
-    #[arg(value_name = "FILE", required = true, num_args = 2..)]
-    parts: Vec<PathBuf>,
+struct Show {
     /// Print the whole result as JSON.
     #[arg(long)]
     json: bool,
@@ -136,6 +129,23 @@ struct Merge {
     /// Compare with an earlier result (`--json`): what has changed by how much.
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
+    /// Once the result is there, write the measured part's pieces as time series to that URL, as Prometheus's remote write
+    /// (version 1) has them: http://prometheus:9090/api/v1/write.
+    #[arg(long, value_name = "URL", value_parser = parse_receiver)]
+    remote_write: Option<Uri>,
+    /// File with the value of the header by which that receiver knows us, such as `Bearer ...` or `Basic ...`; without it,
+    /// the environment (SUPERNODE_LOAD_AUTHORIZATION) has it, or nothing is shown.
+    #[arg(long, value_name = "FILE", requires = "remote_write")]
+    remote_write_authorization_file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Merge {
+    /// What each generator has written; the first one's scenario stands in the result.
+    #[arg(value_name = "FILE", required = true, num_args = 2..)]
+    parts: Vec<PathBuf>,
+    #[command(flatten)]
+    show: Show,
 }
 
 #[derive(Args)]
@@ -202,7 +212,7 @@ fn measure(arguments: &Run) -> Result<Report, Trouble> {
     let prepared = prepare(arguments, &arguments.set)?;
     let part = conduct(arguments, prepared.scenario, prepared.invite)?;
     let report = Report::of(std::slice::from_ref(&part));
-    prepared.outputs.show(&report, arguments.json)?;
+    prepared.outputs.show(&report, arguments.show.json)?;
     if let Some((file, path)) = prepared.part {
         write(file, &path, &as_json(&part))?;
     }
@@ -211,8 +221,8 @@ fn measure(arguments: &Run) -> Result<Report, Trouble> {
 
 /// One result of several generators' parts.
 fn merge(arguments: &Merge) -> Result<Report, Trouble> {
-    let Merge { parts: paths, json, html, csv, baseline } = arguments;
-    let outputs = Outputs::open(html.as_ref(), csv.as_ref(), baseline.as_ref())?;
+    let Merge { parts: paths, show } = arguments;
+    let outputs = Outputs::open(show)?;
     let mut parts: Vec<Part> = Vec::new();
     for path in paths {
         let in_file = |source| Trouble::Part { path: path.display().to_string(), source };
@@ -223,7 +233,7 @@ fn merge(arguments: &Merge) -> Result<Report, Trouble> {
         parts.push(part);
     }
     let report = Report::of(&parts);
-    outputs.show(&report, *json)?;
+    outputs.show(&report, show.json)?;
     Ok(report)
 }
 
@@ -232,19 +242,21 @@ struct Outputs {
     html: Option<(File, PathBuf)>,
     csv: Option<(File, PathBuf)>,
     baseline: Option<compare::Figures>,
+    remote_write: Option<Receiver>,
 }
 
 impl Outputs {
-    /// Opens the files, and reads the earlier result.
-    fn open(html: Option<&PathBuf>, csv: Option<&PathBuf>, baseline: Option<&PathBuf>) -> Result<Self, Trouble> {
+    /// Opens the files, and reads the earlier result and what a receiver knows us by.
+    fn open(show @ Show { html, csv, baseline, .. }: &Show) -> Result<Self, Trouble> {
         let figures = |path: &PathBuf| {
             let figures = compare::figures(&read(path)?);
             figures.map_err(|source| Trouble::Baseline { path: path.display().to_string(), source })
         };
         Ok(Self {
-            html: html.map(open).transpose()?,
-            csv: csv.map(open).transpose()?,
-            baseline: baseline.map(figures).transpose()?,
+            html: html.as_ref().map(open).transpose()?,
+            csv: csv.as_ref().map(open).transpose()?,
+            baseline: baseline.as_ref().map(figures).transpose()?,
+            remote_write: receiver(show)?,
         })
     }
 
@@ -264,7 +276,37 @@ impl Outputs {
         if let Some((file, path)) = self.csv {
             write(file, &path, &csv::table(report))?;
         }
+        if let Some(receiver) = self.remote_write {
+            let pushed = remote_write::push(report, &receiver);
+            pushed.map_err(|source| Trouble::NotPushed { url: receiver.url.to_string(), source })?;
+        }
         Ok(())
+    }
+}
+
+fn receiver(show: &Show) -> Result<Option<Receiver>, Trouble> {
+    let Some(url) = &show.remote_write else { return Ok(None) };
+    let (text, from) = match &show.remote_write_authorization_file {
+        Some(path) => (Some(read(path)?), path.display().to_string()),
+        None => (std::env::var(AUTHORIZATION).ok(), AUTHORIZATION.to_owned()),
+    };
+    let value = text.map(|text| text.trim().parse::<HeaderValue>()).transpose();
+    let mut authorization = value.map_err(|_| Trouble::Authorization { from })?;
+    if let Some(authorization) = &mut authorization {
+        authorization.set_sensitive(true);
+    }
+    Ok(Some(Receiver { url: url.clone(), authorization }))
+}
+
+/// Arguments are seen by everybody, and stand in the result: no secret may be in one.
+fn parse_receiver(text: &str) -> Result<Uri, String> {
+    let url: Uri = text.parse().map_err(|_| "is no URL")?;
+    match (url.scheme_str(), url.authority()) {
+        (Some("http" | "https"), Some(authority)) if authority.as_str().contains('@') => {
+            Err(format!("must have no name and password in it: they belong into a file or {AUTHORIZATION}"))
+        }
+        (Some("http" | "https"), Some(_)) => Ok(url),
+        _ => Err("must begin with http:// or https://".to_owned()),
     }
 }
 
@@ -319,13 +361,15 @@ fn conduct(arguments: &Run, scenario: Scenario, invite: Invite) -> Result<Part, 
 /// The most that holds: 0 if it was found, 3 if not even the least does.
 fn knee_of(arguments: &Knee) -> Result<ExitCode, Trouble> {
     let Knee { run: each, key, from, to } = arguments;
-    let usage = Trouble::Knee;
+    let usage = |why| Trouble::Knee { why };
     if from > to {
         return Err(usage("--from must not be above --to"));
     }
-    if each.json || each.html.is_some() || each.csv.is_some() || each.baseline.is_some() || each.part.is_some() {
+    let Show { json, html, csv, baseline, remote_write, .. } = &each.show;
+    let files = [html, csv, baseline, &each.part];
+    if *json || files.into_iter().any(Option::is_some) || remote_write.is_some() {
         return Err(usage(
-            "--json, --html, --csv, --baseline and --part are for one run: `supernode-load run` with the value found",
+            "--json, --html, --csv, --baseline, --remote-write and --part are for one run: `supernode-load run` with the value found",
         ));
     }
     if each.begin_at.is_some() {
@@ -388,7 +432,7 @@ fn prepare(arguments: &Run, set: &[String]) -> Result<Prepared, Trouble> {
     let prepared = Prepared {
         scenario: scenario(arguments, set)?,
         invite: invite(arguments)?,
-        outputs: Outputs::open(arguments.html.as_ref(), arguments.csv.as_ref(), arguments.baseline.as_ref())?,
+        outputs: Outputs::open(&arguments.show)?,
         part: arguments.part.as_ref().map(open).transpose()?,
     };
     RelayUse::check(arguments.relay_pid, arguments.metrics_url.as_ref())?;

@@ -2,73 +2,63 @@
 
 use std::{io, process::ExitCode};
 
-use supernode_benches::load::{compare::NoResult, part::PartError, run::RunError, scenario::ScenarioError};
+use supernode_benches::load::{
+    compare::NoResult, part::PartError, remote_write::PushError, run::RunError, scenario::ScenarioError,
+};
 use supernode_measure::relay_probe::ProbeError;
 use supernode_proto::{
     invite::InviteError,
-    words::{Told, Words},
-    words_of,
+    troubles,
+    words::{self, Told},
 };
 
-/// Why there is no result, or not where it was to go.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Trouble {
-    #[error("cannot read {path}")]
-    Read { path: String, source: io::Error },
-    #[error("cannot write {path}")]
-    Unwritable { path: String, source: io::Error },
-    #[error("{name}: no such scenario")]
-    NoScenario { name: String },
-    #[error(transparent)]
-    Scenario(#[from] ScenarioError),
-    #[error(transparent)]
-    Probe(#[from] ProbeError),
-    #[error("which relay? There is no invite link")]
-    NoInvite,
-    #[error("{from}: not an invite link")]
-    Invite { from: String, source: InviteError },
-    #[error("the invite link has no pin: only relays with pinned keys can be measured")]
-    NoPin,
-    #[error("--baseline {path}")]
-    Baseline { path: String, source: NoResult },
-    #[error("{path}")]
-    Part { path: String, source: PartError },
-    #[error("{0}")]
-    Knee(&'static str),
+troubles! {
+    /// Why there is no result, or not where it was to go.
+    pub(crate) Trouble as ROWS, through Scenario(ScenarioError) Run(RunError):
 
-    #[error("{host}: the relay's name has no address")]
-    Address { host: String, source: io::Error },
-    #[error(transparent)]
-    Run(#[from] RunError),
-    #[error("cannot write {path}, though the result stands above")]
-    NotWritten { path: String, source: io::Error },
-    #[error("cannot write to standard output")]
-    Output(#[source] io::Error),
-}
+    Read { path: String, source: io::Error }, "{path}: cannot be read",
+        "it is not there, or this user may not read it", "compare the path with what was meant; shipped scenarios are named without a path (supernode-load list)";
+    Unwritable { path: String, source: io::Error }, "{path}: cannot be written, and nothing was run",
+        "its directory is not there, or this user may not write there", "name another path, or make the directory";
+    NoScenario { name: String }, "{name}: no such scenario",
+        "none of those that come with the program has this name", "see which there are: supernode-load list";
+    Probe(#[from] ProbeError), "the relay cannot be looked at, and nothing was run",
+        "it has ended, runs elsewhere, or is another user's", "compare with `supernode status`, which names both; leave the option out for a relay elsewhere";
+    NoInvite, "which relay? There is no invite link",
+        "neither --invite-file nor SUPERNODE_INVITE is given", "make a link (supernode invite > FILE) and say --invite-file FILE";
+    Invite { from: String, source: InviteError }, "{from}: is no invite link",
+        "it is something else, or was cut off when it was copied", "copy all of it, from supernode:// to the end, or make another (supernode invite)";
+    NoPin, "the invite link has no pin: only relays with pinned keys can be measured",
+        "the relay's certificate is an authority's, and the generator checks pins only", "measure it with tls.mode = \"self-signed\": the cost is the same";
+    Baseline { path: String, source: NoResult }, "{path}: nothing to compare with",
+        "the file is no earlier result, or one of another version", "give what `supernode-load run --json` of this version has printed";
+    Part { path: String, source: PartError }, "{path}: cannot be added to the others",
+        "it is not of the same run, or no part of any", "give all generators one version, one scenario and one --begin-at, and `merge` the files of --part";
+    Authorization { from: String }, "{from}: is no value for a header",
+        "it has more than one line, or characters that no header may have", "put `Bearer TOKEN` or `Basic ...` there, on one line";
+    Knee { why: &'static str }, "no knee is looked for: {why}",
+        "as is said", "change it; supernode-load knee --help has the options";
 
-words_of! {
-    /// Of `supernode-load` itself.
-    Trouble as ROWS, through Scenario Run:
-    Read, "a file cannot be read", "it is not there, or this user may not read it", "compare the path with what was meant; shipped scenarios are named without a path (supernode-load list)";
-    Unwritable, "nothing was run, for a result could not be written", "its directory is not there, or this user may not write there", "name another path, or make the directory";
-    NoScenario, "there is no such scenario", "none of those that come with the program has this name", "see which there are: supernode-load list";
-    Probe, "nothing was run, for the relay cannot be looked at", "the process or the metrics are not there", "compare with `supernode status`, which names both; leave the option out for a relay elsewhere";
-    NoInvite, "it is not known which relay to measure", "neither --invite-file nor SUPERNODE_INVITE is given", "make a link (supernode invite > FILE) and say --invite-file FILE";
-    Invite, "the invite link is none", "it is something else, or was cut off when it was copied", "copy all of it, from supernode:// to the end, or make another (supernode invite)";
-    NoPin, "this relay cannot be measured", "its certificate is an authority's, and the generator checks pins only", "measure it with tls.mode = \"self-signed\": the cost is the same";
-    Baseline, "the result cannot be compared", "the file is no earlier result, or one of another version", "give what `supernode-load run --json` of this version has printed";
-    Part, "the parts are not added up", "they are not of one run, or one of them is no part", "give all generators one version, one scenario and one --begin-at, and `merge` the files of --part";
-    Knee, "no knee is looked for", "what was asked for cannot be", "change what is said; supernode-load knee --help has the options";
-    Address, "the relay was not found", "no name server knows its name, or none can be asked", "look for a mistake in the link, or make one with an address (supernode invite --host IP:PORT)";
-    NotWritten, "a file with the result is not written", "the disk is full, or was taken away meanwhile", "make room, and take the result from standard output: --json prints all of it";
-    Output, "the result could not be written", "standard output is closed, or its disk is full", "see what the system says, and make room";
+    Address { host: String, source: io::Error }, "{host}: the relay's name has no address",
+        "no name server knows it, or none can be asked", "look for a mistake in the link, or make one with an address (supernode invite --host IP:PORT)";
+    NotWritten { path: String, source: io::Error }, "{path}: cannot be written, though the result stands above",
+        "the disk is full, or was taken away meanwhile", "make room, and take the result from standard output: --json prints all of it";
+    NotPushed { url: String, source: PushError }, "{url}: the time series are not there, though the result stands above",
+        "nobody listens there, or the receiver does not want them, as it says",
+        "see what it says: Prometheus takes them with --web.enable-remote-write-receiver, at /api/v1/write, and not if they are older than an hour";
+    Output(#[source] io::Error), "cannot write to standard output",
+        "it is closed, or its disk is full", "see what the system says, and make room";
 }
 
 impl Trouble {
     /// The exit code: 2 for what is known before anything is run.
     fn code(&self) -> u8 {
         match self {
-            Self::Address { .. } | Self::Run(_) | Self::NotWritten { .. } | Self::Output(_) => 1,
+            Self::Address { .. }
+            | Self::Run(_)
+            | Self::NotWritten { .. }
+            | Self::NotPushed { .. }
+            | Self::Output(_) => 1,
             _ => 2,
         }
     }
@@ -79,16 +69,9 @@ impl Trouble {
         ExitCode::from(self.code())
     }
 
-    /// What happened, with its causes, and on a line of its own what to do.
+    /// What happened with its causes, and each on a line of its own, why and what to do.
     pub(crate) fn told(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text += &format!(": {error}");
-            cause = error.source();
-        }
-        let Words { todo, .. } = Told::words(self);
-        format!("{text}\n  -> {todo}")
+        words::told(&words::chain(self), Told::words(self))
     }
 }
 
@@ -97,7 +80,7 @@ mod tests {
     use std::{fs, path::Path};
 
     use supernode_benches::load::{run, scenario};
-    use supernode_proto::words::{lacking, write_section};
+    use supernode_proto::words::{Words, lacking, write_section};
 
     use super::*;
 
@@ -116,7 +99,7 @@ mod tests {
         let page = fs::read_to_string(&path).expect("there");
         let (above, _) = page.split_once("\n## Messages\n").expect("a place for them");
         let whole = format!(
-            "{above}\n## Messages\n\nEach is followed by what to do, on a line that begins with `->`. Written by\n\
+            "{above}\n## Messages\n\nEach is followed by the usual why and, on a line that begins with `->`, by what to do. Written by\n\
              `SUPERNODE_BLESS=1 cargo test -p supernode-benches --bins`.\n{section}"
         );
         if std::env::var_os("SUPERNODE_BLESS").is_some() {
@@ -128,10 +111,10 @@ mod tests {
     #[test]
     fn what_happened_comes_with_its_causes_and_what_to_do() {
         let missing = Trouble::Read { path: "mine.toml".into(), source: io::ErrorKind::NotFound.into() };
-        assert!(missing.told().starts_with("cannot read mine.toml: entity not found\n  -> compare the path"));
+        assert!(missing.told().starts_with("mine.toml: cannot be read: entity not found\n  it is not there"));
         let scenario = scenario::Scenario::parse("mine.toml", "piars = 3", &[]).expect_err("a slip of the pen");
         let told = Trouble::from(scenario).told();
-        assert!(told.starts_with("mine.toml: piars: unknown key (nearest: pairs)\n  -> "), "{told}");
+        assert!(told.starts_with("mine.toml: piars: unknown key (nearest: pairs)\n  it is misspelt"), "{told}");
         assert_eq!((missing.code(), Trouble::Run(RunError::Nobody).code()), (2, 1));
     }
 }

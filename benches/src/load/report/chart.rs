@@ -22,6 +22,8 @@ pub(crate) struct Chart<'a> {
     pub(crate) lines: Vec<Line<'a>>,
     /// Labels across and where they are; without them the axis is labelled by its ends.
     pub(crate) marks: Vec<(f64, &'a str)>,
+    /// Where something begins.
+    pub(crate) borders: Vec<f64>,
 }
 
 pub(crate) struct Line<'a> {
@@ -57,6 +59,10 @@ impl Chart<'_> {
             // At the right edge half of it would be cut off.
             let anchor = if x > WIDTH - RIGHT - 20.0 { "end" } else { "middle" };
             let _ = write!(svg, "<text x={x:.1} y={:.1} text-anchor={anchor}>{text}</text>", HEIGHT - 10.0);
+        }
+        for x in &self.borders {
+            let x = across(*x);
+            let _ = write!(svg, "<line class=border x1={x:.1} x2={x:.1} y1={TOP} y2={:.1} />", HEIGHT - BOTTOM);
         }
         for (index, line) in self.lines.iter().enumerate() {
             let points: Vec<String> =
@@ -115,15 +121,17 @@ mod tests {
     fn marks_beyond_the_last_point_are_within_the_chart() {
         let lines = vec![Line { name: "p99", points: vec![(0.0, 1.0), (2.0, 2.0)] }];
         let marks = vec![(1.0, "90 %"), (4.0, "99.99 %")];
-        let figure = Chart { title: "Delay", across: "share", up: "ms", lines, marks }.figure();
+        let figure = Chart { title: "Delay", across: "share", up: "ms", lines, marks, borders: vec![1.0] }.figure();
         assert!(figure.contains("<text x=708.0") && figure.contains("text-anchor=end>99.99 %"), "{figure}");
         assert!(figure.contains("points=\"64.0,112.0 386.0,12.0\""), "{figure}");
+        assert!(figure.contains("<line class=border x1=225.0 x2=225.0 y1=12"), "{figure}");
     }
 
     #[test]
     fn a_chart_has_a_line_for_each_name_and_none_without_points() {
         let line = |points: &[(f64, f64)]| Line { name: "p99", points: points.to_vec() };
-        let chart = |lines| Chart { title: "Delay", across: "s", up: "ms", lines, marks: Vec::new() };
+        let chart =
+            |lines| Chart { title: "Delay", across: "s", up: "ms", lines, marks: Vec::new(), borders: Vec::new() };
         let figure = chart(vec![line(&[(0.0, 0.0), (10.0, 5.0)])]).figure();
         assert!(figure.contains("points=\"64.0,212.0 708.0,12.0\""), "{figure}");
         assert_eq!(chart(vec![line(&[])]).figure(), "");

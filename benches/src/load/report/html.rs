@@ -14,7 +14,7 @@ body{background:var(--back);color:var(--text);font:15px/1.5 system-ui,sans-serif
 h1{font-size:1.4rem;margin-bottom:0}h2{font-size:1.1rem;margin-top:2rem}p.about{color:var(--faint);margin-top:.2rem}
 table{border-collapse:collapse;width:100%}td,th{padding:.25rem .6rem;border-bottom:1px solid var(--grid);text-align:right}td:first-child,th:first-child{text-align:left}
 .good{color:var(--good)}.bad{color:var(--bad)}small,figcaption{color:var(--faint)}figcaption b{color:var(--text)}
-figure{margin:1.5rem 0}svg{width:100%;height:auto}svg text{font-size:11px;fill:var(--faint)}.grid{stroke:var(--grid)}
+figure{margin:1.5rem 0}svg{width:100%;height:auto}svg text{font-size:11px;fill:var(--faint)}.grid{stroke:var(--grid)}.border{stroke:var(--faint);stroke-dasharray:3 3}
 polyline{fill:none;stroke-width:1.6}.line0{stroke:var(--a)}.line1{stroke:var(--b)}.key0{color:var(--a)}.key1{color:var(--b)}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;font-size:13px}";
 
@@ -40,6 +40,7 @@ pub fn page(report: &Report) -> String {
         body += "</ul>\n";
     }
     body += &distributions(report);
+    body += &stages(report);
     body += &charts(report);
     body += "<h2>All figures</h2>";
     let _ = write!(body, "<pre>{}</pre>", escape(&report.to_string()));
@@ -81,12 +82,43 @@ fn distributions(report: &Report) -> String {
     table + "</table>\n"
 }
 
+/// What the measured part was made of, and what held in which of it; the charts have a line where each begins.
+fn stages(report: &Report) -> String {
+    if report.stages.is_empty() {
+        return String::new();
+    }
+    let mut table = "<h2>Stages</h2><table><tr><th>from, s<th>to, s<th>share at its end<th>due/s<th>delivered/s<th>p50, ms<th>p99, \
+                     ms<th>lost<th>SLOs of delay, loss and rate</tr>"
+        .to_owned();
+    for stage in &report.stages {
+        let class = if stage.holds == Some(true) { "good" } else { "bad" };
+        let _ = write!(
+            table,
+            "<tr><td>{:.1}<td>{:.1}<td>{:.0} %<td>{:.0}<td>{:.0}<td>{:.2}<td>{:.2}<td>{:.3} %<td class={class}>{}</tr>",
+            stage.at_s,
+            stage.at_s + stage.for_s,
+            stage.to * 100.0,
+            stage.due_per_s,
+            stage.delivered_per_s,
+            stage.delay_ms.p50,
+            stage.delay_ms.p99,
+            stage.loss * 100.0,
+            stage.word()
+        );
+    }
+    table + "</table>\n"
+}
+
 fn charts(report: &Report) -> String {
     let over_time = |name, read: fn(&IntervalReport) -> f64| Line {
         name,
         points: report.intervals.iter().map(|interval| (interval.at_s, read(interval))).collect(),
     };
-    let chart = |title, up, lines| Chart { title, across: "s", up, lines, marks: Vec::new() }.figure();
+    // The first one begins where the chart does.
+    let borders: Vec<f64> = report.stages.iter().skip(1).map(|stage| stage.at_s).collect();
+    let chart = |title, up, lines| {
+        Chart { title, across: "s", up, lines, marks: Vec::new(), borders: borders.clone() }.figure()
+    };
     let mut figures = chart(
         "Delay",
         "ms",
@@ -124,6 +156,7 @@ fn distribution(report: &Report) -> String {
         up: "ms",
         lines: vec![Line { name: "delay", points }],
         marks: marks.map(|(share, text)| (nines(share), text)).into(),
+        borders: Vec::new(),
     }
     .figure()
 }

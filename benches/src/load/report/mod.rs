@@ -6,6 +6,7 @@ pub mod compare;
 pub mod csv;
 pub mod html;
 pub mod knee;
+pub mod remote_write;
 pub mod slo;
 mod text;
 
@@ -59,6 +60,8 @@ pub struct Report {
     /// The measured part by stages, where there are any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<StageReport>,
+    /// When the measured part began, in ms since 1970.
+    pub measured_from_unix_ms: u64,
     /// The measured part in pieces.
     pub intervals: Vec<IntervalReport>,
     /// What SLOs can name, as far as it was measured.
@@ -235,6 +238,8 @@ pub struct StageReport {
     pub for_s: f64,
     /// The share of all that took part in the end.
     pub to: f64,
+    /// When it began, in s of the measured part.
+    pub at_s: f64,
     /// Objects due in a second.
     pub due_per_s: f64,
     /// Deliveries in a second.
@@ -335,6 +340,7 @@ impl Report {
             relay: Relay { scrapes, ..relay_report(&relay, &tally, window) },
             aborted: parts.iter().find_map(|part| part.aborted.clone()),
             stages: stage_reports(scenario, &stages, window),
+            measured_from_unix_ms: parts[0].measured_from_unix_ms,
             intervals: pieces(&intervals, window, parts),
             figures: BTreeMap::new(),
             delay_curve: tally.delay.curve(),
@@ -584,6 +590,15 @@ fn relay_report(used: &RelayUse, tally: &Tally, window: Window) -> Relay {
 }
 
 impl StageReport {
+    /// What became of it.
+    fn word(&self) -> &'static str {
+        match self.holds {
+            Some(true) => "holds",
+            Some(false) => "FAILS",
+            None => "not judged",
+        }
+    }
+
     /// Whether those of these expressions hold that it can judge.
     fn satisfies(&self, expressions: &[String]) -> bool {
         let value = |name: &str| {
@@ -617,7 +632,7 @@ fn stage_reports(scenario: &Scenario, stages: &[Interval], window: Window) -> Ve
     let mut begin_s = 0.0;
     let mut reports = Vec::new();
     for (place, stage) in scenario.stages.iter().enumerate() {
-        let for_s = stage.for_s.min(window.hold_s() - begin_s);
+        let (at_s, for_s) = (begin_s, stage.for_s.min(window.hold_s() - begin_s));
         begin_s += stage.for_s;
         if for_s <= 0.0 {
             continue;
@@ -627,6 +642,7 @@ fn stage_reports(scenario: &Scenario, stages: &[Interval], window: Window) -> Ve
         reports.push(StageReport {
             for_s,
             to: stage.to,
+            at_s,
             due_per_s: part.due as f64 / for_s,
             delivered_per_s: part.delivered as f64 / for_s,
             delay_ms: Quantiles::of(&part.delay),

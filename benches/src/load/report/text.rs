@@ -81,20 +81,16 @@ impl fmt::Display for Report {
             }
         }
         for stage in &self.stages {
-            let holds = match stage.holds {
-                Some(true) => "holds",
-                Some(false) => "FAILS",
-                None => "not judged",
-            };
             writeln!(
                 f,
-                "stage       {} s to {:.0} %: {:.0}/s delivered, p50 {:.2}  p99 {:.2} ms, lost {:.3} %: {holds}",
+                "stage       {} s to {:.0} %: {:.0}/s delivered, p50 {:.2}  p99 {:.2} ms, lost {:.3} %: {}",
                 stage.for_s,
                 stage.to * 100.0,
                 stage.delivered_per_s,
                 stage.delay_ms.p50,
                 stage.delay_ms.p99,
-                stage.loss * 100.0
+                stage.loss * 100.0,
+                stage.word()
             )?;
         }
         if let Some(why) = &self.aborted {

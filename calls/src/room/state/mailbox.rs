@@ -218,9 +218,11 @@ impl RoomState {
         Vec::new()
     }
 
-    /// We have left the relay's room, and have another place in its group.
-    pub fn handle_left_to_come_in_anew(&mut self) {
+    /// We have left the relay's room, to come in with another place in its group.
+    pub(super) fn handle_left_to_come_in_anew(&mut self) -> Vec<Wish> {
+        let wishes = self.handle_lost();
         self.mailbox.left_just_now = true;
+        wishes
     }
 
     /// We were let in again: the room goes on with another place in its group, from what came meanwhile. `snapshot` is the

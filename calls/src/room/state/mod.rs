@@ -16,10 +16,10 @@ use std::{
 use bytes::Bytes;
 use supernode_e2ee::{Error, Keys, Pass, Snapshot};
 use supernode_proto::{
-    control::{JoinRoom, KickMember, LeaveRoom, MemberJoined, RoomJoined, client_message},
+    control::{JoinRoom, KickMember, LeaveRoom, MemberJoined, RefusalReason, RoomJoined, client_message},
     identity::{DeviceKey, IdentityKey, RoomId},
 };
-use supernode_session::{Channel, Moment};
+use supernode_session::{Channel, Moment, Refusal};
 
 use super::{Event, FrameKeys, Uniform, Wish};
 use crate::{
@@ -29,13 +29,13 @@ use crate::{
 
 pub(super) use beacons::Beacons;
 pub use duty::{Duty, Keeping, Removal};
-pub use entry::{Entry, NextStep, Progress, Step};
+pub use entry::{Answer, Entry, NextStep, Progress, Step};
 use mailbox::Mailbox;
 #[cfg(test)]
 pub(super) use renewal::GOES_BACK_FOR;
 use renewal::{PastEpochs, Renewal};
-use roster::{Absence, Connection};
-pub use roster::{Due, Knocker, RosterEntry};
+use roster::{Absence, Connection, Due};
+pub use roster::{Knocker, RosterEntry};
 
 /// Half of the pause before we come in again after the relay has put us out; it doubles each time, up to 64 times this.
 const COMING_IN_AGAIN: Duration = Duration::from_millis(100);
@@ -126,7 +126,8 @@ impl RoomState {
         client_message::Body::LeaveRoom(LeaveRoom { room: self.room_bytes() })
     }
 
-    /// The request that puts somebody out of the relay's room, by their number there.
+    /// The request that puts somebody out of the relay's room, by their number there. Refused, they may have left by themselves
+    /// ([`has_left`]).
     pub fn kick_request(&self, member: u32) -> client_message::Body {
         client_message::Body::KickMember(KickMember { room: self.room_bytes(), member })
     }
@@ -151,7 +152,7 @@ impl RoomState {
         self.entered_on = None;
         self.mailbox.lost();
         self.absent.clear();
-        vec![Event::Interrupted.into()]
+        vec![Wish::LoseRoutes, Event::Interrupted.into()]
     }
 
     /// Somebody is in the relay's room. Who, the relay cannot say: their device's leaf does.
@@ -173,8 +174,7 @@ impl RoomState {
     }
 
     /// Somebody is not in the relay's room any more, by whosever doing: a connection that was lost. `None` if that was ours
-    /// then [`Self::handle_lost`], and after [`Self::pause_before_coming_in_again`] and a request to leave
-    /// ([`Self::leave_request`]), since what the relay says may not be so, we come in again ([`Entry::again`]).
+    /// then [`Self::handle_lost`], and we come in again ([`Entry::put_out`]).
     pub fn handle_member_left(&mut self, number: u32, now: Moment) -> Option<Vec<Wish>> {
         if self.own_member == Some(number) {
             let were_in = !self.is_over && self.entered_on.is_some();
@@ -195,8 +195,7 @@ impl RoomState {
         member.map(|member| Event::MemberLeft(member).into()).into_iter().collect()
     }
 
-    /// How long to wait before we come in again.
-    pub fn pause_before_coming_in_again(&mut self) -> Duration {
+    fn pause_before_coming_in_again(&mut self) -> Duration {
         self.interruptions += 1;
         COMING_IN_AGAIN * 2u32.pow(self.interruptions.min(6))
     }
@@ -286,6 +285,12 @@ impl RoomState {
     fn keeps_order(&self) -> bool {
         !self.is_over && !self.behind && self.entered_on.is_some()
     }
+}
+
+/// Whether somebody could not be put out of the relay's room for this: they have left by themselves, as whoever sees that it
+/// has no keys.
+pub fn has_left(refusal: &Refusal) -> bool {
+    refusal.reason == RefusalReason::UnknownMember
 }
 
 impl std::fmt::Debug for RoomState {

@@ -68,7 +68,7 @@ pub struct RosterEntry {
 
 /// What is to be done about some, and when.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Due<T> {
+pub(super) enum Due<T> {
     /// These, now.
     Now(Vec<T>),
     /// Nothing before then.
@@ -201,7 +201,7 @@ impl RoomState {
     }
 
     /// Whom to ring to come back, those who let us in first.
-    pub fn doors(&self) -> Vec<Pass> {
+    pub(in crate::room) fn doors(&self) -> Vec<Pass> {
         let ourselves = self.ourselves.identity;
         self.doors.iter().filter(|pass| pass.issuer() != ourselves).cloned().collect()
     }

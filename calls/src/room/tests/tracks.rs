@@ -198,20 +198,37 @@ fn ours_are_sealed_again_for_whoever_has_only_the_new_keys_and_are_nowhere_once_
     assert_eq!(publish.mls_epoch, state.epoch());
     assert!(publish.activity && publish.kind() == TrackKind::Audio && publish.room == state.id().0.as_slice());
     assert_eq!(tracks.relabel(frame_keys).expect("nothing"), [], "it has no alias yet");
-    assert_eq!(tracks.handle_published(voice, Some(route(5))), Some(TrackWish::Sent("voice", Some(route(5)))));
+    let published = tracks.handle_published(voice, Some(route(5)), state, frame_keys);
+    assert_eq!(published, [TrackWish::Sent("voice", Some(route(5)))]);
     assert_eq!(tracks.local_at(alias(5)), Some(&"voice"));
 
     let change = a.commit(|group| group.propose_update()).0;
     b.read(&delivery(1, &change), START);
     let relabelled = tracks.relabel(&a.parts.frame_keys).expect("sealed");
-    let [TrackWish::Send(request)] = &relabelled[..] else { panic!("a request: {relabelled:?}") };
-    let client_message::Body::RelabelTrack(relabel) = &**request else { panic!("another label") };
-    let opened = b.parts.frame_keys.open_label(&a.device.key(), TrackKind::Audio, &relabel.label);
-    let epoch = a.parts.state.epoch();
-    assert_eq!((relabel.alias, relabel.mls_epoch, opened.ok()), (5, epoch, Some(info("voice"))));
+    assert_label(&relabelled, 5, &a, &b);
 
     assert_eq!(tracks.handle_lost(), [TrackWish::Sent("voice", None)]);
     assert_eq!((tracks.local_at(alias(5)), tracks.local_ids()), (None, vec![voice]), "to be published again");
+    let Parts { state, frame_keys, .. } = &a.parts;
+    tracks.publish_request(voice, state, frame_keys).expect("sealed");
+    // There are other keys before the relay says where it is.
+    let change = a.commit(|group| group.propose_update()).0;
+    b.read(&delivery(2, &change), START);
+    let Parts { state, frame_keys, .. } = &a.parts;
+    let published = tracks.handle_published(voice, Some(route(6)), state, frame_keys);
+    assert_eq!(published[0], TrackWish::Sent("voice", Some(route(6))));
+    assert_label(&published[1..], 6, &a, &b);
+
     tracks.remove(voice);
-    assert_eq!((tracks.handle_published(voice, Some(route(6))), tracks.local_ids()), (None, vec![]));
+    let gone = tracks.handle_published(voice, Some(route(7)), state, frame_keys);
+    assert_eq!((gone, tracks.local_ids()), (vec![], vec![]));
+}
+
+/// One request that seals the label of a track of `of` with the present keys, which `to` opens.
+fn assert_label(wishes: &[TrackWish<&'static str, String>], alias: u64, of: &Person, to: &Person) {
+    let [TrackWish::Send(request)] = wishes else { panic!("a request: {wishes:?}") };
+    let client_message::Body::RelabelTrack(relabel) = &**request else { panic!("another label") };
+    let opened = to.parts.frame_keys.open_label(&of.device.key(), TrackKind::Audio, &relabel.label);
+    let epoch = of.parts.state.epoch();
+    assert_eq!((relabel.alias, relabel.mls_epoch, opened.ok()), (alias, epoch, Some(info("voice"))));
 }

@@ -5,7 +5,12 @@ use std::{path::Path, time::Duration};
 use supernode_client::{Client, Config, Error, Events, clock_set};
 use tokio::time::Instant;
 
-use crate::{failure::Failure, identity, links::OwnInvite, progress::note, trouble::Trouble};
+use crate::{
+    failure::Failure,
+    papers::{identity, links::OwnInvite},
+    progress::note,
+    trouble::Trouble,
+};
 
 /// How long to wait for a clock to be set, as a machine does after it was switched on.
 const CLOCK_PATIENCE: Duration = Duration::from_secs(600);

@@ -16,8 +16,11 @@ use supernode_client::{
 
 use crate::{
     failure::Failure,
-    identity::{self, unix_s},
-    links, say,
+    papers::{
+        identity::{self, unix_s},
+        links,
+    },
+    say,
     trouble::Trouble,
 };
 

@@ -6,7 +6,7 @@ use supernode_client::{
     CallEnd, Error,
     proto::{
         close::{CloseCode, Retry},
-        words::Words,
+        words,
     },
     words::of_end,
 };
@@ -60,6 +60,11 @@ impl Failure {
         Self { code: 4, error: error.into() }
     }
 
+    /// The process in the room did not do it, and has told why and what to do in these words.
+    pub(crate) fn of_order(told: String) -> Self {
+        Self::no_call(Told(told))
+    }
+
     /// The call broke off.
     pub(crate) fn broken(error: impl Into<anyhow::Error>) -> Self {
         Self { code: 5, error: error.into() }
@@ -100,26 +105,26 @@ impl From<Trouble> for Failure {
     }
 }
 
-/// What happened and why, and on a line of its own what to do.
+/// What another process of ours has told, whole.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Told(String);
+
+/// What happened, and each on a line of its own, why and what to do.
 pub(crate) fn told(error: &anyhow::Error) -> String {
     let text = format!("{error:#}");
-    let Some(words) = words(error) else { return text };
-    let why = match text.contains(words.why) {
-        true => String::new(),
-        false => format!("\n  {}: {}", words.what, words.why),
-    };
-    match words.todo.strip_prefix("nothing") {
-        Some("") => format!("{text}{why}"),
-        _ => format!("{text}{why}\n  -> {}", words.todo),
-    }
-}
-
-fn words(error: &anyhow::Error) -> Option<&'static Words> {
     // Whatever it was said to be about.
-    let of_sdk = error.downcast_ref::<Error>().map(Error::words);
-    of_sdk
-        .or_else(|| error.downcast_ref::<CallEnd>().map(|end| of_end(*end)))
-        .or_else(|| error.downcast_ref::<Trouble>().map(Trouble::words))
+    match (error.downcast_ref::<Error>(), error.downcast_ref::<CallEnd>(), error.downcast_ref::<Trouble>()) {
+        // The relay gives names: people are told what those mean.
+        (Some(error @ (Error::Closed(_) | Error::Refused(_))), ..) => {
+            let of_name = error.words();
+            words::told(&format!("{text}: {}", of_name.what), of_name)
+        }
+        (Some(error), ..) => words::told(&text, error.words()),
+        (_, Some(end), _) => words::told(&text, of_end(*end)),
+        (.., Some(trouble)) => words::told(&text, trouble.words()),
+        _ => text,
+    }
 }
 
 #[cfg(test)]
@@ -141,7 +146,7 @@ mod tests {
         let text = told(&Error::Refused(refusal).into());
         assert_eq!(
             text,
-            "the relay refused: TICKET_EXPIRED, ticket\n  the ticket has ended: a ticket holds for a time\n  \
+            "the relay refused: TICKET_EXPIRED, ticket: the ticket has ended\n  a ticket holds for a time\n  \
              -> ask the person who made it for a new one (supernode-call ticket)"
         );
         assert!(told(&CallEnd::Removed.into()).contains("-> ask them by another way"));
@@ -155,10 +160,11 @@ mod tests {
         let text = Failure::here(Trouble::read(Path::new("eve.json"))(missing)).told();
         assert_eq!(
             text,
-            "eve.json: cannot be read: entity not found\n  a file cannot be read: it is not there, or this user may not \
-             read it\n  -> compare the path with what was meant, or let this user read the file"
+            "eve.json: cannot be read: entity not found\n  it is not there, or this user may not read it\n  -> compare the path with what was meant, or let this user read the file"
         );
-        assert!(!Failure::no_call(Trouble::Interrupted).told().contains("->"), "there is nothing to be done");
+        assert_eq!(Failure::no_call(Trouble::Interrupted).told(), "interrupted", "there is nothing to be done");
+        let told = "they cannot be reached\n  no device of theirs is online\n  -> wait until they are";
+        assert_eq!(Failure::of_order(told.into()).told(), told, "another process has said it all");
     }
 
     #[test]

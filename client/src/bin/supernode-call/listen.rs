@@ -19,10 +19,12 @@ use crate::{
     TalkArgs,
     connect::connect,
     failure::Failure,
-    identity::{self, unix_s},
-    links::OwnInvite,
+    media::record::make_fresh,
+    papers::{
+        identity::{self, unix_s},
+        links::OwnInvite,
+    },
     progress::note,
-    record::make_fresh,
     talk::{HangUp, Show, Sources, appear, hold, next_call, report},
     trouble::Trouble,
 };

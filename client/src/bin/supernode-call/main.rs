@@ -2,15 +2,12 @@
 
 mod absence;
 mod connect;
-mod devices;
 mod doctor;
 mod failure;
-mod identity;
-mod links;
 mod listen;
-mod play;
+mod media;
+mod papers;
 mod progress;
-mod record;
 mod room;
 mod talk;
 mod trouble;
@@ -26,6 +23,7 @@ use supernode_client::{e2ee::Pass, proto::identity::IdentityKey};
 use tracing_subscriber::EnvFilter;
 
 use failure::{EXIT_CODES, Failure};
+use papers::{devices, identity, links};
 use trouble::Trouble;
 
 const SECRETS: &str = "\

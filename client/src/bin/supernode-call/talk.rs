@@ -22,11 +22,12 @@ use crate::{
     TalkArgs, absence,
     connect::connect,
     failure::Failure,
-    identity,
-    links::OwnInvite,
-    play::Source,
+    media::{
+        play::Source,
+        record::{make_fresh, record_both},
+    },
+    papers::{identity, links::OwnInvite},
     progress::{self, Summary, note},
-    record::{make_fresh, record_both},
     say,
     trouble::Trouble,
 };

@@ -26,7 +26,7 @@ use supernode_server::control::{
 use supernode_session::{Channel, Introduction};
 use supernode_tls::AnyCertificate;
 
-use super::{Finding, Verdict, bad, good, poor, port};
+use super::{Finding, Verdict, bad, bundle, good, poor, port};
 
 /// How long a handshake, and being let in, may take together.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -34,6 +34,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const CLOCKS_APART_MAX: Duration = Duration::from_secs(30);
 /// How long who comes to look may be in: not a minute.
 const DELEGATED_S: u64 = 3600;
+
+/// How long one larger packet has to get there and be acknowledged, at least; how many are waited for, and for how long in a row
+/// none may have come through before that is the size.
+const SIZE_PAUSE_MIN: Duration = Duration::from_millis(100);
+const SIZE_PAUSES: u32 = 12;
+const SIZE_SAME: u32 = 3;
 
 const AS_CLIENT: &str = "as a client";
 const LET_THROUGH: &str = "let UDP to this port through the firewall, forward it if there is a NAT, and take an address out of the name \
@@ -79,7 +85,11 @@ pub(super) fn as_client(destination: &Destination) -> Vec<Finding> {
             return vec![bad(AS_CLIENT, format!("{name}, UDP {address}: {error}"), LET_THROUGH)];
         }
         match runtime.block_on(async { tokio::time::timeout(PATIENCE, dial(link, *address)).await }) {
-            Ok(Ok(seen)) => seen.findings(destination, *address),
+            Ok(Ok(seen)) => {
+                let mut findings = seen.findings(destination, *address);
+                findings.push(bundle::arrives("GSO on the way", *address, seen.packet_bytes));
+                findings
+            }
             Ok(Err(error)) => {
                 vec![bad(AS_CLIENT, format!("{name}, UDP {address}: {error:#}"), "the relay's log may say more")]
             }
@@ -98,6 +108,8 @@ struct Seen {
     handshake: Duration,
     /// Milliseconds that our clock is ahead of the relay's, or why we were not let in; `None` if that was not tried.
     let_in: Option<Result<i64, CloseCode>>,
+    /// How large packets are on this way, as the connection has found out.
+    packet_bytes: u16,
 }
 
 impl Seen {
@@ -191,9 +203,31 @@ async fn dial(link: &Invite, address: SocketAddr) -> anyhow::Result<Seen> {
         Some(token) => Some(come_in(&connection, &chain, token).await?),
         None => None,
     };
+    let packet_bytes = match let_in {
+        // Whoever is turned away has no connection any more.
+        Some(Err(_)) => connection.stats().path.current_mtu,
+        _ => settled_size(&connection).await,
+    };
     connection.close(quinn::VarInt::from_u32(0), b"");
     endpoint.wait_idle().await;
-    Ok(Seen { chain, handshake, let_in })
+    Ok(Seen { chain, handshake, let_in, packet_bytes })
+}
+
+/// The size of packets, once it does not grow any more: QUIC tries larger ones, one after the other.
+async fn settled_size(connection: &quinn::Connection) -> u16 {
+    let size = || connection.stats().path.current_mtu;
+    let pause = SIZE_PAUSE_MIN.max(connection.rtt() * 3);
+    let (mut known, mut same) = (size(), 0);
+    for _ in 0..SIZE_PAUSES {
+        tokio::time::sleep(pause).await;
+        same = if size() == known { same + 1 } else { 0 };
+        known = size();
+        // One that is lost is tried again.
+        if same == SIZE_SAME {
+            break;
+        }
+    }
+    known
 }
 
 /// Says Hello as somebody who has never been there and never comes again.

@@ -1,5 +1,6 @@
 //! `supernode doctor`
 
+mod bundle;
 mod dial;
 mod port;
 
@@ -31,7 +32,7 @@ use self::{
     port::{port, within},
 };
 use super::{
-    exit::Exit,
+    exit::{self, Exit},
     output::{bytes, date, duration, print, print_json},
     relay::Relay,
     state::State,
@@ -93,7 +94,8 @@ impl Doctor {
         match probe::offers() {
             Ok(offers) => {
                 findings.extend(kernel(&offers));
-                findings.extend(probe::bundles_out().into_iter().map(|(family, sent)| way_out(family, sent)));
+                findings
+                    .extend(probe::bundles_out().into_iter().map(|(family, bytes, sent)| way_out(family, bytes, sent)));
             }
             Err(error) => findings.push(bad("kernel", format!("no UDP socket: {error}"), "allow this user sockets")),
         }
@@ -108,18 +110,12 @@ impl Doctor {
                 reading = status.ok();
                 match state.link() {
                     Ok(link) => known = link,
-                    Err(error) => {
-                        findings.push(bad("link", error.to_string(), "the relay writes it at its next start"))
-                    }
+                    Err(error) => findings.push(failed("link", &error.into())),
                 }
             }
             // Whoever names a host may want to know of a relay elsewhere.
             Err(error) if (self.host.is_some() || self.invite_file.is_some()) && is_nowhere(&error) => {}
-            Err(error) => findings.push(bad(
-                "state directory",
-                error.to_string(),
-                "start a relay (supernode serve) or name another directory: --state-dir",
-            )),
+            Err(error) => findings.push(failed("state directory", &error)),
         }
         findings.push(descriptors(reading.as_ref()));
         if let Some(reading) = &reading {
@@ -135,7 +131,7 @@ impl Doctor {
         }
         match findings.iter().filter(|finding| finding.verdict == Verdict::Bad).count() {
             0 => Ok(()),
-            faults => Err(Exit::No(format!("{faults} of {} checks found a fault", findings.len())).into()),
+            faults => Err(Exit::no(format!("{faults} of {} checks found a fault", findings.len()))),
         }
     }
 }
@@ -175,7 +171,7 @@ fn configured(configuration: anyhow::Result<Loaded>) -> Vec<Finding> {
     let prepared = configuration.and_then(|loaded| Ok((Prepared::read(&loaded.config)?, loaded)));
     let (prepared, loaded) = match prepared {
         Ok(both) => both,
-        Err(error) => return vec![bad("configuration", format!("{error:#}"), "mend that file")],
+        Err(error) => return vec![failed("configuration", &error)],
     };
     let mut findings = vec![good("configuration", "holds, with the files that it names")];
     if prepared.certificate.is_some() {
@@ -215,6 +211,11 @@ fn poor(check: &'static str, found: impl Into<String>, advice: impl Into<String>
 
 fn bad(check: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Finding {
     Finding { check, verdict: Verdict::Bad, found: found.into(), advice: advice.into() }
+}
+
+/// What went wrong says itself what to do.
+fn failed(check: &'static str, error: &anyhow::Error) -> Finding {
+    bad(check, format!("{error:#}"), exit::todo(error))
 }
 
 /// Delegations, tickets and tokens run by the clock.
@@ -300,10 +301,10 @@ fn offload([gso, gro, steering]: [&'static str; 3], out: u64, in_: u64, steers: 
 
 /// Whether a bundle of the size that the relay sends gets past the kernel there: a network card may not take it though
 /// the kernel does.
-fn way_out(family: &'static str, sent: io::Result<()>) -> Finding {
+fn way_out(family: &'static str, packet_bytes: usize, sent: io::Result<()>) -> Finding {
     let check = if family == "IPv4" { "GSO on the way out, IPv4" } else { "GSO on the way out, IPv6" };
     match sent {
-        Ok(()) => good(check, "a bundle of 16 packets of 1452 bytes was taken"),
+        Ok(()) => good(check, format!("a bundle of 16 packets of {packet_bytes} bytes was taken")),
         Err(error) => poor(
             check,
             format!("refused: {error}"),
@@ -330,7 +331,7 @@ fn buffers(check: &'static str, receive: u64, send: u64, wanted: u64) -> Finding
 fn keys(state: &StateDir) -> Finding {
     match state.keys() {
         Ok(_) => good("keys", "readable by their owner only"),
-        Err(error) => bad("keys", error.to_string(), ""),
+        Err(error) => failed("keys", &error.into()),
     }
 }
 
@@ -338,7 +339,7 @@ fn keys(state: &StateDir) -> Finding {
 fn invites(state: &StateDir) -> Option<Finding> {
     let all = match invites::read(state) {
         Ok(all) => all,
-        Err(error) => return Some(bad("invites", error.to_string(), "")),
+        Err(error) => return Some(failed("invites", &error.into())),
     };
     let mut ending: Vec<_> = invites::ending(&all, unix_now_s()).collect();
     ending.sort_by_key(|one| one.ends_unix_s);
@@ -361,7 +362,7 @@ fn relay(reading: Result<&Reading, &anyhow::Error>) -> Finding {
             "relay",
             format!("process {} has run for {} on {} shards", reading.pid, duration(reading.uptime_s), reading.shards),
         ),
-        Err(error) => bad("relay", error.to_string(), ""),
+        Err(error) => failed("relay", error),
     }
 }
 

@@ -37,7 +37,7 @@ impl Follow {
     /// Prints what one client does and is told, as it happens.
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         if Target::from_text(&self.whom).is_none() {
-            return Err(Exit::NotFollowable(self.whom.clone()).into());
+            return Err(Exit::NotFollowable { whom: self.whom.clone() }.into());
         }
         let relay = Relay::of(&self.state)?;
         let begin = Instant::now();

@@ -4,10 +4,10 @@ use clap::Args;
 use supernode_server::control::operator::{self, Ended};
 
 use crate::cli::{
+    admit::revoke::heard,
     exit::Exit,
     output::{print_json, say},
     relay::Relay,
-    revoke::heard,
     state::State,
 };
 
@@ -39,7 +39,7 @@ impl Kick {
         }
         heard(&ended)?;
         if ended.sessions == 0 {
-            return Err(Exit::No("nobody of that name is connected".to_owned()).into());
+            return Err(Exit::no("nobody of that name is connected"));
         }
         say(&format!("{} sessions ended", ended.sessions));
         Ok(())

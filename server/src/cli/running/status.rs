@@ -34,9 +34,9 @@ impl Status {
         match reading.phase {
             Phase::Ready => Ok(()),
             Phase::Draining if self.alive => Ok(()),
-            Phase::Draining => Err(Exit::No("the relay is draining: it takes nobody new".to_owned()).into()),
+            Phase::Draining => Err(Exit::no("the relay is draining: it takes nobody new")),
             Phase::HandingOver if self.alive => Ok(()),
-            Phase::HandingOver => Err(Exit::No("the relay hands over to another process".to_owned()).into()),
+            Phase::HandingOver => Err(Exit::no("the relay hands over to another process")),
         }
     }
 }

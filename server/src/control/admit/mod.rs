@@ -3,6 +3,7 @@
 pub mod admission;
 pub mod allow_list;
 pub mod classes;
+pub mod hook;
 pub mod invite;
 pub mod invites;
 pub mod revocations;

@@ -7,21 +7,32 @@
 
 use std::{
     collections::HashMap,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use axum::{
     Router,
+    body::Bytes,
     extract::{Path, State},
-    http::StatusCode,
+    http::{Request, StatusCode},
     routing::get,
 };
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use instant_acme::{
-    Account, AccountCredentials, AuthorizationStatus, ChallengeType, Identifier, NewAccount, NewOrder, OrderStatus,
-    RetryPolicy,
+    Account, AccountCredentials, AuthorizationStatus, BodyWrapper, BytesResponse, ChallengeType, HttpClient,
+    Identifier, NewAccount, NewOrder, OrderStatus, RetryPolicy,
 };
 use rcgen::CertificateParams;
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 use serde::{Deserialize, Serialize};
 use tokio::{net::TcpListener, sync::mpsc};
 
@@ -51,7 +62,7 @@ const ORDER_TIMEOUT: Duration = Duration::from_secs(600);
 #[derive(Debug, thiserror::Error)]
 pub enum AcmeError {
     /// The authority, or the way to it.
-    #[error("the authority")]
+    #[error("the authority for certificates cannot be used")]
     Authority(#[from] instant_acme::Error),
     /// The authority asks for something else than HTTP-01.
     #[error("the authority offers no HTTP-01 challenge for {0}")]
@@ -206,10 +217,7 @@ impl Acme {
     /// The account at this authority, made at the first order.
     async fn account(&self) -> Result<Account, AcmeError> {
         let Settings { directory, directory_ca, contact, .. } = &self.settings;
-        let builder = match directory_ca {
-            Some(root) => Account::builder_with_root(root)?,
-            None => Account::builder()?,
-        };
+        let builder = Account::builder_with_http(Box::new(Web::new(directory_ca.as_deref())?));
         if let Some(stored) = self.state.read(ACCOUNT)? {
             let stored: StoredAccount = serde_json::from_str(&stored)?;
             if stored.directory == *directory {
@@ -224,6 +232,39 @@ impl Acme {
         self.state.replace(ACCOUNT, &serde_json::to_string(&stored)?)?;
         Ok(account)
     }
+}
+
+/// The way to the authority. The library's own would bring HTTP/2 along, of which nothing here is in need.
+struct Web(Client<HttpsConnector<HttpConnector>, BodyWrapper<Bytes>>);
+
+impl Web {
+    /// Whom it trusts: this machine's authorities, or the one in this file.
+    fn new(root: Option<&std::path::Path>) -> Result<Self, instant_acme::Error> {
+        let connector = HttpsConnectorBuilder::new();
+        let connector = match root {
+            None => connector.try_with_platform_verifier().map_err(other)?,
+            Some(root) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(CertificateDer::from_pem_file(root).map_err(other)?).map_err(other)?;
+                connector.with_tls_config(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+            }
+        };
+        Ok(Self(Client::builder(TokioExecutor::new()).build(connector.https_only().enable_http1().build())))
+    }
+}
+
+impl HttpClient for Web {
+    fn request(
+        &self,
+        request: Request<BodyWrapper<Bytes>>,
+    ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, instant_acme::Error>> + Send>> {
+        let response = self.0.request(request);
+        Box::pin(async move { response.await.map(BytesResponse::from).map_err(other) })
+    }
+}
+
+fn other(error: impl std::error::Error + Send + Sync + 'static) -> instant_acme::Error {
+    instant_acme::Error::Other(Box::new(error))
 }
 
 fn router(answers: Answers) -> Router {

@@ -27,8 +27,9 @@ function fill(made, attributes, children) {
 
 const colour = (index) => `var(${COLOURS[index % COLOURS.length]})`;
 
-// A time of the day.
+// A time of the day, to the minute and to the second.
 export const clock = (unix_ms) => new Date(unix_ms).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const seconds = (unix_ms) => new Date(unix_ms).toLocaleTimeString([], { hourCycle: "h23" });
 
 // The smallest of 1, 2, 5 times a power of ten that is not below `value`.
 function round(value) {
@@ -103,14 +104,14 @@ export class Chart {
     this.explain(this.cursor(x, width));
   }
 
-  // Times of the day below: as many as have room, at whole minutes.
+  // Times of the day below: as many as have room, at whole minutes, or in the first minutes at parts of one.
   times(end, x, width) {
     const room = Math.max(2, Math.floor((width - LEFT) / LABEL));
-    const step = [1, 2, 5, 10].find((minutes) => this.span / (minutes * 60000) <= room) ?? 15;
+    const step = [0.25, 0.5, 1, 2, 5, 10].find((minutes) => this.span / (minutes * 60000) <= room) ?? 15;
     const last = Math.floor(end / (step * 60000)) * step * 60000;
     for (let time = last; x(time) >= LEFT + LABEL / 2; time -= step * 60000) {
       if (x(time) > width - LABEL / 2) continue;
-      this.svg.append(shape("text", { x: x(time), y: HEIGHT - 3, "text-anchor": "middle" }, clock(time)));
+      this.svg.append(shape("text", { x: x(time), y: HEIGHT - 3, "text-anchor": "middle" }, step < 1 ? seconds(time) : clock(time)));
     }
   }
 
@@ -139,7 +140,7 @@ export class Chart {
       const value = this.series[index]?.[last];
       return element("span", {}, mark, `${name} `, element("b", {}, value === undefined ? "" : this.format(value)));
     });
-    if (place !== null) entries.push(element("span", {}, new Date(this.at[place]).toLocaleTimeString([], { hourCycle: "h23" })));
+    if (place !== null) entries.push(element("span", {}, seconds(this.at[place])));
     this.legend.replaceChildren(...entries);
   }
 }

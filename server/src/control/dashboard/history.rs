@@ -88,8 +88,12 @@ pub struct History {
 }
 
 impl History {
-    /// Takes note of a reading.
+    /// Takes note of a reading. One that comes at once after another, as when the machine had no time for this for a while, is
+    /// left out: over next to no time, everything is a rate.
     pub fn take(&mut self, reading: Reading, now: Instant, unix_ms: u64) {
+        if self.readings.back().is_some_and(|(at, _)| now.saturating_duration_since(*at) < INTERVAL / 2) {
+            return;
+        }
         if let Some((at, before)) = self.readings.back() {
             let elapsed_s = now.saturating_duration_since(*at).as_secs_f64().max(1e-3);
             self.samples.push_back(sample(self.next, unix_ms, before, &reading, elapsed_s));
@@ -233,6 +237,17 @@ mod tests {
             "each by itself"
         );
         assert_eq!(history.since(Some(0)).map(|sample| sample.number).collect::<Vec<_>>(), [1]);
+    }
+
+    #[test]
+    fn readings_that_come_late_and_then_all_at_once_are_one() {
+        let start = Instant::now();
+        let mut history = History::default();
+        for after_ms in [0, 2_000, 12_000, 12_001, 12_002, 14_000] {
+            history.take(reading(after_ms / 1000, start), start + Duration::from_millis(after_ms), after_ms);
+        }
+        let rates: Vec<(u64, f64)> = history.since(None).map(|sample| (sample.unix_ms, sample.in_bits)).collect();
+        assert_eq!(rates, [(2_000, 8000.0), (12_000, 8000.0), (14_000, 8000.0)]);
     }
 
     #[test]

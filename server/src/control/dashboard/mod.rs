@@ -59,6 +59,7 @@ impl Dashboard {
     /// Watches the relay, until the task is dropped.
     pub async fn watch(&self) -> Infallible {
         let mut ticks = tokio::time::interval(INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             let reading = (self.read)();

@@ -140,7 +140,7 @@ function happened(view) {
 
 function warnings(view) {
   const shown = view.warnings.map((warning) =>
-    element("div", { class: `warning ${warning.level}` }, element("strong", {}, warning.text), `${warning.advice} `,
+    element("div", { class: `warning ${warning.level}${warning.follows ? " follows" : ""}` }, element("strong", {}, warning.text), `${warning.advice} `,
       element("a", { href: `handbook#${warning.alert.toLowerCase()}` }, `Handbook: ${warning.alert}`)));
   if (shown.length === 0) shown.push(element("div", { class: "warning well" }, element("strong", {}, "All is well."), "Nothing in the last minute that you would want to know."));
   byId("warnings").replaceChildren(...shown);

@@ -38,6 +38,8 @@ pub struct Warning {
     pub text: String,
     /// What to do.
     pub advice: &'static str,
+    /// Whether one that stands above explains it.
+    pub follows: bool,
 }
 
 /// A shard that is busier than this has no reserve for a burst.
@@ -57,6 +59,17 @@ const OBJECTS_MIN: u64 = 1000;
 const LOW_PERCENT_MAX: u64 = 30;
 /// Sessions from which shares of them mean something.
 const SESSIONS_MIN: u64 = 10;
+
+/// How advice ends that leads to a warning above.
+const SEE_FIRST: &str = "see that first.";
+
+/// As the page's tiles show it.
+fn shown(us: u64) -> String {
+    match us {
+        1_000_000.. => format!("{:.1} s", us as f64 / 1e6),
+        _ => format!("{} ms", us / 1000),
+    }
+}
 
 /// Drops that somebody asked for, or that leave nobody without. The ladder's have a warning of their own.
 pub(super) fn is_harmless(reason: DropReason) -> bool {
@@ -99,7 +112,10 @@ impl Minute {
 /// What `before` and `now`, a minute apart, and the last interval tell. The worst first.
 pub fn warnings(before: &Reading, now: &Reading, last: Option<&Sample>) -> Vec<Warning> {
     let mut warnings = Vec::new();
-    let mut warn = |level, alert, text: String, advice| warnings.push(Warning { level, alert, text, advice });
+    let mut warn = |level, alert, text: String, advice: &'static str| {
+        let follows = advice.ends_with(SEE_FIRST);
+        warnings.push(Warning { level, alert, text, advice, follows });
+    };
     let grown = |read: &dyn Fn(&Reading) -> u64| read(now).saturating_sub(read(before));
 
     if now.draining {
@@ -140,9 +156,9 @@ pub fn warnings(before: &Reading, now: &Reading, last: Option<&Sample>) -> Vec<W
             Level::Problem,
             "SupernodeStarved",
             format!(
-                "The machine does not give the relay the CPU: one in a hundred times a shard wakes {} ms late or later, and \
-                 none is busy.",
-                minute.lag_p99_us / 1000
+                "The machine does not give the relay the CPU: one in a hundred times a shard wakes {} late or later, and none \
+                 is busy.",
+                shown(minute.lag_p99_us)
             ),
             "See what else runs on the machine, or on its host, and give the relay whole cores.",
         );
@@ -156,8 +172,7 @@ pub fn warnings(before: &Reading, now: &Reading, last: Option<&Sample>) -> Vec<W
                     "See whether a shard is busy; if none is, the receivers' paths are too narrow for what they are sent."
                 }
             };
-            let text =
-                format!("One in a hundred {name} objects stays in the relay for {} ms or longer.", p99_us / 1000);
+            let text = format!("One in a hundred {name} objects stays in the relay for {} or longer.", shown(p99_us));
             warn(Level::Problem, "SupernodeSlow", text, advice);
         }
     }
@@ -178,7 +193,10 @@ pub fn warnings(before: &Reading, now: &Reading, last: Option<&Sample>) -> Vec<W
                 "{percent:.1} % of the objects were dropped in the last minute, mostly because {}.",
                 most.sentence()
             ),
-            "Look at the relay's load and its uplink; if one receiver is behind it, at theirs.",
+            match is_starved {
+                true => "What shards that wake late carry is late as well: see that first.",
+                false => "Look at the relay's load and its uplink; if one receiver is behind it, at theirs.",
+            },
         );
     }
     let rungs = |read: fn(&[u64]) -> u64| now.total(|shard| read(&shard.detail.distributions.holdings.rungs));
@@ -388,7 +406,9 @@ mod tests {
         let said = warnings(&reading(|shard| shard.ledger.offered = 0), &reading(starved), None);
         let alerts: Vec<&str> = said.iter().map(|warning| warning.alert).collect();
         assert_eq!(alerts, ["SupernodeStarved", "SupernodeSlow", "SupernodePathsNarrow"]);
-        assert!(said.iter().skip(1).all(|warning| warning.advice.contains("see that first")), "and not the uplink");
+        assert!(said.iter().skip(1).all(|warning| warning.follows), "and not the uplink: {said:?}");
+        assert!(!said[0].follows && said[0].text.contains("wakes "), "{said:?}");
+        assert_eq!([999, 60_499, 12_582_912].map(shown), ["0 ms", "60 ms", "12.6 s"]);
         assert!(alerts_of_lag(10_000).is_empty(), "as late as machines are");
         // Whoever is late for being busy has the CPU.
         let (mut history, begin) = (History::default(), Instant::now());

@@ -7,7 +7,7 @@ mod tables;
 
 use std::error::Error;
 
-use supernode_proto::words::{Told, Words, write_section};
+use supernode_proto::words::{Told, Words, chain, write_section};
 
 use super::{
     acme::AcmeError, admin::AdminError, admission::IssueError, allow_list::AllowListError,
@@ -67,17 +67,12 @@ pub fn of(error: &(dyn Error + 'static)) -> Option<&'static Words> {
 
 /// What to do about an error, if there is anything to be done.
 pub fn todo(error: &(dyn Error + 'static)) -> Option<&'static str> {
-    of(error).and_then(for_reader)
-}
-
-/// What a reader can do by these words; nothing is not worth a line.
-pub fn for_reader(words: &Words) -> Option<&'static str> {
-    (!words.todo.starts_with("nothing")).then_some(words.todo)
+    of(error).and_then(Words::todo_to_tell)
 }
 
 /// An error with its causes and what to do, on one line, for the log.
 pub fn line(error: &(dyn Error + 'static)) -> String {
-    let text = causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    let text = chain(error);
     match todo(error) {
         Some(todo) => format!("{text} ({todo})"),
         None => text,
@@ -92,10 +87,11 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
 pub fn markdown(of_commands: &Table) -> String {
     let mut text = String::from(
         "# The relay's messages\n\nWhat `supernode` tells its operator when something did not work. The first line says what \
-         happened, to which file, key or\naddress, and the cause as the system names it; the second, after `->`, what to do. \
-         Here is every such message with the\nusual why. Written from `server/src/control/words/tables.rs` and \
-         `server/src/cli/exit.rs`: an error without a row does not\ncompile, and a test fails when a row lacks one of its \
-         parts. Exit codes: [OPERATING](OPERATING.md#exit-codes). What people who\ncall are told: [MESSAGES](MESSAGES.md).\n",
+         happened, to which file, key or\naddress, and the cause as the system names it; the second the usual why; the third, \
+         after `->`, what to do. In the log, all is\non one line, without the usual why. Words in capitals stand for what is \
+         said there. Written from\n`server/src/control/words/tables.rs` and `server/src/cli/exit.rs`: an error without a row \
+         does not compile, and a test fails\nwhen a row lacks one of its parts. Exit codes: \
+         [OPERATING](OPERATING.md#exit-codes). What people who call are told: [MESSAGES](MESSAGES.md).\n",
     );
     for table in std::iter::once(of_commands).chain(TABLES) {
         write_section(&mut text, table.heading, table.about, table.rows);

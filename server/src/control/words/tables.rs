@@ -14,7 +14,7 @@ words_of! {
         "compare the path with what was meant (--config), or let this user read the file";
     Syntax, "the configuration is no TOML", "a quote, bracket or equals sign is missing or too many at the place that is shown",
         "mend that line; `supernode config --template` prints a file that is right";
-    Invalid, "the configuration has a key or a value that cannot be", "what may stand there is said for each of them",
+    Invalid, "the configuration has a key or a value that cannot be", "as is said: what may stand there follows each of them",
         "put right each line at the place that it names: a file, a variable or an option; docs/CONFIG.md has every key";
 }
 
@@ -60,7 +60,7 @@ words_of! {
         "look at tls.acme.directory: is it an ACME authority? The relay tries again by itself";
     Listen, "the port for the authority's question cannot be opened", "another program has it, or this user may not open a port below 1024",
         "end the other program, or give the relay CAP_NET_BIND_SERVICE, or name another port that 80 leads to (tls.acme.listen)";
-    Request, "the certificate cannot be asked for", "a name in tls.acme.domains is none",
+    Request, "the certificate cannot be asked for", "a name in tls.acme.domains is no host's",
         "write plain host names into tls.acme.domains";
     Account, "the account at the authority cannot be read", "its file is damaged",
         "restore the file from a backup, or remove it: a new account is made";
@@ -85,12 +85,12 @@ words_of! {
 words_of! {
     /// Of the state directory.
     StateError as STATE:
-    NoDefault, "it is not known where the state directory is", "neither XDG_STATE_HOME nor HOME is set",
+    NoDefault, "it is not known where the state directory is", "as is said: neither XDG_STATE_HOME nor HOME is set",
         "name it: --state-dir, or relay.state_dir in the configuration";
     Io, "something in the state directory cannot be done", "the system refused, as it says: no right, no room, or a file that is not there",
         "see what the system says; the relay's commands need the user that the relay runs as (or root)";
     NotADirectory, "the state directory is none", "something else has that path", "name a directory: --state-dir, or relay.state_dir";
-    Permissions, "others could read or replace a key", "the mode of a file or directory is too open",
+    Permissions, "others could read or replace a key", "a copy, an archive or a umask left the mode of a file or directory too open",
         "set the mode as said; if a stranger may have read a key, put a new one in its place (supernode rotate)";
     Owner, "the state directory or a file in it is another user's", "the relay ran as another user before, or the files were copied",
         "do one of the two that are said; never let two users run one relay";
@@ -114,13 +114,13 @@ words_of! {
         "see what the system says, and raise the limit that it names (ulimit -a, or LimitNOFILE= and TasksMax= of the unit)";
     ShardsEnded, "the relay ended by itself", "the program is at fault", "start it again, and tell the authors, with the log";
     ShardFailed, "a part of the relay broke down", "the program is at fault", "start it again, and tell the authors, with the log";
-    Interrupted, "the relay ended before its calls were over", "a second signal said so", "nothing";
+    Interrupted, "the relay ended before its calls were over", "as is said: by a second signal", "nothing";
 }
 
 words_of! {
     /// Of the admin port.
     AdminError as ADMIN:
-    NotLoopback, "the admin port was not opened", "it asks for no password, so nobody but this machine may reach it",
+    NotLoopback, "the admin port was not opened", "as is said: whoever reaches it reads what is there",
         "set admin.listen to a loopback address such as 127.0.0.1:9464; from afar, reach it through ssh -L";
     Bind, "the admin port cannot be opened", "another program has it, most likely a second relay on this machine",
         "see who has it (ss -tlpn), or set another admin.listen (--admin)";
@@ -129,14 +129,14 @@ words_of! {
 words_of! {
     /// Of a hand-over.
     HandoverError as HANDOVER, through State:
-    Refused, "the running relay does not hand over", "it says why", "do as it says; it goes on as before";
+    Refused, "the running relay does not hand over", "as is said: it gives its reason", "do as it says; it goes on as before";
     BrokeOff, "the hand-over broke off", "the other process ended, or is of a version that does not know how",
         "look at the other process's log; if it runs on, try again, else start the relay as usual";
-    TakenBack, "the new process did not take over, and this one goes on", "it did not serve in time: its own log says why",
+    TakenBack, "the new process did not take over, and this one goes on", "its own log says why it did not serve in time",
         "look at what the new process logged, mend that, and run supernode upgrade again";
-    TooLate, "this process did not take over", "it did not serve in time, and the relay that ran before goes on",
+    TooLate, "this process did not take over", "as is said: it did not serve in time; the relay that ran before goes on",
         "look at the log above for what took so long, and try again when the machine has less to do";
-    Differs, "the new process cannot take over", "the sockets that it would get are opened with another setting",
+    Differs, "the new process cannot take over", "as is said: the sockets that it would get are opened with another setting",
         "start it with the running relay's setting, or end that one first (supernode drain)";
 }
 
@@ -151,15 +151,15 @@ words_of! {
 words_of! {
     /// Of a token.
     IssueError as ISSUE:
-    Lifetime, "the token was not made", "it would be good for too short or too long a time", "name a time within the bounds that are said";
+    Lifetime, "the token was not made", "as is said: it would be good for too short or too long a time", "name a time within the bounds that are said";
     Sign, "the token was not made", "the admission key does not sign: its file is damaged", "put a new key in its place (supernode rotate admission-key)";
 }
 
 words_of! {
     /// Of invites with a label.
     LabelError as LABEL, through State:
-    Label, "the invite was not made", "its label is not of the form that is said", "choose a shorter or plainer label";
-    Taken, "the invite was not made", "an invite with this label is still good",
+    Label, "the invite was not made", "as is said: its label has another form", "choose a shorter or plainer label";
+    Taken, "the invite was not made", "as is said: an invite with this label is still good",
         "take that one back first (supernode invites revoke), or choose another label";
 }
 
@@ -168,7 +168,7 @@ words_of! {
     RevokedError as REVOKED, through State:
     Line, "the list of who is refused has a line that is nothing of the kind", "it was written by hand, or is damaged",
         "mend or remove that line of the file `revoked` in the state directory; then run supernode revoke again";
-    Full, "nobody more can be refused", "the list is as long as it may be", "take old entries back (supernode revoke --undo)";
+    Full, "nobody more can be refused", "as is said: the list is as long as it may be", "take old entries back (supernode revoke --undo)";
     Networks, "no more networks can be refused", "each first packet is compared with all of them",
         "take some back (supernode revoke --undo), or use the firewall";
 }
@@ -176,14 +176,14 @@ words_of! {
 words_of! {
     /// Of a new admission key.
     RotateError as ROTATE, through State:
-    TooMany, "no new admission key was made", "too many from before are still good",
+    TooMany, "no new admission key was made", "as is said: too many from before are still good",
         "wait until the first of them ends, or give the old ones no more time (--keep-days 0), which ends everybody's session by them";
 }
 
 words_of! {
     /// Of a new relay key.
     RotateKeyError as ROTATE_KEY, through State:
-    TooMany, "no new relay key was made", "too many earlier pins are still good", "wait until the first of them ends";
-    ByAuthority, "no new relay key was made", "an authority has signed the present key, and links know the relay by its name",
+    TooMany, "no new relay key was made", "as is said: too many earlier pins are still good", "wait until the first of them ends";
+    ByAuthority, "no new relay key was made", "as is said: an authority has signed the present key",
         "leave it; if the key has leaked, stop the relay, remove the file that is named, tls-key.pem and tls-certificate.pem, and start it: it orders another";
 }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     core::{Address, MemberId, ShardCore, StreamKey, grants::accounts::Allowance, session::Session},
-    prefetch::prefetch_to,
+    prefetch::prefetch,
 };
 
 /// An object on its way to one subscriber.
@@ -292,17 +292,21 @@ fn offer_datagram(
     let ttl = Duration::from_millis(u64::from(header.hop.ttl_ms));
     let (alias, kind) = (header.hop.alias, track.carries.kind);
     let object = Object { alias, carries: &track.carries, layer: header.visible.layer, bytes };
+    let (mut age_max, mut expires) = (ttl, arrived + ttl);
     for (index, subscriber) in track.local.iter().enumerate() {
         let next = track.local.get(index + 1).map(|next| next.link);
         if let Some(session) = next.and_then(|next| sessions.get(next as usize)?.as_deref()) {
-            prefetch_to(session, Session::HOT_BYTES);
+            prefetch(session, Session::HOT_BYTES);
         }
         ledger.offered += 1;
         if let Some(reason) = refuses(subscriber, &object, sessions, speakers) {
             ledger.drop(reason, 1);
             continue;
         }
-        let expires = arrived + ttl.min(subscriber.age_max);
+        // Most subscribers have the same age, and adding to a moment takes longer than comparing.
+        if subscriber.age_max != age_max {
+            (age_max, expires) = (subscriber.age_max, arrived + ttl.min(subscriber.age_max));
+        }
         if crate::planted::planted!(DatagramTwice, once in 100) {
             ledger.offered += 1;
             local(Offer { link: subscriber.link, next, alias, kind, arrived, expires }, ledger);
@@ -319,6 +323,8 @@ struct Object<'a> {
     bytes: usize,
 }
 
+/// In line: what surrounds a call is a sixth of what is done here for each subscriber.
+#[inline(always)]
 fn refuses(
     subscriber: &Subscriber,
     object: &Object<'_>,

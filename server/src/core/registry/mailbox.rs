@@ -240,16 +240,7 @@ mod tests {
         let device = DeviceKey::new([2; 32]);
         let identity = |number: u32| IdentityKey::new([number as u8; 32]);
         let member = |number| {
-            (
-                number,
-                Member {
-                    session: session(number),
-                    identity: identity(number),
-                    device,
-                    tracks: Vec::new(),
-                    mls_epoch: 0,
-                },
-            )
+            (number, Member { session: session(number), identity: identity(number), device, tracks: Vec::new() })
         };
         (1..=count).map(member).collect()
     }
@@ -378,7 +369,6 @@ mod tests {
         let another_device_of = |number: MemberId, all: &BTreeMap<MemberId, Member>| Member {
             session: session(number + 100),
             tracks: Vec::new(),
-            mls_epoch: 0,
             identity: all[&number].identity,
             device: DeviceKey::new([9; 32]),
         };

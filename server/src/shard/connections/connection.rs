@@ -79,6 +79,10 @@ pub(crate) struct Connection {
     held_back: bool,
     /// Whether it may keep more or less of what its shard counts than when that was counted.
     uncounted: bool,
+    /// Whether there are objects in datagrams that its turn had no time for.
+    pub(crate) has_more: bool,
+    /// How many deliveries its last objects made, on this shard.
+    pub(crate) reach: u32,
     pub(super) cost: Cost,
     pub(crate) phase: Phase,
     /// What kind of link it is.
@@ -172,6 +176,8 @@ impl Connection {
             newcomer: Some(Box::new(newcomer)),
             unserved_since: None,
             crumbs: Crumbs::default(),
+            has_more: false,
+            reach: 0,
             unread: Vec::new(),
             gather: Gather::default(),
             datagrams: DatagramQueue::default(),

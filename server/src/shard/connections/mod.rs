@@ -25,8 +25,15 @@ use crate::{
         fan_out::Offer,
         ledger::{DropReason, Ledger},
     },
-    prefetch::{prefetch, prefetch_to},
+    prefetch::prefetch,
 };
+
+/// Objects that a turn delivers of those whose objects reach many. Default 1,024: two to three milliseconds. Whoever has
+/// more at once is taken up in the next turn; whose objects reach few is let through, so that a call does not wait for what
+/// sixty people say at once to each other.
+const DELIVERIES_PER_TURN: u32 = 1024;
+/// What reaches few. Default 8: a call of friends.
+const FEW: u32 = 8;
 
 /// A shard's connections by their links, and which of them are to be looked at.
 pub(crate) struct Connections {
@@ -44,15 +51,11 @@ pub(crate) struct Connections {
     gaps_bytes: usize,
     /// Packets of crumbs that may still be served in this turn.
     crumbs_left: u8,
+    /// Objects in datagrams that were delivered in this turn.
+    deliveries: u32,
+    /// Those whose objects have to wait for the next one.
+    with_more: Vec<u32>,
     stopwatch: Stopwatch,
-}
-
-/// A packet that came for a connection.
-pub(crate) struct Packet {
-    pub(crate) handle: ConnectionHandle,
-    pub(crate) event: ConnectionEvent,
-    pub(crate) bytes: usize,
-    pub(crate) arrived: Instant,
 }
 
 /// A connection that is being served. It is out of the table meanwhile, so that what it sends can reach all others; nobody
@@ -89,6 +92,8 @@ impl Connections {
             control_bytes: 0,
             gaps_bytes: 0,
             crumbs_left: crumbs::PER_TURN_MAX,
+            deliveries: 0,
+            with_more: Vec::new(),
             stopwatch: Stopwatch::new(sealing),
         }
     }
@@ -108,13 +113,6 @@ impl Connections {
     pub(crate) fn get_mut(&mut self, link: u32) -> Option<&mut Connection> {
         debug_assert_ne!(self.served, Some(link), "it is out to be served");
         self.by_link.get_mut(link as usize)?.as_deref_mut()
-    }
-
-    /// The connection with this link is needed next.
-    pub(crate) fn prefetch(&self, link: u32) {
-        if let Some(connection) = self.by_link.get(link as usize).and_then(Option::as_deref) {
-            prefetch(connection);
-        }
     }
 
     /// All of them, in the order of their links.
@@ -154,10 +152,16 @@ impl Connections {
         self.served = None;
     }
 
-    /// Takes a packet for a connection. Returns whether it is served in this turn: crumbs and what is costly are only up to
+    /// A packet came for a connection. Returns whether it is served in this turn: crumbs and what is costly are only up to
     /// a bound.
-    pub(crate) fn receive(&mut self, packet: Packet, clock: impl Fn() -> Instant) -> bool {
-        let Packet { handle, event, bytes, arrived } = packet;
+    pub(crate) fn receive(
+        &mut self,
+        handle: ConnectionHandle,
+        event: ConnectionEvent,
+        bytes: usize,
+        arrived: Instant,
+        clock: impl Fn() -> Instant,
+    ) -> bool {
         let Self { by_link, marked, crumbs_left, stopwatch, .. } = self;
         let Some(connection) = by_link.get_mut(handle.0).and_then(Option::as_mut) else { return true };
         if stopwatch.holds_back(&connection.cost) || !connection.crumbs.take(crumbs_left) {
@@ -186,12 +190,13 @@ impl Connections {
         ledger: &mut Ledger,
     ) {
         if let Some(next) = offer.next.and_then(|next| self.by_link.get(next as usize)?.as_deref()) {
-            prefetch_to(next, Connection::HOT_BYTES);
+            prefetch(next, Connection::HOT_BYTES);
         }
         let Self { by_link, marked, .. } = self;
         let Some(connection) = by_link.get_mut(offer.link as usize).and_then(Option::as_mut) else {
             return ledger.drop(DropReason::Gone, 1);
         };
+        self.deliveries += 1;
         connection.offer_datagram(offer, out, queue_bytes_max, ledger);
         connection.urgent |= !offer.is_audio();
         connection.mark(offer.link, marked);
@@ -223,7 +228,34 @@ impl Connections {
     /// What came in has been read: a turn's bounds begin anew.
     pub(crate) fn begin_turn(&mut self, now: Instant) {
         self.crumbs_left = crumbs::PER_TURN_MAX;
+        self.deliveries = 0;
         self.stopwatch.begin_turn(now);
+    }
+
+    /// Deliveries of objects in datagrams in this turn.
+    pub(crate) fn deliveries(&self) -> u32 {
+        self.deliveries
+    }
+
+    /// Whether objects of somebody whose last one reached so many have to wait for the next turn.
+    pub(crate) fn has_no_time_for(&self, reach: u32) -> bool {
+        self.deliveries >= DELIVERIES_PER_TURN && reach > FEW
+    }
+
+    /// There was no time for all that somebody sent.
+    pub(crate) fn leave_for_next_turn(&mut self, link: u32) {
+        self.with_more.push(link);
+    }
+
+    /// Those for whom there was no time are the first to be served in the next turn.
+    pub(crate) fn take_up_what_was_left(&mut self) {
+        let Self { by_link, marked, with_more, .. } = self;
+        for link in with_more.drain(..) {
+            if let Some(connection) = by_link.get_mut(link as usize).and_then(Option::as_mut) {
+                connection.news = true;
+                connection.mark(link, marked);
+            }
+        }
     }
 
     /// The next one on the list that has news, from this place on; it has been told of afterwards.

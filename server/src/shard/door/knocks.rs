@@ -15,13 +15,14 @@ use std::{
 /// Places in the table, of four marks each; a power of two. Default 2^18: of 300,000 forged packets a second, fewer than
 /// one in thirty places gets four within the second after which a client sends its packet again.
 const PLACES: usize = 1 << 18;
-/// Places of those who wait for their handshakes. Default 2^15: ten thousand a second, for the time that they are known.
-const WAITING_PLACES: usize = 1 << 15;
-/// So long somebody who waits is known, at least; at most twice as long. Default 8 s: a client that is not answered asks
-/// again after one second, two and four.
-const WAITING_SPAN: Duration = Duration::from_secs(8);
-/// What the tables take: 2.5 MiB, none of it before the first mark.
-pub const KNOCKS_BYTES: usize = (PLACES + 2 * WAITING_PLACES) * size_of::<u64>();
+/// Places of those who came to wait for their handshakes in one span. Default 2^13: thirty thousand a second.
+const WAITING_PLACES: usize = 1 << 13;
+/// Spans for which who waits is known, the one in which they came among them. Default 6, of half a second: a client that is
+/// not answered asks again after one second, and two seconds later; who comes after longer is one of a crowd that goes round.
+const WAITING_SPANS: usize = 6;
+const WAITING_SPAN: Duration = Duration::from_millis(500);
+/// What the tables take: 2.4 MiB, none of it before the first mark.
+pub const KNOCKS_BYTES: usize = (PLACES + WAITING_SPANS * WAITING_PLACES) * size_of::<u64>();
 const MARK_BITS: u32 = 16;
 
 /// One shard's.
@@ -31,19 +32,22 @@ pub(crate) struct Knocks {
     marks: Marks,
 }
 
-/// Clients for whose handshakes there was no time of late, by their addresses. Who comes again long after is one of a crowd
-/// that goes round and round.
+/// Clients for whose handshakes there was no time of late, by their addresses.
 #[derive(Debug)]
 pub(crate) struct Waiting {
     hasher: RandomState,
-    /// Those of this span, and of the one before.
-    marks: [Marks; 2],
+    /// Those of this span, of the one before, and so on.
+    marks: [Marks; WAITING_SPANS],
     turned: Instant,
 }
 
 /// Marks of hashes, four in a place, the newest lowest.
 #[derive(Debug)]
-struct Marks(Box<[u64]>);
+struct Marks {
+    places: Box<[u64]>,
+    /// Nothing has been marked: its memory may never have been touched.
+    is_empty: bool,
+}
 
 /// A client's first packet, by what stays the same when it comes again.
 #[derive(Debug, Clone, Copy)]
@@ -81,19 +85,20 @@ impl Knocks {
 impl Waiting {
     /// Nobody yet.
     pub(crate) fn new(now: Instant) -> Self {
-        let marks = [(); 2].map(|()| Marks::new(WAITING_PLACES));
+        let marks = [(); WAITING_SPANS].map(|()| Marks::new(WAITING_PLACES));
         Self { hasher: RandomState::new(), marks, turned: now }
     }
 
     /// Whether there was no time for whoever comes from there when they came before.
     pub(crate) fn is_known(&mut self, from: SocketAddr, now: Instant) -> bool {
-        let age = now.saturating_duration_since(self.turned);
-        if age >= WAITING_SPAN {
-            self.marks.swap(0, 1);
-            self.marks[0] = Marks::new(WAITING_PLACES);
-            if age >= 2 * WAITING_SPAN {
-                self.marks[1] = Marks::new(WAITING_PLACES);
-            }
+        let mut spans = 0;
+        while now.saturating_duration_since(self.turned) >= WAITING_SPAN && spans < WAITING_SPANS {
+            self.marks.rotate_right(1);
+            self.marks[0].clear();
+            self.turned += WAITING_SPAN;
+            spans += 1;
+        }
+        if spans == WAITING_SPANS {
             self.turned = now;
         }
         let hash = self.hasher.hash_one(from);
@@ -108,18 +113,29 @@ impl Waiting {
 
 impl Marks {
     fn new(places: usize) -> Self {
-        Self(vec![0; places].into_boxed_slice())
+        Self { places: vec![0; places].into_boxed_slice(), is_empty: true }
     }
 
     fn add(&mut self, hash: u64) {
         if !self.has(hash) {
-            let place = hash as usize % self.0.len();
-            self.0[place] = self.0[place] << MARK_BITS | mark(hash);
+            self.is_empty = false;
+            let place = hash as usize % self.places.len();
+            self.places[place] = self.places[place] << MARK_BITS | mark(hash);
+        }
+    }
+
+    fn clear(&mut self) {
+        if !self.is_empty {
+            self.places.fill(0);
+            self.is_empty = true;
         }
     }
 
     fn has(&self, hash: u64) -> bool {
-        let place = self.0[hash as usize % self.0.len()];
+        if self.is_empty {
+            return false;
+        }
+        let place = self.places[hash as usize % self.places.len()];
         (0..u64::BITS).step_by(MARK_BITS as usize).any(|bits| place >> bits & 0xffff == mark(hash))
     }
 }
@@ -186,16 +202,21 @@ mod tests {
     fn who_waits_is_known_as_long_as_a_client_asks_again_and_not_for_ever() {
         let start = Instant::now();
         let mut waiting = Waiting::new(start);
-        for number in 0..50_000 {
+        for number in 0..10_000 {
             waiting.remember(from(number, 1));
         }
         let known =
-            |waiting: &mut Waiting, at| (0..50_000).filter(|number| waiting.is_known(from(*number, 1), at)).count();
-        assert!(known(&mut waiting, start) > 49_000);
+            |waiting: &mut Waiting, at| (0..10_000).filter(|number| waiting.is_known(from(*number, 1), at)).count();
+        assert!(known(&mut waiting, start) > 9_900);
         assert!(!waiting.is_known(from(60_000, 1), start) && !waiting.is_known(from(1, 2), start));
-        assert!(known(&mut waiting, start + WAITING_SPAN) > 49_000);
-        assert_eq!(known(&mut waiting, start + 2 * WAITING_SPAN), 0);
+        // After a second, and two seconds later than another one.
+        for spans in [2, 4, 5] {
+            assert!(known(&mut waiting, start + spans * WAITING_SPAN) > 9_900);
+        }
+        assert_eq!(known(&mut waiting, start + 6 * WAITING_SPAN), 0);
         waiting.remember(from(1, 1));
-        assert!(!waiting.is_known(from(1, 1), start + 10 * WAITING_SPAN));
+        assert!(!waiting.is_known(from(1, 1), start + 100 * WAITING_SPAN));
+        waiting.remember(from(1, 1));
+        assert!(waiting.is_known(from(1, 1), start + 102 * WAITING_SPAN));
     }
 }

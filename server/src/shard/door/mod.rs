@@ -410,7 +410,7 @@ impl Door {
     }
 
     /// Whether QUIC is to be given another first packet of this network, which costs it keys. When few are left, packets
-    /// that come for the second time go before those that come for the first.
+    /// that come for the second time have a half of their own.
     fn may_look_at(
         &mut self,
         network: &Network,
@@ -424,24 +424,18 @@ impl Door {
             return self.first_packets.begin(network, per_second_max, now);
         }
         let knock = self.knocks.knock(from, datagram);
-        let looked_at = match self.knocks.is_known(knock) {
-            true => self.first_packets.begin(network, per_second_max, now),
-            false => self.first_packets.begin_first_time(network, per_second_max, now),
-        };
+        let looked_at = self.first_packets.begin_in_turn(self.knocks.is_known(knock), network, per_second_max, now);
         self.knocks.remember(knock, looked_at);
         looked_at
     }
 
-    /// Whether a client of this network may begin a handshake now. Whoever was told nothing and comes again goes before those
-    /// who come for the first time: of a crowd of which each comes once, nobody waits for long.
+    /// Whether a client of this network may begin a handshake now. Whoever was told nothing and comes again has a half of the
+    /// pace that those who come for the first time leave alone, and these have theirs.
     fn may_begin(&mut self, network: &Network, from: SocketAddr, limits: &Limits, now: Instant) -> bool {
         let (per_second_max, at_once) = (self.per_second_max(limits), 2 * limits.handshakes_per_second_max);
         // Not by its packet: what answers a Retry is another one than what asked.
         let begins = self.at_once.has_any(at_once, now)
-            && match self.waiting.is_known(from, now) {
-                true => self.pace.begin(network, per_second_max, now),
-                false => self.pace.begin_first_time(network, per_second_max, now),
-            };
+            && self.pace.begin_in_turn(self.waiting.is_known(from, now), network, per_second_max, now);
         match begins {
             true => self.at_once.spend(),
             false => self.waiting.remember(from),
@@ -453,7 +447,7 @@ impl Door {
 #[cfg(test)]
 mod tests {
     use std::{
-        collections::HashMap,
+        collections::{HashMap, VecDeque},
         net::{IpAddr, Ipv4Addr},
         time::Duration,
     };
@@ -582,6 +576,37 @@ mod tests {
         everybody_gets_in(1, || v4(0x0a00_0000 + (next() % 131_072) as u32));
         everybody_gets_in(4, || v6(0x2a02_0001_0002, 48, next()));
         everybody_gets_in(4, || v6(0x2a02_0001, 32, next()));
+    }
+
+    //
+    #[test]
+    fn whoever_comes_while_a_crowd_goes_round_ever_faster_gets_in_the_second_time() {
+        let mut siege = Siege::of(1);
+        siege.limits.handshakes_max = 340;
+        // Each comes until it was met once. Those who are left come again sooner and sooner.
+        let mut crowd: VecDeque<IpAddr> = (0..30_000).map(|number| v4(0x0a00_0000 + number)).collect();
+        let mut coming: VecDeque<(Duration, IpAddr)> = VecDeque::new();
+        let (mut came, mut time) = (0, Duration::ZERO);
+        while !crowd.is_empty() {
+            if time.as_millis() % 10 != 0 {
+                let ip = crowd.pop_front().expect("not empty");
+                if siege.knock(ip).is_none() {
+                    crowd.push_back(ip);
+                }
+            }
+            if time.as_millis() % 500 == 250 {
+                came += 1;
+                let ip = v4(0xc000_0000 + came);
+                if siege.knock(ip).is_none() {
+                    coming.push_back((time + AGAIN, ip));
+                }
+            }
+            while let Some((_, ip)) = coming.pop_front_if(|(at, _)| *at <= time) {
+                assert!(siege.knock(ip).is_some(), "{ip} was told nothing twice, with {} left", crowd.len());
+            }
+            (time, siege.now) = (time + MS, siege.now + MS);
+        }
+        assert!(came > 60, "{came}");
     }
 
     //

@@ -33,16 +33,13 @@ impl Engine {
         mut flush: impl FnMut(&mut SendBatch, &mut Tally),
     ) {
         let marked = self.connections.take_marked();
-        let mut rest = marked.iter().copied().peekable();
-        while let Some(link) = rest.next() {
-            if let Some(next) = rest.peek() {
-                self.prefetch(*next);
-            }
-            if self.build(link, now, out, &mut flush) {
-                self.settle(link, now);
+        for link in &marked {
+            if self.build(*link, now, out, &mut flush) {
+                self.settle(*link, now);
             }
         }
         self.connections.forget_marked(marked);
+        self.connections.take_up_what_was_left();
         flush(out, self.figures.tally());
         for (link, alias) in self.streams.take_lost_pictures() {
             self.core.wish_keyframe(link, alias, &mut self.outbox);

@@ -1,7 +1,7 @@
 //! A shard without its socket: packets, mail and time in; packets and mail out.
 //!
-//! The loop calls, in this order and as often as it likes: [`Engine::handle_packets`] (or, where it asks [`Engine::intake`]
-//! itself whose a packet is, [`Engine::handle_own_packets`]), [`Engine::handle_mail`], [`Engine::handle_timeouts`], then
+//! The loop calls, in this order and as often as it likes: [`Engine::handle_packet`] (or, where it asks [`Engine::intake`]
+//! itself whose a packet is, [`Engine::handle_own_packet`]), [`Engine::handle_mail`], [`Engine::handle_timeouts`], then
 //! [`Engine::serve`], which lets every connection that was touched act, and [`Engine::poll_transmits`], which builds packets
 //! for all of them; then it wakes the shards that were given mail ([`Engine::wake_others`]). Serving everything that is
 //! readable before building anything is what lets several objects share a packet.
@@ -33,7 +33,7 @@ use supernode_proto::{
 
 use self::serve::{End, Turn};
 use super::{
-    connections::{Connections, Packet, connection::Phase},
+    connections::{Connections, connection::Phase},
     door::{self, Door, prefixes::Prefixes},
     figures::{
         Figures,
@@ -129,25 +129,19 @@ impl Engine {
         self.figures.tally().segments_out_max = segments_max as u64;
     }
 
-    /// UDP datagrams, of whichever shard of this process. Answers that belong to no connection go to `out` at once. The
+    /// A UDP datagram, of whichever shard of this process. Answers that belong to no connection go to `out` at once. The
     /// clock is for what packets cost.
-    pub(crate) fn handle_packets(
+    pub(crate) fn handle_packet(
         &mut self,
-        received: impl Iterator<Item = Received>,
+        received: Received,
         now: Now,
         out: &mut SendBatch,
-        flush: impl FnMut(&mut SendBatch, &mut Tally),
         clock: impl Fn() -> Instant,
     ) {
-        let (demultiplexer, post, tally) = self.intake();
-        let mut own = Vec::new();
-        for packet in received {
-            match demultiplexer.destination(&packet.datagram()) {
-                Destination::Shard(owner) => post.hand_over(owner, packet, tally),
-                Destination::Here | Destination::Predecessor => own.push(packet),
-            }
+        match self.demultiplexer.destination(&received.datagram()) {
+            Destination::Shard(owner) => self.post.hand_over(owner, received, self.figures.tally()),
+            Destination::Here | Destination::Predecessor => self.handle_own_packet(received, now, out, clock),
         }
-        self.handle_own_packets(own.into_iter(), now, out, flush, clock);
     }
 
     /// What says whose a UDP datagram is, and what takes those of other shards: for a loop that asks before it copies.
@@ -155,68 +149,29 @@ impl Engine {
         (self.demultiplexer, &mut self.post, self.figures.tally())
     }
 
-    /// UDP datagrams of this shard's connections, or of none. Each is taken once its successor is known, so that the next
-    /// connection is fetched meanwhile.
-    pub(crate) fn handle_own_packets(
+    /// A UDP datagram of one of this shard's connections, or of none.
+    pub(crate) fn handle_own_packet(
         &mut self,
-        received: impl Iterator<Item = Received>,
+        received: Received,
         now: Now,
         out: &mut SendBatch,
-        mut flush: impl FnMut(&mut SendBatch, &mut Tally),
         clock: impl Fn() -> Instant,
     ) {
-        let mut before = None;
-        for received in received {
-            let next = self.sort(received, now, out);
-            if let Some(Packet { handle, .. }) = &next {
-                self.prefetch(handle.0 as u32);
-            }
-            if let Some(packet) = std::mem::replace(&mut before, next) {
-                self.take(packet, &clock);
-            }
-            if out.is_full() {
-                flush(out, self.figures.tally());
-            }
-        }
-        if let Some(packet) = before {
-            self.take(packet, clock);
-        }
-    }
-
-    /// One UDP datagram of one of this shard's connections, or of none.
-    fn handle_own_packet(&mut self, received: Received, now: Now, out: &mut SendBatch, clock: impl Fn() -> Instant) {
-        if let Some(packet) = self.sort(received, now, out) {
-            self.take(packet, clock);
-        }
-    }
-
-    /// A client's turn is next.
-    fn prefetch(&self, link: u32) {
-        self.connections.prefetch(link);
-        self.core.prefetch(link);
-    }
-
-    fn take(&mut self, packet: Packet, clock: impl Fn() -> Instant) {
-        let is_served = self.connections.receive(packet, clock);
-        self.figures.tally().crumbs_dropped += u64::from(!is_served);
-    }
-
-    /// What of a UDP datagram is for a connection that there is. One that begins, and one that belongs to none, is done with.
-    fn sort(&mut self, received: Received, now: Now, out: &mut SendBatch) -> Option<Packet> {
         let Self { endpoint, connections, door, core, figures, .. } = self;
         let Received { remote, local_ip, ecn, arrived, data } = received;
         let (limits, tally) = (core.limits(), figures.tally());
         if door.is_too_much(&data, remote, limits, tally, now.instant) {
-            return None;
+            return;
         }
         let (buffer, bytes) = (out.buffer(), data.len());
         match endpoint.handle(now.instant, remote, local_ip, ecn, data, buffer) {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
-                return Some(Packet { handle, event, bytes, arrived });
+                let is_served = connections.receive(handle, event, bytes, arrived, clock);
+                tally.crumbs_dropped += u64::from(!is_served);
             }
             Some(DatagramEvent::NewConnection(incoming)) => {
                 let mut outside = door::Outside { endpoint, out, tally, limits };
-                let begun = door.meet(incoming, bytes, &mut outside, now)?;
+                let Some(begun) = door.meet(incoming, bytes, &mut outside, now) else { return };
                 connections.insert(begun.link, begun.connection);
                 while let Some(other) = self.door.next_to_go(begun.place, self.core.limits()) {
                     self.put_out(other, now, out);
@@ -227,7 +182,6 @@ impl Engine {
             }
             None => {}
         }
-        None
     }
 
     /// Takes the place of one who is not let in yet, and tells it once. What QUIC would keep for three time-outs, to

@@ -97,6 +97,9 @@ impl<'a> Turn<'a> {
     fn handle_events(&mut self, connection: &mut Connection) -> Result<(), End> {
         let arrived = connection.unserved_since.take().unwrap_or(self.now.instant);
         connection.urgent |= connection.session().is_none();
+        if std::mem::take(&mut connection.has_more) {
+            self.handle_datagrams(connection, arrived)?;
+        }
         while let Some(event) = connection.quic.poll() {
             connection.urgent |= !matches!(event, Event::DatagramReceived);
             match event {
@@ -122,15 +125,25 @@ impl<'a> Turn<'a> {
     }
 
     fn handle_datagrams(&mut self, connection: &mut Connection, arrived: Instant) -> Result<(), End> {
-        while let Some(datagram) = connection.quic.datagrams().recv() {
+        loop {
+            if self.cx.connections.has_no_time_for(connection.reach) {
+                if !std::mem::replace(&mut connection.has_more, true) {
+                    connection.unserved_since = Some(arrived);
+                    self.cx.connections.leave_for_next_turn(self.link);
+                }
+                return Ok(());
+            }
+            let Some(datagram) = connection.quic.datagrams().recv() else { return Ok(()) };
             let Some(wire) = connection.codec.datagram_in(datagram) else { continue };
             // A client asks whether we are there; QUIC has acknowledged it.
             if wire.is_empty() {
                 continue;
             }
+            let before = self.cx.connections.deliveries();
             self.forward_datagram(&wire, arrived)?;
+            // One that reaches nobody in between does not make others light.
+            connection.reach = (self.cx.connections.deliveries() - before).max(connection.reach / 2);
         }
-        Ok(())
     }
 
     /// Forwards an object in a datagram. What is refused is counted, and the publisher not told.

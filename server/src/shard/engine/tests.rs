@@ -1,6 +1,7 @@
 //! An engine between two inboxes, without clients.
 
 mod links;
+mod turns;
 
 use std::net::SocketAddr;
 
@@ -76,7 +77,7 @@ fn a_packet_for_another_shard_is_handed_over_and_one_for_no_shard_is_not() {
         let data = BytesMut::from(&[&[0x40, shard][..], &[0; 40]].concat()[..]);
         let arrived = now.instant;
         let packet = Received { remote, local_ip: None, ecn: None, arrived, data: data.clone() };
-        engine.handle_packets([packet].into_iter(), now, &mut out, |_, _| (), || now.instant);
+        engine.handle_packet(packet, now, &mut out, || now.instant);
         match other_inbox.media.try_recv() {
             Ok(MediaMail::Packet(handed)) => assert!(shard == 1 && handed.data == data),
             Ok(other) => panic!("not media: {other:?}"),

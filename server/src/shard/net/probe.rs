@@ -19,20 +19,24 @@ pub fn clock_is_synchronised() -> Option<bool> {
     sys::clock_is_synchronised().ok()
 }
 
-/// Packets of a bundle, and bytes of each, as QUIC builds them once it knows how large they may be.
-const BUNDLE_PACKETS: usize = 16;
-const BUNDLE_PACKET_BYTES: usize = 1452;
+/// Packets of a bundle.
+pub const BUNDLE_PACKETS: usize = 16;
+/// Bytes of each, as QUIC builds them once it knows how large they may be, and before; where the interface takes no larger
+/// ones, QUIC stays below.
+const BUNDLE_PACKET_BYTES: [usize; 2] = [1452, 1200];
 /// Addresses of nobody (RFC 5737, RFC 3849). The way to them is the way to everybody.
 const NOBODY: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
 
 /// Sends a bundle of packets as the relay does (GSO) on this machine's default ways out, IPv4's and IPv6's; what the
-/// kernel says, where there is such a way. The packets end at the first router: they may make one hop.
-pub fn bundles_out() -> Vec<(&'static str, io::Result<()>)> {
-    NOBODY.iter().zip(["IPv4", "IPv6"]).filter_map(|(nobody, family)| Some((family, bundle_to(*nobody)?))).collect()
+/// kernel says to packets of how many bytes, where there is such a way. The packets end at the first router: they may make one
+/// hop.
+pub fn bundles_out() -> Vec<(&'static str, usize, io::Result<()>)> {
+    let ways = NOBODY.iter().zip(["IPv4", "IPv6"]);
+    ways.filter_map(|(nobody, family)| bundle_to(*nobody).map(|(bytes, sent)| (family, bytes, sent))).collect()
 }
 
-fn bundle_to(nobody: IpAddr) -> Option<io::Result<()>> {
+fn bundle_to(nobody: IpAddr) -> Option<(usize, io::Result<()>)> {
     let address = SocketAddr::new(nobody, 9);
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP)).ok()?;
     match nobody {
@@ -41,10 +45,23 @@ fn bundle_to(nobody: IpAddr) -> Option<io::Result<()>> {
     }
     // Without a route there is no way out to speak of.
     socket.connect(&address.into()).ok()?;
-    let bytes = vec![0; BUNDLE_PACKETS * BUNDLE_PACKET_BYTES];
-    let segment_size = Some(BUNDLE_PACKET_BYTES as u16);
-    let message = sys::Message { bytes: &bytes, destination: address, segment_size, ecn: None, source: None };
-    Some(sys::send(socket.as_fd(), nobody.is_ipv6(), 1, |_| message).map(drop))
+    let send = |bytes: usize| (bytes, send_bundle(&socket, address, &vec![0; BUNDLE_PACKETS * bytes], bytes));
+    let is_too_long = |(_, sent): &(usize, io::Result<()>)| {
+        sent.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EMSGSIZE))
+    };
+    let [large, small] = BUNDLE_PACKET_BYTES;
+    let sent = send(large);
+    Some(if is_too_long(&sent) { send(small) } else { sent })
+}
+
+/// Sends packets of this size in one bundle, as the relay does.
+///
+/// # Errors
+/// What the kernel says.
+pub fn send_bundle(socket: &impl AsFd, to: SocketAddr, packets: &[u8], packet_bytes: usize) -> io::Result<()> {
+    let segment_size = u16::try_from(packet_bytes).ok();
+    let message = sys::Message { bytes: packets, destination: to, segment_size, ecn: None, source: None };
+    sys::send(socket.as_fd(), to.is_ipv6(), 1, |_| message).map(drop)
 }
 
 /// What was found.
@@ -100,7 +117,8 @@ mod tests {
 
     #[test]
     fn a_bundle_is_tried_where_there_is_a_way_out_and_loopback_takes_it() {
-        assert!(bundle_to(IpAddr::V4(Ipv4Addr::LOCALHOST)).expect("loopback").is_ok());
+        let (bytes, sent) = bundle_to(IpAddr::V4(Ipv4Addr::LOCALHOST)).expect("loopback");
+        assert!(bytes == 1452 && sent.is_ok(), "{sent:?}");
         assert!(bundles_out().len() <= NOBODY.len());
     }
 

@@ -16,7 +16,10 @@ use tokio::{
 };
 
 use super::figures::MemberFigures;
-use crate::{failure::Failure, trouble::Trouble};
+use crate::{
+    failure::{Failure, told},
+    trouble::Trouble,
+};
 
 /// Longest order or answer: a roster of the largest room.
 const LINE_BYTES_MAX: u64 = 1 << 20;
@@ -49,6 +52,7 @@ pub(super) enum Order {
 /// What came of it.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Answer {
+    /// What happened, why and what to do, as people are told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,8 +65,8 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    pub(super) fn failed(error: impl ToString) -> Self {
-        Self { error: Some(error.to_string()), ..Self::default() }
+    pub(super) fn failed(error: impl Into<anyhow::Error>) -> Self {
+        Self { error: Some(told(&error.into())), ..Self::default() }
     }
 }
 
@@ -111,9 +115,9 @@ async fn serve(stream: UnixStream, orders: mpsc::Sender<Ordered>) {
     let answer = match BufReader::new(input.take(LINE_BYTES_MAX)).read_line(&mut line).await {
         Ok(_) => match serde_json::from_str(&line) {
             Ok(order) => carry_out(order, &orders).await,
-            Err(error) => Answer::failed(format!("not an order: {error}")),
+            Err(error) => Answer::failed(Trouble::NoOrder(error)),
         },
-        Err(error) => Answer::failed(error),
+        Err(error) => Answer::failed(Trouble::NoOrder(serde::de::Error::custom(error))),
     };
     if let Ok(mut text) = serde_json::to_string(&answer) {
         text.push('\n');
@@ -125,16 +129,16 @@ async fn serve(stream: UnixStream, orders: mpsc::Sender<Ordered>) {
 async fn carry_out(order: Order, orders: &mpsc::Sender<Ordered>) -> Answer {
     let (sender, answer) = oneshot::channel();
     if orders.send((order, sender)).await.is_err() {
-        return Answer::failed("the room is being left");
+        return Answer::failed(Trouble::LeavesRoom);
     }
-    answer.await.unwrap_or_else(|_| Answer::failed("the room is being left"))
+    answer.await.unwrap_or_else(|_| Answer::failed(Trouble::LeavesRoom))
 }
 
 /// Gives an order to the process that is in a room with this identity.
 pub(super) fn tell(identity: &Path, order: &Order) -> Result<Answer, Failure> {
     let answer = ask(&path_of(identity), order)?;
     match answer.error {
-        Some(words) => Err(Failure::no_call(Trouble::Order { words })),
+        Some(told) => Err(Failure::of_order(told)),
         None => Ok(answer),
     }
 }
@@ -179,8 +183,9 @@ mod tests {
         });
         let (order, answer) = control.orders.recv().await.expect("an order");
         assert!(matches!(order, Order::Kick { who } if who == "sn-id-x"));
-        answer.send(Answer::failed("nobody of that name")).expect("somebody waits");
-        asked.await.expect("asked").expect_err("refused");
+        answer.send(Answer::failed(Trouble::Declined)).expect("somebody waits");
+        let refused = asked.await.expect("asked").expect_err("refused");
+        assert_eq!(refused.told(), "they declined\n  -> ask them by another way", "as if it had happened here");
 
         let junk = tokio::task::spawn_blocking({
             let path = path_of(&identity);
@@ -193,7 +198,9 @@ mod tests {
                 text
             }
         });
-        assert!(junk.await.expect("asked").contains("not an order"));
+        let junk = junk.await.expect("asked");
+        assert!(junk.contains("does not understand this order: unknown variant `dance`"), "{junk}");
+        assert!(junk.contains("\\n  -> have it leave"), "{junk}");
         drop(control);
         assert!(!path_of(&identity).exists());
         fs::remove_dir_all(directory).expect("cleaned up");

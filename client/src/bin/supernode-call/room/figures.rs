@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use supernode_client::{Call, Direction, Histogram, Member, TrackKind};
 
 use super::voices::Voices;
-use crate::{progress, record::Progress};
+use crate::{media::record::Progress, progress};
 
 /// One device in the room, or one that was.
 #[derive(Debug, Clone, Serialize, Deserialize)]

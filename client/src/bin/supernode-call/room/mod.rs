@@ -15,7 +15,7 @@ use supernode_client::proto::identity::IdentityKey;
 
 use crate::{
     failure::Failure,
-    links::{self, OwnInvite},
+    papers::links::{self, OwnInvite},
     parse_identity,
     progress::note,
     say,

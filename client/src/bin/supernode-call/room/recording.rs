@@ -14,8 +14,9 @@ use tokio::{sync::watch, task::JoinSet};
 
 use super::{figures::Watched, roster};
 use crate::{
+    failure::told,
+    media::record::{Sink, record_track},
     progress::note,
-    record::{Sink, record_track},
 };
 
 /// An Opus packet, as all our recorders make them.
@@ -76,7 +77,11 @@ impl Recording {
             self.read(&call, &track).await
         };
         if let Err(error) = taken {
-            note(&format!("a track of {} broke off: {error:#}", roster::name(&track.publisher().identity.to_text())));
+            note(&format!(
+                "a track of {} broke off: {}",
+                roster::name(&track.publisher().identity.to_text()),
+                told(&error)
+            ));
         }
     }
 

@@ -31,11 +31,15 @@ use super::{
 use crate::{
     connect::connect,
     failure::Failure,
-    identity,
-    links::{OwnInvite, write_secret},
-    play::{PATIENCE_MS, Source},
+    media::{
+        play::{PATIENCE_MS, Source},
+        record::make_directory,
+    },
+    papers::{
+        identity,
+        links::{OwnInvite, write_secret},
+    },
     progress::{Summary, note},
-    record::make_directory,
     say, talk,
     trouble::Trouble,
 };
@@ -234,16 +238,16 @@ impl Stay {
             }
             Order::Kick { who } => match IdentityKey::from_text(&who) {
                 Ok(identity) => answer_of(self.call.remove_person(&identity).await.map(|()| "removed")),
-                Err(error) => Answer::failed(error),
+                Err(error) => Answer::failed(no_order(&error)),
             },
             Order::Admit { who: None } => Answer { knocking: self.porch.names(), ..Answer::default() },
             Order::Admit { who: Some(who) } => match IdentityKey::from_text(&who) {
                 Ok(identity) => answer_of(self.porch.admit(&identity).await.map(|()| "in")),
-                Err(error) => Answer::failed(error),
+                Err(error) => Answer::failed(no_order(&error)),
             },
             Order::Invite { ticket } => match Pass::from_text(&ticket) {
                 Ok(pass) => answer_of(self.call.invite(&pass).await.map(outcome_name)),
-                Err(error) => Answer::failed(error),
+                Err(error) => Answer::failed(no_order(&error)),
             },
             Order::Say { line } => answer_of(self.say(&line).await.map(|()| "said")),
         };
@@ -270,6 +274,11 @@ impl Stay {
         self.lines_sent.fetch_add(1, Relaxed);
         Ok(())
     }
+}
+
+/// Of names and tickets that whoever sent the order has read, and this process cannot.
+fn no_order(error: &dyn std::fmt::Display) -> Trouble {
+    Trouble::NoOrder(serde::de::Error::custom(error))
 }
 
 fn answer_of(done: Result<&str, Error>) -> Answer {

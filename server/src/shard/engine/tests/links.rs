@@ -31,7 +31,7 @@ use crate::{
     },
 };
 
-const ROOM: RoomId = RoomId([1; 16]);
+pub(super) const ROOM: RoomId = RoomId([1; 16]);
 const RELAY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 4433);
 /// Turns that anything here may take.
 const TURNS_MAX: usize = 200;
@@ -45,9 +45,9 @@ impl Admit for Everybody {
 }
 
 /// A client's end of a connection. Everything that it writes and reads is as it lies on the link.
-struct Client {
+pub(super) struct Client {
     endpoint: Endpoint,
-    quic: Connection,
+    pub(super) quic: Connection,
     handle: ConnectionHandle,
     address: SocketAddr,
     is_prefixed: bool,
@@ -57,7 +57,7 @@ struct Client {
     control: Option<StreamId>,
     reader: FrameReader,
     messages: Vec<RelayMessage>,
-    datagrams: Vec<Bytes>,
+    pub(super) datagrams: Vec<Bytes>,
     /// What the relay's streams have brought.
     streams: BTreeMap<StreamId, Vec<u8>>,
     /// What waits to be written.
@@ -66,18 +66,18 @@ struct Client {
 }
 
 /// The engine, and its clients at one place.
-struct Stage {
-    engine: Engine,
+pub(super) struct Stage {
+    pub(super) engine: Engine,
     inbox: Inbox,
     out: SendBatch,
     pin: RelayPin,
     now: Now,
-    clients: Vec<Client>,
+    pub(super) clients: Vec<Client>,
 }
 
 impl Stage {
     /// An engine with a client for each of these, connected.
-    fn with_clients(prefixed: &[bool]) -> Self {
+    pub(super) fn with_clients(prefixed: &[bool]) -> Self {
         let (own, inbox) = inbox().expect("a descriptor");
         let (engine, pin) = engine(Arc::new(Everybody), vec![own]);
         let unix = std::time::UNIX_EPOCH.elapsed().expect("after 1970");
@@ -91,14 +91,14 @@ impl Stage {
     }
 
     /// Packets go one way and the other, and a millisecond passes.
-    fn turn(&mut self) {
+    pub(super) fn turn(&mut self) {
         let Self { engine, inbox, out, now, clients, .. } = self;
         *now = now.plus(Duration::from_millis(1));
         for client in clients.iter_mut() {
-            let (remote, arrived) = (client.address, now.instant);
-            let packets = client.packets(now.instant).into_iter();
-            let packets = packets.map(|data| Received { remote, local_ip: None, ecn: None, arrived, data });
-            engine.handle_packets(packets, *now, out, |_, _| (), || now.instant);
+            for data in client.packets(now.instant) {
+                let packet = Received { remote: client.address, local_ip: None, ecn: None, arrived: now.instant, data };
+                engine.handle_packet(packet, *now, out, || now.instant);
+            }
         }
         // What ALPN will decide one day: before anything but the handshake has happened.
         for link in 0..engine.connections.links() {
@@ -120,7 +120,7 @@ impl Stage {
         clients.iter_mut().for_each(Client::handle_events);
     }
 
-    fn until(&mut self, what: &str, mut is_so: impl FnMut(&mut Self) -> bool) {
+    pub(super) fn until(&mut self, what: &str, mut is_so: impl FnMut(&mut Self) -> bool) {
         for _ in 0..TURNS_MAX {
             if is_so(self) {
                 return;
@@ -141,7 +141,7 @@ impl Stage {
     }
 
     /// A client asks; the reply.
-    fn ask(&mut self, client: usize, body: Request) -> Body {
+    pub(super) fn ask(&mut self, client: usize, body: Request) -> Body {
         let asking = &mut self.clients[client];
         asking.request += 1;
         let request = asking.request;
@@ -156,7 +156,7 @@ impl Stage {
     }
 
     /// Opens the control stream, says Hello and joins the room.
-    fn enter(&mut self, client: usize) {
+    pub(super) fn enter(&mut self, client: usize) {
         let id = self.open(client, Dir::Bi);
         self.clients[client].control = Some(id);
         if self.clients[client].is_prefixed {
@@ -312,7 +312,7 @@ fn hop(alias: TrackAlias) -> Hop {
     Hop { alias, priority: 1, ttl_ms: 10_000 }
 }
 
-fn datagram(alias: TrackAlias) -> Vec<u8> {
+pub(super) fn datagram(alias: TrackAlias) -> Vec<u8> {
     let mut wire = Vec::new();
     let visible = Visible { group: 1, object: 0, flags: Flags::INDEPENDENT, layer: Layer::default() };
     put_datagram(&mut wire, hop(alias), visible);

@@ -1,0 +1,173 @@
+//! What a configuration comes to, once the files that it names have been read: checked the same way before a start,
+//! before a reload and by `supernode check-config`.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use crate::control::{
+    admission::{AdmissionMode, TokenVerifier},
+    allow_list::{AllowList, AllowListError},
+    certificate::{Certificate, CertificateError},
+    classes::Classes,
+    config::{AdmissionChoice, Config, TlsChoice},
+    files,
+    hook::{HookError, Hooks, hook_url},
+    invite::parse_host,
+    relay_key, rotation,
+    serve::unix_now_s,
+    spent::Spent,
+    state_dir::{StateDir, StateError},
+    tls::relay_pin,
+    trust::{self, Objection},
+};
+
+/// Why a configuration that holds in itself is of no use here.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// Its certificate.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// Its allow-list.
+    #[error(transparent)]
+    AllowList(#[from] AllowListError),
+    /// Its hook.
+    #[error(transparent)]
+    Hook(#[from] HookError),
+    /// Its hook's secret.
+    #[error("{path}: {reason}", path = path.display())]
+    Secret {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The keys.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// What a door is made of besides the configuration.
+#[derive(Debug)]
+pub struct DoorParts {
+    /// Where the keys are.
+    pub state: StateDir,
+    /// Who is asked.
+    pub hooks: Arc<Hooks>,
+    /// Tokens for one use.
+    pub spent: Arc<Spent>,
+}
+
+impl DoorParts {
+    /// The files that it is made from: a change to one of them asks for another look.
+    pub fn files(&self) -> Vec<PathBuf> {
+        [rotation::files(&self.state), relay_key::files(&self.state)].concat()
+    }
+
+    /// The relay's own certificate, and by what clients that know an earlier key know it.
+    ///
+    /// # Errors
+    /// [`PrepareError::State`] or [`PrepareError::Certificate`].
+    pub fn own_certificate(&self) -> Result<Certificate, PrepareError> {
+        let (before, _) = relay_key::before(&self.state, unix_now_s())?;
+        Ok(Certificate::self_signed(&self.state.keys()?)?.followed_by(before))
+    }
+}
+
+/// What the files say.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The operator's certificate, with `tls.mode = "files"`.
+    pub certificate: Option<Certificate>,
+    /// The list, with `admission.mode = "allow-list"`.
+    pub allow_list: Option<AllowList>,
+    /// What the admission hook is shown, with `admission.hook.secret_file`.
+    hook_secret: Option<String>,
+}
+
+/// A secret is a line.
+const SECRET_BYTES_MAX: u64 = 4096;
+
+impl Prepared {
+    /// Reads the files that this configuration names.
+    ///
+    /// # Errors
+    /// See [`PrepareError`].
+    pub fn read(config: &Config) -> Result<Self, PrepareError> {
+        let certificate = match (config.tls.mode, &config.tls.certificate, &config.tls.key) {
+            (TlsChoice::Files, Some(certificate), Some(key)) => Some(Certificate::from_files(certificate, key)?),
+            _ => None,
+        };
+        let allow_list = match (config.admission.mode, &config.admission.allow_list) {
+            (AdmissionChoice::AllowList, Some(path)) => Some(AllowList::read(path)?),
+            _ => None,
+        };
+        let hook_secret = match (config.admission.mode, &config.admission.hook.secret_file) {
+            (AdmissionChoice::Hook, Some(path)) => Some(secret(path)?),
+            _ => None,
+        };
+        Ok(Self { certificate, allow_list, hook_secret })
+    }
+
+    /// What clients will say to the certificate of the operator's files, if it is theirs that count.
+    pub fn objections(&self, config: &Config) -> Vec<Objection> {
+        let Some(certificate) = &self.certificate else { return Vec::new() };
+        let host = config.relay.advertise.as_deref().and_then(|host| parse_host(host).ok()).map(|link| link.host);
+        let host = host.or_else(|| certificate.names.iter().find(|name| !name.starts_with('*')).cloned());
+        trust::objections(&certificate.chain, host.as_deref(), &trust::authorities_of_machine(), unix_now_s())
+    }
+
+    /// Says in the log what clients will say.
+    pub fn warn_of_objections(&self, config: &Config) {
+        for objection in self.objections(config) {
+            tracing::warn!("clients will not take the certificate: {}", objection.words());
+        }
+    }
+
+    /// The files that it was read from: a change to one of them asks for another look.
+    pub fn files(config: &Config) -> Vec<PathBuf> {
+        [&config.tls.certificate, &config.tls.key, &config.admission.allow_list, &config.admission.hook.secret_file]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect()
+    }
+
+    /// The door. A new hook begins to work on the runtime that this is called in.
+    ///
+    /// # Errors
+    /// [`PrepareError::Hook`] or [`PrepareError::State`].
+    pub fn admission(self, config: &Config, parts: &DoorParts) -> Result<AdmissionMode, PrepareError> {
+        let keys = parts.state.keys()?;
+        let before = rotation::keys_before(&parts.state)?;
+        let (_, pins) = relay_key::before(&parts.state, unix_now_s())?;
+        let tokens = || {
+            let pin = relay_pin(&keys);
+            let verifier = TokenVerifier::new(&keys.admission_key, &pin).with_keys_before(&before);
+            let verifier = verifier.with_pins_before(&pin, &pins);
+            AdmissionMode::Tokens(verifier.with_classes(Classes::of(config)).with_spent(parts.spent.clone()))
+        };
+        Ok(match config.admission.mode {
+            AdmissionChoice::Open => AdmissionMode::Open,
+            AdmissionChoice::Tokens => tokens(),
+            AdmissionChoice::AllowList => self.allow_list.map_or_else(tokens, AdmissionMode::AllowList),
+            AdmissionChoice::Hook => match config.admission.hook.url.as_deref().and_then(hook_url) {
+                Some(url) => {
+                    let mut settings = config.admission.hook.clone();
+                    settings.secret = self.hook_secret.or(settings.secret);
+                    AdmissionMode::Hook(parts.hooks.with(url, &settings)?)
+                }
+                None => tokens(),
+            },
+        })
+    }
+}
+
+fn secret(path: &Path) -> Result<String, PrepareError> {
+    let failed = |reason: String| PrepareError::Secret { path: path.to_owned(), reason };
+    let text = files::read_text(path, SECRET_BYTES_MAX).map_err(|error| failed(error.to_string()))?;
+    let secret = text.trim_end_matches(['\n', '\r']);
+    let fits = !secret.is_empty() && secret.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+    fits.then(|| secret.to_owned()).ok_or_else(|| failed("is not one line of printable ASCII characters".to_owned()))
+}
