@@ -13,3 +13,4 @@ mod media;
 mod presence;
 mod rings;
 mod rooms;
+mod strangers;
