@@ -51,4 +51,5 @@ pub const MESSAGE_NAMES: &[&str] = &[
     "RelayMessage.commit_rejected",
     "RelayMessage.beacon_posted",
     "RelayMessage.devices_revoked",
+    "RelayMessage.challenge",
 ];

@@ -73,7 +73,7 @@ pub struct RelayMessage {
     pub reply_to: u64,
     #[prost(
         oneof = "relay_message::Body",
-        tags = "2, 3, 4, 5, 6, 7, 8, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 40, 52"
+        tags = "2, 3, 4, 5, 6, 7, 8, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 40, 52, 60"
     )]
     pub body: ::core::option::Option<relay_message::Body>,
 }
@@ -133,7 +133,19 @@ pub mod relay_message {
         BeaconPosted(super::BeaconPosted),
         #[prost(message, tag = "52")]
         DevicesRevoked(super::DevicesRevoked),
+        #[prost(message, tag = "60")]
+        Challenge(super::Challenge),
     }
+}
+/// What a client without an exporter of TLS signs for, on a stream of its own before the Hello.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Challenge {
+    /// 32 bytes, of this connection only
+    #[prost(bytes = "bytes", tag = "1")]
+    pub nonce: ::prost::bytes::Bytes,
+    /// the relay's pin, 32 bytes, for clients that know its host only
+    #[prost(bytes = "bytes", tag = "2")]
+    pub relay: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Hello {

@@ -16,6 +16,10 @@ pub mod words;
 
 /// ALPN of the native protocol.
 pub const ALPN: &[u8] = b"supernode/1";
+/// ALPN of pages in browsers: HTTP/3, which carries WebTransport.
+pub const H3_ALPN: &[u8] = b"h3";
+/// The path of a page's request for a session, version included.
+pub const H3_PATH: &str = "/supernode/1";
 /// UDP port of a relay that says nothing else.
 pub const DEFAULT_PORT: u16 = 4433;
 /// The one protocol version there is.

@@ -5,8 +5,11 @@ use prost::Message as _;
 use supernode_keys::{DeviceSecret, JoinSecret, Pass, RoomSecret, TicketSecret};
 use supernode_proto::{
     VERSION,
-    control::{Hello, HelloBody, JoinRoom},
-    identity::{ChannelBinding, Delegation, DeviceKey, EXPORTER_BYTES, RelayPin, Revocation, RoomId, Ticket},
+    control::{Challenge, Hello, HelloBody, JoinRoom},
+    identity::{
+        ChannelBinding, Delegation, DeviceKey, EXPORTER_BYTES, NonceBinding, RelayName, RelayPin, Revocation, RoomId,
+        Ticket,
+    },
 };
 
 /// A connection of one device to one relay.
@@ -16,6 +19,17 @@ pub struct Channel {
     pub binding: ChannelBinding,
     /// The device at this end.
     pub device: DeviceKey,
+}
+
+/// Why there is nothing to sign for a relay's challenge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ChallengeError {
+    /// Its fields have other sizes.
+    #[error("what the relay wants to have signed is malformed")]
+    Malformed,
+    /// It is of a relay with another pin.
+    #[error("the relay names itself by another pin than the one by which it is known")]
+    AnotherRelay,
 }
 
 /// As whom a device comes in.
@@ -54,6 +68,26 @@ impl Channel {
     /// The channel of a connection whose TLS exports this, to the relay that showed a certificate with this pin.
     pub const fn by_exporter(relay: RelayPin, exporter: [u8; EXPORTER_BYTES], device: DeviceKey) -> Self {
         Self { binding: ChannelBinding::TlsExporter { relay, exporter }, device }
+    }
+
+    /// The channel of a page's connection to a relay that it knows by this name, and that wants this signed for.
+    ///
+    /// # Errors
+    /// See [`ChallengeError`].
+    pub fn by_challenge(
+        challenge: &Challenge,
+        known: RelayName<'_>,
+        device: DeviceKey,
+    ) -> Result<Self, ChallengeError> {
+        let nonce = challenge.nonce[..].try_into().map_err(|_| ChallengeError::Malformed)?;
+        let relay = RelayPin(challenge.relay[..].try_into().map_err(|_| ChallengeError::Malformed)?);
+        if let RelayName::Pin(pin) = known
+            && *pin != relay
+        {
+            return Err(ChallengeError::AnotherRelay);
+        }
+        let nonce = NonceBinding::new(&nonce, known);
+        Ok(Self { binding: ChannelBinding::RelayNonce { relay, nonce }, device })
     }
 
     /// The relay, by its pin.
@@ -133,6 +167,31 @@ mod tests {
         let body = HelloBody::decode(&*hello.body).expect("a body");
         assert_eq!(body.admission_token, "a token");
         assert_eq!(Delegation::from_bytes(&body.delegation), Ok(delegation));
+    }
+
+    //
+    #[test]
+    fn what_a_page_signs_is_for_the_relay_that_it_knows_whoever_passes_the_nonce_on() {
+        let device = DeviceSecret::from_bytes(&[4; 32]);
+        let (pin, other) = (RelayPin([1; 32]), RelayPin([2; 32]));
+        let challenge = |nonce: &[u8], relay: &RelayPin| Challenge {
+            nonce: Bytes::copy_from_slice(nonce),
+            relay: Bytes::copy_from_slice(&relay.0),
+        };
+        let by = |challenge: &Challenge, known| Channel::by_challenge(challenge, known, device.public());
+        let here = by(&challenge(&[3; 32], &pin), RelayName::Pin(&pin)).expect("its own");
+        let refused = by(&challenge(&[3; 32], &other), RelayName::Pin(&pin));
+        assert_eq!(refused.map(|_| ()), Err(ChallengeError::AnotherRelay));
+        let malformed = by(&challenge(&[3; 31], &pin), RelayName::Pin(&pin));
+        assert_eq!(malformed.map(|_| ()), Err(ChallengeError::Malformed));
+        // By a host no pin is known: another relay's nonce, and its pin, are signed for the host that was dialled.
+        let elsewhere = by(&challenge(&[3; 32], &pin), RelayName::Host("evil.example")).expect("a host");
+        assert_ne!(here.binding, elsewhere.binding);
+        let meant = by(&challenge(&[3; 32], &pin), RelayName::Host("relay.example")).expect("a host");
+        let identity = IdentitySecret::from_bytes(&[3; 32]);
+        let delegation = identity.delegate(&device.public(), NOW);
+        let hello = elsewhere.hello(&device, &Introduction::new(&delegation, ""));
+        verify_hello(&device.public(), &meant.binding, &hello.body, &hello.signature).expect_err("for another relay");
     }
 
     #[test]

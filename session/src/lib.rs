@@ -6,7 +6,7 @@
 //! - [`StreamReader`], and [`put_datagram`] and its siblings: objects as they travel.
 //! - [`Reconnect`], [`Move`], [`Backoff`] and [`Silence`]: when a relay is gone, and when to try again.
 //! - [`ClockSkew`]: whose clock is wrong.
-//! - [`pin`]: whether certificates lead to the relay that is meant.
+//! - [`pin`]: whether certificates lead to the relay that is meant; [`pages`]: which of them a page may demand.
 //! - [`transport`]: how a client's QUIC behaves, in numbers.
 //!
 //! No I/O, no clock, no randomness, and no key that could open a call: bytes and times ([`Moment`]) are arguments, and what
@@ -18,7 +18,7 @@ mod media;
 mod moment;
 mod reach;
 
-pub use channel::{Channel, Introduction};
+pub use channel::{ChallengeError, Channel, Introduction};
 pub use control::{
     demand::Demand,
     greeting::{Fault, Greeting, Welcomed},
@@ -33,7 +33,7 @@ pub use media::{
 pub use moment::Moment;
 pub use reach::{
     backoff::Backoff,
-    pin,
+    pages, pin,
     reconnect::{Move, Next, Obstacle, Patience, Reconnect, split_address},
     silence::{Clocks, Seen, Silence, Verdict},
     skew::ClockSkew,

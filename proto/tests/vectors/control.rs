@@ -2,7 +2,7 @@
 
 use prost::{Message, bytes::Bytes};
 use supernode_proto::control::{
-    Allocation, AnswerRing, BeaconPosted, CancelRing, CatchUp, ClientMessage, CommitRejected, DeclineRing,
+    Allocation, AnswerRing, BeaconPosted, CancelRing, CatchUp, Challenge, ClientMessage, CommitRejected, DeclineRing,
     DepositKeyPackages, DeviceKeyPackage, DevicesRevoked, Done, GoAway, Hello, HelloBody, IncomingRing, JoinRoom,
     KeyPackages, KeyPackagesLow, KeyframeRequested, KickMember, LeaveRoom, LimitTickets, MemberJoined, MemberLeft,
     MlsDelivery, PostBeacon, Presence, PresenceState, PublishTrack, RefusalReason, Refused, RejectCommit, RelabelTrack,
@@ -171,6 +171,10 @@ pub fn answers() -> Vec<(String, RelayMessage)> {
         }),
         Tell::CommitRejected(CommitRejected { room: room(), epoch: 5, sequence: 11, from_member: 2 }),
         Tell::DevicesRevoked(DevicesRevoked { revocation: identity::revocation().to_bytes().into() }),
+        Tell::Challenge(Challenge {
+            nonce: Bytes::copy_from_slice(&identity::NONCE),
+            relay: Bytes::copy_from_slice(&identity::relay_pin().0),
+        }),
     ];
     bodies
         .into_iter()

@@ -339,8 +339,9 @@ impl<T> Session<T> {
                 Event::KeyPackagesWanted(wanted.saturating_sub(low.left))
             }),
             Body::GoAway(notice) => Some(Event::GoAway(notice)),
-            // Replies to no request.
-            Body::Welcome(_)
+            // Replies to no request, and what stands before a Hello only.
+            Body::Challenge(_)
+            | Body::Welcome(_)
             | Body::Done(_)
             | Body::Refused(_)
             | Body::KeyPackages(_)
