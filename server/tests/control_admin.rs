@@ -275,7 +275,7 @@ fn shards() -> shard::Running {
         listen: "127.0.0.1:0".parse().expect("an address"),
         shards: 2,
         batch_window: Duration::ZERO,
-        tls: tls::quic_server_config(&Certificate::self_signed(&keys).expect("a certificate"))
+        tls: tls::quic_server_config(&Certificate::self_signed(&keys).expect("a certificate"), None)
             .expect("a configuration"),
         pin: tls::relay_pin(&keys),
         reset_key: keys.reset_key,

@@ -87,7 +87,7 @@ impl Setup {
             listen: self.listen,
             shards: self.shards,
             batch_window: self.batch_window,
-            tls: tls::quic_server_config(&certificate).unwrap(),
+            tls: tls::quic_server_config(&certificate, Some(&certificate)).unwrap(),
             pin,
             reset_key: self.keys.reset_key,
             admission,

@@ -90,7 +90,7 @@ impl Site {
         let reset_key = [0x52; 32];
         let keys = KeyMaterial { tls_key, tls_certificate, admission_key, reset_key };
         let certificate = Certificate::self_signed(&keys).expect("the relay's own");
-        let tls = tls::quic_server_config(&certificate).expect("the keys are good for TLS");
+        let tls = tls::quic_server_config(&certificate, None).expect("the keys are good for TLS");
         Self { tls, pin: tls::relay_pin(&keys), limits, shards, reset_key }
     }
 

@@ -81,7 +81,7 @@ impl WholeShard {
         let keys = StateDir::create(directory.path()).and_then(|state| state.keys_or_create()).expect("keys are made");
         let pin = tls::relay_pin(&keys);
         let certificate = Certificate::self_signed(&keys).expect("the relay's own");
-        let config = tls::quic_server_config(&certificate).expect("the keys are good for TLS");
+        let config = tls::quic_server_config(&certificate, None).expect("the keys are good for TLS");
         // All come at once, in no time, from one address: what the door makes of that is not measured here.
         let limits = Limits { handshakes_max: 1_000_000, handshakes_per_second_max: 1_000_000, ..Limits::default() };
         let shard = OfflineShard::new(config, pin, Arc::new(Everybody), limits, 1).expect("a descriptor");

@@ -40,7 +40,7 @@ pub(super) fn config_in(home: &Path, admission: Arc<dyn Admit>) -> shard::Config
         listen: "127.0.0.1:0".parse().expect("an address"),
         shards: 4,
         batch_window: Duration::ZERO,
-        tls: tls::quic_server_config(&Certificate::self_signed(&keys).expect("a certificate")).expect("TLS"),
+        tls: tls::quic_server_config(&Certificate::self_signed(&keys).expect("a certificate"), None).expect("TLS"),
         pin: tls::relay_pin(&keys),
         admission,
         limits: Limits::default(),

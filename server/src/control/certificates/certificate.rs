@@ -75,6 +75,13 @@ impl Certificate {
         })
     }
 
+    /// Another one of the relay's own key; `None` if it is of some other key.
+    pub(super) fn of_own_key(certificate: CertificateDer<'static>, key: PrivateKeyDer<'static>) -> Option<Self> {
+        let chain = vec![certificate];
+        Self::belongs(&chain, &key)?;
+        Self::new(chain, key, false)
+    }
+
     /// With these behind it in what is shown.
     #[must_use]
     pub fn followed_by(mut self, more: Vec<CertificateDer<'static>>) -> Self {

@@ -8,9 +8,10 @@ use rustls::{
     CipherSuite, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::CertificateDer,
-    server::NoServerSessionStorage,
+    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
+    sign::CertifiedKey,
 };
-use supernode_proto::{ALPN, identity::RelayPin};
+use supernode_proto::{ALPN, H3_ALPN, identity::RelayPin};
 
 use crate::control::{certificate::Certificate, state_dir::KeyMaterial};
 use crate::shard::TlsConfig;
@@ -38,28 +39,60 @@ pub fn pin_of(certificate: &CertificateDer<'_>) -> Option<RelayPin> {
     Some(RelayPin::of_spki(certificate.public_key().raw))
 }
 
-/// TLS 1.3 with ALPN `supernode/1`, AES-128-GCM first, and no resumption.
+/// TLS 1.3 with ALPN `supernode/1`, AES-128-GCM first, and no resumption. Pages in browsers, which say `h3`,
+/// are shown a certificate of their own, if there is one: else they are refused.
 ///
 /// Without session tickets nothing ties two connections of a device together below the Hello, the relay stores no
 /// secret of a connection that has ended, and early data, which an attacker can replay, cannot happen.
 ///
 /// # Errors
 /// See [`TlsError`].
-pub fn quic_server_config(certificate: &Certificate) -> Result<Arc<TlsConfig>, TlsError> {
-    Ok(Arc::new(TlsConfig::new(server_config(certificate)?)?))
+pub fn quic_server_config(
+    certificate: &Certificate,
+    for_pages: Option<&Certificate>,
+) -> Result<Arc<TlsConfig>, TlsError> {
+    // A page knows the relay by the host that its browser has checked, or by the pin of who vouches for the certificate.
+    let hosts = for_pages.filter(|shown| shown.by_authority).map(|shown| shown.names.clone()).unwrap_or_default();
+    Ok(Arc::new(TlsConfig::new(server_config(certificate, for_pages)?, hosts)?))
 }
 
-fn server_config(certificate: &Certificate) -> Result<ServerConfig, TlsError> {
-    let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
+fn server_config(certificate: &Certificate, for_pages: Option<&Certificate>) -> Result<ServerConfig, TlsError> {
+    let provider = Arc::new(provider());
+    let shown = |certificate: &Certificate| {
+        CertifiedKey::from_der(certificate.chain.clone(), certificate.key(), &provider).map(Arc::new)
+    };
+    let certificates = ByProtocol { native: shown(certificate)?, pages: for_pages.map(shown).transpose()? };
+    let mut config = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
-        .with_single_cert(certificate.chain.clone(), certificate.key())?;
+        .with_cert_resolver(Arc::new(certificates));
     config.alpn_protocols = vec![ALPN.to_vec()];
+    if for_pages.is_some() {
+        config.alpn_protocols.push(H3_ALPN.to_vec());
+    }
     config.ignore_client_order = true; // clients on rustls would put AES-256 first
     config.max_early_data_size = 0;
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
+}
+
+/// Which certificate whom is shown.
+#[derive(Debug)]
+struct ByProtocol {
+    native: Arc<CertifiedKey>,
+    pages: Option<Arc<CertifiedKey>>,
+}
+
+impl ResolvesServerCert for ByProtocol {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        // Of what both sides speak the relay's first is taken.
+        let is_native = hello.alpn().is_none_or(|mut protocols| protocols.any(|protocol| protocol == ALPN));
+        match (&self.pages, is_native) {
+            (Some(pages), false) => Some(pages.clone()),
+            _ => Some(self.native.clone()),
+        }
+    }
 }
 
 /// aws-lc-rs with our order. Of the key exchanges, a server takes the first in the client's order that it knows; the
@@ -131,7 +164,8 @@ mod tests {
     fn a_client_that_would_take_aes_256_gets_aes_128_and_the_post_quantum_exchange() {
         let keys = keys();
         let mut client = client(&keys, ALPN);
-        let mut server = ServerConnection::new(Arc::new(server_config(&own(&keys)).expect("valid"))).expect("a server");
+        let mut server =
+            ServerConnection::new(Arc::new(server_config(&own(&keys), None).expect("valid"))).expect("a server");
         handshake(&mut client, &mut server).expect("they agree");
         assert_eq!(server.protocol_version(), Some(ProtocolVersion::TLSv1_3));
         let suite = server.negotiated_cipher_suite().expect("one").suite();
@@ -147,7 +181,8 @@ mod tests {
     fn another_protocol_is_refused() {
         let keys = keys();
         let mut client = client(&keys, b"h3");
-        let mut server = ServerConnection::new(Arc::new(server_config(&own(&keys)).expect("valid"))).expect("a server");
+        let mut server =
+            ServerConnection::new(Arc::new(server_config(&own(&keys), None).expect("valid"))).expect("a server");
         assert_eq!(handshake(&mut client, &mut server), Err(rustls::Error::NoApplicationProtocol));
     }
 

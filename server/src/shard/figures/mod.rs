@@ -12,7 +12,10 @@ use self::{
     counters::{Counters, Tally},
     distributions::{Distributions, TurnStart},
 };
-use super::{connections::Connections, quic::key_phases};
+use super::{
+    connections::Connections,
+    quic::{crypto, key_phases},
+};
 use crate::core::{ShardCore, counts::Counts, ledger::Ledger};
 
 /// Connections whose paths are sampled at once: a tenth of a millisecond, however many there are.
@@ -72,7 +75,7 @@ impl Figures {
         let mut stale = Vec::new();
         for connection in (first..last).filter_map(|link| connections.get(link)) {
             let Some(session) = connection.session() else { continue };
-            if key_phases::unanswered(&connection.quic) > key_phases::UNANSWERED_PACKETS_MAX {
+            if crypto::told(connection.quic.crypto_session()).unanswered > key_phases::UNANSWERED_PACKETS_MAX {
                 stale.push(session.link);
             }
             self.distributions.rtt_us.observe(connection.quic.rtt().as_micros() as u64, 1);

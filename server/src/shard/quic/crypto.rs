@@ -22,7 +22,10 @@ use rustls::{
     AlertDescription,
     quic::{Connection, DirectionalKeys, KeyChange, ServerConnection, Version},
 };
-use supernode_proto::identity::{EXPORTER_BYTES, EXPORTER_LABEL};
+use supernode_proto::{
+    H3_ALPN,
+    identity::{EXPORTER_BYTES, EXPORTER_LABEL},
+};
 
 use super::key_phases::KeyPhases;
 use crate::shard::door::answers;
@@ -30,18 +33,22 @@ use crate::shard::door::answers;
 /// What the relay offers to clients in the handshake.
 pub struct TlsConfig {
     tls: Arc<rustls::ServerConfig>,
+    /// Of the certificate that pages are shown: the hosts for which an authority has signed it; none where they know the relay
+    /// by its pin.
+    hosts: Arc<[String]>,
     /// Does what needs no connection: the keys of Initial packets, the tags of Retry packets.
     initial: QuicServerConfig,
 }
 
 impl TlsConfig {
-    /// QUIC over this configuration, which must offer TLS 1.3, no tickets and no early data.
+    /// QUIC over this configuration, which must offer TLS 1.3, no tickets and no early data. Pages know the relay by one of
+    /// these hosts, or if there are none by its pin.
     ///
     /// # Errors
     /// When its provider lacks AES-128-GCM, which QUIC's first packets need (RFC 9001 section 5.2).
-    pub fn new(tls: rustls::ServerConfig) -> Result<Self, NoInitialCipherSuite> {
+    pub fn new(tls: rustls::ServerConfig, hosts: Vec<String>) -> Result<Self, NoInitialCipherSuite> {
         let tls = Arc::new(tls);
-        Ok(Self { initial: QuicServerConfig::try_from(tls.clone())?, tls })
+        Ok(Self { initial: QuicServerConfig::try_from(tls.clone())?, tls, hosts: hosts.into() })
     }
 }
 
@@ -89,7 +96,21 @@ enum Stage {
     Complete {
         /// What a Hello signs for; the only value that the relay ever asks the exporter for.
         exporter: Option<[u8; EXPORTER_BYTES]>,
+        is_page: bool,
     },
+}
+
+/// What a shard wants to know of a connection's TLS.
+#[derive(Default)]
+pub(crate) struct Told {
+    /// How many packets its client was sent under keys that it has not used itself.
+    pub(crate) unanswered: u64,
+    /// Of a page, which has agreed on HTTP/3: the hosts of the certificate that it was shown.
+    pub(crate) page: Option<Arc<[String]>>,
+}
+
+pub(crate) fn told(tls: &dyn crypto::Session) -> Told {
+    tls.handshake_data().and_then(|data| data.downcast::<Told>().ok()).map(|told| *told).unwrap_or_default()
 }
 
 impl Tls {
@@ -107,7 +128,8 @@ impl Tls {
             && !tls.is_handshaking()
         {
             let exporter = tls.export_keying_material([0; EXPORTER_BYTES], EXPORTER_LABEL, Some(&[]));
-            self.stage = Stage::Complete { exporter: exporter.ok() };
+            let is_page = tls.alpn_protocol() == Some(H3_ALPN);
+            self.stage = Stage::Complete { exporter: exporter.ok(), is_page };
         }
     }
 }
@@ -118,10 +140,14 @@ impl crypto::Session for Tls {
         self.config.initial_keys(self.version, dst_cid).expect("of a version that was accepted")
     }
 
-    /// Nobody asks which protocol was agreed on: there is one, and without it no handshake is completed. What the shard
-    /// wants to know of TLS later is whether the client takes up new keys.
+    /// For [`told`].
     fn handshake_data(&self) -> Option<Box<dyn Any>> {
-        self.phases.as_ref()?.tell_unanswered()
+        let unanswered = self.phases.as_ref()?.unanswered();
+        let is_page = match &self.stage {
+            Stage::Handshake(tls) => tls.alpn_protocol() == Some(H3_ALPN),
+            Stage::Complete { is_page, .. } => *is_page,
+        };
+        Some(Box::new(Told { unanswered, page: is_page.then(|| self.config.hosts.clone()) }))
     }
 
     /// Clients prove who they are in their Hello, not by certificates.
@@ -208,7 +234,7 @@ impl crypto::Session for Tls {
         context: &[u8],
     ) -> Result<(), ExportKeyingMaterialError> {
         match &self.stage {
-            Stage::Complete { exporter: Some(exporter) }
+            Stage::Complete { exporter: Some(exporter), .. }
                 if label == EXPORTER_LABEL && context.is_empty() && output.len() == EXPORTER_BYTES =>
             {
                 output.copy_from_slice(exporter);
@@ -238,10 +264,7 @@ mod tests {
     use supernode_proto::ALPN;
 
     use super::*;
-    use crate::{
-        control::{certificate::Certificate, state_dir::StateDir, tls},
-        shard::quic::key_phases::unanswered_of,
-    };
+    use crate::control::{certificate::Certificate, state_dir::StateDir, tls};
 
     /// KeyUpdate of TLS, which QUIC forbids (RFC 8446 section 4.6.3).
     const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
@@ -250,10 +273,11 @@ mod tests {
     fn pair(protocols: &[&[u8]], change: impl FnOnce(&mut rustls::ServerConfig)) -> (Tls, Box<dyn Session>) {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let keys = StateDir::create(directory.path()).expect("a state directory").keys_or_create().expect("keys");
-        let config = tls::quic_server_config(&Certificate::self_signed(&keys).expect("a certificate")).expect("valid");
+        let config =
+            tls::quic_server_config(&Certificate::self_signed(&keys).expect("a certificate"), None).expect("valid");
         let mut changed = rustls::ServerConfig::clone(&config.tls);
         change(&mut changed);
-        let config = Arc::new(TlsConfig::new(changed).expect("the same provider"));
+        let config = Arc::new(TlsConfig::new(changed, Vec::new()).expect("the same provider"));
         let mut roots = RootCertStore::empty();
         roots.add(keys.tls_certificate.clone()).expect("a valid certificate");
         let mut client = rustls::ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -410,10 +434,10 @@ mod tests {
             if phase % 3 == 2 {
                 // begun here, and unanswered until a packet of the client's comes.
                 ours.local.encrypt(phase, &mut [0; 40], 6);
-                assert_eq!(unanswered_of(&relay), 1);
+                assert_eq!(told(&relay).unanswered, 1);
             }
             assert!(opens(&*ours.local, &*theirs.remote, phase) && opens(&*theirs.local, &*ours.remote, phase));
-            assert_eq!(unanswered_of(&relay), 0);
+            assert_eq!(told(&relay).unanswered, 0);
             assert!(!opens(&*ours.local, &*ours.remote, phase), "one key for each direction");
         }
     }

@@ -3,16 +3,13 @@
 //! quinn-proto asks for the next keys as soon as it begins to use some, and so every connection would keep those of two
 //! more directions ready. It needs new ones once within its first thousand packets, and then as good as never again.
 
-use std::{
-    any::Any,
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex, OnceLock, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use bytes::BytesMut;
-use quinn_proto::crypto::{CryptoError, KeyPair, PacketKey, Session};
+use quinn_proto::crypto::{CryptoError, KeyPair, PacketKey};
 use rustls::quic::{PacketKeySet, Secrets};
 
 /// Packets that a client may be sent under new keys of the relay's before it has used them itself. Above it the session
@@ -20,18 +17,6 @@ use rustls::quic::{PacketKeySet, Secrets};
 /// cipher is good for, 2^23 packets (RFC 9001 section 6.6). Default 2^16, more than any path has on its way: whoever has got
 /// one of them answers with them (section 6.2, R-140).
 pub(crate) const UNANSWERED_PACKETS_MAX: u64 = 1 << 16;
-
-/// How many packets a client was sent under keys that it has not used itself.
-pub(crate) fn unanswered(quic: &quinn_proto::Connection) -> u64 {
-    unanswered_of(quic.crypto_session())
-}
-
-pub(crate) fn unanswered_of(tls: &dyn Session) -> u64 {
-    let told = tls.handshake_data().and_then(|data| data.downcast::<Unanswered>().ok());
-    told.map_or(0, |unanswered| unanswered.0)
-}
-
-struct Unanswered(u64);
 
 /// The key phases of a connection that are still to come.
 pub(crate) struct KeyPhases {
@@ -63,13 +48,13 @@ impl KeyPhases {
         Self { secrets: Some(Box::new(secrets)), ahead: None, present: None, limits }
     }
 
-    /// For [`unanswered`].
-    pub(crate) fn tell_unanswered(&self) -> Option<Box<dyn Any>> {
+    /// How many packets the client was sent under keys that it has not used itself.
+    pub(crate) fn unanswered(&self) -> u64 {
         let sent = |phase: &Arc<KeyPhase>| match phase.is_answered.load(Ordering::Relaxed) {
             true => 0,
             false => phase.sent.load(Ordering::Relaxed),
         };
-        Some(Box::new(Unanswered(self.present.as_ref().map_or(0, sent))))
+        self.present.as_ref().map_or(0, sent)
     }
 
     /// The keys of the next one. quinn-proto asks for them when those that it got before begin to be used.
