@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use foldhash::fast::FixedState;
-use quinn_proto::{ConnectionHandle, SendDatagramError, StreamId, Transmit, VarInt, WriteError};
+use quinn_proto::{ConnectionHandle, SendDatagramError, StreamId, Transmit, WriteError};
 use supernode_proto::{
     close::StreamCode,
     control::{FrameReader, TrackKind},
@@ -34,7 +34,8 @@ use crate::{
     shard::{
         door::{newcomer::Newcomer, prefixes::Prefix},
         quic::{
-            link_codec::{DatagramOut, LinkCodec},
+            crypto,
+            link_codec::{DatagramOut, LinkCodec, webtransport::Names},
             meter,
             transport::{
                 DATAGRAM_SEND_BYTES, DATAGRAM_SEND_SPACE, HANDOVER_BLOCKED_BYTES, HANDOVER_BYTES, SEND_STREAM_BYTES,
@@ -205,6 +206,14 @@ impl Connection {
         }
     }
 
+    /// TLS has agreed on a protocol: what kind of link it is follows from that.
+    pub(crate) fn set_codec(&mut self) {
+        let page = crypto::told(self.quic.crypto_session()).page;
+        if let (Some(hosts), Some(newcomer)) = (page, &self.newcomer) {
+            self.codec = LinkCodec::web_transport(Names { pin: newcomer.pin, hosts });
+        }
+    }
+
     /// Its turn begins.
     pub(crate) fn begin_turn(&mut self) {
         self.crumbs.turn();
@@ -335,11 +344,24 @@ impl Connection {
         buffer: &mut Vec<u8>,
     ) -> Option<Transmit> {
         let transmit = match self.phase {
-            Phase::Closed => meter::poll_goodbye(&mut self.quic, now, buffer),
+            Phase::Closed => self.poll_goodbye(now, buffer),
             Phase::Handshaking | Phase::Greeting | Phase::Open(_) => self.quic.poll_transmit(now, segments_max, buffer),
         }?;
         self.uncharged += transmit.size as u64;
         Some(transmit)
+    }
+
+    /// Until when it waits for its client to have read why its session was closed.
+    pub(crate) fn lingers_until(&self) -> Option<Instant> {
+        self.codec.lingers_until().filter(|_| !self.quic.is_closed())
+    }
+
+    fn poll_goodbye(&mut self, now: Instant, buffer: &mut Vec<u8>) -> Option<Transmit> {
+        if self.lingers_until().is_some_and(|until| now < until) {
+            return self.quic.poll_transmit(now, 1, buffer);
+        }
+        self.codec.hang_up(&mut self.quic, now);
+        meter::poll_goodbye(&mut self.quic, now, buffer)
     }
 
     /// Bytes that it was sent and not charged for, packets and all, if they are so many.
@@ -473,10 +495,10 @@ impl Connection {
         if crate::planted::planted!(FinishedGoOn) {
             return;
         }
-        let Self { finished, quic, .. } = self;
+        let Self { finished, quic, codec, .. } = self;
         for Finished { id, .. } in finished.extract_if(.., |finished| is_meant(finished)) {
             // One that the client has stopped meanwhile is closed already.
-            let _ = quic.send_stream(id).reset(VarInt::from_u32(StreamCode::UNSUBSCRIBED.0 as u32));
+            let _ = quic.send_stream(id).reset(codec.stream_codes().of(StreamCode::UNSUBSCRIBED));
         }
     }
 
@@ -512,7 +534,7 @@ impl Connection {
     /// Refuses a stream that the client sends.
     pub(crate) fn stop(&mut self, id: StreamId, code: StreamCode) {
         // A stream that has ended by itself needs no stopping.
-        let _ = self.quic.recv_stream(id).stop(VarInt::from_u32(code.0 as u32));
+        let _ = self.quic.recv_stream(id).stop(self.codec.stream_codes().of(code));
     }
 
     fn hand_over(&mut self, offer: &Offer, wire: Bytes, ledger: &mut Ledger) -> bool {

@@ -18,7 +18,7 @@ use quinn_proto::{Endpoint, Incoming, Transmit};
 use supernode_proto::{
     close::CloseCode,
     control::{ClientMessage, Hello, client_message::Body},
-    identity::{ChannelBinding, EXPORTER_BYTES, EXPORTER_LABEL, RelayPin},
+    identity::RelayPin,
     limits as wire,
 };
 
@@ -291,16 +291,9 @@ impl Door {
         if connection.phase == Phase::Closed {
             return Ok(()); // while it was put aside
         }
-        let mut exporter = [0; EXPORTER_BYTES];
-        connection
-            .quic
-            .crypto_session()
-            .export_keying_material(&mut exporter, EXPORTER_LABEL, &[])
-            .map_err(|_| CloseCode::INTERNAL)?;
         let from = connection.quic.remote_address().ip();
         let Some(newcomer) = &connection.newcomer else { return Err(CloseCode::UNEXPECTED_MESSAGE) };
-        // A link with an exporter is bound by nothing else.
-        let binding = ChannelBinding::TlsExporter { relay: newcomer.pin, exporter };
+        let binding = connection.codec.binding(&connection.quic, newcomer.pin).ok_or(CloseCode::INTERNAL)?;
         let greeting = Greeting { hello: &hello, binding, from };
         let session = match inside.core.open_session(link, &greeting, &*self.admission, now, inside.outbox) {
             Ok(session) => session,

@@ -116,6 +116,9 @@ impl Engine {
         }
         let mut deadline = connection.quic.poll_timeout();
         let mut at_latest = |at: Instant| deadline = Some(deadline.map_or(at, |earlier| earlier.min(at)));
+        if let Some(until) = connection.lingers_until() {
+            at_latest(until);
+        }
         if let Some(newcomer) = &connection.newcomer
             && connection.phase != Phase::Closed
         {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use quinn_proto::{ConnectionError, StreamId, VarInt};
+use quinn_proto::{ConnectionError, StreamId};
 use supernode_proto::close::{CloseCode, StreamCode};
 
 use super::Engine;
@@ -16,9 +16,17 @@ impl Engine {
     pub(super) fn close(&mut self, link: u32, code: CloseCode, now: Now) {
         let Some(connection) = self.connections.get_mut(link) else { return };
         if connection.phase != Phase::Closed {
-            connection.quic.close(now.instant, VarInt::from_u32(code.0 as u32), transport::reason(code, now));
+            connection.codec.close(&mut connection.quic, code, transport::reason(code, now), now.instant);
             self.end(link, code, false, now);
         }
+        self.connections.touch(link);
+    }
+
+    /// A client has ended its session: its connection ends with it.
+    pub(super) fn leave(&mut self, link: u32, clean: bool, now: Now) {
+        self.end(link, CloseCode::BYE, clean, now);
+        let Some(connection) = self.connections.get_mut(link) else { return };
+        connection.codec.hang_up(&mut connection.quic, now.instant);
         self.connections.touch(link);
     }
 
@@ -86,17 +94,14 @@ impl Engine {
     }
 }
 
-/// Why the QUIC connection ended, in our terms, and whether its client said goodbye.
+/// Why QUIC ended a connection, in our terms, and whether its client said goodbye.
 pub(super) fn code_of(error: &ConnectionError) -> (CloseCode, bool) {
     match error {
-        ConnectionError::ApplicationClosed(close) => {
-            let code = CloseCode(close.error_code.into_inner());
-            (code, code == CloseCode::BYE)
-        }
         ConnectionError::TimedOut | ConnectionError::Reset => (CloseCode::BYE, false),
         // What came broke QUIC or TLS, or its defences ended it; or the client says that of what it was sent.
         ConnectionError::TransportError(_)
         | ConnectionError::ConnectionClosed(_)
+        | ConnectionError::ApplicationClosed(_)
         | ConnectionError::VersionMismatch => (CloseCode::TRANSPORT_ERROR, false),
         ConnectionError::LocallyClosed | ConnectionError::CidsExhausted => (CloseCode::INTERNAL, false),
     }

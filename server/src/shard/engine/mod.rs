@@ -325,6 +325,7 @@ impl Engine {
             Ok(()) => {}
             Err(End::Close(code)) => self.close(link, code, now),
             Err(End::Lost(code, clean)) => self.end(link, code, clean, now),
+            Err(End::Left(clean)) => self.leave(link, clean, now),
         }
         self.carry_out(now);
     }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use quinn_proto::{Dir, Event, ReadError, StreamEvent, StreamId};
+use quinn_proto::{ConnectionError, Dir, Event, ReadError, StreamEvent, StreamId};
 use supernode_proto::{
     close::{CloseCode, StreamCode},
     control::{FrameError, TrackKind},
@@ -21,7 +21,7 @@ use crate::{
         figures::counters::Tally,
         post::inbox::MediaMail,
         quic::{
-            link_codec::{DatagramOut, StreamRole},
+            link_codec::{DatagramOut, LinkEnd, StreamRole},
             transport,
         },
         streams::{self, Streams},
@@ -107,6 +107,7 @@ impl<'a> Turn<'a> {
                 Event::Connected => {
                     self.tally.handshakes_ok += 1;
                     connection.phase = Phase::Greeting;
+                    connection.set_codec();
                     transport::allow_own_streams(&mut connection.quic, connection.codec.own_streams());
                     connection.codec.connected(&mut connection.quic);
                     if let Some(newcomer) = &mut connection.newcomer {
@@ -114,7 +115,10 @@ impl<'a> Turn<'a> {
                     }
                 }
                 Event::ConnectionLost { reason } => {
-                    let (code, clean) = code_of(&reason);
+                    let (code, clean) = match &reason {
+                        ConnectionError::ApplicationClosed(close) => connection.codec.closed_with(close),
+                        other => code_of(other),
+                    };
                     return Err(End::Lost(code, clean));
                 }
                 Event::DatagramReceived => self.handle_datagrams(connection, arrived)?,
@@ -195,7 +199,11 @@ impl<'a> Turn<'a> {
 
     /// Takes a stream that the client has opened, once the link says what it is.
     fn begin_stream(&mut self, connection: &mut Connection, id: StreamId) -> Result<(), End> {
-        match connection.codec.begin(&mut connection.quic, id).map_err(End::Close)? {
+        let role = connection.codec.begin(&mut connection.quic, id).map_err(|end| match end {
+            LinkEnd::Close(code) => End::Close(code),
+            LinkEnd::Left(is_clean) => End::Left(is_clean),
+        })?;
+        match role {
             Some(StreamRole::Control) => {
                 if connection.control.is_some() {
                     return Err(End::Close(CloseCode::BAD_STREAM));
@@ -351,6 +359,8 @@ pub(super) enum End {
     Close(CloseCode),
     /// It is gone already; whether it said goodbye.
     Lost(CloseCode, bool),
+    /// Its client has ended the session, but not the connection; whether it said goodbye.
+    Left(bool),
 }
 
 /// Bytes of a stream below which they are copied: QUIC counts as many as there are until their subscriber has acknowledged

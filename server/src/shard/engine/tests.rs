@@ -42,7 +42,7 @@ fn engine(admission: Arc<dyn Admit>, peers: Vec<Postbox>) -> (Engine, RelayPin) 
     let directory = tempfile::tempdir().expect("a directory");
     let keys = StateDir::create(directory.path()).expect("made").keys_or_create().expect("made");
     let certificate = Certificate::self_signed(&keys).expect("a certificate");
-    let tls = tls::quic_server_config(&certificate).expect("a configuration");
+    let tls = tls::quic_server_config(&certificate, Some(&certificate)).expect("a configuration");
     let shared = Shared::new(tls, Duration::ZERO, &keys.reset_key, cid::Incarnation(1));
     let pin = tls::relay_pin(&keys);
     let engine = Engine::new(Parts {

@@ -1,15 +1,22 @@
 //! How one kind of link carries a session on QUIC's streams and datagrams. It stands between quinn-proto's events and
 //! everything behind them, which never knows what kind of link there is: what it is given and gives is the session's.
 //!
-//! A connection has its codec for life. There is one kind, so a codec takes no memory and asks nothing; a kind that has
-//! something to keep keeps it in its variant, behind a pointer.
+//! A connection has its codec for life, from when TLS has agreed on a protocol. A kind that has something to keep keeps it
+//! behind a pointer.
 
-#[cfg(test)]
-pub(crate) mod prefixed;
+pub(crate) mod webtransport;
+
+use std::{cell::OnceCell, time::Instant};
 
 use bytes::Bytes;
-use quinn_proto::{Connection, Dir, StreamId};
-use supernode_proto::close::CloseCode;
+use quinn_proto::{ApplicationClose, Connection, Dir, StreamId, VarInt};
+use supernode_proto::{
+    close::{CloseCode, StreamCode},
+    identity::{ChannelBinding, EXPORTER_BYTES, EXPORTER_LABEL, RelayPin},
+};
+use web_transport_proto::error_to_http3;
+
+use self::webtransport::{Names, WebTransport};
 
 /// What a stream is that a client has opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,11 +27,39 @@ pub(crate) enum StreamRole {
     Media,
 }
 
+/// How a link ends by what came on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LinkEnd {
+    /// The relay closes it: there is no use for such a thing.
+    Close(CloseCode),
+    /// The client has ended the session; whether as it wished.
+    Left(bool),
+}
+
 /// Streams that a client may have open beside those of its session, because the link itself needs them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct OwnStreams {
     pub(crate) bidirectional: u32,
     pub(crate) unidirectional: u32,
+}
+
+/// How the codes with which streams are reset and stopped stand in QUIC's frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StreamCodes {
+    /// As they are.
+    Native,
+    /// Among HTTP/3's own (draft-ietf-webtrans-http3 section 4.4).
+    Http3,
+}
+
+impl StreamCodes {
+    pub(crate) fn of(self, code: StreamCode) -> VarInt {
+        let number = match self {
+            Self::Native => code.0,
+            Self::Http3 => error_to_http3(code.0 as u32),
+        };
+        VarInt::from_u64(number).unwrap_or(VarInt::MAX)
+    }
 }
 
 /// A kind of link, and what of it is kept for a connection.
@@ -34,28 +69,30 @@ pub(crate) enum LinkCodec {
     /// unidirectional one a media stream, a datagram is an object.
     #[default]
     Native,
-    /// What tests hold the seam to: streams and datagrams as WebTransport has them.
-    #[cfg(test)]
-    Prefixed(Box<prefixed::Prefixed>),
+    /// `h3`: a page in a browser.
+    WebTransport(Box<WebTransport>),
 }
 
 impl LinkCodec {
+    /// Of a page that was shown the certificate of a relay with these names.
+    pub(crate) fn web_transport(names: Names) -> Self {
+        Self::WebTransport(Box::new(WebTransport::new(names)))
+    }
+
     /// How many streams the link itself needs. Transport parameters leave before the client has said which kind of link it
     /// wants, so those are native's, and this is added when it is known.
     pub(crate) const fn own_streams(&self) -> OwnStreams {
         match self {
             Self::Native => OwnStreams { bidirectional: 0, unidirectional: 0 },
-            #[cfg(test)]
-            Self::Prefixed(_) => prefixed::OWN_STREAMS,
+            Self::WebTransport(_) => webtransport::OWN_STREAMS,
         }
     }
 
     /// The handshake is done: opens what the link itself needs.
-    pub(crate) fn connected(&mut self, quic: &mut Connection) {
+    pub(crate) fn connected(&self, quic: &mut Connection) {
         match self {
-            Self::Native => _ = quic,
-            #[cfg(test)]
-            Self::Prefixed(codec) => codec.connected(quic),
+            Self::Native => {}
+            Self::WebTransport(link) => link.connected(quic),
         }
     }
 
@@ -63,30 +100,35 @@ impl LinkCodec {
     /// have been read, or nothing as long as they have not, and of the link's own streams.
     ///
     /// # Errors
-    /// The code to close the connection with, which has no use for such a stream.
-    pub(crate) fn begin(&mut self, quic: &mut Connection, id: StreamId) -> Result<Option<StreamRole>, CloseCode> {
+    /// How that ends the link.
+    pub(crate) fn begin(&mut self, quic: &mut Connection, id: StreamId) -> Result<Option<StreamRole>, LinkEnd> {
         match self {
-            Self::Native => {
-                _ = quic;
-                Ok(Some(match id.dir() {
-                    Dir::Bi => StreamRole::Control,
-                    Dir::Uni => StreamRole::Media,
-                }))
-            }
-            #[cfg(test)]
-            Self::Prefixed(codec) => codec.begin(quic, id),
+            Self::Native => Ok(Some(match id.dir() {
+                Dir::Bi => StreamRole::Control,
+                Dir::Uni => StreamRole::Media,
+            })),
+            Self::WebTransport(link) => link.begin(quic, id),
         }
     }
 
     /// Whether a stream is still to be given to [`Self::begin`] when more of it comes.
     pub(crate) fn awaits(&self, id: StreamId) -> bool {
         match self {
+            Self::Native => false,
+            Self::WebTransport(link) => link.awaits(id),
+        }
+    }
+
+    /// What signatures on this link are for, at a relay whose certificate has this pin; `None` as long as there
+    /// is no session to sign for.
+    pub(crate) fn binding(&self, quic: &Connection, relay: RelayPin) -> Option<ChannelBinding> {
+        match self {
             Self::Native => {
-                _ = id;
-                false
+                let mut exporter = [0; EXPORTER_BYTES];
+                quic.crypto_session().export_keying_material(&mut exporter, EXPORTER_LABEL, &[]).ok()?;
+                Some(ChannelBinding::TlsExporter { relay, exporter })
             }
-            #[cfg(test)]
-            Self::Prefixed(codec) => codec.awaits(id),
+            Self::WebTransport(link) => link.binding(),
         }
     }
 
@@ -94,8 +136,7 @@ impl LinkCodec {
     pub(crate) fn datagram_in(&self, datagram: Bytes) -> Option<Bytes> {
         match self {
             Self::Native => Some(datagram),
-            #[cfg(test)]
-            Self::Prefixed(_) => prefixed::datagram_in(datagram),
+            Self::WebTransport(_) => webtransport::datagram_in(datagram),
         }
     }
 
@@ -103,8 +144,7 @@ impl LinkCodec {
     pub(crate) const fn empty_datagram(&self) -> Bytes {
         match self {
             Self::Native => Bytes::new(),
-            #[cfg(test)]
-            Self::Prefixed(_) => prefixed::EMPTY_DATAGRAM,
+            Self::WebTransport(_) => webtransport::EMPTY_DATAGRAM,
         }
     }
 
@@ -112,8 +152,58 @@ impl LinkCodec {
     pub(crate) fn stream_out(&self, header: Bytes) -> Bytes {
         match self {
             Self::Native => header,
-            #[cfg(test)]
-            Self::Prefixed(_) => prefixed::stream_out(&header),
+            Self::WebTransport(_) => webtransport::stream_out(&header),
+        }
+    }
+
+    /// How codes of streams stand on this link.
+    pub(crate) const fn stream_codes(&self) -> StreamCodes {
+        match self {
+            Self::Native => StreamCodes::Native,
+            Self::WebTransport(_) => StreamCodes::Http3,
+        }
+    }
+
+    /// Ends the session with a code and what is said beside it. The connection is closed with that, or, where it must be said
+    /// in the session, by [`Self::hang_up`].
+    pub(crate) fn close(&mut self, quic: &mut Connection, code: CloseCode, reason: Bytes, now: Instant) {
+        match self {
+            Self::Native => quic.close(now, VarInt::from_u32(code.0 as u32), reason),
+            Self::WebTransport(link) => {
+                if !link.say_end(quic, code, &reason, now) {
+                    quic.close(now, webtransport::no_error(), Bytes::new());
+                }
+            }
+        }
+    }
+
+    /// Until when a connection whose session was closed waits for its client to have read that.
+    pub(crate) fn lingers_until(&self) -> Option<Instant> {
+        match self {
+            Self::Native => None,
+            Self::WebTransport(link) => link.lingers_until(),
+        }
+    }
+
+    /// It has, or has had its time: closes the connection.
+    pub(crate) fn hang_up(&self, quic: &mut Connection, now: Instant) {
+        match self {
+            Self::Native => {}
+            Self::WebTransport(_) if quic.is_closed() => {}
+            Self::WebTransport(_) => quic.close(now, webtransport::no_error(), Bytes::new()),
+        }
+    }
+
+    /// What a client means by the code with which it has closed the connection, and whether it has said goodbye.
+    pub(crate) fn closed_with(&self, close: &ApplicationClose) -> (CloseCode, bool) {
+        match self {
+            Self::Native => {
+                let code = CloseCode(close.error_code.into_inner());
+                (code, code == CloseCode::BYE)
+            }
+            // A browser closes the connection of a page that is gone, whyever: whoever leaves says so in the session.
+            Self::WebTransport(_) if close.error_code == webtransport::no_error() => (CloseCode::BYE, false),
+            Self::WebTransport(_) => (CloseCode::TRANSPORT_ERROR, false),
         }
     }
 }
@@ -121,36 +211,36 @@ impl LinkCodec {
 /// An object on its way out in datagrams: made once for all links of a kind, not for each of them.
 pub(crate) struct DatagramOut<'a> {
     object: &'a Bytes,
-    #[cfg(test)]
-    prefixed: std::cell::OnceCell<Bytes>,
+    to_pages: OnceCell<Bytes>,
 }
 
 impl<'a> DatagramOut<'a> {
     /// Of an object's bytes.
     pub(crate) fn new(object: &'a Bytes) -> Self {
-        Self {
-            object,
-            #[cfg(test)]
-            prefixed: std::cell::OnceCell::new(),
-        }
+        Self { object, to_pages: OnceCell::new() }
     }
 
     /// The datagram on such a link.
     pub(crate) fn on(&self, codec: &LinkCodec) -> &Bytes {
         match codec {
             LinkCodec::Native => self.object,
-            #[cfg(test)]
-            LinkCodec::Prefixed(_) => self.prefixed.get_or_init(|| prefixed::datagram_out(self.object)),
+            LinkCodec::WebTransport(_) => self.to_pages.get_or_init(|| webtransport::datagram_out(self.object)),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use supernode_proto::identity::RelayPin;
+
     use super::*;
 
+    fn page() -> LinkCodec {
+        LinkCodec::web_transport(Names { pin: RelayPin([0; 32]), hosts: [].into() })
+    }
+
     #[test]
-    fn the_only_kind_of_link_takes_no_memory_and_copies_nothing() {
+    fn a_native_link_takes_no_memory_and_copies_nothing() {
         let (codec, object) = (LinkCodec::Native, Bytes::copy_from_slice(&[1, 2, 3]));
         let same = |bytes: &Bytes| assert_eq!((bytes.as_ptr(), bytes.len()), (object.as_ptr(), object.len()));
         same(DatagramOut::new(&object).on(&codec));
@@ -159,15 +249,24 @@ mod tests {
         assert_eq!((codec.empty_datagram().len(), codec.own_streams()), (0, OwnStreams::default()));
     }
 
+    //
     #[test]
-    fn an_object_is_made_once_for_all_links_of_a_kind() {
-        let (object, codec) = (Bytes::from_static(b"object"), LinkCodec::prefixed());
+    fn an_object_is_made_once_for_all_pages() {
+        let (object, codec) = (Bytes::from_static(b"object"), page());
         let out = DatagramOut::new(&object);
-        let (one, other) = (out.on(&codec).as_ptr(), out.on(&LinkCodec::prefixed()).as_ptr());
+        let (one, other) = (out.on(&codec).as_ptr(), out.on(&page()).as_ptr());
         assert_eq!(one, other);
         assert_eq!(out.on(&codec)[..], *b"\0object");
         assert_eq!(codec.datagram_in(out.on(&codec).clone()).as_ref(), Some(&object));
         assert_eq!(codec.datagram_in(Bytes::from_static(b"\x01of another session")), None);
         assert_eq!(codec.datagram_in(codec.empty_datagram()), Some(Bytes::new()));
+    }
+
+    #[test]
+    fn every_code_of_a_stream_is_one_of_the_session_s_to_a_browser() {
+        for row in StreamCode::ALL {
+            let code = page().stream_codes().of(StreamCode(row.code)).into_inner();
+            assert_eq!(web_transport_proto::error_from_http3(code).map(u64::from), Some(row.code), "{}", row.name);
+        }
     }
 }

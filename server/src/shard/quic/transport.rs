@@ -39,8 +39,10 @@ const DATAGRAM_RECEIVE_BYTES: usize = 2 * socket::TURN_BYTES_MAX;
 /// Bidirectional streams of a session.
 const CONTROL_STREAMS: u32 = 1;
 /// Media streams that a client may open before it publishes a track: none would be forwarded, and one is enough to learn
-/// why. QUIC keeps a table entry for each stream that may be opened, and most sessions that are online publish nothing.
-const STREAMS_BEFORE_A_TRACK: u32 = 1;
+/// why. QUIC keeps a table entry for each stream that may be opened, and most sessions that are online publish nothing. Three,
+/// because HTTP/3 wants as many (RFC 9114 section 6.2) and Chromium ends a connection with fewer; transport parameters leave
+/// before it is known who has come.
+const STREAMS_BEFORE_A_TRACK: u32 = 3;
 /// Bytes that one media stream may have in flight towards the relay: a 4K key frame in two round trips.
 pub(crate) const STREAM_WINDOW: u32 = 1024 * 1024;
 /// Bytes that all streams of a client together may have in flight before it has been let in: the largest Hello and as much

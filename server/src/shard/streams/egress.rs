@@ -3,18 +3,21 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use quinn_proto::{Connection, Dir, StreamId, VarInt, WriteError};
+use quinn_proto::{Connection, Dir, StreamId, WriteError};
 use supernode_proto::{
     close::StreamCode,
     control::TrackKind,
     object::{StreamHeader, TrackAlias},
 };
 
-use crate::core::{
-    forward::Subscriber,
-    ledger::{DropReason, Ledger},
-    queue::StreamQueue,
-    stream::StreamPart,
+use crate::{
+    core::{
+        forward::Subscriber,
+        ledger::{DropReason, Ledger},
+        queue::StreamQueue,
+        stream::StreamPart,
+    },
+    shard::quic::link_codec::{LinkCodec, StreamCodes},
 };
 
 /// What a subscriber has of a publisher's stream.
@@ -32,6 +35,7 @@ pub(crate) struct Egress {
     pub(crate) temporal_layer: u8,
     priority: i32,
     id: Option<StreamId>,
+    codes: StreamCodes,
     /// Why it was given up; objects that still come in are dropped for the same reason.
     abandoned: Option<DropReason>,
     /// Nothing more will come in.
@@ -39,20 +43,27 @@ pub(crate) struct Egress {
 }
 
 impl Egress {
-    /// A stream that begins, with its header's bytes.
-    pub(crate) fn new(header: &StreamHeader, wire: Bytes, kind: TrackKind, subscriber: &Subscriber) -> Self {
+    /// A stream that begins, with its header's bytes, on a link with this codec.
+    pub(crate) fn new(
+        header: &StreamHeader,
+        wire: Bytes,
+        kind: TrackKind,
+        subscriber: &Subscriber,
+        codec: &LinkCodec,
+    ) -> Self {
         let ttl = Duration::from_millis(u64::from(header.hop.ttl_ms));
         Self {
             alias: header.hop.alias,
             kind,
             queue: StreamQueue::default(),
-            header: Some(wire),
+            header: Some(codec.stream_out(wire)),
             age_max: ttl.min(subscriber.age_max),
             reliable: kind == TrackKind::Data,
             group: header.group,
             temporal_layer: header.temporal_layer,
             priority: priority(header, kind, subscriber.focus),
             id: None,
+            codes: codec.stream_codes(),
             abandoned: None,
             ended: false,
         }
@@ -144,7 +155,7 @@ impl Egress {
             self.queue.abandon(reason, ledger);
             if let Some(id) = self.id {
                 // A stream that the peer stopped is closed already.
-                let _ = quic.send_stream(id).reset(VarInt::from_u32(code.0 as u32));
+                let _ = quic.send_stream(id).reset(self.codes.of(code));
             }
         }
     }

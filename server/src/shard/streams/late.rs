@@ -71,8 +71,7 @@ impl Streams {
             return;
         }
         connection.egress.retain(|(other, _)| *other != key);
-        let wire = connection.codec.stream_out(wire);
-        let mut egress = Egress::new(&header, wire, carries.kind, &subscriber);
+        let mut egress = Egress::new(&header, wire, carries.kind, &subscriber, &connection.codec);
         let mut target = StreamTarget::new(subscriber);
         for part in &parts {
             if let Some(object) = part.begins {

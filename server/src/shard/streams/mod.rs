@@ -255,8 +255,7 @@ impl Streams {
     ) {
         for target in &route.local {
             let Some(connection) = connections.get_mut(target.subscriber.link) else { continue };
-            let wire = connection.codec.stream_out(wire.clone());
-            let egress = Egress::new(header, wire, route.carries.kind, &target.subscriber);
+            let egress = Egress::new(header, wire.clone(), route.carries.kind, &target.subscriber, &connection.codec);
             connection.egress.push((key, egress));
         }
         self.routes.insert(key, route);
@@ -392,6 +391,7 @@ mod tests {
 
     use super::*;
     use crate::core::{ShardId, forward::Subscriber};
+    use crate::shard::quic::link_codec::LinkCodec;
 
     /// A stream with so many bytes waiting.
     fn egress(
@@ -412,7 +412,7 @@ mod tests {
             speakers_max: 0,
             member: 1,
         };
-        let mut egress = Egress::new(&header, Bytes::new(), kind, &subscriber);
+        let mut egress = Egress::new(&header, Bytes::new(), kind, &subscriber, &LinkCodec::Native);
         if bytes > 0 {
             let part = StreamPart { wire: vec![0; bytes].into(), begins: None, ends: false };
             egress.push(&part, Instant::now(), ledger);

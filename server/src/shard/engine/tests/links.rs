@@ -1,5 +1,5 @@
-//! Two kinds of link at one engine: clients whose streams and datagrams have something of the link's in front, and one as all
-//! are today, in one room. QUIC and TLS are real, the packets go by hand.
+//! Two kinds of link at one engine: pages, as browsers' WebTransport puts them, and a native client, in one room. QUIC, TLS and
+//! HTTP are real, the packets go by hand.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -12,27 +12,27 @@ use quinn_proto::{
 };
 use supernode_keys::{DeviceSecret, IdentitySecret, JoinSecret};
 use supernode_proto::{
+    H3_ALPN,
     control::{
         ClientMessage, FrameReader, PublishTrack, RelayMessage, Subscribe, client_message::Body as Request,
         relay_message::Body,
     },
-    identity::{EXPORTER_BYTES, EXPORTER_LABEL},
+    identity::{EXPORTER_BYTES, EXPORTER_LABEL, RelayName},
     object::{Flags, Layer, Visible},
 };
 use supernode_session::{Channel, Introduction, put_datagram, put_object, put_stream_head};
 use supernode_tls::PinVerifier;
+use web_transport_proto::{Capsule, ConnectError, ConnectRequest, ConnectResponse, Frame, Settings, http::StatusCode};
 
 use super::*;
-use crate::{
-    core::Voucher,
-    shard::quic::link_codec::{
-        LinkCodec,
-        prefixed::{CONTROL_HEADER, MEDIA_HEADER, RELAY_SETTINGS},
-    },
-};
+use crate::{core::Voucher, shard::quic::link_codec::webtransport::MEDIA_HEADER};
 
 pub(super) const ROOM: RoomId = RoomId([1; 16]);
 const RELAY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 4433);
+/// What a page's control stream begins with.
+const CONTROL_HEADER: [u8; 3] = [0x40, 0x41, 0];
+/// The request of a page's browser.
+const SESSION_URL: &str = "https://192.0.2.1:4433/supernode/1";
 /// Turns that anything here may take.
 const TURNS_MAX: usize = 200;
 
@@ -50,15 +50,18 @@ pub(super) struct Client {
     pub(super) quic: Connection,
     handle: ConnectionHandle,
     address: SocketAddr,
-    is_prefixed: bool,
+    is_page: bool,
+    /// What it knows the relay by.
+    relay: RelayPin,
     is_connected: bool,
-    closed: Option<u64>,
+    /// The code, and the session's end as it was said before.
+    closed: Option<(u64, Option<Capsule>)>,
     device: DeviceSecret,
     control: Option<StreamId>,
     reader: FrameReader,
     messages: Vec<RelayMessage>,
     pub(super) datagrams: Vec<Bytes>,
-    /// What the relay's streams have brought.
+    /// What the relay's streams have brought, and the answer to a page's request.
     streams: BTreeMap<StreamId, Vec<u8>>,
     /// What waits to be written.
     out: VecDeque<(StreamId, Bytes)>,
@@ -77,14 +80,14 @@ pub(super) struct Stage {
 
 impl Stage {
     /// An engine with a client for each of these, connected.
-    pub(super) fn with_clients(prefixed: &[bool]) -> Self {
+    pub(super) fn with_clients(pages: &[bool]) -> Self {
         let (own, inbox) = inbox().expect("a descriptor");
         let (engine, pin) = engine(Arc::new(Everybody), vec![own]);
         let unix = std::time::UNIX_EPOCH.elapsed().expect("after 1970");
         let now = Now { instant: Instant::now(), unix_ms: unix.as_millis() as u64 };
         let mut stage = Self { engine, inbox, out: SendBatch::default(), pin, now, clients: Vec::new() };
-        for (number, is_prefixed) in (1..).zip(prefixed) {
-            stage.clients.push(Client::dial(number, *is_prefixed, pin, now.instant));
+        for (number, is_page) in (1..).zip(pages) {
+            stage.clients.push(Client::dial(number, *is_page, pin, now.instant));
         }
         stage.until("all are connected", |stage| stage.clients.iter().all(|client| client.is_connected));
         stage
@@ -98,15 +101,6 @@ impl Stage {
             for data in client.packets(now.instant) {
                 let packet = Received { remote: client.address, local_ip: None, ecn: None, arrived: now.instant, data };
                 engine.handle_packet(packet, *now, out, || now.instant);
-            }
-        }
-        // What ALPN will decide one day: before anything but the handshake has happened.
-        for link in 0..engine.connections.links() {
-            let Some(connection) = engine.connections.get_mut(link) else { continue };
-            let address = connection.quic.remote_address();
-            let is_prefixed = clients.iter().any(|client| client.is_prefixed && client.address == address);
-            if connection.phase == Phase::Handshaking && is_prefixed {
-                connection.codec = LinkCodec::prefixed();
             }
         }
         engine.handle_mail(inbox, *now, out, || now.instant);
@@ -155,11 +149,38 @@ impl Stage {
         reply.expect("it came")
     }
 
+    /// What a page's browser does before the page has its session: HTTP's own streams, and the request in two pieces.
+    fn request(&mut self, client: usize, request: &[u8]) -> Result<ConnectResponse, ConnectError> {
+        let id = self.open(client, Dir::Bi);
+        let (one, other) = request.split_at(request.len() / 2);
+        self.clients[client].out.push_back((id, Bytes::copy_from_slice(one)));
+        let mut settings = Vec::new();
+        let mut wanted = Settings::default();
+        wanted.enable_webtransport(1);
+        wanted.encode(&mut settings);
+        // An encoder of QPACK's, a decoder, and something that the relay has never heard of.
+        for said in [&settings[..], &[2], &[3, 8, 8]] {
+            let id = self.open(client, Dir::Uni);
+            self.clients[client].out.push_back((id, Bytes::copy_from_slice(said)));
+            self.turn();
+        }
+        self.clients[client].out.push_back((id, Bytes::copy_from_slice(other)));
+        let answer = |stage: &Self| stage.clients[client].streams.get(&id).cloned();
+        self.until("an answer", |stage| answer(stage).is_some());
+        ConnectResponse::decode(&mut &answer(self).expect("it came")[..])
+    }
+
     /// Opens the control stream, says Hello and joins the room.
     pub(super) fn enter(&mut self, client: usize) {
+        let is_page = self.clients[client].is_page;
+        if is_page {
+            let response = self.request(client, &connect(SESSION_URL));
+            assert_eq!(response.expect("a session").status, StatusCode::OK);
+            self.until("a challenge", |stage| stage.clients[client].challenge().is_some());
+        }
         let id = self.open(client, Dir::Bi);
         self.clients[client].control = Some(id);
-        if self.clients[client].is_prefixed {
+        if is_page {
             // Byte by byte, each in a packet of its own.
             for byte in CONTROL_HEADER {
                 self.clients[client].out.push_back((id, Bytes::copy_from_slice(&[byte])));
@@ -170,7 +191,7 @@ impl Stage {
         let greeting = &mut self.clients[client];
         let identity = IdentitySecret::from_bytes(&greeting.device.to_bytes());
         let delegation = identity.delegate(&greeting.device.public(), unix_s + 3600);
-        let channel = greeting.channel(self.pin);
+        let channel = if is_page { greeting.page_channel() } else { greeting.channel(self.pin) };
         let hello = channel.hello(&greeting.device, &Introduction::new(&delegation, ""));
         greeting.send(ClientMessage { request: 0, body: Some(Request::Hello(hello)) });
         let is_welcome = |message: &RelayMessage| matches!(message.body, Some(Body::Welcome(_)));
@@ -195,9 +216,12 @@ impl Stage {
 }
 
 impl Client {
-    fn dial(number: u8, is_prefixed: bool, pin: RelayPin, now: Instant) -> Self {
+    fn dial(number: u8, is_page: bool, pin: RelayPin, now: Instant) -> Self {
         let provider = supernode_tls::provider();
-        let tls = supernode_tls::client_config(provider.clone(), Arc::new(PinVerifier::new(pin, provider)));
+        let mut tls = supernode_tls::client_config(provider.clone(), Arc::new(PinVerifier::new(pin, provider)));
+        if is_page {
+            tls.alpn_protocols = vec![H3_ALPN.to_vec()];
+        }
         let tls = QuicClientConfig::try_from(tls).expect("TLS 1.3 has QUIC's first suite");
         let mut transport = TransportConfig::default();
         transport.max_concurrent_bidi_streams(VarInt::from_u32(0)).datagram_receive_buffer_size(Some(1 << 20));
@@ -210,7 +234,8 @@ impl Client {
             quic,
             handle,
             address: SocketAddr::from(([198, 51, 100, number], 1024)),
-            is_prefixed,
+            is_page,
+            relay: pin,
             is_connected: false,
             closed: None,
             device: DeviceSecret::from_bytes(&[number; 32]),
@@ -229,6 +254,23 @@ impl Client {
         let exported = self.quic.crypto_session().export_keying_material(&mut exporter, EXPORTER_LABEL, &[]);
         exported.expect("the handshake is done");
         Channel::by_exporter(relay, exporter, self.device.public())
+    }
+
+    /// What the relay wants to have signed by a page.
+    fn challenge(&self) -> Option<supernode_proto::control::Challenge> {
+        self.streams.values().find_map(|bytes| {
+            let mut reader = FrameReader::default();
+            reader.push(bytes.strip_prefix(&MEDIA_HEADER)?);
+            match reader.next_message::<RelayMessage>().ok()??.body? {
+                Body::Challenge(challenge) => Some(challenge),
+                _ => None,
+            }
+        })
+    }
+
+    fn page_channel(&mut self) -> Channel {
+        let challenge = self.challenge().expect("it came");
+        Channel::by_challenge(&challenge, RelayName::Pin(&self.relay), self.device.public()).expect("its own")
     }
 
     fn send(&mut self, message: ClientMessage) {
@@ -272,7 +314,7 @@ impl Client {
             match event {
                 Event::Connected => self.is_connected = true,
                 Event::ConnectionLost { reason: quinn_proto::ConnectionError::ApplicationClosed(close) } => {
-                    self.closed = Some(close.error_code.into_inner());
+                    self.closed = Some((close.error_code.into_inner(), self.end_said()));
                 }
                 Event::ConnectionLost { reason } => panic!("a client was lost: {reason}"),
                 Event::DatagramReceived => self.datagrams.extend(std::iter::from_fn(|| self.quic.datagrams().recv())),
@@ -302,10 +344,29 @@ impl Client {
         }
     }
 
-    /// What a stream of media has brought, without the relay's own.
+    /// What streams of media have brought, without what the link has of its own and the challenge.
     fn media(&self) -> Vec<&[u8]> {
-        self.streams.values().map(Vec::as_slice).filter(|bytes| *bytes != RELAY_SETTINGS).collect()
+        let is_media = |bytes: &&[u8]| !self.is_page || bytes.starts_with(&MEDIA_HEADER);
+        let media = self.streams.iter().filter(|(id, _)| id.dir() == Dir::Uni).map(|(_, bytes)| bytes.as_slice());
+        media.filter(is_media).skip(usize::from(self.is_page)).collect()
     }
+
+    /// How the relay has ended a page's session, behind its answer.
+    fn end_said(&self) -> Option<Capsule> {
+        let mut said = &self.streams.iter().find(|(id, _)| id.dir() == Dir::Bi)?.1[..];
+        ConnectResponse::decode(&mut said).ok()?;
+        let (kind, mut data) = Frame::read(&mut said).ok()?;
+        assert_eq!(kind, Frame::DATA);
+        Capsule::decode(&mut data).ok()
+    }
+}
+
+/// A browser's request for a session.
+fn connect(url: &str) -> Vec<u8> {
+    let mut request = Vec::new();
+    let wanted = ConnectRequest::new(url.parse::<url::Url>().expect("an address"));
+    wanted.encode(&mut request).expect("valid headers");
+    request
 }
 
 fn hop(alias: TrackAlias) -> Hop {
@@ -330,43 +391,33 @@ fn stream(alias: TrackAlias) -> Vec<u8> {
 }
 
 /// What a kind of link makes of it.
-fn on_link(is_prefixed: bool, head: &[u8], wire: &[u8]) -> Vec<u8> {
-    if is_prefixed { [head, wire].concat() } else { wire.to_vec() }
+fn on_link(is_page: bool, head: &[u8], wire: &[u8]) -> Vec<u8> {
+    if is_page { [head, wire].concat() } else { wire.to_vec() }
 }
 
+//
 #[test]
-fn a_link_with_prefixes_and_streams_of_its_own_carries_all_that_a_native_one_does() {
+fn a_page_s_link_carries_all_that_a_native_one_does() {
     let kinds = [false, true, true];
     let mut stage = Stage::with_clients(&kinds);
-    // What such a link needs for itself comes before the session does: more streams than a native one may have.
-    let mut own_bytes = 0;
-    for (client, _) in kinds.iter().enumerate().filter(|(_, is_prefixed)| **is_prefixed) {
-        let own: [(Dir, &[u8]); 4] =
-            [(Dir::Bi, &[1, 2, 9, 9]), (Dir::Uni, &[0, 4, 0]), (Dir::Uni, &[2]), (Dir::Uni, &[3, 8, 8])];
-        for (dir, said) in own {
-            let id = stage.open(client, dir);
-            stage.clients[client].out.push_back((id, Bytes::from(said)));
-            own_bytes += said.len();
-        }
-    }
     for client in 0..kinds.len() {
         stage.enter(client);
     }
     for publisher in [0, 1] {
         let (audio, video) = (stage.publish(publisher, TrackKind::Audio), stage.publish(publisher, TrackKind::Video));
-        let is_prefixed = kinds[publisher];
+        let is_page = kinds[publisher];
         let sent = datagram(audio);
         let speaking = &mut stage.clients[publisher];
-        let said = on_link(is_prefixed, &[0], &sent);
+        let said = on_link(is_page, &[0], &sent);
         speaking.quic.datagrams().send(said.into(), false).expect("there is room");
-        // A question whether the relay is there, and of such a link something of another session: neither is an object.
-        speaking.quic.datagrams().send(on_link(is_prefixed, &[0], &[]).into(), false).expect("there is room");
-        if is_prefixed {
+        // A question whether the relay is there, and of a page something of another session: neither is an object.
+        speaking.quic.datagrams().send(on_link(is_page, &[0], &[]).into(), false).expect("there is room");
+        if is_page {
             speaking.quic.datagrams().send(Bytes::from_static(&[1, 7, 7]), false).expect("there is room");
         }
         let shown = stream(video);
         let id = stage.open(publisher, Dir::Uni);
-        let showing = on_link(is_prefixed, &MEDIA_HEADER, &shown);
+        let showing = on_link(is_page, &MEDIA_HEADER, &shown);
         // In two pieces, the first of which ends within what stands in front.
         for piece in [&showing[..2], &showing[2..]] {
             stage.clients[publisher].out.push_back((id, Bytes::copy_from_slice(piece)));
@@ -383,30 +434,120 @@ fn a_link_with_prefixes_and_streams_of_its_own_carries_all_that_a_native_one_doe
         for other in others {
             let client = &mut stage.clients[other];
             assert_eq!(client.media(), [on_link(kinds[other], &MEDIA_HEADER, &shown)]);
-            client.streams.retain(|_, bytes| *bytes == RELAY_SETTINGS);
+            client.streams.retain(|_, bytes| !bytes.ends_with(b"picture"));
             assert_eq!(std::mem::take(&mut client.datagrams), [on_link(kinds[other], &[0], &sent)]);
         }
         let silent = &stage.clients[publisher];
         assert!(silent.datagrams.is_empty() && silent.media().is_empty(), "nothing of its own");
     }
-    for (client, is_prefixed) in stage.clients.iter().zip(kinds) {
-        assert_eq!(client.closed, None);
-        assert_eq!(client.streams.len(), usize::from(is_prefixed), "the link's own stream of the relay's");
-    }
-    let codecs = (0..kinds.len() as u32).filter_map(|link| stage.engine.connections.get(link));
-    let read: usize = codecs
-        .map(|connection| if let LinkCodec::Prefixed(codec) = &connection.codec { codec.own_bytes } else { 0 })
-        .sum();
-    assert_eq!(read, own_bytes, "and of the clients'");
+    assert!(stage.clients.iter().all(|client| client.closed.is_none()));
     let ledger = stage.engine.ledger();
     assert_eq!((ledger.refused.iter().sum::<u64>(), ledger.offered, ledger.delivered), (0, 8, 8));
 }
 
+//
+#[test]
+fn a_page_is_told_in_its_session_why_it_ends_and_has_a_second_to_read_it() {
+    let mut stage = Stage::with_clients(&[true, true, true]);
+    for client in 0..3 {
+        stage.enter(client);
+    }
+    let code = CloseCode::MALFORMED_MESSAGE.0 as u32;
+    let said = Capsule::CloseWebTransportSession { code, reason: String::new() };
+    for reads_it in [true, false] {
+        let client = usize::from(reads_it);
+        let control = stage.clients[client].control.expect("opened");
+        stage.clients[client].out.push_back((control, Bytes::from_static(&[3, 0xff, 0xff, 0xff])));
+        stage.until("the end is said", |stage| stage.clients[client].end_said().is_some());
+        assert_eq!((stage.clients[client].end_said().as_ref(), &stage.clients[client].closed), (Some(&said), &None));
+        let since = stage.now.instant;
+        if reads_it {
+            let request = StreamId::new(quinn_proto::Side::Client, Dir::Bi, 0);
+            stage.clients[client].quic.send_stream(request).finish().expect("open");
+        }
+        while stage.clients[client].closed.is_none() {
+            stage.turn();
+        }
+        assert_eq!(stage.clients[client].closed, Some((0x100, Some(said.clone()))));
+        let took = stage.now.instant - since;
+        let expected = if reads_it { 0..100 } else { 900..1100 };
+        assert!(expected.contains(&took.as_millis()), "{took:?}");
+    }
+    assert_eq!(stage.clients[2].closed, None);
+}
+
+//
+#[test]
+fn a_page_that_ends_its_session_has_left() {
+    for code in [CloseCode::BYE.0 as u32, 7] {
+        let mut stage = Stage::with_clients(&[true, true]);
+        stage.enter(0);
+        stage.enter(1);
+        let mut capsule = Vec::new();
+        Capsule::CloseWebTransportSession { code, reason: "bye".to_owned() }.encode(&mut capsule);
+        let said = [&[0, capsule.len() as u8][..], &capsule].concat();
+        stage.clients[0].out.push_back((StreamId::new(quinn_proto::Side::Client, Dir::Bi, 0), said.into()));
+        stage.until("it is closed", |stage| stage.clients[0].closed.is_some());
+        assert_eq!(stage.clients[0].closed, Some((0x100, None)));
+        let is_gone = |message: &RelayMessage| matches!(message.body, Some(Body::MemberLeft(_)));
+        stage.until("the other is told", |stage| stage.clients[1].messages.iter().any(is_gone));
+    }
+}
+
+//
+#[test]
+fn a_request_that_is_none_for_a_session_is_answered_with_what_is_wrong() {
+    let changed = |from: &[u8], to: &[u8]| {
+        let request = connect(SESSION_URL);
+        let at = request.windows(from.len()).position(|window| window == from).expect("it is in there");
+        [&request[..at], to, &request[at + from.len()..]].concat()
+    };
+    let cases = [
+        (connect("https://192.0.2.1/supernode/2"), StatusCode::NOT_FOUND),
+        (changed(b"webtransport", b"websocket123"), StatusCode::NOT_IMPLEMENTED),
+        // DATA before any HEADERS, and a field that refers to a table that the relay does not have.
+        (vec![0, 2, 9, 9], StatusCode::BAD_REQUEST),
+        (vec![1, 3, 0, 0, 0x80], StatusCode::BAD_REQUEST),
+    ];
+    for (request, status) in cases {
+        let mut stage = Stage::with_clients(&[true]);
+        let refused = stage.request(0, &request).expect_err("no session");
+        assert!(matches!(refused, ConnectError::WrongStatus(Some(other)) if other == status), "{refused:?}");
+        // Nor is there one afterwards.
+        let id = stage.open(0, Dir::Bi);
+        stage.clients[0].out.push_back((id, Bytes::from_static(&CONTROL_HEADER)));
+        stage.until("it is closed", |stage| stage.clients[0].closed.is_some());
+    }
+}
+
+//
+#[test]
+fn a_page_may_not_make_the_relay_keep_or_read_what_is_no_use_to_it() {
+    let endless: [(Dir, &[u8], CloseCode); 3] = [
+        (Dir::Bi, &[1, 0x7f, 0xff], CloseCode::MESSAGE_TOO_LARGE),
+        (Dir::Uni, &[0], CloseCode::RATE_EXCEEDED),
+        (Dir::Uni, &[0x40, 0x55], CloseCode::RATE_EXCEEDED),
+    ];
+    for (dir, head, _code) in endless {
+        let mut stage = Stage::with_clients(&[true]);
+        let id = stage.open(0, dir);
+        stage.clients[0].out.push_back((id, Bytes::copy_from_slice(head)));
+        stage.clients[0].out.push_back((id, vec![0x21; 1 << 17].into()));
+        stage.until("it is closed", |stage| stage.clients[0].closed.is_some());
+    }
+}
+
+//
 #[test]
 fn a_stream_that_begins_with_nothing_the_link_knows_ends_the_connection() {
-    let mut stage = Stage::with_clients(&[true]);
-    let id = stage.open(0, Dir::Bi);
-    stage.clients[0].out.push_back((id, Bytes::from_static(&[0x40, 0x42, 0])));
-    stage.until("it is closed", |stage| stage.clients[0].closed.is_some());
-    assert_eq!(stage.clients[0].closed, Some(CloseCode::BAD_STREAM.0));
+    for head in [&[0x40, 0x42, 0][..], &[0x40, 0x41, 4], &[0x40, 0x54, 4]] {
+        let mut stage = Stage::with_clients(&[true]);
+        stage.request(0, &connect(SESSION_URL)).expect("a session");
+        let dir = if head[1] == 0x54 { Dir::Uni } else { Dir::Bi };
+        let id = stage.open(0, dir);
+        stage.clients[0].out.push_back((id, Bytes::copy_from_slice(head)));
+        stage.until("it is told", |stage| stage.clients[0].end_said().is_some());
+        let said = Capsule::CloseWebTransportSession { code: CloseCode::BAD_STREAM.0 as u32, reason: String::new() };
+        assert_eq!(stage.clients[0].end_said(), Some(said), "{head:?}");
+    }
 }
