@@ -36,6 +36,7 @@ use super::{
     marks::{self, Marks},
     metrics::{Metrics, Read, Reading, ShardReading},
     operator::{self, Operator},
+    pages_port::{self, PagesPortError, Told},
     prepared::{DoorParts, PrepareError, Prepared},
     process::Usage,
     reload::{ChangeLog, Changeable, InEffect, Own, Reloader, Seen, Shown},
@@ -107,6 +108,9 @@ pub enum ServeError {
     /// The admin port.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// The port for pages.
+    #[error(transparent)]
+    Pages(#[from] PagesPortError),
     /// The table of metrics.
     #[error("the metrics do not fit together")]
     Metrics(#[from] prometheus::Error),
@@ -199,6 +203,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     let door_parts = DoorParts { state: StateDir::open(&state_dir)?, hooks: hooks.clone(), spent };
     let own = Own { self_signed: door_parts.own_certificate()?, ordered: ordered.clone() };
     let certificate = own.choose(&config, prepared.certificate.as_ref());
+    let pages = door_parts.for_pages(&config, &certificate)?;
     let takeover = predecessor(takeover, &config, &state, &state_dir)?;
     // The admin port first: it fails without having let anybody in.
     let admin_listener = match &takeover {
@@ -207,6 +212,9 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         }
         _ => admin::bind(config.admin.listen).await?,
     };
+    let pages_listener = config.web.listen.map(pages_port::bind).transpose()?;
+    let told = Told::default();
+    let pages_until_unix_s = pages.as_ref().and_then(|pages| pages.until_unix_s);
     let listen = config.relay.listen.unwrap_or_else(default_listen);
     if config.admission.mode == AdmissionChoice::Open && !listen.ip().is_loopback() {
         tracing::warn!(%listen, "open to everybody who can reach this address: anyone may use this relay for calls");
@@ -217,7 +225,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         listen,
         shards: if config.relay.shards == 0 { cores() } else { config.relay.shards },
         batch_window: config.relay.batch_window,
-        tls: tls::quic_server_config(&certificate)?,
+        tls: tls::quic_server_config(&certificate, pages.as_ref().map(|pages| &pages.certificate))?,
         pin: certificate.pin,
         admission: admission.clone(),
         limits: config.limits.clone(),
@@ -277,13 +285,15 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         change_log,
         certificate: shown,
         marks: marks.clone(),
+        pages: told.clone(),
         remember_link: {
             let state = StateDir::open(&state_dir)?;
             Box::new(move |config, certificate| Ok(state.remember_link(&link_of(config, certificate, listen)?)?))
         },
     };
     let in_effect = InEffect::new(loaded);
-    let reloader = Reloader::new(sources, in_effect.clone(), seen, own, to);
+    let reloader = Reloader::new(sources, in_effect.clone(), seen, own, to, pages_until_unix_s);
+    told.set(pages.map(|pages| pages.told).unwrap_or_default());
     control_door.open()?;
     handover_door.open()?;
     let offload = shards.offload();
@@ -323,6 +333,9 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     });
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { admin::serve(admin_listener, admin).await });
+    if let Some(listener) = pages_listener {
+        tasks.spawn(async move { pages_port::serve(listener, told).await });
+    }
     let commands = operator.clone();
     tasks.spawn(async move { operator::serve(control, commands).await });
     let (certificates, new_certificates) = mpsc::channel(1);

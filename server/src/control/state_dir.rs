@@ -7,6 +7,7 @@
 //! | `admission-key.pem` | Ed25519 key that signs admission tokens; without it, every token ends |
 //! | `admission-keys-before` | public halves of keys that signed tokens before, and when what they signed ends |
 //! | `relay-keys-before.pem` | by what clients that know an earlier pin know the present key |
+//! | `page-certificates.pem` | two weeks' certificates of the relay's key for pages in browsers |
 //! | `reset-key` | 32 bytes in base64url: tells clients of an earlier process that it is gone (RFC 9000 section 10.3) |
 //! | `revoked` | identities, devices, digests of tokens and networks that the operator refuses, one a line |
 //! | `invites` | labels and dates of those invites that the operator gave a label, with the digest of each token |

@@ -5,5 +5,6 @@ pub mod follow;
 mod http;
 pub mod marks;
 pub mod operator;
+pub mod pages_port;
 pub mod status;
 pub mod what_i_see;

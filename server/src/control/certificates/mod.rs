@@ -2,6 +2,7 @@
 
 pub mod acme;
 pub mod certificate;
+pub mod pages;
 pub mod relay_key;
 pub mod tls;
 pub mod trust;

@@ -132,7 +132,7 @@ fn crossings(state: &StateDir, now_unix_s: u64) -> Result<Vec<Crossing>, StateEr
 }
 
 /// RFC 7468.
-fn to_pem(der: &CertificateDer<'static>) -> String {
+pub(super) fn to_pem(der: &CertificateDer<'static>) -> String {
     let mut spec = BASE64.specification();
     (spec.wrap.width, spec.wrap.separator) = (64, "\n".to_owned());
     let body = spec.encoding().map_or_else(|_| BASE64.encode(der) + "\n", |wrapped| wrapped.encode(der));

@@ -4,7 +4,7 @@ use super::{
     error::Problem,
     keys,
     layers::{Loaded, Origin},
-    values::{AdmissionChoice, Config, TlsChoice},
+    values::{AdmissionChoice, Config, PagesChoice, TlsChoice},
 };
 
 /// What one choice needs, and what only it can use: a setting that does nothing is a mistake.
@@ -36,6 +36,13 @@ const NEEDS: &[Needs] = &[
             "tls.acme.directory_ca",
             "tls.acme.listen",
         ],
+    },
+    Needs {
+        choice: "web.pages",
+        word: "on",
+        chosen: |loaded| loaded.config.web.pages == PagesChoice::On,
+        needed: &[],
+        usable: &["web.listen"],
     },
     Needs {
         choice: "admission.mode",

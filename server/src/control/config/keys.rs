@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
     key::{Key, Kind, Reload},
-    values::{AdmissionChoice, TlsChoice},
+    values::{AdmissionChoice, PagesChoice, TlsChoice},
 };
 use crate::{
     control::{
@@ -22,6 +22,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("admin", "The operator's own port: metrics, health, status."),
     ("tls", "By what clients know the relay."),
     ("tls.acme", "A certificate from an authority that speaks ACME (RFC 8555), only with `tls.mode = \"acme\"`."),
+    ("web", "Pages in browsers, which come in by WebTransport on the relay's own UDP port."),
     ("admission", "Who gets in."),
     ("admission.hook", "Asking an HTTP service, only with `admission.mode = \"hook\"`."),
     (
@@ -187,6 +188,24 @@ pub const KEYS: &[Key] = &[
         what: "TCP address on which the authority's question is answered (HTTP-01); it asks port 80 of each name. Open only \
                while a certificate is ordered.", unset: "",
         cost: "Below port 1024 the relay needs the right to open it." },
+
+    // ---- web
+    Key { path: "web.pages", reload: Live,
+        kind: Kind::Choice { words: &["off", "on"],
+            get: |config| config.web.pages as usize,
+            set: |config, which| config.web.pages = [PagesChoice::Off, PagesChoice::On][which] },
+        what: "Whether pages in browsers may come in. They are shown the authority's certificate, if there is one, else one of \
+               the relay's own key that is good for 13 days.", unset: "",
+        cost: "What is reachable from the network has HTTP/3's requests to read as well." },
+    Key { path: "web.listen", reload: Restart,
+        kind: Kind::Text {
+            form: "IP:PORT, an IPv6 address in brackets",
+            get: |config| config.web.listen.map(|address| address.to_string()),
+            set: |config, text| { config.web.listen = Some(text.parse().ok()?); Some(()) } },
+        what: "TCP address at which pages are told by plain HTTP (`GET /certificates`) which certificates they may be shown. \
+               They check the key by the invite's pin, so nobody in between can tell them another relay's.",
+        unset: "pages must come with an authority's certificate, or learn of the certificates another way",
+        cost: "Everybody who reaches it learns that a relay is here." },
 
     // ---- admission
     Key { path: "admission.mode", reload: Live,

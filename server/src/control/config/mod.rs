@@ -15,4 +15,4 @@ mod combination;
 
 pub use error::{ConfigError, Problem};
 pub use layers::{DEFAULT_FILE, Flag, Loaded, Origin, Sources};
-pub use values::{AdmissionChoice, Config, TlsChoice};
+pub use values::{AdmissionChoice, Config, PagesChoice, TlsChoice};

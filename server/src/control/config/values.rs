@@ -19,6 +19,8 @@ pub struct Config {
     pub admin: Admin,
     /// By what clients know the relay.
     pub tls: Tls,
+    /// Pages in browsers.
+    pub web: Web,
     /// Who gets in.
     pub admission: Admission,
     /// What those who are in may do.
@@ -89,6 +91,25 @@ pub struct Acme {
     pub directory_ca: Option<PathBuf>,
     /// TCP address on which the authority's question is answered (HTTP-01).
     pub listen: SocketAddr,
+}
+
+/// `[web]`
+#[derive(Debug, Clone, Default)]
+pub struct Web {
+    /// Whether pages may come in.
+    pub pages: PagesChoice,
+    /// TCP address at which they are told which certificates they may be shown.
+    pub listen: Option<SocketAddr>,
+}
+
+/// Whether pages in browsers may come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PagesChoice {
+    /// They are refused in the handshake.
+    #[default]
+    Off,
+    /// They may.
+    On,
 }
 
 /// `[admission]`

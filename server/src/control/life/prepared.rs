@@ -6,15 +6,18 @@ use std::{
     sync::Arc,
 };
 
+use rustls::pki_types::CertificateDer;
+
 use crate::control::{
     admission::{AdmissionMode, TokenVerifier},
     allow_list::{AllowList, AllowListError},
     certificate::{Certificate, CertificateError},
     classes::Classes,
-    config::{AdmissionChoice, Config, TlsChoice},
+    config::{AdmissionChoice, Config, PagesChoice, TlsChoice},
     files,
     hook::{HookError, Hooks, hook_url},
     invite::parse_host,
+    pages::PageCertificates,
     relay_key, rotation,
     serve::unix_now_s,
     spent::Spent,
@@ -73,6 +76,39 @@ impl DoorParts {
         let (before, _) = relay_key::before(&self.state, unix_now_s())?;
         Ok(Certificate::self_signed(&self.state.keys()?)?.followed_by(before))
     }
+
+    /// What pages are shown where all others are shown this certificate, if they may come in.
+    ///
+    /// # Errors
+    /// [`PrepareError::State`].
+    pub fn for_pages(&self, config: &Config, certificate: &Certificate) -> Result<Option<ForPages>, PrepareError> {
+        if config.web.pages == PagesChoice::Off {
+            return Ok(None);
+        }
+        if certificate.by_authority {
+            return Ok(Some(ForPages { certificate: certificate.clone(), told: Vec::new(), until_unix_s: None }));
+        }
+        let now_unix_s = unix_now_s();
+        let (before, _) = relay_key::before(&self.state, now_unix_s)?;
+        let pages = PageCertificates::at(&self.state, &self.state.keys()?, now_unix_s)?;
+        let told = pages.told().map(|der| [vec![der.clone()], before.clone()].concat());
+        Ok(Some(ForPages {
+            certificate: pages.shown.followed_by(before),
+            told: told.into(),
+            until_unix_s: Some(pages.until_unix_s),
+        }))
+    }
+}
+
+/// What pages are shown.
+#[derive(Debug)]
+pub struct ForPages {
+    /// The certificate.
+    pub certificate: Certificate,
+    /// What they are told of, each with what comes behind it; nothing where an authority speaks for the relay.
+    pub told: Vec<Vec<CertificateDer<'static>>>,
+    /// When another one is to be shown, Unix time.
+    pub until_unix_s: Option<u64>,
 }
 
 /// What the files say.

@@ -22,6 +22,7 @@ use crate::control::{
     files, invites,
     log::Format,
     marks::{Event, Marks},
+    pages_port::Told,
     prepared::{DoorParts, Prepared},
     serve::{ServeError, unix_now_s},
     systemd, tls, words,
@@ -30,6 +31,9 @@ use crate::{core::directory::Directory, shard::LiveHandle};
 
 /// Below this, the relay warns of a certificate's end: 14 days, in seconds. ACME renews at 30.
 pub const CERTIFICATE_WARN_S: i64 = 14 * 24 * 3600;
+
+/// How long after a failure it is tried again to show pages the next certificate. Default an hour, of the week that there is.
+const PAGES_AGAIN_S: u64 = 3600;
 
 /// Changes what is logged, by a filter that holds, and how.
 pub type ChangeLog = Box<dyn Fn(&str, Format) + Send>;
@@ -53,6 +57,8 @@ pub struct Changeable {
     pub certificate: Shown,
     /// What of this the page marks.
     pub marks: Marks,
+    /// What pages are told.
+    pub pages: Told,
     /// Notes under which link clients reach the relay with this certificate, for invites.
     pub remember_link: RememberLink,
 }
@@ -112,6 +118,8 @@ pub struct Reloader {
     own: Own,
     to: Changeable,
     seen: Seen,
+    /// When pages are to be shown another certificate, Unix time.
+    pages_until_unix_s: Option<u64>,
 }
 
 /// The files of a configuration as they were at some time.
@@ -171,10 +179,17 @@ struct Stamp {
 
 impl Reloader {
     /// For a relay that runs as `in_effect` says, whose files were read after they were `seen`.
-    pub fn new(mut sources: Sources, in_effect: InEffect, seen: Seen, own: Own, to: Changeable) -> Self {
+    pub fn new(
+        mut sources: Sources,
+        in_effect: InEffect,
+        seen: Seen,
+        own: Own,
+        to: Changeable,
+        pages_until_unix_s: Option<u64>,
+    ) -> Self {
         let seen = seen.and(to.door_parts.files());
         sources.expect_file();
-        Self { sources, in_effect, own, to, seen }
+        Self { sources, in_effect, own, to, seen, pages_until_unix_s }
     }
 
     /// Reloads if a file has changed since the last look.
@@ -182,6 +197,25 @@ impl Reloader {
         if self.seen.again() != self.seen {
             tracing::info!("a file of the configuration has changed: reading it again");
             self.reload();
+        }
+        if self.pages_until_unix_s.is_some_and(|until| until <= unix_now_s()) {
+            self.show_pages_the_next();
+        }
+    }
+
+    fn show_pages_the_next(&mut self) {
+        let read = self.in_effect.read.load_full();
+        let shown = Prepared::read(&read.config).map_err(|error| words::line(&error)).and_then(|prepared| {
+            let certificate = self.own.choose(&read.config, prepared.certificate.as_ref());
+            self.show(&certificate, &read.config)
+        });
+        match shown {
+            Ok(()) => tracing::info!("pages are shown the next certificate"),
+            Err(reason) => {
+                // It is good for a week more: time to mend what is wrong.
+                self.pages_until_unix_s = Some(unix_now_s() + PAGES_AGAIN_S);
+                tracing::error!(reason, "pages cannot be shown the next certificate");
+            }
         }
     }
 
@@ -288,8 +322,12 @@ impl Reloader {
         Ok(())
     }
 
-    fn show(&self, certificate: &Certificate, config: &Config) -> Result<(), String> {
-        let tls = tls::quic_server_config(certificate).map_err(|error| words::line(&error))?;
+    fn show(&mut self, certificate: &Certificate, config: &Config) -> Result<(), String> {
+        let pages = self.to.door_parts.for_pages(config, certificate).map_err(|error| words::line(&error))?;
+        let to_pages = pages.as_ref().map(|pages| &pages.certificate);
+        let tls = tls::quic_server_config(certificate, to_pages).map_err(|error| words::line(&error))?;
+        self.pages_until_unix_s = pages.as_ref().and_then(|pages| pages.until_unix_s);
+        self.to.pages.set(pages.map(|pages| pages.told).unwrap_or_default());
         self.to.live.set(tls, certificate.pin, config.relay.batch_window);
         self.to.certificate.set(certificate);
         if let Err(error) = (self.to.remember_link)(config, certificate) {

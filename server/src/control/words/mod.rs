@@ -12,8 +12,9 @@ use supernode_proto::words::{Told, Words, chain, write_section};
 use super::{
     acme::AcmeError, admin::AdminError, admission::IssueError, allow_list::AllowListError,
     certificate::CertificateError, config::ConfigError, handover::HandoverError, hook::HookError,
-    invite::InviteLinkError, invites::LabelError, prepared::PrepareError, relay_key::RotateKeyError,
-    revocations::RevokedError, rotation::RotateError, serve::ServeError, state_dir::StateError, tls::TlsError,
+    invite::InviteLinkError, invites::LabelError, pages_port::PagesPortError, prepared::PrepareError,
+    relay_key::RotateKeyError, revocations::RevokedError, rotation::RotateError, serve::ServeError,
+    state_dir::StateError, tls::TlsError,
 };
 
 /// The words for the errors of one kind.
@@ -51,6 +52,7 @@ all! {
     StateError, STATE, "State directory and keys", "By every command that has to do with a relay.";
     ServeError, SERVE, "Running", "By `supernode serve`.";
     AdminError, ADMIN, "Admin port", "At the start.";
+    PagesPortError, PAGES_PORT, "Port for pages", "At the start, where `web.listen` is set.";
     HandoverError, HANDOVER, "Upgrade and hand-over", "By `supernode serve --takeover`, and in the log.";
     InviteLinkError, INVITE_LINK, "Invite links", "By `supernode invite`, and at the start.";
     IssueError, ISSUE, "Tokens", "By `supernode invite`, and at the start.";

@@ -4,7 +4,8 @@ use supernode_proto::words_of;
 
 use super::{
     AcmeError, AdminError, AllowListError, CertificateError, ConfigError, HandoverError, HookError, InviteLinkError,
-    IssueError, LabelError, PrepareError, RevokedError, RotateError, RotateKeyError, ServeError, StateError, TlsError,
+    IssueError, LabelError, PagesPortError, PrepareError, RevokedError, RotateError, RotateKeyError, ServeError,
+    StateError, TlsError,
 };
 
 words_of! {
@@ -104,7 +105,7 @@ words_of! {
 
 words_of! {
     /// Of a relay that runs, or should.
-    ServeError as SERVE, through State Tls Certificate Prepare Invite Issue Admin Revoked Handover:
+    ServeError as SERVE, through State Tls Certificate Prepare Invite Issue Admin Pages Revoked Handover:
     Metrics, "the table of metrics does not fit together", "the program is at fault", "tell the authors, with what is said";
     StateInUse, "another relay runs already", "two relays cannot share a state directory",
         "end it (supernode drain), or replace it while its calls go on (--takeover), or name another directory (--state-dir)";
@@ -124,6 +125,13 @@ words_of! {
         "set admin.listen to a loopback address such as 127.0.0.1:9464; from afar, reach it through ssh -L";
     Bind, "the admin port cannot be opened", "another program has it, most likely a second relay on this machine",
         "see who has it (ss -tlpn), or set another admin.listen (--admin)";
+}
+
+words_of! {
+    /// Of the port for pages.
+    PagesPortError as PAGES_PORT:
+    Bind, "the port for pages cannot be opened", "another program has it, or this user may not open it",
+        "see who has it (ss -tlpn), or set another web.listen";
 }
 
 words_of! {
