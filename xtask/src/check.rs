@@ -20,8 +20,19 @@ const MAIN: &str = "main";
 /// Files of the workspace's root that reach every package.
 const REACH_ALL: &[&str] = &["Cargo.toml", "Cargo.lock", ".cargo/config.toml"];
 /// Tests that take long or need a machine to themselves: they are for the gate.
-const LONG: &[&str] =
-    &["acme", "calls", "control_reload", "control_serve", "idle", "lying", "memory", "model", "newcomers", "relay"];
+const LONG: &[&str] = &[
+    "acme",
+    "calls",
+    "control_reload",
+    "control_serve",
+    "idle",
+    "lying",
+    "memory",
+    "model",
+    "newcomers",
+    "pages",
+    "relay",
+];
 
 /// Formats, lints and tests, and says whether all is well, and what it left out.
 ///

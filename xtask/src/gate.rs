@@ -245,6 +245,7 @@ fn steps() -> Vec<Step> {
         },
         own("tidy", tidy),
         own("bench", instructions),
+        own("pages", deploy::pages),
         own("deploy", deploy::run),
         own("service", deploy::real),
         Step {

@@ -1,5 +1,7 @@
 //! `cargo xtask hostile`: attacks on a relay, each with a call beside it.
 
+use std::path::PathBuf;
+
 use crate::{
     deploy::tools,
     workspace::{self, Profile, Run},
@@ -21,6 +23,14 @@ pub struct Options {
 /// A QUIC and a TLS that share no line with ours, from PyPI.
 const ANOTHER_STACK: &[&str] = &["aioquic==1.7.2"];
 
+/// The directory of an interpreter that has them.
+///
+/// # Errors
+/// If they cannot be installed.
+pub(crate) fn another_stack() -> anyhow::Result<PathBuf> {
+    tools::python("hostile-tools", ANOTHER_STACK)
+}
+
 /// Builds the relay, the attacks and the environment of those in Python, and runs them; whether all held.
 ///
 /// # Errors
@@ -29,7 +39,7 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
     let relay = options.relay.built()?.join("supernode");
     workspace::as_for_tests().status()?;
     tools::ensure("taskset", "util-linux")?;
-    let python = tools::python("hostile-tools", ANOTHER_STACK)?.join("python");
+    let python = another_stack()?.join("python");
     let attacks = Profile::Debug.directory()?.join("supernode-hostile");
     let (attacks, relay, python) = (attacks.to_string_lossy(), relay.to_string_lossy(), python.to_string_lossy());
     let mut words = vec![&*attacks, "run", "--relay", &relay, "--python", &python];

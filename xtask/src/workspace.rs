@@ -19,7 +19,7 @@ pub fn root() -> PathBuf {
 /// A command to run in the workspace's root, and how it reads.
 pub struct Run {
     words: Vec<String>,
-    environment: Vec<(&'static str, &'static str)>,
+    environment: Vec<(&'static str, String)>,
 }
 
 impl Run {
@@ -30,8 +30,8 @@ impl Run {
 
     /// Sets a variable for it.
     #[must_use]
-    pub fn env(mut self, name: &'static str, value: &'static str) -> Self {
-        self.environment.push((name, value));
+    pub fn env(mut self, name: &'static str, value: &str) -> Self {
+        self.environment.push((name, value.to_owned()));
         self
     }
 
@@ -64,7 +64,10 @@ impl Run {
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.words[0]);
-        command.args(&self.words[1..]).envs(self.environment.iter().copied()).current_dir(root());
+        command
+            .args(&self.words[1..])
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .current_dir(root());
         command
     }
 }

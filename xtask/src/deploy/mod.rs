@@ -19,6 +19,7 @@ use self::machine::Scratch;
 use crate::{
     checks::sources,
     demo::prometheus,
+    hostile,
     workspace::{self, Profile, Run},
 };
 
@@ -70,6 +71,19 @@ pub fn run() -> anyhow::Result<()> {
     }
     user_unit(&programs)?;
     prometheus::every_query_returns_data(&programs, &queries)
+}
+
+/// The link of pages, by two browsers and by another HTTP/3 stack.
+///
+/// # Errors
+/// What does not hold, or if one of them is missing and cannot be installed.
+pub fn pages() -> anyhow::Result<()> {
+    tools::ensure("chromium", "chromium")?;
+    tools::ensure("firefox-esr", "firefox-esr")?;
+    let python = hostile::another_stack()?.join("python").to_string_lossy().into_owned();
+    Run::new(&["cargo", "test", "--workspace", "--locked", "--quiet", "--test", "pages"])
+        .env("SUPERNODE_PYTHON", &python)
+        .status()
 }
 
 /// The package on a machine with systemd, and the image in containers: both made and run here, really.
