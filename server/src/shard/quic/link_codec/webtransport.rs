@@ -151,7 +151,7 @@ impl WebTransport {
         }
     }
 
-    /// Says in the session why it ends; returns whether that is still to be sent before the connection is closed.
+    /// Says in the session why it ends; returns whether that is still to be sent before the connection is closed.
     pub(super) fn say_end(&mut self, quic: &mut Connection, code: CloseCode, reason: &[u8], now: Instant) -> bool {
         let is_open = matches!(self.request, Request::Open(..));
         if is_open {
