@@ -45,6 +45,7 @@ pub(super) fn config_in(home: &Path, admission: Arc<dyn Admit>) -> shard::Config
         admission,
         limits: Limits::default(),
         reset_key: keys.reset_key,
+        tcp: None,
     }
 }
 
