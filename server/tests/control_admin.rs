@@ -279,6 +279,7 @@ fn shards() -> shard::Running {
             .expect("a configuration"),
         pin: tls::relay_pin(&keys),
         reset_key: keys.reset_key,
+        tcp: None,
         admission: Arc::new(Nobody),
         limits: Limits::default(),
     })

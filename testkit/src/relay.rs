@@ -90,6 +90,7 @@ impl Setup {
             tls: tls::quic_server_config(&certificate).unwrap(),
             pin,
             reset_key: self.keys.reset_key,
+            tcp: None,
             admission,
             limits: self.limits.clone(),
         }

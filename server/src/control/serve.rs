@@ -222,6 +222,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         admission: admission.clone(),
         limits: config.limits.clone(),
         reset_key: keys.reset_key,
+        tcp: None,
     };
     let (control, control_door) = state.make(Door::Control)?;
     let (handover, handover_door) = state.make(Door::Handover)?;

@@ -18,9 +18,9 @@ use super::prefixes::Network;
 
 /// For so long a handshake that was begun counts, at least; at most twice as long. Default 15 s: of some thousands of
 /// networks that flood at once, each has begun one within it.
-pub(super) const HANDSHAKES_SPAN: Duration = Duration::from_secs(15);
+pub(crate) const HANDSHAKES_SPAN: Duration = Duration::from_secs(15);
 /// The same for first packets. Default 2 s: there are more of them, and each is remembered for its network.
-pub(super) const FIRST_PACKETS_SPAN: Duration = Duration::from_secs(2);
+pub(crate) const FIRST_PACKETS_SPAN: Duration = Duration::from_secs(2);
 /// The least that may be saved up, so that a slow pace has some for everybody, too.
 const BURST_MIN: u64 = 4;
 /// What a network has begun, and half of the second must be left for it: 32 of one household or host, 128 of its
@@ -31,7 +31,7 @@ const UNIT: u64 = 1_000_000;
 
 /// One shard's pace.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     span: Duration,
     bursts_per_second: u64,
     /// For those who come for the first time, and for those who come again.
@@ -44,7 +44,7 @@ pub(super) struct Pace {
 
 impl Pace {
     /// With as much left as may be: what comes in one of so many parts of a second.
-    pub(super) fn new(span: Duration, bursts_per_second: u64, now: Instant) -> Self {
+    pub(crate) fn new(span: Duration, bursts_per_second: u64, now: Instant) -> Self {
         Self { span, bursts_per_second, left: [u64::MAX; 2], filled: now, begun: Default::default(), turned: now }
     }
 
@@ -54,19 +54,19 @@ impl Pace {
     }
 
     /// Whether less than half of what may be saved up is left: addresses must prove themselves before they get any.
-    pub(super) fn is_pressed(&mut self, per_second_max: u64, now: Instant) -> bool {
+    pub(crate) fn is_pressed(&mut self, per_second_max: u64, now: Instant) -> bool {
         self.fill(per_second_max, now);
         self.left.iter().sum::<u64>() < self.half_max(per_second_max)
     }
 
     /// Whether a client of this network may begin a handshake now, whether or not it has come before.
-    pub(super) fn begin(&mut self, network: &Network, per_second_max: u64, now: Instant) -> bool {
+    pub(crate) fn begin(&mut self, network: &Network, per_second_max: u64, now: Instant) -> bool {
         self.fill(per_second_max, now);
         self.take(self.fuller(), network, per_second_max, now)
     }
 
     /// The same by whether it has come before.
-    pub(super) fn begin_in_turn(&mut self, again: bool, network: &Network, per_second_max: u64, now: Instant) -> bool {
+    pub(crate) fn begin_in_turn(&mut self, again: bool, network: &Network, per_second_max: u64, now: Instant) -> bool {
         self.fill(per_second_max, now);
         self.take(usize::from(again), network, per_second_max, now)
     }
@@ -92,13 +92,13 @@ impl Pace {
     }
 
     /// Whether anybody may begin anything now.
-    pub(super) fn has_any(&mut self, per_second_max: u64, now: Instant) -> bool {
+    pub(crate) fn has_any(&mut self, per_second_max: u64, now: Instant) -> bool {
         self.fill(per_second_max, now);
         self.left[self.fuller()] >= UNIT
     }
 
     /// Something has begun, whosever it is.
-    pub(super) fn spend(&mut self) {
+    pub(crate) fn spend(&mut self) {
         let half = self.fuller();
         self.left[half] = self.left[half].saturating_sub(UNIT);
     }
