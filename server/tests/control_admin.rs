@@ -279,9 +279,9 @@ fn shards() -> shard::Running {
             .expect("a configuration"),
         pin: tls::relay_pin(&keys),
         reset_key: keys.reset_key,
-        tcp: None,
         admission: Arc::new(Nobody),
         limits: Limits::default(),
+        tcp: None,
     })
     .expect("sockets")
 }

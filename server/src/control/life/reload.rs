@@ -290,7 +290,9 @@ impl Reloader {
 
     fn show(&self, certificate: &Certificate, config: &Config) -> Result<(), String> {
         let tls = tls::quic_server_config(certificate).map_err(|error| words::line(&error))?;
+        let over_tcp = tls::tcp_server_config(certificate).map_err(|error| words::line(&error))?;
         self.to.live.set(tls, certificate.pin, config.relay.batch_window);
+        self.to.live.set_tcp(over_tcp);
         self.to.certificate.set(certificate);
         if let Err(error) = (self.to.remember_link)(config, certificate) {
             tracing::warn!(reason = words::line(&error), "invites are made for the link of before");
