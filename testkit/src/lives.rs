@@ -147,7 +147,13 @@ impl Relay {
 
     /// The invite without a token.
     pub fn invite(&self) -> Invite {
-        Invite { host: self.address.ip().to_string(), port: self.address.port(), tcp: None, pin: Some(self.pin), token: None }
+        Invite {
+            host: self.address.ip().to_string(),
+            port: self.address.port(),
+            tcp: self.running().tcp_addr().map(|address| address.port()),
+            pin: Some(self.pin),
+            token: None,
+        }
     }
 
     /// The invite with a token that holds for an hour.
