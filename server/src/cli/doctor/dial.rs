@@ -24,6 +24,7 @@ use supernode_server::control::{
     trust::{self, Objection},
 };
 use supernode_session::{Channel, Introduction};
+use supernode_tcp::Target;
 use supernode_tls::AnyCertificate;
 
 use super::{Finding, Verdict, bad, bundle, good, poor, port};
@@ -42,6 +43,7 @@ const SIZE_PAUSES: u32 = 12;
 const SIZE_SAME: u32 = 3;
 
 const AS_CLIENT: &str = "as a client";
+const OVER_TCP: &str = "over TCP";
 const LET_THROUGH: &str = "let UDP to this port through the firewall, forward it if there is a NAT, and take an address out of the name \
                            that no relay has; then try from outside too";
 
@@ -99,7 +101,38 @@ pub(super) fn as_client(destination: &Destination) -> Vec<Finding> {
             }
         }
     });
-    tried.collect()
+    let mut findings: Vec<Finding> = tried.collect();
+    if let Some(port) = link.tcp {
+        let at = |address: &SocketAddr| SocketAddr::new(address.ip(), port);
+        let routed = addresses.iter().filter(|address| port::is_routed(**address));
+        findings.extend(routed.map(|address| runtime.block_on(over_tcp(&link.host, at(address)))));
+    }
+    findings
+}
+
+/// The way over TCP, up to a packet that the relay answers.
+async fn over_tcp(host: &str, address: SocketAddr) -> Finding {
+    const LET_THROUGH: &str = "let TCP to this port through the firewall and forward it if there is a NAT; see tcp.listen and \
+        tcp.advertise_port";
+    let target = Target { host: host.to_owned(), address, proxy: None };
+    let begin = Instant::now();
+    let opened = match tokio::time::timeout(PATIENCE, supernode_tcp::open(&target)).await {
+        Ok(Ok(mut stream)) => Ok((begin.elapsed(), supernode_tcp::answers(&mut stream).await)),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("nothing within {} s", PATIENCE.as_secs())),
+    };
+    match opened {
+        Ok((took, true)) => good(
+            OVER_TCP,
+            format!("TCP {address}: a WebSocket in {} ms, and the relay behind it answers", took.as_millis()),
+        ),
+        Ok((_, false)) => bad(
+            OVER_TCP,
+            format!("TCP {address}: a WebSocket, and no relay behind it"),
+            "is the relay overloaded, or does a web server answer in its place?",
+        ),
+        Err(error) => bad(OVER_TCP, format!("TCP {address}: {error}"), LET_THROUGH),
+    }
 }
 
 /// What a client saw.
