@@ -89,6 +89,9 @@ async fn connect(mut client: TcpStream) -> io::Result<(TcpStream, TcpStream)> {
     let request = String::from_utf8_lossy(&request).into_owned();
     let to = request.strip_prefix("CONNECT ").and_then(|rest| rest.split_once(" HTTP/1.1\r\n")).unwrap().0;
     let relay = TcpStream::connect(to).await?;
+    // As proxies do: else what is small waits for the acknowledgement of what was before it, 40 ms and more.
+    client.set_nodelay(true)?;
+    relay.set_nodelay(true)?;
     client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?;
     Ok((client, relay))
 }
