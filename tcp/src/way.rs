@@ -207,8 +207,11 @@ impl AsyncUdpSocket for Way {
 /// Waits until there is room.
 struct Poller {
     way: Arc<Way>,
-    udp: Option<(Arc<dyn AsyncUdpSocket>, Pin<Box<dyn UdpPoller>>)>,
+    udp: Option<UdpRoom>,
 }
+
+/// A UDP socket, and who waits for room there.
+type UdpRoom = (Arc<dyn AsyncUdpSocket>, Pin<Box<dyn UdpPoller>>);
 
 impl UdpPoller for Poller {
     fn poll_writable(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
