@@ -20,7 +20,7 @@ use super::prefixes::Network;
 /// networks that flood at once, each has begun one within it.
 pub(crate) const HANDSHAKES_SPAN: Duration = Duration::from_secs(15);
 /// The same for first packets. Default 2 s: there are more of them, and each is remembered for its network.
-pub(crate) const FIRST_PACKETS_SPAN: Duration = Duration::from_secs(2);
+pub(super) const FIRST_PACKETS_SPAN: Duration = Duration::from_secs(2);
 /// The least that may be saved up, so that a slow pace has some for everybody, too.
 const BURST_MIN: u64 = 4;
 /// What a network has begun, and half of the second must be left for it: 32 of one household or host, 128 of its
@@ -54,7 +54,7 @@ impl Pace {
     }
 
     /// Whether less than half of what may be saved up is left: addresses must prove themselves before they get any.
-    pub(crate) fn is_pressed(&mut self, per_second_max: u64, now: Instant) -> bool {
+    pub(super) fn is_pressed(&mut self, per_second_max: u64, now: Instant) -> bool {
         self.fill(per_second_max, now);
         self.left.iter().sum::<u64>() < self.half_max(per_second_max)
     }
@@ -66,7 +66,7 @@ impl Pace {
     }
 
     /// The same by whether it has come before.
-    pub(crate) fn begin_in_turn(&mut self, again: bool, network: &Network, per_second_max: u64, now: Instant) -> bool {
+    pub(super) fn begin_in_turn(&mut self, again: bool, network: &Network, per_second_max: u64, now: Instant) -> bool {
         self.fill(per_second_max, now);
         self.take(usize::from(again), network, per_second_max, now)
     }
@@ -92,13 +92,13 @@ impl Pace {
     }
 
     /// Whether anybody may begin anything now.
-    pub(crate) fn has_any(&mut self, per_second_max: u64, now: Instant) -> bool {
+    pub(super) fn has_any(&mut self, per_second_max: u64, now: Instant) -> bool {
         self.fill(per_second_max, now);
         self.left[self.fuller()] >= UNIT
     }
 
     /// Something has begun, whosever it is.
-    pub(crate) fn spend(&mut self) {
+    pub(super) fn spend(&mut self) {
         let half = self.fuller();
         self.left[half] = self.left[half].saturating_sub(UNIT);
     }
