@@ -48,12 +48,7 @@ async fn both_talk(pair: &Pair) {
     for speaking in speaking {
         speaking.await.unwrap();
     }
-    // A packet that waited for a tenth of a second is dropped: on a busy machine some are.
-    for heard in [to_callee, to_caller] {
-        assert!(heard.len() * 4 >= said.len() * 3, "{} of {}", heard.len(), said.len());
-        let mut rest = said.iter();
-        assert!(heard.iter().all(|packet| rest.any(|said| said == packet)), "in order, each once, and as it was");
-    }
+    assert!(to_callee == said && to_caller == said, "every packet, in order, unchanged");
 }
 
 //
@@ -169,7 +164,9 @@ async fn a_call_moves_to_udp_in_the_middle_and_nothing_of_it_is_lost() {
     hear(50).await;
     let stats = pair.callee.stats();
     let lost = stats.sum(Direction::Received, |track| track.lost);
-    assert!(lost <= 5, "a moment at most: {lost}");
+    // On a busy machine the relay drops what has waited too long for TCP before the move, and counts it.
+    let late = relay.running().tcp_figures().unwrap().snapshot().dropped_late;
+    assert!(lost <= 5 + late, "a moment at most: {lost}, {late} of them too late");
     while let Ok(Some(event)) = tokio::time::timeout(Duration::from_millis(100), pair._events.0.next()).await {
         assert!(!matches!(event, Event::Disconnected(_) | Event::Reconnected), "it is one session: {event:?}");
     }
