@@ -176,7 +176,7 @@ async fn when_all_places_are_taken_those_make_room_whom_nobody_let_in() {
 }
 
 /// Passes bytes towards the client on at this rate, with little room before it.
-async fn narrow(to: SocketAddr, bytes_per_second: usize) -> SocketAddr {
+fn narrow(to: SocketAddr, bytes_per_second: usize) -> SocketAddr {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(16).unwrap();
@@ -223,7 +223,7 @@ async fn pass(client: TcpStream, to: SocketAddr, bytes_per_second: usize) -> io:
 async fn over_a_narrow_path_nothing_ages_unseen_and_nobody_else_waits() {
     let relay = relay(2, Limits::default());
     let room = Room::new();
-    let near = narrow(port(&relay), 30_000).await;
+    let near = narrow(port(&relay), 30_000);
     let mut slow = relay.connect_over_tcp_at(near, &Person::new()).await;
     let mut speaker = relay.connect(&Person::new()).await;
     let mut other = relay.connect(&Person::new()).await;
