@@ -79,7 +79,7 @@ async fn read_status(stream: &mut TcpStream) -> io::Result<u16> {
 }
 
 impl ProxyChoice {
-    /// The proxy for this host. What the environment says and is no proxy is told in the log and left.
+    /// The proxy for this host. What the environment says and is no proxy is told in the log and left.
     pub fn for_host(&self, host: &str) -> Option<Proxy> {
         match self {
             Self::Direct => None,
