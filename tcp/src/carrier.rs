@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::{Stream, Target, Way, open};
+use crate::{Stream, Target, Way, give, open, outgoing::Outgoing};
 
 /// What is given to a connection that takes it at once, and to one that made us wait: a packet's worth. Unit: bytes.
 const BATCH_BYTES_MAX: usize = 16 * 1024;
@@ -99,6 +99,8 @@ async fn keep(way: Arc<Way>, target: Target, mut stream: Stream, mut wanted: wat
             () = carry(&way, stream) => {}
             _ = wanted.wait_for(|wanted| !wanted) => return,
         }
+        // Until there is another one, packets wait for TCP.
+        way.outgoing().wait_begins(std::time::Instant::now());
         tracing::debug!("the TCP connection to the relay ended: opening another one");
         stream = tokio::select! {
             stream = open_again(&target) => stream,
@@ -140,32 +142,43 @@ async fn read(way: &Way, mut source: SplitStream<Stream>) {
 }
 
 async fn write(way: &Way, mut sink: SplitSink<Stream, Message>) -> Result<(), Error> {
-    let stuck = |_| Error::Io(std::io::ErrorKind::TimedOut.into());
+    let outgoing = way.outgoing();
     let mut pings = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut batch_bytes = BATCH_BYTES_MAX;
+    outgoing.wait_ends(std::time::Instant::now());
     loop {
         tokio::select! {
-            () = way.outgoing().filled() => {}
+            () = outgoing.filled() => {}
             _ = pings.tick() => {
-                timeout(STUCK_AFTER, sink.send(Message::Ping(bytes::Bytes::new()))).await.map_err(stuck)??;
+                in_time(outgoing, sink.send(Message::Ping(bytes::Bytes::new()))).await?;
                 continue;
             }
         }
         loop {
-            let batch = way.outgoing().take(batch_bytes, std::time::Instant::now());
+            let batch = outgoing.take(batch_bytes, std::time::Instant::now());
             if batch.is_empty() {
                 break;
             }
-            let began = Instant::now();
-            let sent = async {
+            let sending = async {
                 for packet in batch {
                     sink.feed(Message::Binary(packet)).await?;
                 }
                 sink.flush().await
             };
-            timeout(STUCK_AFTER, sent).await.map_err(stuck)??;
-            batch_bytes = if began.elapsed() < AT_ONCE { (2 * batch_bytes).min(BATCH_BYTES_MAX) } else { ONE_PACKET };
+            let made_us_wait = in_time(outgoing, sending).await?;
+            batch_bytes = if made_us_wait { ONE_PACKET } else { (2 * batch_bytes).min(BATCH_BYTES_MAX) };
         }
     }
+}
+
+/// Whether the connection made us wait; gives up one that takes nothing.
+async fn in_time(outgoing: &Outgoing, sending: impl Future<Output = Result<(), Error>>) -> Result<bool, Error> {
+    let began = Instant::now();
+    let (sent, waited) = give(timeout(STUCK_AFTER, sending), || outgoing.wait_begins(std::time::Instant::now())).await;
+    if waited {
+        outgoing.wait_ends(std::time::Instant::now());
+    }
+    sent.map_err(|_| Error::Io(std::io::ErrorKind::TimedOut.into()))??;
+    Ok(waited && began.elapsed() >= AT_ONCE)
 }

@@ -2,8 +2,9 @@
 //! TLS (`docs/PROTOCOL.md`, section "The way over TCP").
 //!
 //! [`open`] reaches the relay, through an HTTP proxy if there is one; a [`Way`] is the socket that quinn is given, and may
-//! move to UDP under a connection; [`Carrier`] keeps both together.
+//! move to UDP under a connection; [`Carrier`] keeps both together. [`Waits`] says what is too late for TCP, at either end.
 
+mod age;
 mod carrier;
 mod open;
 mod outgoing;
@@ -12,6 +13,7 @@ mod proxy;
 mod way;
 
 pub use self::{
+    age::{Came, Waits, give},
     carrier::Carrier,
     open::{OpenError, Stream, Target, open},
     probe::{answers, udp_answers},

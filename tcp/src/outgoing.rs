@@ -4,12 +4,13 @@ use std::{
     collections::VecDeque,
     sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::Bytes;
-use supernode_proto::tcp::PACKET_AGE_MS_MAX;
 use tokio::sync::Notify;
+
+use crate::{Came, Waits};
 
 /// What may wait. Unit: bytes. A dozen packets: whoever has more waits itself, where what is late is dropped and counted.
 const BYTES_MAX: usize = 16 * 1024;
@@ -22,8 +23,10 @@ pub(crate) struct Outgoing {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    packets: VecDeque<(Instant, Bytes)>,
+    packets: VecDeque<(Came, Bytes)>,
     bytes: usize,
+    /// Of the TCP connection that takes them, and of those after it.
+    waits: Waits,
     /// Who waits for room.
     wakers: Vec<Waker>,
     dropped: u64,
@@ -55,7 +58,8 @@ impl Outgoing {
     pub(crate) fn push(&self, packet: Bytes, now: Instant) {
         let mut waiting = self.lock();
         waiting.bytes += packet.len();
-        waiting.packets.push_back((now, packet));
+        let came = waiting.waits.came(now);
+        waiting.packets.push_back((came, packet));
         drop(waiting);
         self.filled.notify_one();
     }
@@ -70,10 +74,10 @@ impl Outgoing {
         let mut waiting = self.lock();
         let (mut taken, mut left) = (Vec::new(), bytes);
         while left > 0
-            && let Some((since, packet)) = waiting.packets.pop_front()
+            && let Some((came, packet)) = waiting.packets.pop_front()
         {
             waiting.bytes -= packet.len();
-            if now.saturating_duration_since(since) > Duration::from_millis(PACKET_AGE_MS_MAX) {
+            if waiting.waits.is_late(came, now) {
                 waiting.dropped += 1;
                 continue;
             }
@@ -84,6 +88,16 @@ impl Outgoing {
             waiting.wakers.drain(..).for_each(Waker::wake);
         }
         taken
+    }
+
+    /// The connection takes nothing now, or there is none.
+    pub(crate) fn wait_begins(&self, now: Instant) {
+        self.lock().waits.begin(now);
+    }
+
+    /// There is one that takes packets.
+    pub(crate) fn wait_ends(&self, now: Instant) {
+        self.lock().waits.end(now);
     }
 
     /// They are to go another way: forgets what waits, and wakes whoever waits for room.
@@ -101,6 +115,8 @@ impl Outgoing {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn packet() -> Bytes {
@@ -109,8 +125,9 @@ mod tests {
 
     //
     #[test]
-    fn what_waits_for_longer_than_a_tenth_of_a_second_is_forgotten_and_counted() {
+    fn what_a_connection_makes_wait_for_longer_than_a_tenth_of_a_second_is_forgotten_and_counted() {
         let (outgoing, start) = (Outgoing::default(), Instant::now());
+        outgoing.wait_begins(start);
         for ms in [0, 50, 101] {
             outgoing.push(packet(), start + Duration::from_millis(ms));
         }

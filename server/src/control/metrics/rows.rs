@@ -138,7 +138,7 @@ pub(super) const ROWS: &[Row] = &[
             ("late".into(), r.tcp.dropped_late as f64),
             ("no_room".into(), r.tcp.dropped_no_room as f64),
             ("inbox".into(), r.tcp.dropped_inbox as f64)]),
-        help: "QUIC packets that TCP did not take: late, they waited for 100 ms; no_room, too much waited; inbox, a shard was behind. QUIC \
+        help: "QUIC packets that TCP did not take: late, TCP made them wait for 100 ms, or the machine for 500; no_room, too much waited; inbox, a shard was behind. QUIC \
                counts them as lost." },
 
     // ---- shards

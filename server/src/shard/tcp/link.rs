@@ -9,6 +9,7 @@ use futures_util::{
 };
 use socket2::SockRef;
 use supernode_proto::tcp::{NOT_SENT_BYTES_MAX, PACKET_BYTES_MAX, PATH, UNUSED_S_MAX};
+use supernode_tcp::give;
 use tokio::{
     net::TcpStream,
     time::{Instant, sleep_until, timeout},
@@ -138,25 +139,35 @@ impl Link {
         loop {
             self.queue.filled().await;
             loop {
-                let began = Instant::now();
-                let (batch, late) = self.queue.take(batch_bytes, began.into_std());
+                let (batch, late) = self.queue.take(batch_bytes, std::time::Instant::now());
                 Figures::count(&figures.dropped_late, late);
                 if batch.is_empty() {
                     break;
                 }
                 Figures::count(&figures.packets_out, batch.len() as u64);
                 Figures::count(&figures.bytes_out, batch.iter().map(|packet| packet.len() as u64).sum());
-                let sent = async {
+                let sending = async {
                     for packet in batch {
                         sink.feed(Message::Binary(packet)).await?;
                     }
                     sink.flush().await
                 };
-                timeout(STUCK_AFTER, sent).await.map_err(|_| Error::Io(std::io::ErrorKind::TimedOut.into()))??;
-                let waited = began.elapsed() >= AT_ONCE;
-                batch_bytes = if waited { ONE_PACKET_BYTES } else { (2 * batch_bytes).min(BATCH_BYTES_MAX) };
+                let made_us_wait = self.in_time(sending).await?;
+                batch_bytes = if made_us_wait { ONE_PACKET_BYTES } else { (2 * batch_bytes).min(BATCH_BYTES_MAX) };
             }
         }
+    }
+
+    /// Whether the connection made us wait; gives up one that takes nothing.
+    async fn in_time(&self, sending: impl Future<Output = Result<(), Error>>) -> Result<bool, Error> {
+        let began = Instant::now();
+        let wait = || self.queue.wait_begins(std::time::Instant::now());
+        let (sent, waited) = give(timeout(STUCK_AFTER, sending), wait).await;
+        if waited {
+            self.queue.wait_ends(std::time::Instant::now());
+        }
+        sent.map_err(|_| Error::Io(std::io::ErrorKind::TimedOut.into()))??;
+        Ok(waited && began.elapsed() >= AT_ONCE)
     }
 
     /// Until it is clear that the link is no client's, or no more.

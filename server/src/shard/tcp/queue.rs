@@ -3,11 +3,11 @@
 use std::{
     collections::VecDeque,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::Bytes;
-use supernode_proto::tcp::PACKET_AGE_MS_MAX;
+use supernode_tcp::{Came, Waits};
 use tokio::sync::Notify;
 
 use crate::shard::net::demultiplexer::LONG_HEADER;
@@ -15,9 +15,7 @@ use crate::shard::net::demultiplexer::LONG_HEADER;
 /// What may wait for one link. Unit: bytes. A tenth of a second, which is all that may be waited, at 5 Mbit/s.
 pub(super) const QUEUE_BYTES_MAX: usize = 64 * 1024;
 /// What the table of a packet costs beside its bytes.
-const PACKET_OVERHEAD_BYTES: usize = size_of::<(Instant, Bytes)>();
-/// The longest that a packet waits.
-const AGE_MAX: Duration = Duration::from_millis(PACKET_AGE_MS_MAX);
+const PACKET_OVERHEAD_BYTES: usize = size_of::<(Came, Bytes)>();
 
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -27,15 +25,17 @@ pub(super) struct Queue {
 
 #[derive(Debug)]
 struct Waiting {
-    packets: VecDeque<(Instant, Bytes)>,
+    packets: VecDeque<(Came, Bytes)>,
     bytes: usize,
+    /// Of the connection that takes them.
+    waits: Waits,
     /// When a shard has left a packet of a connection the last time whose handshake is done.
     used_at: Instant,
 }
 
 impl Queue {
     pub(super) fn new(now: Instant) -> Self {
-        let waiting = Waiting { packets: VecDeque::new(), bytes: 0, used_at: now };
+        let waiting = Waiting { packets: VecDeque::new(), bytes: 0, waits: Waits::default(), used_at: now };
         Self { waiting: Mutex::new(waiting), filled: Notify::new() }
     }
 
@@ -55,7 +55,8 @@ impl Queue {
             return false;
         }
         waiting.bytes += bytes;
-        waiting.packets.push_back((now, packet));
+        let came = waiting.waits.came(now);
+        waiting.packets.push_back((came, packet));
         true
     }
 
@@ -69,15 +70,25 @@ impl Queue {
         self.filled.notified().await;
     }
 
+    /// The connection takes nothing now.
+    pub(super) fn wait_begins(&self, now: Instant) {
+        self.lock().waits.begin(now);
+    }
+
+    /// It takes packets again.
+    pub(super) fn wait_ends(&self, now: Instant) {
+        self.lock().waits.end(now);
+    }
+
     /// Takes packets of about so many bytes, one at least; and how many had waited for too long and are forgotten.
     pub(super) fn take(&self, bytes: usize, now: Instant) -> (Vec<Bytes>, u64) {
         let mut waiting = self.lock();
         let (mut taken, mut late, mut left) = (Vec::new(), 0, bytes);
         while left > 0
-            && let Some((since, packet)) = waiting.packets.pop_front()
+            && let Some((came, packet)) = waiting.packets.pop_front()
         {
             waiting.bytes -= packet.len() + PACKET_OVERHEAD_BYTES;
-            if now.saturating_duration_since(since) > AGE_MAX {
+            if waiting.waits.is_late(came, now) {
                 late += 1;
                 continue;
             }
@@ -95,6 +106,8 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     //
@@ -104,6 +117,7 @@ mod tests {
         let queue = Queue::new(start);
         let packet = Bytes::from(vec![7; 1200]);
         let after = |ms| start + Duration::from_millis(ms);
+        queue.wait_begins(after(0));
         for ms in [0, 50, 101] {
             assert!(queue.push(packet.clone(), after(ms)));
         }
