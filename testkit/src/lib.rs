@@ -18,7 +18,7 @@ mod way;
 
 pub use client::{Client, client_config, client_tls, stop_code, subscription};
 pub use half_open::HalfOpen;
-pub use objects::{datagram, stream};
+pub use objects::{datagram, end_of_pictures, stream};
 pub use people::{Person, Room, Standing, open_key};
 pub use ports::lasting_port;
 pub use proxy::Proxy;
