@@ -45,6 +45,11 @@ pub enum BadProxy {
 }
 
 impl Proxy {
+    /// Whether a name and a password for it are known.
+    pub fn has_password(&self) -> bool {
+        self.credentials.is_some()
+    }
+
     /// Asks it for a connection.
     pub(crate) async fn connect(&self, host: &str, port: u16) -> io::Result<TcpStream> {
         let mut stream = TcpStream::connect((self.host.as_str(), self.port)).await?;

@@ -32,12 +32,15 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(1);
 const DELEGATED_S: u64 = 3600;
 /// News of the clock comes with the Welcome.
 const NEWS_TIMEOUT: Duration = Duration::from_millis(300);
+/// What silence may mean, for people in a hurry.
+const BLOCKED_OR_NOBODY: &str = "UDP is blocked here, or no relay runs there";
 
 /// What to look with.
 pub(crate) struct With<'a> {
     pub(crate) invite_file: Option<&'a PathBuf>,
     pub(crate) identity: Option<&'a Path>,
     pub(crate) authority_file: Option<PathBuf>,
+    pub(crate) proxy: ProxyChoice,
 }
 
 /// Looks, and says what it sees, line by line and in the end in short.
@@ -50,7 +53,7 @@ pub(crate) fn run(with: &With<'_>) -> Result<(), Failure> {
 }
 
 fn look(with: &With<'_>, invite: &Invite, short: &mut Vec<String>) -> Result<(), Failure> {
-    let proxy = invite.tcp.and_then(|_| ProxyChoice::Environment.for_host(&invite.host));
+    let proxy = invite.tcp.and_then(|_| with.proxy.for_host(&invite.host));
     let addresses = match resolve(invite) {
         Ok(addresses) => {
             good("name", &format!("{} has {} address(es)", invite.host, addresses.len()))?;
@@ -58,7 +61,7 @@ fn look(with: &With<'_>, invite: &Invite, short: &mut Vec<String>) -> Result<(),
         }
         Err(error) if proxy.is_some() => {
             let found = format!("{}: no address: {error}", invite.host);
-            bad("name", &found, "fine if the proxy (HTTPS_PROXY) knows the name")?;
+            bad("name", &found, "fine if the proxy knows the name")?;
             Vec::new()
         }
         Err(error) => {
@@ -79,8 +82,13 @@ fn look(with: &With<'_>, invite: &Invite, short: &mut Vec<String>) -> Result<(),
     if let Some(port) = invite.tcp {
         ways.push(runtime.block_on(by_tcp(&invite.host, port, &addresses, proxy.as_ref()))?);
     }
-    short.extend(ways.iter().map(|way| way.word.to_owned()));
-    if !ways.iter().any(|way| way.leads_there) {
+    let a_relay_runs = ways.iter().any(|way| way.leads_there);
+    short.extend(ways.iter().map(|way| match way.word {
+        // Whoever answers over TCP runs.
+        BLOCKED_OR_NOBODY if a_relay_runs => "UDP is blocked here".to_owned(),
+        word => word.to_owned(),
+    }));
+    if !a_relay_runs {
         let advice = "try another network, such as a phone's: if it works there, this one does not let calls through. Else ask \
                       whoever runs the relay whether it runs";
         bad("relay", "no address answers", advice)?;
@@ -95,7 +103,7 @@ fn look(with: &With<'_>, invite: &Invite, short: &mut Vec<String>) -> Result<(),
         }
         None => stranger(),
     };
-    runtime.block_on(come_in(invite, device, with.authority_file.clone(), short))
+    runtime.block_on(come_in(invite, device, with, short))
 }
 
 fn resolve(invite: &Invite) -> io::Result<Vec<SocketAddr>> {
@@ -135,7 +143,7 @@ fn by_udp(addresses: &[SocketAddr], port: u16) -> Result<Way, Failure> {
             }
             () if all(is_too_long) => "the way is too narrow for QUIC",
             () if all(|error| error.kind() != io::ErrorKind::WouldBlock) => "UDP to there is refused",
-            () => "UDP is blocked here, or no relay runs there",
+            () => BLOCKED_OR_NOBODY,
         },
     })
 }
@@ -174,7 +182,7 @@ async fn over_tcp(target: &Target, shown: &str) -> Result<bool, Failure> {
     bad(
         "way",
         &format!("{shown}: {what}"),
-        "fine if UDP gets through; else a firewall or a proxy (HTTPS_PROXY) is in the way",
+        "fine if UDP gets through; else a firewall or a proxy (--proxy, HTTPS_PROXY) is in the way",
     )?;
     Ok(false)
 }
@@ -245,11 +253,11 @@ fn stranger() -> Arc<Device> {
 async fn come_in(
     invite: &Invite,
     device: Arc<Device>,
-    authority_file: Option<PathBuf>,
+    with: &With<'_>,
     short: &mut Vec<String>,
 ) -> Result<(), Failure> {
     let begin = Instant::now();
-    let config = Config { authority_file, ..Config::default() };
+    let config = Config { authority_file: with.authority_file.clone(), proxy: with.proxy.clone(), ..Config::default() };
     let (client, mut events) = match Client::connect(invite, device, config).await {
         Ok(connected) => connected,
         Err(error) => {

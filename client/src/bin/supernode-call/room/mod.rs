@@ -16,7 +16,7 @@ use supernode_client::proto::identity::IdentityKey;
 use crate::{
     failure::Failure,
     papers::links::{self, OwnInvite},
-    parse_identity,
+    ProxyArgs, parse_identity,
     progress::note,
     say,
     trouble::Trouble,
@@ -114,6 +114,8 @@ pub(crate) struct StayArgs {
     /// Our identity file.
     #[arg(long)]
     identity: PathBuf,
+    #[command(flatten)]
+    proxy: ProxyArgs,
     /// Ogg Opus file to play; without it, we only listen.
     #[arg(long)]
     audio: Option<PathBuf>,
