@@ -49,6 +49,8 @@ async fn a_relay_has_a_tcp_port_if_it_is_told_to_and_then_all_who_should_know_it
     };
     let (code, found) = doctor(&link);
     assert!(code == Some(0) && found.contains("and the relay behind it answers"), "{found}");
+    let as_client = format!("TCP {}: handshake in", relay.text("tcp"));
+    assert!(found.lines().any(|line| line.contains(&as_client) && line.contains("its key is the link's")), "{found}");
     let admin = relay.text("admin").rsplit_once(':').expect("a port").1.parse().expect("a number");
     let (code, found) = doctor(&Invite { tcp: Some(admin), ..link });
     assert!(code == Some(4) && found.contains("no TLS there"), "{found}");
