@@ -98,7 +98,11 @@ impl Relay {
         let old = self.running.take().unwrap();
         let (estate, retained) = old.handle().offer().unwrap();
         assert!(old.handle().relieve(retained), "the old shards stop reading");
-        let new = shard::take_over(self.setup.config(), estate).unwrap();
+        let mut config = self.setup.config();
+        if let (Some(tcp), Some(port)) = (&mut config.tcp, old.tcp_port()) {
+            tcp.listener = port.try_clone().unwrap();
+        }
+        let new = shard::take_over(config, estate).unwrap();
         new.handle().settle();
         self.running = Some(new);
         tokio::task::spawn_blocking(move || {

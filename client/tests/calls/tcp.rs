@@ -123,6 +123,35 @@ async fn a_call_goes_through_a_proxy_and_on_when_that_ends_its_connections() {
     assert!(error.contains("through the proxy"), "{error}");
 }
 
+//
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_whose_tcp_ends_during_an_upgrade_goes_on_in_the_process_that_takes_over() {
+    let mut relay = relay(2);
+    let (_way, invite) = without_udp(&relay).await;
+    let proxy = Proxy::start(NEVER).await;
+    let pair = pair_with(&invite, through(&proxy)).await;
+    keep_speaking(pair.caller.clone());
+    let voice = in_time(pair.callee.track(TrackKind::Audio)).await.unwrap();
+    let mut heard = in_time(pair.callee.subscribe(&voice, SubscribeOptions::for_kind(TrackKind::Audio))).await.unwrap();
+    for _ in 0..25 {
+        in_time(heard.next()).await.expect("the call goes on");
+    }
+    let mut events = [pair.caller.events(), pair.callee.events()];
+    let old = relay.upgrade(Duration::from_secs(2));
+    // By now the old process takes no more of them: what is opened reaches the new one, to which its QUIC is nobody's.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    proxy.cut();
+    for events in &mut events {
+        in_time(async { while !matches!(events.recv().await.unwrap(), CallEvent::Resumed) {} }).await;
+    }
+    in_time(old).await.unwrap();
+    assert_eq!(relay.sessions(), 2, "both are with the new process");
+    assert_eq!(pair.callee_client.transport(), Some(Transport::Tcp));
+    for _ in 0..50 {
+        in_time(heard.next()).await.expect("the call goes on");
+    }
+}
+
 /// Sends for as long as the call lasts.
 fn keep_speaking(call: Call) {
     tokio::spawn(async move {
