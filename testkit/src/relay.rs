@@ -59,7 +59,7 @@ pub struct Setup {
     pub door: Door,
     pub limits: Limits,
     pub keys: KeyMaterial,
-    /// Whether it has a TCP port, at any port of loopback.
+    /// Whether it has a TCP port, at any port of the same address.
     pub tcp: bool,
     /// Certificates by which its earlier keys lead to this one.
     pub before: Vec<CertificateDer<'static>>,
@@ -98,7 +98,7 @@ impl Setup {
             admission,
             limits: self.limits.clone(),
             tcp: self.tcp.then(|| shard::TcpConfig {
-                listener: TcpListener::bind("127.0.0.1:0").unwrap(),
+                listener: TcpListener::bind((self.listen.ip(), 0)).unwrap(),
                 tls: tls::tcp_server_config(&certificate).unwrap(),
             }),
         }
