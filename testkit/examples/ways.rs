@@ -44,7 +44,9 @@ async fn main() {
     let (pairs, seconds) = (number(0, 10), number(1, 10));
     let at = ip(2, "127.0.0.1".parse().expect("loopback"));
     let via = ip(3, at);
-    println!("| by | objects delivered | lost, % | shard, us each | TCP thread, us each | half, ms | 95 % | 99 % | 99.9 % | longest |");
+    println!(
+        "| by | objects delivered | lost, % | shard, us each | TCP thread, us each | half, ms | 95 % | 99 % | 99.9 % | longest |"
+    );
     println!("|---|---|---|---|---|---|---|---|---|---|");
     for by in [By::Udp, By::Tcp] {
         measure(by, pairs, Duration::from_secs(seconds), at, via).await;

@@ -144,12 +144,13 @@ async fn a_call_whose_tcp_ends_during_an_upgrade_goes_on_in_the_process_that_tak
     for events in &mut events {
         in_time(async { while !matches!(events.recv().await.unwrap(), CallEvent::Resumed) {} }).await;
     }
-    in_time(old).await.unwrap();
     assert_eq!(relay.sessions(), 2, "both are with the new process");
     assert_eq!(pair.callee_client.transport(), Some(Transport::Tcp));
     for _ in 0..50 {
         in_time(heard.next()).await.expect("the call goes on");
     }
+    // Nobody said goodbye to the old one: it ends once QUIC has given its connections up.
+    tokio::time::timeout(Duration::from_secs(90), old).await.expect("it ends").unwrap();
 }
 
 /// Sends for as long as the call lasts.
@@ -193,9 +194,8 @@ async fn a_call_moves_to_udp_in_the_middle_and_nothing_of_it_is_lost() {
     hear(50).await;
     let stats = pair.callee.stats();
     let lost = stats.sum(Direction::Received, |track| track.lost);
-    // On a busy machine the relay drops what has waited too long for TCP before the move, and counts it.
-    let late = relay.running().tcp_figures().unwrap().snapshot().dropped_late;
-    assert!(lost <= 5 + late, "a moment at most: {lost}, {late} of them too late");
+    let figures = relay.running().tcp_figures().unwrap().snapshot();
+    assert!(lost <= 5, "a moment at most: {lost}; {figures:?}");
     while let Ok(Some(event)) = tokio::time::timeout(Duration::from_millis(100), pair._events.0.next()).await {
         assert!(!matches!(event, Event::Disconnected(_) | Event::Reconnected), "it is one session: {event:?}");
     }

@@ -16,7 +16,9 @@ use supernode_proto::{
     object::{DatagramHeader, TrackAlias},
 };
 use supernode_server::core::{ledger::DropReason, limits::Limits};
-use supernode_testkit::{Client, PATIENCE, Person, Relay, Room, datagram, end_of_pictures, eventually, stream, subscription};
+use supernode_testkit::{
+    Client, PATIENCE, Person, Relay, Room, datagram, end_of_pictures, eventually, stream, subscription,
+};
 
 use crate::{
     media::send_stream,

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use quinn::Runtime;
 use rstest::rstest;
-use supernode_proto::{control::TrackKind, tcp::PACKET_BYTES_MAX};
+use supernode_proto::{control::TrackKind, object::TrackAlias, tcp::PACKET_BYTES_MAX};
 use supernode_server::{core::limits::Limits, shard::TcpSnapshot};
 use supernode_tcp::{OpenError, ProxyChoice, Stream, Target, answers, open};
 use supernode_testkit::{Client, Door, PATIENCE, Person, Proxy, Relay, Room, Setup, datagram, eventually, stream};
@@ -82,12 +82,9 @@ async fn whoever_comes_over_tcp_is_in_the_same_room_as_everybody(#[values(1, 2, 
         speaker.connection.send_datagram(datagram(voice, group, &[group as u8; 120])).unwrap();
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    // On a busy machine packets wait for longer than they may, which is counted: nothing else is lost.
-    let missed = misses(&mut by_tcp, 100).await;
-    let (by_speaker, by_relay) = (speaker.tcp.as_ref().unwrap().way().dropped(), figures(&relay).dropped_late);
-    assert!(missed == 0 || by_speaker + by_relay > 0, "{missed} lost");
-    let missed = misses(&mut by_udp, 100).await;
-    assert!(missed == 0 || by_speaker > 0, "{missed} lost");
+    let missed = [misses(&mut by_tcp, 100).await, misses(&mut by_udp, 100).await];
+    let late = (speaker.tcp.as_ref().unwrap().way().dropped(), figures(&relay).dropped_late);
+    assert_eq!((missed, late), ([0, 0], (0, 0)), "TCP has made nobody wait");
     let wire = stream(picture, 0, 0, &[(1, 6_000), (2, 900), (3, 4_000)]);
     send_stream(&speaker, &wire).await;
     for member in [&by_tcp, &by_udp] {
@@ -218,55 +215,81 @@ async fn pass(client: TcpStream, to: SocketAddr, bytes_per_second: usize) -> io:
     }
 }
 
+/// Three times what the path takes.
+const TOO_MUCH_BYTES: usize = 900;
+
+/// Says so many objects, one each 10 ms, with the time at which it does.
+async fn speak(speaker: Client, voice: TrackAlias, objects: u64, start: Instant) -> Client {
+    for group in 0..objects {
+        let sent_ms = start.elapsed().as_millis() as u64;
+        let sealed = [&sent_ms.to_be_bytes()[..], &[7; TOO_MUCH_BYTES]].concat();
+        speaker.connection.send_datagram(datagram(voice, group, &sealed)).unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    speaker
+}
+
+/// How long objects took to this client, ms, sorted; until none comes any more.
+async fn waits(mut client: Client, start: Instant) -> (Vec<u64>, Client) {
+    let mut waits = Vec::new();
+    while let Ok((_, sealed)) = timeout(Duration::from_secs(3), client.object()).await {
+        let sent_ms = u64::from_be_bytes(sealed[..8].try_into().unwrap());
+        waits.push(start.elapsed().as_millis() as u64 - sent_ms);
+    }
+    waits.sort_unstable();
+    (waits, client)
+}
+
+/// A room with a speaker and somebody who listens by UDP.
+async fn room_of_two(relay: &Relay, room: &Room) -> (Client, Client, TrackAlias) {
+    let mut speaker = relay.connect(&Person::new()).await;
+    let mut listener = relay.connect(&Person::new()).await;
+    speaker.join(room).await;
+    listener.join(room).await;
+    let voice = speaker.publish(room, TrackKind::Audio).await;
+    listener.subscribe(voice).await;
+    speaker.demand(1).await;
+    (speaker, listener, voice)
+}
+
 //
 #[tokio::test]
 async fn over_a_narrow_path_nothing_ages_unseen_and_nobody_else_waits() {
+    const OBJECTS: u64 = 900;
     let relay = relay(2, Limits::default());
-    let room = Room::new();
-    let near = narrow(port(&relay), 30_000);
-    let mut slow = relay.connect_over_tcp_at(near, &Person::new()).await;
-    let mut speaker = relay.connect(&Person::new()).await;
-    let mut other = relay.connect(&Person::new()).await;
-    for member in [&mut speaker, &mut slow, &mut other] {
-        member.join(&room).await;
-    }
-    let voice = speaker.publish(&room, TrackKind::Audio).await;
-    for member in [&mut slow, &mut other] {
-        member.subscribe(voice).await;
-    }
+    let (room, elsewhere) = (Room::new(), Room::new());
+    let (mut speaker, other, voice) = room_of_two(&relay, &room).await;
+    let mut slow = relay.connect_over_tcp_at(narrow(port(&relay), 30_000), &Person::new()).await;
+    slow.join(&room).await;
+    slow.subscribe(voice).await;
     speaker.demand(2).await;
+    // What the machine does to everybody at that time.
+    let (calm_speaker, calm, calm_voice) = room_of_two(&relay, &elsewhere).await;
     let start = Instant::now();
-    let speaking = tokio::spawn(async move {
-        // Three times what the path takes.
-        for group in 0..900 {
-            let sent_ms = start.elapsed().as_millis() as u64;
-            let sealed = [&sent_ms.to_be_bytes()[..], &[7; 900]].concat();
-            speaker.connection.send_datagram(datagram(voice, group, &sealed)).unwrap();
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        speaker
-    });
-    let waits = |mut client: Client, least: usize| async move {
-        let mut waits = Vec::new();
-        while let Ok((_, sealed)) = timeout(Duration::from_secs(3), client.object()).await {
-            let sent_ms = u64::from_be_bytes(sealed[..8].try_into().unwrap());
-            waits.push(start.elapsed().as_millis() as u64 - sent_ms);
-        }
-        assert!(waits.len() >= least, "{} objects", waits.len());
-        waits.sort_unstable();
-        (waits, client)
-    };
-    let ((slow_waits, slow), (waits, other), speaker) =
-        tokio::join!(waits(slow, 100), waits(other, 900), async { speaking.await.unwrap() });
+    let (speaker, calm_speaker, (slow_waits, slow), (other_waits, other), (calm_waits, calm)) = tokio::join!(
+        speak(speaker, voice, OBJECTS, start),
+        speak(calm_speaker, calm_voice, OBJECTS, start),
+        waits(slow, start),
+        waits(other, start),
+        waits(calm, start)
+    );
     let part = |waits: &[u64], percent: usize| waits[(waits.len() - 1) * percent / 100];
-    let told = [&waits, &slow_waits].map(|waits| [50, 90, 99, 100].map(|percent| part(waits, percent)));
-    // Nearly all: the rest is the machine's, when it is busy.
-    assert!(part(&waits, 90) < 100, "the other: {told:?}");
+    let told =
+        [&calm_waits, &other_waits, &slow_waits].map(|waits| [50, 90, 99, 100].map(|percent| part(waits, percent)));
+    eprintln!("waits of, ms in another room, beside the slow one, and to the slow one: {told:?}");
+    // A machine that stands still for half a second lets sockets overflow, everybody's.
+    let came = [&calm_waits, &other_waits].map(|waits| waits.len() as u64);
+    assert!(came[0] > OBJECTS / 2 && came[1] + OBJECTS / 100 >= came[0], "{came:?}, {:?}", relay.ledger());
+    for percent in [50, 90, 99] {
+        let (other, calm) = (part(&other_waits, percent), part(&calm_waits, percent));
+        assert!(other <= 2 * calm + 20, "whoever is beside the slow one waits for it: {told:?}");
+    }
     // A tenth of a second here, as much in the kernel and on the path, and one retransmission.
+    assert!(slow_waits.len() >= 100, "{} objects", slow_waits.len());
     assert!(part(&slow_waits, 90) < 1_000 && part(&slow_waits, 100) < 2_500, "{told:?}");
     let ledger = relay.ledger();
     assert!(ledger.dropped.iter().sum::<u64>() > 100, "the core knows that the path is narrow: {ledger:?}");
-    for client in [slow, other, speaker] {
+    for client in [slow, other, speaker, calm, calm_speaker] {
         client.close();
         client.endpoint.wait_idle().await;
     }
@@ -277,7 +300,7 @@ async fn over_a_narrow_path_nothing_ages_unseen_and_nobody_else_waits() {
 struct Talk {
     speaker: Client,
     listener: Client,
-    voice: supernode_proto::object::TrackAlias,
+    voice: TrackAlias,
     next: u64,
 }
 

@@ -14,9 +14,10 @@ use clap::{Args, Subcommand};
 use supernode_client::proto::identity::IdentityKey;
 
 use crate::{
+    ProxyArgs,
     failure::Failure,
     papers::links::{self, OwnInvite},
-    ProxyArgs, parse_identity,
+    parse_identity,
     progress::note,
     say,
     trouble::Trouble,
