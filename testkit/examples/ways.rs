@@ -9,6 +9,8 @@
 //!
 //! PAIRS, SECONDS, the relay's address, and the one by which people reach it: over a path that loses packets those differ.
 
+#![expect(clippy::print_stdout, reason = "figures are what it is for")]
+
 use std::{
     fs,
     net::{IpAddr, SocketAddr},
