@@ -143,6 +143,18 @@ impl Sending {
         }
     }
 
+    /// The same mark by itself, once it has gone on the stream that there is: whoever is sent no picture now is not sent that
+    /// stream, and is to learn of the end. `None` where the first mark went by itself, or is of no picture.
+    pub fn plan_end_again(&mut self, first: Fate, connection: Option<u64>) -> Option<Plan> {
+        let is_picture = matches!(self.kind, TrackKind::Video | TrackKind::Screen);
+        if !is_picture || !matches!(first, Fate::OnLane { .. }) {
+            return None;
+        }
+        let ends = self.end_lanes(Lane::Unused, Ends::Whole);
+        let end = Flags::INDEPENDENT | Flags::END_OF_GROUP | Flags::END_OF_TRACK;
+        Some(Plan { ends, ..self.plan_alone(end, connection) })
+    }
+
     /// The frame that was to go on a lane did not, and its stream is gone: what becomes of the others.
     pub fn handle_failed(&mut self, lane: usize) -> Plan {
         self.lanes[lane] = Lane::Unused;
@@ -397,5 +409,26 @@ mod tests {
         let Fate::Alone(end) = sending.plan_end(Some(1), 0).fate else { panic!("by itself") };
         assert_eq!(end.group, 2);
         assert!(end.flags.contains(Flags::END_OF_TRACK));
+    }
+
+    //
+    #[test]
+    fn the_end_of_a_picture_is_marked_on_its_stream_and_by_itself_and_that_of_sound_once() {
+        let mut sending = Sending::new(TrackKind::Video);
+        for frame in [frame(true, 0, 0), frame(false, 0, 0)] {
+            plan(&mut sending, &frame, Some(1), &WANTED);
+        }
+        let first = sending.plan_end(Some(1), 1).fate;
+        let Fate::OnLane { lane: 0, begins: false, visible } = first else { panic!("{first:?}") };
+        assert_eq!((visible.group, visible.object), (0, 2));
+        let again = sending.plan_end_again(first, Some(1)).expect("a second mark");
+        let Fate::Alone(visible) = again.fate else { panic!("{again:?}") };
+        assert_eq!((visible.group, visible.object, again.ends), (1, 0, Some(Ends::Whole)));
+        assert!(visible.flags.contains(Flags::END_OF_TRACK | Flags::INDEPENDENT));
+        assert_eq!(sending.plan_end_again(again.fate, Some(1)), None);
+
+        let mut sound = Sending::new(TrackKind::Audio);
+        let first = sound.plan_end(Some(1), 1).fate;
+        assert_eq!(sound.plan_end_again(first, Some(1)), None);
     }
 }

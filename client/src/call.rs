@@ -141,7 +141,12 @@ impl Call {
 
     /// Figures so far.
     pub fn stats(&self) -> CallStats {
-        CallStats { rtt: self.client.rtt().unwrap_or_default(), rung: self.rung(), tracks: self.room.track_stats() }
+        CallStats {
+            rtt: self.client.rtt().unwrap_or_default(),
+            transport: self.client.transport(),
+            rung: self.rung(),
+            tracks: self.room.track_stats(),
+        }
     }
 
     /// Gives our place in the group fresh keys, so that whoever copied the old ones cannot follow. It happens by itself,

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    net::{SocketAddr, UdpSocket},
+    net::UdpSocket,
     sync::{
         Arc, Mutex, OnceLock, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -24,12 +24,13 @@ use supernode_session::Session;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    Config, Error, Event, Events,
+    Config, Error, Event, Events, Transport,
     presence::Watches,
     ring::Rings,
     room::Room,
     sync::lock,
     wire::{
+        dial::Candidate,
         link::{Connected, Link, Pending, code},
         session,
         socket::{Faults, Socket},
@@ -99,6 +100,11 @@ impl Client {
     /// Round trip to the relay; `None` while the session is down.
     pub fn rtt(&self) -> Option<Duration> {
         self.inner.link_now().map(|link| link.connection.rtt())
+    }
+
+    /// By what our packets travel; `None` while the session is down.
+    pub fn transport(&self) -> Option<Transport> {
+        self.inner.link_now().map(|link| link.transport())
     }
 
     /// How many events were dropped because nobody read them.
@@ -182,6 +188,9 @@ impl Client {
     /// # Errors
     /// [`Error::Socket`] if the socket cannot be used.
     pub fn rebind(&self, socket: UdpSocket) -> Result<(), Error> {
+        if let Some(over) = self.inner.link_now().and_then(|link| link.over_tcp.clone()) {
+            over.rebind(self.inner.faults.clone())?;
+        }
         let socket = Socket::new(socket, self.inner.faults.clone()).map_err(Error::Socket)?;
         self.inner.endpoint.rebind_abstract(Arc::new(socket)).map_err(Error::Socket)
     }
@@ -198,7 +207,14 @@ impl Client {
     pub async fn close(self) {
         self.inner.close(CloseCode::BYE);
         // Bounded: a relay that is gone does not acknowledge.
-        let _ = tokio::time::timeout(Duration::from_secs(1), self.inner.endpoint.wait_idle()).await;
+        let over_tcp = lock(&self.inner.over_tcp).clone();
+        let idle = async {
+            self.inner.endpoint.wait_idle().await;
+            for endpoint in over_tcp {
+                endpoint.wait_idle().await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(1), idle).await;
     }
 }
 
@@ -216,8 +232,10 @@ pub(crate) struct Inner {
     pub(crate) endpoint: quinn::Endpoint,
     /// Of the relay's key, as it was seen last, or as the invite says.
     relay_pin: Mutex<Option<RelayPin>>,
-    /// The address that answered last.
-    pub(crate) good_address: Mutex<Option<SocketAddr>>,
+    /// What answered last.
+    pub(crate) good: Mutex<Option<Candidate>>,
+    /// The endpoints of connections over TCP, each of one.
+    pub(crate) over_tcp: Mutex<Vec<quinn::Endpoint>>,
     /// Why packets do not get out.
     pub(crate) faults: Arc<Faults>,
     pub(crate) quic: quinn::ClientConfig,
@@ -235,6 +253,7 @@ pub(crate) struct Inner {
     pub(crate) rings: Rings,
     pub(crate) rooms: Mutex<HashMap<RoomId, Arc<Room>>>,
     pub(crate) rung: watch::Sender<Rung>,
+    transport_told: Mutex<Transport>,
     guard: OnceLock<Weak<CloseOnDrop>>,
     events: mpsc::Sender<Event>,
     events_dropped: AtomicU64,
@@ -254,7 +273,8 @@ impl Inner {
             session: Arc::new(Mutex::new(Session::new(key_packages, config.ticket_generation))),
             endpoint: transport::endpoint(config.bind, faults.clone())?,
             faults,
-            good_address: Mutex::default(),
+            good: Mutex::default(),
+            over_tcp: Mutex::default(),
             quic: transport::client_config(invite.pin, config.authority_file.as_deref())?,
             config,
             relay_pin: Mutex::new(invite.pin),
@@ -267,6 +287,7 @@ impl Inner {
             rings: Rings::default(),
             rooms: Mutex::default(),
             rung: watch::Sender::new(Rung::Full),
+            transport_told: Mutex::new(Transport::Udp),
             guard: OnceLock::new(),
             events,
             events_dropped: AtomicU64::new(0),
@@ -307,8 +328,10 @@ impl Inner {
         }
     }
 
-    /// Says what a new connection shows of the relay, if it matters: how far the clocks are apart, and another key.
+    /// Says what a new connection shows of the relay, if it matters: by what it goes, how far the clocks are apart, and another
+    /// key.
     pub(crate) fn tell_of_relay(&self, link: &Link) {
+        self.tell_of_transport(link.transport());
         if link.skew.matters() {
             self.tell(Event::ClockDiffers(link.skew));
         }
@@ -317,6 +340,14 @@ impl Inner {
             && self.invite.pin.is_some()
         {
             self.tell(Event::RelayKeyChanged(*link.channel.relay()));
+        }
+    }
+
+    /// Says by what the session goes, if it is not what was said last; before it is said, that is UDP.
+    pub(crate) fn tell_of_transport(&self, transport: Transport) {
+        let before = std::mem::replace(&mut *lock(&self.transport_told), transport);
+        if before != transport {
+            self.tell(Event::TransportChanged(transport));
         }
     }
 
@@ -340,6 +371,7 @@ impl Inner {
         self.closed.send_replace(true);
         // Every connection: also one that was given up and that the relay may still keep.
         self.endpoint.close(code(reason), b"");
+        lock(&self.over_tcp).iter().for_each(|endpoint| endpoint.close(code(reason), b""));
     }
 }
 

@@ -55,6 +55,9 @@ pub enum Error {
     /// The network: the connection could not be made or broke.
     #[error("the connection to the relay failed")]
     Connection(#[source] ConnectionFailure),
+    /// The network: no way over TCP. Only ever part of [`Self::Unreachable`].
+    #[error("the relay cannot be reached over TCP")]
+    Tcp(#[source] supernode_tcp::OpenError),
     /// The network: no answer in time.
     #[error("no answer in time to: {0}")]
     TimedOut(&'static str),
@@ -122,6 +125,7 @@ impl Error {
             // gave up.
             Self::Resolve(_)
             | Self::Connection(_)
+            | Self::Tcp(_)
             | Self::TimedOut(_)
             | Self::Unreachable(_)
             | Self::NothingListens

@@ -9,7 +9,7 @@ use supernode_proto::{
 };
 use tokio::sync::mpsc;
 
-use crate::{ClockSkew, Error, IncomingRing, Member, RemoteTrack, error::CallEnd};
+use crate::{ClockSkew, Error, IncomingRing, Member, RemoteTrack, Transport, error::CallEnd};
 
 pub use room::Warning;
 
@@ -57,6 +57,9 @@ pub enum Event {
     /// Somebody rang whose invitation does not hold by our clock, so that nobody was shown it: see
     /// [`Event::ClockDiffers`]. They hear that nobody answered.
     MissedRing(supernode_e2ee::Error),
+    /// The session goes by this from now on: from the start if it is TCP, later when it moves to UDP or comes back by another
+    /// way than before.
+    TransportChanged(Transport),
     /// The relay is about to go; the client moves by itself.
     GoingAway,
     /// The connection broke; the client is trying to come back.

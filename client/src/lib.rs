@@ -55,7 +55,7 @@ pub mod words;
 
 pub use call::Call;
 pub use client::Client;
-pub use config::Config;
+pub use config::{Config, Ways};
 pub use error::{CallEnd, ConnectionFailure, Error};
 pub use events::{CallEvent, Event, Events, Warning};
 #[cfg(feature = "lying")]
@@ -66,7 +66,7 @@ pub use ring::{IncomingRing, OutgoingRing, RingOutcome};
 #[cfg(feature = "measured")]
 pub use room::measured::{Measured, MeasuredGroup};
 pub use room::{Member, RosterEntry};
-pub use stats::{CallStats, Direction, TrackStats};
+pub use stats::{CallStats, Direction, TrackStats, Transport};
 pub use supernode_calls::rights::{Purpose, RoomLink, RoomLinkError};
 pub use supernode_calls::{DelayBounds, Frame, FrameTimes, Histogram, JitterBuffer, OutgoingFrame, Played, Playout};
 pub use supernode_e2ee::{self as e2ee, TrackId, TrackInfo};
@@ -76,6 +76,7 @@ pub use supernode_proto::{
     control::{PresenceState, RingResult, Rung, TrackKind},
 };
 pub use supernode_session::{ClockSkew, Demand, Presence, Refusal};
+pub use supernode_tcp::{BadProxy, Proxy, ProxyChoice};
 pub use tracks::playback::Playback;
 pub use tracks::publish::{FRAME_BYTES_MAX, PublishOptions, Publisher};
 pub use tracks::subscribe::{SubscribeOptions, Subscription};

@@ -1,6 +1,7 @@
 //! What went out and came in, per track and per call.
 
 use std::{
+    fmt,
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -11,6 +12,24 @@ use std::{
 use supernode_proto::control::{Rung, TrackKind};
 
 use crate::{Demand, Histogram, room::Member, sync::lock};
+
+/// By what a session's packets travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// UDP: QUIC as it is meant to be.
+    Udp,
+    /// TCP: where UDP does not get through. One lost packet holds up all that are behind it, so sound may stutter.
+    Tcp,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Udp => "UDP",
+            Self::Tcp => "TCP",
+        })
+    }
+}
 
 /// Which way a track goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +84,8 @@ impl TrackStats {
 pub struct CallStats {
     /// Round trip to the relay.
     pub rtt: Duration,
+    /// By what our packets travel; `None` while the session is down.
+    pub transport: Option<Transport>,
     /// What the relay sends us at most.
     pub rung: Rung,
     /// Those that are gone first, then ours, then those of others.

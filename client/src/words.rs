@@ -18,8 +18,9 @@ words! {
         "look at the host in the invite link for a mistake, and whether this device is on line";
     "Socket", "this device gives no UDP socket", "the system refused one", "see what the system says; a sandbox or a full table of files is likely";
     "Connection", "the connection to the relay broke", "the path or the relay failed", "nothing: it is tried again; if it stays so, look at this device's network";
+    "Tcp", "the relay does not answer over TCP either", "a firewall or a proxy does not let it pass, or the relay has no such port", "try another network; ask whoever runs this one whether it needs a proxy (HTTPS_PROXY)";
     "TimedOut", "an answer did not come in time", "the path loses packets, or the relay has too much to do", "try again in a moment";
-    "Unreachable", "no address of the relay answers", "UDP does not get through, or no relay runs at that address and port",
+    "Unreachable", "no address of the relay answers", "nothing gets through (UDP, nor TCP if the link names such a port), or no relay runs at that address and port",
         "compare address and port with the invite link; try another network (some let no UDP through); ask whoever runs the relay whether it runs";
     "NothingListens", "no relay runs at that address and port", "its machine answers, and says that nothing listens there",
         "compare the port with the invite link; ask whoever runs the relay whether it runs";
@@ -133,6 +134,7 @@ impl Error {
             Self::Resolve(_) => "Resolve",
             Self::Socket(_) => "Socket",
             Self::Connection(_) => "Connection",
+            Self::Tcp(_) => "Tcp",
             Self::TimedOut(_) => "TimedOut",
             Self::Unreachable(_) => "Unreachable",
             Self::NothingListens => "NothingListens",

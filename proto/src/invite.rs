@@ -1,7 +1,7 @@
 //! The invite link: everything a client needs to reach a relay and be let in.
 //!
-//! `supernode://HOST:PORT/?pin=BASE64URL&token=JWT` with the pin absent when the certificate is to be checked
-//! against the public certification authorities, and the token absent when the relay is open.
+//! `supernode://HOST:PORT/?tcp=PORT&pin=BASE64URL&token=JWT` with the TCP port absent when the relay has none, the pin when
+//! the certificate is to be checked against the public certification authorities, and the token when the relay is open.
 
 use std::{fmt, str::FromStr};
 
@@ -18,6 +18,8 @@ pub struct Invite {
     pub host: String,
     /// UDP port.
     pub port: u16,
+    /// TCP port for clients whose network lets no UDP through, if the relay has one.
+    pub tcp: Option<u16>,
     /// The relay's public key, or `None` to trust the public certification authorities.
     pub pin: Option<RelayPin>,
     /// Admission token.
@@ -33,9 +35,12 @@ pub enum InviteError {
     /// No host, or a port that is no number.
     #[error("the invite link's address is not HOST or HOST:PORT")]
     Address,
-    /// A part of the query that is not `pin=` or `token=`, or is there twice.
-    #[error("the invite link has an unknown or repeated part {0:?}: only pin and token")]
+    /// A part of the query that is not `tcp=`, `pin=` or `token=`, or is there twice.
+    #[error("the invite link has an unknown or repeated part {0:?}: only tcp, pin and token")]
     Part(String),
+    /// The TCP port is no number from 1 to 65535.
+    #[error("the invite link's TCP port is not a number from 1 to 65535")]
+    Tcp,
     /// The pin is no 32 bytes in base64url.
     #[error("the invite link's pin is not 32 bytes in base64url without padding")]
     Pin,
@@ -54,9 +59,10 @@ impl FromStr for Invite {
         let rest = text.trim().strip_prefix(SCHEME).ok_or(InviteError::Scheme)?;
         let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (host, port) = parse_address(address.strip_suffix('/').unwrap_or(address))?;
-        let mut invite = Self { host, port, pin: None, token: None };
+        let mut invite = Self { host, port, tcp: None, pin: None, token: None };
         for part in query.split('&').filter(|part| !part.is_empty()) {
             match part.split_once('=') {
+                Some(("tcp", value)) if invite.tcp.is_none() => invite.tcp = Some(parse_tcp(value)?),
                 Some(("pin", value)) if invite.pin.is_none() => invite.pin = Some(parse_pin(value)?),
                 Some(("token", value)) if invite.token.is_none() => invite.token = Some(parse_token(value)?),
                 other => return Err(InviteError::Part(other.map_or(part, |(name, _)| name).to_owned())),
@@ -72,9 +78,10 @@ impl fmt::Display for Invite {
             true => write!(f, "{SCHEME}[{}]:{}/", self.host, self.port)?,
             false => write!(f, "{SCHEME}{}:{}/", self.host, self.port)?,
         }
+        let tcp = self.tcp.map(|port| format!("tcp={port}"));
         let pin = self.pin.map(|pin| format!("pin={}", BASE64URL_NOPAD.encode(&pin.0)));
         let token = self.token.as_ref().map(|token| format!("token={token}"));
-        let parts: Vec<String> = pin.into_iter().chain(token).collect();
+        let parts: Vec<String> = tcp.into_iter().chain(pin).chain(token).collect();
         if parts.is_empty() { Ok(()) } else { write!(f, "?{}", parts.join("&")) }
     }
 }
@@ -107,6 +114,11 @@ fn parse_address(address: &str) -> Result<(String, u16), InviteError> {
     Ok((host.to_owned(), port))
 }
 
+fn parse_tcp(value: &str) -> Result<u16, InviteError> {
+    let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    value.parse().ok().filter(|port| digits && *port != 0).ok_or(InviteError::Tcp)
+}
+
 fn parse_pin(value: &str) -> Result<RelayPin, InviteError> {
     let bytes = BASE64URL_NOPAD.decode(value.as_bytes()).map_err(|_| InviteError::Pin)?;
     bytes.try_into().map(RelayPin).map_err(|_| InviteError::Pin)
@@ -130,6 +142,7 @@ mod tests {
         for link in [
             format!("supernode://relay.example:4433/?pin={pin}&token=a.b-c_d"),
             "supernode://192.0.2.1:9/".to_owned(),
+            format!("supernode://192.0.2.1:9/?tcp=443&pin={pin}"),
             format!("supernode://[2001:db8::1]:4433/?pin={pin}"),
         ] {
             assert_eq!(link.parse::<Invite>().expect("valid").to_string(), link);
@@ -137,7 +150,7 @@ mod tests {
         assert_eq!("supernode://host".parse::<Invite>().expect("valid").port, DEFAULT_PORT);
     }
 
-    //
+    //
     #[test]
     fn what_is_wrong_with_a_link_is_named() {
         let error = |link: &str| link.parse::<Invite>().expect_err(link);
@@ -149,6 +162,10 @@ mod tests {
         assert_eq!(error("supernode://h?pni=x"), InviteError::Part("pni".into()));
         assert_eq!(error("supernode://h?token=a&token=b"), InviteError::Part("token".into()));
         assert_eq!(error("supernode://h?pin=AAAA"), InviteError::Pin);
+        for port in ["", "0", "65536", "+443", "x"] {
+            assert_eq!(error(&format!("supernode://h?tcp={port}")), InviteError::Tcp);
+        }
+        assert_eq!(error("supernode://h?tcp=1&tcp=1"), InviteError::Part("tcp".into()));
         assert_eq!(error("supernode://h?token=a b"), InviteError::Token);
     }
 

@@ -11,6 +11,7 @@ pub mod limits;
 pub mod mls;
 pub mod object;
 pub mod probe;
+pub mod tcp;
 mod varint;
 pub mod words;
 

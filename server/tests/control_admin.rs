@@ -281,6 +281,7 @@ fn shards() -> shard::Running {
         reset_key: keys.reset_key,
         admission: Arc::new(Nobody),
         limits: Limits::default(),
+        tcp: None,
     })
     .expect("sockets")
 }

@@ -15,6 +15,7 @@ use supernode_proto::{
     object::{DatagramHeader, TrackAlias},
 };
 use supernode_session::{Channel, Introduction};
+use supernode_tcp::{Carrier, Target, Way};
 use supernode_tls::AnyCertificate;
 
 use crate::{PATIENCE, Person, Room, open_key, unix_s};
@@ -27,6 +28,8 @@ pub struct Client {
     pub receive: quinn::RecvStream,
     reader: FrameReader,
     pub events: VecDeque<Body>,
+    /// What its packets go by, if that is TCP.
+    pub tcp: Option<Carrier>,
     request: u64,
     known: Option<(Person, RelayPin)>,
 }
@@ -37,9 +40,26 @@ impl Client {
         let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
         endpoint.set_default_client_config(config);
         let connection = endpoint.connect(address, "relay").unwrap().await.unwrap();
+        Self::on(endpoint, connection, None).await
+    }
+
+    /// The same by the relay's TCP port.
+    pub(crate) async fn dial_over_tcp(relay: SocketAddr, target: Target, config: quinn::ClientConfig) -> Self {
+        let stream = supernode_tcp::open(&target).await.unwrap();
+        let way = Way::new(relay);
+        let carrier = Carrier::start(way.clone(), target, stream);
+        let (endpoint_config, runtime) = (quinn::EndpointConfig::default(), Arc::new(quinn::TokioRuntime));
+        let endpoint = quinn::Endpoint::new_with_abstract_socket(endpoint_config, None, way, runtime);
+        let mut endpoint = endpoint.unwrap();
+        endpoint.set_default_client_config(config);
+        let connection = endpoint.connect(relay, "relay").unwrap().await.unwrap();
+        Self::on(endpoint, connection, Some(carrier)).await
+    }
+
+    async fn on(endpoint: quinn::Endpoint, connection: quinn::Connection, tcp: Option<Carrier>) -> Self {
         let (send, receive) = connection.open_bi().await.unwrap();
         let (reader, events) = (FrameReader::default(), VecDeque::new());
-        Self { endpoint, connection, send, receive, reader, events, request: 0, known: None }
+        Self { endpoint, connection, send, receive, reader, events, tcp, request: 0, known: None }
     }
 
     /// Says Hello; the code the relay closed with if it did not say Welcome.
@@ -217,9 +237,17 @@ impl Client {
         .await;
     }
 
-    /// The next datagram's header and sealed bytes.
+    /// The next datagram's header and sealed bytes. Empty ones are no objects: they push out what is taken back.
     pub async fn object(&mut self) -> (DatagramHeader, Bytes) {
-        let wire = tokio::time::timeout(PATIENCE, self.connection.read_datagram()).await.expect("an object").unwrap();
+        let object = async {
+            loop {
+                let wire = self.connection.read_datagram().await.unwrap();
+                if !wire.is_empty() {
+                    return wire;
+                }
+            }
+        };
+        let wire = tokio::time::timeout(PATIENCE, object).await.expect("an object");
         let (header, len) = DatagramHeader::decode(&wire).unwrap();
         (header, wire.slice(len..))
     }

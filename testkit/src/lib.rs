@@ -11,15 +11,17 @@ mod lives;
 mod objects;
 mod people;
 mod ports;
+mod proxy;
 mod relay;
 mod wait;
 mod way;
 
 pub use client::{Client, client_config, client_tls, stop_code, subscription};
 pub use half_open::HalfOpen;
-pub use objects::{datagram, stream};
+pub use objects::{datagram, end_of_pictures, stream};
 pub use people::{Person, Room, Standing, open_key};
 pub use ports::lasting_port;
+pub use proxy::Proxy;
 pub use relay::{Door, Relay, Setup};
 pub use wait::{PATIENCE, eventually, in_time, unix_s};
 pub use way::Way;

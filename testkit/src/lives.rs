@@ -98,7 +98,11 @@ impl Relay {
         let old = self.running.take().unwrap();
         let (estate, retained) = old.handle().offer().unwrap();
         assert!(old.handle().relieve(retained), "the old shards stop reading");
-        let new = shard::take_over(self.setup.config(), estate).unwrap();
+        let mut config = self.setup.config();
+        if let (Some(tcp), Some(port)) = (&mut config.tcp, old.tcp_port()) {
+            tcp.listener = port.try_clone().unwrap();
+        }
+        let new = shard::take_over(config, estate).unwrap();
         new.handle().settle();
         self.running = Some(new);
         tokio::task::spawn_blocking(move || {
@@ -147,7 +151,13 @@ impl Relay {
 
     /// The invite without a token.
     pub fn invite(&self) -> Invite {
-        Invite { host: self.address.ip().to_string(), port: self.address.port(), pin: Some(self.pin), token: None }
+        Invite {
+            host: self.address.ip().to_string(),
+            port: self.address.port(),
+            tcp: self.running().tcp_addr().map(|address| address.port()),
+            pin: Some(self.pin),
+            token: None,
+        }
     }
 
     /// The invite with a token that holds for an hour.

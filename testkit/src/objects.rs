@@ -13,6 +13,16 @@ pub fn datagram(alias: TrackAlias, group: u64, sealed: &[u8]) -> Bytes {
     wire.freeze()
 }
 
+/// A stream of its own that ends a track of pictures.
+pub fn end_of_pictures(alias: TrackAlias, group: u64) -> Vec<u8> {
+    let flags = Flags::INDEPENDENT | Flags::END_OF_GROUP | Flags::END_OF_TRACK;
+    let mut wire = Vec::new();
+    put_stream_head(&mut wire, Hop { alias, priority: 1, ttl_ms: 5_000 }, group, 0);
+    put_object(&mut wire, Visible { group, object: 0, flags, layer: Layer::default() }, 20);
+    wire.extend([7; 20]);
+    wire
+}
+
 /// A media stream with objects of these layers and sizes.
 pub fn stream(alias: TrackAlias, group: u64, temporal_layer: u8, objects: &[(u8, usize)]) -> Vec<u8> {
     let mut wire = Vec::new();

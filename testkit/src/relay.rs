@@ -1,7 +1,7 @@
 //! A relay in this process.
 
 use std::{
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -24,6 +24,8 @@ use supernode_server::{
         counters::{Counters, Tally},
     },
 };
+
+use supernode_tcp::Target;
 
 use crate::{
     Client, PATIENCE, Person, Room,
@@ -57,6 +59,8 @@ pub struct Setup {
     pub door: Door,
     pub limits: Limits,
     pub keys: KeyMaterial,
+    /// Whether it has a TCP port, at any port of the same address.
+    pub tcp: bool,
     /// Certificates by which its earlier keys lead to this one.
     pub before: Vec<CertificateDer<'static>>,
 }
@@ -71,6 +75,7 @@ impl Setup {
             door,
             limits,
             keys: fresh_keys(),
+            tcp: false,
             before: Vec::new(),
         }
     }
@@ -92,6 +97,10 @@ impl Setup {
             reset_key: self.keys.reset_key,
             admission,
             limits: self.limits.clone(),
+            tcp: self.tcp.then(|| shard::TcpConfig {
+                listener: TcpListener::bind((self.listen.ip(), 0)).unwrap(),
+                tls: tls::tcp_server_config(&certificate).unwrap(),
+            }),
         }
     }
 }
@@ -211,6 +220,25 @@ impl Relay {
     /// As [`Self::connect`], with TLS of one's own.
     pub async fn connect_with(&self, tls: Arc<dyn quinn::crypto::ClientConfig>, person: &Person) -> Client {
         let client = Client::dial(self.address, client_config_with(tls)).await;
+        client.greet(person, self.pin).await.expect("the relay lets the client in")
+    }
+
+    /// As [`Self::connect`], by the relay's TCP port.
+    pub async fn connect_over_tcp(&self, person: &Person) -> Client {
+        self.connect_over_tcp_at(self.running().tcp_addr().expect("it has a TCP port"), person).await
+    }
+
+    /// The same over a path to the port that begins there.
+    pub async fn connect_over_tcp_at(&self, path: SocketAddr, person: &Person) -> Client {
+        self.connect_by(Target { host: "127.0.0.1".to_owned(), address: path, proxy: None }, person).await
+    }
+
+    /// The same, reached so.
+    pub async fn connect_by(&self, target: Target, person: &Person) -> Client {
+        // Who has nothing to say keeps alive, as people's clients do: the relay closes links that nobody uses.
+        let mut config = client_config();
+        config.transport_config(Arc::new(supernode_tls::transport()));
+        let client = Client::dial_over_tcp(self.address, target, config).await;
         client.greet(person, self.pin).await.expect("the relay lets the client in")
     }
 

@@ -34,6 +34,7 @@ const BLIND: &[&str] = &[
     "supernode-proto",
     "supernode-keys",
     "supernode-session",
+    "supernode-tcp",
     "supernode-tls",
     "supernode-testkit",
 ];

@@ -81,7 +81,13 @@ mod tests {
     use super::*;
 
     fn link() -> RoomLink {
-        let relay = Invite { host: "relay.example".into(), port: 4433, pin: Some(RelayPin([9; 32])), token: None };
+        let relay = Invite {
+            host: "relay.example".into(),
+            port: 4433,
+            tcp: Some(443),
+            pin: Some(RelayPin([9; 32])),
+            token: None,
+        };
         RoomLink { relay, secret: LinkSecret::from_slice(&[5; 32]).expect("32 bytes") }
     }
 

@@ -224,16 +224,21 @@ impl Publisher {
         }
         self.finished = true;
         let (route, subscribers) = (self.track.route(), self.subscribers());
-        let plan = self.sending.plan_end(route.as_ref().map(|route| route.link.generation), subscribers);
+        let connection = route.as_ref().map(|route| route.link.generation);
+        let (plan, mark) = (self.sending.plan_end(connection, subscribers), OutgoingFrame::independent(&[], 0));
         self.prepare(&plan);
-        let sent = self.carry_out(plan.fate, route, &OutgoingFrame::independent(&[], 0), true).await?;
-        // While nothing may be sent, the others learn from the relay that the track is over.
-        if sent.is_none() && !self.call.room.is_silent() {
-            return Err(Error::Disconnected);
-        }
+        let mut sent = self.carry_out(plan.fate, route.clone(), &mark, true).await?;
         let ttl = Duration::from_millis(self.ttl_ms.into());
         for mut stream in self.streams.iter_mut().filter_map(Option::take) {
             delivered(&mut stream, ttl).await;
+        }
+        if let Some(again) = self.sending.plan_end_again(plan.fate, connection) {
+            self.prepare(&again);
+            sent = self.carry_out(again.fate, route, &mark, true).await?.or(sent);
+        }
+        // While nothing may be sent, the others learn from the relay that the track is over.
+        if sent.is_none() && !self.call.room.is_silent() {
+            return Err(Error::Disconnected);
         }
         Ok(())
     }

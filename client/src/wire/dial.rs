@@ -1,24 +1,82 @@
-//! Which of a relay's addresses answers: all are tried, each a moment after the one before, and the first to answer is
-//! it (R-170, RFC 8305).
+//! Which of a relay's addresses answers, and by which way: all are tried, each a moment after the one before, TCP a moment
+//! after UDP, and the first to answer is it (R-170, R-230, RFC 8305).
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{fmt, io, net::SocketAddr, time::Duration};
 
+use supernode_tcp::OpenError;
 use tokio::task::JoinSet;
 
-use crate::{Error, wire::socket::Faults};
+use crate::{Error, Transport, config::Ways, wire::socket::Faults};
 
 /// How long an address has for itself before the next one is tried beside it (RFC 8305 section 5).
 const NEXT_AFTER: Duration = Duration::from_millis(250);
 /// A name with more addresses than this is tried at the first ones.
 const ADDRESSES_MAX: usize = 16;
 
+/// An address, and by which way it is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    pub(crate) transport: Transport,
+    pub(crate) address: SocketAddr,
+}
+
+impl fmt::Display for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.transport, self.address)
+    }
+}
+
+/// How a relay may be reached.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Choice {
+    pub(crate) ways: Ways,
+    /// Its TCP port, if it has one.
+    pub(crate) tcp: Option<u16>,
+    /// Whether that is reached through a proxy, which is told the name and needs no address.
+    pub(crate) by_proxy: bool,
+}
+
 /// The addresses that were tried, and what came of each.
 #[derive(Debug, Default)]
-pub(crate) struct Tried(Vec<(SocketAddr, Option<Error>)>);
+pub(crate) struct Tried(Vec<(Candidate, Option<Error>)>);
+
+/// What to try at each moment: an address by UDP, and with the next one the first by TCP. If TCP is what answered last time
+/// it goes first, with UDP a moment after it.
+pub(crate) fn steps(
+    addresses: impl Iterator<Item = SocketAddr>,
+    good: Option<Candidate>,
+    choice: Choice,
+) -> Vec<Vec<Candidate>> {
+    let good_ip = good.map(|good| good.address.ip());
+    let mut addresses: Vec<SocketAddr> = addresses.collect();
+    let known = addresses.iter().find(|address| Some(address.ip()) == good_ip).copied();
+    addresses = in_turn(addresses.into_iter(), known);
+    let tcp = choice.tcp.filter(|_| choice.ways != Ways::Udp);
+    let over_tcp = |port: u16| {
+        let many = if choice.by_proxy { 1 } else { usize::MAX };
+        let at = |address: &SocketAddr| Candidate {
+            transport: Transport::Tcp,
+            address: SocketAddr::new(address.ip(), port),
+        };
+        addresses.iter().take(many).map(at).collect::<Vec<_>>()
+    };
+    let by_udp = addresses.iter().map(|address| Candidate { transport: Transport::Udp, address: *address });
+    let first = match choice.ways {
+        Ways::Tcp => Vec::new(),
+        Ways::Both | Ways::Udp => by_udp.collect::<Vec<_>>(),
+    };
+    let second = tcp.map(over_tcp).unwrap_or_default();
+    let tcp_is_good = good.is_some_and(|good| good.transport == Transport::Tcp) && !second.is_empty();
+    let (first, second) = if tcp_is_good || first.is_empty() { (second, first) } else { (first, second) };
+    let moments = first.len().max(second.len() + 1);
+    let of = |list: &[Candidate], moment: Option<usize>| moment.and_then(|moment| list.get(moment).copied());
+    let step = |moment: usize| of(&first, Some(moment)).into_iter().chain(of(&second, moment.checked_sub(1))).collect();
+    (0..moments).map(step).filter(|step: &Vec<Candidate>| !step.is_empty()).collect()
+}
 
 /// The order in which to try: the one that answered last time, then the families in turn, beginning with the one that
 /// the system puts first (RFC 8305 section 4).
-pub(crate) fn in_turn(addresses: impl Iterator<Item = SocketAddr>, good: Option<SocketAddr>) -> Vec<SocketAddr> {
+fn in_turn(addresses: impl Iterator<Item = SocketAddr>, good: Option<SocketAddr>) -> Vec<SocketAddr> {
     let mut rest: Vec<SocketAddr> = Vec::new();
     for address in addresses {
         if !rest.contains(&address) && rest.len() < ADDRESSES_MAX {
@@ -39,32 +97,34 @@ pub(crate) fn in_turn(addresses: impl Iterator<Item = SocketAddr>, good: Option<
     order
 }
 
-/// Dials the addresses until one answers, which is returned; the others are given up. `None` if none does.
+/// Dials the candidates until one answers, which is returned; the others are given up. `None` if none does.
 pub(crate) async fn race<T, F>(
-    addresses: Vec<SocketAddr>,
+    steps: Vec<Vec<Candidate>>,
     tried: &mut Tried,
-    dial: impl Fn(SocketAddr) -> F,
-) -> Option<(SocketAddr, T)>
+    dial: impl Fn(Candidate) -> F,
+) -> Option<(Candidate, T)>
 where
     T: Send + 'static,
     F: Future<Output = Result<T, Error>> + Send + 'static,
 {
     let mut running = JoinSet::new();
-    let mut waiting = addresses.into_iter();
+    let mut waiting = steps.into_iter();
     loop {
         match waiting.next() {
-            Some(address) => {
-                tried.0.push((address, None));
-                let dialled = dial(address);
-                running.spawn(async move { (address, dialled.await) });
+            Some(step) => {
+                for candidate in step {
+                    tried.0.push((candidate, None));
+                    let dialled = dial(candidate);
+                    running.spawn(async move { (candidate, dialled.await) });
+                }
             }
             None if running.is_empty() => return None,
             None => {}
         }
         tokio::select! {
             Some(answer) = running.join_next() => match answer {
-                Ok((address, Ok(connection))) => return Some((address, connection)),
-                Ok((address, Err(error))) => tried.note(address, error),
+                Ok((candidate, Ok(connection))) => return Some((candidate, connection)),
+                Ok((candidate, Err(error))) => tried.note(candidate, error),
                 // Only a panic ends it so.
                 Err(error) => tracing::error!(%error, "dialling an address failed"),
             },
@@ -74,8 +134,8 @@ where
 }
 
 impl Tried {
-    fn note(&mut self, address: SocketAddr, error: Error) {
-        if let Some((_, outcome)) = self.0.iter_mut().find(|(tried, _)| *tried == address) {
+    fn note(&mut self, candidate: Candidate, error: Error) {
+        if let Some((_, outcome)) = self.0.iter_mut().find(|(tried, _)| *tried == candidate) {
             *outcome = Some(error);
         }
     }
@@ -83,9 +143,10 @@ impl Tried {
     /// Why nobody answered. Somebody who answered and is not whom we look for is worse than silence.
     pub(crate) fn into_error(mut self, faults: &Faults) -> Error {
         let other = |(_, outcome): &(_, Option<Error>)| {
-            outcome.as_ref().is_some_and(|error| {
-                !matches!(error, Error::Connection(_) | Error::TimedOut(_) | Error::NothingListens)
-            })
+            let silent = |error: &Error| {
+                matches!(error, Error::Connection(_) | Error::TimedOut(_) | Error::NothingListens | Error::Tcp(_))
+            };
+            outcome.as_ref().is_some_and(|error| !silent(error))
         };
         match self.0.iter().position(other) {
             Some(place) => self.0.swap_remove(place).1.unwrap_or(Error::Disconnected),
@@ -95,21 +156,31 @@ impl Tried {
     }
 }
 
+/// Whether that machine says that nothing listens there.
+fn is_nobody_there(error: &Error) -> bool {
+    match error {
+        Error::NothingListens => true,
+        Error::Tcp(OpenError::Tcp(error)) => error.kind() == io::ErrorKind::ConnectionRefused,
+        _ => false,
+    }
+}
+
 /// Where nobody answered.
 #[derive(Debug)]
 pub struct Unreachable {
-    tried: Vec<(SocketAddr, String)>,
+    tried: Vec<(Candidate, String)>,
     nothing_listens: bool,
     why: Option<String>,
 }
 
 impl Unreachable {
-    fn new(tried: Vec<(SocketAddr, Option<Error>)>, faults: &Faults) -> Self {
-        let nothing_listens = |outcome: &Option<Error>| matches!(outcome, Some(Error::NothingListens));
-        let words = |address: SocketAddr, outcome: Option<Error>| match outcome {
+    fn new(tried: Vec<(Candidate, Option<Error>)>, faults: &Faults) -> Self {
+        let nothing_listens = |outcome: &Option<Error>| outcome.as_ref().is_some_and(is_nobody_there);
+        let words = |candidate: Candidate, outcome: Option<Error>| match outcome {
             Some(Error::Connection(error)) => error.to_string(),
+            Some(Error::Tcp(error)) => error.to_string(),
             Some(error) if !matches!(error, Error::TimedOut(_)) => error.to_string(),
-            _ => match faults.reported(address) {
+            _ => match faults.reported(candidate.address).filter(|_| candidate.transport == Transport::Udp) {
                 Some(error) => format!("no answer in time; on the way there they say: {error}"),
                 None => "no answer in time".to_owned(),
             },
@@ -117,13 +188,13 @@ impl Unreachable {
         Self {
             nothing_listens: !tried.is_empty() && tried.iter().all(|(_, outcome)| nothing_listens(outcome)),
             why: faults.why(),
-            tried: tried.into_iter().map(|(address, outcome)| (address, words(address, outcome))).collect(),
+            tried: tried.into_iter().map(|(candidate, outcome)| (candidate, words(candidate, outcome))).collect(),
         }
     }
 
     /// The addresses that were tried.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.tried.iter().map(|(address, _)| *address)
+        self.tried.iter().map(|(candidate, _)| candidate.address)
     }
 
     /// Whether the machines at all of them say that nothing listens at that port.
@@ -134,13 +205,15 @@ impl Unreachable {
 
 impl fmt::Display for Unreachable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (address, outcome)) in self.tried.iter().enumerate() {
+        for (index, (candidate, outcome)) in self.tried.iter().enumerate() {
             f.write_str(if index == 0 { "" } else { ", " })?;
-            write!(f, "UDP {address} ({outcome})")?;
+            write!(f, "{candidate} ({outcome})")?;
         }
+        let tcp_too = self.tried.iter().any(|(candidate, _)| candidate.transport == Transport::Tcp);
         match &self.why {
             Some(why) => write!(f, ". {why}"),
             None if self.nothing_listens => f.write_str(". Does the relay run, and is that its port?"),
+            None if tcp_too => f.write_str(". Is the address right, and does this network let anything through?"),
             None => f.write_str(". Is the address right, and does this network let UDP through?"),
         }
     }
@@ -155,6 +228,56 @@ mod tests {
 
     fn address(text: &str) -> SocketAddr {
         text.parse().expect("an address")
+    }
+
+    fn udp(address: SocketAddr) -> Candidate {
+        Candidate { transport: Transport::Udp, address }
+    }
+
+    fn one_by_one(addresses: impl Iterator<Item = SocketAddr>) -> Vec<Vec<Candidate>> {
+        addresses.map(|address| vec![udp(address)]).collect()
+    }
+
+    // R-230
+    #[test]
+    fn tcp_has_its_turn_a_moment_after_udp_unless_it_is_what_answered_last_time() {
+        let both = Choice { ways: Ways::Both, tcp: Some(443), by_proxy: false };
+        let words = |addresses: &[&str], good: Option<Candidate>, choice| {
+            let steps = steps(addresses.iter().map(|text| address(text)), good, choice);
+            steps
+                .iter()
+                .map(|step| step.iter().map(ToString::to_string).collect::<Vec<_>>().join(" + "))
+                .collect::<Vec<_>>()
+        };
+        let one = [FOUR[0]];
+        assert_eq!(words(&one, None, both), ["UDP 192.0.2.1:4433", "TCP 192.0.2.1:443"]);
+        assert_eq!(
+            words(&FOUR, None, both),
+            ["UDP 192.0.2.1:4433", "UDP 192.0.2.2:4433 + TCP 192.0.2.1:443", "TCP 192.0.2.2:443"]
+        );
+        let good = Candidate { transport: Transport::Tcp, address: address("192.0.2.2:443") };
+        assert_eq!(
+            words(&FOUR, Some(good), both),
+            ["TCP 192.0.2.2:443", "TCP 192.0.2.1:443 + UDP 192.0.2.2:4433", "UDP 192.0.2.1:4433"]
+        );
+        let by_proxy = Choice { by_proxy: true, ..both };
+        assert_eq!(words(&FOUR, None, by_proxy)[1..], ["UDP 192.0.2.2:4433 + TCP 192.0.2.1:443"]);
+        assert_eq!(words(&one, None, Choice { ways: Ways::Udp, ..both }), ["UDP 192.0.2.1:4433"]);
+        assert_eq!(words(&one, None, Choice { tcp: None, ..both }), ["UDP 192.0.2.1:4433"]);
+        assert_eq!(words(&one, None, Choice { ways: Ways::Tcp, ..both }), ["TCP 192.0.2.1:443"]);
+        assert!(words(&one, None, Choice { ways: Ways::Tcp, tcp: None, by_proxy: false }).is_empty());
+    }
+
+    #[test]
+    fn where_tcp_was_tried_too_udp_is_not_blamed() {
+        let tcp = Candidate { transport: Transport::Tcp, address: address("192.0.2.1:443") };
+        let tried = Tried(vec![(udp(address(FOUR[0])), None), (tcp, None)]);
+        let told = tried.into_error(&Faults::default()).to_string();
+        assert_eq!(
+            told,
+            "the relay cannot be reached: UDP 192.0.2.1:4433 (no answer in time), TCP 192.0.2.1:443 (no answer in time). Is \
+             the address right, and does this network let anything through?"
+        );
     }
 
     const SIX: [&str; 2] = ["[2001:db8::1]:4433", "[2001:db8::2]:4433"];
@@ -175,11 +298,11 @@ mod tests {
     // R-170
     #[tokio::test]
     async fn three_dead_addresses_cost_three_moments_and_the_fourth_answers() {
-        let order: Vec<SocketAddr> = [SIX, FOUR].concat().into_iter().map(address).collect();
-        let last = order[3];
+        let order = one_by_one([SIX, FOUR].concat().into_iter().map(address));
+        let last = order[3][0];
         let mut tried = Tried::default();
         let started = Instant::now();
-        let dial = move |to: SocketAddr| async move {
+        let dial = move |to: Candidate| async move {
             if to != last {
                 std::future::pending::<()>().await;
             }
@@ -192,7 +315,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_that_refuses_makes_the_next_one_s_turn_come_at_once() {
-        let order: Vec<SocketAddr> = [SIX, FOUR].concat().into_iter().map(address).collect();
+        let order = one_by_one([SIX, FOUR].concat().into_iter().map(address));
         let mut tried = Tried::default();
         let started = Instant::now();
         let dial = |_| async { Err::<(), _>(Error::TimedOut("a test")) };
@@ -200,15 +323,15 @@ mod tests {
         assert!(started.elapsed() < NEXT_AFTER, "{:?}", started.elapsed());
         let error = tried.into_error(&Faults::default());
         let text = error.to_string();
-        assert!(order.iter().all(|address| text.contains(&address.to_string())), "{text}");
+        assert!(order.iter().all(|step| text.contains(&step[0].to_string())), "{text}");
         assert!(matches!(error, Error::Unreachable(unreachable) if unreachable.addresses().count() == 4));
     }
 
     #[tokio::test]
     async fn whoever_answers_with_another_key_is_named_and_not_the_silent_ones() {
-        let order = vec![address(FOUR[0]), address(FOUR[1])];
+        let order = one_by_one(FOUR.into_iter().map(address));
         let mut tried = Tried::default();
-        let wrong = order[0];
+        let wrong = order[0][0];
         let dial =
             move |to| async move { Err::<(), _>(if to == wrong { Error::WrongPin } else { Error::Disconnected }) };
         race(order, &mut tried, dial).await;
@@ -217,9 +340,9 @@ mod tests {
 
     #[test]
     fn what_kernel_and_network_said_is_the_reason() {
-        let [narrow, nobody] = FOUR.map(address);
+        let [narrow, nobody] = FOUR.map(|text| udp(address(text)));
         let faults = Faults::default();
-        faults.note_report(Report { to: narrow, errno: libc::EMSGSIZE, bytes_max: Some(1_172) });
+        faults.note_report(Report { to: narrow.address, errno: libc::EMSGSIZE, bytes_max: Some(1_172) });
         let told = Tried(vec![(narrow, None), (nobody, Some(Error::NothingListens))]).into_error(&faults);
         assert_eq!(
             told.to_string(),

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -24,10 +23,15 @@ use supernode_session::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    ClockSkew, Error, Refusal,
+    ClockSkew, Error, Refusal, Transport,
     sync::{lock, long},
     tracks::track::RemoteTrack,
-    wire::{clock, handed::Handed, inbound::Unfinished, socket::Faults},
+    wire::{
+        clock,
+        handed::Handed,
+        inbound::Unfinished,
+        reach::{Dialled, OverTcp},
+    },
 };
 
 /// Control messages that may wait to be written: a client that has more under way than this waits itself.
@@ -43,6 +47,8 @@ pub(crate) type OnReply = Box<dyn FnOnce(Result<&relay_message::Body, &Refusal>)
 /// The one side that everybody may use.
 pub(crate) struct Link {
     pub(crate) connection: quinn::Connection,
+    /// What its packets go by, if they do not go by UDP from the start.
+    pub(crate) over_tcp: Option<Arc<OverTcp>>,
     /// What we sign on it is signed for this.
     pub(crate) channel: Channel,
     pub(crate) limits: SessionLimits,
@@ -110,25 +116,16 @@ pub(crate) struct Greeting<'a> {
 }
 
 impl Link {
-    /// The QUIC handshake, after which nobody knows yet who we are.
-    pub(crate) async fn dial(
-        endpoint: quinn::Endpoint,
-        config: quinn::ClientConfig,
-        address: SocketAddr,
-        host: String,
-        faults: Arc<Faults>,
-    ) -> Result<quinn::Connection, Error> {
-        let connecting = endpoint
-            .connect_with(config, address, &host)
-            .map_err(|_| Error::State("the relay's address cannot be connected to"))?;
-        tokio::select! {
-            connected = connecting => connected.map_err(Error::from_connection),
-            error = faults.no_way(address) => Err(error),
-        }
+    /// By what its packets travel.
+    pub(crate) fn transport(&self) -> Transport {
+        self.over_tcp.as_ref().map_or(Transport::Udp, |over| over.transport())
     }
 
     /// Says Hello, and returns once the relay has said Welcome.
-    pub(crate) async fn greet(connection: quinn::Connection, greeting: Greeting<'_>) -> Result<Connected, Error> {
+    pub(crate) async fn greet(
+        Dialled { connection, over_tcp }: Dialled,
+        greeting: Greeting<'_>,
+    ) -> Result<Connected, Error> {
         let mut exporter = [0; EXPORTER_BYTES];
         connection
             .export_keying_material(&mut exporter, EXPORTER_LABEL, &[])
@@ -175,6 +172,7 @@ impl Link {
         tokio::spawn(write_control(send, queue));
         let link = Self {
             connection,
+            over_tcp,
             channel,
             limits: welcomed.limits,
             skew: clock::compare(welcomed.unix_ms),

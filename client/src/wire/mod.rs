@@ -7,6 +7,7 @@ pub(crate) mod handed;
 pub(crate) mod icmp;
 pub(crate) mod inbound;
 pub(crate) mod link;
+pub(crate) mod reach;
 pub(crate) mod session;
 pub(crate) mod silence;
 pub(crate) mod socket;

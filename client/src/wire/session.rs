@@ -27,6 +27,7 @@ use crate::{
         dial::{self, Tried},
         inbound,
         link::{Connected, ControlReader, Greeting, Heard, Link, Told},
+        reach::{self, Reach},
         silence,
     },
 };
@@ -42,18 +43,16 @@ pub(crate) async fn connect(inner: &Inner, elsewhere: Option<&str>, generation: 
     let mut tried = Tried::default();
     inner.faults.clear();
     let attempt = async {
-        let good = *lock(&inner.good_address);
-        let addresses = dial::in_turn(tokio::net::lookup_host((host, port)).await.map_err(Error::Resolve)?, good);
-        if addresses.is_empty() {
-            return Err(Error::Resolve(std::io::ErrorKind::AddrNotAvailable.into()));
-        }
-        let dial = |address| {
-            let faults = inner.faults.clone();
-            Link::dial(inner.endpoint.clone(), inner.quic.clone(), address, host.to_owned(), faults)
-        };
+        let reach = Reach::of(inner, host, port);
+        let good = *lock(&inner.good);
+        let steps = reach.steps(good).await?;
         // Only the one that answers first is told who we are: a relay lets a device in once.
-        let Some((address, connection)) = dial::race(addresses, &mut tried, dial).await else { return Ok(None) };
-        *lock(&inner.good_address) = Some(address);
+        let Some((candidate, connection)) = dial::race(steps, &mut tried, |candidate| reach.dial(candidate)).await
+        else {
+            return Ok(None);
+        };
+        *lock(&inner.good) = Some(candidate);
+        reach.remember(&connection);
         let greeting = Greeting {
             device: &inner.device,
             token: inner.invite.token.as_deref().unwrap_or_default(),
@@ -151,6 +150,9 @@ struct End {
 async fn run(inner: &Arc<Inner>, link: &Arc<Link>, reader: &mut ControlReader, mut heard: Heard) -> End {
     let mut tasks =
         vec![tokio::spawn(inbound::read_datagrams(link.clone())), tokio::spawn(inbound::read_streams(link.clone()))];
+    if let Some(over) = &link.over_tcp {
+        tasks.push(tokio::spawn(reach::back_to_udp(inner.clone(), over.clone(), link.connection.clone())));
+    }
     let mut is_to_restore = link.generation > 1;
     let mut silent = std::pin::pin!(silence::watch(link, inner.config.silence_max));
     let mut moving: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(std::future::pending());
@@ -187,6 +189,9 @@ async fn run(inner: &Arc<Inner>, link: &Arc<Link>, reader: &mut ControlReader, m
         };
     };
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    if let Some(over) = &link.over_tcp {
+        over.end();
+    }
     end
 }
 

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use quinn::{ClientConfig, Endpoint, EndpointConfig, TokioRuntime, crypto::rustls::QuicClientConfig};
+use quinn::{AsyncUdpSocket, ClientConfig, Endpoint, EndpointConfig, TokioRuntime, crypto::rustls::QuicClientConfig};
 use rustls::{
     client::danger::ServerCertVerifier,
     pki_types::{CertificateDer, pem::PemObject},
@@ -34,6 +34,18 @@ pub(crate) fn endpoint(bind: Option<SocketAddr>, faults: Arc<Faults>) -> Result<
     let socket = socket.and_then(|socket| Socket::new(socket, faults)).map_err(Error::Socket)?;
     let (config, runtime) = (EndpointConfig::default(), Arc::new(TokioRuntime));
     Endpoint::new_with_abstract_socket(config, None, Arc::new(socket), runtime).map_err(Error::Socket)
+}
+
+/// An endpoint for one connection over this socket.
+pub(crate) fn endpoint_over(socket: Arc<dyn AsyncUdpSocket>) -> Result<Endpoint, Error> {
+    let (config, runtime) = (EndpointConfig::default(), Arc::new(TokioRuntime));
+    Endpoint::new_with_abstract_socket(config, None, socket, runtime).map_err(Error::Socket)
+}
+
+/// A socket of the family of this address, at any port.
+pub(crate) fn socket_towards(address: SocketAddr, faults: Arc<Faults>) -> Result<Socket, Error> {
+    let any = if address.is_ipv6() { ANY_PORT } else { ANY_PORT_IPV4 };
+    open(any).and_then(|socket| Socket::new(socket, faults)).map_err(Error::Socket)
 }
 
 /// A socket as [`endpoint`] opens it, for an endpoint that exists.

@@ -11,4 +11,5 @@ mod rights;
 mod rings;
 mod rooms;
 mod talks;
+mod tcp;
 mod trouble;

@@ -178,11 +178,15 @@ pub fn sign_beacon() -> [u8; SIGNATURE_BYTES] {
 }
 
 /// Invites of each form, by name.
-pub fn invites() -> [(&'static str, Invite); 3] {
+pub fn invites() -> [(&'static str, Invite); 4] {
     let token = Some("header.claims.signature".to_owned());
     [
-        ("pinned", Invite { host: "relay.example".into(), port: 4433, pin: Some(relay_pin()), token }),
-        ("public certificate", Invite { host: "192.0.2.7".into(), port: 5000, pin: None, token: None }),
-        ("IPv6", Invite { host: "2001:db8::7".into(), port: 4433, pin: Some(relay_pin()), token: None }),
+        ("pinned", Invite { host: "relay.example".into(), port: 4433, tcp: None, pin: Some(relay_pin()), token }),
+        ("public certificate", Invite { host: "192.0.2.7".into(), port: 5000, tcp: None, pin: None, token: None }),
+        ("IPv6", Invite { host: "2001:db8::7".into(), port: 4433, tcp: None, pin: Some(relay_pin()), token: None }),
+        (
+            "TCP beside UDP",
+            Invite { host: "relay.example".into(), port: 4433, tcp: Some(443), pin: Some(relay_pin()), token: None },
+        ),
     ]
 }

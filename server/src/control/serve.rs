@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IsTerminal, Write},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdTcpListener, UdpSocket},
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     sync::{
@@ -13,6 +13,7 @@ use std::{
 };
 
 use serde::Serialize;
+use socket2::{Domain, Protocol, Socket, Type};
 use supernode_proto::{DEFAULT_PORT, invite::Invite};
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -64,6 +65,9 @@ const LAST_ANSWERS: Duration = Duration::from_millis(200);
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// How often the ends of the certificate and of invites are looked at for a warning.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+
+/// Connections that the kernel keeps until the thread takes them.
+const TCP_BACKLOG: i32 = 1024;
 
 /// How often it is looked whether the shards of a process that takes over turn already.
 const TURN_POLL: Duration = Duration::from_millis(5);
@@ -131,6 +135,14 @@ pub enum ServeError {
         /// What the system said.
         source: io::Error,
     },
+    /// The TCP port.
+    #[error("{listen}: cannot open the TCP port for clients (`tcp.listen`)")]
+    ListenTcp {
+        /// Where.
+        listen: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
     /// Threads, signals or standard output.
     #[error("cannot {action}")]
     System {
@@ -154,6 +166,8 @@ pub enum ServeError {
 #[derive(Serialize)]
 struct Ready {
     listen: SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tcp: Option<SocketAddr>,
     admin: SocketAddr,
     /// A link that lets people in. One with a token is for a person's eyes, not for a log.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -219,6 +233,10 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     if config.admission.mode == AdmissionChoice::Open && !listen.ip().is_loopback() {
         tracing::warn!(%listen, "open to everybody who can reach this address: anyone may use this relay for calls");
     }
+    let tcp = tcp_port_of(&config, takeover.as_ref(), &certificate)?;
+    let tcp_port =
+        tcp.as_ref().map(|tcp| tcp.listener.local_addr()).transpose().map_err(system("read the TCP port"))?;
+    let tcp_port = tcp_port.map(|address| address.port());
     let door = Arc::new(Doorkeeper::new(prepared.admission(&config, &door_parts)?));
     let admission = Arc::new(Exceptions::new(door.clone(), Revoked::read(&state)?));
     let shards_config = shard::Config {
@@ -230,11 +248,12 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         admission: admission.clone(),
         limits: config.limits.clone(),
         reset_key: keys.reset_key,
+        tcp,
     };
     let (control, control_door) = state.make(Door::Control)?;
     let (handover, handover_door) = state.make(Door::Handover)?;
     let remember = |listen| -> Result<Invite, ServeError> {
-        let link = link_of(&config, &certificate, listen)?;
+        let link = link_of(&config, &certificate, listen, tcp_port)?;
         state.remember_link(&link)?;
         Ok(link)
     };
@@ -273,6 +292,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     let admin_port = admin_listener.as_fd().try_clone_to_owned().map_err(system("keep the admin port"))?;
     let ready = Ready {
         listen,
+        tcp: shards.tcp_addr(),
         admin: admin_listener.local_addr().map_err(system("read the admin port's address"))?,
         invite: ready_invite(&keys, link.clone(), config.admission.mode)?,
         pid: std::process::id(),
@@ -288,7 +308,9 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         pages: told.clone(),
         remember_link: {
             let state = StateDir::open(&state_dir)?;
-            Box::new(move |config, certificate| Ok(state.remember_link(&link_of(config, certificate, listen)?)?))
+            Box::new(move |config, certificate| {
+                Ok(state.remember_link(&link_of(config, certificate, listen, tcp_port)?)?)
+            })
         },
     };
     let in_effect = InEffect::new(loaded);
@@ -350,13 +372,13 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     let watchdog = tokio::spawn(systemd::keep_telling(shards.counters()));
     systemd::ready();
 
-    let (handle, counters) = (shards.handle(), shards.counters());
+    let (handle, counters, tcp_port) = (shards.handle(), shards.counters(), shards.tcp_port());
     let mut ended = tokio::task::spawn_blocking(move || shards.join());
     let (patience, mut signalled) = tokio::select! {
         _ = terminate.recv() => (farewell("SIGTERM", config.relay.drain_patience), true),
         _ = interrupt.recv() => (farewell("SIGINT", config.relay.drain_patience), true),
         Some(patience) = drain_asked.recv() => (farewell("supernode drain", patience), false),
-        () = successor(handover, handle.clone(), admin_port, program) => {
+        () = successor(handover, handle.clone(), admin_port, tcp_port, program) => {
             tracing::info!("another process serves now: draining");
             // It has the admin port; whoever asks there is to be answered by it alone. And it is the service now: if it
             // hangs, nobody else may tell systemd that all is well.
@@ -395,6 +417,36 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     let dropped: u64 = objects.dropped.values().sum();
     tracing::info!(objects.offered, objects.delivered, dropped, objects.queued, sessions_left, "drained");
     Ok(())
+}
+
+/// The way over TCP, if there is to be one.
+fn tcp_port_of(
+    config: &Config,
+    takeover: Option<&Takeover>,
+    certificate: &Certificate,
+) -> Result<Option<shard::TcpConfig>, ServeError> {
+    let Some(listen) = config.tcp.listen else { return Ok(None) };
+    let listener = bind_tcp(listen, takeover).map_err(|source| ServeError::ListenTcp { listen, source })?;
+    Ok(Some(shard::TcpConfig { listener, tls: tls::tcp_server_config(certificate)? }))
+}
+
+/// The TCP port: the one of the process that is replaced, if it has the same.
+fn bind_tcp(listen: SocketAddr, takeover: Option<&Takeover>) -> io::Result<StdTcpListener> {
+    if let Some(theirs) = takeover.and_then(|takeover| takeover.tcp.as_ref())
+        && (listen.port() == 0 || theirs.local_addr().is_ok_and(|address| address == listen))
+    {
+        return theirs.try_clone();
+    }
+    let socket = Socket::new(Domain::for_address(listen), Type::STREAM, Some(Protocol::TCP))?;
+    if listen.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    // Connections of a process before this one may linger at the port, which is no reason not to have it.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&listen.into())?;
+    socket.listen(TCP_BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// The relay that is to be replaced, if that was asked for and one runs. Without being asked, one that runs is in the
@@ -449,7 +501,13 @@ fn farewell(by: &str, patience: Duration) -> Duration {
 }
 
 /// Returns when another process has taken this one's place.
-async fn successor(handover: UnixListener, shards: shard::Handle, admin_port: OwnedFd, program: Program) {
+async fn successor(
+    handover: UnixListener,
+    shards: shard::Handle,
+    admin_port: OwnedFd,
+    tcp_port: Option<Arc<StdTcpListener>>,
+    program: Program,
+) {
     let admin_port = Arc::new(admin_port);
     loop {
         let stream = handover.accept().await.and_then(|(stream, _)| {
@@ -460,8 +518,11 @@ async fn successor(handover: UnixListener, shards: shard::Handle, admin_port: Ow
         });
         let (settled, pid) = match stream {
             Ok((stream, pid)) => {
-                let (shards, admin_port) = (shards.clone(), admin_port.clone());
-                let hand_over = move || handover::hand_over(stream, &Peer::of(pid), &shards, admin_port.as_fd());
+                let (shards, admin_port, tcp_port) = (shards.clone(), admin_port.clone(), tcp_port.clone());
+                let hand_over = move || {
+                    let tcp_port = tcp_port.as_deref().map(AsFd::as_fd);
+                    handover::hand_over(stream, &Peer::of(pid), &shards, admin_port.as_fd(), tcp_port)
+                };
                 (tokio::task::spawn_blocking(hand_over).await, pid)
             }
             Err(error) => {
@@ -503,6 +564,7 @@ fn read_of(
     marks: Marks,
 ) -> Read {
     let (counters, directory, offload) = (shards.counters(), shards.directory().clone(), shards.offload());
+    let tcp = shards.tcp_figures();
     Arc::new(move || Reading {
         shards: counters.iter().map(|shard| ShardReading::of(shard)).collect(),
         population: directory.population(),
@@ -510,6 +572,7 @@ fn read_of(
         drain_left_s: marks.drain_left_s(),
         certificate_left_s: certificate.left_s(),
         offload: Some(offload),
+        tcp: tcp.as_ref().map(|tcp| tcp.snapshot()).unwrap_or_default(),
         log_lines_left_out: [left_out.by_rate(), left_out.by_sink()],
         hook_outcomes: hook.outcomes(),
         hook_waiting: hook.waiting(),
@@ -570,7 +633,12 @@ async fn apart(mut reloader: Reloader, work: impl FnOnce(&mut Reloader) + Send +
 
 /// Where clients reach the relay and by what they know it. A certificate of an authority is checked by its name, so
 /// that is what the link says then.
-fn link_of(config: &Config, certificate: &Certificate, listen: SocketAddr) -> Result<Invite, InviteLinkError> {
+fn link_of(
+    config: &Config,
+    certificate: &Certificate,
+    listen: SocketAddr,
+    tcp_port: Option<u16>,
+) -> Result<Invite, InviteLinkError> {
     // One that is still to be ordered has no names yet.
     let name = config.tls.acme.domains.iter().chain(&certificate.names).find(|name| !name.starts_with('*'));
     let by_authority = certificate.by_authority || config.tls.mode == TlsChoice::Acme;
@@ -579,7 +647,9 @@ fn link_of(config: &Config, certificate: &Certificate, listen: SocketAddr) -> Re
         (None, Some(name)) if by_authority => parse_host(&format!("{name}:{}", listen.port()))?,
         (None, _) => parse_host(&reachable_address(listen))?,
     };
-    Ok(Invite { pin: (!by_authority).then_some(certificate.pin), ..link })
+    let advertised = Some(config.tcp.advertise_port).filter(|port| *port != 0);
+    let tcp = tcp_port.map(|port| advertised.unwrap_or(port));
+    Ok(Invite { tcp, pin: (!by_authority).then_some(certificate.pin), ..link })
 }
 
 fn ready_invite(keys: &KeyMaterial, link: Invite, admission: AdmissionChoice) -> Result<Option<String>, IssueError> {

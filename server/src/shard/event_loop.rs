@@ -26,6 +26,7 @@ use super::{
         window::Window,
     },
     post::inbox::Inbox,
+    tcp::Links,
 };
 use crate::core::Now;
 
@@ -51,6 +52,8 @@ pub(super) struct EventLoop {
     pub(super) upgrade: Arc<Upgrade>,
     /// What may change, and what of it this shard has taken note of.
     pub(super) live: (LiveHandle, Arc<Live>),
+    /// Where packets for clients on TCP go, if the relay has such a port.
+    pub(super) links: Option<Links>,
     /// Set when the drain is over, or a shard has failed.
     pub(super) stop: Arc<AtomicBool>,
 }
@@ -62,7 +65,7 @@ impl EventLoop {
         if let Err(error) = set_current_timer_slack(Some(TIMER_SLACK_NS)) {
             tracing::debug!(%error, "timer slack stays as it is");
         }
-        let mut out = SendBatch::default();
+        let mut out = SendBatch::with_links(self.links.take());
         let mut received = Vec::new();
         let (receive, send) = self.socket.buffer_bytes();
         self.engine.tally().receive_buffer_bytes = receive;

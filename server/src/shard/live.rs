@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use supernode_proto::identity::RelayPin;
 
-use super::quic::{crypto::TlsConfig, transport::Shared};
+use super::{
+    quic::{crypto::TlsConfig, transport::Shared},
+    tcp::Tls,
+};
 
 /// What new connections are met with, and how long packets may gather.
 pub(super) struct Live {
@@ -17,15 +20,19 @@ pub(super) struct Live {
 
 /// Changes it, from any thread.
 #[derive(Clone)]
-pub struct LiveHandle(Arc<ArcSwap<Live>>);
+pub struct LiveHandle {
+    live: Arc<ArcSwap<Live>>,
+    /// Of the TCP port.
+    tcp: Option<Tls>,
+}
 
 impl LiveHandle {
-    pub(super) fn new(live: Live) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(live)))
+    pub(super) fn new(live: Live, tcp: Option<Tls>) -> Self {
+        Self { live: Arc::new(ArcSwap::from_pointee(live)), tcp }
     }
 
     pub(super) fn load(&self) -> Arc<Live> {
-        self.0.load_full()
+        self.live.load_full()
     }
 
     /// Meets new connections with this certificate, whose public key has this pin, and lets packets gather for at most
@@ -33,6 +40,13 @@ impl LiveHandle {
     /// began with.
     pub fn set(&self, tls: Arc<TlsConfig>, pin: RelayPin, batch_window: Duration) {
         let shared = self.load().shared.with(tls, batch_window);
-        self.0.store(Arc::new(Live { shared, pin, batch_window }));
+        self.live.store(Arc::new(Live { shared, pin, batch_window }));
+    }
+
+    /// Shows this certificate at the TCP port, if there is one.
+    pub fn set_tcp(&self, tls: Arc<rustls::ServerConfig>) {
+        if let Some(tcp) = &self.tcp {
+            tcp.store(tls);
+        }
     }
 }

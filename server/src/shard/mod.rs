@@ -16,10 +16,11 @@ mod net;
 mod post;
 mod quic;
 mod streams;
+mod tcp;
 
 use std::{
     io,
-    net::{SocketAddr, UdpSocket},
+    net::{SocketAddr, TcpListener, UdpSocket},
     os::fd::{AsFd, OwnedFd},
     sync::{
         Arc,
@@ -64,6 +65,7 @@ pub use self::{
         cid::{Incarnation, SHARDS_MAX},
         crypto::TlsConfig,
     },
+    tcp::{Config as TcpConfig, Figures as TcpFigures, LINK_BYTES_MAX, Snapshot as TcpSnapshot},
 };
 use crate::core::{Address, Admit, ShardCore, ShardId, directory::Directory, limits::Limits};
 
@@ -90,6 +92,8 @@ pub struct Config {
     pub limits: Limits,
     /// Tells clients of an earlier process that it is gone; to stay the same for the relay's life.
     pub reset_key: [u8; 32],
+    /// The way over TCP, if there is to be one.
+    pub tcp: Option<TcpConfig>,
 }
 
 /// What a running relay gives to the process that replaces it: see [`Handle::offer`].
@@ -119,6 +123,15 @@ pub struct Running {
     handle: Handle,
     live: LiveHandle,
     offload: Offload,
+    tcp: Option<Tcp>,
+}
+
+/// The way over TCP of running shards.
+#[derive(Clone)]
+struct Tcp {
+    local_addr: SocketAddr,
+    figures: Arc<TcpFigures>,
+    listener: Arc<TcpListener>,
 }
 
 /// Ends the shards in order, or hands their port to another process, from any thread.
@@ -215,7 +228,8 @@ fn start(
     let shared = Shared::new(config.tls, config.batch_window, &config.reset_key, incarnation);
     let prefixes = Arc::new(Prefixes::default());
     let live = Live { shared: shared.clone(), pin: config.pin, batch_window: config.batch_window };
-    let live = LiveHandle::new(live);
+    let tcp_tls = config.tcp.as_ref().map(|tcp| tcp::Tls::new(tcp.tls.clone().into()));
+    let live = LiveHandle::new(live, tcp_tls.clone());
     let handle = Handle {
         postboxes: postboxes.clone(),
         directory: directory.clone(),
@@ -225,8 +239,16 @@ fn start(
         predecessor: alive,
         upgrade: upgrade.clone(),
     };
-    let mut running =
-        Running { local_addr, counters: Vec::new(), threads: Vec::new(), handle, live: live.clone(), offload };
+    let links = config.tcp.as_ref().map(|_| tcp::Links::default());
+    let mut running = Running {
+        local_addr,
+        counters: Vec::new(),
+        threads: Vec::new(),
+        handle,
+        live: live.clone(),
+        offload,
+        tcp: None,
+    };
     for (index, ((socket, inbox), predecessor)) in sockets.into_iter().zip(inboxes).zip(predecessors).enumerate() {
         let shard = ShardId(index as u16);
         let socket = ShardSocket::new(socket)?;
@@ -251,8 +273,20 @@ fn start(
         let window = Window::new(config.batch_window);
         let (stop, live, upgrade) = (stop.clone(), (live.clone(), live.load()), upgrade.clone());
         let together = EndTogether(running.handle.clone());
-        let event_loop =
-            EventLoop { engine, socket, inbox, window, counters, predecessor, successor: None, upgrade, live, stop };
+        let links = links.clone();
+        let event_loop = EventLoop {
+            engine,
+            socket,
+            inbox,
+            window,
+            counters,
+            predecessor,
+            successor: None,
+            upgrade,
+            live,
+            links,
+            stop,
+        };
         let run = move || {
             let _together = together;
             event_loop.run();
@@ -260,6 +294,22 @@ fn start(
         running.threads.push(thread::Builder::new().name(format!("shard-{index}")).spawn(run)?);
     }
     running.offload = offload;
+    if let (Some(TcpConfig { listener, .. }), Some(links), Some(tls)) = (config.tcp, links, tcp_tls) {
+        running.tcp = Some(Tcp {
+            local_addr: listener.local_addr()?,
+            figures: links.figures(),
+            listener: Arc::new(listener.try_clone()?),
+        });
+        let port = tcp::Port { listener, tls, links, postboxes: postboxes.into(), directory, stop };
+        let together = EndTogether(running.handle.clone());
+        let run = move || {
+            let _together = together;
+            if let Err(error) = port.run() {
+                tracing::error!(%error, "the TCP port cannot be served");
+            }
+        };
+        running.threads.push(thread::Builder::new().name("tcp".to_owned()).spawn(run)?);
+    }
     Ok(running)
 }
 
@@ -277,6 +327,21 @@ impl Running {
     /// The address in use.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// The TCP port's address, if there is one.
+    pub fn tcp_addr(&self) -> Option<SocketAddr> {
+        self.tcp.as_ref().map(|tcp| tcp.local_addr)
+    }
+
+    /// What is counted of the way over TCP, if there is one.
+    pub fn tcp_figures(&self) -> Option<Arc<TcpFigures>> {
+        self.tcp.as_ref().map(|tcp| tcp.figures.clone())
+    }
+
+    /// The TCP port, for a process that takes this one's place.
+    pub fn tcp_port(&self) -> Option<Arc<TcpListener>> {
+        self.tcp.as_ref().map(|tcp| tcp.listener.clone())
     }
 
     /// What each shard has counted.

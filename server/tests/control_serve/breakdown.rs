@@ -45,6 +45,7 @@ pub(super) fn config_in(home: &Path, admission: Arc<dyn Admit>) -> shard::Config
         admission,
         limits: Limits::default(),
         reset_key: keys.reset_key,
+        tcp: None,
     }
 }
 
@@ -53,7 +54,7 @@ pub(super) fn relay_of(config: shard::Config) -> (shard::Running, Invite) {
     let pin = config.pin;
     let relay = shard::spawn(config).expect("it starts");
     let address = relay.local_addr();
-    (relay, Invite { host: address.ip().to_string(), port: address.port(), pin: Some(pin), token: None })
+    (relay, Invite { host: address.ip().to_string(), port: address.port(), tcp: None, pin: Some(pin), token: None })
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod operator_port;
 mod secrets;
 mod service;
 mod systemd;
+mod tcp;
 mod upgrade;
 mod upgrade_fails;
 

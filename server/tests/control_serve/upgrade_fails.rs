@@ -152,7 +152,7 @@ async fn a_new_process_that_cannot_be_ended_reads_nothing_more_and_learns_that_i
     let giving = std::thread::spawn(move || {
         let (stream, _) = listener.accept().expect("it asks");
         // As a process of another container is: out of sight.
-        hand_over(stream, &Peer::of(None), &handle, admin.as_fd())
+        hand_over(stream, &Peer::of(None), &handle, admin.as_fd(), None)
     });
     let mut client = connect(home.path(), &link, 1, None).await;
     client.welcome().await;

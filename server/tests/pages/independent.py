@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A page's way in by an HTTP/3 stack that shares nothing with the relay's (aioquic), as docs/PROTOCOL.md says (2.1 and 3).
+"""A page's way in by an HTTP/3 stack that shares nothing with the relay's (aioquic), as docs/PROTOCOL.md says (2.2 and 3).
 
 Takes where the relay is (HOST:PORT) and its pin in base64; prints what became of each attempt, as JSON.
 """

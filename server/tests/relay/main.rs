@@ -20,3 +20,4 @@ mod rooms;
 mod squeezed;
 mod stage;
 mod strangers;
+mod tcp;

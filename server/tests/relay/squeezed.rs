@@ -16,7 +16,9 @@ use supernode_proto::{
     object::{DatagramHeader, TrackAlias},
 };
 use supernode_server::core::{ledger::DropReason, limits::Limits};
-use supernode_testkit::{Client, PATIENCE, Person, Relay, Room, datagram, eventually, stream, subscription};
+use supernode_testkit::{
+    Client, PATIENCE, Person, Relay, Room, datagram, end_of_pictures, eventually, stream, subscription,
+};
 
 use crate::{
     media::send_stream,
@@ -249,7 +251,7 @@ pub fn subscription_to_all() -> Subscribe {
     Subscribe { temporal_layer_max: 7, spatial_layer_max: 7, ..Subscribe::default() }
 }
 
-//
+//
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_picture_that_nobody_is_sent_is_not_wanted_until_somebody_is(#[values(1, 2)] shards: usize) {
@@ -280,6 +282,17 @@ async fn a_picture_that_nobody_is_sent_is_not_wanted_until_somebody_is(#[values(
     let patiently = Duration::from_secs(40);
     tokio::time::timeout(patiently, alice.event(told(0))).await.expect("no picture fits");
     pictures.abort();
+    let end = end_of_pictures(video, 1_000_000);
+    send_stream(&alice, &end).await;
+    let told_the_end = async {
+        loop {
+            let mut receiving = bob.connection.accept_uni().await.unwrap();
+            if receiving.read_to_end(1 << 20).await.is_ok_and(|wire| wire == end) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(patiently, told_the_end).await.expect("that there will be no picture is told all the same");
     path.set(Shape::wide());
     tokio::time::timeout(patiently, alice.event(told(1))).await.expect("they fit again");
     let asked =

@@ -2,17 +2,18 @@
 
 use std::{
     io,
-    net::{SocketAddr, ToSocketAddrs, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use supernode_client::{
-    Client, Config, Error, Event,
+    Client, Config, Error, Event, Proxy, ProxyChoice, Transport,
     e2ee::{Device, DeviceSecret, IdentitySecret},
     proto::{invite::Invite, probe},
 };
+use supernode_tcp::Target;
 
 use crate::{
     failure::Failure,
@@ -31,12 +32,15 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(1);
 const DELEGATED_S: u64 = 3600;
 /// News of the clock comes with the Welcome.
 const NEWS_TIMEOUT: Duration = Duration::from_millis(300);
+/// What silence may mean, for people in a hurry.
+const BLOCKED_OR_NOBODY: &str = "UDP is blocked here, or no relay runs there";
 
 /// What to look with.
 pub(crate) struct With<'a> {
     pub(crate) invite_file: Option<&'a PathBuf>,
     pub(crate) identity: Option<&'a Path>,
     pub(crate) authority_file: Option<PathBuf>,
+    pub(crate) proxy: ProxyChoice,
 }
 
 /// Looks, and says what it sees, line by line and in the end in short.
@@ -49,8 +53,17 @@ pub(crate) fn run(with: &With<'_>) -> Result<(), Failure> {
 }
 
 fn look(with: &With<'_>, invite: &Invite, short: &mut Vec<String>) -> Result<(), Failure> {
+    let proxy = invite.tcp.and_then(|_| with.proxy.for_host(&invite.host));
     let addresses = match resolve(invite) {
-        Ok(addresses) => addresses,
+        Ok(addresses) => {
+            good("name", &format!("{} has {} address(es)", invite.host, addresses.len()))?;
+            addresses
+        }
+        Err(error) if proxy.is_some() => {
+            let found = format!("{}: no address: {error}", invite.host);
+            bad("name", &found, "fine if the proxy knows the name")?;
+            Vec::new()
+        }
         Err(error) => {
             bad(
                 "name",
@@ -61,13 +74,23 @@ fn look(with: &With<'_>, invite: &Invite, short: &mut Vec<String>) -> Result<(),
             return Err(Failure::relay(Error::Resolve(error)));
         }
     };
-    good("name", &format!("{} has {} address(es)", invite.host, addresses.len()))?;
-    // One by one: another way than UDP has its place here, and its word beside UDP's.
-    let ways = [by_udp(&addresses, invite.port)?];
-    short.extend(ways.iter().map(|way| way.word.to_owned()));
-    if !ways.iter().any(|way| way.leads_there) {
-        let advice = "try another network, such as a phone's: if it works there, this one lets no UDP through. Else ask whoever \
-                      runs the relay whether it runs";
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Trouble::System)?;
+    let mut ways = Vec::new();
+    if !addresses.is_empty() {
+        ways.push(by_udp(&addresses, invite.port)?);
+    }
+    if let Some(port) = invite.tcp {
+        ways.push(runtime.block_on(by_tcp(&invite.host, port, &addresses, proxy.as_ref()))?);
+    }
+    let a_relay_runs = ways.iter().any(|way| way.leads_there);
+    short.extend(ways.iter().map(|way| match way.word {
+        // Whoever answers over TCP runs.
+        BLOCKED_OR_NOBODY if a_relay_runs => "UDP is blocked here".to_owned(),
+        word => word.to_owned(),
+    }));
+    if !a_relay_runs {
+        let advice = "try another network, such as a phone's: if it works there, this one does not let calls through. Else ask \
+                      whoever runs the relay whether it runs";
         bad("relay", "no address answers", advice)?;
         return Err(Failure::no_way());
     }
@@ -80,8 +103,14 @@ fn look(with: &With<'_>, invite: &Invite, short: &mut Vec<String>) -> Result<(),
         }
         None => stranger(),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(Trouble::System)?.block_on(come_in(invite, device, with.authority_file.clone(), short))
+    runtime.block_on(come_in(invite, device, with, short))
+}
+
+fn resolve(invite: &Invite) -> io::Result<Vec<SocketAddr>> {
+    let mut addresses: Vec<SocketAddr> = (invite.host.as_str(), invite.port).to_socket_addrs()?.collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    if addresses.is_empty() { Err(io::ErrorKind::AddrNotAvailable.into()) } else { Ok(addresses) }
 }
 
 /// A way to the relay.
@@ -114,16 +143,48 @@ fn by_udp(addresses: &[SocketAddr], port: u16) -> Result<Way, Failure> {
             }
             () if all(is_too_long) => "the way is too narrow for QUIC",
             () if all(|error| error.kind() != io::ErrorKind::WouldBlock) => "UDP to there is refused",
-            () => "UDP is blocked here, or no relay runs there",
+            () => BLOCKED_OR_NOBODY,
         },
     })
 }
 
-fn resolve(invite: &Invite) -> io::Result<Vec<SocketAddr>> {
-    let mut addresses: Vec<SocketAddr> = (invite.host.as_str(), invite.port).to_socket_addrs()?.collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    if addresses.is_empty() { Err(io::ErrorKind::AddrNotAvailable.into()) } else { Ok(addresses) }
+/// Asks every address over TCP, or the proxy that this machine has for that name.
+async fn by_tcp(host: &str, port: u16, addresses: &[SocketAddr], proxy: Option<&Proxy>) -> Result<Way, Failure> {
+    let mut leads_there = false;
+    // A proxy is told the name.
+    let unknown = [SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)];
+    let addresses = if proxy.is_some() { &unknown[..] } else { addresses };
+    for address in addresses {
+        let address = SocketAddr::new(address.ip(), port);
+        let shown = match proxy {
+            Some(proxy) => format!("{host} (port {port}, TCP through the proxy {proxy})"),
+            None => format!("{address} (port {port}, TCP)"),
+        };
+        leads_there |= over_tcp(&Target { host: host.to_owned(), address, proxy: proxy.cloned() }, &shown).await?;
+    }
+    Ok(Way { leads_there, word: if leads_there { "TCP works" } else { "TCP does not work" } })
+}
+
+async fn over_tcp(target: &Target, shown: &str) -> Result<bool, Failure> {
+    let begin = Instant::now();
+    let patience = ATTEMPT_TIMEOUT * ATTEMPTS;
+    let what = match tokio::time::timeout(patience, supernode_tcp::open(target)).await {
+        Ok(Ok(mut stream)) => {
+            if supernode_tcp::answers(&mut stream).await {
+                good("way", &format!("{shown} answers in {} ms", begin.elapsed().as_millis()))?;
+                return Ok(true);
+            }
+            "something takes a WebSocket, and no relay answers behind it".to_owned()
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer in {} s", patience.as_secs()),
+    };
+    bad(
+        "way",
+        &format!("{shown}: {what}"),
+        "fine if UDP gets through; else a firewall or a proxy (--proxy, HTTPS_PROXY) is in the way",
+    )?;
+    Ok(false)
 }
 
 /// How long it takes until a relay, or something else that speaks QUIC, answers there.
@@ -192,11 +253,11 @@ fn stranger() -> Arc<Device> {
 async fn come_in(
     invite: &Invite,
     device: Arc<Device>,
-    authority_file: Option<PathBuf>,
+    with: &With<'_>,
     short: &mut Vec<String>,
 ) -> Result<(), Failure> {
     let begin = Instant::now();
-    let config = Config { authority_file, ..Config::default() };
+    let config = Config { authority_file: with.authority_file.clone(), proxy: with.proxy.clone(), ..Config::default() };
     let (client, mut events) = match Client::connect(invite, device, config).await {
         Ok(connected) => connected,
         Err(error) => {
@@ -208,7 +269,12 @@ async fn come_in(
             return Err(Failure::relay(error));
         }
     };
-    good("let in", &format!("after {} ms, and the relay is the one that the link means", begin.elapsed().as_millis()))?;
+    let by = match client.transport() {
+        Some(Transport::Tcp) => "TCP, as no UDP gets through: a lost packet holds up what is behind it",
+        Some(Transport::Udp) | None => "UDP",
+    };
+    let took = begin.elapsed().as_millis();
+    good("let in", &format!("after {took} ms by {by}; the relay is the one that the link means"))?;
     let mut apart = None;
     while let Ok(Some(event)) = tokio::time::timeout(NEWS_TIMEOUT, events.next()).await {
         if let Event::ClockDiffers(skew) = event {

@@ -59,6 +59,7 @@ async fn listen(args: &TalkArgs) -> Result<(), Failure> {
     Sources::open(args)?;
     let config = Config {
         authority_file: args.authority_file.clone(),
+        proxy: args.proxy.choice(),
         reconnect_for: FOR_EVER,
         backoff_max: WAIT_MAX,
         ..Config::default()

@@ -19,7 +19,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
-use supernode_client::{e2ee::Pass, proto::identity::IdentityKey};
+use supernode_client::{Proxy, ProxyChoice, e2ee::Pass, proto::identity::IdentityKey};
 use tracing_subscriber::EnvFilter;
 
 use failure::{EXIT_CODES, Failure};
@@ -105,6 +105,8 @@ enum Command {
         /// PEM file with an authority to trust beside those of this system, where the invite link has no pin.
         #[arg(long)]
         authority_file: Option<PathBuf>,
+        #[command(flatten)]
+        proxy: ProxyArgs,
     },
     /// Rooms of many: opens one, knocks at one, and tells whoever is in one what to do.
     Room {
@@ -125,6 +127,8 @@ struct TalkArgs {
     /// PEM file with an authority to trust beside those of this system, where the invite link has no pin.
     #[arg(long)]
     authority_file: Option<PathBuf>,
+    #[command(flatten)]
+    proxy: ProxyArgs,
     /// Ogg Opus file to play.
     #[arg(long)]
     audio: PathBuf,
@@ -137,6 +141,21 @@ struct TalkArgs {
     /// Print one JSON object with the call's figures as the last line.
     #[arg(long)]
     json: bool,
+}
+
+/// What to go through where no UDP gets through.
+#[derive(Args)]
+struct ProxyArgs {
+    /// HTTP proxy to go through where no UDP gets through, as http://HOST:PORT, or `none`; without it, what HTTPS_PROXY and
+    /// NO_PROXY say. One that asks for a password is given in HTTPS_PROXY: every user of the machine can see a command line.
+    #[arg(long, value_name = "URL", value_parser = parse_proxy)]
+    proxy: Option<ProxyChoice>,
+}
+
+impl ProxyArgs {
+    fn choice(&self) -> ProxyChoice {
+        self.proxy.clone().unwrap_or_default()
+    }
 }
 
 fn main() -> ExitCode {
@@ -175,11 +194,12 @@ fn run(command: Command) -> Result<(), Failure> {
             let pass = ticket(ticket_file.as_ref())?;
             talk::run(&talk, Some((pass, seconds)))?;
         }
-        Command::Doctor { invite_file, identity, authority_file } => {
+        Command::Doctor { invite_file, identity, authority_file, proxy } => {
             doctor::run(&doctor::With {
                 invite_file: invite_file.as_ref(),
                 identity: identity.as_deref(),
                 authority_file,
+                proxy: proxy.choice(),
             })?;
         }
         Command::Room { command } => room::run(command)?,
@@ -200,9 +220,29 @@ fn parse_identity(text: &str) -> Result<IdentityKey, String> {
     IdentityKey::from_text(text).map_err(|error| error.to_string())
 }
 
+fn parse_proxy(text: &str) -> Result<ProxyChoice, String> {
+    if text == "none" {
+        return Ok(ProxyChoice::Direct);
+    }
+    let proxy: Proxy = text.parse().map_err(|error: supernode_client::BadProxy| error.to_string())?;
+    if proxy.has_password() {
+        return Err("every user of this machine can see a password here: set HTTPS_PROXY to it instead".to_owned());
+    }
+    Ok(ProxyChoice::Use(proxy))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    //
+    #[test]
+    fn a_proxy_may_be_named_and_its_password_may_not() {
+        assert_eq!(parse_proxy("none"), Ok(ProxyChoice::Direct));
+        assert!(matches!(parse_proxy("http://proxy.example:3128"), Ok(ProxyChoice::Use(_))));
+        assert!(parse_proxy("http://anna:pass@proxy.example:3128").is_err_and(|told| !told.contains("pass@")));
+        assert!(parse_proxy("socks5://proxy.example").is_err());
+    }
 
     #[test]
     fn the_command_line_is_sound() {

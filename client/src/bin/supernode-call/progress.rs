@@ -3,7 +3,7 @@
 use std::{io::Write, time::Duration};
 
 use serde::Serialize;
-use supernode_client::{Call, CallStats, Direction, Rung, TrackKind};
+use supernode_client::{Call, CallStats, Direction, Rung, TrackKind, Transport};
 
 /// The figures of a call, as `--json` prints them.
 #[derive(Debug, Serialize)]
@@ -22,6 +22,8 @@ pub(crate) struct Summary {
     pub(crate) delay_us_p50: Option<u64>,
     pub(crate) delay_us_p99: Option<u64>,
     pub(crate) rtt_us: u64,
+    /// "udp" or "tcp", at the end; null if there was no session.
+    pub(crate) transport: Option<&'static str>,
     pub(crate) rung: String,
     pub(crate) safety_number: String,
     /// Whether we saw the other side come online before we rang.
@@ -45,6 +47,10 @@ impl Summary {
             delay_us_p50: delay.quantile_us(0.5),
             delay_us_p99: delay.quantile_us(0.99),
             rtt_us: stats.rtt.as_micros() as u64,
+            transport: stats.transport.map(|transport| match transport {
+                Transport::Udp => "udp",
+                Transport::Tcp => "tcp",
+            }),
             rung: rung_name(stats.rung),
             safety_number,
             peer_online_seen,
@@ -84,8 +90,10 @@ fn line(second: u64, sent_bytes: u64, received_bytes: u64, stats: &CallStats, sa
     let bound = stats.tracks.iter().filter_map(|track| track.demand?.bits_per_second).min();
     let bound = bound.filter(|_| stats.rung != Rung::Full);
     let bound = bound.map_or_else(String::new, |bits| format!(" of at most {}", bits / 1000));
+    // UDP is what a call is meant to go by: only the other is told.
+    let by = if stats.transport == Some(Transport::Tcp) { "  over TCP" } else { "" };
     format!(
-        "{second:>4} s  out {:>5}{bound} kbit/s  in {:>5} kbit/s  lost {}  delay {delay}  rung {}  safety {safety_number}",
+        "{second:>4} s  out {:>5}{bound} kbit/s  in {:>5} kbit/s  lost {}  delay {delay}  rung {}{by}  safety {safety_number}",
         kilobits(sent_bytes),
         kilobits(received_bytes),
         stats.sum(Direction::Received, |track| track.lost),
@@ -112,7 +120,8 @@ mod tests {
 
     #[test]
     fn a_line_of_progress_says_rate_loss_delay_rung_and_safety_number() {
-        let stats = CallStats { rtt: Duration::ZERO, rung: Rung::AudioOnly, tracks: vec![] };
+        let stats =
+            CallStats { rtt: Duration::ZERO, transport: Some(Transport::Udp), rung: Rung::AudioOnly, tracks: vec![] };
         assert_eq!(
             line(3, 12_500, 125, &stats, "12345 67890"),
             "   3 s  out   100 kbit/s  in     1 kbit/s  lost 0  delay -  rung AUDIO_ONLY  safety 12345 67890"

@@ -10,7 +10,7 @@ use std::{
 
 use supernode_client::{
     Call, CallEnd, Client, Config, Error, Event, Events, IncomingRing, PresenceState, Publisher, Purpose, RingOutcome,
-    e2ee::Pass, proto::identity::IdentityKey,
+    Transport, e2ee::Pass, proto::identity::IdentityKey,
 };
 use tokio::{
     sync::watch,
@@ -50,7 +50,8 @@ async fn talk(args: &TalkArgs, whom: Option<(Pass, Option<u64>)>) -> Result<(), 
     let sources = Sources::open(args)?;
     make_fresh(&args.record_dir)?;
 
-    let config = Config { authority_file: args.authority_file.clone(), ..Config::default() };
+    let config =
+        Config { authority_file: args.authority_file.clone(), proxy: args.proxy.choice(), ..Config::default() };
     let (client, mut events) = connect(&args.identity, &invite, config).await?;
     let (call, online_seen) = match &whom {
         Some((pass, _)) => {
@@ -221,6 +222,10 @@ pub(crate) fn report(event: &Event, identity: &Path) {
             Err(trouble) => Failure::here(trouble).print(),
         },
         Event::RungChanged(rung) => note(&format!("the relay now sends us at most {}", rung.as_str_name())),
+        Event::TransportChanged(Transport::Tcp) => {
+            note("no UDP gets through here: going over TCP, where a lost packet holds up what is behind it");
+        }
+        Event::TransportChanged(Transport::Udp) => note("UDP gets through: going by it from now on"),
         Event::GoingAway => note("the relay is going away: moving"),
         Event::Disconnected(error) => note(&format!("the connection broke ({error}): coming back")),
         Event::Reconnected => note("back"),

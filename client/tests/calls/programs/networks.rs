@@ -21,7 +21,13 @@ use crate::programs::{PROGRAM, talk, text};
 const AT_ONCE: Duration = Duration::from_secs(3);
 
 fn invite_to(address: SocketAddr) -> Invite {
-    Invite { host: address.ip().to_string(), port: address.port(), pin: Some(RelayPin([1; 32])), token: None }
+    Invite {
+        host: address.ip().to_string(),
+        port: address.port(),
+        tcp: None,
+        pin: Some(RelayPin([1; 32])),
+        token: None,
+    }
 }
 
 //

@@ -24,6 +24,7 @@ use supernode_server::control::{
     trust::{self, Objection},
 };
 use supernode_session::{Channel, Introduction};
+use supernode_tcp::{Carrier, Target, Way};
 use supernode_tls::AnyCertificate;
 
 use super::{Finding, Verdict, bad, bundle, good, poor, port};
@@ -42,6 +43,7 @@ const SIZE_PAUSES: u32 = 12;
 const SIZE_SAME: u32 = 3;
 
 const AS_CLIENT: &str = "as a client";
+const OVER_TCP: &str = "over TCP";
 const LET_THROUGH: &str = "let UDP to this port through the firewall, forward it if there is a NAT, and take an address out of the name \
                            that no relay has; then try from outside too";
 
@@ -86,7 +88,7 @@ pub(super) fn as_client(destination: &Destination) -> Vec<Finding> {
         }
         match runtime.block_on(async { tokio::time::timeout(PATIENCE, dial(link, *address)).await }) {
             Ok(Ok(seen)) => {
-                let mut findings = seen.findings(destination, *address);
+                let mut findings = seen.findings(destination, &format!("UDP {address}"));
                 findings.push(bundle::arrives("GSO on the way", *address, seen.packet_bytes));
                 findings
             }
@@ -99,7 +101,51 @@ pub(super) fn as_client(destination: &Destination) -> Vec<Finding> {
             }
         }
     });
-    tried.collect()
+    let mut findings: Vec<Finding> = tried.collect();
+    if let Some(port) = link.tcp {
+        let at = |address: &SocketAddr| SocketAddr::new(address.ip(), port);
+        let routed = addresses.iter().filter(|address| port::is_routed(**address));
+        findings.extend(routed.flat_map(|address| runtime.block_on(over_tcp(destination, at(address)))));
+    }
+    findings
+}
+
+/// The way over TCP: up to a packet that the relay answers, and then in by the invite.
+async fn over_tcp(destination: &Destination, address: SocketAddr) -> Vec<Finding> {
+    const LET_THROUGH: &str = "let TCP to this port through the firewall and forward it if there is a NAT; see tcp.listen and \
+        tcp.advertise_port";
+    let link = &destination.link;
+    let target = Target { host: link.host.clone(), address, proxy: None };
+    let begin = Instant::now();
+    let mut stream = match tokio::time::timeout(PATIENCE, supernode_tcp::open(&target)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return vec![bad(OVER_TCP, format!("TCP {address}: {error}"), LET_THROUGH)],
+        Err(_) => {
+            let found = format!("TCP {address}: nothing within {} s", PATIENCE.as_secs());
+            return vec![bad(OVER_TCP, found, LET_THROUGH)];
+        }
+    };
+    let took = begin.elapsed().as_millis();
+    if !supernode_tcp::answers(&mut stream).await {
+        let advice = "is the relay overloaded, or does a web server answer in its place?";
+        return vec![bad(OVER_TCP, format!("TCP {address}: a WebSocket, and no relay behind it"), advice)];
+    }
+    let found = format!("TCP {address}: a WebSocket in {took} ms, and the relay behind it answers");
+    let mut findings = vec![good(OVER_TCP, found)];
+    let way = Way::new(SocketAddr::new(address.ip(), link.port));
+    let carrier = Carrier::start(way.clone(), target, stream);
+    findings.extend(match tokio::time::timeout(PATIENCE, dial_over(link, way)).await {
+        Ok(Ok(seen)) => seen.findings(destination, &format!("TCP {address}")),
+        Ok(Err(error)) => {
+            vec![bad(OVER_TCP, format!("TCP {address}: {error:#}"), "the relay's log may say more")]
+        }
+        Err(_) => {
+            let found = format!("TCP {address}: no QUIC handshake within {} s", PATIENCE.as_secs());
+            vec![bad(OVER_TCP, found, "is what answers there the relay of this link?")]
+        }
+    });
+    drop(carrier);
+    findings
 }
 
 /// What a client saw.
@@ -113,9 +159,9 @@ struct Seen {
 }
 
 impl Seen {
-    fn findings(&self, Destination { link, is_known }: &Destination, address: SocketAddr) -> Vec<Finding> {
+    fn findings(&self, Destination { link, is_known }: &Destination, way: &str) -> Vec<Finding> {
         let milliseconds = self.handshake.as_millis();
-        let by = format!("UDP {address}: handshake in {milliseconds} ms");
+        let by = format!("{way}: handshake in {milliseconds} ms");
         let mut findings = match link.pin {
             _ if !is_known => vec![self.by_nothing(&by)],
             Some(pin) => vec![self.by_pin(pin, &by)],
@@ -187,11 +233,28 @@ impl Seen {
 }
 
 async fn dial(link: &Invite, address: SocketAddr) -> anyhow::Result<Seen> {
+    let here = if address.is_ipv6() { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
+    let endpoint = quinn::Endpoint::client(SocketAddr::new(here, 0)).context("no UDP socket")?;
+    look(&endpoint, link, address, true).await
+}
+
+async fn dial_over(link: &Invite, way: Arc<Way>) -> anyhow::Result<Seen> {
+    let (config, runtime, address) = (quinn::EndpointConfig::default(), Arc::new(quinn::TokioRuntime), way.remote());
+    let endpoint = quinn::Endpoint::new_with_abstract_socket(config, None, way, runtime).context("no endpoint")?;
+    // Over TCP all packets are of one size.
+    look(&endpoint, link, address, false).await
+}
+
+/// Connects, and comes in if the link lets anybody in more than once.
+async fn look(
+    endpoint: &quinn::Endpoint,
+    link: &Invite,
+    address: SocketAddr,
+    is_size_asked: bool,
+) -> anyhow::Result<Seen> {
     // What is shown is looked at afterwards, and told.
     let verifier = Arc::new(AnyCertificate::default());
     let tls = supernode_tls::client_config(aws_lc_rs::default_provider().into(), verifier);
-    let here = if address.is_ipv6() { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
-    let endpoint = quinn::Endpoint::client(SocketAddr::new(here, 0)).context("no UDP socket")?;
     let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
     let begin = Instant::now();
     let connection =
@@ -206,6 +269,7 @@ async fn dial(link: &Invite, address: SocketAddr) -> anyhow::Result<Seen> {
     let packet_bytes = match let_in {
         // Whoever is turned away has no connection any more.
         Some(Err(_)) => connection.stats().path.current_mtu,
+        _ if !is_size_asked => connection.stats().path.current_mtu,
         _ => settled_size(&connection).await,
     };
     connection.close(quinn::VarInt::from_u32(0), b"");

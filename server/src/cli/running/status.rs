@@ -75,6 +75,9 @@ fn table(reading: &Reading) -> String {
             ),
         ),
     ];
+    if let Some(tcp) = reading.tcp {
+        rows.push(("over TCP", format!("{tcp}, {} connections", count(reading.over_tcp))));
+    }
     if let (Some(out), Some(in_), Some(steering)) =
         (reading.segments_out_max, reading.segments_in_max, reading.steering)
     {

@@ -63,7 +63,10 @@ pub fn create_invite(
     let pin = relay_pin(&keys);
     let last = state.link()?;
     let link = match (request.host, last) {
-        (Some(host), last) => Invite { pin: last.map_or(Some(pin), |last| last.pin), ..parse_host(host)? },
+        (Some(host), last) => {
+            let (tcp, pin) = last.map_or((None, Some(pin)), |last| (last.tcp, last.pin));
+            Invite { tcp, pin, ..parse_host(host)? }
+        }
         (None, last) => last.ok_or(InviteLinkError::NoAddress)?,
     };
     let lifetime_s = u64::from(request.days) * 24 * 3600;

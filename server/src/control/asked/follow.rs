@@ -153,8 +153,9 @@ impl State {
 }
 
 fn words_of(view: &SessionView) -> String {
-    let SessionView { address, rooms, tracks, subscriptions, .. } = view;
-    format!("from {address}, in {rooms} rooms, {tracks} tracks published, {subscriptions} subscribed to")
+    let SessionView { address, over_tcp, rooms, tracks, subscriptions, .. } = view;
+    let by = if *over_tcp { " over TCP" } else { "" };
+    format!("from {address}{by}, in {rooms} rooms, {tracks} tracks published, {subscriptions} subscribed to")
 }
 
 #[cfg(test)]
@@ -168,6 +169,7 @@ mod tests {
             identity: IdentityKey::new([identity; 32]),
             device: DeviceKey::new([identity + 100; 32]),
             address: "192.0.2.1:7".parse().expect("an address"),
+            over_tcp: false,
             age_s: 0,
             rtt_us: 0,
             rooms,

@@ -91,6 +91,9 @@ pub struct Session {
     pub device: String,
     /// Where its packets come from.
     pub address: SocketAddr,
+    /// Whether they come over TCP.
+    #[serde(default)]
+    pub over_tcp: bool,
     /// Seconds since it was let in.
     pub age_s: u64,
     /// Round trip in microseconds.
@@ -338,6 +341,7 @@ impl From<&SessionView> for Session {
             identity: view.identity.to_text(),
             device: view.device.to_text(),
             address: view.address,
+            over_tcp: view.over_tcp,
             age_s: view.age_s,
             rtt_us: view.rtt_us,
             rooms: view.rooms,

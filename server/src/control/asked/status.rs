@@ -105,6 +105,12 @@ pub struct Status {
     /// Whether the kernel brings packets of a client that has moved to its shard.
     #[serde(default)]
     pub steering: Option<bool>,
+    /// TCP address in use for clients without UDP, if there is one.
+    #[serde(default)]
+    pub tcp: Option<SocketAddr>,
+    /// Connections to it.
+    #[serde(default)]
+    pub over_tcp: u64,
     /// How long calls may go on once the relay is told to end, in seconds.
     #[serde(default)]
     pub drain_patience_s: Option<u64>,
@@ -133,6 +139,7 @@ pub struct StatusSource {
     shards: shard::Handle,
     certificate: Shown,
     offload: Offload,
+    tcp: Option<(SocketAddr, Arc<shard::TcpFigures>)>,
     drain_patience: Duration,
     started: Instant,
 }
@@ -143,6 +150,7 @@ impl StatusSource {
         Self {
             certificate,
             offload: shards.offload(),
+            tcp: shards.tcp_addr().zip(shards.tcp_figures()),
             drain_patience,
             listen: shards.local_addr(),
             counters: shards.counters(),
@@ -207,6 +215,8 @@ impl StatusSource {
             segments_out_max: Some(self.offload.segments_out_now(&tallies)),
             segments_in_max: Some(self.offload.segments_in_max as u64),
             steering: Some(self.offload.steering),
+            tcp: self.tcp.as_ref().map(|(address, _)| *address),
+            over_tcp: self.tcp.as_ref().map_or(0, |(_, figures)| figures.snapshot().links),
             drain_patience_s: Some(self.drain_patience.as_secs()),
         }
     }

@@ -24,7 +24,7 @@ pub struct Row {
 pub const LEDGER: &[Row] = &[
     // ---- the connection
     Row { field: "network address", wire: &[],
-        sees: "IP address and port of each client, and when they change",
+        sees: "IP address and port of each client, or of the proxy through which it comes, whether it goes over TCP, and when these change",
         why: "packets must find their way back",
         kept: "as long as the connection; a network that the operator revokes, on disk, because the operator wrote it" },
     Row { field: "connection times", wire: &[],

@@ -56,6 +56,16 @@ pub fn quic_server_config(
     Ok(Arc::new(TlsConfig::new(server_config(certificate, for_pages)?, hosts)?))
 }
 
+/// The same certificate for the TCP port, with the ALPN of web sites, so that proxies that look let it pass.
+///
+/// # Errors
+/// [`TlsError::Rustls`].
+pub fn tcp_server_config(certificate: &Certificate) -> Result<Arc<ServerConfig>, TlsError> {
+    let mut config = server_config(certificate, None)?;
+    config.alpn_protocols = vec![supernode_proto::tcp::ALPN.to_vec()];
+    Ok(Arc::new(config))
+}
+
 fn server_config(certificate: &Certificate, for_pages: Option<&Certificate>) -> Result<ServerConfig, TlsError> {
     let provider = Arc::new(provider());
     let shown = |certificate: &Certificate| {
@@ -184,6 +194,22 @@ mod tests {
         let mut server =
             ServerConnection::new(Arc::new(server_config(&own(&keys), None).expect("valid"))).expect("a server");
         assert_eq!(handshake(&mut client, &mut server), Err(rustls::Error::NoApplicationProtocol));
+    }
+
+    //
+    #[test]
+    fn the_tcp_port_shows_the_same_certificate_and_speaks_as_web_sites_do() {
+        let keys = keys();
+        let config = tcp_server_config(&own(&keys)).expect("valid");
+        let mut browser = client(&keys, supernode_proto::tcp::ALPN);
+        let mut server = ServerConnection::new(config.clone()).expect("a server");
+        handshake(&mut browser, &mut server).expect("they agree");
+        assert_eq!(server.alpn_protocol(), Some(supernode_proto::tcp::ALPN));
+        assert_eq!(browser.peer_certificates().expect("shown")[0], keys.tls_certificate);
+        assert_eq!(browser.tls13_tickets_received(), 0, "nothing to resume with");
+        let mut native = client(&keys, ALPN);
+        let mut server = ServerConnection::new(config).expect("a server");
+        assert_eq!(handshake(&mut native, &mut server), Err(rustls::Error::NoApplicationProtocol));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::{
 /// The sections, in the order of the documents, with what each is about.
 pub const SECTIONS: &[(&str, &str)] = &[
     ("relay", "The UDP port and the threads behind it."),
+    ("tcp", "A TCP port for clients whose network lets no UDP through: the same calls, as WebSockets in TLS."),
     ("admin", "The operator's own port: metrics, health, status."),
     ("tls", "By what clients know the relay."),
     ("tls.acme", "A certificate from an authority that speaks ACME (RFC 8555), only with `tls.mode = \"acme\"`."),
@@ -126,6 +127,20 @@ pub const KEYS: &[Key] = &[
     file!("relay.state_dir", relay.state_dir, "Directory with the relay's keys, which only its user may write to.",
         "`$XDG_STATE_HOME/supernode` or `~/.local/state/supernode`",
         "With another directory it is another relay: invite links of the old one end.", Restart),
+
+    // ---- tcp
+    Key { path: "tcp.listen", reload: Restart,
+        kind: Kind::Text {
+            form: "IP:PORT, an IPv6 address in brackets",
+            get: |config| config.tcp.listen.map(|address| address.to_string()),
+            set: |config, text| { config.tcp.listen = Some(text.parse().ok()?); Some(()) } },
+        what: "TCP address to listen on, such as `[::]:443`. Networks that let only web pages through let port 443 through.",
+        unset: "there is no way over TCP",
+        cost: "A thread of its own, which encrypts and sends each packet once more, and for those who use it sound that stutters \
+               where TCP loses packets. Below port 1024 the relay needs the right to open it." },
+    number!("tcp.advertise_port", tcp.advertise_port, "port", 0..=65_535, Restart,
+        "Where clients reach that port, for invite links; 0 is the port of `tcp.listen`.",
+        "Behind a forwarded port the relay cannot know it."),
 
     // ---- admin
     Key { path: "admin.listen", reload: Restart,
@@ -286,6 +301,9 @@ pub const KEYS: &[Key] = &[
         1..=1_000_000, Live,
         "Handshakes that one network may begin. Above it its clients must prove their addresses by Retry, and get as many \
          again.", "A key exchange for each."),
+    number!("limits.tcp_links_max", limits.tcp_links_max, "connections", 1..=1_000_000, Live,
+        "Connections to the TCP port at once. Beyond it, whoever comes gets the place of a connection that nobody was let in \
+         on yet, of the network that has most of them; if there is none, it is closed.", "At most 128 KiB of memory each."),
     time!("limits.hello_timeout_ms", limits.hello_timeout, "milliseconds", from_millis, as_millis, 1000..=60_000,
         "How long a client may take from its first packet to its Hello.", "So long can a silent client hold a handshake."),
     // ---- limits: presence and rings

@@ -4,7 +4,7 @@ use std::{fmt::Write, fs, path::Path};
 
 use crate::{
     core::{SUBSCRIPTION_BYTES, TRACK_BYTES, WATCH_BYTES, limits::Limits, pool},
-    shard::{KNOCKS_BYTES, NEWCOMER_BYTES_MAX, PREFIX_BYTES, PREFIXES_MAX},
+    shard::{KNOCKS_BYTES, LINK_BYTES_MAX, NEWCOMER_BYTES_MAX, PREFIX_BYTES, PREFIXES_MAX},
 };
 
 /// The least memory that a relay is made for: with it, [`TABLE`] comes to less than there is.
@@ -85,6 +85,7 @@ macro_rules! follows {
 
 const FOLLOWS: &[Follows] = follows! {
     sessions_max: 1 / 4, SESSION_BYTES, 100_000, false;
+    tcp_links_max: 1 / 96, LINK_BYTES_MAX as u64, 1024, false;
     handshakes_max: 1 / 16, NEWCOMER_BYTES, 512, false;
     relay_rooms_max: 1 / 16, ROOM_BYTES, 32_768, false;
     relay_tables_bytes_max: 1 / 16, 1, 1024 * MIB, false;
@@ -94,7 +95,7 @@ const FOLLOWS: &[Follows] = follows! {
     relay_queue_bytes_max: 1 / 16, 1, 512 * MIB, false;
     mailboxes_bytes_max: 1 / 32, 1, 64 * MIB, false;
     group_cache_shard_bytes_max: 1 / 16, 1, 64 * MIB, true;
-    accounts_idle_max: 1 / 64, ACCOUNT_BYTES, 100_000, false;
+    accounts_idle_max: 1 / 128, ACCOUNT_BYTES, 100_000, false;
 };
 
 /// Whether the default of this key follows the memory.
@@ -161,6 +162,8 @@ pub const TABLE: &[Item] = &[
         bytes: |_, _| NETWORKS_BYTES },
     Item { what: "connections that are not let in yet", by: "anybody", bound: "`limits.handshakes_max`, 96 KiB each", live: true,
         bytes: |limits, _| limits.handshakes_max as u64 * NEWCOMER_BYTES },
+    Item { what: "connections to the TCP port, if there is one", by: "anybody", bound: "`limits.tcp_links_max`, 128 KiB each", live: true,
+        bytes: |limits, _| limits.tcp_links_max as u64 * LINK_BYTES_MAX as u64 },
     Item { what: "sessions, each with 24 KiB of windows and 16 KiB that nobody else can take", by: "clients", bound: "`limits.sessions_max`, 70 KiB each", live: true,
         bytes: |limits, _| u64::from(limits.sessions_max) * SESSION_BYTES },
     Item { what: "watches, subscriptions, tracks with labels, status, key packages", by: "clients", bound: "`limits.relay_tables_bytes_max`", live: true,

@@ -15,6 +15,8 @@ use crate::{
 pub struct Config {
     /// UDP port and what drives it.
     pub relay: Relay,
+    /// The way over TCP.
+    pub tcp: Tcp,
     /// The operator's own port.
     pub admin: Admin,
     /// By what clients know the relay.
@@ -44,6 +46,15 @@ pub struct Relay {
     pub drain_patience: Duration,
     /// Where the keys are; without it, where the XDG base directory specification puts them.
     pub state_dir: Option<PathBuf>,
+}
+
+/// `[tcp]`
+#[derive(Debug, Clone, Default)]
+pub struct Tcp {
+    /// TCP address; without it there is no such port.
+    pub listen: Option<SocketAddr>,
+    /// What clients see of it; zero for the port of [`Self::listen`].
+    pub advertise_port: u16,
 }
 
 /// `[admin]`

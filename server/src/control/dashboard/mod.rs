@@ -147,6 +147,8 @@ pub struct View {
 #[derive(Debug, Serialize)]
 struct Now {
     connections: u64,
+    /// Connections to the TCP port.
+    over_tcp: u64,
     sessions: u64,
     people: u64,
     watches: u64,
@@ -202,6 +204,7 @@ impl Now {
         let population = &reading.population;
         Self {
             connections: reading.total(|shard| shard.tally.connections),
+            over_tcp: reading.tcp.links,
             sessions: reading.total(|shard| shard.tally.sessions),
             people: population.people,
             watches: reading.total(|shard| shard.tally.watches),

@@ -188,7 +188,7 @@ function show(view) {
   const problems = view.warnings.filter((warning) => warning.level === "problem").length;
   const told = problems ? `${problems} problem${problems === 1 ? "" : "s"}: ` : "";
   document.title = `${view.draining ? "draining: " : ""}${told}Supernode`;
-  byId("about").textContent = `version ${view.version} · up ${duration(view.uptime_s)} · ${view.shards.length} shard${view.shards.length === 1 ? "" : "s"} · ${number(view.now.connections)} connections`;
+  byId("about").textContent = `version ${view.version} · up ${duration(view.uptime_s)} · ${view.shards.length} shard${view.shards.length === 1 ? "" : "s"} · ${number(view.now.connections)} connections${view.now.over_tcp ? `, ${number(view.now.over_tcp)} of them over TCP` : ""}`;
   happened(view);
   warnings(view);
   tiles(view);

@@ -141,6 +141,18 @@ pub fn warnings(before: &Reading, now: &Reading, last: Option<&Sample>) -> Vec<W
             "Raise net.core.rmem_max (deploy/sysctl.d), or give the relay more cores and shards.",
         );
     }
+    let turned_away = grown(&|reading| reading.tcp.over_links);
+    if turned_away > 0 {
+        warn(
+            Level::Problem,
+            "SupernodeTcpFull",
+            format!(
+                "The TCP port had no place for {turned_away} connections in the last minute: there are {} of them.",
+                now.tcp.links
+            ),
+            "Raise limits.tcp_links_max, if they are clients; each takes up to 128 KiB.",
+        );
+    }
     if let Some((shard, busy)) = busiest(last).filter(|(_, busy)| *busy > BUSY_MAX) {
         warn(
             Level::Problem,
@@ -465,6 +477,16 @@ mod tests {
         assert!(soon[0].text.ends_with("in 13 days."), "{}", soon[0].text);
         let late = after(-1);
         assert_eq!((late.len(), late[0].level, late[0].alert), (1, Level::Problem, "SupernodeCertificateExpired"));
+    }
+
+    #[test]
+    fn a_tcp_port_without_a_place_is_named() {
+        let before = reading(|_| {});
+        let mut now = reading(|_| {});
+        (now.tcp.links, now.tcp.over_links, now.tcp.not_opened) = (1024, 7, 99);
+        let warned = warnings(&before, &now, None);
+        assert_eq!(warned.iter().map(|warning| warning.alert).collect::<Vec<_>>(), ["SupernodeTcpFull"]);
+        assert!(warned[0].text.contains("7 connections") && warned[0].text.contains("1024"), "{}", warned[0].text);
     }
 
     #[test]

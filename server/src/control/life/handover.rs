@@ -42,10 +42,10 @@ use crate::control::state_dir::{Door, StateDir, StateError};
 use crate::shard::{Estate, Handle, Incarnation, Retained};
 
 /// The most that can be handed over: the kernel passes 253 descriptors in one message (`SCM_MAX_FD`), two for each
-/// shard and one for the admin port.
-pub const HANDOVER_SHARDS_MAX: usize = 126;
+/// shard, one for the admin port and one for the TCP port.
+pub const HANDOVER_SHARDS_MAX: usize = 125;
 /// Changes when the steps or what a connection ID says do.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// How long one side waits for the other's next step, while the old process serves.
 const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the new process may take from `Go` to `Running`: it starts its threads, which takes milliseconds, and nobody is
@@ -114,6 +114,8 @@ struct Offer {
     pid: u32,
     shards: usize,
     incarnation: Incarnation,
+    /// Whether the TCP port for clients comes last.
+    tcp: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -161,6 +163,8 @@ pub struct Takeover {
     estate: Estate,
     /// The admin port of the running relay, which has it until the end.
     pub admin: TcpListener,
+    /// Its TCP port for clients, if it has one.
+    pub tcp: Option<TcpListener>,
 }
 
 impl Takeover {
@@ -177,7 +181,7 @@ impl Takeover {
             Answer::Offer(offer) => offer,
             Answer::Refusal(reason) => return Err(HandoverError::Refused(reason)),
         };
-        if offer.shards == 0 || descriptors.len() != 2 * offer.shards + 1 {
+        if offer.shards == 0 || descriptors.len() != 2 * offer.shards + 1 + usize::from(offer.tcp) {
             let source = io::Error::new(io::ErrorKind::InvalidData, "descriptors are missing");
             return Err(HandoverError::BrokeOff { step: "the offer", source });
         }
@@ -185,8 +189,9 @@ impl Takeover {
         let sockets = descriptors.by_ref().take(offer.shards).map(UdpSocket::from).collect();
         let passages = descriptors.by_ref().take(offer.shards).collect();
         let admin = TcpListener::from(descriptors.next().expect("counted above"));
+        let tcp = descriptors.next().map(TcpListener::from);
         let estate = Estate { sockets, passages, incarnation: offer.incarnation, pid: offer.pid };
-        Ok(Some(Self { stream, estate, admin }))
+        Ok(Some(Self { stream, estate, admin, tcp }))
     }
 
     /// The process that is replaced.
@@ -266,6 +271,7 @@ pub fn hand_over(
     peer: &Peer,
     shards: &Handle,
     admin: BorrowedFd<'_>,
+    tcp: Option<BorrowedFd<'_>>,
 ) -> Result<(), HandoverError> {
     stream.set_read_timeout(Some(STEP_TIMEOUT)).map_err(broke_off("the connection"))?;
     let (Ask { version }, _) = receive(&stream).map_err(broke_off("the question"))?;
@@ -277,11 +283,15 @@ pub fn hand_over(
         }
         (Err(error), None) => format!("it has no descriptor left: {error}"),
         (Ok((estate, retained)), None) => {
-            let offer =
-                Offer { pid: std::process::id(), shards: estate.sockets.len(), incarnation: estate.incarnation };
+            let offer = Offer {
+                pid: std::process::id(),
+                shards: estate.sockets.len(),
+                incarnation: estate.incarnation,
+                tcp: tcp.is_some(),
+            };
             let sockets = estate.sockets.iter().map(AsFd::as_fd);
             let passages = estate.passages.iter().map(AsFd::as_fd);
-            let descriptors: Vec<BorrowedFd<'_>> = sockets.chain(passages).chain([admin]).collect();
+            let descriptors: Vec<BorrowedFd<'_>> = sockets.chain(passages).chain([admin]).chain(tcp).collect();
             send(&mut stream, &Answer::Offer(offer), &descriptors).map_err(broke_off("the offer"))?;
             // The other process has them now; ours would keep the passages open when it ends.
             drop(estate);
@@ -383,7 +393,7 @@ mod tests {
         let (mut here, there) = UnixStream::pair().expect("a pair");
         let socket = UdpSocket::bind("127.0.0.1:0").expect("loopback");
         let (other, _) = UnixStream::pair().expect("a pair");
-        let offer = Offer { pid: 7, shards: 1, incarnation: Incarnation(3) };
+        let offer = Offer { pid: 7, shards: 1, incarnation: Incarnation(3), tcp: false };
         send(&mut here, &Answer::Offer(offer), &[socket.as_fd(), other.as_fd()]).expect("sent");
         let (answer, descriptors) = receive::<Answer>(&there).expect("received");
         assert!(matches!(answer, Answer::Offer(Offer { pid: 7, shards: 1, .. })));

@@ -326,9 +326,11 @@ impl Reloader {
         let pages = self.to.door_parts.for_pages(config, certificate).map_err(|error| words::line(&error))?;
         let to_pages = pages.as_ref().map(|pages| &pages.certificate);
         let tls = tls::quic_server_config(certificate, to_pages).map_err(|error| words::line(&error))?;
+        let over_tcp = tls::tcp_server_config(certificate).map_err(|error| words::line(&error))?;
         self.pages_until_unix_s = pages.as_ref().and_then(|pages| pages.until_unix_s);
         self.to.pages.set(pages.map(|pages| pages.told).unwrap_or_default());
         self.to.live.set(tls, certificate.pin, config.relay.batch_window);
+        self.to.live.set_tcp(over_tcp);
         self.to.certificate.set(certificate);
         if let Err(error) = (self.to.remember_link)(config, certificate) {
             tracing::warn!(reason = words::line(&error), "invites are made for the link of before");

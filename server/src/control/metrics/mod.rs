@@ -20,7 +20,7 @@ use super::{hook::Outcomes, process::Usage};
 use crate::{
     core::{directory::Population, histogram::Histogram, ledger::Ledger},
     shard::{
-        Offload,
+        Offload, TcpSnapshot,
         counters::{Counters, Detail, Tally},
     },
 };
@@ -40,6 +40,8 @@ pub struct Reading {
     pub certificate_left_s: i64,
     /// What the kernel does for the sockets.
     pub offload: Option<Offload>,
+    /// What is counted of the way over TCP; nothing where there is none.
+    pub tcp: TcpSnapshot,
     /// Lines of the log that were left out: as there were too many, and as standard error did not take them.
     pub log_lines_left_out: [u64; 2],
     /// What came of the questions to the admission hook.

@@ -114,6 +114,33 @@ pub(super) const ROWS: &[Row] = &[
         values: Gauge(|r| one(f64::from(u8::from(r.offload.is_some_and(|offload| offload.steering))))),
         help: "1 if the kernel brings packets of a client that has moved to its shard, or there is only one shard." },
 
+    // ---- TCP
+    Row { name: "supernode_tcp_connections", label: "", values: Gauge(|r| one(r.tcp.links as f64)),
+        help: "Connections to the TCP port, of clients whose network lets no UDP through; 0 where `tcp.listen` is not set." },
+    Row { name: "supernode_tcp_accepted_total", label: "", values: Counter(|r| one(r.tcp.accepted as f64)),
+        help: "Connections that came to the TCP port." },
+    Row { name: "supernode_tcp_closed_total", label: "reason",
+        values: Counter(|r| vec![
+            ("links".into(), r.tcp.over_links as f64),
+            ("network".into(), r.tcp.over_network as f64),
+            ("pace".into(), r.tcp.over_pace as f64),
+            ("not_opened".into(), r.tcp.not_opened as f64)]),
+        help: "Connections to the TCP port that were closed: links, for another's sake as there were `limits.tcp_links_max`; network, as \
+               theirs had as many as it may; pace, too many handshakes in a second; not_opened, they became no WebSocket of ours in time." },
+    Row { name: "supernode_tcp_packets_total", label: "direction",
+        values: Counter(|r| vec![(IN.into(), r.tcp.packets_in as f64), (OUT.into(), r.tcp.packets_out as f64)]),
+        help: "QUIC packets that came and went over TCP." },
+    Row { name: "supernode_tcp_bytes_total", label: "direction",
+        values: Counter(|r| vec![(IN.into(), r.tcp.bytes_in as f64), (OUT.into(), r.tcp.bytes_out as f64)]),
+        help: "Their bytes, without those of WebSockets and TLS." },
+    Row { name: "supernode_tcp_dropped_total", label: "reason",
+        values: Counter(|r| vec![
+            ("late".into(), r.tcp.dropped_late as f64),
+            ("no_room".into(), r.tcp.dropped_no_room as f64),
+            ("inbox".into(), r.tcp.dropped_inbox as f64)]),
+        help: "QUIC packets that TCP did not take: late, TCP made them wait for 100 ms, or the machine for 500; no_room, too much waited; inbox, a shard was behind. QUIC \
+               counts them as lost." },
+
     // ---- shards
     Row { name: "supernode_shard_busy_seconds_total", label: "shard",
         values: Counter(|r| r.by_shard(|s| s.detail.distributions.busy.as_secs_f64())),

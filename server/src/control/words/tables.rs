@@ -111,6 +111,8 @@ words_of! {
         "end it (supernode drain), or replace it while its calls go on (--takeover), or name another directory (--state-dir)";
     Listen, "the relay's UDP port cannot be opened", "another program has it, the address is not this machine's, or the port is below 1024",
         "see who has it (ss -ulpn), and compare relay.listen with this machine's addresses (ip address)";
+    ListenTcp, "the TCP port for clients cannot be opened", "another program has it (a web server, most likely), or it is below 1024",
+        "see who has it (ss -tlpn); take another port for tcp.listen, or let the relay open low ports (AmbientCapabilities=CAP_NET_BIND_SERVICE)";
     System, "the system refused something that the relay needs", "too few descriptors or threads, or standard output is gone",
         "see what the system says, and raise the limit that it names (ulimit -a, or LimitNOFILE= and TasksMax= of the unit)";
     ShardsEnded, "the relay ended by itself", "the program is at fault", "start it again, and tell the authors, with the log";

@@ -208,6 +208,7 @@ impl ShardCore {
         self.ledger.offered += 1;
         let object = Object { alias, carries, layer: header.layer, bytes: header.length as usize };
         let refused = refuses(&target.subscriber, &object, &mut self.sessions, &self.speakers);
+        let refused = refused.filter(|reason| !is_sent_anyhow(*reason, header.flags));
         let refused = refused.or(target.awaits_independent(header));
         target.skips = refused.is_some();
         if let Some(reason) = refused {
@@ -299,7 +300,9 @@ fn offer_datagram(
             prefetch(session, Session::HOT_BYTES);
         }
         ledger.offered += 1;
-        if let Some(reason) = refuses(subscriber, &object, sessions, speakers) {
+        if let Some(reason) = refuses(subscriber, &object, sessions, speakers)
+            && !is_sent_anyhow(reason, header.visible.flags)
+        {
             ledger.drop(reason, 1);
             continue;
         }
@@ -345,9 +348,25 @@ fn refuses(
     session.receiver.as_mut()?.offer(*kind, object.layer, speaker, object.bytes)
 }
 
+/// Whoever goes without a track for now is told all the same that it is over: it would wait for what never
+/// comes.
+fn is_sent_anyhow(reason: DropReason, flags: Flags) -> bool {
+    flags.contains(Flags::END_OF_TRACK) && reason.ends_stream()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    //
+    #[test]
+    fn whoever_goes_without_a_track_is_told_its_end_and_whoever_does_not_want_a_layer_is_not() {
+        let end = Flags::INDEPENDENT | Flags::END_OF_GROUP | Flags::END_OF_TRACK;
+        for reason in [DropReason::LadderAudioOnly, DropReason::LadderSpeakerOnly, DropReason::NotSpeaking] {
+            assert!(is_sent_anyhow(reason, end) && !is_sent_anyhow(reason, Flags::INDEPENDENT), "{reason:?}");
+        }
+        assert!(!is_sent_anyhow(DropReason::LayerNotWanted, end));
+    }
 
     //
     #[test]

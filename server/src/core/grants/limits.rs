@@ -152,12 +152,15 @@ pub struct Limits {
     /// Handshakes a second that each shard begins. Default 1,000: a third of a core, which it shares with everybody's
     /// media.
     pub handshakes_per_second_max: u64,
+    /// Connections to the TCP port at once. Default 1,024, 128 KiB each at most: one client in ten or a hundred needs it.
+    pub tcp_links_max: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             sessions_max: 100_000,
+            tcp_links_max: 1024,
             connections_per_prefix_max: 20_000,
             handshakes_per_prefix_per_second_max: 2000,
             devices_per_identity_max: 16,

@@ -5,10 +5,10 @@
 pub(crate) mod answers;
 pub(crate) mod knocks;
 pub(crate) mod newcomer;
+pub(crate) mod pace;
+pub(crate) mod places;
 pub(crate) mod prefixes;
 
-mod pace;
-mod places;
 mod reviews;
 mod undecided;
 
@@ -40,6 +40,7 @@ use super::{
     figures::counters::Tally,
     net::socket::SendBatch,
     quic::transport,
+    tcp,
 };
 use crate::core::{Admit, Greeting, NotOpened, Now, Outbox, ShardCore, limits::Limits};
 
@@ -175,7 +176,8 @@ impl Door {
             return None;
         }
         let limits = outside.limits;
-        let proven = incoming.remote_address_validated();
+        // TCP's own handshake proves an address; a Retry token would not know it again, for it has no room for the link.
+        let proven = incoming.remote_address_validated() || tcp::is_over_tcp(incoming.remote_address());
         let pressed = !proven && self.must_prove(limits, now.instant);
         let network = self.prefixes.network(incoming.remote_address().ip());
         let verdict = match pressed {
@@ -291,7 +293,7 @@ impl Door {
         if connection.phase == Phase::Closed {
             return Ok(()); // while it was put aside
         }
-        let from = connection.quic.remote_address().ip();
+        let from = tcp::plain(connection.quic.remote_address()).ip();
         let Some(newcomer) = &connection.newcomer else { return Err(CloseCode::UNEXPECTED_MESSAGE) };
         let binding = connection.codec.binding(&connection.quic, newcomer.pin).ok_or(CloseCode::INTERNAL)?;
         let greeting = Greeting { hello: &hello, binding, from };

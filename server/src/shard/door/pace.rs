@@ -18,7 +18,7 @@ use super::prefixes::Network;
 
 /// For so long a handshake that was begun counts, at least; at most twice as long. Default 15 s: of some thousands of
 /// networks that flood at once, each has begun one within it.
-pub(super) const HANDSHAKES_SPAN: Duration = Duration::from_secs(15);
+pub(crate) const HANDSHAKES_SPAN: Duration = Duration::from_secs(15);
 /// The same for first packets. Default 2 s: there are more of them, and each is remembered for its network.
 pub(super) const FIRST_PACKETS_SPAN: Duration = Duration::from_secs(2);
 /// The least that may be saved up, so that a slow pace has some for everybody, too.
@@ -31,7 +31,7 @@ const UNIT: u64 = 1_000_000;
 
 /// One shard's pace.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     span: Duration,
     bursts_per_second: u64,
     /// For those who come for the first time, and for those who come again.
@@ -44,7 +44,7 @@ pub(super) struct Pace {
 
 impl Pace {
     /// With as much left as may be: what comes in one of so many parts of a second.
-    pub(super) fn new(span: Duration, bursts_per_second: u64, now: Instant) -> Self {
+    pub(crate) fn new(span: Duration, bursts_per_second: u64, now: Instant) -> Self {
         Self { span, bursts_per_second, left: [u64::MAX; 2], filled: now, begun: Default::default(), turned: now }
     }
 
@@ -60,7 +60,7 @@ impl Pace {
     }
 
     /// Whether a client of this network may begin a handshake now, whether or not it has come before.
-    pub(super) fn begin(&mut self, network: &Network, per_second_max: u64, now: Instant) -> bool {
+    pub(crate) fn begin(&mut self, network: &Network, per_second_max: u64, now: Instant) -> bool {
         self.fill(per_second_max, now);
         self.take(self.fuller(), network, per_second_max, now)
     }

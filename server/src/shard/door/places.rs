@@ -23,7 +23,7 @@ pub(crate) struct Place(u64);
 
 /// One shard's places.
 #[derive(Debug, Default)]
-pub(super) struct Places {
+pub(crate) struct Places {
     by_age: BTreeMap<Place, Holder>,
     next: u64,
     /// How many places networks have, at each width. Those that have none are in `free`.
@@ -43,7 +43,7 @@ struct Holder {
 
 impl Places {
     /// A client takes a place.
-    pub(super) fn take(&mut self, link: u32, network: Network) -> Place {
+    pub(crate) fn take(&mut self, link: u32, network: Network) -> Place {
         let mut width = 0;
         let counts = network.groups.map(|group| {
             let at = *self.by_group.entry((width, group)).or_insert_with(|| {
@@ -63,7 +63,7 @@ impl Places {
     }
 
     /// A place is free again: its client was let in, or is gone.
-    pub(super) fn leave(&mut self, place: Place) {
+    pub(crate) fn leave(&mut self, place: Place) {
         let Some(holder) = self.by_age.remove(&place) else { return };
         for (width, at) in holder.counts.into_iter().enumerate() {
             self.counts[at] -= 1;
@@ -75,19 +75,19 @@ impl Places {
     }
 
     /// A client will not be let in any more: its place is the next to go.
-    pub(super) fn end(&mut self, place: Place) {
+    pub(crate) fn end(&mut self, place: Place) {
         if let Some(holder) = self.by_age.get_mut(&place) {
             holder.is_over = true;
         }
     }
 
     /// Places that are taken.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.by_age.len()
     }
 
     /// Who makes room for this one: whoever is on the way out, else the oldest of the network that has most.
-    pub(super) fn next_to_go(&self, newcomer: Place) -> Option<u32> {
+    pub(crate) fn next_to_go(&self, newcomer: Place) -> Option<u32> {
         let others = self.by_age.iter().filter(|(place, _)| **place != newcomer);
         let worst = others.max_by_key(|(place, holder)| (holder.is_over, self.weights(holder), Reverse(**place)));
         worst.map(|(_, holder)| holder.link)

@@ -8,7 +8,7 @@ use supernode_proto::close::CloseCode;
 
 use crate::{
     core::{Admit, Now, ShardCore},
-    shard::connections::Connections,
+    shard::{connections::Connections, tcp},
 };
 
 /// Seconds in which every session is looked at.
@@ -84,7 +84,7 @@ impl Reviews {
             self.anyway = self.anyway.saturating_sub(1);
             let open = connections.get(link).filter(|other| other.session().is_some());
             let Some(connection) = open else { continue };
-            let from = connection.quic.remote_address().ip();
+            let from = tcp::plain(connection.quic.remote_address()).ip();
             if let Err(code) = core.review(link, from, anyway, admission, now) {
                 over.push((link, code));
             }

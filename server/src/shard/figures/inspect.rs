@@ -6,7 +6,10 @@ use supernode_proto::identity::{DeviceKey, IdentityKey};
 
 use crate::{
     core::{Network, Now, SessionId, ShardCore, TokenDigest},
-    shard::connections::{Connections, connection::Connection},
+    shard::{
+        connections::{Connections, connection::Connection},
+        tcp,
+    },
 };
 
 /// A session as its operator can see it. It names people: it goes to the operator's own socket, never into a log.
@@ -20,6 +23,8 @@ pub struct SessionView {
     pub device: DeviceKey,
     /// Where its packets come from now.
     pub address: SocketAddr,
+    /// Whether they come over TCP.
+    pub over_tcp: bool,
     /// Seconds since it was let in.
     pub age_s: u64,
     /// Round trip as QUIC estimates it, in microseconds.
@@ -59,7 +64,8 @@ pub(crate) fn sessions(connections: &Connections, core: &ShardCore, limit: usize
             id,
             identity: session.identity(),
             device: session.device(),
-            address: connection.quic.remote_address(),
+            address: tcp::plain(connection.quic.remote_address()),
+            over_tcp: tcp::is_over_tcp(connection.quic.remote_address()),
             age_s: now.instant.saturating_duration_since(session.since()).as_secs(),
             rtt_us: connection.quic.rtt().as_micros() as u64,
             rooms,
@@ -81,7 +87,7 @@ pub(crate) fn meant(whom: Whom, connections: &Connections, core: &ShardCore) -> 
             Whom::Identity(identity) => known.identity() == identity,
             Whom::Device(device) => known.device() == device,
             Whom::Token(token) => known.token() == Some(token),
-            Whom::Network(network) => network.contains(connection.quic.remote_address().ip()),
+            Whom::Network(network) => network.contains(tcp::plain(connection.quic.remote_address()).ip()),
         })
     };
     open.filter(|(connection, id)| is_meant(connection, *id)).map(|(_, id)| id.link).collect()

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// This bit of a QUIC packet's first byte says that its header is a long one (RFC 9000 section 17).
-const LONG_HEADER: u8 = 0x80;
+pub(crate) const LONG_HEADER: u8 = 0x80;
 /// Where the connection ID begins in a short header (RFC 9000 section 17.3), and where a long one has its length, right
 /// before it: behind the first byte and the version (section 17.2).
 const SHORT_CID_AT: usize = 1;

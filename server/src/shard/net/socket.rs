@@ -7,13 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use quinn_proto::{EcnCodepoint, Transmit};
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{demultiplexer::Datagram, sys};
-use crate::shard::figures::counters::Tally;
+use crate::shard::{figures::counters::Tally, tcp, tcp::Links};
 
 /// What is asked of the kernel for each socket buffer: 8 MiB hold 40 ms of 200,000 packets a second. The kernel grants
 /// what `net.core.rmem_max` and `wmem_max` allow; the grant is in the metrics.
@@ -267,9 +267,17 @@ fn unmapped(address: SocketAddr) -> SocketAddr {
 pub(crate) struct SendBatch {
     buffers: Vec<Vec<u8>>,
     transmits: Vec<Transmit>,
+    /// Where packets for clients on TCP go, if there may be any.
+    links: Option<Links>,
+    over_tcp: Vec<(SocketAddr, usize, Bytes)>,
 }
 
 impl SendBatch {
+    /// One that may have packets for clients on TCP.
+    pub(crate) fn with_links(links: Option<Links>) -> Self {
+        Self { links, ..Self::default() }
+    }
+
     /// An empty buffer for the next packets.
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         let next = self.transmits.len();
@@ -287,13 +295,20 @@ impl SendBatch {
 
     /// Packets were written to [`Self::buffer`]. Returns whether it is time to flush.
     pub(crate) fn commit(&mut self, transmit: Transmit) -> bool {
-        self.transmits.push(transmit);
+        if tcp::is_over_tcp(transmit.destination) {
+            let Transmit { destination, size, segment_size, .. } = transmit;
+            // As large as they are: they may wait, and the buffer is made for the largest.
+            let packets = Bytes::copy_from_slice(&self.buffers[self.transmits.len()][..size]);
+            self.over_tcp.push((destination, segment_size.unwrap_or(size), packets));
+        } else {
+            self.transmits.push(transmit);
+        }
         self.is_full()
     }
 
     /// Whether nothing more fits before a flush.
     pub(crate) fn is_full(&self) -> bool {
-        self.transmits.len() >= sys::MESSAGES_MAX
+        self.transmits.len().max(self.over_tcp.len()) >= sys::MESSAGES_MAX
     }
 
     /// How many sends wait.
@@ -314,6 +329,11 @@ impl SendBatch {
     /// Sends everything. What the kernel has no room for is lost, like on any full path, and counted. A bundle that it
     /// refuses goes out again at once, packet by packet.
     pub(crate) fn flush(&mut self, socket: &mut ShardSocket, now: Instant, tally: &mut Tally) {
+        for (to, size, packets) in self.over_tcp.drain(..) {
+            if let Some(links) = &self.links {
+                links.send(to, &packets, size, now);
+            }
+        }
         let mut next = 0;
         while next < self.transmits.len() {
             let message = |index| self.message(next + index);

@@ -172,6 +172,12 @@ impl Postbox {
         self.media.try_send(mail).is_ok()
     }
 
+    /// Whether there is room for a packet that came over TCP: not in the last three quarters, which are for other shards'
+    /// media.
+    pub(crate) fn has_room_for_tcp(&self) -> bool {
+        self.media.len() < MEDIA_MAX / 4
+    }
+
     /// Puts control mail into the inbox, or marks the shard; how many bytes it keeps. [`Self::wake`] it afterwards.
     pub(crate) fn put_control(&self, letter: Letter) -> usize {
         let bytes = letter.bytes();

@@ -196,7 +196,8 @@ mod tests {
     fn links() -> (String, String, String) {
         let terms = Terms { grants: Grants::RING, relay: None, generation: 0, not_after_unix_s: NOW };
         let pass = IdentitySecret::from_bytes(&[7; 32]).issue_pass(&terms);
-        let relay = Invite { host: "relay.example".into(), port: 4433, pin: Some(RelayPin([9; 32])), token: None };
+        let relay =
+            Invite { host: "relay.example".into(), port: 4433, tcp: None, pin: Some(RelayPin([9; 32])), token: None };
         let room = RoomLink { relay: relay.clone(), secret: LinkSecret::generate() };
         (relay.to_string(), room.to_string(), pass.to_text().to_string())
     }

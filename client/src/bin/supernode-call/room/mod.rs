@@ -14,6 +14,7 @@ use clap::{Args, Subcommand};
 use supernode_client::proto::identity::IdentityKey;
 
 use crate::{
+    ProxyArgs,
     failure::Failure,
     papers::links::{self, OwnInvite},
     parse_identity,
@@ -114,6 +115,8 @@ pub(crate) struct StayArgs {
     /// Our identity file.
     #[arg(long)]
     identity: PathBuf,
+    #[command(flatten)]
+    proxy: ProxyArgs,
     /// Ogg Opus file to play; without it, we only listen.
     #[arg(long)]
     audio: Option<PathBuf>,

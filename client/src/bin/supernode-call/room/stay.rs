@@ -84,7 +84,8 @@ async fn run(args: &StayArgs, entry: Entry) -> Result<(), Failure> {
     // For those whom we let in, to come back by. A device without the identity's secret comes and goes, and nobody comes back
     // by it.
     let door = who.can_issue().then(|| who.pass(None, relay.invite.pin, DOOR_DAYS)).transpose()?;
-    let (client, mut events) = connect(&args.identity, &relay, Config::default()).await?;
+    let config = Config { proxy: args.proxy.choice(), ..Config::default() };
+    let (client, mut events) = connect(&args.identity, &relay, config).await?;
     let call = enter(&client, &mut events, entry, door, &args.identity).await?;
     note(&format!("in the room, keys: {}", call.keys()));
 
