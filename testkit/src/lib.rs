@@ -12,6 +12,7 @@ mod objects;
 mod people;
 mod ports;
 mod relay;
+mod shim;
 mod wait;
 mod way;
 
@@ -21,5 +22,6 @@ pub use objects::{datagram, stream};
 pub use people::{Person, Room, Standing, open_key};
 pub use ports::lasting_port;
 pub use relay::{Door, Relay, Setup};
+pub use shim::Shim;
 pub use wait::{PATIENCE, eventually, in_time, unix_s};
 pub use way::Way;
