@@ -25,7 +25,7 @@ fn every_shipped_scenario_parses_and_a_bogus_key_in_any_of_its_tables_is_named()
         assert!(!scenario.about.is_empty() && !scenario.slo.is_empty(), "{name} says what it is and what must hold");
         let planted = format!("bogus = 1\n{text}");
         let error = Scenario::parse(name, &planted, &[]).expect_err(name).to_string();
-        assert_eq!(error, format!("{name}: bogus: unknown key"));
+        assert_eq!(error, format!("{name}: bogus: unknown key (nearest: none)"));
         for line in text.lines().filter(|line| line.starts_with('[')) {
             let planted = text.replace(line, &format!("{line}\nbogus_key = 1"));
             let error = Scenario::parse(name, &planted, &[]).expect_err(name).to_string();
@@ -61,7 +61,7 @@ fn every_table_is_known_and_an_unknown_key_is_answered_with_the_nearest() {
         error("[video]\nkbits_per_s = 3"),
         "mine.toml: video.kbits_per_s: unknown key (nearest: video.kbit_per_s)"
     );
-    assert_eq!(error("zzzzzzzzzz = 3"), "mine.toml: zzzzzzzzzz: unknown key");
+    assert_eq!(error("zzzzzzzzzz = 3"), "mine.toml: zzzzzzzzzz: unknown key (nearest: none)");
 }
 
 #[test]

@@ -70,18 +70,20 @@ macro_rules! words_of {
     };
 }
 
-/// A program's own errors, and the table of [`Words`] for them: for each its name and fields, what the program says then, why,
-/// and what to do. Errors `through` which another one comes say what that one says.
+/// Errors, and the table of [`Words`] for them: for each its name and fields, what is said then (`with` what thiserror cannot
+/// take from a field by its name), why, and what to do. Errors `through` which another one comes say what that one says.
 #[macro_export]
 macro_rules! troubles {
     (
         $(#[$doc:meta])* $vis:vis $error:ident as $table:ident $(, through $($through:ident($inner:ty))+)?:
-        $($variant:ident $({ $($field:tt)* })? $(( $($unnamed:tt)* ))?, $what:literal, $why:literal, $todo:literal;)*
+        $($variant:ident $({ $($field:tt)* })? $(( $($unnamed:tt)* ))?,
+            $what:literal $(with ($($value:tt)*))?, $why:literal, $todo:literal;)*
     ) => {
         $(#[$doc])*
         #[derive(Debug, thiserror::Error)]
+        #[allow(missing_docs, reason = "what is said of an error names its fields")]
         $vis enum $error {
-            $(#[error($what)] $variant $({ $($field)* })? $(( $($unnamed)* ))?,)*
+            $(#[doc = $what] #[error($what $(, $($value)*)?)] $variant $({ $($field)* })? $(( $($unnamed)* ))?,)*
             $($(#[error(transparent)] $through(#[from] $inner),)+)?
         }
 
@@ -121,7 +123,7 @@ fn without_fields(what: &'static str) -> Cow<'static, str> {
     let mut pieces = what.split('{');
     let Some(first) = pieces.next().filter(|first| first.len() < what.len()) else { return what.into() };
     let named = pieces.map(|piece| match piece.split_once('}') {
-        Some((field, rest)) => format!("{}{rest}", field.trim_end_matches(":?").to_uppercase()),
+        Some((field, rest)) => format!("{}{rest}", field.split(':').next().unwrap_or_default().to_uppercase()),
         None => piece.to_owned(),
     });
     std::iter::once(first.to_owned()).chain(named).collect::<String>().into()
@@ -185,6 +187,7 @@ mod tests {
         /// What can go wrong with a lamp.
         pub(super) Lamp as LAMP, through Broken(Broken):
         Dark { room: String, source: Burnt }, "{room}: the lamp is dark", "bulbs last for a time", "take another";
+        Dim { watts: u32 }, "{watts:03} W of {most} W" with (most = WATTS_MAX), "somebody turned it down", "turn it up";
         Off, "the lamp is off", "as is said", "nothing";
     }
 
@@ -192,14 +195,17 @@ mod tests {
     #[error("the bulb is burnt")]
     pub(super) struct Burnt;
 
+    const WATTS_MAX: u32 = 60;
+
     #[test]
-    fn a_program_s_own_error_is_said_and_told_by_one_row() {
+    fn an_error_is_said_and_told_by_one_row() {
         let dark = Lamp::Dark { room: "kitchen".into(), source: Burnt };
         assert_eq!(
             told(&chain(&dark), dark.words()),
             "kitchen: the lamp is dark: the bulb is burnt\n  bulbs last for a time\n  -> take another"
         );
         assert_eq!(told(&chain(&Lamp::Off), Lamp::Off.words()), "the lamp is off", "there is no more to say");
+        assert_eq!(Lamp::Dim { watts: 7 }.to_string(), "007 W of 60 W");
         assert_eq!(Lamp::from(Broken::Cable).to_string(), "cut", "as the inner one says it");
         let mut section = String::new();
         write_section(&mut section, "Lamps", "Of lamps.", LAMP);
@@ -213,6 +219,7 @@ mod tests {
     #[test]
     fn fields_in_a_message_are_named_for_readers() {
         assert_eq!(without_fields("--class {class}: has {known:?} only"), "--class CLASS: has KNOWN only");
+        assert_eq!(without_fields("mode {mode:04o} of {path}"), "mode MODE of PATH");
         assert_eq!(without_fields("none"), "none");
     }
 

@@ -243,7 +243,7 @@ async fn an_address_that_others_can_reach_is_refused() {
     for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:9464"] {
         let address: SocketAddr = address.parse().expect("an address");
         let error = admin::bind(address).await.expect_err("not loopback");
-        assert!(matches!(error, AdminError::NotLoopback(refused) if refused == address));
+        assert!(matches!(error, AdminError::NotLoopback { address: refused } if refused == address));
         assert!(error.to_string().contains("must be on a loopback address"), "{error}");
     }
     let taken = admin::bind("127.0.0.1:0".parse().expect("an address")).await.expect("a free port");

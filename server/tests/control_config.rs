@@ -43,7 +43,7 @@ fn defaults_follow_the_memory_and_what_is_set_wins() {
 fn problems(text: &str) -> Vec<String> {
     match load(text, &[], Vec::new()) {
         Ok(_) => Vec::new(),
-        Err(ConfigError::Invalid(problems)) => problems
+        Err(ConfigError::Invalid { problems }) => problems
             .iter()
             .map(|problem| {
                 let text = problem.to_string();

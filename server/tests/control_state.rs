@@ -148,22 +148,22 @@ fn a_file_that_is_far_too_large_or_no_text_is_not_swallowed() {
 fn a_dangling_link_is_not_written_through() {
     let parent = parent();
     symlink(parent.path().join("nowhere"), parent.path().join("tls-key.pem")).expect("ours");
-    assert!(matches!(error(parent.path()), StateError::Missing(path) if path.ends_with("tls-key.pem")));
+    assert!(matches!(error(parent.path()), StateError::Missing { path } if path.ends_with("tls-key.pem")));
     assert!(!parent.path().join("nowhere").exists());
 }
 
 #[test]
 fn a_relay_that_was_never_started_is_told_from_a_broken_one() {
     let parent = parent();
-    assert!(matches!(StateDir::open(&parent.path().join("typo")), Err(StateError::Missing(_))));
+    assert!(matches!(StateDir::open(&parent.path().join("typo")), Err(StateError::Missing { .. })));
     let empty = StateDir::open(parent.path()).expect("a directory");
-    assert!(matches!(empty.keys(), Err(StateError::Missing(_))));
+    assert!(matches!(empty.keys(), Err(StateError::Missing { .. })));
     assert_eq!(empty.link().expect("readable"), None);
 
     let file = parent.path().join("file");
     fs::write(&file, "").expect("ours");
-    assert!(matches!(StateDir::create(&file), Err(StateError::NotADirectory(_))));
-    assert!(matches!(StateDir::open(&file), Err(StateError::NotADirectory(_))));
+    assert!(matches!(StateDir::create(&file), Err(StateError::NotADirectory { .. })));
+    assert!(matches!(StateDir::open(&file), Err(StateError::NotADirectory { .. })));
 }
 
 #[test]

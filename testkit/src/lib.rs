@@ -13,6 +13,7 @@ mod people;
 mod ports;
 mod proxy;
 mod relay;
+mod shim;
 mod wait;
 mod way;
 
@@ -23,5 +24,6 @@ pub use people::{Person, Room, Standing, open_key};
 pub use ports::lasting_port;
 pub use proxy::Proxy;
 pub use relay::{Door, Relay, Setup};
+pub use shim::Shim;
 pub use wait::{PATIENCE, eventually, in_time, unix_s};
 pub use way::Way;

@@ -116,6 +116,16 @@ pub enum Task {
         #[arg(long)]
         json: bool,
     },
+    /// Takes the pictures of the built-in page in docs/images anew
+    ///
+    /// Headless Chromium looks at a real relay: idle, under a load of twenty calls with video, in the dark, on a phone,
+    /// draining, and after it has died. Takes some minutes, in which nothing else should run. Needs chromium and pngquant
+    /// (Debian: apt-get install chromium pngquant). Look at the pictures before you commit them.
+    Pictures {
+        /// Writes them there instead
+        #[arg(long, value_name = "DIRECTORY")]
+        to: Option<PathBuf>,
+    },
     /// Counts the instructions that the relay's core takes for each step, and fails above 3 % more than the baseline
     ///
     /// The baseline is benches/baseline/instructions.json. It depends on the compiler, which it names. Needs valgrind,

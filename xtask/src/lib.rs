@@ -15,5 +15,6 @@ pub mod hostile;
 pub mod lanes;
 pub mod night;
 pub mod peers;
+pub mod pictures;
 pub mod workspace;
 pub mod world;

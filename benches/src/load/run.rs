@@ -18,7 +18,7 @@ use supernode_measure::{
     histogram::Histogram,
     relay_probe::{self, MetricsUrl, RelayUse},
 };
-use supernode_proto::{identity::RelayPin, words_of};
+use supernode_proto::{identity::RelayPin, troubles};
 
 use super::{
     client::Stage,
@@ -71,45 +71,19 @@ pub struct Options {
     pub command_line: Vec<String>,
 }
 
-/// Why there is no result.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The system refuses a socket or a thread.
-    #[error("the system refuses a socket or a thread")]
-    System(#[from] std::io::Error),
-    /// Nobody to play.
-    #[error("the scenario has no clients")]
-    Nobody,
-    /// Other generators have begun by then.
-    #[error("everybody was there {late_s:.1} s too late for the measured part to begin when it was to")]
-    TooLate {
-        /// How much.
-        late_s: f64,
-    },
-    /// The planned sessions did not come about.
-    #[error("{ready} of {planned} clients were ready after {seconds:.1} s{}", reasons(lacking, ended))]
-    NotReady {
-        /// How many had everything they were planned to have.
-        ready: u32,
-        /// How many were planned.
-        planned: u32,
-        /// How long they had.
-        seconds: f64,
-        /// What the others lacked, and how many.
-        lacking: BTreeMap<String, u64>,
-        /// Why sessions ended or requests were refused, and how many.
-        ended: BTreeMap<String, u64>,
-    },
-}
-
-words_of! {
-    /// Of runs that came to no result.
-    RunError as WORDS:
-    System, "the generator could not begin", "this user may have no more sockets or threads", "raise the limit (ulimit -n, ulimit -u), or use fewer sockets and workers";
-    Nobody, "there is nobody to play", "the scenario has no clients", "give it some (pairs, rooms, presence or rings)";
-    TooLate, "nothing was measured", "the time that all generators were to begin at had passed when everybody was there",
+troubles! {
+    /// Why there is no result.
+    pub RunError as WORDS:
+    System(#[from] std::io::Error), "the system refuses a socket or a thread",
+        "this user may have no more sockets or threads", "raise the limit (ulimit -n, ulimit -u), or use fewer sockets and workers";
+    Nobody, "the scenario has no clients",
+        "as is said: there is nobody to play", "give it some (pairs, rooms, presence or rings)";
+    TooLate { late_s: f64 }, "everybody was there {late_s:.1} s too late for the measured part to begin when it was to",
+        "the time that all generators were to begin at had passed by then, and nothing was measured",
         "choose a later --begin-at: ramp_s, warm_up_s and some seconds must fit in before it";
-    NotReady, "nothing was measured", "not everybody got in, for the reasons that are said: no relay there, an invite that has ended, or a limit of the relay",
+    NotReady { ready: u32, planned: u32, seconds: f64, lacking: BTreeMap<String, u64>, ended: BTreeMap<String, u64> },
+        "{ready} of {planned} clients were ready after {seconds:.1} s; {reasons}" with (reasons = reasons(lacking, ended)),
+        "nothing was measured, for the reasons that are said: no relay there, an invite that has ended, or a limit of the relay",
         "compare with the relay's log and its limits (docs/CONFIG.md), and try with fewer people";
 }
 
@@ -537,14 +511,10 @@ fn reasons(lacking: &BTreeMap<String, u64>, ended: &BTreeMap<String, u64>) -> St
     let list = |reasons: &BTreeMap<String, u64>| {
         reasons.iter().map(|(reason, count)| format!("{count} x {reason}")).collect::<Vec<_>>().join(", ")
     };
-    let mut text = String::new();
-    if !lacking.is_empty() {
-        text += &format!("; lacking: {}", list(lacking));
-    }
-    if !ended.is_empty() {
-        text += &format!("; ended or refused: {}", list(ended));
-    }
-    text
+    let said =
+        [("lacking", lacking), ("ended or refused", ended)].into_iter().filter(|(_, reasons)| !reasons.is_empty());
+    let said: Vec<String> = said.map(|(what, reasons)| format!("{what}: {}", list(reasons))).collect();
+    if said.is_empty() { "for no reason that is known".to_owned() } else { said.join("; ") }
 }
 
 #[cfg(test)]

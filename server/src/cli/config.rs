@@ -102,7 +102,9 @@ impl CheckConfig {
             Ok(found) => found,
             Err(error) if !self.json => return Err(error),
             Err(error) => match error.downcast_ref() {
-                Some(ConfigError::Invalid(problems)) => (problems.iter().map(Problem::to_string).collect(), Vec::new()),
+                Some(ConfigError::Invalid { problems }) => {
+                    (problems.iter().map(Problem::to_string).collect(), Vec::new())
+                }
                 _ => (vec![words::line(error.as_ref())], Vec::new()),
             },
         };

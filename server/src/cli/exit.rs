@@ -134,10 +134,10 @@ mod tests {
              -> start one with `supernode serve`, or name another with \
              --state-dir; for a relay that runs as a service, use sudo"
         );
-        let missing = anyhow::Error::from(StateError::Missing("/state".into())).context("an invite");
+        let missing = anyhow::Error::from(StateError::Missing { path: "/state".into() }).context("an invite");
         assert_eq!(
             told(&missing),
-            "an invite: /state: is not there\n  no relay has been started with it yet, or the path is another one\n  \
+            "an invite: /state: is not there\n  no relay has been started with this state directory yet, or it is another one\n  \
              -> start the relay once (supernode serve), or name the right directory \
              (--state-dir)"
         );

@@ -36,7 +36,7 @@ impl Relay {
         let name = path.display().to_string();
         match StateDir::open(path) {
             // Where no relay ever ran, none runs.
-            Err(StateError::Missing(_)) => Err(Exit::NotRunning { state: name }.into()),
+            Err(StateError::Missing { .. }) => Err(Exit::NotRunning { state: name }.into()),
             opened => Ok(Self { name, state: opened? }),
         }
     }

@@ -14,7 +14,7 @@ use std::{
 
 use serde::Serialize;
 use socket2::{Domain, Protocol, Socket, Type};
-use supernode_proto::{DEFAULT_PORT, invite::Invite};
+use supernode_proto::{DEFAULT_PORT, invite::Invite, troubles};
 use tokio::{
     net::{TcpListener, UnixListener},
     signal::unix::{Signal, SignalKind, signal},
@@ -88,78 +88,30 @@ pub struct Start {
     pub left_out: Arc<LeftOut>,
 }
 
-/// Why the relay did not start or did not end well.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// The state directory.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// The keys.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The relay's own certificate.
-    #[error(transparent)]
-    Certificate(#[from] CertificateError),
-    /// A file that the configuration names.
-    #[error(transparent)]
-    Prepare(#[from] PrepareError),
-    /// The invite link.
-    #[error(transparent)]
-    Invite(#[from] InviteLinkError),
-    /// Its token.
-    #[error(transparent)]
-    Issue(#[from] IssueError),
-    /// The admin port.
-    #[error(transparent)]
-    Admin(#[from] AdminError),
-    /// The port for pages.
-    #[error(transparent)]
-    Pages(#[from] PagesPortError),
-    /// The table of metrics.
-    #[error("the metrics do not fit together")]
-    Metrics(#[from] prometheus::Error),
-    /// The list of those who are refused.
-    #[error(transparent)]
-    Revoked(#[from] RevokedError),
-    /// The relay that was to be replaced.
-    #[error(transparent)]
-    Handover(#[from] HandoverError),
-    /// Another relay runs with these keys.
-    #[error("{0}: a relay runs with this state directory")]
-    StateInUse(String),
-    /// The UDP port.
-    #[error("{listen}: cannot open the relay's UDP port")]
-    Listen {
-        /// Where.
-        listen: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The TCP port.
-    #[error("{listen}: cannot open the TCP port for clients (`tcp.listen`)")]
-    ListenTcp {
-        /// Where.
-        listen: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Threads, signals or standard output.
-    #[error("cannot {action}")]
-    System {
-        /// What was tried.
-        action: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The shards ended though nobody asked them to.
-    #[error("the shards ended by themselves")]
-    ShardsEnded,
-    /// A shard broke down.
-    #[error("a shard broke down")]
-    ShardFailed(#[from] JoinError),
-    /// A second signal came while the relay was draining.
-    #[error("ended by a second signal before the drain was over")]
-    Interrupted,
+troubles! {
+    /// Why the relay did not start or did not end well.
+    pub ServeError as WORDS, through State(StateError) Tls(TlsError) Certificate(CertificateError) Prepare(PrepareError) Invite(InviteLinkError)
+        Issue(IssueError) Admin(AdminError) Pages(PagesPortError) Revoked(RevokedError) Handover(HandoverError):
+    Metrics(#[from] prometheus::Error), "the table of metrics does not fit together",
+        "the program is at fault", "tell the authors, with what is said";
+    StateInUse { state: String }, "{state}: a relay runs with this state directory",
+        "two relays cannot share one",
+        "end it (supernode drain), or replace it while its calls go on (--takeover), or name another directory (--state-dir)";
+    Listen { listen: SocketAddr, source: io::Error }, "{listen}: cannot open the relay's UDP port",
+        "another program has it, the address is not this machine's, or the port is below 1024",
+        "see who has it (ss -ulpn), and compare relay.listen with this machine's addresses (ip address)";
+    ListenTcp { listen: SocketAddr, source: io::Error }, "{listen}: cannot open the TCP port for clients",
+        "another program has it (a web server, most likely), or it is below 1024",
+        "see who has it (ss -tlpn); take another port for tcp.listen, or let the relay open low ports (AmbientCapabilities=CAP_NET_BIND_SERVICE)";
+    System { action: &'static str, source: io::Error }, "cannot {action}",
+        "the system refused it: too few descriptors or threads, or standard output is gone",
+        "see what the system says, and raise the limit that it names (ulimit -a, or LimitNOFILE= and TasksMax= of the unit)";
+    ShardsEnded, "the relay ended though nobody asked it to",
+        "its shards ended by themselves: the program is at fault", "start it again, and tell the authors, with the log";
+    ShardFailed(#[from] JoinError), "a shard broke down, and the relay with it",
+        "the program is at fault", "start it again, and tell the authors, with the log";
+    Interrupted, "the relay ended by a second signal before its calls were over",
+        "as is said: whoever sent it did not want to wait", "nothing";
 }
 
 /// The line on standard output that says that the relay is ready.
@@ -459,7 +411,7 @@ fn predecessor(
 ) -> Result<Option<Takeover>, ServeError> {
     if !asked {
         return match state.knock(Door::Handover)? {
-            Some(_) => Err(ServeError::StateInUse(state_dir.display().to_string())),
+            Some(_) => Err(ServeError::StateInUse { state: state_dir.display().to_string() }),
             None => Ok(None),
         };
     }

@@ -41,7 +41,7 @@ use rustix::{
     process::geteuid,
 };
 use rustls::pki_types::{CertificateDer, pem::PemObject};
-use supernode_proto::invite::Invite;
+use supernode_proto::{invite::Invite, troubles};
 
 pub(super) const TLS_KEY: &str = "tls-key.pem";
 pub(super) const TLS_CERTIFICATE: &str = "tls-certificate.pem";
@@ -60,62 +60,34 @@ const BACKLOG: i32 = 128;
 /// What was left so long ago is nobody's any more: a write takes milliseconds.
 const TEMPORARY_AGE: Duration = Duration::from_secs(60);
 
-/// Why the state directory is of no use. Every message names the file.
-#[derive(Debug, thiserror::Error)]
-pub enum StateError {
-    /// Neither variable that says where state belongs is set.
-    #[error("neither XDG_STATE_HOME nor HOME is set, and no state directory is named")]
-    NoDefault,
-    /// The system refused.
-    #[error("{path}: cannot {action}", path = path.display())]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// What was tried.
-        action: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Not a directory.
-    #[error("{path}: is not a directory", path = .0.display())]
-    NotADirectory(PathBuf),
-    /// Other users could read a key or replace it.
-    #[error("{path}: mode {mode:04o} lets other users in; put it right with: chmod {wanted:o} {path}", path = path.display())]
-    Permissions {
-        /// The file or directory.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-        /// What they should be.
-        wanted: u32,
-    },
-    /// Whoever owns it may put other keys there.
-    #[error(
-        "{path}: belongs to user {owner}, and this process is user {wanted}; run it as that user, or give it away with: \
-         chown -R {wanted} {path}", path = path.display()
-    )]
-    Owner {
-        /// The file or directory.
-        path: PathBuf,
-        /// Whose it is.
-        owner: u32,
-        /// Whose it should be.
-        wanted: u32,
-    },
-    /// The content is not what belongs there.
-    #[error("{path}: {reason}", path = path.display())]
-    Broken {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// A relay has not been started with this directory yet.
-    #[error("{path}: is not there", path = .0.display())]
-    Missing(PathBuf),
-    /// Making a key or a certificate failed.
-    #[error("cannot make a new key")]
-    Generate(#[from] rcgen::Error),
+troubles! {
+    /// Why the state directory is of no use. Every message names the file.
+    pub StateError as WORDS:
+    NoDefault, "no state directory is named",
+        "neither XDG_STATE_HOME nor HOME is set, where it would be",
+        "name it: --state-dir, or relay.state_dir in the configuration";
+    Io { path: PathBuf, action: &'static str, source: io::Error }, "{path}: cannot {action}",
+        "the system refused, as it says: no right, no room, or a file that is not there",
+        "see what the system says; the relay's commands need the user that the relay runs as (or root)";
+    NotADirectory { path: PathBuf }, "{path}: is not a directory",
+        "something else has the state directory's path", "name a directory: --state-dir, or relay.state_dir";
+    Permissions { path: PathBuf, mode: u32, wanted: u32 },
+        "{path}: mode {mode:04o} lets other users in; put it right with: chmod {wanted:o} {path}",
+        "a copy, an archive or a umask left it too open: others could read or replace a key",
+        "set the mode as said; if a stranger may have read a key, put a new one in its place (supernode rotate)";
+    Owner { path: PathBuf, owner: u32, wanted: u32 },
+        "{path}: belongs to user {owner}, and this process is user {wanted}; run it as that user, or give it away with: chown -R {wanted} {path}",
+        "the relay ran as another user before, or the files were copied",
+        "do one of the two that are said; never let two users run one relay";
+    Broken { path: PathBuf, reason: String }, "{path}: {reason}",
+        "this file of the state directory was damaged, or put there by hand",
+        "restore the file from a backup; or remove it and the next start makes a new one (links with the old key's pin end)";
+    Missing { path: PathBuf }, "{path}: is not there",
+        "no relay has been started with this state directory yet, or it is another one",
+        "start the relay once (supernode serve), or name the right directory (--state-dir)";
+    Generate(#[from] rcgen::Error), "cannot make a new key",
+        "the system gave no random numbers, or none that are of use",
+        "see what the system says; a sandbox without getrandom is likely";
 }
 
 /// A Unix socket at which the running relay can be reached by its own user.
@@ -213,7 +185,7 @@ impl StateDir {
     /// See [`StateError`].
     pub fn create(path: &Path) -> Result<Self, StateError> {
         DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path).map_err(|source| match source.kind() {
-            io::ErrorKind::AlreadyExists => StateError::NotADirectory(path.to_owned()),
+            io::ErrorKind::AlreadyExists => StateError::NotADirectory { path: path.to_owned() },
             _ => StateError::Io { path: path.to_owned(), action: "make the state directory", source },
         })?;
         let state = Self::open(path)?;
@@ -232,11 +204,11 @@ impl StateDir {
     /// See [`StateError`].
     pub fn open(path: &Path) -> Result<Self, StateError> {
         let metadata = fs::metadata(path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => StateError::Missing(path.to_owned()),
+            io::ErrorKind::NotFound => StateError::Missing { path: path.to_owned() },
             _ => StateError::Io { path: path.to_owned(), action: "open the state directory", source },
         })?;
         if !metadata.is_dir() {
-            return Err(StateError::NotADirectory(path.to_owned()));
+            return Err(StateError::NotADirectory { path: path.to_owned() });
         }
         // Whoever may write here may replace a key. Reading the names does no harm: the files protect themselves.
         check_mode(path, metadata.permissions().mode(), 0o022, DIRECTORY_MODE)?;
@@ -376,7 +348,7 @@ impl StateDir {
     }
 
     fn existing(&self, name: &str) -> Result<String, StateError> {
-        self.read(name)?.ok_or_else(|| StateError::Missing(self.path.join(name)))
+        self.read(name)?.ok_or_else(|| StateError::Missing { path: self.path.join(name) })
     }
 
     pub(super) fn broken(&self, name: &str, reason: &str) -> StateError {

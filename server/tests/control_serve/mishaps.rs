@@ -8,6 +8,7 @@ use std::{
 };
 
 use supernode_proto::{close::CloseCode, control::relay_message::Body};
+use supernode_testkit::Shim;
 
 use crate::{connect, identity_of, invite, serve, serve_with, supernode};
 
@@ -104,55 +105,20 @@ async fn a_full_disk_ends_no_session_leaves_nothing_behind_and_is_told() {
     assert_eq!(relay.terminate().0, Some(0));
 }
 
-/// The time of day is as many seconds ahead as the file of `SHIM_AHEAD_FILE` says now.
-const CLOCK: &str = r#"
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <fcntl.h>
-#include <stdlib.h>
-#include <time.h>
-#include <unistd.h>
-int clock_gettime(clockid_t clock, struct timespec *time) {
-    static int (*real)(clockid_t, struct timespec *);
-    if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
-    int result = real(clock, time);
-    if (result == 0 && clock == CLOCK_REALTIME) {
-        char text[32] = "";
-        int file = open(getenv("SHIM_AHEAD_FILE"), O_RDONLY | O_CLOEXEC);
-        if (file >= 0) {
-            ssize_t got = read(file, text, sizeof text - 1);
-            close(file);
-            if (got > 0) time->tv_sec += atol(text);
-        }
-    }
-    return result;
-}
-"#;
-
 const YEAR_S: i64 = 366 * 86_400;
 
 #[tokio::test]
 async fn a_clock_that_is_a_year_off_turns_people_away_and_lets_them_in_once_it_is_set() {
     let home = tempfile::tempdir().expect("a temporary directory");
-    let path = |name: &str| home.path().join(name);
-    fs::write(path("shim.c"), CLOCK).expect("ours");
-    let mut compiler = Command::new("cc");
-    compiler.args(["-shared", "-fPIC", "-O1", "-w", "-o"]).args([path("shim.so"), path("shim.c")]).arg("-ldl");
-    assert!(compiler.status().expect("a C compiler, as CONTRIBUTING says").success());
-    let set_ahead = |seconds: i64| {
-        // In one step: the program reads it all the time.
-        fs::write(path("ahead.new"), seconds.to_string()).expect("ours");
-        fs::rename(path("ahead.new"), path("ahead")).expect("ours");
-    };
-    set_ahead(0);
+    let shim = Shim::clock();
     let mut program = supernode(home.path());
-    program.env("LD_PRELOAD", path("shim.so")).env("SHIM_AHEAD_FILE", path("ahead"));
+    shim.under(&mut program);
     let relay = serve_with(program, &["--open", "--listen", "127.0.0.1:0"]);
     let link = relay.invite();
     for ahead in [YEAR_S, -YEAR_S] {
         let mut there = connect(home.path(), &link, 1, None).await;
         assert!(matches!(there.next().await, Ok(Body::Welcome(_))));
-        set_ahead(ahead);
+        shim.say(ahead);
         let mut turned_away = connect(home.path(), &link, 2, None).await;
         match turned_away.next().await {
             Err(CloseCode::DELEGATION_EXPIRED) if ahead > 0 => {}
@@ -166,7 +132,7 @@ async fn a_clock_that_is_a_year_off_turns_people_away_and_lets_them_in_once_it_i
             let ended = tokio::time::timeout(Duration::from_secs(60), there.next()).await.expect("within a minute");
             assert!(matches!(ended, Err(CloseCode::DELEGATION_EXPIRED)), "{ended:?}");
         }
-        set_ahead(0);
+        shim.say(0);
         let mut again = connect(home.path(), &link, 2, None).await;
         assert!(matches!(again.next().await, Ok(Body::Welcome(_))), "{ahead}");
     }

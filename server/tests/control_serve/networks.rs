@@ -2,14 +2,13 @@
 //! while what the relay sends.
 
 use std::{
-    fs,
-    path::Path,
     process::{Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
 use supernode_proto::control::relay_message::Body;
 use supernode_proto::invite::Invite;
+use supernode_testkit::Shim;
 
 use crate::{PATIENCE, connect, printed, serve_to, serve_with, supernode};
 
@@ -65,45 +64,17 @@ fn a_host_of_ipv6_only_is_named_by_the_address_that_its_clients_can_use() {
     assert_eq!(code, Some(0), "{log}");
 }
 
-/// While the file of `SHIM_REFUSES_FILE` is there, a firewall forbids all sends.
-const FIREWALL: &str = r#"
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <errno.h>
-#include <stdlib.h>
-#include <sys/socket.h>
-#include <unistd.h>
-int sendmmsg(int socket, struct mmsghdr *messages, unsigned count, int flags) {
-    static int (*real)(int, struct mmsghdr *, unsigned, int);
-    if (!real) real = dlsym(RTLD_NEXT, "sendmmsg");
-    if (access(getenv("SHIM_REFUSES_FILE"), F_OK) == 0) {
-        errno = EPERM;
-        return -1;
-    }
-    return real(socket, messages, count, flags);
-}
-"#;
-
-fn shim(home: &Path, source: &str) -> std::path::PathBuf {
-    let path = |name: &str| home.join(name);
-    fs::write(path("shim.c"), source).expect("ours");
-    let mut compiler = Command::new("cc");
-    compiler.args(["-shared", "-fPIC", "-O1", "-w", "-o"]).args([path("shim.so"), path("shim.c")]).arg("-ldl");
-    assert!(compiler.status().expect("a C compiler, as CONTRIBUTING says").success());
-    path("shim.so")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_firewall_that_forbids_sends_for_a_while_is_named_in_log_metrics_and_page_and_ends_nobody_s_session() {
     let home = tempfile::tempdir().expect("a temporary directory");
-    let refuses = home.path().join("refuses");
+    let shim = Shim::firewall();
     let mut program = supernode(home.path());
-    program.env("LD_PRELOAD", shim(home.path(), FIREWALL)).env("SHIM_REFUSES_FILE", &refuses);
+    shim.under(&mut program);
     let relay = serve_with(program, &["--open", "--listen", "127.0.0.1:0"]);
     let mut client = connect(home.path(), &relay.invite(), 1, None).await;
     assert!(matches!(client.next().await, Ok(Body::Welcome(_))));
 
-    fs::write(&refuses, "").expect("ours");
+    shim.say(1);
     let until = |what: &str, is_so: &dyn Fn() -> bool| {
         let begin = Instant::now();
         while !is_so() {
@@ -124,7 +95,7 @@ async fn a_firewall_that_forbids_sends_for_a_while_is_named_in_log_metrics_and_p
         let page = relay.get("/dashboard.json");
         page.contains("SupernodeSendErrors") && page.contains("because a firewall forbids it")
     });
-    fs::remove_file(&refuses).expect("ours");
+    shim.say(0);
     // It has forgotten nobody.
     let heard = client.connection.stats().udp_rx.datagrams;
     until("it answers again", &|| client.connection.stats().udp_rx.datagrams > heard);

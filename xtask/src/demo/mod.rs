@@ -31,7 +31,7 @@ use canaries::Word;
 use during::During;
 use memory::Memory;
 use metrics::Metrics;
-use process::{Interrupted, Process};
+pub(crate) use process::{Interrupted, Process};
 use report::{Flow, Ledger, Report, Side};
 
 /// Of a call: audio and video, both ways.
@@ -174,13 +174,13 @@ impl Outcome for Report {
 
 /// The line that a relay prints when it is ready.
 #[derive(Debug, Deserialize)]
-struct Ready {
+pub(crate) struct Ready {
     listen: SocketAddr,
-    admin: SocketAddr,
-    invite: String,
+    pub(crate) admin: SocketAddr,
+    pub(crate) invite: String,
 }
 
-fn start_relay(
+pub(crate) fn start_relay(
     programs: &Path,
     directory: &Directory,
     options: &Options,
@@ -372,21 +372,21 @@ fn keep(relay: Process, ready: &Ready, directory: Directory) {
 }
 
 /// A directory of our own that goes when this is dropped.
-struct Directory(PathBuf);
+pub(crate) struct Directory(PathBuf);
 
 impl Directory {
-    fn new() -> anyhow::Result<Self> {
+    pub(crate) fn new() -> anyhow::Result<Self> {
         let unique = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let path = std::env::temp_dir().join(format!("supernode-demo-{}-{unique}", system::id()));
         fs::DirBuilder::new().mode(0o700).create(&path).with_context(|| path.display().to_string())?;
         Ok(Self(path))
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
-    fn text(&self, name: &str) -> String {
+    pub(crate) fn text(&self, name: &str) -> String {
         self.path(name).to_string_lossy().into_owned()
     }
 

@@ -21,14 +21,14 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// Becomes true when somebody wants the demo to end: interrupt, terminate or hang up.
 #[derive(Clone)]
-pub(super) struct Interrupted(Arc<AtomicBool>);
+pub(crate) struct Interrupted(Arc<AtomicBool>);
 
 impl Interrupted {
     /// Listens from now on.
     ///
     /// # Errors
     /// If the signals cannot be caught.
-    pub(super) fn listen() -> anyhow::Result<Self> {
+    pub(crate) fn listen() -> anyhow::Result<Self> {
         let flag = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
             signal_hook::flag::register(signal, Arc::clone(&flag)).context("cannot catch signals")?;
@@ -40,7 +40,7 @@ impl Interrupted {
     ///
     /// # Errors
     /// If somebody wants the demo to end.
-    pub(super) fn pause(&self) -> anyhow::Result<()> {
+    pub(crate) fn pause(&self) -> anyhow::Result<()> {
         thread::sleep(POLL);
         if self.0.load(Ordering::Relaxed) { bail!("interrupted") } else { Ok(()) }
     }
@@ -49,7 +49,7 @@ impl Interrupted {
     ///
     /// # Errors
     /// As [`Self::pause`].
-    pub(super) fn wait_until(&self, moment: Instant) -> anyhow::Result<()> {
+    pub(crate) fn wait_until(&self, moment: Instant) -> anyhow::Result<()> {
         while Instant::now() < moment {
             self.pause()?;
         }
@@ -58,7 +58,7 @@ impl Interrupted {
 }
 
 /// A running process that is killed and reaped when this is dropped.
-pub(super) struct Process {
+pub(crate) struct Process {
     name: String,
     child: Child,
     readers: Vec<JoinHandle<String>>,
@@ -71,7 +71,7 @@ impl Process {
     ///
     /// # Errors
     /// If it cannot start.
-    pub(super) fn start(
+    pub(crate) fn start(
         name: impl Into<String>,
         prefix: impl Into<String>,
         command: &mut Command,
@@ -93,7 +93,7 @@ impl Process {
     ///
     /// # Errors
     /// If it cannot start or the files cannot be made.
-    pub(super) fn start_with_files(
+    pub(crate) fn start_with_files(
         name: impl Into<String>,
         stdout: &Path,
         stderr: &Path,
@@ -106,12 +106,12 @@ impl Process {
     }
 
     /// What it is called.
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
     /// Its process id.
-    pub(super) fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
@@ -119,7 +119,7 @@ impl Process {
     ///
     /// # Errors
     /// If the system does not say.
-    pub(super) fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+    pub(crate) fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)
     }
 
@@ -127,7 +127,7 @@ impl Process {
     ///
     /// # Errors
     /// If it fails, takes longer than `timeout`, or we are interrupted.
-    pub(super) fn finish(mut self, timeout: Duration, interrupted: &Interrupted) -> anyhow::Result<String> {
+    pub(crate) fn finish(mut self, timeout: Duration, interrupted: &Interrupted) -> anyhow::Result<String> {
         let started = Instant::now();
         let status = loop {
             match self.ended()? {
@@ -149,14 +149,14 @@ impl Process {
     ///
     /// # Errors
     /// As [`Self::finish`].
-    pub(super) fn terminate(self, timeout: Duration, interrupted: &Interrupted) -> anyhow::Result<String> {
+    pub(crate) fn terminate(self, timeout: Duration, interrupted: &Interrupted) -> anyhow::Result<String> {
         let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no process id")?;
         kill_process(id, Signal::TERM).with_context(|| format!("cannot signal {}", self.name))?;
         self.finish(timeout, interrupted)
     }
 
     /// Lets it live on after us.
-    pub(super) fn release(mut self) {
+    pub(crate) fn release(mut self) {
         self.is_released = true;
     }
 }

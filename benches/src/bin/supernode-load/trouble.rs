@@ -43,9 +43,9 @@ troubles! {
         "no name server knows it, or none can be asked", "look for a mistake in the link, or make one with an address (supernode invite --host IP:PORT)";
     NotWritten { path: String, source: io::Error }, "{path}: cannot be written, though the result stands above",
         "the disk is full, or was taken away meanwhile", "make room, and take the result from standard output: --json prints all of it";
-    NotPushed { url: String, source: PushError }, "{url}: the time series are not there, though the result stands above",
+    NotPushed { url: String, source: PushError }, "{url}: the time series are not all there, though the result stands above",
         "nobody listens there, or the receiver does not want them, as it says",
-        "see what it says: Prometheus takes them with --web.enable-remote-write-receiver, at /api/v1/write, and not if they are older than an hour";
+        "see what it says: Prometheus takes them with --web.enable-remote-write-receiver, at /api/v1/write, and no request with one that is older than an hour";
     Output(#[source] io::Error), "cannot write to standard output",
         "it is closed, or its disk is full", "see what the system says, and make room";
 }

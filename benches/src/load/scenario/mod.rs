@@ -6,7 +6,7 @@ mod keys;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use supernode_proto::words_of;
+use supernode_proto::troubles;
 use toml::{Table, Value};
 
 use super::slo::Slo;
@@ -227,47 +227,16 @@ pub struct Validity {
     pub busy_max: f64,
 }
 
-/// What is wrong with a scenario.
-#[derive(Debug, thiserror::Error)]
-pub enum ScenarioError {
-    /// Not TOML, or not of the right types.
-    #[error("{file}: {message}")]
-    Toml {
-        /// Which file.
-        file: String,
-        /// What the parser says.
-        message: String,
-    },
-    /// A key that means nothing.
-    #[error("{file}: {path}: unknown key{}", nearest.as_ref().map(|key| format!(" (nearest: {key})")).unwrap_or_default())]
-    UnknownKey {
-        /// Which file.
-        file: String,
-        /// Full path of the key.
-        path: String,
-        /// The known key that looks most like it.
-        nearest: Option<String>,
-    },
-    /// A value out of its bounds.
-    #[error("{file}: {path} = {value}: {bound}")]
-    Bound {
-        /// Which file.
-        file: String,
-        /// Full path of the key.
-        path: &'static str,
-        /// What it is.
-        value: String,
-        /// What it must be.
-        bound: String,
-    },
-}
-
-words_of! {
-    /// Of scenarios that cannot be.
-    ScenarioError as WORDS:
-    Toml, "the scenario cannot be read", "it is no TOML, or a value is of another type", "mend the place that is shown; `supernode-load show calls` prints one that is right";
-    UnknownKey, "the scenario has a key that means nothing", "it is misspelt, or belongs to another table", "take the nearest one if it is said; docs/LOAD.md has them all";
-    Bound, "the scenario has a value that cannot be", "it is out of the bounds that are said", "choose one within them; docs/LOAD.md has the bounds of all keys";
+troubles! {
+    /// What is wrong with a scenario.
+    pub ScenarioError as WORDS:
+    Toml { file: String, message: String }, "{file}: {message}",
+        "the scenario is no TOML, or a value is of another type", "mend the place that is shown; `supernode-load show calls` prints one that is right";
+    UnknownKey { file: String, path: String, nearest: Option<String> }, "{file}: {path}: unknown key (nearest: {known})"
+            with (known = nearest.as_deref().unwrap_or("none")),
+        "it is misspelt, or belongs to another table", "take the nearest one if that was meant; docs/LOAD.md has them all";
+    Bound { file: String, path: &'static str, value: String, bound: String }, "{file}: {path} = {value}: {bound}",
+        "it is out of the bounds that are said", "choose one within them; docs/LOAD.md has the bounds of all keys";
 }
 
 impl Scenario {

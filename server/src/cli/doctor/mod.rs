@@ -160,7 +160,7 @@ impl Doctor {
 
 /// Whether no relay has ever run here.
 fn is_nowhere(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(StateError::Missing(_) | StateError::NoDefault))
+    matches!(error.downcast_ref(), Some(StateError::Missing { .. } | StateError::NoDefault))
 }
 
 /// Whether a relay would start with it, as `supernode check-config` tells: certificate, key and allow-list included; and

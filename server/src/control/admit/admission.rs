@@ -18,6 +18,7 @@ use supernode_proto::{
     close::CloseCode,
     identity::{IdentityKey, RelayPin},
     limits::ADMISSION_TOKEN_BYTES_MAX,
+    troubles,
 };
 
 use crate::control::{allow_list::AllowList, classes::Classes, hook::Hook, rotation::KeyBefore, spent::Spent};
@@ -29,18 +30,13 @@ pub const TOKEN_LIFETIME_S_MAX: u64 = 366 * 24 * 3600;
 const ISSUER: &str = "supernode";
 const BEARER: &str = "*";
 
-/// Why no token was made.
-#[derive(Debug, thiserror::Error)]
-pub enum IssueError {
-    /// It would run too long.
-    #[error("lifetime of {lifetime_s} s: 1 to {TOKEN_LIFETIME_S_MAX}")]
-    Lifetime {
-        /// What was asked for.
-        lifetime_s: u64,
-    },
-    /// The key does not sign.
-    #[error("the admission key does not sign")]
-    Sign(#[from] jsonwebtoken::errors::Error),
+troubles! {
+    /// Why no token was made.
+    pub IssueError as WORDS:
+    Lifetime { lifetime_s: u64 }, "lifetime of {lifetime_s} s: 1 to {bound}" with (bound = TOKEN_LIFETIME_S_MAX),
+        "as is said: the token would be good for too short or too long a time", "name a time within the bounds that are said";
+    Sign(#[from] jsonwebtoken::errors::Error), "the admission key does not sign",
+        "its file is damaged", "put a new key in its place (supernode rotate admission-key)";
 }
 
 /// Who gets in.

@@ -6,32 +6,22 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use supernode_proto::{close::CloseCode, identity::IdentityKey};
+use supernode_proto::{close::CloseCode, identity::IdentityKey, troubles};
 
 use crate::control::files;
 
 /// About a million identities.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// Why there is no list.
-#[derive(Debug, thiserror::Error)]
-pub enum AllowListError {
-    /// The system refused.
-    #[error("{path}: cannot read it", path = path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A line that is none: an admission that only seems to be granted is worse than an error.
-    #[error("{path}:{line}: is no identity (sn-id-...)", path = path.display())]
-    Line {
-        /// The file.
-        path: PathBuf,
-        /// Its number, from 1.
-        line: usize,
-    },
+troubles! {
+    /// Why there is no list.
+    pub AllowListError as WORDS:
+    Read { path: PathBuf, source: io::Error }, "{path}: cannot read it",
+        "the list of who is let in is not there, or this user may not read it",
+        "compare the path in admission.allow_list, and let the relay's user read the file";
+    // An admission that only seems to be granted is worse than an error.
+    Line { path: PathBuf, line: usize }, "{path}:{line}: is no identity (sn-id-...)",
+        "a name was cut off or mistyped", "write one identity (sn-id-...) a line, or put # before what is a remark";
 }
 
 /// Who gets in.

@@ -4,6 +4,7 @@ use supernode_proto::{
     DEFAULT_PORT,
     identity::IdentityKey,
     invite::{Invite, InviteError},
+    troubles,
 };
 
 use crate::control::{
@@ -12,26 +13,14 @@ use crate::control::{
     tls::relay_pin,
 };
 
-/// Why there is no invite link.
-#[derive(Debug, thiserror::Error)]
-pub enum InviteLinkError {
-    /// The state directory.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// The token.
-    #[error(transparent)]
-    Issue(#[from] IssueError),
-    /// The address.
-    #[error("{address:?} is no address for an invite link")]
-    Address {
-        /// What was given.
-        address: String,
-        /// What is wrong with it.
-        source: InviteError,
-    },
-    /// Nobody said where the relay is.
-    #[error("nobody has said where clients reach the relay")]
-    NoAddress,
+troubles! {
+    /// Why there is no invite link.
+    pub InviteLinkError as WORDS, through State(StateError) Issue(IssueError):
+    Address { address: String, source: InviteError }, "{address:?} is no address for an invite link",
+        "clients could not use it", "write it as HOST or HOST:PORT (--host, relay.advertise)";
+    NoAddress, "nobody has said where clients reach the relay",
+        "an invite link names its address, and no relay has written one down here yet",
+        "say it (--host HOST:PORT, or relay.advertise), or start the relay once";
 }
 
 /// What an invite link should say.

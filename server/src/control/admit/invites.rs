@@ -4,6 +4,8 @@
 //! A line is the digest of the token, when it was made and when it ends in seconds of Unix time, for whom it is, and the
 //! label. What the label says is the operator's business; the link cannot be made from it again.
 
+use supernode_proto::troubles;
+
 use crate::control::state_dir::{StateDir, StateError};
 use crate::core::TokenDigest;
 
@@ -53,20 +55,16 @@ pub struct Labelled {
     pub of: For,
 }
 
-/// Why an invite cannot be written down.
-#[derive(Debug, thiserror::Error)]
-pub enum LabelError {
-    /// The file.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// A label that cannot be.
-    #[error(
-        "the label {0:?} must be 1 to {LABEL_BYTES_MAX} bytes without control characters, and not begin or end with a space"
-    )]
-    Label(String),
-    /// There is one.
-    #[error("an invite with the label {0:?} is good still")]
-    Taken(String),
+troubles! {
+    /// Why an invite cannot be written down.
+    pub LabelError as WORDS, through State(StateError):
+    Label { label: String },
+        "the label {label:?} must be 1 to {bound} bytes without control characters, and not begin or end with a space"
+            with (bound = LABEL_BYTES_MAX),
+        "a label is a word or a few, by which people know the invite", "choose a shorter or plainer label";
+    Taken { label: String }, "an invite with the label {label:?} is still good",
+        "two with one label could not be told apart",
+        "take that one back first (supernode invites revoke), or choose another label";
 }
 
 /// What is written down.
@@ -85,7 +83,7 @@ pub fn read(state: &StateDir) -> Result<Vec<Labelled>, StateError> {
 /// [`LabelError::Label`].
 pub fn check_label(label: &str) -> Result<(), LabelError> {
     let fits = (1..=LABEL_BYTES_MAX).contains(&label.len()) && !label.chars().any(char::is_control);
-    (fits && label.trim() == label).then_some(()).ok_or_else(|| LabelError::Label(label.to_owned()))
+    (fits && label.trim() == label).then_some(()).ok_or_else(|| LabelError::Label { label: label.to_owned() })
 }
 
 /// Writes one down, and leaves out those that ended long ago.
@@ -96,7 +94,7 @@ pub fn add(state: &StateDir, new: Labelled, now_unix_s: u64) -> Result<(), Label
     check_label(&new.label)?;
     let mut all = read(state)?;
     if all.iter().any(|one| one.label == new.label && one.ends_unix_s > now_unix_s) {
-        return Err(LabelError::Taken(new.label));
+        return Err(LabelError::Taken { label: new.label });
     }
     all.retain(|one| one.ends_unix_s + REMEMBERED_S > now_unix_s);
     all.push(new);
@@ -156,7 +154,7 @@ mod tests {
         add(&state, one.clone(), 10).expect("written");
         add(&state, two.clone(), 10).expect("written");
         assert_eq!(read(&state).expect("two"), [one.clone(), two.clone()]);
-        assert!(matches!(add(&state, invite("choir, tenors", 200), 10), Err(LabelError::Taken(_))));
+        assert!(matches!(add(&state, invite("choir, tenors", 200), 10), Err(LabelError::Taken { .. })));
         assert_eq!(ending(&read(&state).expect("two"), 101).collect::<Vec<_>>(), [&two]);
         add(&state, invite("choir, tenors", 200), 101).expect("the earlier one has ended");
         add(&state, invite("new", REMEMBERED_S * 2), REMEMBERED_S + 500).expect("written");
@@ -171,7 +169,7 @@ mod tests {
         let home = tempfile::tempdir().expect("a temporary directory");
         let state = StateDir::create(home.path()).expect("a directory");
         for bad in ["", " x", "two\nlines", &"x".repeat(65)] {
-            assert!(matches!(add(&state, invite(bad, 10), 1), Err(LabelError::Label(_))), "{bad:?}");
+            assert!(matches!(add(&state, invite(bad, 10), 1), Err(LabelError::Label { .. })), "{bad:?}");
         }
         state.replace(FILE, "nonsense\n").expect("ours");
         assert!(read(&state).expect_err("broken").to_string().contains("line 1 is no invite"));

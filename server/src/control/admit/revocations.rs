@@ -17,6 +17,7 @@ use arc_swap::ArcSwap;
 use supernode_proto::{
     close::CloseCode,
     identity::{DeviceKey, IdentityKey},
+    troubles,
 };
 
 use crate::control::{
@@ -55,27 +56,18 @@ pub enum Revocation {
     Network(Network),
 }
 
-/// Why the list cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum RevokedError {
-    /// The file.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// A line that is nothing of the kind.
-    #[error(
-        "revoked, line {line}: neither an identity (sn-id-...) nor a device (sn-dev-...), nor `token` and a digest of 22 \
-         characters, nor `network` and an address or prefix (192.0.2.0/24)"
-    )]
-    Line {
-        /// Which, from 1.
-        line: usize,
-    },
-    /// Too long a list.
-    #[error("revoked: it would be longer than {FILE_BYTES_MAX} bytes, about 1,000 entries")]
-    Full,
-    /// Too many networks.
-    #[error("revoked: {NETWORKS_MAX} networks are refused, and no more can be")]
-    Networks,
+troubles! {
+    /// Why the list cannot be used.
+    pub RevokedError as WORDS, through State(StateError):
+    Line { line: usize },
+        "revoked, line {line}: neither an identity (sn-id-...) nor a device (sn-dev-...), nor `token` and a digest of 22 characters, nor `network` and an address or prefix (192.0.2.0/24)",
+        "the list of who is refused was written by hand, or is damaged",
+        "mend or remove that line of the file `revoked` in the state directory; then run supernode revoke again";
+    Full, "revoked: it would be longer than {bound} bytes, about 1,000 entries" with (bound = FILE_BYTES_MAX),
+        "as is said: the list of who is refused is as long as it may be", "take old entries back (supernode revoke --undo)";
+    Networks, "revoked: {bound} networks are refused, and no more can be" with (bound = NETWORKS_MAX),
+        "each first packet is compared with all of them",
+        "take some back (supernode revoke --undo), or use the firewall";
 }
 
 impl Revocation {

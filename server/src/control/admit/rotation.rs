@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use data_encoding::BASE64URL_NOPAD;
 use rcgen::{KeyPair, PKCS_ED25519};
+use supernode_proto::troubles;
 
 use crate::control::state_dir::{ADMISSION_KEY, StateDir, StateError};
 
@@ -15,18 +16,13 @@ const BEFORE: &str = "admission-keys-before";
 /// Each is tried with every token that the present one did not sign: a signature to verify, 50 us.
 const BEFORE_MAX: usize = 4;
 
-/// Why no key was rotated.
-#[derive(Debug, thiserror::Error)]
-pub enum RotateError {
-    /// The state directory.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// Too many keys are still good.
-    #[error("{BEFORE_MAX} admission keys from before are still good, the first of them for {left_s} s")]
-    TooMany {
-        /// Until the first of them ends.
-        left_s: u64,
-    },
+troubles! {
+    /// Why no key was rotated.
+    pub RotateError as WORDS, through State(StateError):
+    TooMany { left_s: u64 }, "{bound} admission keys from before are still good, the first of them for {left_s} s"
+            with (bound = BEFORE_MAX),
+        "each is one more signature to verify for every token",
+        "wait until the first of them ends, or give the old ones no more time (--keep-days 0), which ends everybody's session by them";
 }
 
 /// A key that signed tokens.

@@ -25,6 +25,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use supernode_proto::troubles;
 use tokio::net::TcpListener;
 
 use super::http;
@@ -44,20 +45,16 @@ pub struct Admin {
     pub status: StatusSource,
 }
 
-/// Why there is no admin port.
-#[derive(Debug, thiserror::Error)]
-pub enum AdminError {
-    /// Others could reach it, and it asks nobody for a password.
-    #[error("{0}: the admin port asks for no password, so it must be on a loopback address, such as 127.0.0.1:9464")]
-    NotLoopback(SocketAddr),
-    /// The system refused.
-    #[error("{address}: cannot open the admin port")]
-    Bind {
-        /// Where.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
+troubles! {
+    /// Why there is no admin port.
+    pub AdminError as WORDS:
+    NotLoopback { address: SocketAddr },
+        "{address}: the admin port asks for no password, so it must be on a loopback address, such as 127.0.0.1:9464",
+        "whoever reaches it reads what is there",
+        "set admin.listen to a loopback address such as 127.0.0.1:9464; from afar, reach it through ssh -L";
+    Bind { address: SocketAddr, source: io::Error }, "{address}: cannot open the admin port",
+        "another program has it, most likely a second relay on this machine",
+        "see who has it (ss -tlpn), or set another admin.listen (--admin)";
 }
 
 /// Opens the admin port.
@@ -66,7 +63,7 @@ pub enum AdminError {
 /// See [`AdminError`].
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, AdminError> {
     if !address.ip().is_loopback() {
-        return Err(AdminError::NotLoopback(address));
+        return Err(AdminError::NotLoopback { address });
     }
     TcpListener::bind(address).await.map_err(|source| AdminError::Bind { address, source })
 }

@@ -25,6 +25,7 @@ use data_encoding::BASE64;
 use rustls::pki_types::CertificateDer;
 use serde::Serialize;
 use socket2::{Domain, Protocol, Socket, Type};
+use supernode_proto::troubles;
 use tokio::net::TcpListener;
 
 use super::http;
@@ -35,17 +36,11 @@ const BACKLOG: i32 = 128;
 /// Certificates, each with what comes behind it.
 type Chains = Vec<Vec<CertificateDer<'static>>>;
 
-/// Why there is no port for pages.
-#[derive(Debug, thiserror::Error)]
-pub enum PagesPortError {
-    /// The system refused.
-    #[error("{address}: cannot open the port for pages")]
-    Bind {
-        /// Where.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
+troubles! {
+    /// Why there is no port for pages.
+    pub PagesPortError as WORDS:
+    Bind { address: SocketAddr, source: io::Error }, "{address}: cannot open the port for pages",
+        "another program has it, or this user may not open it", "see who has it (ss -tlpn), or set another web.listen";
 }
 
 /// What is told now, for whoever changes it.

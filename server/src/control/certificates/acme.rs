@@ -7,6 +7,8 @@
 
 use std::{
     collections::HashMap,
+    io,
+    net::SocketAddr,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -34,6 +36,7 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 use serde::{Deserialize, Serialize};
+use supernode_proto::troubles;
 use tokio::{net::TcpListener, sync::mpsc};
 
 use crate::control::{
@@ -58,41 +61,31 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(120);
 /// The longest that a whole order may take: a connection that hangs must not end ordering for good.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Why no certificate came.
-#[derive(Debug, thiserror::Error)]
-pub enum AcmeError {
-    /// The authority, or the way to it.
-    #[error("the authority for certificates cannot be used")]
-    Authority(#[from] instant_acme::Error),
-    /// The authority asks for something else than HTTP-01.
-    #[error("the authority offers no HTTP-01 challenge for {0}")]
-    NoChallenge(String),
-    /// The authority was not content.
-    #[error("the authority says that the order is {0:?}")]
-    Refused(OrderStatus),
-    /// It took too long.
-    #[error("the order was not done within {} min", ORDER_TIMEOUT.as_secs() / 60)]
-    Late,
-    /// The signed certificate is of another key, or cannot be read.
-    #[error("the authority's certificate is of no use")]
-    Useless,
-    /// The port for its question.
-    #[error("tls.acme.listen = {address}: cannot open it")]
-    Listen {
-        /// Where.
-        address: std::net::SocketAddr,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The request for a certificate.
-    #[error("the certificate cannot be asked for")]
-    Request(#[from] rcgen::Error),
-    /// The state directory.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// The account's file.
-    #[error("{ACCOUNT}: is no account")]
-    Account(#[from] serde_json::Error),
+troubles! {
+    /// Why no certificate came.
+    pub AcmeError as WORDS, through State(StateError):
+    Authority(#[from] instant_acme::Error), "the authority for certificates cannot be used",
+        "it does not answer, or refuses, as it says",
+        "see what it says; look at tls.acme.directory and at this machine's way to it; the relay tries again by itself";
+    NoChallenge { name: String }, "the authority does not offer to check {name} over HTTP",
+        "it wants another proof for this name, as for names with a star",
+        "name the hosts in tls.acme.domains one by one, or use another authority (tls.acme.directory)";
+    Refused { status: OrderStatus }, "the authority did not issue the certificate: it calls the order {status:?}",
+        "it could not reach this machine under every name, most likely",
+        "let every name of tls.acme.domains lead here, with TCP port 80 open; the relay tries again by itself";
+    Late, "the certificate did not come within {minutes} min" with (minutes = ORDER_TIMEOUT.as_secs() / 60),
+        "the authority is busy, or its question does not get through to here",
+        "look whether TCP port 80 is open from outside; the relay tries again by itself";
+    Useless, "the authority's certificate is of no use",
+        "it is for another key, or cannot be read",
+        "look at tls.acme.directory: is it an ACME authority? The relay tries again by itself";
+    Listen { address: SocketAddr, source: io::Error }, "tls.acme.listen = {address}: cannot open it for the authority's question",
+        "another program has it, or this user may not open a port below 1024",
+        "end the other program, or give the relay CAP_NET_BIND_SERVICE, or name another port that 80 leads to (tls.acme.listen)";
+    Request(#[from] rcgen::Error), "the certificate cannot be asked for",
+        "a name in tls.acme.domains is no host's", "write plain host names into tls.acme.domains";
+    Account(#[from] serde_json::Error), "{file}: is no account at the authority" with (file = ACCOUNT),
+        "the file is damaged", "restore the file from a backup, or remove it: a new account is made";
 }
 
 /// Orders certificates for one relay.
@@ -196,7 +189,7 @@ impl Acme {
             }
             let name = authorization.identifier().to_string();
             let challenge = authorization.challenge(ChallengeType::Http01);
-            let mut challenge = challenge.ok_or(AcmeError::NoChallenge(name))?;
+            let mut challenge = challenge.ok_or(AcmeError::NoChallenge { name })?;
             let answer = challenge.key_authorization().as_str().to_owned();
             answers.lock().unwrap_or_else(PoisonError::into_inner).insert(challenge.token.clone(), answer);
             challenge.set_ready().await?;
@@ -204,7 +197,7 @@ impl Acme {
         let patience = RetryPolicy::default().timeout(STEP_TIMEOUT);
         match order.poll_ready(&patience).await? {
             OrderStatus::Ready => {}
-            other => return Err(AcmeError::Refused(other)),
+            status => return Err(AcmeError::Refused { status }),
         }
         let request = CertificateParams::new(self.settings.domains.clone())?.serialize_request(&self.keys.tls_key)?;
         order.finalize_csr(request.der()).await?;

@@ -1,6 +1,9 @@
 //! The certificate that the relay shows, wherever it comes from.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use rcgen::PublicKeyData;
 use rustls::{
@@ -8,7 +11,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject},
     sign::CertifiedKey,
 };
-use supernode_proto::identity::RelayPin;
+use supernode_proto::{identity::RelayPin, troubles};
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer};
 
 use crate::control::{files, state_dir::KeyMaterial};
@@ -16,33 +19,18 @@ use crate::control::{files, state_dir::KeyMaterial};
 /// A chain and its key are a few KiB; more than this is some other file.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Why there is no certificate. Every message names the file.
-#[derive(Debug, thiserror::Error)]
-pub enum CertificateError {
-    /// The system refused.
-    #[error("{path}: cannot read it", path = path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The content is not what belongs there.
-    #[error("{path}: {reason}", path = path.display())]
-    Content {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// Two files that do not belong together.
-    #[error("{key}: is not the private key of the certificate in {certificate}", key = key.display(), certificate = certificate.display())]
-    Mismatch {
-        /// The certificate's file.
-        certificate: PathBuf,
-        /// The key's file.
-        key: PathBuf,
-    },
+troubles! {
+    /// Why there is no certificate. Every message names the file.
+    pub CertificateError as WORDS:
+    Read { path: PathBuf, source: io::Error }, "{path}: cannot read it",
+        "the file of the certificate or its key is not there, or this user may not read it",
+        "compare the path in tls.certificate or tls.key, and let the relay's user read the file";
+    Content { path: PathBuf, reason: &'static str }, "{path}: {reason}",
+        "the file of the certificate or its key holds something else, or is damaged",
+        "put the right file there, in PEM form; `supernode check-config` tries it";
+    Mismatch { certificate: PathBuf, key: PathBuf }, "{key}: is not the private key of the certificate in {certificate}",
+        "one of them was renewed without the other, or the paths are mixed up",
+        "put both of one order there: the certificate first, then the key";
 }
 
 /// A certificate with its key, checked: they belong together.

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use data_encoding::BASE64;
 use rcgen::{CertificateParams, DnType, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
-use supernode_proto::identity::RelayPin;
+use supernode_proto::{identity::RelayPin, troubles};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer, time::ASN1Time};
 
 use crate::control::state_dir::{StateDir, StateError, TLS_CERTIFICATE, TLS_KEY, self_signed};
@@ -26,21 +26,14 @@ const BEFORE_MAX: usize = 2;
 /// A certificate is good from some time before it was made, for clients whose clock is slow.
 const SLOW_CLOCK_S: u64 = 24 * 3600;
 
-/// Why no key was rotated.
-#[derive(Debug, thiserror::Error)]
-pub enum RotateKeyError {
-    /// The state directory.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// Too many pins are still good.
-    #[error("{BEFORE_MAX} earlier pins are still good, the first of them for {left_s} s")]
-    TooMany {
-        /// Until the first of them ends.
-        left_s: u64,
-    },
-    /// Links go by a name, and the authority has signed this key.
-    #[error("{BY_AUTHORITY}: an authority has signed the present key, and links know the relay by its name")]
-    ByAuthority,
+troubles! {
+    /// Why no key was rotated.
+    pub RotateKeyError as WORDS, through State(StateError):
+    TooMany { left_s: u64 }, "{bound} earlier pins are still good, the first of them for {left_s} s" with (bound = BEFORE_MAX),
+        "each adds two certificates to every handshake, which has room for no more", "wait until the first of them ends";
+    ByAuthority, "{file}: an authority has signed the present key, and links know the relay by its name" with (file = BY_AUTHORITY),
+        "clients would not follow to another key",
+        "leave it; if the key has leaked, stop the relay, remove the file that is named, tls-key.pem and tls-certificate.pem, and start it: it orders another";
 }
 
 /// What leads from an earlier key to the next one.

@@ -11,20 +11,20 @@ use rustls::{
     server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use supernode_proto::{ALPN, H3_ALPN, identity::RelayPin};
+use supernode_proto::{ALPN, H3_ALPN, identity::RelayPin, troubles};
 
 use crate::control::{certificate::Certificate, state_dir::KeyMaterial};
 use crate::shard::TlsConfig;
 
-/// Why a certificate gives no TLS configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// The provider refuses the certificate or its key.
-    #[error("the certificate and its key do not work together")]
-    Rustls(#[from] rustls::Error),
-    /// QUIC needs AES-128-GCM for its first packets (RFC 9001 section 5.2).
-    #[error("the TLS provider lacks AES-128-GCM")]
-    Initial(#[from] NoInitialCipherSuite),
+troubles! {
+    /// Why a certificate gives no TLS configuration.
+    pub TlsError as WORDS:
+    Rustls(#[from] rustls::Error), "the certificate and its key do not work together",
+        "the key is of a kind that TLS 1.3 does not use, or is damaged",
+        "use a key of ECDSA (P-256 or P-384), Ed25519 or RSA with 2048 bits or more";
+    // QUIC needs it for its first packets (RFC 9001 section 5.2).
+    Initial(#[from] NoInitialCipherSuite), "this program has no AES-128-GCM, which QUIC begins with",
+        "it was built without it", "take a program that was built as README.md says";
 }
 
 /// SHA-256 of the public key's SubjectPublicKeyInfo: the relay's lasting name, for which its admission tokens are, also

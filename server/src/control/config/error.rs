@@ -2,30 +2,26 @@
 
 use std::{fmt, io, path::PathBuf};
 
+use supernode_proto::troubles;
+
 use super::layers::Origin;
 
-/// Why a configuration is of no use.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("{path}: cannot read it", path = path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The file is no TOML.
-    #[error("{path}: {reason}", path = path.display())]
-    Syntax {
-        /// The file.
-        path: PathBuf,
-        /// Where and what, on several lines.
-        reason: String,
-    },
-    /// Keys or values that cannot be.
-    #[error("{}", .0.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n"))]
-    Invalid(Vec<Problem>),
+troubles! {
+    /// Why a configuration is of no use.
+    pub ConfigError as WORDS:
+    Read { path: PathBuf, source: io::Error }, "{path}: cannot read it",
+        "the configuration is not there, or this user may not read it",
+        "compare the path with what was meant (--config), or let this user read the file";
+    Syntax { path: PathBuf, reason: String }, "{path}: {reason}",
+        "the file is no TOML: a quote, bracket or equals sign is missing or too many at the place that is shown",
+        "mend that line; `supernode config --template` prints a file that is right";
+    Invalid { problems: Vec<Problem> }, "{lines}" with (lines = lines(problems)),
+        "as is said: what may stand there follows each of them",
+        "put right each line at the place that it names: a file, a variable or an option; docs/CONFIG.md has every key";
+}
+
+fn lines(problems: &[Problem]) -> String {
+    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// One thing that is wrong: `origin: path = value: bound (hint)`, or without the value.

@@ -216,7 +216,7 @@ impl Loading {
         if self.problems.is_empty() {
             self.problems = combination::problems(&loaded);
         }
-        if self.problems.is_empty() { Ok(loaded) } else { Err(ConfigError::Invalid(self.problems)) }
+        if self.problems.is_empty() { Ok(loaded) } else { Err(ConfigError::Invalid { problems: self.problems }) }
     }
 }
 

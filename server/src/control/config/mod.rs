@@ -13,6 +13,6 @@ pub mod values;
 
 mod combination;
 
-pub use error::{ConfigError, Problem};
+pub use error::{ConfigError, Problem, WORDS};
 pub use layers::{DEFAULT_FILE, Flag, Loaded, Origin, Sources};
 pub use values::{AdmissionChoice, Config, PagesChoice, TlsChoice};

@@ -37,6 +37,7 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use supernode_proto::troubles;
 
 use crate::control::state_dir::{Door, StateDir, StateError};
 use crate::shard::{Estate, Handle, Incarnation, Retained};
@@ -57,44 +58,27 @@ const END_TIMEOUT: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 const MESSAGE_BYTES_MAX: usize = 4096;
 const DESCRIPTORS_MAX: usize = 253;
 
-/// Why a hand-over did not happen. The running relay goes on.
-#[derive(Debug, thiserror::Error)]
-pub enum HandoverError {
-    /// The state directory.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// The other process said no.
-    #[error("the running relay refuses to hand over: {0}")]
-    Refused(String),
-    /// The other process is gone, or does not speak our language.
-    #[error("the hand-over broke off at: {step}")]
-    BrokeOff {
-        /// What was due.
-        step: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The new process did not serve in time.
-    #[error("it did not serve within {} s: the sockets were taken back{}", TAKE_BACK_AFTER.as_secs(), if *.ended { ", and it was ended" } else { "" })]
-    TakenBack {
-        /// Whether it was ended.
-        ended: bool,
-        /// What came instead.
-        source: io::Error,
-    },
-    /// This process did not serve in time, says the old one.
-    #[error("the running relay has taken its sockets back: this process did not serve within {} s", TAKE_BACK_AFTER.as_secs())]
-    TooLate,
-    /// A setting of the new process that the old one's sockets do not have.
-    #[error("{key} = {wanted}: the running relay has {running}, and a hand-over keeps it")]
-    Differs {
-        /// Which.
-        key: &'static str,
-        /// What the new process was told.
-        wanted: String,
-        /// What there is.
-        running: String,
-    },
+troubles! {
+    /// Why a hand-over did not happen. The running relay goes on.
+    pub HandoverError as WORDS, through State(StateError):
+    Refused { reason: String }, "the running relay refuses to hand over: {reason}",
+        "as is said: it gives its reason", "do as it says; it goes on as before";
+    BrokeOff { step: &'static str, source: io::Error }, "the hand-over broke off at: {step}",
+        "the other process ended, or is of a version that does not know how",
+        "look at the other process's log; if it runs on, try again, else start the relay as usual";
+    TakenBack { ended: bool, source: io::Error },
+        "{process} did not serve within {seconds} s: the sockets were taken back"
+            with (process = if *.ended { "the new process, now ended," } else { "the new process" }, seconds = TAKE_BACK_AFTER.as_secs()),
+        "its own log says why it did not serve in time",
+        "look at what the new process logged, mend that, and run supernode upgrade again";
+    TooLate, "the running relay has taken its sockets back: this process did not serve within {seconds} s"
+            with (seconds = TAKE_BACK_AFTER.as_secs()),
+        "as is said; the relay that ran before goes on",
+        "look at the log above for what took so long, and try again when the machine has less to do";
+    Differs { key: &'static str, wanted: String, running: String },
+        "{key} = {wanted}: the running relay has {running}, and a hand-over keeps it",
+        "the sockets that the new process would get are opened with that setting",
+        "start it with the running relay's setting, or end that one first (supernode drain)";
 }
 
 #[derive(Serialize, Deserialize)]
@@ -179,7 +163,7 @@ impl Takeover {
         let (answer, descriptors) = receive(&stream).map_err(broke_off("the offer"))?;
         let offer = match answer {
             Answer::Offer(offer) => offer,
-            Answer::Refusal(reason) => return Err(HandoverError::Refused(reason)),
+            Answer::Refusal(reason) => return Err(HandoverError::Refused { reason }),
         };
         if offer.shards == 0 || descriptors.len() != 2 * offer.shards + 1 + usize::from(offer.tcp) {
             let source = io::Error::new(io::ErrorKind::InvalidData, "descriptors are missing");
@@ -314,7 +298,7 @@ pub fn hand_over(
         }
     };
     send(&mut stream, &Answer::Refusal(refused.clone()), &[]).map_err(broke_off("the refusal"))?;
-    Err(HandoverError::Refused(refused))
+    Err(HandoverError::Refused { reason: refused })
 }
 
 /// The shards stop reading, and the new process shows that it does.

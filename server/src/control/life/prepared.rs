@@ -7,6 +7,7 @@ use std::{
 };
 
 use rustls::pki_types::CertificateDer;
+use supernode_proto::troubles;
 
 use crate::control::{
     admission::{AdmissionMode, TokenVerifier},
@@ -26,29 +27,12 @@ use crate::control::{
     trust::{self, Objection},
 };
 
-/// Why a configuration that holds in itself is of no use here.
-#[derive(Debug, thiserror::Error)]
-pub enum PrepareError {
-    /// Its certificate.
-    #[error(transparent)]
-    Certificate(#[from] CertificateError),
-    /// Its allow-list.
-    #[error(transparent)]
-    AllowList(#[from] AllowListError),
-    /// Its hook.
-    #[error(transparent)]
-    Hook(#[from] HookError),
-    /// Its hook's secret.
-    #[error("{path}: {reason}", path = path.display())]
-    Secret {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The keys.
-    #[error(transparent)]
-    State(#[from] StateError),
+troubles! {
+    /// Why a configuration that holds in itself is of no use here.
+    pub PrepareError as WORDS, through Certificate(CertificateError) AllowList(AllowListError) Hook(HookError) State(StateError):
+    Secret { path: PathBuf, reason: String }, "{path}: {reason}",
+        "the hook's secret is one line of printable characters, in a file that this user may read",
+        "write the secret into the file that admission.hook.secret_file names, on one line, readable for this user";
 }
 
 /// What a door is made of besides the configuration.

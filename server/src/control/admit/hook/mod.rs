@@ -18,7 +18,7 @@ use std::{
 };
 
 use axum::http::Uri;
-use supernode_proto::{close::CloseCode, identity::IdentityKey};
+use supernode_proto::{close::CloseCode, identity::IdentityKey, troubles};
 use tokio::sync::{Notify, Semaphore};
 
 pub use self::figures::{Figures, Outcome, Outcomes};
@@ -47,12 +47,11 @@ const LOOK_AGAIN_S: u64 = 4;
 /// sessions to be looked at.
 const KEPT: Duration = Duration::from_secs(40);
 
-/// Why there is no hook.
-#[derive(Debug, thiserror::Error)]
-pub enum HookError {
-    /// The system's list of authorities.
-    #[error("admission.hook.url: the authorities that this machine trusts cannot be read")]
-    Authorities(#[from] std::io::Error),
+troubles! {
+    /// Why there is no hook.
+    pub HookError as WORDS:
+    Authorities(#[from] std::io::Error), "admission.hook.url: the authorities that this machine trusts cannot be read",
+        "without them the hook's certificate could not be checked", "install the system's certificates (ca-certificates)";
 }
 
 /// An address that may be asked: `https://`, or `http://` on a loopback address, where nobody listens in.

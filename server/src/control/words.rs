@@ -1,20 +1,15 @@
-//! What an operator is told when something did not work: the errors say what happened and to which file, key or address,
-//! and the tables here why, as far as is known, and what to do.
+//! What an operator is told when something did not work. Each error is declared by its rows, which say what happened and to
+//! which file, key or address, why, as far as is known, and what to do; here is a list of all that are so declared.
 //!
 //! `docs/RELAY-MESSAGES.md` is written from them and from the table of the commands, `cli/exit.rs`.
-
-mod tables;
 
 use std::error::Error;
 
 use supernode_proto::words::{Told, Words, chain, write_section};
 
 use super::{
-    acme::AcmeError, admin::AdminError, admission::IssueError, allow_list::AllowListError,
-    certificate::CertificateError, config::ConfigError, handover::HandoverError, hook::HookError,
-    invite::InviteLinkError, invites::LabelError, pages_port::PagesPortError, prepared::PrepareError,
-    relay_key::RotateKeyError, revocations::RevokedError, rotation::RotateError, serve::ServeError,
-    state_dir::StateError, tls::TlsError,
+    acme, admin, admission, allow_list, certificate, config, handover, hook, invite, invites, pages_port, prepared, relay_key,
+    revocations, rotation, serve, state_dir, tls,
 };
 
 /// The words for the errors of one kind.
@@ -30,36 +25,36 @@ pub struct Table {
 }
 
 macro_rules! all {
-    ($($error:ident, $rows:ident, $heading:literal, $about:literal;)*) => {
+    ($($module:ident::$error:ident, $heading:literal, $about:literal;)*) => {
         /// One for each kind of error that the shell has.
         pub const TABLES: &[Table] = &[$(Table {
             heading: $heading,
             about: $about,
-            rows: tables::$rows,
-            find: |error| error.downcast_ref::<$error>().map(Told::words),
+            rows: $module::WORDS,
+            find: |error| error.downcast_ref::<$module::$error>().map(Told::words),
         },)*];
     };
 }
 
 all! {
-    ConfigError, CONFIG, "Configuration", "At every start, by `supernode check-config`, and in the log when the file changes.";
-    PrepareError, PREPARE, "Files that the configuration names", "As above.";
-    CertificateError, CERTIFICATE, "Certificate and key for TLS", "With `tls.mode = \"files\"`, and of the relay's own.";
-    TlsError, TLS, "TLS", "At the start.";
-    AcmeError, ACME, "Certificates by ACME", "In the log, with `tls.mode = \"acme\"`.";
-    AllowListError, ALLOW_LIST, "Allow-list", "With `admission.mode = \"allow-list\"`.";
-    HookError, HOOK, "Hook", "With `admission.mode = \"hook\"`.";
-    StateError, STATE, "State directory and keys", "By every command that has to do with a relay.";
-    ServeError, SERVE, "Running", "By `supernode serve`.";
-    AdminError, ADMIN, "Admin port", "At the start.";
-    PagesPortError, PAGES_PORT, "Port for pages", "At the start, where `web.listen` is set.";
-    HandoverError, HANDOVER, "Upgrade and hand-over", "By `supernode serve --takeover`, and in the log.";
-    InviteLinkError, INVITE_LINK, "Invite links", "By `supernode invite`, and at the start.";
-    IssueError, ISSUE, "Tokens", "By `supernode invite`, and at the start.";
-    LabelError, LABEL, "Labels of invites", "By `supernode invite --label` and `supernode invites`.";
-    RevokedError, REVOKED, "List of who is refused", "By `supernode revoke`, and at the start.";
-    RotateError, ROTATE, "New admission key", "By `supernode rotate admission-key`.";
-    RotateKeyError, ROTATE_KEY, "New relay key", "By `supernode rotate relay-key`.";
+    config::ConfigError, "Configuration", "At every start, by `supernode check-config`, and in the log when the file changes.";
+    prepared::PrepareError, "Files that the configuration names", "As above.";
+    certificate::CertificateError, "Certificate and key for TLS", "With `tls.mode = \"files\"`, and of the relay's own.";
+    tls::TlsError, "TLS", "At the start.";
+    acme::AcmeError, "Certificates by ACME", "In the log, with `tls.mode = \"acme\"`.";
+    allow_list::AllowListError, "Allow-list", "With `admission.mode = \"allow-list\"`.";
+    hook::HookError, "Hook", "With `admission.mode = \"hook\"`.";
+    state_dir::StateError, "State directory and keys", "By every command that has to do with a relay.";
+    serve::ServeError, "Running", "By `supernode serve`.";
+    admin::AdminError, "Admin port", "At the start.";
+    pages_port::PagesPortError, "Port for pages", "At the start, where `web.listen` is set.";
+    handover::HandoverError, "Upgrade and hand-over", "By `supernode serve --takeover`, and in the log.";
+    invite::InviteLinkError, "Invite links", "By `supernode invite`, and at the start.";
+    admission::IssueError, "Tokens", "By `supernode invite`, and at the start.";
+    invites::LabelError, "Labels of invites", "By `supernode invite --label` and `supernode invites`.";
+    revocations::RevokedError, "List of who is refused", "By `supernode revoke`, and at the start.";
+    rotation::RotateError, "New admission key", "By `supernode rotate admission-key`.";
+    relay_key::RotateKeyError, "New relay key", "By `supernode rotate relay-key`.";
 }
 
 /// What to tell people of an error, or of the first of its causes that has words.
@@ -91,9 +86,8 @@ pub fn markdown(of_commands: &Table) -> String {
         "# The relay's messages\n\nWhat `supernode` tells its operator when something did not work. The first line says what \
          happened, to which file, key or\naddress, and the cause as the system names it; the second the usual why; the third, \
          after `->`, what to do. In the log, all is\non one line, without the usual why. Words in capitals stand for what is \
-         said there. Written from\n`server/src/control/words/tables.rs` and `server/src/cli/exit.rs`: an error without a row \
-         does not compile, and a test fails\nwhen a row lacks one of its parts. Exit codes: \
-         [OPERATING](OPERATING.md#exit-codes). What people who call are told: [MESSAGES](MESSAGES.md).\n",
+         said there. Written from\nthe rows by which the errors are declared (`troubles!`): one without a row does not compile, \
+         and a test fails when a row lacks\none of its parts. Exit codes: [OPERATING](OPERATING.md#exit-codes). What people who call are told: [MESSAGES](MESSAGES.md).\n",
     );
     for table in std::iter::once(of_commands).chain(TABLES) {
         write_section(&mut text, table.heading, table.about, table.rows);
@@ -107,7 +101,10 @@ mod tests {
 
     use supernode_proto::words::lacking;
 
-    use super::*;
+    use super::{
+        super::{prepared::PrepareError, serve::ServeError, state_dir::StateError},
+        *,
+    };
 
     #[test]
     fn no_message_of_the_relay_lacks_one_of_its_parts() {
@@ -118,7 +115,7 @@ mod tests {
 
     #[test]
     fn an_error_says_what_to_do_wherever_in_the_chain_it_stands() {
-        let missing = || StateError::Missing(PathBuf::from("/nowhere"));
+        let missing = || StateError::Missing { path: PathBuf::from("/nowhere") };
         let deep = ServeError::Prepare(PrepareError::State(missing()));
         assert_eq!(of(&deep).expect("it has words").name, "Missing");
         assert_eq!(of(&missing()), of(&deep));

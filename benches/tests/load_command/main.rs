@@ -1,10 +1,10 @@
 //! `supernode-load` as a command: what is wrong is known before a relay is asked for anything, and nothing that was measured
 //! is lost.
 
+mod remote_write;
+
 use std::{
     fs,
-    io::{Read, Write},
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Command, Output},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -131,7 +131,7 @@ fn invite_in(home: &Path, relay: &Relay) -> PathBuf {
 
 #[test]
 fn every_exit_code_of_the_document_is_one_that_help_names_and_a_run_ends_with() {
-    let document = include_str!("../../docs/LOAD.md");
+    let document = include_str!("../../../docs/LOAD.md");
     let help = Command::new(env!("CARGO_BIN_EXE_supernode-load")).arg("--help").output().expect("the program starts");
     let help = String::from_utf8_lossy(&help.stdout).into_owned();
     let (_, codes) = help.split_once("Exit codes:\n").expect("they are in the help");
@@ -187,82 +187,6 @@ fn in_stages_as_many_talk_as_each_says_and_each_is_judged() {
     assert!(page.contains("<line class=border"), "each chart has a line where the second stage begins");
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
     assert!(text.contains("\nstage       1 s to 50 %: ") && text.contains("\nstage       1 s to 100 %: "), "{text}");
-}
-
-/// One request as a receiver of remote write has it: its head, and its body as it came.
-fn one_request(listener: &TcpListener, answer: &str) -> (String, Vec<u8>) {
-    let (mut stream, _) = listener.accept().expect("somebody writes");
-    let (mut request, mut piece) = (Vec::new(), [0; 4096]);
-    let (head, length) = loop {
-        let read = stream.read(&mut piece).expect("a request");
-        request.extend_from_slice(&piece[..read]);
-        let Some(end) = request.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
-        let head = String::from_utf8(request.drain(..end + 4).collect()).expect("text").to_lowercase();
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length").to_owned();
-        break (head, length.parse::<usize>().expect("a number"));
-    };
-    while request.len() < length {
-        let read = stream.read(&mut piece).expect("the rest");
-        request.extend_from_slice(&piece[..read]);
-    }
-    stream.write_all(answer.as_bytes()).expect("answered");
-    (head, request)
-}
-
-#[test]
-fn a_receiver_of_remote_write_is_sent_the_measured_part_and_the_credential_and_its_refusal_is_told() {
-    let relay = Relay::of(Setup::new(1, Door::Everybody, Limits::default()));
-    let home = tempfile::tempdir().expect("a temporary directory");
-    let invite = invite_in(home.path(), &relay);
-    let credential = home.path().join("authorization");
-    fs::write(&credential, "Bearer a-secret\n").expect("ours");
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-    let url = format!("http://{}/api/v1/write", listener.local_addr().expect("bound"));
-    let credential = credential.display().to_string();
-    let more =
-        ["--set", "hold_s=2", "--json", "--remote-write", &url, "--remote-write-authorization-file", &credential];
-    let (output, (head, body)) = std::thread::scope(|scope| {
-        let run = scope.spawn(|| short(&invite, &more));
-        let request = one_request(&listener, "HTTP/1.1 204 No Content\r\n\r\n");
-        (run.join().expect("it ends"), request)
-    });
-    assert!(matches!(output.status.code(), Some(0 | 3)), "{}", words(&output));
-    for line in [
-        "post /api/v1/write http/1.1",
-        "content-encoding: snappy",
-        "content-type: application/x-protobuf",
-        "x-prometheus-remote-write-version: 0.1.0",
-        "authorization: bearer a-secret",
-    ] {
-        assert!(head.lines().any(|found| found == line), "{line}: {head}");
-    }
-    let result: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert!(!result.to_string().contains("a-secret"), "the credential is in no result");
-    let message = snap::raw::Decoder::new().decompress_vec(&body).expect("snappy");
-    // A label as protobuf has it: field 1, of so many bytes, then field 2.
-    let label = |name: &str, value: &str| {
-        let (name, value) = (name.as_bytes(), value.as_bytes());
-        [&[10, name.len() as u8], name, &[18, value.len() as u8], value].concat()
-    };
-    let has = |bytes: &[u8]| message.windows(bytes.len()).any(|window| window == bytes);
-    assert!(has(&label("__name__", "supernode_load_delivered_per_second")) && has(&label("job", "supernode-load")));
-    assert!(
-        has(&label("quantile", "0.99")) && has(&label("instance", result["about"]["host"].as_str().expect("text")))
-    );
-    let first = result["intervals"][0]["delivered_per_s"].as_f64().expect("a rate");
-    // A sample: field 1, a double.
-    assert!(has(&[&[9][..], &first.to_le_bytes()].concat()), "the first piece's value");
-
-    let more = ["--set", "hold_s=1", "--remote-write", &url];
-    let (refused, _) = std::thread::scope(|scope| {
-        let run = scope.spawn(|| short(&invite, &more));
-        let answer = "HTTP/1.1 400 Bad Request\r\nContent-Length: 14\r\n\r\ntoo old sample";
-        let request = one_request(&listener, answer);
-        (run.join().expect("it ends"), request)
-    });
-    let told = words(&refused);
-    assert!(refused.status.code() == Some(1) && told.contains("answered 400 Bad Request: too old sample\n"), "{told}");
-    assert!(told.contains("\n  -> see what it says") && String::from_utf8_lossy(&refused.stdout).contains("delivered"));
 }
 
 #[test]
