@@ -143,7 +143,7 @@ pub fn target_directory() -> anyhow::Result<PathBuf> {
 /// built them with (those of tests, which an example brings in): after it, this takes no time.
 pub fn as_for_tests() -> Run {
     let build = ["cargo", "build", "--workspace", "--locked", "--example", "call"];
-    let programs = ["supernode", "supernode-call", "supernode-hostile", "supernode-upgrade"];
+    let programs = ["supernode", "supernode-call", "supernode-hostile", "supernode-load", "supernode-upgrade"];
     Run::new(&[&build[..], &programs.map(|program| ["--bin", program]).concat()].concat())
 }
 

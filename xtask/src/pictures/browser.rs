@@ -19,6 +19,8 @@ use serde_json::{Value, json};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a page has to lay itself out anew.
 const LAYOUT: Duration = Duration::from_millis(600);
+/// What is left below the last thing on a picture, in CSS pixels.
+const MARGIN: u32 = 8;
 /// Chromium reads orders from descriptor 3 and answers on 4; a shell puts its own input and output there.
 const PIPES: &str = "exec \"$@\" 3<&0 4>&1 </dev/null >/dev/null 2>&1";
 
@@ -27,8 +29,8 @@ const PIPES: &str = "exec \"$@\" 3<&0 4>&1 </dev/null >/dev/null 2>&1";
 pub(super) struct Screen {
     /// In CSS pixels.
     pub(super) width: u32,
-    /// More than the page has is not taken.
-    pub(super) height_max: u32,
+    /// What of the page is the last to be on the picture: a selector of CSS.
+    pub(super) last: &'static str,
     /// Pixels of the picture to one of CSS.
     pub(super) scale: f64,
     pub(super) dark: bool,
@@ -52,6 +54,8 @@ impl Browser {
         command.args(["--disable-gpu", "--hide-scrollbars", "--no-first-run", "--disable-background-networking"]);
         command.args(["--disable-component-update", "--disable-sync", "--force-color-profile=srgb", "--lang=en-GB"]);
         command.arg(format!("--user-data-dir={}", profile.display())).arg("about:blank");
+        // Whatever else it keeps goes there as well.
+        command.env("HOME", profile);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
         let mut child = command.spawn().context("cannot start chromium")?;
         let orders = child.stdin.take().context("no way to tell chromium")?;
@@ -94,7 +98,7 @@ impl Browser {
 
     /// What the page looks like there, as PNG.
     pub(super) fn picture(&mut self, screen: Screen) -> anyhow::Result<Vec<u8>> {
-        let Screen { width, height_max, scale, dark, phone } = screen;
+        let Screen { width, last, scale, dark, phone } = screen;
         let metrics =
             |height: u32| json!({ "width": width, "height": height, "deviceScaleFactor": scale, "mobile": phone });
         self.order("Emulation.setDeviceMetricsOverride", &metrics(800))?;
@@ -102,9 +106,11 @@ impl Browser {
         let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
         self.order("Emulation.setEmulatedMedia", &json!({ "features": features }))?;
         thread::sleep(LAYOUT);
-        let height = self.ask("document.documentElement.scrollHeight")?;
-        let height: u32 = height.parse().with_context(|| format!("a page of height {height}"))?;
-        self.order("Emulation.setDeviceMetricsOverride", &metrics(height.min(height_max)))?;
+        let bottom =
+            format!("Math.ceil(document.querySelector({last:?}).getBoundingClientRect().bottom + scrollY) + {MARGIN}");
+        let height = self.ask(&bottom)?;
+        let height: u32 = height.parse().with_context(|| format!("{last}: a page that ends at {height}"))?;
+        self.order("Emulation.setDeviceMetricsOverride", &metrics(height))?;
         thread::sleep(LAYOUT);
         let taken = self.order("Page.captureScreenshot", &json!({ "format": "png", "optimizeForSpeed": false }))?;
         let data = taken["data"].as_str().context("chromium gives no picture")?;

@@ -27,11 +27,12 @@ const NOTICED: Duration = Duration::from_secs(20);
 const LOAD: [&str; 8] =
     ["--set", "pairs=20", "--set", "video.kbit_per_s=400", "--set", "ramp_s=20", "--set", "hold_s=600"];
 
-const DESK: Screen = Screen { width: 1280, height_max: 2600, scale: 1.0, dark: false, phone: false };
-/// Above the fold is what changes.
-const TOP: Screen = Screen { height_max: 760, ..DESK };
+const DESK: Screen = Screen { width: 1280, last: "footer", scale: 1.0, dark: false, phone: false };
+/// What differs from state to state is at the top.
+const TOP: Screen = Screen { last: "#media-charts article", ..DESK };
 const DARK: Screen = Screen { dark: true, ..DESK };
-const PHONE: Screen = Screen { width: 390, height_max: 1800, scale: 1.5, dark: false, phone: true };
+const PHONE: Screen =
+    Screen { width: 390, last: "#media-charts article:nth-child(3)", scale: 1.5, dark: false, phone: true };
 
 /// Builds, runs, takes the pictures, and writes them to `directory`; to `docs/images` if none is named.
 ///
@@ -42,9 +43,7 @@ pub fn run(directory: Option<&Path>) -> anyhow::Result<()> {
     ensure("pngquant", "pngquant")?;
     let to = directory.map_or_else(|| workspace::root().join("docs/images"), Path::to_owned);
     fs::create_dir_all(&to).with_context(|| to.display().to_string())?;
-    // As for tests, which have made most of it.
-    let programs = ["--bin", "supernode", "--bin", "supernode-load"];
-    Run::new(&[&["cargo", "build", "--workspace", "--locked"][..], &programs].concat()).status()?;
+    workspace::as_for_tests().status()?;
     let programs = Profile::Debug.directory()?;
     take(&programs, &to)
 }

@@ -31,6 +31,9 @@ const colour = (index) => `var(${COLOURS[index % COLOURS.length]})`;
 export const clock = (unix_ms) => new Date(unix_ms).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const seconds = (unix_ms) => new Date(unix_ms).toLocaleTimeString([], { hourCycle: "h23" });
 
+// Without noughts at the end of a fraction.
+const short = (text) => text.replace(/(\.\d*?)0+(?!\d)/, (_, kept) => (kept === "." ? "" : kept));
+
 // The smallest of 1, 2, 5 times a power of ten that is not below `value`.
 function round(value) {
   const power = 10 ** Math.floor(Math.log10(value));
@@ -79,7 +82,7 @@ export class Chart {
       const height = y(top * share);
       this.svg.append(
         shape("line", { class: "grid", x1: LEFT, x2: width, y1: height, y2: height }),
-        shape("text", { x: LEFT - 6, y: height + 4, "text-anchor": "end" }, this.format(top * share)),
+        shape("text", { x: LEFT - 6, y: height + 4, "text-anchor": "end" }, short(this.format(top * share))),
       );
     }
     this.times(end, x, width);
@@ -116,7 +119,7 @@ export class Chart {
   }
 
   colour(index) {
-    if (this.names[index] === "on purpose") return "var(--line)";
+    if (this.names[index] === "on purpose") return "var(--pale)";
     return colour(this.hue + (this.paired ? Math.floor(index / 2) : index));
   }
 

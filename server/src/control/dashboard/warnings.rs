@@ -129,7 +129,7 @@ pub fn warnings(before: &Reading, now: &Reading, last: Option<&Sample>) -> Vec<W
             Level::Notice,
             "SupernodeDraining",
             format!("The relay is draining and starts nothing new. {left}; it ends with the last one{until}."),
-            "Nothing, if you asked for it. New clients need another relay until this one is back.",
+            "If you asked for it, there is nothing to do. New clients need another relay until this one is back.",
         );
     }
     let drops = grown(&|reading| reading.total(|shard| shard.tally.kernel_drops));
