@@ -98,8 +98,8 @@ pub enum Task {
     ///
     /// Each seed is a world: people come, watch, ring, talk, kick, crash, sleep and move, and the network loses, delays and
     /// cuts; what must hold is looked at all the time, when nothing happens, and after the end (docs/CONTRIBUTING.md). A
-    /// seed that fails is made smaller and printed with the command that runs it again, and happens again exactly. Unless only one seed runs,
-    /// known faults are planted in the relay as well, one after the other, and each must be found.
+    /// seed that fails is printed with the command that runs it again, and made smaller; it happens again exactly. Unless only
+    /// one seed runs, known faults are planted in the relay as well, one after the other, and each must be found.
     World(Options),
     /// Counts the instructions that the relay's core takes for each step, and fails above 3 % more than the baseline
     ///
