@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use supernode_calls::rights::Admission;
-use supernode_calls::room::{AfterFailure, ComingBack, Duty, Hindrance, Keeping, Uniform};
+use supernode_calls::rights::{Admission, Door};
+use supernode_calls::room::{ComingBack, Duty, Hindrance, Keeping, NextWay, RoomState, Uniform};
 use supernode_e2ee::Group;
 use supernode_proto::identity::RoomId;
 use supernode_session::Moment;
@@ -37,10 +37,8 @@ pub(super) struct Coming {
 enum Stage {
     KnockAt(Moment),
     Knocking,
-    /// The place that we were given, while we leave the relay's room to come in anew: whoever was there all the time is told no
-    /// labels that were sealed again.
-    Leaving(Box<(Group, Admission)>),
-    ComingIn,
+    /// With the place that we were given, until we take it.
+    ComingIn(Option<Box<(Group, Admission)>>),
 }
 
 impl Keeper {
@@ -70,18 +68,18 @@ impl Keeper {
     pub(super) fn handle_not_let_in(
         &mut self,
         why: Hindrance,
-        is_new: bool,
+        state: &RoomState,
         now: Moment,
         uniform: Uniform<'_>,
     ) -> bool {
         let Self::ComingBack(coming) = self else { return true };
-        match coming.attempts.failed(why, is_new, now, uniform) {
-            AfterFailure::Again(wait) => {
-                coming.stage = Stage::KnockAt(now + wait);
-                true
-            }
-            AfterFailure::ShutOut | AfterFailure::GiveUp => false,
-        }
+        let at = match coming.attempts.handle_failed(why, state, now, uniform) {
+            NextWay::Try(_) => now,
+            NextWay::Wait(wait) => now + wait,
+            NextWay::Over(_) => return false,
+        };
+        coming.stage = Stage::KnockAt(at);
+        true
     }
 
     /// For people.
@@ -93,8 +91,8 @@ impl Keeper {
             Self::ComingBack(coming) => match coming.stage {
                 Stage::KnockAt(_) => "about to knock",
                 Stage::Knocking => "knocking",
-                Stage::Leaving(_) => "leaving to come in anew",
-                Stage::ComingIn => "coming in anew",
+                Stage::ComingIn(Some(_)) => "about to take its place",
+                Stage::ComingIn(None) => "coming in anew",
             },
         }
     }
@@ -118,7 +116,10 @@ impl Client {
             match &mut circle.keeper {
                 Keeper::ComingBack(coming) => {
                     coming.stage = Stage::Knocking;
-                    let Some(room) = circle.room() else { return };
+                    let next = coming.attempts.begin(&circle.parts.state, circle.door.as_ref().and_then(Door::link));
+                    let Some(room) = circle.room().filter(|_| matches!(next, NextWay::Try(_))) else {
+                        return self.end_circle(id, cx);
+                    };
                     return self.knock(id, room, true, cx);
                 }
                 keeper => *keeper = Keeper::Free,
@@ -214,46 +215,26 @@ impl Client {
 
     /// We were let in again.
     pub(super) fn handle_place(&mut self, id: &RoomId, group: Group, admission: Admission, cx: &mut Context<'_>) {
-        let on = self.session.connection().unwrap_or_default();
         let Some(circle) = self.groups.rooms.get_mut(id) else { return };
         let Keeper::ComingBack(coming) = &mut circle.keeper else { return };
-        if circle.parts.state.is_entered_on(on) {
-            coming.stage = Stage::Leaving(Box::new((group, admission)));
-            let leave = circle.parts.state.leave_request();
-            return self.ask(leave, Asked::Group(*id, ForGroup::LeaveToComeInAnew));
-        }
-        self.take_place(id, group, &admission, cx);
+        coming.stage = Stage::ComingIn(Some(Box::new((group, admission))));
+        self.come_in_with_place(id, cx);
     }
 
-    pub(super) fn handle_left_to_come_in_anew(&mut self, id: &RoomId, cx: &mut Context<'_>) {
-        let (number, link) = (self.number, self.current.unwrap_or_default());
-        let said_by = self.link_mut().map_or(cx.now, |link| link.left_latest);
-        let Some(circle) = self.groups.rooms.get_mut(id) else { return };
-        if let Some(room) = circle.room() {
-            cx.judge.media.has_left(number, room, link, said_by);
-        }
-        let Keeper::ComingBack(coming) = &mut circle.keeper else { return };
-        let Stage::Leaving(place) = std::mem::replace(&mut coming.stage, Stage::ComingIn) else { return };
-        let keeper = std::mem::take(&mut circle.keeper);
-        self.lose_place(id, cx);
-        let Some(circle) = self.groups.rooms.get_mut(id) else { return };
-        circle.keeper = keeper;
-        circle.parts.state.handle_left_to_come_in_anew();
-        let (group, admission) = *place;
-        self.take_place(id, group, &admission, cx);
-    }
-
-    fn take_place(&mut self, id: &RoomId, group: Group, admission: &Admission, cx: &mut Context<'_>) {
+    pub(super) fn take_place(&mut self, id: &RoomId, cx: &mut Context<'_>) {
         let Self { groups, rng, .. } = self;
         let Some(circle) = groups.rooms.get_mut(id) else { return };
+        let Keeper::ComingBack(coming) = &mut circle.keeper else { return };
+        let Stage::ComingIn(Some(place)) = std::mem::replace(&mut coming.stage, Stage::ComingIn(None)) else { return };
+        let (group, admission) = *place;
         let Ok(wishes) = circle.parts.handle_let_in(group, cx.now, &by(rng)) else {
+            circle.way_in = None;
             return self.handle_not_let_in(id, Hindrance::Lasting, cx);
         };
-        circle.parts.state.learn_doors(admission);
-        if let Keeper::ComingBack(coming) = &mut circle.keeper {
-            coming.stage = Stage::ComingIn;
-        }
-        circle.way_in = Some(WayIn::placed_again(cx.now));
+        circle.parts.state.learn_doors(&admission);
         self.grant(id, wishes, cx);
+        let way_in = self.groups.rooms.get_mut(id).and_then(|circle| circle.way_in.as_mut());
+        let Some(next) = way_in.map(WayIn::handle_place_taken) else { return };
+        self.go_further_in(id, next, cx);
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use supernode_calls::room::{Entry, Hindrance, NextStep, Step};
+use supernode_calls::room::{Answer, Entry, Hindrance, NextStep, Step};
 use supernode_proto::{
-    control::{MemberJoined, RefusalReason, RoomJoined, relay_message::Body},
+    control::{MemberJoined, RoomJoined, relay_message::Body},
     identity::RoomId,
 };
 use supernode_session::{Moment, Reply};
@@ -16,48 +16,37 @@ use crate::judge::Rule;
 #[derive(Debug)]
 pub(super) struct WayIn {
     entry: Entry,
-    reason: Reason,
+    /// With a place in the group that a member has just given us.
+    is_let_in: bool,
     stage: Stage,
-}
-
-/// Why it comes in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reason {
-    /// It has not been there.
-    First,
-    /// The connection was lost, or its place there.
-    Again,
-    /// It was let in again, and has another place in the group.
-    PlacedAgain,
 }
 
 #[derive(Debug)]
 enum Stage {
-    /// The relay says that we have left. What it says may not be so, and whoever is in cannot come in: we leave first.
-    LeaveAt(Moment),
-    Leaving,
-    AskAt(Moment),
+    AskAt(Step, Moment),
     Asked,
 }
 
 impl WayIn {
     pub(super) fn first(now: Moment) -> Self {
-        Self { entry: Entry::first(), reason: Reason::First, stage: Stage::AskAt(now) }
+        Self::new(Entry::first(), now)
     }
 
     pub(super) fn again(now: Moment) -> Self {
-        Self { entry: Entry::again(), reason: Reason::Again, stage: Stage::AskAt(now) }
+        Self::new(Entry::again(), now)
     }
 
-    pub(super) fn placed_again(now: Moment) -> Self {
-        Self { entry: Entry::first(), reason: Reason::PlacedAgain, stage: Stage::AskAt(now) }
+    fn new((entry, next): (Entry, NextStep), now: Moment) -> Self {
+        let stage = if let NextStep::Ask(step, wait) = next { Stage::AskAt(step, now + wait) } else { Stage::Asked };
+        Self { entry, is_let_in: false, stage }
     }
 
     pub(super) fn due(&self) -> Option<Moment> {
-        match self.stage {
-            Stage::LeaveAt(at) | Stage::AskAt(at) => Some(at),
-            Stage::Leaving | Stage::Asked => None,
-        }
+        if let Stage::AskAt(_, at) = self.stage { Some(at) } else { None }
+    }
+
+    pub(super) fn handle_place_taken(&mut self) -> NextStep {
+        self.entry.handle_place_taken()
     }
 }
 
@@ -67,8 +56,16 @@ impl Client {
         cx.trace.tell(cx.now, format_args!("client {} is put out by the relay", self.number));
         self.lose_place(id, cx);
         let Some(circle) = self.groups.rooms.get_mut(id) else { return };
-        let pause = circle.parts.state.pause_before_coming_in_again();
-        circle.way_in = Some(WayIn { stage: Stage::LeaveAt(cx.now + pause), ..WayIn::again(cx.now) });
+        circle.way_in = Some(WayIn::new(Entry::put_out(&mut circle.parts.state), cx.now));
+    }
+
+    /// A member has given us a place in the group, which waits with the keeper to be taken.
+    pub(super) fn come_in_with_place(&mut self, id: &RoomId, cx: &mut Context<'_>) {
+        let on = self.session.connection().unwrap_or_default();
+        let Some(circle) = self.groups.rooms.get_mut(id) else { return };
+        let (entry, next) = Entry::let_in(&circle.parts.state, on);
+        circle.way_in = Some(WayIn { entry, is_let_in: true, stage: Stage::Asked });
+        self.go_further_in(id, next, cx);
     }
 
     /// Asks for the next step, when it is time.
@@ -78,13 +75,7 @@ impl Client {
         let Some(way_in) = circle.way_in.as_mut().filter(|way| way.due().is_some_and(|at| at <= cx.now)) else {
             return;
         };
-        if matches!(way_in.stage, Stage::LeaveAt(_)) {
-            way_in.stage = Stage::Leaving;
-            let leave = circle.parts.state.leave_request();
-            return self.ask(leave, Asked::Group(*id, ForGroup::Leave));
-        }
-        way_in.stage = Stage::Asked;
-        let step = way_in.entry.step();
+        let Stage::AskAt(step, _) = std::mem::replace(&mut way_in.stage, Stage::Asked) else { return };
         let request = circle.parts.state.entry_request(step, &channel, circle.door.as_ref());
         let room = circle.room();
         match request {
@@ -99,24 +90,12 @@ impl Client {
         }
     }
 
-    pub(super) fn handle_left_for_a_moment(&mut self, id: &RoomId, cx: &mut Context<'_>) {
-        let (number, link) = (self.number, self.current.unwrap_or_default());
-        let said_by = self.link_mut().map_or(cx.now, |link| link.left_latest);
-        let Some(circle) = self.groups.rooms.get_mut(id) else { return };
-        if let Some(room) = circle.room() {
-            cx.judge.media.has_left(number, room, link, said_by);
-        }
-        match &mut circle.way_in {
-            Some(_) if circle.parts.state.is_behind() => circle.way_in = None,
-            Some(way_in) => way_in.stage = Stage::AskAt(cx.now),
-            None => {}
-        }
-        circle.look_at = Some(cx.now);
-    }
-
     pub(super) fn handle_entry_reply(&mut self, id: &RoomId, step: Step, reply: &Reply, cx: &mut Context<'_>) {
         if let Ok(Body::RoomJoined(joined)) = reply {
             self.note_joined(id, joined, cx);
+        }
+        if step == Step::Leave {
+            self.note_left(id, cx);
         }
         let (number, connection) = (self.number, self.session.connection().unwrap_or_default());
         let Some(circle) = self.groups.rooms.get_mut(id) else { return };
@@ -133,26 +112,38 @@ impl Client {
         self.grant(id, wishes, cx);
         let Some(circle) = self.groups.rooms.get_mut(id) else { return };
         let Some(way_in) = &mut circle.way_in else { return };
-        let reason = way_in.reason;
-        let refusal = reply.as_ref().err();
-        match way_in.entry.next(refusal, &circle.parts.state) {
-            NextStep::Ask(_, wait) => way_in.stage = Stage::AskAt(cx.now + wait),
-            NextStep::Done => {
-                circle.way_in = None;
-                self.handle_entered(id, reason, cx);
+        let answer = match reply {
+            Ok(_) => Answer::Granted,
+            Err(refusal) => {
+                cx.trace.tell(cx.now, format_args!("client {number} does not come in, {step:?}: {refusal}"));
+                Answer::Refused(refusal)
             }
-            NextStep::Refused => {
-                circle.way_in = None;
-                let is_key = refusal.is_some_and(|refusal| refusal.reason == RefusalReason::JoinProof);
-                if let Some(refusal) = refusal {
-                    cx.trace.tell(cx.now, format_args!("client {number} does not come in, {reason:?}: {refusal}"));
-                }
-                self.handle_not_entered(id, reason, is_key, cx);
+        };
+        let next = way_in.entry.handle_answer(answer, &circle.parts.state);
+        self.go_further_in(id, next, cx);
+    }
+
+    pub(super) fn go_further_in(&mut self, id: &RoomId, next: NextStep, cx: &mut Context<'_>) {
+        let Some(circle) = self.groups.rooms.get_mut(id) else { return };
+        let Some(way_in) = &mut circle.way_in else { return };
+        let is_let_in = way_in.is_let_in;
+        match next {
+            NextStep::Ask(step, wait) => return way_in.stage = Stage::AskAt(step, cx.now + wait),
+            NextStep::TakePlace => return self.take_place(id, cx),
+            _ => circle.way_in = None,
+        }
+        match next {
+            NextStep::Done => self.handle_entered(id, is_let_in, cx),
+            NextStep::FallBehind => {
+                let wishes = circle.parts.state.fall_behind();
+                self.grant(id, wishes, cx);
             }
+            NextStep::Failed if is_let_in => self.handle_not_let_in(id, Hindrance::Passing, cx),
+            _ => self.end_circle(id, cx),
         }
     }
 
-    fn handle_entered(&mut self, id: &RoomId, reason: Reason, cx: &mut Context<'_>) {
+    fn handle_entered(&mut self, id: &RoomId, is_let_in: bool, cx: &mut Context<'_>) {
         let Some(circle) = self.groups.rooms.get_mut(id) else { return };
         circle.look_at = Some(cx.now);
         let is_behind = circle.parts.state.is_behind();
@@ -160,7 +151,7 @@ impl Client {
             cx.trace.tell(cx.now, format_args!("client {} is in room {room}, behind: {is_behind}", self.number));
         }
         match &circle.place {
-            Place::Room(_) if reason == Reason::PlacedAgain && is_behind => {
+            Place::Room(_) if is_let_in && is_behind => {
                 self.handle_not_let_in(id, Hindrance::Passing, cx);
             }
             Place::Room(room) => {
@@ -172,19 +163,6 @@ impl Client {
             }
             Place::Hosting(_) => self.go_on_answering(id, cx),
             Place::AtDoorOf(_) => {}
-        }
-    }
-
-    fn handle_not_entered(&mut self, id: &RoomId, reason: Reason, is_key: bool, cx: &mut Context<'_>) {
-        let Some(circle) = self.groups.rooms.get_mut(id) else { return };
-        match reason {
-            // Somebody inside can let us in again; whoever opens a room may find that somebody else was faster.
-            Reason::Again | Reason::First if circle.door.is_some() && (is_key || reason == Reason::Again) => {
-                let wishes = circle.parts.state.fall_behind();
-                self.grant(id, wishes, cx);
-            }
-            Reason::Again | Reason::First => self.end_circle(id, cx),
-            Reason::PlacedAgain => self.handle_not_let_in(id, Hindrance::Passing, cx),
         }
     }
 
@@ -201,12 +179,19 @@ impl Client {
         cx.judge.media.is_in(number, room, link, joined.member, life);
     }
 
+    fn note_left(&mut self, id: &RoomId, cx: &mut Context<'_>) {
+        let (number, link) = (self.number, self.current.unwrap_or_default());
+        let said_by = self.link_mut().map_or(cx.now, |link| link.left_latest);
+        if let Some(room) = self.groups.rooms.get(id).and_then(super::Circle::room) {
+            cx.judge.media.has_left(number, room, link, said_by);
+        }
+    }
+
     /// Tries all doors again after a while, or gives up.
     pub(super) fn handle_not_let_in(&mut self, id: &RoomId, why: Hindrance, cx: &mut Context<'_>) {
         let Self { groups, rng, .. } = self;
         let Some(circle) = groups.rooms.get_mut(id) else { return };
-        let is_new = circle.parts.state.is_new_to_us();
-        if !circle.keeper.handle_not_let_in(why, is_new, cx.now, &by(rng)) {
+        if !circle.keeper.handle_not_let_in(why, &circle.parts.state, cx.now, &by(rng)) {
             cx.trace.tell(cx.now, format_args!("client {} is not let in again: {why:?}", self.number));
             self.end_circle(id, cx);
         }

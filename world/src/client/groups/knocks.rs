@@ -93,7 +93,7 @@ impl Client {
             }
             (Ok(_), _) => {
                 let is_wanted = !matches!(calling.end().map(End::of_knock), Some(Err(RingError::NotAdmitted)));
-                let why = if is_wanted { Hindrance::Passing } else { Hindrance::Lasting };
+                let why = if is_wanted { Hindrance::Passing } else { Hindrance::NotLetIn };
                 self.handle_knock_failed(&id, why, cx);
             }
             (Err(_), _) => self.handle_knock_failed(&id, Hindrance::Passing, cx),
@@ -152,7 +152,7 @@ impl Client {
             Some(Err(why)) => {
                 cx.trace.tell(cx.now, format_args!("client {} is not let into room {room}: {why:?}", self.number));
                 // Whoever was inside gives up then; whoever was not asks again.
-                let why = if is_back { Hindrance::Lasting } else { Hindrance::Passing };
+                let why = if is_back { Hindrance::NotLetIn } else { Hindrance::Passing };
                 return self.handle_knock_failed(&id, why, cx);
             }
         };
@@ -199,7 +199,7 @@ impl Client {
         let room = knock.room;
         match why {
             Hindrance::NobodyRung | Hindrance::Passing => self.try_again(room, cx),
-            Hindrance::Lasting => {
+            Hindrance::NotLetIn | Hindrance::Lasting => {
                 cx.trace.tell(cx.now, format_args!("client {} is not wanted in room {room}", self.number));
                 self.groups.wants.remove(&room);
             }

@@ -114,8 +114,6 @@ pub(super) enum ForGroup {
     Commit,
     Said,
     PutOut(u32),
-    Leave,
-    LeaveToComeInAnew,
     Knock,
     Answer,
 }
@@ -229,8 +227,6 @@ impl Client {
             ForGroup::Commit => self.handle_commit_reply(id, reply.map(drop), cx),
             ForGroup::Said => self.handle_said(id, reply.map(drop), cx),
             ForGroup::PutOut(number) => self.handle_put_out(id, number, cx),
-            ForGroup::Leave => self.handle_left_for_a_moment(id, cx),
-            ForGroup::LeaveToComeInAnew => self.handle_left_to_come_in_anew(id, cx),
             ForGroup::Knock => self.handle_knock_reply(id, reply, cx),
             ForGroup::Answer => self.handle_answered(id, reply.is_ok(), cx),
         }
@@ -265,6 +261,7 @@ impl Client {
                 Wish::Tell(event) => self.note_event(id, event, cx),
                 Wish::Said(from, said) => self.hear_at_door(id, &from, &said, cx),
                 Wish::UseKeys => self.use_keys(id, cx),
+                Wish::LoseRoutes => self.lose_routes(id, cx),
                 Wish::Send(request) => self.ask(*request, Asked::Other),
                 Wish::Read(delivery) => self.follow(id, &delivery, cx),
                 Wish::End(reason) => {
@@ -392,18 +389,22 @@ impl Client {
         }
     }
 
-    /// What hung on our place in the relay's room is gone.
+    /// The connection is gone, or our place in the relay's room.
     fn lose_place(&mut self, id: &RoomId, cx: &mut Context<'_>) {
         let Some(circle) = self.groups.rooms.get_mut(id) else { return };
         let wishes = circle.parts.state.handle_lost();
-        circle.way_in = None;
+        (circle.way_in, circle.keeper) = (None, Keeper::default());
+        self.grant(id, wishes, cx);
+    }
+
+    /// What hung on our place in the relay's room is gone.
+    fn lose_routes(&mut self, id: &RoomId, cx: &mut Context<'_>) {
+        let Some(circle) = self.groups.rooms.get_mut(id) else { return };
         (circle.aims, circle.attempt, circle.admitting) = (VecDeque::new(), None, None);
-        circle.keeper = Keeper::default();
         if let Some(room) = circle.room() {
             cx.judge.mailboxes.left(self.number, room);
         }
         self.lose_tracks(id, cx);
-        self.grant(id, wishes, cx);
     }
 
     /// There is a connection: it comes into its rooms again.
