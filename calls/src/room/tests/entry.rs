@@ -27,12 +27,14 @@ fn whoever_comes_back_reads_what_was_fetched_before_what_came_meanwhile() {
     let meanwhile = delivery(2, &changes[1]);
     assert_eq!(b.read(&meanwhile, START), []);
     assert_eq!(b.read(&delivery(1, &changes[0]), START), keys_changed());
+    assert_eq!(b.read(&meanwhile, START), [], "it is fetched as well");
     let done = relay_message::Body::Done(Default::default());
     let in_again = b.parts.handle_entry_reply(Step::CatchUpAfter, Ok(&done), CONNECTION, START);
     assert_eq!(entry.handle_answer(Answer::Granted, &b.parts.state), NextStep::Done);
     assert_eq!(in_again, [Wish::Read(Box::new(meanwhile.clone())), Event::Resumed.into()]);
     assert_eq!(b.read(&meanwhile, START), keys_changed());
     assert_eq!(b.parts.state.epoch(), a.parts.state.epoch());
+    assert!(!b.parts.state.is_behind());
 }
 
 #[test]
