@@ -40,9 +40,8 @@ pub(super) struct Published {
     pub(super) serial: u32,
     pub(super) kind: TrackKind,
     pub(super) alias: Option<TrackAlias>,
-    /// In a room with a group: as which of ours, and in which epoch its label was sealed last.
+    /// In a room with a group: as which of ours.
     pub(super) local: Option<LocalId>,
-    pub(super) epoch: Option<u64>,
     sending: Sending,
     demand: Demand,
     lanes: [Option<Lane>; LANES],
@@ -94,7 +93,6 @@ impl Client {
             kind,
             alias: None,
             local,
-            epoch: None,
             sending: Sending::new(kind),
             demand: Demand::default(),
             lanes: Default::default(),
@@ -163,8 +161,8 @@ impl Client {
         let Some(track) = self.has.published.iter_mut().find(|track| track.serial == serial) else { return };
         (track.alias, track.due) = (Some(alias), cx.now);
         if let Some(local) = track.local {
-            let (room, epoch) = (track.room, track.epoch);
-            self.handle_sealed_published(room, local, epoch, alias, cx);
+            let room = track.room;
+            self.handle_sealed_published(room, local, alias, cx);
         }
     }
 

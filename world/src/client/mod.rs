@@ -87,6 +87,7 @@ enum Asked {
     Watch(usize),
     Join(usize),
     Leave(usize),
+    Goodbye(usize),
     Kick { room: usize, member: u32, life: Option<u32>, device: usize },
     Say { room: usize, epoch: u64, commit: bool },
     Publish(u32),

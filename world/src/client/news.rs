@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rand::RngExt;
 use supernode_proto::{
     control::{
-        AnswerRing, DeclineRing, MemberJoined, RefusalReason, Ring, RingResult, RoomJoined,
+        AnswerRing, DeclineRing, LeaveRoom, MemberJoined, RefusalReason, Ring, RingResult, RoomJoined,
         client_message::Body as Request, relay_message::Body,
     },
     identity::RoomId,
@@ -100,6 +100,11 @@ impl Client {
             (Asked::Leave(room), Err(_)) => {
                 self.handle_left(room);
                 self.forget_room(room, cx);
+            }
+            // Taken or not: without it, the others wait.
+            (Asked::Goodbye(room), _) => {
+                let leave = LeaveRoom { room: cx.cast.rooms[room].name() };
+                self.ask(Request::LeaveRoom(leave), Asked::Leave(room));
             }
             (Asked::Group(id, what), reply) => self.handle_group_reply(&id, what, reply, cx),
             (Asked::Kick { room, member, life, device }, Ok(_)) => {

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use supernode_proto::{control::TrackKind, identity::DeviceKey};
 
-use super::{Asked, Circle, Client, Context, Want};
+use super::{Circle, Client, Context, Want};
 use crate::cast::Cast;
 
 /// How a member of a room stands.
@@ -42,13 +42,11 @@ impl Client {
     pub fn want_out(&mut self, room: usize, cx: &mut Context<'_>) {
         self.groups.wants.remove(&room);
         let id = cx.cast.rooms[room].id;
-        self.groups.knocks.remove(&id);
+        self.leave_door(&id, cx);
         let Some(circle) = self.groups.rooms.get_mut(&id) else { return };
         cx.trace.tell(cx.now, format_args!("client {} leaves room {room}", self.number));
-        if let Ok(goodbye) = circle.parts.membership.message(&supernode_calls::rights::goodbye()) {
-            self.ask_mls(&id, goodbye, Asked::Other, cx);
-        }
-        self.end_circle(&id, cx);
+        let goodbye = circle.parts.membership.message(&supernode_calls::rights::goodbye()).ok();
+        self.end_circle_saying(&id, goodbye, cx);
     }
 
     /// The rooms that it is in with a group.

@@ -74,9 +74,9 @@ impl Keeper {
     ) -> bool {
         let Self::ComingBack(coming) = self else { return true };
         let at = match coming.attempts.handle_failed(why, state, now, uniform) {
-            NextWay::Try(_) => now,
             NextWay::Wait(wait) => now + wait,
-            NextWay::Over(_) => return false,
+            // Nobody here gives a pass: there is no other way than the link.
+            NextWay::Try(_) | NextWay::Over(_) => return false,
         };
         coming.stage = Stage::KnockAt(at);
         true

@@ -99,16 +99,19 @@ impl Client {
         }
         let (number, connection) = (self.number, self.session.connection().unwrap_or_default());
         let Some(circle) = self.groups.rooms.get_mut(id) else { return };
+        let is_given_all = step == Step::CatchUpAfter && reply.is_ok();
+        let (was_missing, was_behind) = (circle.parts.state.is_missing_messages(), circle.parts.state.is_behind());
+        let wishes = circle.parts.handle_entry_reply(step, reply.as_ref(), connection, cx.now);
+        let falls_behind = circle.parts.state.is_behind() && !was_behind;
         if let Some(room) = circle.room()
-            && step == Step::CatchUpAfter
-            && reply.is_ok()
-            && circle.parts.state.is_missing_messages()
+            && is_given_all
+            && (was_missing || falls_behind)
             && !cx.judge.groups.has_rejected(room)
         {
-            let what = format!("client {number} was not given all that it asked for of room {room}");
+            let what = if was_missing { "was not given" } else { "is behind with" };
+            let what = format!("client {number} {what} all that it asked for of room {room}");
             cx.judge.fail(cx.now, Rule::Mailbox, what);
         }
-        let wishes = circle.parts.handle_entry_reply(step, reply.as_ref(), connection, cx.now);
         self.grant(id, wishes, cx);
         let Some(circle) = self.groups.rooms.get_mut(id) else { return };
         let Some(way_in) = &mut circle.way_in else { return };

@@ -160,8 +160,7 @@ impl Client {
             return self.handle_knock_failed(&id, Hindrance::Passing, cx);
         };
         cx.trace.tell(cx.now, format_args!("client {} is let into room {room}", self.number));
-        self.groups.knocks.remove(&id);
-        self.end_circle(lobby, cx);
+        self.leave_door(&id, cx);
         if is_back {
             return self.handle_place(&id, group, admission, cx);
         }
@@ -188,11 +187,17 @@ impl Client {
         }
     }
 
-    fn handle_knock_failed(&mut self, id: &RoomId, why: Hindrance, cx: &mut Context<'_>) {
-        let Some(knock) = self.groups.knocks.remove(id) else { return };
-        if let Stage::InLobby { lobby, .. } = knock.stage {
-            self.end_circle(&lobby, cx);
+    /// It is at this door no more.
+    pub(super) fn leave_door(&mut self, id: &RoomId, cx: &mut Context<'_>) -> Option<Knock> {
+        let knock = self.groups.knocks.remove(id)?;
+        if let Stage::InLobby { lobby, .. } = &knock.stage {
+            self.end_circle(lobby, cx);
         }
+        Some(knock)
+    }
+
+    fn handle_knock_failed(&mut self, id: &RoomId, why: Hindrance, cx: &mut Context<'_>) {
+        let Some(knock) = self.leave_door(id, cx) else { return };
         if knock.is_back {
             return self.handle_not_let_in(id, why, cx);
         }

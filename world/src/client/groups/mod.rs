@@ -247,8 +247,8 @@ impl Client {
         let Some(room) = circle.room() else { return };
         let what = format_args!("client {number} gets message {} of room {room}", delivery.sequence);
         cx.trace.tell(cx.now, what);
-        // What is fetched was said before we came in.
-        if circle.way_in.is_none() {
+        // What is fetched was said before we came in, or has come already.
+        if circle.way_in.is_none() || cx.judge.mailboxes.is_news(number, room, delivery.sequence) {
             let verdict = cx.judge.mailboxes.delivered(number, room, link, delivery.sequence, &delivery.payload);
             cx.judge.check(cx.now, verdict);
         }
@@ -326,17 +326,26 @@ impl Client {
 
     /// It is over for us: the relay is told, and what hung on it goes.
     fn end_circle(&mut self, id: &RoomId, cx: &mut Context<'_>) {
+        self.end_circle_saying(id, None, cx);
+    }
+
+    /// The same, and the others hear a goodbye. Of whoever has left already the relay takes nothing more: it is to be there
+    /// first.
+    fn end_circle_saying(&mut self, id: &RoomId, goodbye: Option<Request>, cx: &mut Context<'_>) {
         let Some(circle) = self.groups.rooms.remove(id) else { return };
         let leave = circle.parts.state.leave_request();
         match circle.place {
             Place::Room(room) => {
-                self.groups.knocks.remove(id);
+                self.leave_door(id, cx);
                 self.has.published.retain(|track| track.room != room);
                 self.has.remotes.retain(|_, remote| remote.room != room);
                 cx.judge.mailboxes.left(self.number, room);
                 if self.is_in() {
                     self.groups.leaving.insert(room);
-                    self.ask(leave, Asked::Leave(room));
+                    match goodbye {
+                        Some(goodbye) => self.ask(goodbye, Asked::Goodbye(room)),
+                        None => self.ask(leave, Asked::Leave(room)),
+                    }
                 }
                 self.try_again(room, cx);
             }

@@ -94,35 +94,31 @@ impl Client {
 
     /// Asks to publish a track of ours, unless nothing may be sent now: then it is published when we are back.
     pub(in crate::client) fn publish_sealed(&mut self, serial: u32, cx: &mut Context<'_>) {
-        let Some(track) = self.has.published.iter_mut().find(|track| track.serial == serial) else { return };
-        let Some(circle) = self.groups.rooms.get(&cx.cast.rooms[track.room].id) else { return };
+        let Some(track) = self.has.published.iter().find(|track| track.serial == serial) else { return };
+        let Some(circle) = self.groups.rooms.get_mut(&cx.cast.rooms[track.room].id) else { return };
         let (Some(local), state) = (track.local, &circle.parts.state) else { return };
         if state.is_behind() {
             return;
         }
-        track.epoch = Some(state.epoch());
         if let Ok(Some(request)) = circle.tracks.publish_request(local, state, &circle.parts.frame_keys) {
             self.ask(request, Asked::Publish(serial));
         }
     }
 
-    /// The relay has given one of ours, whose label was sealed in `epoch`, an alias.
+    /// The relay has given one of ours an alias.
     pub(in crate::client) fn handle_sealed_published(
         &mut self,
         room: usize,
         local: LocalId,
-        epoch: Option<u64>,
         alias: TrackAlias,
         cx: &mut Context<'_>,
     ) {
         let id = cx.cast.rooms[room].id;
         let connection = self.session.connection().unwrap_or_default();
         let Some(circle) = self.groups.rooms.get_mut(&id) else { return };
-        circle.tracks.handle_published(local, Some(Route { connection, alias }));
-        // Newcomers in between have no key for the label, and the track had no alias yet by which to seal it again.
-        if Some(circle.parts.state.epoch()) != epoch {
-            self.announce_again(&id, cx);
-        }
+        let (state, keys) = (&circle.parts.state, &circle.parts.frame_keys);
+        let wishes = circle.tracks.handle_published(local, Some(Route { connection, alias }), state, keys);
+        self.grant_of_tracks(&id, wishes, cx);
     }
 
     /// Seals an object, unless nothing may be sent: then nobody is sent it.
