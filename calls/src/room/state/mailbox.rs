@@ -209,6 +209,7 @@ impl RoomState {
         if mailbox.joined_epoch != epoch {
             return self.fall_behind();
         }
+        self.behind = false;
         let resumed = mailbox.again.then_some(Wish::Tell(Event::Resumed));
         mailbox.take_held().chain(resumed).collect()
     }

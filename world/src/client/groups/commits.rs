@@ -107,12 +107,6 @@ impl Client {
         }
     }
 
-    /// Whether the relay is to say of a commit whether it counts.
-    pub fn has_commit_under_way(&self) -> bool {
-        let is_under_way = |attempt: &Attempt| matches!(attempt.stage, Stage::UnderWay(_));
-        self.groups.rooms.values().any(|circle| circle.attempt.as_ref().is_some_and(is_under_way))
-    }
-
     pub(super) fn attempt_due(&self, circle: &Circle) -> Option<Moment> {
         match circle.attempt.as_ref()?.stage {
             Stage::MakeAt(at) if self.is_entered(circle) => Some(at),

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use supernode_calls::rights::{Admission, Door};
-use supernode_calls::room::{ComingBack, Duty, Hindrance, Keeping, NextWay, RoomState, Uniform};
+use supernode_calls::room::{ComingBack, Duty, Hindrance, Keeping, NextWay, Way};
 use supernode_e2ee::Group;
 use supernode_proto::identity::RoomId;
 use supernode_session::Moment;
 
-use super::{Asked, Client, Context, ForGroup, GRACE, WayIn, by, commits::Aim};
+use super::{Asked, Client, Context, ForGroup, GRACE, Place, WayIn, by, commits::Aim};
 use crate::client::PATIENCE;
 
 /// After a commit of ours did not come about.
@@ -64,24 +64,6 @@ impl Keeper {
         }
     }
 
-    /// Whether it is tried again.
-    pub(super) fn handle_not_let_in(
-        &mut self,
-        why: Hindrance,
-        state: &RoomState,
-        now: Moment,
-        uniform: Uniform<'_>,
-    ) -> bool {
-        let Self::ComingBack(coming) = self else { return true };
-        let at = match coming.attempts.handle_failed(why, state, now, uniform) {
-            NextWay::Wait(wait) => now + wait,
-            // Nobody here gives a pass: there is no other way than the link.
-            NextWay::Try(_) | NextWay::Over(_) => return false,
-        };
-        coming.stage = Stage::KnockAt(at);
-        true
-    }
-
     /// For people.
     pub(super) fn what(&self) -> &'static str {
         match self {
@@ -115,12 +97,8 @@ impl Client {
             }
             match &mut circle.keeper {
                 Keeper::ComingBack(coming) => {
-                    coming.stage = Stage::Knocking;
                     let next = coming.attempts.begin(&circle.parts.state, circle.door.as_ref().and_then(Door::link));
-                    let Some(room) = circle.room().filter(|_| matches!(next, NextWay::Try(_))) else {
-                        return self.end_circle(id, cx);
-                    };
-                    return self.knock(id, room, true, cx);
+                    return self.go_back(id, next, cx);
                 }
                 keeper => *keeper = Keeper::Free,
             }
@@ -211,6 +189,38 @@ impl Client {
         if matches!(aim, Aim::Renew) && !is_done {
             circle.parts.state.put_renewal_off(cx.now, &by(rng));
         }
+    }
+
+    /// Goes the next way back into the group.
+    fn go_back(&mut self, id: &RoomId, next: NextWay, cx: &mut Context<'_>) {
+        let Some(circle) = self.groups.rooms.get_mut(id) else { return };
+        let Keeper::ComingBack(coming) = &mut circle.keeper else { return };
+        match (next, &circle.place) {
+            (NextWay::Wait(wait), _) => coming.stage = Stage::KnockAt(cx.now + wait),
+            (NextWay::Try(Way::Link(_)), Place::Room(room)) => {
+                coming.stage = Stage::Knocking;
+                let room = *room;
+                self.knock(id, room, true, cx);
+            }
+            (NextWay::Try(Way::OldPlace), _) => {
+                coming.stage = Stage::ComingIn(None);
+                self.come_in_with_old_place(id, cx);
+            }
+            // Nobody here gives a pass: there is no other way than the link.
+            _ => {
+                cx.trace.tell(cx.now, format_args!("client {} is not let in again", self.number));
+                self.end_circle(id, cx);
+            }
+        }
+    }
+
+    /// A way did not lead inside: another is tried, or all again after a while, or none.
+    pub(super) fn handle_not_let_in(&mut self, id: &RoomId, why: Hindrance, cx: &mut Context<'_>) {
+        let Self { groups, rng, .. } = self;
+        let Some(circle) = groups.rooms.get_mut(id) else { return };
+        let Keeper::ComingBack(coming) = &mut circle.keeper else { return };
+        let next = coming.attempts.handle_failed(why, &circle.parts.state, cx.now, &by(rng));
+        self.go_back(id, next, cx);
     }
 
     /// We were let in again.

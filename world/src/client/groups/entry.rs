@@ -9,15 +9,15 @@ use supernode_proto::{
 };
 use supernode_session::{Moment, Reply};
 
-use super::{Asked, Client, Context, ForGroup, Place, by};
+use super::{Asked, Client, Context, ForGroup, Place};
 use crate::judge::Rule;
 
 /// A way into the relay's room, one step after the other.
 #[derive(Debug)]
 pub(super) struct WayIn {
     entry: Entry,
-    /// With a place in the group that a member has just given us.
-    is_let_in: bool,
+    /// It was left behind by the group, and is on its way back.
+    is_back: bool,
     stage: Stage,
 }
 
@@ -38,7 +38,7 @@ impl WayIn {
 
     fn new((entry, next): (Entry, NextStep), now: Moment) -> Self {
         let stage = if let NextStep::Ask(step, wait) = next { Stage::AskAt(step, now + wait) } else { Stage::Asked };
-        Self { entry, is_let_in: false, stage }
+        Self { entry, is_back: false, stage }
     }
 
     pub(super) fn due(&self) -> Option<Moment> {
@@ -64,7 +64,17 @@ impl Client {
         let on = self.session.connection().unwrap_or_default();
         let Some(circle) = self.groups.rooms.get_mut(id) else { return };
         let (entry, next) = Entry::let_in(&circle.parts.state, on);
-        circle.way_in = Some(WayIn { entry, is_let_in: true, stage: Stage::Asked });
+        circle.way_in = Some(WayIn { entry, is_back: true, stage: Stage::Asked });
+        self.go_further_in(id, next, cx);
+    }
+
+    /// Nobody may be inside any more: the place that we have is tried.
+    pub(super) fn come_in_with_old_place(&mut self, id: &RoomId, cx: &mut Context<'_>) {
+        let on = self.session.connection().unwrap_or_default();
+        let Some(circle) = self.groups.rooms.get_mut(id) else { return };
+        cx.trace.tell(cx.now, format_args!("client {} tries the place that it has", self.number));
+        let (entry, next) = Entry::with_old_place(&circle.parts.state, on);
+        circle.way_in = Some(WayIn { entry, is_back: true, stage: Stage::Asked });
         self.go_further_in(id, next, cx);
     }
 
@@ -99,10 +109,11 @@ impl Client {
         }
         let (number, connection) = (self.number, self.session.connection().unwrap_or_default());
         let Some(circle) = self.groups.rooms.get_mut(id) else { return };
-        let is_given_all = step == Step::CatchUpAfter && reply.is_ok();
-        let (was_missing, was_behind) = (circle.parts.state.is_missing_messages(), circle.parts.state.is_behind());
+        // Whoever is behind reads nothing.
+        let is_given_all = step == Step::CatchUpAfter && reply.is_ok() && !circle.parts.state.is_behind();
+        let was_missing = circle.parts.state.is_missing_messages();
         let wishes = circle.parts.handle_entry_reply(step, reply.as_ref(), connection, cx.now);
-        let falls_behind = circle.parts.state.is_behind() && !was_behind;
+        let falls_behind = circle.parts.state.is_behind();
         if let Some(room) = circle.room()
             && is_given_all
             && (was_missing || falls_behind)
@@ -129,24 +140,24 @@ impl Client {
     pub(super) fn go_further_in(&mut self, id: &RoomId, next: NextStep, cx: &mut Context<'_>) {
         let Some(circle) = self.groups.rooms.get_mut(id) else { return };
         let Some(way_in) = &mut circle.way_in else { return };
-        let is_let_in = way_in.is_let_in;
+        let is_back = way_in.is_back;
         match next {
             NextStep::Ask(step, wait) => return way_in.stage = Stage::AskAt(step, cx.now + wait),
             NextStep::TakePlace => return self.take_place(id, cx),
             _ => circle.way_in = None,
         }
         match next {
-            NextStep::Done => self.handle_entered(id, is_let_in, cx),
+            NextStep::Done => self.handle_entered(id, is_back, cx),
             NextStep::FallBehind => {
                 let wishes = circle.parts.state.fall_behind();
                 self.grant(id, wishes, cx);
             }
-            NextStep::Failed if is_let_in => self.handle_not_let_in(id, Hindrance::Passing, cx),
+            NextStep::Failed if is_back => self.handle_not_let_in(id, Hindrance::Passing, cx),
             _ => self.end_circle(id, cx),
         }
     }
 
-    fn handle_entered(&mut self, id: &RoomId, is_let_in: bool, cx: &mut Context<'_>) {
+    fn handle_entered(&mut self, id: &RoomId, is_back: bool, cx: &mut Context<'_>) {
         let Some(circle) = self.groups.rooms.get_mut(id) else { return };
         circle.look_at = Some(cx.now);
         let is_behind = circle.parts.state.is_behind();
@@ -154,7 +165,7 @@ impl Client {
             cx.trace.tell(cx.now, format_args!("client {} is in room {room}, behind: {is_behind}", self.number));
         }
         match &circle.place {
-            Place::Room(_) if is_let_in && is_behind => {
+            Place::Room(_) if is_back && is_behind => {
                 self.handle_not_let_in(id, Hindrance::Passing, cx);
             }
             Place::Room(room) => {
@@ -187,16 +198,6 @@ impl Client {
         let said_by = self.link_mut().map_or(cx.now, |link| link.left_latest);
         if let Some(room) = self.groups.rooms.get(id).and_then(super::Circle::room) {
             cx.judge.media.has_left(number, room, link, said_by);
-        }
-    }
-
-    /// Tries all doors again after a while, or gives up.
-    pub(super) fn handle_not_let_in(&mut self, id: &RoomId, why: Hindrance, cx: &mut Context<'_>) {
-        let Self { groups, rng, .. } = self;
-        let Some(circle) = groups.rooms.get_mut(id) else { return };
-        if !circle.keeper.handle_not_let_in(why, &circle.parts.state, cx.now, &by(rng)) {
-            cx.trace.tell(cx.now, format_args!("client {} is not let in again: {why:?}", self.number));
-            self.end_circle(id, cx);
         }
     }
 }
