@@ -286,7 +286,7 @@ impl World {
         self.pass_until(begins + SETTLED);
         let settled: Vec<_> = self.clients.iter().map(|client| (client.is_in(), client.since())).collect();
         self.pass_until(begins + QUIET);
-        self.await_commits();
+        self.await_rest();
         if !self.is_sound() {
             return;
         }

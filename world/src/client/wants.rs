@@ -260,9 +260,14 @@ impl Client {
         others
     }
 
+    /// Whether the relay has replied to all that it asked.
+    pub fn has_all_replies(&self) -> bool {
+        !self.is_in() || self.has.waiting == 0
+    }
+
     /// Nothing is under way any more.
     pub fn check_settled(&self, cx: &mut Context<'_>) {
-        if self.is_in() && self.has.waiting > 0 {
+        if !self.has_all_replies() {
             let what = format!("client {} waits for {} replies", self.number, self.has.waiting);
             cx.judge.fail(cx.now, Rule::Reply, what);
         }

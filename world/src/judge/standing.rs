@@ -15,28 +15,29 @@ const SAYS_FOR: Duration = Duration::from_millis(400);
 /// How long that, or a subscription, may take to arrive: paths are wide, and at most 120 ms long.
 const ARRIVES_WITHIN: Duration = Duration::from_secs(2);
 
-/// How long a commit may take to arrive, with those that are made again behind it: keys are renewed all the time.
+/// How long a commit may take to arrive, with those that are made again behind it and what follows from it: keys are renewed
+/// all the time.
 const COMMITS_WITHIN: Duration = Duration::from_secs(3);
 /// How often it is looked whether it has.
 const LOOKS_EVERY: Duration = Duration::from_millis(20);
 
 impl World {
-    /// Lets time pass until no commit is under way, but no longer than one takes.
-    pub(crate) fn await_commits(&mut self) {
+    /// Lets time pass until nothing is under way, but no longer than a commit takes.
+    pub(crate) fn await_rest(&mut self) {
         let until = self.now + COMMITS_WITHIN;
-        while self.now < until && self.is_sound() && !self.are_of_one_epoch() {
+        while self.now < until && self.is_sound() && !self.is_at_rest() {
             self.pass_until(self.now + LOOKS_EVERY);
         }
     }
 
-    fn are_of_one_epoch(&self) -> bool {
+    fn is_at_rest(&self) -> bool {
         let standing_rooms = self.shape.rooms..self.shape.rooms + self.shape.standing;
         let is_one = |room| {
             let mut epochs = self.clients.iter().filter_map(|client| Some(client.standing(room, &self.cast)?.epoch));
             let first = epochs.next();
             epochs.all(|epoch| Some(epoch) == first)
         };
-        !self.clients.iter().any(Client::has_commit_under_way) && standing_rooms.into_iter().all(is_one)
+        self.clients.iter().all(Client::has_all_replies) && standing_rooms.into_iter().all(is_one)
     }
 
     /// Whoever wants in is in; all of a room agree; every label and everybody's frames open.
