@@ -59,6 +59,22 @@ mod switch {
         MessageLeftOut,
         /// Of two commits of one epoch both count.
         TwoCommits,
+        /// Newcomers are not told of labels that are sealed again for them.
+        RelabelNotTold,
+        /// A label counts for whoever is in the room, whatever epoch it was sealed in.
+        LabelEpochIgnored,
+        /// Whoever comes into a room is not told of some of its tracks.
+        TracksNotTold,
+        /// A commit's join key is not taken with it.
+        JoinKeyStays,
+        /// Whoever catches up is not given the newest message.
+        CatchUpShort,
+        /// Nobody is told that a commit was taken back.
+        RejectionNotTold,
+        /// A knock at a room rings nobody.
+        DoorRingsNobody,
+        /// An answer comes without what it says.
+        AnswerWithoutPayload,
         /// Of whoever is put out of a room, streams that QUIC has whole go on, and are sent again where they were lost.
         FinishedGoOn,
         /// Every hundredth letter between shards is lost.

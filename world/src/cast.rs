@@ -6,6 +6,7 @@ use bytes::Bytes;
 use quinn_proto::{ClientConfig, crypto::rustls::QuicClientConfig};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use rustls::client::Resumption;
+use supernode_e2ee::LinkSecret;
 use supernode_keys::{DeviceSecret, IdentitySecret, JoinSecret, Pass};
 use supernode_proto::identity::{Delegation, Grants, Holder, IdentityKey, RelayPin, RoomId, SIGNATURE_BYTES, Ticket};
 use supernode_tls::PinVerifier;
@@ -36,8 +37,16 @@ pub struct Device {
 pub struct Room {
     /// Its name.
     pub id: RoomId,
-    /// Of every epoch: who may come in is the group's business, and there is none.
-    pub secret: JoinSecret,
+    /// By what one comes in.
+    pub opens_by: OpensBy,
+}
+
+/// By what one comes into a room.
+pub enum OpensBy {
+    /// The same in every epoch: who may come in is the group's business, and there is none.
+    Secret(JoinSecret),
+    /// The room stands: its members keep a group, and let in whoever has its link, as everybody does.
+    Link(LinkSecret),
 }
 
 /// All of them.
@@ -58,14 +67,14 @@ pub struct Cast {
 }
 
 impl Cast {
-    /// So many people with one or two devices each.
-    pub fn new(people: usize, rooms: usize, pin: RelayPin, relay: SocketAddr, seed: u64) -> Self {
+    /// So many people with one device each, or up to so many.
+    pub fn new(people: usize, devices_max: usize, rooms: usize, pin: RelayPin, relay: SocketAddr, seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let until = Clock::unix(Default::default()).as_secs() + VALID_S;
         let identities: Vec<_> = (0..people).map(|_| IdentitySecret::from_bytes(&rng.random())).collect();
         let mut devices = Vec::new();
         for (person, identity) in identities.iter().enumerate() {
-            for _ in 0..rng.random_range(1..=2) {
+            for _ in 0..rng.random_range(1..=devices_max) {
                 let secret = DeviceSecret::from_bytes(&rng.random());
                 let delegation = identity.delegate(&secret.public(), until);
                 devices.push(Device { person, secret, delegation });
@@ -101,8 +110,15 @@ impl Cast {
     /// A room that nobody knows yet.
     pub fn open_room(&mut self) -> usize {
         let (id, secret) = (RoomId::passing(self.rng.random()), JoinSecret::from_bytes(&self.rng.random()));
-        self.rooms.push(Room { id, secret });
+        self.rooms.push(Room { id, opens_by: OpensBy::Secret(secret) });
         self.rooms.len() - 1
+    }
+
+    /// A room that stands, of which everybody has the link.
+    pub fn build_room(&mut self, link: &[u8; LinkSecret::BYTES]) {
+        if let Ok(link) = LinkSecret::from_slice(link) {
+            self.rooms.push(Room { id: link.room(), opens_by: OpensBy::Link(link) });
+        }
     }
 
     /// The room of this name.
@@ -135,6 +151,14 @@ impl Room {
     /// Its name in a message.
     pub fn name(&self) -> Bytes {
         Bytes::copy_from_slice(&self.id.0)
+    }
+
+    /// The secret of its link, if it stands.
+    pub fn link(&self) -> Option<&LinkSecret> {
+        match &self.opens_by {
+            OpensBy::Link(link) => Some(link),
+            OpensBy::Secret(_) => None,
+        }
     }
 }
 

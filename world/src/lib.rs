@@ -6,7 +6,8 @@
 //! - [`client`]: what the SDK does around `supernode_session` and `supernode_calls`, on quinn-proto.
 //! - [`judge`]: what must hold, and whether it does.
 //! - [`World`]: all of it, with what happens there.
-//! - [`runs`]: many seeds.
+//! - [`stage`]: a world in which a test says what happens.
+//! - [`Plan`]: which world is to be. [`runs`]: many seeds.
 //!
 //! All randomness that decides anything comes from the seed. What TLS draws differs between runs: keys, and what is sealed by
 //! them; nothing here looks at it, and its length is always the same.
@@ -16,10 +17,12 @@ pub mod client;
 pub mod clock;
 pub mod judge;
 pub mod network;
+pub mod plan;
 #[cfg(feature = "planted")]
 pub mod planted;
 pub mod relay;
 pub mod runs;
+pub mod stage;
 pub mod trace;
 
 mod life;
@@ -27,6 +30,7 @@ mod world;
 
 pub use self::{
     clock::Clock,
+    plan::Plan,
     trace::Trace,
     world::{Outcome, Shape, World},
 };

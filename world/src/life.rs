@@ -5,12 +5,13 @@ use std::time::Duration;
 use rand::RngExt;
 use supernode_proto::control::{PresenceState, TrackKind};
 use supernode_session::Moment;
+use supernode_world_options::Trouble;
 
 use crate::{
     client::{Client, Wish},
     judge::Rule,
     network::Conditions,
-    world::World,
+    world::{LIVELY_MAX, World},
 };
 
 /// How long nothing happens before the judge looks. A client that has crashed is forgotten after 30 s, and its watchers are
@@ -38,7 +39,8 @@ impl World {
     }
 
     fn be_lively(&mut self) {
-        let until = self.now + Duration::from_millis(self.rng.random_range(4_000..20_000));
+        let lively = Duration::from_millis(self.rng.random_range(4_000..LIVELY_MAX.as_millis() as u64));
+        let until = self.now + lively.min(self.plan.lively_max());
         for client in 0..self.clients.len() {
             let conditions = Conditions::draw(&mut self.rng, self.shape.is_calm);
             self.paths[client].change(conditions);
@@ -48,7 +50,7 @@ impl World {
             }
         }
         self.note_reordering();
-        if self.shape.is_lying {
+        if self.plan.is_lying {
             self.judge.begin_lies();
             for client in 0..self.clients.len() {
                 let seed = self.rng.random();
@@ -61,6 +63,7 @@ impl World {
             self.pass_until(next);
             self.end_drained();
             self.happen(until);
+            self.happen_in_groups();
         }
     }
 
@@ -78,6 +81,16 @@ impl World {
             rooms.get(pick % rooms.len().max(1)).copied()
         };
         let is_calm = self.shape.is_calm;
+        let trouble = match roll {
+            73..=80 => Some(Trouble::Kicks),
+            85..=91 => Some(Trouble::Devices),
+            92..=96 => Some(Trouble::Network),
+            97..=99 => Some(Trouble::Relay),
+            _ => None,
+        };
+        if trouble.is_some_and(|trouble| self.plan.is_without(trouble)) {
+            return;
+        }
         match roll {
             0..=9 => self.tell(client, Client::come),
             10..=25 => {
@@ -111,8 +124,8 @@ impl World {
                     self.tell(client, |client, cx| client.publish(room, kind, cx));
                 }
             }
-            65..=66 => self.tell(client, |client, _| client.unpublish()),
-            67..=70 => self.tell(client, |client, _| client.toggle_subscription()),
+            65..=66 => self.tell(client, |client, cx| client.unpublish(cx)),
+            67..=70 => self.tell(client, |client, cx| client.toggle_subscription(cx)),
             71..=72 => {
                 if let Some(room) = own_room {
                     self.tell(client, |client, cx| client.leave(room, cx));
@@ -160,6 +173,46 @@ impl World {
             _ => {}
         }
         self.tell(client, |client, _| client.talk_until(until));
+    }
+
+    /// Something happens in a room whose members keep a group.
+    fn happen_in_groups(&mut self) {
+        let Self { shape, group_dice: dice, .. } = self;
+        if shape.standing == 0 || !dice.random_bool(0.5) {
+            return;
+        }
+        let client = dice.random_range(0..self.clients.len());
+        let room = shape.rooms + dice.random_range(0..shape.standing);
+        let (roll, pick) = (dice.random_range(0..20), dice.random_range(0..4));
+        let is_inside = self.clients[client].standing_rooms().contains(&room);
+        match roll {
+            0..=9 => {
+                let kind = [TrackKind::Audio, TrackKind::Audio, TrackKind::Video, TrackKind::Data][pick];
+                self.tell(client, |client, cx| client.want_in(room, vec![TrackKind::Audio, kind], cx));
+            }
+            10 => self.tell(client, |client, cx| client.want_out(room, cx)),
+            11..=13 if self.plan.is_without(Trouble::Kicks) => {}
+            11..=12 if is_inside => self.tell(client, |client, cx| client.put_out(room, pick, cx)),
+            13 if is_inside => self.tell(client, |client, cx| client.kick_only(room, pick, cx)),
+            14..=15 if is_inside => self.tell(client, |client, cx| client.refresh_keys(room, cx)),
+            16 => {
+                // All at once: of their commits one comes first.
+                for client in 0..self.clients.len() {
+                    if self.clients[client].standing_rooms().contains(&room) {
+                        self.tell(client, |client, cx| client.refresh_keys(room, cx));
+                    }
+                }
+            }
+            17 if is_inside => self.tell(client, |client, cx| client.publish(room, TrackKind::Audio, cx)),
+            18 if is_inside => {
+                // Once for each person: whose commits are rejected again and again is shut out for a while.
+                let person = self.clients[client].person;
+                if self.junk_senders.insert(person) {
+                    self.tell(client, |client, cx| client.send_junk(room, cx));
+                }
+            }
+            _ => {}
+        }
     }
 
     /// What somebody publishes who comes into a room.
@@ -220,7 +273,7 @@ impl World {
             self.paths[client].heal();
             self.tell(client, |client, _| client.awake());
         }
-        if self.shape.is_lying {
+        if self.plan.is_lying {
             self.trace.tell(self.now, format_args!("the relay lies no more"));
             for client in 0..self.clients.len() {
                 self.tell(client, Client::end_lies);
@@ -233,6 +286,7 @@ impl World {
         self.pass_until(begins + SETTLED);
         let settled: Vec<_> = self.clients.iter().map(|client| (client.is_in(), client.since())).collect();
         self.pass_until(begins + QUIET);
+        self.await_rest();
         if !self.is_sound() {
             return;
         }
@@ -246,6 +300,9 @@ impl World {
             }
         }
         self.look_at_everything();
+        if self.shape.standing > 0 && !self.plan.is_lying && self.is_sound() {
+            self.look_at_groups();
+        }
     }
 
     /// Everybody goes, one way or the other.

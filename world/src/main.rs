@@ -4,39 +4,30 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use serde_json::json;
-use supernode_world::{Outcome, World, runs::Runs};
+use supernode_world::{Outcome, Plan, World, runs::Runs};
+use supernode_world_options::Options;
 
 /// Runs the whole relay and real clients under a virtual clock and a seeded network.
 #[derive(Debug, Parser)]
 #[command(name = "supernode-world")]
 struct Arguments {
-    /// How many seeds to run
-    #[arg(long, value_name = "N", default_value_t = 200)]
-    seeds: u64,
-    /// The first of them
-    #[arg(long, value_name = "SEED", default_value_t = 0)]
-    from: u64,
-    /// The relay lies to its clients, but for when nothing happens
-    #[arg(long)]
-    lying: bool,
-    /// Prints what happens in the first of them, and runs no other
-    #[arg(long)]
-    told: bool,
-    /// Prints the result as one JSON object, last
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    options: Options,
 }
 
 fn main() -> ExitCode {
-    let Arguments { seeds, from, lying, told, json } = Arguments::parse();
+    let Arguments { options } = Arguments::parse();
+    let Options { seeds, from, lying, told, json, less } = options;
+    let first = Plan { seed: from, is_lying: lying, less };
     if told {
-        return tell(from, lying);
+        return tell(&first);
     }
-    let runs = Runs::of(from, seeds, lying, |outcome| {
-        if let Some(violation) = &outcome.violation {
-            let seed = outcome.seed;
-            let lying = if lying { " --lying" } else { "" };
-            say(&format!("seed {seed}: {violation}\n  again: cargo xtask world --seeds 1 --from {seed}{lying} --told"));
+    let runs = Runs::of(&first, seeds, |outcome| {
+        let Some(violation) = &outcome.violation else { return };
+        say(&format!("seed {}: {violation}\n  again: {}", outcome.plan.seed, outcome.plan.command()));
+        let smallest = outcome.plan.clone().shrunk(violation.rule);
+        if smallest != outcome.plan {
+            say(&format!("  smaller: {}", smallest.command()));
         }
     });
     let (hours, wall_s) = (runs.call_hours(), runs.took.as_secs_f64());
@@ -52,7 +43,7 @@ fn main() -> ExitCode {
     if json {
         let result = json!({
             "seeds": runs.seeds,
-            "failures": runs.failures.iter().map(|outcome| outcome.seed).collect::<Vec<_>>(),
+            "failures": runs.failures.iter().map(|outcome| outcome.plan.seed).collect::<Vec<_>>(),
             "call_hours": hours,
             "wall_s": wall_s,
             "planted_found": planted_found,
@@ -72,7 +63,10 @@ fn plant(from: u64) -> (usize, usize) {
     let found = find_all(from, |Found { fault, by }| match by {
         Some((outcome, seeds)) => {
             let rule = outcome.violation.as_ref().map_or_else(String::new, |found| format!("{:?}", found.rule));
-            say(&format!("planted {fault:?}: found by seed {}, of {seeds} that were tried, as {rule}", outcome.seed));
+            say(&format!(
+                "planted {fault:?}: found by seed {}, of {seeds} that were tried, as {rule}",
+                outcome.plan.seed
+            ));
         }
         None => say(&format!("planted {fault:?}: NOT FOUND in {SEEDS_MAX} seeds")),
     });
@@ -86,14 +80,14 @@ fn plant(_: u64) -> (usize, usize) {
 }
 
 /// One world, with all that happens there.
-fn tell(seed: u64, is_lying: bool) -> ExitCode {
-    let Outcome { lines, violation, digest, .. } = World::run(seed, is_lying, true);
+fn tell(plan: &Plan) -> ExitCode {
+    let Outcome { lines, violation, digest, .. } = World::run(plan, true);
     lines.iter().for_each(|line| say(line));
     say(&format!("digest {digest:016x}"));
     match violation {
         None => ExitCode::SUCCESS,
         Some(violation) => {
-            say(&format!("seed {seed}: {violation}"));
+            say(&format!("seed {}: {violation}", plan.seed));
             ExitCode::FAILURE
         }
     }

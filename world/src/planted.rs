@@ -2,7 +2,7 @@
 
 use supernode_server::planted::{Fault, plant};
 
-use crate::{Outcome, World};
+use crate::{Outcome, Plan, World};
 
 /// Within so many seeds every fault is found, from whichever seed on.
 pub const SEEDS_MAX: u64 = 200;
@@ -29,7 +29,7 @@ pub fn find_all(from: u64, mut told: impl FnMut(&Found)) -> Vec<Found> {
 fn find(fault: Fault, from: u64) -> Option<(Outcome, u64)> {
     (0..SEEDS_MAX).find_map(|tried| {
         plant(Some(fault));
-        let outcome = World::run(from.wrapping_add(tried), false, false);
+        let outcome = World::run(&Plan::of(from.wrapping_add(tried)), false);
         plant(None);
         outcome.violation.is_some().then_some((outcome, tried + 1))
     })

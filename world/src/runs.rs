@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{Outcome, World};
+use crate::{Outcome, Plan, World};
 
 /// Seeds that have found something once, and always run. In these, streams that QUIC had been handed to their ends went on to
 /// people who had been put out of their room.
@@ -26,13 +26,13 @@ pub struct Runs {
 }
 
 impl Runs {
-    /// Runs so many seeds from this one on; behind them, unless it is only one, those that have found something once.
+    /// Runs so many seeds from this plan's on; behind them, unless it is only one, those that have found something once.
     /// `told` is told of each.
-    pub fn of(from: u64, seeds: u64, is_lying: bool, mut told: impl FnMut(&Outcome)) -> Self {
+    pub fn of(first: &Plan, seeds: u64, mut told: impl FnMut(&Outcome)) -> Self {
         let (begun, mut runs) = (Instant::now(), Self::default());
         let found = FOUND.iter().copied().filter(|_| seeds > 1);
-        for seed in (from..from.saturating_add(seeds)).chain(found) {
-            let outcome = World::run(seed, is_lying, false);
+        for seed in (first.seed..first.seed.saturating_add(seeds)).chain(found) {
+            let outcome = World::run(&Plan { seed, ..first.clone() }, false);
             told(&outcome);
             runs.seeds += 1;
             runs.in_calls += outcome.in_calls;

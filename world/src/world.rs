@@ -2,9 +2,10 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,6 +13,7 @@ use bytes::BytesMut;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use supernode_server::core::limits::Limits;
 use supernode_session::Moment;
+use supernode_world_options::Trouble;
 
 use crate::{
     cast::Cast,
@@ -19,6 +21,7 @@ use crate::{
     clock::Clock,
     judge::{Judge, Rule, Violation},
     network::{Conditions, Path},
+    plan::Plan,
     relay::{self, Process, Site},
     trace::Trace,
 };
@@ -32,21 +35,21 @@ pub struct Shape {
     pub people: usize,
     /// Rooms that everybody knows.
     pub rooms: usize,
+    /// Rooms that stand, whose members keep a group; behind the others.
+    pub standing: usize,
     /// Nothing is lost on the way.
     pub is_calm: bool,
     /// Whether the kernel leads packets to the shard that they name.
     pub is_steered: bool,
     /// How often something happens, how long, and then nothing.
     pub rounds: u32,
-    /// While something happens, the relay lies to its clients.
-    pub is_lying: bool,
 }
 
 /// What came of a world.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Of which seed.
-    pub seed: u64,
+    /// Which it was.
+    pub plan: Plan,
     /// What did not hold, first.
     pub violation: Option<Violation>,
     /// The same in every run of the seed.
@@ -66,9 +69,14 @@ pub struct Outcome {
 /// One relay, its clients and the network between them.
 pub struct World {
     pub(crate) shape: Shape,
+    pub(crate) plan: Plan,
     pub(crate) now: Moment,
     pub(crate) clock: Clock,
     pub(crate) rng: StdRng,
+    /// Of what happens in rooms with groups: what happens elsewhere is the same with them and without.
+    pub(crate) group_dice: StdRng,
+    /// Who has sent something that is no commit as one.
+    pub(crate) junk_senders: BTreeSet<usize>,
     pub(crate) cast: Cast,
     pub(crate) clients: Vec<Client>,
     pub(crate) paths: Vec<Path>,
@@ -110,42 +118,88 @@ struct Packet {
     datagram: Vec<u8>,
 }
 
+/// How long something happens at most, until nothing does.
+pub(crate) const LIVELY_MAX: Duration = Duration::from_secs(20);
 /// Turns between two looks at what the relay keeps.
 const TURNS_PER_LOOK: u64 = 32;
+/// What may be on its way to a client on stage that reads nothing.
+const STAGED_WINDOW_BYTES: u32 = 512 * 1024;
+/// Tells the dice of groups from the others of a seed.
+const GROUPS: u64 = 0x6d6c_735f_6772_6f75;
 /// Steps that can be due at one moment.
 const STEPS_AT_ONCE_MAX: u64 = 100_000;
 
 impl World {
     /// At its beginning: nobody is there yet.
-    pub fn new(seed: u64, is_lying: bool, keeps_lines: bool) -> Self {
+    pub fn new(plan: &Plan, keeps_lines: bool) -> Self {
+        let seed = plan.seed;
         let mut rng = StdRng::seed_from_u64(seed);
-        let shape = Shape {
+        let mut group_dice = StdRng::seed_from_u64(seed ^ GROUPS);
+        let mut shape = Shape {
             shards: rng.random_range(1..=4),
             people: rng.random_range(3..=7),
             rooms: rng.random_range(1..=3),
+            standing: if group_dice.random_bool(0.5) { group_dice.random_range(1..=2) } else { 0 },
             is_calm: rng.random_bool(0.2),
             is_steered: rng.random_bool(0.7),
             rounds: rng.random_range(1..=3),
-            is_lying,
         };
+        shape.people = shape.people.min(plan.less.people.unwrap_or(usize::MAX));
+        shape.rounds = shape.rounds.min(plan.less.rounds.unwrap_or(u32::MAX));
+        shape.is_calm |= plan.is_without(Trouble::Network);
+        if plan.is_without(Trouble::Groups) {
+            shape.standing = 0;
+        }
         let limits = Limits {
             ring_timeout: Duration::from_secs(8),
             requests_per_second_max: 1_000,
+            // Whoever rings much is in a room for each, and knocks at doors beside them.
+            rooms_max: 64,
             queue_bytes_max: [3_000, 12_000, 48_000][rng.random_range(0..3)],
             relay_queue_bytes_max: rng.random_range(100_000..2_000_000),
             ..Limits::default()
         };
+        let mut world = Self::build(plan, (shape, limits), 2, Conditions::draw, (rng, group_dice), keeps_lines);
+        world.note_reordering();
+        let renew_within = Duration::from_secs(world.group_dice.random_range(4..120));
+        world.clients.iter_mut().for_each(|client| client.renew_within(renew_within));
+        world
+    }
+
+    /// A world in which a test says what happens. All paths are perfect; a client that stops reading its streams shows after a
+    /// few seconds of video.
+    pub(crate) fn staged(seed: u64, shards: usize, limits: Limits, people: usize) -> Self {
+        let (rng, group_dice) = (StdRng::seed_from_u64(seed), StdRng::seed_from_u64(seed ^ GROUPS));
+        let shape = Shape { shards, people, rooms: 1, standing: 0, is_calm: true, is_steered: true, rounds: 0 };
+        let perfect = |_: &mut StdRng, _| Conditions::perfect();
+        let mut world = Self::build(&Plan::of(seed), (shape, limits), 1, perfect, (rng, group_dice), false);
+        let mut transport = supernode_tls::transport();
+        transport.receive_window(STAGED_WINDOW_BYTES.into());
+        world.cast.quic.transport_config(Arc::new(transport));
+        world
+    }
+
+    fn build(
+        plan: &Plan,
+        (shape, limits): (Shape, Limits),
+        devices_max: usize,
+        path: fn(&mut StdRng, bool) -> Conditions,
+        (mut rng, mut group_dice): (StdRng, StdRng),
+        keeps_lines: bool,
+    ) -> Self {
         let (clock, now) = (Clock::new(), Moment::default());
         let site = Site::new(shape.shards, limits);
-        let cast = Cast::new(shape.people, shape.rooms, site.pin, relay::ADDRESS, rng.random());
+        let mut cast = Cast::new(shape.people, devices_max, shape.rooms, site.pin, relay::ADDRESS, rng.random());
+        (0..shape.standing).for_each(|_| cast.build_room(&group_dice.random()));
         let clients: Vec<Client> =
             (0..cast.devices.len()).map(|number| Client::new(number, &cast, rng.random())).collect();
-        let paths = clients.iter().map(|_| Path::new(Conditions::draw(&mut rng, shape.is_calm))).collect();
+        let paths = clients.iter().map(|_| Path::new(path(&mut rng, shape.is_calm))).collect();
         let addresses = clients.iter().map(|client| (client.address, client.number)).collect();
         let mut trace = Trace::new(keeps_lines);
-        trace.tell(now, format_args!("seed {seed}: {shape:?}, {} clients", clients.len()));
-        let mut world = Self {
+        trace.tell(now, format_args!("seed {}: {shape:?}, {} clients", plan.seed, clients.len()));
+        Self {
             shape,
+            plan: plan.clone(),
             now,
             clock,
             wakes: vec![None; clients.len()],
@@ -167,21 +221,21 @@ impl World {
             turns: 0,
             steps: 0,
             rng,
-        };
-        world.note_reordering();
-        world
+            group_dice,
+            junk_senders: BTreeSet::new(),
+        }
     }
 
     /// Runs a world of this seed to its end, or to the first thing that does not hold.
-    pub fn run(seed: u64, is_lying: bool, keeps_lines: bool) -> Outcome {
-        let mut world = Self::new(seed, is_lying, keeps_lines);
+    pub fn run(plan: &Plan, keeps_lines: bool) -> Outcome {
+        let mut world = Self::new(plan, keeps_lines);
         // What is left behind is looked at only for what had been seen before.
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.live())) {
             let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
             world.judge.fail(world.now, Rule::Panic, said.unwrap_or("without a word"));
         }
         Outcome {
-            seed,
+            plan: plan.clone(),
             violation: world.judge.violation().cloned(),
             digest: world.trace.digest(),
             lasted: world.now.since_beginning(),

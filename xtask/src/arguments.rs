@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use supernode_world_options::Options;
 
 /// What was typed.
 #[derive(Debug, Parser)]
@@ -97,25 +98,9 @@ pub enum Task {
     ///
     /// Each seed is a world: people come, watch, ring, talk, kick, crash, sleep and move, and the network loses, delays and
     /// cuts; what must hold is looked at all the time, when nothing happens, and after the end (docs/CONTRIBUTING.md). A
-    /// seed that fails is printed with the command that runs it again, and happens again exactly. Unless only one seed runs,
-    /// known faults are planted in the relay as well, one after the other, and each must be found.
-    World {
-        /// How many seeds
-        #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
-        seeds: u64,
-        /// The first of them
-        #[arg(long, value_name = "SEED", default_value_t = 0)]
-        from: u64,
-        /// The relay lies to its clients, but for when nothing happens: what it says is dropped, doubled, changed, said late
-        #[arg(long)]
-        lying: bool,
-        /// Prints what happens in the first of them, and runs no other
-        #[arg(long)]
-        told: bool,
-        /// Prints the result as one JSON object, last
-        #[arg(long)]
-        json: bool,
-    },
+    /// seed that fails is printed with the command that runs it again, and made smaller; it happens again exactly. Unless only
+    /// one seed runs, known faults are planted in the relay as well, one after the other, and each must be found.
+    World(Options),
     /// Takes the pictures of the built-in page in docs/images anew
     ///
     /// Headless Chromium looks at a real relay: idle, under a load of twenty calls with video, in the dark, on a phone,

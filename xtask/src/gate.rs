@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::bail;
+use supernode_world_options::Options;
 
 use crate::{
     arguments, bench,
@@ -204,7 +205,7 @@ fn steps() -> Vec<Step> {
                 name: "world",
                 when: When::Alone,
                 shown: format!("cargo xtask world --seeds {WORLDS}"),
-                run: Box::new(|| match world::run(&world::Options { seeds: WORLDS, ..world::Options::default() })? {
+                run: Box::new(|| match world::run(&Options::of(WORLDS))? {
                     true => Ok(()),
                     false => bail!("something did not hold in a world, or a planted fault was not found"),
                 }),

@@ -24,9 +24,7 @@ fn main() -> ExitCode {
         Task::Hostile { quick, json, only } => {
             hostile::run(&hostile::Options { relay: Profile::Release, quick, json, only })
         }
-        Task::World { seeds, from, lying, told, json } => {
-            world::run(&world::Options { seeds, from, lying, told, json })
-        }
+        Task::World(options) => world::run(&options),
         Task::Demo { seconds, json, release, keep, shards, room } => {
             let programs = if release { Profile::Release } else { Profile::Debug };
             let room = room.map(usize::from);

@@ -1,21 +1,8 @@
 //! `cargo xtask world`: the whole relay and real clients under a virtual clock and a seeded network.
 
-use crate::workspace::{Profile, Run};
+use supernode_world_options::Options;
 
-/// What it is asked for.
-#[derive(Debug, Default)]
-pub struct Options {
-    /// How many seeds.
-    pub seeds: u64,
-    /// The first of them.
-    pub from: u64,
-    /// The relay lies.
-    pub lying: bool,
-    /// Tells what happens.
-    pub told: bool,
-    /// The result as JSON, last.
-    pub json: bool,
-}
+use crate::workspace::{Profile, Run};
 
 /// Builds the worlds and runs them; whether all that must hold did, and every planted fault was found.
 ///
@@ -24,11 +11,8 @@ pub struct Options {
 pub fn run(options: &Options) -> anyhow::Result<bool> {
     build().status()?;
     let program = Profile::Gate.directory()?.join("supernode-world");
-    let (program, seeds, from) = (program.to_string_lossy(), options.seeds.to_string(), options.from.to_string());
-    let mut words = vec![&*program, "--seeds", &seeds, "--from", &from];
-    words.extend(options.lying.then_some("--lying"));
-    words.extend(options.told.then_some("--told"));
-    words.extend(options.json.then_some("--json"));
+    let (program, options) = (program.to_string_lossy(), options.words());
+    let words: Vec<&str> = std::iter::once(&*program).chain(options.iter().map(String::as_str)).collect();
     match Run::new(&words).status() {
         Ok(()) => Ok(true),
         Err(error) => {

@@ -19,6 +19,9 @@ pub enum Way {
     Link(LinkSecret),
     /// By a member who gave us this pass ([`Calling::by_pass`](crate::rings::Calling::by_pass)).
     Door(Box<Pass>),
+    /// By the place in the group that we have ([`Entry::with_old_place`](super::Entry::with_old_place)): nobody may be inside
+    /// any more.
+    OldPlace,
 }
 
 /// Why a way did not lead inside.
@@ -59,6 +62,8 @@ pub struct ComingBack {
     backoff: Backoff,
     give_up_at: Moment,
     nobody_rung: u32,
+    /// All ways were tried before.
+    is_again: bool,
     /// Those that are still to be tried before we wait.
     ways: VecDeque<Way>,
 }
@@ -70,14 +75,19 @@ impl ComingBack {
             backoff: Backoff::new(patience.backoff_base, patience.backoff_max),
             give_up_at: now + patience.give_up_after,
             nobody_rung: 0,
+            is_again: false,
             ways: VecDeque::new(),
         }
     }
 
-    /// Tries all ways: the link of the room, if it stands, and the passes of those in it.
+    /// Tries all ways: the link of the room, if it stands, and the passes of those in it. Before it tries them again, it tries
+    /// whether the room is empty, and leaves it: of members who all cannot follow nobody can let anybody in, and whoever comes
+    /// first once all have left opens the room again.
     pub fn begin(&mut self, state: &RoomState, link: Option<&LinkSecret>) -> NextWay {
         let doors = state.doors().into_iter().map(|pass| Way::Door(Box::new(pass)));
-        self.ways = link.cloned().map(Way::Link).into_iter().chain(doors).collect();
+        let old_place = (self.is_again && state.has_old_place()).then_some(Way::OldPlace);
+        self.is_again = true;
+        self.ways = old_place.into_iter().chain(link.cloned().map(Way::Link)).chain(doors).collect();
         // Without a link, and without anybody who has given us a pass, nobody can be asked.
         self.ways.pop_front().map_or(NextWay::Over(CallEnd::MissedKeys), NextWay::Try)
     }

@@ -41,6 +41,11 @@ impl Room {
         Entry::let_in(&lock(&self.state), link.generation)
     }
 
+    /// A way in on this connection with the place that we have although the group moved on.
+    pub(crate) fn entry_with_old_place(&self, link: &Link) -> (Entry, NextStep) {
+        Entry::with_old_place(&lock(&self.state), link.generation)
+    }
+
     /// The next way to be let in again, once those before have failed for this.
     pub(crate) fn next_way(&self, coming: &mut ComingBack, failed: Option<Hindrance>) -> NextWay {
         let state = lock(&self.state);

@@ -144,11 +144,13 @@ fn hindrance(error: &Error) -> Hindrance {
 async fn try_way(inner: &Arc<Inner>, room: &Arc<Room>, way: Way) -> Result<(), Error> {
     let client = Client::of(inner).ok_or(Error::ClientClosed)?;
     let place = match way {
-        Way::Link(secret) => standing::knock(&client, &secret).await?,
-        Way::Door(pass) => door::knock(&client, &pass, room.id).await?,
+        Way::Link(secret) => Some(standing::knock(&client, &secret).await?),
+        Way::Door(pass) => Some(door::knock(&client, &pass, room.id).await?),
+        Way::OldPlace => None,
     };
     let link = inner.link().await?;
-    entry::enter(inner, &link, room, room.entry_let_in(&link), Some(place)).await?;
+    let way_in = if place.is_some() { room.entry_let_in(&link) } else { room.entry_with_old_place(&link) };
+    entry::enter(inner, &link, room, way_in, place).await?;
     if room.is_behind() {
         return Err(Error::State("the group moved on while we came in"));
     }

@@ -9,15 +9,9 @@
 
 mod activity;
 mod drain;
-mod late;
 mod media;
-mod path;
-mod paths;
-mod performance;
 mod presence;
 mod rings;
 mod rooms;
-mod squeezed;
-mod stage;
 mod strangers;
 mod tcp;

@@ -1,11 +1,12 @@
-//! Objects on their way out and in. What is sealed elsewhere is a stamp here, so that who hears what can be checked.
+//! Objects on their way out and in. In each is a stamp, so that who hears what can be checked. In rooms with a group it is
+//! sealed; in the others it stands where something sealed would.
 
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use quinn_proto::{Dir, ReadError, StreamId, VarInt};
 use rand::RngExt;
-use supernode_calls::{Ends, Fate, Frame, FrameTimes, LANES, Order, OutgoingFrame, Plan, Sending, Turn};
+use supernode_calls::{Ends, Fate, Frame, FrameTimes, LANES, Order, OutgoingFrame, Plan, Sending, Turn, room::LocalId};
 use supernode_proto::{
     close::StreamCode,
     control::{PublishTrack, Subscribe, TrackAnnounced, TrackKind, UnpublishTrack, client_message::Body as Request},
@@ -15,6 +16,7 @@ use supernode_session::{Demand, Moment, StreamReader, put_datagram, put_object, 
 
 use super::{
     Asked, Client, Context,
+    groups::Heard as Opened,
     link::{Link, Stage, StreamIn},
 };
 use crate::judge::{Heard, Rule, TrackFact};
@@ -36,8 +38,10 @@ pub(super) struct Published {
     pub(super) room: usize,
     /// Its number in the world.
     pub(super) serial: u32,
-    kind: TrackKind,
-    alias: Option<TrackAlias>,
+    pub(super) kind: TrackKind,
+    pub(super) alias: Option<TrackAlias>,
+    /// In a room with a group: as which of ours.
+    pub(super) local: Option<LocalId>,
     sending: Sending,
     demand: Demand,
     lanes: [Option<Lane>; LANES],
@@ -63,29 +67,32 @@ pub(super) struct Remote {
     played: Option<(u64, u64)>,
 }
 
-/// A request for a track.
-pub(super) fn subscription(alias: TrackAlias, (temporal, spatial): (u8, u8), speakers_max: u32) -> Request {
-    Request::Subscribe(Subscribe {
+/// How to ask for a track.
+pub(super) fn subscription(alias: TrackAlias, (temporal, spatial): (u8, u8)) -> Subscribe {
+    Subscribe {
         alias: alias.value(),
         temporal_layer_max: temporal.into(),
         spatial_layer_max: spatial.into(),
-        speakers_max,
         ..Subscribe::default()
-    })
+    }
 }
 
 impl Client {
     /// Asks to publish a track.
     pub fn publish(&mut self, room: usize, kind: TrackKind, cx: &mut Context<'_>) {
-        if !self.has.rooms.get(&room).is_some_and(|stay| stay.is_in()) {
+        let is_standing = cx.cast.rooms[room].link().is_some();
+        let is_in = self.has.rooms.get(&room).is_some_and(|stay| stay.is_in());
+        if !is_in && !(is_standing && self.standing_rooms().contains(&room)) {
             return;
         }
         let serial = cx.judge.media.new_track(TrackFact { room, client: self.number, kind });
+        let local = if is_standing { self.add_sealed(room, kind, serial, cx.cast) } else { None };
         self.has.published.push(Published {
             room,
             serial,
             kind,
             alias: None,
+            local,
             sending: Sending::new(kind),
             demand: Demand::default(),
             lanes: Default::default(),
@@ -93,31 +100,54 @@ impl Client {
             frames: 0,
             wants_keyframe: true,
         });
-        let label = Bytes::copy_from_slice(&serial.to_be_bytes());
+        if is_standing {
+            return self.publish_sealed(serial, cx);
+        }
         let request = PublishTrack {
             room: cx.cast.rooms[room].name(),
             kind: kind.into(),
-            label,
+            label: Bytes::copy_from_slice(&serial.to_be_bytes()),
             activity: kind == TrackKind::Audio,
             mls_epoch: 0,
         };
         self.ask(Request::PublishTrack(request), Asked::Publish(serial));
     }
 
+    /// The relay does not take a track.
+    pub(super) fn handle_not_published(&mut self, serial: u32, cx: &mut Context<'_>) {
+        if let Some(place) = self.has.published.iter().position(|track| track.serial == serial) {
+            self.take_back(place, cx);
+        }
+    }
+
+    fn take_back(&mut self, place: usize, cx: &mut Context<'_>) {
+        let track = self.has.published.remove(place);
+        if let Some(local) = track.local {
+            self.remove_sealed(track.room, local, cx.cast);
+        }
+    }
+
     /// Takes a track back.
-    pub fn unpublish(&mut self) {
-        let known: Vec<_> = self.has.published.iter().filter_map(|track| track.alias).collect();
+    pub fn unpublish(&mut self, cx: &mut Context<'_>) {
+        let known = self.has.published.iter().enumerate().filter_map(|(place, track)| Some((place, track.alias?)));
+        let known: Vec<(usize, TrackAlias)> = known.collect();
         if known.is_empty() {
             return;
         }
-        let alias = known[self.rng.random_range(0..known.len())];
-        self.has.published.retain(|track| track.alias != Some(alias));
+        let (place, alias) = known[self.rng.random_range(0..known.len())];
+        self.take_back(place, cx);
         self.ask(Request::UnpublishTrack(UnpublishTrack { alias: alias.value() }), Asked::Other);
     }
 
     /// It talks until then.
     pub fn talk_until(&mut self, until: Moment) {
         self.talks_until = until;
+    }
+
+    /// What it publishes in a room, once the relay has said so.
+    pub fn published_in(&self, room: usize) -> impl Iterator<Item = (u32, TrackKind)> {
+        let published = self.has.published.iter().filter(move |track| track.room == room && track.alias.is_some());
+        published.map(|track| (track.serial, track.kind))
     }
 
     /// When the next frame is due.
@@ -128,8 +158,11 @@ impl Client {
 
     pub(super) fn handle_published(&mut self, serial: u32, alias: TrackAlias, cx: &mut Context<'_>) {
         // There is none if the room was left meanwhile.
-        if let Some(track) = self.has.published.iter_mut().find(|track| track.serial == serial) {
-            (track.alias, track.due) = (Some(alias), cx.now);
+        let Some(track) = self.has.published.iter_mut().find(|track| track.serial == serial) else { return };
+        (track.alias, track.due) = (Some(alias), cx.now);
+        if let Some(local) = track.local {
+            let room = track.room;
+            self.handle_sealed_published(room, local, alias, cx);
         }
     }
 
@@ -154,14 +187,41 @@ impl Client {
             let what = format!("client {} is told of a track that nobody publishes", self.number);
             return cx.judge.fail(cx.now, Rule::Altered, what);
         };
-        if client == self.number || self.has.remotes.contains_key(&alias) || !self.rng.random_bool(0.9) {
-            return;
+        if client != self.number && !self.has.remotes.contains_key(&alias) {
+            self.take_track(alias, room, kind, cx);
         }
+    }
+
+    /// Most listen to whoever publishes.
+    pub(super) fn take_track(&mut self, alias: TrackAlias, room: usize, kind: TrackKind, cx: &mut Context<'_>) {
+        if self.rng.random_bool(0.9) {
+            self.subscribe(alias, room, kind, cx);
+        }
+    }
+
+    /// Asks for a track, unless it takes it already.
+    pub(super) fn subscribe(&mut self, alias: TrackAlias, room: usize, kind: TrackKind, cx: &mut Context<'_>) {
         let layers = if self.rng.random_bool(0.3) { (0, 0) } else { (7, 7) };
+        let terms = subscription(alias, layers);
+        if cx.cast.rooms[room].link().is_none() || self.want_sealed(alias, terms) {
+            self.listen(alias, terms, room, kind, cx);
+        }
+    }
+
+    /// Asks for it, and is ready to play it.
+    pub(super) fn listen(
+        &mut self,
+        alias: TrackAlias,
+        terms: Subscribe,
+        room: usize,
+        kind: TrackKind,
+        cx: &mut Context<'_>,
+    ) {
         let order = if kind == TrackKind::Data { Order::reliable(HOLD) } else { Order::new(HOLD) };
         self.has.remotes.insert(alias, Remote { room, is_leaving: false, kind, order, played: None });
+        let layers = (terms.temporal_layer_max as u8, terms.spatial_layer_max as u8);
         cx.judge.media.subscribes(self.current.unwrap_or_default(), alias, layers);
-        self.ask(subscription(alias, layers, 0), Asked::Subscribe(alias));
+        self.ask(Request::Subscribe(terms), Asked::Subscribe(alias));
     }
 
     /// Sends what is due.
@@ -183,6 +243,10 @@ impl Client {
     }
 
     fn send_frame(&mut self, track: &mut Published, cx: &mut Context<'_>) {
+        let is_standing = cx.cast.rooms[track.room].link().is_some();
+        if is_standing && self.is_silent(track.room, cx.cast) {
+            return;
+        }
         let Self { links, rng, session, current, .. } = self;
         let Some(link) = links.iter_mut().find(|link| Some(link.serial) == *current) else { return };
         track.flush(link);
@@ -210,15 +274,21 @@ impl Client {
         track.prepare(&plan, link);
         let times = FrameTimes { captured_at_us: cx.now.since_beginning().as_micros() as u64, presentation_us };
         let Some(alias) = track.alias else { return };
-        match plan.fate {
-            Fate::Withheld | Fate::Dropped => {}
-            Fate::Alone(visible) => {
+        let (Fate::Alone(visible) | Fate::OnLane { visible, .. }) = plan.fate else { return };
+        let codec = stamp(track.serial, &visible, bytes);
+        let sealed = match is_standing {
+            true => self.seal(track.room, track.serial, &visible, times, &codec, cx),
+            false => Some(plain(times, &codec)),
+        };
+        let Some(link) = self.link_mut() else { return };
+        match (plan.fate, sealed) {
+            (Fate::Alone(visible), Some(sealed)) => {
                 let mut wire = BytesMut::new();
                 put_datagram(&mut wire, Hop { alias, priority: 0, ttl_ms: TTL_MS }, visible);
-                put_sealed(&mut wire, track.serial, times, &visible, bytes);
+                wire.put(sealed);
                 let _ = link.quic.datagrams().send(wire.freeze(), true);
             }
-            Fate::OnLane { lane, begins, visible } => {
+            (Fate::OnLane { lane, begins, visible }, Some(sealed)) => {
                 let mut wire = BytesMut::new();
                 if begins {
                     let hop = Hop { alias, priority: 1 + lane as u8, ttl_ms: TTL_MS };
@@ -226,8 +296,6 @@ impl Client {
                     let id = link.quic.streams().open(Dir::Uni);
                     track.lanes[lane] = id.map(|id| Lane { id, rest: Bytes::new() });
                 }
-                let mut sealed = BytesMut::new();
-                put_sealed(&mut sealed, track.serial, times, &visible, bytes);
                 put_object(&mut wire, visible, sealed.len() as u32);
                 wire.put(sealed);
                 match &mut track.lanes[lane] {
@@ -237,6 +305,8 @@ impl Client {
                 }
                 track.flush(link);
             }
+            (Fate::OnLane { lane, .. }, None) => track.give_lane_up(lane, link),
+            _ => {}
         }
     }
 
@@ -245,7 +315,7 @@ impl Client {
         let visible = Visible { group: 1, object: 0, flags: Flags::INDEPENDENT, layer: Layer::default() };
         let mut wire = BytesMut::new();
         put_datagram(&mut wire, Hop { alias, priority: 0, ttl_ms: TTL_MS }, visible);
-        put_sealed(&mut wire, FOREIGN, FrameTimes { captured_at_us: 0, presentation_us: 0 }, &visible, 60);
+        wire.put(plain(FrameTimes { captured_at_us: 0, presentation_us: 0 }, &stamp(FOREIGN, &visible, 60)));
         if let Some(link) = self.link_mut() {
             let _ = link.quic.datagrams().send(wire.freeze(), true);
         }
@@ -253,20 +323,25 @@ impl Client {
 
     /// Takes what a connection has of objects.
     pub(super) fn hear(&mut self, place: usize, cx: &mut Context<'_>) {
+        if self.by_hand.is_some() {
+            return self.keep_objects(place, cx);
+        }
         let link = &mut self.links[place];
         if !matches!(link.stage, Stage::Open) {
             return;
         }
         let left_at = link.unread_since.take().unwrap_or(cx.now);
         while let Some(datagram) = self.links[place].quic.datagrams().recv() {
-            let datagram = match &mut self.liar {
-                Some(liar) => liar.datagram(datagram),
-                None => datagram,
+            let datagrams = match &mut self.liar {
+                Some(liar) => liar.datagrams(datagram),
+                None => vec![datagram],
             };
-            // The relay sends empty ones, to push others out of QUIC's buffer.
-            let Ok((header, length)) = DatagramHeader::decode(&datagram) else { continue };
-            let sealed = datagram.slice(length..);
-            self.handle_object(place, header.hop.alias, header.visible, &sealed, true, left_at, cx);
+            for datagram in datagrams {
+                // The relay sends empty ones, to push others out of QUIC's buffer.
+                let Ok((header, length)) = DatagramHeader::decode(&datagram) else { continue };
+                let sealed = datagram.slice(length..);
+                self.handle_object(place, header.hop.alias, header.visible, &sealed, true, left_at, cx);
+            }
         }
         while let Some(id) = self.links[place].quic.streams().accept(Dir::Uni) {
             let stream = StreamIn { reader: StreamReader::default(), object_next: 0 };
@@ -330,19 +405,44 @@ impl Client {
         left_at: Moment,
         cx: &mut Context<'_>,
     ) {
-        let Visible { group, object, flags, layer } = visible;
-        let stamp = read_sealed(sealed).filter(|(_, _, stamped)| *stamped == (group, object));
-        let serial = stamp.map(|(serial, ..)| serial);
+        let Visible { group, object, layer, .. } = visible;
+        let heard = self.open(alias, visible, sealed, cx);
+        let serial = match &heard {
+            Opened::Sealed(serial, _) => Some(*serial),
+            Opened::Plain => read_plain(sealed, &visible).map(|(serial, _)| serial),
+        };
         let link = self.links[place].serial;
-        let heard =
+        let told =
             Heard { client: self.number, link, alias, serial, place: (group, object), layer, is_datagram, left_at };
-        let verdict = cx.judge.media.hear(&heard);
+        let verdict = cx.judge.media.hear(&told);
         cx.judge.check(cx.now, verdict);
+        match heard {
+            Opened::Sealed(serial, Some(payload)) => self.play(alias, Some(serial), visible, &payload, cx),
+            Opened::Sealed(_, None) => {}
+            Opened::Plain => self.play(alias, None, visible, sealed, cx),
+        }
+    }
+
+    /// Puts an object in order that has opened, of this track if that is sealed.
+    pub(super) fn play(
+        &mut self,
+        alias: TrackAlias,
+        sealed_as: Option<u32>,
+        visible: Visible,
+        payload: &[u8],
+        cx: &mut Context<'_>,
+    ) {
+        let Visible { group, object, flags, layer } = visible;
+        let read = read_plain(payload, &visible);
+        if sealed_as.is_some() && read.map(|(serial, _)| serial) != sealed_as {
+            let what = format!("client {} opened something else than was sealed as {sealed_as:?}", self.number);
+            cx.judge.fail(cx.now, Rule::Forged, what);
+        }
         let Some(remote) = self.has.remotes.get_mut(&alias) else { return };
-        // Whoever is lied to cannot tell by a stamp, as it is not sealed.
+        // Whoever is lied to cannot tell by a stamp that is not sealed.
         let unknown = FrameTimes { captured_at_us: 0, presentation_us: 0 };
-        let times = match stamp {
-            Some((_, times, _)) => times,
+        let times = match read {
+            Some((_, times)) => times,
             None if self.liar.is_some() => unknown,
             None => return,
         };
@@ -359,6 +459,11 @@ impl Client {
 }
 
 impl Published {
+    /// Its connection is gone, and what hung on it: it goes on where it is published again.
+    pub(super) fn lose(&mut self) {
+        (self.alias, self.lanes, self.demand) = (None, Default::default(), Demand::default());
+    }
+
     /// Between two frames.
     fn period(&self) -> Duration {
         Duration::from_millis(match self.kind {
@@ -424,22 +529,30 @@ fn read_all(link: &mut Link, id: StreamId, reader: &mut StreamReader) -> End {
     end
 }
 
-/// What stands where an object is sealed elsewhere: times, whose it is, and bytes that follow from that.
-fn put_sealed(out: &mut BytesMut, serial: u32, times: FrameTimes, visible: &Visible, bytes: usize) {
-    out.put_slice(&times.to_bytes());
+/// What a codec would make: whose it is, its place, and bytes that follow from that.
+fn stamp(serial: u32, visible: &Visible, bytes: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(STAMP_BYTES + bytes);
     out.put_u32(serial);
     out.put_u64(visible.group);
     out.put_u64(visible.object);
     out.extend((0..bytes).map(|place| filler(serial, place)));
+    out
 }
 
-/// Whose an object is, when it was made, and its place; `None` if it is not as it was sent.
-fn read_sealed(sealed: &[u8]) -> Option<(u32, FrameTimes, (u64, u64))> {
-    let (times, stamp) = FrameTimes::split(sealed)?;
+/// What stands where an object is sealed elsewhere.
+fn plain(times: FrameTimes, codec: &[u8]) -> BytesMut {
+    let mut out = BytesMut::from(&times.to_bytes()[..]);
+    out.put_slice(codec);
+    out
+}
+
+/// Whose an object is and when it was made; `None` if it is not as it was made, or at another place.
+fn read_plain(payload: &[u8], visible: &Visible) -> Option<(u32, FrameTimes)> {
+    let (times, stamp) = FrameTimes::split(payload)?;
     let (mut head, rest) = stamp.split_at_checked(STAMP_BYTES)?;
     let (serial, place) = (head.get_u32(), (head.get_u64(), head.get_u64()));
     let is_whole = rest.iter().enumerate().all(|(place, byte)| *byte == filler(serial, place));
-    is_whole.then_some((serial, times, place))
+    (is_whole && place == (visible.group, visible.object)).then_some((serial, times))
 }
 
 fn filler(serial: u32, place: usize) -> u8 {

@@ -1,5 +1,7 @@
 //! A client: what the SDK does around `session` and `calls`, with quinn-proto where the SDK has sockets.
 
+mod by_hand;
+mod groups;
 mod liar;
 mod link;
 mod media;
@@ -21,6 +23,7 @@ use supernode_keys::Pass;
 use supernode_proto::{
     close::{CloseCode, Retry},
     control::{GoAway, PresenceState},
+    identity::RoomId,
     object::TrackAlias,
 };
 use supernode_session::{
@@ -28,6 +31,7 @@ use supernode_session::{
 };
 
 use self::{
+    groups::{ForGroup, Groups},
     liar::Liar,
     link::{Link, Look, Stage},
     media::{Published, Remote},
@@ -39,7 +43,11 @@ use crate::{
     trace::Trace,
 };
 
-pub use self::wants::Wish;
+pub use self::{
+    by_hand::{ByHand, Incoming, News},
+    groups::Standing,
+    wants::Wish,
+};
 
 /// How patiently a client comes back: the SDK's defaults.
 const PATIENCE: Patience = Patience {
@@ -79,6 +87,7 @@ enum Asked {
     Watch(usize),
     Join(usize),
     Leave(usize),
+    Goodbye(usize),
     Kick { room: usize, member: u32, life: Option<u32>, device: usize },
     Say { room: usize, epoch: u64, commit: bool },
     Publish(u32),
@@ -88,6 +97,8 @@ enum Asked {
     Ring,
     Answer { ring: Bytes, room: usize },
     Intrude,
+    Group(RoomId, ForGroup),
+    ByHand(u64),
     Other,
 }
 
@@ -121,8 +132,12 @@ pub struct Client {
     wants: Wants,
     /// What it has on this one.
     has: Has,
+    /// Rooms whose members keep a group.
+    groups: Groups,
     /// What lies to it, as long as something does.
     liar: Option<Liar>,
+    /// A test says what it does.
+    by_hand: Option<Box<ByHand>>,
 }
 
 /// What stands for longer than a connection.
@@ -185,7 +200,9 @@ impl Client {
             since: Moment::default(),
             wants: Wants::default(),
             has: Has::default(),
+            groups: Groups::new(number, cast),
             liar: None,
+            by_hand: None,
         }
     }
 
@@ -245,7 +262,9 @@ impl Client {
             self.lose(cx);
         }
         self.handle_news(cx);
+        self.send_by_hand();
         self.act(cx);
+        self.keep_groups(cx);
         self.send(cx);
         self.flush(cx);
     }
@@ -255,7 +274,7 @@ impl Client {
         let links = self.links.iter_mut().filter_map(|link| link.poll_timeout(clock)).min();
         let ringing = self.has.ringing.iter().map(|(at, ..)| *at).min();
         let stalls = (self.stalls_until > Moment::default()).then_some(self.stalls_until);
-        let times = [links, self.dial_at, ringing, self.media_due(), stalls];
+        let times = [links, self.dial_at, ringing, self.media_due(), stalls, self.groups_due()];
         Some(times.into_iter().flatten().min()?.max(self.sleeps_until))
     }
 
@@ -396,7 +415,10 @@ impl Client {
             return self.blame(place, fault, cx);
         }
         self.handle_news(cx);
-        self.begin(cx);
+        if self.by_hand.is_none() {
+            self.begin(cx);
+            self.begin_groups(cx);
+        }
     }
 
     /// The relay says what no relay says. An honest one never does.
@@ -426,6 +448,10 @@ impl Client {
         match code {
             Some(code) => cx.trace.tell(cx.now, format_args!("client {} lost link {serial}: {code}", self.number)),
             None => cx.trace.tell(cx.now, format_args!("client {} lost link {serial}", self.number)),
+        }
+        if let Some(hand) = &mut self.by_hand {
+            // It does not come back by itself.
+            (hand.closed, self.is_on) = (code, false);
         }
         if is_left || !self.is_on {
             return;
@@ -493,7 +519,11 @@ impl Client {
         for room in self.has.rooms.keys() {
             cx.judge.mailboxes.left(self.number, *room);
         }
-        self.has = Has::default();
+        // Tracks in rooms that are kept over connections go on there.
+        let mut published = std::mem::take(&mut self.has.published);
+        published.retain(|track| track.local.is_some());
+        self.has = Has { published, ..Has::default() };
+        self.lose_groups(cx);
     }
 
     /// Builds packets.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rand::RngExt;
 use supernode_proto::{
     control::{
-        AnswerRing, DeclineRing, MemberJoined, RefusalReason, Ring, RingResult, RoomJoined,
+        AnswerRing, DeclineRing, LeaveRoom, MemberJoined, RefusalReason, Ring, RingResult, RoomJoined,
         client_message::Body as Request, relay_message::Body,
     },
     identity::RoomId,
@@ -19,6 +19,9 @@ use crate::judge::Rule;
 
 impl Client {
     pub(super) fn handle_news(&mut self, cx: &mut Context<'_>) {
+        if self.by_hand.is_some() {
+            return self.keep_news(cx.now);
+        }
         while let Some(event) = self.session.poll_event() {
             match event {
                 Event::Reply { to, reply } => {
@@ -45,19 +48,28 @@ impl Client {
                         self.has.watches.remove(&person);
                     }
                 }
+                Event::IncomingRing(ring) if !ring.room.is_empty() => self.handle_ring_at_door(ring, cx),
                 Event::IncomingRing(ring) => self.handle_incoming(ring.ring, &ring.payload, cx),
-                Event::RingEnded(ring, _) => self.has.ringing.retain(|(_, ringing, _)| *ringing != ring),
+                Event::RingEnded(ring, _) => {
+                    self.has.ringing.retain(|(_, ringing, _)| *ringing != ring);
+                    self.handle_door_ring_ended(&ring);
+                }
                 Event::RingOutcome(outcome) => {
                     let (result, device) = (outcome.result(), cx.cast.device(&outcome.device));
                     cx.trace.tell(cx.now, format_args!("client {} hears {result:?} of its ring", self.number));
                     let verdict = cx.judge.rings.outcome(&outcome.ring, result, device);
                     cx.judge.check(cx.now, verdict);
                     self.has.own_rings.retain(|ring| *ring != outcome.ring);
+                    if self.handle_knock_outcome(&outcome, cx) {
+                        continue;
+                    }
                     if result != RingResult::Answered {
                         self.leave_where_alone(cx);
                     }
                 }
-                Event::RingLost(_) | Event::RungChanged(_) | Event::DevicesRevoked(_) => {}
+                Event::RingLost(ring) => self.handle_knock_lost(&ring, cx),
+                Event::RungChanged(_) | Event::DevicesRevoked(_) => {}
+                Event::Room(id, event) if self.has_group(&id) => self.handle_in_group(&id, event, cx),
                 Event::Room(id, event) => {
                     if let Some(room) = cx.cast.room(&id) {
                         self.handle_room(room, event, cx);
@@ -82,9 +94,19 @@ impl Client {
             }
             (Asked::Leave(room), Ok(_)) => {
                 cx.judge.media.has_left(number, room, link, said_by);
+                self.handle_left(room);
                 self.forget_room(room, cx);
             }
-            (Asked::Leave(room), Err(_)) => self.forget_room(room, cx),
+            (Asked::Leave(room), Err(_)) => {
+                self.handle_left(room);
+                self.forget_room(room, cx);
+            }
+            // Taken or not: without it, the others wait.
+            (Asked::Goodbye(room), _) => {
+                let leave = LeaveRoom { room: cx.cast.rooms[room].name() };
+                self.ask(Request::LeaveRoom(leave), Asked::Leave(room));
+            }
+            (Asked::Group(id, what), reply) => self.handle_group_reply(&id, what, reply, cx),
             (Asked::Kick { room, member, life, device }, Ok(_)) => {
                 cx.trace.tell(cx.now, format_args!("client {number} has put {device} out of room {room}"));
                 if let Some(life) = life {
@@ -108,9 +130,10 @@ impl Client {
                     self.handle_published(serial, alias, cx);
                 }
             }
-            (Asked::Publish(serial), _) => self.has.published.retain(|track| track.serial != serial),
+            (Asked::Publish(serial), _) => self.handle_not_published(serial, cx),
             (Asked::Subscribe(alias), Err(_)) => {
                 self.has.remotes.remove(&alias);
+                self.unsubscribe_sealed(alias, cx);
             }
             (Asked::Unsubscribe(alias), _) => {
                 self.has.remotes.remove(&alias);

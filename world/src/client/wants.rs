@@ -15,7 +15,10 @@ use supernode_proto::{
 use supernode_session::{Channel, Moment, Presence};
 
 use super::{Asked, Client, Context, PATIENCE, Stay, address, endpoint, link::Stage};
-use crate::{cast::Cast, judge::Rule};
+use crate::{
+    cast::{Cast, OpensBy},
+    judge::Rule,
+};
 
 /// What a client wants in a room.
 #[derive(Debug, Clone, Default)]
@@ -59,6 +62,7 @@ impl Client {
         (self.reconnect, self.moving) = (None, None);
         self.session = supernode_session::Session::new(super::KEY_PACKAGES, 0);
         self.forget_rooms(cx);
+        self.forget_groups(cx);
         self.wants = super::Wants::default();
     }
 
@@ -129,16 +133,21 @@ impl Client {
 
     /// Asks to be let into a room, unless it is there.
     pub fn join(&mut self, room: usize, wish: Wish, cx: &mut Context<'_>) {
-        let Some(channel) = self.channel(cx.cast) else { return };
         if self.has.rooms.contains_key(&room) {
             return;
         }
+        let Some(request) = self.join_request(room, cx.cast) else { return };
         self.wants.rooms.insert(room, wish);
         self.has.rooms.insert(room, Stay::default());
         cx.judge.media.asks_in(self.number, room, self.current.unwrap_or_default(), cx.now);
-        let of = &cx.cast.rooms[room];
-        let request: JoinRoom = channel.join(&of.id, &of.secret, 1);
-        self.ask(Request::JoinRoom(request), Asked::Join(room));
+        self.ask(request, Asked::Join(room));
+    }
+
+    pub(super) fn join_request(&self, room: usize, cast: &Cast) -> Option<Request> {
+        let of = &cast.rooms[room];
+        let OpensBy::Secret(secret) = &of.opens_by else { return None };
+        let request: JoinRoom = self.channel(cast)?.join(&of.id, secret, 1);
+        Some(Request::JoinRoom(request))
     }
 
     /// Leaves it.
@@ -199,17 +208,20 @@ impl Client {
     pub fn intrude(&mut self, cx: &mut Context<'_>) {
         let pick = self.rng.random_range(0..1_000);
         let Some(alias) = cx.judge.media.foreign(self.number, pick) else { return };
-        self.ask(super::media::subscription(alias, (7, 7), 0), Asked::Intrude);
+        self.ask(Request::Subscribe(super::media::subscription(alias, (7, 7))), Asked::Intrude);
         self.send_foreign(alias);
     }
 
     /// Takes one track less, or one that it gave up again.
-    pub fn toggle_subscription(&mut self) {
+    pub fn toggle_subscription(&mut self, cx: &mut Context<'_>) {
         let taken: Vec<_> = self.has.remotes.iter().filter(|(_, remote)| !remote.is_leaving).collect();
         if taken.is_empty() {
             return;
         }
         let alias = *taken[self.rng.random_range(0..taken.len())].0;
+        if self.unsubscribe_sealed(alias, cx) {
+            return;
+        }
         if let Some(remote) = self.has.remotes.get_mut(&alias) {
             remote.is_leaving = true;
         }
@@ -237,7 +249,7 @@ impl Client {
 
     /// Whether it is in a room with somebody.
     pub fn is_in_a_call(&self) -> bool {
-        self.has.rooms.values().any(|stay| stay.is_in() && !stay.others.is_empty())
+        self.has.rooms.values().any(|stay| stay.is_in() && !stay.others.is_empty()) || self.is_in_company()
     }
 
     /// The others in a room, as it knows them.
@@ -248,9 +260,14 @@ impl Client {
         others
     }
 
+    /// Whether the relay has replied to all that it asked.
+    pub fn has_all_replies(&self) -> bool {
+        !self.is_in() || self.has.waiting == 0
+    }
+
     /// Nothing is under way any more.
     pub fn check_settled(&self, cx: &mut Context<'_>) {
-        if self.is_in() && self.has.waiting > 0 {
+        if !self.has_all_replies() {
             let what = format!("client {} waits for {} replies", self.number, self.has.waiting);
             cx.judge.fail(cx.now, Rule::Reply, what);
         }
@@ -270,7 +287,7 @@ impl Client {
         }
     }
 
-    fn channel(&self, cast: &Cast) -> Option<Channel> {
+    pub(super) fn channel(&self, cast: &Cast) -> Option<Channel> {
         let link = self.links.iter().find(|link| Some(link.serial) == self.current)?;
         let device = cast.devices[self.number].secret.public();
         Some(Channel::by_exporter(cast.pin, link.exporter(), device))

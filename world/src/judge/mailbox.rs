@@ -83,6 +83,11 @@ impl Mailboxes {
         }
     }
 
+    /// Whether a message is newer than all that it was told of.
+    pub fn is_news(&self, client: usize, room: usize, sequence: u64) -> bool {
+        self.views.get(&(client, room)).is_some_and(|view| sequence > view.last)
+    }
+
     /// A message reached it.
     ///
     /// # Errors

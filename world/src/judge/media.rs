@@ -107,6 +107,11 @@ impl Media {
         (!foreign.is_empty()).then(|| foreign[pick % foreign.len()])
     }
 
+    /// The number of the track that has this alias.
+    pub fn serial(&self, alias: TrackAlias) -> Option<u32> {
+        self.serials.get(&alias).copied()
+    }
+
     /// The track behind a number.
     pub fn track(&self, serial: u32) -> Option<&TrackFact> {
         self.tracks.get(serial as usize)

@@ -3,16 +3,19 @@
 //! The judge is told what clients asked for and what reached them, and knows from that what must not have. It never looks into
 //! the relay but for its tables and its ledger.
 
+mod groups;
 mod mailbox;
 mod media;
 mod relay;
 mod rings;
+mod standing;
 
 use std::fmt;
 
 use supernode_session::Moment;
 
 pub use self::{
+    groups::Groups,
     mailbox::Mailboxes,
     media::{Heard, Media, TrackFact},
     rings::{KeyPackages, Rings},
@@ -57,6 +60,19 @@ pub enum Rule {
     Memory,
     /// A client is let in when nothing is in its way.
     Admission,
+    /// Members of a group agree: whoever is in an epoch knows who else is, and when nothing happens all of a room are in one,
+    /// with one safety number.
+    Group,
+    /// What is sealed in an epoch opens for its members and for nobody else, whatever anybody was before.
+    Secrecy,
+    /// What a client takes for somebody's is theirs, and is taken once.
+    Forged,
+    /// Every label opens for every member.
+    Label,
+    /// Every member hears every other, and nobody is kept silent, when nothing happens.
+    Heard,
+    /// Nobody is warned of a lie where nobody lies.
+    Warning,
     /// Time passes: nobody is busy for ever.
     Progress,
     /// Nothing panics.
@@ -84,6 +100,12 @@ impl Rule {
         Self::Tables,
         Self::Memory,
         Self::Admission,
+        Self::Group,
+        Self::Secrecy,
+        Self::Forged,
+        Self::Label,
+        Self::Heard,
+        Self::Warning,
         Self::Progress,
         Self::Panic,
     ];
@@ -117,6 +139,8 @@ pub struct Judge {
     pub rings: Rings,
     /// Which were handed out.
     pub key_packages: KeyPackages,
+    /// What members of groups believe.
+    pub groups: Groups,
     violations: Vec<Violation>,
     /// Clients are lied to: what they say of the relay counts for nothing.
     lies: bool,
@@ -136,8 +160,17 @@ impl Judge {
 
     /// Something does not hold.
     pub fn fail(&mut self, at: Moment, rule: Rule, what: impl Into<String>) {
-        let holds_whoever_lies =
-            matches!(rule, Rule::Panic | Rule::Progress | Rule::Play | Rule::Ledger | Rule::Memory | Rule::Tables);
+        let holds_whoever_lies = matches!(
+            rule,
+            Rule::Panic
+                | Rule::Progress
+                | Rule::Play
+                | Rule::Ledger
+                | Rule::Memory
+                | Rule::Tables
+                | Rule::Secrecy
+                | Rule::Forged
+        );
         if self.lies && !holds_whoever_lies {
             return;
         }

@@ -48,6 +48,9 @@ enum Why {
     Again,
     PutOut,
     LetIn,
+    OldPlace,
+    /// The room is not empty, and our place is of the past there.
+    TurnedAway,
 }
 
 /// What became of a step's request.
@@ -113,6 +116,13 @@ impl Entry {
         Self::begin(Why::LetIn, if is_in { NextStep::Ask(Step::Leave, Duration::ZERO) } else { NextStep::TakePlace })
     }
 
+    /// With the place that we have although the group moved on, on this connection: it is good where nobody is in the room any
+    /// more, or the commit that we could not follow does not count. Else we are out of the relay's room afterwards.
+    pub fn with_old_place(state: &RoomState, connection: u64) -> (Self, NextStep) {
+        let step = if state.is_entered_on(connection) { Step::Leave } else { Step::Join };
+        Self::begin(Why::OldPlace, NextStep::Ask(step, Duration::ZERO))
+    }
+
     fn begin(why: Why, next: NextStep) -> (Self, NextStep) {
         let step = if let NextStep::Ask(step, _) = next { step } else { Step::Join };
         (Self { why, step, attempts: 1 }, next)
@@ -127,6 +137,9 @@ impl Entry {
     pub fn handle_answer(&mut self, answer: Answer<'_>, state: &RoomState) -> NextStep {
         match (self.step, answer) {
             (Step::Leave, Answer::Granted) if self.why == Why::LetIn => NextStep::TakePlace,
+            (Step::Leave, Answer::Granted | Answer::Refused(_)) if self.why == Why::OldPlace => {
+                self.ask(Step::Join, Duration::ZERO)
+            }
             // Refused, we were not in.
             (Step::Leave, _) if self.why == Why::PutOut && state.is_behind() => NextStep::Done,
             (Step::Leave, _) if self.why == Why::PutOut => self.ask(Step::CatchUpBefore, Duration::ZERO),
@@ -134,6 +147,12 @@ impl Entry {
             (Step::CatchUpBefore, Answer::Granted | Answer::Refused(_)) => self.ask(Step::Join, Duration::ZERO),
             (Step::Join, Answer::Granted) if state.is_missing_messages() => {
                 self.ask(Step::CatchUpAfter, Duration::ZERO)
+            }
+            (Step::Join, Answer::Granted) | (Step::CatchUpAfter, Answer::Granted | Answer::Refused(_))
+                if self.why == Why::OldPlace && state.is_behind() =>
+            {
+                self.why = Why::TurnedAway;
+                self.ask(Step::Leave, Duration::ZERO)
             }
             (Step::Join | Step::CatchUpAfter, Answer::Granted) => NextStep::Done,
             (Step::Join, Answer::Refused(refusal)) => {
@@ -167,7 +186,7 @@ impl Entry {
             Why::First if is_key && state.has_door => NextStep::FallBehind,
             Why::Again | Why::PutOut if state.has_door => NextStep::FallBehind,
             Why::Again | Why::PutOut => NextStep::End(CallEnd::NotLetIn),
-            Why::First | Why::LetIn => NextStep::Failed,
+            Why::First | Why::LetIn | Why::OldPlace | Why::TurnedAway => NextStep::Failed,
         }
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct Mailbox {
     sequence: u64,
     /// What the room had when we joined: messages after `sequence` up to it are to be fetched.
     missing_to: u64,
+    /// They are being fetched. What is fetched may go on beyond them, to what came meanwhile as well.
+    is_catching_up: bool,
     /// The room's epoch when we joined.
     joined_epoch: u64,
     held: BTreeMap<u64, MlsDelivery>,
@@ -54,12 +56,14 @@ impl Mailbox {
         self.is_new = false;
         self.again = again;
         self.missing_to = joined.mls_sequence;
+        self.is_catching_up = self.is_missing();
         self.joined_epoch = joined.mls_epoch;
     }
 
     pub(super) fn lost(&mut self) {
         self.held.clear();
         self.missing_to = 0;
+        self.is_catching_up = false;
         self.rejected_at = None;
     }
 
@@ -73,7 +77,7 @@ impl Mailbox {
             return false;
         }
         // Behind, this group can read nothing any more; the one that we will be let into may.
-        if is_behind || self.is_missing() && delivery.sequence > self.missing_to {
+        if is_behind || self.is_catching_up && delivery.sequence > self.missing_to {
             if (is_in || !is_behind) && self.held.len() < HELD_MAX {
                 self.held.insert(delivery.sequence, delivery.clone());
             }
@@ -199,11 +203,13 @@ impl RoomState {
     pub fn handle_caught_up(&mut self, connection: u64, epoch: u64) -> Vec<Wish> {
         let mailbox = &mut self.mailbox;
         mailbox.sequence = mailbox.sequence.max(mailbox.missing_to);
+        mailbox.is_catching_up = false;
         self.entered_on = Some(connection);
         // Another epoch than ours means that the group moved on without us, and what it says now does not open.
         if mailbox.joined_epoch != epoch {
             return self.fall_behind();
         }
+        self.behind = false;
         let resumed = mailbox.again.then_some(Wish::Tell(Event::Resumed));
         mailbox.take_held().chain(resumed).collect()
     }
@@ -313,7 +319,7 @@ mod tests {
         assert!(mailbox.is_missing());
         assert!(!mailbox.take(&message(11), false, false) && !mailbox.take(&message(10), false, false));
         assert!((7..=9).all(|sequence| mailbox.take(&message(sequence), false, false)), "what was fetched");
-        assert!(!mailbox.is_missing());
+        assert!(!mailbox.is_missing() && !mailbox.take(&message(10), false, false), "this was fetched as well");
         assert_eq!(held(&mut mailbox), [10, 11]);
     }
 

@@ -265,6 +265,11 @@ impl RoomState {
         self.own_member.is_none()
     }
 
+    /// Whether we have a place in the group with which we were in the relay's room.
+    pub(in crate::room) fn has_old_place(&self) -> bool {
+        !self.is_new_to_us() && self.group.join_secret().is_ok()
+    }
+
     /// Whether we are in the relay's room on this connection.
     pub fn is_entered_on(&self, connection: u64) -> bool {
         self.entered_on == Some(connection)

@@ -45,6 +45,7 @@ fn the_link_is_tried_and_then_each_pass_and_all_of_them_again_after_a_wait() {
             tried.push(match way {
                 Way::Link(_) => None,
                 Way::Door(pass) => Some(pass.issuer()),
+                Way::OldPlace => panic!("it was never inside"),
             });
             // What only some of them say ends nothing.
             let why = if tried.len() < 3 { Hindrance::NotLetIn } else { Hindrance::Passing };
@@ -53,6 +54,24 @@ fn the_link_is_tried_and_then_each_pass_and_all_of_them_again_after_a_wait() {
         assert_eq!(tried, [None, Some(first.issuer()), Some(second.issuer())]);
         assert!(matches!(next, NextWay::Wait(it) if it == wait), "{next:?}");
     }
+}
+
+//
+#[test]
+fn whoever_was_inside_tries_its_old_place_before_it_tries_all_ways_again() {
+    let [mut a, mut inside] = two();
+    let mut coming = by_link(&inside.parts.state);
+    let mut next = |state: &RoomState| match coming.handle_failed(Hindrance::Passing, state, START, &longest) {
+        NextWay::Wait(_) => coming.begin(state, Some(&link())),
+        next => next,
+    };
+    for _ in 0..2 {
+        assert!(matches!(next(&inside.parts.state), NextWay::Try(Way::OldPlace)));
+        assert!(matches!(next(&inside.parts.state), NextWay::Try(Way::Link(_))));
+    }
+    let (removal, _) = a.commit(|group| group.propose_remove(&[1]));
+    inside.read(&delivery(1, &removal), START);
+    assert!(matches!(next(&inside.parts.state), NextWay::Try(Way::Link(_))), "whoever was removed has none");
 }
 
 //

@@ -27,12 +27,14 @@ fn whoever_comes_back_reads_what_was_fetched_before_what_came_meanwhile() {
     let meanwhile = delivery(2, &changes[1]);
     assert_eq!(b.read(&meanwhile, START), []);
     assert_eq!(b.read(&delivery(1, &changes[0]), START), keys_changed());
+    assert_eq!(b.read(&meanwhile, START), [], "it is fetched as well");
     let done = relay_message::Body::Done(Default::default());
     let in_again = b.parts.handle_entry_reply(Step::CatchUpAfter, Ok(&done), CONNECTION, START);
     assert_eq!(entry.handle_answer(Answer::Granted, &b.parts.state), NextStep::Done);
     assert_eq!(in_again, [Wish::Read(Box::new(meanwhile.clone())), Event::Resumed.into()]);
     assert_eq!(b.read(&meanwhile, START), keys_changed());
     assert_eq!(b.parts.state.epoch(), a.parts.state.epoch());
+    assert!(!b.parts.state.is_behind());
 }
 
 #[test]
@@ -104,6 +106,47 @@ fn whoever_is_let_in_again_leaves_first_where_it_has_been_all_the_time() {
     assert_eq!(elsewhere, NextStep::TakePlace);
     let (mut entry, _) = Entry::let_in(&b.parts.state, CONNECTION);
     assert_eq!(entry.handle_answer(Answer::Missing, &b.parts.state), NextStep::Failed, "it may be in still");
+}
+
+//
+#[test]
+fn whoever_finds_the_room_empty_opens_it_again_with_the_place_that_it_has() {
+    let [mut a, _] = two();
+    let epoch = a.parts.state.epoch();
+    a.parts.state.fall_behind();
+    let (mut entry, next) = Entry::with_old_place(&a.parts.state, CONNECTION);
+    assert_eq!(next, at_once(Step::Leave), "the others are to find it empty, too");
+    let done = relay_message::Body::Done(Default::default());
+    a.parts.handle_entry_reply(Step::Leave, Ok(&done), CONNECTION, START);
+    assert_eq!(entry.handle_answer(Answer::Granted, &a.parts.state), at_once(Step::Join));
+    a.joined(RoomJoined { member: 1, mls_epoch: epoch, ..RoomJoined::default() });
+    assert_eq!(entry.handle_answer(Answer::Granted, &a.parts.state), NextStep::Done);
+    assert!(!a.parts.state.is_behind() && a.parts.state.is_entered_on(CONNECTION));
+}
+
+//
+#[test]
+fn whoever_finds_the_room_in_another_epoch_leaves_it_again() {
+    let [mut a, mut b] = two();
+    let epoch = a.parts.state.epoch();
+    let full = refusal(RefusalReason::Limit);
+    for person in [&mut a, &mut b] {
+        person.parts.state.handle_lost();
+        person.parts.state.fall_behind();
+        let (mut entry, next) = Entry::with_old_place(&person.parts.state, CONNECTION);
+        assert_eq!(next, at_once(Step::Join));
+        assert_eq!(entry.handle_answer(Answer::Refused(&full), &person.parts.state), NextStep::Failed);
+    }
+    let (mut entry, _) = Entry::with_old_place(&a.parts.state, CONNECTION);
+    a.joined(RoomJoined { member: 1, mls_epoch: epoch + 1, ..RoomJoined::default() });
+    assert_eq!(entry.handle_answer(Answer::Granted, &a.parts.state), at_once(Step::Leave));
+    assert_eq!(entry.handle_answer(Answer::Granted, &a.parts.state), NextStep::Failed);
+    let (mut entry, _) = Entry::with_old_place(&b.parts.state, CONNECTION);
+    b.joined(RoomJoined { member: 2, mls_epoch: epoch + 1, mls_sequence: 1, ..RoomJoined::default() });
+    assert_eq!(entry.handle_answer(Answer::Granted, &b.parts.state), at_once(Step::CatchUpAfter));
+    let gone = refusal(RefusalReason::HistoryGone);
+    b.parts.handle_entry_reply(Step::CatchUpAfter, Err(&gone), CONNECTION, START);
+    assert_eq!(entry.handle_answer(Answer::Refused(&gone), &b.parts.state), at_once(Step::Leave));
 }
 
 //

@@ -80,6 +80,7 @@ pub(crate) fn join(
         enter(directory, &mut room, id, session, request, outbox)?
     };
     session.rooms.insert(id, member);
+    let tracks = tracks.into_iter().filter(|_| !crate::planted::planted!(TracksNotTold, once in 10));
     for (member, alias) in tracks {
         if let Some(track) = directory.tracks.get(&alias) {
             outbox.event(session.id, announcement(&id, member, alias, &track));
@@ -264,6 +265,7 @@ pub(crate) fn deliver_mls(
     // In the same step, so that the keys of two commits cannot arrive in the wrong order.
     if let Ok(key) = join_key
         && commit
+        && !crate::planted::planted!(JoinKeyStays)
     {
         room.join_key = key;
     }
@@ -312,7 +314,9 @@ pub(crate) fn catch_up(
     if !is_member && !room.away.values().any(was_member) {
         return Err(unknown());
     }
-    for missed in room.mailbox.since(wanted.after_sequence)? {
+    let newest = room.mailbox.sequence();
+    let missed = room.mailbox.since(wanted.after_sequence)?;
+    for missed in missed.filter(|missed| !(crate::planted::planted!(CatchUpShort) && missed.sequence == newest)) {
         outbox.event(from, Body::MlsDelivery(missed.clone()));
     }
     Ok(())
@@ -381,7 +385,9 @@ pub(crate) fn reject_commit(
     };
     *join_key = junk.join_key;
     let event = CommitRejected { room: rejected.room.clone(), epoch, sequence, from_member: junk.member };
-    outbox.events(room.sessions(), Body::CommitRejected(event));
+    if !crate::planted::planted!(RejectionNotTold) {
+        outbox.events(room.sessions(), Body::CommitRejected(event));
+    }
     // One member alone, as in a room of two, may take back what it cannot process, and nothing more.
     let sender = room.members.get(&junk.member).map(|member| member.identity).filter(|_| junk.identities > 1);
     let Some(sender) = sender else { return Ok(Verdict::Rejected) };

@@ -5,16 +5,13 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut, BytesMut};
 use rstest::rstest;
 use supernode_proto::{
-    close::{CloseCode, StreamCode},
-    control::{Subscribe, TrackKind, Unwatch, client_message::Body as Request},
+    close::CloseCode,
+    control::{TrackKind, Unwatch, client_message::Body as Request},
 };
 use supernode_server::core::{ledger::DropReason, limits::Limits};
 use supernode_testkit::{Person, Relay, datagram, eventually, stream};
 
-use crate::{
-    media::{receive_stream, send_stream},
-    squeezed::{begin, cut, end_of, over_a_path, reset, subscription_to_all},
-};
+use crate::media::{receive_stream, send_stream};
 
 //
 #[rstest]
@@ -45,26 +42,6 @@ async fn what_an_identity_is_sent_is_held_to_its_rate_as_if_the_path_took_no_mor
     assert!(sent > 2_000_000, "{sent} bytes are far more than it may be sent");
     assert!((300_000..1_500_000).contains(&heard), "{heard} bytes in three seconds at 200,000 a second");
     assert!(relay.ledger().dropped[DropReason::Expired as usize] > 0, "the others were too late");
-    alice.close();
-    bob.close();
-    relay.assert_empty().await;
-}
-
-//
-#[rstest]
-#[tokio::test]
-async fn when_too_much_waits_for_all_together_the_fullest_queue_is_shortened(#[values(1, 2)] shards: usize) {
-    let bound = 100_000 * shards as u64;
-    let relay = Relay::with_limits(shards, Limits { relay_queue_bytes_max: bound, ..Limits::default() });
-    let patient = Subscribe { max_age_ms: 5_000, ..subscription_to_all() };
-    let (alice, bob, track, path) = over_a_path(&relay, patient).await;
-    let wire = stream(track, 1, 0, &[(0, 300_000)]);
-    let (mut sending, receiving) = begin(&alice, &bob, &wire).await;
-    path.set(cut());
-    sending.write_all(&wire[500..]).await.unwrap();
-    eventually("it is given up", || relay.ledger().dropped[DropReason::RelayQueueFull as usize] == 1).await;
-    path.set(crate::path::Shape::wide());
-    assert_eq!(end_of(receiving).await, reset(StreamCode::LAGGED));
     alice.close();
     bob.close();
     relay.assert_empty().await;
@@ -112,25 +89,4 @@ async fn when_messages_that_are_not_whole_come_to_too_much_those_who_began_most_
     honest.close();
     hoarders.iter().for_each(|hoarder| hoarder.close());
     relay.assert_empty().await;
-}
-
-//
-#[rstest]
-#[tokio::test]
-async fn whoever_acknowledges_nothing_has_the_relay_keep_few_streams(#[values(1, 2)] shards: usize) {
-    let relay = Relay::with_limits(shards, Limits { relay_windows_bytes_max: 128 * 1024, ..Limits::default() });
-    let (alice, bob, track, path) = over_a_path(&relay, subscription_to_all()).await;
-    send_stream(&alice, &stream(track, 1, 0, &[(0, 10)])).await;
-    receive_stream(&bob).await;
-
-    path.set(cut());
-    for group in 2..=300 {
-        send_stream(&alice, &stream(track, group, 0, &[(0, 10)])).await;
-    }
-    eventually("all of them are in", || relay.ledger().objects_in == 300).await;
-    let kept: usize = relay.handle().census().iter().map(|census| census.unacknowledged).sum();
-    // Those that anybody may have, and a 16th of what there is for all: 8 KiB.
-    assert!((10..=24 + 16).contains(&kept), "{kept} of 300 streams");
-    alice.close();
-    bob.close();
 }
