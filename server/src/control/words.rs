@@ -8,8 +8,8 @@ use std::error::Error;
 use supernode_proto::words::{Told, Words, chain, write_section};
 
 use super::{
-    acme, admin, admission, allow_list, certificate, config, handover, hook, invite, invites, pages_port, prepared, relay_key,
-    revocations, rotation, serve, state_dir, tls,
+    acme, admin, admission, allow_list, certificate, config, handover, hook, invite, invites, pages_port, prepared,
+    relay_key, revocations, rotation, serve, state_dir, tls,
 };
 
 /// The words for the errors of one kind.
