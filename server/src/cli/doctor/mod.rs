@@ -370,10 +370,13 @@ fn relay(reading: Result<&Reading, &anyhow::Error>) -> Finding {
 fn certificate(left_s: i64) -> Finding {
     const RENEW: &str = "renew the files that tls.certificate and tls.key name: the relay takes them within seconds. With \
         ACME, its log says why none came";
+    const NO_END_DAYS: i64 = 50 * 365;
     let days = left_s / 86_400;
     match left_s {
         ..0 => bad("certificate", format!("ran out {} days ago: clients refuse this relay", -days), RENEW),
         0..CERTIFICATE_WARN_S => poor("certificate", format!("runs out in {days} days"), RENEW),
+        // A relay's own one.
+        _ if days > NO_END_DAYS => good("certificate", "has no end that anybody will see"),
         _ => good("certificate", format!("good for {days} days")),
     }
 }
@@ -414,7 +417,9 @@ mod tests {
 
     #[test]
     fn a_certificate_s_end_is_a_fault_once_it_has_come_and_a_warning_before() {
-        assert_eq!(certificate(90 * 86_400).verdict, Verdict::Good);
+        let fresh = certificate(90 * 86_400);
+        assert_eq!((fresh.verdict, &*fresh.found), (Verdict::Good, "good for 90 days"));
+        assert_eq!(certificate(755_718 * 86_400).found, "has no end that anybody will see");
         let soon = certificate(3 * 86_400);
         assert_eq!((soon.verdict, &*soon.found), (Verdict::Poor, "runs out in 3 days"));
         assert_eq!(certificate(-1).verdict, Verdict::Bad);
