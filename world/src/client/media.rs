@@ -150,6 +150,11 @@ impl Client {
         published.map(|track| (track.serial, track.kind))
     }
 
+    /// Where that is.
+    pub fn aliases_in(&self, room: usize) -> impl Iterator<Item = TrackAlias> {
+        self.has.published.iter().filter(move |track| track.room == room).filter_map(|track| track.alias)
+    }
+
     /// When the next frame is due.
     pub(super) fn media_due(&self) -> Option<Moment> {
         let due = self.has.published.iter().filter(|track| track.alias.is_some()).map(|track| track.due).min();

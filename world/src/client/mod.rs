@@ -173,6 +173,8 @@ struct Stay {
     epoch: u64,
     /// The others: member and device.
     others: BTreeMap<u32, usize>,
+    /// The tracks of others that it was told of.
+    tracks: BTreeSet<TrackAlias>,
     is_leaving: bool,
 }
 

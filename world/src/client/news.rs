@@ -218,8 +218,12 @@ impl Client {
                     cx.judge.check(cx.now, verdict);
                 }
             }
-            RoomEvent::TrackAnnounced(announced) => self.handle_announced(&announced, cx),
+            RoomEvent::TrackAnnounced(announced) => {
+                stay.tracks.extend(TrackAlias::new(announced.alias));
+                self.handle_announced(&announced, cx);
+            }
             RoomEvent::TrackEnded(alias) => {
+                stay.tracks.remove(&alias);
                 self.has.remotes.remove(&alias);
             }
             RoomEvent::CommitRejected(_) | RoomEvent::Beacon(_) => {}

@@ -11,6 +11,7 @@ use supernode_proto::{
         client_message::Body as Request,
     },
     mls::Envelope,
+    object::TrackAlias,
 };
 use supernode_session::{Channel, Moment, Presence};
 
@@ -258,6 +259,11 @@ impl Client {
         let mut others: Vec<usize> = stay.into_iter().flat_map(|stay| stay.others.values().copied()).collect();
         others.sort_unstable();
         others
+    }
+
+    /// The tracks of others in a room that it was told of.
+    pub fn known_tracks(&self, room: usize) -> BTreeSet<TrackAlias> {
+        self.has.rooms.get(&room).map(|stay| stay.tracks.clone()).unwrap_or_default()
     }
 
     /// Whether the relay has replied to all that it asked.

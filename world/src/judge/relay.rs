@@ -1,5 +1,7 @@
 //! The relay's tables, ledger and memory, and what its clients make of it once nothing happens any more.
 
+use std::collections::BTreeSet;
+
 use supernode_proto::control::PresenceState;
 use supernode_server::{core::directory::Population, shard::Census};
 
@@ -84,7 +86,7 @@ impl World {
         }
     }
 
-    /// Members of a room know of each other, and of nobody else.
+    /// Members of a room know of each other and of each other's tracks, and of nobody else.
     fn look_at_rooms(&mut self) {
         for room in 0..self.cast.rooms.len() {
             let members: Vec<usize> =
@@ -95,6 +97,15 @@ impl World {
                 if known != others {
                     let what = format!("client {member} in room {room} knows of {known:?}, and there are {others:?}");
                     self.judge.fail(self.now, Rule::Members, what);
+                    return;
+                }
+                let tracks: BTreeSet<_> =
+                    others.iter().flat_map(|other| self.clients[*other].aliases_in(room)).collect();
+                let known = self.clients[*member].known_tracks(room);
+                if known != tracks {
+                    let (known, all) = (known.len(), tracks.len());
+                    let what = format!("client {member} in room {room} knows {known} tracks of others, of {all}");
+                    self.judge.fail(self.now, Rule::Label, what);
                     return;
                 }
             }
