@@ -89,6 +89,7 @@ const ROWS: &[Row] = &[
     Row { begins: "objects and letters", filled_by: Other("there is one shard; `full-rooms` has two") },
     Row { begins: "networks with a handshake", filled_by: Other("`many-networks`") },
     Row { begins: "connections that are not let in", filled_by: Step("newcomers") },
+    Row { begins: "connections to the TCP port", filled_by: Other("off unless configured; `server/tests/relay/tcp.rs` fills it") },
     Row { begins: "sessions", filled_by: Step("sessions") },
     Row { begins: "watches, subscriptions", filled_by: Step("tables") },
     Row { begins: "streams and control messages in flight", filled_by: Step("windows") },
