@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use crate::{Outcome, Plan, World};
 
-/// Seeds that have found something once, and always run. In these, streams that QUIC had been handed to their ends went on to
-/// people who had been put out of their room.
+/// Seeds that have found something once, and always run. In the first two, streams that QUIC had been handed to their ends went
+/// on to people who had been put out of their room; in the third, junk for a commit left a room to which nobody could be
+/// let in.
 pub const FOUND: &[u64] = &[23, 36, 1239];
 
 /// What came of many.

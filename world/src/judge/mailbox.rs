@@ -19,6 +19,8 @@ struct View {
     /// Which time of the room's it is in, if that is known.
     life: Option<u32>,
     last: u64,
+    /// The last commit that it was sent: its epoch, and which message.
+    commit: Option<(u64, u64)>,
     /// Its own, which it is not sent: those that it asked to be passed on, and those that gaps have been put down to.
     own: (u64, u64),
 }
@@ -55,7 +57,7 @@ impl Mailboxes {
             };
             others.iter().find_map(theirs)
         };
-        self.views.insert((client, room), View { link, process, member, life, last, own: (0, 0) });
+        self.views.insert((client, room), View { link, process, member, life, last, commit: None, own: (0, 0) });
         life
     }
 
@@ -107,6 +109,29 @@ impl Mailboxes {
         let Some(life) = view.life else { return Ok(()) };
         let same = self.messages.entry((room, life, sequence)).or_insert_with(|| payload.clone()) == payload;
         if same { Ok(()) } else { Err((Rule::Mailbox, format!("{what}, and others got another one"))) }
+    }
+
+    /// A commit of this epoch reached it, as a message that is new to it.
+    ///
+    /// # Errors
+    /// If there was one already that nobody has told it was taken back.
+    pub fn followed(&mut self, client: usize, room: usize, link: u64, epoch: u64, sequence: u64) -> Verdict {
+        let Some(view) = self.views.get_mut(&(client, room)).filter(|view| view.link == link) else { return Ok(()) };
+        match view.commit.replace((epoch, sequence)) {
+            Some((before, first)) if before == epoch && first < sequence => {
+                let what =
+                    format!("client {client} in room {room} got commits {first} and {sequence} of epoch {epoch}");
+                Err((Rule::Mailbox, format!("{what}, and was not told that the first is taken back")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// It is told that a commit is taken back.
+    pub fn taken_back(&mut self, client: usize, room: usize, epoch: u64, sequence: u64) {
+        if let Some(view) = self.views.get_mut(&(client, room)) {
+            view.commit.take_if(|commit| *commit == (epoch, sequence));
+        }
     }
 
     /// A client knows that this one's commit is the epoch's.

@@ -206,6 +206,7 @@ impl Client {
             RoomEvent::CommitRejected(rejected) => {
                 if let Some(room) = circle.room() {
                     cx.judge.groups.rejected(room);
+                    cx.judge.mailboxes.taken_back(self.number, room, rejected.epoch, rejected.sequence);
                 }
                 circle.parts.handle_rejected(&rejected, cx.now)
             }
@@ -251,6 +252,11 @@ impl Client {
         if circle.way_in.is_none() || cx.judge.mailboxes.is_news(number, room, delivery.sequence) {
             let verdict = cx.judge.mailboxes.delivered(number, room, link, delivery.sequence, &delivery.payload);
             cx.judge.check(cx.now, verdict);
+            if delivery.commit {
+                let (epoch, sequence) = (delivery.epoch, delivery.sequence);
+                let verdict = cx.judge.mailboxes.followed(number, room, link, epoch, sequence);
+                cx.judge.check(cx.now, verdict);
+            }
         }
     }
 
