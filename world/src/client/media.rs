@@ -82,7 +82,7 @@ impl Client {
     pub fn publish(&mut self, room: usize, kind: TrackKind, cx: &mut Context<'_>) {
         let is_standing = cx.cast.rooms[room].link().is_some();
         let is_in = self.has.rooms.get(&room).is_some_and(|stay| stay.is_in());
-        if !is_in && !(is_standing && self.standing_rooms().contains(&room)) {
+        if !(is_in || is_standing && self.standing_rooms().contains(&room)) {
             return;
         }
         let serial = cx.judge.media.new_track(TrackFact { room, client: self.number, kind });

@@ -51,7 +51,7 @@ pub const LEDGER: &[Row] = &[
         sees: "which devices a person has taken back, and when they last said so",
         why: "such a device must not act for them any more",
         kept: "as long as the person has a device or a watcher" },
-    Row { field: "signatures", wire: &["Hello.body", "Hello.signature"],
+    Row { field: "signatures", wire: &["Hello.body", "Hello.signature", "Challenge.nonce", "Challenge.relay"],
         sees: "proof that the device holds its key, good for this one connection",
         why: "nobody else may speak for the device",
         kept: "only while it is checked; the 32 bytes that tie it to the connection as long as the session" },
@@ -62,6 +62,10 @@ pub const LEDGER: &[Row] = &[
                the operator revokes it; of a token for one use, what follows from its number, and from that and the device, on \
                disk until it ends; where the operator's own service decides, it is told, the token is kept as long as the \
                session to ask again, and its answer for the identity for a minute by default and an hour at most" },
+    Row { field: "browser", wire: &[],
+        sees: "of a page, which site it was opened from and which browser it is in, where the browser says so",
+        why: "it stands in the request by which a browser opens a session; nothing is done with it",
+        kept: "not at all" },
     Row { field: "protocol version", wire: &["HelloBody.version_min", "HelloBody.version_max"],
         sees: "which versions a client speaks",
         why: "both sides must agree on one",
