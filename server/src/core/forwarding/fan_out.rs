@@ -349,7 +349,9 @@ fn refuses(
 }
 
 /// Whoever goes without a track for now is told all the same that it is over: it would wait for what never
-/// comes.
+/// comes. Asked of few objects, so that it is kept out of what all of them take.
+#[cold]
+#[inline(never)]
 fn is_sent_anyhow(reason: DropReason, flags: Flags) -> bool {
     flags.contains(Flags::END_OF_TRACK) && reason.ends_stream()
 }

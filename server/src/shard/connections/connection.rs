@@ -356,6 +356,8 @@ impl Connection {
         self.codec.lingers_until().filter(|_| !self.quic.is_closed())
     }
 
+    #[cold]
+    #[inline(never)]
     fn poll_goodbye(&mut self, now: Instant, buffer: &mut Vec<u8>) -> Option<Transmit> {
         if self.lingers_until().is_some_and(|until| now < until) {
             return self.quic.poll_transmit(now, 1, buffer);

@@ -116,12 +116,11 @@ impl Engine {
         }
         let mut deadline = connection.quic.poll_timeout();
         let mut at_latest = |at: Instant| deadline = Some(deadline.map_or(at, |earlier| earlier.min(at)));
-        if let Some(until) = connection.lingers_until() {
-            at_latest(until);
-        }
-        if let Some(newcomer) = &connection.newcomer
-            && connection.phase != Phase::Closed
-        {
+        if connection.phase == Phase::Closed {
+            if let Some(until) = connection.lingers_until() {
+                at_latest(until);
+            }
+        } else if let Some(newcomer) = &connection.newcomer {
             at_latest(newcomer.hello_by);
         }
         if connection.waits() || core.is_low(link) {

@@ -296,14 +296,21 @@ impl SendBatch {
     /// Packets were written to [`Self::buffer`]. Returns whether it is time to flush.
     pub(crate) fn commit(&mut self, transmit: Transmit) -> bool {
         if tcp::is_over_tcp(transmit.destination) {
-            let Transmit { destination, size, segment_size, .. } = transmit;
-            // As large as they are: they may wait, and the buffer is made for the largest.
-            let packets = Bytes::copy_from_slice(&self.buffers[self.transmits.len()][..size]);
-            self.over_tcp.push((destination, segment_size.unwrap_or(size), packets));
+            self.commit_over_tcp(&transmit);
         } else {
             self.transmits.push(transmit);
         }
         self.is_full()
+    }
+
+    /// Out of the way of packets by UDP, which are nearly all.
+    #[cold]
+    #[inline(never)]
+    fn commit_over_tcp(&mut self, transmit: &Transmit) {
+        let Transmit { destination, size, segment_size, .. } = *transmit;
+        // As large as they are: they may wait, and the buffer is made for the largest.
+        let packets = Bytes::copy_from_slice(&self.buffers[self.transmits.len()][..size]);
+        self.over_tcp.push((destination, segment_size.unwrap_or(size), packets));
     }
 
     /// Whether nothing more fits before a flush.

@@ -112,6 +112,7 @@ impl LinkCodec {
     }
 
     /// Whether a stream is still to be given to [`Self::begin`] when more of it comes.
+    #[inline]
     pub(crate) fn awaits(&self, id: StreamId) -> bool {
         match self {
             Self::Native => false,
@@ -133,6 +134,7 @@ impl LinkCodec {
     }
 
     /// The session's part of a datagram that came, if it has one.
+    #[inline]
     pub(crate) fn datagram_in(&self, datagram: Bytes) -> Option<Bytes> {
         match self {
             Self::Native => Some(datagram),
@@ -216,11 +218,13 @@ pub(crate) struct DatagramOut<'a> {
 
 impl<'a> DatagramOut<'a> {
     /// Of an object's bytes.
+    #[inline]
     pub(crate) fn new(object: &'a Bytes) -> Self {
         Self { object, to_pages: OnceCell::new() }
     }
 
     /// The datagram on such a link.
+    #[inline]
     pub(crate) fn on(&self, codec: &LinkCodec) -> &Bytes {
         match codec {
             LinkCodec::Native => self.object,

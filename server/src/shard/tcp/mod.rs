@@ -52,6 +52,7 @@ fn address_of(peer: SocketAddr, link: LinkId) -> SocketAddr {
 }
 
 /// The link that leads to this address, if one does: the one comparison that a packet on its way out costs by UDP.
+#[inline]
 fn link_of(address: SocketAddr) -> Option<LinkId> {
     match address {
         SocketAddr::V6(address) if address.scope_id() != 0 => Some(address.scope_id()),
@@ -60,6 +61,7 @@ fn link_of(address: SocketAddr) -> Option<LinkId> {
 }
 
 /// Whether packets for this address go over TCP. Whoever is there has proven its address by TCP's handshake.
+#[inline]
 pub(crate) fn is_over_tcp(address: SocketAddr) -> bool {
     link_of(address).is_some()
 }
