@@ -9,6 +9,7 @@ use std::{
 use anyhow::bail;
 
 use crate::{
+    arm64,
     lanes::{Ended, Group, interrupted},
     workspace,
 };
@@ -98,8 +99,14 @@ fn parts(cases: u32) -> anyhow::Result<Vec<Part>> {
         own("lies", 60, &["world", "--lying", "--seeds", LYING_WORLDS])?,
         own("hostile", 60, &["hostile"])?,
     ];
+    let target_directory = workspace::target_directory()?;
+    if let Some(command) = arm64::command(&target_directory) {
+        parts.push(Part { name: "arm64", longest: 90 * MINUTE, command });
+    } else {
+        println!("64-bit Arm is left out: something to build or run it is missing. On Debian: {}", arm64::INSTALL);
+    }
     // Installing them takes longer than measuring them.
-    if has_peers(&workspace::target_directory()?) {
+    if has_peers(&target_directory) {
         parts.push(own("peers", 90, &["bench", "peers"])?);
     } else {
         println!("Other relays are left out: none is in target/peers. `cargo xtask bench peers` installs them.");
