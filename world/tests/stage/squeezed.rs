@@ -87,54 +87,42 @@ fn after_an_outage_what_is_said_now_comes_first() {
     stage.end();
 }
 
-//
-#[rstest]
-fn a_stream_that_is_too_late_is_reset_with_expired(#[values(1, 2, 4)] shards: usize) {
-    let (mut stage, track) = two(shards, Limits::default(), TrackKind::Video, to_all());
+/// A stream that is too much for a path which takes nothing any more: for what the relay drops it, and what it is reset with.
+fn given_up(shards: usize, limits: Limits, wanted: Subscribe, reason: DropReason, code: StreamCode) {
+    let (mut stage, track) = two(shards, limits, TrackKind::Video, wanted);
     let wire = stream(track, 1, 0, &[(0, 300_000)]);
     let sending = begin(&mut stage, &wire);
     stage.path(BOB, cut());
     stage.write(ALICE, sending, &wire[500..]);
-    stage.wait("it has waited too long", |stage| {
-        (stage.ledger().dropped[DropReason::Expired as usize] == 1).then_some(())
-    });
+    stage.wait("it is given up", |stage| (stage.ledger().dropped[reason as usize] == 1).then_some(()));
     stage.path(BOB, wide());
-    assert_eq!(end_of(&mut stage, BOB, 0), Err(StreamCode::EXPIRED));
+    assert_eq!(end_of(&mut stage, BOB, 0), Err(code));
     stage.end();
+}
+
+/// Who waits longer than any queue here lasts.
+fn patient() -> Subscribe {
+    Subscribe { max_age_ms: 5_000, ..to_all() }
+}
+
+//
+#[rstest]
+fn a_stream_that_is_too_late_is_reset_with_expired(#[values(1, 2, 4)] shards: usize) {
+    given_up(shards, Limits::default(), to_all(), DropReason::Expired, StreamCode::EXPIRED);
 }
 
 //
 #[rstest]
 fn a_stream_that_does_not_fit_the_queue_is_reset_with_lagged(#[values(1, 2, 4)] shards: usize) {
     let limits = Limits { queue_bytes_max: 20_000, ..Limits::default() };
-    let patient = Subscribe { max_age_ms: 5_000, ..to_all() };
-    let (mut stage, track) = two(shards, limits, TrackKind::Video, patient);
-    let wire = stream(track, 1, 0, &[(0, 300_000)]);
-    let sending = begin(&mut stage, &wire);
-    stage.path(BOB, cut());
-    stage.write(ALICE, sending, &wire[500..]);
-    stage.wait("it does not fit", |stage| (stage.ledger().dropped[DropReason::QueueFull as usize] == 1).then_some(()));
-    stage.path(BOB, wide());
-    assert_eq!(end_of(&mut stage, BOB, 0), Err(StreamCode::LAGGED));
-    stage.end();
+    given_up(shards, limits, patient(), DropReason::QueueFull, StreamCode::LAGGED);
 }
 
 //
 #[rstest]
 fn when_too_much_waits_for_all_together_the_fullest_queue_is_shortened(#[values(1, 2)] shards: usize) {
     let limits = Limits { relay_queue_bytes_max: 100_000 * shards as u64, ..Limits::default() };
-    let patient = Subscribe { max_age_ms: 5_000, ..to_all() };
-    let (mut stage, track) = two(shards, limits, TrackKind::Video, patient);
-    let wire = stream(track, 1, 0, &[(0, 300_000)]);
-    let sending = begin(&mut stage, &wire);
-    stage.path(BOB, cut());
-    stage.write(ALICE, sending, &wire[500..]);
-    stage.wait("it is given up", |stage| {
-        (stage.ledger().dropped[DropReason::RelayQueueFull as usize] == 1).then_some(())
-    });
-    stage.path(BOB, wide());
-    assert_eq!(end_of(&mut stage, BOB, 0), Err(StreamCode::LAGGED));
-    stage.end();
+    given_up(shards, limits, patient(), DropReason::RelayQueueFull, StreamCode::LAGGED);
 }
 
 //
