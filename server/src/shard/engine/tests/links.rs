@@ -537,6 +537,23 @@ fn a_page_may_not_make_the_relay_keep_or_read_what_is_no_use_to_it() {
     }
 }
 
+//
+#[test]
+fn a_page_may_not_open_streams_without_end_that_are_no_use_to_the_relay() {
+    let mut stage = Stage::with_clients(&[true]);
+    let mut opened = 0;
+    while stage.clients[0].closed.is_none() {
+        if let Some(id) = stage.clients[0].quic.streams().open(Dir::Uni) {
+            let mut stream = stage.clients[0].quic.send_stream(id);
+            stream.write(&[0x21]).expect("a byte fits");
+            stream.finish().expect("open");
+            opened += 1;
+        }
+        stage.turn();
+    }
+    assert!((200..300).contains(&opened), "{opened}");
+}
+
 //
 #[test]
 fn a_stream_that_begins_with_nothing_the_link_knows_ends_the_connection() {

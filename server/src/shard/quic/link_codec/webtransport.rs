@@ -38,6 +38,9 @@ const REQUEST_BYTES_MAX: usize = 4096;
 /// Bytes that a client may send in a connection's life on streams of HTTP's own, where there is nothing for the relay to read.
 /// Default 64 KiB: browsers send some hundred, and a few for each hour.
 const OWN_BYTES_MAX: usize = 64 * 1024;
+/// What one of these streams counts for beside its bytes. Default 256: browsers open four or five, and a client that opens
+/// nothing but streams ends after as many.
+const OWN_STREAM_BYTES: usize = 256;
 /// How long a connection stays after its session's end was said. Default a second: browsers tell a page that it was lost when it
 /// is closed with that, and not why; they close it themselves once they have read it.
 const LAST_WORD: Duration = Duration::from_secs(1);
@@ -136,6 +139,7 @@ impl WebTransport {
             }
             Some(Header::Session(role)) if matches!(self.request, Request::Open(..)) => Ok(Some(role)),
             Some(Header::Own) if id.dir() == Dir::Uni => {
+                charge(&mut self.own_bytes, OWN_STREAM_BYTES + come.len())?;
                 self.own.push(id);
                 self.skip(quic, id).map(|()| None)
             }
@@ -256,20 +260,29 @@ impl WebTransport {
         Ok(())
     }
 
-    /// Throws away what has come on a stream of HTTP's own.
+    /// Throws away what has come on a stream of HTTP's own, and forgets one that has ended.
     fn skip(&mut self, quic: &mut Connection, id: StreamId) -> Result<(), LinkEnd> {
         let mut stream = quic.recv_stream(id);
-        // One that has ended is of no more interest.
-        let Ok(mut chunks) = stream.read(true) else { return Ok(()) };
-        let verdict = loop {
-            match next(&mut chunks, &mut self.own_bytes) {
-                Ok(Next::Bytes(_)) => {}
-                Ok(Next::Blocked | Next::End(_)) => break Ok(()),
-                Err(end) => break Err(end),
+        let has_ended = match stream.read(true) {
+            Ok(mut chunks) => {
+                let has_ended = loop {
+                    match next(&mut chunks, &mut self.own_bytes) {
+                        Ok(Next::Bytes(_)) => {}
+                        Ok(Next::Blocked) => break Ok(false),
+                        Ok(Next::End(_)) => break Ok(true),
+                        Err(end) => break Err(end),
+                    }
+                };
+                let _ = chunks.finalize();
+                has_ended?
             }
+            // It had ended before.
+            Err(_) => true,
         };
-        let _ = chunks.finalize();
-        verdict
+        if has_ended {
+            self.own.retain(|other| *other != id);
+        }
+        Ok(())
     }
 }
 
@@ -337,17 +350,19 @@ enum Next {
 fn next(chunks: &mut Chunks<'_>, own_bytes: &mut usize) -> Result<Next, LinkEnd> {
     match chunks.next(REQUEST_BYTES_MAX) {
         Ok(Some(chunk)) => {
-            *own_bytes += chunk.bytes.len();
-            if *own_bytes > OWN_BYTES_MAX {
-                Err(LinkEnd::Close(CloseCode::RATE_EXCEEDED))
-            } else {
-                Ok(Next::Bytes(chunk.bytes))
-            }
+            charge(own_bytes, chunk.bytes.len())?;
+            Ok(Next::Bytes(chunk.bytes))
         }
         Err(ReadError::Blocked) => Ok(Next::Blocked),
         Ok(None) => Ok(Next::End(true)),
         Err(ReadError::Reset(_)) => Ok(Next::End(false)),
     }
+}
+
+/// Counts what is no use to the session.
+fn charge(own_bytes: &mut usize, bytes: usize) -> Result<(), LinkEnd> {
+    *own_bytes += bytes;
+    if *own_bytes > OWN_BYTES_MAX { Err(LinkEnd::Close(CloseCode::RATE_EXCEEDED)) } else { Ok(()) }
 }
 
 /// Whether the client has said that the session is over, and if so, whether as it wished. Takes what has come whole.
