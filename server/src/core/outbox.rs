@@ -204,6 +204,12 @@ impl Outbox {
         Some(next)
     }
 
+    /// Whether nothing is to be done.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.here.is_empty() && self.letters.is_empty()
+    }
+
     /// Puts something for the shell to do.
     pub(crate) fn errand(&mut self, errand: Errand) {
         self.here.push_back(Here::ByShell(errand));

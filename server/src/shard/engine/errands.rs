@@ -16,7 +16,15 @@ use crate::{
 impl Engine {
     /// Does what the core wants done, until it wants nothing more. To be called after each step: within one, what is done may
     /// make the core want more, which then comes in its turn.
+    #[inline]
     pub(super) fn carry_out(&mut self, now: Now) {
+        // After most packets there is nothing.
+        if !self.outbox.is_empty() {
+            self.carry_out_all(now);
+        }
+    }
+
+    fn carry_out_all(&mut self, now: Now) {
         while let Some(errand) = self.core.next_errand(now, &mut self.outbox) {
             match errand {
                 Errand::Post(shard, letter) => self.post.put_letter(shard, Letter::Core(letter)),
