@@ -1,6 +1,11 @@
 //! A client made of nothing but the wire and quinn.
 
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use rustls::crypto::aws_lc_rs;
@@ -37,7 +42,7 @@ pub struct Client {
 impl Client {
     /// A QUIC connection with an open control stream, before Hello.
     pub(crate) async fn dial(address: SocketAddr, config: quinn::ClientConfig) -> Self {
-        let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+        let mut endpoint = quinn::Endpoint::client(own_address(address)).unwrap();
         endpoint.set_default_client_config(config);
         let connection = endpoint.connect(address, "relay").unwrap().await.unwrap();
         Self::on(endpoint, connection, None).await
@@ -257,6 +262,16 @@ impl Client {
     }
 }
 
+/// What a client binds to that dials there, at any port: from loopback nothing leaves for elsewhere.
+fn own_address(relay: SocketAddr) -> SocketAddr {
+    let here = match relay.ip() {
+        ip if ip.is_loopback() => ip,
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    SocketAddr::new(here, 0)
+}
+
 pub fn subscription(alias: TrackAlias) -> Subscribe {
     Subscribe { alias: alias.value(), temporal_layer_max: 7, spatial_layer_max: 7, ..Subscribe::default() }
 }
@@ -285,4 +300,21 @@ pub(crate) fn client_config_with(tls: Arc<dyn quinn::crypto::ClientConfig>) -> q
     transport.receive_window(quinn::VarInt::from_u32(512 * 1024));
     config.transport_config(Arc::new(transport));
     config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_leaves_from_loopback_for_loopback_only() {
+        for (relay, own) in [
+            ("127.0.0.1:7", "127.0.0.1:0"),
+            ("[::1]:7", "[::1]:0"),
+            ("10.9.0.2:7", "0.0.0.0:0"),
+            ("[fd00::2]:7", "[::]:0"),
+        ] {
+            assert_eq!(own_address(relay.parse().unwrap()), own.parse().unwrap(), "{relay}");
+        }
+    }
 }
