@@ -1,5 +1,6 @@
 //! What calls cost a relay by UDP and over TCP, and how late sound is: pairs of people of whom one speaks, 50 objects a second
-//! of 160 bytes, each way for some seconds. Relay and people are in this process; its CPU time is told by thread.
+//! of 160 bytes, each way for some seconds. Relay and people are in this process; its CPU time is told by thread. An object is
+//! late when it took 100 ms more than half of them did; a gap is 100 ms or more in which a listener got nothing.
 //!
 //! ```sh
 //! cargo run --release -p supernode-testkit --example ways -- 100 20
@@ -20,14 +21,18 @@ use std::{
 use supernode_proto::{control::TrackKind, object::TrackAlias};
 use supernode_server::core::limits::Limits;
 use supernode_testkit::{Client, Door, Person, Relay, Room, Setup, datagram};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout_at};
 
 const FRAME: Duration = Duration::from_millis(20);
 const SEALED_BYTES: usize = 150;
 /// Before it is measured.
 const WARM_UP: Duration = Duration::from_secs(3);
 /// How long what is under way has to come.
-const LINGER: Duration = Duration::from_secs(3);
+const LINGER: Duration = Duration::from_secs(5);
+/// What comes so much later than half of all is of no use to whoever plays it: people notice a longer delay more than a loss.
+const LATE_MS: f64 = 100.0;
+/// Five frames in a row: what nobody's concealment hides. Unit: ms.
+const GAP_MS: f64 = 100.0;
 
 #[derive(Debug, Clone, Copy)]
 enum By {
@@ -35,8 +40,12 @@ enum By {
     Tcp,
 }
 
-/// How long objects took that were sent in the measured time, ms.
-type Delays = Vec<f64>;
+/// When an object that came was sent, after the beginning, and how long it took; ms.
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    sent_ms: f64,
+    delay_ms: f64,
+}
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -47,9 +56,9 @@ async fn main() {
     let at = ip(2, "127.0.0.1".parse().expect("loopback"));
     let via = ip(3, at);
     println!(
-        "| by | objects delivered | lost, % | shard, us each | TCP thread, us each | half, ms | 95 % | 99 % | 99.9 % | longest |"
+        "| by | delivered | lost, % | shard, us each | TCP thread, us each | half, ms | 95 % | 99 % | 99.9 % | longest | late, % | gaps a minute |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
     for by in [By::Udp, By::Tcp] {
         measure(by, pairs, Duration::from_secs(seconds), at, via).await;
     }
@@ -80,27 +89,30 @@ async fn measure(by: By, pairs: u64, hold: Duration, at: IpAddr, via: IpAddr) {
     let mut running = Vec::new();
     for (index, (speaker, listener, voice)) in calls.into_iter().enumerate() {
         let phase = FRAME * index as u32 / pairs as u32;
-        running.push((tokio::spawn(speak(speaker, voice, begin, phase, until)), tokio::spawn(hear(listener, begin))));
+        let speaking = tokio::spawn(speak(speaker, voice, begin, phase, until));
+        running.push((speaking, tokio::spawn(hear(listener, begin, until + LINGER))));
     }
     tokio::time::sleep_until(from.into()).await;
     let before = (cpu_us("shard-0"), cpu_us("tcp"));
     tokio::time::sleep_until(until.into()).await;
     let used = (cpu_us("shard-0") - before.0, cpu_us("tcp") - before.1);
-    let (mut sent, mut delays) = (0, Delays::new());
+    let (mut sent, mut gaps, mut delays) = (0, 0, Vec::new());
     let window = (from - begin).as_secs_f64() * 1e3..(until - begin).as_secs_f64() * 1e3;
     for (speaking, hearing) in running {
-        let (speaker, said) = speaking.await.expect("it speaks");
+        let said = speaking.await.expect("it speaks");
         sent += said.iter().filter(|sent_ms| window.contains(sent_ms)).count();
-        let heard = hearing.await.expect("it hears");
-        delays.extend(heard.iter().filter(|(sent_ms, _)| window.contains(sent_ms)).map(|(_, delay)| delay));
-        drop(speaker);
+        let mut heard = hearing.await.expect("it hears");
+        heard.retain(|heard| window.contains(&heard.sent_ms));
+        gaps += gaps_in(&heard);
+        delays.extend(heard.iter().map(|heard| heard.delay_ms));
     }
     delays.sort_unstable_by(f64::total_cmp);
     let came = delays.len();
     let each = |us: f64| us / came as f64;
     let part = |part: f64| delays[((came - 1) as f64 * part) as usize];
+    let late = delays.iter().filter(|delay| **delay > part(0.5) + LATE_MS).count();
     println!(
-        "| {by:?} | {came} | {:.2} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} |",
+        "| {by:?} | {came} | {:.2} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} | {:.2} | {:.2} |",
         100.0 * (sent - came) as f64 / sent as f64,
         each(used.0),
         each(used.1),
@@ -108,18 +120,20 @@ async fn measure(by: By, pairs: u64, hold: Duration, at: IpAddr, via: IpAddr) {
         part(0.95),
         part(0.99),
         part(0.999),
-        part(1.0)
+        part(1.0),
+        100.0 * late as f64 / came as f64,
+        gaps as f64 / (pairs as f64 * hold.as_secs_f64() / 60.0)
     );
 }
 
+/// How often nothing came for so long.
+fn gaps_in(heard: &[Heard]) -> usize {
+    let came_ms = |heard: &Heard| heard.sent_ms + heard.delay_ms;
+    heard.windows(2).filter(|two| came_ms(&two[1]) - came_ms(&two[0]) >= GAP_MS).count()
+}
+
 /// When each object was sent, ms after the beginning. Each says it.
-async fn speak(
-    speaker: Client,
-    voice: TrackAlias,
-    begin: Instant,
-    phase: Duration,
-    until: Instant,
-) -> (Client, Vec<f64>) {
+async fn speak(speaker: Client, voice: TrackAlias, begin: Instant, phase: Duration, until: Instant) -> Vec<f64> {
     tokio::time::sleep(phase).await;
     let mut ticks = interval(FRAME);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -132,15 +146,15 @@ async fn speak(
         said.push(sent_ms);
     }
     tokio::time::sleep(LINGER).await;
-    (speaker, said)
+    said
 }
 
-/// When each object that came was sent, and how long it took; ms.
-async fn hear(mut listener: Client, begin: Instant) -> Vec<(f64, f64)> {
+/// In the order in which they came.
+async fn hear(mut listener: Client, begin: Instant, until: Instant) -> Vec<Heard> {
     let mut heard = Vec::new();
-    while let Ok((_, sealed)) = timeout(LINGER, listener.object()).await {
+    while let Ok((_, sealed)) = timeout_at(until.into(), listener.object()).await {
         let sent_ms = f64::from_be_bytes(sealed[..8].try_into().expect("eight bytes"));
-        heard.push((sent_ms, begin.elapsed().as_secs_f64() * 1e3 - sent_ms));
+        heard.push(Heard { sent_ms, delay_ms: begin.elapsed().as_secs_f64() * 1e3 - sent_ms });
     }
     heard
 }
