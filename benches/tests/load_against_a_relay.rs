@@ -13,7 +13,7 @@ use supernode_benches::load::{
 use supernode_server::core::limits::Limits;
 use supernode_testkit::{Door, Relay, Setup};
 
-use crate::support::load;
+use crate::support::{load, load_seen};
 
 fn assert_all_delivered(report: &Report, due: u64, expected: u64) {
     assert_eq!(report.doubts, Vec::<String>::new());
@@ -42,6 +42,24 @@ fn calls_and_rooms_are_delivered_in_full_and_the_sessions_live() {
     let page = html::page(&report);
     assert!(page.contains("every SLO holds") && page.matches("<svg").count() == 6);
     assert!(!page.contains("http"), "a page that fetches nothing");
+}
+
+#[test]
+fn pieces_that_are_over_are_told_meanwhile_once_each_and_as_they_stand_in_the_report() {
+    let relay = Relay::of(Setup::new(1, Door::Everybody, Limits::default()));
+    let (mut settled, mut from_unix_ms) = (Vec::new(), None);
+    // The last ten seconds have not settled when the measured part ends.
+    let report = load_seen(&relay, "pairs = 2\nworkers = 2\nobjects_per_second = 10\nhold_s = 13", &mut |progress| {
+        from_unix_ms = progress.measured_from_unix_ms.or(from_unix_ms);
+        settled.extend(progress.settled.iter().map(|piece| format!("{piece:?}")));
+    });
+    let report = report.expect("a report");
+    assert_all_delivered(&report, 4 * 130, 4 * 130);
+    assert_eq!(from_unix_ms, Some(report.measured_from_unix_ms));
+    assert!((2..=3).contains(&settled.len()) && report.intervals.len() == 13, "{settled:?}");
+    let told: Vec<_> = report.intervals.iter().map(|piece| format!("{piece:?}")).take(settled.len()).collect();
+    assert_eq!(settled, told);
+    assert!(report.intervals.iter().all(|piece| piece.due_per_s > 0.0 && piece.generator_busy.is_some()));
 }
 
 #[test]

@@ -26,10 +26,10 @@ use super::{
     part::Part,
     persona::Cast,
     plan::Plan,
-    report::{About, Report},
+    report::{About, IntervalReport, Report},
     scenario::Scenario,
     scrape::{Scraper, Scrapes},
-    tally::Tally,
+    tally::{Settled, Tally},
     watch::{Look, Watch},
     worker::Worker,
 };
@@ -44,6 +44,8 @@ const TELL_INTERVAL: Duration = Duration::from_millis(250);
 const INTERVALS_MAX: f64 = 240.0;
 /// From the word that the run ends early to the moment from which nothing is measured any more: no worker is so late.
 const ABORT_MARGIN: Duration = Duration::from_millis(50);
+/// After its end nothing that was due in a piece comes any more: no relay that lets sessions live is so late. Unit: ns.
+const SETTLE_NS: u64 = 10_000_000_000;
 /// Random bytes that sealed parts are cut from.
 const NOISE_BYTES: usize = 256 * 1024;
 
@@ -106,6 +108,11 @@ pub struct Progress {
     pub delivered_per_s: f64,
     /// Delay of what was delivered since the last time, 50th and 99th percentile in ms.
     pub delay_ms: Option<(f64, f64)>,
+    /// When the measured part began, in ms since 1970; `None` before it.
+    pub measured_from_unix_ms: Option<u64>,
+    /// Its pieces that have settled since the last time, in their order: they stand so in the report, but for what comes
+    /// later than any relay should be.
+    pub settled: Vec<IntervalReport>,
 }
 
 /// The times of the measured part, in ns since the run's origin.
@@ -142,6 +149,12 @@ impl Window {
         (self.until_ns - self.from_ns) as f64 / 1e9
     }
 
+    /// From when on nothing is added to a piece; `None` if there is no such piece.
+    pub(super) fn settled_ns(self, place: usize) -> Option<u64> {
+        let from_ns = self.from_ns + place as u64 * self.interval_ns;
+        (from_ns < self.until_ns).then(|| (from_ns + self.interval_ns).min(self.until_ns) + SETTLE_NS)
+    }
+
     pub(super) fn interval_s(self) -> f64 {
         self.interval_ns as f64 / 1e9
     }
@@ -169,6 +182,10 @@ pub(super) struct Shared {
     workers: Vec<Told>,
     rates: Mutex<Rates>,
     recent: Mutex<Histogram>,
+    measured_from_unix_ms: OnceLock<u64>,
+    pub(super) settled: Settled,
+    /// What the observer is to be told of them.
+    settled_reports: Mutex<Vec<IntervalReport>>,
 }
 
 #[derive(Default)]
@@ -272,6 +289,9 @@ pub fn measure(options: &Options, observe: &mut dyn FnMut(&Progress)) -> Result<
         workers: (0..count).map(|_| Told::default()).collect(),
         rates: Mutex::default(),
         recent: Mutex::default(),
+        measured_from_unix_ms: OnceLock::new(),
+        settled: Settled::new(count),
+        settled_reports: Mutex::default(),
     });
     let mut threads = Vec::new();
     for index in 0..count {
@@ -363,6 +383,7 @@ fn conduct(shared: &Shared, options: &Options, observe: &mut dyn FnMut(&Progress
     let _ = shared.window.set(window);
     let now_ns = shared.origin.elapsed().as_nanos() as u64;
     let measured_from_unix_ms = (unix() + Duration::from_nanos(from_ns.saturating_sub(now_ns))).as_millis() as u64;
+    let _ = shared.measured_from_unix_ms.set(measured_from_unix_ms);
     let mut watch = Watch::new(scenario);
     shared.wait_until(from_ns, observe);
     let before = RelayUse::read(options.relay_pid, options.metrics.as_ref());
@@ -377,6 +398,7 @@ fn conduct(shared: &Shared, options: &Options, observe: &mut dyn FnMut(&Progress
         if aborted.is_some() {
             break;
         }
+        shared.report_settled(window, &used);
     }
     let until_ns = until_ns.min(shared.ended_ns.load(Ordering::SeqCst));
     shared.wait_until(until_ns, observe);
@@ -446,6 +468,13 @@ impl Shared {
         }
     }
 
+    /// The observer is told with the next look.
+    fn report_settled(&self, window: Window, used: &Used) {
+        let settled = self.settled.take();
+        let reports = settled.iter().map(|(place, piece)| IntervalReport::of(*place, piece, window, used.busy(*place)));
+        self.settled_reports.lock().expect("nobody panics with it").extend(reports);
+    }
+
     fn wait_until(&self, ns: u64, observe: &mut dyn FnMut(&Progress)) {
         let until = self.origin + Duration::from_nanos(ns);
         loop {
@@ -501,6 +530,8 @@ impl Shared {
             delivered_per_s,
             expected: sum(|told| &told.expected),
             delay_ms: (recent.count() > 0).then(|| (recent.quantile_ms(0.5), recent.quantile_ms(0.99))),
+            measured_from_unix_ms: self.measured_from_unix_ms.get().copied(),
+            settled: std::mem::take(&mut *self.settled_reports.lock().expect("nobody panics with it")),
         };
         observe(&progress);
         (progress, recent)

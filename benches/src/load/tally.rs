@@ -1,6 +1,9 @@
 //! What a worker counts.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Mutex,
+};
 
 use serde::{Deserialize, Serialize};
 use supernode_measure::histogram::Histogram;
@@ -119,8 +122,79 @@ impl Interval {
     }
 }
 
+/// Pieces that nothing is added to any more, while the run goes on: summed over the workers, each of which tells its own.
+#[derive(Debug)]
+pub(super) struct Settled {
+    workers: u32,
+    untaken: Mutex<Untaken>,
+}
+
+#[derive(Debug, Default)]
+struct Untaken {
+    /// The place of the first one.
+    from: usize,
+    /// Each with how many workers have told theirs.
+    pieces: VecDeque<(Interval, u32)>,
+}
+
+impl Settled {
+    pub(super) fn new(workers: u32) -> Self {
+        Self { workers, untaken: Mutex::default() }
+    }
+
+    /// Adds what a worker has of a piece. Each tells all of them, one after the other.
+    pub(super) fn tell(&self, place: usize, piece: &Interval) {
+        let mut untaken = self.untaken.lock().expect("nobody panics with it");
+        let at = place - untaken.from;
+        if untaken.pieces.len() <= at {
+            untaken.pieces.resize_with(at + 1, Default::default);
+        }
+        let (sum, told) = &mut untaken.pieces[at];
+        sum.add(piece);
+        *told += 1;
+    }
+
+    /// Those that all workers have told since the last time, each with its place.
+    pub(super) fn take(&self) -> Vec<(usize, Interval)> {
+        let mut untaken = self.untaken.lock().expect("nobody panics with it");
+        let Untaken { from, pieces } = &mut *untaken;
+        let mut taken = Vec::new();
+        while let Some((piece, _)) = pieces.front().filter(|(_, told)| *told == self.workers) {
+            taken.push((*from, piece.clone()));
+            pieces.pop_front();
+            *from += 1;
+        }
+        taken
+    }
+}
+
 fn add_each(own: &mut BTreeMap<String, u64>, other: &BTreeMap<String, u64>) {
     for (reason, count) in other {
         *own.entry(reason.clone()).or_default() += count;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_has_settled_once_every_worker_has_told_it_and_is_taken_once() {
+        let settled = Settled::new(2);
+        let due = |due| Interval { due, ..Interval::default() };
+        settled.tell(0, &due(1));
+        settled.tell(1, &due(10));
+        assert!(settled.take().is_empty());
+        settled.tell(0, &due(2));
+        let taken = |taken: Vec<(usize, Interval)>| -> Vec<_> {
+            taken.into_iter().map(|(place, piece)| (place, piece.due)).collect()
+        };
+        assert_eq!(taken(settled.take()), [(0, 3)]);
+        settled.tell(1, &due(20));
+        settled.tell(2, &due(100));
+        assert_eq!(taken(settled.take()), [(1, 30)]);
+        settled.tell(2, &due(200));
+        assert_eq!(taken(settled.take()), [(2, 300)]);
+        assert!(settled.take().is_empty());
     }
 }

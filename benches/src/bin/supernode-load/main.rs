@@ -21,8 +21,8 @@ use supernode_benches::load::{
     machine::Machine,
     part::Part,
     progress::Screen,
-    remote_write::{self, Receiver},
-    report::Report,
+    remote_write::{Pusher, Receiver},
+    report::{About, Report},
     run::{self, Options},
     scenario::{SHIPPED, Scenario},
 };
@@ -129,8 +129,8 @@ struct Show {
     /// Compare with an earlier result (`--json`): what has changed by how much.
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
-    /// Once the result is there, write the measured part's pieces as time series to that URL, as Prometheus's remote write
-    /// (version 1) has them: http://prometheus:9090/api/v1/write.
+    /// Write the measured part's pieces as time series to that URL, as Prometheus's remote write (version 1) has them:
+    /// http://prometheus:9090/api/v1/write. Of a long run each ten minutes once they are over, the rest once the result is there.
     #[arg(long, value_name = "URL", value_parser = parse_receiver)]
     remote_write: Option<Uri>,
     /// File with the value of the header by which that receiver knows us, such as `Bearer ...` or `Basic ...`; without it,
@@ -210,9 +210,11 @@ fn machine(json: bool) -> Result<(), Trouble> {
 fn measure(arguments: &Run) -> Result<Report, Trouble> {
     // Everything that can be wrong, before time is spent.
     let prepared = prepare(arguments, &arguments.set)?;
-    let part = conduct(arguments, prepared.scenario, prepared.invite)?;
+    let mut outputs = prepared.outputs;
+    let mut push = outputs.push(About::now(&[]).host)?;
+    let part = conduct(arguments, prepared.scenario, prepared.invite, &mut push)?;
     let report = Report::of(std::slice::from_ref(&part));
-    prepared.outputs.show(&report, arguments.show.json)?;
+    outputs.show(&report, arguments.show.json, push)?;
     if let Some((file, path)) = prepared.part {
         write(file, &path, &as_json(&part))?;
     }
@@ -222,7 +224,7 @@ fn measure(arguments: &Run) -> Result<Report, Trouble> {
 /// One result of several generators' parts.
 fn merge(arguments: &Merge) -> Result<Report, Trouble> {
     let Merge { parts: paths, show } = arguments;
-    let outputs = Outputs::open(show)?;
+    let mut outputs = Outputs::open(show)?;
     let mut parts: Vec<Part> = Vec::new();
     for path in paths {
         let in_file = |source| Trouble::Part { path: path.display().to_string(), source };
@@ -233,7 +235,8 @@ fn merge(arguments: &Merge) -> Result<Report, Trouble> {
         parts.push(part);
     }
     let report = Report::of(&parts);
-    outputs.show(&report, show.json)?;
+    let push = outputs.push(report.about.host.clone())?;
+    outputs.show(&report, show.json, push)?;
     Ok(report)
 }
 
@@ -260,7 +263,17 @@ impl Outputs {
         })
     }
 
-    fn show(self, report: &Report, json: bool) -> Result<(), Trouble> {
+    /// What sends this generator's pieces to the receiver, if there is one.
+    fn push(&mut self, host: String) -> Result<Option<Push>, Trouble> {
+        let Some(receiver) = self.remote_write.take() else { return Ok(None) };
+        let url = receiver.url.to_string();
+        match Pusher::start(receiver, host) {
+            Ok(pusher) => Ok(Some(Push { pusher, url })),
+            Err(source) => Err(Trouble::NotPushed { url, source }),
+        }
+    }
+
+    fn show(self, report: &Report, json: bool, push: Option<Push>) -> Result<(), Trouble> {
         // The result first: whatever becomes of a file, it is not lost.
         if json {
             print(&(as_json(report) + "\n"))?;
@@ -276,12 +289,18 @@ impl Outputs {
         if let Some((file, path)) = self.csv {
             write(file, &path, &csv::table(report))?;
         }
-        if let Some(receiver) = self.remote_write {
-            let pushed = remote_write::push(report, &receiver);
-            pushed.map_err(|source| Trouble::NotPushed { url: receiver.url.to_string(), source })?;
+        if let Some(Push { pusher, url }) = push {
+            let pushed = pusher.finish(report.measured_from_unix_ms, &report.intervals);
+            pushed.map_err(|source| Trouble::NotPushed { url, source })?;
         }
         Ok(())
     }
+}
+
+/// Pieces on their way to a receiver, and where that is.
+struct Push {
+    pusher: Pusher,
+    url: String,
 }
 
 fn receiver(show: &Show) -> Result<Option<Receiver>, Trouble> {
@@ -331,7 +350,7 @@ fn as_json(value: &impl Serialize) -> String {
 }
 
 /// Runs a scenario, with the screen that a person sees meanwhile.
-fn conduct(arguments: &Run, scenario: Scenario, invite: Invite) -> Result<Part, Trouble> {
+fn conduct(arguments: &Run, scenario: Scenario, invite: Invite, push: &mut Option<Push>) -> Result<Part, Trouble> {
     let none = |source| Trouble::Address { host: invite.host.clone(), source };
     let mut addresses = (invite.host.as_str(), invite.port).to_socket_addrs().map_err(none)?;
     let relay = addresses.next().ok_or_else(|| none(io::ErrorKind::AddrNotAvailable.into()))?;
@@ -350,6 +369,9 @@ fn conduct(arguments: &Run, scenario: Scenario, invite: Invite) -> Result<Part, 
     let part = run::measure(&options, &mut |progress| {
         if let Some(screen) = &mut screen {
             screen.show(progress, &mut io::stderr());
+        }
+        if let (Some(push), Some(from_unix_ms)) = (push.as_mut(), progress.measured_from_unix_ms) {
+            push.pusher.note(from_unix_ms, &progress.settled);
         }
     });
     if let Some(screen) = &mut screen {
@@ -385,7 +407,7 @@ fn knee_of(arguments: &Knee) -> Result<ExitCode, Trouble> {
                 "the scenario has no slo: nothing says what holds (--set 'slo=[\"p99_delay_ms < 20\"]')",
             ));
         }
-        match conduct(each, prepared.scenario, prepared.invite) {
+        match conduct(each, prepared.scenario, prepared.invite, &mut None) {
             Ok(part) => {
                 let report = Report::of(&[part]);
                 let verdict = match (report.valid, report.passes()) {

@@ -277,6 +277,27 @@ pub struct IntervalReport {
     pub generator_busy: Option<f64>,
 }
 
+impl IntervalReport {
+    /// With shares of one core: the relay's, and the generators'.
+    pub(super) fn of(place: usize, part: &Interval, window: Window, busy: (Option<f64>, Option<f64>)) -> Self {
+        let at_s = place as f64 * window.interval_s();
+        // The last piece may be shorter than the others.
+        let length_s = window.interval_s().min((window.hold_s() - at_s).max(0.001));
+        let (relay_busy, generator_busy) = busy;
+        Self {
+            at_s,
+            relay_busy,
+            generator_busy,
+            loss: loss(part),
+            due_per_s: part.due as f64 / length_s,
+            delivered_per_s: part.delivered as f64 / length_s,
+            p50_ms: part.delay.quantile_ms(0.5),
+            p99_ms: part.delay.quantile_ms(0.99),
+            lag_max_ms: part.lag_max_us as f64 / 1e3,
+        }
+    }
+}
+
 impl Report {
     /// What one generator measured, or several at once.
     ///
@@ -659,21 +680,10 @@ fn loss(part: &Interval) -> f64 {
 
 fn pieces(intervals: &[Interval], window: Window, parts: &[Part]) -> Vec<IntervalReport> {
     let piece = |(place, part): (usize, &Interval)| {
-        let at_s = place as f64 * window.interval_s();
-        // The last piece may be shorter than the others.
-        let length_s = window.interval_s().min((window.hold_s() - at_s).max(0.001));
         let busy = || parts.iter().filter_map(|generator| generator.busy.get(place));
-        IntervalReport {
-            at_s,
-            relay_busy: busy().find_map(|(relay, _)| *relay),
-            generator_busy: busy().filter_map(|(_, own)| *own).reduce(|one, other| one + other),
-            loss: loss(part),
-            due_per_s: part.due as f64 / length_s,
-            delivered_per_s: part.delivered as f64 / length_s,
-            p50_ms: part.delay.quantile_ms(0.5),
-            p99_ms: part.delay.quantile_ms(0.99),
-            lag_max_ms: part.lag_max_us as f64 / 1e3,
-        }
+        let relay_busy = busy().find_map(|(relay, _)| *relay);
+        let generators_busy = busy().filter_map(|(_, own)| *own).reduce(|one, other| one + other);
+        IntervalReport::of(place, part, window, (relay_busy, generators_busy))
     };
     intervals.iter().enumerate().map(piece).collect()
 }

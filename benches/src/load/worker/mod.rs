@@ -63,6 +63,8 @@ pub(super) struct Worker {
     window: Option<Window>,
     tally: Tally,
     intervals: Vec<Interval>,
+    /// How many of them have settled and were told.
+    settled: usize,
     /// The same by stage.
     stages: Vec<Interval>,
     recent: Histogram,
@@ -131,6 +133,7 @@ impl Worker {
             window: None,
             tally: Tally::default(),
             intervals: Vec::new(),
+            settled: 0,
             stages: Vec::new(),
             recent: Histogram::default(),
             told_at: Instant::now(),
@@ -374,6 +377,16 @@ impl Worker {
         if now.saturating_duration_since(self.told_at) >= TELL_INTERVAL {
             self.told_at = now;
             self.shared.tell(self.index, &mut self.recent, &self.tally);
+            self.tell_settled(self.ns(now));
+        }
+    }
+
+    fn tell_settled(&mut self, now_ns: u64) {
+        let Some(window) = self.window else { return };
+        while window.settled_ns(self.settled).is_some_and(|settled_ns| settled_ns <= now_ns) {
+            let piece = self.intervals.get(self.settled).cloned().unwrap_or_default();
+            self.shared.settled.tell(self.settled, &piece);
+            self.settled += 1;
         }
     }
 
