@@ -67,7 +67,7 @@ pub use ring::{IncomingRing, OutgoingRing, RingOutcome};
 pub use room::measured::{Measured, MeasuredGroup};
 pub use room::{Member, RosterEntry};
 pub use stats::{CallStats, Direction, TrackStats, Transport};
-pub use supernode_calls::rights::{Purpose, RoomLink, RoomLinkError};
+pub use supernode_calls::rights::{Purpose, RoomLink, RoomLinkError, TicketLink, TicketLinkError};
 pub use supernode_calls::{DelayBounds, Frame, FrameTimes, Histogram, JitterBuffer, OutgoingFrame, Played, Playout};
 pub use supernode_e2ee::{self as e2ee, TrackId, TrackInfo};
 pub use supernode_media_files as media;

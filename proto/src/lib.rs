@@ -10,6 +10,7 @@ pub mod invite;
 pub mod limits;
 pub mod mls;
 pub mod object;
+pub mod page_link;
 pub mod probe;
 pub mod tcp;
 mod varint;

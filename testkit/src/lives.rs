@@ -155,6 +155,7 @@ impl Relay {
             host: self.address.ip().to_string(),
             port: self.address.port(),
             tcp: self.running().tcp_addr().map(|address| address.port()),
+            pages: None,
             pin: Some(self.pin),
             token: None,
         }

@@ -8,6 +8,7 @@ mod knock;
 mod revoked;
 mod right;
 mod room_link;
+mod ticket_link;
 
 pub use claimed::Claimed;
 pub(crate) use door::why_not;
@@ -21,3 +22,4 @@ pub use knock::{AtDoor, ForLobby, answer_knock, knock, open_knock, read_answer};
 pub use revoked::Revoked;
 pub use right::{Fault, Opened, Right, Rules};
 pub use room_link::{RoomLink, RoomLinkError};
+pub use ticket_link::{TicketLink, TicketLinkError};

@@ -85,6 +85,7 @@ mod tests {
             host: "relay.example".into(),
             port: 4433,
             tcp: Some(443),
+            pages: None,
             pin: Some(RelayPin([9; 32])),
             token: None,
         };

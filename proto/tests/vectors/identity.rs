@@ -178,15 +178,15 @@ pub fn sign_beacon() -> [u8; SIGNATURE_BYTES] {
 }
 
 /// Invites of each form, by name.
-pub fn invites() -> [(&'static str, Invite); 4] {
+pub fn invites() -> [(&'static str, Invite); 5] {
     let token = Some("header.claims.signature".to_owned());
+    let pin = Some(relay_pin());
+    let invite = |host: &str| Invite { host: host.into(), port: 4433, tcp: None, pages: None, pin, token: None };
     [
-        ("pinned", Invite { host: "relay.example".into(), port: 4433, tcp: None, pin: Some(relay_pin()), token }),
-        ("public certificate", Invite { host: "192.0.2.7".into(), port: 5000, tcp: None, pin: None, token: None }),
-        ("IPv6", Invite { host: "2001:db8::7".into(), port: 4433, tcp: None, pin: Some(relay_pin()), token: None }),
-        (
-            "TCP beside UDP",
-            Invite { host: "relay.example".into(), port: 4433, tcp: Some(443), pin: Some(relay_pin()), token: None },
-        ),
+        ("pinned", Invite { token, ..invite("relay.example") }),
+        ("public certificate", Invite { port: 5000, pin: None, ..invite("192.0.2.7") }),
+        ("IPv6", invite("2001:db8::7")),
+        ("TCP beside UDP", Invite { tcp: Some(443), ..invite("relay.example") }),
+        ("where pages are told", Invite { tcp: Some(443), pages: Some(4480), ..invite("relay.example") }),
     ]
 }

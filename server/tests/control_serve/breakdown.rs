@@ -54,7 +54,17 @@ pub(super) fn relay_of(config: shard::Config) -> (shard::Running, Invite) {
     let pin = config.pin;
     let relay = shard::spawn(config).expect("it starts");
     let address = relay.local_addr();
-    (relay, Invite { host: address.ip().to_string(), port: address.port(), tcp: None, pin: Some(pin), token: None })
+    (
+        relay,
+        Invite {
+            host: address.ip().to_string(),
+            port: address.port(),
+            tcp: None,
+            pages: None,
+            pin: Some(pin),
+            token: None,
+        },
+    )
 }
 
 #[tokio::test]

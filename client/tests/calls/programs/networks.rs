@@ -25,6 +25,7 @@ fn invite_to(address: SocketAddr) -> Invite {
         host: address.ip().to_string(),
         port: address.port(),
         tcp: None,
+        pages: None,
         pin: Some(RelayPin([1; 32])),
         token: None,
     }

@@ -109,7 +109,8 @@ async fn a_name_whose_first_address_is_silent_leads_to_the_next_one() {
 async fn an_address_where_nobody_is_is_named() {
     let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = nobody.local_addr().unwrap().port();
-    let invite = Invite { host: "127.0.0.1".into(), port, tcp: None, pin: Some(RelayPin([1; 32])), token: None };
+    let pin = Some(RelayPin([1; 32]));
+    let invite = Invite { host: "127.0.0.1".into(), port, tcp: None, pages: None, pin, token: None };
     let config = Config { connect_timeout: Duration::from_millis(400), ..quick() };
     let error = in_time(Client::connect(&invite, Person::new().device(), config)).await.unwrap_err();
     assert_eq!(

@@ -8,7 +8,11 @@ use std::{
 };
 
 use data_encoding::BASE64URL_NOPAD;
-use supernode_client::{RoomLink, e2ee::Pass, proto::invite::Invite};
+use supernode_client::{
+    RoomLink, TicketLink,
+    e2ee::Pass,
+    proto::{invite::Invite, page_link},
+};
 
 use super::identity::unix_s;
 use crate::{failure::Failure, progress::note, trouble::Trouble};
@@ -101,6 +105,11 @@ impl Place {
             }
         };
         let text = unfolded(&text);
+        // A link to a page has ours behind it.
+        let text = page_link::unpaged(&text).map_err(|error| {
+            let (from, form) = (from.clone(), "https://PAGE#supernode://...");
+            Trouble::Unreadable { from, what: "link to a page", form, why: error.to_string() }
+        })?;
         if text.is_empty() {
             return Err(Trouble::Empty { from, what });
         }
@@ -122,7 +131,7 @@ fn parse_invite(text: &str, from: String) -> Result<Invite, Trouble> {
     if text.parse::<RoomLink>().is_ok() {
         return Err(Trouble::Mistaken { from, is: A_ROOM, wanted: AN_INVITE });
     }
-    if Pass::from_text(text).is_ok() {
+    if Pass::from_text(text).is_ok() || text.parse::<TicketLink>().is_ok() {
         return Err(Trouble::Mistaken { from, is: A_TICKET, wanted: AN_INVITE });
     }
     let form = "supernode://HOST:PORT/?pin=...";
@@ -140,6 +149,9 @@ fn parse_room(text: &str, from: String) -> Result<RoomLink, Trouble> {
 }
 
 fn parse_ticket(text: &str, from: String, now_unix_s: u64) -> Result<Pass, Trouble> {
+    if let Ok(link) = text.parse::<TicketLink>() {
+        return still_good(link.pass, from, now_unix_s);
+    }
     if text.starts_with("supernode://") {
         return Err(Trouble::Mistaken { from, is: "a link", wanted: A_TICKET });
     }
@@ -151,6 +163,10 @@ fn parse_ticket(text: &str, from: String, now_unix_s: u64) -> Result<Pass, Troub
         Ok(pass) => pass,
         Err(error) => return Err(Trouble::Unreadable { from, what: "ticket", form, why: error.to_string() }),
     };
+    still_good(pass, from, now_unix_s)
+}
+
+fn still_good(pass: Pass, from: String, now_unix_s: u64) -> Result<Pass, Trouble> {
     let ticket = pass.ticket();
     if ticket.not_after_unix_s < now_unix_s {
         let days = (now_unix_s - ticket.not_after_unix_s) / (24 * 3600);
@@ -162,6 +178,11 @@ fn parse_ticket(text: &str, from: String, now_unix_s: u64) -> Result<Pass, Troub
 /// Whether an invite's token is for the first device that uses it.
 pub(crate) fn is_for_one_use(token: &str) -> bool {
     claim(token, "once").is_some_and(|once| once == true)
+}
+
+/// Whether an invite's token is for one identity.
+pub(crate) fn is_for_one_person(token: &str) -> bool {
+    claim(token, "sub").is_some_and(|of| of.as_str().is_some_and(|of| of.starts_with("sn-id-")))
 }
 
 /// What a token claims. Only the relay can tell whether it is so.
@@ -196,8 +217,8 @@ mod tests {
     fn links() -> (String, String, String) {
         let terms = Terms { grants: Grants::RING, relay: None, generation: 0, not_after_unix_s: NOW };
         let pass = IdentitySecret::from_bytes(&[7; 32]).issue_pass(&terms);
-        let relay =
-            Invite { host: "relay.example".into(), port: 4433, tcp: None, pin: Some(RelayPin([9; 32])), token: None };
+        let pin = Some(RelayPin([9; 32]));
+        let relay = Invite { host: "relay.example".into(), port: 4433, tcp: None, pages: None, pin, token: None };
         let room = RoomLink { relay: relay.clone(), secret: LinkSecret::generate() };
         (relay.to_string(), room.to_string(), pass.to_text().to_string())
     }
@@ -230,6 +251,9 @@ mod tests {
         let late = of_ticket(&ticket, NOW + 3 * 24 * 3600);
         assert!(late.contains("ended 3 days ago") && late.contains("sn-id-"), "{late}");
         assert!(parse_ticket(&ticket, file(), NOW).is_ok());
+        let link = format!("{invite}&ticket={ticket}");
+        assert!(parse_ticket(&link, file(), NOW).is_ok(), "a ticket's link has a ticket");
+        assert_eq!(of_invite(&link), "a file: is a person's ticket, and an invite link to the relay is wanted");
     }
 
     #[test]
