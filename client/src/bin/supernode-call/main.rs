@@ -23,7 +23,7 @@ use supernode_client::{Proxy, ProxyChoice, e2ee::Pass, proto::identity::Identity
 use tracing_subscriber::EnvFilter;
 
 use failure::{EXIT_CODES, Failure};
-use papers::{devices, identity, links};
+use papers::{devices, given, identity, links};
 use trouble::Trouble;
 
 const SECRETS: &str = "\
@@ -58,8 +58,8 @@ enum Command {
         /// The public name of the one person who may use it; without it, whoever carries it may.
         #[arg(long = "for", value_name = "IDENTITY", value_parser = parse_identity)]
         holder: Option<IdentityKey>,
-        /// File with an invite link: the ticket is of use only at the relay that its pin names.
-        #[arg(long)]
+        /// File with an invite link: the ticket is of use only at the relay that its pin names. With --web the link leads there.
+        #[arg(long, required_if_eq("web", "true"))]
         invite_file: Option<PathBuf>,
         /// First take back all tickets that we have given: they are void for our clients that start from now on, and at
         /// the relay once one of them is online.
@@ -68,7 +68,12 @@ enum Command {
         /// How long it holds.
         #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=365))]
         days: u16,
+        #[command(flatten)]
+        giving: given::Giving,
     },
+    /// Makes a link to a room that stands, without going in: whoever comes first opens the room. It is made here because its
+    /// secret is the members' alone: the relay never has it.
+    RoomLink(given::RoomLinkArgs),
     /// Our devices: adds one without copying our identity's key, and takes one back.
     Devices {
         #[command(subcommand)]
@@ -179,14 +184,15 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Identity { out, name } => {
             say(&identity::create(&out, name)?)?;
         }
-        Command::Ticket { identity, holder, invite_file, void_earlier, days } => {
+        Command::Ticket { identity, holder, invite_file, void_earlier, days, giving } => {
             let relay = invite_file.map(|file| links::invite(Some(&file))).transpose()?;
-            let relay = relay.and_then(|invite| invite.pin);
+            let pin = relay.as_ref().and_then(|invite| invite.pin);
             if void_earlier {
                 identity::void_tickets(&identity)?;
             }
-            say(&identity::load(&identity)?.pass(holder, relay, days)?.to_text())?;
+            given::ticket(identity::load(&identity)?.pass(holder, pin, days)?, relay, &giving)?;
         }
+        Command::RoomLink(args) => given::room_link(&args)?,
         Command::Devices { command } => devices::run(command)?,
         Command::Listen { talk, again: true } => listen::run(&talk)?,
         Command::Listen { talk, again: false } => talk::run(&talk, None)?,
