@@ -23,7 +23,7 @@ use supernode_session::{Channel, Introduction};
 use supernode_tcp::{Carrier, Target, Way};
 use supernode_tls::AnyCertificate;
 
-use crate::{PATIENCE, Person, Room, open_key, unix_s};
+use crate::{PATIENCE, Person, Room, open_key, page::Page, unix_s};
 
 /// A client's end of a session.
 pub struct Client {
@@ -35,6 +35,8 @@ pub struct Client {
     pub events: VecDeque<Body>,
     /// What its packets go by, if that is TCP.
     pub tcp: Option<Carrier>,
+    /// What it has besides if it came as a page.
+    pub(crate) page: Option<Page>,
     request: u64,
     known: Option<(Person, RelayPin)>,
 }
@@ -61,10 +63,10 @@ impl Client {
         Self::on(endpoint, connection, Some(carrier)).await
     }
 
-    async fn on(endpoint: quinn::Endpoint, connection: quinn::Connection, tcp: Option<Carrier>) -> Self {
+    pub(crate) async fn on(endpoint: quinn::Endpoint, connection: quinn::Connection, tcp: Option<Carrier>) -> Self {
         let (send, receive) = connection.open_bi().await.unwrap();
         let (reader, events) = (FrameReader::default(), VecDeque::new());
-        Self { endpoint, connection, send, receive, reader, events, tcp, request: 0, known: None }
+        Self { endpoint, connection, send, receive, reader, events, tcp, page: None, request: 0, known: None }
     }
 
     /// Says Hello; the code the relay closed with if it did not say Welcome.
@@ -85,7 +87,10 @@ impl Client {
     }
 
     fn channel_of(&self, person: &Person, relay: RelayPin) -> Channel {
-        Channel::by_exporter(relay, self.exporter(), person.device_key())
+        match &self.page {
+            Some(page) => page.channel,
+            None => Channel::by_exporter(relay, self.exporter(), person.device_key()),
+        }
     }
 
     pub fn exporter(&self) -> [u8; 32] {

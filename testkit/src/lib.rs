@@ -9,6 +9,7 @@ mod client;
 mod half_open;
 mod lives;
 mod objects;
+mod page;
 mod people;
 mod ports;
 mod proxy;

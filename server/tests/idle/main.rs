@@ -1,7 +1,7 @@
 //! What a session costs that is online and does nothing. A test of its own, so that it has its process for itself.
 //!
 //! Where its bytes are: `SUPERNODE_IDLE_ABORT=1 heaptrack target/debug/deps/idle-...` ends while all sessions are there, so
-//! that what is reported as leaked is theirs. `SUPERNODE_IDLE_SESSIONS=0` gives what to take off.
+//! that what is reported as leaked is theirs; `SUPERNODE_IDLE_ABORT=pages` while those of pages are. `SUPERNODE_IDLE_SESSIONS=0` gives what to take off.
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test binary: a failed unwrap is a failed test")]
 
 use std::{
@@ -21,6 +21,8 @@ const SESSIONS: usize = 128;
 /// would be 2.6 kB. aws-lc allocates its keys by itself, so they do not show here: that none are
 /// made ahead is tested in `shard/quic/crypto.rs`.
 const BYTES_MAX: i64 = 15_600;
+/// What one of a page may cost: 16.6 kB are counted. It has HTTP's streams besides, and what has come of its request.
+const PAGE_BYTES_MAX: i64 = 3 * BYTES_MAX / 2;
 
 thread_local! {
     /// Whether what this thread allocates is the clients'. Every thread but that of the test is the relay's.
@@ -92,31 +94,40 @@ async fn settled() -> i64 {
     }
 }
 
-async fn online(relay: &Relay) -> Client {
-    let mut client = relay.connect(&Person::new()).await;
+async fn online(relay: &Relay, is_page: bool) -> Client {
+    let person = Person::new();
+    let mut client = if is_page { relay.connect_page(&person).await } else { relay.connect(&person).await };
     let online = SetPresence { state: PresenceState::Online.into(), status: bytes::Bytes::new() };
     client.done(Request::SetPresence(online)).await;
     client
 }
 
-#[tokio::test]
-async fn a_session_that_does_nothing_is_cheap() {
-    CLIENTS.set(true);
+/// What one costs.
+async fn bytes_each(is_page: bool) -> i64 {
     let sessions = std::env::var("SUPERNODE_IDLE_SESSIONS").map_or(SESSIONS, |sessions| sessions.parse().unwrap());
     let relay = Relay::start(1);
     let mut clients = Vec::new();
     for _ in 0..SESSIONS {
-        clients.push(online(&relay).await);
+        clients.push(online(&relay, is_page).await);
     }
     let before = settled().await;
     for _ in 0..sessions {
-        clients.push(online(&relay).await);
+        clients.push(online(&relay, is_page).await);
     }
     let after = settled().await;
     let each = (after - before) / sessions.max(1) as i64;
-    eprintln!("{before} bytes before and {after} after {sessions} sessions: {each} bytes each");
-    if std::env::var_os("SUPERNODE_IDLE_ABORT").is_some() {
+    eprintln!("{before} bytes before and {after} after {sessions} sessions: {each} bytes each, pages: {is_page}");
+    if std::env::var("SUPERNODE_IDLE_ABORT").is_ok_and(|whose| is_page == (whose == "pages")) {
         std::process::abort();
     }
-    assert!(each <= BYTES_MAX, "{each} bytes each");
+    each
+}
+
+#[tokio::test]
+async fn a_session_that_does_nothing_is_cheap_and_a_page_s_is_little_more() {
+    CLIENTS.set(true);
+    let native = bytes_each(false).await;
+    assert!(native <= BYTES_MAX, "{native} bytes each");
+    let of_pages = bytes_each(true).await;
+    assert!(of_pages <= PAGE_BYTES_MAX, "{of_pages} bytes each, where {native} are a native client's");
 }

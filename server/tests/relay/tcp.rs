@@ -11,7 +11,10 @@ use bytes::Bytes;
 use quinn::Runtime;
 use rstest::rstest;
 use supernode_proto::{control::TrackKind, object::TrackAlias, tcp::PACKET_BYTES_MAX};
-use supernode_server::{core::limits::Limits, shard::TcpSnapshot};
+use supernode_server::{
+    core::limits::Limits,
+    shard::{TcpSnapshot, counters::Tally},
+};
 use supernode_tcp::{OpenError, ProxyChoice, Stream, Target, answers, open};
 use supernode_testkit::{Client, Door, PATIENCE, Person, Proxy, Relay, Room, Setup, datagram, eventually, stream};
 use tokio::{
@@ -56,6 +59,24 @@ async fn misses(client: &mut Client, count: u64) -> u64 {
         next = group + 1;
     }
     missed + count - next
+}
+
+#[tokio::test]
+async fn sessions_are_counted_by_how_they_travel() {
+    let relay = relay(2, Limits::default());
+    let mut clients = vec![relay.connect(&Person::new()).await, relay.connect_over_tcp(&Person::new()).await];
+    for _ in 0..2 {
+        clients.push(relay.connect_page(&Person::new()).await);
+    }
+    let counted = || {
+        let tallies = relay.tallies();
+        let sum = |read: fn(&Tally) -> u64| tallies.iter().map(read).sum::<u64>();
+        [sum(|tally| tally.sessions_native), sum(|tally| tally.sessions_over_tcp), sum(|tally| tally.sessions_of_pages)]
+    };
+    eventually("one native, one over TCP and two pages", || counted() == [1, 1, 2]).await;
+    assert_eq!(relay.handle().sessions(9).iter().filter(|session| session.page).count(), 2);
+    drop(clients);
+    eventually("nobody", || counted() == [0, 0, 0]).await;
 }
 
 //

@@ -53,6 +53,7 @@ impl Sessions {
             "age_s": session.age_s,
             "rtt_us": session.rtt_us,
             "over_tcp": session.over_tcp,
+            "page": session.page,
             "rooms": session.rooms,
             "tracks": session.tracks,
             "subscriptions": session.subscriptions,
@@ -75,7 +76,7 @@ impl Sessions {
                 self.short(&session.identity).to_owned(),
                 self.short(&session.device).to_owned(),
                 duration(session.age_s),
-                format!("{:.1} ms{}", session.rtt_us as f64 / 1e3, if session.over_tcp { " (TCP)" } else { "" }),
+                format!("{:.1} ms{}", session.rtt_us as f64 / 1e3, way(session)),
                 session.rooms.to_string(),
                 session.tracks.to_string(),
                 session.subscriptions.to_string(),
@@ -91,5 +92,14 @@ impl Sessions {
             format!("{}\n", cells.join("  ").trim_end())
         };
         rows.iter().map(line).collect()
+    }
+}
+
+/// How a session travels, where that is not the usual way.
+fn way(session: &Session) -> &'static str {
+    match (session.over_tcp, session.page) {
+        (true, _) => " (TCP)",
+        (false, true) => " (page)",
+        (false, false) => "",
     }
 }

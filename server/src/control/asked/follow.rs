@@ -153,8 +153,12 @@ impl State {
 }
 
 fn words_of(view: &SessionView) -> String {
-    let SessionView { address, over_tcp, rooms, tracks, subscriptions, .. } = view;
-    let by = if *over_tcp { " over TCP" } else { "" };
+    let SessionView { address, over_tcp, page, rooms, tracks, subscriptions, .. } = view;
+    let by = match (over_tcp, page) {
+        (true, _) => " over TCP",
+        (false, true) => " from a page",
+        (false, false) => "",
+    };
     format!("from {address}{by}, in {rooms} rooms, {tracks} tracks published, {subscriptions} subscribed to")
 }
 
@@ -170,6 +174,7 @@ mod tests {
             device: DeviceKey::new([identity + 100; 32]),
             address: "192.0.2.1:7".parse().expect("an address"),
             over_tcp: false,
+            page: false,
             age_s: 0,
             rtt_us: 0,
             rooms,

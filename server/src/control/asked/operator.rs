@@ -94,6 +94,9 @@ pub struct Session {
     /// Whether they come over TCP.
     #[serde(default)]
     pub over_tcp: bool,
+    /// Whether it is a page's in a browser.
+    #[serde(default)]
+    pub page: bool,
     /// Seconds since it was let in.
     pub age_s: u64,
     /// Round trip in microseconds.
@@ -342,6 +345,7 @@ impl From<&SessionView> for Session {
             device: view.device.to_text(),
             address: view.address,
             over_tcp: view.over_tcp,
+            page: view.page,
             age_s: view.age_s,
             rtt_us: view.rtt_us,
             rooms: view.rooms,

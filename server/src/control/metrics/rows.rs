@@ -193,6 +193,9 @@ pub(super) const ROWS: &[Row] = &[
         help: "Seconds until the relay's certificate runs out, below zero once it has." },
     Row { name: "supernode_sessions", label: "", values: Gauge(|r| one(r.sum(|t| t.sessions))),
         help: "Authenticated sessions now." },
+    Row { name: "supernode_sessions_by_link", label: "link", values: Gauge(links),
+        help: "Sessions by how they travel: native over UDP, over TCP, or a page's by WebTransport. As of the last look at all of \
+               them, of which there are a thousand a second." },
     Row { name: "supernode_sessions_by_rung", label: "rung", values: Gauge(rungs),
         help: "Sessions now by rung of the ladder; all but full are sent less than they asked for, as their path takes no more." },
     Row { name: "supernode_ladder_steps_down_total", label: "rung", values: Counter(|r| steps(r, |l| &l.ladder_down)),
@@ -355,6 +358,15 @@ fn hook_outcomes(reading: &Reading) -> Samples<f64> {
 fn residence(reading: &Reading) -> Samples<Histogram> {
     let spread = |class: usize| reading.merged(|shard| &shard.detail.ledger.residence_us[class]);
     CLASSES.iter().enumerate().map(|(class, name)| ((*name).into(), spread(class))).collect()
+}
+
+fn links(reading: &Reading) -> Samples<f64> {
+    let sum = |read: fn(&Tally) -> u64| reading.sum(read);
+    vec![
+        ("native".into(), sum(|tally| tally.sessions_native)),
+        ("tcp".into(), sum(|tally| tally.sessions_over_tcp)),
+        ("page".into(), sum(|tally| tally.sessions_of_pages)),
+    ]
 }
 
 fn rungs(reading: &Reading) -> Samples<f64> {

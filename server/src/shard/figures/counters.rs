@@ -170,6 +170,12 @@ tallies! {
     handshaking,
     /// Authenticated sessions now.
     sessions,
+    /// Of them those of native clients over UDP, as of the last look at all of them: a thousand a second.
+    sessions_native,
+    /// ... over TCP.
+    sessions_over_tcp,
+    /// ... and those of pages in browsers.
+    sessions_of_pages,
     /// Tracks published or subscribed here now.
     tracks,
     /// Subscriptions of this shard's sessions now.

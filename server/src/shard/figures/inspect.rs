@@ -23,6 +23,8 @@ pub struct SessionView {
     pub device: DeviceKey,
     /// Where its packets come from now.
     pub address: SocketAddr,
+    /// Whether it is a page's in a browser.
+    pub page: bool,
     /// Whether they come over TCP.
     pub over_tcp: bool,
     /// Seconds since it was let in.
@@ -65,6 +67,7 @@ pub(crate) fn sessions(connections: &Connections, core: &ShardCore, limit: usize
             identity: session.identity(),
             device: session.device(),
             address: tcp::plain(connection.quic.remote_address()),
+            page: connection.codec.is_page(),
             over_tcp: tcp::is_over_tcp(connection.quic.remote_address()),
             age_s: now.instant.saturating_duration_since(session.since()).as_secs(),
             rtt_us: connection.quic.rtt().as_micros() as u64,

@@ -15,6 +15,7 @@ use self::{
 use super::{
     connections::Connections,
     quic::{crypto, key_phases},
+    tcp,
 };
 use crate::core::{ShardCore, counts::Counts, ledger::Ledger};
 
@@ -28,6 +29,8 @@ pub(crate) struct Figures {
     distributions: Distributions,
     /// The first connection whose path is sampled next.
     sample_next: u32,
+    /// Sessions of this round by kind of link: native, over TCP, of pages.
+    sampled: [u64; 3],
 }
 
 impl Figures {
@@ -72,9 +75,14 @@ impl Figures {
         let first = if self.sample_next < connections.links() { self.sample_next } else { 0 };
         let last = (first + SAMPLES_AT_ONCE).min(connections.links());
         self.sample_next = last;
+        if first == 0 {
+            self.sampled = [0; 3];
+        }
         let mut stale = Vec::new();
         for connection in (first..last).filter_map(|link| connections.get(link)) {
             let Some(session) = connection.session() else { continue };
+            let is_over_tcp = tcp::is_over_tcp(connection.quic.remote_address());
+            self.sampled[if connection.codec.is_page() { 2 } else { usize::from(is_over_tcp) }] += 1;
             if crypto::told(connection.quic.crypto_session()).unanswered > key_phases::UNANSWERED_PACKETS_MAX {
                 stale.push(session.link);
             }
@@ -82,6 +90,12 @@ impl Figures {
             if let Some(bits @ 1..) = core.path_bits_per_second(session.link) {
                 self.distributions.path_kbits.observe(bits / 1000, 1);
             }
+        }
+        if last == connections.links() {
+            let [native, over_tcp, of_pages] = self.sampled;
+            self.tally.sessions_native = native;
+            self.tally.sessions_over_tcp = over_tcp;
+            self.tally.sessions_of_pages = of_pages;
         }
         stale
     }

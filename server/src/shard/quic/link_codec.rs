@@ -79,6 +79,11 @@ impl LinkCodec {
         Self::WebTransport(Box::new(WebTransport::new(names)))
     }
 
+    /// Whether it is a page's.
+    pub(crate) const fn is_page(&self) -> bool {
+        matches!(self, Self::WebTransport(_))
+    }
+
     /// How many streams the link itself needs. Transport parameters leave before the client has said which kind of link it
     /// wants, so those are native's, and this is added when it is known.
     pub(crate) const fn own_streams(&self) -> OwnStreams {
