@@ -293,8 +293,8 @@ async fn metrics_health_and_status_are_served_and_nothing_else() {
     let shards = shards();
     let admin = Admin {
         metrics: metrics(),
-        dashboard: Dashboard::new(read(), marks()),
-        status: StatusSource::of(&shards, Shown::default(), Duration::from_secs(60)),
+        dashboard: Dashboard::new(read(), marks(), None),
+        status: StatusSource::of(&shards, Shown::default(), None, Duration::from_secs(60)),
     };
     tokio::spawn(admin::serve(listener, Arc::new(admin)));
 
@@ -338,8 +338,8 @@ async fn the_page_loads_nothing_from_elsewhere_and_shows_what_the_shards_counted
     let address = listener.local_addr().expect("bound");
     let admin = Admin {
         metrics: metrics(),
-        dashboard: Dashboard::new(read(), marks()),
-        status: StatusSource::of(&shards(), Shown::default(), Duration::from_secs(60)),
+        dashboard: Dashboard::new(read(), marks(), None),
+        status: StatusSource::of(&shards(), Shown::default(), None, Duration::from_secs(60)),
     };
     tokio::spawn(admin::serve(listener, Arc::new(admin)));
 
@@ -403,8 +403,8 @@ async fn a_page_of_somebody_else_cannot_read_the_port_through_a_name_of_its_own(
     let address = listener.local_addr().expect("bound");
     let admin = Admin {
         metrics: metrics(),
-        dashboard: Dashboard::new(read(), marks()),
-        status: StatusSource::of(&shards(), Shown::default(), Duration::from_secs(60)),
+        dashboard: Dashboard::new(read(), marks(), None),
+        status: StatusSource::of(&shards(), Shown::default(), None, Duration::from_secs(60)),
     };
     tokio::spawn(admin::serve(listener, Arc::new(admin)));
     for (host, code) in [("localhost:1", 200), ("127.0.0.1", 200), ("[::1]:9464", 200), ("evil.example:9464", 403)] {

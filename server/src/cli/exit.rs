@@ -36,6 +36,10 @@ troubles! {
         "no relay was started as this user, and one runs as a service", "try it with sudo, or name another state directory: --state-dir";
     Output(#[source] io::Error), "cannot write to standard output",
         "it is closed, or its disk is full", "see what the system says, and make room";
+    Write { path: String, source: io::Error }, "{path}: cannot be written",
+        "it is there already, its directory is not, or this user may not write there", "see what the system says, and name another file";
+    NoPage, "nobody has said where people find the page",
+        "this relay serves none (web.page), and no other place was named", "say where it is (--page URL, or web.page_url), or have the relay serve it";
     Silent(#[source] anyhow::Error), "the relay does not answer",
         "its process is stopped or stuck, or has just ended", "look whether its process runs (systemctl status supernode) and what it logged; then ask again";
     Answer { code: StatusCode, words: String }, "the relay answers {code}: {words}",

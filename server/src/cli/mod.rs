@@ -6,6 +6,7 @@ mod doctor;
 pub(crate) mod exit;
 mod manual;
 mod output;
+mod page;
 mod relay;
 mod running;
 mod serve;
@@ -38,6 +39,8 @@ enum Command {
     CheckConfig(config::CheckConfig),
     /// Print a link that lets somebody use this relay; the relay may be running.
     Invite(invite::Invite),
+    /// Print the SHA-256 of the page that this program was built with, or write it to a file that people can keep.
+    Page(page::Page),
     /// List the invites that were given a label, or take one back.
     Invites(invites::Invites),
     /// Show what the running relay is doing.
@@ -81,6 +84,7 @@ impl Cli {
             Command::Config(config) => config.run(),
             Command::CheckConfig(check) => check.run(),
             Command::Invite(invite) => invite.run(),
+            Command::Page(page) => page.run(),
             Command::Invites(invites) => invites.run(),
             Command::Status(status) => status.run(),
             Command::Top(top) => top.run(),

@@ -17,7 +17,7 @@ pub mod words;
 use self::life::predecessor;
 pub use self::{
     admit::{admission, allow_list, classes, hook, invite, invites, revocations, rotation, spent},
-    asked::{admin, follow, marks, operator, pages_port, status, what_i_see},
+    asked::{admin, follow, marks, operator, page, pages_port, status, what_i_see},
     certificates::{acme, certificate, pages, relay_key, tls, trust},
-    life::{handover, prepared, process, reload, secrets, successor, systemd},
+    life::{handover, ports, prepared, process, reach, reload, secrets, successor, systemd},
 };

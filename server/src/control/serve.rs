@@ -2,8 +2,8 @@
 
 use std::{
     io::{self, IsTerminal, Write},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdTcpListener, UdpSocket},
-    os::fd::{AsFd, OwnedFd},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -13,7 +13,6 @@ use std::{
 };
 
 use serde::Serialize;
-use socket2::{Domain, Protocol, Socket, Type};
 use supernode_proto::{DEFAULT_PORT, invite::Invite, troubles};
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -32,19 +31,22 @@ use super::{
     dashboard::Dashboard,
     handover::{self, HandoverError, Peer, Settlement, Takeover},
     hook::{self, Hooks},
-    invite::{InviteLinkError, parse_host},
+    invite::InviteLinkError,
     log::LeftOut,
     marks::{self, Marks},
     metrics::{Metrics, Read, Reading, ShardReading},
     operator::{self, Operator},
+    page::{self, PageError, Served, Way},
     pages_port::{self, PagesPortError, Told},
+    ports::{self, Ports},
     prepared::{DoorParts, PrepareError, Prepared},
     process::Usage,
+    reach::Reach,
     reload::{ChangeLog, Changeable, InEffect, Own, Reloader, Seen, Shown},
     revocations::{Exceptions, Revoked, RevokedError},
     spent::Spent,
     state_dir::{Door, KeyMaterial, StateDir, StateError},
-    status::{self, StatusSource},
+    status::{self, PageTold, StatusSource},
     successor::Program,
     systemd,
     tls::{self, TlsError},
@@ -91,7 +93,7 @@ pub struct Start {
 troubles! {
     /// Why the relay did not start or did not end well.
     pub ServeError as WORDS, through State(StateError) Tls(TlsError) Certificate(CertificateError) Prepare(PrepareError) Invite(InviteLinkError)
-        Issue(IssueError) Admin(AdminError) Pages(PagesPortError) Revoked(RevokedError) Handover(HandoverError):
+        Issue(IssueError) Admin(AdminError) Pages(PagesPortError) Page(PageError) Revoked(RevokedError) Handover(HandoverError):
     Metrics(#[from] prometheus::Error), "the table of metrics does not fit together",
         "the program is at fault", "tell the authors, with what is said";
     StateInUse { state: String }, "{state}: a relay runs with this state directory",
@@ -121,6 +123,9 @@ struct Ready {
     #[serde(skip_serializing_if = "Option::is_none")]
     tcp: Option<SocketAddr>,
     admin: SocketAddr,
+    /// The page, if it is served here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    page: Option<PageTold>,
     /// A link that lets people in. One with a token is for a person's eyes, not for a log.
     #[serde(skip_serializing_if = "Option::is_none")]
     invite: Option<String>,
@@ -173,12 +178,20 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     let takeover = predecessor(takeover, &config, &state, &state_dir)?;
     // The admin port first: it fails without having let anybody in.
     let admin_listener = match &takeover {
-        Some(takeover) if takeover.admin.local_addr().is_ok_and(|address| address == config.admin.listen) => {
-            takeover.admin.try_clone().and_then(TcpListener::from_std).map_err(system("take the admin port over"))?
+        Some(takeover) if takeover.ports.admin.local_addr().is_ok_and(|address| address == config.admin.listen) => {
+            let theirs = takeover.ports.admin.try_clone();
+            theirs.and_then(TcpListener::from_std).map_err(system("take the admin port over"))?
         }
         _ => admin::bind(config.admin.listen).await?,
     };
-    let pages_listener = config.web.listen.map(pages_port::bind).transpose()?;
+    let theirs = takeover.as_ref().and_then(|takeover| takeover.ports.certificates.as_ref());
+    let pages_listener = config.web.listen.map(|listen| pages_port::bind(listen, theirs)).transpose()?;
+    let theirs = takeover.as_ref().and_then(|takeover| takeover.ports.page.as_ref());
+    let page_listener = config.web.page.map(|listen| page::bind(listen, theirs)).transpose()?;
+    let served = match (config.web.page, &prepared.page) {
+        (Some(at), Some(page)) => Some(Served::new(page.clone(), Way::at(at, &certificate)?)),
+        _ => None,
+    };
     let told = Told::default();
     let pages_until_unix_s = pages.as_ref().and_then(|pages| pages.until_unix_s);
     let listen = config.relay.listen.unwrap_or_else(default_listen);
@@ -186,9 +199,17 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         tracing::warn!(%listen, "open to everybody who can reach this address: anyone may use this relay for calls");
     }
     let tcp = tcp_port_of(&config, takeover.as_ref(), &certificate)?;
-    let tcp_port =
+    let tcp_address =
         tcp.as_ref().map(|tcp| tcp.listener.local_addr()).transpose().map_err(system("read the TCP port"))?;
-    let tcp_port = tcp_port.map(|address| address.port());
+    let port_of = |address: io::Result<SocketAddr>| address.map(|address| address.port());
+    let reached_at = |listen| -> io::Result<Reach> {
+        Ok(Reach {
+            listen,
+            tcp: tcp_address.map(|address| address.port()),
+            certificates: pages_listener.as_ref().map(|port| port_of(port.local_addr())).transpose()?,
+            page: page_listener.as_ref().map(TcpListener::local_addr).transpose()?,
+        })
+    };
     let door = Arc::new(Doorkeeper::new(prepared.admission(&config, &door_parts)?));
     let admission = Arc::new(Exceptions::new(door.clone(), Revoked::read(&state)?));
     let shards_config = shard::Config {
@@ -205,9 +226,8 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     let (control, control_door) = state.make(Door::Control)?;
     let (handover, handover_door) = state.make(Door::Handover)?;
     let remember = |listen| -> Result<Invite, ServeError> {
-        let link = link_of(&config, &certificate, listen, tcp_port)?;
-        state.remember_link(&link)?;
-        Ok(link)
+        let reach = reached_at(listen).map_err(system("read the relay's ports"))?;
+        Ok(reach.remember(&state, &config, &certificate)?)
     };
     let failed = |source| ServeError::Listen { listen, source };
     let (shards, link, settlement) = match takeover {
@@ -233,19 +253,32 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     shown.set(&certificate);
     let marks = Marks::default();
     marks.note(if took_over { marks::Event::TookOver } else { marks::Event::Started });
+    let reach = reached_at(listen).map_err(system("read the relay's ports"))?;
+    let at = reach.page_url(&config, &certificate, &link);
+    let page_told = at.zip(served.clone());
     let read = read_of(&shards, shown.clone(), hooks.figures.clone(), left_out, marks.clone());
     let admin = Arc::new(Admin {
         metrics: Metrics::new(read.clone())?,
-        dashboard: Dashboard::new(read, marks.clone()),
-        status: StatusSource::of(&shards, shown.clone(), config.relay.drain_patience),
+        dashboard: Dashboard::new(read, marks.clone(), page_told.clone()),
+        status: StatusSource::of(&shards, shown.clone(), page_told.clone(), config.relay.drain_patience),
     });
     let control = UnixListener::from_std(control).map_err(system("serve the control socket"))?;
     let handover = UnixListener::from_std(handover).map_err(system("serve the hand-over socket"))?;
-    let admin_port = admin_listener.as_fd().try_clone_to_owned().map_err(system("keep the admin port"))?;
+    let copy = |port: BorrowedFd<'_>| port.try_clone_to_owned();
+    let keep = || -> io::Result<Ports<OwnedFd>> {
+        Ok(Ports {
+            admin: copy(admin_listener.as_fd())?,
+            tcp: shards.tcp_port().map(|port| copy(port.as_fd())).transpose()?,
+            certificates: pages_listener.as_ref().map(|port| copy(port.as_fd())).transpose()?,
+            page: page_listener.as_ref().map(|port| copy(port.as_fd())).transpose()?,
+        })
+    };
+    let ports = keep().map_err(system("keep the ports for whoever takes over"))?;
     let ready = Ready {
         listen,
         tcp: shards.tcp_addr(),
         admin: admin_listener.local_addr().map_err(system("read the admin port's address"))?,
+        page: page_told.as_ref().map(PageTold::of),
         invite: ready_invite(&keys, link.clone(), config.admission.mode)?,
         pid: std::process::id(),
     };
@@ -258,11 +291,10 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         certificate: shown,
         marks: marks.clone(),
         pages: told.clone(),
+        page: config.web.page.zip(served.clone()),
         remember_link: {
             let state = StateDir::open(&state_dir)?;
-            Box::new(move |config, certificate| {
-                Ok(state.remember_link(&link_of(config, certificate, listen, tcp_port)?)?)
-            })
+            Box::new(move |config, certificate| Ok(reach.remember(&state, config, certificate).map(drop)?))
         },
     };
     let in_effect = InEffect::new(loaded);
@@ -280,6 +312,9 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         steering = offload.steering,
         "ready"
     );
+    if let Some(page) = &ready.page {
+        tracing::info!(url = page.url, sha256 = page.sha256, "the page is served");
+    }
     // By a thread of its own: whoever does not read the line must not keep the relay from serving.
     let has_no_invite = ready.invite.is_none();
     let announcer = std::thread::Builder::new().name("ready".to_owned()).spawn(move || {
@@ -310,6 +345,9 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     if let Some(listener) = pages_listener {
         tasks.spawn(async move { pages_port::serve(listener, told).await });
     }
+    if let Some((listener, served)) = page_listener.zip(served) {
+        tasks.spawn(async move { page::serve(listener, served).await });
+    }
     let commands = operator.clone();
     tasks.spawn(async move { operator::serve(control, commands).await });
     let (certificates, new_certificates) = mpsc::channel(1);
@@ -324,13 +362,13 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     let watchdog = tokio::spawn(systemd::keep_telling(shards.counters()));
     systemd::ready();
 
-    let (handle, counters, tcp_port) = (shards.handle(), shards.counters(), shards.tcp_port());
+    let (handle, counters) = (shards.handle(), shards.counters());
     let mut ended = tokio::task::spawn_blocking(move || shards.join());
     let (patience, mut signalled) = tokio::select! {
         _ = terminate.recv() => (farewell("SIGTERM", config.relay.drain_patience), true),
         _ = interrupt.recv() => (farewell("SIGINT", config.relay.drain_patience), true),
         Some(patience) = drain_asked.recv() => (farewell("supernode drain", patience), false),
-        () = successor(handover, handle.clone(), admin_port, tcp_port, program) => {
+        () = successor(handover, handle.clone(), ports, program) => {
             tracing::info!("another process serves now: draining");
             // It has the admin port; whoever asks there is to be answered by it alone. And it is the service now: if it
             // hangs, nobody else may tell systemd that all is well.
@@ -378,27 +416,10 @@ fn tcp_port_of(
     certificate: &Certificate,
 ) -> Result<Option<shard::TcpConfig>, ServeError> {
     let Some(listen) = config.tcp.listen else { return Ok(None) };
-    let listener = bind_tcp(listen, takeover).map_err(|source| ServeError::ListenTcp { listen, source })?;
+    let theirs = takeover.and_then(|takeover| takeover.ports.tcp.as_ref());
+    let opened = ports::open(listen, theirs, TCP_BACKLOG);
+    let listener = opened.map_err(|source| ServeError::ListenTcp { listen, source })?;
     Ok(Some(shard::TcpConfig { listener, tls: tls::tcp_server_config(certificate)? }))
-}
-
-/// The TCP port: the one of the process that is replaced, if it has the same.
-fn bind_tcp(listen: SocketAddr, takeover: Option<&Takeover>) -> io::Result<StdTcpListener> {
-    if let Some(theirs) = takeover.and_then(|takeover| takeover.tcp.as_ref())
-        && (listen.port() == 0 || theirs.local_addr().is_ok_and(|address| address == listen))
-    {
-        return theirs.try_clone();
-    }
-    let socket = Socket::new(Domain::for_address(listen), Type::STREAM, Some(Protocol::TCP))?;
-    if listen.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    // Connections of a process before this one may linger at the port, which is no reason not to have it.
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&listen.into())?;
-    socket.listen(TCP_BACKLOG)?;
-    Ok(socket.into())
 }
 
 /// The relay that is to be replaced, if that was asked for and one runs. Without being asked, one that runs is in the
@@ -453,14 +474,8 @@ fn farewell(by: &str, patience: Duration) -> Duration {
 }
 
 /// Returns when another process has taken this one's place.
-async fn successor(
-    handover: UnixListener,
-    shards: shard::Handle,
-    admin_port: OwnedFd,
-    tcp_port: Option<Arc<StdTcpListener>>,
-    program: Program,
-) {
-    let admin_port = Arc::new(admin_port);
+async fn successor(handover: UnixListener, shards: shard::Handle, ports: Ports<OwnedFd>, program: Program) {
+    let ports = Arc::new(ports);
     loop {
         let stream = handover.accept().await.and_then(|(stream, _)| {
             let pid = stream.peer_cred()?.pid();
@@ -470,11 +485,8 @@ async fn successor(
         });
         let (settled, pid) = match stream {
             Ok((stream, pid)) => {
-                let (shards, admin_port, tcp_port) = (shards.clone(), admin_port.clone(), tcp_port.clone());
-                let hand_over = move || {
-                    let tcp_port = tcp_port.as_deref().map(AsFd::as_fd);
-                    handover::hand_over(stream, &Peer::of(pid), &shards, admin_port.as_fd(), tcp_port)
-                };
+                let (shards, ports) = (shards.clone(), ports.clone());
+                let hand_over = move || handover::hand_over(stream, &Peer::of(pid), &shards, &ports);
                 (tokio::task::spawn_blocking(hand_over).await, pid)
             }
             Err(error) => {
@@ -583,27 +595,6 @@ async fn apart(mut reloader: Reloader, work: impl FnOnce(&mut Reloader) + Send +
     worked.await.expect("a reload ends without a panic")
 }
 
-/// Where clients reach the relay and by what they know it. A certificate of an authority is checked by its name, so
-/// that is what the link says then.
-fn link_of(
-    config: &Config,
-    certificate: &Certificate,
-    listen: SocketAddr,
-    tcp_port: Option<u16>,
-) -> Result<Invite, InviteLinkError> {
-    // One that is still to be ordered has no names yet.
-    let name = config.tls.acme.domains.iter().chain(&certificate.names).find(|name| !name.starts_with('*'));
-    let by_authority = certificate.by_authority || config.tls.mode == TlsChoice::Acme;
-    let link = match (&config.relay.advertise, name) {
-        (Some(advertised), _) => parse_host(advertised)?,
-        (None, Some(name)) if by_authority => parse_host(&format!("{name}:{}", listen.port()))?,
-        (None, _) => parse_host(&reachable_address(listen))?,
-    };
-    let advertised = Some(config.tcp.advertise_port).filter(|port| *port != 0);
-    let tcp = tcp_port.map(|port| advertised.unwrap_or(port));
-    Ok(Invite { tcp, pin: (!by_authority).then_some(certificate.pin), ..link })
-}
-
 fn ready_invite(keys: &KeyMaterial, link: Invite, admission: AdmissionChoice) -> Result<Option<String>, IssueError> {
     let token = match admission {
         AdmissionChoice::Tokens => {
@@ -639,30 +630,4 @@ fn default_listen() -> SocketAddr {
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-/// An address for the invite link: the one listened on, or for "every address" the one that packets to the Internet
-/// would leave from. Behind a NAT or a name, the operator says `supernode invite --host` instead.
-fn reachable_address(listen: SocketAddr) -> String {
-    let ip = match listen.ip() {
-        ip if !ip.is_unspecified() => ip,
-        IpAddr::V4(_) => outbound_ip(NOBODY_V4).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        // Clients of either family can use an IPv4 address more often than the other way round.
-        IpAddr::V6(_) => {
-            outbound_ip(NOBODY_V4).or_else(|| outbound_ip(NOBODY_V6)).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
-        }
-    };
-    SocketAddr::new(ip, listen.port()).to_string()
-}
-
-/// Addresses for documentation (RFC 5737, RFC 3849): the way to them is the way to everybody.
-const NOBODY_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-const NOBODY_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
-
-/// The address that packets to there would leave from. Asks the routing table: connecting a UDP socket sends nothing.
-fn outbound_ip(there: IpAddr) -> Option<IpAddr> {
-    let any = if there.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
-    let socket = UdpSocket::bind((any, 0)).ok()?;
-    socket.connect((there, DEFAULT_PORT)).ok()?;
-    socket.local_addr().ok().map(|address| address.ip())
 }

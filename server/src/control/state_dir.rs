@@ -16,6 +16,7 @@
 //! | `handover.sock` | where a new process asks the running relay for its port |
 //! | `predecessor.sock` | where the process that drains after an upgrade hears whose sessions to end |
 //! | `link` | where the relay was reached last and by what clients knew it: an invite link without a token |
+//! | `page` | where people found the page at the last start, if they did: a URL |
 //!
 //! Keys are made once: of two processes that start at the same time, one makes them and the other reads them.
 
@@ -41,13 +42,14 @@ use rustix::{
     process::geteuid,
 };
 use rustls::pki_types::{CertificateDer, pem::PemObject};
-use supernode_proto::{invite::Invite, troubles};
+use supernode_proto::{invite::Invite, page_link::PageUrl, troubles};
 
 pub(super) const TLS_KEY: &str = "tls-key.pem";
 pub(super) const TLS_CERTIFICATE: &str = "tls-certificate.pem";
 pub(super) const ADMISSION_KEY: &str = "admission-key.pem";
 const RESET_KEY: &str = "reset-key";
 const LINK: &str = "link";
+const PAGE: &str = "page";
 const REVOKED: &str = "revoked";
 
 const DIRECTORY_MODE: u32 = 0o700;
@@ -266,6 +268,23 @@ impl StateDir {
     pub fn link(&self) -> Result<Option<Invite>, StateError> {
         let parse = |text: String| text.parse().map_err(|_| self.broken(LINK, "is no link"));
         self.read(LINK)?.map(parse).transpose()
+    }
+
+    /// Remembers where people find the page, if they do.
+    ///
+    /// # Errors
+    /// See [`StateError`].
+    pub fn remember_page(&self, url: Option<&str>) -> Result<(), StateError> {
+        self.replace(PAGE, url.unwrap_or_default())
+    }
+
+    /// Where people found the page at the last start.
+    ///
+    /// # Errors
+    /// See [`StateError`].
+    pub fn page(&self) -> Result<Option<PageUrl>, StateError> {
+        let text = self.read(PAGE)?.filter(|text| !text.is_empty());
+        text.map(|text| text.parse().map_err(|_| self.broken(PAGE, "is no URL of a page"))).transpose()
     }
 
     /// Where a file of this name is.

@@ -8,8 +8,8 @@ use std::error::Error;
 use supernode_proto::words::{Told, Words, chain, write_section};
 
 use super::{
-    acme, admin, admission, allow_list, certificate, config, handover, hook, invite, invites, pages_port, prepared,
-    relay_key, revocations, rotation, serve, state_dir, tls,
+    acme, admin, admission, allow_list, certificate, config, handover, hook, invite, invites, page, pages_port,
+    prepared, relay_key, revocations, rotation, serve, state_dir, tls,
 };
 
 /// The words for the errors of one kind.
@@ -47,6 +47,7 @@ all! {
     state_dir::StateError, "State directory and keys", "By every command that has to do with a relay.";
     serve::ServeError, "Running", "By `supernode serve`.";
     admin::AdminError, "Admin port", "At the start.";
+    page::PageError, "The page", "With `web.page`: at every start, by `supernode check-config`, and by `supernode page`.";
     pages_port::PagesPortError, "Port for pages", "At the start, where `web.listen` is set.";
     handover::HandoverError, "Upgrade and hand-over", "By `supernode serve --takeover`, and in the log.";
     invite::InviteLinkError, "Invite links", "By `supernode invite`, and at the start.";

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{self, BufRead, BufReader, Write},
     os::{
-        fd::AsFd,
+        fd::OwnedFd,
         unix::{fs::PermissionsExt, net::UnixStream},
     },
     path::Path,
@@ -17,6 +17,7 @@ use supernode_proto::close::CloseCode;
 use supernode_server::{
     control::{
         handover::{HandoverError, Peer, TAKE_BACK_AFTER, Takeover, hand_over},
+        ports::Ports,
         state_dir::{Door, StateDir},
     },
     core::{Admit, Applicant, Grant, Voucher},
@@ -152,7 +153,8 @@ async fn a_new_process_that_cannot_be_ended_reads_nothing_more_and_learns_that_i
     let giving = std::thread::spawn(move || {
         let (stream, _) = listener.accept().expect("it asks");
         // As a process of another container is: out of sight.
-        hand_over(stream, &Peer::of(None), &handle, admin.as_fd(), None)
+        let ports = Ports { admin: OwnedFd::from(admin), tcp: None, certificates: None, page: None };
+        hand_over(stream, &Peer::of(None), &handle, &ports)
     });
     let mut client = connect(home.path(), &link, 1, None).await;
     client.welcome().await;

@@ -78,6 +78,12 @@ fn table(reading: &Reading) -> String {
     if let Some(tcp) = reading.tcp {
         rows.push(("over TCP", format!("{tcp}, {} connections", count(reading.over_tcp))));
     }
+    if reading.of_pages > 0 {
+        rows.push(("pages", format!("{} of the sessions", count(reading.of_pages))));
+    }
+    if let Some(page) = &reading.page {
+        rows.push(("page", format!("{} (SHA-256 {})", page.url, page.sha256)));
+    }
     if let (Some(out), Some(in_), Some(steering)) =
         (reading.segments_out_max, reading.segments_in_max, reading.steering)
     {

@@ -53,8 +53,8 @@ pub fn create_invite(
     let last = state.link()?;
     let link = match (request.host, last) {
         (Some(host), last) => {
-            let (tcp, pin) = last.map_or((None, Some(pin)), |last| (last.tcp, last.pin));
-            Invite { tcp, pin, ..parse_host(host)? }
+            let (tcp, pages, pin) = last.map_or((None, None, Some(pin)), |last| (last.tcp, last.pages, last.pin));
+            Invite { tcp, pages, pin, ..parse_host(host)? }
         }
         (None, last) => last.ok_or(InviteLinkError::NoAddress)?,
     };

@@ -1,9 +1,15 @@
-//! HTTP/1 for the operator: every wait has an end, and connections have a bound.
+//! HTTP/1 for the operator and for pages: every wait has an end, and connections have a bound.
 //!
-//! The admin port and the control socket each have connections of their own, so that whoever fills the one does not keep
-//! the operator's commands from the other.
+//! Each port and the control socket have connections of their own, so that whoever fills the one does not keep the operator's
+//! commands from the other.
 
-use std::{collections::VecDeque, convert::Infallible, pin::pin, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    convert::Infallible,
+    hash::Hash,
+    pin::pin,
+    time::Duration,
+};
 
 use axum::{Router, serve::Listener};
 use hyper::server::conn::http1;
@@ -27,23 +33,49 @@ const LAST_ANSWER: Duration = Duration::from_secs(10);
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// Answers requests until the task is dropped.
-pub(super) async fn serve<L: Listener>(mut listener: L, router: Router) -> Infallible {
+pub(super) async fn serve<L: Listener>(listener: L, router: Router) -> Infallible {
+    let answer = move |stream| answer(TokioIo::new(stream), router.clone(), LIFE);
+    serve_each(listener, CONNECTIONS_MAX, |_| (), answer).await
+}
+
+/// Answers each connection so, until the task is dropped. One too many ends the oldest of the network that has most.
+pub(super) async fn serve_each<L, N, A>(
+    mut listener: L,
+    connections_max: usize,
+    network: impl Fn(&L::Addr) -> N,
+    answer: impl Fn(L::Io) -> A,
+) -> Infallible
+where
+    L: Listener,
+    N: Copy + Eq + Hash,
+    A: Future<Output = ()> + Send + 'static,
+{
     let mut connections = JoinSet::new();
-    let mut open: VecDeque<AbortHandle> = VecDeque::new();
+    let mut open: VecDeque<(N, AbortHandle)> = VecDeque::new();
     loop {
-        let (stream, _) = listener.accept().await;
+        let (stream, address) = listener.accept().await;
         while connections.try_join_next().is_some() {}
-        open.retain(|connection| !connection.is_finished());
-        if open.len() >= CONNECTIONS_MAX
-            && let Some(oldest) = open.pop_front()
+        open.retain(|(_, connection)| !connection.is_finished());
+        if open.len() >= connections_max
+            && let Some(place) = oldest_of_most(&open)
+            && let Some((_, oldest)) = open.remove(place)
         {
             oldest.abort();
         }
-        open.push_back(connections.spawn(answer(TokioIo::new(stream), router.clone())));
+        open.push_back((network(&address), connections.spawn(answer(stream))));
     }
 }
 
-async fn answer<S>(stream: TokioIo<S>, router: Router)
+/// The place of the oldest one of the network that has most; of networks with as many, of the one that came first.
+fn oldest_of_most<N: Copy + Eq + Hash, T>(open: &VecDeque<(N, T)>) -> Option<usize> {
+    let mut counts: HashMap<N, usize> = HashMap::new();
+    open.iter().for_each(|(network, _)| *counts.entry(*network).or_default() += 1);
+    let most = counts.values().copied().max()?;
+    open.iter().position(|(network, _)| counts[network] == most)
+}
+
+/// Answers what comes on one connection.
+pub(super) async fn answer<S>(stream: TokioIo<S>, router: Router, life: Duration)
 where
     TokioIo<S>: hyper::rt::Read + hyper::rt::Write + Unpin,
 {
@@ -51,8 +83,22 @@ where
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES_MAX);
     let mut served = pin!(builder.serve_connection(stream, TowerToHyperService::new(router)));
     // How it ends is the other side's business: it is gone, too slow, or no HTTP.
-    if tokio::time::timeout(LIFE, served.as_mut()).await.is_err() {
+    if tokio::time::timeout(life, served.as_mut()).await.is_err() {
         served.as_mut().graceful_shutdown();
         let _ = tokio::time::timeout(LAST_ANSWER, served).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_most_gives_way_and_of_theirs_the_oldest() {
+        let open = |networks: &str| networks.chars().map(|network| (network, ())).collect::<VecDeque<_>>();
+        assert_eq!(oldest_of_most(&open("abcbc")), Some(1));
+        assert_eq!(oldest_of_most(&open("abccc")), Some(2));
+        assert_eq!(oldest_of_most(&open("abc")), Some(0));
+        assert_eq!(oldest_of_most(&open("")), None);
     }
 }

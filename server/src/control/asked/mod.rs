@@ -5,6 +5,7 @@ pub mod follow;
 mod http;
 pub mod marks;
 pub mod operator;
+pub mod page;
 pub mod pages_port;
 pub mod status;
 pub mod what_i_see;

@@ -24,11 +24,11 @@ use axum::{
 use data_encoding::BASE64;
 use rustls::pki_types::CertificateDer;
 use serde::Serialize;
-use socket2::{Domain, Protocol, Socket, Type};
 use supernode_proto::troubles;
 use tokio::net::TcpListener;
 
 use super::http;
+use crate::control::ports;
 
 /// Connections that the kernel keeps until they are taken.
 const BACKLOG: i32 = 128;
@@ -66,20 +66,13 @@ impl Told {
     }
 }
 
-/// Opens the port. A process that takes another's place opens it beside it.
+/// Opens the port, or takes that of the process that is replaced.
 ///
 /// # Errors
 /// [`PagesPortError::Bind`].
-pub fn bind(address: SocketAddr) -> Result<TcpListener, PagesPortError> {
-    let open = || {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        TcpListener::from_std(StdListener::from(socket))
-    };
-    open().map_err(|source| PagesPortError::Bind { address, source })
+pub fn bind(address: SocketAddr, theirs: Option<&StdListener>) -> Result<TcpListener, PagesPortError> {
+    let port = ports::open(address, theirs, BACKLOG).and_then(TcpListener::from_std);
+    port.map_err(|source| PagesPortError::Bind { address, source })
 }
 
 /// Answers requests until the task is dropped.

@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    control::reload::Shown,
+    control::{page::Served, reload::Shown},
     core::{
         directory::Directory,
         ledger::{DropReason, Ledger, RefuseReason},
@@ -111,9 +111,31 @@ pub struct Status {
     /// Connections to it.
     #[serde(default)]
     pub over_tcp: u64,
+    /// Sessions of pages in browsers.
+    #[serde(default)]
+    pub of_pages: u64,
+    /// The page that the relay serves, if it does.
+    #[serde(default)]
+    pub page: Option<PageTold>,
     /// How long calls may go on once the relay is told to end, in seconds.
     #[serde(default)]
     pub drain_patience_s: Option<u64>,
+}
+
+/// The page that the relay serves, as people are told of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageTold {
+    /// Where it was at the start.
+    pub url: String,
+    /// SHA-256 of the file, in hexadecimal.
+    pub sha256: String,
+}
+
+impl PageTold {
+    /// Of what is served now.
+    pub fn of((url, served): &(String, Served)) -> Self {
+        Self { url: url.clone(), sha256: served.page().sha256_text() }
+    }
 }
 
 /// What became of all objects: offered = delivered + dropped + queued.
@@ -140,15 +162,22 @@ pub struct StatusSource {
     certificate: Shown,
     offload: Offload,
     tcp: Option<(SocketAddr, Arc<shard::TcpFigures>)>,
+    page: Option<(String, Served)>,
     drain_patience: Duration,
     started: Instant,
 }
 
 impl StatusSource {
     /// Reads from these shards, which have just been started.
-    pub fn of(shards: &shard::Running, certificate: Shown, drain_patience: Duration) -> Self {
+    pub fn of(
+        shards: &shard::Running,
+        certificate: Shown,
+        page: Option<(String, Served)>,
+        drain_patience: Duration,
+    ) -> Self {
         Self {
             certificate,
+            page,
             offload: shards.offload(),
             tcp: shards.tcp_addr().zip(shards.tcp_figures()),
             drain_patience,
@@ -217,6 +246,8 @@ impl StatusSource {
             steering: Some(self.offload.steering),
             tcp: self.tcp.as_ref().map(|(address, _)| *address),
             over_tcp: self.tcp.as_ref().map_or(0, |(_, figures)| figures.snapshot().links),
+            of_pages: sum!(sessions_of_pages),
+            page: self.page.as_ref().map(PageTold::of),
             drain_patience_s: Some(self.drain_patience.as_secs()),
         }
     }

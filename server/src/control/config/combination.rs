@@ -42,7 +42,7 @@ const NEEDS: &[Needs] = &[
         word: "on",
         chosen: |loaded| loaded.config.web.pages == PagesChoice::On,
         needed: &[],
-        usable: &["web.listen"],
+        usable: &["web.listen", "web.page", "web.page_file", "web.page_url"],
     },
     Needs {
         choice: "admission.mode",
@@ -103,11 +103,42 @@ pub(super) fn problems(loaded: &Loaded) -> Vec<Problem> {
             "which one counts?".to_owned(),
         ));
     }
+    problems.extend(of_the_page(loaded));
     let limits = &loaded.config.limits;
     if limits.handshakes_before_retry > limits.handshakes_max {
         let (path, bound) = ("limits.handshakes_before_retry", "limits.handshakes_max");
         let bound = format!("must be at most {bound} = {}", limits.handshakes_max);
         problems.push(problem(loaded, path, path, &bound, "else nobody is ever asked for a Retry".to_owned()));
+    }
+    problems
+}
+
+/// The page needs a certificate that browsers take without a warning, and a port of its own.
+fn of_the_page(loaded: &Loaded) -> Vec<Problem> {
+    let config = &loaded.config;
+    let Some(page) = config.web.page else {
+        let idle = "does nothing while web.page = nothing".to_owned();
+        let file = config.web.page_file.as_ref();
+        return file
+            .map(|_| problem(loaded, "web.page_file", "web.page_file", &idle, "it is served there".to_owned()))
+            .into_iter()
+            .collect();
+    };
+    let mut problems = Vec::new();
+    if config.tls.mode == TlsChoice::SelfSigned && !page.ip().is_loopback() {
+        let bound = "must be on a loopback address while tls.mode = \"self-signed\"";
+        let hint = "browsers would warn of it: order a certificate (tls.mode = \"acme\"), or put a web server that has one in \
+                    front, or give people the page as a file (supernode page --out)";
+        problems.push(problem(loaded, "web.page", "web.page", bound, hint.to_owned()));
+    }
+    let others = [
+        ("tcp.listen", config.tcp.listen),
+        ("web.listen", config.web.listen),
+        ("admin.listen", Some(config.admin.listen)),
+    ];
+    for (path, _) in others.into_iter().filter(|(_, other)| page.port() != 0 && *other == Some(page)) {
+        let hint = "each has a port of its own".to_owned();
+        problems.push(problem(loaded, "web.page", "web.page", &format!("must not be the address of {path}"), hint));
     }
     problems
 }

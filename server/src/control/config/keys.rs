@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use supernode_proto::page_link::PageUrl;
+
 use super::{
     key::{Key, Kind, Reload},
     values::{AdmissionChoice, PagesChoice, TlsChoice},
@@ -221,6 +223,27 @@ pub const KEYS: &[Key] = &[
                They check the key by the invite's pin, so nobody in between can tell them another relay's.",
         unset: "pages must come with an authority's certificate, or learn of the certificates another way",
         cost: "Everybody who reaches it learns that a relay is here." },
+    Key { path: "web.page", reload: Restart,
+        kind: Kind::Text {
+            form: "IP:PORT, an IPv6 address in brackets",
+            get: |config| config.web.page.map(|address| address.to_string()),
+            set: |config, text| { config.web.page = Some(text.parse().ok()?); Some(()) } },
+        what: "TCP address at which the page is, such as `[::]:443`: by HTTPS with the certificate of an authority, which \
+               `tls.mode` has to bring; without one, on a loopback address only, by HTTP. There a web server that has a \
+               certificate may stand in front.",
+        unset: "people open the page from a file or another host",
+        cost: "Whoever serves a page can serve another one: whoever owns the relay's machine gets at the calls of those who open it here." },
+    file!("web.page_file", web.page_file,
+        "The page to serve, one HTML file. It is read again when it changes.",
+        "the one that this program was built with", "", Live),
+    Key { path: "web.page_url", reload: Live,
+        kind: Kind::Text {
+            form: "an https:, http: or file: URL without #",
+            get: |config| config.web.page_url.clone(),
+            set: |config, text| { config.web.page_url = Some(text.parse::<PageUrl>().ok()?.to_string()); Some(()) } },
+        what: "Where people find the page, for `supernode invite --web`; it may be on another host.",
+        unset: "what follows from `web.page`, `relay.advertise` and the certificate",
+        cost: "" },
 
     // ---- admission
     Key { path: "admission.mode", reload: Live,

@@ -3,6 +3,7 @@
 use std::{fmt::Write, fs, path::Path};
 
 use crate::{
+    control::page::{PAGE_CONNECTION_BYTES, PAGE_CONNECTIONS_MAX},
     core::{SUBSCRIPTION_BYTES, TRACK_BYTES, WATCH_BYTES, limits::Limits, pool},
     shard::{KNOCKS_BYTES, LINK_BYTES_MAX, NEWCOMER_BYTES_MAX, PREFIX_BYTES, PREFIXES_MAX},
 };
@@ -138,6 +139,8 @@ const SHARD_BYTES: u64 = 20 * MIB + KNOCKS_BYTES as u64;
 const MAIL_BYTES: u64 = 18 * MIB;
 /// Networks that had a handshake lately.
 const NETWORKS_BYTES: u64 = (PREFIXES_MAX * PREFIX_BYTES) as u64;
+/// The page twice, as it is and compressed, and connections to its port and to the one where pages are told of certificates.
+const WEB_BYTES: u64 = 4 * MIB + 2 * PAGE_CONNECTIONS_MAX as u64 * PAGE_CONNECTION_BYTES;
 /// Connections to the admin port, and the answers of an admission hook.
 const ADMIN_BYTES: u64 = 8 * MIB;
 
@@ -184,6 +187,8 @@ pub const TABLE: &[Item] = &[
         bytes: |limits, _| limits.mailboxes_bytes_max as u64 },
     Item { what: "what identities without a session have used up", by: "clients", bound: "`limits.accounts_idle_max`, 400 B each", live: true,
         bytes: |limits, _| u64::from(limits.accounts_idle_max) * ACCOUNT_BYTES },
+    Item { what: "the page and connections to its port and to that of certificates, if there are such", by: "anybody", bound: "64 each, 128 KiB", live: false,
+        bytes: |_, _| WEB_BYTES },
     Item { what: "admin port, answers of an admission hook", by: "local users, the service", bound: "fixed", live: false,
         bytes: |_, _| ADMIN_BYTES },
 ];

@@ -111,6 +111,12 @@ pub struct Web {
     pub pages: PagesChoice,
     /// TCP address at which they are told which certificates they may be shown.
     pub listen: Option<SocketAddr>,
+    /// TCP address at which the page is.
+    pub page: Option<SocketAddr>,
+    /// The page, where it is not the one that this program was built with.
+    pub page_file: Option<PathBuf>,
+    /// Where people find the page, for links; without it, what [`Self::page`] and the certificate tell.
+    pub page_url: Option<String>,
 }
 
 /// Whether pages in browsers may come in.

@@ -30,7 +30,9 @@ use super::{
     hook::Outcome,
     marks::{Mark, Marks},
     metrics::{Read, Reading, limit_hits, rung_name},
+    page::Served,
     serve::unix_now_ms,
+    status::PageTold,
     what_i_see::LEDGER,
 };
 use crate::core::{
@@ -46,14 +48,15 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 pub struct Dashboard {
     read: Read,
     marks: Marks,
+    page: Option<(String, Served)>,
     started: Instant,
     history: Mutex<History>,
 }
 
 impl Dashboard {
-    /// A page over what `read` gives, with these marks on it.
-    pub fn new(read: Read, marks: Marks) -> Self {
-        Self { read, marks, started: Instant::now(), history: Mutex::default() }
+    /// A page over what `read` gives, with these marks on it, of a relay that serves this page to people, if any.
+    pub fn new(read: Read, marks: Marks, page: Option<(String, Served)>) -> Self {
+        Self { read, marks, page, started: Instant::now(), history: Mutex::default() }
     }
 
     /// Watches the relay, until the task is dropped.
@@ -77,6 +80,7 @@ impl Dashboard {
             uptime_s: self.started.elapsed().as_secs(),
             draining: now.draining,
             marks: self.marks.all(),
+            page: self.page.as_ref().map(PageTold::of),
             hook: Hook::of(before, now),
             certificate_left_s: now.certificate_left_s,
             interval_s: INTERVAL.as_secs(),
@@ -124,6 +128,8 @@ pub struct View {
     draining: bool,
     /// What happened to the relay itself.
     marks: Vec<Mark>,
+    /// The page that people are served, if they are.
+    page: Option<PageTold>,
     /// The admission hook, if it was ever asked.
     hook: Option<Hook>,
     /// Seconds until the certificate runs out, below zero once it has.
@@ -150,6 +156,9 @@ struct Now {
     /// Connections to the TCP port.
     over_tcp: u64,
     sessions: u64,
+    /// Of them those of pages in browsers, and those over TCP.
+    sessions_of_pages: u64,
+    sessions_over_tcp: u64,
     people: u64,
     watches: u64,
     rings: u64,
@@ -206,6 +215,8 @@ impl Now {
             connections: reading.total(|shard| shard.tally.connections),
             over_tcp: reading.tcp.links,
             sessions: reading.total(|shard| shard.tally.sessions),
+            sessions_of_pages: reading.total(|shard| shard.tally.sessions_of_pages),
+            sessions_over_tcp: reading.total(|shard| shard.tally.sessions_over_tcp),
             people: population.people,
             watches: reading.total(|shard| shard.tally.watches),
             rings: population.rings,

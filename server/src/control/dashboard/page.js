@@ -97,6 +97,7 @@ function tiles(view) {
   const groups = {
     people: [
       ["sessions", number(view.now.sessions)],
+      ["of pages / over TCP", `${number(view.now.sessions_of_pages)} / ${number(view.now.sessions_over_tcp)}`],
       ["people known", number(view.now.people)],
       ["rooms", number(view.now.rooms)],
       ["members in rooms", number(view.now.members)],
@@ -189,6 +190,7 @@ function show(view) {
   const told = problems ? `${problems} problem${problems === 1 ? "" : "s"}: ` : "";
   document.title = `${view.draining ? "draining: " : ""}${told}Supernode`;
   byId("about").textContent = `version ${view.version} · up ${duration(view.uptime_s)} · ${view.shards.length} shard${view.shards.length === 1 ? "" : "s"} · ${number(view.now.connections)} connections${view.now.over_tcp ? `, ${number(view.now.over_tcp)} of them over TCP` : ""}`;
+  byId("page").textContent = view.page ? `The page for browsers: ${view.page.url} · SHA-256 ${view.page.sha256}` : "";
   happened(view);
   warnings(view);
   tiles(view);

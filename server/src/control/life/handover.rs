@@ -39,12 +39,13 @@ use rustix::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use supernode_proto::troubles;
 
+use super::ports::Ports;
 use crate::control::state_dir::{Door, StateDir, StateError};
 use crate::shard::{Estate, Handle, Incarnation, Retained};
 
 /// The most that can be handed over: the kernel passes 253 descriptors in one message (`SCM_MAX_FD`), two for each
-/// shard, one for the admin port and one for the TCP port.
-pub const HANDOVER_SHARDS_MAX: usize = 125;
+/// shard and one for each of four [`Ports`].
+pub const HANDOVER_SHARDS_MAX: usize = 124;
 /// Changes when the steps or what a connection ID says do.
 const VERSION: u32 = 3;
 /// How long one side waits for the other's next step, while the old process serves.
@@ -98,8 +99,14 @@ struct Offer {
     pid: u32,
     shards: usize,
     incarnation: Incarnation,
-    /// Whether the TCP port for clients comes last.
+    /// Whether there is the TCP port for clients behind the admin port.
     tcp: bool,
+    /// ... and behind that the one where pages are told of certificates.
+    #[serde(default)]
+    certificates: bool,
+    /// ... and the page's.
+    #[serde(default)]
+    page: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -145,10 +152,8 @@ impl Peer {
 pub struct Takeover {
     stream: UnixStream,
     estate: Estate,
-    /// The admin port of the running relay, which has it until the end.
-    pub admin: TcpListener,
-    /// Its TCP port for clients, if it has one.
-    pub tcp: Option<TcpListener>,
+    /// The ports of the running relay, which has them until the end.
+    pub ports: Ports<TcpListener>,
 }
 
 impl Takeover {
@@ -165,17 +170,23 @@ impl Takeover {
             Answer::Offer(offer) => offer,
             Answer::Refusal(reason) => return Err(HandoverError::Refused { reason }),
         };
-        if offer.shards == 0 || descriptors.len() != 2 * offer.shards + 1 + usize::from(offer.tcp) {
+        let ports = 1 + [offer.tcp, offer.certificates, offer.page].into_iter().filter(|is_there| *is_there).count();
+        if offer.shards == 0 || descriptors.len() != 2 * offer.shards + ports {
             let source = io::Error::new(io::ErrorKind::InvalidData, "descriptors are missing");
             return Err(HandoverError::BrokeOff { step: "the offer", source });
         }
         let mut descriptors = descriptors.into_iter();
         let sockets = descriptors.by_ref().take(offer.shards).map(UdpSocket::from).collect();
         let passages = descriptors.by_ref().take(offer.shards).collect();
-        let admin = TcpListener::from(descriptors.next().expect("counted above"));
-        let tcp = descriptors.next().map(TcpListener::from);
+        let mut port = || TcpListener::from(descriptors.next().expect("counted above"));
+        let ports = Ports {
+            admin: port(),
+            tcp: offer.tcp.then(&mut port),
+            certificates: offer.certificates.then(&mut port),
+            page: offer.page.then(&mut port),
+        };
         let estate = Estate { sockets, passages, incarnation: offer.incarnation, pid: offer.pid };
-        Ok(Some(Self { stream, estate, admin, tcp }))
+        Ok(Some(Self { stream, estate, ports }))
     }
 
     /// The process that is replaced.
@@ -254,8 +265,7 @@ pub fn hand_over(
     mut stream: UnixStream,
     peer: &Peer,
     shards: &Handle,
-    admin: BorrowedFd<'_>,
-    tcp: Option<BorrowedFd<'_>>,
+    ports: &Ports<OwnedFd>,
 ) -> Result<(), HandoverError> {
     stream.set_read_timeout(Some(STEP_TIMEOUT)).map_err(broke_off("the connection"))?;
     let (Ask { version }, _) = receive(&stream).map_err(broke_off("the question"))?;
@@ -271,11 +281,14 @@ pub fn hand_over(
                 pid: std::process::id(),
                 shards: estate.sockets.len(),
                 incarnation: estate.incarnation,
-                tcp: tcp.is_some(),
+                tcp: ports.tcp.is_some(),
+                certificates: ports.certificates.is_some(),
+                page: ports.page.is_some(),
             };
             let sockets = estate.sockets.iter().map(AsFd::as_fd);
             let passages = estate.passages.iter().map(AsFd::as_fd);
-            let descriptors: Vec<BorrowedFd<'_>> = sockets.chain(passages).chain([admin]).chain(tcp).collect();
+            let ports = ports.iter().map(AsFd::as_fd);
+            let descriptors: Vec<BorrowedFd<'_>> = sockets.chain(passages).chain(ports).collect();
             send(&mut stream, &Answer::Offer(offer), &descriptors).map_err(broke_off("the offer"))?;
             // The other process has them now; ours would keep the passages open when it ends.
             drop(estate);

@@ -18,6 +18,7 @@ use crate::control::{
     files,
     hook::{HookError, Hooks, hook_url},
     invite::parse_host,
+    page::{Page, PageError},
     pages::PageCertificates,
     relay_key, rotation,
     serve::unix_now_s,
@@ -29,7 +30,7 @@ use crate::control::{
 
 troubles! {
     /// Why a configuration that holds in itself is of no use here.
-    pub PrepareError as WORDS, through Certificate(CertificateError) AllowList(AllowListError) Hook(HookError) State(StateError):
+    pub PrepareError as WORDS, through Certificate(CertificateError) AllowList(AllowListError) Hook(HookError) State(StateError) Page(PageError):
     Secret { path: PathBuf, reason: String }, "{path}: {reason}",
         "the hook's secret is one line of printable characters, in a file that this user may read",
         "write the secret into the file that admission.hook.secret_file names, on one line, readable for this user";
@@ -102,6 +103,8 @@ pub struct Prepared {
     pub certificate: Option<Certificate>,
     /// The list, with `admission.mode = "allow-list"`.
     pub allow_list: Option<AllowList>,
+    /// The page, with `web.page`.
+    pub page: Option<Arc<Page>>,
     /// What the admission hook is shown, with `admission.hook.secret_file`.
     hook_secret: Option<String>,
 }
@@ -127,7 +130,8 @@ impl Prepared {
             (AdmissionChoice::Hook, Some(path)) => Some(secret(path)?),
             _ => None,
         };
-        Ok(Self { certificate, allow_list, hook_secret })
+        let page = config.web.page.map(|_| Page::read(config.web.page_file.as_deref())).transpose()?.map(Arc::new);
+        Ok(Self { certificate, allow_list, page, hook_secret })
     }
 
     /// What clients will say to the certificate of the operator's files, if it is theirs that count.
@@ -147,11 +151,9 @@ impl Prepared {
 
     /// The files that it was read from: a change to one of them asks for another look.
     pub fn files(config: &Config) -> Vec<PathBuf> {
-        [&config.tls.certificate, &config.tls.key, &config.admission.allow_list, &config.admission.hook.secret_file]
-            .into_iter()
-            .flatten()
-            .cloned()
-            .collect()
+        let (tls, web, admission) = (&config.tls, &config.web, &config.admission);
+        let files = [&tls.certificate, &tls.key, &web.page_file, &admission.allow_list, &admission.hook.secret_file];
+        files.into_iter().flatten().cloned().collect()
     }
 
     /// The door. A new hook begins to work on the runtime that this is called in.

@@ -1,6 +1,7 @@
 //! Changing a running relay: reads the configuration again, checks it, and takes over what can be taken over.
 
 use std::{
+    net::SocketAddr,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
@@ -22,6 +23,7 @@ use crate::control::{
     files, invites,
     log::Format,
     marks::{Event, Marks},
+    page::{Page, Served, Way},
     pages_port::Told,
     prepared::{DoorParts, Prepared},
     serve::{ServeError, unix_now_s},
@@ -59,6 +61,8 @@ pub struct Changeable {
     pub marks: Marks,
     /// What pages are told.
     pub pages: Told,
+    /// The page and the address that it is served at, if it is.
+    pub page: Option<(SocketAddr, Served)>,
     /// Notes under which link clients reach the relay with this certificate, for invites.
     pub remember_link: RememberLink,
 }
@@ -207,7 +211,7 @@ impl Reloader {
         let read = self.in_effect.read.load_full();
         let shown = Prepared::read(&read.config).map_err(|error| words::line(&error)).and_then(|prepared| {
             let certificate = self.own.choose(&read.config, prepared.certificate.as_ref());
-            self.show(&certificate, &read.config)
+            self.show(&certificate, &read.config, prepared.page.as_ref())
         });
         match shown {
             Ok(()) => tracing::info!("pages are shown the next certificate"),
@@ -262,7 +266,7 @@ impl Reloader {
         self.own.ordered = Some(certificate);
         let read = self.in_effect.read.load_full();
         let shown = self.own.choose(&read.config, None);
-        match self.show(&shown, &read.config) {
+        match self.show(&shown, &read.config, None) {
             Ok(()) => {
                 self.to.marks.note(Event::Certificate);
                 tracing::info!("a new certificate is shown");
@@ -305,9 +309,10 @@ impl Reloader {
         prepared.warn_of_objections(&next.config);
         self.own.self_signed = self.to.door_parts.own_certificate().map_err(|error| words::line(&error))?;
         let certificate = self.own.choose(&next.config, prepared.certificate.as_ref());
+        let page = prepared.page.clone();
         let admission = prepared.admission(&next.config, &self.to.door_parts).map_err(|error| words::line(&error))?;
         // Whatever can fail has not: from here on everything is taken over.
-        self.show(&certificate, &next.config)?;
+        self.show(&certificate, &next.config, page.as_ref())?;
         self.to.directory.set_limits(next.config.limits.clone());
         self.to.door.set(admission);
         (self.to.change_log)(&next.config.log.filter, next.config.log.format);
@@ -322,11 +327,16 @@ impl Reloader {
         Ok(())
     }
 
-    fn show(&mut self, certificate: &Certificate, config: &Config) -> Result<(), String> {
+    /// Shows this certificate from now on, and this page, if there is another.
+    fn show(&mut self, certificate: &Certificate, config: &Config, page: Option<&Arc<Page>>) -> Result<(), String> {
         let pages = self.to.door_parts.for_pages(config, certificate).map_err(|error| words::line(&error))?;
         let to_pages = pages.as_ref().map(|pages| &pages.certificate);
         let tls = tls::quic_server_config(certificate, to_pages).map_err(|error| words::line(&error))?;
         let over_tcp = tls::tcp_server_config(certificate).map_err(|error| words::line(&error))?;
+        if let Some((at, served)) = &self.to.page {
+            let way = Way::at(*at, certificate).map_err(|error| words::line(&error))?;
+            served.set(page.cloned().unwrap_or_else(|| served.page()), way);
+        }
         self.pages_until_unix_s = pages.as_ref().and_then(|pages| pages.until_unix_s);
         self.to.pages.set(pages.map(|pages| pages.told).unwrap_or_default());
         self.to.live.set(tls, certificate.pin, config.relay.batch_window);
