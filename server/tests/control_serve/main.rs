@@ -13,6 +13,7 @@ mod systemd;
 mod tcp;
 mod upgrade;
 mod upgrade_fails;
+mod web;
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
