@@ -1,8 +1,10 @@
 //! `supernode invite`
 
+use std::io::IsTerminal;
+
 use clap::Args;
 use serde_json::json;
-use supernode_proto::{identity::IdentityKey, invite::Invite as Link};
+use supernode_proto::{identity::IdentityKey, invite::Invite as Link, page_link::PageUrl};
 use supernode_server::{
     control::{
         invite::{InviteRequest, create_invite},
@@ -43,6 +45,13 @@ pub(crate) struct Invite {
     /// directory, with the dates. Without a label nothing of the link is kept.
     #[arg(long, value_name = "TEXT")]
     label: Option<String>,
+    /// Print a link that opens the page in a browser, and draw it for a telephone's camera where a terminal reads it. What lets
+    /// people in is behind its `#`, where browsers keep it from whoever serves the page.
+    #[arg(long)]
+    web: bool,
+    /// Where the page is, with --web [default: web.page_url, or where this relay serves it].
+    #[arg(long, value_name = "URL", requires = "web")]
+    page: Option<PageUrl>,
     /// As JSON.
     #[arg(long)]
     json: bool,
@@ -62,6 +71,7 @@ impl Invite {
             once: self.once,
             class: self.class.as_deref(),
         };
+        let page = if self.web { Some(self.page_in(&state)?) } else { None };
         let now = unix_now_s();
         if let Some(label) = &self.label {
             invites::check_label(label)?;
@@ -73,9 +83,14 @@ impl Invite {
         }
         if self.json {
             let token = link.token.as_deref().and_then(TokenDigest::of).map(TokenDigest::to_text);
-            return print_json(&json!({ "invite": link.to_string(), "ends_unix_s": ends, "token": token }));
+            let page = page.map(|page| page.with(&link.to_string()));
+            let text = link.to_string();
+            return print_json(&json!({ "invite": text, "page": page, "ends_unix_s": ends, "token": token }));
         }
-        print(&format!("{link}\n"))?;
+        match page {
+            Some(page) => print_for_people(&page.with(&link.to_string()))?,
+            None => print(&format!("{link}\n"))?,
+        }
         let whom = match self.of() {
             For::Anybody => "whoever has it",
             For::OneUse => "the first device that uses it",
@@ -83,6 +98,13 @@ impl Invite {
         };
         say(&format!("good for {whom} until {} ({} days)", date(ends), self.days));
         Ok(())
+    }
+
+    fn page_in(&self, state: &StateDir) -> anyhow::Result<PageUrl> {
+        match &self.page {
+            Some(page) => Ok(page.clone()),
+            None => Ok(state.page()?.ok_or(Exit::NoPage)?),
+        }
     }
 
     fn of(&self) -> For {
@@ -108,4 +130,19 @@ impl Invite {
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         Err(Exit::NoClass { class: class.to_owned(), known }.into())
     }
+}
+
+/// A link, and where a terminal reads it, the same for a camera.
+fn print_for_people(link: &str) -> anyhow::Result<()> {
+    print(&format!("{link}\n"))?;
+    if !std::io::stdout().is_terminal() {
+        return Ok(());
+    }
+    let Some(picture) = supernode_qr::picture(link) else { return Ok(()) };
+    let (needed, there) = (supernode_qr::columns(&picture), crossterm::terminal::size());
+    if there.is_ok_and(|(columns, _)| usize::from(columns) < needed) {
+        say(&format!("its QR code takes {needed} columns, and this terminal has less: widen it to see the code"));
+        return Ok(());
+    }
+    print(&picture)
 }

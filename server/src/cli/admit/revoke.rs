@@ -5,6 +5,7 @@ use serde_json::json;
 use supernode_proto::{
     identity::{DeviceKey, IdentityKey},
     invite::Invite,
+    page_link,
 };
 use supernode_server::{
     control::{
@@ -97,7 +98,8 @@ fn parse(what: &str) -> anyhow::Result<Revocation> {
     if let Some(token) = TokenDigest::from_text(what) {
         return Ok(Revocation::Token(token));
     }
-    if let Ok(invite) = what.parse::<Invite>() {
+    let link = page_link::unpaged(what).unwrap_or_default();
+    if let Ok(invite) = link.parse::<Invite>() {
         let Some(token) = invite.token.as_deref().and_then(TokenDigest::of) else {
             return Err(Exit::NoToken.into());
         };
@@ -122,6 +124,8 @@ mod tests {
         let digest = TokenDigest::of("a.b.c").expect("a token");
         assert_eq!(parse(&digest.to_text()).expect("a digest"), Revocation::Token(digest));
         assert_eq!(parse("supernode://192.0.2.1/?token=a.b.c").expect("a link"), Revocation::Token(digest));
+        let paged = "https://page.example/#supernode://192.0.2.1/?token=a.b.c";
+        assert_eq!(parse(paged).expect("a link to a page"), Revocation::Token(digest));
         assert!(parse("supernode://192.0.2.1/").is_err());
         assert!(parse("a.b.c").is_err());
     }

@@ -3,6 +3,7 @@
 mod bundle;
 mod dial;
 mod port;
+mod web;
 
 use std::{fs, io, path::PathBuf, time::SystemTime};
 
@@ -10,7 +11,7 @@ use anyhow::Context;
 use clap::Args;
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
-use supernode_proto::invite::Invite;
+use supernode_proto::{invite::Invite, page_link};
 use supernode_server::{
     control::{
         config::Loaded,
@@ -122,9 +123,11 @@ impl Doctor {
             findings.push(port("UDP port", &within(reading.listen), "is the relay's process stopped or overloaded?"));
             findings.extend(process(reading));
             findings.extend(reading.certificate_left_s.map(certificate));
+            findings.extend(reading.page.as_ref().map(web::page));
         }
         let destination = self.destination(self.host.as_deref(), known)?;
         findings.extend(destination.iter().flat_map(dial::as_client));
+        findings.extend(destination.iter().filter_map(|destination| web::certificates(&destination.link)));
         match self.json {
             true => print_json(&findings)?,
             false => print(&table(&findings))?,
@@ -142,7 +145,7 @@ impl Doctor {
         let invited = match &self.invite_file {
             Some(path) => {
                 let text = files::read_text(path, INVITE_BYTES_MAX).with_context(|| path.display().to_string())?;
-                let link = text.trim().parse::<Invite>();
+                let link = page_link::unpaged(text.trim()).unwrap_or_default().parse::<Invite>();
                 Some(link.with_context(|| format!("{}: is no invite link", path.display()))?)
             }
             None => known,
