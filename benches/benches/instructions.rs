@@ -134,6 +134,11 @@ fn room(members: u32) -> &'static mut WholeShard {
     kept(WholeShard::of_room(members))
 }
 
+/// The same room of pages in browsers.
+fn pages(members: u32) -> &'static mut WholeShard {
+    kept(WholeShard::of_pages(members))
+}
+
 /// Half-way through a turn: every packet read, every object queued.
 fn room_read(members: u32) -> &'static mut WholeShard {
     let whole = room(members);
@@ -144,6 +149,7 @@ fn room_read(members: u32) -> &'static mut WholeShard {
 #[library_benchmark]
 #[bench::of_20_in_pairs(pairs(10))]
 #[bench::of_a_room_of_20(room(20))]
+#[bench::of_20_pages(pages(20))]
 fn shard_turn(whole: &mut WholeShard) -> usize {
     black_box(whole.turn())
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use quinn_proto::{DatagramEvent, Endpoint, EndpointConfig, Event, StreamEvent};
+use quinn_proto::{DatagramEvent, Dir, Endpoint, EndpointConfig, Event, StreamEvent};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use supernode_measure::stamp::Stamp;
 use supernode_proto::close::CloseCode;
@@ -23,7 +23,7 @@ use super::{
     outsiders::Outsiders,
     persona::Cast,
     plan::Plan,
-    scenario::Scenario,
+    scenario::{LinkKind, Scenario},
     sockets::SEGMENTS_MAX,
     tally::Tally,
     transport,
@@ -75,13 +75,24 @@ impl WholeShard {
         )
     }
 
+    /// The same room, and all come as pages in browsers do.
+    pub fn of_pages(members: u32) -> Self {
+        Self::of(
+            "pages",
+            &format!(
+                "about = \"\"\nshape = \"rooms\"\nlink = \"webtransport\"\nrooms = 1\nmembers = {members}\nobjects_per_second = 50\nobject_bytes = 160\nramp_s = 1\nhold_s = 1\n"
+            ),
+        )
+    }
+
     fn of(name: &str, scenario: &str) -> Self {
         let scenario = Scenario::parse(name, scenario, &[]).expect("the scenario is valid");
+        let link = scenario.link;
         let directory = tempfile::tempdir().expect("a temporary directory");
         let keys = StateDir::create(directory.path()).and_then(|state| state.keys_or_create()).expect("keys are made");
         let pin = tls::relay_pin(&keys);
         let certificate = Certificate::self_signed(&keys).expect("the relay's own");
-        let config = tls::quic_server_config(&certificate, None).expect("the keys are good for TLS");
+        let config = tls::quic_server_config(&certificate, Some(&certificate)).expect("the keys are good for TLS");
         // All come at once, in no time, from one address: what the door makes of that is not measured here.
         let limits = Limits { handshakes_max: 1_000_000, handshakes_per_second_max: 1_000_000, ..Limits::default() };
         let shard = OfflineShard::new(config, pin, Arc::new(Everybody), limits, 1).expect("a descriptor");
@@ -94,14 +105,14 @@ impl WholeShard {
         let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let now = Now { instant: Instant::now(), unix_ms: unix.as_millis() as u64 };
         let mut endpoint = Endpoint::new(Arc::new(EndpointConfig::default()), None, true, None);
-        let config = transport::client_config(pin, 0, false);
+        let config = transport::client_config(pin, link, 0, false);
         let mut clients: Vec<_> =
             (0..stage.plan.clients.len() as u32).map(|number| Client::new(number, &stage)).collect();
         let connect = |(place, client): (usize, &mut Client)| {
             let (handle, quic) =
                 endpoint.connect(now.instant, config.clone(), RELAY, "relay").expect("no connection is too many");
             client.begin(handle.0, 0, &stage);
-            Link::new(quic, handle, place, 0, now.instant)
+            Link::new(quic, handle, place, 0, link == LinkKind::Webtransport, now.instant)
         };
         let links = clients.iter_mut().enumerate().map(connect).collect();
         let (packets, tally) = (Vec::new(), Tally::default());
@@ -187,7 +198,7 @@ impl WholeShard {
         }
         while let Some(event) = link.quic.poll() {
             match event {
-                Event::Connected => client.greet(link, &self.stage),
+                Event::Connected => client.handle_connected(link, &self.stage),
                 Event::ConnectionLost { reason } => panic!("a client was lost: {reason}"),
                 Event::DatagramReceived => {
                     while link.quic.datagrams().recv().is_some() {
@@ -199,6 +210,14 @@ impl WholeShard {
                     while let Some(event) = link.poll_event() {
                         client.handle_event(link, event, &self.stage, &mut self.tally);
                     }
+                }
+                Event::Stream(StreamEvent::Opened { dir: Dir::Uni }) if link.page.is_some() => {
+                    while let Some(id) = link.quic.streams().accept(Dir::Uni) {
+                        client.handle_own(link, id, &self.stage);
+                    }
+                }
+                Event::Stream(StreamEvent::Readable { id }) if link.page.is_some() => {
+                    client.handle_own(link, id, &self.stage);
                 }
                 Event::Stream(_) | Event::HandshakeDataReady | Event::DatagramsUnblocked => {}
             }
@@ -259,7 +278,9 @@ mod tests {
 
     #[test]
     fn every_object_of_a_turn_reaches_everybody_it_is_for() {
-        for (mut whole, talkers, listeners) in [(WholeShard::of_pairs(3), 6, 1), (WholeShard::of_room(5), 5, 4)] {
+        let pages = (WholeShard::of_pages(5), 5, 4);
+        for (mut whole, talkers, listeners) in [(WholeShard::of_pairs(3), 6, 1), (WholeShard::of_room(5), 5, 4), pages]
+        {
             let before = whole.delivered();
             for _ in 0..10 {
                 whole.turn();

@@ -24,4 +24,4 @@ mod wire;
 mod worker;
 
 pub use report::{compare, csv, html, knee, remote_write, slo};
-use wire::{client, link, sockets, streams, transport};
+use wire::{client, link, page, sockets, streams, transport};

@@ -6,6 +6,7 @@ use toml::Table;
 const SCENARIO: &[&str] = &[
     "about",
     "shape",
+    "link",
     "pairs",
     "rooms",
     "members",

@@ -41,6 +41,16 @@ pub enum Shape {
     Silent,
 }
 
+/// How everybody's sessions travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkKind {
+    /// As the SDK's do.
+    Native,
+    /// As those of pages in browsers do.
+    Webtransport,
+}
+
 /// A whole scenario. Every field: what it is, unit, default.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -49,6 +59,8 @@ pub struct Scenario {
     pub about: String,
     /// Who meets whom. Default calls.
     pub shape: Shape,
+    /// How everybody's sessions travel. Default native.
+    pub link: LinkKind,
     /// Calls: rooms of two. Default 10.
     pub pairs: u32,
     /// Rooms, or speakers of a webinar. Default 1.
@@ -334,6 +346,7 @@ impl Default for Scenario {
         Self {
             about: String::new(),
             shape: Shape::Calls,
+            link: LinkKind::Native,
             pairs: 10,
             rooms: 1,
             members: 10,

@@ -12,7 +12,7 @@ use supernode_proto::{
         AnswerRing, DepositKeyPackages, PresenceState, PublishTrack, RefusalReason, Ring, SetPresence, TakeKeyPackages,
         TrackKind, Unwatch, client_message::Body as Request, relay_message::Body,
     },
-    identity::RelayPin,
+    identity::{RelayName, RelayPin},
     object::{Flags, Hop, Layer, TrackAlias, Visible},
 };
 use supernode_session::{Channel, Event, Introduction, Refusal, RoomEvent, put_datagram};
@@ -20,6 +20,7 @@ use supernode_session::{Channel, Event, Introduction, Refusal, RoomEvent, put_da
 use crate::load::{
     link::Link,
     outsiders::{self, Outsiders},
+    page::{self, Page},
     persona::{Cast, Persona},
     plan::{ClientPlan, Kind, Plan, Role, TrackPlan},
     scenario::Scenario,
@@ -62,6 +63,7 @@ pub(crate) struct Client {
     /// Bytes read from streams since it was ready, of a client that reads slowly.
     pub(crate) read_bytes: u64,
     persona: Persona,
+    channel: Option<Channel>,
     open: bool,
     joined: u32,
     /// Its number in its room, of one that will be put out.
@@ -129,6 +131,7 @@ impl Client {
             read_bytes: 0,
             persona: stage.cast.persona(number, 0),
             plan,
+            channel: None,
             open: false,
             joined: 0,
             member: 0,
@@ -149,12 +152,36 @@ impl Client {
     }
 
     /// The handshake is done.
-    pub(crate) fn greet(&mut self, link: &mut Link, stage: &Stage) {
-        if let Some(channel) = self.channel(link, stage) {
-            let delegation = self.persona.delegation();
-            let hello = channel.hello(&self.persona.device, &Introduction::new(&delegation, &stage.token));
-            link.greet(channel, hello);
+    pub(crate) fn handle_connected(&mut self, link: &mut Link, stage: &Stage) {
+        if link.page.is_some() {
+            return Page::open(&mut link.quic);
         }
+        if let Some(exporter) = link.exporter() {
+            self.greet(link, Channel::by_exporter(stage.pin, exporter, self.persona.device.public()), stage);
+        }
+    }
+
+    /// Something has come on a page's link beside the session's streams.
+    pub(crate) fn handle_own(&mut self, link: &mut Link, id: StreamId, stage: &Stage) {
+        let Link { quic, page: Some(page), .. } = link else { return };
+        if Page::is_answer(id) {
+            page.read_answer(quic, id);
+        } else if Page::is_challenge(id)
+            && let Some(challenge) = page.read_challenge(quic, id)
+        {
+            let relay = RelayName::Pin(&stage.pin);
+            // A relay that is another one's gets no Hello.
+            if let Ok(channel) = Channel::by_challenge(&challenge, relay, self.persona.device.public()) {
+                self.greet(link, channel, stage);
+            }
+        }
+    }
+
+    fn greet(&mut self, link: &mut Link, channel: Channel, stage: &Stage) {
+        let delegation = self.persona.delegation();
+        let hello = channel.hello(&self.persona.device, &Introduction::new(&delegation, &stage.token));
+        self.channel = Some(channel);
+        link.greet(channel, hello);
     }
 
     /// The relay says something. Deliveries that it carries come back as the number of their flow and its bytes.
@@ -304,7 +331,10 @@ impl Client {
     ) -> bool {
         let Some(alias) = self.tracks.get(track).and_then(|track| track.alias) else { return false };
         let visible = Visible { group: stamp.sequence, object: 0, flags: Flags::INDEPENDENT, layer: Layer::default() };
-        let mut wire = BytesMut::with_capacity(bytes);
+        let mut wire = BytesMut::with_capacity(1 + bytes);
+        if link.page.is_some() {
+            wire.put_u8(page::SESSION);
+        }
         let len = put_datagram(&mut wire, Hop { alias, priority: 0, ttl_ms: stage.scenario.ttl_ms }, visible);
         put_sealed(&mut wire, stamp, bytes.saturating_sub(len), stage);
         link.send_datagram(wire.freeze())
@@ -332,7 +362,7 @@ impl Client {
 
     fn set_up(&mut self, link: &mut Link, stage: &Stage) {
         self.open = true;
-        let Some(channel) = self.channel(link, stage) else { return };
+        let Some(channel) = self.channel else { return };
         for room in self.plan.rooms.clone() {
             let join = channel.join(&stage.cast.room(room), &stage.cast.join_secret(room), 0);
             link.ask(Request::JoinRoom(join), Pending::Join);
@@ -367,11 +397,6 @@ impl Client {
             let publish = PublishTrack { room, kind: kind.into(), label: Bytes::new(), activity: false, mls_epoch: 0 };
             link.ask(Request::PublishTrack(publish), Pending::Publish(index));
         }
-    }
-
-    fn channel(&self, link: &Link, stage: &Stage) -> Option<Channel> {
-        let exporter = link.exporter()?;
-        Some(Channel::by_exporter(stage.pin, exporter, self.persona.device.public()))
     }
 }
 

@@ -11,7 +11,10 @@ use supernode_proto::{
 };
 use supernode_session::{Channel, Event, Greeting, Session};
 
-use crate::load::client::Pending;
+use crate::load::{
+    client::Pending,
+    page::{self, Page},
+};
 
 /// The connection and what waits for it.
 pub(crate) struct Link {
@@ -29,6 +32,8 @@ pub(crate) struct Link {
     pub(crate) read_at: Instant,
     /// When the objects were due that QUIC has taken since it had none to send.
     pub(crate) waiting: Vec<u64>,
+    /// Of a page's link, how far its session has come.
+    pub(crate) page: Option<Page>,
     /// QUIC's room for datagrams when it has none to send.
     datagram_room: usize,
     control: Option<StreamId>,
@@ -46,6 +51,7 @@ impl Link {
         handle: ConnectionHandle,
         client: usize,
         socket: usize,
+        is_page: bool,
         now: Instant,
     ) -> Self {
         let datagram_room = quic.datagrams().send_buffer_space();
@@ -58,6 +64,7 @@ impl Link {
             armed: None,
             read_at: now,
             waiting: Vec::new(),
+            page: is_page.then(Page::default),
             datagram_room,
             control: None,
             greeting: None,
@@ -69,6 +76,10 @@ impl Link {
     /// Says Hello on the control stream, once the handshake is done.
     pub(crate) fn greet(&mut self, channel: Channel, hello: Hello) {
         let (greeting, hello) = Greeting::new(channel, hello);
+        let hello = match self.page {
+            Some(_) => [&page::CONTROL_HEADER, &hello[..]].concat().into(),
+            None => hello,
+        };
         (self.greeting, self.to_write) = (Some(greeting), hello);
         self.control = self.quic.streams().open(Dir::Bi);
         if let Some(id) = self.control {
@@ -160,6 +171,10 @@ impl Link {
 
     /// Says goodbye.
     pub(crate) fn close(&mut self, now: Instant) {
+        if self.page.is_some() {
+            // The relay takes the end of the request for the session's, and closes.
+            return Page::leave(&mut self.quic);
+        }
         self.quic.close(now, VarInt::from_u32(CloseCode::BYE.0 as u32), Bytes::new());
     }
 }

@@ -2,6 +2,7 @@
 
 pub(super) mod client;
 pub(super) mod link;
+pub(super) mod page;
 pub(super) mod sockets;
 pub(super) mod streams;
 pub(super) mod transport;

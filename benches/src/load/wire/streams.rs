@@ -11,6 +11,7 @@ use supernode_session::{StreamReader, put_object, put_stream_head};
 use crate::load::{
     client::{Stage, put_sealed},
     link::Link,
+    page,
     scenario::Video,
 };
 
@@ -61,6 +62,9 @@ impl VideoOut {
                 self.given_up = Some(group);
                 return false;
             };
+            if link.page.is_some() {
+                wire.extend_from_slice(&page::MEDIA_HEADER);
+            }
             put_stream_head(&mut wire, hop, group, layer);
             self.streams.push_back(OutStream { id, group, layer, waiting: VecDeque::new(), complete: false });
         }
@@ -136,9 +140,16 @@ pub(crate) struct StreamIn {
     stamp: Option<Option<Stamp>>,
     /// The sequence of the last object.
     last: Option<u64>,
+    /// Bytes of the link's own that are still to come in front.
+    front: usize,
 }
 
 impl StreamIn {
+    /// One that comes on a page's link.
+    pub(crate) fn of_page() -> Self {
+        Self { front: page::MEDIA_HEADER.len(), ..Self::default() }
+    }
+
     /// Takes the next bytes; passes on each object that they complete: its track, its stamp, its size, and whether it comes
     /// after those that were sent before it.
     ///
@@ -149,6 +160,9 @@ impl StreamIn {
         bytes: &[u8],
         mut pass: impl FnMut(TrackAlias, Stamp, usize, bool),
     ) -> Result<(), DecodeError> {
+        let full = bytes.len();
+        let (_, bytes) = bytes.split_at(self.front.min(bytes.len()));
+        self.front -= full - bytes.len();
         self.reader.push(bytes);
         while let (Some(header), Some(object)) = (self.reader.header()?, self.reader.object()?) {
             if self.stamp.is_none() {

@@ -2,12 +2,19 @@
 
 use std::time::Instant;
 
+use bytes::Buf;
 use quinn_proto::{ConnectionError, Dir, Event, ReadError, StreamEvent, StreamId};
 use supernode_measure::stamp::Stamp;
 use supernode_proto::{close::CloseCode, object::DatagramHeader};
 
 use super::{
-    super::{client::Arrival, link::Link, plan::Role},
+    super::{
+        client::Arrival,
+        link::Link,
+        page::{self, Page},
+        plan::Role,
+        streams::StreamIn,
+    },
     FLOODER_AWAY, Worker,
 };
 
@@ -18,10 +25,13 @@ impl Worker {
             let current = self.clients[link.client].link == Some(link.handle.0);
             match event {
                 _ if !current => {}
-                Event::Connected => self.clients[link.client].greet(link, &self.shared.stage),
+                Event::Connected => self.clients[link.client].handle_connected(link, &self.shared.stage),
                 Event::ConnectionLost { reason } => self.lost(link, &reason),
                 Event::DatagramReceived => {
-                    while let Some(wire) = link.quic.datagrams().recv() {
+                    while let Some(mut wire) = link.quic.datagrams().recv() {
+                        if link.page.is_some() && (wire.is_empty() || wire.get_u8() != page::SESSION) {
+                            continue;
+                        }
                         let Ok((header, len)) = DatagramHeader::decode(&wire) else { continue };
                         let Some(stamp) = Stamp::read(&wire[len..]) else { continue };
                         let flow = header.hop.alias.value();
@@ -31,11 +41,19 @@ impl Worker {
                 }
                 Event::Stream(StreamEvent::Opened { dir: Dir::Uni }) => {
                     while let Some(id) = link.quic.streams().accept(Dir::Uni) {
-                        self.clients[link.client].streams_in.entry(id).or_default();
+                        if link.page.is_some() && !Page::is_media(id) {
+                            self.clients[link.client].handle_own(link, id, &self.shared.stage);
+                            continue;
+                        }
+                        let begin = || if link.page.is_some() { StreamIn::of_page() } else { StreamIn::default() };
+                        self.clients[link.client].streams_in.entry(id).or_insert_with(begin);
                         finished.push(id);
                     }
                 }
                 Event::Stream(StreamEvent::Readable { id }) if link.is_control(id) => self.read_control(link),
+                Event::Stream(StreamEvent::Readable { id }) if link.page.is_some() && !Page::is_media(id) => {
+                    self.clients[link.client].handle_own(link, id, &self.shared.stage);
+                }
                 Event::Stream(StreamEvent::Readable { id }) => finished.push(id),
                 Event::Stream(_) | Event::HandshakeDataReady | Event::DatagramsUnblocked => {}
             }
@@ -174,9 +192,10 @@ impl Worker {
     fn lost(&mut self, link: &Link, reason: &ConnectionError) {
         let client = &mut self.clients[link.client];
         client.link = None;
+        let said = link.page.as_ref().and_then(|page| page.end);
         let why = match reason {
             ConnectionError::ApplicationClosed(close) => {
-                let code = CloseCode(close.error_code.into_inner());
+                let code = said.unwrap_or(CloseCode(close.error_code.into_inner()));
                 code.row().map_or_else(|| code.to_string(), |row| row.name.to_owned())
             }
             other => other.to_string(),

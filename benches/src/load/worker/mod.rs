@@ -23,6 +23,7 @@ use super::{
     link::Link,
     plan::Role,
     run::{Phase, Shared, Window},
+    scenario::LinkKind,
     sockets::{SEGMENTS_MAX, Sockets},
     tally::{Interval, Tally},
     transport,
@@ -119,8 +120,8 @@ impl Worker {
             index: index as usize,
             relay,
             endpoint: Endpoint::new(Arc::new(EndpointConfig::default()), None, true, None),
-            config: transport::client_config(stage.pin, scenario.ack_threshold, false),
-            slow_config: transport::client_config(stage.pin, scenario.ack_threshold, true),
+            config: transport::client_config(stage.pin, scenario.link, scenario.ack_threshold, false),
+            slow_config: transport::client_config(stage.pin, scenario.link, scenario.ack_threshold, true),
             sockets: Sockets::open(count, relay)?,
             arrivals: numbers.iter().enumerate().map(|(place, number)| (due_ns(*number), place)).collect(),
             clients: numbers.into_iter().map(|number| Client::new(number, stage)).collect(),
@@ -245,7 +246,8 @@ impl Worker {
             self.links.resize_with(handle.0 + 1, || None);
         }
         let socket = place % self.sockets.count();
-        self.links[handle.0] = Some(Box::new(Link::new(quic, handle, place, socket, now)));
+        let is_page = self.shared.stage.scenario.link == LinkKind::Webtransport;
+        self.links[handle.0] = Some(Box::new(Link::new(quic, handle, place, socket, is_page, now)));
         self.touch(handle.0);
     }
 
