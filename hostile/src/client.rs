@@ -354,6 +354,7 @@ pub(crate) fn group_of(wire: &Bytes) -> Option<u64> {
     DatagramHeader::decode(wire).ok().map(|(header, _)| header.visible.group)
 }
 
-fn unix_s() -> u64 {
+/// Seconds since 1970.
+pub(crate) fn unix_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -11,6 +11,7 @@ mod flood;
 mod forge;
 mod handshakes;
 mod odd_tls;
+mod page;
 mod relay;
 mod run;
 mod runtime;

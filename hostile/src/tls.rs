@@ -24,6 +24,14 @@ pub(crate) fn client() -> anyhow::Result<quinn::crypto::rustls::QuicClientConfig
     client_with(vec![aws_lc_rs::kx_group::X25519])
 }
 
+/// The same for another protocol than the native one.
+pub(crate) fn client_for(protocol: &[u8]) -> anyhow::Result<quinn::crypto::rustls::QuicClientConfig> {
+    let provider = CryptoProvider { kx_groups: vec![aws_lc_rs::kx_group::X25519], ..aws_lc_rs::default_provider() };
+    let mut tls = supernode_tls::client_config(Arc::new(provider), Arc::new(Unchecked));
+    tls.alpn_protocols = vec![protocol.to_vec()];
+    tls.try_into().context("a suite for Initial packets")
+}
+
 /// Does not even check that the relay has its certificate's key, as [`supernode_tls::AnyCertificate`] does: attackers save what
 /// they can.
 #[derive(Debug)]

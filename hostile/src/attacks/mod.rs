@@ -6,6 +6,7 @@ mod held;
 mod interrupted;
 mod multitudes;
 mod operator;
+mod pages;
 pub(crate) mod small_machine;
 mod unadmitted;
 
@@ -131,6 +132,7 @@ fn nothing_else(_: &Outcome) -> Result<(), String> {
 pub(crate) fn all() -> Vec<Attack> {
     let mut all = unadmitted::attacks();
     all.extend(admitted::attacks());
+    all.extend(pages::attacks());
     all.extend(crowded::attacks());
     all.extend(operator::attacks());
     all.extend(held::attacks());
