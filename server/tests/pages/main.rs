@@ -1,7 +1,9 @@
 //! The link of pages, tried by who did not write it: two browsers, and an HTTP/3 stack in Python.
 //!
-//! `cargo xtask test --step pages` installs them and runs this: Debian's `chromium` and `firefox-esr`, and `aioquic` from PyPI
-//! for the Python that `SUPERNODE_PYTHON` names.
+//! `cargo xtask test --step pages` installs them and runs this: Debian's `chromium` and `firefox-esr`, `certutil` of
+//! `libnss3-tools`, and `aioquic` from PyPI for the Python that `SUPERNODE_PYTHON` names.
+
+mod certificates;
 
 use std::{
     fs,
@@ -19,6 +21,8 @@ use supernode_proto::{close::CloseCode, invite::Invite};
 
 /// A browser that has never been started takes seconds for that alone.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// In a relay's home.
+const STATE: &str = "state";
 const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pages");
 
 /// A process that ends with the test.
@@ -34,7 +38,7 @@ impl Drop for Running {
 /// A relay that takes pages in.
 struct Relay {
     listen: String,
-    /// In base64.
+    /// In base64; nothing where an authority has signed.
     pin: String,
     /// Where certificates are told.
     told: String,
@@ -44,37 +48,41 @@ struct Relay {
 
 impl Relay {
     fn start() -> Self {
+        Self::start_with("127.0.0.1:0", "", |_| ())
+    }
+
+    /// One that has something more in its configuration, and something in its home before it begins.
+    fn start_with(listen: &str, more: &str, prepare: impl FnOnce(&Path)) -> Self {
         let home = tempfile::tempdir().expect("a temporary directory");
+        prepare(home.path());
         let told = supernode_testkit::lasting_port();
+        let more = more.replace("HOME", &home.path().to_string_lossy());
         let config = format!(
-            "[relay]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[web]\npages = \"on\"\nlisten = \"{told}\"\n"
+            "[relay]\nlisten = \"{listen}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[web]\npages = \"on\"\nlisten = \"{told}\"\n{more}"
         );
         fs::write(home.path().join("supernode.toml"), config).expect("ours");
         let mut serve = Command::new(env!("CARGO_BIN_EXE_supernode"));
         serve.args(["serve", "--open", "--config"]).arg(home.path().join("supernode.toml"));
-        serve.arg("--state-dir").arg(home.path().join("state")).stdout(Stdio::piped()).stderr(Stdio::null());
+        serve.arg("--state-dir").arg(home.path().join(STATE)).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut process = Running(serve.spawn().expect("the relay is built"));
         let mut ready = String::new();
         let stdout = process.0.stdout.take().expect("piped");
         BufReader::new(stdout).read_line(&mut ready).expect("a line");
         let ready: Value = serde_json::from_str(&ready).expect("the ready line");
         let invite: Invite = ready["invite"].as_str().expect("an invite").parse().expect("a link");
-        let pin = BASE64.encode(&invite.pin.expect("a pin").0);
+        let pin = invite.pin.map(|pin| BASE64.encode(&pin.0)).unwrap_or_default();
         let listen = ready["listen"].as_str().expect("an address").to_owned();
         Self { listen, pin, told: format!("http://{told}/certificates"), home, _process: process }
     }
 
-    /// What a page finds that comes in with this browser.
-    fn tried_by(&self, browser: &str, options: &[&str], profile: &str) -> Value {
+    /// What a page finds that comes to this address of the relay with this browser, and tries this.
+    fn tried_by(&self, browser: Browser, relay: &str, what: &str) -> Value {
         let server = TcpListener::bind("127.0.0.1:0").expect("a port");
         let page = server.local_addr().expect("bound");
-        let address = format!("http://{page}/#{}|{}|{}", self.told, self.listen, self.pin);
-        let directory = self.home.path().join(browser);
-        fs::create_dir_all(&directory).expect("ours");
-        let mut command = Command::new(browser);
-        command.args(options).arg(profile.replace("{}", &directory.to_string_lossy())).arg(address);
-        command.env("HOME", &directory).stdout(Stdio::null()).stderr(Stdio::null());
-        let browser = command.spawn().unwrap_or_else(|error| panic!("{browser}: {error}; is it installed?"));
+        let address = format!("http://{page}/#{}|{relay}|{}|{what}", self.told, self.pin);
+        let mut command = browser.command(self.home.path());
+        command.arg(address).stdout(Stdio::null()).stderr(Stdio::null());
+        let browser = command.spawn().unwrap_or_else(|error| panic!("{browser:?}: {error}; is it installed?"));
         let _browser = Running(browser);
         let (tell, told) = mpsc::channel();
         std::thread::spawn(move || {
@@ -85,6 +93,62 @@ impl Relay {
             }
         });
         told.recv_timeout(PATIENCE).expect("the page tells what it has found")
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Browser {
+    Chromium,
+    Firefox,
+}
+
+impl Browser {
+    /// With a home of its own below this one.
+    fn home(self, home: &Path) -> PathBuf {
+        let directory = home.join(format!("{self:?}"));
+        fs::create_dir_all(&directory).expect("ours");
+        directory
+    }
+
+    fn command(self, home: &Path) -> Command {
+        let home = self.home(home);
+        let mut command = match self {
+            Self::Chromium => {
+                let mut command = Command::new("chromium");
+                // Without a sandbox of its own it runs as root, as tests do.
+                command.args([
+                    "--headless",
+                    "--no-sandbox",
+                    "--disable-gpu",
+                    "--no-first-run",
+                    "--disable-background-networking",
+                ]);
+                // Or WebTransport takes no authority that somebody has added; it is checked all the same.
+                command.arg("--webtransport-developer-mode");
+                command.arg(format!("--user-data-dir={}", home.display()));
+                command
+            }
+            Self::Firefox => {
+                let mut command = Command::new("firefox-esr");
+                command.args(["--headless", "--no-remote", "--profile"]).arg(&home);
+                // Or it speaks no HTTP/3 once somebody has added an authority.
+                let preference = "user_pref(\"network.http.http3.disable_when_third_party_roots_found\", false);\n";
+                fs::write(home.join("user.js"), preference).expect("ours");
+                command
+            }
+        };
+        command.env("HOME", home);
+        command
+    }
+
+    /// Where it keeps whom it trusts.
+    fn trust(self, home: &Path) -> PathBuf {
+        let directory = match self {
+            Self::Chromium => self.home(home).join(".pki/nssdb"),
+            Self::Firefox => self.home(home),
+        };
+        fs::create_dir_all(&directory).expect("ours");
+        directory
     }
 }
 
@@ -121,15 +185,15 @@ fn judge(found: &Value) {
 //
 #[test]
 fn a_page_in_chromium_comes_in_and_learns_why_it_is_put_out() {
-    // Without a sandbox of its own it runs as root, as tests do.
-    let options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"];
-    judge(&Relay::start().tried_by("chromium", &options, "--user-data-dir={}"));
+    let relay = Relay::start();
+    judge(&relay.tried_by(Browser::Chromium, &relay.listen, "session"));
 }
 
 //
 #[test]
 fn a_page_in_firefox_comes_in_and_learns_why_it_is_put_out() {
-    judge(&Relay::start().tried_by("firefox-esr", &["--headless", "--no-remote", "--profile"], "{}"));
+    let relay = Relay::start();
+    judge(&relay.tried_by(Browser::Firefox, &relay.listen, "session"));
 }
 
 //

@@ -80,6 +80,7 @@ pub fn run() -> anyhow::Result<()> {
 pub fn pages() -> anyhow::Result<()> {
     tools::ensure("chromium", "chromium")?;
     tools::ensure("firefox-esr", "firefox-esr")?;
+    tools::ensure("certutil", "libnss3-tools")?;
     let python = hostile::another_stack()?.join("python").to_string_lossy().into_owned();
     Run::new(&["cargo", "test", "--workspace", "--locked", "--quiet", "--test", "pages"])
         .env("SUPERNODE_PYTHON", &python)
