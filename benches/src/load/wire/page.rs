@@ -4,7 +4,7 @@
 //! the one with the Challenge, then media.
 
 use bytes::{Bytes, BytesMut};
-use quinn_proto::{Connection, Dir, ReadError, Side, StreamId};
+use quinn_proto::{Connection, Dir, Side, StreamId};
 use supernode_proto::{
     H3_PATH,
     close::CloseCode,
@@ -110,11 +110,8 @@ impl Page {
 fn read(quic: &mut Connection, id: StreamId, mut take: impl FnMut(&[u8])) {
     let mut stream = quic.recv_stream(id);
     let Ok(mut chunks) = stream.read(true) else { return };
-    loop {
-        match chunks.next(usize::MAX) {
-            Ok(Some(chunk)) => take(&chunk.bytes),
-            Ok(None) | Err(ReadError::Blocked | ReadError::Reset(_)) => break,
-        }
+    while let Ok(Some(chunk)) = chunks.next(usize::MAX) {
+        take(&chunk.bytes);
     }
     let _ = chunks.finalize();
 }
