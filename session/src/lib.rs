@@ -2,6 +2,7 @@
 //! generator, `supernode doctor`, tests and attacks.
 //!
 //! - [`Channel`]: what is signed on one connection: the Hello, tickets that are shown, proofs for rooms.
+//! - [`Challenged`]: what a page's link begins with.
 //! - [`Greeting`] and [`Session`]: the control stream: bytes in, events and bytes out, over as many connections as it takes.
 //! - [`StreamReader`], and [`put_datagram`] and its siblings: objects as they travel.
 //! - [`Reconnect`], [`Move`], [`Backoff`] and [`Silence`]: when a relay is gone, and when to try again.
@@ -21,7 +22,7 @@ mod reach;
 pub use channel::{ChallengeError, Channel, Introduction};
 pub use control::{
     demand::Demand,
-    greeting::{Fault, Greeting, Welcomed},
+    greeting::{Challenged, Fault, Greeting, Known, Welcomed},
     presence::Presence,
     refusal::Refusal,
     session::{Event, Reply, RoomEvent, Session},

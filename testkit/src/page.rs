@@ -4,12 +4,8 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use quinn::crypto::rustls::QuicClientConfig;
-use supernode_proto::{
-    H3_ALPN, H3_PATH,
-    control::{Challenge, FrameReader, RelayMessage, relay_message::Body},
-    identity::RelayName,
-};
-use supernode_session::Channel;
+use supernode_proto::{H3_ALPN, H3_PATH};
+use supernode_session::{Challenged, Channel, Known};
 use supernode_tls::AnyCertificate;
 use url::Url;
 use web_transport_proto::{ConnectRequest, Settings};
@@ -19,6 +15,9 @@ use crate::{Client, PATIENCE, Person, Relay, client::client_config_with};
 /// What stands before the control stream, and before what the relay opens in the session.
 const CONTROL_HEADER: [u8; 3] = [0x40, 0x41, 0];
 const MEDIA_HEADER: [u8; 3] = [0x40, 0x54, 0];
+
+/// Of the stream with the Challenge, at once: less than it has.
+const READ_BYTES: usize = 16;
 
 /// What a page's session has besides.
 pub(crate) struct Page {
@@ -49,8 +48,9 @@ impl Relay {
         let url = Url::parse(&format!("https://relay.invalid{H3_PATH}")).unwrap();
         ConnectRequest::new(url).encode(&mut said).unwrap();
         request.0.write_all(&said).await.unwrap();
-        let challenge = tokio::time::timeout(PATIENCE, challenge(&connection)).await.expect("a Challenge comes");
-        let channel = Channel::by_challenge(&challenge, RelayName::Pin(&self.pin), person.device_key()).unwrap();
+        let challenged = Challenged::new(Known::Keys(vec![self.pin]), person.device_key());
+        let channel =
+            tokio::time::timeout(PATIENCE, channel(&connection, challenged)).await.expect("a Challenge comes");
 
         let mut client = Client::on(endpoint, connection, None).await;
         client.send_raw(&CONTROL_HEADER).await;
@@ -59,7 +59,8 @@ impl Relay {
     }
 }
 
-async fn challenge(connection: &quinn::Connection) -> Challenge {
+/// What the relay wants to have signed for.
+async fn channel(connection: &quinn::Connection, mut challenged: Challenged) -> Channel {
     loop {
         let mut stream = connection.accept_uni().await.unwrap();
         let mut header = [0; MEDIA_HEADER.len()];
@@ -67,11 +68,11 @@ async fn challenge(connection: &quinn::Connection) -> Challenge {
         if header != MEDIA_HEADER {
             continue; // HTTP's own
         }
-        let mut reader = FrameReader::default();
-        reader.push(&stream.read_to_end(4096).await.unwrap());
-        match reader.next_message::<RelayMessage>().unwrap().expect("a whole message").body {
-            Some(Body::Challenge(challenge)) => return challenge,
-            other => panic!("a Challenge was due: {other:?}"),
+        while let Some(chunk) = stream.read_chunk(READ_BYTES, true).await.unwrap() {
+            if let Some(channel) = challenged.handle_bytes(&chunk.bytes).unwrap() {
+                return channel;
+            }
         }
+        panic!("a Challenge was due");
     }
 }
