@@ -19,8 +19,9 @@ use crate::{
     error::CallEnd,
     rights::door::Hosting,
     room::{Member, Room, RosterEntry, commit, entry, keeper},
+    runtime::{long, sleep, sleep_until, timeout},
     stats::CallStats,
-    sync::{lock, long},
+    sync::lock,
     wire::{backoff::random_wait, clock},
 };
 
@@ -51,7 +52,7 @@ impl Call {
         }
         // Somebody may have to let us in again first. Where nobody can, it is over.
         let caught_up = call.room.wait_until(|room| !room.is_behind());
-        let caught_up = tokio::time::timeout(inner.config.reconnect_for, caught_up).await;
+        let caught_up = timeout(inner.config.reconnect_for, caught_up).await;
         caught_up.map_err(|_| Error::TimedOut("the room"))?;
         match call.room.end() {
             Some(end) => Err(Error::CallEnded(end)),
@@ -249,7 +250,7 @@ impl Call {
             }
             let given_up = async {
                 match over_at {
-                    Some(at) => tokio::time::sleep_until(clock::instant(at).into()).await,
+                    Some(at) => sleep_until(at).await,
                     None => std::future::pending().await,
                 }
             };
@@ -286,8 +287,7 @@ impl Call {
     /// Waits until this device is in the room.
     pub(crate) async fn wait_for_device(&self, device: &DeviceKey) -> Result<(), Error> {
         let here = || self.members().iter().any(|member| member.device == *device).then_some(());
-        let timeout = self.client.inner.config.request_timeout;
-        tokio::time::timeout(timeout, self.wait_until(here))
+        timeout(self.client.inner.config.request_timeout, self.wait_until(here))
             .await
             .unwrap_or(Err(Error::TimedOut("the other side's device to join")))
     }
@@ -309,7 +309,7 @@ impl Call {
                 other => return other.map(drop),
             };
             match attempts.handle_refused(&refusal, &random_wait) {
-                AfterRefusal::Again { wait, .. } => tokio::time::sleep(wait).await,
+                AfterRefusal::Again { wait, .. } => sleep(wait).await,
                 AfterRefusal::GiveUp => return Err(Error::State("the relay takes no more messages from us")),
                 AfterRefusal::Final => return Err(Error::Refused(refusal)),
             }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    net::UdpSocket,
     sync::{
         Arc, Mutex, OnceLock, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -28,13 +27,12 @@ use crate::{
     presence::Watches,
     ring::Rings,
     room::Room,
+    runtime::{sleep, spawn, timeout},
     sync::lock,
     wire::{
-        dial::Candidate,
-        link::{Connected, Link, Pending, code},
+        bearer::{Reach, USUAL},
+        link::{Connected, Link, Pending},
         session,
-        socket::{Faults, Socket},
-        transport,
     },
 };
 
@@ -70,7 +68,7 @@ impl Client {
         let client = Self { _guard: guard, inner: inner.clone() };
         inner.link.send_replace(Some(link.clone()));
         inner.tell_of_relay(&link);
-        tokio::spawn(session::drive(inner, link, reader, heard));
+        spawn(session::drive(inner, link, reader, heard));
         Ok((client, Events { receiver }))
     }
 
@@ -182,39 +180,11 @@ impl Client {
         Ok(())
     }
 
-    /// Goes on from another local socket, as after a change of network. The connection migrates (RFC 9000 section 9):
-    /// calls go on.
-    ///
-    /// # Errors
-    /// [`Error::Socket`] if the socket cannot be used.
-    pub fn rebind(&self, socket: UdpSocket) -> Result<(), Error> {
-        if let Some(over) = self.inner.link_now().and_then(|link| link.over_tcp.clone()) {
-            over.rebind(self.inner.faults.clone())?;
-        }
-        let socket = Socket::new(socket, self.inner.faults.clone()).map_err(Error::Socket)?;
-        self.inner.endpoint.rebind_abstract(Arc::new(socket)).map_err(Error::Socket)
-    }
-
-    /// As [`Self::rebind`], to any port that the system chooses.
-    ///
-    /// # Errors
-    /// [`Error::Socket`].
-    pub fn rebind_any(&self) -> Result<(), Error> {
-        self.rebind(transport::socket()?)
-    }
-
     /// Ends the session and all its calls, and waits until the relay has been told.
     pub async fn close(self) {
         self.inner.close(CloseCode::BYE);
         // Bounded: a relay that is gone does not acknowledge.
-        let over_tcp = lock(&self.inner.over_tcp).clone();
-        let idle = async {
-            self.inner.endpoint.wait_idle().await;
-            for endpoint in over_tcp {
-                endpoint.wait_idle().await;
-            }
-        };
-        let _ = tokio::time::timeout(Duration::from_secs(1), idle).await;
+        let _ = timeout(Duration::from_secs(1), self.inner.reach.wait_idle()).await;
     }
 }
 
@@ -229,16 +199,9 @@ pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) invite: Invite,
     pub(crate) device: Arc<Device>,
-    pub(crate) endpoint: quinn::Endpoint,
+    pub(crate) reach: Reach,
     /// Of the relay's key, as it was seen last, or as the invite says.
     relay_pin: Mutex<Option<RelayPin>>,
-    /// What answered last.
-    pub(crate) good: Mutex<Option<Candidate>>,
-    /// The endpoints of connections over TCP, each of one.
-    pub(crate) over_tcp: Mutex<Vec<quinn::Endpoint>>,
-    /// Why packets do not get out.
-    pub(crate) faults: Arc<Faults>,
-    pub(crate) quic: quinn::ClientConfig,
     /// The current connection, if there is one.
     pub(crate) link: watch::Sender<Option<Arc<Link>>>,
     /// With which code the relay ended the last session, while there is no other.
@@ -265,17 +228,12 @@ impl Inner {
         if let Some(word) = config.revocation.clone() {
             revoked.learn(word);
         }
-        let faults = Arc::new(Faults::default());
         let key_packages = u32::try_from(config.key_packages).unwrap_or(u32::MAX);
         Ok(Self {
             revoked: Mutex::new(revoked),
             rules: Mutex::new(Rules { generation: config.ticket_generation, ..Rules::default() }),
             session: Arc::new(Mutex::new(Session::new(key_packages, config.ticket_generation))),
-            endpoint: transport::endpoint(config.bind, faults.clone())?,
-            faults,
-            good: Mutex::default(),
-            over_tcp: Mutex::default(),
-            quic: transport::client_config(invite.pin, config.authority_file.as_deref())?,
+            reach: Reach::new(&invite, &config.network)?,
             config,
             relay_pin: Mutex::new(invite.pin),
             invite,
@@ -287,7 +245,7 @@ impl Inner {
             rings: Rings::default(),
             rooms: Mutex::default(),
             rung: watch::Sender::new(Rung::Full),
-            transport_told: Mutex::new(Transport::Udp),
+            transport_told: Mutex::new(USUAL),
             guard: OnceLock::new(),
             events,
             events_dropped: AtomicU64::new(0),
@@ -309,7 +267,7 @@ impl Inner {
             biased;
             _ = closed.wait_for(|closed| *closed) => Err(self.over()),
             link = connected => link,
-            () = tokio::time::sleep(self.config.request_timeout) => Err(self.down()),
+            () = sleep(self.config.request_timeout) => Err(self.down()),
         }
     }
 
@@ -343,7 +301,7 @@ impl Inner {
         }
     }
 
-    /// Says by what the session goes, if it is not what was said last; before it is said, that is UDP.
+    /// Says by what the session goes, if it is not what was said last; before it is said, that is the usual.
     pub(crate) fn tell_of_transport(&self, transport: Transport) {
         let before = std::mem::replace(&mut *lock(&self.transport_told), transport);
         if before != transport {
@@ -369,9 +327,7 @@ impl Inner {
         // What is asked from now on fails for us, not for the relay.
         *lock(&self.ended_by) = None;
         self.closed.send_replace(true);
-        // Every connection: also one that was given up and that the relay may still keep.
-        self.endpoint.close(code(reason), b"");
-        lock(&self.over_tcp).iter().for_each(|endpoint| endpoint.close(code(reason), b""));
+        self.reach.close(reason);
     }
 }
 

@@ -1,35 +1,17 @@
 //! What a client can be told.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use supernode_proto::identity::Revocation;
 use supernode_session::Patience;
-use supernode_tcp::ProxyChoice;
 
-/// By which ways a relay is reached, where its invite says that it has both.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Ways {
-    /// UDP, and TCP 250 ms later; what answers first. From TCP the session moves to UDP as soon as that gets through.
-    #[default]
-    Both,
-    /// UDP only.
-    Udp,
-    /// TCP only, and no move: for whoever wants to see how that is.
-    Tcp,
-}
+use crate::wire::bearer::Network;
 
 /// Settings of a [`Client`](crate::Client). The defaults suit a person's device.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Local address to send from; by default any port, of both families where there is IPv6.
-    pub bind: Option<SocketAddr>,
-    /// By which ways to go. Default both.
-    pub ways: Ways,
-    /// Through which HTTP proxy to go over TCP. Default what `HTTPS_PROXY` and `NO_PROXY` say.
-    pub proxy: ProxyChoice,
-    /// For an invite without a pin: a PEM file with authorities that may vouch for the relay, beside those of this
-    /// system. By default there is none.
-    pub authority_file: Option<PathBuf>,
+    /// How to get to the relay.
+    pub network: Network,
     /// Longest that reaching the relay and being let in may take. Default 10 s.
     pub connect_timeout: Duration,
     /// Longest to wait for a reply. Default 10 s.
@@ -74,10 +56,7 @@ impl Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            bind: None,
-            ways: Ways::default(),
-            proxy: ProxyChoice::default(),
-            authority_file: None,
+            network: Network::default(),
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(10),
             silence_max: Duration::from_secs(6),

@@ -14,14 +14,13 @@ use supernode_proto::{
 };
 use supernode_session::Refusal;
 
-use crate::{ClockSkew, Unreachable};
+use crate::{
+    ClockSkew,
+    wire::{ended::Ended, unreachable::Unreachable},
+};
 
+pub use crate::wire::ended::ConnectionFailure;
 pub use supernode_calls::room::CallEnd;
-
-/// How a connection could not be made or broke. Its text is of the library that carried it, which may be another one day.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct ConnectionFailure(quinn::ConnectionError);
 
 /// Why something did not work.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +56,10 @@ pub enum Error {
     Connection(#[source] ConnectionFailure),
     /// The network: no way over TCP. Only ever part of [`Self::Unreachable`].
     #[error("the relay cannot be reached over TCP")]
-    Tcp(#[source] supernode_tcp::OpenError),
+    Tcp(#[source] ConnectionFailure),
+    /// The network, or the relay: a page is not told which certificates to take, and a browser takes none but those.
+    #[error("the relay does not tell this page by which certificates it is to be known")]
+    Certificates(#[source] ConnectionFailure),
     /// The network: no answer in time.
     #[error("no answer in time to: {0}")]
     TimedOut(&'static str),
@@ -119,13 +121,11 @@ impl Error {
     pub fn retry(&self) -> Retry {
         match self {
             Self::Closed(code) => code.retry(),
-            // Whoever answers speaks another language, and will tomorrow.
-            Self::Connection(ConnectionFailure(quinn::ConnectionError::VersionMismatch)) => Retry::Never,
-            // Also CONNECTION_REFUSED, by which a relay with too many handshakes turns newcomers away, and a handshake that it
-            // gave up.
+            Self::Connection(failure) if failure.is_lasting => Retry::Never,
             Self::Resolve(_)
             | Self::Connection(_)
             | Self::Tcp(_)
+            | Self::Certificates(_)
             | Self::TimedOut(_)
             | Self::Unreachable(_)
             | Self::NothingListens
@@ -150,21 +150,15 @@ impl Error {
             | Self::ClientClosed => Retry::Never,
         }
     }
+}
 
-    pub(crate) fn from_connection(error: quinn::ConnectionError) -> Self {
-        use quinn::ConnectionError::{ApplicationClosed, TransportError};
-        match error {
-            ApplicationClosed(close) => Self::Closed(CloseCode(close.error_code.into_inner())),
-            // The alert that our verifier's refusal becomes.
-            TransportError(error) if error.code == quinn::TransportErrorCode::crypto(ACCESS_DENIED_ALERT) => {
-                Self::WrongPin
-            }
-            TransportError(error)
-                if CERTIFICATE_ALERTS.map(quinn::TransportErrorCode::crypto).contains(&error.code) =>
-            {
-                Self::Untrusted(ConnectionFailure(TransportError(error)))
-            }
-            other => Self::Connection(ConnectionFailure(other)),
+impl From<Ended> for Error {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Closed { code, .. } => Self::Closed(code),
+            Ended::WrongPin => Self::WrongPin,
+            Ended::Untrusted(failure) => Self::Untrusted(failure),
+            Ended::Failed(failure) => Self::Connection(failure),
         }
     }
 }
@@ -196,12 +190,6 @@ impl From<NotLetIn> for Error {
     }
 }
 
-/// RFC 8446 section 6.2.
-const ACCESS_DENIED_ALERT: u8 = 49;
-/// Bad, unsupported, revoked, expired or unknown certificate, unknown authority, and a signature that does not verify
-/// (RFC 8446 section 6.2).
-const CERTIFICATE_ALERTS: [u8; 7] = [42, 43, 44, 45, 46, 48, 51];
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,21 +201,6 @@ mod tests {
         assert_eq!(Error::Closed(CloseCode::HELLO_TIMEOUT).retry(), Retry::Now);
         assert_eq!(Error::Closed(CloseCode::OVERLOADED).retry(), Retry::Later);
         assert_eq!(Error::WrongPin.retry(), Retry::Never);
-        let refused = quinn::ConnectionError::ConnectionClosed(quinn::ConnectionClose {
-            error_code: quinn::TransportErrorCode::CONNECTION_REFUSED,
-            frame_type: None,
-            reason: bytes::Bytes::new(),
-        });
-        assert_eq!(Error::from_connection(refused).retry(), Retry::Later, "the relay has too many newcomers");
-        assert_eq!(Error::from_connection(quinn::ConnectionError::VersionMismatch).retry(), Retry::Never);
-        for row in CloseCode::ALL {
-            let closed = quinn::ApplicationClose {
-                error_code: quinn::VarInt::from_u64(row.code).expect("small"),
-                reason: bytes::Bytes::new(),
-            };
-            let error = Error::from_connection(quinn::ConnectionError::ApplicationClosed(closed));
-            assert_eq!(error.retry(), row.retry, "{}", row.name);
-        }
         assert_eq!(Error::TimedOut("Hello").retry(), Retry::Later);
     }
 }

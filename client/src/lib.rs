@@ -47,6 +47,7 @@ mod presence;
 mod rights;
 mod ring;
 mod room;
+mod runtime;
 mod stats;
 mod sync;
 mod tracks;
@@ -55,7 +56,7 @@ pub mod words;
 
 pub use call::Call;
 pub use client::Client;
-pub use config::{Config, Ways};
+pub use config::Config;
 pub use error::{CallEnd, ConnectionFailure, Error};
 pub use events::{CallEvent, Event, Events, Warning};
 #[cfg(feature = "lying")]
@@ -70,16 +71,26 @@ pub use stats::{CallStats, Direction, TrackStats, Transport};
 pub use supernode_calls::rights::{Purpose, RoomLink, RoomLinkError, TicketLink, TicketLinkError};
 pub use supernode_calls::{DelayBounds, Frame, FrameTimes, Histogram, JitterBuffer, OutgoingFrame, Played, Playout};
 pub use supernode_e2ee::{self as e2ee, TrackId, TrackInfo};
-pub use supernode_media_files as media;
 pub use supernode_proto::{
     self as proto,
     control::{PresenceState, RingResult, Rung, TrackKind},
 };
 pub use supernode_session::{ClockSkew, Demand, Presence, Refusal};
-pub use supernode_tcp::{BadProxy, Proxy, ProxyChoice};
 pub use tracks::playback::Playback;
 pub use tracks::publish::{FRAME_BYTES_MAX, PublishOptions, Publisher};
 pub use tracks::subscribe::{SubscribeOptions, Subscription};
 pub use tracks::track::RemoteTrack;
+pub use wire::bearer::Network;
 pub use wire::clock::clock_set;
-pub use wire::dial::Unreachable;
+pub use wire::unreachable::Unreachable;
+
+/// What only programs on a system of their own have: sockets and files.
+#[cfg(not(target_family = "wasm"))]
+mod native {
+    pub use crate::wire::bearer::Ways;
+    pub use supernode_media_files as media;
+    pub use supernode_tcp::{BadProxy, Proxy, ProxyChoice};
+}
+
+#[cfg(not(target_family = "wasm"))]
+pub use native::*;

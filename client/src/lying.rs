@@ -11,7 +11,11 @@ use bytes::{Bytes, BytesMut};
 use supernode_proto::control::{ClientMessage, FrameReader, RelayMessage, encode_frame, frame, relay_message};
 use tokio::sync::mpsc;
 
-use crate::{Error, sync::lock, wire::link::ControlReader};
+use crate::{
+    Error,
+    sync::lock,
+    wire::{bearer::Connection, link::ControlReader},
+};
 
 type Filter<T> = Mutex<Box<dyn FnMut(T) -> Vec<T> + Send>>;
 
@@ -75,11 +79,7 @@ impl Liar {
     }
 
     /// The next message that the client hears, as it travels. Cancel safe.
-    pub(crate) async fn next(
-        &self,
-        reader: &mut ControlReader,
-        connection: &quinn::Connection,
-    ) -> Result<Bytes, Error> {
+    pub(crate) async fn next(&self, reader: &mut ControlReader, connection: &Connection) -> Result<Bytes, Error> {
         let mut to_tell = self.to_tell.lock().await;
         loop {
             let waiting = lock(&self.waiting).pop_front();

@@ -20,6 +20,8 @@ pub enum Transport {
     Udp,
     /// TCP: where UDP does not get through. One lost packet holds up all that are behind it, so sound may stutter.
     Tcp,
+    /// A browser's WebTransport, which goes by UDP: of a page.
+    WebTransport,
 }
 
 impl fmt::Display for Transport {
@@ -27,6 +29,7 @@ impl fmt::Display for Transport {
         f.write_str(match self {
             Self::Udp => "UDP",
             Self::Tcp => "TCP",
+            Self::WebTransport => "WebTransport",
         })
     }
 }

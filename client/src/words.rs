@@ -19,6 +19,8 @@ words! {
     "Socket", "this device gives no UDP socket", "the system refused one", "see what the system says; a sandbox or a full table of files is likely";
     "Connection", "the connection to the relay broke", "the path or the relay failed", "nothing: it is tried again; if it stays so, look at this device's network";
     "Tcp", "the relay does not answer over TCP either", "a firewall or a proxy does not let it pass, or the relay has no such port", "try another network; ask whoever runs this one whether it needs a proxy (HTTPS_PROXY)";
+    "Certificates", "this page cannot know the relay", "the relay tells pages by which certificate to know it at a port of its own, and that does not answer, or the link does not name it (pages=)",
+        "try again in a moment; else ask whoever runs the relay for a new link, and whether it takes pages in (web.pages, web.listen)";
     "TimedOut", "an answer did not come in time", "the path loses packets, or the relay has too much to do", "try again in a moment";
     "Unreachable", "no address of the relay answers", "nothing gets through (UDP, nor TCP if the link names such a port), or no relay runs at that address and port",
         "compare address and port with the invite link; try another network (some let no UDP through); ask whoever runs the relay whether it runs";
@@ -135,6 +137,7 @@ impl Error {
             Self::Socket(_) => "Socket",
             Self::Connection(_) => "Connection",
             Self::Tcp(_) => "Tcp",
+            Self::Certificates(_) => "Certificates",
             Self::TimedOut(_) => "TimedOut",
             Self::Unreachable(_) => "Unreachable",
             Self::NothingListens => "NothingListens",

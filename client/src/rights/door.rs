@@ -14,7 +14,7 @@ use crate::{
     Call, Client, Error, RingOutcome,
     client::Inner,
     room::{Member, Room, commit::commit},
-    sync::long,
+    runtime::{long, timeout},
     tracks::frame::unix_s,
 };
 
@@ -188,7 +188,7 @@ async fn admit_further<'a>(
         AdmissionStep::Say(message) => lobby.say(message).await?,
         AdmissionStep::AwaitGuest(guest) => {
             let is_in = room.wait_until(|room| room.member_number(&guest).is_some());
-            let _ = tokio::time::timeout(ENTRY_TIMEOUT, is_in).await;
+            let _ = timeout(ENTRY_TIMEOUT, is_in).await;
         }
         AdmissionStep::Leave => {}
     }
@@ -215,7 +215,7 @@ pub(crate) async fn receive_admission(lobby: &Call, host: &IdentityKey, room: Op
         }
         Err(Error::Disconnected)
     };
-    let waited = tokio::time::timeout(ADMISSION_TIMEOUT, whole).await;
+    let waited = timeout(ADMISSION_TIMEOUT, whole).await;
     let admission = waited.unwrap_or(Err(Error::TimedOut("a knock")))?;
     let device = lobby.client.inner.device.clone();
     long(move || Ok(Place { group: guest.take_place(&device, &admission, unix_s())?, admission })).await

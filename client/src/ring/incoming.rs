@@ -18,6 +18,7 @@ use crate::{
     Call, Client, Error, Member, RoomOptions,
     client::Inner,
     rights::door,
+    runtime::{sleep, spawn},
     sync::lock,
     tracks::frame::unix_s,
     wire::{link::Link, session},
@@ -128,7 +129,7 @@ impl IncomingRing {
                 Next::Pause(pause) => {
                     tokio::select! {
                         _ = self.ended() => return Err(Error::State("another member is at the door")),
-                        () = tokio::time::sleep(pause) => {}
+                        () = sleep(pause) => {}
                     }
                     let link = link.ok_or(Error::State("no such door"))?;
                     let (device, name) = (&*client.inner.device, RoomId::passing(rand::random()));
@@ -228,7 +229,7 @@ impl Rings {
             Judged::Shown(incoming) => return Some(IncomingRing::new(client, incoming)),
             Judged::ComesBack(incoming) => {
                 let ring = IncomingRing::new(client, incoming);
-                tokio::spawn(async move {
+                spawn(async move {
                     if let Err(error) = ring.admit().await {
                         tracing::debug!(%error, "somebody could not be let in again");
                     }

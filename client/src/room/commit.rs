@@ -10,7 +10,7 @@ use crate::{
     Error, Refusal,
     client::Inner,
     room::Room,
-    sync::{done, long},
+    runtime::{apart, long, sleep, timeout},
     wire::backoff::random_wait,
 };
 
@@ -23,7 +23,7 @@ pub(crate) async fn commit(
     make: impl Fn(&mut Group) -> Result<Option<Change>, supernode_e2ee::Error> + Send + Sync + 'static,
 ) -> Result<Option<Change>, Error> {
     // Whoever stops waiting leaves no commit behind that nobody sends: it would stand in the way of the next.
-    done(tokio::spawn(commit_in_turn(inner.clone(), room.clone(), Arc::new(make)))).await
+    apart(commit_in_turn(inner.clone(), room.clone(), Arc::new(make))).await
 }
 
 async fn commit_in_turn(
@@ -40,7 +40,7 @@ async fn commit_in_turn(
         let link = inner.link().await?;
         // After a break, what was missed comes first.
         let entered = room.wait_until(|room| room.is_entered_on(link.generation));
-        if tokio::time::timeout(inner.config.request_timeout, entered).await.is_err() {
+        if timeout(inner.config.request_timeout, entered).await.is_err() {
             return Err(Error::Disconnected);
         }
         let (making, make) = (room.clone(), make.clone());
@@ -57,9 +57,9 @@ async fn commit_in_turn(
         match attempts.handle_refused(&refusal, &random_wait) {
             AfterRefusal::Again { winner, wait } => {
                 if let Some(epoch) = winner {
-                    let _ = tokio::time::timeout(WINNER_TIMEOUT, room.wait_for_epoch(epoch)).await;
+                    let _ = timeout(WINNER_TIMEOUT, room.wait_for_epoch(epoch)).await;
                 }
-                tokio::time::sleep(wait).await;
+                sleep(wait).await;
             }
             AfterRefusal::GiveUp => return Err(Error::State("others changed the keys again and again")),
             AfterRefusal::Final => return Err(Error::Refused(refusal)),

@@ -10,7 +10,8 @@ use crate::{
     client::Inner,
     rights::door::Place,
     room::Room,
-    sync::{lock, long},
+    runtime::{long, sleep},
+    sync::lock,
     wire::link::Link,
 };
 
@@ -29,7 +30,7 @@ pub(crate) async fn enter(
         let step = match next {
             NextStep::Ask(step, wait) => {
                 if !wait.is_zero() {
-                    tokio::time::sleep(wait).await;
+                    sleep(wait).await;
                 }
                 step
             }

@@ -10,7 +10,8 @@ use crate::{
     client::Inner,
     rights::{door, standing},
     room::{Room, commit::commit, entry},
-    sync::{lock, long},
+    runtime::{long, sleep, sleep_until, spawn},
+    sync::lock,
     wire::{backoff::random_wait, clock, session},
 };
 
@@ -19,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// Keeps the room until it is over for us. Not part of joining one, since coming back to a room joins another.
 pub(crate) fn start(inner: Arc<Inner>, room: Arc<Room>) {
-    tokio::spawn(keep(inner, room));
+    spawn(keep(inner, room));
 }
 
 async fn keep(inner: Arc<Inner>, room: Arc<Room>) {
@@ -41,7 +42,7 @@ async fn keep(inner: Arc<Inner>, room: Arc<Room>) {
         };
         let due = async {
             match next {
-                Some(at) => tokio::time::sleep_until(clock::instant(at).into()).await,
+                Some(at) => sleep_until(at).await,
                 None => std::future::pending().await,
             }
         };
@@ -66,7 +67,7 @@ async fn perform(inner: &Arc<Inner>, room: &Arc<Room>, duty: Duty) {
         Duty::Remove(removal) => {
             if let Err(error) = remove(inner, room, removal).await {
                 tracing::debug!(%error, "somebody who is gone could not be removed");
-                tokio::time::sleep(PAUSE).await;
+                sleep(PAUSE).await;
             }
         }
         Duty::PutOut(numbers) => put_out_of_relay(inner, room, numbers).await,
@@ -124,7 +125,7 @@ async fn come_back(inner: &Arc<Inner>, room: &Arc<Room>) {
                 }
             },
             NextWay::Wait(wait) => {
-                tokio::time::sleep(wait).await;
+                sleep(wait).await;
                 room.next_way(&mut coming, None)
             }
             NextWay::Over(end) => return room.end_with(end),

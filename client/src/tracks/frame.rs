@@ -1,14 +1,12 @@
 //! The times of frames, by this device's clock.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 pub(crate) use supernode_calls::FrameTimes;
 
-use crate::wire::clock;
+use crate::{runtime, wire::clock};
 
 /// Unix time in microseconds.
 pub(crate) fn unix_us() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_micros() as u64)
+    runtime::unix().as_micros() as u64
 }
 
 /// Unix time in seconds, as others' certificates are judged by it.

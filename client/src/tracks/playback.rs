@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use supernode_calls::{Cue, Player};
 use supernode_session::Moment;
 
-use crate::{Call, DelayBounds, Error, Played, RemoteTrack, SubscribeOptions, Subscription, wire::clock};
+use crate::{Call, DelayBounds, Error, Played, RemoteTrack, SubscribeOptions, Subscription, runtime, wire::clock};
 
 /// The frames of a track whose objects are groups of their own, as those of audio are, each at its time. Dropped, it
 /// unsubscribes.
@@ -71,7 +71,7 @@ impl Playback {
 
 async fn sleep_until(at: Option<Moment>) {
     match at {
-        Some(at) => tokio::time::sleep_until(clock::instant(at).into()).await,
+        Some(at) => runtime::sleep_until(at).await,
         None => std::future::pending().await,
     }
 }

@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::BytesMut;
-use quinn::{SendStream, VarInt};
 use supernode_calls::{Ends, FRAME_HEADER_BYTES, Fate, LANES, Plan, Sending, room::LocalId};
 use supernode_e2ee::{SEAL_OVERHEAD_BYTES_MAX, TrackInfo};
 use supernode_proto::{
@@ -17,11 +16,12 @@ use tokio::sync::watch;
 
 use crate::{
     Call, Demand, Error, FrameTimes, OutgoingFrame,
+    runtime::{self, sleep, spawn, timeout},
     tracks::{
         frame::unix_us,
         track::{LocalTrack, Route},
     },
-    wire::session,
+    wire::{bearer::SendStream, session},
 };
 
 /// Largest codec payload of a frame, in bytes.
@@ -215,7 +215,7 @@ impl Publisher {
         self.mark_end().await?;
         // Whoever does not read to the end is not waited for.
         let heard = self.wait_for_demand(|demand| demand.subscribers == 0);
-        tokio::time::timeout(at_most, heard).await.unwrap_or_else(|_| Ok(self.demand())).map(|_| ())
+        timeout(at_most, heard).await.unwrap_or_else(|_| Ok(self.demand())).map(|_| ())
     }
 
     async fn mark_end(&mut self) -> Result<(), Error> {
@@ -248,9 +248,8 @@ impl Publisher {
         if let Some(ends) = plan.ends {
             for mut stream in self.streams.iter_mut().filter_map(Option::take) {
                 match ends {
-                    // A stream that the relay stopped needs no end.
-                    Ends::Whole => drop(stream.finish()),
-                    Ends::Broken => reset(&mut stream, StreamCode::CANCELLED),
+                    Ends::Whole => stream.finish(),
+                    Ends::Broken => stream.reset(StreamCode::CANCELLED),
                 }
             }
         }
@@ -291,13 +290,14 @@ impl Publisher {
             return Ok(None);
         }
 
-        let bound = route.link.connection.max_datagram_size().unwrap_or(0).min(limits::DATAGRAM_BYTES_MAX);
+        let bound = route.link.connection.datagram_bytes_max().min(limits::DATAGRAM_BYTES_MAX);
         if !reliably && self.sealed.len() <= bound {
-            return Ok(route.link.send_datagram(&self.sealed, Duration::from_millis(self.ttl_ms.into())));
+            let wait_max = Duration::from_millis(self.ttl_ms.into());
+            return Ok(route.link.send_datagram(&self.sealed, wait_max, &self.track));
         }
         let sealed = self.sealed.split_off(length);
         let ttl = Duration::from_millis(self.ttl_ms.into());
-        let sent = tokio::time::timeout(ttl, async {
+        let sent = timeout(ttl, async {
             let mut stream = open_stream(&route, hop, visible.group, 0).await?;
             write_object(&mut stream, visible, &sealed).await?;
             Some(stream)
@@ -342,7 +342,7 @@ impl Publisher {
                 return Ok(Some(self.sealed.len()));
             }
             if at_most.is_some() {
-                reset(&mut stream, StreamCode::EXPIRED);
+                stream.reset(StreamCode::EXPIRED);
             }
         }
         self.give_lane_up(lane);
@@ -376,19 +376,18 @@ impl Drop for Publisher {
         self.call.room.remove_local(self.id, &self.track);
         let Some(Route { link, alias }) = self.track.route() else { return };
         let unpublish = client_message::Body::UnpublishTrack(UnpublishTrack { alias: alias.value() });
-        match tokio::runtime::Handle::try_current() {
-            // The relay forgets what waits for subscribers when the track goes, the end mark too: until it has expired,
-            // the track stays.
-            Ok(runtime) if self.finished => {
-                let expired = Duration::from_millis(self.ttl_ms.into());
-                runtime.spawn(async move {
-                    tokio::select! {
-                        () = tokio::time::sleep(expired) => drop(link.send(unpublish, None)),
-                        _ = link.connection.closed() => {}
-                    }
-                });
-            }
-            _ => drop(link.send(unpublish, None)),
+        // The relay forgets what waits for subscribers when the track goes, the end mark too: until it has expired, the
+        // track stays.
+        if self.finished && runtime::is_running() {
+            let expired = Duration::from_millis(self.ttl_ms.into());
+            spawn(async move {
+                tokio::select! {
+                    () = sleep(expired) => drop(link.send(unpublish, None)),
+                    _ = link.connection.closed() => {}
+                }
+            });
+        } else {
+            link.send(unpublish, None);
         }
     }
 }
@@ -411,35 +410,28 @@ fn layer_of(frame: &OutgoingFrame<'_>) -> Result<Layer, Error> {
 /// As long as it takes, or at most so long.
 async fn within<T>(at_most: Option<Duration>, doing: impl Future<Output = Option<T>>) -> Option<T> {
     match at_most {
-        Some(at_most) => tokio::time::timeout(at_most, doing).await.ok().flatten(),
+        Some(at_most) => timeout(at_most, doing).await.ok().flatten(),
         None => doing.await,
     }
 }
 
 async fn open_stream(route: &Route, hop: Hop, group: u64, temporal_layer: u8) -> Option<SendStream> {
-    let mut stream = route.link.connection.open_uni().await.ok()?;
-    stream.set_priority(-i32::from(hop.priority)).ok()?;
+    let mut stream = route.link.connection.open_uni(-i32::from(hop.priority)).await.ok()?;
     let mut head = BytesMut::new();
     put_stream_head(&mut head, hop, group, temporal_layer);
-    stream.write_chunk(head.freeze()).await.ok()?;
+    stream.write(head.freeze()).await.ok()?;
     Some(stream)
 }
 
 async fn write_object(stream: &mut SendStream, visible: Visible, sealed: &[u8]) -> Option<()> {
     let mut head = BytesMut::new();
     put_object(&mut head, visible, sealed.len() as u32);
-    stream.write_chunk(head.freeze()).await.ok()?;
+    stream.write(head.freeze()).await.ok()?;
     stream.write_all(sealed).await.ok()
 }
 
 /// Ends a stream and waits until the relay has all of it.
 async fn delivered(stream: &mut SendStream, at_most: Duration) {
-    // A stream that the relay stopped needs no end.
-    let _ = stream.finish();
-    let _ = tokio::time::timeout(at_most, stream.stopped()).await;
-}
-
-fn reset(stream: &mut SendStream, code: StreamCode) {
-    // A stream that is gone already needs no reset.
-    let _ = stream.reset(VarInt::from_u64(code.0).unwrap_or(VarInt::MAX));
+    stream.finish();
+    let _ = timeout(at_most, stream.delivered()).await;
 }

@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::{
     Call, Error, Frame, RemoteTrack,
+    runtime::sleep_until,
     tracks::track::{Arrival, Sink},
     wire::clock,
 };
@@ -147,7 +148,7 @@ impl Subscription {
                 Turn::Wait(until) => {
                     tokio::select! {
                         arrival = self.arrivals.recv() => self.take_or_end(arrival),
-                        () = tokio::time::sleep_until(clock::instant(until).into()) => {}
+                        () = sleep_until(until) => {}
                     }
                 }
                 Turn::Empty if self.ended => return None,

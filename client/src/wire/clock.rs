@@ -1,17 +1,19 @@
 //! What time it is: this device's clock, and how far the relay's is from it.
 
 use std::{
-    sync::{
-        LazyLock,
-        atomic::{AtomicI64, Ordering::Relaxed},
-    },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    sync::atomic::{AtomicI64, Ordering::Relaxed},
+    time::Duration,
 };
 
 use supernode_proto::{close::CloseCode, identity::Delegation};
-use supernode_session::{ClockSkew, Clocks, Moment};
+use supernode_session::{ClockSkew, Clocks};
 
-use crate::Error;
+pub(crate) use crate::runtime::moment;
+use crate::{
+    Error,
+    runtime::{sleep, unix},
+    wire::ended::Ended,
+};
 
 /// How often a clock that is to be set is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -20,22 +22,10 @@ const SET_MIN: Duration = Duration::from_secs(30);
 
 /// How far the clock of the relay that we saw last is ahead of this machine's, which has but one.
 static RELAY_AHEAD_S: AtomicI64 = AtomicI64::new(0);
-/// From which moments are counted in this process.
-static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
-
-/// Now, for what has no clock of its own.
-pub(crate) fn moment() -> Moment {
-    Moment::at(BEGINNING.elapsed())
-}
-
-/// A moment by the system's clock.
-pub(crate) fn instant(moment: Moment) -> Instant {
-    *BEGINNING + moment.since_beginning()
-}
 
 /// Now, on both clocks.
 pub(crate) fn both() -> Clocks {
-    Clocks { moment: moment(), unix: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() }
+    Clocks { moment: moment(), unix: unix() }
 }
 
 /// The time by which others' certificates are judged, in seconds since 1970.
@@ -44,7 +34,7 @@ pub(crate) fn judging_unix_s() -> u64 {
 }
 
 fn unix_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+    unix().as_secs()
 }
 
 /// Takes note of the relay's clock in a Welcome, in milliseconds since 1970.
@@ -57,25 +47,22 @@ pub(crate) fn compare(relay_unix_ms: u64) -> ClockSkew {
 }
 
 /// Why the relay did not take our delegation: because of the clocks, if by this one the delegation holds.
-pub(crate) fn explain(error: Error, end: Option<&quinn::ConnectionError>, delegation: &Delegation) -> Error {
-    let (Error::Closed(CloseCode::DELEGATION_EXPIRED), Some(quinn::ConnectionError::ApplicationClosed(close))) =
-        (&error, end)
-    else {
+pub(crate) fn explain(error: Error, end: Option<&Ended>, delegation: &Delegation) -> Error {
+    let (Error::Closed(CloseCode::DELEGATION_EXPIRED), Some(Ended::Closed { reason, .. })) = (&error, end) else {
         return error;
     };
-    ClockSkew::explains(unix_s(), &close.reason, delegation.not_after_unix_s).map_or(error, Error::ClockDiffers)
+    ClockSkew::explains(unix_s(), reason, delegation.not_after_unix_s).map_or(error, Error::ClockDiffers)
 }
 
 /// Waits until somebody has set this machine's clock, or it has woken from sleep.
 pub async fn clock_set() {
-    let moment = || (Instant::now(), SystemTime::now());
-    let mut before = moment();
+    let mut before = both();
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let now = moment();
-        let passed = now.0 - before.0;
-        let shown = now.1.duration_since(before.1).unwrap_or(Duration::ZERO);
-        if shown.abs_diff(passed) > SET_MIN || now.1 + LOOK_EVERY < before.1 {
+        sleep(LOOK_EVERY).await;
+        let now = both();
+        let passed = now.moment.since(before.moment);
+        let shown = now.unix.saturating_sub(before.unix);
+        if shown.abs_diff(passed) > SET_MIN || now.unix + LOOK_EVERY < before.unix {
             return;
         }
         before = now;
@@ -84,7 +71,6 @@ pub async fn clock_set() {
 
 #[cfg(test)]
 mod tests {
-    use quinn::{ApplicationClose, ConnectionError, VarInt};
     use supernode_e2ee::{DeviceSecret, IdentitySecret};
 
     use super::*;
@@ -96,9 +82,8 @@ mod tests {
         let delegation = IdentitySecret::from_bytes(&[2; 32]).delegate(&device.public(), in_a_month);
         let refused = |code: CloseCode| {
             let reason = bytes::Bytes::from((unix_s() + 7_200).to_string());
-            let error_code = VarInt::from_u64(code.0).expect("small");
-            let end = ConnectionError::ApplicationClosed(ApplicationClose { error_code, reason });
-            explain(Error::from_connection(end.clone()), Some(&end), &delegation)
+            let end = Ended::Closed { code, reason };
+            explain(end.clone().into(), Some(&end), &delegation)
         };
         assert!(matches!(refused(CloseCode::DELEGATION_EXPIRED), Error::ClockDiffers(skew) if skew.ahead_s < -7_000));
         assert!(matches!(refused(CloseCode::NOT_ADMITTED), Error::Closed(CloseCode::NOT_ADMITTED)));

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quinn::{RecvStream, VarInt};
 use supernode_proto::{
     close::StreamCode,
     object::{DatagramHeader, DecodeError, StreamObjectHeader, TrackAlias, Visible},
@@ -12,9 +11,10 @@ use supernode_session::StreamReader;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
+    runtime::spawn,
     sync::lock,
     tracks::track::{Arrival, RemoteTrack},
-    wire::link::Link,
+    wire::{bearer::RecvStream, ended::Cut, link::Link},
 };
 
 /// Reads datagrams until the connection ends.
@@ -32,7 +32,7 @@ pub(crate) async fn read_datagrams(link: Arc<Link>) {
 /// Accepts media streams until the connection ends. The transport bounds how many are open at once.
 pub(crate) async fn read_streams(link: Arc<Link>) {
     while let Ok(stream) = link.connection.accept_uni().await {
-        tokio::spawn(read_stream(link.clone(), stream));
+        spawn(read_stream(link.clone(), stream));
     }
 }
 
@@ -95,11 +95,11 @@ async fn next<T>(
         if let Some(part) = part(reader).map_err(|_| End::Malformed)? {
             return Ok(Some(part));
         }
-        match stream.read_chunk(READ_BYTES, true).await {
-            Ok(Some(chunk)) => reader.push(&chunk.bytes),
+        match stream.read(READ_BYTES).await {
+            Ok(Some(bytes)) => reader.push(&bytes),
             Ok(None) if reader.is_between() => return Ok(None),
             Ok(None) => return Err(End::Malformed),
-            Err(_) => return Err(End::Cut),
+            Err(Cut) => return Err(End::Cut),
         }
     }
 }
@@ -149,8 +149,7 @@ impl End {
             Self::Malformed => StreamCode::MALFORMED,
             Self::Unknown => StreamCode::UNSUBSCRIBED,
         };
-        // Stopping a stream that has ended meanwhile changes nothing.
-        let _ = stream.stop(VarInt::from_u64(code.0).unwrap_or(VarInt::MAX));
+        stream.stop(code);
     }
 }
 

@@ -3,34 +3,30 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use quinn::VarInt;
-use rustls::pki_types::CertificateDer;
 use supernode_e2ee::Device;
 use supernode_proto::{
     close::CloseCode,
     control::{SessionLimits, client_message, relay_message},
-    identity::{EXPORTER_BYTES, EXPORTER_LABEL, RelayPin, Revocation},
+    identity::Revocation,
     object::TrackAlias,
 };
-use supernode_session::{
-    self as session, Channel, Fault, Introduction, Reply, Session, Welcomed, pin::pin_of,
-    transport::DATAGRAM_BUFFER_BYTES,
-};
+use supernode_session::{self as session, Channel, Fault, Introduction, Reply, Session, Welcomed};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     ClockSkew, Error, Refusal, Transport,
-    sync::{lock, long},
-    tracks::track::RemoteTrack,
+    runtime::{long, spawn, timeout},
+    sync::lock,
+    tracks::track::{LocalTrack, RemoteTrack},
     wire::{
+        bearer::{Connection, RecvStream, SendStream},
         clock,
-        handed::Handed,
+        ended::Cut,
         inbound::Unfinished,
-        reach::{Dialled, OverTcp},
     },
 };
 
@@ -38,6 +34,8 @@ use crate::{
 const OUTGOING_MAX: usize = 256;
 /// Of the control stream, at once.
 const READ_BYTES: usize = 8192;
+/// How long the relay may take from the end of the control stream to the end of the connection.
+const LAST_WORD_MAX: Duration = Duration::from_secs(1);
 /// Streams of equal priority share; control goes before media.
 const CONTROL_PRIORITY: i32 = 100;
 
@@ -46,9 +44,7 @@ pub(crate) type OnReply = Box<dyn FnOnce(Result<&relay_message::Body, &Refusal>)
 
 /// The one side that everybody may use.
 pub(crate) struct Link {
-    pub(crate) connection: quinn::Connection,
-    /// What its packets go by, if they do not go by UDP from the start.
-    pub(crate) over_tcp: Option<Arc<OverTcp>>,
+    pub(crate) connection: Connection,
     /// What we sign on it is signed for this.
     pub(crate) channel: Channel,
     pub(crate) limits: SessionLimits,
@@ -62,7 +58,6 @@ pub(crate) struct Link {
     pub(crate) tracks: Mutex<HashMap<TrackAlias, Arc<RemoteTrack>>>,
     /// For objects of streams that are not whole yet.
     pub(crate) unfinished: Unfinished,
-    handed: Mutex<Handed>,
     outgoing: mpsc::Sender<Bytes>,
     /// The client's, which goes on with the next connection.
     session: Arc<Mutex<Session<Pending>>>,
@@ -94,7 +89,7 @@ pub(crate) struct Connected {
 
 /// The side that only the session's task has: what the relay says.
 pub(crate) struct ControlReader {
-    stream: quinn::RecvStream,
+    stream: RecvStream,
     /// Of a message that is not whole yet: what comes between us and the relay knows whole ones.
     #[cfg(feature = "lying")]
     frames: supernode_proto::control::FrameReader,
@@ -118,24 +113,13 @@ pub(crate) struct Greeting<'a> {
 impl Link {
     /// By what its packets travel.
     pub(crate) fn transport(&self) -> Transport {
-        self.over_tcp.as_ref().map_or(Transport::Udp, |over| over.transport())
+        self.connection.transport()
     }
 
     /// Says Hello, and returns once the relay has said Welcome.
-    pub(crate) async fn greet(
-        Dialled { connection, over_tcp }: Dialled,
-        greeting: Greeting<'_>,
-    ) -> Result<Connected, Error> {
-        let mut exporter = [0; EXPORTER_BYTES];
-        connection
-            .export_keying_material(&mut exporter, EXPORTER_LABEL, &[])
-            .map_err(|_| Error::Protocol("the TLS exporter gave nothing"))?;
-
-        let relay = pin_shown(&connection).ok_or(Error::Protocol("the relay showed no certificate"))?;
-        let channel = Channel::by_exporter(relay, exporter, greeting.device.key());
-
-        let (mut send, stream) = connection.open_bi().await.map_err(Error::from_connection)?;
-        send.set_priority(CONTROL_PRIORITY).map_err(|_| Error::Disconnected)?;
+    pub(crate) async fn greet(connection: Connection, greeting: Greeting<'_>) -> Result<Connected, Error> {
+        let channel = connection.channel(greeting.device.key()).await?;
+        let (mut send, stream) = connection.open_bi(CONTROL_PRIORITY).await?;
         let introduction = Introduction {
             delegation: &greeting.device.delegation(),
             token: greeting.token,
@@ -144,7 +128,7 @@ impl Link {
         };
         let hello = channel.hello(greeting.device.secret(), &introduction);
         let (mut opening, hello) = session::Greeting::new(channel, hello);
-        send.write_all(&hello).await.map_err(|error| write_error(error, &connection))?;
+        send.write(hello).await.map_err(|Cut| end(&connection))?;
 
         let mut reader = ControlReader {
             stream,
@@ -169,10 +153,9 @@ impl Link {
             }
         };
         let (outgoing, queue) = mpsc::channel(OUTGOING_MAX);
-        tokio::spawn(write_control(send, queue));
+        spawn(write_control(send, queue));
         let link = Self {
             connection,
-            over_tcp,
             channel,
             limits: welcomed.limits,
             skew: clock::compare(welcomed.unix_ms),
@@ -181,7 +164,6 @@ impl Link {
             liar: greeting.liar,
             tracks: Mutex::default(),
             unfinished: Unfinished::default(),
-            handed: Mutex::default(),
             outgoing,
             session: greeting.session,
         };
@@ -222,16 +204,16 @@ impl Link {
     pub(crate) async fn request(
         &self,
         body: client_message::Body,
-        timeout: Duration,
+        wait_max: Duration,
     ) -> Result<relay_message::Body, Error> {
-        self.request_in_order(body, timeout, None).await
+        self.request_in_order(body, wait_max, None).await
     }
 
     /// Sends a request; `in_order` sees the reply before any later message of the relay is handled.
     pub(crate) async fn request_in_order(
         &self,
         body: client_message::Body,
-        timeout: Duration,
+        wait_max: Duration,
         in_order: Option<OnReply>,
     ) -> Result<relay_message::Body, Error> {
         let (reply, answered) = oneshot::channel();
@@ -243,7 +225,7 @@ impl Link {
             answered.await.map_err(|_| self.end())?.map_err(Error::Refused)
         };
         // Whoever waits may give up: a reply that comes later still has its effect.
-        tokio::time::timeout(timeout, answer).await.unwrap_or(Err(Error::TimedOut("a request")))
+        timeout(wait_max, answer).await.unwrap_or(Err(Error::TimedOut("a request")))
     }
 
     /// Sends a request whose reply nobody waits for, unless too much is under way already: whether it was sent.
@@ -280,27 +262,20 @@ impl Link {
         room.send(bytes);
     }
 
-    /// Sends an object, unless others have waited for longer than `wait_max` before it; its length if it was sent. quinn
-    /// drops the oldest datagrams when its buffer is full, and tells nobody: so look first.
-    pub(crate) fn send_datagram(&self, datagram: &[u8], wait_max: Duration) -> Option<usize> {
-        let (mut handed, now) = (lock(&self.handed), Instant::now());
-        let space = self.connection.datagram_send_buffer_space();
-        if space < datagram.len() || !handed.takes_more(DATAGRAM_BUFFER_BYTES - space, wait_max, now) {
-            return None;
-        }
-        self.connection.send_datagram(Bytes::copy_from_slice(datagram)).ok()?;
-        handed.push(datagram.len(), now);
-        Some(datagram.len())
+    /// Sends an object of this track's as a datagram, unless it would wait for longer than `wait_max`; its length if it is on
+    /// its way.
+    pub(crate) fn send_datagram(&self, datagram: &[u8], wait_max: Duration, whose: &Arc<LocalTrack>) -> Option<usize> {
+        self.connection.send_datagram(datagram, wait_max, whose).then_some(datagram.len())
     }
 
     /// Ends the connection with a reason.
     pub(crate) fn close(&self, reason: CloseCode) {
-        self.connection.close(code(reason), b"");
+        self.connection.close(reason);
     }
 
     /// Why the connection ended.
     pub(crate) fn end(&self) -> Error {
-        self.connection.close_reason().map_or(Error::Disconnected, Error::from_connection)
+        end(&self.connection)
     }
 }
 
@@ -324,20 +299,22 @@ impl Pending {
 
 impl ControlReader {
     /// What the relay says next. Cancel safe.
-    pub(crate) async fn next(&mut self, connection: &quinn::Connection) -> Result<Bytes, Error> {
-        match self.stream.read_chunk(READ_BYTES, true).await {
-            Ok(Some(chunk)) => Ok(chunk.bytes),
+    pub(crate) async fn next(&mut self, connection: &Connection) -> Result<Bytes, Error> {
+        match self.stream.read(READ_BYTES).await {
+            Ok(Some(bytes)) => Ok(bytes),
             Ok(None) => {
                 // The relay may close the stream just before the connection, whose code says more.
-                let end = tokio::time::timeout(Duration::from_secs(1), connection.closed()).await;
-                connection.close(code(CloseCode::BAD_STREAM), b"");
-                Err(end.map_or(Error::Protocol("the control stream ended"), Error::from_connection))
+                let end = timeout(LAST_WORD_MAX, connection.closed()).await;
+                connection.close(CloseCode::BAD_STREAM);
+                Err(end.map_or(Error::Protocol("the control stream ended"), Error::from))
             }
-            Err(quinn::ReadError::ConnectionLost(error)) => Err(Error::from_connection(error)),
-            Err(_) => {
-                connection.close(code(CloseCode::BAD_STREAM), b"");
-                Err(Error::Protocol("the control stream was reset"))
-            }
+            Err(Cut) => Err(connection.close_reason().map_or_else(
+                || {
+                    connection.close(CloseCode::BAD_STREAM);
+                    Error::Protocol("the control stream was reset")
+                },
+                Error::from,
+            )),
         }
     }
 
@@ -345,7 +322,7 @@ impl ControlReader {
     #[cfg(feature = "lying")]
     pub(crate) async fn next_message(
         &mut self,
-        connection: &quinn::Connection,
+        connection: &Connection,
     ) -> Result<supernode_proto::control::RelayMessage, Error> {
         loop {
             if let Some(message) = self.frames.next_message().map_err(|_| blame(connection, Fault::Malformed))? {
@@ -358,34 +335,20 @@ impl ControlReader {
 }
 
 /// Ends a connection on which somebody says what no relay says.
-fn blame(connection: &quinn::Connection, fault: Fault) -> Error {
-    connection.close(code(fault.close_code()), b"");
+fn blame(connection: &Connection, fault: Fault) -> Error {
+    connection.close(fault.close_code());
     Error::Protocol(fault.what())
 }
 
-async fn write_control(mut stream: quinn::SendStream, mut queue: mpsc::Receiver<Bytes>) {
+async fn write_control(mut stream: SendStream, mut queue: mpsc::Receiver<Bytes>) {
     while let Some(message) = queue.recv().await {
-        if stream.write_chunk(message).await.is_err() {
+        if stream.write(message).await.is_err() {
             return;
         }
     }
 }
 
-/// The pin of the certificate that this connection was made with. It has been verified, by a pin or by an authority
-///
-fn pin_shown(connection: &quinn::Connection) -> Option<RelayPin> {
-    let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
-    pin_of(chain.first()?)
-}
-
-fn write_error(error: quinn::WriteError, connection: &quinn::Connection) -> Error {
-    match error {
-        quinn::WriteError::ConnectionLost(error) => Error::from_connection(error),
-        _ => connection.close_reason().map_or(Error::Disconnected, Error::from_connection),
-    }
-}
-
-/// An application error code as QUIC wants it.
-pub(crate) fn code(code: CloseCode) -> VarInt {
-    VarInt::from_u64(code.0).unwrap_or(VarInt::MAX)
+/// Why a connection ended.
+fn end(connection: &Connection) -> Error {
+    connection.close_reason().map_or(Error::Disconnected, Error::from)
 }

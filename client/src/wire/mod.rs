@@ -1,14 +1,17 @@
 //! The relay from this end: how it is reached, one connection after the other, and what comes on it.
+//!
+//! What carries connections is one of two: QUIC of our own, or a browser's. Both have the same types: `Reach` makes
+//! `Connection`s, which have `SendStream`s, `RecvStream`s and datagrams.
 
 pub(crate) mod backoff;
 pub(crate) mod clock;
-pub(crate) mod dial;
-pub(crate) mod handed;
-pub(crate) mod icmp;
+pub(crate) mod ended;
 pub(crate) mod inbound;
 pub(crate) mod link;
-pub(crate) mod reach;
 pub(crate) mod session;
 pub(crate) mod silence;
-pub(crate) mod socket;
-pub(crate) mod transport;
+pub(crate) mod unreachable;
+
+#[cfg_attr(target_family = "wasm", path = "page/mod.rs")]
+#[cfg_attr(not(target_family = "wasm"), path = "quic/mod.rs")]
+pub(crate) mod bearer;

@@ -19,15 +19,14 @@ use crate::{
     error::CallEnd,
     ring::Rings,
     room::{Room, entry},
-    sync::{lock, long},
+    runtime::{Task, long, sleep, sleep_until, spawn, timeout},
+    sync::lock,
     tracks::track::LocalTrack,
     wire::{
         backoff::random_wait,
-        clock,
-        dial::{self, Tried},
-        inbound,
+        bearer::{self, Tried},
+        clock, inbound,
         link::{Connected, ControlReader, Greeting, Heard, Link, Told},
-        reach::{self, Reach},
         silence,
     },
 };
@@ -35,24 +34,14 @@ use crate::{
 /// How long a connection that we gave up may go on: longer than QUIC keeps a silent one.
 const LEFT_MAX: Duration = Duration::from_secs(60);
 
-/// Connects and is let in, by the first of the relay's addresses that answers. `elsewhere` is another relay's
+/// Connects and is let in. `elsewhere` is another relay's
 /// `host:port` with the same key.
 pub(crate) async fn connect(inner: &Inner, elsewhere: Option<&str>, generation: u64) -> Result<Connected, Error> {
     let own = (inner.invite.host.as_str(), inner.invite.port);
     let (host, port) = elsewhere.and_then(split_address).unwrap_or(own);
     let mut tried = Tried::default();
-    inner.faults.clear();
     let attempt = async {
-        let reach = Reach::of(inner, host, port);
-        let good = *lock(&inner.good);
-        let steps = reach.steps(good).await?;
-        // Only the one that answers first is told who we are: a relay lets a device in once.
-        let Some((candidate, connection)) = dial::race(steps, &mut tried, |candidate| reach.dial(candidate)).await
-        else {
-            return Ok(None);
-        };
-        *lock(&inner.good) = Some(candidate);
-        reach.remember(&connection);
+        let Some(connection) = inner.reach.dial(host, port, &mut tried).await? else { return Ok(None) };
         let greeting = Greeting {
             device: &inner.device,
             token: inner.invite.token.as_deref().unwrap_or_default(),
@@ -65,11 +54,11 @@ pub(crate) async fn connect(inner: &Inner, elsewhere: Option<&str>, generation: 
         };
         Link::greet(connection, greeting).await.map(Some)
     };
-    let outcome = tokio::time::timeout(inner.config.connect_timeout, attempt).await;
+    let outcome = timeout(inner.config.connect_timeout, attempt).await;
     match outcome {
         Ok(Ok(Some(connected))) => Ok(connected),
         Ok(Err(error)) => Err(error),
-        Ok(Ok(None)) | Err(_) => Err(tried.into_error(&inner.faults)),
+        Ok(Ok(None)) | Err(_) => Err(tried.into_error(&inner.reach)),
     }
 }
 
@@ -90,7 +79,7 @@ pub(crate) async fn connect_first(inner: &Inner) -> Result<Connected, Error> {
         };
         let obstacle = if told_later { Obstacle::Passing } else { Obstacle::Lasting };
         match attempts.failed(obstacle, clock::moment(), random_wait) {
-            Next::Attempt { at, .. } => tokio::time::sleep_until(clock::instant(at).into()).await,
+            Next::Attempt { at, .. } => sleep_until(at).await,
             Next::GiveUp => return Err(error),
         }
     }
@@ -148,11 +137,11 @@ struct End {
 
 /// Handles everything that comes until the connection ends.
 async fn run(inner: &Arc<Inner>, link: &Arc<Link>, reader: &mut ControlReader, mut heard: Heard) -> End {
-    let mut tasks =
-        vec![tokio::spawn(inbound::read_datagrams(link.clone())), tokio::spawn(inbound::read_streams(link.clone()))];
-    if let Some(over) = &link.over_tcp {
-        tasks.push(tokio::spawn(reach::back_to_udp(inner.clone(), over.clone(), link.connection.clone())));
-    }
+    let mut tasks = vec![
+        spawn(inbound::read_datagrams(link.clone())),
+        spawn(inbound::read_streams(link.clone())),
+        spawn(bearer::keep(inner.clone(), link.connection.clone())),
+    ];
     let mut is_to_restore = link.generation > 1;
     let mut silent = std::pin::pin!(silence::watch(link, inner.config.silence_max));
     let mut moving: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(std::future::pending());
@@ -164,7 +153,7 @@ async fn run(inner: &Arc<Inner>, link: &Arc<Link>, reader: &mut ControlReader, m
                     inner.tell(Event::GoingAway);
                 }
                 Told::KeyPackagesWanted(packages) if std::mem::take(&mut is_to_restore) => {
-                    tasks.push(tokio::spawn(restore(inner.clone(), link.clone(), packages)));
+                    tasks.push(spawn(restore(inner.clone(), link.clone(), packages)));
                 }
                 other => handle(inner, link, other).await,
             }
@@ -188,10 +177,8 @@ async fn run(inner: &Arc<Inner>, link: &Arc<Link>, reader: &mut ControlReader, m
             Err(error) => break End { error, next: None },
         };
     };
-    tasks.iter().for_each(tokio::task::JoinHandle::abort);
-    if let Some(over) = &link.over_tcp {
-        over.end();
-    }
+    tasks.iter().for_each(Task::abort);
+    link.connection.release();
     end
 }
 
@@ -206,8 +193,8 @@ async fn next_bytes(link: &Link, reader: &mut ControlReader) -> Result<Bytes, Er
 /// Leaves a connection on which the relay is silent as it is: a goodbye that got through would tell our watchers at
 /// once that we have gone, while we are about to come back. The relay ends it when it lets us in again.
 fn leave(link: Arc<Link>) {
-    tokio::spawn(async move {
-        let _ = tokio::time::timeout(LEFT_MAX, link.connection.closed()).await;
+    spawn(async move {
+        let _ = timeout(LEFT_MAX, link.connection.closed()).await;
         link.close(CloseCode::BYE);
     });
 }
@@ -218,7 +205,7 @@ async fn move_on(inner: Arc<Inner>, notice: GoAway, generation: u64) -> Connecte
     let mut moving = Move::new(&notice, &inner.config.patience(inner.config.reconnect_for));
     loop {
         let (wait, elsewhere) = moving.next_attempt(random_wait);
-        tokio::time::sleep(wait).await;
+        sleep(wait).await;
         match connect(&inner, elsewhere.as_deref(), generation).await {
             Ok(next) => return next,
             Err(error) => tracing::debug!(%error, "nobody takes us yet"),
@@ -246,7 +233,7 @@ async fn come_back(inner: &Inner, link: &Link, mut error: Error) -> Result<Conne
         let mut closed = inner.closed.subscribe();
         tokio::select! {
             _ = closed.wait_for(|closed| *closed) => return Err(Error::ClientClosed),
-            () = tokio::time::sleep_until(clock::instant(at).into()) => {}
+            () = sleep_until(at) => {}
             () = clock_set(), if or_when_clock_is_set => {}
         }
         let attempt = tokio::select! {
@@ -319,7 +306,7 @@ fn handle_in_room(inner: &Arc<Inner>, link: &Arc<Link>, room: &Arc<Room>, event:
         RoomEvent::MemberJoined(joined) => room.handle_member_joined(&joined),
         RoomEvent::MemberLeft { member, .. } => {
             if room.handle_member_left(member) {
-                tokio::spawn(come_in_again(inner.clone(), link.clone(), room.clone()));
+                spawn(come_in_again(inner.clone(), link.clone(), room.clone()));
             }
         }
         RoomEvent::Mls(delivery) => room.handle_mls(link, &delivery),

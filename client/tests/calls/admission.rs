@@ -1,7 +1,7 @@
 //! Who gets in.
 
 use supernode_client::{
-    Client, Config, Error, Event,
+    Client, Config, Error, Event, Network,
     proto::{close::CloseCode, identity::RelayPin, invite::Invite},
 };
 use supernode_client_testkit::{Person, in_time, quick};
@@ -31,7 +31,8 @@ async fn without_a_key_in_the_invite_a_relay_is_talked_to_if_an_authority_vouche
     );
 
     std::fs::write(authority_file.as_ref().unwrap(), authority).unwrap();
-    let config = || Config { authority_file: authority_file.clone(), ..quick() };
+    let network = || Network { authority_file: authority_file.clone(), ..Network::default() };
+    let config = || Config { network: network(), ..quick() };
     let connect = async |invite: &Invite| in_time(Client::connect(invite, Person::new().device(), config())).await;
     connect(&invite).await.unwrap().0.close().await;
     let (elsewhere, _) = Relay::vouched_for("127.0.0.1");
@@ -49,7 +50,8 @@ async fn a_certificate_for_another_name_is_of_no_use() {
     let authority_file = directory.path().join("authority.pem");
     let (relay, authority) = Relay::vouched_for("relay.example");
     std::fs::write(&authority_file, authority).unwrap();
-    let config = Config { authority_file: Some(authority_file), ..quick() };
+    let network = Network { authority_file: Some(authority_file), ..Network::default() };
+    let config = Config { network, ..quick() };
     let invite = Invite { pin: None, ..relay.invite() };
     let error = in_time(Client::connect(&invite, Person::new().device(), config)).await.unwrap_err();
     assert!(matches!(error, Error::Untrusted(_)));

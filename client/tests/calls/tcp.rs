@@ -8,8 +8,8 @@ use std::{
 };
 
 use supernode_client::{
-    Call, CallEvent, Client, Config, Direction, Error, Event, OutgoingFrame, ProxyChoice, SubscribeOptions, TrackKind,
-    Transport, Ways, proto::invite::Invite,
+    Call, CallEvent, Client, Config, Direction, Error, Event, Network, OutgoingFrame, ProxyChoice, SubscribeOptions,
+    TrackKind, Transport, Ways, proto::invite::Invite,
 };
 use supernode_client_testkit::{Pair, Person, in_time, pair_with, quick, track};
 use supernode_proto::close::Retry;
@@ -36,8 +36,14 @@ async fn without_udp(relay: &Relay) -> (Way, Invite) {
     (way, invite)
 }
 
+/// Past whatever proxy this machine is told to use.
+fn direct() -> Network {
+    Network { proxy: ProxyChoice::Direct, ..Network::default() }
+}
+
 fn through(proxy: &Proxy) -> Config {
-    Config { proxy: ProxyChoice::Use(proxy.address().to_string().parse().unwrap()), ..quick() }
+    let proxy = ProxyChoice::Use(proxy.address().to_string().parse().unwrap());
+    Config { network: Network { proxy, ..Network::default() }, ..quick() }
 }
 
 async fn both_talk(pair: &Pair) {
@@ -57,7 +63,7 @@ async fn a_call_goes_over_tcp_where_no_udp_gets_through() {
     let relay = relay(2);
     let (_way, invite) = without_udp(&relay).await;
     let began = std::time::Instant::now();
-    let mut pair = pair_with(&invite, Config { proxy: ProxyChoice::Direct, ..quick() }).await;
+    let mut pair = pair_with(&invite, Config { network: direct(), ..quick() }).await;
     assert!(began.elapsed() < Duration::from_secs(4), "nobody waits until UDP is given up: {:?}", began.elapsed());
     both_talk(&pair).await;
     assert_eq!(pair.caller.stats().transport, Some(Transport::Tcp));
@@ -75,7 +81,7 @@ async fn where_udp_gets_through_nobody_goes_over_tcp() {
     let (client, _events) = Person::new().online_with(&relay.invite(), quick()).await;
     assert_eq!(client.transport(), Some(Transport::Udp));
     assert_eq!(relay.running().tcp_figures().unwrap().snapshot().links, 0);
-    let tcp = Config { ways: Ways::Tcp, proxy: ProxyChoice::Direct, ..quick() };
+    let tcp = Config { network: Network { ways: Ways::Tcp, ..direct() }, ..quick() };
     let (client, _events) = Person::new().online_with(&relay.invite(), tcp).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(client.transport(), Some(Transport::Tcp), "as it was told to");
@@ -87,7 +93,7 @@ async fn where_nothing_gets_through_both_ways_are_named() {
     let (_way, invite) = without_udp(&relay).await;
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let invite = Invite { tcp: Some(nobody), ..invite };
-    let config = Config { connect_timeout: Duration::from_secs(1), proxy: ProxyChoice::Direct, ..quick() };
+    let config = Config { connect_timeout: Duration::from_secs(1), network: direct(), ..quick() };
     let error = Client::connect(&invite, Person::new().device(), config).await.err().unwrap();
     let told = error.to_string();
     assert!(told.contains(&format!("UDP 127.0.0.1:{} (no answer in time)", invite.port)), "{told}");
@@ -117,8 +123,9 @@ async fn a_call_goes_through_a_proxy_and_on_when_that_ends_its_connections() {
         in_time(heard.next()).await.expect("the call goes on");
     }
     assert_eq!(relay.population().sessions, 2, "the sessions were never away");
-    let refused = Config { proxy: ProxyChoice::Use("http://127.0.0.1:9".parse().unwrap()), ..quick() };
-    let refused = Config { ways: Ways::Tcp, connect_timeout: Duration::from_secs(1), ..refused };
+    let proxy = ProxyChoice::Use("http://127.0.0.1:9".parse().unwrap());
+    let network = Network { ways: Ways::Tcp, proxy, ..Network::default() };
+    let refused = Config { network, connect_timeout: Duration::from_secs(1), ..quick() };
     let error = Client::connect(&invite, Person::new().device(), refused).await.err().unwrap().to_string();
     assert!(error.contains("through the proxy"), "{error}");
 }
@@ -172,7 +179,7 @@ fn keep_speaking(call: Call) {
 async fn a_call_moves_to_udp_in_the_middle_and_nothing_of_it_is_lost() {
     let relay = relay(2);
     let (way, invite) = without_udp(&relay).await;
-    let mut pair = pair_with(&invite, Config { proxy: ProxyChoice::Direct, ..quick() }).await;
+    let mut pair = pair_with(&invite, Config { network: direct(), ..quick() }).await;
     keep_speaking(pair.caller.clone());
     let voice = in_time(pair.callee.track(TrackKind::Audio)).await.unwrap();
     let mut heard = in_time(pair.callee.subscribe(&voice, SubscribeOptions::for_kind(TrackKind::Audio))).await.unwrap();
@@ -207,7 +214,7 @@ async fn a_session_whose_udp_ends_comes_back_over_tcp() {
     let relay = relay(2);
     let (way, invite) = without_udp(&relay).await;
     way.set_open(true);
-    let config = Config { silence_max: Duration::from_secs(2), proxy: ProxyChoice::Direct, ..quick() };
+    let config = Config { silence_max: Duration::from_secs(2), network: direct(), ..quick() };
     let pair = pair_with(&invite, config).await;
     let mut publisher = in_time(pair.caller.publish(TrackKind::Audio, track("voice"), WHOLE)).await.unwrap();
     let voice = in_time(pair.callee.track(TrackKind::Audio)).await.unwrap();

@@ -9,7 +9,7 @@ use std::{
 };
 
 use supernode_client::{
-    Client, Config, Error, Event, Proxy, ProxyChoice, Transport,
+    Client, Config, Error, Event, Network, Proxy, ProxyChoice, Transport,
     e2ee::{Device, DeviceSecret, IdentitySecret},
     proto::{invite::Invite, probe},
 };
@@ -257,7 +257,9 @@ async fn come_in(
     short: &mut Vec<String>,
 ) -> Result<(), Failure> {
     let begin = Instant::now();
-    let config = Config { authority_file: with.authority_file.clone(), proxy: with.proxy.clone(), ..Config::default() };
+    let (authority_file, proxy) = (with.authority_file.clone(), with.proxy.clone());
+    let network = Network { authority_file, proxy, ..Network::default() };
+    let config = Config { network, ..Config::default() };
     let (client, mut events) = match Client::connect(invite, device, config).await {
         Ok(connected) => connected,
         Err(error) => {
@@ -271,6 +273,7 @@ async fn come_in(
     };
     let by = match client.transport() {
         Some(Transport::Tcp) => "TCP, as no UDP gets through: a lost packet holds up what is behind it",
+        Some(Transport::WebTransport) => "a browser's WebTransport",
         Some(Transport::Udp) | None => "UDP",
     };
     let took = begin.elapsed().as_millis();

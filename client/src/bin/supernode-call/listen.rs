@@ -57,13 +57,8 @@ async fn listen(args: &TalkArgs) -> Result<(), Failure> {
     // Everything of ours that can be wrong, before anybody rings.
     identity::load(&args.identity)?;
     Sources::open(args)?;
-    let config = Config {
-        authority_file: args.authority_file.clone(),
-        proxy: args.proxy.choice(),
-        reconnect_for: FOR_EVER,
-        backoff_max: WAIT_MAX,
-        ..Config::default()
-    };
+    let config =
+        Config { network: args.network(), reconnect_for: FOR_EVER, backoff_max: WAIT_MAX, ..Config::default() };
     let mut waits = Waits::default();
     loop {
         let begin = Instant::now();

@@ -19,7 +19,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
-use supernode_client::{Proxy, ProxyChoice, e2ee::Pass, proto::identity::IdentityKey};
+use supernode_client::{Network, Proxy, ProxyChoice, e2ee::Pass, proto::identity::IdentityKey};
 use tracing_subscriber::EnvFilter;
 
 use failure::{EXIT_CODES, Failure};
@@ -146,6 +146,12 @@ struct TalkArgs {
     /// Print one JSON object with the call's figures as the last line.
     #[arg(long)]
     json: bool,
+}
+
+impl TalkArgs {
+    fn network(&self) -> Network {
+        Network { authority_file: self.authority_file.clone(), proxy: self.proxy.choice(), ..Network::default() }
+    }
 }
 
 /// What to go through where no UDP gets through.

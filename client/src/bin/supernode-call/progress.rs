@@ -50,6 +50,7 @@ impl Summary {
             transport: stats.transport.map(|transport| match transport {
                 Transport::Udp => "udp",
                 Transport::Tcp => "tcp",
+                Transport::WebTransport => "webtransport",
             }),
             rung: rung_name(stats.rung),
             safety_number,

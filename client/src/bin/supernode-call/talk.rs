@@ -50,8 +50,7 @@ async fn talk(args: &TalkArgs, whom: Option<(Pass, Option<u64>)>) -> Result<(), 
     let sources = Sources::open(args)?;
     make_fresh(&args.record_dir)?;
 
-    let config =
-        Config { authority_file: args.authority_file.clone(), proxy: args.proxy.choice(), ..Config::default() };
+    let config = Config { network: args.network(), ..Config::default() };
     let (client, mut events) = connect(&args.identity, &invite, config).await?;
     let (call, online_seen) = match &whom {
         Some((pass, _)) => {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use supernode_client::{
-    Call, Client, Config, Error, Events, InvitationOutcome, OutgoingFrame, PublishOptions, Publisher, Purpose,
+    Call, Client, Config, Error, Events, InvitationOutcome, Network, OutgoingFrame, PublishOptions, Publisher, Purpose,
     RoomLink, RoomOptions, TrackId, TrackInfo, TrackKind,
     e2ee::{KeyExchange, LinkSecret, Pass},
     proto::{identity::IdentityKey, invite::Invite},
@@ -84,7 +84,7 @@ async fn run(args: &StayArgs, entry: Entry) -> Result<(), Failure> {
     // For those whom we let in, to come back by. A device without the identity's secret comes and goes, and nobody comes back
     // by it.
     let door = who.can_issue().then(|| who.pass(None, relay.invite.pin, DOOR_DAYS)).transpose()?;
-    let config = Config { proxy: args.proxy.choice(), ..Config::default() };
+    let config = Config { network: Network { proxy: args.proxy.choice(), ..Network::default() }, ..Config::default() };
     let (client, mut events) = connect(&args.identity, &relay, config).await?;
     let call = enter(&client, &mut events, entry, door, &args.identity).await?;
     note(&format!("in the room, keys: {}", call.keys()));

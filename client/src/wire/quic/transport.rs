@@ -16,10 +16,8 @@ use rustls_platform_verifier::Verifier;
 use supernode_proto::identity::RelayPin;
 use supernode_tls::PinVerifier;
 
-use crate::{
-    Error,
-    wire::socket::{Faults, Socket},
-};
+use super::socket::{Faults, Socket};
+use crate::Error;
 
 /// The system chooses. Where there is IPv6, such a socket reaches IPv4 as well.
 const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);

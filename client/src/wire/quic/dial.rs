@@ -6,7 +6,11 @@ use std::{fmt, io, net::SocketAddr, time::Duration};
 use supernode_tcp::OpenError;
 use tokio::task::JoinSet;
 
-use crate::{Error, Transport, config::Ways, wire::socket::Faults};
+use super::{network::Ways, reach::Reach, socket::Faults};
+use crate::{
+    Error, Transport,
+    wire::unreachable::{Silent, Unreachable},
+};
 
 /// How long an address has for itself before the next one is tried beside it (RFC 8305 section 5).
 const NEXT_AFTER: Duration = Duration::from_millis(250);
@@ -141,7 +145,11 @@ impl Tried {
     }
 
     /// Why nobody answered. Somebody who answered and is not whom we look for is worse than silence.
-    pub(crate) fn into_error(mut self, faults: &Faults) -> Error {
+    pub(crate) fn into_error(self, reach: &Reach) -> Error {
+        self.blaming(&reach.faults)
+    }
+
+    fn blaming(mut self, faults: &Faults) -> Error {
         let other = |(_, outcome): &(_, Option<Error>)| {
             let silent = |error: &Error| {
                 matches!(error, Error::Connection(_) | Error::TimedOut(_) | Error::NothingListens | Error::Tcp(_))
@@ -150,8 +158,8 @@ impl Tried {
         };
         match self.0.iter().position(other) {
             Some(place) => self.0.swap_remove(place).1.unwrap_or(Error::Disconnected),
-            None if faults.is_too_narrow() => Error::TooNarrow(Unreachable::new(self.0, faults)),
-            None => Error::Unreachable(Unreachable::new(self.0, faults)),
+            None if faults.is_too_narrow() => Error::TooNarrow(unreachable(self.0, faults)),
+            None => Error::Unreachable(unreachable(self.0, faults)),
         }
     }
 }
@@ -160,63 +168,41 @@ impl Tried {
 fn is_nobody_there(error: &Error) -> bool {
     match error {
         Error::NothingListens => true,
-        Error::Tcp(OpenError::Tcp(error)) => error.kind() == io::ErrorKind::ConnectionRefused,
+        Error::Tcp(failure) => match failure.what.downcast_ref() {
+            Some(OpenError::Tcp(error)) => error.kind() == io::ErrorKind::ConnectionRefused,
+            _ => false,
+        },
         _ => false,
     }
 }
 
-/// Where nobody answered.
-#[derive(Debug)]
-pub struct Unreachable {
-    tried: Vec<(Candidate, String)>,
-    nothing_listens: bool,
-    why: Option<String>,
-}
-
-impl Unreachable {
-    fn new(tried: Vec<(Candidate, Option<Error>)>, faults: &Faults) -> Self {
-        let nothing_listens = |outcome: &Option<Error>| outcome.as_ref().is_some_and(is_nobody_there);
-        let words = |candidate: Candidate, outcome: Option<Error>| match outcome {
-            Some(Error::Connection(error)) => error.to_string(),
-            Some(Error::Tcp(error)) => error.to_string(),
-            Some(error) if !matches!(error, Error::TimedOut(_)) => error.to_string(),
-            _ => match faults.reported(candidate.address).filter(|_| candidate.transport == Transport::Udp) {
-                Some(error) => format!("no answer in time; on the way there they say: {error}"),
-                None => "no answer in time".to_owned(),
-            },
+/// Where nobody answered, and why, as far as this machine and the network have said.
+fn unreachable(tried: Vec<(Candidate, Option<Error>)>, faults: &Faults) -> Unreachable {
+    let nothing_listens = |outcome: &Option<Error>| outcome.as_ref().is_some_and(is_nobody_there);
+    let words = |candidate: Candidate, outcome: Option<Error>| match outcome {
+        Some(Error::Connection(error) | Error::Tcp(error)) => error.to_string(),
+        Some(error) if !matches!(error, Error::TimedOut(_)) => error.to_string(),
+        _ => match faults.reported(candidate.address).filter(|_| candidate.transport == Transport::Udp) {
+            Some(error) => format!("no answer in time; on the way there they say: {error}"),
+            None => "no answer in time".to_owned(),
+        },
+    };
+    let nothing_listens = !tried.is_empty() && tried.iter().all(|(_, outcome)| nothing_listens(outcome));
+    let tcp_too = tried.iter().any(|(candidate, _)| candidate.transport == Transport::Tcp);
+    let advice = faults.why().unwrap_or_else(|| {
+        let advice = match (nothing_listens, tcp_too) {
+            (true, _) => "Does the relay run, and is that its port?",
+            (false, true) => "Is the address right, and does this network let anything through?",
+            (false, false) => "Is the address right, and does this network let UDP through?",
         };
-        Self {
-            nothing_listens: !tried.is_empty() && tried.iter().all(|(_, outcome)| nothing_listens(outcome)),
-            why: faults.why(),
-            tried: tried.into_iter().map(|(candidate, outcome)| (candidate, words(candidate, outcome))).collect(),
-        }
-    }
-
-    /// The addresses that were tried.
-    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.tried.iter().map(|(candidate, _)| candidate.address)
-    }
-
-    /// Whether the machines at all of them say that nothing listens at that port.
-    pub fn nothing_listens(&self) -> bool {
-        self.nothing_listens
-    }
-}
-
-impl fmt::Display for Unreachable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (candidate, outcome)) in self.tried.iter().enumerate() {
-            f.write_str(if index == 0 { "" } else { ", " })?;
-            write!(f, "{candidate} ({outcome})")?;
-        }
-        let tcp_too = self.tried.iter().any(|(candidate, _)| candidate.transport == Transport::Tcp);
-        match &self.why {
-            Some(why) => write!(f, ". {why}"),
-            None if self.nothing_listens => f.write_str(". Does the relay run, and is that its port?"),
-            None if tcp_too => f.write_str(". Is the address right, and does this network let anything through?"),
-            None => f.write_str(". Is the address right, and does this network let UDP through?"),
-        }
-    }
+        advice.to_owned()
+    });
+    let silent = |(candidate, outcome): (Candidate, Option<Error>)| Silent {
+        place: candidate.to_string(),
+        address: Some(candidate.address),
+        outcome: words(candidate, outcome),
+    };
+    Unreachable { tried: tried.into_iter().map(silent).collect(), nothing_listens, advice }
 }
 
 #[cfg(test)]
@@ -224,7 +210,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::wire::icmp::Report;
+    use crate::wire::bearer::icmp::Report;
 
     fn address(text: &str) -> SocketAddr {
         text.parse().expect("an address")
@@ -272,7 +258,7 @@ mod tests {
     fn where_tcp_was_tried_too_udp_is_not_blamed() {
         let tcp = Candidate { transport: Transport::Tcp, address: address("192.0.2.1:443") };
         let tried = Tried(vec![(udp(address(FOUR[0])), None), (tcp, None)]);
-        let told = tried.into_error(&Faults::default()).to_string();
+        let told = tried.blaming(&Faults::default()).to_string();
         assert_eq!(
             told,
             "the relay cannot be reached: UDP 192.0.2.1:4433 (no answer in time), TCP 192.0.2.1:443 (no answer in time). Is \
@@ -321,7 +307,7 @@ mod tests {
         let dial = |_| async { Err::<(), _>(Error::TimedOut("a test")) };
         assert_eq!(race(order.clone(), &mut tried, dial).await, None);
         assert!(started.elapsed() < NEXT_AFTER, "{:?}", started.elapsed());
-        let error = tried.into_error(&Faults::default());
+        let error = tried.blaming(&Faults::default());
         let text = error.to_string();
         assert!(order.iter().all(|step| text.contains(&step[0].to_string())), "{text}");
         assert!(matches!(error, Error::Unreachable(unreachable) if unreachable.addresses().count() == 4));
@@ -335,7 +321,7 @@ mod tests {
         let dial =
             move |to| async move { Err::<(), _>(if to == wrong { Error::WrongPin } else { Error::Disconnected }) };
         race(order, &mut tried, dial).await;
-        assert!(matches!(tried.into_error(&Faults::default()), Error::WrongPin));
+        assert!(matches!(tried.blaming(&Faults::default()), Error::WrongPin));
     }
 
     #[test]
@@ -343,7 +329,7 @@ mod tests {
         let [narrow, nobody] = FOUR.map(|text| udp(address(text)));
         let faults = Faults::default();
         faults.note_report(Report { to: narrow.address, errno: libc::EMSGSIZE, bytes_max: Some(1_172) });
-        let told = Tried(vec![(narrow, None), (nobody, Some(Error::NothingListens))]).into_error(&faults);
+        let told = Tried(vec![(narrow, None), (nobody, Some(Error::NothingListens))]).blaming(&faults);
         assert_eq!(
             told.to_string(),
             "the relay cannot be reached: UDP 192.0.2.1:4433 (no answer in time; on the way there they say: Message too \
@@ -351,10 +337,10 @@ mod tests {
              of 1200 bytes: it is too narrow for QUIC"
         );
         assert_eq!(told.words().name, "TooNarrow");
-        let told = Tried(vec![(nobody, Some(Error::NothingListens))]).into_error(&Faults::default());
+        let told = Tried(vec![(nobody, Some(Error::NothingListens))]).blaming(&Faults::default());
         assert_eq!(told.words().name, "NothingListens");
         assert!(told.to_string().ends_with("Does the relay run, and is that its port?"), "{told}");
-        let silent = Tried(vec![(narrow, None), (nobody, Some(Error::NothingListens))]).into_error(&Faults::default());
+        let silent = Tried(vec![(narrow, None), (nobody, Some(Error::NothingListens))]).blaming(&Faults::default());
         assert_eq!(silent.words().name, "Unreachable", "one of them may be it");
     }
 }

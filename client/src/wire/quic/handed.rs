@@ -1,35 +1,33 @@
 //! What QUIC was handed and may still keep: while it can send nothing, what is said then is late before it is sent.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
+use supernode_session::Moment;
 
-/// What quinn counts for each datagram beside its bytes.
+/// What is counted for each datagram that waits, beside its bytes: as quinn does.
 const OVERHEAD_BYTES: usize = size_of::<Bytes>();
 
 /// The datagrams handed over last, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Handed {
-    queue: VecDeque<(Instant, usize)>,
+    queue: VecDeque<(Moment, usize)>,
     bytes: usize,
 }
 
 impl Handed {
     /// Whether another one may be handed over, if QUIC still keeps as many bytes: not behind one that has waited for longer
     /// than `wait_max`. So when a path comes back after seconds, no more than that much of the past goes first.
-    pub(crate) fn takes_more(&mut self, kept_bytes: usize, wait_max: Duration, now: Instant) -> bool {
+    pub(crate) fn takes_more(&mut self, kept_bytes: usize, wait_max: Duration, now: Moment) -> bool {
         while self.bytes > kept_bytes
             && let Some((_, bytes)) = self.queue.pop_front()
         {
             self.bytes -= bytes;
         }
-        self.queue.front().is_none_or(|(since, _)| now.duration_since(*since) <= wait_max)
+        self.queue.front().is_none_or(|(since, _)| now.since(*since) <= wait_max)
     }
 
-    pub(crate) fn push(&mut self, bytes: usize, now: Instant) {
+    pub(crate) fn push(&mut self, bytes: usize, now: Moment) {
         self.bytes += bytes + OVERHEAD_BYTES;
         self.queue.push_back((now, bytes + OVERHEAD_BYTES));
     }
@@ -43,7 +41,7 @@ mod tests {
 
     #[test]
     fn of_a_path_that_is_dead_for_seconds_a_quarter_of_a_second_is_kept() {
-        let (mut handed, start) = (Handed::default(), Instant::now());
+        let (mut handed, start) = (Handed::default(), Moment::at(Duration::ZERO));
         let at = |ms| start + Duration::from_millis(ms);
         let mut kept = 0;
         let mut say = |ms, kept: &mut usize| {
@@ -64,7 +62,7 @@ mod tests {
 
     #[test]
     fn a_path_that_is_full_and_goes_on_loses_nothing_here() {
-        let (mut handed, start) = (Handed::default(), Instant::now());
+        let (mut handed, start) = (Handed::default(), Moment::at(Duration::ZERO));
         for packet in 0..1_000u64 {
             let now = start + Duration::from_millis(packet);
             // A hundred of them wait, each for 100 ms.

@@ -21,11 +21,8 @@ use quinn::{
 };
 use tokio::{io::Interest, sync::watch, task::AbortHandle};
 
-use crate::{
-    Error,
-    sync::lock,
-    wire::icmp::{self, Report},
-};
+use super::icmp::{self, Report};
+use crate::{Error, sync::lock};
 
 /// How often at most the log tells that the kernel does not take packets.
 const TOLD_EVERY: Duration = Duration::from_secs(60);

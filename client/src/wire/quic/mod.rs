@@ -1,0 +1,20 @@
+//! QUIC of our own, by quinn: over UDP, and over TCP where that does not get through.
+
+mod connection;
+mod dial;
+mod handed;
+mod icmp;
+mod network;
+mod reach;
+mod socket;
+mod transport;
+
+use crate::Transport;
+
+pub(crate) use connection::{Connection, RecvStream, SendStream, ask};
+pub(crate) use dial::Tried;
+pub use network::{Network, Ways};
+pub(crate) use reach::{Reach, keep};
+
+/// By what sessions go if nothing stands in the way.
+pub(crate) const USUAL: Transport = Transport::Udp;
