@@ -4,6 +4,8 @@
 //! `Connection`s, which have `SendStream`s, `RecvStream`s and datagrams.
 
 pub(crate) mod backoff;
+#[cfg(any(test, target_family = "wasm"))]
+pub(crate) mod certificates;
 pub(crate) mod clock;
 pub(crate) mod ended;
 pub(crate) mod inbound;
