@@ -15,6 +15,7 @@ use crate::{
     checks::{Findings, dependencies, docs, purity, requirements, sources, supply, tables},
     demo, deploy, hostile,
     lanes::{self, Ended},
+    wasm,
     workspace::{self, Profile, Run},
     world,
 };
@@ -44,7 +45,8 @@ const WITHOUT_IO: &[&str] =
     &["supernode-proto", "supernode-keys", "supernode-session", "supernode-e2ee", "supernode-calls"];
 /// Those of them that need no randomness and no clock either, whoever has them. MLS draws keys by itself.
 const WITHOUT_DICE: &[&str] = &["supernode-proto", "supernode-keys", "supernode-session"];
-const WASM: &str = "wasm32-unknown-unknown";
+/// What is built as for a browser as well, with the browser's own network and clocks.
+const IN_A_PAGE: &[&str] = &["supernode-client"];
 
 /// When a step runs. What needs no build comes first. Then, once the tests are compiled, they run beside what only compiles:
 /// most of them wait for sockets and clocks. What is measured, or would disturb who measures, runs alone.
@@ -198,7 +200,7 @@ fn steps() -> Vec<Step> {
                     .env("RUSTDOCFLAGS", "-D warnings"),
             ),
         ),
-        beside(COMPUTES, own("wasm", build_without_io)),
+        beside(COMPUTES, own("wasm", build_for_browsers)),
         beside(
             COMPUTES,
             Step {
@@ -302,17 +304,19 @@ fn dependency_rule() -> anyhow::Result<()> {
     verdict(findings)
 }
 
-/// Builds what does no I/O for a target that has nothing else, if the toolchain has that target: first what needs no
-/// randomness, since the others bring it along.
-fn build_without_io() -> anyhow::Result<()> {
-    let library = Run::new(&["rustc", "--print", "target-libdir", "--target", WASM]).output()?;
-    if !Path::new(library.trim()).is_dir() {
-        println!("Not built for {WASM}: this toolchain lacks it. `rustup target add {WASM}` installs it.");
-        return Ok(());
-    }
-    for packages in [WITHOUT_DICE, WITHOUT_IO] {
+/// Builds what does no I/O for a target that has nothing else, if there is a toolchain for that target: first what needs no
+/// randomness, since the others bring it along. And the SDK, which there goes by what a browser has.
+fn build_for_browsers() -> anyhow::Result<()> {
+    let toolchain = match wasm::Toolchain::find() {
+        Ok(toolchain) => toolchain,
+        Err(missing) => {
+            println!("Not built for {}. {missing:#}", wasm::TARGET);
+            return Ok(());
+        }
+    };
+    for packages in [WITHOUT_DICE, WITHOUT_IO, IN_A_PAGE] {
         let packages = packages.iter().flat_map(|package| ["-p", *package]).collect::<Vec<_>>();
-        Run::new(&[&["cargo", "build", "--locked", "--lib", "--target", WASM][..], &packages].concat()).status()?;
+        toolchain.cargo(&[&["build", "--locked", "--lib"][..], &packages].concat()).status()?;
     }
     Ok(())
 }

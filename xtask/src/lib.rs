@@ -16,5 +16,6 @@ pub mod lanes;
 pub mod night;
 pub mod peers;
 pub mod pictures;
+pub mod wasm;
 pub mod workspace;
 pub mod world;
