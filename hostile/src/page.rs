@@ -35,7 +35,13 @@ pub(crate) struct Page {
     /// The stream of the request, on which capsules travel.
     pub(crate) request: SendStream,
     /// Streams that must stay open as long as the session.
-    kept: (RecvStream, Option<(SendStream, RecvStream)>),
+    kept: Kept,
+}
+
+struct Kept {
+    _settings: SendStream,
+    _answer: RecvStream,
+    control: Option<(SendStream, RecvStream)>,
 }
 
 /// A connection on which nothing of HTTP has been said.
@@ -74,9 +80,9 @@ impl Page {
         let (mut send, answer) = dialled.connection.open_bi().await?;
         send.write_all(&request()?).await?;
         let challenge = tokio::time::timeout(PATIENCE, challenge(&dialled)).await.context("no Challenge came")??;
-        // It ends with the connection: a browser never ends it either.
-        std::mem::forget(own);
-        Ok((Self { dialled, request: send, kept: (answer, None) }, challenge))
+        // A browser ends none of them before the connection either.
+        let kept = Kept { _settings: own, _answer: answer, control: None };
+        Ok((Self { dialled, request: send, kept }, challenge))
     }
 
     /// Gets in.
@@ -92,7 +98,7 @@ impl Page {
         send.write_all(&frame(&ClientMessage { request: 0, body: Some(Request::Hello(hello)) })).await?;
         let first = tokio::time::timeout(PATIENCE, message(&mut receive, FrameReader::default())).await;
         match first.context("no Welcome came")??.body {
-            Some(Body::Welcome(_)) => page.kept.1 = Some((send, receive)),
+            Some(Body::Welcome(_)) => page.kept.control = Some((send, receive)),
             other => bail!("a Welcome was due: {other:?}"),
         }
         Ok(page)

@@ -295,7 +295,7 @@ fn dependency_rule() -> anyhow::Result<()> {
     }
     for package in WITHOUT_IO {
         let words =
-            ["cargo", "tree", "--locked", "--edges", "normal", "--prefix", "none", "--target", WASM, "-p", package];
+            ["cargo", "tree", "--locked", "--edges", "normal", "--prefix", "none", "--target", wasm::TARGET, "-p", package];
         findings.extend(purity::below(&Run::new(&words).output()?, WITHOUT_DICE.contains(package)));
     }
     let rust = sources::read_all(&workspace::root(), "rs")?;

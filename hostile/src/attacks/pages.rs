@@ -6,12 +6,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use quinn::{Connection, ConnectionError, VarInt};
+use quinn::{Connection, ConnectionError, SendStream, VarInt};
 use rand::{Rng, RngExt, SeedableRng, rngs::SmallRng};
 
 use super::{Attack, Outcome, Report, Run, Target, nothing_else};
 use crate::{
-    client::goodbye,
+    client::{Dialled, goodbye},
     page::{self, Page},
     relay::Setting,
     runtime::block_on,
@@ -156,8 +156,7 @@ fn unfinished_requests(target: &Target) -> anyhow::Result<Report> {
             // As much as one likes, but the last byte.
             let most = 1 + number as usize % (request.len() - 1);
             send.write_all(&request[..most]).await?;
-            std::mem::forget(send);
-            Ok(dialled)
+            Ok((dialled, send))
         }
     })
 }
@@ -168,17 +167,16 @@ fn silent_newcomers(target: &Target) -> anyhow::Result<Report> {
         let door = door.clone();
         async move {
             let (Page { dialled, request, .. }, _) = Page::open(&door, network(number)).await?;
-            std::mem::forget(request);
-            Ok(dialled)
+            Ok((dialled, request))
         }
     })
 }
 
-/// Keeps as many connections open as there are in a crowd, the oldest of which goes for each that comes.
+/// Keeps as many connections open as there are in a crowd, each with a stream that does not end, the oldest of which goes for each that comes.
 fn crowd<C, F>(target: &Target, unit: &str, connect: C) -> anyhow::Result<Report>
 where
     C: Fn(u64) -> F,
-    F: Future<Output = anyhow::Result<crate::client::Dialled>> + Send + 'static,
+    F: Future<Output = anyhow::Result<(Dialled, SendStream)>> + Send + 'static,
 {
     block_on(async {
         let mut report = Report::of(unit);
@@ -193,19 +191,20 @@ where
             }
             let Ok(come) = tokio::time::timeout(ENOUGH, coming.join_next()).await else { continue };
             // One for whom the relay had no place is what is meant to happen.
-            if let Some(Ok(Ok(dialled))) = come {
+            if let Some(Ok(Ok(one))) = come {
                 report.count += 1;
-                kept.push_back(dialled);
+                kept.push_back(one);
             }
-            if kept.len() > CROWD {
-                kept.pop_front()
-                    .inspect(|oldest: &crate::client::Dialled| oldest.connection.close(VarInt::from_u32(0), b""));
+            if kept.len() > CROWD
+                && let Some((oldest, _)) = kept.pop_front()
+            {
+                oldest.connection.close(VarInt::from_u32(0), b"");
             }
         }
         coming.shutdown().await;
         report.found("tried", number as f64);
-        report.found("kept", kept.iter().filter(|one| one.connection.close_reason().is_none()).count() as f64);
-        goodbye(kept.iter().map(|dialled| &dialled.connection)).await;
+        report.found("kept", kept.iter().filter(|(one, _)| one.connection.close_reason().is_none()).count() as f64);
+        goodbye(kept.iter().map(|(dialled, _)| &dialled.connection)).await;
         Ok(report)
     })
 }
@@ -246,7 +245,7 @@ fn request_junk(target: &Target) -> anyhow::Result<Report> {
             let Ok(dialled) = page::knock(&door, network(report.count)).await else { continue };
             let (settings, request) = junk(&mut rng);
             // The relay may end it in the middle.
-            let _ = said(&dialled.connection, settings, request).await;
+            let _request = said(&dialled.connection, settings, request).await;
             let session = tokio::time::timeout(Duration::from_millis(2), third_stream(&dialled.connection)).await;
             let_in += u64::from(matches!(session, Ok(Ok(()))));
             report.count += 1;
@@ -257,12 +256,12 @@ fn request_junk(target: &Target) -> anyhow::Result<Report> {
     })
 }
 
-async fn said(connection: &Connection, settings: Bytes, request: Bytes) -> anyhow::Result<()> {
+/// Says this; what the request stands on, which does not end.
+async fn said(connection: &Connection, settings: Bytes, request: Bytes) -> anyhow::Result<SendStream> {
     connection.open_uni().await?.write_all(&settings).await?;
     let (mut send, _) = connection.open_bi().await?;
     send.write_all(&request).await?;
-    std::mem::forget(send);
-    Ok(())
+    Ok(send)
 }
 
 /// The relay opens one of HTTP's own, and a second one, with the Challenge, only in a session.

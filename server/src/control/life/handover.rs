@@ -390,7 +390,8 @@ mod tests {
         let (mut here, there) = UnixStream::pair().expect("a pair");
         let socket = UdpSocket::bind("127.0.0.1:0").expect("loopback");
         let (other, _) = UnixStream::pair().expect("a pair");
-        let offer = Offer { pid: 7, shards: 1, incarnation: Incarnation(3), tcp: false };
+        let offer =
+            Offer { pid: 7, shards: 1, incarnation: Incarnation(3), tcp: false, certificates: false, page: false };
         send(&mut here, &Answer::Offer(offer), &[socket.as_fd(), other.as_fd()]).expect("sent");
         let (answer, descriptors) = receive::<Answer>(&there).expect("received");
         assert!(matches!(answer, Answer::Offer(Offer { pid: 7, shards: 1, .. })));
