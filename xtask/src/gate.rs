@@ -294,8 +294,8 @@ fn dependency_rule() -> anyhow::Result<()> {
         findings.extend(dependencies::forbidden(&Run::new(&words).output()?));
     }
     for package in WITHOUT_IO {
-        let words =
-            ["cargo", "tree", "--locked", "--edges", "normal", "--prefix", "none", "--target", wasm::TARGET, "-p", package];
+        let words = ["cargo", "tree", "--locked", "--edges", "normal", "--prefix", "none", "-p", package];
+        let words = [&words[..], &["--target", wasm::TARGET]].concat();
         findings.extend(purity::below(&Run::new(&words).output()?, WITHOUT_DICE.contains(package)));
     }
     let rust = sources::read_all(&workspace::root(), "rs")?;
