@@ -18,8 +18,8 @@ export type Phase =
   | { readonly kind: "no-link"; readonly why?: Trouble }
   /** A link is there; nobody has been asked for anything yet. */
   | { readonly kind: "door"; readonly link: LinkShown }
-  /** On the way in: reaching the relay, then knocking, which lasts until a member opens. */
-  | { readonly kind: "entering"; readonly step: "relay" | "knocking" | "keys" }
+  /** On the way in: reaching the relay, then knocking, which lasts until a member opens, or ringing, until they answer. */
+  | { readonly kind: "entering"; readonly step: "relay" | "knocking" | "ringing" | "keys" }
   | { readonly kind: "in" }
   /** The call is over for us: by our wish, or because of something that `why` says. */
   | { readonly kind: "over"; readonly why?: Trouble; readonly may_come_back: boolean };
@@ -142,7 +142,7 @@ export interface State {
   readonly me: { readonly identity: Identity; readonly name: string; readonly fingerprint: string };
   /** What the room is called by whoever opened it. */
   readonly room_name: string;
-  /** Ourselves first, then in the order in which they came. */
+  /** Ourselves first, from the door on, then in the order in which they came. */
   readonly people: readonly Participant[];
   readonly knocking: readonly Knocking[];
   readonly ringing: readonly Ringing[];
@@ -189,7 +189,8 @@ export interface Engine {
   /** Takes a link: of this page's fragment, or typed. */
   open_link(text: string): Promise<void>;
   set_name(name: string): void;
-  /** Asks for access if need be; our picture can be shown before the call. */
+  /** Asks for access if need be, and turns on the microphone and the camera, as far as there are any: our picture can be
+   *  shown and our level seen before the call. What is on at the door is on inside. */
   prepare(): Promise<void>;
   choose(kind: "microphone" | "camera" | "speaker", id: string): Promise<void>;
 
@@ -197,18 +198,20 @@ export interface Engine {
   enter(): Promise<void>;
   leave(): Promise<void>;
 
+  /** At the door too, as the camera. The screens call these three in the click itself, for browsers ask only then. */
   set_microphone(on: boolean): Promise<void>;
   set_camera(on: boolean): Promise<void>;
   set_screen(on: boolean): Promise<void>;
 
   /** Shows somebody's camera or screen in this canvas until `undefined` or another is given; its backing size is the
-   *  engine's business, by the size in which it is shown. */
+   *  engine's business, by the size in which it is shown, and has the picture's proportions: the screens cut or frame it,
+   *  and mirror our own. A canvas that was given stays in the document until it is taken back. */
   show(who: Device, what: "camera" | "screen", canvas: HTMLCanvasElement | undefined): void;
 
   say(text: string): Promise<void>;
   react(emoji: string): Promise<void>;
   offer_file(file: File): Promise<void>;
-  /** Saves a file that came. */
+  /** Saves a file; fetches it first, if it has only been offered. */
   save_file(said: number): Promise<void>;
 
   admit(who: Identity): Promise<void>;
