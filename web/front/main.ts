@@ -1,0 +1,2 @@
+// The page's beginning. The screens come here.
+export {};
