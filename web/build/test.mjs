@@ -22,7 +22,7 @@ try {
   const files = [];
   for (const test of testsIn("front")) {
     const file = join(into, `${test.replaceAll(/[/\\]/g, "_")}.mjs`);
-    writeFileSync(file, await bundle(join(WEB, test), { format: "esm", platform: "node", minify: false, sourcemap: "inline" }));
+    writeFileSync(file, await bundle(join(WEB, test), { format: "esm", platform: "node", target: "node20", minify: false, sourcemap: "inline" }));
     files.push(file);
   }
   process.exitCode = spawnSync(process.execPath, ["--test", "--enable-source-maps", ...files], { stdio: "inherit" }).status ?? 1;
