@@ -223,7 +223,7 @@ export interface Engine {
 
   /** 60 digits for us and another person, the same on both sides and for ever. */
   person_number(who: Identity): Promise<string>;
-  /** A person has compared: kept on this device; `undefined` takes it back. */
+  /** A person has compared: kept on this device; `false` takes it back. */
   set_verified(who: Identity, verified: boolean): Promise<void>;
 
   /** A link of this page into the room that we are in, to be given to others. */
