@@ -16,7 +16,7 @@ const FRONT = join(dirname(fileURLToPath(import.meta.url)), "front");
 const GZIP_BYTES_MAX = 1_500_000;
 
 const read = (name) => readFile(join(FRONT, name), "utf8");
-const text = page({ script: await bundle(join(FRONT, "main.ts")), style: await read("ui/page.css"), html: await read("index.html") });
+const text = page({ script: await bundle(join(FRONT, "main.ts")), style: await bundle(join(FRONT, "style", "page.css")), html: await read("index.html") });
 const bytes = Buffer.from(text);
 const dist = join(dirname(FRONT), "dist");
 await mkdir(dist, { recursive: true });
