@@ -2,6 +2,7 @@
 import type { Engine, LinkShown, Notice, State, Trouble } from "../contract.ts";
 import { Announcer, news } from "./above/announcer.ts";
 import { Banners } from "./above/banners.ts";
+import { Sounds } from "./above/sounds.ts";
 import { Call } from "./call/call.ts";
 import type { Context, Destination } from "./context.ts";
 import { Dialogs } from "./dialogs/dialog.ts";
@@ -21,6 +22,7 @@ export class App {
   readonly #context: Context;
   readonly #main = make("main");
   readonly #announcer = new Announcer();
+  readonly #sounds = new Sounds();
   readonly #banners: Banners;
   readonly #dialogs: Dialogs;
   readonly #stop: () => void;
@@ -78,6 +80,7 @@ export class App {
     this.#stop();
     this.#dialogs.close_all();
     this.#screen?.view.close?.();
+    this.#sounds.close();
     this.element.remove();
   }
 
@@ -88,6 +91,7 @@ export class App {
     this.#choose_screen(state);
     this.#screen?.view.update(state);
     this.#banners.update(state);
+    this.#sounds.update(state);
     if (this.#before !== undefined) for (const { text, urgent } of news(this.#before, state, this.#words)) this.#announcer.say(text, urgent);
     this.#before = state;
     this.#show_title(state);
@@ -97,7 +101,7 @@ export class App {
     const { phase } = state;
     const name: ScreenName = this.#wants_link ? "link" : phase.kind !== "no-link" ? phase.kind : this.#is_opening ? "opening" : "link";
     if (name === this.#screen?.name) return;
-    const is_first = this.#screen === undefined;
+    const is_first = this.#screen === undefined || this.#screen.name === "opening";
     // First what was lent to the old one comes back: the new one may ask for the same picture.
     this.#dialogs.close_all();
     this.#screen?.view.close?.();

@@ -145,8 +145,8 @@ export const english = {
 
   tile: {
     you: "you",
+    me: (name: string) => `${name} (you)`,
     muted: "muted",
-    speaking: "speaking",
     poor: "poor line",
     lost: "line lost",
     gone: "away, may come back",

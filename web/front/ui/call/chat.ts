@@ -32,6 +32,9 @@ export class Chat implements View<State> {
   /** The number of lines after those that are shown; 0 while the list follows the newest. */
   #after = 0;
   #seen_id = -1;
+  /** Whether the end of the list is in sight. Kept, for to ask the document has it laid out each time. */
+  #is_at_end = true;
+  #will_scroll = false;
 
   constructor(context: Context, close: () => void) {
     this.#context = context;
@@ -48,6 +51,8 @@ export class Chat implements View<State> {
     // Said by the announcer, which also speaks while the chat is closed.
     this.#log = make("div", { class: "scrolls log", role: "log", "aria-live": "off", "aria-label": chat.log, tabindex: 0 }, this.#empty, this.#earlier, list, this.#later);
     this.#log.addEventListener("scroll", () => {
+      const { scrollHeight, scrollTop, clientHeight } = this.#log;
+      this.#is_at_end = scrollHeight - scrollTop - clientHeight < AT_END_PX;
       this.#note_seen();
     });
     this.#newest = button({ class: "newest" }, () => {
@@ -110,14 +115,14 @@ export class Chat implements View<State> {
     this.#me = state.people.find((person) => person.is_me)?.device ?? "";
     if (state.said === this.#said) return;
     const is_open = this.element.isConnected;
-    const at_end = this.#after === 0 && this.#is_at_end();
+    const at_end = this.#after === 0 && this.#is_at_end;
     const before = this.#said;
     this.#said = state.said;
-    if (this.#after > 0 || !at_end) {
+    if (this.#after > 0) {
       // What is being read stays where it is.
       const last = before[before.length - 1]?.id ?? -1;
       const came = state.said.length - state.said.findLastIndex(({ id }) => id <= last) - 1;
-      if (this.#after > 0) this.#after = Math.min(this.#after + came, Math.max(0, state.said.length - LINES_MAX));
+      this.#after = Math.min(this.#after + came, Math.max(0, state.said.length - LINES_MAX));
     }
     if (!is_open) return;
     this.#draw();
@@ -128,8 +133,8 @@ export class Chat implements View<State> {
   /** Called when it has come into sight. */
   opened(): void {
     this.#after = 0;
-    this.#draw();
     this.#to_end();
+    this.#draw();
     this.#note_seen();
   }
 
@@ -197,22 +202,24 @@ export class Chat implements View<State> {
     return this.#earlier.nextElementSibling as HTMLElement;
   }
 
-  #is_at_end(): boolean {
-    const { scrollHeight, scrollTop, clientHeight } = this.#log;
-    return scrollHeight - scrollTop - clientHeight < AT_END_PX;
-  }
-
+  /** Once a frame, however many lines come. */
   #to_end(): void {
-    this.#log.scrollTop = this.#log.scrollHeight;
+    this.#is_at_end = true;
+    if (this.#will_scroll) return;
+    this.#will_scroll = true;
+    requestAnimationFrame(() => {
+      this.#will_scroll = false;
+      if (this.#is_at_end) this.#log.scrollTop = this.#log.scrollHeight;
+    });
   }
 
   #note_seen(): void {
-    if (this.element.isConnected && this.#after === 0 && this.#is_at_end()) this.#seen_id = this.#said[this.#said.length - 1]?.id ?? this.#seen_id;
+    if (this.element.isConnected && this.#after === 0 && this.#is_at_end) this.#seen_id = this.#said[this.#said.length - 1]?.id ?? this.#seen_id;
     this.#show_newest();
   }
 
   #show_newest(): void {
-    const away = this.#after > 0 || !this.#is_at_end();
+    const away = this.#after > 0 || !this.#is_at_end;
     set_hidden(this.#newest, !away || this.#said.length === 0);
     set_text(this.#newest, this.#context.words.chat.newest(this.unread));
   }

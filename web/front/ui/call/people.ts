@@ -6,7 +6,16 @@ import { icon, set_icon } from "../icons.ts";
 import { colour_of, in_sentence, initials, name_of, short_identity } from "../text.ts";
 import { COLOURS, states_of } from "./tile.ts";
 
-class PersonRow implements View<{ readonly person: Participant; readonly may_put_out: boolean }> {
+interface PersonItem {
+  readonly person: Participant;
+  readonly may_put_out: boolean;
+  /** Somebody else here goes by the same name. */
+  readonly is_double: boolean;
+}
+
+const SHIELDS = { unknown: "shield_empty", verified: "shield", changed: "shield_warning" } as const;
+
+class PersonRow implements View<PersonItem> {
   readonly element = make("li", { class: "person" });
   readonly #context: Context;
   readonly #face = make("span", { class: "face", "aria-hidden": "true" });
@@ -14,6 +23,7 @@ class PersonRow implements View<{ readonly person: Participant; readonly may_put
   readonly #camera = icon("camera");
   readonly #name = make("bdi", { class: "name" });
   readonly #states = make("span", { class: "states" });
+  readonly #shield = icon("shield_empty");
   readonly #compare: HTMLButtonElement;
   readonly #put_out: HTMLButtonElement;
   #who = "";
@@ -23,14 +33,14 @@ class PersonRow implements View<{ readonly person: Participant; readonly may_put
     const { people } = context.words;
     this.#compare = button({ class: "quiet round" }, () => {
       context.go({ kind: "verify", who: this.#who });
-    }, icon("shield"));
+    }, this.#shield);
     this.#put_out = button({ class: "quiet round", title: people.put_out }, () => {
       context.go({ kind: "put-out", who: this.#who });
-    }, icon("close"));
+    }, icon("put_out"));
     this.element.append(this.#face, make("div", { class: "who" }, this.#name, this.#states), this.#camera, this.#sound, this.#compare, this.#put_out);
   }
 
-  update({ person, may_put_out }: { readonly person: Participant; readonly may_put_out: boolean }): void {
+  update({ person, may_put_out, is_double }: PersonItem): void {
     const { words } = this.#context;
     const name = name_of(person);
     this.#who = person.identity;
@@ -48,8 +58,9 @@ class PersonRow implements View<{ readonly person: Participant; readonly may_put
       ...states_of(person, words),
       ...(person.has_screen ? [words.people.sharing] : []),
       ...(person.trust === "verified" && !person.is_me ? [words.people.trust.verified] : []),
-      ...(person.name === "" ? [] : [short_identity(person.identity)]),
+      ...(is_double ? [short_identity(person.identity)] : []),
     ];
+    set_icon(this.#shield, SHIELDS[person.trust]);
     set_text(this.#states, states.join(" · "));
     set_hidden(this.#compare, person.is_me);
     set_hidden(this.#put_out, !may_put_out);
@@ -89,7 +100,8 @@ class KnockRow implements View<Knocking> {
     set_text(this.#face, initials(name));
     set_attribute(this.#face, "data-colour", colour_of(guest.identity, COLOURS));
     set_text(this.#name, name);
-    set_text(this.#states, `${guest.has_link ? people.has_link : people.no_link} · ${short_identity(guest.identity)}`);
+    const identity = short_identity(guest.identity);
+    set_text(this.#states, [guest.has_link ? people.has_link : people.no_link, ...(name === identity ? [] : [identity])].join(" · "));
     set_attribute(this.#admit, "aria-label", people.admit_who(in_sentence(name)));
     set_attribute(this.#turn_away, "aria-label", people.turn_away_who(in_sentence(name)));
   }
@@ -117,14 +129,21 @@ export class People implements View<State> {
     const lobby_hint = make("p", { id: "lobby-hint", class: "hint" });
 
     const guests = new KeyedList(door_list, ({ identity }: Knocking) => identity, () => new KnockRow(context), this.heading);
-    const rows = new KeyedList(list, ({ person }: { person: Participant; may_put_out: boolean }) => person.device, () => new PersonRow(context), this.heading);
+    const rows = new KeyedList(list, ({ person }: PersonItem) => person.device, () => new PersonRow(context), this.heading);
     this.#update.push(({ people: all, knocking }) => {
       const may_put_out = all.some((person) => person.is_me && person.is_host);
       set_text(at_door, people.at_door(knocking.length));
       set_hidden(door, knocking.length === 0);
       set_text(in_call, people.in_call(all.length));
       guests.update(knocking);
-      rows.update(all.map((person) => ({ person, may_put_out: may_put_out && !person.is_me })));
+      const names = all.map(name_of);
+      rows.update(
+        all.map((person, at) => ({
+          person,
+          may_put_out: may_put_out && !person.is_me,
+          is_double: person.name !== "" && names.indexOf(names[at] ?? "") !== names.lastIndexOf(names[at] ?? ""),
+        })),
+      );
     });
     const show_lobby = on_change((on: boolean) => {
       lobby.checked = on;

@@ -20,6 +20,10 @@ export interface TileItem {
 }
 
 export const COLOURS = 10;
+/** A face is drawn in this size (as in stage.css) and made larger or smaller as a whole: nothing in it is laid out anew. */
+const FACE_PX = 96;
+/** Of the shorter side of its tile. */
+const FACE_SHARE = 0.42;
 /** Below these widths a tile says less. */
 const MEDIUM_FROM_PX = 170;
 const WIDE_FROM_PX = 300;
@@ -42,7 +46,6 @@ export class Tile implements View<TileItem> {
   readonly #sound = icon("microphone");
   readonly #shield = icon("shield");
   readonly #name = make("bdi", { class: "name" });
-  readonly #me: HTMLElement;
   readonly #states = make("span", { class: "states" });
   readonly #spoken = make("span", { class: "spoken" });
   readonly #reaction = make("span", { class: "reaction", "aria-hidden": "true" });
@@ -53,12 +56,11 @@ export class Tile implements View<TileItem> {
 
   constructor(context: Context, item: TileItem, on_large: () => void) {
     this.#words = context.words;
-    const { tile } = context.words;
     this.#picture = new Picture(context.engine, item.person.device, item.what, item.person.is_me && item.what === "camera");
-    this.#me = make("span", { class: "me" }, `(${tile.you})`);
     this.#large = button({ class: "round large-button" }, on_large, this.#large_icon);
-    const plate = make("div", { class: "plate" }, this.#sound, this.#name, this.#me, this.#shield, this.#states);
-    this.element.append(this.#face, this.#picture.element, plate, this.#spoken, this.#reaction, this.#large);
+    const plate = make("div", { class: "plate" }, this.#sound, this.#name);
+    this.#shield.classList.add("verified-mark");
+    this.element.append(this.#face, this.#picture.element, this.#states, plate, this.#shield, this.#spoken, this.#reaction, this.#large);
     this.element.addEventListener("dblclick", on_large);
     set_attribute(this.element, "data-what", item.what);
     this.#place = on_change((place) => {
@@ -67,6 +69,7 @@ export class Tile implements View<TileItem> {
       style.setProperty("--y", `${place.y}px`);
       style.setProperty("--w", `${place.width}px`);
       style.setProperty("--h", `${place.height}px`);
+      style.setProperty("--face", String((Math.min(place.width, place.height) * FACE_SHARE) / FACE_PX));
       set_attribute(this.element, "data-size", place.width < MEDIUM_FROM_PX ? "small" : place.width < WIDE_FROM_PX ? "medium" : "wide");
       this.#now = place;
     });
@@ -90,13 +93,13 @@ export class Tile implements View<TileItem> {
     set_attribute(this.element, "data-colour", colour_of(person.identity, COLOURS));
 
     set_text(this.#face, is_screen ? "" : initials(name));
-    set_text(this.#name, is_screen ? tile.screen(name) : name);
-    set_hidden(this.#me, !person.is_me || is_screen);
+    set_text(this.#name, is_screen ? tile.screen(in_sentence(name)) : person.is_me ? tile.me(in_sentence(name)) : name);
     set_icon(this.#sound, is_screen ? "screen" : person.has_microphone ? "microphone" : "microphone_off");
     set_attribute(this.#sound, "data-muted", !is_screen && !person.has_microphone);
     set_attribute(this.#shield, "data-shown", person.trust === "verified" && !is_screen);
     const states = is_screen ? [] : states_of(person, this.#words);
     set_text(this.#states, states.join(" · "));
+    set_hidden(this.#states, states.length === 0);
     const also = is_screen ? [] : [person.has_camera ? "" : tile.no_picture, person.trust === "verified" ? tile.verified : "", person.is_host ? tile.host : ""];
     set_text(this.#spoken, also.filter((word) => word !== "").join(", "));
     set_text(this.#reaction, item.reaction === undefined ? "" : first_character(item.reaction));

@@ -52,8 +52,8 @@ test("nothing of what others send runs, wherever it is shown", async () => {
       engine.set({ phase: { kind: "no-link", why: { what: text, why: text, todo: text } } });
     }, script);
     await settle(page);
-    const found = await page.evaluate(() => ({ ran: (window as unknown as { ran?: number }).ran, scripts: document.querySelectorAll("body script").length, foreign: document.querySelectorAll("iframe, img, object, embed, body [src], [onerror], [onload], a[href]").length }));
-    assert.deepEqual(found, { ran: undefined, scripts: 1, foreign: 0 }, script);
+    const found = await page.evaluate(() => ({ ran: "ran" in window, scripts: document.querySelectorAll("body script").length, foreign: document.querySelectorAll("iframe, img, object, embed, body [src], [onerror], [onload], a[href]").length }));
+    assert.deepEqual(found, { ran: false, scripts: 1, foreign: 0 }, script);
     assert.deepEqual(page.problems, [], script);
     await page.close();
   }
@@ -72,9 +72,9 @@ test("the page's policy stands in the way of what would run all the same", async
     document.body.append(image);
     document.body.setAttribute("style", "color: red");
     await new Promise((done) => setTimeout(done, 200));
-    return { ran: (window as unknown as { ran?: number }).ran, refused: [...new Set(refused)].sort() };
+    return { ran: "ran" in window, refused: [...new Set(refused)].sort() };
   });
-  assert.deepEqual(found, { ran: undefined, refused: ["img-src", "script-src-elem", "style-src-attr"] });
+  assert.deepEqual(found, { ran: false, refused: ["img-src", "script-src-elem", "style-src-attr"] });
   await page.close();
 });
 
@@ -136,7 +136,8 @@ test("ten thousand lines of chat are a bounded part of the page, and every one c
   const lines = (): Promise<string[]> => page.$$eval(".line .text", (all) => all.map(({ textContent }) => textContent));
   assert.equal((await lines()).length, 200);
   assert.equal((await lines()).at(-1), "more 99");
-  assert.ok(took < 5000, `${took} ms`);
+  // Each of the hundred would have a frame of its own.
+  assert.ok(took < 10_000, `${took} ms`);
   for (let step = 0; step < 120; step++) {
     const earlier = await page.evaluate(() => {
       const first = document.querySelector<HTMLElement>(".log > button");

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import type { Browser, Page } from "puppeteer-core";
 
-import { LAPTOP, launch, open, PHONE, settle, show, show_afresh, WALL, type Look } from "./browser.ts";
+import { faults, LAPTOP, launch, open, PHONE, settle, show, show_afresh, WALL, type Look } from "./browser.ts";
 
 let browser: Browser;
 before(async () => { browser = await launch(); });
@@ -12,39 +12,6 @@ after(() => browser.close());
 /** The laptop's window at 200 %. */
 const ZOOMED: Look = { width: 640, height: 400, scale: 2 };
 const LOOKS: Readonly<Record<string, Look>> = { "a phone": PHONE, "a laptop": LAPTOP, "a wall": WALL, "a laptop at 200 %": ZOOMED };
-
-/** What is wrong with where things are. */
-function faults(page: Page): Promise<string[]> {
-  return page.evaluate(() => {
-    const wrong: string[] = [];
-    const { innerWidth: width, innerHeight: height } = window;
-    const wide = document.scrollingElement?.scrollWidth ?? 0;
-    if (wide > width) wrong.push(`the page is ${wide} wide in a window of ${width}`);
-    const in_call = document.querySelector(".call") !== null;
-    if (in_call && (document.scrollingElement?.scrollHeight ?? 0) > height) wrong.push("the call scrolls");
-    const top = document.querySelector("dialog") ?? document.body;
-    for (const each of top.querySelectorAll("button, input, select, textarea, summary")) {
-      const box = each.getBoundingClientRect();
-      if (each.getClientRects().length === 0 || each.matches(":disabled")) continue;
-      const what = `${each.className} ${each.getAttribute("aria-label") ?? each.textContent}`;
-      if (box.left < -0.5 || box.right > width + 0.5) wrong.push(`${what} ends beside the window: ${box.left} to ${box.right}`);
-      if (each.tagName === "BUTTON" && (box.width < 24 || box.height < 24)) wrong.push(`${what} is too small to be hit: ${box.width} x ${box.height}`);
-      const scrolls = each.closest(".scrolls, dialog, .popup.menu, .at-door, .banners, .alone") !== null;
-      if (in_call && !scrolls && (box.top < -0.5 || box.bottom > height + 0.5)) wrong.push(`${what} ends above or below the window`);
-    }
-    const stage = document.querySelector(".stage")?.getBoundingClientRect();
-    const tiles = [...document.querySelectorAll(".tile:not([hidden], [data-corner])")].map((tile) => tile.getBoundingClientRect());
-    tiles.forEach((tile, at) => {
-      if (stage === undefined) return;
-      if (tile.left < stage.left - 1 || tile.top < stage.top - 1 || tile.right > stage.right + 1 || tile.bottom > stage.bottom + 1) wrong.push(`tile ${at} ends outside of the stage`);
-      for (const other of tiles.slice(at + 1)) {
-        const apart = tile.right <= other.left + 1 || other.right <= tile.left + 1 || tile.bottom <= other.top + 1 || other.bottom <= tile.top + 1;
-        if (!apart) wrong.push(`tile ${at} lies over another`);
-      }
-    });
-    return wrong;
-  });
-}
 
 for (const [name, look] of Object.entries(LOOKS)) {
   test(`everything is within reach on ${name}`, async () => {
