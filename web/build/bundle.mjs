@@ -2,18 +2,22 @@
 //   import source from "script:./worker.ts"    that script, bundled, as a string
 //   import packed from "packed:../pkg/x.wasm"  that file, compressed (raw deflate) and in base64
 //   import text from "text:./page.css"         that file, as it is
+//   import { x } from "wasm:supernode_web"     what calls the wasm, which `cargo xtask page` has put into pkg/
 import { readFile } from "node:fs/promises";
-import { dirname, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
 import { constants, deflateRawSync } from "node:zlib";
 
 import { build } from "esbuild";
 
+const PKG = join(dirname(dirname(fileURLToPath(import.meta.url))), "pkg");
 /** The oldest browsers that have WebTransport with certificate hashes, WebCodecs and worklets. */
 const TARGET = ["chrome120", "firefox140"];
 
 const inlined = {
   name: "inlined",
   setup(with_) {
+    with_.onResolve({ filter: /^wasm:/ }, (asked) => ({ path: join(PKG, `${asked.path.slice("wasm:".length)}.js`) }));
     for (const kind of ["script", "packed", "text"]) {
       with_.onResolve({ filter: new RegExp(`^${kind}:`) }, (asked) => ({
         path: resolve(asked.resolveDir, asked.path.slice(kind.length + 1)),
