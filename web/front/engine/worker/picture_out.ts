@@ -1,0 +1,268 @@
+/** Our camera, or our screen: frames in, VP8 in layers of time out, as wide as those can take who look. */
+import type { Outgoing, Room } from "wasm:supernode_web";
+
+import type { Pictured } from "../messages.ts";
+import { fresh_id } from "./bytes.ts";
+
+/** How large and how often. A base layer of every fourth frame, one of every second, and all: what the relay thins by. */
+interface Quality {
+  readonly height: number;
+  readonly fps: number;
+  readonly bits_per_second: number;
+}
+
+/** From the best to the least. What follows sound at 100 kbit/s is the last one. */
+const CAMERA: readonly Quality[] = [
+  { height: 720, fps: 30, bits_per_second: 1_500_000 },
+  { height: 360, fps: 30, bits_per_second: 600_000 },
+  { height: 360, fps: 20, bits_per_second: 300_000 },
+  { height: 180, fps: 15, bits_per_second: 120_000 },
+  { height: 180, fps: 8, bits_per_second: 50_000 },
+];
+const SCREEN: readonly Quality[] = [
+  { height: 1080, fps: 15, bits_per_second: 2_000_000 },
+  { height: 1080, fps: 10, bits_per_second: 900_000 },
+  { height: 720, fps: 5, bits_per_second: 400_000 },
+  { height: 720, fps: 2, bits_per_second: 150_000 },
+];
+/** What sound and everything around it take of a path. */
+const BESIDE_BITS_PER_SECOND = 90_000;
+/** Of the rest so much is for one picture. */
+const SHARE = 0.8;
+const TTL_MS = 1500;
+/** Frames that wait for the connection: with more, our own path is too narrow. */
+const WAITING_MAX = 6;
+const ENCODING_MAX = 2;
+/** Frames that the encoder had no time for, each forgiven by five that it had: with more, the processor is too slow. */
+const LATE_MAX = 10;
+/** After a step down for our own sake, a step up is tried after so long. */
+const CALM_MS = 8000;
+
+interface Demand {
+  readonly subscribers: number;
+  readonly bits_per_second: number | null;
+}
+
+export class PictureOut {
+  readonly #what: Pictured;
+  readonly #wanted: (height: number, fps: number) => void;
+  #track: Outgoing | undefined;
+  #encoder: VideoEncoder | undefined;
+  #size = "";
+  #demand: Demand = { subscribers: 0, bits_per_second: null };
+  #late = 0;
+  /** Steps down for the sake of our own path and processor. */
+  #steps = 0;
+  #stepped_at = 0;
+  #wants_keyframe = true;
+  #last_us = -Infinity;
+  /** Largest of the pictures that are shown anywhere is not known; of a large call, small ones are enough. */
+  #height_max = 720;
+  readonly #scaler = new OffscreenCanvas(16, 16);
+
+  constructor(what: Pictured, wanted: (height: number, fps: number) => void) {
+    this.#what = what;
+    this.#wanted = wanted;
+  }
+
+  async publish(room: Room): Promise<void> {
+    const kind = this.#what === "camera" ? "video" : "screen";
+    this.#track = await room.publish(fresh_id(), kind, this.#what, "vp8", ivf_header(), TTL_MS, (told, json) => {
+      if (told === "keyframe") {
+        this.#wants_keyframe = true;
+      } else if (json !== undefined) {
+        this.#take_demand(JSON.parse(json) as Demand);
+      }
+    });
+    this.#tell_wanted();
+  }
+
+  get is_published(): boolean {
+    return this.#track !== undefined;
+  }
+
+  /** Others hear that it is over. */
+  async end(): Promise<void> {
+    const track = this.#track;
+    this.#track = undefined;
+    this.#demand = { subscribers: 0, bits_per_second: null };
+    this.#tell_wanted();
+    if (this.#encoder?.state === "configured") {
+      this.#encoder.close();
+    }
+    this.#encoder = undefined;
+    await track?.finish();
+    track?.free();
+  }
+
+  /** How large pictures of one member are at most, with so many in the call. */
+  set_people(people: number): void {
+    this.#height_max = people <= 2 ? 720 : people <= 9 ? 360 : 180;
+    this.#tell_wanted();
+  }
+
+  /** Takes the frame and closes it. */
+  take(frame: VideoFrame): void {
+    try {
+      this.#encode(frame);
+    } finally {
+      frame.close();
+    }
+  }
+
+  #encode(frame: VideoFrame): void {
+    const track = this.#track;
+    if (track === undefined || this.#demand.subscribers === 0 || track.is_dead()) {
+      return;
+    }
+    if (track.waiting() > WAITING_MAX) {
+      this.#step_down();
+      return;
+    }
+    this.#step_up();
+    const quality = this.#quality();
+    // A frame that comes a little early is as good as one that is on time.
+    if (frame.timestamp - this.#last_us < 900_000 / quality.fps - 4000) {
+      return;
+    }
+    const [width, height] = size_of(frame, quality.height);
+    const encoder = this.#ready_encoder(width, height, quality);
+    if (encoder.encodeQueueSize > ENCODING_MAX) {
+      this.#count_late();
+      return;
+    }
+    this.#late = Math.max(0, this.#late - 0.2);
+    this.#last_us = frame.timestamp;
+    const keyFrame = this.#wants_keyframe;
+    this.#wants_keyframe = false;
+    if (frame.displayWidth === width && frame.displayHeight === height) {
+      encoder.encode(frame, { keyFrame });
+      return;
+    }
+    const scaled = this.#scale(frame, width, height);
+    encoder.encode(scaled, { keyFrame });
+    scaled.close();
+  }
+
+  #scale(frame: VideoFrame, width: number, height: number): VideoFrame {
+    this.#scaler.width = width;
+    this.#scaler.height = height;
+    this.#scaler.getContext("2d", { alpha: false })?.drawImage(frame, 0, 0, width, height);
+    return new VideoFrame(this.#scaler, { timestamp: frame.timestamp });
+  }
+
+  #ready_encoder(width: number, height: number, quality: Quality): VideoEncoder {
+    const size = `${width}x${height} ${quality.bits_per_second}`;
+    if (this.#encoder?.state !== "configured") {
+      this.#encoder = new VideoEncoder({
+        output: (chunk, metadata) => {
+          this.#send(chunk, metadata);
+        },
+        // The next frame makes another one.
+        error: () => {
+          this.#encoder = undefined;
+        },
+      });
+      this.#size = "";
+    }
+    if (size !== this.#size) {
+      this.#size = size;
+      this.#wants_keyframe = true;
+      this.#encoder.configure({
+        codec: "vp8",
+        width,
+        height,
+        bitrate: quality.bits_per_second,
+        framerate: quality.fps,
+        latencyMode: "realtime",
+        scalabilityMode: "L1T3",
+      });
+    }
+    return this.#encoder;
+  }
+
+  #send(chunk: EncodedVideoChunk, metadata: EncodedVideoChunkMetadata | undefined): void {
+    const bytes = new Uint8Array(chunk.byteLength);
+    chunk.copyTo(bytes);
+    const layer = metadata?.svc?.temporalLayerId ?? 0;
+    // The page stamps frames with the time of day; sound is counted from when this worker began.
+    const place = Math.max(0, chunk.timestamp - performance.timeOrigin * 1000);
+    const taken = this.#track?.send(bytes, place, chunk.type === "key", layer, 0, layer === 2);
+    if (taken === false && layer < 2) {
+      this.#wants_keyframe = true;
+      this.#step_down();
+    }
+  }
+
+  #take_demand(demand: Demand): void {
+    if (demand.subscribers > 0 && this.#demand.subscribers === 0) {
+      this.#wants_keyframe = true;
+    }
+    this.#demand = demand;
+    this.#tell_wanted();
+  }
+
+  /** As good as the widest path takes that leads to anybody, and our own. */
+  #quality(): Quality {
+    const all = this.#what === "camera" ? CAMERA : SCREEN;
+    const least = all[all.length - 1] as Quality;
+    const paths = this.#demand.bits_per_second;
+    const bits = paths === null ? Infinity : (paths - BESIDE_BITS_PER_SECOND) * SHARE;
+    const is_small = (quality: Quality) => this.#what === "screen" || quality.height <= this.#height_max;
+    const good = all.filter((quality) => is_small(quality) && quality.bits_per_second <= bits);
+    return good[Math.min(this.#steps, good.length - 1)] ?? least;
+  }
+
+  #count_late(): void {
+    this.#late += 1;
+    if (this.#late > LATE_MAX) {
+      this.#late = 0;
+      this.#step_down();
+    }
+  }
+
+  #step_down(): void {
+    if (performance.now() - this.#stepped_at > 500) {
+      this.#steps = Math.min(this.#steps + 1, CAMERA.length - 1);
+      this.#stepped_at = performance.now();
+      this.#tell_wanted();
+    }
+  }
+
+  #step_up(): void {
+    if (this.#steps > 0 && performance.now() - this.#stepped_at > CALM_MS) {
+      this.#steps -= 1;
+      this.#stepped_at = performance.now();
+      this.#tell_wanted();
+    }
+  }
+
+  #tell_wanted(): void {
+    const quality = this.#quality();
+    this.#wanted(quality.height, this.#demand.subscribers > 0 && this.#track !== undefined ? quality.fps : 0);
+  }
+}
+
+/** As large as the frame, and at most of this height; even, as the codec wants it. */
+function size_of(frame: VideoFrame, height_max: number): [number, number] {
+  const scale = Math.min(1, height_max / Math.min(frame.displayWidth, frame.displayHeight));
+  const even = (size: number) => Math.max(2, Math.round((size * scale) / 2) * 2);
+  return [even(frame.displayWidth), even(frame.displayHeight)];
+}
+
+/** An IVF header, by which programs record us: VP8, in milliseconds; each key frame says its own size. */
+function ivf_header(): Uint8Array {
+  const header = new DataView(new ArrayBuffer(32));
+  Array.from("DKIF").forEach((character, at) => {
+    header.setUint8(at, character.charCodeAt(0));
+  });
+  header.setUint16(6, 32, true);
+  Array.from("VP80").forEach((character, at) => {
+    header.setUint8(8 + at, character.charCodeAt(0));
+  });
+  header.setUint16(12, 640, true);
+  header.setUint16(14, 360, true);
+  header.setUint32(16, 1000, true);
+  header.setUint32(20, 1, true);
+  return new Uint8Array(header.buffer);
+}
