@@ -1,0 +1,387 @@
+/** A call or a room that we are in: whose tracks are where, who is how, and what becomes of it. */
+import type { Incoming, Room, Session } from "wasm:supernode_web";
+
+import type { Device, Identity } from "../../contract.ts";
+import type { OwnState, Person, Pictured, SaidByWorker, Told, WorkerFigures } from "../messages.ts";
+import { Failure } from "../trouble.ts";
+import { FILE_BYTES_MAX, FILE_CODEC, FileIn, send_file } from "./files.ts";
+import { PictureIn } from "./picture_in.ts";
+import { PictureOut } from "./picture_out.ts";
+import { SoundIn } from "./sound_in.ts";
+import type { SoundOut } from "./sound_out.ts";
+import { CHAT_CODEC, TALK_CODEC, TalkOut, UNTOLD, listen_to_chat, listen_to_talk, type Heard } from "./talk.ts";
+
+/** A track of somebody's, as the wasm tells it. */
+export interface TrackShown {
+  readonly id: string;
+  readonly device: Device;
+  readonly identity: Identity;
+  readonly kind: "audio" | "video" | "screen" | "data";
+  readonly name: string;
+  readonly codec: string;
+  readonly parameters: string;
+}
+
+interface Place {
+  readonly device: Device;
+  readonly identity: Identity;
+  readonly is_here: boolean;
+  readonly is_me: boolean;
+  readonly is_host: boolean;
+}
+
+/** Files of others that are known of at a time. */
+const FILES_MAX = 100;
+/** Sound of which more than this part is missing is poor. */
+const POOR_SHARE = 0.03;
+const LOOK_EVERY_MS = 3000;
+/** A track that ended without its mark is waited for: the SDK's grace, and a little. */
+const GONE_AFTER_MS = 20_000;
+
+export interface CallParts {
+  readonly session: Session;
+  readonly room: Room;
+  readonly sound: SoundOut;
+  readonly playout: () => MessagePort | undefined;
+  readonly tell: (told: Told, transfer?: Transferable[]) => void;
+  readonly next_said: () => number;
+}
+
+export class Call {
+  readonly #parts: CallParts;
+  readonly #talk: TalkOut;
+  readonly pictures: Readonly<Record<Pictured, PictureOut>>;
+  #own: OwnState;
+  #roster: readonly Place[] = [];
+  readonly #tracks = new Map<string, TrackShown>();
+  readonly #told = new Map<Device, OwnState>();
+  readonly #listened = new Map<string, Incoming>();
+  readonly sounds = new Map<string, SoundIn>();
+  readonly #seen = new Map<string, PictureIn>();
+  readonly #wanted = new Map<string, number>();
+  readonly #files = new Map<string, { readonly said: number; readonly file: FileIn }>();
+  readonly #poor = new Set<Device>();
+  readonly #counted = new Map<string, { heard: number; missing: number }>();
+  readonly #looking: ReturnType<typeof setInterval>;
+  is_over = false;
+
+  constructor(parts: CallParts, own: OwnState) {
+    this.#parts = parts;
+    this.#own = own;
+    this.#talk = new TalkOut(parts.room, own);
+    const wanted = (what: Pictured) => (height: number, fps: number) => {
+      parts.tell({ is: "picture_wanted", what, height, fps });
+    };
+    this.pictures = { camera: new PictureOut("camera", wanted("camera")), screen: new PictureOut("screen", wanted("screen")) };
+    this.#looking = setInterval(() => {
+      this.#look_at_sound();
+    }, LOOK_EVERY_MS);
+  }
+
+  get room(): Room {
+    return this.#parts.room;
+  }
+
+  async start(): Promise<void> {
+    await this.#talk.start();
+    await this.#parts.sound.publish(this.room);
+    this.handle_roster();
+    this.#parts.tell({ is: "keys_changed", safety_number: this.room.safety_number() });
+  }
+
+  /** Everybody but us who is connected. */
+  get others(): number {
+    return this.#roster.filter((place) => place.is_here && !place.is_me).length;
+  }
+
+  handle_roster(): void {
+    if (this.is_over) {
+      return;
+    }
+    this.#roster = JSON.parse(this.room.roster()) as Place[];
+    const devices = new Set(this.#roster.map((place) => place.device));
+    for (const [id, track] of this.#tracks) {
+      if (!devices.has(track.device)) {
+        this.handle_track_ended(id);
+        this.#forget(id);
+      }
+    }
+    for (const device of this.#told.keys()) {
+      if (!devices.has(device)) {
+        this.#told.delete(device);
+      }
+    }
+    this.pictures.camera.set_people(this.#roster.length);
+    this.#tell_people();
+  }
+
+  handle_track(track: TrackShown): void {
+    this.#tracks.set(track.id, track);
+    this.#take_track(track).catch(() => {
+      // Gone again, or the connection broke: it is told of anew.
+      this.#forget(track.id);
+    });
+    this.#tell_people();
+  }
+
+  /** Somebody whose connection broke comes back with the same track, or not at all. */
+  handle_track_ended(id: string): void {
+    this.#tracks.delete(id);
+    this.#tell_people();
+    setTimeout(() => {
+      if (!this.#tracks.has(id)) {
+        this.#forget(id);
+      }
+    }, GONE_AFTER_MS);
+  }
+
+  async #take_track(track: TrackShown): Promise<void> {
+    const room = this.room;
+    if (track.kind === "audio") {
+      await this.#hear(track);
+    } else if (track.kind === "video" || track.kind === "screen") {
+      await this.#look(track);
+    } else if (this.#listened.has(track.id)) {
+      // There again after a reconnect: what listens goes on.
+    } else if (track.codec === TALK_CODEC) {
+      const heard = (what: Heard) => {
+        this.#handle_told(track, what);
+      };
+      this.#listened.set(track.id, await listen_to_talk(room, track.id, heard));
+    } else if (track.codec === CHAT_CODEC) {
+      const heard = (text: string) => {
+        this.#parts.tell({ is: "said", said: this.#said(track, { kind: "text", text }) });
+      };
+      this.#listened.set(track.id, await listen_to_chat(room, track.id, heard));
+    } else if (track.codec === FILE_CODEC) {
+      await this.#begin_file(track.id);
+    }
+  }
+
+  async #hear(track: TrackShown): Promise<void> {
+    const before = this.sounds.get(track.id);
+    if (before !== undefined && !before.is_over) {
+      return;
+    }
+    const sound = new SoundIn(track.id, track.parameters, this.#parts.playout);
+    this.sounds.set(track.id, sound);
+    await sound.start(this.room);
+  }
+
+  /** Whose pictures are to be seen. */
+  want_picture(device: Device, what: Pictured, height: number): void {
+    const kind = what === "camera" ? "video" : "screen";
+    this.#wanted.set(`${device} ${kind}`, height);
+    for (const track of this.#tracks.values()) {
+      if (track.device === device && track.kind === kind) {
+        this.#look(track).catch(() => {
+          this.#forget(track.id);
+        });
+      }
+    }
+  }
+
+  async #look(track: TrackShown): Promise<void> {
+    const is_wanted = (this.#wanted.get(`${track.device} ${track.kind}`) ?? 0) > 0;
+    const before = this.#seen.get(track.id);
+    if (!is_wanted) {
+      before?.stop();
+      this.#seen.delete(track.id);
+    } else if (before === undefined || before.is_over) {
+      const what = track.kind === "video" ? "camera" : "screen";
+      const picture = new PictureIn(track.id, track.codec, (frame) => {
+        this.#parts.tell({ is: "picture", device: track.device, what, frame }, [frame]);
+      });
+      this.#seen.set(track.id, picture);
+      await picture.start(this.room, what === "screen");
+    }
+  }
+
+  #forget(id: string): void {
+    this.sounds.get(id)?.stop();
+    this.sounds.delete(id);
+    this.#seen.get(id)?.stop();
+    this.#seen.delete(id);
+    this.#listened.get(id)?.free();
+    this.#listened.delete(id);
+    this.#files.get(id)?.file.fail();
+  }
+
+  #handle_told(track: TrackShown, what: Heard): void {
+    if (what.is === "state") {
+      this.#told.set(track.device, what);
+      this.#tell_people();
+    } else if (what.is === "reaction") {
+      this.#parts.tell({ is: "reaction", from: track.device, emoji: what.emoji });
+    } else {
+      this.#handle_offer(track, what);
+    }
+  }
+
+  // ---- files
+
+  #handle_offer(track: TrackShown, offer: Heard & { is: "file" }): void {
+    const id = `${track.device}:${offer.id}`;
+    if (this.#files.has(id) || this.#files.size >= FILES_MAX) {
+      return;
+    }
+    const { name, bytes } = offer;
+    const said = this.#said(track, { kind: "file", name, bytes, done: 0, state: "offered" });
+    const file = new FileIn(offer, (done, state) => {
+      this.#parts.tell({ is: "file", id: said.id, done, state });
+    });
+    this.#files.set(id, { said: said.id, file });
+    this.#parts.tell({ is: "said", said });
+    this.#begin_file(id).catch(() => {
+      file.fail();
+    });
+  }
+
+  /** When both the offer and the track are there, whichever comes first. */
+  async #begin_file(id: string): Promise<void> {
+    const file = this.#files.get(id)?.file;
+    if (file !== undefined && this.#tracks.has(id) && !file.is_begun) {
+      const kept = [...this.#files.values()].reduce((sum, { file }) => sum + (file.is_begun ? file.offer.bytes : 0), 0);
+      await file.start(this.room, id, kept);
+    }
+  }
+
+  file(said: number): Blob | undefined {
+    return [...this.#files.values()].find((known) => known.said === said)?.file.blob;
+  }
+
+  async offer_file(file: File): Promise<void> {
+    if (file.size > FILE_BYTES_MAX) {
+      const limit = `${FILE_BYTES_MAX / 1024 / 1024} MiB`;
+      throw new Failure({ what: "this file is too large to be sent", why: `files go through the room, at most ${limit} each`, todo: "send it by another way" });
+    }
+    const { device, identity } = this.#me;
+    const said = this.#said({ device, identity }, { kind: "file", name: file.name, bytes: file.size, done: 0, state: "offered" });
+    this.#parts.tell({ is: "said", said });
+    const progress = (done: number, state: "offered" | "coming" | "here" | "failed") => {
+      this.#parts.tell({ is: "file", id: said.id, done, state });
+    };
+    // It goes on by itself.
+    send_file(this.room, file, this.others, (offer) => void this.#talk.offer_file(offer), progress).catch(() => {
+      progress(0, "failed");
+    });
+    await Promise.resolve();
+  }
+
+  // ---- ours
+
+  tell_state(own: OwnState): void {
+    this.#own = own;
+    this.#talk.tell_state(own);
+    this.#tell_people();
+  }
+
+  async say(text: string): Promise<void> {
+    if (!(await this.#talk.say(text, this.others))) {
+      throw new Failure({ what: "this could not be said", why: "the connection is down or stuck", todo: "try again in a moment" });
+    }
+    this.#parts.tell({ is: "said", said: this.#said(this.#me, { kind: "text", text }) });
+  }
+
+  react(emoji: string): void {
+    this.#talk.react(emoji);
+    this.#parts.tell({ is: "reaction", from: this.#me.device, emoji });
+  }
+
+  async publish_picture(what: Pictured, on: boolean): Promise<void> {
+    const picture = this.pictures[what];
+    if (on && !picture.is_published) {
+      await picture.publish(this.room);
+    } else if (!on) {
+      await picture.end();
+    }
+  }
+
+  async leave(): Promise<void> {
+    await Promise.race([this.room.leave(), new Promise((done) => setTimeout(done, 1500))]);
+  }
+
+  /** After it is over, by whatever. */
+  async end(): Promise<void> {
+    if (this.is_over) {
+      return;
+    }
+    this.is_over = true;
+    clearInterval(this.#looking);
+    this.#talk.end();
+    this.#parts.sound.end();
+    for (const id of [...this.sounds.keys(), ...this.#seen.keys(), ...this.#listened.keys()]) {
+      this.#forget(id);
+    }
+    for (const { file } of this.#files.values()) {
+      file.fail();
+    }
+    await Promise.allSettled([this.pictures.camera.end(), this.pictures.screen.end()]);
+    this.room.free();
+  }
+
+  // ---- what is told
+
+  get #me(): { readonly device: Device; readonly identity: Identity } {
+    const me = this.#roster.find((place) => place.is_me);
+    return { device: me?.device ?? "", identity: me?.identity ?? "" };
+  }
+
+  #said(from: { readonly device: Device; readonly identity: Identity }, what: SaidByWorker["what"]): SaidByWorker {
+    const name = from.device === this.#me.device ? this.#own.name : (this.#told.get(from.device)?.name ?? "");
+    return { id: this.#parts.next_said(), from: from.device, identity: from.identity, name, unix_ms: Date.now(), what };
+  }
+
+  /** Whether whoever has the link is looked at first, as a host says. */
+  get has_lobby(): boolean {
+    return this.#people().some((person) => person.is_host && person.is_here && person.lobby);
+  }
+
+  #people(): Person[] {
+    return this.#roster.map((place) => {
+      const tracks = [...this.#tracks.values()].filter((track) => track.device === place.device);
+      const has = (kind: string) => tracks.some((track) => track.kind === kind);
+      const told = this.#told.get(place.device);
+      const how: OwnState = place.is_me
+        ? this.#own
+        : // A program tells nothing: what it sends is on.
+          { ...(told ?? UNTOLD), microphone: told?.microphone ?? has("audio"), camera: has("video"), screen: has("screen") };
+      return { ...place, ...how, is_poor: this.#poor.has(place.device) };
+    });
+  }
+
+  #tell_people(): void {
+    if (!this.is_over) {
+      this.#parts.session.set_lobby(this.has_lobby);
+      this.#parts.tell({ is: "people", people: this.#people() });
+    }
+  }
+
+  #look_at_sound(): void {
+    let changed = false;
+    for (const [id, sound] of this.sounds) {
+      const device = id.slice(0, id.indexOf(":"));
+      const before = this.#counted.get(id) ?? { heard: 0, missing: 0 };
+      const [heard, missing] = [sound.heard - before.heard, sound.missing - before.missing];
+      this.#counted.set(id, { heard: sound.heard, missing: sound.missing });
+      const is_poor = missing > POOR_SHARE * (heard + missing) && missing > 2;
+      if (is_poor !== this.#poor.has(device)) {
+        changed = true;
+        this.#poor[is_poor ? "add" : "delete"](device);
+      }
+    }
+    if (changed) {
+      this.#tell_people();
+    }
+  }
+
+  figures(): Pick<WorkerFigures, "heard" | "seen" | "sound_delays_ms" | "of_call"> {
+    const sounds = [...this.sounds.values()];
+    return {
+      heard: sounds.reduce((sum, sound) => sum + sound.heard, 0),
+      seen: [...this.#seen.values()].reduce((sum, picture) => sum + picture.seen, 0),
+      sound_delays_ms: sounds.flatMap((sound) => sound.delays_ms),
+      of_call: JSON.parse(this.room.figures()),
+    };
+  }
+}

@@ -1,0 +1,119 @@
+/** What pages tell each other beside sound and picture, from one end: PROTOCOL section 12.7. */
+import { read_line, read_talk, write_talk, type Incoming, type Outgoing, type Room } from "wasm:supernode_web";
+
+import type { Device } from "../../contract.ts";
+import type { OwnState } from "../messages.ts";
+import { fresh_id } from "./bytes.ts";
+
+export const TALK_CODEC = "supernode-talk/1";
+export const CHAT_CODEC = "text";
+/** Nothing said is given up before this. */
+const TTL_MS = 10_000;
+/** Longest to wait for those who are to hear a first line. */
+const LISTENERS_MS = 3000;
+
+/** What somebody told. */
+export type Heard =
+  | { readonly is: "state"; readonly name: string; readonly microphone: boolean; readonly camera: boolean; readonly screen: boolean; readonly lobby: boolean }
+  | { readonly is: "reaction"; readonly emoji: string }
+  | { readonly is: "file"; readonly id: string; readonly name: string; readonly bytes: number; readonly sha256: string };
+
+/** Our side. */
+export class TalkOut {
+  readonly #room: Room;
+  #talk: Outgoing | undefined;
+  #chat: Outgoing | undefined;
+  #own: OwnState;
+  #listeners = 0;
+  #chat_listeners = 0;
+
+  constructor(room: Room, own: OwnState) {
+    this.#room = room;
+    this.#own = own;
+  }
+
+  async start(): Promise<void> {
+    const told = (what: string, json?: string) => {
+      const listeners = what === "demand" ? subscribers_in(json) : this.#listeners;
+      // Whoever is new knows nothing yet; what comes from now on is for them as well.
+      if (listeners > this.#listeners) {
+        this.tell_state(this.#own);
+      }
+      this.#listeners = listeners;
+    };
+    this.#talk = await this.#room.publish(fresh_id(), "data", "talk", TALK_CODEC, new Uint8Array(), TTL_MS, told);
+  }
+
+  tell_state(own: OwnState): void {
+    this.#own = own;
+    this.#send({ is: "state", ...own });
+  }
+
+  react(emoji: string): void {
+    this.#send({ is: "reaction", emoji });
+  }
+
+  offer_file(file: { id: string; name: string; bytes: number; sha256: string }): boolean {
+    return this.#send({ is: "file", ...file });
+  }
+
+  /** A line for all, programs as well. Those who do not listen within moments of the first one miss it. */
+  async say(text: string, others: number): Promise<boolean> {
+    const line = new TextEncoder().encode(text);
+    if (this.#chat === undefined) {
+      const told = (what: string, json?: string) => {
+        this.#chat_listeners = what === "demand" ? subscribers_in(json) : this.#chat_listeners;
+      };
+      this.#chat = await this.#room.publish(fresh_id(), "data", "chat", CHAT_CODEC, new Uint8Array(), TTL_MS, told);
+      const give_up_at = performance.now() + LISTENERS_MS;
+      while (this.#chat_listeners < others && performance.now() < give_up_at) {
+        await new Promise((done) => setTimeout(done, 20));
+      }
+    }
+    return this.#chat.send(line, 0, true, 0, 0, true);
+  }
+
+  end(): void {
+    this.#talk?.free();
+    this.#chat?.free();
+    this.#talk = undefined;
+    this.#chat = undefined;
+  }
+
+  #send(message: Heard): boolean {
+    const bytes = write_talk(JSON.stringify(message));
+    return bytes !== undefined && this.#talk?.send(bytes, 0, true, 0, 0, true) === true;
+  }
+}
+
+/** Listens to somebody's track until it ends; returns how to stop. */
+export async function listen_to_talk(room: Room, track: string, heard: (what: Heard) => void): Promise<Incoming> {
+  return await room.subscribe(track, 0, false, (payload) => {
+    const json = payload === undefined ? undefined : read_talk(payload);
+    if (json !== undefined) {
+      heard(JSON.parse(json) as Heard);
+    }
+  });
+}
+
+/** As above, of lines. */
+export async function listen_to_chat(room: Room, track: string, heard: (line: string) => void): Promise<Incoming> {
+  return await room.subscribe(track, 0, false, (payload) => {
+    const line = payload === undefined ? undefined : read_line(payload);
+    if (line !== undefined) {
+      heard(line);
+    }
+  });
+}
+
+/** Somebody who has told nothing, as programs do. */
+export const UNTOLD: OwnState = { name: "", microphone: false, camera: false, screen: false, lobby: false };
+
+export interface Listened {
+  readonly device: Device;
+  readonly incoming: Incoming;
+}
+
+function subscribers_in(json: string | undefined): number {
+  return json === undefined ? 0 : (JSON.parse(json) as { subscribers: number }).subscribers;
+}
