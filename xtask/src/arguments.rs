@@ -101,6 +101,11 @@ pub enum Task {
     /// seed that fails is printed with the command that runs it again, and made smaller; it happens again exactly. Unless only
     /// one seed runs, known faults are planted in the relay as well, one after the other, and each must be found.
     World(Options),
+    /// Makes the call page, web/dist/supernode.html: one file, the same bytes from the same source and tools
+    ///
+    /// Needs npm, and a compiler for wasm: rustup's target wasm32-unknown-unknown, or Debian's packages rustc-web, cargo-web
+    /// and rust-web-src. Prints the page's SHA-256 and size.
+    Page,
     /// Takes the pictures of the built-in page in docs/images anew
     ///
     /// Headless Chromium looks at a real relay: idle, under a load of twenty calls with video, in the dark, on a phone,

@@ -15,7 +15,7 @@ use crate::{
     checks::{Findings, dependencies, docs, purity, requirements, sources, supply, tables},
     demo, deploy, hostile,
     lanes::{self, Ended},
-    wasm,
+    page, wasm,
     workspace::{self, Profile, Run},
     world,
 };
@@ -249,6 +249,7 @@ fn steps() -> Vec<Step> {
         },
         own("tidy", tidy),
         own("bench", instructions),
+        own("page", page::test),
         own("pages", deploy::pages),
         own("deploy", deploy::run),
         own("service", deploy::real),

@@ -14,6 +14,7 @@ pub mod gate;
 pub mod hostile;
 pub mod lanes;
 pub mod night;
+pub mod page;
 pub mod peers;
 pub mod pictures;
 pub mod wasm;

@@ -1,11 +1,11 @@
-//! `cargo xtask demo | test | check | night | bench | hostile | world | pictures`.
+//! `cargo xtask demo | test | check | night | bench | hostile | world | page | pictures`.
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use tasks::{
     arguments::{Arguments, Bench, Task},
-    bench, check, demo, fit, gate, hostile, night, peers, pictures,
+    bench, check, demo, fit, gate, hostile, night, page, peers, pictures,
     workspace::Profile,
     world,
 };
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
             peers::run(&peers::Options { rounds, only, quick, json, details })
         }
         Task::Bench { what: Some(Bench::Fit { files }), .. } => fit::run(&files).map(|()| true),
+        Task::Page => page::run().map(|()| true),
         Task::Pictures { to } => pictures::run(to.as_deref()).map(|()| true),
         Task::Check { since } => check::run(since.as_deref()),
         Task::Night { cases, parts } => night::run(cases, &parts),

@@ -54,6 +54,9 @@ impl SourceFile {
     }
 }
 
+/// Directories of what is made or installed, not written.
+const MADE: [&str; 2] = ["target", "node_modules"];
+
 /// All files below `root` that end in `.extension`, in the order of their paths. Build output and hidden directories
 /// are left out.
 ///
@@ -68,7 +71,7 @@ pub fn read_all(root: &Path, extension: &str) -> io::Result<Vec<SourceFile>> {
             let (path, name) = (entry.path(), entry.file_name());
             let hidden = name.to_string_lossy().starts_with('.');
             match entry.file_type()? {
-                kind if kind.is_dir() && !hidden && name != "target" => directories.push(path),
+                kind if kind.is_dir() && !hidden && !MADE.iter().any(|made| name == *made) => directories.push(path),
                 kind if kind.is_file() && path.extension().is_some_and(|found| found == extension) => {
                     files.push(SourceFile { path: relative(root, &path), text: fs::read_to_string(&path)? });
                 }

@@ -1,0 +1,107 @@
+//! `cargo xtask page`: the call page as one HTML file, from the wasm to the bundle.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::bail;
+
+use crate::{
+    wasm::{self, Toolchain},
+    workspace::{self, Profile, Run},
+};
+
+/// What is built, and how: see the workspace's profiles.
+const BUILD: [&str; 7] = ["build", "--locked", "--profile", "page", "-p", "supernode-web", "--lib"];
+/// Puts JavaScript around it.
+const PACK: [&str; 8] =
+    ["cargo", "run", "--quiet", "--locked", "--release", "--manifest-path", "web/pack/Cargo.toml", "--"];
+/// The browsers that the tests drive, by their programs.
+const BROWSERS: [&str; 2] = ["/usr/bin/chromium", "/usr/bin/firefox-esr"];
+
+/// Makes `web/dist/supernode.html` and says its hash and size.
+///
+/// # Errors
+/// What is missing, or went wrong.
+pub fn run() -> anyhow::Result<()> {
+    pack()?;
+    npm("build")
+}
+
+/// Step `page` of the gate: what is checked of the page's sources, and calls between real browsers. Where something is
+/// missing for it, it says so.
+///
+/// # Errors
+/// What did not hold.
+pub fn test() -> anyhow::Result<()> {
+    if let Err(missing) = have_npm() {
+        println!("THE PAGE IS NOT TESTED HERE. {missing:#}");
+        return Ok(());
+    }
+    install()?;
+    ["check", "test"].into_iter().try_for_each(npm)?;
+    if let Err(missing) = Toolchain::find() {
+        println!("THE PAGE IS NOT BUILT HERE, and not tested in browsers. {missing:#}");
+        return Ok(());
+    }
+    run()?;
+    let present: Vec<&str> = BROWSERS.into_iter().filter(|browser| Path::new(browser).is_file()).collect();
+    if present.is_empty() {
+        println!("THE PAGE IS NOT TESTED IN BROWSERS: neither of {} is here.", BROWSERS.join(", "));
+        return Ok(());
+    }
+    println!("In {}.", present.join(" and "));
+    workspace::as_for_tests().status()?;
+    let programs = Profile::Debug.directory()?;
+    Run::new(&["npm", "run", "--silent", "browsers", "--prefix", "web"])
+        .env("SUPERNODE_PROGRAMS", &programs.to_string_lossy())
+        .status()
+}
+
+/// Builds the wasm and what calls it, into `web/pkg`.
+fn pack() -> anyhow::Result<()> {
+    let toolchain = Toolchain::find()?;
+    have_npm()?;
+    toolchain.cargo(&BUILD).env("RUSTFLAGS", &without_places()).status()?;
+    let built = workspace::target_directory()?.join(wasm::TARGET).join("page").join("supernode_web.wasm");
+    let package = web().join("pkg");
+    Run::new(&[&PACK[..], &[&built.to_string_lossy(), &package.to_string_lossy()]].concat()).status()
+}
+
+/// Flags by which nothing in the wasm says where it was made.
+fn without_places() -> String {
+    let home = std::env::var("HOME").unwrap_or_default();
+    let cargo = std::env::var("CARGO_HOME").unwrap_or_else(|_| format!("{home}/.cargo"));
+    format!("--remap-path-prefix={}=. --remap-path-prefix={cargo}=cargo", workspace::root().display())
+}
+
+fn npm(script: &str) -> anyhow::Result<()> {
+    install()?;
+    Run::new(&["npm", "run", "--silent", script, "--prefix", "web"]).status()
+}
+
+/// Installs exactly what the lock file says, unless it is there.
+fn install() -> anyhow::Result<()> {
+    if is_older(&web().join("node_modules/.package-lock.json"), &web().join("package-lock.json")) {
+        Run::new(&["npm", "ci", "--prefix", "web"]).status()?;
+    }
+    Ok(())
+}
+
+fn have_npm() -> anyhow::Result<()> {
+    let output = Command::new("npm").arg("--version").output();
+    if output.is_ok_and(|output| output.status.success()) { Ok(()) } else { bail!("npm is not here (Debian: npm).") }
+}
+
+fn web() -> PathBuf {
+    workspace::root().join("web")
+}
+
+fn is_older(made: &Path, source: &Path) -> bool {
+    let modified = |path: &Path| path.metadata().and_then(|data| data.modified());
+    match (modified(made), modified(source)) {
+        (Ok(made), Ok(source)) => made < source,
+        _ => true,
+    }
+}
