@@ -1,0 +1,124 @@
+/** Browsers without a screen, with a microphone that hums and a camera that shows something. */
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer, type Server } from "node:http";
+import { join } from "node:path";
+import { tmpdir } from "node:os";
+
+import puppeteer, { type Browser, type Page } from "puppeteer-core";
+
+export type Kind = "chromium" | "firefox";
+
+const PROGRAMS: Record<Kind, string> = { chromium: "/usr/bin/chromium", firefox: "/usr/bin/firefox-esr" };
+const RATE = 48_000;
+/** Of a microphone's file: Chromium plays it again and again. */
+const SECONDS = 8;
+export const AMPLITUDE = 0.25;
+
+/** The browsers that are here. */
+export function kinds(): Kind[] {
+  return (Object.keys(PROGRAMS) as Kind[]).filter((kind) => existsSync(PROGRAMS[kind]));
+}
+
+export interface Person {
+  readonly kind: Kind;
+  readonly hz: number;
+  readonly page: Page;
+  readonly said: string[];
+  close(): Promise<void>;
+}
+
+/** Serves one page on loopback, where it is as trusted as by https. */
+export async function serve(html: string): Promise<{ url: string; server: Server }> {
+  const server = createServer((asked, answer) => {
+    if (asked.url !== "/") {
+      answer.statusCode = 404;
+      answer.end();
+      return;
+    }
+    answer.setHeader("content-type", "text/html; charset=utf-8");
+    answer.end(html);
+  });
+  await new Promise<void>((good) => server.listen(0, "127.0.0.1", good));
+  const address = server.address();
+  const port = typeof address === "object" && address !== null ? address.port : 0;
+  return { url: `http://127.0.0.1:${port}/`, server };
+}
+
+/** Somebody who hums this note. */
+export async function person(kind: Kind, hz: number, url: string): Promise<Person> {
+  const directory = mkdtempSync(join(tmpdir(), `supernode-${kind}-`));
+  const browser = kind === "chromium" ? await chromium(directory, hz) : await firefox(directory, hz);
+  const page = await browser.newPage();
+  const said: string[] = [];
+  page.on("console", (message) => said.push(`${message.type()}: ${message.text()}`));
+  page.on("pageerror", (error) => said.push(`error: ${String(error)}`));
+  await page.goto(url);
+  const close = async () => {
+    await browser.close();
+    rmSync(directory, { recursive: true, force: true, maxRetries: 5 });
+  };
+  return { kind, hz, page, said, close };
+}
+
+async function chromium(directory: string, hz: number): Promise<Browser> {
+  const microphone = join(directory, "microphone.wav");
+  writeFileSync(microphone, wav(hz));
+  return await puppeteer.launch({
+    executablePath: PROGRAMS.chromium,
+    headless: true,
+    userDataDir: join(directory, "profile"),
+    protocolTimeout: 240_000,
+    args: [
+      "--no-sandbox",
+      "--use-fake-ui-for-media-stream",
+      "--use-fake-device-for-media-stream=fps=30",
+      `--use-file-for-fake-audio-capture=${microphone}`,
+      "--auto-select-desktop-capture-source=Entire screen",
+      "--autoplay-policy=no-user-gesture-required",
+      "--disable-features=AudioServiceSandbox",
+    ],
+  });
+}
+
+async function firefox(directory: string, hz: number): Promise<Browser> {
+  const profile = join(directory, "profile");
+  mkdirSync(profile);
+  return await puppeteer.launch({
+    browser: "firefox",
+    executablePath: PROGRAMS.firefox,
+    headless: true,
+    userDataDir: profile,
+    protocolTimeout: 240_000,
+    extraPrefsFirefox: {
+      "media.navigator.streams.fake": true,
+      "media.navigator.permission.disabled": true,
+      "media.navigator.audio.fake_frequency": hz,
+      // Without a loudspeaker no sound would go anywhere.
+      "media.cubeb.force_mock_context": true,
+      "media.autoplay.default": 0,
+      "media.getusermedia.screensharing.enabled": true,
+    },
+  });
+}
+
+/** A tone that goes on where it begins. */
+function wav(hz: number): Buffer {
+  const samples = RATE * SECONDS;
+  const bytes = Buffer.alloc(44 + 2 * samples);
+  bytes.write("RIFF", 0);
+  bytes.writeUInt32LE(36 + 2 * samples, 4);
+  bytes.write("WAVEfmt ", 8);
+  bytes.writeUInt32LE(16, 16);
+  bytes.writeUInt16LE(1, 20);
+  bytes.writeUInt16LE(1, 22);
+  bytes.writeUInt32LE(RATE, 24);
+  bytes.writeUInt32LE(2 * RATE, 28);
+  bytes.writeUInt16LE(2, 32);
+  bytes.writeUInt16LE(16, 34);
+  bytes.write("data", 36);
+  bytes.writeUInt32LE(2 * samples, 40);
+  for (let at = 0; at < samples; at++) {
+    bytes.writeInt16LE(Math.round(32_767 * AMPLITUDE * Math.sin((2 * Math.PI * hz * at) / RATE)), 44 + 2 * at);
+  }
+  return bytes;
+}

@@ -1,0 +1,140 @@
+/** A real relay for a test, with its door for pages open, and people with programs. */
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+/** How long a relay may take to be ready, on a busy machine. */
+const PATIENCE_MS = 30_000;
+
+/** Where `supernode` and `supernode-call` are. */
+export const PROGRAMS = process.env["SUPERNODE_PROGRAMS"] ?? join(process.cwd(), "..", "target", "debug");
+
+export class Relay {
+  readonly directory: string;
+  readonly #admin: string;
+  readonly #pages: number;
+  readonly #listen: string;
+  #process: ChildProcess | undefined;
+  #invite = "";
+
+  private constructor(directory: string, pages: number, listen: string, admin: string) {
+    this.directory = directory;
+    this.#pages = pages;
+    this.#listen = listen;
+    this.#admin = admin;
+  }
+
+  static async open(): Promise<Relay> {
+    const directory = mkdtempSync(join(tmpdir(), "supernode-page-"));
+    const [pages, port, admin] = [await free_port(), await free_port(), await free_port()];
+    const relay = new Relay(directory, pages, `127.0.0.1:${port}`, `127.0.0.1:${admin}`);
+    await relay.start();
+    return relay;
+  }
+
+  async start(): Promise<void> {
+    const config = join(this.directory, "supernode.toml");
+    writeFileSync(config, `[web]\npages = "on"\nlisten = "127.0.0.1:${this.#pages}"\n`);
+    const state = join(this.directory, "state");
+    const words = ["serve", "--config", config, "--listen", this.#listen, "--admin", this.#admin, "--open", "--state-dir", state];
+    const child = spawn(join(PROGRAMS, "supernode"), words, { stdio: ["ignore", "pipe", "pipe"] });
+    this.#process = child;
+    let [out, log] = ["", ""];
+    child.stderr.on("data", (data: Buffer) => (log += data.toString()));
+    await new Promise<void>((good, bad) => {
+      const late = setTimeout(() => {
+        bad(new Error(`the relay was not ready: ${log}`));
+      }, PATIENCE_MS);
+      child.stdout.on("data", (data: Buffer) => {
+        out += data.toString();
+        if (out.includes("\n")) {
+          clearTimeout(late);
+          good();
+        }
+      });
+      child.on("exit", (code) => {
+        bad(new Error(`the relay ended with ${code}: ${log}`));
+      });
+    });
+    this.#invite = (JSON.parse(out.split("\n")[0] ?? "") as { invite: string }).invite;
+  }
+
+  /** A link to this relay, with where pages are told of certificates. */
+  get invite(): string {
+    return with_part(this.#invite, `pages=${this.#pages}`);
+  }
+
+  /** A link to a room of its own. */
+  room(): string {
+    const alphabet = "abcdefghijklmnopqrstuvwxyz234567";
+    const text = Array.from({ length: 51 }, () => alphabet[Math.floor(Math.random() * 32)]).join("");
+    // The last character stands for one bit only.
+    return with_part(this.invite, `room=${text}a`);
+  }
+
+  /** Ends it at once, as a power cut does. */
+  kill(): void {
+    this.#process?.removeAllListeners("exit");
+    this.#process?.kill("SIGKILL");
+  }
+
+  close(): void {
+    this.kill();
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+/** Somebody in the room with a program, who plays files and records. */
+export class Native {
+  readonly directory: string;
+  readonly #child: ChildProcess;
+  log = "";
+  readonly ended: Promise<void>;
+
+  constructor(relay: Relay, name: string, link: string, words: readonly string[]) {
+    this.directory = join(relay.directory, name);
+    const identity = join(relay.directory, `${name}.identity`);
+    const program = join(PROGRAMS, "supernode-call");
+    execFileSync(program, ["identity", "--out", identity, "--name", name]);
+    const link_file = join(relay.directory, `${name}.link`);
+    writeFileSync(link_file, link);
+    const all = ["room", "join", "--identity", identity, "--link-file", link_file, "--record-dir", this.directory, ...words];
+    this.#child = spawn(program, all, { stdio: ["ignore", "pipe", "pipe"] });
+    const note = (data: Buffer) => {
+      this.log += data.toString();
+    };
+    this.#child.stdout?.on("data", note);
+    this.#child.stderr?.on("data", note);
+    this.ended = new Promise((good) => {
+      this.#child.on("exit", () => {
+        good();
+      });
+    });
+  }
+
+  interrupt(): void {
+    this.#child.kill("SIGINT");
+  }
+}
+
+function with_part(link: string, part: string): string {
+  return `${link}${link.includes("?") ? "&" : "?"}${part}`;
+}
+
+async function free_port(): Promise<number> {
+  return await new Promise((good) => {
+    const server = createServer();
+    server.listen(0, "127.0.0.1", () => {
+      const address = server.address();
+      server.close(() => {
+        good(typeof address === "object" && address !== null ? address.port : 0);
+      });
+    });
+  });
+}
+
+export function read(path: string): Buffer {
+  return readFileSync(path);
+}
