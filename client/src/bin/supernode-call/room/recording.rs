@@ -22,6 +22,9 @@ use crate::{
 /// An Opus packet, as all our recorders make them.
 const PACKET: Duration = Duration::from_millis(20);
 
+/// The codec of a track of lines.
+const TEXT: &str = "text";
+
 /// What comes from the others.
 pub(super) struct Recording {
     directory: Option<PathBuf>,
@@ -73,8 +76,11 @@ impl Recording {
             let taken = self.record(&call, &track).await;
             self.running.send_modify(|running| *running -= 1);
             taken
-        } else {
+        } else if track.info().codec == TEXT {
             self.read(&call, &track).await
+        } else {
+            // What pages tell each other beside that is for pages.
+            Ok(())
         };
         if let Err(error) = taken {
             note(&format!(
