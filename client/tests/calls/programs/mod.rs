@@ -139,7 +139,8 @@ fn what_a_person_brings_that_is_of_no_use_is_named_with_what_to_do() {
 
     for (mut command, words) in [
         (listen("mallory", &invite), "mallory.json: is no identity file"),
-        (listen("eve", "https://relay.example/"), "SUPERNODE_INVITE: is no invite link"),
+        (listen("eve", "relay.example"), "SUPERNODE_INVITE: is no invite link"),
+        (listen("eve", "https://relay.example/"), "SUPERNODE_INVITE: is no link to a page"),
         (listen("eve", ""), "SUPERNODE_INVITE: is empty: no invite link is there"),
     ] {
         let (told, code) = said(&mut command);
