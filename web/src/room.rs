@@ -150,11 +150,12 @@ impl Room {
         Some(RoomLink { relay, secret: self.link.clone()? }.to_string())
     }
 
-    /// Announces a track, by an id of eight bytes that nobody else has. `told` is called with `("demand", JSON)` when what others can take changes, and with
-    /// `("keyframe")` when somebody wants one.
+    /// Announces a track, by an id of eight bytes that nobody else has. `told` is called with `("demand", JSON)` when what
+    /// others can take changes, and with `("keyframe")` when somebody wants one.
     ///
     /// # Errors
     /// The trouble, as JSON.
+    #[expect(clippy::too_many_arguments, reason = "it is called from JavaScript, where an object would have no type")]
     pub async fn publish(
         &self,
         id: Vec<u8>,
