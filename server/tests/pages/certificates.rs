@@ -36,8 +36,9 @@ fn soon_to_change(home: &Path) {
 }
 
 fn a_page_is_there_while_the_certificate_changes(browser: Browser) {
-    let relay = Relay::start_with("127.0.0.1:0", "", soon_to_change);
-    let found = relay.tried_by(browser, &relay.listen, "rotation");
+    let relay = Relay::start_with("0.0.0.0:0", "", soon_to_change);
+    let at = relay.listen.replace("0.0.0.0", "127.0.0.1");
+    let found = relay.tried_by(browser, &at, "rotation");
     let expected = json!({
         "oldBefore": "in",
         "nextBefore": "refused",

@@ -46,8 +46,10 @@ const BACKLOG: i32 = 128;
 /// At a time: each has its file once and goes. Each takes a descriptor and at most [`PAGE_CONNECTION_BYTES`]; one more ends the
 /// oldest of the network that has most.
 pub const PAGE_CONNECTIONS_MAX: usize = 64;
-/// What TLS keeps of one both ways (64 KiB and a record), its state, and a request's head.
-pub const PAGE_CONNECTION_BYTES: u64 = 128 * 1024;
+/// What TLS keeps of one both ways ([`SEALED_BYTES_MAX`] and a record), its state, and a request's head.
+pub const PAGE_CONNECTION_BYTES: u64 = 64 * 1024;
+/// Of the page, what TLS takes before the network has taken it: a record.
+const SEALED_BYTES_MAX: usize = 16 * 1024;
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a browser may take for the file: 1.5 MB at 100 kbit/s.
@@ -69,7 +71,7 @@ troubles! {
     Bind { address: SocketAddr, source: io::Error }, "{address}: cannot open the page's port",
         "another program has it (a web server, most likely), or it is below 1024",
         "see who has it (ss -tlpn); take another port for web.page, or let the relay open low ports (AmbientCapabilities=CAP_NET_BIND_SERVICE)";
-    Nowhere, "web.page is set, and this program has no page in it",
+    Nowhere, "this program has no page in it",
         "it was built without one (SUPERNODE_PAGE)",
         "name a page in web.page_file, or take a program that was built with one";
     Read { path: PathBuf, source: io::Error }, "{path}: cannot read the page",
@@ -211,7 +213,8 @@ async fn answer(stream: TcpStream, served: Served, router: Router) {
         Way::Tls(config) => {
             let handshake = TlsAcceptor::from(config).accept(stream);
             // How it fails is the other side's business.
-            if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+            if let Ok(Ok(mut stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+                stream.get_mut().1.set_buffer_limit(Some(SEALED_BYTES_MAX));
                 http::answer(TokioIo::new(stream), router, LIFE).await;
             }
         }

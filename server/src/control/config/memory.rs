@@ -91,9 +91,9 @@ const FOLLOWS: &[Follows] = follows! {
     relay_rooms_max: 1 / 16, ROOM_BYTES, 32_768, false;
     relay_tables_bytes_max: 1 / 16, 1, 1024 * MIB, false;
     relay_windows_bytes_max: 1 / 16, 1, 1024 * MIB, false;
-    relay_control_bytes_max: 1 / 16, 1, 1024 * MIB, false;
+    relay_control_bytes_max: 1 / 18, 1, 1024 * MIB, false;
     relay_gaps_bytes_max: 1 / 40, 1, 512 * MIB, false;
-    relay_queue_bytes_max: 1 / 16, 1, 512 * MIB, false;
+    relay_queue_bytes_max: 1 / 20, 1, 512 * MIB, false;
     mailboxes_bytes_max: 1 / 32, 1, 64 * MIB, false;
     group_cache_shard_bytes_max: 1 / 16, 1, 64 * MIB, true;
     accounts_idle_max: 1 / 128, ACCOUNT_BYTES, 100_000, false;
@@ -140,7 +140,8 @@ const MAIL_BYTES: u64 = 18 * MIB;
 /// Networks that had a handshake lately.
 const NETWORKS_BYTES: u64 = (PREFIXES_MAX * PREFIX_BYTES) as u64;
 /// The page twice, as it is and compressed, and connections to its port and to the one where pages are told of certificates.
-const WEB_BYTES: u64 = 4 * MIB + 2 * PAGE_CONNECTIONS_MAX as u64 * PAGE_CONNECTION_BYTES;
+/// The latter has no TLS, and short answers.
+const WEB_BYTES: u64 = 4 * MIB + PAGE_CONNECTIONS_MAX as u64 * (PAGE_CONNECTION_BYTES + 32 * KIB);
 /// Connections to the admin port, and the answers of an admission hook.
 const ADMIN_BYTES: u64 = 8 * MIB;
 
@@ -187,7 +188,7 @@ pub const TABLE: &[Item] = &[
         bytes: |limits, _| limits.mailboxes_bytes_max as u64 },
     Item { what: "what identities without a session have used up", by: "clients", bound: "`limits.accounts_idle_max`, 400 B each", live: true,
         bytes: |limits, _| u64::from(limits.accounts_idle_max) * ACCOUNT_BYTES },
-    Item { what: "the page and connections to its port and to that of certificates, if there are such", by: "anybody", bound: "64 each, 128 KiB", live: false,
+    Item { what: "the page and connections to its port and to that of certificates, if there are such", by: "anybody", bound: "64 of 64 KiB, 64 of 32 KiB", live: false,
         bytes: |_, _| WEB_BYTES },
     Item { what: "admin port, answers of an admission hook", by: "local users, the service", bound: "fixed", live: false,
         bytes: |_, _| ADMIN_BYTES },
