@@ -224,7 +224,7 @@ fn the_largest_relay_has_a_bounded_number_of_series_and_none_of_them_is_a_person
     let text = Metrics::new(Arc::new(move || reading.clone())).expect("a consistent table").text().expect("text");
     let series = text.lines().filter(|line| !line.starts_with('#')).count();
     assert!((400..1500).contains(&series), "{series} series");
-    let labels = ["version", "direction", "shard", "outcome", "rung", "code", "reason", "limit", "class", ""];
+    let labels = ["version", "direction", "shard", "outcome", "rung", "code", "reason", "limit", "class", "link", ""];
     for metric in Metrics::table() {
         assert!(labels.contains(&metric.label), "{}: is the label {} bounded?", metric.name, metric.label);
     }

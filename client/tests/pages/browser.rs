@@ -98,7 +98,8 @@ fn answer(mut stream: TcpStream) -> Option<Value> {
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    let built = PathBuf::from(std::env::var_os("SUPERNODE_PAGE").expect("SUPERNODE_PAGE: where the example is built"));
+    let built =
+        PathBuf::from(std::env::var_os("SUPERNODE_GUEST").expect("SUPERNODE_GUEST: where the example is built"));
     let path = request.split(' ').nth(1)?;
     let (file, kind) = match path {
         "/worker.js" => (Path::new(FILES).join("worker.js"), "text/javascript"),

@@ -1,6 +1,6 @@
 //! The SDK in browsers: the same client in a page's worker and in this process, in one room of the relay's program.
 //!
-//! `cargo xtask test --step pages` builds the example `page` for browsers, names its directory in `SUPERNODE_PAGE`, and runs this.
+//! `cargo xtask test --step pages` builds the example `page` for browsers, names its directory in `SUPERNODE_GUEST`, and runs this.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod browser;

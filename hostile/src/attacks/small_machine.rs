@@ -100,6 +100,7 @@ const ROWS: &[Row] = &[
     Row { begins: "rooms", filled_by: Step("rooms") },
     Row { begins: "mailboxes", filled_by: Step("mailboxes") },
     Row { begins: "what identities without a session", filled_by: Other("`many-identities`") },
+    Row { begins: "the page and connections", filled_by: Other("off unless configured; `server/tests/control_serve` fills its places") },
     Row { begins: "admin port", filled_by: Other("`idle-admin-connections`") },
 ];
 

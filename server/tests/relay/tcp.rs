@@ -75,7 +75,9 @@ async fn sessions_are_counted_by_how_they_travel() {
     };
     eventually("one native, one over TCP and two pages", || counted() == [1, 1, 2]).await;
     assert_eq!(relay.handle().sessions(9).iter().filter(|session| session.page).count(), 2);
-    drop(clients);
+    for client in &clients {
+        client.connection.close(quinn::VarInt::from_u32(0), b"");
+    }
     eventually("nobody", || counted() == [0, 0, 0]).await;
 }
 

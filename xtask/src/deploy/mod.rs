@@ -84,7 +84,7 @@ pub fn pages() -> anyhow::Result<()> {
     let python = hostile::another_stack()?.join("python").to_string_lossy().into_owned();
     let test = ["cargo", "test", "--workspace", "--locked", "--quiet", "--test", "pages"];
     let run = match wasm::Toolchain::find() {
-        Ok(toolchain) => Run::new(&test).env("SUPERNODE_PAGE", &guest_in_a_page(&toolchain)?.to_string_lossy()),
+        Ok(toolchain) => Run::new(&test).env("SUPERNODE_GUEST", &guest_in_a_page(&toolchain)?.to_string_lossy()),
         Err(missing) => {
             println!("NOT DONE: the SDK in browsers. {missing:#}");
             Run::new(&[&test[..], &["--exclude", "supernode-client"]].concat())
