@@ -2,8 +2,11 @@
 import type { Device, Engine } from "../contract.ts";
 import { make, set_attribute } from "./dom.ts";
 
-/** A picture loses at most this share of its height or width when it is cut to its tile; beyond, it is framed. */
-const CUT_MAX = 0.38;
+/** A picture is cut to its tile if at least this share of it is left: people sit in the middle, and sides can go. Beyond, it
+ *  is framed. */
+const KEPT_OF_WIDTH_MIN = 0.35;
+/** What is cut above would be heads. */
+const KEPT_OF_HEIGHT_MIN = 0.62;
 
 export class Picture {
   readonly element: HTMLCanvasElement;
@@ -35,8 +38,7 @@ export class Picture {
     const { width: columns, height: rows } = this.element;
     if (columns === 0 || rows === 0) return;
     const ratio = columns / rows / (width / height);
-    const kept = Math.min(ratio, 1 / ratio);
-    set_attribute(this.element, "data-framed", kept < 1 - CUT_MAX);
+    set_attribute(this.element, "data-framed", ratio > 1 ? 1 / ratio < KEPT_OF_WIDTH_MIN : ratio < KEPT_OF_HEIGHT_MIN);
   }
 
   close(): void {

@@ -60,6 +60,8 @@ class PersonRow implements View<PersonItem> {
       ...(person.trust === "verified" && !person.is_me ? [words.people.trust.verified] : []),
       ...(is_double ? [short_identity(person.identity)] : []),
     ];
+    // Never without a word, and that one is a hint.
+    if (states.length === 0) states.push(words.people.trust.unknown);
     set_icon(this.#shield, SHIELDS[person.trust]);
     set_text(this.#states, states.join(" · "));
     set_hidden(this.#compare, person.is_me);

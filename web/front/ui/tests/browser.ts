@@ -87,7 +87,7 @@ export function faults(page: Page): Promise<string[]> {
       const what = `${each.className} ${each.getAttribute("aria-label") ?? each.textContent}`;
       if (box.left < -0.5 || box.right > width + 0.5) wrong.push(`${what} ends beside the window: ${box.left} to ${box.right}`);
       if (each.tagName === "BUTTON" && (box.width < 24 || box.height < 24)) wrong.push(`${what} is too small to be hit: ${box.width} x ${box.height}`);
-      const scrolls = each.closest(".scrolls, dialog, .popup.menu, .at-door, .banners, .alone") !== null;
+      const scrolls = each.closest(".scrolls, .panel.people, dialog, .popup.menu, .at-door, .banners, .alone") !== null;
       if (in_call && !scrolls && (box.top < -0.5 || box.bottom > height + 0.5)) wrong.push(`${what} ends above or below the window`);
     }
     const stage = document.querySelector(".stage")?.getBoundingClientRect();

@@ -7,7 +7,7 @@ import { LAPTOP, launch, open, PHONE, show_afresh, WALL, type Look } from "./bro
 
 const folder = process.env["SCREENS_PICTURES"];
 const only = process.env["SCREENS_ONLY"]?.split(",");
-const LOOKS: Readonly<Record<string, Look>> = { laptop: LAPTOP, phone: PHONE, dark: { ...LAPTOP, scheme: "dark" }, wall: WALL, zoom: { width: 640, height: 400, scale: 2 } };
+const LOOKS: Readonly<Record<string, Look>> = { laptop: LAPTOP, phone: PHONE, dark: { ...LAPTOP, scheme: "dark" }, wall: WALL, handset: { width: 390, height: 844 }, zoom: { width: 640, height: 400, scale: 2 } };
 
 test("pictures of all scenes", { skip: folder === undefined && "SCREENS_PICTURES names no folder" }, async () => {
   const browser = await launch();
