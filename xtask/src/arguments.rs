@@ -48,6 +48,12 @@ pub enum Task {
         #[arg(long = "part", value_name = "NAME")]
         parts: Vec<String>,
     },
+    /// Builds the relay for 64-bit Arm, and runs its short tests and some calls through it by qemu
+    ///
+    /// The unit tests of the wire, keys, session, end-to-end encryption, calls and the relay, golden bytes and vectors, the
+    /// core under random people, and the relay's tests with real sockets; then the program, with clients that are not
+    /// emulated. Needs qemu, a C compiler and Rust's standard library for it, and says how Debian installs them.
+    Arm64,
     /// Runs a relay and a call through it on this machine, and checks what arrived and what the relay could know
     ///
     /// Two people with fresh identities talk with real audio and video, both ways. What each of them recorded is

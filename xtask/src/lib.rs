@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, reason = "a program for people to read")]
 
 pub mod arguments;
+pub mod arm64;
 pub mod bench;
 pub mod check;
 pub mod checks;

@@ -9,6 +9,7 @@ use std::{
 use anyhow::bail;
 
 use crate::{
+    arm64,
     lanes::{Ended, Group, interrupted},
     workspace,
 };
@@ -98,6 +99,11 @@ fn parts(cases: u32) -> anyhow::Result<Vec<Part>> {
         own("lies", 60, &["world", "--lying", "--seeds", LYING_WORLDS])?,
         own("hostile", 60, &["hostile"])?,
     ];
+    if let Some(install) = arm64::missing()? {
+        println!("64-bit Arm is left out: something to build or run it is missing. On Debian: {install}");
+    } else {
+        parts.push(own("arm64", 120, &["arm64"])?);
+    }
     // Installing them takes longer than measuring them.
     if has_peers(&workspace::target_directory()?) {
         parts.push(own("peers", 90, &["bench", "peers"])?);
