@@ -4,7 +4,10 @@
 //! its code comes to need them, the lines that an object needs of a subscriber cost more time than all else that is done for
 //! it; asked for together and ahead, they come while the subscriber before is served.
 
-#![expect(unsafe_code, reason = "the processor's instruction has no safe wrapper; it reads and changes nothing")]
+#![cfg_attr(
+    target_arch = "x86_64",
+    expect(unsafe_code, reason = "the processor's instruction has no safe wrapper; it reads and changes nothing")
+)]
 
 /// What a processor fetches at once, in bytes.
 #[cfg(target_arch = "x86_64")]
