@@ -33,7 +33,7 @@ fn defaults_follow_the_memory_and_what_is_set_wins() {
     let (queues, origin) = setting(&loaded, "limits.relay_queue_bytes_max");
     assert_eq!(
         (queues, origin.to_string()),
-        (Some(Setting::Integer(33_554_432)), "default for 512 MiB of memory".to_owned())
+        (Some(Setting::Integer(26_843_545)), "default for 512 MiB of memory".to_owned())
     );
     assert_eq!(setting(&loaded, "limits.sessions_max").0, Some(Setting::Integer(77)));
     assert_eq!(setting(&loaded, "limits.rooms_max").1, Origin::Default);
