@@ -4,7 +4,10 @@
 use std::fmt;
 
 use js_sys::{Array, ArrayBuffer, Function, Object, Promise, Reflect, Uint8Array};
-use wasm_bindgen::{JsCast, JsValue, prelude::wasm_bindgen};
+use wasm_bindgen::{
+    JsCast, JsValue,
+    prelude::{Closure, wasm_bindgen},
+};
 use wasm_bindgen_futures::JsFuture;
 
 #[wasm_bindgen]
@@ -130,9 +133,11 @@ pub(super) async fn wait(promise: Promise) -> Result<JsValue, Said> {
 /// Lets a promise be, however it ends: one that is rejected and that nobody waits for would be reported as a fault of the page.
 pub(super) fn ignore(promise: &Promise) {
     thread_local! {
-        static NOTHING: Function = Function::new_no_args("");
+        // Not a function made of text: a page's policy forbids those.
+        static NOTHING: Closure<dyn Fn()> = Closure::new(|| {});
     }
     NOTHING.with(|nothing| {
+        let nothing = nothing.as_ref();
         // `then` with a handler for both ways makes a promise that is kept.
         let _ = Reflect::get(promise, &"then".into())
             .and_then(|then| then.unchecked_into::<Function>().call2(promise, nothing, nothing));
