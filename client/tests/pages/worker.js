@@ -4,7 +4,7 @@ import init, { Guest } from "/page.js";
 const WORDS = 150;
 
 async function visit(link) {
-    await init();
+    await init({ module_or_path: "/page_bg.wasm" });
     const begin = performance.now();
     const guest = await Guest.enter(link);
     postMessage({ entered_ms: performance.now() - begin });
