@@ -1,6 +1,7 @@
 /** Our microphone: packets of samples in, Opus out. */
 import type { Outgoing, Room } from "wasm:supernode_web";
 
+import { TimeLine } from "../sound/time_line.ts";
 import { fresh_id } from "./bytes.ts";
 
 const RATE = 48_000;
@@ -12,8 +13,6 @@ const BITS_PER_SECOND = 32_000;
 const TTL_MS = 1000;
 /** Packets that wait for a stuck connection; more are dropped. */
 const WAITING_MAX = 10;
-/** A packet whose time is off by more begins a new stretch of the time line: the device slept, or was muted. */
-const GAP_US = 60_000;
 
 export class SoundOut {
   #port: MessagePort | undefined;
@@ -23,7 +22,7 @@ export class SoundOut {
   #samples = 0;
   /** Places on the time line of packets that the encoder has: a browser may shift its time stamps. */
   readonly #places: number[] = [];
-  #next_us = 0;
+  readonly #line = new TimeLine();
   /** Of each packet from 0 to 1. */
   level = 0;
   /** Whether packets come from the microphone at all. */
@@ -38,6 +37,9 @@ export class SoundOut {
   }
 
   set_on(on: boolean): void {
+    if (on && !this.#is_on) {
+      this.#line.restart(performance.now() * 1000);
+    }
     this.#is_on = on;
   }
 
@@ -58,9 +60,6 @@ export class SoundOut {
     if (!this.#is_on || this.#track === undefined || this.#track.is_dead() || this.#track.waiting() >= WAITING_MAX) {
       return;
     }
-    const now_us = performance.now() * 1000;
-    // Samples say how much time has passed; the clock only when some are missing.
-    this.#next_us = Math.abs(now_us - this.#next_us) > GAP_US ? now_us : this.#next_us + PACKET_US;
     const data = new AudioData({
       format: "f32-planar",
       sampleRate: RATE,
@@ -70,7 +69,7 @@ export class SoundOut {
       data: samples,
     });
     const encoder = this.#ready_encoder();
-    this.#places.push(this.#next_us);
+    this.#places.push(this.#line.place(performance.now() * 1000));
     encoder.encode(data);
     data.close();
   }
