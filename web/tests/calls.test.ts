@@ -125,19 +125,23 @@ async function state_of<T>(who: Person, of: () => T): Promise<T> {
 test("a page and a program hear and see each other", { timeout: 180_000, skip: FIRST === undefined }, async () => {
   const link = relay.room();
   const ada = await person(FIRST ?? "chromium", 440, served.url);
+  let nell: Native | undefined;
   try {
     await enter(ada, link, "Ada", true);
     const files = ["--audio", join(SAMPLES, "speech-a.opus"), "--video", join(SAMPLES, "picture-a.ivf")];
-    const nell = new Native(relay, "nell", link, [...files, "--wait-for", "2"]);
+    nell = new Native(relay, "nell", link, [...files, "--wait-for", "2"]);
     await until(ada, () => globalThis.test.engine.state.people.some((person) => !person.is_me && person.has_camera));
+    const device = await state_of(ada, () => globalThis.test.engine.state.people.find((person) => !person.is_me)?.device ?? "");
+    // The program begins to play once all that it plays is wanted.
+    const looking = ada.page.evaluate(async (device) => await globalThis.test.look(device, "camera", 7000), device);
     const samples = await ada.page.evaluate(async () => await globalThis.test.listen(4000));
     const { rms } = judge(samples, NOTES);
     const figures = await ada.page.evaluate(async () => await globalThis.test.engine.figures());
     console.log(`the page hears the program: rms ${rms.toFixed(3)}`, JSON.stringify(figures));
     assert.ok(rms > 0.005, String(rms));
     assert.ok(figures.concealed <= 0.01 * figures.heard + 2, JSON.stringify(figures));
-    const device = await state_of(ada, () => globalThis.test.engine.state.people.find((person) => !person.is_me)?.device ?? "");
-    const seen = await ada.page.evaluate(async (device) => await globalThis.test.look(device, "camera", 3000), device);
+    const seen = await looking;
+    console.log(`the page sees the program: ${seen.width}x${seen.height}, ${seen.changes} changes`);
     assert.ok(seen.changes >= 10 && seen.width > 0, JSON.stringify(seen));
     await ada.page.evaluate(async () => {
       await globalThis.test.engine.say("hello, program");
@@ -160,6 +164,7 @@ test("a page and a program hear and see each other", { timeout: 180_000, skip: F
     assert.ok(heard.gaps < 0.01 && heard.seconds > 3, JSON.stringify({ gaps: heard.gaps, seconds: heard.seconds }));
     assert.ok(read(join(nell.directory, picture)).length > 20_000, "a picture was recorded");
   } finally {
+    nell?.interrupt();
     await ada.close();
   }
 });

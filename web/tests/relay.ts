@@ -61,9 +61,9 @@ export class Relay {
     this.#invite = (JSON.parse(out.split("\n")[0] ?? "") as { invite: string }).invite;
   }
 
-  /** A link to this relay, with where pages are told of certificates. */
+  /** A link to this relay; it says where pages are told of certificates. */
   get invite(): string {
-    return with_part(this.#invite, `pages=${this.#pages}`);
+    return this.#invite;
   }
 
   /** A link to a room of its own. */
