@@ -57,7 +57,7 @@ pub(super) fn attacks() -> Vec<Attack> {
         plain(
             "page-unfinished-requests",
             "pages whose request for a session never ends, 1,500 at a time from 64 networks",
-            true,
+            false,
             unfinished_requests,
             10.0,
         ),
@@ -95,7 +95,8 @@ pub(super) fn attacks() -> Vec<Attack> {
                 "capsules that nobody knows, a byte at a time and without end, from pages that were let in",
                 true,
                 capsules,
-                10.0,
+                // A page that says them byte by byte takes its time.
+                1.0,
             )
         },
         plain(
