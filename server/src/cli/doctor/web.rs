@@ -13,15 +13,15 @@ use rustls::{ClientConnection, StreamOwned};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use supernode_proto::invite::Invite;
-use supernode_server::control::{status::PageTold, tls};
+use supernode_server::control::{page::PAGE_BYTES_MAX, status::PageTold, tls};
 use supernode_tls::AnyCertificate;
 
 use super::{Finding, bad, good};
 
 /// How long a connection and each read may take.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Longest page that is read: as long as one that a relay serves.
-const PAGE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Longest answer that is read: a page as long as one that a relay serves, and what stands above it.
+const PAGE_ANSWER_BYTES_MAX: u64 = PAGE_BYTES_MAX + 16 * 1024;
 /// A few certificates in base64.
 const TOLD_BYTES_MAX: u64 = 256 * 1024;
 
@@ -89,13 +89,13 @@ fn fetched(url: &str) -> anyhow::Result<Vec<u8>> {
     let (host, path) = (host.trim_start_matches('[').trim_end_matches(']'), format!("/{path}"));
     let stream = connect(host, port)?;
     if !is_secure {
-        return get(stream, authority, &path, PAGE_BYTES_MAX);
+        return get(stream, authority, &path, PAGE_ANSWER_BYTES_MAX);
     }
     // Whether clients would take the certificate is another check's.
     let mut config = supernode_tls::client_config(supernode_tls::provider(), Arc::new(AnyCertificate::default()));
     config.alpn_protocols = vec![supernode_proto::tcp::ALPN.to_vec()];
     let tls = ClientConnection::new(Arc::new(config), host.to_owned().try_into()?)?;
-    get(StreamOwned::new(tls, stream), authority, &path, PAGE_BYTES_MAX)
+    get(StreamOwned::new(tls, stream), authority, &path, PAGE_ANSWER_BYTES_MAX)
 }
 
 fn connect(host: &str, port: u16) -> anyhow::Result<TcpStream> {

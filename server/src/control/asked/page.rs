@@ -39,8 +39,8 @@ use crate::control::{certificate::Certificate, files, ports, tls};
 
 include!(concat!(env!("OUT_DIR"), "/page.rs"));
 
-/// Longest page that is served. Ours is a tenth of it, and it is in memory twice.
-const PAGE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Longest page that is served: ours may have 1.5 MB as gzip has it, most of which is compressed before. It is in memory twice.
+pub const PAGE_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// Connections that the kernel keeps until they are taken.
 const BACKLOG: i32 = 128;
 /// At a time: each has its file once and goes. Each takes a descriptor and at most [`PAGE_CONNECTION_BYTES`]; one more ends the

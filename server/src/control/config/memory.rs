@@ -3,7 +3,7 @@
 use std::{fmt::Write, fs, path::Path};
 
 use crate::{
-    control::page::{PAGE_CONNECTION_BYTES, PAGE_CONNECTIONS_MAX},
+    control::page::{PAGE_BYTES_MAX, PAGE_CONNECTION_BYTES, PAGE_CONNECTIONS_MAX},
     core::{SUBSCRIPTION_BYTES, TRACK_BYTES, WATCH_BYTES, limits::Limits, pool},
     shard::{KNOCKS_BYTES, LINK_BYTES_MAX, NEWCOMER_BYTES_MAX, PREFIX_BYTES, PREFIXES_MAX},
 };
@@ -141,7 +141,7 @@ const MAIL_BYTES: u64 = 18 * MIB;
 const NETWORKS_BYTES: u64 = (PREFIXES_MAX * PREFIX_BYTES) as u64;
 /// The page twice, as it is and compressed, and connections to its port and to the one where pages are told of certificates.
 /// The latter has no TLS, and short answers.
-const WEB_BYTES: u64 = 4 * MIB + PAGE_CONNECTIONS_MAX as u64 * (PAGE_CONNECTION_BYTES + 32 * KIB);
+const WEB_BYTES: u64 = 2 * PAGE_BYTES_MAX + PAGE_CONNECTIONS_MAX as u64 * (PAGE_CONNECTION_BYTES + 32 * KIB);
 /// Connections to the admin port, and the answers of an admission hook.
 const ADMIN_BYTES: u64 = 8 * MIB;
 
