@@ -46,7 +46,7 @@ const BACKLOG: i32 = 128;
 /// At a time: each has its file once and goes. Each takes a descriptor and at most [`PAGE_CONNECTION_BYTES`]; one more ends the
 /// oldest of the network that has most.
 pub const PAGE_CONNECTIONS_MAX: usize = 64;
-/// What TLS keeps of one both ways ([`SEALED_BYTES_MAX`] and a record), its state, and a request's head.
+/// What TLS keeps of one both ways (what is sealed of the page, a record), its state, and a request's head.
 pub const PAGE_CONNECTION_BYTES: u64 = 64 * 1024;
 /// Of the page, what TLS takes before the network has taken it: a record.
 const SEALED_BYTES_MAX: usize = 16 * 1024;
