@@ -207,11 +207,12 @@ mod tests {
         }
         let known =
             |waiting: &mut Waiting, at| (0..10_000).filter(|number| waiting.is_known(from(*number, 1), at)).count();
-        assert!(known(&mut waiting, start) > 9_900);
+        // By chance 83 are pushed out by others, give or take ten.
+        assert!(known(&mut waiting, start) > 9_850);
         assert!(!waiting.is_known(from(60_000, 1), start) && !waiting.is_known(from(1, 2), start));
         // After a second, and two seconds later than another one.
         for spans in [2, 4, 5] {
-            assert!(known(&mut waiting, start + spans * WAITING_SPAN) > 9_900);
+            assert!(known(&mut waiting, start + spans * WAITING_SPAN) > 9_850);
         }
         assert_eq!(known(&mut waiting, start + 6 * WAITING_SPAN), 0);
         waiting.remember(from(1, 1));
