@@ -45,8 +45,6 @@ const WITHOUT_IO: &[&str] =
     &["supernode-proto", "supernode-keys", "supernode-session", "supernode-e2ee", "supernode-calls"];
 /// Those of them that need no randomness and no clock either, whoever has them. MLS draws keys by itself.
 const WITHOUT_DICE: &[&str] = &["supernode-proto", "supernode-keys", "supernode-session"];
-/// What is built as for a browser as well, with the browser's own network and clocks.
-const IN_A_PAGE: &[&str] = &["supernode-client"];
 
 /// When a step runs. What needs no build comes first. Then, once the tests are compiled, they run beside what only compiles:
 /// most of them wait for sockets and clocks. What is measured, or would disturb who measures, runs alone.
@@ -200,7 +198,8 @@ fn steps() -> Vec<Step> {
                     .env("RUSTDOCFLAGS", "-D warnings"),
             ),
         ),
-        beside(COMPUTES, own("wasm", build_for_browsers)),
+        beside(COMPUTES, own("wasm", compiles_for_browsers)),
+        beside(COMPUTES, own("page", page::make)),
         beside(
             COMPUTES,
             Step {
@@ -249,8 +248,8 @@ fn steps() -> Vec<Step> {
         },
         own("tidy", tidy),
         own("bench", instructions),
-        own("page", page::test),
         own("pages", deploy::pages),
+        own("browsers", page::calls),
         own("deploy", deploy::run),
         own("service", deploy::real),
         Step {
@@ -305,19 +304,19 @@ fn dependency_rule() -> anyhow::Result<()> {
     verdict(findings)
 }
 
-/// Builds what does no I/O for a target that has nothing else, if there is a toolchain for that target: first what needs no
-/// randomness, since the others bring it along. And the SDK, which there goes by what a browser has.
-fn build_for_browsers() -> anyhow::Result<()> {
-    let toolchain = match wasm::Toolchain::find() {
+/// What does no I/O compiles for a target that has nothing else, if there is a toolchain for that target: first what needs no
+/// randomness, since the others bring it along. The SDK, which there goes by what a browser has, is built with the page.
+fn compiles_for_browsers() -> anyhow::Result<()> {
+    let toolchain = match wasm::Toolchain::find_or_install() {
         Ok(toolchain) => toolchain,
         Err(missing) => {
-            println!("Not built for {}. {missing:#}", wasm::TARGET);
+            println!("NOT DONE: nothing was compiled for {}. {missing:#}", wasm::TARGET);
             return Ok(());
         }
     };
-    for packages in [WITHOUT_DICE, WITHOUT_IO, IN_A_PAGE] {
+    for packages in [WITHOUT_DICE, WITHOUT_IO] {
         let packages = packages.iter().flat_map(|package| ["-p", *package]).collect::<Vec<_>>();
-        toolchain.cargo(&[&["build", "--locked", "--lib"][..], &packages].concat()).status()?;
+        toolchain.cargo(&[&["check", "--locked", "--lib"][..], &packages].concat()).status()?;
     }
     Ok(())
 }

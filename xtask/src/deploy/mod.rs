@@ -9,7 +9,7 @@ mod service;
 pub(crate) mod tools;
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -19,7 +19,7 @@ use self::machine::Scratch;
 use crate::{
     checks::sources,
     demo::prometheus,
-    hostile, wasm,
+    hostile,
     workspace::{self, Profile, Run},
 };
 
@@ -78,30 +78,19 @@ pub fn run() -> anyhow::Result<()> {
 /// # Errors
 /// What does not hold, or if one of them is missing and cannot be installed.
 pub fn pages() -> anyhow::Result<()> {
-    tools::ensure("chromium", "chromium")?;
-    tools::ensure("firefox-esr", "firefox-esr")?;
+    browsers()?;
     tools::ensure("certutil", "libnss3-tools")?;
     let python = hostile::another_stack()?.join("python").to_string_lossy().into_owned();
     let test = ["cargo", "test", "--workspace", "--locked", "--quiet", "--test", "pages"];
-    let run = match wasm::Toolchain::find() {
-        Ok(toolchain) => Run::new(&test).env("SUPERNODE_GUEST", &guest_in_a_page(&toolchain)?.to_string_lossy()),
-        Err(missing) => {
-            println!("NOT DONE: the SDK in browsers. {missing:#}");
-            Run::new(&[&test[..], &["--exclude", "supernode-client"]].concat())
-        }
-    };
-    run.env("SUPERNODE_PYTHON", &python).status()
+    Run::new(&test).env("SUPERNODE_PYTHON", &python).status()
 }
 
-/// The SDK's example for browsers, with the JavaScript that goes with it.
-fn guest_in_a_page(toolchain: &wasm::Toolchain) -> anyhow::Result<PathBuf> {
-    toolchain.cargo(&["build", "--locked", "-p", "supernode-client", "--example", "page"]).status()?;
-    let target = workspace::target_directory()?;
-    let built = target.join(wasm::TARGET).join("debug/examples/page.wasm");
-    let packed = target.join("page-example");
-    let pack = ["cargo", "run", "--quiet", "--locked", "--release", "--manifest-path", "web/pack/Cargo.toml", "--"];
-    Run::new(&[&pack[..], &[&*built.to_string_lossy(), &*packed.to_string_lossy()]].concat()).status()?;
-    Ok(packed)
+/// Makes sure that both browsers are here.
+///
+/// # Errors
+/// If one is missing and we may not install it.
+pub fn browsers() -> anyhow::Result<()> {
+    ["chromium", "firefox-esr"].iter().try_for_each(|browser| tools::ensure(browser, browser))
 }
 
 /// The package on a machine with systemd, and the image in containers: both made and run here, really.

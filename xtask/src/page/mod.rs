@@ -1,13 +1,9 @@
 //! `cargo xtask page`: the call page as one HTML file, from the wasm to the bundle.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
-
-use anyhow::bail;
+use std::path::{Path, PathBuf};
 
 use crate::{
+    deploy::{self, tools},
     wasm::{self, Toolchain},
     workspace::{self, Profile, Run},
 };
@@ -17,8 +13,6 @@ const BUILD: [&str; 7] = ["build", "--locked", "--profile", "page", "-p", "super
 /// Puts JavaScript around it.
 const PACK: [&str; 8] =
     ["cargo", "run", "--quiet", "--locked", "--release", "--manifest-path", "web/pack/Cargo.toml", "--"];
-/// The browsers that the tests drive, by their programs.
-const BROWSERS: [&str; 2] = ["/usr/bin/chromium", "/usr/bin/firefox-esr"];
 
 /// Makes `web/dist/supernode.html` and says its hash and size.
 ///
@@ -29,29 +23,33 @@ pub fn run() -> anyhow::Result<()> {
     npm("build")
 }
 
-/// Step `page` of the gate: what is checked of the page's sources, and calls between real browsers. Where something is
+/// Step `page` of the gate: what is checked of the page's sources, and the page, made as people get it. Where something is
 /// missing for it, it says so.
 ///
 /// # Errors
 /// What did not hold.
-pub fn test() -> anyhow::Result<()> {
-    if let Err(missing) = have_npm() {
-        println!("THE PAGE IS NOT TESTED HERE. {missing:#}");
-        return Ok(());
-    }
-    install()?;
+pub fn make() -> anyhow::Result<()> {
+    tools::ensure("npm", "npm")?;
     ["check", "test"].into_iter().try_for_each(npm)?;
-    if let Err(missing) = Toolchain::find() {
-        println!("THE PAGE IS NOT BUILT HERE, and not tested in browsers. {missing:#}");
+    match Toolchain::find_or_install() {
+        Ok(_) => run(),
+        Err(missing) => {
+            println!("NOT DONE: the page was not built. {missing:#}");
+            Ok(())
+        }
+    }
+}
+
+/// Step `browsers` of the gate: calls between real browsers, by what step `page` made.
+///
+/// # Errors
+/// What did not hold.
+pub fn calls() -> anyhow::Result<()> {
+    if !web().join("pkg").is_dir() {
+        println!("NOT DONE: no call in browsers, because step `page` could not build the page.");
         return Ok(());
     }
-    run()?;
-    let present: Vec<&str> = BROWSERS.into_iter().filter(|browser| Path::new(browser).is_file()).collect();
-    if present.is_empty() {
-        println!("THE PAGE IS NOT TESTED IN BROWSERS: neither of {} is here.", BROWSERS.join(", "));
-        return Ok(());
-    }
-    println!("In {}.", present.join(" and "));
+    deploy::browsers()?;
     workspace::as_for_tests().status()?;
     let programs = Profile::Debug.directory()?;
     Run::new(&["npm", "run", "--silent", "browsers", "--prefix", "web"])
@@ -61,8 +59,8 @@ pub fn test() -> anyhow::Result<()> {
 
 /// Builds the wasm and what calls it, into `web/pkg`.
 fn pack() -> anyhow::Result<()> {
-    let toolchain = Toolchain::find()?;
-    have_npm()?;
+    let toolchain = Toolchain::find_or_install()?;
+    tools::ensure("npm", "npm")?;
     toolchain.cargo(&BUILD).env("RUSTFLAGS", &without_places()).status()?;
     let built = workspace::target_directory()?.join(wasm::TARGET).join("page").join("supernode_web.wasm");
     let package = web().join("pkg");
@@ -87,11 +85,6 @@ fn install() -> anyhow::Result<()> {
         Run::new(&["npm", "ci", "--prefix", "web"]).status()?;
     }
     Ok(())
-}
-
-fn have_npm() -> anyhow::Result<()> {
-    let output = Command::new("npm").arg("--version").output();
-    if output.is_ok_and(|output| output.status.success()) { Ok(()) } else { bail!("npm is not here (Debian: npm).") }
 }
 
 fn web() -> PathBuf {
