@@ -202,7 +202,8 @@ class Work implements Record<keyof Asked, (...args: never[]) => unknown> {
   }
 
   async ticket_link(link: string): Promise<string> {
-    const session = await this.#connect(link);
+    // Whoever opened a room is at its relay by another link: to connect anew would end the call.
+    const session = this.#session?.session ?? (await this.#connect(link));
     this.#wants_calls = true;
     await session.appear();
     return session.ticket_link();
