@@ -24,6 +24,8 @@ const MAY_BE_BACK = ["OFFLINE", "NO_KEY_PACKAGE", "LIMIT", "State", "TimedOut", 
 /** For names of devices: so that two pages of one profile are not one device. */
 const LOCK = "supernode-device";
 const ROOM_FOR_40 = false;
+/** What is waited for once the relay is reached, by where a link leads. */
+const STEPS = { room: "knocking", person: "ringing", relay: "keys" } as const;
 
 /** What the wasm tells. */
 type Event =
@@ -92,7 +94,7 @@ class Work implements Record<keyof Asked, (...args: never[]) => unknown> {
   async enter(link: string, own: OwnState, room_name: string): Promise<{ room_name: string | undefined }> {
     tell({ is: "step", step: "relay" });
     const session = await this.#connect(link);
-    tell({ is: "step", step: this.look_at_link(link).leads_to === "person" ? "ringing" : "knocking" });
+    tell({ is: "step", step: STEPS[this.look_at_link(link).leads_to] });
     return await this.#go_in(() => this.#knock(session, room_name), session, own);
   }
 
