@@ -352,7 +352,7 @@ class Work implements Record<keyof Asked, (...args: never[]) => unknown> {
       case "disconnected":
       case "interrupted":
         this.#is_down = true;
-        this.#tell_line("trouble" in event ? event.trouble : undefined);
+        this.#tell_line();
         break;
       case "reconnected":
       case "resumed":
@@ -400,10 +400,10 @@ class Work implements Record<keyof Asked, (...args: never[]) => unknown> {
     }
   }
 
-  #tell_line(trouble?: Trouble): void {
+  #tell_line(): void {
     const rtt = this.#session?.session.rtt_ms() ?? 0;
     const line = this.#is_down ? "lost" : this.#rung !== "FULL" || rtt > POOR_RTT_MS ? "poor" : "good";
-    tell({ is: "line", line, ...(trouble === undefined ? {} : { trouble }) });
+    tell({ is: "line", line });
   }
 
   #tell_rings(): void {
