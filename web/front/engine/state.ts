@@ -248,9 +248,6 @@ export class Model {
       case "notice":
         this.#show_notice(told);
         break;
-      case "over":
-        this.set_over(told.trouble, told.end !== "Removed");
-        break;
     }
   }
 
