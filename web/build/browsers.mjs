@@ -6,7 +6,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import { bundle } from "./bundle.mjs";
-import { page } from "./page.mjs";
+import { page, whole_page } from "./page.mjs";
 
 const WEB = dirname(dirname(fileURLToPath(import.meta.url)));
 const into = join(WEB, "dist", "browsers");
@@ -16,6 +16,7 @@ mkdirSync(into, { recursive: true });
 const html = readFileSync(join(WEB, "front", "index.html"), "utf8");
 const script = await bundle(join(WEB, "tests", "page.ts"), process.env.DEBUG ? { minify: false } : {});
 writeFileSync(join(into, "engine.html"), page({ script, style: "", html }));
+writeFileSync(join(into, "supernode.html"), await whole_page());
 
 const files = [];
 for (const test of readdirSync(join(WEB, "tests")).filter((name) => name.endsWith(".test.ts")).sort()) {

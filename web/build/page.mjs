@@ -1,5 +1,12 @@
 // Puts script and style into the page's HTML, and a policy that lets nothing else run.
 import { createHash } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+import { bundle } from "./bundle.mjs";
+
+const FRONT = join(dirname(dirname(fileURLToPath(import.meta.url))), "front");
 
 /** What the page may do: run its own script, be a worker and a worklet of its own, and talk to a relay. */
 function policy(script, style) {
@@ -29,4 +36,10 @@ export function page({ script, style, html }) {
     script: `<script>${inside}</script>`,
   };
   return html.replace(/<!-- (policy|style|script) -->/g, (_mark, part) => parts[part]);
+}
+
+/** The page that people open: the screens on the engine. */
+export async function whole_page() {
+  const html = await readFile(join(FRONT, "index.html"), "utf8");
+  return page({ script: await bundle(join(FRONT, "main.ts")), style: await bundle(join(FRONT, "style", "page.css")), html });
 }

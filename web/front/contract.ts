@@ -162,8 +162,6 @@ export interface State {
   /** 60 digits in groups of five, the same for everybody in the call; changes with its keys. */
   readonly safety_number?: string;
   readonly notices: readonly Notice[];
-  /** The page's own SHA-256, once known: only of the file that stands alone. */
-  readonly page_sha256?: string;
 }
 
 /** Figures for whoever looks under the hood, and for tests. */

@@ -24,6 +24,8 @@ export interface Person {
   readonly hz: number;
   readonly page: Page;
   readonly said: string[];
+  /** Of their own; gone when they close. */
+  readonly directory: string;
   close(): Promise<void>;
 }
 
@@ -57,7 +59,7 @@ export async function person(kind: Kind, hz: number, url: string): Promise<Perso
     await browser.close();
     rmSync(directory, { recursive: true, force: true, maxRetries: 5 });
   };
-  return { kind, hz, page, said, close };
+  return { kind, hz, page, said, directory, close };
 }
 
 async function chromium(directory: string, hz: number): Promise<Browser> {

@@ -32,6 +32,8 @@ export class PageEngine implements Engine {
   readonly #fps: Record<Pictured, number> = { camera: 0, screen: 0 };
   readonly #loaded: Promise<Kept>;
   #link = "";
+  /** What was on when the last call ended. */
+  #was_on = { microphone: false, camera: false };
 
   constructor() {
     this.#line = new Line(
@@ -39,7 +41,7 @@ export class PageEngine implements Engine {
         this.#handle(told);
       },
       () => {
-        this.#model.set_over(WORKER_GONE, true);
+        this.#handle_over(WORKER_GONE, true);
       },
     );
     this.#sound = new Sound((capture, playout) => {
@@ -144,8 +146,12 @@ export class PageEngine implements Engine {
   async enter(): Promise<void> {
     await this.#loaded;
     void this.#sound.prepare().catch(() => undefined);
+    const on = this.#wanted_on;
     this.#model.set_phase({ kind: "entering", step: "relay" });
     try {
+      if (!(await this.#turn_on(on))) {
+        return;
+      }
       const name = this.#model.me.name;
       const { room_name } = await this.#line.ask("enter", [this.#link, this.#own, name === "" ? "" : `${name}'s room`]);
       await this.#handle_in(room_name);
@@ -153,7 +159,7 @@ export class PageEngine implements Engine {
       forget_resume();
       // Whoever has left meanwhile knows why.
       if (this.#model.state.phase.kind === "entering") {
-        this.#model.set_over(of_anything(error), true);
+        this.#handle_over(of_anything(error), true);
       }
       throw error;
     }
@@ -175,21 +181,48 @@ export class PageEngine implements Engine {
 
   async leave(): Promise<void> {
     forget_resume();
-    this.#drop_pictures();
-    this.#sound.drop_microphone();
-    this.#model.set_mine("microphone", "off");
-    this.#model.set_over(undefined, true);
+    this.#handle_over(undefined, true);
     await this.#line.ask("leave", []);
+  }
+
+  /** What is on, or was in the call before: whoever comes back or answers wants it again. */
+  get #wanted_on(): { readonly microphone: boolean; readonly camera: boolean } {
+    return this.#model.state.phase.kind === "over" ? this.#was_on : this.#own;
+  }
+
+  /** Says whether we are still on the way in, for the browser may ask, and that takes as long as it takes. */
+  async #turn_on({ microphone, camera }: { readonly microphone: boolean; readonly camera: boolean }): Promise<boolean> {
+    // Whoever has no microphone any more comes in all the same, and sees that it is off.
+    await settled(microphone ? this.set_microphone(true) : undefined);
+    await settled(camera ? this.set_camera(true) : undefined);
+    const { kind } = this.#model.state.phase;
+    if (kind !== "entering") {
+      this.#drop_devices();
+    }
+    return kind === "entering";
+  }
+
+  /** Nothing of ours is on after a call, however it ended. */
+  #handle_over(why: Trouble | undefined, may_come_back: boolean): void {
+    if (this.#model.state.phase.kind !== "over") {
+      this.#was_on = { microphone: this.#own.microphone, camera: this.#own.camera };
+    }
+    this.#drop_devices();
+    this.#model.set_over(why, may_come_back);
   }
 
   async answer(ring: number): Promise<void> {
     void this.#sound.prepare().catch(() => undefined);
+    const on = this.#wanted_on;
     this.#model.set_phase({ kind: "entering", step: "keys" });
     try {
+      if (!(await this.#turn_on(on))) {
+        return;
+      }
       const { room_name } = await this.#line.ask("answer", [ring, this.#own]);
       await this.#handle_in(room_name);
     } catch (error) {
-      this.#model.set_over(of_anything(error), true);
+      this.#handle_over(of_anything(error), true);
       throw error;
     }
   }
@@ -287,7 +320,9 @@ export class PageEngine implements Engine {
     this.#pictures[what] = what === "camera" ? await Camera.camera(camera, frame, ended) : await Camera.screen(frame, ended);
   }
 
-  #drop_pictures(): void {
+  #drop_devices(): void {
+    this.#sound.drop_microphone();
+    this.#model.set_mine("microphone", "off");
     for (const what of ["camera", "screen"] as const) {
       this.#pictures[what]?.stop();
       this.#pictures[what] = undefined;
@@ -420,7 +455,7 @@ export class PageEngine implements Engine {
       }
       case "over":
         forget_resume();
-        this.#model.handle(told);
+        this.#handle_over(told.trouble, told.end !== "Removed");
         break;
       default:
         this.#model.handle(told);

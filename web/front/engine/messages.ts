@@ -93,7 +93,7 @@ export type Told =
   | { readonly is: "picture"; readonly device: Device; readonly what: Pictured; readonly frame: VideoFrame }
   | { readonly is: "picture_wanted"; readonly what: Pictured; readonly height: number; readonly fps: number }
   | { readonly is: "rings"; readonly rings: readonly RingShown[] }
-  | { readonly is: "line"; readonly line: "good" | "poor" | "lost"; readonly trouble?: Trouble }
+  | { readonly is: "line"; readonly line: "good" | "poor" | "lost" }
   | { readonly is: "keys_changed"; readonly safety_number: string | undefined }
   | { readonly is: "warning"; readonly kind: string; readonly identity: Identity | undefined }
   | { readonly is: "healed" }

@@ -233,7 +233,6 @@ export class Model {
         break;
       case "line":
         this.#change({ line: told.line });
-        this.#show_line(told.line, told.trouble);
         this.#show_people();
         break;
       case "keys_changed":
@@ -248,9 +247,6 @@ export class Model {
         break;
       case "notice":
         this.#show_notice(told);
-        break;
-      case "over":
-        this.set_over(told.trouble, told.end !== "Removed");
         break;
     }
   }
@@ -280,11 +276,6 @@ export class Model {
     const lobby = this.#own_lobby || this.#people.some((person) => person.is_host && person.is_here && person.lobby);
     if (!is_same || lobby !== this.#state.lobby) {
       this.#change({ people, lobby });
-    }
-    for (const person of people) {
-      if (person.trust === "changed") {
-        this.#show_notice(changed(person));
-      }
     }
   }
 
@@ -339,14 +330,6 @@ export class Model {
     }, REACTIONS_FOR_MS);
   }
 
-  #show_line(line: State["line"], trouble: Trouble | undefined): void {
-    this.drop_notice("line");
-    if (line === "lost" && this.#state.phase.kind === "in") {
-      const words = { what: "the connection to the relay broke", why: trouble?.why ?? "the path or the relay failed", todo: "nothing: it is tried again" };
-      this.#show_notice({ key: "line", level: "warning", trouble: words });
-    }
-  }
-
   #show_notice(notice: Notice): void {
     const loudness = { alarm: 0, warning: 1, info: 2 } as const;
     const { key, level, trouble, action } = notice;
@@ -395,18 +378,6 @@ function same(before: Participant | undefined, now: Participant): Participant {
 
 function with_progress(line: Said, done: number, state: "offered" | "coming" | "here" | "failed"): Said {
   return line.what.kind === "file" ? { ...line, what: { ...line.what, done, state } } : line;
-}
-
-function changed(person: Participant): Notice {
-  return {
-    key: `changed:${person.identity}`,
-    level: "alarm",
-    trouble: {
-      what: `${person.name} is not who you compared numbers with`,
-      why: "somebody of that name was verified on this device, and this is another identity: a new device of theirs, or somebody else",
-      todo: "compare numbers again before you trust them",
-    },
-  };
 }
 
 function warning(kind: string, who: string): Notice {

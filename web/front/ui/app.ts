@@ -31,6 +31,8 @@ export class App {
   #before: State | undefined;
   /** Where the last link led to: what is on the way in depends on it. */
   #leads_to: LinkShown["leads_to"] = "room";
+  /** Whether the call that is over had begun for us. */
+  #was_in = false;
   /** Somebody wants to paste another link, at the door or after a call. */
   #wants_link = false;
   #troubles = 0;
@@ -86,6 +88,8 @@ export class App {
 
   #update(state: State): void {
     const { phase } = state;
+    if (phase.kind === "in") this.#was_in = true;
+    else if (phase.kind !== "over") this.#was_in = false;
     if (phase.kind === "door") this.#leads_to = phase.link.leads_to;
     if (phase.kind !== this.#before?.phase.kind) this.#wants_link = false;
     this.#choose_screen(state);
@@ -141,7 +145,7 @@ export class App {
         });
         return this.#call;
       case "over":
-        return new Over(this.#context);
+        return new Over(this.#context, this.#was_in);
     }
   }
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { bytes_in_words, chat_text, CHAT_CHARACTERS_MAX, colour_of, digit_groups, file_name, first_character, in_sentence, initials, name_of, one_line } from "./text.ts";
+import { bytes_in_words, chat_text, CHAT_CHARACTERS_MAX, colour_of, digit_groups, file_name, first_character, in_sentence, initials, name_of, one_line, sentences } from "./text.ts";
 
 test("a name is one line without what turns text around or cannot be seen", () => {
   assert.equal(one_line("\u202eevil\u202c\n\tname\u0000\u200b", 64), "evil  name");
@@ -69,4 +69,9 @@ test("sizes are as people read them", () => {
 test("a colour is always the same, and one of those that there are", () => {
   assert.equal(colour_of("sn-id-abc", 10), colour_of("sn-id-abc", 10));
   for (let number = 0; number < 200; number++) assert.ok(colour_of(`id ${number}`, 10) < 10);
+});
+
+test("what a program says of a trouble becomes sentences, and sentences stay what they are", () => {
+  assert.equal(sentences("the relay is gone", "it said so: 7", undefined), "The relay is gone. It said so: 7.");
+  assert.equal(sentences("You have no name yet.", "Who are you?", ""), "You have no name yet. Who are you?");
 });

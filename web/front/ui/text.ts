@@ -20,6 +20,15 @@ export function one_line(text: string, characters_max: number): string {
   return characters.length > characters_max ? `${characters.slice(0, characters_max - 1).join("")}…` : bounded;
 }
 
+/** Longest part of what went wrong that is shown. */
+const SENTENCE_CHARACTERS_MAX = 400;
+
+/** What happened, why and what to do, as sentences, whoever wrote them: programs write neither capitals nor full stops. */
+export function sentences(...parts: readonly (string | undefined)[]): string {
+  const told = parts.map((part) => one_line(part ?? "", SENTENCE_CHARACTERS_MAX)).filter((part) => part !== "");
+  return told.map((part) => `${part.slice(0, 1).toLocaleUpperCase()}${part.slice(1)}${/[.!?…:)]$/u.test(part) ? "" : "."}`).join(" ");
+}
+
 /** What somebody is called: their name, or the beginning of their identity if they have not said one. */
 export function name_of(person: { readonly name: string; readonly identity: string }): string {
   return one_line(person.name, NAME_CHARACTERS_MAX) || short_identity(person.identity);

@@ -83,16 +83,18 @@ export const english = {
   over: {
     heading: "You have left the call",
     heading_trouble: "The call is over",
+    heading_outside: "You did not get in",
     left: "Nothing of yours is sent any more: microphone and camera are off.",
     back: "Come back",
+    again: "Try again",
     other_link: "Open another link",
   },
 
   bar: {
     label: "Controls of the call",
-    microphone: { on: "Mute", off: "Unmute", starting: "Microphone…", short: "Mic" },
-    camera: { on: "Stop camera", off: "Start camera", starting: "Camera…", short: "Camera" },
-    screen: { on: "Stop sharing", off: "Share screen", starting: "Sharing…", short: "Share" },
+    microphone: { on: "Mute", off: "Unmute", starting: "Microphone…", },
+    camera: { on: "Stop camera", off: "Start camera", starting: "Camera…" },
+    screen: { on: "Stop sharing", off: "Share screen", starting: "Sharing…" },
     reactions: "React",
     chat: "Chat",
     people: "People",
@@ -257,9 +259,9 @@ export const english = {
     waiting: "The number is there once somebody else is in the call.",
     compare: "Whether somebody is who they say, you find out by comparing numbers with them, in the list of people.",
     me: "Your identity",
-    page: "This page's SHA-256",
-    page_hint: "Compare it with the one in the release notes, if you have this page from somebody whom you do not trust.",
-    page_served: "This page comes from a server each time, and whoever runs the server can change it. The page that stands alone, kept as a file, cannot change by itself.",
+    page: "This page",
+    page_kept: "This page is a file on your device and cannot change by itself. If you have it from somebody whom you do not trust, compare the file's SHA-256 with the one in the release notes.",
+    page_served: "This page comes from a server each time, and whoever runs the server can change it. Kept as a file and opened from there, it works as well and cannot change by itself.",
   },
 
   invite: {

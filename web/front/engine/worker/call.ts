@@ -4,6 +4,7 @@ import type { Incoming, Room, Session } from "wasm:supernode_web";
 import type { Device, Identity } from "../../contract.ts";
 import type { OwnState, Person, Pictured, SaidByWorker, Told, WorkerFigures } from "../messages.ts";
 import { Failure } from "../trouble.ts";
+import { sleep } from "./bytes.ts";
 import { FILE_BYTES_MAX, FILE_CODEC, FileIn, send_file } from "./files.ts";
 import { PictureIn } from "./picture_in.ts";
 import { PictureOut } from "./picture_out.ts";
@@ -35,6 +36,9 @@ const FILES_MAX = 100;
 /** Sound of which more than this part is missing is poor. */
 const POOR_SHARE = 0.03;
 const LOOK_EVERY_MS = 3000;
+/** Longest to wait until the others have our goodbye, and until the relay knows. */
+const GOODBYE_MS = 700;
+const LEAVING_MS = 1500;
 /** A track that ended without its mark is waited for: the SDK's grace, and a little. */
 const GONE_AFTER_MS = 20_000;
 
@@ -298,7 +302,14 @@ export class Call {
   }
 
   async leave(): Promise<void> {
-    await Promise.race([this.room.leave(), new Promise((done) => setTimeout(done, 1500))]);
+    // To end one's tracks is to say goodbye: of a call of two the other would wait for us otherwise.
+    await Promise.race([this.#end_tracks(), sleep(GOODBYE_MS)]);
+    await Promise.race([this.room.leave(), sleep(LEAVING_MS)]);
+  }
+
+  async #end_tracks(): Promise<void> {
+    const { camera, screen } = this.pictures;
+    await Promise.allSettled([this.#talk.end(), this.#parts.sound.end(), camera.end(), screen.end()]);
   }
 
   /** After it is over, by whatever. */
@@ -308,15 +319,13 @@ export class Call {
     }
     this.is_over = true;
     clearInterval(this.#looking);
-    this.#talk.end();
-    this.#parts.sound.end();
     for (const id of [...this.sounds.keys(), ...this.#seen.keys(), ...this.#listened.keys()]) {
       this.#forget(id);
     }
     for (const { file } of this.#files.values()) {
       file.fail();
     }
-    await Promise.allSettled([this.pictures.camera.end(), this.pictures.screen.end()]);
+    await this.#end_tracks();
     this.room.free();
   }
 

@@ -48,10 +48,12 @@ export class SoundOut {
   }
 
   /** The call is over, or another one begins. */
-  end(): void {
-    this.#track?.free();
+  async end(): Promise<void> {
+    const track = this.#track;
     this.#track = undefined;
     this.#places.length = 0;
+    await track?.finish();
+    track?.free();
   }
 
   #take(samples: Float32Array<ArrayBuffer>): void {

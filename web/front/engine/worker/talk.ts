@@ -73,11 +73,16 @@ export class TalkOut {
     return this.#chat.send(line, 0, true, 0, 0, true);
   }
 
-  end(): void {
-    this.#talk?.free();
-    this.#chat?.free();
+  async end(): Promise<void> {
+    const tracks = [this.#talk, this.#chat];
     this.#talk = undefined;
     this.#chat = undefined;
+    await Promise.all(
+      tracks.map(async (track) => {
+        await track?.finish();
+        track?.free();
+      }),
+    );
   }
 
   #send(message: Heard): boolean {

@@ -24,6 +24,8 @@ const MAY_BE_BACK = ["OFFLINE", "NO_KEY_PACKAGE", "LIMIT", "State", "TimedOut", 
 /** For names of devices: so that two pages of one profile are not one device. */
 const LOCK = "supernode-device";
 const ROOM_FOR_40 = false;
+/** What is waited for once the relay is reached, by where a link leads. */
+const STEPS = { room: "knocking", person: "ringing", relay: "keys" } as const;
 
 /** What the wasm tells. */
 type Event =
@@ -92,7 +94,7 @@ class Work implements Record<keyof Asked, (...args: never[]) => unknown> {
   async enter(link: string, own: OwnState, room_name: string): Promise<{ room_name: string | undefined }> {
     tell({ is: "step", step: "relay" });
     const session = await this.#connect(link);
-    tell({ is: "step", step: this.look_at_link(link).leads_to === "person" ? "ringing" : "knocking" });
+    tell({ is: "step", step: STEPS[this.look_at_link(link).leads_to] });
     return await this.#go_in(() => this.#knock(session, room_name), session, own);
   }
 
@@ -202,7 +204,8 @@ class Work implements Record<keyof Asked, (...args: never[]) => unknown> {
   }
 
   async ticket_link(link: string): Promise<string> {
-    const session = await this.#connect(link);
+    // Whoever opened a room is at its relay by another link: to connect anew would end the call.
+    const session = this.#session?.session ?? (await this.#connect(link));
     this.#wants_calls = true;
     await session.appear();
     return session.ticket_link();
@@ -349,7 +352,7 @@ class Work implements Record<keyof Asked, (...args: never[]) => unknown> {
       case "disconnected":
       case "interrupted":
         this.#is_down = true;
-        this.#tell_line("trouble" in event ? event.trouble : undefined);
+        this.#tell_line();
         break;
       case "reconnected":
       case "resumed":
@@ -397,10 +400,10 @@ class Work implements Record<keyof Asked, (...args: never[]) => unknown> {
     }
   }
 
-  #tell_line(trouble?: Trouble): void {
+  #tell_line(): void {
     const rtt = this.#session?.session.rtt_ms() ?? 0;
     const line = this.#is_down ? "lost" : this.#rung !== "FULL" || rtt > POOR_RTT_MS ? "poor" : "good";
-    tell({ is: "line", line, ...(trouble === undefined ? {} : { trouble }) });
+    tell({ is: "line", line });
   }
 
   #tell_rings(): void {

@@ -6,7 +6,7 @@ import type { Notice, State, Trouble } from "../../contract.ts";
 import type { Context } from "../context.ts";
 import { button, KeyedList, make, set_attribute, set_hidden, set_text, type View } from "../dom.ts";
 import { icon, set_icon, type IconName } from "../icons.ts";
-import { name_of, one_line } from "../text.ts";
+import { name_of, one_line, sentences } from "../text.ts";
 import type { Words } from "../words.ts";
 
 export type BannerLevel = "alarm" | "ring" | "warning" | "knock" | "info";
@@ -41,7 +41,7 @@ export function banners_of(state: State, local: readonly Notice[], closed: Reado
   const in_call = state.phase.kind === "in";
   for (const notice of [...state.notices, ...local]) {
     const acts = notice.action === undefined ? [] : [{ label: notice.action.label, act: { do: "act", notice: notice.key } as const, strong: true }];
-    found.push({ key: `notice ${notice.key}`, level: notice.level, trouble: notice.trouble, acts, may_close: true });
+    found.push({ key: `notice ${notice.key}`, level: notice.level, trouble: told(notice.trouble), acts, may_close: true });
   }
   for (const { id, room, ...who } of state.ringing) {
     found.push({
@@ -80,6 +80,11 @@ export function banners_of(state: State, local: readonly Notice[], closed: Reado
     .map((each, at) => ({ each, at }))
     .sort((left, right) => ORDER.indexOf(left.each.level) - ORDER.indexOf(right.each.level) || left.at - right.at)
     .map(({ each }) => each);
+}
+
+/** What the engine and the relay say is written for programs' output as well. */
+function told({ what, why, todo }: Trouble): Trouble {
+  return { what: sentences(what), ...(why === undefined ? {} : { why: sentences(why) }), ...(todo === undefined ? {} : { todo: sentences(todo) }) };
 }
 
 function knocks_of({ knocking }: State, words: Words): Banner[] {

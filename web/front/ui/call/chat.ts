@@ -3,7 +3,7 @@ import type { Said, State } from "../../contract.ts";
 import type { Context } from "../context.ts";
 import { button, KeyedList, make, set_attribute, set_hidden, set_text, type View } from "../dom.ts";
 import { icon } from "../icons.ts";
-import { CHAT_CHARACTERS_MAX } from "../text.ts";
+import { CHAT_CHARACTERS_MAX, sentences } from "../text.ts";
 import { trouble_of } from "../words.ts";
 import { Line, type LineItem } from "./line.ts";
 
@@ -156,7 +156,7 @@ export class Chat implements View<State> {
       },
       (reason: unknown) => {
         const { what, todo } = trouble_of(reason, this.#context.words);
-        set_text(this.#trouble, this.#context.words.chat.not_sent([what, todo].filter((part) => part !== undefined).join(" ")));
+        set_text(this.#trouble, this.#context.words.chat.not_sent(sentences(what, todo)));
         set_hidden(this.#trouble, false);
         // Nobody should have to write it twice.
         if (this.field.value === "") this.field.value = text;

@@ -96,11 +96,11 @@ export class Tile implements View<TileItem> {
     set_text(this.#name, is_screen ? tile.screen(in_sentence(name)) : person.is_me ? tile.me(in_sentence(name)) : name);
     set_icon(this.#sound, is_screen ? "screen" : person.has_microphone ? "microphone" : "microphone_off");
     set_attribute(this.#sound, "data-muted", !is_screen && !person.has_microphone);
-    set_attribute(this.#shield, "data-shown", person.trust === "verified" && !is_screen);
+    set_attribute(this.#shield, "data-shown", person.trust === "verified" && !person.is_me && !is_screen);
     const states = is_screen ? [] : states_of(person, this.#words);
     set_text(this.#states, states.join(" · "));
     set_hidden(this.#states, states.length === 0);
-    const also = is_screen ? [] : [person.has_camera ? "" : tile.no_picture, person.trust === "verified" ? tile.verified : "", person.is_host ? tile.host : ""];
+    const also = is_screen ? [] : [person.has_camera ? "" : tile.no_picture, person.trust === "verified" && !person.is_me ? tile.verified : "", person.is_host ? tile.host : ""];
     set_text(this.#spoken, also.filter((word) => word !== "").join(", "));
     set_text(this.#reaction, item.reaction === undefined ? "" : first_character(item.reaction));
     set_attribute(this.#reaction, "data-shown", item.reaction !== undefined);

@@ -2,6 +2,7 @@ import type { Context } from "../context.ts";
 import { button, make, set_text } from "../dom.ts";
 import { icon } from "../icons.ts";
 import { qr_picture } from "../qr/picture.ts";
+import { sentences } from "../text.ts";
 import { trouble_of, type Words } from "../words.ts";
 import type { Dialogs } from "./dialog.ts";
 
@@ -53,7 +54,7 @@ function link_part(context: Context, name: string, hint: string, link: Promise<s
     },
     (reason: unknown) => {
       const { what, todo } = trouble_of(reason, context.words);
-      set_text(state, [what, todo].filter((part) => part !== undefined).join(" "));
+      set_text(state, sentences(what, todo));
     },
   );
   return make("section", { class: "link-part" }, make("h3", {}, name), make("p", {}, hint), row, state, picture);

@@ -4,7 +4,7 @@ import type { Context } from "../context.ts";
 import { button, make, on_change, set_attribute, set_hidden } from "../dom.ts";
 import { icon } from "../icons.ts";
 import { qr_picture } from "../qr/picture.ts";
-import { digit_groups, name_of, one_line } from "../text.ts";
+import { digit_groups, name_of, one_line, sentences } from "../text.ts";
 import { trouble_of } from "../words.ts";
 import type { Dialogs } from "./dialog.ts";
 
@@ -49,7 +49,7 @@ export function open_verify(context: Context, dialogs: Dialogs, who: Identity): 
       number.replaceChildren(digits(text, verify.number), picture === undefined ? "" : make("div", { class: "qr-frame" }, picture));
     },
     (reason: unknown) => {
-      number.replaceChildren(make("p", {}, trouble_of(reason, words).what));
+      number.replaceChildren(make("p", {}, sentences(trouble_of(reason, words).what)));
     },
   );
   const show_trust = on_change((trust: Participant["trust"] | undefined) => {
@@ -75,17 +75,12 @@ export function open_safety(context: Context, dialogs: Dialogs): void {
   const { safety } = context.words;
   const number = make("div", { class: "number" });
   const me = make("code", {});
-  const page = make("code", {});
-  const page_part = make("p", { class: "hint" });
   const show_number = on_change((text: string | undefined) => {
     number.replaceChildren(text === undefined ? make("p", { class: "hint" }, safety.waiting) : digits(text, safety.number));
   });
   const stop = follow(context, (state) => {
     show_number(state.safety_number);
     me.textContent = one_line(state.me.fingerprint, 200);
-    page.textContent = one_line(state.page_sha256 ?? "", 100);
-    set_hidden(page, state.page_sha256 === undefined);
-    page_part.textContent = state.page_sha256 === undefined ? safety.page_served : safety.page_hint;
   });
   const content = [
     make("p", {}, safety.text),
@@ -96,8 +91,7 @@ export function open_safety(context: Context, dialogs: Dialogs): void {
     make("h3", {}, safety.me),
     me,
     make("h3", {}, safety.page),
-    page,
-    page_part,
+    make("p", { class: "hint" }, location.protocol === "file:" ? safety.page_kept : safety.page_served),
   ];
   dialogs.open("safety", safety.heading, content, stop);
 }

@@ -19,7 +19,7 @@ export class Door implements View<State> {
   readonly #privacy = make("p", { class: "privacy" });
   readonly #heading = make("h1", { tabindex: -1 });
   readonly #enter = make("button", { type: "submit", class: "strong main" });
-  readonly #coming_in = make("p", { class: "hint" });
+  readonly #coming_in = make("p", { class: "hint coming-in" });
   readonly #show_link: (link: LinkShown) => void;
   readonly #name: HTMLInputElement;
 

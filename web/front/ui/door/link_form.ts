@@ -2,7 +2,7 @@ import type { State, Trouble } from "../../contract.ts";
 import type { Context } from "../context.ts";
 import { button, make, on_change, set_attribute, set_hidden, set_text, type View } from "../dom.ts";
 import { icon } from "../icons.ts";
-import { one_line } from "../text.ts";
+import { sentences } from "../text.ts";
 import { trouble_of } from "../words.ts";
 
 /** No link is longer; a paste of a whole document is none. */
@@ -20,7 +20,7 @@ export function link_form(context: Context, back?: () => void): View<State> {
   const show = (problem: Trouble | undefined): void => {
     set_hidden(trouble, problem === undefined);
     set_attribute(field, "aria-invalid", problem === undefined ? undefined : "true");
-    set_text(trouble, problem === undefined ? "" : [problem.what, problem.why, problem.todo].filter((part) => part !== undefined).map((part) => one_line(part, 400)).join(" "));
+    set_text(trouble, problem === undefined ? "" : sentences(problem.what, problem.why, problem.todo));
   };
   const open = make("button", { type: "submit", class: "strong main" }, no_link.open);
   const form = make(

@@ -3,7 +3,7 @@ import type { LinkShown, State } from "../../contract.ts";
 import type { Context } from "../context.ts";
 import { button, make, on_change, set_attribute, set_hidden, set_text, type View } from "../dom.ts";
 import { icon } from "../icons.ts";
-import { one_line } from "../text.ts";
+import { sentences } from "../text.ts";
 
 type Step = "relay" | "knocking" | "ringing" | "keys";
 type Stage = Readonly<Record<LinkShown["leads_to"], readonly Step[]>>;
@@ -57,7 +57,8 @@ export class Over implements View<State> {
   readonly element: HTMLElement;
   readonly #show: (phase: State["phase"]) => void;
 
-  constructor(context: Context) {
+  /** `was_in` the call, or never got there. */
+  constructor(context: Context, was_in: boolean) {
     const { words, engine } = context;
     const { over } = words;
     const heading = make("h1", { tabindex: -1, dir: "auto" });
@@ -65,7 +66,7 @@ export class Over implements View<State> {
     const todo = make("p", { class: "hint", dir: "auto" });
     const back = button({ class: "strong main" }, () => {
       context.run(() => engine.enter());
-    }, over.back);
+    }, was_in ? over.back : over.again);
     const other = button({ class: "quiet" }, () => {
       context.go({ kind: "link" });
     }, over.other_link);
@@ -73,10 +74,10 @@ export class Over implements View<State> {
     this.#show = on_change((phase) => {
       if (phase.kind !== "over") return;
       const { why } = phase;
-      set_text(heading, why === undefined ? over.heading : over.heading_trouble);
-      set_text(text, why === undefined ? "" : [why.what, why.why].filter((part) => part !== undefined).map((part) => one_line(part, 400)).join(" "));
+      set_text(heading, why === undefined ? over.heading : was_in ? over.heading_trouble : over.heading_outside);
+      set_text(text, why === undefined ? "" : sentences(why.what, why.why));
       set_hidden(text, why === undefined);
-      set_text(todo, one_line(why?.todo ?? "", 400));
+      set_text(todo, sentences(why?.todo));
       set_hidden(todo, why?.todo === undefined);
       set_hidden(back, !phase.may_come_back);
     });

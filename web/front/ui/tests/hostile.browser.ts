@@ -36,7 +36,6 @@ test("nothing of what others send runs, wherever it is shown", async () => {
         notices: [{ key: text, level: "alarm", trouble: { what: text, why: text, todo: text }, action: { name: text, label: text } }],
         devices: { microphones: [{ id: text, label: text }], cameras: [], speakers: [] },
         safety_number: text,
-        page_sha256: text,
       });
     }, script);
     for (const selector of ["[data-panel=chat]", "[data-panel=people]", ".person:nth-child(2) button"]) {

@@ -117,7 +117,7 @@ export const SCENES: Readonly<Record<string, (engine: Scripted) => void>> = {
     press(".person:nth-child(3) button");
   },
   safety: (engine) => {
-    engine.set(call(mixed(3), { page_sha256: "5f1d7a84c2b3e09f6a8d4c1b7e2f90a3d5c6b8e1f4a7092b3c4d5e6f708192a3" }));
+    engine.set(call(mixed(3)));
     press(".seal");
   },
   invite: (engine) => {
