@@ -63,8 +63,8 @@ pub struct Sending {
     pause: Pause,
     /// Lowest spatial layer of which a frame was left out.
     spatial_gap: u8,
-    /// How many subscribed when the stream of a data track began.
-    served: u32,
+    /// How many had joined when the stream of a data track began.
+    served: u64,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -123,16 +123,16 @@ impl Sending {
                 }
                 self.plan_layered(begins_group(frame), flags, layer, connection)
             }
-            TrackKind::Data => self.plan_ordered(flags | Flags::INDEPENDENT, connection, demand.subscribers),
+            TrackKind::Data => self.plan_ordered(flags | Flags::INDEPENDENT, connection, demand.joined),
             _ => self.plan_alone(flags | Flags::END_OF_GROUP, connection),
         }
     }
 
     /// The mark at the track's end: on the stream that there is, or by itself.
-    pub fn plan_end(&mut self, connection: Option<u64>, subscribers: u32) -> Plan {
+    pub fn plan_end(&mut self, connection: Option<u64>, joined: u64) -> Plan {
         let end = Flags::END_OF_GROUP | Flags::END_OF_TRACK;
         match (self.kind, self.lanes[0]) {
-            (TrackKind::Data, _) => self.plan_ordered(Flags::INDEPENDENT | end, connection, subscribers),
+            (TrackKind::Data, _) => self.plan_ordered(Flags::INDEPENDENT | end, connection, joined),
             (TrackKind::Video | TrackKind::Screen, Lane::Open) => {
                 self.plan_layered(false, end, Layer::default(), connection)
             }
@@ -217,12 +217,12 @@ impl Sending {
 
     /// A frame on the stream of a data track. Whoever subscribes gets streams from their beginning only, so a new
     /// subscriber means a new stream.
-    fn plan_ordered(&mut self, flags: Flags, connection: Option<u64>, subscribers: u32) -> Plan {
+    fn plan_ordered(&mut self, flags: Flags, connection: Option<u64>, joined: u64) -> Plan {
         let Some(connection) = connection else {
             return Plan { ends: self.end_lanes(Lane::Unused, Ends::Whole), ..Fate::Dropped.into() };
         };
-        let goes_on = self.connection == connection && subscribers <= self.served && self.lanes[0] == Lane::Open;
-        (self.connection, self.served) = (connection, subscribers);
+        let goes_on = self.connection == connection && joined == self.served && self.lanes[0] == Lane::Open;
+        (self.connection, self.served) = (connection, joined);
         let mut ends = None;
         if !goes_on {
             ends = self.end_lanes(Lane::Unused, Ends::Whole);
@@ -296,7 +296,7 @@ mod tests {
 
     /// Wanted by one, in all layers.
     const WANTED: Demand =
-        Demand { subscribers: 1, temporal_layer_max: 7, spatial_layer_max: 7, bits_per_second: None };
+        Demand { subscribers: 1, temporal_layer_max: 7, spatial_layer_max: 7, bits_per_second: None, joined: 1 };
     const NOBODY: Demand = Demand { subscribers: 0, ..WANTED };
 
     /// A frame of a picture in these layers.
@@ -382,19 +382,20 @@ mod tests {
     #[test]
     fn data_begins_a_stream_for_each_new_subscriber_and_connection() {
         let mut sending = Sending::new(TrackKind::Data);
-        let mut say = |connection, subscribers| {
-            let demand = Demand { subscribers, ..WANTED };
+        let mut say = |connection, joined| {
+            let demand = Demand { joined, ..WANTED };
             plan(&mut sending, &OutgoingFrame::independent(b"", 0), connection, &demand)
         };
         assert_eq!(on_lane(say(Some(1), 1)), (0, true, 0, 0));
         assert_eq!(on_lane(say(Some(1), 1)), (0, false, 0, 1));
         let second = say(Some(1), 2);
         assert_eq!((second.ends, on_lane(second)), (Some(Ends::Whole), (0, true, 1, 0)));
-        assert_eq!(on_lane(say(Some(1), 1)), (0, false, 1, 1), "one less needs no other stream");
-        assert_eq!(say(None, 1), Plan { ends: Some(Ends::Whole), ..Fate::Dropped.into() });
-        assert_eq!(on_lane(say(Some(2), 1)), (0, true, 2, 0));
+        assert_eq!(on_lane(say(Some(1), 2)), (0, false, 1, 1));
+        assert_eq!(say(None, 2), Plan { ends: Some(Ends::Whole), ..Fate::Dropped.into() });
+        assert_eq!(on_lane(say(Some(2), 2)), (0, true, 2, 0));
         assert_eq!(sending.handle_failed(0), Fate::Dropped.into());
-        let after = plan(&mut sending, &OutgoingFrame::independent(b"", 0), Some(2), &WANTED);
+        let demand = Demand { joined: 2, ..WANTED };
+        let after = plan(&mut sending, &OutgoingFrame::independent(b"", 0), Some(2), &demand);
         assert_eq!(on_lane(after), (0, true, 3, 0), "the frame that was lost has its number");
     }
 

@@ -14,7 +14,7 @@ rmSync(into, { recursive: true, force: true });
 mkdirSync(into, { recursive: true });
 
 const html = readFileSync(join(WEB, "front", "index.html"), "utf8");
-const script = await bundle(join(WEB, "tests", "page.ts"), process.env.DEBUG ? { minify: false } : {});
+const script = await bundle(join(WEB, "tests", "stage", "page.ts"), process.env.DEBUG ? { minify: false } : {});
 writeFileSync(join(into, "engine.html"), page({ script, style: "", html }));
 writeFileSync(join(into, "supernode.html"), await whole_page());
 

@@ -26,6 +26,7 @@ struct Waiting {
 #[derive(Serialize)]
 struct Wanted {
     subscribers: u32,
+    joined: u64,
     temporal_layer_max: u8,
     spatial_layer_max: u8,
     bits_per_second: Option<u64>,
@@ -144,6 +145,7 @@ async fn send_all(
 fn tell_demand(told: &Function, demand: &Demand) {
     let wanted = Wanted {
         subscribers: demand.subscribers,
+        joined: demand.joined,
         temporal_layer_max: demand.temporal_layer_max,
         spatial_layer_max: demand.spatial_layer_max,
         bits_per_second: demand.bits_per_second,

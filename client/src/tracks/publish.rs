@@ -223,9 +223,9 @@ impl Publisher {
             return Err(Error::CallEnded(end));
         }
         self.finished = true;
-        let (route, subscribers) = (self.track.route(), self.subscribers());
+        let (route, joined) = (self.track.route(), self.demand().joined);
         let connection = route.as_ref().map(|route| route.link.generation);
-        let (plan, mark) = (self.sending.plan_end(connection, subscribers), OutgoingFrame::independent(&[], 0));
+        let (plan, mark) = (self.sending.plan_end(connection, joined), OutgoingFrame::independent(&[], 0));
         self.prepare(&plan);
         let mut sent = self.carry_out(plan.fate, route.clone(), &mark, true).await?;
         let ttl = Duration::from_millis(self.ttl_ms.into());

@@ -67,7 +67,7 @@ impl LocalTrack {
     }
 
     pub(crate) fn set_demand(&self, demand: Demand) {
-        self.demand.send_replace(demand);
+        self.demand.send_modify(|known| *known = known.followed_by(demand));
     }
 
     pub(crate) fn demand(&self) -> watch::Receiver<Demand> {

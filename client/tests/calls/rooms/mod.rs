@@ -486,6 +486,26 @@ async fn what_is_written_on_a_data_track_arrives_whole_and_in_order_from_when_on
     assert_eq!(calls[0].stats().tracks.iter().map(|track| track.dropped).sum::<u64>(), 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_subscribes_to_data_in_the_place_of_another_gets_what_is_written_next() {
+    let relay = Relay::open(2);
+    let (_guests, calls, _door) = room_of(&relay, 3).await;
+    let mut chat = in_time(calls[0].publish(TrackKind::Data, track("chat"), WHOLE)).await.unwrap();
+    for (call, line) in [(&calls[1], b"one"), (&calls[2], b"two"), (&calls[1], b"six")] {
+        let heard = in_time(call.track(TrackKind::Data)).await.unwrap();
+        let mut lines = in_time(call.subscribe(&heard, supernode_client::SubscribeOptions::for_kind(TrackKind::Data)))
+            .await
+            .unwrap();
+        in_time(chat.wanted()).await.unwrap();
+        chat.send(&supernode_client::OutgoingFrame::independent(line, 0)).await.unwrap();
+        assert_eq!(in_time(lines.next()).await.unwrap().payload, line[..]);
+        drop(lines);
+        while chat.subscribers() > 0 {
+            in_time(chat.demand_other_than(chat.demand())).await.unwrap();
+        }
+    }
+}
+
 //
 #[tokio::test(flavor = "multi_thread")]
 async fn how_lively_a_frame_is_shows_on_tracks_that_show_it_only() {

@@ -24,7 +24,7 @@ export class TalkOut {
   #talk: Outgoing | undefined;
   #chat: Outgoing | undefined;
   #own: OwnState;
-  #listeners = 0;
+  #joined = 0;
   #chat_listeners = 0;
 
   constructor(room: Room, own: OwnState) {
@@ -34,12 +34,12 @@ export class TalkOut {
 
   async start(): Promise<void> {
     const told = (what: string, json?: string) => {
-      const listeners = what === "demand" ? subscribers_in(json) : this.#listeners;
-      // Whoever is new knows nothing yet; what comes from now on is for them as well.
-      if (listeners > this.#listeners) {
+      const { joined } = demand_in(what, json) ?? { joined: this.#joined };
+      // Whoever is new knows nothing yet, even in the place of somebody who left: what comes from now on is for them as well.
+      if (joined > this.#joined) {
         this.tell_state(this.#own);
       }
-      this.#listeners = listeners;
+      this.#joined = joined;
     };
     this.#talk = await this.#room.publish(fresh_id(), "data", "talk", TALK_CODEC, new Uint8Array(), TTL_MS, told);
   }
@@ -62,7 +62,7 @@ export class TalkOut {
     const line = new TextEncoder().encode(text);
     if (this.#chat === undefined) {
       const told = (what: string, json?: string) => {
-        this.#chat_listeners = what === "demand" ? subscribers_in(json) : this.#chat_listeners;
+        this.#chat_listeners = demand_in(what, json)?.subscribers ?? this.#chat_listeners;
       };
       this.#chat = await this.#room.publish(fresh_id(), "data", "chat", CHAT_CODEC, new Uint8Array(), TTL_MS, told);
       const give_up_at = performance.now() + LISTENERS_MS;
@@ -119,6 +119,7 @@ export interface Listened {
   readonly incoming: Incoming;
 }
 
-function subscribers_in(json: string | undefined): number {
-  return json === undefined ? 0 : (JSON.parse(json) as { subscribers: number }).subscribers;
+/** How many listen to a track of ours, and how many ever began to; nothing if something else is told of it. */
+function demand_in(what: string, json: string | undefined): { subscribers: number; joined: number } | undefined {
+  return what !== "demand" || json === undefined ? undefined : (JSON.parse(json) as { subscribers: number; joined: number });
 }

@@ -1,5 +1,5 @@
 /** What the tests have of the page: its engine without screens, and ears at its output. */
-import { PageEngine } from "../front/engine/engine.ts";
+import { PageEngine } from "../../front/engine/engine.ts";
 
 /** Runs in the worklet: gives all that is heard to the page. */
 const TAP = `registerProcessor("tap", class extends AudioWorkletProcessor {

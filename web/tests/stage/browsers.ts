@@ -6,6 +6,8 @@ import { tmpdir } from "node:os";
 
 import puppeteer, { type Browser, type Page } from "puppeteer-core";
 
+import { Loudspeaker, has_loudspeaker } from "./loudspeaker.ts";
+
 export type Kind = "chromium" | "firefox";
 
 const PROGRAMS: Record<Kind, string> = { chromium: "/usr/bin/chromium", firefox: "/usr/bin/firefox-esr" };
@@ -16,7 +18,12 @@ export const AMPLITUDE = 0.25;
 
 /** The browsers that are here. */
 export function kinds(): Kind[] {
-  return (Object.keys(PROGRAMS) as Kind[]).filter((kind) => existsSync(PROGRAMS[kind]));
+  const here = (Object.keys(PROGRAMS) as Kind[]).filter((kind) => existsSync(PROGRAMS[kind]));
+  if (here.includes("firefox") && !has_loudspeaker()) {
+    console.log("NOT TRIED IN FIREFOX: it plays into PulseAudio, which is not here (Debian: pulseaudio).");
+    return here.filter((kind) => kind !== "firefox");
+  }
+  return here;
 }
 
 export interface Person {
@@ -49,7 +56,8 @@ export async function serve(html: string): Promise<{ url: string; server: Server
 /** Somebody who hums this note. */
 export async function person(kind: Kind, hz: number, url: string): Promise<Person> {
   const directory = mkdtempSync(join(tmpdir(), `supernode-${kind}-`));
-  const browser = kind === "chromium" ? await chromium(directory, hz) : await firefox(directory, hz);
+  const speaker = kind === "firefox" ? await Loudspeaker.open(directory) : undefined;
+  const browser = speaker === undefined ? await chromium(directory, hz) : await firefox(directory, hz, speaker);
   const page = await browser.newPage();
   const said: string[] = [];
   page.on("console", (message) => said.push(`${message.type()}: ${message.text()}`));
@@ -57,6 +65,7 @@ export async function person(kind: Kind, hz: number, url: string): Promise<Perso
   await page.goto(url);
   const close = async () => {
     await browser.close();
+    speaker?.close();
     rmSync(directory, { recursive: true, force: true, maxRetries: 5 });
   };
   return { kind, hz, page, said, directory, close };
@@ -82,7 +91,7 @@ async function chromium(directory: string, hz: number): Promise<Browser> {
   });
 }
 
-async function firefox(directory: string, hz: number): Promise<Browser> {
+async function firefox(directory: string, hz: number, speaker: Loudspeaker): Promise<Browser> {
   const profile = join(directory, "profile");
   mkdirSync(profile);
   return await puppeteer.launch({
@@ -91,12 +100,11 @@ async function firefox(directory: string, hz: number): Promise<Browser> {
     headless: true,
     userDataDir: profile,
     protocolTimeout: 240_000,
+    env: { ...process.env, ...speaker.environment },
     extraPrefsFirefox: {
       "media.navigator.streams.fake": true,
       "media.navigator.permission.disabled": true,
       "media.navigator.audio.fake_frequency": hz,
-      // Without a loudspeaker no sound would go anywhere.
-      "media.cubeb.force_mock_context": true,
       "media.autoplay.default": 0,
       "media.getusermedia.screensharing.enabled": true,
     },
