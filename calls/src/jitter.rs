@@ -16,6 +16,9 @@ use crate::Frame;
 
 /// Frames whose lateness decides the delay: five seconds of audio.
 const OBSERVED: usize = 250;
+/// The first of them wait for whoever listens to have begun, and not for the network: they count until as many came after
+/// them. One second of audio.
+const BEGINNING: usize = 50;
 /// So many in a hundred of them are to come in time.
 const IN_TIME_PERCENT: usize = 98;
 /// Beyond what they needed.
@@ -63,6 +66,7 @@ pub struct JitterBuffer {
     /// When the time line's zero would have to be played so that the fastest frame of late was played as it came.
     fastest: Fastest,
     lateness_us: VecDeque<u64>,
+    is_beginning: bool,
     target: Duration,
     late: u64,
     missing: u64,
@@ -77,6 +81,7 @@ impl JitterBuffer {
             next: None,
             fastest: Fastest::default(),
             lateness_us: VecDeque::with_capacity(OBSERVED),
+            is_beginning: true,
             target: bounds.min,
             late: 0,
             missing: 0,
@@ -91,6 +96,10 @@ impl JitterBuffer {
             self.lateness_us.pop_front();
         }
         self.lateness_us.push_back(lateness_us);
+        if self.is_beginning && self.lateness_us.len() == 2 * BEGINNING {
+            self.is_beginning = false;
+            self.lateness_us.drain(..BEGINNING);
+        }
         self.target = self.wanted_delay();
         if self.next.is_some_and(|next| place < next) {
             self.late += 1;
@@ -274,6 +283,16 @@ mod tests {
         let settled: Vec<u64> = played.windows(2).skip(20).map(|pair| pair[1].1 - pair[0].1).collect();
         assert!(settled.iter().all(|gap| *gap == PACKET.as_millis() as u64), "{settled:?}");
         assert!(buffer.late() <= 1, "the first that was late showed how late they come");
+    }
+
+    #[test]
+    fn a_rough_start_is_forgotten_within_two_seconds() {
+        // Whoever listens needs 600 ms before the first is taken.
+        let arrivals: Vec<_> = (0..200u64).map(|number| (number, (number * 20).max(600))).collect();
+        let delay_ms = |count: usize| play(&arrivals[..count], DelayBounds::default()).2.target().as_millis();
+        assert_eq!((delay_ms(60), delay_ms(100)), (400, 20));
+        let (played, missing, _) = play(&arrivals, DelayBounds::default());
+        assert!(played.is_sorted() && played.len() as u64 + missing == 200);
     }
 
     #[test]

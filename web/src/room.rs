@@ -1,6 +1,6 @@
 //! A call, or a room, from within.
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 
 use js_sys::{Array, Function};
 use serde::Serialize;
@@ -198,7 +198,9 @@ impl Room {
     pub async fn play(&self, track: &str, frames: Function, missing: Function) -> Result<Incoming, JsValue> {
         let track = self.track(track)?;
         let options = SubscribeOptions::for_kind(TrackKind::Audio);
-        let playback = self.call.play(&track, options, DelayBounds::default()).await.map_err(thrown)?;
+        // What stands in stock before the loudspeaker bears as much as the least delay that others have.
+        let bounds = DelayBounds { min: Duration::from_millis(5), ..DelayBounds::default() };
+        let playback = self.call.play(&track, options, bounds).await.map_err(thrown)?;
         Ok(Incoming::start_playback(playback, frames, missing))
     }
 
