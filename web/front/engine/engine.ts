@@ -34,6 +34,7 @@ export class PageEngine implements Engine {
   #link = "";
   /** What was on when the last call ended. */
   #was_on = { microphone: false, camera: false };
+  #latency_told = 0;
 
   constructor() {
     this.#line = new Line(
@@ -68,6 +69,11 @@ export class PageEngine implements Engine {
   /** The node that all that is heard comes from, for tests. */
   get output(): AudioNode | undefined {
     return this.#sound.output;
+  }
+
+  /** What the delay of sound is made of here, in milliseconds, for tests. */
+  async sound_parts(): Promise<Record<string, number>> {
+    return { ...(await this.#line.ask("sound_parts", [])), output: Math.round(this.#sound.latency_ms) };
   }
 
   // ---- what is shown
@@ -446,6 +452,7 @@ export class PageEngine implements Engine {
         }
         break;
       case "levels": {
+        this.#tell_latency();
         const levels = new Map(told.levels);
         this.#model.set_levels(levels);
         this.#levels.forEach((listener) => {
@@ -459,6 +466,14 @@ export class PageEngine implements Engine {
         break;
       default:
         this.#model.handle(told);
+    }
+  }
+
+  #tell_latency(): void {
+    const latency = Math.round(this.#sound.latency_ms);
+    if (latency !== this.#latency_told) {
+      this.#latency_told = latency;
+      void this.#line.ask("set_output_latency", [latency]);
     }
   }
 

@@ -67,6 +67,8 @@ export interface Asked {
   set_capture(port: MessagePort): void;
   /** What others say goes to this port. */
   set_playout(port: MessagePort): void;
+  /** From what is mixed until it is heard. */
+  set_output_latency(ms: number): void;
   publish_picture(what: Pictured, on: boolean): void;
   /** Whose pictures are to be seen, and how large: in pixels of height. */
   want_picture(device: Device, what: Pictured, height: number): void;
@@ -80,6 +82,8 @@ export interface Asked {
   room_link(): string | undefined;
   ticket_link(link: string): string;
   figures(): WorkerFigures;
+  /** What the delay of sound is made of, in milliseconds: by their names. */
+  sound_parts(): Record<string, number>;
 }
 
 /** What the worker tells. */
@@ -130,6 +134,12 @@ export type FromWorker =
   | { readonly answers: number; readonly value: unknown }
   | { readonly answers: number; readonly trouble: Trouble }
   | { readonly told: Told };
+
+/** From the worklet that captures: a packet, and when its last sample was there. Unix time: the worklet has no other clock. */
+export interface Captured {
+  readonly samples: Float32Array<ArrayBuffer>;
+  readonly until_ms: number;
+}
 
 /** To the worklet that plays, from the worker. */
 export type ToPlayout =

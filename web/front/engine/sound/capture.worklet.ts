@@ -1,4 +1,6 @@
-/** Gathers what the microphone gives into packets and sends them to whoever has the other end of the port. */
+/** Gathers what the microphone gives into packets and sends them to whoever has the other end of the port, with when it was. */
+import type { Captured } from "../messages.ts";
+
 
 /** Samples of a packet: 20 ms. */
 const PACKET = 960;
@@ -17,7 +19,8 @@ class Capture extends AudioWorkletProcessor {
       }
       this.#packet[this.#filled++] = sum / channels.length;
       if (this.#filled === PACKET) {
-        this.port.postMessage(this.#packet, [this.#packet.buffer]);
+        const captured: Captured = { samples: this.#packet, until_ms: Date.now() };
+        this.port.postMessage(captured, [this.#packet.buffer]);
         this.#packet = new Float32Array(PACKET);
         this.#filled = 0;
       }

@@ -36,6 +36,11 @@ export class Concealer {
     return (this.#period[at % this.#period.length] ?? 0) * gain;
   }
 
+  /** The period, in samples. */
+  get period(): number {
+    return this.#period.length;
+  }
+
   /** Whether there is nothing more to be heard. */
   get is_over(): boolean {
     return this.#at >= GONE;

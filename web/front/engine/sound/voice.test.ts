@@ -96,3 +96,15 @@ test("packets that come unevenly make the stock larger and are then heard whole"
   const { figures } = play(20, { late: uneven });
   assert.ok(figures.concealed < 0.1 * RATE, String(figures.concealed));
 });
+
+test("what came late at first is made up for within seconds, and nobody hears where", () => {
+  // The first half second comes at once, as after a stall at the start.
+  const { heard, figures } = play(6, { late: (packet) => Math.max(0, 25 - packet) * PACKET * 0.3 });
+  assert.ok(jump_max(heard) < 0.06, String(jump_max(heard)));
+  assert.ok(figures.stock < 0.06 * RATE, String(figures.stock));
+});
+
+test("a stock that is needed no more goes within seconds", () => {
+  const { figures } = play(30, { late: (packet) => (packet < 500 && packet % 4 === 0 ? 100 * 48 : 0) });
+  assert.ok(figures.stock < 0.06 * RATE, String(figures.stock));
+});

@@ -13,9 +13,13 @@ const STOCK_MIN = 25 * MS;
 const STOCK_MAX = 160 * MS;
 /** More stock after each time that there was none. */
 const STOCK_STEP = 10 * MS;
-/** After so long without that, a little less again. */
-const CALM = 4 * RATE;
-const STOCK_LESS = 2 * MS;
+/** After so long without that, half of what was not needed goes: beyond how far it fell, and this. */
+const CALM = 2 * RATE;
+const RESERVE = 10 * MS;
+/** Above the wanted stock by so much, a period of the voice is left out now and then, until it is not. */
+const MUCH = 20 * MS;
+/** The period is looked for in what was heard, and in that no blend may be. */
+const CUT_EVERY = 40 * MS;
 /** Above the wanted stock by so much, some is left out. */
 const TOO_MUCH = 200 * MS;
 /** The most by which it is played faster or slower: a twentieth of a semitone or so. */
@@ -58,7 +62,12 @@ export class Voice {
   #blend = 0;
   #wanted = STOCK_MIN;
   #smooth = STOCK_MIN;
+  /** Since it ran dry, or was looked at: for how long, its sum over all quanta, and its least. */
   #calm = 0;
+  #sum = 0;
+  #quanta = 0;
+  #lowest = Infinity;
+  #since_blend = 0;
   #played = 0;
   #concealed = 0;
   #silence = 0;
@@ -103,6 +112,10 @@ export class Voice {
     this.#smooth += (this.#stock - this.#smooth) * SMOOTHING;
     const bend = (this.#smooth - this.#wanted) / (RATE / 2);
     const step = 1 + Math.max(-BEND_MAX, Math.min(BEND_MAX, bend));
+    this.#since_blend += out.length;
+    if (this.#is_playing && this.#blend === 0 && this.#smooth > this.#wanted + MUCH && this.#since_blend >= CUT_EVERY) {
+      this.#cut();
+    }
     for (let at = 0; at < out.length; at++) {
       const sample = this.#next(step);
       out[at] = (out[at] ?? 0) + sample;
@@ -141,9 +154,10 @@ export class Voice {
 
   #run_dry(): void {
     this.#is_playing = false;
+    this.#blend = 0;
     this.#begin_bridge();
     this.#wanted = Math.min(STOCK_MAX, this.#wanted + STOCK_STEP);
-    this.#calm = 0;
+    this.#look_anew();
   }
 
   /** While there is no stock. */
@@ -163,10 +177,12 @@ export class Voice {
 
   /** From what is heard now, or would be, to what comes next. */
   #begin_blend(): void {
-    if (this.#played > 0 && this.#bridging === undefined) {
+    // In the middle of another blend, what is heard is neither of its sides.
+    if (this.#played > 0 && (this.#bridging === undefined || this.#blend > 0)) {
       this.#begin_bridge();
     }
     this.#blend = BLEND;
+    this.#since_blend = 0;
   }
 
   #begin_bridge(): void {
@@ -176,12 +192,31 @@ export class Voice {
     this.#bridging = new Concealer(heard);
   }
 
+  /** Leaves out one period: what comes next goes on as what was heard did. */
+  #cut(): void {
+    this.#begin_blend();
+    const period = Math.min(this.#bridging?.period ?? 0, this.#stock - this.#wanted);
+    this.#read += period;
+    this.#smooth -= period;
+  }
+
   #grow_calm(samples: number): void {
     this.#calm += samples;
+    this.#sum += this.#stock;
+    this.#quanta += 1;
+    this.#lowest = Math.min(this.#lowest, this.#stock);
     if (this.#calm >= CALM) {
-      this.#calm = 0;
-      this.#wanted = Math.max(STOCK_MIN, this.#wanted - STOCK_LESS);
+      const needed = this.#sum / this.#quanta - this.#lowest + RESERVE;
+      this.#wanted = Math.max(STOCK_MIN, Math.min(this.#wanted, (this.#wanted + needed) / 2));
+      this.#look_anew();
     }
+  }
+
+  #look_anew(): void {
+    this.#calm = 0;
+    this.#sum = 0;
+    this.#quanta = 0;
+    this.#lowest = Infinity;
   }
 
   #write(sample: number): void {

@@ -8,7 +8,7 @@ import { sleep } from "./bytes.ts";
 import { FILE_BYTES_MAX, FILE_CODEC, FileIn, send_file } from "./files.ts";
 import { PictureIn } from "./picture_in.ts";
 import { PictureOut } from "./picture_out.ts";
-import { SoundIn } from "./sound_in.ts";
+import { PACKET_MS, SoundIn } from "./sound_in.ts";
 import type { SoundOut } from "./sound_out.ts";
 import { CHAT_CODEC, TALK_CODEC, TalkOut, UNTOLD, listen_to_chat, listen_to_talk, type Heard } from "./talk.ts";
 
@@ -47,6 +47,8 @@ export interface CallParts {
   readonly room: Room;
   readonly sound: SoundOut;
   readonly playout: () => MessagePort | undefined;
+  /** How long what a voice is given now waits until it is heard. */
+  readonly stock_ms: (voice: string) => number;
   readonly tell: (told: Told, transfer?: Transferable[]) => void;
   readonly next_said: () => number;
 }
@@ -167,7 +169,7 @@ export class Call {
     if (before !== undefined && !before.is_over) {
       return;
     }
-    const sound = new SoundIn(track.id, track.parameters, this.#parts.playout);
+    const sound = new SoundIn(track.id, track.parameters, this.#parts.playout, () => this.#parts.stock_ms(track.id));
     this.sounds.set(track.id, sound);
     await sound.start(this.room);
   }
@@ -193,12 +195,19 @@ export class Call {
       this.#seen.delete(track.id);
     } else if (before === undefined || before.is_over) {
       const what = track.kind === "video" ? "camera" : "screen";
-      const picture = new PictureIn(track.id, track.codec, (frame) => {
+      const show = (frame: VideoFrame) => {
         this.#parts.tell({ is: "picture", device: track.device, what, frame }, [frame]);
-      });
+      };
+      const picture = new PictureIn(track.id, track.codec, show, (place_us) => this.#heard_at_ms(track.device, place_us));
       this.#seen.set(track.id, picture);
       await picture.start(this.room, what === "screen");
     }
+  }
+
+  /** When somebody's sound of this place is heard. Of pages, whose tracks are on one time line: a program's may not be. */
+  #heard_at_ms(device: Device, place_us: number): number | undefined {
+    const sounds = this.#told.has(device) ? [...this.sounds] : [];
+    return sounds.find(([id, sound]) => id.startsWith(device) && !sound.is_over)?.[1].heard_at_ms(place_us);
   }
 
   #forget(id: string): void {
@@ -382,6 +391,14 @@ export class Call {
     if (changed) {
       this.#tell_people();
     }
+  }
+
+  /** Medians of all voices. */
+  sound_parts(): { from_sealed: number; jitter: number } {
+    const sounds = [...this.sounds.values()].filter((sound) => !sound.is_over);
+    const median = (all: number[]) => Math.round(all.sort((a, b) => a - b)[all.length >> 1] ?? 0);
+    const from_sealed = sounds.flatMap((sound) => sound.delays_ms.map((delay) => delay - PACKET_MS));
+    return { from_sealed: median(from_sealed), jitter: median(sounds.map((sound) => sound.jitter_ms)) };
   }
 
   figures(): Pick<WorkerFigures, "heard" | "seen" | "sound_delays_ms" | "of_call"> {

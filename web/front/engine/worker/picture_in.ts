@@ -9,11 +9,25 @@ const DECODING_MAX = 12;
 const ASK_EVERY_MS = 1000;
 /** So many frames of higher layers without one of the lowest: that one is lost, and what follows is made of it. */
 const HIGHER_MAX = 8;
+/** From bytes until they are seen. */
+const DRAW_MS = 15;
+/** A picture waits at most so long for its sound; what were to wait longer is on another time line. */
+const HELD_MS_MAX = 400;
+
+interface Held {
+  readonly payload: Uint8Array<ArrayBuffer>;
+  readonly place_us: number;
+  readonly keyframe: boolean;
+}
 
 export class PictureIn {
   readonly #track: string;
   readonly #codec: string | undefined;
   readonly #show: (frame: VideoFrame) => void;
+  readonly #heard_at_ms: (place_us: number) => number | undefined;
+  /** Those whose sound is still to be heard, in order. */
+  readonly #held: Held[] = [];
+  #timer: ReturnType<typeof setTimeout> | undefined;
   #incoming: Incoming | undefined;
   #decoder: VideoDecoder | undefined;
   #wants_key = true;
@@ -22,10 +36,12 @@ export class PictureIn {
   is_over = false;
   seen = 0;
 
-  constructor(track: string, codec: string, show: (frame: VideoFrame) => void) {
+  /** `heard_at_ms` says when the sound is heard that is at the same place on the sender's time line. */
+  constructor(track: string, codec: string, show: (frame: VideoFrame) => void, heard_at_ms: (place_us: number) => number | undefined) {
     this.#track = track;
     this.#codec = CODECS[codec];
     this.#show = show;
+    this.#heard_at_ms = heard_at_ms;
   }
 
   async start(room: Room, is_screen: boolean): Promise<void> {
@@ -33,7 +49,9 @@ export class PictureIn {
       if (payload === undefined) {
         this.stop();
       } else {
-        this.#take(payload, place ?? 0, keyframe === true, temporal ?? 0);
+        this.#look_at_layer(keyframe === true, temporal ?? 0);
+        this.#held.push({ payload, place_us: place ?? 0, keyframe: keyframe === true });
+        this.#release();
       }
     });
     if (this.is_over) {
@@ -43,6 +61,8 @@ export class PictureIn {
 
   stop(): void {
     this.is_over = true;
+    clearTimeout(this.#timer);
+    this.#held.length = 0;
     this.#incoming?.free();
     this.#incoming = undefined;
     if (this.#decoder?.state === "configured") {
@@ -51,12 +71,32 @@ export class PictureIn {
     this.#decoder = undefined;
   }
 
-  #take(payload: Uint8Array<ArrayBuffer>, place_us: number, keyframe: boolean, temporal: number): void {
+  #look_at_layer(keyframe: boolean, temporal: number): void {
     this.#higher = temporal === 0 ? 0 : this.#higher + 1;
+    if (!keyframe && this.#higher > HIGHER_MAX) {
+      this.#wants_key = true;
+    }
+  }
+
+  /** Decodes those whose time it is. */
+  #release(): void {
+    clearTimeout(this.#timer);
+    for (let first = this.#held[0]; first !== undefined; first = this.#held[0]) {
+      const wait_ms = (this.#heard_at_ms(first.place_us) ?? 0) - performance.now() - DRAW_MS;
+      if (wait_ms > 1 && wait_ms <= HELD_MS_MAX) {
+        this.#timer = setTimeout(() => {
+          this.#release();
+        }, wait_ms);
+        return;
+      }
+      this.#held.shift();
+      this.#decode(first);
+    }
+  }
+
+  #decode({ payload, place_us, keyframe }: Held): void {
     if (keyframe) {
       this.#wants_key = false;
-    } else if (this.#higher > HIGHER_MAX) {
-      this.#wants_key = true;
     }
     const decoder = this.#ready_decoder();
     if (decoder === undefined) {

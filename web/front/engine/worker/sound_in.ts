@@ -6,9 +6,15 @@ import { from_hex } from "./bytes.ts";
 import { level_of } from "./sound_out.ts";
 
 const RATE = 48_000;
-const PACKET_MS = 20;
+export const PACKET_MS = 20;
 /** Of the newest frames, how long each was under way. */
 const DELAYS_MAX = 100;
+/** From a packet until it is in stock. */
+const DECODE_MS = 2;
+/** How fast it is followed when a voice is heard: what is known of the stock jumps by a packet. */
+const SMOOTHING = 0.03;
+/** After so long without a packet, nothing is known of when the next one is heard. */
+const SILENT_MS = 500;
 /** Where OpusHead says how many channels there are: behind a length of two bytes. */
 const CHANNELS_AT = 2 + 9;
 
@@ -16,20 +22,26 @@ export class SoundIn {
   readonly #voice: string;
   readonly #playout: () => MessagePort | undefined;
   readonly #channels: number;
+  readonly #stock_ms: () => number;
   #incoming: Incoming | undefined;
   #decoder: AudioDecoder | undefined;
   /** What is to be told in the order in which it came: frames that the decoder has, and gaps. */
   readonly #order: ("frame" | number)[] = [];
   #number = 0;
+  /** By how much a sample is heard later than its place on the track's time line says. */
+  #behind_ms: number | undefined;
+  #came_at = 0;
   is_over = false;
   level = 0;
   heard = 0;
   missing = 0;
   readonly delays_ms: number[] = [];
 
-  constructor(voice: string, parameters: string, playout: () => MessagePort | undefined) {
+  /** `stock_ms` says how long what is decoded now waits until it is heard. */
+  constructor(voice: string, parameters: string, playout: () => MessagePort | undefined, stock_ms: () => number) {
     this.#voice = voice;
     this.#playout = playout;
+    this.#stock_ms = stock_ms;
     const channels = from_hex(parameters)[CHANNELS_AT];
     this.#channels = channels === 2 ? 2 : 1;
   }
@@ -37,10 +49,11 @@ export class SoundIn {
   async start(room: Room): Promise<void> {
     this.#incoming = await room.play(
       this.#voice,
-      (payload, captured_at_us) => {
+      (payload, captured_at_us, place_us) => {
         if (payload === undefined) {
           this.stop();
         } else {
+          this.#follow(place_us ?? 0);
           this.#take(payload, captured_at_us ?? 0);
         }
       },
@@ -55,6 +68,11 @@ export class SoundIn {
     }
   }
 
+  /** How long after the fastest way it is decoded. */
+  get jitter_ms(): number {
+    return this.#incoming?.delay_ms() ?? 0;
+  }
+
   stop(): void {
     this.is_over = true;
     this.level = 0;
@@ -64,6 +82,18 @@ export class SoundIn {
       this.#decoder.close();
     }
     this.#tell({ voice: this.#voice, over: true });
+  }
+
+  /** When what is at this place of the time line is heard, by this worker's clock; nothing if nothing is. */
+  heard_at_ms(place_us: number): number | undefined {
+    const is_heard = this.#behind_ms !== undefined && !this.is_over && performance.now() - this.#came_at < SILENT_MS;
+    return is_heard ? place_us / 1000 + (this.#behind_ms ?? 0) : undefined;
+  }
+
+  #follow(place_us: number): void {
+    this.#came_at = performance.now();
+    const behind_ms = this.#came_at + DECODE_MS + this.#stock_ms() - place_us / 1000;
+    this.#behind_ms = (this.#behind_ms ?? behind_ms) + (behind_ms - (this.#behind_ms ?? behind_ms)) * SMOOTHING;
   }
 
   #take(payload: Uint8Array<ArrayBuffer>, captured_at_us: number): void {

@@ -1,6 +1,7 @@
 /** Our microphone: packets of samples in, Opus out. */
 import type { Outgoing, Room } from "wasm:supernode_web";
 
+import type { Captured } from "../messages.ts";
 import { TimeLine } from "../sound/time_line.ts";
 import { fresh_id } from "./bytes.ts";
 
@@ -31,7 +32,7 @@ export class SoundOut {
   set_port(port: MessagePort): void {
     this.#port?.close();
     this.#port = port;
-    port.onmessage = (event: MessageEvent<Float32Array<ArrayBuffer>>) => {
+    port.onmessage = (event: MessageEvent<Captured>) => {
       this.#take(event.data);
     };
   }
@@ -56,7 +57,7 @@ export class SoundOut {
     track?.free();
   }
 
-  #take(samples: Float32Array<ArrayBuffer>): void {
+  #take({ samples, until_ms }: Captured): void {
     this.packets += 1;
     this.level = this.#is_on ? level_of(samples) : 0;
     if (!this.#is_on || this.#track === undefined || this.#track.is_dead() || this.#track.waiting() >= WAITING_MAX) {
@@ -71,7 +72,9 @@ export class SoundOut {
       data: samples,
     });
     const encoder = this.#ready_encoder();
-    this.#places.push(this.#line.place(performance.now() * 1000));
+    // How long it was under way, by the clock that its stamp is of; where it begins, by the one that pictures go by.
+    const age_us = (Date.now() - until_ms) * 1000;
+    this.#places.push(this.#line.place(performance.now() * 1000 - age_us - PACKET_US));
     encoder.encode(data);
     data.close();
   }

@@ -51,6 +51,8 @@ class Work implements Record<keyof Asked, (...args: never[]) => unknown> {
   readonly #sound = new SoundOut();
   #playout: MessagePort | undefined;
   #voices = new Map<string, VoiceFigures>();
+  /** From what is mixed until it is heard. */
+  #output_ms = 0;
   readonly #rings = new Map<number, RingShown>();
   #rung = "FULL";
   #is_down = false;
@@ -159,6 +161,10 @@ class Work implements Record<keyof Asked, (...args: never[]) => unknown> {
     };
   }
 
+  set_output_latency(ms: number): void {
+    this.#output_ms = ms;
+  }
+
   async publish_picture(what: "camera" | "screen", on: boolean): Promise<void> {
     await this.#call?.publish_picture(what, on);
   }
@@ -226,6 +232,10 @@ class Work implements Record<keyof Asked, (...args: never[]) => unknown> {
     };
   }
 
+  sound_parts(): Record<string, number> {
+    return { ...this.#call?.sound_parts(), stock: Math.round(this.#stock_ms) };
+  }
+
   picture(what: "camera" | "screen", frame: VideoFrame): void {
     const call = this.#call;
     if (call === undefined || call.is_over) {
@@ -273,7 +283,15 @@ class Work implements Record<keyof Asked, (...args: never[]) => unknown> {
       const room = await enter();
       this.#sound.set_on(own.microphone);
       const call = new Call(
-        { session, room, sound: this.#sound, playout: () => this.#playout, tell, next_said: () => (this.#said += 1) },
+        {
+          session,
+          room,
+          sound: this.#sound,
+          playout: () => this.#playout,
+          stock_ms: (voice) => (this.#voices.get(voice)?.stock ?? 0) / 48 + this.#output_ms,
+          tell,
+          next_said: () => (this.#said += 1),
+        },
         own,
       );
       this.#call = call;
