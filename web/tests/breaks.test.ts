@@ -1,13 +1,18 @@
-/** What breaks in a call, and how soon it goes on. */
+/** What breaks in a call, and how long nobody hears anything of it. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { person } from "./stage/browsers.ts";
+import { type Person, person } from "./stage/browsers.ts";
 import type { TestPage } from "./stage/page.ts";
+import { Path } from "./stage/path.ts";
 import { Relay } from "./stage/relay.ts";
-import { FIRST, LAST, NO_BROWSER, enter, hears, of_page, pause, serve_page, stop, until } from "./stage/room.ts";
+import { FIRST, HERE, LAST, NO_BROWSER, enter, hears, of_page, pause, serve_page, stop, until } from "./stage/room.ts";
 
 declare const globalThis: { test: TestPage };
+
+/** So long a tab stays in the background; five minutes in the long run. */
+const HIDDEN_MS = Number(process.env["SUPERNODE_HIDDEN_SECONDS"] ?? 15) * 1000;
+const NARROW = 150_000;
 
 let served: Awaited<ReturnType<typeof serve_page>>;
 
@@ -19,37 +24,157 @@ after(() => {
   stop(served.server);
 });
 
-test("a call goes on after a reload and after the relay died", { timeout: 240_000, skip: NO_BROWSER }, async () => {
-  const own = await Relay.open();
-  const link = own.room();
-  const [ada, bob] = await Promise.all([person(FIRST, 440, served.url), person(LAST, 620, served.url)]);
-  try {
-    await enter(ada, link, "Ada", false);
-    await enter(bob, link, "Bob", false);
-    await until(ada, () => globalThis.test.engine.state.people.filter((person) => person.is_here).length === 2);
-    const before = await of_page(bob, () => globalThis.test.engine.state.me.identity);
-    const reloaded = Date.now();
-    await bob.page.reload();
-    await bob.page.evaluate(async (link) => {
-      await globalThis.test.engine.open_link(link);
-    }, link);
-    await until(bob, () => globalThis.test.engine.state.phase.kind === "in");
-    console.log(`in again ${Date.now() - reloaded} ms after a reload began`);
-    assert.equal(await of_page(bob, () => globalThis.test.engine.state.me.identity), before);
-    await until(bob, () => globalThis.test.engine.state.people.some((person) => person.name === "Ada" && person.is_here));
-    await pause(1500);
-    await hears(ada, 620);
+/** Ada and Bob in the room of this link. */
+async function two(link: string, camera = false): Promise<[Person, Person]> {
+  const people = await Promise.all([person(FIRST, 440, served.url), person(LAST, 620, served.url)]);
+  const [ada, bob] = people;
+  await enter(ada, link, "Ada", camera);
+  await enter(bob, link, "Bob", camera);
+  for (const who of people) {
+    await until(who, () => globalThis.test.engine.state.people.filter((person) => person.is_here && person.has_microphone).length === 2);
+  }
+  await pause(2000);
+  return people;
+}
 
-    own.kill();
-    await until(ada, () => globalThis.test.engine.state.line === "lost", 15_000);
-    await own.start();
-    for (const who of [ada, bob]) {
-      await until(who, () => globalThis.test.engine.state.line === "good" && globalThis.test.engine.state.people.filter((person) => person.is_here).length === 2, 60_000);
-    }
-    await pause(3000);
-    await hears(bob, 440);
+/** What nobody heard while this was done, in milliseconds, at each of these. */
+async function silence_of(people: readonly Person[], what: string, doing: () => Promise<void>): Promise<number[]> {
+  for (const who of people) {
+    await of_page(who, () => globalThis.test.watch_silence());
+  }
+  await doing();
+  const heard = await Promise.all(people.map((who) => of_page(who, () => globalThis.test.silence())));
+  const silences = heard.map(({ longest_ms }) => Math.round(longest_ms));
+  const seconds = heard.map(({ seconds }) => seconds.toFixed(0)).join(" and ");
+  console.log(`${what}: nothing was heard for ${silences.join(" and ")} ms (${people.map((who) => who.kind).join(" and ")}), of ${seconds} s`);
+  return silences;
+}
+
+test("a call goes on after a reload and after the relay died", { timeout: 240_000, skip: NO_BROWSER }, async () => {
+  const relay = await Relay.open();
+  const link = relay.room();
+  const [ada, bob] = await two(link);
+  try {
+    const before = await of_page(bob, () => globalThis.test.engine.state.me.identity);
+    const [reload = Infinity] = await silence_of([ada], "after a reload", async () => {
+      const began = Date.now();
+      await bob.page.reload();
+      await bob.page.evaluate(async (link) => {
+        await globalThis.test.engine.open_link(link);
+      }, link);
+      await until(bob, () => globalThis.test.engine.state.phase.kind === "in");
+      console.log(`in again ${Date.now() - began} ms after a reload began`);
+      assert.equal(await of_page(bob, () => globalThis.test.engine.state.me.identity), before);
+      await until(bob, () => globalThis.test.engine.state.people.some((person) => person.name === "Ada" && person.is_here));
+      await until(ada, () => globalThis.test.engine.state.people.filter((person) => person.name === "Bob" && person.is_here).length === 1);
+      await pause(1500);
+    });
+    assert.ok(reload < 6000, String(reload));
+    await hears(ada, 620, 3);
+
+    await silence_of([ada, bob], "after the relay was killed and is back", async () => {
+      relay.kill();
+      await until(ada, () => globalThis.test.engine.state.line === "lost", 15_000);
+      await relay.start();
+      for (const who of [ada, bob]) {
+        const is_back = () =>
+          globalThis.test.engine.state.line === "good" && globalThis.test.engine.state.people.filter((person) => person.is_here).length === 2;
+        await until(who, is_back, 60_000);
+      }
+      await pause(3000);
+    });
+    await hears(bob, 440, 3);
   } finally {
     await Promise.all([ada.close(), bob.close()]);
-    own.close();
+    relay.close();
+  }
+});
+
+test("a call goes on while the relay is upgraded", { timeout: 120_000, skip: NO_BROWSER }, async () => {
+  const relay = await Relay.open();
+  const [ada, bob] = await two(relay.room());
+  try {
+    const silences = await silence_of([ada, bob], "while the relay was upgraded", async () => {
+      await relay.upgrade();
+      await pause(8000);
+    });
+    assert.ok(Math.max(...silences) < 3000, String(silences));
+    await Promise.all([hears(ada, 620, 3), hears(bob, 440, 3)]);
+  } finally {
+    await Promise.all([ada.close(), bob.close()]);
+    relay.close();
+  }
+});
+
+test("a call goes on when the network is another, and on a narrow path", { timeout: 180_000, skip: NO_BROWSER }, async () => {
+  const relay = await Relay.open();
+  const { path, link } = await Path.to(relay.room());
+  const [ada, bob] = await two(link, true);
+  try {
+    const [device_of_bob, device_of_ada] = await Promise.all(
+      [ada, bob].map((who) => of_page(who, () => globalThis.test.engine.state.people.find((person) => !person.is_me)?.device ?? "")),
+    );
+    const looking = Promise.all([
+      ada.page.evaluate(async (device) => await globalThis.test.look(device ?? "", "camera", 45_000), device_of_bob),
+      bob.page.evaluate(async (device) => await globalThis.test.look(device ?? "", "camera", 45_000), device_of_ada),
+    ]);
+    looking.catch(() => undefined);
+    await pause(3000);
+    const rebound = await silence_of([ada, bob], "when every address changed", async () => {
+      path.rebind();
+      await pause(5000);
+    });
+    assert.ok(Math.max(...rebound) < 3000, String(rebound));
+
+    const first = await silence_of([ada, bob], `in the first seconds of a path of ${NARROW / 1000} kbit/s`, async () => {
+      path.squeeze(NARROW);
+      await pause(12_000);
+    });
+    assert.ok(Math.max(...first) < 5000, String(first));
+    // By now the pictures are as small as they have to be.
+    const narrow = await silence_of([ada, bob], "after that", async () => {
+      await pause(8000);
+    });
+    console.log(`${path.dropped} packets were dropped`, await Promise.all([ada, bob].map(async (who) => JSON.stringify(await of_page(who, () => globalThis.test.engine.figures())))));
+    assert.ok(Math.max(...narrow) < 1000, String(narrow));
+    path.squeeze();
+    await pause(3000);
+    await Promise.all([hears(ada, 620, 3), hears(bob, 440, 3)]);
+    const seen = await looking;
+    console.log(`pictures changed ${seen.map(({ changes }) => changes).join(" and ")} times in 45 s`);
+    assert.ok(seen.every(({ changes }) => changes > 100), JSON.stringify(seen));
+  } finally {
+    await Promise.all([ada.close(), bob.close()]);
+    path.close();
+    relay.close();
+  }
+});
+
+test("a call goes on in a tab that nobody sees", { timeout: HIDDEN_MS + 120_000, skip: !HERE.includes("chromium") }, async () => {
+  const relay = await Relay.open();
+  const link = relay.room();
+  const [ada, bob] = await Promise.all([person("chromium", 440, served.url), person(LAST, 620, served.url)]);
+  try {
+    await enter(ada, link, "Ada", true);
+    await enter(bob, link, "Bob", false);
+    await until(bob, () => globalThis.test.engine.state.people.filter((person) => person.has_camera && !person.is_me).length === 1);
+    await pause(2000);
+    const front = await ada.page.browser().newPage();
+    await front.bringToFront();
+    await until(ada, () => document.hidden);
+    const device = await of_page(bob, () => globalThis.test.engine.state.people.find((person) => !person.is_me)?.device ?? "");
+    const silences = await silence_of([ada, bob], `${HIDDEN_MS / 1000} s in the background`, async () => {
+      await pause(HIDDEN_MS - 5000);
+      const seen = await bob.page.evaluate(async (device) => await globalThis.test.look(device, "camera", 5000), device);
+      console.log(`of whom nobody sees, others see ${seen.changes} changes in 5 s`);
+      assert.ok(seen.changes > 20, JSON.stringify(seen));
+    });
+    assert.ok(Math.max(...silences) < 500, String(silences));
+    await hears(bob, 440, 3);
+    await front.close();
+    await hears(ada, 620, 3);
+  } finally {
+    await Promise.all([ada.close(), bob.close()]);
+    relay.close();
   }
 });

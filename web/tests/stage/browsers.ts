@@ -53,11 +53,11 @@ export async function serve(html: string): Promise<{ url: string; server: Server
   return { url: `http://127.0.0.1:${port}/`, server };
 }
 
-/** Somebody who hums this note. */
-export async function person(kind: Kind, hz: number, url: string): Promise<Person> {
+/** Somebody who hums this note; in Chromium it may begin anew in each of the microphone's beats. */
+export async function person(kind: Kind, hz: number, url: string, beat_ms?: number): Promise<Person> {
   const directory = mkdtempSync(join(tmpdir(), `supernode-${kind}-`));
   const speaker = kind === "firefox" ? await Loudspeaker.open(directory) : undefined;
-  const browser = speaker === undefined ? await chromium(directory, hz) : await firefox(directory, hz, speaker);
+  const browser = speaker === undefined ? await chromium(directory, wav(hz, beat_ms)) : await firefox(directory, hz, speaker);
   const page = await browser.newPage();
   const said: string[] = [];
   page.on("console", (message) => said.push(`${message.type()}: ${message.text()}`));
@@ -71,14 +71,16 @@ export async function person(kind: Kind, hz: number, url: string): Promise<Perso
   return { kind, hz, page, said, directory, close };
 }
 
-async function chromium(directory: string, hz: number): Promise<Browser> {
+async function chromium(directory: string, sound: Buffer): Promise<Browser> {
   const microphone = join(directory, "microphone.wav");
-  writeFileSync(microphone, wav(hz));
+  writeFileSync(microphone, sound);
   return await puppeteer.launch({
     executablePath: PROGRAMS.chromium,
     headless: true,
     userDataDir: join(directory, "profile"),
     protocolTimeout: 240_000,
+    // What a tab in the background may, it may here as well.
+    ignoreDefaultArgs: ["--disable-background-timer-throttling", "--disable-backgrounding-occluded-windows", "--disable-renderer-backgrounding"],
     args: [
       "--no-sandbox",
       "--use-fake-ui-for-media-stream",
@@ -111,8 +113,8 @@ async function firefox(directory: string, hz: number, speaker: Loudspeaker): Pro
   });
 }
 
-/** A tone that goes on where it begins. */
-function wav(hz: number): Buffer {
+/** A tone that goes on where it begins, or is heard for a tenth of each beat. */
+function wav(hz: number, beat_ms: number | undefined): Buffer {
   const samples = RATE * SECONDS;
   const bytes = Buffer.alloc(44 + 2 * samples);
   bytes.write("RIFF", 0);
@@ -128,6 +130,9 @@ function wav(hz: number): Buffer {
   bytes.write("data", 36);
   bytes.writeUInt32LE(2 * samples, 40);
   for (let at = 0; at < samples; at++) {
+    if (beat_ms !== undefined && (at / 48) % beat_ms > beat_ms / 10) {
+      continue;
+    }
     bytes.writeInt16LE(Math.round(32_767 * AMPLITUDE * Math.sin((2 * Math.PI * hz * at) / RATE)), 44 + 2 * at);
   }
   return bytes;

@@ -1,14 +1,27 @@
 /** What the tests have of the page: its engine without screens, and ears at its output. */
 import { PageEngine } from "../../front/engine/engine.ts";
+import { metronome } from "./metronome.ts";
 
-/** Runs in the worklet: gives all that is heard to the page. */
+/** Runs in the worklet: gives all that is heard to the page, and when it passed. */
 const TAP = `registerProcessor("tap", class extends AudioWorkletProcessor {
   process(inputs) {
-    const heard = inputs[0]?.[0];
-    if (heard !== undefined) this.port.postMessage(heard.slice());
+    const samples = inputs[0]?.[0]?.slice();
+    if (samples !== undefined) this.port.postMessage({ at: Date.now(), samples });
     return true;
   }
 })`;
+/** A hum is never quieter, from one part to the next. */
+const AUDIBLE = 0.01;
+/** A sound begins that is as loud, after so long without. */
+const LOUD = 0.05;
+const QUIET_MS = 200;
+/** A picture is bright whose mean is so, of 255. */
+const BRIGHT = 128;
+
+interface Tapped {
+  readonly at: number;
+  readonly samples: Float32Array;
+}
 
 export interface TestPage {
   readonly engine: PageEngine;
@@ -17,61 +30,167 @@ export interface TestPage {
   /** The mean colour of each quarter of what is shown of somebody, and how often it changed within so long. */
   look(device: string, what: "camera" | "screen", ms: number): Promise<{ colours: number[][]; changes: number; width: number; height: number }>;
   decode(base64: string): Promise<number[]>;
+  /** When sounds begin at our microphone, or at our loudspeaker with what it takes to be heard there, and when pictures of
+   *  somebody turn bright: Unix time in milliseconds, within so long. */
+  mouth_beats(ms: number): Promise<number[]>;
+  ear_beats(ms: number): Promise<number[]>;
+  eye_beats(device: string, ms: number): Promise<number[]>;
+  /** Listens from now until it is asked for: the longest time without sound, of how much. */
+  watch_silence(): Promise<void>;
+  silence(): { longest_ms: number; seconds: number };
+  /** From now on the devices are a metronome. */
+  beat(): void;
 }
 
 // A browser takes a steady note for noise, and takes it away: that is not what is tested here.
 const devices = navigator.mediaDevices;
 const get_user_media = devices.getUserMedia.bind(devices);
-devices.getUserMedia = (asked) => {
+let beats: Promise<MediaStream> | undefined;
+const given: MediaStream[] = [];
+devices.getUserMedia = async (asked) => {
+  if (beats !== undefined) {
+    const tracks = (await beats).getTracks().filter((track) => asked?.[track.kind as "audio" | "video"] !== undefined);
+    return new MediaStream(tracks.map((track) => track.clone()));
+  }
   const untouched = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
   const audio = typeof asked?.audio === "object" ? { ...asked.audio, ...untouched } : asked?.audio;
-  return get_user_media({ ...asked, ...(audio === undefined ? {} : { audio }) });
+  const stream = await get_user_media({ ...asked, ...(audio === undefined ? {} : { audio }) });
+  given.push(stream);
+  return stream;
 };
 
 const engine = new PageEngine();
 
 async function listen(ms: number): Promise<number[]> {
-  const output = engine.output;
-  if (output === undefined) {
+  return (await tapped(output(), ms)).flatMap(({ samples }) => Array.from(samples));
+}
+
+function output(): AudioNode {
+  if (engine.output === undefined) {
     throw new Error("nothing is played yet");
   }
-  const context = output.context as AudioContext;
+  return engine.output;
+}
+
+async function tapped(source: AudioNode, ms: number): Promise<Tapped[]> {
+  const parts: Tapped[] = [];
+  const stop = await tap(source, (part) => parts.push(part));
+  await new Promise((done) => setTimeout(done, ms));
+  stop();
+  return parts;
+}
+
+/** Takes all that comes of this, until it is told to stop. */
+async function tap(source: AudioNode, take: (part: Tapped) => void): Promise<() => void> {
+  const context = source.context as AudioContext;
   try {
     await context.audioWorklet.addModule(`data:text/javascript,${encodeURIComponent(TAP)}`);
   } catch {
     // There already.
   }
-  const tap = new AudioWorkletNode(context, "tap");
-  const parts: Float32Array[] = [];
-  tap.port.onmessage = (event: MessageEvent<Float32Array>) => {
-    parts.push(event.data);
+  const node = new AudioWorkletNode(context, "tap");
+  node.port.onmessage = (event: MessageEvent<Tapped>) => {
+    take(event.data);
   };
-  output.connect(tap);
-  tap.connect(context.destination);
-  await new Promise((done) => setTimeout(done, ms));
-  output.disconnect(tap);
-  tap.disconnect();
-  return parts.flatMap((part) => Array.from(part));
+  // What leads nowhere is not run, and nobody is to hear it twice.
+  const nothing = new GainNode(context, { gain: 0 });
+  source.connect(node).connect(nothing).connect(context.destination);
+  return () => {
+    source.disconnect(node);
+    node.disconnect();
+    nothing.disconnect();
+  };
+}
+
+/** In samples. */
+const silent = { now: 0, longest: 0, all: 0 };
+let stop_watching: (() => void) | undefined;
+
+async function watch_silence(): Promise<void> {
+  stop_watching?.();
+  Object.assign(silent, { now: 0, longest: 0, all: 0 });
+  stop_watching = await tap(output(), ({ samples }) => {
+    silent.all += samples.length;
+    silent.now = samples.some((sample) => Math.abs(sample) > AUDIBLE) ? 0 : silent.now + samples.length;
+    silent.longest = Math.max(silent.longest, silent.now);
+  });
+}
+
+function silence(): { longest_ms: number; seconds: number } {
+  return { longest_ms: silent.longest / 48, seconds: silent.all / 48_000 };
+}
+
+function begins(parts: readonly Tapped[]): number[] {
+  const found: number[] = [];
+  let quiet = 0;
+  for (const { at, samples } of parts) {
+    samples.forEach((sample, inside) => {
+      if (Math.abs(sample) > LOUD) {
+        if (quiet > QUIET_MS * 48) {
+          found.push(at + inside / 48);
+        }
+        quiet = 0;
+      } else {
+        quiet += 1;
+      }
+    });
+  }
+  return found;
+}
+
+async function mouth_beats(ms: number): Promise<number[]> {
+  const [mediaStream] = given;
+  if (mediaStream === undefined) {
+    throw new Error("there is no microphone");
+  }
+  return begins(await tapped(new MediaStreamAudioSourceNode(output().context as AudioContext, { mediaStream }), ms));
+}
+
+async function ear_beats(ms: number): Promise<number[]> {
+  const context = output().context as AudioContext;
+  const found = begins(await tapped(output(), ms));
+  return found.map((at) => at + 1000 * (context.outputLatency || context.baseLatency));
+}
+
+async function eye_beats(device: string, ms: number): Promise<number[]> {
+  const found: number[] = [];
+  let was_bright = true;
+  await watched(device, "camera", ms, (colours) => {
+    const is_bright = colours.flat().reduce((sum, part) => sum + part, 0) / 12 > BRIGHT;
+    if (is_bright && !was_bright) {
+      found.push(Date.now());
+    }
+    was_bright = is_bright;
+  });
+  return found;
 }
 
 async function look(device: string, what: "camera" | "screen", ms: number) {
+  const seen = new Set<string>();
+  let colours: number[][] = [];
+  const { width, height } = await watched(device, what, ms, (now) => {
+    colours = now;
+    seen.add(JSON.stringify(colours.map((colour) => colour.map((part) => Math.round(part)))));
+  });
+  return { colours, changes: seen.size - 1, width, height };
+}
+
+/** Shows somebody for so long, and tells the mean colours of what is shown, again and again. */
+async function watched(device: string, what: "camera" | "screen", ms: number, see: (colours: number[][]) => void) {
   const canvas = document.createElement("canvas");
   canvas.style.width = "320px";
   canvas.style.height = "180px";
   document.body.append(canvas);
   engine.show(device, what, canvas);
-  const seen = new Set<string>();
-  let colours: number[][] = [];
   const end = performance.now() + ms;
   while (performance.now() < end) {
-    await new Promise((done) => setTimeout(done, 20));
-    colours = quarters(canvas);
-    seen.add(JSON.stringify(colours.map((colour) => colour.map((part) => Math.round(part)))));
+    await new Promise((done) => setTimeout(done, 10));
+    see(quarters(canvas));
   }
   engine.show(device, what, undefined);
   const { width, height } = canvas;
   canvas.remove();
-  return { colours, changes: seen.size - 1, width, height };
+  return { width, height };
 }
 
 function quarters(canvas: HTMLCanvasElement): number[][] {
@@ -96,4 +215,17 @@ async function decode(base64: string): Promise<number[]> {
   return Array.from(decoded.getChannelData(0));
 }
 
-(globalThis as unknown as { test: TestPage }).test = { engine, listen, look, decode };
+(globalThis as unknown as { test: TestPage }).test = {
+  engine,
+  listen,
+  look,
+  decode,
+  mouth_beats,
+  ear_beats,
+  eye_beats,
+  watch_silence,
+  silence,
+  beat: () => {
+    beats ??= metronome();
+  },
+};

@@ -17,6 +17,7 @@ export class Relay {
   readonly #pages: number;
   readonly #listen: string;
   #process: ChildProcess | undefined;
+  readonly #replaced: (ChildProcess | undefined)[] = [];
   #invite = "";
 
   private constructor(directory: string, pages: number, listen: string, admin: string) {
@@ -35,10 +36,21 @@ export class Relay {
   }
 
   async start(): Promise<void> {
+    await this.#run([]);
+  }
+
+  /** Another process takes this one's place, as `supernode upgrade` has it done; it ends once it has nothing to do any more. */
+  async upgrade(): Promise<void> {
+    this.#process?.removeAllListeners("exit");
+    this.#replaced.push(this.#process);
+    await this.#run(["--takeover"]);
+  }
+
+  async #run(more: readonly string[]): Promise<void> {
     const config = join(this.directory, "supernode.toml");
     writeFileSync(config, `[web]\npages = "on"\nlisten = "127.0.0.1:${this.#pages}"\n`);
     const state = join(this.directory, "state");
-    const words = ["serve", "--config", config, "--listen", this.#listen, "--admin", this.#admin, "--open", "--state-dir", state];
+    const words = ["serve", "--config", config, "--listen", this.#listen, "--admin", this.#admin, "--open", "--state-dir", state, ...more];
     const child = spawn(join(PROGRAMS, "supernode"), words, { stdio: ["ignore", "pipe", "pipe"] });
     this.#process = child;
     let [out, log] = ["", ""];
@@ -77,7 +89,9 @@ export class Relay {
   /** Ends it at once, as a power cut does. */
   kill(): void {
     this.#process?.removeAllListeners("exit");
-    this.#process?.kill("SIGKILL");
+    for (const process of [this.#process, ...this.#replaced]) {
+      process?.kill("SIGKILL");
+    }
   }
 
   close(): void {
