@@ -5,9 +5,9 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { pathToFileURL } from "node:url";
 
-import { kinds, serve } from "./browsers.ts";
+import { kinds, serve } from "./stage/browsers.ts";
 import { Walker } from "./page_walker.ts";
-import { Relay } from "./relay.ts";
+import { Relay } from "./stage/relay.ts";
 
 const PAGE = join(process.cwd(), "dist", "browsers", "supernode.html");
 const HERE = kinds();

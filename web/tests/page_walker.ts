@@ -5,8 +5,8 @@ import { join } from "node:path";
 
 import type { ElementHandle } from "puppeteer-core";
 
-import { person, type Kind, type Person } from "./browsers.ts";
-import { judge, type Heard } from "./ears.ts";
+import { person, type Kind, type Person } from "./stage/browsers.ts";
+import { judge, type Heard } from "./stage/ears.ts";
 
 /** On a busy machine. */
 const PATIENCE_MS = 15_000;
