@@ -14,8 +14,10 @@ rmSync(into, { recursive: true, force: true });
 mkdirSync(into, { recursive: true });
 
 const html = readFileSync(join(WEB, "front", "index.html"), "utf8");
-const script = await bundle(join(WEB, "tests", "stage", "page.ts"), process.env.DEBUG ? { minify: false } : {});
-writeFileSync(join(into, "engine.html"), page({ script, style: "", html }));
+for (const [name, entry] of [["engine", "page"], ["attacker", "attacker"]]) {
+  const script = await bundle(join(WEB, "tests", "stage", `${entry}.ts`), process.env.DEBUG ? { minify: false } : {});
+  writeFileSync(join(into, `${name}.html`), page({ script, style: "", html }));
+}
 writeFileSync(join(into, "supernode.html"), await whole_page());
 
 const files = [];
