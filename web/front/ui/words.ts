@@ -260,8 +260,22 @@ export const english = {
     compare: "Whether somebody is who they say, you find out by comparing numbers with them, in the list of people.",
     me: "Your identity",
     page: "This page",
-    page_kept: "This page is a file on your device and cannot change by itself. If you have it from somebody whom you do not trust, compare the file's SHA-256 with the one in the release notes.",
+    page_kept: "This page is a file on your device and cannot change by itself. If you have it from somebody whom you do not trust, compare it with the SHA-256 in the release notes.",
     page_served: "This page comes from a server each time, and whoever runs the server can change it. Kept as a file and opened from there, it works as well and cannot change by itself.",
+  },
+
+  own_page: {
+    expected: "SHA-256 that you were sent by another way",
+    file: "The file of this page, as it is on your device",
+    compare: "Compare",
+    is: "The SHA-256 of this page",
+    same: "It is the same.",
+    different: "It is another page than the one that you were sent the SHA-256 of. Leave, and ask whoever sent it; there may be a newer one.",
+    compare_it: "Compare it with the one that you were sent, by the release notes or by somebody whom you trust.",
+    no_hash: "What you were sent is no SHA-256, which has 64 digits from 0 to 9 and from a to f. Copy it whole.",
+    not_served: { what: "The page could not be read again.", why: "The server that it came from does not answer.", todo: "Save the page and look at the file's SHA-256 instead." },
+    no_file: { what: "No file was chosen.", why: "A page cannot read its own file by itself.", todo: "Choose the file that you opened." },
+    limits: "This finds a wrong or an old page. One that was changed on purpose can say anything about itself: who must be sure saves the page, looks at the file with a program such as sha256sum, and opens that file.",
   },
 
   invite: {

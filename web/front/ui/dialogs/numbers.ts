@@ -7,6 +7,7 @@ import { qr_picture } from "../qr/picture.ts";
 import { digit_groups, name_of, one_line, sentences } from "../text.ts";
 import { trouble_of } from "../words.ts";
 import type { Dialogs } from "./dialog.ts";
+import { own_page } from "./own_page.ts";
 
 /** Sixty digits, five at a time, as they are read aloud. */
 function digits(number: string, label: string): HTMLElement {
@@ -92,6 +93,7 @@ export function open_safety(context: Context, dialogs: Dialogs): void {
     me,
     make("h3", {}, safety.page),
     make("p", { class: "hint" }, location.protocol === "file:" ? safety.page_kept : safety.page_served),
+    own_page(context),
   ];
   dialogs.open("safety", safety.heading, content, stop);
 }
