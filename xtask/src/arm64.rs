@@ -30,7 +30,7 @@ const CROSS_LIBRARY: &str = "/usr/aarch64-linux-gnu";
 const DEBIAN: &str = "/usr/bin";
 /// What is missing to build and run it, as Debian installs it.
 const INSTALL: &str = "dpkg --add-architecture arm64 && apt-get update && apt-get install --no-install-recommends \
-    qemu-user gcc-aarch64-linux-gnu rustc-web cargo-web libstd-rust-web-dev:arm64";
+    qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross rustc-web cargo-web libstd-rust-web-dev:arm64";
 /// Whose short tests are run.
 const PACKAGES: &[&str] = &[
     "supernode-proto",

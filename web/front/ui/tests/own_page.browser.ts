@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { after, before, test } from "node:test";
-import type { Browser, ElementHandle, Page } from "puppeteer-core";
+import type { Browser, Page } from "puppeteer-core";
 
 import { launch, open, show } from "./browser.ts";
 
@@ -66,7 +66,7 @@ test("a page on a disk compares the file that somebody chooses", async () => {
   assert.match((await compared(page, OWN)).verdict, /^No file was chosen/);
   const file = await page.$(".own-page input[type=file]");
   assert.ok(file !== null);
-  await (file as ElementHandle<HTMLInputElement>).uploadFile(FILE);
+  await (await file.toElement("input")).uploadFile(FILE);
   assert.deepEqual(await compared(page, OWN), { is: OWN, verdict: "It is the same." });
   assert.match((await compared(page, OTHER)).verdict, /^It is another page/);
   await page.close();
