@@ -22,6 +22,11 @@ export function judge(samples: readonly number[], notes: readonly number[]): Hea
   return { hz, rms, amplitudes, gaps: gaps(samples, rms), seconds: samples.length / RATE };
 }
 
+/** Those of these notes that are in it, with others or alone. */
+export function notes_in(samples: readonly number[], notes: readonly number[], least: number): number[] {
+  return notes.filter((hz) => amplitude(samples, hz) > least);
+}
+
 /** Of one note, by Goertzel over windows of 100 ms: the median, since the phase may jump. */
 function amplitude(samples: readonly number[], hz: number): number {
   const window = RATE / 10;
