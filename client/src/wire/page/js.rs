@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use js_sys::{Array, ArrayBuffer, Function, Object, Promise, Reflect, Uint8Array};
+use js_sys::{Array, Function, Object, Promise, Reflect, Uint8Array};
 use wasm_bindgen::{
     JsCast, JsValue,
     prelude::{Closure, wasm_bindgen},
@@ -85,8 +85,8 @@ extern "C" {
     fn ok(this: &Response) -> bool;
     #[wasm_bindgen(method, getter)]
     fn status(this: &Response) -> u16;
-    #[wasm_bindgen(method, js_name = arrayBuffer)]
-    fn array_buffer(this: &Response) -> Promise;
+    #[wasm_bindgen(method, getter)]
+    fn body(this: &Response) -> Option<Readable>;
 
     #[wasm_bindgen(thread_local_v2, js_name = origin)]
     static ORIGIN: Option<String>;
@@ -179,7 +179,7 @@ fn stream_error(code: u64) -> JsValue {
     WebTransportError::new("", &options).map_or(JsValue::UNDEFINED, JsValue::from)
 }
 
-/// Gets a small file of a server that lets every page ask: at most so many bytes of it.
+/// Gets a small file of a server that lets every page ask. What has more bytes than that is read no further.
 pub(super) async fn get_file(url: &str, bytes_max: usize) -> Result<Vec<u8>, Said> {
     let options = object(&[
         ("cache", "no-store".into()),
@@ -191,11 +191,17 @@ pub(super) async fn get_file(url: &str, bytes_max: usize) -> Result<Vec<u8>, Sai
     if !response.ok() {
         return Err(Said::new(format_args!("{url} answers {}", response.status())));
     }
-    let bytes = Uint8Array::new(&wait(response.array_buffer()).await?.unchecked_into::<ArrayBuffer>());
-    if bytes.length() as usize > bytes_max {
-        return Err(Said::new(format_args!("{url} answers with more than {bytes_max} bytes")));
+    let Some(body) = response.body() else { return Ok(Vec::new()) };
+    let (body, mut file) = (body.reader()?, Vec::new());
+    while let Some(chunk) = body.next().await? {
+        let chunk = Uint8Array::new(&chunk);
+        if file.len() + chunk.length() as usize > bytes_max {
+            ignore(&body.cancel(&JsValue::UNDEFINED));
+            return Err(Said::new(format_args!("{url} answers with more than {bytes_max} bytes")));
+        }
+        file.extend_from_slice(&chunk.to_vec());
     }
-    Ok(bytes.to_vec())
+    Ok(file)
 }
 
 /// From where the page was loaded; `None` of a page from disk.
