@@ -59,6 +59,25 @@ pub fn test() -> anyhow::Result<()> {
         .status()
 }
 
+/// Whether a page can be made and be in a call here.
+///
+/// # Errors
+/// All that is missing, and how it is installed.
+pub fn ready_for_a_call() -> anyhow::Result<()> {
+    all_of([have_npm(), Toolchain::find().map(drop), have_chromium()])
+}
+
+fn all_of<const N: usize>(parts: [anyhow::Result<()>; N]) -> anyhow::Result<()> {
+    let missing: Vec<String> =
+        parts.into_iter().filter_map(Result::err).map(|error| format!("\n  {error:#}")).collect();
+    if missing.is_empty() { Ok(()) } else { bail!("no page can be in a call here:{}", missing.concat()) }
+}
+
+fn have_chromium() -> anyhow::Result<()> {
+    let [chromium, _] = BROWSERS;
+    if Path::new(chromium).is_file() { Ok(()) } else { bail!("{chromium} is not here (Debian: apt install chromium).") }
+}
+
 /// Builds the wasm and what calls it, into `web/pkg`.
 fn pack() -> anyhow::Result<()> {
     let toolchain = Toolchain::find()?;
@@ -91,7 +110,7 @@ fn install() -> anyhow::Result<()> {
 
 fn have_npm() -> anyhow::Result<()> {
     let output = Command::new("npm").arg("--version").output();
-    if output.is_ok_and(|output| output.status.success()) { Ok(()) } else { bail!("npm is not here (Debian: npm).") }
+    if output.is_ok_and(|output| output.status.success()) { Ok(()) } else { bail!("npm is not here (Debian: apt install npm).") }
 }
 
 fn web() -> PathBuf {
@@ -103,5 +122,19 @@ fn is_older(made: &Path, source: &Path) -> bool {
     match (modified(made), modified(source)) {
         (Ok(made), Ok(source)) => made < source,
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn all_that_is_missing_is_said_at_once() {
+        all_of([Ok(()), Ok(())]).expect("all is here");
+        let missing = all_of([Err(anyhow!("no npm")), Ok(()), Err(anyhow!("no chromium"))]).expect_err("two are not");
+        assert_eq!(missing.to_string(), "no page can be in a call here:\n  no npm\n  no chromium");
     }
 }
