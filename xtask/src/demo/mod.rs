@@ -122,7 +122,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     if options.programs == Profile::Debug {
         println!("  not optimised, to be built sooner: delay and cost are not the relay's; with --release they are");
     }
-    if options.web && let Some(relay) = &running {
+    if options.web
+        && let Some(relay) = &running
+    {
         tell(&*report, options.json)?;
         let stage = Stage { programs, directory: &directory, options, relay, ready: &ready, interrupted: &interrupted };
         return web::keep(&stage);

@@ -91,7 +91,7 @@ mod tests {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
         let port = socket.local_addr().expect("bound").port();
         // The shell gives it to a process of its own, and has it no more.
-        let script = "sleep 20 <&0 & exec 0<&-; wait";
+        let script = "exec 3<&0; sleep 20 <&3 & exec 0<&- 3<&-; wait";
         let mut child = Command::new("sh").args(["-c", script]).stdin(OwnedFd::from(socket)).spawn().expect("a shell");
         let has_it = |process| sockets_of(process).is_ok_and(|sockets| !sockets.is_empty());
         let started = Instant::now();

@@ -110,7 +110,11 @@ fn install() -> anyhow::Result<()> {
 
 fn have_npm() -> anyhow::Result<()> {
     let output = Command::new("npm").arg("--version").output();
-    if output.is_ok_and(|output| output.status.success()) { Ok(()) } else { bail!("npm is not here (Debian: apt install npm).") }
+    if output.is_ok_and(|output| output.status.success()) {
+        Ok(())
+    } else {
+        bail!("npm is not here (Debian: apt install npm).")
+    }
 }
 
 fn web() -> PathBuf {

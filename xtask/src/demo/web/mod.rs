@@ -157,7 +157,9 @@ pub(super) fn keep(stage: &Stage<'_>) -> anyhow::Result<()> {
     let native = Native::new(stage, "B")?;
     let mut host = Process::start("B", "B     | ", &mut native.command(stage)?)?;
     let address = native.address(stage, &mut host)?;
-    println!("\nThe relay stays up, and B is in a room. Open this in a browser on this machine, and in a second one to talk:");
+    println!(
+        "\nThe relay stays up, and B is in a room. Open this in a browser on this machine, and in a second one to talk:"
+    );
     println!("\n  {address}\n\nWhoever comes first hears and sees what B plays. Ctrl-C ends all of it.");
     // An interrupt is how this is to end.
     while stage.interrupted.pause().is_ok() {

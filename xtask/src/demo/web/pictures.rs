@@ -69,7 +69,8 @@ mod tests {
     #[test]
     fn a_film_is_seen_if_its_pictures_are_and_move() {
         let shown = film(20);
-        let blurred: Vec<Fields> = shown.iter().map(|picture| picture.iter().map(|c| c * 0.95 + 3.0).collect()).collect();
+        let blurred: Vec<Fields> =
+            shown.iter().map(|picture| picture.iter().map(|c| c * 0.95 + 3.0).collect()).collect();
         let seen = Seen::compare(&shown, &blurred);
         assert!(seen.is_seen(), "{seen:?}");
         assert_eq!(seen.line(), "of 20 looks 20 saw what was shown, 8 different pictures");

@@ -76,7 +76,9 @@ impl Outcome for WebReport {
         let Side { audio_sent, audio_received, video_sent, video_received, safety_number, .. } = &self.native;
         let Speech { said, delays_ms } = &self.speech;
         let mut lines = vec![
-            format!("  the program    sent {audio_sent} audio {video_sent} video, received {audio_received} and {video_received}"),
+            format!(
+                "  the program    sent {audio_sent} audio {video_sent} video, received {audio_received} and {video_received}"
+            ),
             format!("  heard in page  {} of {said} passages of the program's speech", delays_ms.len()),
             match self.speech.delay_ms_p50() {
                 Some(delay) => format!(
@@ -84,7 +86,10 @@ impl Outcome for WebReport {
                 ),
                 None => "  mouth to ear   not known: nothing was heard".into(),
             },
-            format!("  heard natively {}", if self.is_hum_recorded { "the microphone's hum" } else { "NOT THE MICROPHONE" }),
+            format!(
+                "  heard natively {}",
+                if self.is_hum_recorded { "the microphone's hum" } else { "NOT THE MICROPHONE" }
+            ),
             format!("  seen in page   {}", self.in_page.line()),
             format!("  seen natively  {}", self.natively.line()),
             format!(
@@ -111,7 +116,10 @@ impl Outcome for WebReport {
             self.speech.is_heard(),
             format!("the page heard {} of {said} passages of the program's speech", delays_ms.len()),
         );
-        must(self.is_hum_recorded, "the program recorded something else than the page's microphone, or hardly anything".into());
+        must(
+            self.is_hum_recorded,
+            "the program recorded something else than the page's microphone, or hardly anything".into(),
+        );
         must(self.in_page.is_seen(), format!("the page did not see the program's picture: {}", self.in_page.line()));
         must(self.natively.is_seen(), format!("the program did not see the page's camera: {}", self.natively.line()));
         must(self.complaints.is_empty(), format!("the page complained: {}", self.complaints.join("; ")));
