@@ -65,10 +65,11 @@ export class Walker {
     this.name = name;
   }
 
-  /** A browser of their own, at this address. */
-  static async open(kind: Kind, name: string, hz: number, address: string): Promise<Walker> {
+  /** A browser of their own, at this address. `also` is run before the page's own script. */
+  static async open(kind: Kind, name: string, hz: number, address: string, also: { run: (word: number) => void; with: number }[] = []): Promise<Walker> {
     const who = await person(kind, hz, "about:blank");
     await who.page.evaluateOnNewDocument(put_ears_on);
+    for (const each of also) await who.page.evaluateOnNewDocument(each.run, each.with);
     await who.page.setViewport({ width: 1280, height: 800 });
     await who.page.goto(address);
     return new Walker(who, name);

@@ -82,6 +82,17 @@ pub enum Task {
         /// So many people meet in a room: all talk, the first three show a picture too
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=26))]
         room: Option<u8>,
+        /// One of the two is in a headless browser, by the page that the relay serves, with a microphone and a camera that
+        /// Chromium makes
+        ///
+        /// Judged by what it is: the hum of the microphone and the camera's pictures in what the program recorded, the
+        /// program's words and pictures in the page. Mouth to ear is measured from the program to the page: from the moment at
+        /// which the program plays a word of its file until that word is in the page's loudspeaker, by the clock of both. A
+        /// microphone would add its packet of 20 ms. With --keep the relay stays up until Ctrl-C, somebody is in a room, and
+        /// a link into it is printed that opens in any browser on this machine. Needs what `cargo xtask page` needs, and
+        /// chromium (Debian: chromium).
+        #[arg(long, conflicts_with = "room")]
+        web: bool,
     },
     /// Attacks relays on this machine, each with a call beside it that must go on, and judges both
     ///
@@ -194,5 +205,22 @@ mod tests {
         assert!(help(&["demo"]).is_some_and(|text| text.contains("--seconds <N>")));
         assert!(help(&[]).is_some());
         assert!(help(&["dmeo"]).is_none());
+    }
+
+    #[test]
+    fn a_demo_is_of_programs_unless_a_page_is_asked_for_and_no_room_is_of_pages() {
+        let demo = |words: &[&str]| {
+            let parsed = Arguments::try_parse_from([&["cargo xtask", "demo"], words].concat()).map(|found| found.task);
+            match parsed {
+                Ok(Task::Demo { seconds, json, keep, web, room, .. }) => Ok((seconds, json, keep, web, room)),
+                Ok(_) => unreachable!("another task"),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        assert_eq!(demo(&[]), Ok((10, false, false, false, None)));
+        assert_eq!(demo(&["--web", "--json"]), Ok((10, true, false, true, None)));
+        assert_eq!(demo(&["--keep", "--web", "--seconds", "3"]), Ok((3, false, true, true, None)));
+        let refused = demo(&["--web", "--room", "3"]).expect_err("refused");
+        assert!(refused.contains("'--web' cannot be used with '--room <N>'"), "{refused}");
     }
 }

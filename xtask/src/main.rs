@@ -27,10 +27,10 @@ fn main() -> ExitCode {
             hostile::run(&hostile::Options { relay: Profile::Release, quick, json, only })
         }
         Task::World(options) => world::run(&options),
-        Task::Demo { seconds, json, release, keep, shards, room } => {
+        Task::Demo { seconds, json, release, keep, shards, room, web } => {
             let programs = if release { Profile::Release } else { Profile::Debug };
             let room = room.map(usize::from);
-            demo::run(&demo::Options { programs, seconds, json, keep, shards, room }).map(|()| true)
+            demo::run(&demo::Options { programs, seconds, json, keep, shards, room, web }).map(|()| true)
         }
     };
     match result {

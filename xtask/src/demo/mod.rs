@@ -11,6 +11,7 @@ mod report;
 mod room;
 mod sockets;
 pub(crate) mod talk;
+mod web;
 
 use std::{
     fs,
@@ -25,7 +26,10 @@ use anyhow::{Context, bail};
 use serde::Deserialize;
 use supernode_proto::identity::IdentityKey;
 
-use crate::workspace::{self, Profile};
+use crate::{
+    page,
+    workspace::{self, Profile},
+};
 use blindness::{Blindness, Place, Text};
 use canaries::Word;
 use during::During;
@@ -59,11 +63,13 @@ pub struct Options {
     pub shards: Option<u32>,
     /// How many meet in a room; a call of two if nothing is said.
     pub room: Option<usize>,
+    /// Whether one of the two is in a browser, by the page.
+    pub web: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { programs: Profile::Debug, seconds: 10, json: false, keep: false, shards: None, room: None }
+        Self { programs: Profile::Debug, seconds: 10, json: false, keep: false, shards: None, room: None, web: false }
     }
 }
 
@@ -72,6 +78,14 @@ impl Default for Options {
 /// # Errors
 /// If anything failed or did not hold. Nothing is left running then, and no file is left.
 pub fn run(options: &Options) -> anyhow::Result<()> {
+    if options.web {
+        if options.seconds < web::SECONDS_MIN {
+            bail!("--seconds {}: with --web at least {}, to find words in it", options.seconds, web::SECONDS_MIN);
+        }
+        page::ready_for_a_call()?;
+        println!("Making the page");
+        page::run()?;
+    }
     println!("Building the relay and the client ({})", options.programs.build().shown());
     let programs = &options.programs.built()?;
     let interrupted = Interrupted::listen()?;
@@ -82,6 +96,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let stage =
         Stage { programs, directory: &directory, options, relay: &relay, ready: &ready, interrupted: &interrupted };
     let result: anyhow::Result<(Box<dyn Outcome>, Evidence)> = match options.room {
+        None if options.web => web::hold(&stage),
         None => call(&stage).map(|(report, evidence)| (Box::new(report) as Box<dyn Outcome>, evidence)),
         Some(size) => {
             room::hold(&stage, size).map(|(report, evidence)| (Box::new(report) as Box<dyn Outcome>, evidence))
@@ -107,13 +122,25 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     if options.programs == Profile::Debug {
         println!("  not optimised, to be built sooner: delay and cost are not the relay's; with --release they are");
     }
+    if options.web
+        && let Some(relay) = &running
+    {
+        tell(&*report, options.json)?;
+        let stage = Stage { programs, directory: &directory, options, relay, ready: &ready, interrupted: &interrupted };
+        return web::keep(&stage);
+    }
     match running {
         Some(relay) => keep(relay, &ready, directory),
         None => println!("\nNothing is left running."),
     }
+    tell(&*report, options.json)
+}
+
+/// Says what did not hold, and what programs want to know.
+fn tell(report: &dyn Outcome, json: bool) -> anyhow::Result<()> {
     let failures = report.failures();
     failures.iter().for_each(|failure| println!("FAILED: {failure}"));
-    if options.json {
+    if json {
         println!("{}", report.json()?);
     }
     if failures.is_empty() { Ok(()) } else { bail!("the call did not hold what was promised") }
@@ -178,6 +205,15 @@ pub(crate) struct Ready {
     listen: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) invite: String,
+    /// The call page, if it serves one.
+    page: Option<Page>,
+}
+
+/// Where the call page is, and what it is known by.
+#[derive(Debug, Deserialize)]
+struct Page {
+    url: String,
+    sha256: String,
 }
 
 pub(crate) fn start_relay(
@@ -193,6 +229,11 @@ pub(crate) fn start_relay(
     // Its memory is to be searched.
     command.args(["serve", "--dumpable", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--open", "--state-dir"]);
     command.arg(directory.path("relay"));
+    if options.web {
+        let config = directory.path("relay.toml");
+        fs::write(&config, web::settings()?)?;
+        command.arg("--config").arg(config);
+    }
     if let Some(shards) = options.shards {
         command.args(["--shards", &shards.to_string()]);
     }
@@ -305,11 +346,16 @@ impl Evidence {
             Place { name: "the memory after the call", memory: self.memory_after, controls: pin.to_vec() },
         ];
         let text = |name, text: String, control: &str| Text { name, text, control: control.into() };
-        // The invite is meant to be there, and random enough to look like anything.
-        let stdout = fs::read_to_string(directory.path("relay.json"))?.replace(&ready.invite, "");
+        // The invite and the page's hash are meant to be there, and random enough to look like anything.
+        let without_page = |text: String| match &ready.page {
+            Some(page) => text.replace(&page.sha256, ""),
+            None => text,
+        };
+        let stdout = without_page(fs::read_to_string(directory.path("relay.json"))?).replace(&ready.invite, "");
+        let log = without_page(fs::read_to_string(directory.path("relay.log"))?);
         let texts = [
             text("the standard output", stdout, &ready.listen.to_string()),
-            text("the log", fs::read_to_string(directory.path("relay.log"))?, &ready.listen.to_string()),
+            text("the log", log, &ready.listen.to_string()),
             text("the metrics during the call", self.during.metrics.text().to_owned(), &sessions),
             text("the metrics after the call", self.metrics_after, "supernode_sessions 0"),
         ];

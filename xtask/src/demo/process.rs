@@ -7,11 +7,11 @@ use std::{
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, bail};
@@ -63,6 +63,8 @@ pub(crate) struct Process {
     child: Child,
     readers: Vec<JoinHandle<String>>,
     is_released: bool,
+    /// What it may take to end by itself before it is killed.
+    grace: Duration,
 }
 
 impl Process {
@@ -76,17 +78,38 @@ impl Process {
         prefix: impl Into<String>,
         command: &mut Command,
     ) -> anyhow::Result<Self> {
+        Self::start_listening(name, prefix, command, "").map(|(process, _)| process)
+    }
+
+    /// As above, and notes when it first writes a line with these words to standard error.
+    ///
+    /// # Errors
+    /// As above.
+    pub(crate) fn start_listening(
+        name: impl Into<String>,
+        prefix: impl Into<String>,
+        command: &mut Command,
+        words: &'static str,
+    ) -> anyhow::Result<(Self, Arc<OnceLock<SystemTime>>)> {
         let (name, prefix) = (name.into(), prefix.into());
+        let heard = Arc::new(OnceLock::new());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
-        let mut process = Self { name, child, readers: Vec::new(), is_released: false };
+        let mut process = Self { name, child, readers: Vec::new(), is_released: false, grace: Duration::ZERO };
         if let Some(stdout) = process.child.stdout.take() {
-            process.readers.push(thread::spawn(move || relay_lines(stdout, None)));
+            process.readers.push(thread::spawn(move || gather_lines(stdout)));
         }
         if let Some(stderr) = process.child.stderr.take() {
-            process.readers.push(thread::spawn(move || relay_lines(stderr, Some(prefix))));
+            let heard = heard.clone();
+            process.readers.push(thread::spawn(move || pass_lines_on(stderr, &prefix, words, &heard)));
         }
-        Ok(process)
+        Ok((process, heard))
+    }
+
+    /// Lets it have so long to end by itself when it is no longer wanted: for one that has processes of its own.
+    pub(crate) fn with_grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
     }
 
     /// Starts it with its output in files, so that it can outlive us if that is wished.
@@ -102,7 +125,7 @@ impl Process {
         let name = name.into();
         command.stdin(Stdio::null()).stdout(File::create(stdout)?).stderr(File::create(stderr)?).process_group(0);
         let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
-        Ok(Self { name, child, readers: Vec::new(), is_released: false })
+        Ok(Self { name, child, readers: Vec::new(), is_released: false, grace: Duration::ZERO })
     }
 
     /// What it is called.
@@ -150,9 +173,13 @@ impl Process {
     /// # Errors
     /// As [`Self::finish`].
     pub(crate) fn terminate(self, timeout: Duration, interrupted: &Interrupted) -> anyhow::Result<String> {
-        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no process id")?;
-        kill_process(id, Signal::TERM).with_context(|| format!("cannot signal {}", self.name))?;
+        self.ask_to_end()?;
         self.finish(timeout, interrupted)
+    }
+
+    fn ask_to_end(&self) -> anyhow::Result<()> {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no process id")?;
+        kill_process(id, Signal::TERM).with_context(|| format!("cannot signal {}", self.name))
     }
 
     /// Lets it live on after us.
@@ -164,6 +191,12 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if !self.is_released && !matches!(self.child.try_wait(), Ok(Some(_))) {
+            let asked = Instant::now();
+            if !self.grace.is_zero() && self.ask_to_end().is_ok() {
+                while asked.elapsed() < self.grace && !matches!(self.child.try_wait(), Ok(Some(_))) {
+                    thread::sleep(POLL);
+                }
+            }
             // It may end between the two calls; then there is nothing left to kill, which is what is wanted.
             let _ = self.child.kill();
             let _ = self.child.wait();
@@ -171,16 +204,19 @@ impl Drop for Process {
     }
 }
 
-/// Passes lines on behind a prefix, or gathers them.
-fn relay_lines(output: impl Read, prefix: Option<String>) -> String {
-    let mut gathered = String::new();
+fn gather_lines(output: impl Read) -> String {
+    BufReader::new(output).lines().map_while(Result::ok).map(|line| format!("{line}\n")).collect()
+}
+
+/// Passes lines on behind a prefix, and notes when one first has these words.
+fn pass_lines_on(output: impl Read, prefix: &str, words: &str, heard: &OnceLock<SystemTime>) -> String {
     for line in BufReader::new(output).lines().map_while(Result::ok) {
-        match &prefix {
-            Some(prefix) => println!("{prefix}{line}"),
-            None => gathered += &format!("{line}\n"),
+        if line.contains(words) {
+            heard.get_or_init(SystemTime::now);
         }
+        println!("{prefix}{line}");
     }
-    gathered
+    String::new()
 }
 
 #[cfg(test)]
@@ -213,6 +249,28 @@ mod tests {
         let process = shell("trap 'echo asked; exit 0' TERM; echo > /dev/null; while :; do sleep 0.05; done");
         thread::sleep(Duration::from_millis(300));
         assert_eq!(process.terminate(LONG, &not_interrupted()).expect("it ends in order"), "asked\n");
+    }
+
+    #[test]
+    fn what_it_says_is_heard_when_it_says_it() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo wait >&2; sleep 0.3; echo I am playing >&2; sleep 0.3; echo playing again >&2"]);
+        let started = SystemTime::now();
+        let (process, heard) = Process::start_listening("shell", "test | ", &mut command, "playing").expect("a shell");
+        process.finish(LONG, &not_interrupted()).expect("succeeds");
+        let after = heard.get().expect("it said so").duration_since(started).expect("later").as_secs_f64();
+        assert!(after >= 0.3 && SystemTime::now().duration_since(started).expect("later").as_secs_f64() - after >= 0.3);
+    }
+
+    #[test]
+    fn one_with_processes_of_its_own_has_time_to_end_them() {
+        let file = std::env::temp_dir().join(format!("supernode-grace-{}", std::process::id()));
+        let script = format!("trap 'echo ended > {}; exit 0' TERM; while :; do sleep 0.05; done", file.display());
+        let process = shell(&script).with_grace(LONG);
+        thread::sleep(Duration::from_millis(300));
+        drop(process);
+        assert_eq!(std::fs::read_to_string(&file).expect("it was asked"), "ended\n");
+        std::fs::remove_file(&file).expect("ours");
     }
 
     #[test]

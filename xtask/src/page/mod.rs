@@ -1,6 +1,11 @@
 //! `cargo xtask page`: the call page as one HTML file, from the wasm to the bundle.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::bail;
 
 use crate::{
     deploy::{self, tools},
@@ -13,6 +18,8 @@ const BUILD: [&str; 7] = ["build", "--locked", "--profile", "page", "-p", "super
 /// Puts JavaScript around it.
 const PACK: [&str; 8] =
     ["cargo", "run", "--quiet", "--locked", "--release", "--manifest-path", "web/pack/Cargo.toml", "--"];
+/// The browser of the demo.
+const CHROMIUM: &str = "/usr/bin/chromium";
 
 /// Makes `web/dist/supernode.html` and says its hash and size.
 ///
@@ -57,6 +64,24 @@ pub fn calls() -> anyhow::Result<()> {
         .status()
 }
 
+/// Whether a page can be made and be in a call here.
+///
+/// # Errors
+/// All that is missing, and how it is installed.
+pub fn ready_for_a_call() -> anyhow::Result<()> {
+    all_of([have_npm(), Toolchain::find().map(drop), have_chromium()])
+}
+
+fn all_of<const N: usize>(parts: [anyhow::Result<()>; N]) -> anyhow::Result<()> {
+    let missing: Vec<String> =
+        parts.into_iter().filter_map(Result::err).map(|error| format!("\n  {error:#}")).collect();
+    if missing.is_empty() { Ok(()) } else { bail!("no page can be in a call here:{}", missing.concat()) }
+}
+
+fn have_chromium() -> anyhow::Result<()> {
+    if Path::new(CHROMIUM).is_file() { Ok(()) } else { bail!("{CHROMIUM} is not here (Debian: apt install chromium).") }
+}
+
 /// Builds the wasm and what calls it, into `web/pkg`.
 fn pack() -> anyhow::Result<()> {
     let toolchain = Toolchain::find_or_install()?;
@@ -87,6 +112,15 @@ fn install() -> anyhow::Result<()> {
     Ok(())
 }
 
+fn have_npm() -> anyhow::Result<()> {
+    let output = Command::new("npm").arg("--version").output();
+    if output.is_ok_and(|output| output.status.success()) {
+        Ok(())
+    } else {
+        bail!("npm is not here (Debian: apt install npm).")
+    }
+}
+
 fn web() -> PathBuf {
     workspace::root().join("web")
 }
@@ -96,5 +130,19 @@ fn is_older(made: &Path, source: &Path) -> bool {
     match (modified(made), modified(source)) {
         (Ok(made), Ok(source)) => made < source,
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn all_that_is_missing_is_said_at_once() {
+        all_of([Ok(()), Ok(())]).expect("all is here");
+        let missing = all_of([Err(anyhow!("no npm")), Ok(()), Err(anyhow!("no chromium"))]).expect_err("two are not");
+        assert_eq!(missing.to_string(), "no page can be in a call here:\n  no npm\n  no chromium");
     }
 }

@@ -135,7 +135,9 @@ export class PictureOut {
     this.#last_us = frame.timestamp;
     const keyFrame = this.#wants_keyframe;
     this.#wants_keyframe = false;
-    if (frame.displayWidth === width && frame.displayHeight === height) {
+    // VP8 does not say how its colours are meant, and browsers show them as BT.709. Many cameras give others; what comes from
+    // a canvas is such.
+    if (frame.displayWidth === width && frame.displayHeight === height && frame.colorSpace.matrix === "bt709") {
       encoder.encode(frame, { keyFrame });
       return;
     }

@@ -332,6 +332,9 @@ async fn play(
     }
     // Nobody is there to take it if the room is being left.
     let _ = agreed.send(call.safety_number()?);
+    if audio.is_some() || video.is_some() {
+        note("all of them listen: playing");
+    }
     let start = Instant::now();
     let until = at_most.map(|at_most| start + at_most);
     tokio::try_join!(
