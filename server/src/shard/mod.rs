@@ -488,8 +488,11 @@ impl Handle {
         self.ask(Letter::Census)
     }
 
-    /// Ends sessions with a code; how many there were.
+    /// Ends sessions with a code; how many there were. Whoever is not admitted any more is not woken either.
     pub fn expel(&self, whom: Whom, code: CloseCode) -> usize {
+        if let (Whom::Identity(identity), CloseCode::NOT_ADMITTED) = (whom, code) {
+            self.directory.forget_push_endpoints_of(&identity);
+        }
         self.ask(|answer| Letter::Expel(whom, code, answer)).into_iter().sum()
     }
 

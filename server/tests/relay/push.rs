@@ -5,11 +5,17 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use rcgen::KeyPair;
 use rstest::rstest;
-use supernode_proto::control::{
-    DepositKeyPackages, RefusalReason, Refused, Ring, SetPushEndpoint, TakeKeyPackages,
-    client_message::Body as Request, relay_message::Body,
+use supernode_proto::{
+    close::CloseCode,
+    control::{
+        DepositKeyPackages, RefusalReason, Refused, Ring, SetPushEndpoint, TakeKeyPackages,
+        client_message::Body as Request, relay_message::Body,
+    },
 };
-use supernode_server::control::push::{Figures, Outcome, Vapid, Waker};
+use supernode_server::{
+    control::push::{Figures, Outcome, Vapid, Waker},
+    shard::Whom,
+};
 use supernode_testkit::{Client, Person, PushService, Relay, Says, eventually};
 
 fn take(callee: &Person) -> Request {
@@ -163,4 +169,30 @@ async fn a_push_service_whose_certificate_nobody_vouches_for_is_sent_nothing() {
     rings_in_vain(&mut caller, &person).await;
     eventually("nobody is reached", || count(&figures, Outcome::Unreachable) == 1).await;
     assert!(service.is_left_alone().await);
+}
+
+//
+#[tokio::test]
+async fn whoever_is_not_let_in_any_more_is_not_woken_any_more() {
+    let service = PushService::start().await;
+    let relay = Relay::waking(2, service.waker(&Default::default()));
+    let (offline, online) = (Person::new(), Person::new());
+    away(&relay, &offline, service.endpoint("offline")).await;
+    let mut client = relay.connect(&online).await;
+    client.done(Request::SetPushEndpoint(SetPushEndpoint { endpoint: service.endpoint("online") })).await;
+    let expel = |whom, code| {
+        tokio::task::spawn_blocking({
+            let handle = relay.handle();
+            move || handle.expel(whom, code)
+        })
+    };
+    assert_eq!(relay.population().push_endpoints, 2);
+    assert_eq!(expel(Whom::Identity(offline.identity_key()), CloseCode::NOT_ADMITTED).await.unwrap(), 0);
+    assert_eq!(relay.population().push_endpoints, 1);
+    assert_eq!(expel(Whom::Device(online.device_key()), CloseCode::NOT_ADMITTED).await.unwrap(), 1);
+    eventually("hers is forgotten as well", || relay.population().push_endpoints == 0).await;
+    // Who was only put out may come back.
+    away(&relay, &online, service.endpoint("online")).await;
+    assert_eq!(expel(Whom::Identity(online.identity_key()), CloseCode::REMOVED).await.unwrap(), 0);
+    assert_eq!(relay.population().push_endpoints, 1);
 }

@@ -19,7 +19,7 @@ use super::{
     presence,
 };
 use crate::core::{
-    Errand, Now, Outbox,
+    Errand, Now, Outbox, ShardCore,
     control::Refusal,
     session::Session,
     timers::{Due, Timers},
@@ -150,12 +150,27 @@ pub(crate) fn look(directory: &Directory, identity: IdentityKey, now: Now, timer
     presence::forget_if_unused(directory, &identity);
 }
 
+impl ShardCore {
+    /// The device behind a link is not let in any more, so it is not woken either.
+    pub fn forget_push_endpoint(&self, link: u32) {
+        if let Some(session) = self.session(link) {
+            let (identity, device) = (session.identity, session.device);
+            self.directory.forget_push_endpoints(&identity, |known| known.device == device);
+        }
+    }
+}
+
 impl Directory {
     /// A push service says that an endpoint is gone (RFC 8030 section 7.3), and nobody is woken there any more.
     pub fn forget_push_endpoint(&self, gone: &Push) {
         self.forget_push_endpoints(&gone.identity, |known| {
             known.device == gone.device && known.endpoint == gone.endpoint
         });
+    }
+
+    /// Somebody is not woken any more, on whichever device.
+    pub fn forget_push_endpoints_of(&self, identity: &IdentityKey) {
+        self.forget_push_endpoints(identity, |_| true);
     }
 
     fn forget_push_endpoints(&self, identity: &IdentityKey, is_gone: impl Fn(&PushEndpoint) -> bool) {
