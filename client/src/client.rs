@@ -14,7 +14,9 @@ use supernode_calls::rights::{Revoked, Rules};
 use supernode_e2ee::Device;
 use supernode_proto::{
     close::CloseCode,
-    control::{LimitTickets, PresenceState, Rung, SessionLimits, SetPresence, client_message, relay_message},
+    control::{
+        LimitTickets, PresenceState, Rung, SessionLimits, SetPresence, SetPushEndpoint, client_message, relay_message,
+    },
     identity::{Delegation, IdentityKey, RelayPin, Revocation, RoomId},
     invite::Invite,
     limits,
@@ -152,6 +154,32 @@ impl Client {
             lock(&self.inner.session).keep(&wanted);
             wanted
         };
+        let link = self.inner.link().await?;
+        self.inner.request(&link, wanted).await.map(drop)
+    }
+
+    /// The key with which a page subscribes to its browser's push service (RFC 8292) so that this relay can wake it: an
+    /// uncompressed point of P-256. `None` from a relay that wakes nobody, and while the session is down.
+    pub fn push_key(&self) -> Option<Bytes> {
+        self.inner.link_now().map(|link| link.push_key.clone()).filter(|key| !key.is_empty())
+    }
+
+    /// Lets the relay wake this device when somebody with a ticket of ours rings and none of our devices is online: by a message
+    /// without content to this endpoint, which a push service has given for [`Self::push_key`]. The relay keeps it for 30 days
+    /// and is told again with each connection; `None` ends that. The relay then knows which browser's service that is, and the
+    /// service when somebody rings (docs/THREAT-MODEL.md).
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the relay's operator does not know that push service, or wakes nobody; [`Error::TooLarge`];
+    /// [`Error::Disconnected`], [`Error::TimedOut`]: the relay is told with the next connection.
+    pub async fn set_push_endpoint(&self, endpoint: Option<&str>) -> Result<(), Error> {
+        let endpoint = endpoint.unwrap_or_default().to_owned();
+        if endpoint.len() > limits::PUSH_ENDPOINT_BYTES_MAX {
+            let (value, bound) = (endpoint.len() as u64, limits::PUSH_ENDPOINT_BYTES_MAX as u64);
+            return Err(Error::TooLarge { field: "endpoint", value, bound });
+        }
+        let wanted = client_message::Body::SetPushEndpoint(SetPushEndpoint { endpoint });
+        lock(&self.inner.session).keep(&wanted);
         let link = self.inner.link().await?;
         self.inner.request(&link, wanted).await.map(drop)
     }

@@ -26,6 +26,7 @@ pub const MESSAGE_NAMES: &[&str] = &[
     "ClientMessage.relabel_track",
     "ClientMessage.post_beacon",
     "ClientMessage.limit_tickets",
+    "ClientMessage.set_push_endpoint",
     "RelayMessage.welcome",
     "RelayMessage.done",
     "RelayMessage.refused",

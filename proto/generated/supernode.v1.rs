@@ -6,7 +6,7 @@ pub struct ClientMessage {
     pub request: u64,
     #[prost(
         oneof = "client_message::Body",
-        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 30, 40, 51"
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 30, 40, 51, 52"
     )]
     pub body: ::core::option::Option<client_message::Body>,
 }
@@ -64,6 +64,8 @@ pub mod client_message {
         PostBeacon(super::PostBeacon),
         #[prost(message, tag = "51")]
         LimitTickets(super::LimitTickets),
+        #[prost(message, tag = "52")]
+        SetPushEndpoint(super::SetPushEndpoint),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -177,7 +179,7 @@ pub struct HelloBody {
     #[prost(bytes = "bytes", tag = "26")]
     pub revocation: ::prost::bytes::Bytes,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Welcome {
     /// the version both speak
     #[prost(uint32, tag = "1")]
@@ -187,6 +189,9 @@ pub struct Welcome {
     pub unix_ms: u64,
     #[prost(message, optional, tag = "3")]
     pub limits: ::core::option::Option<SessionLimits>,
+    /// P-256 public key, 65 bytes, of the one who wakes closed pages by Web Push (RFC 8292); empty from a relay that does not
+    #[prost(bytes = "bytes", tag = "4")]
+    pub push_key: ::prost::bytes::Bytes,
 }
 /// What the relay grants this session; zero means "none allowed".
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -417,6 +422,14 @@ pub struct RingEnded {
     pub ring: ::prost::bytes::Bytes,
     #[prost(enumeration = "RingResult", tag = "2")]
     pub result: i32,
+}
+/// Where this device can be woken while nobody of its person is online: somebody with a ticket rings, and the relay sends a
+/// message without content there (RFC 8030). Each device has one; it outlives the session.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetPushEndpoint {
+    /// an https: URL of a push service that the relay knows, at most 1 KiB; empty forgets the one there is
+    #[prost(string, tag = "1")]
+    pub endpoint: ::prost::alloc::string::String,
 }
 /// Joins the room, or opens it with this join key when nobody is in it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

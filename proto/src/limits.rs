@@ -45,6 +45,8 @@ limits! {
         "How many people a session may shut out: kept for each session, and looked through at every ring and change of state.";
     PRESENCE_STATUS_BYTES_MAX: usize = 1024, "bytes",
         "A sealed line of text and a mood, not a picture.";
+    PUSH_ENDPOINT_BYTES_MAX: usize = 1024, "bytes",
+        "Where a closed page is woken: the longest that a push service is known to give.";
     TRACK_LABEL_BYTES_MAX: usize = 512, "bytes",
         "A sealed codec description and name.";
     ADMISSION_TOKEN_BYTES_MAX: usize = 2048, "bytes",

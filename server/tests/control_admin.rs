@@ -78,6 +78,7 @@ fn read() -> Read {
         certificate_left_s: 86_400,
         offload: Some(Offload { segments_out_max: 64, segments_in_max: 1, steering: true }),
         log_lines_left_out: [7, 8],
+        push_outcomes: std::array::from_fn(|place| u64::from(place == 0)),
         hook_outcomes: std::array::from_fn(|place| u64::from(place == 0)),
         hook_waiting: 2,
         process: Usage::now(),
@@ -282,6 +283,7 @@ fn shards() -> shard::Running {
         admission: Arc::new(Nobody),
         limits: Limits::default(),
         tcp: None,
+        waking: None,
     })
     .expect("sockets")
 }

@@ -33,7 +33,7 @@ fn defaults_follow_the_memory_and_what_is_set_wins() {
     let (queues, origin) = setting(&loaded, "limits.relay_queue_bytes_max");
     assert_eq!(
         (queues, origin.to_string()),
-        (Some(Setting::Integer(26_843_545)), "default for 512 MiB of memory".to_owned())
+        (Some(Setting::Integer(24_403_223)), "default for 512 MiB of memory".to_owned())
     );
     assert_eq!(setting(&loaded, "limits.sessions_max").0, Some(Setting::Integer(77)));
     assert_eq!(setting(&loaded, "limits.rooms_max").1, Origin::Default);
@@ -123,6 +123,17 @@ fn what_cannot_be_is_named_with_its_bound_and_the_key_that_was_meant() {
             "[tls]\nkey = \"/k\"",
             "relay.toml: tls.key = \"/k\": does nothing while tls.mode = \"self-signed\" (it belongs to tls.mode = \"files\")",
         ),
+        (
+            "[push]\nhosts = [\"push.example\"]",
+            "relay.toml: push.hosts = [\"push.example\"]: does nothing while push.contact = nothing (push services want a \
+             contact)",
+        ),
+        (
+            "[push]\ncontact = \"a@b\"\nhosts = [\"https://push.example/\"]",
+            "relay.toml: push.hosts = [\"https://push.example/\"]: must be a list of at most 64, each HOST, HOST:PORT or \
+             *.HOST",
+        ),
+        ("[push]\ncontact = \"mailto:a@b\"", "relay.toml: push.contact = \"mailto:a@b\": must be a mail address"),
         (
             "[limits]\nhandshakes_before_retry = 9\nhandshakes_max = 8",
             "relay.toml: limits.handshakes_before_retry = 9: must be at most limits.handshakes_max = 8 (else nobody is ever \

@@ -239,7 +239,7 @@ impl Life {
         let channel = Channel::by_exporter(RelayPin([1; 32]), [self.logins as u8; 32], device().public());
         let (mut greeting, _) = Greeting::new(channel, channel.hello(&device(), &Introduction::new(&delegation, "")));
         let limits = Some(SessionLimits { key_packages_max: 8, ..SessionLimits::default() });
-        let welcome = Body::Welcome(Welcome { version: VERSION, unix_ms: at, limits });
+        let welcome = Body::Welcome(Welcome { version: VERSION, unix_ms: at, limits, ..Welcome::default() });
         let welcomed = greeting.handle_bytes(&bytes([(0, welcome)])).expect("a Welcome").expect("all of it");
         self.session.handle_connected(welcomed).expect("nothing else came");
         self.heard = FrameReader::default();

@@ -7,7 +7,7 @@ use supernode_proto::{
     control::{
         self, Allocation, AnswerRing, CancelRing, ClientMessage, Done, FrameReader, IncomingRing, KeyPackagesLow,
         LimitTickets, MemberLeft, PresenceState, RefusalReason, Refused, RelayMessage, Ring, RingEnded, RingOutcome,
-        RingResult, RingStarted, Rung, SessionLimits, SetPresence, TrackDemand, Unwatch, Welcome,
+        RingResult, RingStarted, Rung, SessionLimits, SetPresence, SetPushEndpoint, TrackDemand, Unwatch, Welcome,
         client_message::Body as Request, encode_frame, relay_message::Body,
     },
     identity::{Grants, RelayPin},
@@ -38,7 +38,12 @@ fn event(body: Body) -> RelayMessage {
 }
 
 fn welcome() -> RelayMessage {
-    event(Body::Welcome(Welcome { version: VERSION, unix_ms: 9, limits: Some(limits()) }))
+    event(Body::Welcome(Welcome {
+        version: VERSION,
+        unix_ms: 9,
+        limits: Some(limits()),
+        push_key: Bytes::from_static(b"key"),
+    }))
 }
 
 fn bytes(messages: &[RelayMessage]) -> Bytes {
@@ -106,6 +111,7 @@ fn names(messages: &[ClientMessage]) -> Vec<Name> {
         Request::DepositKeyPackages(deposit) if deposit.packages.is_empty() => "last resort",
         Request::DepositKeyPackages(_) => "package",
         Request::LimitTickets(_) => "limits",
+        Request::SetPushEndpoint(_) => "push endpoint",
         Request::SetPresence(_) => "presence",
         Request::Watch(_) => "watch",
         Request::DeclineRing(_) => "decline",
@@ -263,6 +269,7 @@ fn a_connection_that_is_gone_leaves_no_question_and_no_ring_open() {
     assert_eq!(events(&mut session), ["2 key packages"]);
 }
 
+//
 #[test]
 fn on_each_connection_everything_that_stands_is_said_again_once_and_key_packages_first() {
     let mut session = session();
@@ -270,6 +277,8 @@ fn on_each_connection_everything_that_stands_is_said_again_once_and_key_packages
     session.ask(Request::SetPresence(SetPresence::default()), "presence").expect("connected");
     let shut_out = LimitTickets { generation: 6, blocked: vec![Bytes::from_static(&[8; 32])] };
     session.ask(Request::LimitTickets(shut_out.clone()), "limits").expect("connected");
+    let endpoint = SetPushEndpoint { endpoint: "https://push.example/1".to_owned() };
+    session.ask(Request::SetPushEndpoint(endpoint.clone()), "endpoint").expect("connected");
     let first = session.watch(&pass(1)).expect("the first watch on somebody");
     assert!(session.watch(&pass(2)).is_some());
     assert_eq!(session.watch(&pass(1)), None, "it shares the first one's");
@@ -284,10 +293,11 @@ fn on_each_connection_everything_that_stands_is_said_again_once_and_key_packages
         assert!(written(&mut session).is_empty(), "nobody can ring us yet");
         session.deposit(Some(Bytes::from_static(b"last")), [b"one", b"two"].map(|it| Bytes::from_static(it)));
         let said = written(&mut session);
-        assert_eq!(names(&said), ["last resort", "package", "package", "limits", "presence", "watch"]);
+        assert_eq!(names(&said), ["last resort", "package", "package", "limits", "push endpoint", "presence", "watch"]);
         assert_eq!(said[3].body, Some(Request::LimitTickets(shut_out.clone())));
-        assert_eq!(said[4].body, Some(Request::SetPresence(presence.clone())));
-        let (Some(Request::Watch(again)), Request::Watch(first)) = (&said[5].body, &first) else { panic!("a watch") };
+        assert_eq!(said[4].body, Some(Request::SetPushEndpoint(endpoint.clone())));
+        assert_eq!(said[5].body, Some(Request::SetPresence(presence.clone())));
+        let (Some(Request::Watch(again)), Request::Watch(first)) = (&said[6].body, &first) else { panic!("a watch") };
         assert_eq!(again.ticket, first.ticket);
         assert_ne!(again.proof, first.proof, "it is signed for this connection");
         session.deposit(None, [Bytes::from_static(b"three")]);

@@ -42,6 +42,11 @@ pub struct Client {
 }
 
 impl Client {
+    /// A session with a relay that runs elsewhere.
+    pub async fn connect(address: SocketAddr, person: &Person, pin: RelayPin) -> Self {
+        Self::dial(address, client_config()).await.greet(person, pin).await.expect("the relay lets the client in")
+    }
+
     /// A QUIC connection with an open control stream, before Hello.
     pub(crate) async fn dial(address: SocketAddr, config: quinn::ClientConfig) -> Self {
         let mut endpoint = quinn::Endpoint::client(own_address(address)).unwrap();

@@ -15,6 +15,7 @@ use supernode_server::{
     control::{
         admission::{AdmissionMode, TokenVerifier},
         certificate::Certificate,
+        push::Waker,
         state_dir::{KeyMaterial, StateDir},
         tls,
     },
@@ -30,7 +31,7 @@ use supernode_tcp::Target;
 use crate::{
     Client, PATIENCE, Person, Room,
     client::client_config_with,
-    client_config,
+    client_config, lasting_port,
     wait::{eventually, in_time},
 };
 
@@ -63,6 +64,8 @@ pub struct Setup {
     pub tcp: bool,
     /// Certificates by which its earlier keys lead to this one.
     pub before: Vec<CertificateDer<'static>>,
+    /// Where people are woken, and who does it.
+    pub waking: Option<shard::Waking>,
 }
 
 impl Setup {
@@ -77,6 +80,7 @@ impl Setup {
             keys: fresh_keys(),
             tcp: false,
             before: Vec::new(),
+            waking: None,
         }
     }
 
@@ -101,6 +105,7 @@ impl Setup {
                 listener: TcpListener::bind((self.listen.ip(), 0)).unwrap(),
                 tls: tls::tcp_server_config(&certificate).unwrap(),
             }),
+            waking: self.waking.clone(),
         }
     }
 }
@@ -135,6 +140,14 @@ impl Relay {
         let running = shard::spawn(setup.config()).unwrap();
         let (address, pin) = (running.local_addr(), tls::relay_pin(&setup.keys));
         Self { running: Some(running), setup, address, pin, drains: AtomicBool::new(false) }
+    }
+
+    /// Lets everybody in, and wakes people through these services.
+    pub fn waking(shards: usize, waker: Waker) -> Self {
+        let (listen, waking) = (lasting_port(), Some(waker.waking()));
+        let relay = Self::of(Setup { listen, waking, ..Setup::new(shards, Door::Everybody, Limits::default()) });
+        tokio::spawn(waker.run(relay.running().directory().clone()));
+        relay
     }
 
     pub fn running(&self) -> &shard::Running {

@@ -15,7 +15,8 @@ function policy(script, style) {
     "default-src 'none'",
     // A worklet comes from a data: address, since on file:// Chromium takes none from a blob.
     `script-src ${hash(script)} 'wasm-unsafe-eval' data:`,
-    "worker-src blob:",
+    // What a browser runs when it is woken comes from beside the page, if it can be.
+    "worker-src blob: 'self'",
     `style-src ${hash(style)}`,
     // Which relay, says the link.
     "connect-src https: http:",

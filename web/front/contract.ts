@@ -164,6 +164,14 @@ export interface State {
   readonly notices: readonly Notice[];
 }
 
+/** Whether this page is woken when somebody rings while it is closed. */
+export interface Waking {
+  readonly can: boolean;
+  readonly on: boolean;
+  /** Why it cannot. */
+  readonly why?: Trouble;
+}
+
 /** Figures for whoever looks under the hood, and for tests. */
 export interface Figures {
   readonly heard: number;
@@ -228,6 +236,13 @@ export interface Engine {
   room_link(): Promise<string>;
   /** A link of this page by which whoever has it may ring us. */
   ticket_link(): Promise<string>;
+
+  /** Connects to the relay, to ask whether it wakes pages. */
+  waking(): Promise<Waking>;
+  /** Called in the click itself. */
+  set_waking(on: boolean): Promise<void>;
+  /** Somebody rang while this page was closed: comes online by the link that it was left with, so that they get through. */
+  come_when_rung(): Promise<void>;
 
   act(notice: string): Promise<void>;
   figures(): Promise<Figures>;

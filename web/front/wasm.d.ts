@@ -28,6 +28,8 @@ declare module "wasm:supernode_web" {
     set_lobby(on: boolean): void;
     appear(): Promise<void>;
     ticket_link(): string;
+    push_key(): Uint8Array<ArrayBuffer> | undefined;
+    set_push_endpoint(endpoint: string | undefined): Promise<void>;
     rtt_ms(): number | undefined;
     close(): Promise<void>;
     free(): void;

@@ -1,6 +1,6 @@
 //! A session with a relay.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use js_sys::Function;
 use supernode_client::{
@@ -22,6 +22,9 @@ use crate::{
 
 /// How long a link to ring us by holds.
 const TICKET_DAYS: u16 = 30;
+
+/// How long somebody who is not there is rung: a page of theirs that was woken has to be opened.
+const RING_PATIENCE: Duration = Duration::from_secs(45);
 
 /// A session with the relay of a link. It comes back by itself.
 #[wasm_bindgen]
@@ -70,7 +73,7 @@ impl Session {
                 (self.client.create_room(options(Some(secret.clone()))).await.map_err(thrown)?, Some(secret))
             }
             Link::Person(link) => {
-                let mut ring = self.client.ring(&link.pass).await.map_err(thrown)?;
+                let mut ring = self.client.ring_patiently(&link.pass, RING_PATIENCE).await.map_err(thrown)?;
                 match ring.outcome().await.map_err(thrown)? {
                     RingOutcome::Answered(call) => (call, None),
                     other => return Err(unanswered(&other).thrown()),
@@ -121,6 +124,28 @@ impl Session {
     /// A link by which whoever has it may ring us.
     pub fn ticket_link(&self) -> String {
         self.ticket_link.clone()
+    }
+
+    /// The key with which to subscribe to the browser's push service, if the relay wakes pages.
+    pub fn push_key(&self) -> Option<Vec<u8>> {
+        self.client.push_key().map(|key| key.to_vec())
+    }
+
+    /// Lets the relay wake this page there while it is closed; without an endpoint, no more.
+    ///
+    /// # Errors
+    /// The trouble, as JSON.
+    pub async fn set_push_endpoint(&self, endpoint: Option<String>) -> Result<(), JsValue> {
+        self.client.set_push_endpoint(endpoint.as_deref()).await.map_err(|error| match error {
+            Error::Refused(refusal) if refusal.detail == "endpoint" => Trouble::new(
+                "PushService",
+                "this relay does not know the push service of this browser",
+                "its operator lists which ones it may ask",
+                "tell the operator which browser it is, or use another one",
+            )
+            .thrown(),
+            other => thrown(other),
+        })
     }
 
     /// Round trip to the relay in milliseconds, while there is a connection.

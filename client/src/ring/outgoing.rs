@@ -1,6 +1,6 @@
 //! Ringing a person on all their devices, or those who are in a room.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use supernode_calls::{
     rights::Greeting,
@@ -8,7 +8,7 @@ use supernode_calls::{
 };
 use supernode_e2ee::Pass;
 use supernode_proto::{
-    control::{self, relay_message},
+    control::{self, RefusalReason, relay_message},
     identity::{DeviceKey, IdentityKey, RoomId},
 };
 use tokio::sync::oneshot;
@@ -17,10 +17,14 @@ use super::{SETTLED, perform};
 use crate::{
     Call, Client, Error, Member, Refusal,
     client::Inner,
+    runtime::sleep,
     sync::lock,
     tracks::frame::unix_s,
     wire::link::{Link, OnReply},
 };
+
+/// How soon somebody who is not there is rung again: fifteen times in a ring's time, of the sixty that a relay grants in a minute.
+const RING_AGAIN: Duration = Duration::from_secs(3);
 
 /// How a ring of ours ended.
 #[derive(Debug)]
@@ -48,6 +52,33 @@ impl Client {
     /// [`Error::EndToEnd`] if a key package is not that person's; [`Error::Disconnected`], [`Error::TimedOut`].
     pub async fn ring(&self, pass: &Pass) -> Result<OutgoingRing, Error> {
         self.ring_with(pass, Greeting::Call).await
+    }
+
+    /// As [`Self::ring`], and as long as nobody is there again every few seconds, for so long: a closed page of theirs may have
+    /// been woken ([`Self::set_push_endpoint`]). Nothing tells whether it was, so this goes on whoever is rung.
+    /// Dropped, it rings no more.
+    ///
+    /// # Errors
+    /// As [`Self::ring`], once the time is over.
+    pub async fn ring_patiently(&self, pass: &Pass, patience: Duration) -> Result<OutgoingRing, Error> {
+        let mut left = patience;
+        loop {
+            let error = match self.ring(pass).await {
+                Ok(ring) => return Ok(ring),
+                Err(error) => error,
+            };
+            // Whoever has just come in has not deposited anything yet.
+            let may_come = matches!(
+                &error,
+                Error::Refused(refusal)
+                    if matches!(refusal.reason, RefusalReason::Offline | RefusalReason::NoKeyPackage)
+            );
+            if !may_come || left < RING_AGAIN {
+                return Err(error);
+            }
+            left -= RING_AGAIN;
+            sleep(RING_AGAIN).await;
+        }
     }
 
     /// As [`Self::ring`], to say something else.

@@ -48,6 +48,8 @@ pub(crate) struct Link {
     /// What we sign on it is signed for this.
     pub(crate) channel: Channel,
     pub(crate) limits: SessionLimits,
+    /// By which key push services know the relay; empty if it wakes nobody.
+    pub(crate) push_key: Bytes,
     /// Of this device's clock, as the Welcome told.
     pub(crate) skew: ClockSkew,
     /// Counts the links of a client.
@@ -158,6 +160,7 @@ impl Link {
             connection,
             channel,
             limits: welcomed.limits,
+            push_key: welcomed.push_key.clone(),
             skew: clock::compare(welcomed.unix_ms),
             generation: greeting.generation,
             #[cfg(feature = "lying")]

@@ -7,6 +7,7 @@ mod keys;
 mod layers;
 mod presence;
 mod programs;
+mod push;
 mod rights;
 mod rings;
 mod rooms;

@@ -100,6 +100,8 @@ const ROWS: &[Row] = &[
     Row { begins: "rooms", filled_by: Step("rooms") },
     Row { begins: "mailboxes", filled_by: Step("mailboxes") },
     Row { begins: "what identities without a session", filled_by: Other("`many-identities`") },
+    Row { begins: "where people can be woken", filled_by: Other("off unless configured; `server/tests/core` fills it") },
+    Row { begins: "who is to be woken", filled_by: Other("off unless configured; bounded in `server/src/control/push`") },
     Row { begins: "the page and connections", filled_by: Other("off unless configured; `server/tests/control_serve` fills its places") },
     Row { begins: "admin port", filled_by: Other("`idle-admin-connections`") },
 ];

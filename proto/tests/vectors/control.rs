@@ -7,9 +7,9 @@ use supernode_proto::control::{
     KeyPackages, KeyPackagesLow, KeyframeRequested, KickMember, LeaveRoom, LimitTickets, MemberJoined, MemberLeft,
     MlsDelivery, PostBeacon, Presence, PresenceState, PublishTrack, RefusalReason, Refused, RejectCommit, RelabelTrack,
     RelayMessage, RequestKeyframe, Ring, RingEnded, RingOutcome, RingResult, RingStarted, RoomJoined, RotateJoinKey,
-    Rung, SendMls, SessionLimits, SetPresence, Subscribe, TakeKeyPackages, TrackAnnounced, TrackDemand, TrackEnded,
-    TrackKind, TrackPublished, UnpublishTrack, Unsubscribe, Unwatch, Watch, WatchEnded, Welcome,
-    client_message::Body as Ask, relay_message::Body as Tell,
+    Rung, SendMls, SessionLimits, SetPresence, SetPushEndpoint, Subscribe, TakeKeyPackages, TrackAnnounced,
+    TrackDemand, TrackEnded, TrackKind, TrackPublished, UnpublishTrack, Unsubscribe, Unwatch, Watch, WatchEnded,
+    Welcome, client_message::Body as Ask, relay_message::Body as Tell,
 };
 
 use super::{count, identity};
@@ -82,6 +82,7 @@ pub fn requests() -> Vec<(String, ClientMessage)> {
         Ask::RejectCommit(RejectCommit { room: room(), epoch: 5, sequence: 11 }),
         Ask::RelabelTrack(RelabelTrack { alias: ALIAS, label: bytes(0x64, 8), mls_epoch: 8 }),
         Ask::LimitTickets(LimitTickets { generation: 3, blocked: vec![bytes(0x11, 32)] }),
+        Ask::SetPushEndpoint(SetPushEndpoint { endpoint: "https://push.example/1".into() }),
     ];
     bodies
         .into_iter()
@@ -94,7 +95,12 @@ pub fn answers() -> Vec<(String, RelayMessage)> {
     let ring = || bytes(RING, 16);
     let room = || bytes(ROOM, 16);
     let bodies = [
-        Tell::Welcome(Welcome { version: 1, unix_ms: 1_700_000_000_123, limits: Some(session_limits()) }),
+        Tell::Welcome(Welcome {
+            version: 1,
+            unix_ms: 1_700_000_000_123,
+            limits: Some(session_limits()),
+            push_key: bytes(0x04, 65),
+        }),
         Tell::Done(Done {}),
         Tell::Refused(Refused {
             reason: RefusalReason::Limit.into(),

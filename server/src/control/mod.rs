@@ -9,6 +9,7 @@ pub mod files;
 mod life;
 pub mod log;
 pub mod metrics;
+pub mod push;
 pub mod serve;
 pub mod state_dir;
 pub mod words;

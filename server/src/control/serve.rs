@@ -41,6 +41,7 @@ use super::{
     ports::{self, Ports},
     prepared::{DoorParts, PrepareError, Prepared},
     process::Usage,
+    push::{self, PushError, Waker},
     reach::Reach,
     reload::{ChangeLog, Changeable, InEffect, Own, Reloader, Seen, Shown},
     revocations::{Exceptions, Revoked, RevokedError},
@@ -93,7 +94,7 @@ pub struct Start {
 troubles! {
     /// Why the relay did not start or did not end well.
     pub ServeError as WORDS, through State(StateError) Tls(TlsError) Certificate(CertificateError) Prepare(PrepareError) Invite(InviteLinkError)
-        Issue(IssueError) Admin(AdminError) Pages(PagesPortError) Page(PageError) Revoked(RevokedError) Handover(HandoverError):
+        Issue(IssueError) Admin(AdminError) Pages(PagesPortError) Page(PageError) Revoked(RevokedError) Push(PushError) Handover(HandoverError):
     Metrics(#[from] prometheus::Error), "the table of metrics does not fit together",
         "the program is at fault", "tell the authors, with what is said";
     StateInUse { state: String }, "{state}: a relay runs with this state directory",
@@ -212,6 +213,8 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     };
     let door = Arc::new(Doorkeeper::new(prepared.admission(&config, &door_parts)?));
     let admission = Arc::new(Exceptions::new(door.clone(), Revoked::read(&state)?));
+    let push_figures = Arc::new(push::Figures::default());
+    let waker = Waker::of(&config, &state, push_figures.clone())?;
     let shards_config = shard::Config {
         listen,
         shards: if config.relay.shards == 0 { cores() } else { config.relay.shards },
@@ -222,6 +225,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         limits: config.limits.clone(),
         reset_key: keys.reset_key,
         tcp,
+        waking: waker.as_ref().map(Waker::waking),
     };
     let (control, control_door) = state.make(Door::Control)?;
     let (handover, handover_door) = state.make(Door::Handover)?;
@@ -256,7 +260,8 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     let reach = reached_at(listen).map_err(system("read the relay's ports"))?;
     let at = reach.page_url(&config, &certificate, &link);
     let page_told = at.zip(served.clone());
-    let read = read_of(&shards, shown.clone(), hooks.figures.clone(), left_out, marks.clone());
+    let asked = Asked { hook: hooks.figures.clone(), push: push_figures };
+    let read = read_of(&shards, shown.clone(), asked, left_out, marks.clone());
     let admin = Arc::new(Admin {
         metrics: Metrics::new(read.clone())?,
         dashboard: Dashboard::new(read, marks.clone(), page_told.clone()),
@@ -347,6 +352,13 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     }
     if let Some((listener, served)) = page_listener.zip(served) {
         tasks.spawn(async move { page::serve(listener, served).await });
+    }
+    if let Some(waker) = waker {
+        let directory = shards.directory().clone();
+        tasks.spawn(async move {
+            waker.run(directory).await;
+            Ok(())
+        });
     }
     let commands = operator.clone();
     tasks.spawn(async move { operator::serve(control, commands).await });
@@ -520,13 +532,13 @@ fn hear_successor(operator: Arc<Operator>, tasks: &mut JoinSet<io::Result<()>>) 
     }
 }
 
-fn read_of(
-    shards: &shard::Running,
-    certificate: Shown,
+/// What is counted of those whom the relay asks.
+struct Asked {
     hook: Arc<hook::Figures>,
-    left_out: Arc<LeftOut>,
-    marks: Marks,
-) -> Read {
+    push: Arc<push::Figures>,
+}
+
+fn read_of(shards: &shard::Running, certificate: Shown, asked: Asked, left_out: Arc<LeftOut>, marks: Marks) -> Read {
     let (counters, directory, offload) = (shards.counters(), shards.directory().clone(), shards.offload());
     let tcp = shards.tcp_figures();
     Arc::new(move || Reading {
@@ -538,8 +550,9 @@ fn read_of(
         offload: Some(offload),
         tcp: tcp.as_ref().map(|tcp| tcp.snapshot()).unwrap_or_default(),
         log_lines_left_out: [left_out.by_rate(), left_out.by_sink()],
-        hook_outcomes: hook.outcomes(),
-        hook_waiting: hook.waiting(),
+        hook_outcomes: asked.hook.outcomes(),
+        hook_waiting: asked.hook.waiting(),
+        push_outcomes: asked.push.outcomes(),
         process: Usage::now(),
     })
 }

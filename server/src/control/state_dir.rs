@@ -8,6 +8,7 @@
 //! | `admission-keys-before` | public halves of keys that signed tokens before, and when what they signed ends |
 //! | `relay-keys-before.pem` | by what clients that know an earlier pin know the present key |
 //! | `page-certificates.pem` | two weeks' certificates of the relay's key for pages in browsers |
+//! | `push-key.pem` | ECDSA P-256 key by which push services know the relay, with `push.contact`; without it, pages subscribe anew |
 //! | `reset-key` | 32 bytes in base64url: tells clients of an earlier process that it is gone (RFC 9000 section 10.3) |
 //! | `revoked` | identities, devices, digests of tokens and networks that the operator refuses, one a line |
 //! | `invites` | labels and dates of those invites that the operator gave a label, with the digest of each token |
@@ -47,6 +48,7 @@ use supernode_proto::{invite::Invite, page_link::PageUrl, troubles};
 pub(super) const TLS_KEY: &str = "tls-key.pem";
 pub(super) const TLS_CERTIFICATE: &str = "tls-certificate.pem";
 pub(super) const ADMISSION_KEY: &str = "admission-key.pem";
+const PUSH_KEY: &str = "push-key.pem";
 const RESET_KEY: &str = "reset-key";
 const LINK: &str = "link";
 const PAGE: &str = "page";
@@ -251,6 +253,15 @@ impl StateDir {
                 .and_then(|bytes| bytes.try_into().ok())
                 .ok_or_else(|| self.broken(RESET_KEY, "is no key of 32 bytes in base64url"))?,
         })
+    }
+
+    /// The key by which push services know the relay, made when it is asked for the first time.
+    ///
+    /// # Errors
+    /// See [`StateError`].
+    pub fn push_key_or_create(&self) -> Result<KeyPair, StateError> {
+        self.create_once(PUSH_KEY, || Ok(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?.serialize_pem()))?;
+        self.key(PUSH_KEY, &PKCS_ECDSA_P256_SHA256)
     }
 
     /// Remembers the link under which clients reach the relay; its token is not written down.

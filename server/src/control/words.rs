@@ -9,7 +9,7 @@ use supernode_proto::words::{Told, Words, chain, write_section};
 
 use super::{
     acme, admin, admission, allow_list, certificate, config, handover, hook, invite, invites, page, pages_port,
-    prepared, relay_key, revocations, rotation, serve, state_dir, tls,
+    prepared, push, relay_key, revocations, rotation, serve, state_dir, tls,
 };
 
 /// The words for the errors of one kind.
@@ -44,6 +44,7 @@ all! {
     acme::AcmeError, "Certificates by ACME", "In the log, with `tls.mode = \"acme\"`.";
     allow_list::AllowListError, "Allow-list", "With `admission.mode = \"allow-list\"`.";
     hook::HookError, "Hook", "With `admission.mode = \"hook\"`.";
+    push::PushError, "Waking people", "At the start, with `push.contact`.";
     state_dir::StateError, "State directory and keys", "By every command that has to do with a relay.";
     serve::ServeError, "Running", "By `supernode serve`.";
     admin::AdminError, "Admin port", "At the start.";

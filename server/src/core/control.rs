@@ -17,7 +17,7 @@ use super::{
     ControlMail, MemberId, Now, Outbox, RingId, SessionId, ShardCore,
     grants::accounts::Allowance,
     registry::{
-        presence, rings,
+        presence, push, rings,
         rooms::{self, Leaving},
     },
     session::{Session, WATCH_BYTES, Watched},
@@ -188,6 +188,10 @@ impl ShardCore {
                 self.watch(link, &ticket, now, outbox)?;
             }
             Request::LimitTickets(wanted) => presence::limit_tickets(&directory, session, &wanted, now, outbox)?,
+            Request::SetPushEndpoint(wanted) => {
+                let (session, timers) = self.session_and_timers(link)?;
+                push::set(&directory, session, &wanted, now, timers)?;
+            }
             Request::Unwatch(unwatch) => {
                 let identity = IdentityKey::from_slice(&unwatch.identity)?;
                 session.watches.retain(|watched| watched.identity != identity);
@@ -294,6 +298,7 @@ impl ShardCore {
             Due::Presence(identity) => presence::announce_due(&directory, identity, now, &mut self.timers, outbox),
             Due::Ring(ring) => rings::timeout(&directory, ring, outbox),
             Due::Watches(id) => self.end_expired_watches(id, now, outbox),
+            Due::PushEndpoints(identity) => push::look(&directory, identity, now, &mut self.timers),
             Due::Keyframe(alias) => self.keyframe_due(alias, now.instant, outbox),
         }
     }

@@ -35,6 +35,7 @@ pub const LIMITS: &[&str] = &[
     "key_packages_max",
     "mailboxes_bytes_max",
     "rejected_commits_max",
+    "push_endpoints_max",
     "other",
 ];
 
@@ -71,6 +72,8 @@ pub struct Counts {
     pub rings: [u64; RING_OUTCOMES.len()],
     /// Requests that were refused, by position in [`REFUSAL_REASONS`].
     pub refusals: [u64; REFUSAL_REASONS.len()],
+    /// Times that somebody was not woken for a ring because they just had been.
+    pub pushes_too_soon: u64,
     /// What a limit turned away, or took, by position in [`LIMITS`].
     pub limits: [u64; LIMITS.len()],
 }
@@ -130,6 +133,7 @@ mod tests {
             include_str!("registry/rooms.rs"),
             include_str!("registry/mailbox.rs"),
             include_str!("registry/tracks.rs"),
+            include_str!("registry/push.rs"),
             include_str!("shard_core.rs"),
             include_str!("registry/directory.rs"),
             include_str!("session.rs"),

@@ -24,13 +24,13 @@ pub use self::{
     grants::{
         accounts,
         admission::{Admit, Applicant, Grant, Network, Resident, ServiceWord, Voucher},
-        limits, pool, rate,
+        limits, pool, push_services, rate,
     },
     homes::Homes,
     ids::{Address, MemberId, NodeId, Now, RingId, SessionId, ShardId, StreamKey, TokenDigest},
     outbox::{ClientMail, ControlMail, Errand, Outbox},
     receiver::{ladder, rate_estimate},
-    registry::directory,
+    registry::{directory, push},
     session::{SUBSCRIPTION_BYTES, Session, TRACK_BYTES, WATCH_BYTES},
     shard_core::{Greeting, Holdings, NotOpened, ShardCore},
 };

@@ -9,7 +9,9 @@ use supernode_proto::{
     object::TrackAlias,
 };
 
-use super::{Address, Homes, MemberId, SessionId, ShardId, counts::Counts, forwarding::forward::Demand};
+use super::{
+    Address, Homes, MemberId, SessionId, ShardId, counts::Counts, forwarding::forward::Demand, registry::push::Push,
+};
 
 /// What a client of a shard is told, or that it is closed.
 #[derive(Debug, Clone)]
@@ -159,6 +161,8 @@ pub enum Errand {
     /// A subscriber that came late, on whichever shard, is to be sent the newest group of a track
     /// ([`ShardCore::cache`](super::ShardCore::cache)).
     SendNewestGroup(SessionId, TrackAlias),
+    /// Somebody is to be woken, if it can be done: whoever rings them is not told whether it was.
+    Push(Push),
 }
 
 /// Collects what a step of a core wants done, in order.

@@ -180,6 +180,11 @@ impl Session {
         admission.stays(&who, grant, now_unix_s)
     }
 
+    /// Last second of its device's delegation, Unix time.
+    pub(crate) fn delegated_until_unix_s(&self) -> u64 {
+        self.standing.delegated_until_unix_s
+    }
+
     /// What it is granted, where everybody else is granted this.
     pub(crate) fn limits<'a>(&'a self, everybody: &'a Limits) -> &'a Limits {
         self.standing.limits(everybody)

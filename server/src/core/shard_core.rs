@@ -208,7 +208,12 @@ impl ShardCore {
         let standing = Standing { delegated_until_unix_s: delegation.not_after_unix_s, grant };
         let (token, kept) = (TokenDigest::of(&who.token), self.directory.tables.share());
         let session = Session::new(id, (identity, device), token, standing, greeting, account, kept, now.instant);
-        let welcome = Welcome { version, unix_ms: now.unix_ms, limits: Some(session.limits(&limits).granted()) };
+        let welcome = Welcome {
+            version,
+            unix_ms: now.unix_ms,
+            limits: Some(session.limits(&limits).granted()),
+            push_key: self.directory.push_services().map(|services| services.key.clone()).unwrap_or_default(),
+        };
         outbox.event(id, Body::Welcome(welcome));
         presence::tell_revocation(&self.directory, &identity, (id, known), outbox);
         let slot = link as usize;

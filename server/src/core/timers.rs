@@ -17,11 +17,13 @@ pub(crate) enum Due {
     Watches(SessionId),
     /// A key frame of this track may be asked for again.
     Keyframe(TrackAlias),
+    /// Look whether places where this identity can be woken have ended.
+    PushEndpoints(IdentityKey),
 }
 
 /// A heap of deadlines. Entries are not removed: who handles one checks that it still means something.
-/// Bounded by what makes them: one a ring, one a session that watches, one a pending presence announcement, one a
-/// track of which a key frame was wished for too early.
+/// Bounded by what makes them: one a ring, one a session that watches, one a pending presence announcement, one an
+/// identity that can be woken, one a track of which a key frame was wished for too early.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     heap: BinaryHeap<Entry>,

@@ -67,7 +67,9 @@ pub use self::{
     },
     tcp::{Config as TcpConfig, Figures as TcpFigures, LINK_BYTES_MAX, Snapshot as TcpSnapshot},
 };
-use crate::core::{Address, Admit, ShardCore, ShardId, directory::Directory, limits::Limits};
+use crate::core::{
+    Address, Admit, ShardCore, ShardId, directory::Directory, limits::Limits, push::Push, push_services::PushServices,
+};
 
 /// How often the end of a drain is looked for.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
@@ -94,7 +96,21 @@ pub struct Config {
     pub reset_key: [u8; 32],
     /// The way over TCP, if there is to be one.
     pub tcp: Option<TcpConfig>,
+    /// How people are woken, if they are to be.
+    pub waking: Option<Waking>,
 }
+
+/// How people are woken of whom nobody is online.
+#[derive(Clone)]
+pub struct Waking {
+    /// Where.
+    pub services: PushServices,
+    /// Takes what is to be sent, and does not wait.
+    pub send: SendPush,
+}
+
+/// Whoever sends messages to push services.
+pub type SendPush = Arc<dyn Fn(Push) + Send + Sync>;
 
 /// What a running relay gives to the process that replaces it: see [`Handle::offer`].
 #[derive(Debug)]
@@ -221,6 +237,10 @@ fn start(
         }
     };
     let directory = Arc::new(Directory::new(config.limits.clone()));
+    let send_push = config.waking.map(|Waking { services, send }| {
+        directory.wake_by(services);
+        send
+    });
     let stop = Arc::new(AtomicBool::new(false));
     let (postboxes, inboxes): (Vec<Postbox>, Vec<Inbox>) =
         sockets.iter().map(|_| inbox::inbox()).collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
@@ -267,6 +287,7 @@ fn start(
             segments_max,
             sealing,
             start: Instant::now(),
+            send_push: send_push.clone(),
         });
         let counters = Arc::new(Counters::default());
         running.counters.push(counters.clone());
@@ -467,8 +488,11 @@ impl Handle {
         self.ask(Letter::Census)
     }
 
-    /// Ends sessions with a code; how many there were.
+    /// Ends sessions with a code; how many there were. Whoever is not admitted any more is not woken either.
     pub fn expel(&self, whom: Whom, code: CloseCode) -> usize {
+        if let (Whom::Identity(identity), CloseCode::NOT_ADMITTED) = (whom, code) {
+            self.directory.forget_push_endpoints_of(&identity);
+        }
         self.ask(|answer| Letter::Expel(whom, code, answer)).into_iter().sum()
     }
 

@@ -82,6 +82,7 @@ pub fn relay(setup: Setup) -> io::Result<Vec<OfflineShard>> {
             segments_max: SEGMENTS_MAX,
             sealing: Duration::ZERO,
             start: setup.start,
+            send_push: None,
         });
         OfflineShard { engine, directory: directory.clone(), postbox, inbox, out: SendBatch::default() }
     };

@@ -46,6 +46,7 @@ pub(super) fn config_in(home: &Path, admission: Arc<dyn Admit>) -> shard::Config
         limits: Limits::default(),
         reset_key: keys.reset_key,
         tcp: None,
+        waking: None,
     }
 }
 

@@ -7,6 +7,7 @@ mod logs;
 mod mishaps;
 mod networks;
 mod operator_port;
+mod push;
 mod secrets;
 mod service;
 mod systemd;

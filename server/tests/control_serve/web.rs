@@ -201,6 +201,15 @@ fn the_page_is_served_with_its_hash_and_nothing_else_is_there() {
     assert_eq!(inflated, PAGE);
     let known = with(&format!("if-none-match: \"{sha256}-identity\""));
     assert!(known.starts_with(b"HTTP/1.1 304") && known.ends_with(b"\r\n\r\n"), "{}", String::from_utf8_lossy(&known));
+    // What a browser runs that was woken, and what that opens.
+    let script = asked(&at, "/push.js").expect("an answer");
+    let (head, body) = script.split_once("\r\n\r\n").expect("a head");
+    let head = head.to_lowercase();
+    for line in ["http/1.1 200 ok", "content-type: text/javascript", "content-security-policy: default-src 'none'"] {
+        assert!(head.contains(line), "{line} is missing: {head}");
+    }
+    assert!(body.contains("showNotification") && !body.contains("fetch"), "it is in the way of no request: {body}");
+    assert!(asked(&at, "/?rung").expect("an answer").ends_with(PAGE));
     for path in ["/certificates", "/metrics", "/index.html", "/../etc/passwd", "//"] {
         assert!(asked(&at, path).expect("an answer").starts_with("HTTP/1.1 404"), "{path}");
     }

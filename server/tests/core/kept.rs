@@ -12,8 +12,8 @@ use supernode_proto::{
     control::{
         AnswerRing, CancelRing, CatchUp, ClientMessage, DeclineRing, DepositKeyPackages, KickMember, LeaveRoom,
         LimitTickets, MESSAGE_NAMES, PostBeacon, PresenceState, PublishTrack, RejectCommit, RelabelTrack,
-        RequestKeyframe, Ring, RotateJoinKey, SendMls, SetPresence, Subscribe, TakeKeyPackages, TrackKind,
-        UnpublishTrack, Unsubscribe, Unwatch, Watch, client_message::Body as Request, relay_message::Body,
+        RequestKeyframe, Ring, RotateJoinKey, SendMls, SetPresence, SetPushEndpoint, Subscribe, TakeKeyPackages,
+        TrackKind, UnpublishTrack, Unsubscribe, Unwatch, Watch, client_message::Body as Request, relay_message::Body,
     },
     identity::{EPOCH_DIGEST_BYTES, RoomId, SIGNATURE_BYTES},
     mls::Envelope,
@@ -125,6 +125,9 @@ impl Stage {
                 Request::SetPresence(SetPresence { state: PresenceState::Online.into(), status: small() })
             }
             "limit_tickets" => Request::LimitTickets(LimitTickets { generation: 1, blocked: vec![vec![3; 32].into()] }),
+            "set_push_endpoint" => {
+                Request::SetPushEndpoint(SetPushEndpoint { endpoint: "https://push.example/small".into() })
+            }
             "watch" => Request::Watch(Watch { ticket, ..Watch::default() }),
             "unwatch" => Request::Unwatch(Unwatch { identity: vec![2; 32].into() }),
             "deposit_key_packages" => {

@@ -6,4 +6,5 @@ mod bindings;
 mod churn;
 mod grants;
 mod kept;
+mod push;
 mod world;

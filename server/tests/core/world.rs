@@ -20,7 +20,11 @@ use supernode_proto::{
 };
 use supernode_server::core::{
     Address, Admit, Applicant, ClientMail, ControlMail, Errand, Grant, Greeting, NotOpened, Now, Outbox, SessionId,
-    ShardCore, ShardId, Voucher, directory::Directory, limits::Limits,
+    ShardCore, ShardId, Voucher,
+    directory::Directory,
+    limits::Limits,
+    push::Push,
+    push_services::{PushHost, PushServices},
 };
 use supernode_session::{Channel, Introduction, put_datagram};
 
@@ -52,6 +56,11 @@ impl Person {
         let mut seed = [0xee; 32];
         seed[..8].copy_from_slice(&number.to_be_bytes());
         Self::of(seed)
+    }
+
+    /// One of several devices of somebody.
+    pub fn with_device(seed: u8, device: u8) -> Self {
+        Self { device: DeviceSecret::from_bytes(&[device; 32]).into(), ..Self::new(seed) }
     }
 
     fn of(seed: [u8; 32]) -> Self {
@@ -104,6 +113,8 @@ pub struct World {
     pub rng: StdRng,
     /// What clients were sent: kept for those who look.
     pub sent: Vec<(SessionId, RelayMessage)>,
+    /// Who was to be woken.
+    pub pushed: Vec<Push>,
     /// Letters to each shard. Those of one shard stay in order; which shard is next is random.
     letters: Vec<VecDeque<Vec<ControlMail>>>,
     outboxes: Vec<Outbox>,
@@ -118,19 +129,31 @@ pub struct At {
     pub id: SessionId,
 }
 
+/// Of the relay, for push services.
+pub const PUSH_KEY: Bytes = Bytes::from_static(&[4; 65]);
+
 impl World {
     pub fn new(shards: u16, seed: u64) -> Self {
         Self::with_limits(shards, seed, Limits { requests_per_second_max: 1 << 20, ..Limits::default() })
     }
 
     pub fn with_limits(shards: u16, seed: u64, limits: Limits) -> Self {
-        let directory = Arc::new(Directory::new(limits));
+        let directory = Directory::new(limits);
+        let hosts = ["push.example", "*.push.example"].map(|host| PushHost::parse(host).unwrap()).into();
+        directory.wake_by(PushServices { key: PUSH_KEY, hosts });
+        Self::of(shards, seed, directory)
+    }
+
+    /// Whose operator may have said nothing of push services.
+    pub fn of(shards: u16, seed: u64, directory: Directory) -> Self {
+        let directory = Arc::new(directory);
         Self {
             cores: (0..shards).map(|shard| ShardCore::new(Address::local(ShardId(shard)), directory.clone())).collect(),
             directory,
             now: Now { instant: Instant::now(), unix_ms: 1_790_000_000_000 },
             rng: StdRng::seed_from_u64(seed),
             sent: Vec::new(),
+            pushed: Vec::new(),
             letters: (0..shards).map(|_| VecDeque::new()).collect(),
             outboxes: (0..shards).map(|shard| Outbox::new(Address::local(ShardId(shard)), shards)).collect(),
             link_next: 0,
@@ -283,6 +306,7 @@ impl World {
                 Errand::Post(to, letter) => self.letters[to.shard.index()].push_back(letter),
                 Errand::Client(mail) => self.pass(shard, mail),
                 // Nothing waits on the way to a client here, and there are no streams.
+                Errand::Push(push) => self.pushed.push(push),
                 Errand::EndSubscription { .. } | Errand::Recall(_) | Errand::SendNewestGroup(..) => {}
             }
         }

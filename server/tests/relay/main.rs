@@ -11,6 +11,7 @@ mod activity;
 mod drain;
 mod media;
 mod presence;
+mod push;
 mod rings;
 mod rooms;
 mod strangers;

@@ -44,6 +44,8 @@ pub struct Welcomed {
     pub limits: SessionLimits,
     /// The relay's clock, in milliseconds since 1970.
     pub unix_ms: u64,
+    /// By which key push services know the relay; empty if it wakes nobody.
+    pub push_key: Bytes,
     /// What came behind the Welcome.
     pub(crate) frames: FrameReader,
 }
@@ -143,6 +145,7 @@ impl Greeting {
             channel: self.channel,
             limits: welcome.limits.unwrap_or_default(),
             unix_ms: welcome.unix_ms,
+            push_key: welcome.push_key,
             frames: std::mem::take(&mut self.frames),
         }))
     }

@@ -8,7 +8,7 @@ use supernode_proto::{
     control::{
         self, BeaconPosted, CommitRejected, DeclineRing, DepositKeyPackages, FrameReader, GoAway, IncomingRing,
         LimitTickets, MemberJoined, MlsDelivery, RelayMessage, RingOutcome, RingResult, Rung, SessionLimits,
-        SetPresence, TrackAnnounced, Unwatch, client_message, encode_frame, relay_message,
+        SetPresence, SetPushEndpoint, TrackAnnounced, Unwatch, client_message, encode_frame, relay_message,
     },
     identity::{IdentityKey, Revocation, RoomId},
     object::TrackAlias,
@@ -31,8 +31,8 @@ pub type Reply = Result<relay_message::Body, Refusal>;
 /// none. One at a time: the relay's messages have their effect in the order in which they came. How much may wait to be
 /// written is for that shell to say, before it asks for more.
 ///
-/// What stands for longer than a connection is said again on the next one: how we are seen, which tickets count, whom we
-/// watch. Rooms and tracks are not, for that takes their keys of then.
+/// What stands for longer than a connection is said again on the next one: how we are seen, which tickets count, where
+/// we can be woken, whom we watch. Rooms and tracks are not, for that takes their keys of then.
 pub struct Session<T> {
     connection: Option<Connection<T>>,
     /// How many there were.
@@ -40,6 +40,8 @@ pub struct Session<T> {
     key_packages: u32,
     presence: Option<SetPresence>,
     ticket_limits: LimitTickets,
+    /// Where we can be woken, once that was said.
+    push_endpoint: Option<SetPushEndpoint>,
     watches: Watches,
     rings: Rings,
     rung: Rung,
@@ -130,6 +132,7 @@ impl<T> Session<T> {
             key_packages,
             presence: None,
             ticket_limits: LimitTickets { generation: ticket_generation, blocked: Vec::new() },
+            push_endpoint: None,
             watches: Watches::default(),
             rings: Rings::default(),
             rung: Rung::Full,
@@ -222,6 +225,7 @@ impl<T> Session<T> {
         match request {
             Body::SetPresence(presence) => self.presence = Some(presence.clone()),
             Body::LimitTickets(limits) => self.ticket_limits = limits.clone(),
+            Body::SetPushEndpoint(endpoint) => self.push_endpoint = Some(endpoint.clone()),
             Body::AnswerRing(answer) => drop(self.rings.ended(&answer.ring)),
             Body::DeclineRing(decline) => drop(self.rings.ended(&decline.ring)),
             _ => {}
@@ -258,6 +262,9 @@ impl<T> Session<T> {
         if std::mem::take(&mut connection.is_to_say_again) {
             // Also when nobody is shut out any more: the relay goes on with what the session before this one said.
             connection.ask(client_message::Body::LimitTickets(self.ticket_limits.clone()), Waiting::Nobody);
+            if let Some(endpoint) = self.push_endpoint.clone() {
+                connection.ask(client_message::Body::SetPushEndpoint(endpoint), Waiting::Nobody);
+            }
             if let Some(presence) = self.presence.clone() {
                 connection.ask(client_message::Body::SetPresence(presence), Waiting::Nobody);
             }

@@ -1,11 +1,12 @@
 /** The engine behind the screens: devices, canvases and state on the page's thread; all else is in the worker. */
 import packed from "packed:../../pkg/supernode_web_bg.wasm";
 
-import type { Device, Engine, Figures, Identity, State, Trouble } from "../contract.ts";
+import type { Device, Engine, Figures, Identity, State, Trouble, Waking } from "../contract.ts";
 import { Line } from "./ask.ts";
 import type { Kept, OwnState, Pictured, Told } from "./messages.ts";
 import { Camera } from "./picture/camera.ts";
 import { Canvases } from "./picture/canvases.ts";
+import { Push } from "./push.ts";
 import { Sound } from "./sound/sound.ts";
 import { Model } from "./state.ts";
 import { Failure, NO_CAPABILITY, WORKER_GONE, of_anything, of_device } from "./trouble.ts";
@@ -25,6 +26,7 @@ export class PageEngine implements Engine {
   readonly #line: Line;
   readonly #model = new Model();
   readonly #sound: Sound;
+  readonly #push: Push;
   readonly #canvases = new Canvases();
   readonly #levels = new Set<(levels: ReadonlyMap<Device, number>) => void>();
   readonly #pictures: Record<Pictured, Camera | undefined> = { camera: undefined, screen: undefined };
@@ -45,6 +47,7 @@ export class PageEngine implements Engine {
         this.#handle_over(WORKER_GONE, true);
       },
     );
+    this.#push = new Push(this.#line);
     this.#sound = new Sound((capture, playout) => {
       void this.#line.ask("set_capture", [capture], [capture]);
       void this.#line.ask("set_playout", [playout], [playout]);
@@ -407,6 +410,23 @@ export class PageEngine implements Engine {
 
   async ticket_link(): Promise<string> {
     return of_this_page(await this.#line.ask("ticket_link", [this.#link]));
+  }
+
+  async waking(): Promise<Waking> {
+    return await this.#push.look(this.#link);
+  }
+
+  async set_waking(on: boolean): Promise<void> {
+    await (on ? this.#push.turn_on(this.#link) : this.#push.turn_off(this.#link));
+  }
+
+  async come_when_rung(): Promise<void> {
+    await this.#loaded;
+    const link = await this.#push.link();
+    if (link !== undefined && this.#model.state.phase.kind !== "in") {
+      await this.open_link(link);
+      await this.#line.ask("ticket_link", [link]);
+    }
   }
 
   async act(notice: string): Promise<void> {

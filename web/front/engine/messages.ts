@@ -81,6 +81,12 @@ export interface Asked {
   set_verified(identity: Identity, name: string, verified: boolean): void;
   room_link(): string | undefined;
   ticket_link(link: string): string;
+  /** By which key push services know the relay of this link, if it wakes pages. */
+  push_key(link: string): Uint8Array<ArrayBuffer> | undefined;
+  /** Tells that relay where this page is woken, or that it is no more, and keeps it. */
+  set_woken_by(link: string, endpoint: string | undefined): void;
+  /** The link to come back by when this page was woken, if it is to be. */
+  woken_by(): string | undefined;
   figures(): WorkerFigures;
   /** What the delay of sound is made of, in milliseconds: by their names. */
   sound_parts(): Record<string, number>;

@@ -286,7 +286,7 @@ export const english = {
         ? "Whoever has it can knock; somebody inside lets them in. Send it only to whom it is meant for."
         : "Whoever has it comes in. Send it only to whom it is meant for.",
     ticket: "Link to ring you",
-    ticket_hint: "Whoever has it can ring you while this page is open, also when you are in no call.",
+    ticket_hint: "Whoever has it can ring you while this page is open, also when you are in no call, or always, as you choose below.",
     copy: "Copy",
     copied: "Copied",
     not_copied: "It could not be copied. Mark the text and copy it yourself.",
@@ -295,6 +295,11 @@ export const english = {
     picture: "The link as a picture, to be read by a camera",
     too_long: "The link is too long for a picture.",
     show_ticket: "Make a link to ring me",
+  },
+
+  waking: {
+    name: "Ring me when this page is closed",
+    hint: "When somebody with your link rings, the relay then has your browser's maker wake this browser. That company learns when somebody rings you, not who; the relay learns by which name the company knows this browser.",
   },
 
   banner: {

@@ -19,18 +19,23 @@ export class Relay {
   #process: ChildProcess | undefined;
   readonly #replaced: (ChildProcess | undefined)[] = [];
   #invite = "";
+  readonly #more: string;
+  readonly #environment: NodeJS.ProcessEnv;
 
-  private constructor(directory: string, pages: number, listen: string, admin: string) {
+  private constructor(directory: string, pages: number, listen: string, admin: string, more: string, environment: NodeJS.ProcessEnv) {
+    this.#more = more;
+    this.#environment = environment;
     this.directory = directory;
     this.#pages = pages;
     this.#listen = listen;
     this.#admin = admin;
   }
 
-  static async open(): Promise<Relay> {
+  /** `more` stands behind the configuration's section of pages. */
+  static async open(more = "", environment: NodeJS.ProcessEnv = {}): Promise<Relay> {
     const directory = mkdtempSync(join(tmpdir(), "supernode-page-"));
     const [pages, port, admin] = [await free_port(), await free_port(), await free_port()];
-    const relay = new Relay(directory, pages, `127.0.0.1:${port}`, `127.0.0.1:${admin}`);
+    const relay = new Relay(directory, pages, `127.0.0.1:${port}`, `127.0.0.1:${admin}`, more, environment);
     await relay.start();
     return relay;
   }
@@ -48,10 +53,10 @@ export class Relay {
 
   async #run(more: readonly string[]): Promise<void> {
     const config = join(this.directory, "supernode.toml");
-    writeFileSync(config, `[web]\npages = "on"\nlisten = "127.0.0.1:${this.#pages}"\n`);
+    writeFileSync(config, `[web]\npages = "on"\nlisten = "127.0.0.1:${this.#pages}"\n${this.#more}`);
     const state = join(this.directory, "state");
     const words = ["serve", "--config", config, "--listen", this.#listen, "--admin", this.#admin, "--open", "--state-dir", state, ...more];
-    const child = spawn(join(PROGRAMS, "supernode"), words, { stdio: ["ignore", "pipe", "pipe"] });
+    const child = spawn(join(PROGRAMS, "supernode"), words, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...this.#environment } });
     this.#process = child;
     let [out, log] = ["", ""];
     child.stderr.on("data", (data: Buffer) => (log += data.toString()));
@@ -137,7 +142,7 @@ function with_part(link: string, part: string): string {
   return `${link}${link.includes("?") ? "&" : "?"}${part}`;
 }
 
-async function free_port(): Promise<number> {
+export async function free_port(): Promise<number> {
   return await new Promise((good) => {
     const server = createServer();
     server.listen(0, "127.0.0.1", () => {

@@ -3,6 +3,7 @@
 mod bundle;
 mod dial;
 mod port;
+mod push;
 mod web;
 
 use std::{fs, io, path::PathBuf, time::SystemTime};
@@ -177,6 +178,7 @@ fn configured(configuration: anyhow::Result<Loaded>) -> Vec<Finding> {
         Err(error) => return vec![failed("configuration", &error)],
     };
     let mut findings = vec![good("configuration", "holds, with the files that it names")];
+    findings.extend(push::services(&loaded.config));
     if prepared.certificate.is_some() {
         let objections = prepared.objections(&loaded.config);
         if objections.is_empty() {

@@ -3,6 +3,7 @@
 //! | path | answer |
 //! |---|---|
 //! | `GET /` | the page |
+//! | `GET /push.js` | what a browser runs that its push service has woken: a browser takes none from within a page |
 //!
 //! What a link says behind `#` does not come here: browsers keep it. Nothing of a request is logged or kept, nobody is given a
 //! cookie. Whoever serves a page can serve another one, to everybody or to one; so the file's SHA-256 is told to the operator,
@@ -58,12 +59,15 @@ const LIFE: Duration = Duration::from_secs(120);
 /// The page may do what a call needs, on its own. Its own policy stands in the file, and both hold; this one also keeps it out of
 /// other pages' frames, which a file cannot.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline' 'wasm-unsafe-eval' blob: data:; \
-    worker-src blob: data:; style-src 'unsafe-inline'; img-src blob: data:; media-src blob: mediastream:; font-src data:; \
+    worker-src blob: data: 'self'; style-src 'unsafe-inline'; img-src blob: data:; media-src blob: mediastream:; font-src data:; \
     connect-src https: http: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// Of what a browser can do for a page, what a call needs and nothing of the rest that knows somebody.
 const PERMISSIONS_POLICY: &str = "camera=(self), microphone=(self), display-capture=(self), speaker-selection=(self), \
     screen-wake-lock=(self), fullscreen=(self), autoplay=(self), clipboard-write=(self), geolocation=(), usb=(), serial=(), \
     hid=(), midi=(), payment=(), browsing-topics=()";
+
+/// The script of a page's service worker.
+const WOKEN: &str = include_str!("push.js");
 
 troubles! {
     /// Why there is no page.
@@ -192,7 +196,8 @@ pub fn bind(address: SocketAddr, theirs: Option<&StdListener>) -> Result<TcpList
 /// # Errors
 /// None at present: accept errors are waited out.
 pub async fn serve(listener: TcpListener, served: Served) -> io::Result<()> {
-    let router = Router::new().route("/", get(page)).fallback(nothing).with_state(served.clone());
+    let router = Router::new().route("/", get(page)).route("/push.js", get(woken));
+    let router = router.fallback(nothing).with_state(served.clone());
     let answer = move |stream| answer(stream, served.clone(), router.clone());
     match http::serve_each(listener, PAGE_CONNECTIONS_MAX, |address: &SocketAddr| network(address.ip()), answer).await {}
 }
@@ -242,6 +247,19 @@ async fn page(State(served): State<Served>, asked: HeaderMap) -> Response {
         put(header::CONTENT_ENCODING, coding);
     }
     answer
+}
+
+/// It loads nothing and answers for nothing: it shows a line, and opens the page.
+async fn woken() -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/javascript; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::CONNECTION, "close"),
+    ];
+    (headers, WOKEN).into_response()
 }
 
 /// The words of a header that lists some, each without what may stand behind it.

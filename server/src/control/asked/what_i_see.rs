@@ -39,7 +39,7 @@ pub const LEDGER: &[Row] = &[
     Row { field: "identity key", wire: &["HelloBody.delegation", "MemberJoined.identity"],
         sees: "public key of the person who connects",
         why: "rings and presence are addressed to it, and it must be proven",
-        kept: "as long as one of its devices or somebody who watches it is connected, and with how much of its rates is used up \
+        kept: "as long as one of its devices or somebody who watches it is connected, or one of its devices can be woken, and with how much of its rates is used up \
                until they are full again: a minute, or a day where bytes are granted by the day; on disk if the operator \
                revokes it" },
     Row { field: "device key", wire: &["DeviceKeyPackage.device", "IncomingRing.caller_device", "RingOutcome.device", "MemberJoined.device"],
@@ -50,7 +50,7 @@ pub const LEDGER: &[Row] = &[
     Row { field: "devices taken back", wire: &["HelloBody.revocation", "DevicesRevoked.revocation"],
         sees: "which devices a person has taken back, and when they last said so",
         why: "such a device must not act for them any more",
-        kept: "as long as the person has a device or a watcher" },
+        kept: "as long as the person has a device, a watcher or a push endpoint" },
     Row { field: "signatures", wire: &["Hello.body", "Hello.signature", "Challenge.nonce", "Challenge.relay"],
         sees: "proof that the device holds its key, good for this one connection",
         why: "nobody else may speak for the device",
@@ -91,7 +91,8 @@ pub const LEDGER: &[Row] = &[
     Row { field: "tickets taken back", wire: &["HelloBody.ticket_generation", "LimitTickets.generation", "LimitTickets.blocked"],
         sees: "how often a person has taken all their tickets back, and whom they shut out now",
         why: "to those, the person is offline",
-        kept: "the number as long as the person has a device or a watcher, whom they shut out as long as the session that said so" },
+        kept: "the number as long as the person has a device, a watcher or a push endpoint, whom they shut out as long as the session that said so, \
+               and the first four bytes of each as long as the device's push endpoint" },
     // ---- rings
     Row { field: "key packages", wire: &["DepositKeyPackages.packages", "DepositKeyPackages.last_resort", "DeviceKeyPackage.package", "KeyPackagesLow.left"],
         sees: "one-time public keys of a device, and some for when they are gone, with its identity and device key, their \
@@ -112,6 +113,14 @@ pub const LEDGER: &[Row] = &[
         sees: "sealed bytes: their length, and of an MLS Welcome the cipher suite and which key packages it is for; at the door of a room that stands, two key packages of the guest and what shows a member that they have the link",
         why: "they are handed to the other side",
         kept: "until sent" },
+    Row { field: "push endpoints", wire: &["SetPushEndpoint.endpoint"],
+        sees: "of a device whose owner wants to be woken, the address at the push service of its browser's maker: which browser \
+               it is, and a name by which that maker knows the installation; and whom the device shuts out, shortened. The push \
+               service learns, when somebody with a ticket rings and nobody of that person is online: that somebody rings then, \
+               by this relay, its address and its operator's mail address; not who, nor whom but by that name",
+        why: "somebody whose page is closed can hear a ring only through their browser's push service",
+        kept: "until the owner or the push service ends it, 30 days or the delegation's end at most, also while the person is \
+               offline; not on disk, so a relay that starts anew knows none" },
     // ---- rooms
     Row { field: "room membership", wire: &["JoinRoom.room", "RoomJoined.member", "LeaveRoom.room", "KickMember.room",
             "KickMember.member", "RotateJoinKey.room", "MemberJoined.room", "MemberJoined.member", "MemberLeft.room", "MemberLeft.member",
@@ -186,7 +195,7 @@ pub const LEDGER: &[Row] = &[
         sees: "how many requests a client has made",
         why: "a reply names its request",
         kept: "not kept" },
-    Row { field: "relay's own words", wire: &["Welcome.version", "Welcome.unix_ms", "Refused.reason", "Refused.detail", "Refused.value",
+    Row { field: "relay's own words", wire: &["Welcome.version", "Welcome.unix_ms", "Welcome.push_key", "Refused.reason", "Refused.detail", "Refused.value",
             "Refused.bound", "GoAway.reconnect_after_ms", "GoAway.reconnect_before_ms", "GoAway.alternative",
             "SessionLimits.control_message_bytes_max", "SessionLimits.ring_payload_bytes_max", "SessionLimits.rings_per_minute_max",
             "SessionLimits.watches_max", "SessionLimits.rooms_max", "SessionLimits.room_members_max", "SessionLimits.tracks_max",

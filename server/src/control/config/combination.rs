@@ -104,6 +104,10 @@ pub(super) fn problems(loaded: &Loaded) -> Vec<Problem> {
         ));
     }
     problems.extend(of_the_page(loaded));
+    if loaded.config.push.contact.is_none() && !is_default(loaded, "push.hosts") {
+        let idle = "does nothing while push.contact = nothing";
+        problems.push(problem(loaded, "push.hosts", "push.hosts", idle, "push services want a contact".to_owned()));
+    }
     let limits = &loaded.config.limits;
     if limits.handshakes_before_retry > limits.handshakes_max {
         let (path, bound) = ("limits.handshakes_before_retry", "limits.handshakes_max");

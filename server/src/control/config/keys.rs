@@ -15,6 +15,7 @@ use crate::{
         invite::parse_host,
         log::{Format, filter},
     },
+    core::push_services::PushHost,
     shard::SHARDS_MAX,
 };
 
@@ -26,6 +27,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("tls", "By what clients know the relay."),
     ("tls.acme", "A certificate from an authority that speaks ACME (RFC 8555), only with `tls.mode = \"acme\"`."),
     ("web", "Pages in browsers, which come in by WebTransport on the relay's own UDP port."),
+    ("push", "Waking people whose page is closed, by the push services of their browsers."),
     ("admission", "Who gets in."),
     ("admission.hook", "Asking an HTTP service, only with `admission.mode = \"hook\"`."),
     (
@@ -245,6 +247,31 @@ pub const KEYS: &[Key] = &[
         unset: "what follows from `web.page`, `relay.advertise` and the certificate",
         cost: "" },
 
+    // ---- push
+    Key { path: "push.contact", reload: Restart,
+        kind: Kind::Text { form: "a mail address",
+            get: |config| config.push.contact.clone(),
+            set: |config, text| {
+                let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\<>,:".contains(&byte));
+                (text.contains('@') && is_plain).then(|| config.push.contact = Some(text.to_owned()))
+            } },
+        what: "Mail address that push services may write to about what this relay sends (RFC 8292). With it, people whose page is \
+               closed can be woken when somebody with a ticket rings, if they choose so.",
+        unset: "nobody is woken",
+        cost: "The push services know it, and this relay's address; the relay keeps in memory where those who choose so are \
+               woken. A browser's push service learns when a page of its is." },
+    Key { path: "push.hosts", reload: Restart,
+        kind: Kind::List { form: "HOST, HOST:PORT or *.HOST", max: 64,
+            get: |config| config.push.hosts.iter().map(PushHost::to_string).collect(),
+            set: |config, list| {
+                config.push.hosts = list.iter().map(|host| PushHost::parse(host)).collect::<Option<_>>()?;
+                Some(())
+            } },
+        what: "Push services where the relay may be told to wake somebody, by HTTPS. It dials nothing else, follows no redirect, \
+               and goes to addresses of private networks only where one stands here itself.",
+        unset: "",
+        cost: "Clients choose what is asked there, each at most once in `limits.push_interval_ms`." },
+
     // ---- admission
     Key { path: "admission.mode", reload: Live,
         kind: Kind::Choice { words: &["tokens", "allow-list", "hook", "open"],
@@ -441,6 +468,13 @@ pub const KEYS: &[Key] = &[
     number!("limits.accounts_idle_max", limits.accounts_idle_max, "identities", 0..=100_000_000, Live,
         "Identities without a session of which the relay remembers what they have used up. Above it those that have used \
          up least are forgotten.", "About 400 bytes each."),
+    number!("limits.push_endpoints_max", limits.push_endpoints_max, "endpoints", 0..=100_000_000, Live,
+        "Places where closed pages can be woken, of all people together, with `push.contact` only; a person has at most as many \
+         as devices (16). More are refused.", "4 KiB each at most, about 700 bytes as browsers have them."),
+    time!("limits.push_interval_ms", limits.push_interval, "milliseconds", from_millis, as_millis, 1000..=3_600_000,
+        "Between two times that one person's closed pages are woken: who rings more often wakes nobody by it.",
+        "With less, whoever has a person's ticket makes their devices show it more often, and the push services be asked more \
+         often."),
     time!("limits.queue_age_ms_max", limits.queue_age_max, "milliseconds", from_millis, as_millis, 1..=60_000,
         "How long an object may wait for a subscriber whose subscription says nothing.",
         "Delay: what comes later than this is noise in a call."),

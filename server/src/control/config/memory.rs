@@ -3,8 +3,11 @@
 use std::{fmt::Write, fs, path::Path};
 
 use crate::{
-    control::page::{PAGE_BYTES_MAX, PAGE_CONNECTION_BYTES, PAGE_CONNECTIONS_MAX},
-    core::{SUBSCRIPTION_BYTES, TRACK_BYTES, WATCH_BYTES, limits::Limits, pool},
+    control::{
+        page::{PAGE_BYTES_MAX, PAGE_CONNECTION_BYTES, PAGE_CONNECTIONS_MAX},
+        push::PUSH_BYTES,
+    },
+    core::{SUBSCRIPTION_BYTES, TRACK_BYTES, WATCH_BYTES, limits::Limits, pool, push::PUSH_ENDPOINT_KEPT_BYTES},
     shard::{KNOCKS_BYTES, LINK_BYTES_MAX, NEWCOMER_BYTES_MAX, PREFIX_BYTES, PREFIXES_MAX},
 };
 
@@ -91,12 +94,13 @@ const FOLLOWS: &[Follows] = follows! {
     relay_rooms_max: 1 / 16, ROOM_BYTES, 32_768, false;
     relay_tables_bytes_max: 1 / 16, 1, 1024 * MIB, false;
     relay_windows_bytes_max: 1 / 16, 1, 1024 * MIB, false;
-    relay_control_bytes_max: 1 / 18, 1, 1024 * MIB, false;
+    relay_control_bytes_max: 1 / 20, 1, 1024 * MIB, false;
     relay_gaps_bytes_max: 1 / 40, 1, 512 * MIB, false;
-    relay_queue_bytes_max: 1 / 20, 1, 512 * MIB, false;
+    relay_queue_bytes_max: 1 / 22, 1, 512 * MIB, false;
     mailboxes_bytes_max: 1 / 32, 1, 64 * MIB, false;
     group_cache_shard_bytes_max: 1 / 16, 1, 64 * MIB, true;
     accounts_idle_max: 1 / 128, ACCOUNT_BYTES, 100_000, false;
+    push_endpoints_max: 1 / 128, PUSH_ENDPOINT_KEPT_BYTES as u64, 65_536, false;
 };
 
 /// Whether the default of this key follows the memory.
@@ -188,6 +192,10 @@ pub const TABLE: &[Item] = &[
         bytes: |limits, _| limits.mailboxes_bytes_max as u64 },
     Item { what: "what identities without a session have used up", by: "clients", bound: "`limits.accounts_idle_max`, 400 B each", live: true,
         bytes: |limits, _| u64::from(limits.accounts_idle_max) * ACCOUNT_BYTES },
+    Item { what: "where people can be woken, if they can", by: "clients", bound: "`limits.push_endpoints_max`, 4 KiB each", live: true,
+        bytes: |limits, _| u64::from(limits.push_endpoints_max) * PUSH_ENDPOINT_KEPT_BYTES as u64 },
+    Item { what: "who is to be woken, and connections to push services, if there are such", by: "clients", bound: "256 of 1.2 KiB, 16 of 64 KiB", live: false,
+        bytes: |_, _| PUSH_BYTES },
     Item { what: "the page and connections to its port and to that of certificates, if there are such", by: "anybody", bound: "64 of 64 KiB, 64 of 32 KiB", live: false,
         bytes: |_, _| WEB_BYTES },
     Item { what: "admin port, answers of an admission hook", by: "local users, the service", bound: "fixed", live: false,

@@ -7,7 +7,7 @@ use crate::{
         classes::Class,
         log::{DEFAULT_FILTER, Format},
     },
-    core::limits::Limits,
+    core::{limits::Limits, push_services::PushHost},
 };
 
 /// Everything that can be set. [`super::keys::KEYS`] says of each part what it is and what it may be.
@@ -23,6 +23,8 @@ pub struct Config {
     pub tls: Tls,
     /// Pages in browsers.
     pub web: Web,
+    /// Waking people whose page is closed.
+    pub push: Push,
     /// Who gets in.
     pub admission: Admission,
     /// What those who are in may do.
@@ -117,6 +119,25 @@ pub struct Web {
     pub page_file: Option<PathBuf>,
     /// Where people find the page, for links; without it, what [`Self::page`] and the certificate tell.
     pub page_url: Option<String>,
+}
+
+/// `[push]`
+#[derive(Debug, Clone)]
+pub struct Push {
+    /// Mail address that push services may write to; without it nobody is woken.
+    pub contact: Option<String>,
+    /// Where the relay may be told to wake somebody.
+    pub hosts: Vec<PushHost>,
+}
+
+/// Those of the browsers that people have: Chrome and what is made of it, Firefox, Edge, Safari.
+pub const PUSH_HOSTS: &[&str] =
+    &["fcm.googleapis.com", "updates.push.services.mozilla.com", "*.notify.windows.com", "web.push.apple.com"];
+
+impl Default for Push {
+    fn default() -> Self {
+        Self { contact: None, hosts: PUSH_HOSTS.iter().filter_map(|host| PushHost::parse(host)).collect() }
+    }
 }
 
 /// Whether pages in browsers may come in.

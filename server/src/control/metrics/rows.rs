@@ -6,7 +6,7 @@ use supernode_proto::{close::CloseCode, control::Rung};
 
 use super::{Reading, ShardReading};
 use crate::{
-    control::hook::Outcome,
+    control::{hook::Outcome, push},
     core::{
         counts::{LIMITS, REFUSAL_REASONS, RING_OUTCOMES},
         histogram::Histogram,
@@ -189,6 +189,11 @@ pub(super) const ROWS: &[Row] = &[
         help: "Questions to the admission hook by what came of them: yes and no are answers, all others are none." },
     Row { name: "supernode_hook_questions_waiting", label: "", values: Gauge(|r| one(r.hook_waiting as f64)),
         help: "Questions that wait for the admission hook to be asked." },
+    Row { name: "supernode_pushes_total", label: "outcome", values: Counter(push_outcomes),
+        help: "Times that somebody was to be woken by a push service, by what came of it; too_soon are rings that woke nobody, as somebody \
+               had a moment ago." },
+    Row { name: "supernode_push_endpoints", label: "", values: Gauge(|r| one(r.population.push_endpoints as f64)),
+        help: "Places where devices can be woken while nobody of their person is online." },
     Row { name: "supernode_tls_certificate_expiry_seconds", label: "", values: Gauge(|r| one(r.certificate_left_s as f64)),
         help: "Seconds until the relay's certificate runs out, below zero once it has." },
     Row { name: "supernode_sessions", label: "", values: Gauge(|r| one(r.sum(|t| t.sessions))),
@@ -218,7 +223,7 @@ pub(super) const ROWS: &[Row] = &[
 
     // ---- people, rings, rooms
     Row { name: "supernode_people", label: "", values: Gauge(|r| one(r.population.people as f64)),
-        help: "Identities that have a device online or a watcher now." },
+        help: "Identities that have a device online, a watcher or a push endpoint now." },
     Row { name: "supernode_watches", label: "", values: Gauge(|r| one(r.sum(|t| t.watches))),
         help: "Watches of somebody's presence now." },
     Row { name: "supernode_rings", label: "", values: Gauge(|r| one(r.population.rings as f64)),
@@ -348,6 +353,13 @@ fn one(value: f64) -> Samples<f64> {
 fn closed(reading: &Reading) -> Samples<f64> {
     let names = CloseCode::ALL.iter().map(|row| (row.name, row.code as usize)).chain([("OTHER", CODES - 1)]);
     names.map(|(name, place)| (name.into(), reading.sum(|tally| tally.closed[place]))).collect()
+}
+
+fn push_outcomes(reading: &Reading) -> Samples<f64> {
+    let counts = push::Outcome::ALL.iter().zip(reading.push_outcomes);
+    let too_soon = reading.total(|shard| shard.detail.counts.pushes_too_soon);
+    let sent = counts.map(|(outcome, count)| (outcome.label().into(), count as f64));
+    sent.chain(std::iter::once(("too_soon".into(), too_soon as f64))).collect()
 }
 
 fn hook_outcomes(reading: &Reading) -> Samples<f64> {

@@ -91,6 +91,12 @@ pub struct Limits {
     pub relay_gaps_bytes_max: u64,
     /// Identities without a session of which the relay remembers what they have used up.
     pub accounts_idle_max: u32,
+    /// Places where devices can be woken, of all people together, where the operator wants that at all. Default 65,536, 4 KiB
+    /// each at most.
+    pub push_endpoints_max: u32,
+    /// Between two times that one person is woken. Default 30 s: within a ring's time once more, for a push service may lose
+    /// one.
+    pub push_interval: Duration,
     /// How long an object may wait for a subscriber whose subscription says nothing. Default 250 ms: later is noise.
     pub queue_age_max: Duration,
     /// Bytes of objects that may wait for one subscriber. Default 512 KiB: 250 ms at 16 Mbit/s.
@@ -194,6 +200,8 @@ impl Default for Limits {
             relay_control_bytes_max: 1024 * 1024 * 1024,
             relay_gaps_bytes_max: 512 * 1024 * 1024,
             accounts_idle_max: 100_000,
+            push_endpoints_max: 65_536,
+            push_interval: Duration::from_secs(30),
             queue_age_max: Duration::from_millis(250),
             queue_bytes_max: 512 * 1024,
             presence_interval: Duration::from_millis(250),

@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod limits;
 pub mod pool;
+pub mod push_services;
 pub mod rate;
 
 pub(crate) mod admission;

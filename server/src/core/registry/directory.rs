@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::Instant,
@@ -22,6 +22,7 @@ use supernode_proto::{
 
 use super::{
     mailbox::Mailbox,
+    push::Wakeable,
     table::{Rank, Table},
 };
 use crate::core::{
@@ -31,6 +32,7 @@ use crate::core::{
         accounts::Accounts,
         limits::Limits,
         pool::{FLOOR_BYTES, Pool, Share},
+        push_services::PushServices,
     },
 };
 
@@ -50,21 +52,34 @@ pub struct Directory {
     /// Bytes that clients may have on their way to the relay, and QUIC on its way to them.
     pub(crate) windows: Pool,
     rooms_open: Arc<AtomicUsize>,
+    push_endpoints: Arc<AtomicUsize>,
+    /// Where people can be woken, if the operator wants that.
+    push_services: OnceLock<PushServices>,
     sessions: AtomicU32,
     draining: AtomicU64,
 }
 
-/// A room's place among those that the relay may have: given back when the room goes.
+/// A place among those of a kind that the relay may have: given back when what has it goes.
 #[derive(Debug)]
-pub(crate) struct RoomPlace(Arc<AtomicUsize>);
+pub(crate) struct Place(Arc<AtomicUsize>);
 
-impl Drop for RoomPlace {
+impl Place {
+    /// One of so many at most; how many are taken if there is none left.
+    fn take(taken: &Arc<AtomicUsize>, max: u64) -> Result<Self, u64> {
+        // Taken first and given back by the place itself if it was one too many.
+        let place = Self(taken.clone());
+        let before = taken.fetch_add(1, Ordering::Relaxed) as u64;
+        if before < max { Ok(place) } else { Err(before) }
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// One identity that has a device online or a watcher.
+/// One identity that has a device online, a watcher or a place where it can be woken.
 #[derive(Debug, Default)]
 pub(crate) struct Person {
     pub(crate) devices: Vec<Online>,
@@ -79,6 +94,8 @@ pub(crate) struct Person {
     pub(crate) quiet_until: Option<Instant>,
     /// Whether an announcement is scheduled.
     pub(crate) scheduled: bool,
+    /// Where they can be woken. Most people say nothing of it.
+    pub(crate) push: Option<Box<Wakeable>>,
 }
 
 /// A session that is told about somebody, as long as they let it be.
@@ -142,7 +159,7 @@ pub(crate) struct Ring {
 #[derive(Debug)]
 pub(crate) struct Room {
     #[expect(dead_code, reason = "gives the place back when the room goes")]
-    pub(crate) place: RoomPlace,
+    pub(crate) place: Place,
     pub(crate) join_key: JoinKey,
     pub(crate) members: BTreeMap<MemberId, Member>,
     pub(crate) member_next: MemberId,
@@ -196,7 +213,7 @@ pub(crate) struct TrackEntry {
 pub struct Population {
     /// Authenticated sessions.
     pub sessions: u64,
-    /// Identities with a device or a watcher.
+    /// Identities with a device, a watcher or a push endpoint.
     pub people: u64,
     /// Unsettled rings.
     pub rings: u64,
@@ -206,6 +223,8 @@ pub struct Population {
     pub tracks: u64,
     /// Bytes that the rooms' mailboxes keep.
     pub mailboxes_bytes: u64,
+    /// Places where devices can be woken.
+    pub push_endpoints: u64,
 }
 
 impl Person {
@@ -276,6 +295,8 @@ impl Directory {
             tables: Pool::with_floor(FLOOR_BYTES),
             windows: Pool::default(),
             rooms_open: Arc::default(),
+            push_endpoints: Arc::default(),
+            push_services: OnceLock::new(),
             sessions: AtomicU32::new(0),
             draining: AtomicU64::new(0),
         }
@@ -310,6 +331,7 @@ impl Directory {
             rooms: self.rooms.len() as u64,
             tracks: self.tracks.len() as u64,
             mailboxes_bytes: self.mailboxes_bytes.load(Ordering::Relaxed) as u64,
+            push_endpoints: self.push_endpoints.load(Ordering::Relaxed) as u64,
         }
     }
 
@@ -329,12 +351,26 @@ impl Directory {
     }
 
     /// Takes a place for a room, if there is one.
-    pub(crate) fn open_room(&self) -> Result<RoomPlace, Refusal> {
-        let max = self.limits.load().relay_rooms_max as usize;
-        let place = RoomPlace(self.rooms_open.clone());
-        // Taken first and given back by the place itself if it was one too many.
-        let before = self.rooms_open.fetch_add(1, Ordering::Relaxed);
-        if before < max { Ok(place) } else { Err(Refusal::limit("relay_rooms_max", before as u64, max as u64)) }
+    pub(crate) fn open_room(&self) -> Result<Place, Refusal> {
+        let max = u64::from(self.limits.load().relay_rooms_max);
+        Place::take(&self.rooms_open, max).map_err(|taken| Refusal::limit("relay_rooms_max", taken, max))
+    }
+
+    /// Takes a place for where a device can be woken, if there is one.
+    pub(crate) fn open_push_endpoint(&self) -> Result<Place, Refusal> {
+        let max = u64::from(self.limits.load().push_endpoints_max);
+        Place::take(&self.push_endpoints, max).map_err(|taken| Refusal::limit("push_endpoints_max", taken, max))
+    }
+
+    /// From now on people can be woken through these services. Said once, before anybody is there.
+    pub fn wake_by(&self, services: PushServices) {
+        // Whoever says it again is not heard.
+        let _ = self.push_services.set(services);
+    }
+
+    /// Through which services people can be woken; `None` if they cannot.
+    pub fn push_services(&self) -> Option<&PushServices> {
+        self.push_services.get()
     }
 
     /// Takes a place for a session, if there is one.
@@ -363,7 +399,7 @@ mod tests {
         let (identity, start) = (IdentityKey::new([1; 32]), Instant::now());
         let limits = Limits { rejected_commits_span: Duration::from_secs(10), ..Limits::default() };
         let room = Room {
-            place: RoomPlace(Arc::new(AtomicUsize::new(1))),
+            place: Place(Arc::new(AtomicUsize::new(1))),
             join_key: JoinKey::new([3; 32]),
             members: BTreeMap::new(),
             member_next: 1,

@@ -1,6 +1,7 @@
 //! What all shards share, and what happens to it: people, rings, rooms and tracks.
 
 pub mod directory;
+pub mod push;
 
 pub(crate) mod mailbox;
 pub(crate) mod presence;

@@ -101,6 +101,9 @@ pub(crate) fn limit_tickets(
     let Some(mut person) = directory.people.get_mut(&session.identity) else { return Ok(()) };
     change_sight(session.identity, &mut person, now, outbox, |person| {
         person.generation = person.generation.max(wanted.generation);
+        if let Some(push) = &mut person.push {
+            push.shut_out(&session.device, &blocked);
+        }
         if let Some(online) = person.devices.iter_mut().find(|online| online.session == session.id) {
             online.blocked = blocked.into();
         }
@@ -118,6 +121,9 @@ fn take_back_devices(person: &mut Person, word: Option<Revocation>, outbox: &mut
     }
     let others = person.devices.iter().filter(|online| !word.names(&online.device)).map(|online| online.session);
     outbox.events(others, revoked(&word));
+    if let Some(push) = &mut person.push {
+        push.take_back(&word);
+    }
     person.revocation = Some(Box::new(word));
 }
 
@@ -322,6 +328,8 @@ fn event(identity: &IdentityKey, announced: &Announced) -> Body {
     })
 }
 
-fn forget_if_unused(directory: &Directory, identity: &IdentityKey) {
-    directory.people.remove_if(identity, |person| person.devices.is_empty() && person.watchers.is_empty());
+/// Forgets a person with whom nothing is left.
+pub(crate) fn forget_if_unused(directory: &Directory, identity: &IdentityKey) {
+    let is_unused = |person: &Person| person.devices.is_empty() && person.watchers.is_empty() && !person.can_be_woken();
+    directory.people.remove_if(identity, is_unused);
 }

@@ -13,6 +13,7 @@ use supernode_proto::{
 
 use super::{
     directory::{Directory, Online, Person, Ring},
+    push,
     table::Held,
 };
 use crate::core::{
@@ -71,7 +72,10 @@ pub(crate) fn take(
         return Err(Refusal::limit("key_packages_taken_per_minute_max", bound, bound));
     }
     // By a ticket that was taken back nothing is used up, and nothing shows that its issuer is there.
-    drop(reachable(directory, caller, ticket)?);
+    if let Err(refusal) = reachable(directory, caller, ticket).map(drop) {
+        push::wake(directory, caller, ticket, now, outbox);
+        return Err(refusal);
+    }
     // Whoever has their ticket can ask, and what one takes another cannot.
     let account = directory.accounts.of(&ticket.issuer);
     if account.is_some_and(|account| !account.take(Allowance::Given, 1, &limits, now.instant)) {
@@ -174,7 +178,13 @@ pub(crate) fn start(
     caller.rings.retain(|ring| directory.rings.contains_key(ring));
     let (devices, room) = match whom {
         Whom::Issuer(ticket) => {
-            let devices = mark_ringing(directory, caller, &ticket, id)?;
+            let devices = match mark_ringing(directory, caller, &ticket, id) {
+                Err(refusal) if refusal.reason == RefusalReason::Offline => {
+                    push::wake(directory, caller, &ticket, now, outbox);
+                    return Err(refusal);
+                }
+                marked => marked?,
+            };
             // The packages are used up with it.
             caller.handed.retain(|handed| handed.callee != ticket.issuer);
             (devices, Bytes::new())

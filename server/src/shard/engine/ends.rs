@@ -17,6 +17,9 @@ impl Engine {
         let Some(connection) = self.connections.get_mut(link) else { return };
         if connection.phase != Phase::Closed {
             connection.codec.close(&mut connection.quic, code, transport::reason(code, now), now.instant);
+            if code == CloseCode::NOT_ADMITTED {
+                self.core.forget_push_endpoint(link);
+            }
             self.end(link, code, false, now);
         }
         self.connections.touch(link);

@@ -41,6 +41,11 @@ impl Engine {
                         self.connections.touch(link);
                     }
                 }
+                Errand::Push(push) => {
+                    if let Some(send) = &self.send_push {
+                        send(push);
+                    }
+                }
                 Errand::SendNewestGroup(session, alias) => {
                     let (streams, mut cx) = self.streams();
                     streams.send_newest_group(session, alias, &mut cx, now.instant);

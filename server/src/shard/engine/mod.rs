@@ -33,6 +33,7 @@ use supernode_proto::{
 
 use self::serve::{End, Turn};
 use super::{
+    SendPush,
     connections::{Connections, connection::Phase},
     door::{self, Door, prefixes::Prefixes},
     figures::{
@@ -72,6 +73,7 @@ pub(crate) struct Engine {
     post: Post,
     figures: Figures,
     segments_max: usize,
+    send_push: Option<SendPush>,
 }
 
 /// What an engine is made of.
@@ -87,6 +89,7 @@ pub(crate) struct Parts {
     /// How long this machine takes to seal a packet, nothing else.
     pub(crate) sealing: Duration,
     pub(crate) start: Instant,
+    pub(crate) send_push: Option<SendPush>,
 }
 
 /// What came of taking mail.
@@ -113,6 +116,7 @@ impl Engine {
             post: Post::new(at, parts.peers),
             figures: Figures::default(),
             segments_max: parts.segments_max.clamp(1, SEGMENTS_MAX),
+            send_push: parts.send_push,
         }
     }
 

@@ -56,6 +56,7 @@ fn engine(admission: Arc<dyn Admit>, peers: Vec<Postbox>) -> (Engine, RelayPin) 
         segments_max: 1,
         sealing: Duration::ZERO,
         start: Instant::now(),
+        send_push: None,
     });
     (engine, pin)
 }

@@ -13,6 +13,12 @@ const NONCE_BYTES = 12;
 /** People with whom numbers were compared, at most. */
 const VERIFIED_MAX = 2000;
 
+/** Where this page is woken while it is closed, and by which link it then comes back. */
+export interface Woken {
+  readonly link: string;
+  readonly endpoint: string;
+}
+
 interface Sealed {
   readonly nonce: Uint8Array<ArrayBuffer>;
   readonly sealed: ArrayBuffer;
@@ -56,10 +62,9 @@ export class Store {
     }
     const keys = Keys.generate();
     const bytes = keys.to_bytes();
-    const nonce = crypto.getRandomValues(new Uint8Array(NONCE_BYTES));
-    const sealed = await crypto.subtle.encrypt({ name: "AES-GCM", iv: nonce }, wrap, bytes);
+    const sealed = await this.#seal(bytes);
     bytes.fill(0);
-    await this.#put("keys", { nonce, sealed } satisfies Sealed);
+    await this.#put("keys", sealed);
     return keys;
   }
 
@@ -87,6 +92,26 @@ export class Store {
       all.delete(oldest);
     }
     await this.#put("verified", all);
+  }
+
+  /** The link in it is kept sealed: it may let whoever has it into the relay. */
+  async woken(): Promise<Woken | undefined> {
+    const kept = (await this.#get("woken")) as Sealed | undefined;
+    if (kept === undefined) {
+      return undefined;
+    }
+    const wrap = await this.#wrapping_key();
+    const bytes = await crypto.subtle.decrypt({ name: "AES-GCM", iv: kept.nonce }, wrap, kept.sealed);
+    return JSON.parse(new TextDecoder().decode(bytes)) as Woken;
+  }
+
+  async set_woken(woken: Woken | undefined): Promise<void> {
+    await this.#put("woken", woken === undefined ? undefined : await this.#seal(new TextEncoder().encode(JSON.stringify(woken))));
+  }
+
+  async #seal(bytes: Uint8Array<ArrayBuffer>): Promise<Sealed> {
+    const nonce = crypto.getRandomValues(new Uint8Array(NONCE_BYTES));
+    return { nonce, sealed: await crypto.subtle.encrypt({ name: "AES-GCM", iv: nonce }, await this.#wrapping_key(), bytes) };
   }
 
   async #wrapping_key(): Promise<CryptoKey> {

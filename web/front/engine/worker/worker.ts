@@ -8,7 +8,7 @@ import { Failure, of_anything } from "../trouble.ts";
 import { sleep, unpack } from "./bytes.ts";
 import { Call, type TrackShown } from "./call.ts";
 import { SoundOut } from "./sound_out.ts";
-import { Store } from "./store.ts";
+import { Store, type Woken } from "./store.ts";
 
 /** How often it is told how loud everybody is. */
 const LEVELS_EVERY_MS = 100;
@@ -58,6 +58,8 @@ class Work implements Record<keyof Asked, (...args: never[]) => unknown> {
   #is_down = false;
   #said = 0;
   #wants_calls = false;
+  /** Where this page is woken, if it is to be. */
+  #woken: Woken | undefined;
   /** Those that came before the call was made known here. */
   #early: Event[] | undefined;
 
@@ -66,7 +68,10 @@ class Work implements Record<keyof Asked, (...args: never[]) => unknown> {
     const store = await Store.open();
     this.#store = store;
     const keys = await store.keys();
-    this.#keys = (await holds_lock()) ? keys : keys.on_another_device();
+    const is_kept_device = await holds_lock();
+    this.#keys = is_kept_device ? keys : keys.on_another_device();
+    // Another page of this profile is another device, and there is one endpoint for all.
+    this.#woken = is_kept_device ? await store.woken() : undefined;
     setInterval(() => {
       this.#tell_levels();
     }, LEVELS_EVERY_MS);
@@ -209,9 +214,24 @@ class Work implements Record<keyof Asked, (...args: never[]) => unknown> {
     return this.#call?.room.link();
   }
 
+  async push_key(link: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    return (await this.#reach(link)).push_key();
+  }
+
+  async set_woken_by(link: string, endpoint: string | undefined): Promise<void> {
+    const session = await this.#reach(link);
+    await session.set_push_endpoint(endpoint);
+    this.#woken = endpoint === undefined ? undefined : { link, endpoint };
+    await this.#store?.set_woken(this.#woken);
+  }
+
+  woken_by(): string | undefined {
+    return this.#woken?.link;
+  }
+
   async ticket_link(link: string): Promise<string> {
     // Whoever opened a room is at its relay by another link: to connect anew would end the call.
-    const session = this.#session?.session ?? (await this.#connect(link));
+    const session = await this.#reach(link);
     this.#wants_calls = true;
     await session.appear();
     return session.ticket_link();
@@ -247,6 +267,15 @@ class Work implements Record<keyof Asked, (...args: never[]) => unknown> {
 
   // ---- sessions and calls
 
+  /** The session with the relay of this link: the one that there is, also if another link of that relay led to it. */
+  async #reach(link: string): Promise<Session> {
+    const now = this.#session;
+    if (now !== undefined && this.look_at_link(now.link).relay === this.look_at_link(link).relay) {
+      return now.session;
+    }
+    return await this.#connect(link);
+  }
+
   async #connect(link: string): Promise<Session> {
     if (this.#session?.link === link) {
       return this.#session.session;
@@ -264,6 +293,11 @@ class Work implements Record<keyof Asked, (...args: never[]) => unknown> {
     this.#rung = "FULL";
     this.#session = { session, link };
     this.#tell_line();
+    // A relay forgets it with its process, and after a month.
+    const woken = this.#woken;
+    if (woken !== undefined && this.look_at_link(woken.link).relay === this.look_at_link(link).relay) {
+      session.set_push_endpoint(woken.endpoint).catch(() => undefined);
+    }
     return session;
   }
 

@@ -5,6 +5,7 @@ import { qr_picture } from "../qr/picture.ts";
 import { sentences } from "../text.ts";
 import { trouble_of, type Words } from "../words.ts";
 import type { Dialogs } from "./dialog.ts";
+import { waking_part } from "./waking.ts";
 
 /** How long "Copied" stands on the button. */
 const COPIED_MS = 2500;
@@ -71,5 +72,5 @@ export function open_invite(context: Context, dialogs: Dialogs): void {
       part.querySelector("input")?.focus();
     }, icon("ring"), invite.show_ticket),
   );
-  dialogs.open("invite", invite.heading, [link_part(context, invite.room, invite.room_hint(engine.state.lobby), engine.room_link()), ticket]);
+  dialogs.open("invite", invite.heading, [link_part(context, invite.room, invite.room_hint(engine.state.lobby), engine.room_link()), ticket, waking_part(context)]);
 }

@@ -124,6 +124,11 @@ export const SCENES: Readonly<Record<string, (engine: Scripted) => void>> = {
     engine.set(call(mixed(3)));
     menu_entry(0);
   },
+  "invite-not-woken": (engine) => {
+    engine.is_woken = { can: false, on: false, why: { what: "This page cannot be woken: it was opened from a file.", todo: "Open it from the relay, if your relay serves it." } };
+    engine.set(call(mixed(3)));
+    menu_entry(0);
+  },
   devices: (engine) => {
     engine.set(call(mixed(3)));
     engine.set_levels({ [person(0).device]: 0.2 });

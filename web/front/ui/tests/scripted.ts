@@ -2,7 +2,7 @@
  * An engine for tests of the screens, and for nothing else: it is not the page's engine, and nothing in it goes anywhere. A
  * test says what the state is, and reads what the screens asked for. Cameras are drawings.
  */
-import type { Device, Engine, Figures, Participant, Said, State, Trouble } from "../../contract.ts";
+import type { Device, Engine, Figures, Participant, Said, State, Trouble, Waking } from "../../contract.ts";
 import { draw_face, draw_slide } from "./drawings.ts";
 
 export interface Asked {
@@ -73,6 +73,7 @@ export class Scripted implements Engine {
   readonly lent = new Map<string, HTMLCanvasElement>();
   /** What the next call of a method fails with. */
   readonly failures = new Map<string, Trouble>();
+  is_woken: Waking = { can: true, on: false };
   #state: State = FIRST;
   readonly #listeners = new Set<(state: State) => void>();
   readonly #level_listeners = new Set<(levels: ReadonlyMap<Device, number>) => void>();
@@ -191,6 +192,14 @@ export class Scripted implements Engine {
     await this.#ask("ticket_link");
     return `https://relay.example.org/call#supernode://${RELAY}/?pin=vnvgvjX7C2mBq0n4c1yq6cJm2xQzQm2mR8rN3v0w5dE&ticket=sn-ticket-2k9d8f7s6a5p4o3i2u1y`;
   }
+  waking(): Promise<Waking> {
+    return this.#ask("waking").then(() => this.is_woken);
+  }
+  async set_waking(on: boolean): Promise<void> {
+    await this.#ask("set_waking", on);
+    this.is_woken = { ...this.is_woken, on };
+  }
+  come_when_rung(): Promise<void> { return this.#ask("come_when_rung"); }
   act(notice: string): Promise<void> { return this.#ask("act", notice); }
   figures(): Promise<Figures> {
     return Promise.resolve({ heard: 15_203, concealed: 12, seen: 8_922, mouth_to_ear_ms_p50: 86.4, silence_ms_max: 60, rtt_ms: 23, memory_bytes: 61_000_000 });
