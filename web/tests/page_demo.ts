@@ -10,7 +10,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { person, serve } from "./browsers.ts";
+import { person, serve } from "./stage/browsers.ts";
 import { Walker } from "./page_walker.ts";
 
 /** What the microphone hums: xtask looks for it. */
