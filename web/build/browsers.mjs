@@ -2,7 +2,7 @@
 // it, those only.
 import { spawnSync } from "node:child_process";
 import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import { bundle } from "./bundle.mjs";
@@ -28,5 +28,13 @@ for (const test of readdirSync(join(WEB, "tests")).filter((name) => name.endsWit
   files.push(file);
 }
 const only = process.argv.slice(2).flatMap((name) => ["--test-name-pattern", name]);
-const run = ["--test", "--enable-source-maps", "--test-concurrency=1", ...only, ...files];
-process.exitCode = spawnSync(process.execPath, run, { stdio: "inherit", cwd: WEB }).status ?? 1;
+const passes = (file) => {
+  const run = ["--test", "--enable-source-maps", ...only, file];
+  return spawnSync(process.execPath, run, { stdio: "inherit", cwd: WEB }).status === 0;
+};
+for (const file of files) {
+  // A machine that is busy with something else for a moment takes sound from somebody, but not twice.
+  if (passes(file)) continue;
+  console.log(`once more: ${basename(file)}`);
+  if (!passes(file)) process.exitCode = 1;
+}
