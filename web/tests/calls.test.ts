@@ -43,10 +43,8 @@ for (const [one, other] of HERE.flatMap((one, at) => HERE.slice(at).map((other):
       const numbers = await Promise.all(people.map((who) => who.page.evaluate(() => globalThis.test.engine.state.safety_number)));
       assert.ok(numbers[0] !== undefined && numbers[0] === numbers[1], String(numbers));
       await pause(2000);
-      await hears(ada, 620);
-      await hears(bob, 440);
-      await sees(ada, "Bob");
-      await sees(bob, "Ada");
+      await Promise.all([hears(ada, 620), hears(bob, 440)]);
+      await Promise.all([sees(ada, "Bob"), sees(bob, "Ada")]);
     } finally {
       await Promise.all(people.map((who) => who.close()));
     }

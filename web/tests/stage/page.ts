@@ -1,6 +1,8 @@
 /** What the tests have of the page: its engine without screens, and ears at its output. */
 import { PageEngine } from "../../front/engine/engine.ts";
 import { metronome } from "./metronome.ts";
+import { encode_note } from "./ogg.ts";
+import { painted } from "./painted.ts";
 
 /** Runs in the worklet: gives all that is heard to the page, and when it passed. */
 const TAP = `registerProcessor("tap", class extends AudioWorkletProcessor {
@@ -40,17 +42,25 @@ export interface TestPage {
   silence(): { longest_ms: number; seconds: number };
   /** From now on the devices are a metronome. */
   beat(): void;
+  /** From now on the camera shows this colour. */
+  paint(colour: string): void;
+  /** A note as packets of Opus, in base64. */
+  encode_note(hz: number, amplitude: number, seconds: number): Promise<string[]>;
 }
 
 // A browser takes a steady note for noise, and takes it away: that is not what is tested here.
 const devices = navigator.mediaDevices;
 const get_user_media = devices.getUserMedia.bind(devices);
 let beats: Promise<MediaStream> | undefined;
+let camera: MediaStreamTrack | undefined;
 const given: MediaStream[] = [];
 devices.getUserMedia = async (asked) => {
   if (beats !== undefined) {
     const tracks = (await beats).getTracks().filter((track) => asked?.[track.kind as "audio" | "video"] !== undefined);
     return new MediaStream(tracks.map((track) => track.clone()));
+  }
+  if (camera !== undefined && asked?.video !== undefined) {
+    return new MediaStream([camera.clone()]);
   }
   const untouched = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
   const audio = typeof asked?.audio === "object" ? { ...asked.audio, ...untouched } : asked?.audio;
@@ -228,4 +238,8 @@ async function decode(base64: string): Promise<number[]> {
   beat: () => {
     beats ??= metronome();
   },
+  paint: (colour) => {
+    camera = painted(colour);
+  },
+  encode_note,
 };

@@ -69,7 +69,7 @@ export async function of_page<T>(who: Person, of: () => T | Promise<T>): Promise
 }
 
 /** Hears this note without gaps for so long. */
-export async function hears(who: Person, hz: number, seconds = 5): Promise<void> {
+export async function hears(who: Person, hz: number, seconds = 3): Promise<void> {
   const samples = await who.page.evaluate(async (ms) => await globalThis.test.listen(ms), seconds * 1000);
   const heard = judge(samples, NOTES);
   const said = `${who.kind} hears ${heard.hz} Hz, rms ${heard.rms.toFixed(3)}, gaps ${(100 * heard.gaps).toFixed(2)} % of ${heard.seconds.toFixed(1)} s`;
@@ -88,11 +88,11 @@ export async function sees(who: Person, name: string): Promise<void> {
     (name) => globalThis.test.engine.state.people.find((person) => person.name === name)?.device ?? "",
     name,
   );
-  const seen = await who.page.evaluate(async (device) => await globalThis.test.look(device, "camera", 5000), device);
+  const seen = await who.page.evaluate(async (device) => await globalThis.test.look(device, "camera", 3000), device);
   const said = `${who.kind} sees ${name}: ${seen.width}x${seen.height}, ${seen.changes} changes, ${JSON.stringify(seen.colours)}`;
   console.log(said);
   assert.ok(seen.width >= 160 && seen.height >= 120, said);
-  assert.ok(seen.changes >= 20, said);
+  assert.ok(seen.changes >= 12, said);
   assert.ok(seen.colours.some((colour) => Math.max(...colour) > 40), `${said}: dark`);
 }
 
