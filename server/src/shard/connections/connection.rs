@@ -444,8 +444,8 @@ impl Connection {
 
     /// Takes back what QUIC was handed and has not sent: whoever was put out of a room gets nothing more of it.
     ///
-    /// QUIC has no call for that, but a newer datagram may push the oldest ones out. So many empty ones as its buffer
-    /// holds push out everything else; they take two bytes each of the next packet, and clients ignore them.
+    /// QUIC has no call for that, but a newer datagram may push the oldest ones out. So many short ones as its buffer
+    /// holds push out everything else; they take two to four bytes each of the next packets, and clients ignore them.
     pub(crate) fn recall(&mut self, ledger: &mut Ledger) {
         self.take_back(|finished| finished.track_ended);
         if self.held_until.take().is_none() {
@@ -456,7 +456,7 @@ impl Connection {
         self.handed_over = sent;
         for _ in 0..DATAGRAM_SEND_BYTES / size_of::<Bytes>() {
             // It is refused only where no datagram could be sent at all.
-            self.handed_over += u64::from(self.quic.datagrams().send(self.codec.empty_datagram(), true).is_ok());
+            self.handed_over += u64::from(self.quic.datagrams().send(self.codec.ignored_datagram(), true).is_ok());
         }
     }
 

@@ -147,11 +147,11 @@ impl LinkCodec {
         }
     }
 
-    /// A datagram with nothing of the session in it.
-    pub(crate) const fn empty_datagram(&self) -> Bytes {
+    /// A datagram that clients ignore, as short as they bear.
+    pub(crate) const fn ignored_datagram(&self) -> Bytes {
         match self {
             Self::Native => Bytes::new(),
-            Self::WebTransport(_) => webtransport::EMPTY_DATAGRAM,
+            Self::WebTransport(_) => webtransport::NO_OBJECT,
         }
     }
 
@@ -240,7 +240,7 @@ impl<'a> DatagramOut<'a> {
 
 #[cfg(test)]
 mod tests {
-    use supernode_proto::identity::RelayPin;
+    use supernode_proto::{identity::RelayPin, object::DatagramHeader};
 
     use super::*;
 
@@ -255,7 +255,7 @@ mod tests {
         same(DatagramOut::new(&object).on(&codec));
         same(&codec.datagram_in(object.clone()).expect("all of it"));
         same(&codec.stream_out(object.clone()));
-        assert_eq!((codec.empty_datagram().len(), codec.own_streams()), (0, OwnStreams::default()));
+        assert_eq!((codec.ignored_datagram().len(), codec.own_streams()), (0, OwnStreams::default()));
     }
 
     //
@@ -268,7 +268,8 @@ mod tests {
         assert_eq!(out.on(&codec)[..], *b"\0object");
         assert_eq!(codec.datagram_in(out.on(&codec).clone()).as_ref(), Some(&object));
         assert_eq!(codec.datagram_in(Bytes::from_static(b"\x01of another session")), None);
-        assert_eq!(codec.datagram_in(codec.empty_datagram()), Some(Bytes::new()));
+        let ignored = codec.datagram_in(codec.ignored_datagram()).expect("of this session");
+        assert!(!ignored.is_empty() && DatagramHeader::decode(&ignored).is_err(), "{ignored:?}");
     }
 
     #[test]

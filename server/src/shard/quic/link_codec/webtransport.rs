@@ -32,7 +32,8 @@ const REQUEST: u64 = 0;
 pub(crate) const MEDIA_HEADER: [u8; 3] = [0x40, 0x54, SESSION];
 /// The session's number in datagrams: a quarter of its stream's.
 pub(crate) const SESSION: u8 = 0;
-pub(super) const EMPTY_DATAGRAM: Bytes = Bytes::from_static(&[SESSION]);
+/// A datagram that is no object, of one byte: after one without any, Chromium gives a page no datagram any more.
+pub(super) const NO_OBJECT: Bytes = Bytes::from_static(&[SESSION, 0]);
 /// Bytes of a request that the relay reads. Default 4 KiB: browsers send some 300.
 const REQUEST_BYTES_MAX: usize = 4096;
 /// Bytes that a client may send in a connection's life on streams of HTTP's own, where there is nothing for the relay to read.
