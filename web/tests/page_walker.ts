@@ -106,11 +106,10 @@ export class Walker {
     const give_up_at = Date.now() + PATIENCE_MS;
     for (;;) {
       const handle = (await this.who.page.evaluateHandle(find, name)).asElement() as ElementHandle<HTMLElement> | null;
-      if (handle !== null) {
-        await handle.click();
-        return;
-      }
-      assert.ok(Date.now() < give_up_at, `${this.name} finds no button “${name}” in:\n${await this.text("body")}`);
+      // One that is just being replaced is pressed once it is there.
+      const is_pressed = handle !== null && (await handle.click().then(() => true, () => false));
+      if (is_pressed) return;
+      assert.ok(Date.now() < give_up_at, `${this.name} cannot press “${name}” in:\n${await this.text("body")}`);
       await new Promise((done) => setTimeout(done, 30));
     }
   }

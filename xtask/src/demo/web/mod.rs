@@ -155,7 +155,9 @@ pub(super) fn hold(stage: &Stage<'_>) -> anyhow::Result<(Box<dyn Outcome>, Evide
 /// Leaves somebody in a room to whom a person can go with a browser, until we are told to end.
 pub(super) fn keep(stage: &Stage<'_>) -> anyhow::Result<()> {
     let native = Native::new(stage, "B")?;
-    let mut host = Process::start("B", "B     | ", &mut native.command(stage)?)?;
+    // What it says each second would hide the link.
+    let (out, log) = (stage.directory.path("B.json"), stage.directory.path("B.log"));
+    let mut host = Process::start_with_files("B", &out, &log, &mut native.command(stage)?)?;
     let address = native.address(stage, &mut host)?;
     println!(
         "\nThe relay stays up, and B is in a room. Open this in a browser on this machine, and in a second one to talk:"
@@ -164,9 +166,10 @@ pub(super) fn keep(stage: &Stage<'_>) -> anyhow::Result<()> {
     // An interrupt is how this is to end.
     while stage.interrupted.pause().is_ok() {
         if let Some(status) = host.ended()? {
-            bail!("B ended with {status}");
+            bail!("B ended with {status}\n{}", fs::read_to_string(&log).unwrap_or_default());
         }
     }
+    println!("\nNothing is left running.");
     Ok(())
 }
 

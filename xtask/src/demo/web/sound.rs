@@ -16,12 +16,14 @@ const HUMMING_MIN: f64 = 0.8;
 /// so its waves are not those that were said.
 const STEP: usize = RATE / 200;
 const STEP_MS: f64 = 5.0;
-/// Steps of a passage: 1.5 s, of which one begins each second.
-const PASSAGE: usize = 300;
-const PASSAGES_EVERY: usize = 200;
+const STEPS_PER_S: usize = 200;
+/// Steps of a passage: 1 s, of which one begins each half second. In a longer one the delay changes too much, while a stock of sound
+/// is worn down.
+const PASSAGE: usize = STEPS_PER_S;
+const PASSAGES_EVERY: usize = STEPS_PER_S / 2;
 /// The delays that are tried, in steps: a tenth of a second too early, to see what is wrong, up to two and a half too late.
 const DELAYS: std::ops::Range<i64> = -20..500;
-/// From here on, two passages are the same words. Other words of the same voice come up to 0.5.
+/// From here on, two passages are the same words. Other words of the same voice seldom come so far.
 const LIKENESS_MIN: f64 = 0.6;
 /// Passages that must be heard: on a busy machine the sound has gaps.
 const HEARD_MIN: f64 = 0.5;
@@ -68,7 +70,7 @@ impl Speech {
     pub(super) fn follow(said: Timed<'_>, heard: Timed<'_>, seconds: u64) -> Self {
         let (loud_said, loud_heard) = (loudness(said.samples), loudness(heard.samples));
         let mut speech = Self::default();
-        let played = loud_said.len().min(usize::try_from(seconds).unwrap_or(usize::MAX).saturating_mul(PASSAGES_EVERY));
+        let played = loud_said.len().min(usize::try_from(seconds).unwrap_or(usize::MAX).saturating_mul(STEPS_PER_S));
         for begin in (0..played).step_by(PASSAGES_EVERY) {
             let Some(passage) = loud_said[..played].get(begin..begin + PASSAGE) else { break };
             if passage.iter().sum::<f64>() / (PASSAGE as f64) < SILENCE_RMS {
@@ -174,10 +176,10 @@ mod tests {
             Speech::follow(said, Timed { samples: heard, from_ms: 1_020.0 }, seconds)
         };
         let found = follow(&heard, 5);
-        assert_eq!((found.said, found.delays_ms.len()), (4, 4));
+        assert_eq!((found.said, found.delays_ms.len()), (9, 9));
         assert!(found.delays_ms.iter().all(|delay| (delay - 200.0).abs() <= STEP_MS), "{:?}", found.delays_ms);
         assert!(found.is_heard() && found.delay_ms_p50().is_some_and(|delay| (delay - 200.0).abs() <= STEP_MS));
-        assert_eq!(follow(&heard, 3).said, 2, "of what was to be played");
+        assert_eq!(follow(&heard, 3).said, 5, "of what was to be played");
 
         assert!(!follow(&babble(8, 6), 5).is_heard(), "other words");
         assert!(!follow(&vec![0; 6 * RATE], 5).is_heard(), "silence");
