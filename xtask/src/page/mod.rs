@@ -57,6 +57,8 @@ pub fn calls() -> anyhow::Result<()> {
         return Ok(());
     }
     deploy::browsers()?;
+    // Firefox plays into it: without a loudspeaker it has no clock for sound.
+    tools::ensure("pulseaudio", "pulseaudio")?;
     workspace::as_for_tests().status()?;
     let programs = Profile::Debug.directory()?;
     Run::new(&["npm", "run", "--silent", "browsers", "--prefix", "web"])
