@@ -1,8 +1,8 @@
 //! Wakes people of whom nobody is online, through the push services of their browsers (RFC 8030): a message without content,
 //! so there is nothing to seal (RFC 8291), and nothing of who rings in it.
 //!
-//! A shard never waits: what it wants sent is put here ([`Desk::put`]), and the control thread sends it. Nothing is kept on
-//! disk but the relay's key, and nothing is tried a second time: whoever rings goes on ringing, which asks for it again.
+//! A shard never waits: what it wants sent is put into a queue ([`Waker::waking`]), and the control thread sends it. Nothing is
+//! kept on disk but the relay's key, and nothing is tried a second time: whoever rings goes on ringing, which asks for it again.
 
 mod address;
 mod dial;
