@@ -202,6 +202,7 @@ test("walk: opened from a disk: a door where somebody looks first who comes, and
     await cy.type("#link", link);
     await cy.press("Open the link");
     await cy.press("Turn on microphone and camera");
+    await cy.sees_moving(".preview canvas");
     await cy.press("Enter");
     await cy.sees("Knocking");
     await ada.sees("At the door (1)");
