@@ -11,7 +11,7 @@ use anyhow::bail;
 use crate::{
     arm64,
     lanes::{Ended, Group, interrupted},
-    workspace,
+    page, workspace,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -28,6 +28,10 @@ const IDLE_S: &str = "1800";
 
 /// How long a program waits for calls through restarts and changes of network; three quarters of a minute by day.
 const AGAIN_S: &str = "1800";
+
+/// How long pages are in a call, and how long one is in the background, in seconds.
+const PAGES_S: &str = "600";
+const HIDDEN_S: &str = "300";
 
 /// A part of the night.
 struct Part {
@@ -103,6 +107,17 @@ fn parts(cases: u32) -> anyhow::Result<Vec<Part>> {
         println!("64-bit Arm is left out: something to build or run it is missing. On Debian: {install}");
     } else {
         parts.push(own("arm64", 120, &["arm64"])?);
+    }
+    match page::ready_for_a_call() {
+        Ok(()) => {
+            parts.push(own("page", 30, &["page"])?);
+            let mut browsers = Command::new("npm");
+            browsers.args(["run", "--silent", "browsers", "--prefix", "web"]);
+            browsers.env("SUPERNODE_LONG_SECONDS", PAGES_S).env("SUPERNODE_HIDDEN_SECONDS", HIDDEN_S);
+            browsers.env("SUPERNODE_EIGHT", "1");
+            parts.push(Part { name: "browsers", longest: 60 * MINUTE, command: browsers });
+        }
+        Err(missing) => println!("Browsers are left out: {missing:#}"),
     }
     // Installing them takes longer than measuring them.
     if has_peers(&workspace::target_directory()?) {

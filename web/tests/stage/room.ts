@@ -17,6 +17,8 @@ export const HERE = kinds();
 export const FIRST: Kind = HERE[0] ?? "chromium";
 export const LAST: Kind = HERE[HERE.length - 1] ?? "chromium";
 export const NO_BROWSER = HERE.length === 0;
+/** How long each step on the way in may take. */
+const STEP_MS = 20_000;
 
 /** The page with nothing but its engine, served on loopback. */
 export async function serve_page(): Promise<{ url: string; server: Server }> {
@@ -30,25 +32,33 @@ export function stop(server: Server): void {
 
 /** Comes into the room of this link, and is in when it returns. */
 export async function enter(who: Person, link: string, name: string, camera: boolean): Promise<void> {
-  try {
-    await who.page.evaluate(
-      async (link, name, camera) => {
-        const { engine } = globalThis.test;
-        await engine.open_link(link);
-        engine.set_name(name);
-        await engine.set_microphone(true);
-        if (camera) {
-          await engine.set_camera(true);
-        }
-        await engine.enter();
-      },
-      link,
-      name,
-      camera,
-    );
-  } catch (error) {
-    throw new Error(`${who.kind}: ${JSON.stringify(error)} ${who.said.join("\n")}`, { cause: error });
+  const step = async (what: string, take: Promise<void>) => {
+    const late = pause(STEP_MS).then(() => {
+      throw new Error(`not within ${STEP_MS} ms`);
+    });
+    try {
+      await Promise.race([take, late]);
+    } catch (error) {
+      const state = await who.page.evaluate(() => JSON.stringify(globalThis.test.engine.state));
+      throw new Error(`${who.kind}: ${what}: ${String(error)} ${JSON.stringify(error)}\n${state}\n${who.said.join("\n")}`, { cause: error });
+    }
+  };
+  const { page } = who;
+  await step("open the link", page.evaluate(async (link) => {
+    await globalThis.test.engine.open_link(link);
+  }, link));
+  await step("microphone", page.evaluate(async (name) => {
+    globalThis.test.engine.set_name(name);
+    await globalThis.test.engine.set_microphone(true);
+  }, name));
+  if (camera) {
+    await step("camera", page.evaluate(async () => {
+      await globalThis.test.engine.set_camera(true);
+    }));
   }
+  await step("enter", page.evaluate(async () => {
+    await globalThis.test.engine.enter();
+  }));
 }
 
 /** Waits until this holds in the page. */

@@ -61,7 +61,7 @@ pub fn calls() -> anyhow::Result<()> {
     tools::ensure("pulseaudio", "pulseaudio")?;
     workspace::as_for_tests().status()?;
     let programs = Profile::Debug.directory()?;
-    Run::new(&["npm", "run", "--silent", "browsers", "--prefix", "web"])
+    Run::new(&["npm", "run", "--silent", "browsers", "--prefix", "web", "--", "--short"])
         .env("SUPERNODE_PROGRAMS", &programs.to_string_lossy())
         .status()
 }
