@@ -307,7 +307,7 @@ fn dependency_rule() -> anyhow::Result<()> {
 /// What needs neither I/O nor randomness compiles for a target that has nothing else, if there is a toolchain for that target:
 /// by itself, since others bring randomness along. Those others are built for it in step `page`, which needs them.
 fn compiles_for_browsers() -> anyhow::Result<()> {
-    let toolchain = match wasm::Toolchain::find_or_install() {
+    let toolchain = match wasm::Toolchain::find() {
         Ok(toolchain) => toolchain,
         Err(missing) => {
             println!("NOT DONE: nothing was compiled for {}. {missing:#}", wasm::TARGET);

@@ -4,16 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use crate::{deploy::tools, workspace::Run};
+use crate::workspace::Run;
 
 /// What a browser runs.
 pub const TARGET: &str = "wasm32-unknown-unknown";
 /// Where Debian's compiler is (packages `rustc-web` and `cargo-web`; `rust-web-src` has the library's source).
 const DEBIAN: &str = "/usr/bin";
-
-/// What makes it, and by which file each package is known to be there.
-const DEBIAN_PACKAGES: [(&str, &str); 3] =
-    [("/usr/bin/rustc", "rustc-web"), ("/usr/bin/cargo", "cargo-web"), ("/usr/share/doc/rust-web-src", "rust-web-src")];
 
 /// Compiler and library for [`TARGET`].
 #[derive(Debug, Clone)]
@@ -41,18 +37,6 @@ impl Toolchain {
             );
         }
         Ok(Self::Debian(linker()?))
-    }
-
-    /// The one on this machine; if there is none, Debian's is installed where that is possible.
-    ///
-    /// # Errors
-    /// There is none and it could not be installed; the text says what to install.
-    pub fn find_or_install() -> anyhow::Result<Self> {
-        Self::find().or_else(|missing| {
-            let install = |(file, package)| tools::ensure(file, package);
-            DEBIAN_PACKAGES.into_iter().try_for_each(install).map_err(|error| missing.context(format!("{error:#}")))?;
-            Self::find()
-        })
     }
 
     /// A command of cargo's for [`TARGET`].

@@ -38,7 +38,7 @@ pub fn run() -> anyhow::Result<()> {
 pub fn make() -> anyhow::Result<()> {
     tools::ensure("npm", "npm")?;
     ["check", "test"].into_iter().try_for_each(npm)?;
-    match Toolchain::find_or_install() {
+    match Toolchain::find() {
         Ok(_) => run(),
         Err(missing) => {
             println!("NOT DONE: the page was not built. {missing:#}");
@@ -86,7 +86,7 @@ fn have_chromium() -> anyhow::Result<()> {
 
 /// Builds the wasm and what calls it, into `web/pkg`.
 fn pack() -> anyhow::Result<()> {
-    let toolchain = Toolchain::find_or_install()?;
+    let toolchain = Toolchain::find()?;
     tools::ensure("npm", "npm")?;
     toolchain.cargo(&BUILD).env("RUSTFLAGS", &without_places()).status()?;
     let built = workspace::target_directory()?.join(wasm::TARGET).join("page").join("supernode_web.wasm");
