@@ -130,8 +130,8 @@ const SESSION_BYTES: u64 = 28 * KIB + MEMBERSHIPS_BYTES + (16 + 8) * KIB + 2 * p
 /// What its memberships take, of as many rooms as one session may be in.
 pub const MEMBERSHIPS_BYTES: u64 = 2 * KIB;
 /// A room without members: the entries of its mailbox without their payloads, and those who are away. Measured, as the
-/// others: `tests/core/kept.rs`.
-pub const ROOM_BYTES: u64 = 76 * KIB;
+/// others: `tests/core/kept.rs`, and on 64-bit Arm, where it is a little more.
+pub const ROOM_BYTES: u64 = 80 * KIB;
 /// An identity that is remembered.
 pub const ACCOUNT_BYTES: u64 = 400;
 /// The program and its tables while nobody is there.
@@ -186,7 +186,7 @@ pub const TABLE: &[Item] = &[
         bytes: |limits, _| limits.relay_queue_bytes_max },
     Item { what: "newest groups of tracks", by: "clients", bound: "`limits.group_cache_shard_bytes_max` a shard", live: true,
         bytes: |limits, shards| limits.group_cache_shard_bytes_max as u64 * shards },
-    Item { what: "rooms", by: "clients", bound: "`limits.relay_rooms_max`, 76 KiB each", live: true,
+    Item { what: "rooms", by: "clients", bound: "`limits.relay_rooms_max`, 80 KiB each", live: true,
         bytes: |limits, _| u64::from(limits.relay_rooms_max) * ROOM_BYTES },
     Item { what: "mailboxes of rooms", by: "clients", bound: "`limits.mailboxes_bytes_max`", live: true,
         bytes: |limits, _| limits.mailboxes_bytes_max as u64 },
