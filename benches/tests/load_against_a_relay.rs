@@ -10,7 +10,7 @@ use supernode_benches::load::{
     run::{Options, run},
     scenario::Scenario,
 };
-use supernode_server::core::limits::Limits;
+use supernode_server::{core::limits::Limits, shard::Onward};
 use supernode_testkit::{Door, Relay, Setup};
 
 use crate::support::{load, load_seen};
@@ -115,7 +115,7 @@ fn idle_sessions_are_believed_only_if_they_are_alive_in_the_end() {
     let handle = relay.handle();
     let ending = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(1_000));
-        handle.drain(Duration::ZERO, Duration::ZERO);
+        handle.drain(&Onward::Elsewhere, Duration::ZERO, Duration::ZERO);
     });
     // Everybody is there by then, however busy the machine.
     let report = load(&relay, &format!("{idle}\n")).map(|report| report.doubts);

@@ -33,6 +33,7 @@ use crate::{
     sync::lock,
     wire::{
         bearer::{Reach, USUAL},
+        coming_in,
         link::{Connected, Link, Pending},
         session,
     },
@@ -41,7 +42,8 @@ use crate::{
 /// A session with a relay: cheap to clone; when the last clone, call and watch are gone, the session is closed.
 ///
 /// The session comes back by itself when the connection breaks: presence, watches, key packages, calls and their tracks
-/// are restored. What is asked of it meanwhile waits, at most [`Config::request_timeout`].
+/// are restored. What is asked of it meanwhile waits, at most [`Config::request_timeout`]. Where the invite names several
+/// addresses it goes on at another one when a relay ends, is full or falls silent.
 #[derive(Clone)]
 pub struct Client {
     pub(crate) inner: Arc<Inner>,
@@ -49,7 +51,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects and waits to be let in. Where the relay says that a later attempt may succeed, it is made, within
+    /// Connects and waits to be let in, at whichever of the invite's addresses answers first: each is tried 250 ms after the one
+    /// before it. Where the relay says that a later attempt may succeed, it is made, within
     /// [`Config::connect_timeout`]; once connected, the session comes back as [`Config`] says.
     ///
     /// # Errors
@@ -61,7 +64,7 @@ impl Client {
     pub async fn connect(invite: &Invite, device: Arc<Device>, config: Config) -> Result<(Self, Events), Error> {
         let (events, receiver) = mpsc::channel(config.events_max.max(1));
         let inner = Arc::new(Inner::new(invite.clone(), device, config, events)?);
-        let Connected { link, reader, welcomed } = session::connect_first(&inner).await?;
+        let Connected { link, reader, welcomed } = coming_in::connect_first(&inner).await?;
         let guard = Arc::new(CloseOnDrop(inner.clone()));
         inner.guard.get_or_init(|| Arc::downgrade(&guard));
         // Key packages are on their way before anything that the caller asks for: whoever sees us online may ring at once.

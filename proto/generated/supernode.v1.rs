@@ -743,6 +743,9 @@ pub struct GoAway {
     /// host:port of another relay, or empty
     #[prost(string, tag = "3")]
     pub alternative: ::prost::alloc::string::String,
+    /// another process of this relay serves at this address already
+    #[prost(bool, tag = "4")]
+    pub successor: bool,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

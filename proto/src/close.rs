@@ -144,9 +144,34 @@ codes! {
     }
 }
 
+impl CloseCode {
+    /// Whether it says something of the relay that said it only: another one of the same key may well let the client in.
+    pub fn is_of_one_relay(self) -> bool {
+        matches!(
+            self,
+            Self::INTERNAL
+                | Self::TOO_MANY_SESSIONS
+                | Self::GOING_AWAY
+                | Self::OVERLOADED
+                | Self::RELAY_DAY_USED_UP
+                | Self::ADMISSION_DOWN
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    //
+    #[test]
+    fn only_what_may_pass_by_itself_is_a_reason_to_look_for_another_relay() {
+        let of_one = CloseCode::ALL.iter().filter(|row| CloseCode(row.code).is_of_one_relay());
+        assert!(of_one.clone().count() == 6 && of_one.clone().all(|row| row.retry == Retry::Later));
+        for code in [CloseCode::NOT_ADMITTED, CloseCode::REPLACED, CloseCode::REMOVED, CloseCode(0x1234)] {
+            assert!(!code.is_of_one_relay(), "{code}");
+        }
+    }
 
     #[test]
     fn numbers_and_names_are_unique() {

@@ -51,6 +51,8 @@ limits! {
         "A sealed codec description and name.";
     ADMISSION_TOKEN_BYTES_MAX: usize = 2048, "bytes",
         "A signed token with a handful of claims takes 300 bytes.";
+    INVITE_ADDRESSES_MAX: usize = 8, "addresses",
+        "How many addresses an invite names: each takes up to forty characters of a link that people carry, and a client tries all.";
     HELLO_BYTES_MAX: usize = 4096, "bytes",
         "The largest first message: a delegation, a signature, the longest token, and room for what a newer client may add.";
     DATAGRAM_BYTES_MAX: usize = 1150, "bytes",

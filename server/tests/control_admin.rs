@@ -29,7 +29,7 @@ use supernode_server::{
         limits::Limits,
     },
     shard::{
-        self, Offload, SHARDS_MAX,
+        self, Offload, Onward, SHARDS_MAX,
         counters::{Detail, Tally},
     },
 };
@@ -325,7 +325,7 @@ async fn metrics_health_and_status_are_served_and_nothing_else() {
     assert!(ask(address, "GET /readyz").await.starts_with("HTTP/1.0 503 "), "nobody is to be sent here any more");
     assert!(ask(address, "GET /livez").await.starts_with("HTTP/1.0 200 "), "nobody is to end it");
     assert_eq!(self::status(address).await.phase, Phase::Draining);
-    shards.handle().drain(Duration::ZERO, Duration::ZERO);
+    shards.handle().drain(&Onward::Elsewhere, Duration::ZERO, Duration::ZERO);
 }
 
 async fn status(address: SocketAddr) -> Status {

@@ -301,6 +301,11 @@ fn an_invite_takes_every_form_of_address_and_nothing_else() {
     ] {
         assert_eq!(address(text).expect(text), (host.to_owned(), port));
     }
+    let several = parse_host("relay.example, 2001:db8::1,192.0.2.1:9").expect("three of them");
+    assert_eq!(several.to_string(), "supernode://relay.example:4433/?also=[2001:db8::1]:4433,192.0.2.1:9");
+    for text in ["a,", "a,a", "1,2,3,4,5,6,7,8,9"] {
+        assert!(matches!(address(text), Err(InviteLinkError::Address { .. })), "{text:?}");
+    }
     for text in ["", ":9", "h:0", "h:x", "a b", "h/?token=x", "h?pin=x", "supernode://h"] {
         assert!(matches!(address(text), Err(InviteLinkError::Address { .. })), "{text:?}");
     }

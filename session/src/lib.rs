@@ -7,6 +7,7 @@
 //! - [`StreamReader`], and [`put_datagram`] and its siblings: objects as they travel.
 //! - [`Reconnect`], [`Move`], [`Backoff`] and [`Silence`]: when a relay is gone, and when to try again.
 //! - [`ClockSkew`]: whose clock is wrong.
+//! - [`places`]: which of a relay's addresses to try, and when.
 //! - [`pin`]: whether certificates lead to the relay that is meant; [`pages`]: which of them a page may demand.
 //! - [`transport`]: how a client's QUIC behaves, in numbers.
 //!
@@ -34,8 +35,8 @@ pub use media::{
 pub use moment::Moment;
 pub use reach::{
     backoff::Backoff,
-    pages, pin,
-    reconnect::{Move, Next, Obstacle, Patience, Reconnect, split_address},
+    pages, pin, places,
+    reconnect::{Move, NAMED_FOR, Next, Obstacle, Patience, Reconnect, Step, Whither},
     silence::{Clocks, Seen, Silence, Verdict},
     skew::ClockSkew,
     transport,

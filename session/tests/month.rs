@@ -21,7 +21,7 @@ use supernode_proto::{
 };
 use supernode_session::{
     Channel, Clocks, Event, Greeting, Introduction, Moment, Move, Next, Obstacle, Patience, Reconnect, Seen, Session,
-    Silence, Verdict,
+    Silence, Verdict, Whither,
 };
 
 const SECOND: u64 = 1_000;
@@ -349,14 +349,15 @@ impl Life {
                 self.come_in(at);
             }
             None if is_in(&self.month.drains, at) && incarnation == self.incarnation(at) => {
-                let notice = GoAway { reconnect_after_ms: 100, reconnect_before_ms: 900, ..GoAway::default() };
+                let notice =
+                    GoAway { reconnect_after_ms: 100, reconnect_before_ms: 900, successor: true, ..GoAway::default() };
                 self.hear([(0, Body::GoAway(notice))]);
                 assert!(self.moving.is_some(), "it was told");
                 let Some((moving, due)) = &mut self.moving else { return };
                 let rng = &mut self.rng;
-                let (wait, elsewhere) = moving.next_attempt(|range| rng.random_range(range));
-                assert_eq!(elsewhere, None);
-                *due = at + wait.as_millis() as u64;
+                let step = moving.next_step(|range| rng.random_range(range));
+                assert_eq!(step.whither, Whither::Same);
+                *due = at + step.wait.as_millis() as u64;
             }
             _ => {}
         }

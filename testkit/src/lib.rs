@@ -28,5 +28,6 @@ pub use proxy::Proxy;
 pub use push_service::{PushService, Pushed, Says};
 pub use relay::{Door, Relay, Setup};
 pub use shim::Shim;
+pub use supernode_server::shard::Onward;
 pub use wait::{PATIENCE, eventually, in_time, unix_s};
 pub use way::Way;

@@ -15,7 +15,7 @@ use supernode_server::{
         state_dir::{KeyMaterial, StateDir},
     },
     core::{counts::LIMITS, ledger::Ledger, limits::Limits},
-    shard,
+    shard::{self, Onward},
 };
 use tokio::task::JoinHandle;
 
@@ -71,6 +71,12 @@ impl Relay {
         self.running().directory().set_limits(self.setup.limits.clone());
     }
 
+    /// From now on, whoever comes is let in while there are fewer than so many.
+    pub fn let_in_at_most(&mut self, sessions_max: u32) {
+        self.setup.limits.sessions_max = sessions_max;
+        self.running().directory().set_limits(self.setup.limits.clone());
+    }
+
     /// How often a limit bit, as the relay publishes it once a second.
     pub fn limit_hits(&self, limit: &str) -> u64 {
         let place = LIMITS.iter().position(|name| *name == limit).unwrap();
@@ -106,7 +112,7 @@ impl Relay {
         new.handle().settle();
         self.running = Some(new);
         tokio::task::spawn_blocking(move || {
-            old.handle().drain(window, Duration::from_secs(60));
+            old.handle().drain(&Onward::Successor, window, Duration::from_secs(60));
             let counters = old.counters();
             old.join();
             sum(&counters)
@@ -151,14 +157,9 @@ impl Relay {
 
     /// The invite without a token.
     pub fn invite(&self) -> Invite {
-        Invite {
-            host: self.address.ip().to_string(),
-            port: self.address.port(),
-            tcp: self.running().tcp_addr().map(|address| address.port()),
-            pages: None,
-            pin: Some(self.pin),
-            token: None,
-        }
+        let address = self.address.to_string().parse().unwrap();
+        let tcp = self.running().tcp_addr().map(|address| address.port());
+        Invite { tcp, pin: Some(self.pin), ..Invite::to(address) }
     }
 
     /// The invite with a token that holds for an hour.

@@ -21,7 +21,7 @@ use supernode_server::{
     },
     core::{Admit, Applicant, Grant, directory::Population, ledger::Ledger, limits::Limits},
     shard::{
-        self, Census,
+        self, Census, Onward,
         counters::{Counters, Tally},
     },
 };
@@ -210,9 +210,14 @@ impl Relay {
 
     /// As [`Self::drain`], for as long as somebody is in a room.
     pub fn drain_patiently(&self, window: Duration, patience: Duration) {
+        self.drain_to(Onward::Elsewhere, window, patience);
+    }
+
+    /// The same, and says where to go.
+    pub fn drain_to(&self, onward: Onward, window: Duration, patience: Duration) {
         self.drains.store(true, Ordering::Relaxed);
         let handle = self.handle();
-        std::thread::spawn(move || handle.drain(window, patience));
+        std::thread::spawn(move || handle.drain(&onward, window, patience));
     }
 
     pub async fn connect(&self, person: &Person) -> Client {
@@ -290,7 +295,7 @@ impl Relay {
 
     pub(crate) fn stop(&mut self, window: Duration) {
         if let Some(running) = self.running.take() {
-            running.handle().drain(window, window);
+            running.handle().drain(&Onward::Elsewhere, window, window);
             running.join();
         }
     }

@@ -14,7 +14,7 @@ use supernode_server::{
     control::{certificate::Certificate, state_dir::KeyMaterial, tls},
     core::{Admit, Applicant, Grant, Voucher, directory::Directory, ledger::Ledger, limits::Limits},
     shard::{
-        Census, Incarnation, TlsConfig,
+        Census, Incarnation, Onward, TlsConfig,
         offline::{self, OfflineShard, Setup},
     },
 };
@@ -154,12 +154,12 @@ impl Process {
         shard.wake(now, rng);
     }
 
-    /// Tells its clients to go within `window`.
+    /// Tells its clients to go to the process that has taken its place, within `window`.
     pub fn drain(&mut self, window: Duration, now: Moment, rng: &mut StdRng) {
         self.drains_since = Some(now);
         self.directory().start_draining();
         for shard in &mut self.shards {
-            shard.offline.drain(window);
+            shard.offline.drain(&Onward::Successor, window);
             shard.wake(now, rng);
         }
     }

@@ -84,6 +84,7 @@ mod tests {
         let relay = Invite {
             host: "relay.example".into(),
             port: 4433,
+            also: vec!["relay-2.example".parse().expect("an address")],
             tcp: Some(443),
             pages: None,
             pin: Some(RelayPin([9; 32])),

@@ -82,6 +82,7 @@ mod tests {
         let relay = Invite {
             host: "relay.example".into(),
             port: 4433,
+            also: vec!["[2001:db8::1]:9".parse().expect("an address")],
             tcp: Some(443),
             pages: Some(4480),
             pin: Some(RelayPin([9; 32])),

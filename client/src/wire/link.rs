@@ -23,7 +23,7 @@ use crate::{
     sync::lock,
     tracks::track::{LocalTrack, RemoteTrack},
     wire::{
-        bearer::{Connection, RecvStream, SendStream},
+        bearer::{Connection, Place, RecvStream, SendStream},
         clock,
         ended::Cut,
         inbound::Unfinished,
@@ -45,6 +45,8 @@ pub(crate) type OnReply = Box<dyn FnOnce(Result<&relay_message::Body, &Refusal>)
 /// The one side that everybody may use.
 pub(crate) struct Link {
     pub(crate) connection: Connection,
+    /// Where the relay is that it leads to.
+    pub(crate) place: Place,
     /// What we sign on it is signed for this.
     pub(crate) channel: Channel,
     pub(crate) limits: SessionLimits,
@@ -119,7 +121,11 @@ impl Link {
     }
 
     /// Says Hello, and returns once the relay has said Welcome.
-    pub(crate) async fn greet(connection: Connection, greeting: Greeting<'_>) -> Result<Connected, Error> {
+    pub(crate) async fn greet(
+        place: Place,
+        connection: Connection,
+        greeting: Greeting<'_>,
+    ) -> Result<Connected, Error> {
         let channel = connection.channel(greeting.device.key()).await?;
         let (mut send, stream) = connection.open_bi(CONTROL_PRIORITY).await?;
         let introduction = Introduction {
@@ -158,6 +164,7 @@ impl Link {
         spawn(write_control(send, queue));
         let link = Self {
             connection,
+            place,
             channel,
             limits: welcomed.limits,
             push_key: welcomed.push_key.clone(),

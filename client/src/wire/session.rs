@@ -5,28 +5,23 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use supernode_calls::room::{Entry, LocalId, NextStep};
-use supernode_proto::{
-    close::{CloseCode, Retry},
-    control::{GoAway, relay_message},
-    object::TrackAlias,
-};
-use supernode_session::{Move, Next, Obstacle, Reconnect, RoomEvent, split_address};
+use supernode_proto::{close::CloseCode, control::relay_message, object::TrackAlias};
+use supernode_session::RoomEvent;
 
 use crate::{
     Client, Error, Event, Refusal,
     client::Inner,
-    clock_set,
     error::CallEnd,
     ring::Rings,
     room::{Room, entry},
-    runtime::{Task, long, sleep, sleep_until, spawn, timeout},
+    runtime::{Task, long, spawn, timeout},
     sync::lock,
     tracks::track::LocalTrack,
     wire::{
-        backoff::random_wait,
-        bearer::{self, Tried},
-        clock, inbound,
-        link::{Connected, ControlReader, Greeting, Heard, Link, Told},
+        bearer,
+        coming_in::{come_back, move_on},
+        inbound,
+        link::{Connected, ControlReader, Heard, Link, Told},
         silence,
     },
 };
@@ -34,63 +29,17 @@ use crate::{
 /// How long a connection that we gave up may go on: longer than QUIC keeps a silent one.
 const LEFT_MAX: Duration = Duration::from_secs(60);
 
-/// Connects and is let in. `elsewhere` is another relay's
-/// `host:port` with the same key.
-pub(crate) async fn connect(inner: &Inner, elsewhere: Option<&str>, generation: u64) -> Result<Connected, Error> {
-    let own = (inner.invite.host.as_str(), inner.invite.port);
-    let (host, port) = elsewhere.and_then(split_address).unwrap_or(own);
-    let mut tried = Tried::default();
-    let attempt = async {
-        let Some(connection) = inner.reach.dial(host, port, &mut tried).await? else { return Ok(None) };
-        let greeting = Greeting {
-            device: &inner.device,
-            token: inner.invite.token.as_deref().unwrap_or_default(),
-            ticket_generation: lock(&inner.rules).generation,
-            revocation: lock(&inner.revoked).of(&inner.device.identity()),
-            generation,
-            session: inner.session.clone(),
-            #[cfg(feature = "lying")]
-            liar: inner.config.liar.clone(),
-        };
-        Link::greet(connection, greeting).await.map(Some)
-    };
-    let outcome = timeout(inner.config.connect_timeout, attempt).await;
-    match outcome {
-        Ok(Ok(Some(connected))) => Ok(connected),
-        Ok(Err(error)) => Err(error),
-        Ok(Ok(None)) | Err(_) => Err(tried.into_error(&inner.reach)),
-    }
-}
-
-/// As [`connect`], and again where the relay says that a later attempt may succeed, as long as a connection may take.
-pub(crate) async fn connect_first(inner: &Inner) -> Result<Connected, Error> {
-    let mut attempts = Reconnect::new(&inner.config.patience(inner.config.connect_timeout), clock::moment());
-    loop {
-        let error = match connect(inner, None, 1).await {
-            Ok(connected) => return Ok(connected),
-            Err(error) => error,
-        };
-        let told_later = match &error {
-            Error::Closed(code) => code.retry() != Retry::Never,
-            // Whoever waits is told at once that nobody is there.
-            Error::Unreachable(unreachable) => !unreachable.nothing_listens(),
-            Error::Connection(_) => error.retry() != Retry::Never,
-            _ => false,
-        };
-        let obstacle = if told_later { Obstacle::Passing } else { Obstacle::Lasting };
-        match attempts.failed(obstacle, clock::moment(), random_wait) {
-            Next::Attempt { at, .. } => sleep_until(at).await,
-            Next::GiveUp => return Err(error),
-        }
-    }
-}
-
 /// Runs until the client is closed or gives up.
 pub(crate) async fn drive(inner: Arc<Inner>, mut link: Arc<Link>, mut reader: ControlReader, mut heard: Heard) {
     loop {
         let end = run(&inner, &link, &mut reader, heard).await;
         if let Error::Closed(code) = &end.error {
             *lock(&inner.ended_by) = Some(*code);
+            // What it says of itself it says to whoever comes back. Of a connection that broke or fell silent nobody can say whose
+            // doing it was: there the race decides, which a relay that is gone loses by a moment.
+            if code.is_of_one_relay() {
+                inner.reach.places.avoid(&link.place);
+            }
         }
         inner.link.send_replace(None);
         for told in link.finish() {
@@ -145,11 +94,14 @@ async fn run(inner: &Arc<Inner>, link: &Arc<Link>, reader: &mut ControlReader, m
     let mut is_to_restore = link.generation > 1;
     let mut silent = std::pin::pin!(silence::watch(link, inner.config.silence_max));
     let mut moving: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(std::future::pending());
+    let mut is_leaving = false;
     let end = loop {
         for told in heard.told {
             match told {
-                Told::GoAway(notice) => {
-                    moving = Box::pin(move_on(inner.clone(), notice, link.generation + 1));
+                // A relay goes once: with each further notice it could have us knock somewhere else.
+                Told::GoAway(notice) if !is_leaving => {
+                    is_leaving = true;
+                    moving = Box::pin(move_on(inner.clone(), notice, link.clone()));
                     inner.tell(Event::GoingAway);
                 }
                 Told::KeyPackagesWanted(packages) if std::mem::take(&mut is_to_restore) => {
@@ -197,54 +149,6 @@ fn leave(link: Arc<Link>) {
         let _ = timeout(LEFT_MAX, link.connection.closed()).await;
         link.close(CloseCode::BYE);
     });
-}
-
-/// The relay goes: waits as it asks, then tries to get in elsewhere, or at the next process at the same address, until
-/// it succeeds. The session goes on meanwhile.
-async fn move_on(inner: Arc<Inner>, notice: GoAway, generation: u64) -> Connected {
-    let mut moving = Move::new(&notice, &inner.config.patience(inner.config.reconnect_for));
-    loop {
-        let (wait, elsewhere) = moving.next_attempt(random_wait);
-        sleep(wait).await;
-        match connect(&inner, elsewhere.as_deref(), generation).await {
-            Ok(next) => return next,
-            Err(error) => tracing::debug!(%error, "nobody takes us yet"),
-        }
-    }
-}
-
-/// Connects again, with growing random waits, for as long as the configuration says.
-async fn come_back(inner: &Inner, link: &Link, mut error: Error) -> Result<Connected, Error> {
-    let mut attempts = Reconnect::new(&inner.config.patience(inner.config.reconnect_for), clock::moment());
-    loop {
-        if *inner.closed.borrow() {
-            return Err(Error::ClientClosed);
-        }
-        let obstacle = match (&error, error.retry()) {
-            (_, Retry::Never) => Obstacle::Lasting,
-            (Error::ClockDiffers(_), _) => Obstacle::Clocks,
-            _ => Obstacle::Passing,
-        };
-        let next = attempts.failed(obstacle, clock::moment(), random_wait);
-        let Next::Attempt { at, or_when_clock_is_set, is_news } = next else { return Err(error) };
-        if is_news {
-            inner.tell(Event::Disconnected(error));
-        }
-        let mut closed = inner.closed.subscribe();
-        tokio::select! {
-            _ = closed.wait_for(|closed| *closed) => return Err(Error::ClientClosed),
-            () = sleep_until(at) => {}
-            () = clock_set(), if or_when_clock_is_set => {}
-        }
-        let attempt = tokio::select! {
-            _ = closed.wait_for(|closed| *closed) => return Err(Error::ClientClosed),
-            attempt = connect(inner, None, link.generation + 1) => attempt,
-        };
-        match attempt {
-            Ok(connected) => return Ok(connected),
-            Err(failure) => error = failure,
-        }
-    }
 }
 
 /// Handles what the relay told, and the next only then, so that all of it is handled in the relay's order.
@@ -296,7 +200,7 @@ fn handle_news(inner: &Arc<Inner>, link: &Arc<Link>, told: Told) {
                 inner.tell(Event::DevicesRevoked(word));
             }
         }
-        // They have their places above.
+        // They have their places above, and there is no second notice.
         Told::Reply { .. } | Told::GoAway(_) => {}
     }
 }

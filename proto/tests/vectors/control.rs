@@ -166,6 +166,7 @@ pub fn answers() -> Vec<(String, RelayMessage)> {
             reconnect_after_ms: 500,
             reconnect_before_ms: 5000,
             alternative: "relay-2.example:4433".into(),
+            successor: true,
         }),
         Tell::KeyPackagesLow(KeyPackagesLow { left: 7 }),
         Tell::TrackDemand(TrackDemand {

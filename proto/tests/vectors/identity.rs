@@ -10,7 +10,7 @@ use supernode_proto::{
         SIGNATURE_BYTES, Ticket, TicketKey, beacon_signing_input, hello_signing_input, join_signing_input,
         present_signing_input, room_signing_input,
     },
-    invite::Invite,
+    invite::{HostPort, Invite},
 };
 
 use super::count;
@@ -178,15 +178,20 @@ pub fn sign_beacon() -> [u8; SIGNATURE_BYTES] {
 }
 
 /// Invites of each form, by name.
-pub fn invites() -> [(&'static str, Invite); 5] {
+pub fn invites() -> [(&'static str, Invite); 6] {
     let token = Some("header.claims.signature".to_owned());
     let pin = Some(relay_pin());
-    let invite = |host: &str| Invite { host: host.into(), port: 4433, tcp: None, pages: None, pin, token: None };
+    let also = ["relay-2.example:5000", "[2001:db8::7]"].map(|text| text.parse().expect("an address")).into();
+    let invite = |host: &str| {
+        let address = HostPort { host: host.into(), port: 4433 };
+        Invite { pin, ..Invite::to(address) }
+    };
     [
         ("pinned", Invite { token, ..invite("relay.example") }),
         ("public certificate", Invite { port: 5000, pin: None, ..invite("192.0.2.7") }),
         ("IPv6", invite("2001:db8::7")),
         ("TCP beside UDP", Invite { tcp: Some(443), ..invite("relay.example") }),
         ("where pages are told", Invite { tcp: Some(443), pages: Some(4480), ..invite("relay.example") }),
+        ("several addresses", Invite { also, tcp: Some(443), ..invite("relay.example") }),
     ]
 }

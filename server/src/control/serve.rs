@@ -53,7 +53,7 @@ use super::{
     tls::{self, TlsError},
     words,
 };
-use crate::shard;
+use crate::shard::{self, Onward};
 
 /// How long the invite link of the ready line lets people in: 30 days, in seconds.
 const READY_INVITE_LIFETIME_S: u64 = 30 * 24 * 3600;
@@ -376,10 +376,10 @@ async fn serve(start: Start) -> Result<(), ServeError> {
 
     let (handle, counters) = (shards.handle(), shards.counters());
     let mut ended = tokio::task::spawn_blocking(move || shards.join());
-    let (patience, mut signalled) = tokio::select! {
-        _ = terminate.recv() => (farewell("SIGTERM", config.relay.drain_patience), true),
-        _ = interrupt.recv() => (farewell("SIGINT", config.relay.drain_patience), true),
-        Some(patience) = drain_asked.recv() => (farewell("supernode drain", patience), false),
+    let (onward, patience, mut signalled) = tokio::select! {
+        _ = terminate.recv() => (Onward::Elsewhere, farewell("SIGTERM", config.relay.drain_patience), true),
+        _ = interrupt.recv() => (Onward::Elsewhere, farewell("SIGINT", config.relay.drain_patience), true),
+        Some((onward, patience)) = drain_asked.recv() => (onward, farewell("supernode drain", patience), false),
         () = successor(handover, handle.clone(), ports, program) => {
             tracing::info!("another process serves now: draining");
             // It has the admin port; whoever asks there is to be answered by it alone. And it is the service now: if it
@@ -388,14 +388,14 @@ async fn serve(start: Start) -> Result<(), ServeError> {
             watchdog.abort();
             has_successor.store(true, Ordering::Relaxed);
             hear_successor(operator, &mut tasks);
-            (config.relay.drain_patience, false)
+            (Onward::Successor, config.relay.drain_patience, false)
         }
         joined = &mut ended => return Err(joined.map_or_else(ServeError::ShardFailed, |()| ServeError::ShardsEnded)),
     };
     // It waits for clients to leave; meanwhile this thread must hear signals. The first one changes nothing: a service
     // is often told to drain and then to end.
     marks.drains(patience);
-    let drained = tokio::task::spawn_blocking(move || handle.drain(RECONNECT_WINDOW, patience));
+    let drained = tokio::task::spawn_blocking(move || handle.drain(&onward, RECONNECT_WINDOW, patience));
     loop {
         tokio::select! {
             _ = terminate.recv() => {}

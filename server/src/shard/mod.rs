@@ -54,6 +54,7 @@ pub use self::{
         newcomer::NEWCOMER_BYTES_MAX,
         prefixes::{PREFIX_BYTES, PREFIXES_MAX},
     },
+    engine::Onward,
     figures::{
         census::Census,
         counters, distributions,
@@ -402,13 +403,13 @@ impl Running {
 }
 
 impl Handle {
-    /// Tells clients to reconnect within `window`, refuses new ones, and goes on until everybody has left, or until the
+    /// Tells clients to reconnect within `window`, and where; refuses new ones, and goes on until everybody has left, or until the
     /// window has passed and nobody is in a room any more; at the latest until `patience` has passed. Then ends the
     /// threads. Blocks meanwhile. Returns how many sessions were still there.
-    pub fn drain(&self, window: Duration, patience: Duration) -> u64 {
+    pub fn drain(&self, onward: &Onward, window: Duration, patience: Duration) -> u64 {
         self.directory.start_draining();
         for postbox in &self.postboxes {
-            postbox.put_control(Letter::Drain(window));
+            postbox.put_control(Letter::Drain(onward.clone(), window));
             postbox.wake();
         }
         let begin = Instant::now();

@@ -15,7 +15,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use supernode_proto::identity::RelayPin;
 
 use super::{
-    Census,
+    Census, Onward,
     counters::Tally,
     engine::{Engine, Parts, SEGMENTS_MAX},
     net::{
@@ -170,8 +170,8 @@ impl OfflineShard {
 
     /// Begins to drain, in its next turn; the directory is to be told first
     /// ([`Directory::start_draining`](crate::core::directory::Directory::start_draining)).
-    pub fn drain(&self, window: Duration) {
-        self.postbox.put_control(Letter::Drain(window));
+    pub fn drain(&self, onward: &Onward, window: Duration) {
+        self.postbox.put_control(Letter::Drain(onward.clone(), window));
     }
 
     /// Says goodbye to whoever is left: the shard's last act.

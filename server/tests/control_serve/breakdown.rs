@@ -54,18 +54,8 @@ pub(super) fn config_in(home: &Path, admission: Arc<dyn Admit>) -> shard::Config
 pub(super) fn relay_of(config: shard::Config) -> (shard::Running, Invite) {
     let pin = config.pin;
     let relay = shard::spawn(config).expect("it starts");
-    let address = relay.local_addr();
-    (
-        relay,
-        Invite {
-            host: address.ip().to_string(),
-            port: address.port(),
-            tcp: None,
-            pages: None,
-            pin: Some(pin),
-            token: None,
-        },
-    )
+    let address = relay.local_addr().to_string().parse().expect("an address");
+    (relay, Invite { pin: Some(pin), ..Invite::to(address) })
 }
 
 #[tokio::test]

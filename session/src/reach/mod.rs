@@ -3,6 +3,7 @@
 pub(crate) mod backoff;
 pub mod pages;
 pub mod pin;
+pub mod places;
 pub(crate) mod reconnect;
 pub(crate) mod silence;
 pub(crate) mod skew;

@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use supernode_proto::{DEFAULT_PORT, control::GoAway};
+use supernode_proto::{control::GoAway, invite::HostPort};
 
 use crate::{Backoff, Moment};
 
@@ -86,45 +86,67 @@ impl Reconnect {
     }
 }
 
+/// How long the relay that a notice names has for itself: the others are tried after it, not beside it, because all members of a
+/// room were told the same one.
+pub const NAMED_FOR: Duration = Duration::from_secs(2);
+
+/// Where to go on when a relay ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whither {
+    /// To the relay that it has named, for [`NAMED_FOR`].
+    Named(HostPort),
+    /// Where it is: the process that follows it serves there already.
+    Same,
+    /// To any other that is known; where it is last, for there may be a process that follows it.
+    Elsewhere,
+}
+
+/// The next attempt to go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// How long to wait before it.
+    pub wait: Duration,
+    /// Where to make it.
+    pub whither: Whither,
+}
+
 /// The attempts to get a session elsewhere, while the relay that is about to go still serves the one that there is
-/// first within the time and at the place that it names, then where it is, for as long as it takes.
+/// first within the time and at the place that it names, then wherever there may be one, for as long as it takes.
 #[derive(Debug)]
 pub struct Move {
-    window: Option<(RangeInclusive<Duration>, String)>,
+    window: Option<RangeInclusive<Duration>>,
+    named: Option<HostPort>,
+    has_successor: bool,
     backoff: Backoff,
 }
 
 impl Move {
-    /// The relay goes.
+    /// The relay goes. What it names is its word only: whoever is there is checked as it was.
     pub fn new(notice: &GoAway, patience: &Patience) -> Self {
         let [after, before] =
             [notice.reconnect_after_ms, notice.reconnect_before_ms].map(|ms| Duration::from_millis(ms.into()));
         Self {
-            window: Some((after..=before, notice.alternative.clone())),
+            window: Some(after..=before),
+            // What is no address names nobody.
+            named: notice.alternative.parse().ok(),
+            has_successor: notice.successor,
             backoff: Backoff::new(patience.backoff_base, patience.backoff_max),
         }
     }
 
-    /// How long to wait before the next attempt, and at which `host:port` to make it if not at the relay's own.
-    pub fn next_attempt(
-        &mut self,
-        uniform: impl FnOnce(RangeInclusive<Duration>) -> Duration,
-    ) -> (Duration, Option<String>) {
-        match self.window.take() {
-            Some((window, alternative)) => (uniform(window), Some(alternative).filter(|there| !there.is_empty())),
-            None => (self.backoff.next_wait(uniform), None),
-        }
+    /// The next attempt; `uniform` picks from the range that it is given.
+    pub fn next_step(&mut self, uniform: impl FnOnce(RangeInclusive<Duration>) -> Duration) -> Step {
+        let wait = match self.window.take() {
+            Some(window) => uniform(window),
+            None => self.backoff.next_wait(uniform),
+        };
+        let whither = match self.named.take() {
+            Some(named) => Whither::Named(named),
+            None if self.has_successor => Whither::Same,
+            None => Whither::Elsewhere,
+        };
+        Step { wait, whither }
     }
-}
-
-/// The host and port of another relay, as a notice names it; `None` if it names none.
-pub fn split_address(address: &str) -> Option<(&str, u16)> {
-    if address.is_empty() {
-        return None;
-    }
-    let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
-    let port = if port.is_empty() { DEFAULT_PORT } else { port.parse().ok()? };
-    Some((host.trim_start_matches('[').trim_end_matches(']'), port))
 }
 
 #[cfg(test)]
@@ -171,26 +193,37 @@ mod tests {
         }
     }
 
+    //
     #[test]
-    fn a_relay_that_goes_is_left_within_its_window_for_where_it_says_and_then_for_where_it_was() {
-        let alternative = "other.example:9".to_owned();
-        let notice = GoAway { reconnect_after_ms: 40, reconnect_before_ms: 90, alternative };
-        let mut moving = Move::new(&notice, &patience());
-        let first = moving.next_attempt(|range| {
-            assert_eq!(range, ms(40)..=ms(90));
-            ms(50)
-        });
-        assert_eq!(first, (ms(50), Some("other.example:9".into())));
-        assert_eq!(moving.next_attempt(latest), (ms(250), None));
-        assert_eq!(moving.next_attempt(latest), (ms(500), None));
-    }
-
-    #[test]
-    fn the_alternative_of_a_drain_is_host_and_port() {
-        assert_eq!(split_address(""), None);
-        assert_eq!(split_address("relay.example:9"), Some(("relay.example", 9)));
-        assert_eq!(split_address("relay.example"), Some(("relay.example", DEFAULT_PORT)));
-        assert_eq!(split_address("[2001:db8::1]:9"), Some(("2001:db8::1", 9)));
-        assert_eq!(split_address("relay.example:x"), None);
+    fn a_relay_that_goes_is_left_within_its_window_for_where_it_says_and_then_for_wherever_there_is_one() {
+        let notice = |alternative: &str, successor| GoAway {
+            reconnect_after_ms: 40,
+            reconnect_before_ms: 90,
+            alternative: alternative.to_owned(),
+            successor,
+        };
+        let steps = |notice| {
+            let mut moving = Move::new(&notice, &patience());
+            let first = moving.next_step(|range| {
+                assert_eq!(range, ms(40)..=ms(90));
+                ms(50)
+            });
+            assert_eq!(first.wait, ms(50));
+            let then = [moving.next_step(latest), moving.next_step(latest)];
+            assert_eq!(then.each_ref().map(|step| step.wait), [ms(250), ms(500)]);
+            let [second, third] = then.map(|step| step.whither);
+            [first.whither, second, third]
+        };
+        let named = || Whither::Named(HostPort { host: "2001:db8::1".to_owned(), port: 9 });
+        assert_eq!(steps(notice("[2001:db8::1]:9", false)), [named(), Whither::Elsewhere, Whither::Elsewhere]);
+        assert_eq!(steps(notice("[2001:db8::1]:9", true)), [named(), Whither::Same, Whither::Same]);
+        assert_eq!(steps(notice("", true)), [Whither::Same, Whither::Same, Whither::Same]);
+        for none in ["", "relay.example:x", "relay.example:0", "a b", "2001:db8::1", ":9", "http://relay.example/"] {
+            assert_eq!(
+                steps(notice(none, false)),
+                [Whither::Elsewhere, Whither::Elsewhere, Whither::Elsewhere],
+                "{none}"
+            );
+        }
     }
 }

@@ -507,7 +507,7 @@ impl Client {
 
     fn move_on(&mut self, cx: &mut Context<'_>) {
         let Self { moving: Some(moving), rng, .. } = self else { return };
-        let (wait, _) = moving.next_attempt(|range| wait_within(range, rng));
+        let wait = moving.next_step(|range| wait_within(range, rng)).wait;
         self.dial_at = Some(cx.now + wait);
     }
 

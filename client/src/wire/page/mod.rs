@@ -19,5 +19,11 @@ pub use network::Network;
 pub(crate) use reach::{Reach, Tried};
 pub(crate) use streams::{RecvStream, SendStream};
 
+/// Where a relay is: only the browser knows its address.
+pub(crate) type Place = supernode_proto::invite::HostPort;
+
+/// One that is tried.
+pub(crate) type Candidate = Place;
+
 /// By what sessions go if nothing stands in the way.
 pub(crate) const USUAL: Transport = Transport::WebTransport;

@@ -1,27 +1,29 @@
-//! Which of a relay's addresses answers, and by which way: all are tried, each a moment after the one before, TCP a moment
-//! after UDP, and the first to answer is it (R-170, R-230, RFC 8305).
+//! Which of a relay's addresses are tried when, and by which way: UDP, and TCP a moment after it.
 
-use std::{fmt, io, net::SocketAddr, time::Duration};
+use std::{fmt, io, net::SocketAddr};
 
 use supernode_tcp::OpenError;
-use tokio::task::JoinSet;
 
-use super::{network::Ways, reach::Reach, socket::Faults};
+use super::{
+    lookup::{Host, is_unknown},
+    network::Ways,
+    reach::Reach,
+    socket::Faults,
+};
 use crate::{
     Error, Transport,
     wire::unreachable::{Silent, Unreachable},
 };
-
-/// How long an address has for itself before the next one is tried beside it (RFC 8305 section 5).
-const NEXT_AFTER: Duration = Duration::from_millis(250);
-/// A name with more addresses than this is tried at the first ones.
-const ADDRESSES_MAX: usize = 16;
 
 /// An address, and by which way it is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Candidate {
     pub(crate) transport: Transport,
     pub(crate) address: SocketAddr,
+    /// The same relay's by UDP: by that it is known.
+    pub(crate) relay: SocketAddr,
+    /// The host that has it, by its place among those that are tried.
+    pub(crate) host: usize,
 }
 
 impl fmt::Display for Candidate {
@@ -30,118 +32,56 @@ impl fmt::Display for Candidate {
     }
 }
 
-/// How a relay may be reached.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Choice {
-    pub(crate) ways: Ways,
-    /// Its TCP port, if it has one.
-    pub(crate) tcp: Option<u16>,
-    /// Whether that is reached through a proxy, which is told the name and needs no address.
-    pub(crate) by_proxy: bool,
-}
-
 /// The addresses that were tried, and what came of each.
 #[derive(Debug, Default)]
 pub(crate) struct Tried(Vec<(Candidate, Option<Error>)>);
 
 /// What to try at each moment: an address by UDP, and with the next one the first by TCP. If TCP is what answered last time
-/// it goes first, with UDP a moment after it.
-pub(crate) fn steps(
-    addresses: impl Iterator<Item = SocketAddr>,
-    good: Option<Candidate>,
-    choice: Choice,
-) -> Vec<Vec<Candidate>> {
-    let good_ip = good.map(|good| good.address.ip());
-    let mut addresses: Vec<SocketAddr> = addresses.collect();
-    let known = addresses.iter().find(|address| Some(address.ip()) == good_ip).copied();
-    addresses = in_turn(addresses.into_iter(), known);
-    let tcp = choice.tcp.filter(|_| choice.ways != Ways::Udp);
-    let over_tcp = |port: u16| {
-        let many = if choice.by_proxy { 1 } else { usize::MAX };
-        let at = |address: &SocketAddr| Candidate {
-            transport: Transport::Tcp,
-            address: SocketAddr::new(address.ip(), port),
-        };
-        addresses.iter().take(many).map(at).collect::<Vec<_>>()
-    };
-    let by_udp = addresses.iter().map(|address| Candidate { transport: Transport::Udp, address: *address });
-    let first = match choice.ways {
-        Ways::Tcp => Vec::new(),
-        Ways::Both | Ways::Udp => by_udp.collect::<Vec<_>>(),
-    };
-    let second = tcp.map(over_tcp).unwrap_or_default();
-    let tcp_is_good = good.is_some_and(|good| good.transport == Transport::Tcp) && !second.is_empty();
-    let (first, second) = if tcp_is_good || first.is_empty() { (second, first) } else { (first, second) };
+/// it goes first, with UDP a moment after it. `order` has the relays' addresses by UDP.
+pub(crate) fn steps(order: &[SocketAddr], hosts: &[Host], ways: Ways, tcp_is_usual: bool) -> Vec<Vec<Candidate>> {
+    let (mut by_udp, mut over_tcp) = (Vec::new(), Vec::new());
+    for relay in order.iter().copied() {
+        let Some(host) = hosts.iter().position(|host| host.addresses.contains(&relay)) else { continue };
+        if ways != Ways::Tcp && !is_unknown(relay.ip()) {
+            by_udp.push(Candidate { transport: Transport::Udp, address: relay, relay, host });
+        }
+        let has_proxy = hosts[host].proxy.is_some();
+        if let Some(port) = hosts[host].tcp.filter(|_| ways != Ways::Udp)
+            // A proxy is told the name, and finds the address itself.
+            && !(has_proxy && over_tcp.iter().any(|other: &Candidate| other.host == host))
+        {
+            let address = SocketAddr::new(relay.ip(), port);
+            over_tcp.push(Candidate { transport: Transport::Tcp, address, relay, host });
+        }
+    }
+    let tcp_goes_first = tcp_is_usual && !over_tcp.is_empty() || by_udp.is_empty();
+    let (first, second) = if tcp_goes_first { (over_tcp, by_udp) } else { (by_udp, over_tcp) };
     let moments = first.len().max(second.len() + 1);
     let of = |list: &[Candidate], moment: Option<usize>| moment.and_then(|moment| list.get(moment).copied());
     let step = |moment: usize| of(&first, Some(moment)).into_iter().chain(of(&second, moment.checked_sub(1))).collect();
     (0..moments).map(step).filter(|step: &Vec<Candidate>| !step.is_empty()).collect()
 }
 
-/// The order in which to try: the one that answered last time, then the families in turn, beginning with the one that
-/// the system puts first (RFC 8305 section 4).
-fn in_turn(addresses: impl Iterator<Item = SocketAddr>, good: Option<SocketAddr>) -> Vec<SocketAddr> {
-    let mut rest: Vec<SocketAddr> = Vec::new();
-    for address in addresses {
-        if !rest.contains(&address) && rest.len() < ADDRESSES_MAX {
-            rest.push(address);
-        }
-    }
-    let mut order = Vec::with_capacity(rest.len());
-    let mut family = rest.first().is_some_and(SocketAddr::is_ipv6);
-    if let Some(place) = rest.iter().position(|address| Some(*address) == good) {
-        order.push(rest.remove(place));
-        family = !order[0].is_ipv6();
-    }
-    while !rest.is_empty() {
-        let place = rest.iter().position(|address| address.is_ipv6() == family).unwrap_or(0);
-        order.push(rest.remove(place));
-        family = !family;
-    }
-    order
-}
-
-/// Dials the candidates until one answers, which is returned; the others are given up. `None` if none does.
-pub(crate) async fn race<T, F>(
-    steps: Vec<Vec<Candidate>>,
-    tried: &mut Tried,
-    dial: impl Fn(Candidate) -> F,
-) -> Option<(Candidate, T)>
-where
-    T: Send + 'static,
-    F: Future<Output = Result<T, Error>> + Send + 'static,
-{
-    let mut running = JoinSet::new();
-    let mut waiting = steps.into_iter();
-    loop {
-        match waiting.next() {
-            Some(step) => {
-                for candidate in step {
-                    tried.0.push((candidate, None));
-                    let dialled = dial(candidate);
-                    running.spawn(async move { (candidate, dialled.await) });
-                }
-            }
-            None if running.is_empty() => return None,
-            None => {}
-        }
-        tokio::select! {
-            Some(answer) = running.join_next() => match answer {
-                Ok((candidate, Ok(connection))) => return Some((candidate, connection)),
-                Ok((candidate, Err(error))) => tried.note(candidate, error),
-                // Only a panic ends it so.
-                Err(error) => tracing::error!(%error, "dialling an address failed"),
-            },
-            () = tokio::time::sleep(NEXT_AFTER), if waiting.len() > 0 => {}
-        }
-    }
-}
-
 impl Tried {
-    fn note(&mut self, candidate: Candidate, error: Error) {
-        if let Some((_, outcome)) = self.0.iter_mut().find(|(tried, _)| *tried == candidate) {
+    pub(crate) fn begin(&mut self, candidate: Candidate) {
+        self.0.push((candidate, None));
+    }
+
+    pub(crate) fn note(&mut self, candidate: &Candidate, error: Error) {
+        if let Some((_, outcome)) = self.0.iter_mut().rev().find(|(tried, _)| tried == candidate) {
             *outcome = Some(error);
         }
+    }
+
+    /// How many there are by now.
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The relays that were dialled before this one answered, since there were so many, and did not.
+    pub(super) fn slower_than(&self, winner: &Candidate, since: usize) -> Vec<SocketAddr> {
+        let before = self.0[since..].iter().take_while(|(candidate, _)| candidate != winner);
+        before.map(|(candidate, _)| candidate.relay).filter(|relay| *relay != winner.relay).collect()
     }
 
     /// Why nobody answered. Somebody who answered and is not whom we look for is worse than silence.
@@ -209,55 +149,97 @@ fn unreachable(tried: Vec<(Candidate, Option<Error>)>, faults: &Faults) -> Unrea
 mod tests {
     use std::time::Instant;
 
+    use supernode_session::places::NEXT_AFTER;
+
     use super::*;
-    use crate::wire::bearer::icmp::Report;
+    use crate::wire::{bearer::icmp::Report, race::race};
 
     fn address(text: &str) -> SocketAddr {
         text.parse().expect("an address")
     }
 
     fn udp(address: SocketAddr) -> Candidate {
-        Candidate { transport: Transport::Udp, address }
+        Candidate { transport: Transport::Udp, address, relay: address, host: 0 }
+    }
+
+    fn tcp(address: SocketAddr, relay: SocketAddr) -> Candidate {
+        Candidate { transport: Transport::Tcp, address, relay, host: 0 }
     }
 
     fn one_by_one(addresses: impl Iterator<Item = SocketAddr>) -> Vec<Vec<Candidate>> {
         addresses.map(|address| vec![udp(address)]).collect()
     }
 
+    fn host(addresses: &[&str], tcp: Option<u16>, has_proxy: bool) -> Host {
+        let proxy = has_proxy.then(|| "http://proxy.example:3128".parse().expect("a proxy"));
+        Host {
+            addresses: addresses.iter().map(|text| address(text)).collect(),
+            tcp,
+            proxy,
+            name: "relay".to_owned(),
+            port: 4433,
+        }
+    }
+
+    fn words(hosts: &[Host], ways: Ways, tcp_is_usual: bool) -> Vec<String> {
+        let order: Vec<SocketAddr> = hosts.iter().flat_map(|host| host.addresses.clone()).collect();
+        let steps = steps(&order, hosts, ways, tcp_is_usual);
+        steps.iter().map(|step| step.iter().map(ToString::to_string).collect::<Vec<_>>().join(" + ")).collect()
+    }
+
     //
     #[test]
     fn tcp_has_its_turn_a_moment_after_udp_unless_it_is_what_answered_last_time() {
-        let both = Choice { ways: Ways::Both, tcp: Some(443), by_proxy: false };
-        let words = |addresses: &[&str], good: Option<Candidate>, choice| {
-            let steps = steps(addresses.iter().map(|text| address(text)), good, choice);
-            steps
-                .iter()
-                .map(|step| step.iter().map(ToString::to_string).collect::<Vec<_>>().join(" + "))
-                .collect::<Vec<_>>()
-        };
-        let one = [FOUR[0]];
-        assert_eq!(words(&one, None, both), ["UDP 192.0.2.1:4433", "TCP 192.0.2.1:443"]);
+        let one = |tcp| [host(&[FOUR[0]], tcp, false)];
+        let both = [host(&FOUR, Some(443), false)];
+        assert_eq!(words(&one(Some(443)), Ways::Both, false), ["UDP 192.0.2.1:4433", "TCP 192.0.2.1:443"]);
         assert_eq!(
-            words(&FOUR, None, both),
+            words(&both, Ways::Both, false),
             ["UDP 192.0.2.1:4433", "UDP 192.0.2.2:4433 + TCP 192.0.2.1:443", "TCP 192.0.2.2:443"]
         );
-        let good = Candidate { transport: Transport::Tcp, address: address("192.0.2.2:443") };
         assert_eq!(
-            words(&FOUR, Some(good), both),
-            ["TCP 192.0.2.2:443", "TCP 192.0.2.1:443 + UDP 192.0.2.2:4433", "UDP 192.0.2.1:4433"]
+            words(&both, Ways::Both, true),
+            ["TCP 192.0.2.1:443", "TCP 192.0.2.2:443 + UDP 192.0.2.1:4433", "UDP 192.0.2.2:4433"]
         );
-        let by_proxy = Choice { by_proxy: true, ..both };
-        assert_eq!(words(&FOUR, None, by_proxy)[1..], ["UDP 192.0.2.2:4433 + TCP 192.0.2.1:443"]);
-        assert_eq!(words(&one, None, Choice { ways: Ways::Udp, ..both }), ["UDP 192.0.2.1:4433"]);
-        assert_eq!(words(&one, None, Choice { tcp: None, ..both }), ["UDP 192.0.2.1:4433"]);
-        assert_eq!(words(&one, None, Choice { ways: Ways::Tcp, ..both }), ["TCP 192.0.2.1:443"]);
-        assert!(words(&one, None, Choice { ways: Ways::Tcp, tcp: None, by_proxy: false }).is_empty());
+        let by_proxy = [host(&FOUR, Some(443), true)];
+        assert_eq!(words(&by_proxy, Ways::Both, false)[1..], ["UDP 192.0.2.2:4433 + TCP 192.0.2.1:443"]);
+        assert_eq!(words(&one(Some(443)), Ways::Udp, false), ["UDP 192.0.2.1:4433"]);
+        assert_eq!(words(&one(None), Ways::Both, false), ["UDP 192.0.2.1:4433"]);
+        assert_eq!(words(&one(None), Ways::Both, true), ["UDP 192.0.2.1:4433"], "it has no TCP any more");
+        assert_eq!(words(&one(Some(443)), Ways::Tcp, false), ["TCP 192.0.2.1:443"]);
+        assert!(words(&one(None), Ways::Tcp, false).is_empty());
+    }
+
+    //
+    #[test]
+    fn each_host_has_its_own_tcp_port_or_none_and_a_name_that_only_a_proxy_knows_is_left_to_it() {
+        let hosts = [
+            host(&[FOUR[0]], Some(443), false),
+            host(&[FOUR[1]], None, false),
+            host(&["198.51.100.2:9"], Some(8443), true),
+        ];
+        assert!(is_unknown(hosts[2].addresses[0].ip()));
+        assert_eq!(
+            words(&hosts, Ways::Both, false),
+            ["UDP 192.0.2.1:4433", "UDP 192.0.2.2:4433 + TCP 192.0.2.1:443", "TCP 198.51.100.2:8443"]
+        );
+    }
+
+    //
+    #[test]
+    fn whoever_was_dialled_before_the_one_that_answered_was_slower() {
+        let [first, second] = FOUR.map(|text| udp(address(text)));
+        let over_tcp = tcp(address("192.0.2.2:443"), second.relay);
+        let tried =
+            Tried(vec![(second, None), (first, None), (second, None), (over_tcp, None), (udp(address(SIX[0])), None)]);
+        assert_eq!(tried.slower_than(&over_tcp, 1), [first.relay], "not its own other way, nor what came after it");
+        assert!(tried.slower_than(&first, 1).is_empty());
     }
 
     #[test]
     fn where_tcp_was_tried_too_udp_is_not_blamed() {
-        let tcp = Candidate { transport: Transport::Tcp, address: address("192.0.2.1:443") };
-        let tried = Tried(vec![(udp(address(FOUR[0])), None), (tcp, None)]);
+        let relay = address(FOUR[0]);
+        let tried = Tried(vec![(udp(relay), None), (tcp(address("192.0.2.1:443"), relay), None)]);
         let told = tried.blaming(&Faults::default()).to_string();
         assert_eq!(
             told,
@@ -268,18 +250,6 @@ mod tests {
 
     const SIX: [&str; 2] = ["[2001:db8::1]:4433", "[2001:db8::2]:4433"];
     const FOUR: [&str; 2] = ["192.0.2.1:4433", "192.0.2.2:4433"];
-
-    #[test]
-    fn the_families_take_turns_after_the_one_that_answered_last_time() {
-        let all = || [SIX, FOUR].concat().into_iter().map(address);
-        let names = |good| in_turn(all(), good).iter().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(names(None), [SIX[0], FOUR[0], SIX[1], FOUR[1]]);
-        assert_eq!(names(Some(address(FOUR[1]))), [FOUR[1], SIX[0], FOUR[0], SIX[1]]);
-        assert_eq!(names(Some(address("198.51.100.1:9"))), names(None), "its name has moved");
-        assert_eq!(in_turn(all().chain(all()), None).len(), 4);
-        let many = (0..99).map(|last| SocketAddr::from(([192, 0, 2, last], 1)));
-        assert_eq!(in_turn(many, None).len(), ADDRESSES_MAX);
-    }
 
     //
     #[tokio::test]

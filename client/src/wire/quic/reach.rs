@@ -1,22 +1,32 @@
 //! The ways to a relay: UDP, and TCP where that does not get through; and the way back to UDP.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    net::{SocketAddr, UdpSocket},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use supernode_proto::{close::CloseCode, invite::Invite};
-use supernode_tcp::{Carrier, Proxy, Sending, Target, Way, open, udp_answers};
+use supernode_proto::{
+    close::CloseCode,
+    invite::{HostPort, Invite},
+};
+use supernode_tcp::{Carrier, Sending, Target, Way, open, udp_answers};
 
 use super::{
+    Place, USUAL,
     connection::{Connection, ended, varint},
-    dial::{Candidate, Choice, Tried, race, steps},
+    dial::{Candidate, Tried, steps},
+    lookup::{Host, Lookup, is_unknown},
     network::{Network, Ways},
     socket::{Faults, Socket},
     transport,
 };
-use crate::{Client, Error, Transport, client::Inner, sync::lock, wire::ended::ConnectionFailure};
+use crate::{
+    Client, Error, Transport,
+    client::Inner,
+    sync::lock,
+    wire::{ended::ConnectionFailure, places::Places, race::race},
+};
 
 /// When it is looked for the first time after a connection over TCP whether UDP gets through after all: a packet may have
 /// been lost. Each further look comes after twice the time.
@@ -26,18 +36,17 @@ const LOOK_AFTER_MAX: Duration = Duration::from_secs(120);
 /// How long TCP goes on after its connection has ended: so long has the goodbye to get out.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// For QUIC, where a name cannot be resolved and a proxy is told it instead: an address of nobody (RFC 5737), to which
-/// nothing is ever sent.
-const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-
 /// A client's ways to relays, and what is known of them from one connection to the next.
 pub(crate) struct Reach {
-    network: Network,
-    invite: Invite,
+    pub(super) network: Network,
+    /// Where it may be.
+    pub(crate) places: Places,
+    /// The TCP port of whoever the invite names, if they have one.
+    pub(super) tcp: Option<u16>,
     endpoint: quinn::Endpoint,
     quic: quinn::ClientConfig,
-    /// What answered last.
-    good: Mutex<Option<Candidate>>,
+    /// By which way somebody answered last.
+    usual: Mutex<Transport>,
     /// The endpoints of connections over TCP, each of one.
     over_tcp: Mutex<Vec<quinn::Endpoint>>,
     /// Why packets do not get out.
@@ -85,31 +94,52 @@ impl Reach {
             endpoint: transport::endpoint(network.bind, faults.clone())?,
             quic: transport::client_config(invite.pin, network.authority_file.as_deref())?,
             faults,
-            good: Mutex::default(),
+            usual: Mutex::new(USUAL),
             over_tcp: Mutex::default(),
             network: network.clone(),
-            invite: invite.clone(),
+            places: Places::new(invite),
+            tcp: invite.tcp,
         })
     }
 
-    /// Connects to a host, by the first of its addresses that answers: only that one is told who we are, since a relay lets a
+    /// Connects to the first address of these hosts that answers: only that one is told who we are, since a relay lets a
     /// device in once. `None` if none answers, and `tried` says why.
-    pub(crate) async fn dial(&self, host: &str, port: u16, tried: &mut Tried) -> Result<Option<Connection>, Error> {
+    pub(crate) async fn dial(
+        &self,
+        hosts: &[HostPort],
+        except: &[Place],
+        tried: &mut Tried,
+    ) -> Result<Option<(Place, Connection)>, Error> {
         self.faults.clear();
-        let attempt = Attempt::at(self, host, port);
-        let good = *lock(&self.good);
-        let steps = attempt.steps(good).await?;
-        let Some((candidate, connection)) = race(steps, tried, |candidate| attempt.dial(candidate)).await else {
-            return Ok(None);
-        };
-        *lock(&self.good) = Some(candidate);
+        let mut lookup = Lookup::of(hosts, self);
+        let mut except = except.to_vec();
+        loop {
+            let hosts = lookup.hosts().await?;
+            let addresses: Vec<Vec<Place>> = hosts.iter().map(|host| host.addresses.clone()).collect();
+            let order = self.places.order(&addresses, Place::is_ipv6, &except);
+            let steps = steps(&order, hosts, self.network.ways, *lock(&self.usual) == Transport::Tcp);
+            let before = tried.count();
+            let won = race(steps, tried, |candidate| dial(self, &hosts[candidate.host], candidate)).await;
+            if let Some((candidate, connection)) = won {
+                tried.slower_than(&candidate, before).iter().for_each(|slower| self.places.avoid(slower));
+                self.keep(candidate, &connection);
+                return Ok(Some((candidate.relay, connection)));
+            }
+            if lookup.is_over() {
+                return Ok(None);
+            }
+            except.extend(order);
+        }
+    }
+
+    fn keep(&self, candidate: Candidate, connection: &Connection) {
+        *lock(&self.usual) = candidate.transport;
         if let Some(over) = &connection.over_tcp {
             // Its endpoint is to be closed with the client.
             let mut known = lock(&self.over_tcp);
             known.retain(|endpoint| endpoint.open_connections() > 0);
             known.push(over.endpoint.clone());
         }
-        Ok(Some(connection))
     }
 
     /// Ends every connection: also one that was given up and that the relay may still keep.
@@ -153,66 +183,31 @@ impl Client {
     }
 }
 
-/// How to get to one host.
-struct Attempt<'a> {
-    reach: &'a Reach,
-    host: &'a str,
-    port: u16,
-    tcp: Option<u16>,
-    proxy: Option<Proxy>,
-}
-
-impl<'a> Attempt<'a> {
-    /// The TCP port of our invite is that of the host that stands there, and of no other.
-    fn at(reach: &'a Reach, host: &'a str, port: u16) -> Self {
-        let tcp = reach.invite.tcp.filter(|_| reach.network.ways != Ways::Udp && host == reach.invite.host);
-        let proxy = tcp.and_then(|_| reach.network.proxy.for_host(host));
-        Self { reach, host, port, tcp, proxy }
-    }
-
-    /// What to try one after the other.
-    async fn steps(&self, good: Option<Candidate>) -> Result<Vec<Vec<Candidate>>, Error> {
-        let Self { reach, host, port, tcp, proxy } = self;
-        let addresses: Vec<SocketAddr> = match tokio::net::lookup_host((*host, *port)).await {
-            Ok(addresses) => addresses.collect(),
-            // Where everything goes through a proxy, that one knows the names.
-            Err(_) if proxy.is_some() => Vec::new(),
-            Err(error) => return Err(Error::Resolve(error)),
-        };
-        let choice = Choice { ways: reach.network.ways, tcp: *tcp, by_proxy: proxy.is_some() };
-        match addresses.is_empty() {
-            false => Ok(steps(addresses.into_iter(), good, choice)),
-            true if proxy.is_some() => {
-                let unknown = SocketAddr::new(UNKNOWN, *port);
-                Ok(steps([unknown].into_iter(), None, Choice { ways: Ways::Tcp, ..choice }))
+/// The QUIC handshake with one of a relay's addresses.
+fn dial(
+    reach: &Reach,
+    host: &Host,
+    candidate: Candidate,
+) -> impl Future<Output = Result<Connection, Error>> + Send + 'static + use<> {
+    let (endpoint, config, faults) = (reach.endpoint.clone(), reach.quic.clone(), reach.faults.clone());
+    let (name, proxy) = (host.name.clone(), host.proxy.clone());
+    async move {
+        match candidate.transport {
+            Transport::Tcp => {
+                let target = Target { host: name.clone(), address: candidate.address, proxy };
+                let stream = open(&target).await.map_err(|error| Error::Tcp(ConnectionFailure::passing(error)))?;
+                let way = Way::new(candidate.relay);
+                let carrier = Arc::new(Carrier::start(way.clone(), target, stream));
+                let endpoint = transport::endpoint_over(way.clone())?;
+                let connection = handshake(&endpoint, config, way.remote(), &name).await?;
+                Ok(Connection::new(connection, Some(Arc::new(OverTcp { endpoint, carrier }))))
             }
-            true => Err(Error::Resolve(std::io::ErrorKind::AddrNotAvailable.into())),
-        }
-    }
-
-    /// The QUIC handshake.
-    fn dial(&self, candidate: Candidate) -> impl Future<Output = Result<Connection, Error>> + Send + 'static + use<> {
-        let Self { reach, host, port, proxy, .. } = self;
-        let (endpoint, config, faults) = (reach.endpoint.clone(), reach.quic.clone(), reach.faults.clone());
-        let (host, port, proxy) = ((*host).to_owned(), *port, proxy.clone());
-        async move {
-            match candidate.transport {
-                Transport::Tcp => {
-                    let target = Target { host: host.clone(), address: candidate.address, proxy };
-                    let stream = open(&target).await.map_err(|error| Error::Tcp(ConnectionFailure::passing(error)))?;
-                    let way = Way::new(SocketAddr::new(candidate.address.ip(), port));
-                    let carrier = Arc::new(Carrier::start(way.clone(), target, stream));
-                    let endpoint = transport::endpoint_over(way.clone())?;
-                    let connection = handshake(&endpoint, config, way.remote(), &host).await?;
-                    Ok(Connection::new(connection, Some(Arc::new(OverTcp { endpoint, carrier }))))
-                }
-                _ => {
-                    let connection = tokio::select! {
-                        connection = handshake(&endpoint, config, candidate.address, &host) => connection?,
-                        error = faults.no_way(candidate.address) => return Err(error),
-                    };
-                    Ok(Connection::new(connection, None))
-                }
+            _ => {
+                let connection = tokio::select! {
+                    connection = handshake(&endpoint, config, candidate.address, &name) => connection?,
+                    error = faults.no_way(candidate.address) => return Err(error),
+                };
+                Ok(Connection::new(connection, None))
             }
         }
     }
@@ -234,7 +229,7 @@ async fn handshake(
 pub(crate) async fn keep(inner: Arc<Inner>, connection: Connection) {
     let Some(over) = connection.over_tcp.clone() else { return };
     let (reach, remote) = (&inner.reach, over.carrier.way().remote());
-    if reach.network.ways != Ways::Both || remote.ip() == UNKNOWN {
+    if reach.network.ways != Ways::Both || is_unknown(remote.ip()) {
         return;
     }
     let mut wait = LOOK_AFTER;
@@ -246,7 +241,7 @@ pub(crate) async fn keep(inner: Arc<Inner>, connection: Connection) {
         }
         let Ok(socket) = transport::socket_towards(remote, reach.faults.clone()) else { continue };
         if over.carrier.move_to_udp(Arc::new(socket), || connection.ping()).await {
-            *lock(&reach.good) = Some(Candidate { transport: Transport::Udp, address: remote });
+            *lock(&reach.usual) = Transport::Udp;
             inner.tell_of_transport(Transport::Udp);
             return;
         }

@@ -21,14 +21,7 @@ use crate::programs::{PROGRAM, talk, text};
 const AT_ONCE: Duration = Duration::from_secs(3);
 
 fn invite_to(address: SocketAddr) -> Invite {
-    Invite {
-        host: address.ip().to_string(),
-        port: address.port(),
-        tcp: None,
-        pages: None,
-        pin: Some(RelayPin([1; 32])),
-        token: None,
-    }
+    Invite { pin: Some(RelayPin([1; 32])), ..Invite::to(address.to_string().parse().expect("an address")) }
 }
 
 //

@@ -1,5 +1,6 @@
 //! Calls that go on when the network or the relay does not.
 
+mod elsewhere;
 mod upgrade;
 mod waiting;
 

@@ -4,7 +4,11 @@ use std::time::{Duration, Instant};
 
 use supernode_client::{
     Client, Config, Error, Event, PresenceState,
-    proto::{close::CloseCode, identity::RelayPin, invite::Invite},
+    proto::{
+        close::CloseCode,
+        identity::RelayPin,
+        invite::{HostPort, Invite},
+    },
 };
 use supernode_client_testkit::{PATIENCE, Person, in_time, quick};
 use supernode_testkit::{Relay, Way};
@@ -110,7 +114,7 @@ async fn an_address_where_nobody_is_is_named() {
     let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = nobody.local_addr().unwrap().port();
     let pin = Some(RelayPin([1; 32]));
-    let invite = Invite { host: "127.0.0.1".into(), port, tcp: None, pages: None, pin, token: None };
+    let invite = Invite { pin, ..Invite::to(HostPort { host: "127.0.0.1".into(), port }) };
     let config = Config { connect_timeout: Duration::from_millis(400), ..quick() };
     let error = in_time(Client::connect(&invite, Person::new().device(), config)).await.unwrap_err();
     assert_eq!(

@@ -26,9 +26,10 @@ use crate::cli::{
 pub(crate) struct Invite {
     #[command(flatten)]
     state: State,
-    /// Where clients reach the relay [default: the address of its last start].
+    /// Where clients reach the relay; given again, where else there is one with the same key and TCP ports, to be tried after
+    /// it, eight in all [default: the addresses of its last start].
     #[arg(long, value_name = "HOST[:PORT]")]
-    host: Option<String>,
+    host: Vec<String>,
     /// The only identity the link is good for (sn-id-...) [default: whoever has the link].
     #[arg(long = "for", value_name = "IDENTITY", value_parser = IdentityKey::from_text)]
     identity: Option<IdentityKey>,
@@ -64,8 +65,9 @@ impl Invite {
         if let Some(class) = &self.class {
             self.check_class(class)?;
         }
+        let host = (!self.host.is_empty()).then(|| self.host.join(","));
         let request = InviteRequest {
-            host: self.host.as_deref(),
+            host: host.as_deref(),
             identity: self.identity.as_ref(),
             days: self.days,
             once: self.once,

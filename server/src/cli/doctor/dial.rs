@@ -15,7 +15,7 @@ use supernode_proto::{
     close::CloseCode,
     control::{ClientMessage, FrameReader, RelayMessage, client_message, frame, relay_message},
     identity::{EXPORTER_BYTES, EXPORTER_LABEL, RelayPin},
-    invite::Invite,
+    invite::{HostPort, Invite},
 };
 use supernode_server::control::{
     admission::is_for_one_use,
@@ -55,7 +55,15 @@ pub(super) struct Destination {
 }
 
 /// Every address of a link, tried as a client does.
-pub(super) fn as_client(destination: &Destination) -> Vec<Finding> {
+pub(super) fn as_client(Destination { link, is_known }: &Destination) -> Vec<Finding> {
+    let only = |HostPort { host, port }| Destination {
+        link: Invite { host, port, also: Vec::new(), ..link.clone() },
+        is_known: *is_known,
+    };
+    link.addresses().flat_map(|address| at_host(&only(address))).collect()
+}
+
+fn at_host(destination: &Destination) -> Vec<Finding> {
     let link = &destination.link;
     let name = port::authority(link);
     let mut addresses: Vec<SocketAddr> = match (link.host.as_str(), link.port).to_socket_addrs() {

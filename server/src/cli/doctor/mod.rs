@@ -153,7 +153,7 @@ impl Doctor {
         };
         let is_known = invited.is_some();
         let link = match (host.map(parse_host).transpose()?, invited) {
-            (Some(Invite { host, port, .. }), Some(link)) => Invite { host, port, ..link },
+            (Some(Invite { host, port, also, .. }), Some(link)) => Invite { host, port, also, ..link },
             (Some(named), None) => named,
             (None, Some(link)) => link,
             (None, None) => return Ok(None),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use supernode_proto::invite::HostPort;
 use supernode_server::control::operator;
 
 use crate::cli::{
@@ -25,6 +26,9 @@ pub(crate) struct Drain {
     /// relay.drain_patience_s].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=3600))]
     patience_s: Option<u64>,
+    /// Where the clients are to go: another relay with the same key [default: wherever else their invites lead].
+    #[arg(long, value_name = "HOST[:PORT]")]
+    to: Option<HostPort>,
     /// Return only when the relay has ended.
     #[arg(long)]
     wait: bool,
@@ -39,7 +43,7 @@ impl Drain {
         let relay = Relay::of(&self.state)?;
         let before = relay.status()?;
         let patience_s = self.patience_s.or(before.drain_patience_s).unwrap_or(PATIENCE_S);
-        relay.post("/drain", &operator::Drain { patience_s })?;
+        relay.post("/drain", &operator::Drain { patience_s, to: self.to.as_ref().map(ToString::to_string) })?;
         say(&format!(
             "the relay drains: {} sessions in {} rooms have at most {patience_s} s",
             before.sessions, before.rooms
@@ -52,6 +56,7 @@ impl Drain {
                 "sessions": before.sessions,
                 "rooms": before.rooms,
                 "patience_s": patience_s,
+                "to": self.to.as_ref().map(ToString::to_string),
                 "ended": self.wait,
             }))?;
         }

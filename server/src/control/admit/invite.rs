@@ -3,7 +3,7 @@
 use supernode_proto::{
     DEFAULT_PORT,
     identity::IdentityKey,
-    invite::{Invite, InviteError},
+    invite::{HostPort, Invite, InviteError},
     troubles,
 };
 
@@ -17,7 +17,7 @@ troubles! {
     /// Why there is no invite link.
     pub InviteLinkError as WORDS, through State(StateError) Issue(IssueError):
     Address { address: String, source: InviteError }, "{address:?} is no address for an invite link",
-        "clients could not use it", "write it as HOST or HOST:PORT (--host, relay.advertise)";
+        "clients could not use it", "write it as HOST or HOST:PORT (--host, relay.advertise), or up to eight of them divided by commas";
     NoAddress, "nobody has said where clients reach the relay",
         "an invite link names its address, and no relay has written one down here yet",
         "say it (--host HOST:PORT, or relay.advertise), or start the relay once";
@@ -26,7 +26,7 @@ troubles! {
 /// What an invite link should say.
 #[derive(Debug)]
 pub struct InviteRequest<'a> {
-    /// `HOST` or `HOST:PORT`; without it, where the relay said at its last start that it is.
+    /// `HOST` or `HOST:PORT`, or several divided by commas; without it, where the relay said at its last start that it is.
     pub host: Option<&'a str>,
     /// The only identity that may use it; without it, whoever has the link.
     pub identity: Option<&'a IdentityKey>,
@@ -65,18 +65,20 @@ pub fn create_invite(
     Ok(Invite { token: Some(token), ..link })
 }
 
-/// A link to `HOST`, `HOST:PORT`, `[IPV6]:PORT` or a bare IPv6 address, without pin and token; the port is
-/// [`DEFAULT_PORT`] unless given.
+/// A link to `HOST`, `HOST:PORT`, `[IPV6]:PORT` or a bare IPv6 address, or to several divided by commas, without pin and token;
+/// a port is [`DEFAULT_PORT`] unless given.
 ///
 /// # Errors
 /// [`InviteLinkError::Address`].
-pub fn parse_host(address: &str) -> Result<Invite, InviteLinkError> {
-    let bare_ipv6 = address.parse::<std::net::Ipv6Addr>().is_ok();
-    let authority = if bare_ipv6 { format!("[{address}]:{DEFAULT_PORT}") } else { address.to_owned() };
-    // Any of these would end the address and begin another part of the link.
-    let source = match authority.contains(['/', '?']) {
-        true => Err(InviteError::Address),
-        false => format!("supernode://{authority}/").parse::<Invite>(),
+pub fn parse_host(addresses: &str) -> Result<Invite, InviteLinkError> {
+    let parse = |address: &str| match address.parse::<std::net::Ipv6Addr>() {
+        Ok(_) => Ok(HostPort { host: address.to_owned(), port: DEFAULT_PORT }),
+        Err(_) => address.parse(),
     };
-    source.map_err(|source| InviteLinkError::Address { address: address.to_owned(), source })
+    let parsed: Result<Vec<HostPort>, InviteError> = addresses.split(',').map(str::trim).map(parse).collect();
+    let link = parsed.and_then(|parsed| {
+        let first = parsed.first().cloned().ok_or(InviteError::Address)?;
+        Invite::to(first).at(parsed)
+    });
+    link.map_err(|source| InviteLinkError::Address { address: addresses.to_owned(), source })
 }

@@ -6,7 +6,7 @@
 //! | `GET /sessions?limit=N` | a list of [`Session`] |
 //! | `GET /config` | a list of [`Row`]: every key as it is in effect |
 //! | `GET /classes` | names of the classes of limits that tokens may name |
-//! | `POST /drain` `{"patience_s": 60}` | 202: the relay drains |
+//! | `POST /drain` `{"patience_s": 60, "to": "HOST:PORT"}` | 202: the relay drains |
 //! | `POST /upgrade` | 202 `{"pid": 7}`: that process was started to take this one's place; 409 says why none was |
 //! | `GET /upgrade` | an [`Attempt`], or null: what has become of the process that was started last |
 //! | `POST /kick` `{"session": "0-1-2"}`, `{"identity": "sn-id-..."}`, `{"device": "sn-dev-..."}` or `{"network": "192.0.2.0/24"}` | `{"sessions": 1}` |
@@ -51,7 +51,7 @@ use crate::control::{
 };
 use crate::{
     core::{Address, SessionId, ShardId},
-    shard::{Handle, SessionView, Whom},
+    shard::{Handle, Onward, SessionView, Whom},
 };
 
 /// Most sessions in one answer: 10,000 take about 3 MB.
@@ -74,8 +74,8 @@ pub struct Operator {
     pub door: Arc<Doorkeeper>,
     /// What it goes by.
     pub in_effect: InEffect,
-    /// Ends the relay in order, with this patience.
-    pub drain: mpsc::Sender<Duration>,
+    /// Ends the relay in order, with this patience, and sends its clients there.
+    pub drain: mpsc::Sender<(Onward, Duration)>,
     /// Can take its place.
     pub program: Program,
 }
@@ -139,11 +139,14 @@ pub struct Followed {
     pub whom: String,
 }
 
-/// How patiently to drain.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+/// How patiently to drain, and where clients are to go.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Drain {
     /// How long calls may go on.
     pub patience_s: u64,
+    /// `HOST:PORT` of another relay with the same key.
+    #[serde(default)]
+    pub to: Option<String>,
 }
 
 /// A process was started.
@@ -233,7 +236,11 @@ async fn follow(State(operator): State<Arc<Operator>>, Json(wanted): Json<Follow
 
 async fn drain(State(operator): State<Arc<Operator>>, Json(wanted): Json<Drain>) -> Response {
     let draining = operator.admin.status.phase() == Phase::Draining;
-    match operator.drain.try_send(Duration::from_secs(wanted.patience_s)) {
+    let onward = match wanted.to.as_deref().map(str::parse).transpose() {
+        Ok(to) => to.map_or(Onward::Elsewhere, Onward::To),
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("where to go: {error}\n")).into_response(),
+    };
+    match operator.drain.try_send((onward, Duration::from_secs(wanted.patience_s))) {
         Ok(()) if !draining => StatusCode::ACCEPTED.into_response(),
         _ => (StatusCode::CONFLICT, "the relay is draining already\n").into_response(),
     }

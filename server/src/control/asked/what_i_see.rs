@@ -196,7 +196,7 @@ pub const LEDGER: &[Row] = &[
         why: "a reply names its request",
         kept: "not kept" },
     Row { field: "relay's own words", wire: &["Welcome.version", "Welcome.unix_ms", "Welcome.push_key", "Refused.reason", "Refused.detail", "Refused.value",
-            "Refused.bound", "GoAway.reconnect_after_ms", "GoAway.reconnect_before_ms", "GoAway.alternative",
+            "Refused.bound", "GoAway.reconnect_after_ms", "GoAway.reconnect_before_ms", "GoAway.alternative", "GoAway.successor",
             "SessionLimits.control_message_bytes_max", "SessionLimits.ring_payload_bytes_max", "SessionLimits.rings_per_minute_max",
             "SessionLimits.watches_max", "SessionLimits.rooms_max", "SessionLimits.room_members_max", "SessionLimits.tracks_max",
             "SessionLimits.subscriptions_max", "SessionLimits.key_packages_max", "SessionLimits.object_bytes_max",

@@ -104,12 +104,14 @@ pub const KEYS: &[Key] = &[
         cost: "Below port 1024 the relay needs the right to open it." },
     Key { path: "relay.advertise", reload: Restart,
         kind: Kind::Text {
-            form: "HOST or HOST:PORT, an IPv6 address in brackets",
+            form: "HOST or HOST:PORT, an IPv6 address in brackets, or up to eight of them divided by commas",
             get: |config| config.relay.advertise.clone(),
             set: |config, text| { parse_host(text).ok()?; config.relay.advertise = Some(text.to_owned()); Some(()) } },
-        what: "Where clients reach the relay, for invite links.",
+        what: "Where clients reach the relay, for invite links; behind a comma each, where else there are relays with the same key \
+               and TCP ports, in the order in which they are to be tried.",
         unset: "the first name of the certificate if an authority signed it, else the address that the relay listens on",
-        cost: "Behind a NAT or a forwarded port the relay cannot know it." },
+        cost: "Behind a NAT or a forwarded port the relay cannot know it. Each further address is one that a client tries when those \
+               before it do not answer within 250 ms." },
     number!("relay.shards", relay.shards, "threads", 0..=SHARDS_MAX, Restart,
         "Threads, each with its own UDP socket; 0 for one a core.",
         "More than there are cores gain nothing and bundle less."),

@@ -31,6 +31,7 @@ use supernode_proto::{
     identity::RelayPin,
 };
 
+pub use self::drain::Onward;
 use self::serve::{End, Turn};
 use super::{
     SendPush,
@@ -236,7 +237,7 @@ impl Engine {
                     streams.handle_aborted(key, code, &mut cx);
                 }
                 Letter::StreamHold { key, by, on } => self.streams.set_hold(key, by, on),
-                Letter::Drain(window) => self.start_drain(window),
+                Letter::Drain(onward, window) => self.start_drain(&onward, window),
                 Letter::Inspect(limit, answer) => {
                     // Whoever asked may have given up.
                     let _ = answer.try_send(inspect::sessions(&self.connections, &self.core, limit, now));
@@ -384,11 +385,11 @@ impl Engine {
     }
 
     /// Tells every client when to come back elsewhere; nobody new is let in.
-    fn start_drain(&mut self, window: Duration) {
+    fn start_drain(&mut self, onward: &Onward, window: Duration) {
         self.door.shut();
         for link in 0..self.connections.links() {
             if self.connections.get(link).is_some_and(|connection| connection.session().is_some()) {
-                let away = drain::away(self.core.room_of(link), window);
+                let away = drain::away(self.core.room_of(link), onward, window);
                 // Those that do not read are closed with the others when the drain ends.
                 let _ = self.connections.send(link, frame(&away), usize::MAX);
             }

@@ -26,6 +26,7 @@ use supernode_proto::{
 use crate::{
     core::{Address, ClientMail, ControlMail, SessionId, StreamKey, group_cache::CachedStream, stream::StreamPart},
     shard::{
+        Onward,
         figures::{
             census::Census,
             inspect::{SessionView, Whom},
@@ -104,7 +105,7 @@ pub(crate) enum Letter {
     /// Subscribers of a shard take a data stream too slowly, or fast enough again.
     StreamHold { key: StreamKey, by: Address, on: bool },
     /// The relay goes away: tell the clients.
-    Drain(std::time::Duration),
+    Drain(Onward, std::time::Duration),
     /// Another process has the socket now: read from this one, and say so.
     Relieve(OwnedFd, Sender<()>),
     /// The socket is this process's again: read it, and say so.

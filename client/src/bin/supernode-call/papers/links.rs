@@ -218,7 +218,7 @@ mod tests {
         let terms = Terms { grants: Grants::RING, relay: None, generation: 0, not_after_unix_s: NOW };
         let pass = IdentitySecret::from_bytes(&[7; 32]).issue_pass(&terms);
         let pin = Some(RelayPin([9; 32]));
-        let relay = Invite { host: "relay.example".into(), port: 4433, tcp: None, pages: None, pin, token: None };
+        let relay = Invite { pin, ..Invite::to("relay.example".parse().expect("an address")) };
         let room = RoomLink { relay: relay.clone(), secret: LinkSecret::generate() };
         (relay.to_string(), room.to_string(), pass.to_text().to_string())
     }
