@@ -1,5 +1,9 @@
 //! The protocol, tried in all ways (`model.rs`) and in many long ones (`walks.rs`).
 
+mod bus;
+mod model;
+mod walks;
+
 /// What can be planted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Fault {
@@ -17,4 +21,23 @@ pub(crate) enum Fault {
     TakenFromUnseen,
     /// Whoever gave a home up and wants it again trusts the old record.
     BackAfterGivingUp,
+}
+
+impl Fault {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::NoSecondLook,
+        Self::HeldFromAnswer,
+        Self::HeldForEver,
+        Self::EndedEarly,
+        Self::RipeAtOnce,
+        Self::TakenFromUnseen,
+        Self::BackAfterGivingUp,
+    ];
+}
+
+#[test]
+fn each_planted_fault_is_found() {
+    for fault in Fault::ALL {
+        assert!(model::finds(fault) || walks::finds(fault), "{fault:?} is not found");
+    }
 }
