@@ -33,6 +33,8 @@ const PROGRAMS: &[&str] = &["supernode", "supernode-call"];
 /// What the dependency rule protects: the relay, and what it and its tests are made of.
 const BLIND: &[&str] = &[
     "supernode-server",
+    "supernode-cluster",
+    "supernode-cluster-nats",
     "supernode-proto",
     "supernode-keys",
     "supernode-session",
@@ -41,10 +43,16 @@ const BLIND: &[&str] = &[
     "supernode-testkit",
 ];
 /// What must also be built where there is no socket, no clock and no operating system, as in a browser.
-const WITHOUT_IO: &[&str] =
-    &["supernode-proto", "supernode-keys", "supernode-session", "supernode-e2ee", "supernode-calls"];
+const WITHOUT_IO: &[&str] = &[
+    "supernode-proto",
+    "supernode-keys",
+    "supernode-session",
+    "supernode-e2ee",
+    "supernode-calls",
+    "supernode-cluster",
+];
 /// Those of them that need no randomness and no clock either, whoever has them. MLS draws keys by itself.
-const WITHOUT_DICE: &[&str] = &["supernode-proto", "supernode-keys", "supernode-session"];
+const WITHOUT_DICE: &[&str] = &["supernode-proto", "supernode-keys", "supernode-session", "supernode-cluster"];
 
 /// When a step runs. What needs no build comes first. Then, once the tests are compiled, they run beside what only compiles:
 /// most of them wait for sockets and clocks. What is measured, or would disturb who measures, runs alone.
@@ -248,6 +256,7 @@ fn steps() -> Vec<Step> {
         },
         own("tidy", tidy),
         own("bench", instructions),
+        own("cluster", deploy::cluster),
         own("pages", deploy::pages),
         own("browsers", page::calls),
         own("deploy", deploy::run),
