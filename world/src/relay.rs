@@ -154,12 +154,12 @@ impl Process {
         shard.wake(now, rng);
     }
 
-    /// Tells its clients to go to the process that has taken its place, within `window`.
+    /// Tells its clients to go within `window`. Where to is no question here: there is one address.
     pub fn drain(&mut self, window: Duration, now: Moment, rng: &mut StdRng) {
         self.drains_since = Some(now);
         self.directory().start_draining();
         for shard in &mut self.shards {
-            shard.offline.drain(&Onward::Successor, window);
+            shard.offline.drain(&Onward::Elsewhere, window);
             shard.wake(now, rng);
         }
     }
