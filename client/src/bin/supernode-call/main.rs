@@ -17,6 +17,7 @@ use std::{
     path::PathBuf,
     process::ExitCode,
 };
+    time::Duration,
 
 use clap::{Args, Parser, Subcommand};
 use supernode_client::{Network, Proxy, ProxyChoice, e2ee::Pass, proto::identity::IdentityKey};
@@ -88,7 +89,8 @@ enum Command {
         #[arg(long)]
         again: bool,
     },
-    /// Waits until somebody is online, rings, and talks.
+    /// Rings somebody, and talks. While they are away it rings on, and at once when they are there: a page of theirs may be
+    /// woken by it.
     Call {
         #[command(flatten)]
         talk: TalkArgs,
@@ -100,6 +102,9 @@ enum Command {
         seconds: Option<u64>,
     },
     /// Looks whether calls can be made from here, and if not, what is in the way: name, UDP, invite, clock.
+        /// While nobody of theirs is online, ring on for so many seconds.
+        #[arg(long, value_name = "SECONDS", default_value_t = 45, value_parser = clap::value_parser!(u64).range(..=86_400))]
+        ring_for: u64,
     Doctor {
         /// File with the invite link; without it, the environment has the link.
         #[arg(long)]
@@ -202,9 +207,10 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Devices { command } => devices::run(command)?,
         Command::Listen { talk, again: true } => listen::run(&talk)?,
         Command::Listen { talk, again: false } => talk::run(&talk, None)?,
-        Command::Call { talk, ticket_file, seconds } => {
-            let pass = ticket(ticket_file.as_ref())?;
-            talk::run(&talk, Some((pass, seconds)))?;
+        Command::Call { talk, ticket_file, seconds, ring_for } => {
+            let (seconds, ring_for) = (seconds.map(Duration::from_secs), Duration::from_secs(ring_for));
+            let whom = talk::Whom { pass: ticket(ticket_file.as_ref())?, ring_for, seconds };
+            talk::run(&talk, Some(&whom))?;
         }
         Command::Doctor { invite_file, identity, authority_file, proxy } => {
             doctor::run(&doctor::With {

@@ -78,7 +78,7 @@ troubles! {
     Busy, "they are busy", "they talk to somebody else", "call again later";
     Cancelled, "the ring was cancelled", "it was taken back, here or by the relay", "call again";
     Unanswered, "nobody answered", "nobody was there, or heard it", "call again later";
-    WentOffline, "they went offline", "their device left the relay while it rang", "call again: it waits until they are back";
+    WentOffline, "they went offline", "their device left the relay while it rang", "call again: it rings on while they are away";
     Unended, "the other side did not end its tracks in time",
         "their path or program stopped before it said that it was done: the recording may lack its end", "keep what was recorded, and call again for the rest";
 

@@ -1,5 +1,6 @@
 //! The program, with real files.
 
+mod away;
 mod long;
 mod networks;
 mod shims;
