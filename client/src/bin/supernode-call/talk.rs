@@ -26,7 +26,7 @@ use crate::{
     failure::Failure,
     media::{
         play::Source,
-        record::{make_fresh, record_both},
+        record::{Outputs, make_fresh, take_both},
     },
     papers::{identity, links::OwnInvite},
     progress::{self, Summary, note},
@@ -61,7 +61,7 @@ async fn talk(args: &TalkArgs, whom: Option<&Whom>) -> Result<(), Failure> {
     let invite = OwnInvite::read(args.invite_file.as_ref())?;
     identity::load(&args.identity)?;
     let sources = Sources::open(args)?;
-    make_fresh(&args.record_dir)?;
+    let outputs = outputs(args, args.record_dir.clone())?;
 
     let config = Config { network: args.network(), ..Config::default() };
     let (client, mut events) = connect(&args.identity, &invite, config).await?;
@@ -84,7 +84,7 @@ async fn talk(args: &TalkArgs, whom: Option<&Whom>) -> Result<(), Failure> {
         None => HangUp::WithTheOther,
     };
     let show = Show { progress: true, json: args.json, peer_online_seen: online_seen };
-    let talked = hold(call, sources, args.record_dir.clone(), hang_up, show).await;
+    let talked = hold(call, sources, outputs, hang_up, show).await;
     client.close().await;
     talked
 }
@@ -101,7 +101,7 @@ pub(crate) struct Show {
 pub(crate) async fn hold(
     call: Call,
     sources: Sources,
-    record_dir: PathBuf,
+    outputs: Outputs,
     hang_up: HangUp,
     show: Show,
 ) -> Result<(), Failure> {
@@ -112,7 +112,7 @@ pub(crate) async fn hold(
     }
     background.spawn(absence::tell(call.clone()));
     let stats_of = call.clone();
-    let talked = converse(call, sources, record_dir, hang_up).await;
+    let talked = converse(call, sources, outputs, hang_up).await;
     background.shutdown().await;
     let safety_number = stats_of.safety_number().map_err(Failure::broken)?;
     let summary = Summary::new(&stats_of.stats(), safety_number, show.peer_online_seen);
@@ -127,7 +127,7 @@ pub(crate) async fn hold(
     talked
 }
 
-/// The files that we play.
+/// What we play: files, or what a microphone hears.
 pub(crate) struct Sources {
     audio: Source,
     video: Option<Source>,
@@ -136,8 +136,17 @@ pub(crate) struct Sources {
 impl Sources {
     pub(crate) fn open(args: &TalkArgs) -> Result<Self, Trouble> {
         let video = args.video.as_deref().map(Source::video).transpose()?;
-        Ok(Self { audio: Source::audio(&args.audio)?, video })
+        let audio = Source::sound(&args.sound, args.audio.as_deref())?;
+        Ok(Self { audio: audio.expect("the command line has one of them"), video })
     }
+}
+
+/// Where what we receive goes: to files that are not there yet, to a loudspeaker, or both.
+pub(crate) fn outputs(args: &TalkArgs, directory: Option<PathBuf>) -> Result<Outputs, Trouble> {
+    if let Some(directory) = &directory {
+        make_fresh(directory)?;
+    }
+    Ok(Outputs { directory, loudspeaker: args.sound.loudspeaker()? })
 }
 
 /// Rings the issuer of the ticket, and as long as nobody of theirs is there again and again: a closed page of theirs may be woken
@@ -187,6 +196,12 @@ async fn ring(client: &Client, Whom { pass, ring_for, .. }: &Whom) -> Result<Cal
     }))
 }
 
+/// Whether somebody may be there soon who is not yet: whoever has just come in has not deposited anything.
+fn may_come(error: &Error) -> bool {
+    let Error::Refused(refusal) = error else { return false };
+    matches!(refusal.reason, RefusalReason::Offline | RefusalReason::NoKeyPackage)
+}
+
 /// Shows us online, waits for somebody to ring, and answers.
 async fn answer(client: &Client, events: &mut Events, identity: &Path) -> Result<Call, Failure> {
     appear(client).await?;
@@ -194,12 +209,6 @@ async fn answer(client: &Client, events: &mut Events, identity: &Path) -> Result
         answered = next_call(events, identity) => answered.map(|(call, _)| call),
         _ = tokio::signal::ctrl_c() => Err(Failure::no_call(Trouble::Interrupted)),
     }
-}
-
-/// Whether somebody may be there soon who is not yet: whoever has just come in has not deposited anything.
-fn may_come(error: &Error) -> bool {
-    let Error::Refused(refusal) = error else { return false };
-    matches!(refusal.reason, RefusalReason::Offline | RefusalReason::NoKeyPackage)
 }
 
 /// Shows us online.
@@ -281,9 +290,9 @@ pub(crate) enum HangUp {
     WithTheOther,
 }
 
-async fn converse(call: Call, sources: Sources, record_dir: PathBuf, hang_up: HangUp) -> Result<(), Failure> {
-    let recorder = tokio::spawn(record_both(call.clone(), record_dir));
-    let mut exchange = std::pin::pin!(exchange(&call, sources, recorder, &hang_up));
+async fn converse(call: Call, sources: Sources, outputs: Outputs, hang_up: HangUp) -> Result<(), Failure> {
+    let received = tokio::spawn(take_both(call.clone(), outputs));
+    let mut exchange = std::pin::pin!(exchange(&call, sources, received, &hang_up));
     let finished = tokio::select! {
         finished = &mut exchange => finished,
         // The other side leaves as soon as it has everything, while we may still be putting things away.
