@@ -54,6 +54,11 @@ pub enum Task {
     /// core under random people, and the relay's tests with real sockets; then the program, with clients that are not
     /// emulated. Needs qemu, a C compiler and Rust's standard library for it, and says how Debian installs them.
     Arm64,
+    /// Lints and tests `supernode-call` as it is with microphone and loudspeaker, which the gate does not build
+    ///
+    /// Two people talk by devices of a sound server that nobody hears, and what arrives is judged by pitch, level and gaps.
+    /// Needs ALSA's and libopus's headers and PulseAudio, and says how Debian installs them.
+    Sound,
     /// Runs a relay and a call through it on this machine, and checks what arrived and what the relay could know
     ///
     /// Two people with fresh identities talk with real audio and video, both ways. What each of them recorded is

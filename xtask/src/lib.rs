@@ -18,6 +18,7 @@ pub mod night;
 pub mod page;
 pub mod peers;
 pub mod pictures;
+pub mod sound;
 pub mod wasm;
 pub mod workspace;
 pub mod world;

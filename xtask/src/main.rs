@@ -1,11 +1,11 @@
-//! `cargo xtask demo | test | check | night | arm64 | bench | hostile | world | page | pictures`.
+//! `cargo xtask demo | test | check | night | arm64 | sound | bench | hostile | world | page | pictures`.
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use tasks::{
     arguments::{Arguments, Bench, Task},
-    arm64, bench, check, demo, fit, gate, hostile, night, page, peers, pictures,
+    arm64, bench, check, demo, fit, gate, hostile, night, page, peers, pictures, sound,
     workspace::Profile,
     world,
 };
@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Task::Check { since } => check::run(since.as_deref()),
         Task::Night { cases, parts } => night::run(cases, &parts),
         Task::Arm64 => arm64::run().map(|()| true),
+        Task::Sound => sound::run().map(|()| true),
         Task::Hostile { quick, json, only } => {
             hostile::run(&hostile::Options { relay: Profile::Release, quick, json, only })
         }

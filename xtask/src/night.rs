@@ -11,7 +11,7 @@ use anyhow::bail;
 use crate::{
     arm64,
     lanes::{Ended, Group, interrupted},
-    page, workspace,
+    page, sound, workspace,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -107,6 +107,12 @@ fn parts(cases: u32) -> anyhow::Result<Vec<Part>> {
         println!("64-bit Arm is left out: something to build or run it is missing. On Debian: {install}");
     } else {
         parts.push(own("arm64", 120, &["arm64"])?);
+    }
+    match sound::missing() {
+        None => parts.push(own("sound", 60, &["sound"])?),
+        Some(install) => {
+            println!("Microphone and loudspeaker are NOT DONE: something is missing. On Debian: {install}")
+        }
     }
     match page::ready_for_a_call() {
         Ok(()) => {

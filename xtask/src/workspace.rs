@@ -72,12 +72,14 @@ impl Run {
     }
 }
 
-/// What `cargo metadata` says, with the packages that are built for `target`.
+/// What `cargo metadata` says, with the packages that are built for `target`, also by features that are off: whoever turns one
+/// on builds on them too.
 ///
 /// # Errors
 /// If cargo fails.
 pub fn metadata(target: &str) -> anyhow::Result<Metadata> {
-    let words = ["cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", target];
+    let words =
+        ["cargo", "metadata", "--locked", "--all-features", "--format-version", "1", "--filter-platform", target];
     Metadata::parse(&Run::new(&words).output()?)
 }
 

@@ -9,6 +9,7 @@ mod operator;
 mod pages;
 pub(crate) mod small_machine;
 mod unadmitted;
+mod woken;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -138,6 +139,7 @@ pub(crate) fn all() -> Vec<Attack> {
     all.extend(held::attacks());
     all.extend(interrupted::attacks());
     all.extend(multitudes::attacks());
+    all.extend(woken::attacks());
     all.extend(small_machine::attacks());
     all
 }

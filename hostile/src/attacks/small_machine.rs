@@ -100,8 +100,8 @@ const ROWS: &[Row] = &[
     Row { begins: "rooms", filled_by: Step("rooms") },
     Row { begins: "mailboxes", filled_by: Step("mailboxes") },
     Row { begins: "what identities without a session", filled_by: Other("`many-identities`") },
-    Row { begins: "where people can be woken", filled_by: Other("off unless configured; `server/tests/core` fills it") },
-    Row { begins: "who is to be woken", filled_by: Other("off unless configured; bounded in `server/src/control/push`") },
+    Row { begins: "where people can be woken", filled_by: Other("off unless configured; `places-to-be-woken`") },
+    Row { begins: "who is to be woken", filled_by: Other("off unless configured; `places-to-be-woken`") },
     Row { begins: "the page and connections", filled_by: Other("off unless configured; `server/tests/control_serve` fills its places") },
     Row { begins: "admin port", filled_by: Other("`idle-admin-connections`") },
 ];
@@ -118,7 +118,12 @@ fn table() -> Vec<(&'static str, f64)> {
 /// What the table promises for a step.
 fn promised_mib(step: &str) -> Option<f64> {
     let row = ROWS.iter().find(|row| matches!(row.filled_by, Step(name) if name == step))?;
-    table().into_iter().find(|(what, _)| what.starts_with(row.begins)).map(|(_, mib)| mib)
+    in_the_handbook_mib(row.begins)
+}
+
+/// What the table has in the row that begins so.
+pub(super) fn in_the_handbook_mib(begins: &str) -> Option<f64> {
+    table().into_iter().find(|(what, _)| what.starts_with(begins)).map(|(_, mib)| mib)
 }
 
 fn judge(outcome: &Outcome) -> Result<(), String> {

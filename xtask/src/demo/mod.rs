@@ -9,6 +9,7 @@ mod process;
 pub mod prometheus;
 mod report;
 mod room;
+mod shown;
 mod sockets;
 pub(crate) mod talk;
 mod web;
@@ -36,7 +37,8 @@ use during::During;
 use memory::Memory;
 use metrics::Metrics;
 pub(crate) use process::{Interrupted, Process};
-use report::{Flow, Ledger, Report, Side};
+use report::{Flow, Report, Side};
+use shown::Shown;
 
 /// Of a call: audio and video, both ways.
 const SUBSCRIPTIONS: usize = 4;
@@ -112,7 +114,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         }
     };
     // After the end, so that nothing that the relay writes while it stops goes unread.
-    report.judged(evidence.judge(&directory, &ready)?);
+    report.shown().blindness = evidence.judge(&directory, &ready)?;
     println!(
         "\nThe {} of {} s\n{}",
         if options.room.is_some() { "room" } else { "call" },
@@ -171,32 +173,14 @@ impl Stage<'_> {
 
 /// What a demonstration came to.
 trait Outcome {
-    /// The relay was searched.
-    fn judged(&mut self, blindness: Blindness);
+    /// The relay's part.
+    fn shown(&mut self) -> &mut Shown;
     /// For people.
     fn text(&self) -> String;
     /// What did not hold.
     fn failures(&self) -> Vec<String>;
     /// For programs, on one line.
     fn json(&self) -> anyhow::Result<String>;
-}
-
-impl Outcome for Report {
-    fn judged(&mut self, blindness: Blindness) {
-        self.blindness = blindness;
-    }
-
-    fn text(&self) -> String {
-        Self::text(self)
-    }
-
-    fn failures(&self) -> Vec<String> {
-        Self::failures(self)
-    }
-
-    fn json(&self) -> anyhow::Result<String> {
-        Self::json(self)
-    }
 }
 
 /// The line that a relay prints when it is ready.
@@ -311,15 +295,7 @@ fn call(stage: &Stage<'_>) -> anyhow::Result<(Report, Evidence)> {
         memory_after: Memory::of_process(relay.id())?,
         metrics_after: after.text().to_owned(),
     };
-    let report = Report {
-        seconds: options.seconds,
-        flows,
-        ledger: Ledger::new(&after)?,
-        datagrams_forwarded: after.sum("supernode_datagrams_forwarded_total")?,
-        load,
-        blindness: Blindness::default(),
-        sides,
-    };
+    let report = Report { seconds: options.seconds, flows, shown: Shown::new(&after, load)?, sides };
     Ok((report, evidence))
 }
 

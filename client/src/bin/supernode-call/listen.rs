@@ -19,13 +19,12 @@ use crate::{
     TalkArgs,
     connect::connect,
     failure::Failure,
-    media::record::make_fresh,
     papers::{
         identity::{self, unix_s},
         links::OwnInvite,
     },
     progress::note,
-    talk::{HangUp, Show, Sources, appear, hold, next_call, report},
+    talk::{HangUp, Show, Sources, appear, hold, next_call, outputs, report},
     trouble::Trouble,
 };
 
@@ -56,7 +55,7 @@ pub(crate) fn run(args: &TalkArgs) -> Result<(), Failure> {
 async fn listen(args: &TalkArgs) -> Result<(), Failure> {
     // Everything of ours that can be wrong, before anybody rings.
     identity::load(&args.identity)?;
-    Sources::open(args)?;
+    drop((Sources::open(args)?, outputs(args, None)?));
     let config =
         Config { network: args.network(), reconnect_for: FOR_EVER, backoff_max: WAIT_MAX, ..Config::default() };
     let mut waits = Waits::default();
@@ -111,11 +110,10 @@ async fn answer_calls(args: &TalkArgs, client: &Client, events: &mut Events) -> 
                 return Ok(());
             }
         };
-        let directory = directory_for(&args.record_dir, &caller, unix_s());
-        let sources = Sources::open(args)?;
-        make_fresh(&directory)?;
+        let directory = args.record_dir.as_ref().map(|directory| directory_for(directory, &caller, unix_s()));
+        let (sources, outputs) = (Sources::open(args)?, outputs(args, directory)?);
         let show = Show { progress: std::io::stderr().is_terminal(), json: args.json, peer_online_seen: false };
-        let mut talk = std::pin::pin!(hold(call, sources, directory, HangUp::WithTheOther, show));
+        let mut talk = std::pin::pin!(hold(call, sources, outputs, HangUp::WithTheOther, show));
         let mut over = None;
         // Whoever rings meanwhile hears that we are busy.
         let talked = loop {

@@ -1,4 +1,4 @@
-//! `supernode-call`: calls somebody through a Supernode relay, or waits to be called, with media from files.
+//! `supernode-call`: calls somebody through a Supernode relay, or waits to be called, with media from files or from a microphone.
 
 mod absence;
 mod connect;
@@ -9,6 +9,7 @@ mod media;
 mod papers;
 mod progress;
 mod room;
+mod sound;
 mod talk;
 mod trouble;
 
@@ -16,6 +17,7 @@ use std::{
     io::{IsTerminal, Write},
     path::PathBuf,
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::{Args, Parser, Subcommand};
@@ -24,13 +26,14 @@ use tracing_subscriber::EnvFilter;
 
 use failure::{EXIT_CODES, Failure};
 use papers::{devices, given, identity, links};
+use sound::SoundArgs;
 use trouble::Trouble;
 
 const SECRETS: &str = "\
 Invite links, room links and tickets let others in, so they are read from a file or from the environment \
 (SUPERNODE_INVITE, SUPERNODE_TICKET, SUPERNODE_ROOM), never from the command line, which every user of the machine can see.";
 
-/// Calls through a Supernode relay with media from files, recorded packet for packet.
+/// Calls through a Supernode relay with media from files, recorded packet for packet, or by microphone and loudspeaker.
 #[derive(Parser)]
 #[command(version, about, after_help = format!("{SECRETS}\n\n{EXIT_CODES}"))]
 struct Cli {
@@ -88,7 +91,8 @@ enum Command {
         #[arg(long)]
         again: bool,
     },
-    /// Waits until somebody is online, rings, and talks.
+    /// Rings somebody, and talks. While they are away it rings on, and at once when they are there: a page of theirs may be
+    /// woken by it.
     Call {
         #[command(flatten)]
         talk: TalkArgs,
@@ -98,6 +102,9 @@ enum Command {
         /// Hang up after this many seconds of media; without it, when the files end.
         #[arg(long)]
         seconds: Option<u64>,
+        /// While nobody of theirs is online, ring on for so many seconds.
+        #[arg(long, value_name = "SECONDS", default_value_t = 45, value_parser = clap::value_parser!(u64).range(..=86_400))]
+        ring_for: u64,
     },
     /// Looks whether calls can be made from here, and if not, what is in the way: name, UDP, invite, clock.
     Doctor {
@@ -113,6 +120,9 @@ enum Command {
         #[command(flatten)]
         proxy: ProxyArgs,
     },
+    /// Lists microphones and loudspeakers by the names that --mic and --speaker take. Needs a program that was built with
+    /// --features sound.
+    Sound,
     /// Rooms of many: opens one, knocks at one, and tells whoever is in one what to do.
     Room {
         #[command(subcommand)]
@@ -135,14 +145,16 @@ struct TalkArgs {
     #[command(flatten)]
     proxy: ProxyArgs,
     /// Ogg Opus file to play.
-    #[arg(long)]
-    audio: PathBuf,
+    #[arg(long, required_unless_present = "mic")]
+    audio: Option<PathBuf>,
+    #[command(flatten)]
+    sound: SoundArgs,
     /// IVF file (VP8, VP9 or AV1) to play; without it, we are only heard.
     #[arg(long)]
     video: Option<PathBuf>,
-    /// Directory for what is received: audio.opus and video.ivf, which must not be there yet.
-    #[arg(long)]
-    record_dir: PathBuf,
+    /// Directory for what is received: audio.opus and video.ivf, which must not be there yet. With --speaker nothing need be kept.
+    #[arg(long, required_unless_present = "speaker")]
+    record_dir: Option<PathBuf>,
     /// Print one JSON object with the call's figures as the last line.
     #[arg(long)]
     json: bool,
@@ -202,9 +214,10 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Devices { command } => devices::run(command)?,
         Command::Listen { talk, again: true } => listen::run(&talk)?,
         Command::Listen { talk, again: false } => talk::run(&talk, None)?,
-        Command::Call { talk, ticket_file, seconds } => {
-            let pass = ticket(ticket_file.as_ref())?;
-            talk::run(&talk, Some((pass, seconds)))?;
+        Command::Call { talk, ticket_file, seconds, ring_for } => {
+            let (seconds, ring_for) = (seconds.map(Duration::from_secs), Duration::from_secs(ring_for));
+            let whom = talk::Whom { pass: ticket(ticket_file.as_ref())?, ring_for, seconds };
+            talk::run(&talk, Some(&whom))?;
         }
         Command::Doctor { invite_file, identity, authority_file, proxy } => {
             doctor::run(&doctor::With {
@@ -214,6 +227,7 @@ fn run(command: Command) -> Result<(), Failure> {
                 proxy: proxy.choice(),
             })?;
         }
+        Command::Sound => sound::list()?.iter().try_for_each(|line| say(line))?,
         Command::Room { command } => room::run(command)?,
     }
     Ok(())

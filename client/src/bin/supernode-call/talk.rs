@@ -10,7 +10,9 @@ use std::{
 
 use supernode_client::{
     Call, CallEnd, Client, Config, Error, Event, Events, IncomingRing, PresenceState, Publisher, Purpose, RingOutcome,
-    Transport, e2ee::Pass, proto::identity::IdentityKey,
+    Transport,
+    e2ee::Pass,
+    proto::{control::RefusalReason, identity::IdentityKey},
 };
 use tokio::{
     sync::watch,
@@ -24,7 +26,7 @@ use crate::{
     failure::Failure,
     media::{
         play::Source,
-        record::{make_fresh, record_both},
+        record::{Outputs, make_fresh, take_both},
     },
     papers::{identity, links::OwnInvite},
     progress::{self, Summary, note},
@@ -32,31 +34,42 @@ use crate::{
     trouble::Trouble,
 };
 
+/// How soon somebody who is not there is rung again: in a minute two thirds of the rings that a relay grants.
+const RING_AGAIN: Duration = Duration::from_secs(3);
 /// Longest to wait for what is under way after hanging up.
 const FAREWELL: Duration = Duration::from_secs(15);
 /// Longest to wait for what is here already.
 const PUTTING_AWAY: Duration = Duration::from_secs(5);
 
-/// Calls the issuer of the ticket, or without one waits to be called.
-pub(crate) fn run(args: &TalkArgs, whom: Option<(Pass, Option<u64>)>) -> Result<(), Failure> {
+/// Whom to call, and for how long.
+pub(crate) struct Whom {
+    pub(crate) pass: Pass,
+    /// While nobody of theirs is online.
+    pub(crate) ring_for: Duration,
+    /// Of media.
+    pub(crate) seconds: Option<Duration>,
+}
+
+/// Calls somebody, or waits to be called.
+pub(crate) fn run(args: &TalkArgs, whom: Option<&Whom>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.map_err(Trouble::System)?.block_on(talk(args, whom))
 }
 
-async fn talk(args: &TalkArgs, whom: Option<(Pass, Option<u64>)>) -> Result<(), Failure> {
+async fn talk(args: &TalkArgs, whom: Option<&Whom>) -> Result<(), Failure> {
     // Everything of ours that can be wrong, before anybody is rung.
     let invite = OwnInvite::read(args.invite_file.as_ref())?;
     identity::load(&args.identity)?;
     let sources = Sources::open(args)?;
-    make_fresh(&args.record_dir)?;
+    let outputs = outputs(args, args.record_dir.clone())?;
 
     let config = Config { network: args.network(), ..Config::default() };
     let (client, mut events) = connect(&args.identity, &invite, config).await?;
-    let (call, online_seen) = match &whom {
-        Some((pass, _)) => {
+    let (call, online_seen) = match whom {
+        Some(whom) => {
             let identity = args.identity.clone();
             tokio::spawn(async move { stay_busy(&mut events, &identity).await });
-            (ring(&client, pass).await?, true)
+            (ring(&client, whom).await?, true)
         }
         None => {
             let call = answer(&client, &mut events, &args.identity).await?;
@@ -66,12 +79,12 @@ async fn talk(args: &TalkArgs, whom: Option<(Pass, Option<u64>)>) -> Result<(), 
         }
     };
     note(&format!("in the call, keys: {}", call.keys()));
-    let hang_up = match &whom {
-        Some((_, seconds)) => HangUp::Ourselves { after: seconds.map(Duration::from_secs) },
+    let hang_up = match whom {
+        Some(whom) => HangUp::Ourselves { after: whom.seconds },
         None => HangUp::WithTheOther,
     };
     let show = Show { progress: true, json: args.json, peer_online_seen: online_seen };
-    let talked = hold(call, sources, args.record_dir.clone(), hang_up, show).await;
+    let talked = hold(call, sources, outputs, hang_up, show).await;
     client.close().await;
     talked
 }
@@ -88,7 +101,7 @@ pub(crate) struct Show {
 pub(crate) async fn hold(
     call: Call,
     sources: Sources,
-    record_dir: PathBuf,
+    outputs: Outputs,
     hang_up: HangUp,
     show: Show,
 ) -> Result<(), Failure> {
@@ -99,7 +112,7 @@ pub(crate) async fn hold(
     }
     background.spawn(absence::tell(call.clone()));
     let stats_of = call.clone();
-    let talked = converse(call, sources, record_dir, hang_up).await;
+    let talked = converse(call, sources, outputs, hang_up).await;
     background.shutdown().await;
     let safety_number = stats_of.safety_number().map_err(Failure::broken)?;
     let summary = Summary::new(&stats_of.stats(), safety_number, show.peer_online_seen);
@@ -114,7 +127,7 @@ pub(crate) async fn hold(
     talked
 }
 
-/// The files that we play.
+/// What we play: files, or what a microphone hears.
 pub(crate) struct Sources {
     audio: Source,
     video: Option<Source>,
@@ -123,17 +136,49 @@ pub(crate) struct Sources {
 impl Sources {
     pub(crate) fn open(args: &TalkArgs) -> Result<Self, Trouble> {
         let video = args.video.as_deref().map(Source::video).transpose()?;
-        Ok(Self { audio: Source::audio(&args.audio)?, video })
+        let audio = Source::sound(&args.sound, args.audio.as_deref())?;
+        Ok(Self { audio: audio.expect("the command line has one of them"), video })
     }
 }
 
-/// Waits until the issuer of the ticket is online, and rings.
-async fn ring(client: &Client, pass: &Pass) -> Result<Call, Failure> {
+/// Where what we receive goes: to files that are not there yet, to a loudspeaker, or both.
+pub(crate) fn outputs(args: &TalkArgs, directory: Option<PathBuf>) -> Result<Outputs, Trouble> {
+    if let Some(directory) = &directory {
+        make_fresh(directory)?;
+    }
+    Ok(Outputs { directory, loudspeaker: args.sound.loudspeaker()? })
+}
+
+/// Rings the issuer of the ticket, and as long as nobody of theirs is there again and again: a closed page of theirs may be woken
+/// by it, and nothing tells whether one was. That is [`Client::ring_patiently`], and at once when they are seen.
+async fn ring(client: &Client, Whom { pass, ring_for, .. }: &Whom) -> Result<Call, Failure> {
     let mut watch = client.watch(pass).await.map_err(Failure::no_call)?;
-    note("waiting until they are online");
-    watch.online().await.map_err(Failure::no_call)?;
-    note("they are online: ringing");
-    let mut ring = client.ring(pass).await.map_err(Failure::no_call)?;
+    let give_up_at = Instant::now() + *ring_for;
+    let (mut is_told, mut is_seen) = (false, false);
+    let mut ring = loop {
+        let left = give_up_at.saturating_duration_since(Instant::now());
+        match client.ring(pass).await {
+            Ok(ring) => break ring,
+            Err(error) if left.is_zero() || !may_come(&error) => return Err(Failure::no_call(error)),
+            Err(_) => {}
+        }
+        if !std::mem::replace(&mut is_told, true) {
+            let seconds = ring_for.as_secs();
+            note(&format!(
+                "nobody of theirs is online: ringing on for {seconds} s, which may wake a closed page of theirs"
+            ));
+        }
+        tokio::select! {
+            online = watch.online(), if !is_seen => {
+                online.map_err(Failure::no_call)?;
+                is_seen = true;
+                note("they are online: ringing");
+            }
+            () = tokio::time::sleep(left.min(RING_AGAIN)) => {}
+            _ = tokio::signal::ctrl_c() => return Err(Failure::no_call(Trouble::Interrupted)),
+        }
+    };
+    note("it rings");
     let outcome = tokio::select! {
         outcome = ring.outcome() => outcome.map_err(Failure::no_call)?,
         _ = tokio::signal::ctrl_c() => {
@@ -149,6 +194,12 @@ async fn ring(client: &Client, pass: &Pass) -> Result<Call, Failure> {
         RingOutcome::TimedOut => Trouble::Unanswered,
         RingOutcome::Gone => Trouble::WentOffline,
     }))
+}
+
+/// Whether somebody may be there soon who is not yet: whoever has just come in has not deposited anything.
+fn may_come(error: &Error) -> bool {
+    let Error::Refused(refusal) = error else { return false };
+    matches!(refusal.reason, RefusalReason::Offline | RefusalReason::NoKeyPackage)
 }
 
 /// Shows us online, waits for somebody to ring, and answers.
@@ -239,9 +290,9 @@ pub(crate) enum HangUp {
     WithTheOther,
 }
 
-async fn converse(call: Call, sources: Sources, record_dir: PathBuf, hang_up: HangUp) -> Result<(), Failure> {
-    let recorder = tokio::spawn(record_both(call.clone(), record_dir));
-    let mut exchange = std::pin::pin!(exchange(&call, sources, recorder, &hang_up));
+async fn converse(call: Call, sources: Sources, outputs: Outputs, hang_up: HangUp) -> Result<(), Failure> {
+    let received = tokio::spawn(take_both(call.clone(), outputs));
+    let mut exchange = std::pin::pin!(exchange(&call, sources, received, &hang_up));
     let finished = tokio::select! {
         finished = &mut exchange => finished,
         // The other side leaves as soon as it has everything, while we may still be putting things away.

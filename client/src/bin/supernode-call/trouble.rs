@@ -63,6 +63,13 @@ troubles! {
     OddTrack { odd: &'static str }, "the other side's {odd}: it cannot be recorded",
         "their program names its media in a way that files of ours have no place for", "tell those who use the other program; the call itself is not harmed";
 
+    NoSound, "this program was built without microphones and loudspeakers",
+        "they need ALSA and libopus, which not every machine has",
+        "use files (--audio, --record-dir), or build it anew, on Debian: apt-get install libasound2-dev libopus-dev pkg-config; cargo build --release -p supernode-client --features sound";
+    SoundDevice { what: &'static str, name: String, source: io::Error }, "{what} {name}: cannot be used",
+        "there is none of that name, another program has it for itself alone, the sound server does not run or is another user's, or it was unplugged",
+        "see which there are (supernode-call sound) and name one (--mic NAME, --speaker NAME); one that is called hw: takes nothing but what its hardware does, by plughw: in its place ALSA converts";
+
     InRoom { path: String }, "{path}: this identity is in a room already",
         "another process is in one with it", "leave that one first (room leave), or use another identity";
     NotInRoom { path: String, source: io::Error }, "{path}: no process is in a room with this identity",
@@ -78,7 +85,7 @@ troubles! {
     Busy, "they are busy", "they talk to somebody else", "call again later";
     Cancelled, "the ring was cancelled", "it was taken back, here or by the relay", "call again";
     Unanswered, "nobody answered", "nobody was there, or heard it", "call again later";
-    WentOffline, "they went offline", "their device left the relay while it rang", "call again: it waits until they are back";
+    WentOffline, "they went offline", "their device left the relay while it rang", "call again: it rings on while they are away";
     Unended, "the other side did not end its tracks in time",
         "their path or program stopped before it said that it was done: the recording may lack its end", "keep what was recorded, and call again for the rest";
 

@@ -1,5 +1,6 @@
 //! The program, with real files.
 
+mod away;
 mod long;
 mod networks;
 mod shims;
@@ -170,6 +171,30 @@ fn what_a_person_brings_that_is_of_no_use_is_named_with_what_to_do() {
     assert!(output.status.code() == Some(3) && told.contains("127.0.0.1:9 (port 9, UDP): refused"), "{told}");
     assert!(told.contains("-> try another network"), "{told}");
     assert!(begin.elapsed() < std::time::Duration::from_secs(3), "an ICMP refusal is no silence");
+    fs::remove_dir_all(directory).unwrap();
+}
+
+#[cfg(not(feature = "sound"))]
+#[test]
+fn a_program_without_sound_devices_says_how_one_is_built_that_has_them() {
+    let directory = std::env::temp_dir().join(format!("supernode-silent-{}", std::process::id()));
+    fs::create_dir_all(&directory).unwrap();
+    let eve = directory.join("eve.json");
+    text(Command::new(PROGRAM).arg("identity").arg("--out").arg(&eve).output().unwrap());
+    let mut with_a_microphone = Command::new(PROGRAM);
+    with_a_microphone.args(["listen", "--mic", "--speaker", "hw:0", "--identity"]).arg(&eve);
+    with_a_microphone.env("SUPERNODE_INVITE", Relay::open(1).invite().to_string());
+    for mut command in [with_a_microphone, {
+        let mut list = Command::new(PROGRAM);
+        list.arg("sound");
+        list
+    }] {
+        let (told, code) = said(&mut command);
+        assert_eq!(code, Some(1), "{told}");
+        assert!(told.contains("built without microphones") && told.contains("--features sound"), "{told}");
+    }
+    let (told, code) = said(Command::new(PROGRAM).args(["listen", "--mic", "--audio", "x.opus", "--identity", "x"]));
+    assert!(code == Some(2) && told.contains("cannot be used with"), "{told}");
     fs::remove_dir_all(directory).unwrap();
 }
 

@@ -20,13 +20,13 @@ use supernode_proto::identity::IdentityKey;
 
 use super::{
     CALL_TIMEOUT, Directory, Evidence, Outcome, Ready, START_TIMEOUT, SUBSCRIPTIONS, Stage,
-    blindness::Blindness,
     canaries::{self, Word},
     during,
     memory::Memory,
     process::Process,
-    report::{Ledger, Side},
+    report::Side,
     settled,
+    shown::Shown,
 };
 use crate::workspace;
 use pictures::{Fields, Seen};
@@ -137,10 +137,7 @@ pub(super) fn hold(stage: &Stage<'_>) -> anyhow::Result<(Box<dyn Outcome>, Evide
         in_page: Seen::compare(&in_files.picture, &in_page.theirs),
         natively: Seen::compare(&in_page.ours, &in_files.video),
         complaints: in_page.complaints,
-        ledger: Ledger::new(&after)?,
-        datagrams_forwarded: after.sum("supernode_datagrams_forwarded_total")?,
-        load: during.load,
-        blindness: Blindness::default(),
+        shown: Shown::new(&after, during.load)?,
     };
     let evidence = Evidence {
         canaries: canaries::without_repeats(words),

@@ -1,4 +1,4 @@
-//! Plays media files into a call in real time.
+//! Plays media files, or what a microphone hears, into a call in real time.
 
 use std::{
     fs::File,
@@ -15,49 +15,83 @@ use tokio::{
     time::{Duration, Instant, sleep_until},
 };
 
-use crate::trouble::Trouble;
+use crate::{
+    sound::{Microphone, SoundArgs},
+    trouble::Trouble,
+};
 
 /// Recordings are to be whole, so nothing is given up before this.
 pub(crate) const PATIENCE_MS: u32 = 10_000;
+/// What somebody says now is worth nothing after this.
+const LIVE_MS: u32 = 1_000;
+
+/// Where our sound or our picture comes from.
+pub(crate) enum Source {
+    File(Box<Recorded>),
+    Microphone(Microphone),
+}
 
 /// An open file, whichever kind.
-pub(crate) enum Source {
+pub(crate) enum Recorded {
     Audio { path: String, reader: ogg_opus::Reader<BufReader<File>> },
     Video { path: String, reader: ivf::Reader<BufReader<File>> },
 }
 
 impl Source {
+    /// The microphone if one is wanted, or else the file, if there is one.
+    pub(crate) fn sound(sound: &SoundArgs, path: Option<&Path>) -> Result<Option<Self>, Trouble> {
+        match sound.microphone()? {
+            Some(microphone) => Ok(Some(Self::Microphone(microphone))),
+            None => path.map(Self::audio).transpose(),
+        }
+    }
+
     pub(crate) fn audio(path: &Path) -> Result<Self, Trouble> {
         let reader = ogg_opus::Reader::new(open(path)?).map_err(is_no("Ogg Opus", path))?;
-        Ok(Self::Audio { path: path.display().to_string(), reader })
+        Ok(Self::File(Box::new(Recorded::Audio { path: path.display().to_string(), reader })))
     }
 
     pub(crate) fn video(path: &Path) -> Result<Self, Trouble> {
         let reader = ivf::Reader::new(open(path)?).map_err(is_no("IVF", path))?;
-        Ok(Self::Video { path: path.display().to_string(), reader })
+        Ok(Self::File(Box::new(Recorded::Video { path: path.display().to_string(), reader })))
     }
 
-    /// Announces the file as a track.
+    /// Announces it as a track.
     pub(crate) async fn publish(&self, call: &Call, activity: bool) -> Result<Publisher, supernode_client::Error> {
-        let options = PublishOptions { ttl_ms: PATIENCE_MS, activity };
-        call.publish(self.kind(), self.track_info(), options).await
+        let ttl_ms = if matches!(self, Self::Microphone(_)) { LIVE_MS } else { PATIENCE_MS };
+        let (kind, name, codec, parameters) = match self {
+            Self::Microphone(microphone) => (TrackKind::Audio, "audio", "opus", opus_parameters(&microphone.headers())),
+            Self::File(recorded) => recorded.track(),
+        };
+        let info = TrackInfo { id: TrackId(rand::random()), name: name.into(), codec: codec.into(), parameters };
+        call.publish(kind, info, PublishOptions { ttl_ms, activity }).await
     }
 
-    fn kind(&self) -> TrackKind {
+    /// Sends what there is from `start` on, until a file ends, `until` is past, or it is told to stop.
+    pub(crate) async fn play(
+        self,
+        publisher: &mut Publisher,
+        start: Instant,
+        until: Option<Instant>,
+        stopped: watch::Receiver<bool>,
+    ) -> anyhow::Result<()> {
         match self {
-            Self::Audio { .. } => TrackKind::Audio,
-            Self::Video { .. } => TrackKind::Video,
+            Self::File(recorded) => recorded.play(publisher, start, until, stopped).await,
+            Self::Microphone(microphone) => microphone.play(publisher, until, stopped).await,
         }
     }
+}
 
-    fn track_info(&self) -> TrackInfo {
-        let (name, codec, parameters) = match self {
-            Self::Audio { reader, .. } => ("audio", "opus", opus_parameters(reader.headers())),
+impl Recorded {
+    /// Kind, name, codec and codec parameters of its track.
+    fn track(&self) -> (TrackKind, &'static str, &'static str, Vec<u8>) {
+        match self {
+            Self::Audio { reader, .. } => (TrackKind::Audio, "audio", "opus", opus_parameters(reader.headers())),
             Self::Video { reader, .. } => {
-                ("video", video_codec(reader.header().codec), reader.header().to_bytes().to_vec())
+                let header = reader.header();
+                (TrackKind::Video, "video", video_codec(header.codec), header.to_bytes().to_vec())
             }
-        };
-        TrackInfo { id: TrackId(rand::random()), name: name.into(), codec: codec.into(), parameters }
+        }
     }
 
     /// The next packet: its time, whether decoding can begin with it, and its bytes.
@@ -74,9 +108,8 @@ impl Source {
         })
     }
 
-    /// Sends packet after packet at its time after `start`, until the file ends, its next packet's time is past `until`,
-    /// or it is told to stop.
-    pub(crate) async fn play(
+    /// Packet after packet, each at its time.
+    async fn play(
         mut self,
         publisher: &mut Publisher,
         start: Instant,
@@ -105,7 +138,7 @@ impl Source {
 }
 
 /// What an Opus packet says of itself; sent on tracks that show it only.
-fn activity(packet: &[u8]) -> u8 {
+pub(crate) fn activity(packet: &[u8]) -> u8 {
     const SPEAKING: u8 = 2;
     if opus_voice::has_voice(packet) == Some(true) { SPEAKING } else { 0 }
 }

@@ -1,4 +1,4 @@
-//! Records the tracks of others, packet for packet, as they are played.
+//! Records the tracks of others, packet for packet, as they are played, and plays them on a loudspeaker.
 
 use std::{
     fs::File,
@@ -15,7 +15,10 @@ use supernode_client::{
 use tokio::sync::watch;
 
 use super::play::{PATIENCE_MS, opus_headers};
-use crate::trouble::Trouble;
+use crate::{
+    sound::{Ear, Loudspeaker},
+    trouble::Trouble,
+};
 
 /// Of video: a recording that is out of order is worth less than one that comes late.
 const HOLD: Duration = Duration::from_millis(1_000);
@@ -56,13 +59,33 @@ pub(crate) fn make_fresh(directory: &Path) -> Result<(), Trouble> {
     }
 }
 
-/// Writes the other side's tracks to files in `directory` until they end. Whoever shows no picture is only heard: once
-/// their audio has ended, none is waited for.
-pub(crate) async fn record_both(call: Call, directory: PathBuf) -> anyhow::Result<()> {
+/// What becomes of what the others send.
+pub(crate) struct Outputs {
+    /// A file for each track is made there.
+    pub(crate) directory: Option<PathBuf>,
+    /// What they say is heard there.
+    pub(crate) loudspeaker: Option<Arc<Loudspeaker>>,
+}
+
+impl Outputs {
+    /// Where a track goes: to the file of that name, or nowhere; and by what it is heard, if it is.
+    pub(crate) fn of(&self, track: &RemoteTrack, name: &str) -> Result<(Sink, Option<Ear>), Trouble> {
+        let sink = match &self.directory {
+            Some(directory) => Sink::new(track.info(), track.kind(), &directory.join(name))?,
+            None => Sink::Nowhere,
+        };
+        let loudspeaker = self.loudspeaker.as_ref().filter(|_| track.kind() == TrackKind::Audio);
+        Ok((sink, loudspeaker.and_then(|loudspeaker| loudspeaker.ear(track))))
+    }
+}
+
+/// Takes the other side's tracks until they end. Whoever shows no picture is only heard: once their audio has ended, none is
+/// waited for.
+pub(crate) async fn take_both(call: Call, outputs: Outputs) -> anyhow::Result<()> {
     let (heard, mut heard_out) = watch::channel(false);
     let audio = async {
         let track = call.track(TrackKind::Audio).await?;
-        let recorded = record(&call, &track, &directory).await;
+        let recorded = record(&call, &track, &outputs).await;
         heard.send_replace(true);
         recorded
     };
@@ -72,40 +95,62 @@ pub(crate) async fn record_both(call: Call, directory: PathBuf) -> anyhow::Resul
             track = call.track(TrackKind::Video) => track?,
             _ = heard_out.wait_for(|heard| *heard) => return Ok(()),
         };
-        record(&call, &track, &directory).await
+        record(&call, &track, &outputs).await
     };
     let (audio, video) = tokio::join!(audio, video);
     audio.and(video)
 }
 
-async fn record(call: &Call, track: &Arc<RemoteTrack>, directory: &Path) -> anyhow::Result<()> {
-    let kind = track.kind();
-    let name = if kind == TrackKind::Audio { AUDIO } else { VIDEO };
-    let sink = Sink::new(track.info(), kind, &directory.join(name))?;
-    record_track(call, track, sink, 0, |_, _| {}).await
+async fn record(call: &Call, track: &Arc<RemoteTrack>, outputs: &Outputs) -> anyhow::Result<()> {
+    let name = if track.kind() == TrackKind::Audio { AUDIO } else { VIDEO };
+    record_track(call, track, outputs.of(track, name)?, 0, |_, _| {}).await
 }
 
-/// Plays a track into a sink until it ends, or of tracks that show who speaks, while its publisher is among so many most
-/// active ones. `played` sees each packet.
+/// Plays a track into a sink, and to whoever listens, until it ends, or of tracks that show who speaks, while its publisher is
+/// among so many most active ones. `played` sees each packet.
 pub(crate) async fn record_track(
     call: &Call,
     track: &Arc<RemoteTrack>,
-    mut sink: Sink,
+    (mut sink, mut ear): (Sink, Option<Ear>),
     speakers_max: u32,
     mut played: impl FnMut(&[u8], Progress),
 ) -> anyhow::Result<()> {
     let options = SubscribeOptions {
-        max_age_ms: PATIENCE_MS,
+        // A recording is to be whole. Who listens is to hear what is said now: the relay's own bound.
+        max_age_ms: if ear.is_some() { 0 } else { PATIENCE_MS },
         hold: HOLD,
         speakers_max,
         ..SubscribeOptions::for_kind(track.kind())
     };
     if track.kind() == TrackKind::Audio {
-        let mut playback = call.play(track, options, DELAY).await?;
-        while let Some(next) = playback.next().await {
-            let Played::Frame(frame) = next else { continue };
-            played(&frame.payload, Progress { late: playback.late(), delay: playback.delay() });
-            sink.write(frame.times.presentation_us, frame.payload.to_vec())?;
+        let bounds = if ear.is_some() { DelayBounds::default() } else { DELAY };
+        let mut playback = call.play(track, options, bounds).await?;
+        loop {
+            let next = match &mut ear {
+                Some(ear) => match tokio::time::timeout(ear.patience(), playback.next()).await {
+                    Ok(next) => next,
+                    Err(_) => {
+                        ear.nothing();
+                        continue;
+                    }
+                },
+                None => playback.next().await,
+            };
+            match next {
+                Some(Played::Frame(frame)) => {
+                    if let Some(ear) = &mut ear {
+                        ear.frame(&frame.payload);
+                    }
+                    played(&frame.payload, Progress { late: playback.late(), delay: playback.delay() });
+                    sink.write(frame.times.presentation_us, frame.payload.to_vec())?;
+                }
+                Some(Played::Missing(packets)) => {
+                    if let Some(ear) = &mut ear {
+                        ear.missing(packets);
+                    }
+                }
+                None => break,
+            }
         }
     } else {
         let mut subscription = call.subscribe(track, options).await?;

@@ -20,6 +20,7 @@ use crate::{
     parse_identity,
     progress::note,
     say,
+    sound::SoundArgs,
     trouble::Trouble,
 };
 use control::{Order, tell};
@@ -117,9 +118,11 @@ pub(crate) struct StayArgs {
     identity: PathBuf,
     #[command(flatten)]
     proxy: ProxyArgs,
-    /// Ogg Opus file to play; without it, we only listen.
+    /// Ogg Opus file to play; without it or a microphone, we only listen.
     #[arg(long)]
     audio: Option<PathBuf>,
+    #[command(flatten)]
+    sound: SoundArgs,
     /// IVF file (VP8, VP9 or AV1) to play.
     #[arg(long)]
     video: Option<PathBuf>,

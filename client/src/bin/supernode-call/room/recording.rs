@@ -1,7 +1,6 @@
-//! Takes every track of the others as it comes, keeps it if that is wished, and reads what they say.
+//! Takes every track of the others as it comes, keeps or plays it if that is wished, and reads what they say.
 
 use std::{
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -15,7 +14,7 @@ use tokio::{sync::watch, task::JoinSet};
 use super::{figures::Watched, roster};
 use crate::{
     failure::told,
-    media::record::{Sink, record_track},
+    media::record::{Outputs, record_track},
     progress::note,
 };
 
@@ -27,7 +26,7 @@ const TEXT: &str = "text";
 
 /// What comes from the others.
 pub(super) struct Recording {
-    directory: Option<PathBuf>,
+    outputs: Outputs,
     speakers_max: u32,
     watched: Arc<Watched>,
     /// Audio and video tracks that have not ended.
@@ -36,8 +35,8 @@ pub(super) struct Recording {
 }
 
 impl Recording {
-    pub(super) fn new(directory: Option<PathBuf>, speakers_max: u32, watched: Arc<Watched>) -> Arc<Self> {
-        Arc::new(Self { directory, speakers_max, watched, running: watch::Sender::new(0), lines: AtomicU64::new(0) })
+    pub(super) fn new(outputs: Outputs, speakers_max: u32, watched: Arc<Watched>) -> Arc<Self> {
+        Arc::new(Self { outputs, speakers_max, watched, running: watch::Sender::new(0), lines: AtomicU64::new(0) })
     }
 
     /// Runs until the room is over for us.
@@ -93,13 +92,10 @@ impl Recording {
 
     async fn record(&self, call: &Call, track: &Arc<RemoteTrack>) -> anyhow::Result<()> {
         let member = track.publisher();
-        let sink = match &self.directory {
-            Some(directory) => Sink::new(track.info(), track.kind(), &directory.join(file_name(track)))?,
-            None => Sink::Nowhere,
-        };
+        let outputs = self.outputs.of(track, &file_name(track))?;
         let watched = self.watched.clone();
         let is_audio = track.kind() == TrackKind::Audio;
-        record_track(call, track, sink, self.speakers_max, move |packet, progress| {
+        record_track(call, track, outputs, self.speakers_max, move |packet, progress| {
             if is_audio {
                 let speaks = opus_voice::has_voice(packet) == Some(true);
                 watched.voices.note(member, speaks, PACKET, Instant::now());

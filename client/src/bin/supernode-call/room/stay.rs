@@ -33,7 +33,7 @@ use crate::{
     failure::Failure,
     media::{
         play::{PATIENCE_MS, Source},
-        record::make_directory,
+        record::{Outputs, make_directory},
     },
     papers::{
         identity,
@@ -72,11 +72,12 @@ pub(super) fn stay(args: &StayArgs, entry: Entry) -> Result<(), Failure> {
 async fn run(args: &StayArgs, entry: Entry) -> Result<(), Failure> {
     // Everything of ours that can be wrong, before anybody is disturbed.
     let who = identity::load(&args.identity)?;
-    let audio = args.audio.as_deref().map(Source::audio).transpose()?;
+    let audio = Source::sound(&args.sound, args.audio.as_deref())?;
     let video = args.video.as_deref().map(Source::video).transpose()?;
     if let Some(directory) = &args.record_dir {
         make_directory(directory)?;
     }
+    let outputs = Outputs { directory: args.record_dir.clone(), loudspeaker: args.sound.loudspeaker()? };
     let control = Control::listen(&args.identity)?;
     let relay = match &entry {
         Entry::Create { relay, .. } | Entry::Knock { relay, .. } | Entry::Wait { relay } => relay.clone(),
@@ -93,7 +94,7 @@ async fn run(args: &StayArgs, entry: Entry) -> Result<(), Failure> {
     let (minding, file, only) = (porch.clone(), args.identity.clone(), args.only.clone());
     tokio::spawn(async move { minding.mind(events, &file, &only).await });
     let watched = Arc::new(Watched::default());
-    let recording = Recording::new(args.record_dir.clone(), args.speakers, watched.clone());
+    let recording = Recording::new(outputs, args.speakers, watched.clone());
     let mut background = tokio::task::JoinSet::new();
     background.spawn(recording.clone().run(call.clone()));
     background.spawn(roster::show(call.clone(), watched.clone()));
