@@ -67,8 +67,8 @@ export interface Asked {
   set_capture(port: MessagePort): void;
   /** What others say goes to this port. */
   set_playout(port: MessagePort): void;
-  /** From what is mixed until it is heard. */
-  set_output_latency(ms: number): void;
+  /** From what is mixed until it is heard, and from what is decoded until it is drawn. */
+  set_latencies(sound_ms: number, picture_ms: number): void;
   publish_picture(what: Pictured, on: boolean): void;
   /** Whose pictures are to be seen, and how large: in pixels of height. */
   want_picture(device: Device, what: Pictured, height: number): void;
@@ -100,7 +100,7 @@ export type Told =
   | { readonly is: "file"; readonly id: number; readonly done: number; readonly state: "offered" | "coming" | "here" | "failed" }
   | { readonly is: "reaction"; readonly from: Device; readonly emoji: string }
   | { readonly is: "levels"; readonly levels: readonly (readonly [Device, number])[] }
-  | { readonly is: "picture"; readonly device: Device; readonly what: Pictured; readonly frame: VideoFrame }
+  | { readonly is: "picture"; readonly device: Device; readonly what: Pictured; readonly frame: VideoFrame; readonly given_at_ms: number }
   | { readonly is: "picture_wanted"; readonly what: Pictured; readonly height: number; readonly fps: number }
   | { readonly is: "rings"; readonly rings: readonly RingShown[] }
   | { readonly is: "line"; readonly line: "good" | "poor" | "lost" }

@@ -9,6 +9,8 @@ export const TALK_CODEC = "supernode-talk/1";
 export const CHAT_CODEC = "text";
 /** Nothing said is given up before this. */
 const TTL_MS = 10_000;
+/** What was not taken is said again after so long. */
+const AGAIN_MS = 200;
 /** Longest to wait for those who are to hear a first line. */
 const LISTENERS_MS = 3000;
 
@@ -24,7 +26,10 @@ export class TalkOut {
   #talk: Outgoing | undefined;
   #chat: Outgoing | undefined;
   #own: OwnState;
+  /** How many ever began to listen, and how many of them have been told how we are. */
   #joined = 0;
+  #told = 0;
+  #telling: ReturnType<typeof setTimeout> | undefined;
   #chat_listeners = 0;
 
   constructor(room: Room, own: OwnState) {
@@ -34,19 +39,35 @@ export class TalkOut {
 
   async start(): Promise<void> {
     const told = (what: string, json?: string) => {
-      const { joined } = demand_in(what, json) ?? { joined: this.#joined };
-      // Whoever is new knows nothing yet, even in the place of somebody who left: what comes from now on is for them as well.
-      if (joined > this.#joined) {
-        this.tell_state(this.#own);
-      }
-      this.#joined = joined;
+      this.#joined = demand_in(what, json)?.joined ?? this.#joined;
+      this.#tell_newcomers();
     };
     this.#talk = await this.#room.publish(fresh_id(), "data", "talk", TALK_CODEC, new Uint8Array(), TTL_MS, told);
+    // Somebody may have begun to listen before we know that there is something to hear.
+    this.#tell_newcomers();
   }
 
   tell_state(own: OwnState): void {
     this.#own = own;
-    this.#send({ is: "state", ...own });
+    this.#told = -1;
+    this.#tell_newcomers();
+  }
+
+  /** Whoever is new knows nothing yet, even in the place of somebody who left: what comes from now on is for them as well. */
+  #tell_newcomers(): void {
+    clearTimeout(this.#telling);
+    const joined = this.#joined;
+    if (joined <= this.#told) {
+      return;
+    }
+    if (this.#send({ is: "state", ...this.#own })) {
+      this.#told = joined;
+    } else if (this.#talk?.is_dead() === false) {
+      // So much waits for the connection that nothing more is taken.
+      this.#telling = setTimeout(() => {
+        this.#tell_newcomers();
+      }, AGAIN_MS);
+    }
   }
 
   react(emoji: string): void {
@@ -74,6 +95,7 @@ export class TalkOut {
   }
 
   async end(): Promise<void> {
+    clearTimeout(this.#telling);
     const tracks = [this.#talk, this.#chat];
     this.#talk = undefined;
     this.#chat = undefined;
