@@ -10,6 +10,7 @@ import { Push } from "./push.ts";
 import { Sound } from "./sound/sound.ts";
 import { Model } from "./state.ts";
 import { Failure, NO_CAPABILITY, WORKER_GONE, of_anything, of_device } from "./trouble.ts";
+import type { Codec } from "./worker/codecs.ts";
 
 /** Height of a picture whose canvas has no size yet. */
 const HEIGHT = 360;
@@ -49,7 +50,8 @@ export class PageEngine implements Engine {
     }
   });
 
-  constructor() {
+  /** `forced` says of this browser that it can show and make this, for tests. */
+  constructor(forced?: Codec) {
     this.#line = new Line(
       (told) => {
         this.#handle(told);
@@ -63,7 +65,7 @@ export class PageEngine implements Engine {
       void this.#line.ask("set_capture", [capture], [capture]);
       void this.#line.ask("set_playout", [playout], [playout]);
     });
-    this.#loaded = can_call() ? this.#load() : Promise.reject(new Failure(NO_CAPABILITY));
+    this.#loaded = can_call() ? this.#load(forced) : Promise.reject(new Failure(NO_CAPABILITY));
     this.#loaded.catch((error: unknown) => {
       this.#model.set_phase({ kind: "no-link", why: of_anything(error) });
     });
@@ -74,8 +76,8 @@ export class PageEngine implements Engine {
     }
   }
 
-  async #load(): Promise<Kept> {
-    const kept = await this.#line.ask("load", [packed]);
+  async #load(forced: Codec | undefined): Promise<Kept> {
+    const kept = await this.#line.ask("load", [packed, forced]);
     this.#model.set_kept(kept);
     return kept;
   }
@@ -88,6 +90,11 @@ export class PageEngine implements Engine {
   /** What the delay of sound is made of here, in milliseconds, for tests. */
   async sound_parts(): Promise<Record<string, number>> {
     return { ...(await this.#line.ask("sound_parts", [])), output: Math.round(this.#sound.latency_ms) };
+  }
+
+  /** Which of others' pictures are looked at, by track and codec, for tests. */
+  async looked_at(): Promise<string[]> {
+    return await this.#line.ask("looked_at", []);
   }
 
   // ---- what is shown

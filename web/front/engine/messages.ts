@@ -1,5 +1,6 @@
 /** What the page and its worker tell each other. */
 import type { Device, Identity, LinkShown, Trouble } from "../contract.ts";
+import type { Codec } from "./worker/codecs.ts";
 
 /** What a camera or a screen shows. */
 export type Pictured = "camera" | "screen";
@@ -52,7 +53,8 @@ export interface WorkerFigures {
 
 /** What the page asks of its worker. */
 export interface Asked {
-  load(packed: string): Kept;
+  /** `forced` says of this browser that it can show and make this, for tests. */
+  load(packed: string, forced: Codec | undefined): Kept;
   set_name(name: string): void;
   look_at_link(text: string): LinkShown;
   enter(link: string, own: OwnState, room_name: string): { readonly room_name: string | undefined };
@@ -88,6 +90,8 @@ export interface Asked {
   /** The link to come back by when this page was woken, if it is to be. */
   woken_by(): string | undefined;
   figures(): WorkerFigures;
+  /** Which of others' pictures are looked at, by track and codec. */
+  looked_at(): string[];
   /** What the delay of sound is made of, in milliseconds: by their names. */
   sound_parts(): Record<string, number>;
 }

@@ -70,7 +70,9 @@ devices.getUserMedia = async (asked) => {
   return stream;
 };
 
-const engine = new PageEngine();
+/** Of a page whose address ends so it is said that its browser can show and make this. */
+const FORCED = { "?av1": "av1", "?vp8": "vp8" } as const;
+const engine = new PageEngine(location.search in FORCED ? FORCED[location.search as keyof typeof FORCED] : undefined);
 
 async function listen(ms: number): Promise<number[]> {
   return (await tapped(output(), ms)).flatMap(({ samples }) => Array.from(samples));

@@ -5,13 +5,14 @@ import type { Device, Identity } from "../../contract.ts";
 import type { OwnState, Person, Pictured, SaidByWorker, Told, WorkerFigures } from "../messages.ts";
 import { Failure } from "../trouble.ts";
 import { sleep } from "./bytes.ts";
+import { codec_for, type Abilities, type Codec } from "./codecs.ts";
 import { FILE_BYTES_MAX, FILE_CODEC, FileIn, send_file } from "./files.ts";
 import { PictureIn } from "./picture_in.ts";
 import { PictureOut, SORTS } from "./picture_out.ts";
 import { Width, size_to_see } from "./sizes.ts";
 import { PACKET_MS, SoundIn } from "./sound_in.ts";
 import type { SoundOut } from "./sound_out.ts";
-import { CHAT_CODEC, TALK_CODEC, TalkOut, UNTOLD, listen_to_chat, listen_to_talk, type Heard } from "./talk.ts";
+import { CHAT_CODEC, TALK_CODEC, TalkOut, UNTOLD, listen_to_chat, listen_to_talk, type Heard, type ToldState } from "./talk.ts";
 
 /** A track of somebody's, as the wasm tells it. */
 export interface TrackShown {
@@ -51,6 +52,7 @@ const SIZES_FROM = 2;
 const SIZES_PEOPLE_MAX = 9;
 
 export interface CallParts {
+  readonly abilities: Abilities;
   readonly session: Session;
   readonly room: Room;
   readonly sound: SoundOut;
@@ -69,10 +71,12 @@ export class Call {
   readonly pictures: Readonly<Record<keyof typeof SORTS, PictureOut>>;
   /** What of ours is being published or taken back, one after the other. */
   readonly #turns = new Map<Pictured, Promise<void>>();
+  /** What is to be published. */
+  readonly #on = new Set<Pictured>();
   #own: OwnState;
   #roster: readonly Place[] = [];
   readonly #tracks = new Map<string, TrackShown>();
-  readonly #told = new Map<Device, OwnState>();
+  readonly #told = new Map<Device, ToldState>();
   /** Data that is listened to; nothing yet for what is just being asked for. */
   readonly #listened = new Map<string, Incoming | undefined>();
   readonly sounds = new Map<string, SoundIn>();
@@ -82,6 +86,7 @@ export class Call {
   readonly #poor = new Set<Device>();
   readonly #counted = new Map<string, { heard: number; missing: number }>();
   readonly #looking: ReturnType<typeof setInterval>;
+  #abilities: Abilities;
   readonly #width = new Width();
   #is_narrow = false;
   is_over = false;
@@ -89,14 +94,24 @@ export class Call {
   constructor(parts: CallParts, own: OwnState) {
     this.#parts = parts;
     this.#own = own;
-    this.#talk = new TalkOut(parts.room, own);
+    this.#abilities = parts.abilities;
+    this.#talk = new TalkOut(parts.room, own, parts.abilities.shows_av1);
     const camera = () => {
       this.#tell_wanted("camera", [this.pictures.camera, this.pictures.small]);
     };
     const screen = () => {
       this.#tell_wanted("screen", [this.pictures.screen]);
     };
-    this.pictures = { camera: new PictureOut(SORTS.camera, camera), small: new PictureOut(SORTS.small, camera), screen: new PictureOut(SORTS.screen, screen) };
+    const slow = () => {
+      this.#abilities = { ...this.#abilities, makes_av1_well: false };
+      this.#choose_codec();
+    };
+    this.pictures = {
+      camera: new PictureOut(SORTS.camera, camera, slow),
+      small: new PictureOut(SORTS.small, camera, slow),
+      // Always VP8: what is on a screen has few frames, and is to be clear at once.
+      screen: new PictureOut(SORTS.screen, screen, slow),
+    };
     this.#looking = setInterval(() => {
       this.#look_at_sound();
       this.#look_at_width();
@@ -137,6 +152,7 @@ export class Call {
       }
     }
     this.pictures.camera.set_people(this.#roster.length);
+    this.#choose_codec();
     this.#offer_small();
     this.#tell_people();
   }
@@ -320,6 +336,7 @@ export class Call {
   #handle_told(track: TrackShown, what: Heard): void {
     if (what.is === "state") {
       this.#told.set(track.device, what);
+      this.#choose_codec();
       this.#offer_small();
       this.#tell_people();
     } else if (what.is === "reaction") {
@@ -401,6 +418,7 @@ export class Call {
 
   /** One after the other: what is asked for last holds in the end, and nothing is published twice. */
   async publish_picture(what: Pictured, on: boolean): Promise<void> {
+    this.#on[on ? "add" : "delete"](what);
     const before = this.#turns.get(what) ?? Promise.resolve();
     const turn = before.catch(() => undefined).then(() => this.#set_published(what, on));
     this.#turns.set(what, turn);
@@ -410,7 +428,7 @@ export class Call {
   async #set_published(what: Pictured, on: boolean): Promise<void> {
     const picture = this.pictures[what];
     if (on && !picture.is_published && !this.is_over) {
-      await picture.publish(this.room);
+      await picture.publish(this.room, what === "camera" ? this.#codec : "vp8");
       this.#offer_small();
     } else if (!on) {
       // Its last frames go out by themselves: whoever turns it on again meanwhile need not wait for them.
@@ -418,6 +436,33 @@ export class Call {
         ended.end().catch(() => undefined);
       }
     }
+  }
+
+  /** What all who are in can show, and we can make. */
+  get #codec(): Codec {
+    return codec_for(this.#abilities, this.#roster.filter((place) => place.is_here && !place.is_me).map((place) => this.#told.get(place.device)));
+  }
+
+  /** Another codec is another track: who looks goes over to it. Also after it could not be published when it was to be. */
+  #choose_codec(): void {
+    const { camera } = this.pictures;
+    const is_due = () => this.#on.has("camera") && !this.is_over && (!camera.is_published || camera.codec !== this.#codec);
+    const again = async () => {
+      if (is_due()) {
+        await this.#set_published("camera", false);
+        await this.#set_published("camera", true);
+      }
+    };
+    if (is_due()) {
+      const before = this.#turns.get("camera") ?? Promise.resolve();
+      this.#turns.set("camera", before.then(again, again).catch(() => undefined));
+    }
+  }
+
+  /** Which of others' pictures are looked at, by track and codec, for tests. */
+  looked_at(): string[] {
+    const tracks = [...this.#seen].flatMap(([id, picture]) => (picture.is_over ? [] : (this.#tracks.get(id) ?? [])));
+    return tracks.map(({ name, codec }) => `${name} ${codec}`);
   }
 
   /** Once several pages may show us, our camera can be had in a small picture as well. Nobody makes it before it is wanted. */
@@ -430,7 +475,7 @@ export class Call {
     const before = this.#turns.get("camera") ?? Promise.resolve();
     const turn = before.catch(() => undefined).then(async () => {
       if (is_of_use() && !this.is_over) {
-        await small.publish(this.room);
+        await small.publish(this.room, this.#codec);
       }
     });
     // The relay may allow no more tracks: then there is one size.

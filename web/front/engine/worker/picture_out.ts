@@ -1,7 +1,8 @@
-/** Our camera, or our screen: frames in, VP8 in layers of time out, as wide as those can take who look. */
+/** Our camera, or our screen: frames in, VP8 or AV1 in layers of time out, as wide as those can take who look. */
 import type { Outgoing, Room } from "wasm:supernode_web";
 
 import { fresh_id } from "./bytes.ts";
+import { CODEC_NAMES, IVF_NAMES, SCALABILITY, type Codec } from "./codecs.ts";
 import { SMALL_NAME } from "./sizes.ts";
 
 /** How large and how often. A base layer of every fourth frame, one of every second, and all: what the relay thins by. */
@@ -68,6 +69,8 @@ interface Demand {
 export class PictureOut {
   readonly #sort: Sort;
   readonly #wanted: () => void;
+  readonly #slow: () => void;
+  #codec: Codec = "vp8";
   #track: Outgoing | undefined;
   #encoder: VideoEncoder | undefined;
   #size = "";
@@ -82,15 +85,17 @@ export class PictureOut {
   #height_max = 720;
   readonly #scaler = new OffscreenCanvas(16, 16);
 
-  /** `wanted` is called when other frames are of use than before. */
-  constructor(sort: Sort, wanted: () => void) {
+  /** `wanted` is called when other frames are of use than before, and `slow` when the processor is too slow for the codec. */
+  constructor(sort: Sort, wanted: () => void, slow: () => void) {
     this.#sort = sort;
     this.#wanted = wanted;
+    this.#slow = slow;
   }
 
-  async publish(room: Room): Promise<void> {
+  async publish(room: Room, codec: Codec): Promise<void> {
     const { kind, name } = this.#sort;
-    this.#track = await room.publish(fresh_id(), kind, name, "vp8", ivf_header(), TTL_MS, (told, json) => {
+    this.#codec = codec;
+    this.#track = await room.publish(fresh_id(), kind, name, codec, ivf_header(codec), TTL_MS, (told, json) => {
       if (told === "keyframe") {
         this.#wants_keyframe = true;
       } else if (json !== undefined) {
@@ -102,6 +107,10 @@ export class PictureOut {
 
   get is_published(): boolean {
     return this.#track !== undefined;
+  }
+
+  get codec(): Codec {
+    return this.#codec;
   }
 
   /** Which frames are of use: as many lines, and so many a second. */
@@ -200,13 +209,13 @@ export class PictureOut {
       this.#size = size;
       this.#wants_keyframe = true;
       this.#encoder.configure({
-        codec: "vp8",
+        codec: CODEC_NAMES[this.#codec],
         width,
         height,
         bitrate: quality.bits_per_second,
         framerate: quality.fps,
         latencyMode: "realtime",
-        scalabilityMode: "L1T3",
+        scalabilityMode: SCALABILITY,
       });
     }
     return this.#encoder;
@@ -248,7 +257,11 @@ export class PictureOut {
     this.#late += 1;
     if (this.#late > LATE_MAX) {
       this.#late = 0;
-      this.#step_down();
+      if (this.#codec === "vp8") {
+        this.#step_down();
+      } else {
+        this.#slow();
+      }
     }
   }
 
@@ -277,14 +290,14 @@ function size_of(frame: VideoFrame, height_max: number): [number, number] {
   return [even(frame.displayWidth), even(frame.displayHeight)];
 }
 
-/** An IVF header, by which programs record us: VP8, in milliseconds; each key frame says its own size. */
-function ivf_header(): Uint8Array {
+/** An IVF header, by which programs record us: in milliseconds; each key frame says its own size. */
+function ivf_header(codec: Codec): Uint8Array {
   const header = new DataView(new ArrayBuffer(32));
   Array.from("DKIF").forEach((character, at) => {
     header.setUint8(at, character.charCodeAt(0));
   });
   header.setUint16(6, 32, true);
-  Array.from("VP80").forEach((character, at) => {
+  Array.from(IVF_NAMES[codec]).forEach((character, at) => {
     header.setUint8(8 + at, character.charCodeAt(0));
   });
   header.setUint16(12, 640, true);

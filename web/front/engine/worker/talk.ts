@@ -16,7 +16,7 @@ const LISTENERS_MS = 3000;
 
 /** What somebody told. */
 export type Heard =
-  | { readonly is: "state"; readonly name: string; readonly microphone: boolean; readonly camera: boolean; readonly screen: boolean; readonly lobby: boolean }
+  | { readonly is: "state"; readonly name: string; readonly microphone: boolean; readonly camera: boolean; readonly screen: boolean; readonly lobby: boolean; readonly av1: boolean }
   | { readonly is: "reaction"; readonly emoji: string }
   | { readonly is: "file"; readonly id: string; readonly name: string; readonly bytes: number; readonly sha256: string };
 
@@ -32,9 +32,12 @@ export class TalkOut {
   #telling: ReturnType<typeof setTimeout> | undefined;
   #chat_listeners = 0;
 
-  constructor(room: Room, own: OwnState) {
+  readonly #shows_av1: boolean;
+
+  constructor(room: Room, own: OwnState, shows_av1: boolean) {
     this.#room = room;
     this.#own = own;
+    this.#shows_av1 = shows_av1;
   }
 
   async start(): Promise<void> {
@@ -60,7 +63,7 @@ export class TalkOut {
     if (joined <= this.#told) {
       return;
     }
-    if (this.#send({ is: "state", ...this.#own })) {
+    if (this.#send({ is: "state", ...this.#own, av1: this.#shows_av1 })) {
       this.#told = joined;
     } else if (this.#talk?.is_dead() === false) {
       // So much waits for the connection that nothing more is taken.
@@ -132,6 +135,9 @@ export async function listen_to_chat(room: Room, track: string, heard: (line: st
     }
   });
 }
+
+/** What somebody told of themselves. */
+export type ToldState = OwnState & { readonly av1: boolean };
 
 /** Somebody who has told nothing, as programs do. */
 export const UNTOLD: OwnState = { name: "", microphone: false, camera: false, screen: false, lobby: false };

@@ -7,6 +7,7 @@ import type { VoiceFigures } from "../sound/voice.ts";
 import { Failure, of_anything } from "../trouble.ts";
 import { sleep, unpack } from "./bytes.ts";
 import { Call, type TrackShown } from "./call.ts";
+import { abilities, abilities_of, type Codec } from "./codecs.ts";
 import { SoundOut } from "./sound_out.ts";
 import { Store, type Woken } from "./store.ts";
 import { UNTOLD } from "./talk.ts";
@@ -49,6 +50,7 @@ class Work implements Record<keyof Asked, (...args: never[]) => unknown> {
   #keys: Keys | undefined;
   #session: { readonly session: Session; readonly link: string } | undefined;
   #call: Call | undefined;
+  #abilities = abilities_of("vp8");
   readonly #sound = new SoundOut();
   #playout: MessagePort | undefined;
   #voices = new Map<string, VoiceFigures>();
@@ -68,7 +70,8 @@ class Work implements Record<keyof Asked, (...args: never[]) => unknown> {
   /** Those that came before the call was made known here. */
   #early: Event[] | undefined;
 
-  async load(packed: string): Promise<Kept> {
+  async load(packed: string, forced: Codec | undefined): Promise<Kept> {
+    this.#abilities = forced === undefined ? await abilities() : abilities_of(forced);
     this.#memory = initSync({ module: await unpack(packed) }).memory;
     const store = await Store.open();
     this.#store = store;
@@ -261,6 +264,10 @@ class Work implements Record<keyof Asked, (...args: never[]) => unknown> {
     };
   }
 
+  looked_at(): string[] {
+    return this.#call?.looked_at() ?? [];
+  }
+
   sound_parts(): Record<string, number> {
     return { ...this.#call?.sound_parts(), stock: Math.round(this.#stock_ms) };
   }
@@ -328,6 +335,7 @@ class Work implements Record<keyof Asked, (...args: never[]) => unknown> {
       this.#sound.set_on(this.#own.microphone);
       const call = new Call(
         {
+          abilities: this.#abilities,
           session,
           room,
           sound: this.#sound,
