@@ -91,6 +91,9 @@ test("nothing that a member sends runs, and nobody's page hangs of it", { timeou
     await bob.press("Chat");
     await bob.sees("<script>window.ran=1</script>");
     assert.deepEqual(await bob.complaints(), []);
+    // If something ran, it could tell nobody.
+    const elsewhere = await bob.who.page.evaluate(async (url) => await fetch(url, { mode: "no-cors" }).then(() => "went", () => "refused"), hostile.url);
+    assert.equal(elsewhere, "refused");
     const people = await of_page(cy, () => globalThis.test.engine.state.people.map(({ name }) => name));
     assert.ok(people.every((name) => Array.from(name).length <= 64), people.join());
     assert.ok(people.includes("Ada") && people.includes("Bob"), people.join());

@@ -79,6 +79,7 @@ export class PageEngine implements Engine {
   async #load(forced: Codec | undefined): Promise<Kept> {
     const kept = await this.#line.ask("load", [packed, forced]);
     this.#model.set_kept(kept);
+    keep_to_itself();
     return kept;
   }
 
@@ -595,6 +596,15 @@ async function settled(doing: Promise<void> | undefined): Promise<Trouble | unde
   } catch (error) {
     return of_anything(error);
   }
+}
+
+/** Where others' words are shown there is nobody to talk to from now on but whoever served the page: what goes to a relay goes from
+ *  the worker, which has begun under the page's first policy and keeps it. */
+function keep_to_itself(): void {
+  const policy = document.createElement("meta");
+  policy.httpEquiv = "Content-Security-Policy";
+  policy.content = "connect-src 'self'";
+  document.head.append(policy);
 }
 
 /** Whether there is all that a call takes. */
