@@ -37,6 +37,9 @@ enum Talk {
         /// Whether guests with the link are looked at first; counts from hosts.
         #[serde(default)]
         lobby: bool,
+        /// Whether pictures in AV1 can be shown.
+        #[serde(default)]
+        av1: bool,
     },
     /// A reaction.
     Reaction { emoji: String },
@@ -75,8 +78,8 @@ fn read(message: &[u8]) -> Option<Talk> {
         return None;
     }
     let talk = match serde_json::from_slice(message).ok()? {
-        Talk::State { name, microphone, camera, screen, lobby } => {
-            Talk::State { name: clean_name(&name, NAME_CHARACTERS_MAX), microphone, camera, screen, lobby }
+        Talk::State { name, microphone, camera, screen, lobby, av1 } => {
+            Talk::State { name: clean_name(&name, NAME_CHARACTERS_MAX), microphone, camera, screen, lobby, av1 }
         }
         Talk::Reaction { emoji } => Talk::Reaction { emoji: clean(&emoji, EMOJI_CHARACTERS_MAX) },
         Talk::File { id, name, bytes, sha256 } => {
@@ -105,7 +108,8 @@ mod tests {
     #[test]
     fn what_is_known_comes_through_and_what_is_not_is_left_out() {
         let state = r#"{"is":"state","name":"Ada","microphone":true,"mood":"fine"}"#;
-        let read = r#"{"is":"state","name":"Ada","microphone":true,"camera":false,"screen":false,"lobby":false}"#;
+        let read =
+            r#"{"is":"state","name":"Ada","microphone":true,"camera":false,"screen":false,"lobby":false,"av1":false}"#;
         assert_eq!(said(state).as_deref(), Some(read));
         assert_eq!(said(r#"{"is":"dance"}"#), None);
         for junk in [

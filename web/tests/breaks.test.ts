@@ -1,8 +1,10 @@
 /** What breaks in a call, and how long nobody hears anything of it. */
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 
 import { type Person, person } from "./stage/browsers.ts";
+import { change_soon } from "./stage/certificates.ts";
 import type { TestPage } from "./stage/page.ts";
 import { Path } from "./stage/path.ts";
 import { Relay } from "./stage/relay.ts";
@@ -13,6 +15,8 @@ declare const globalThis: { test: TestPage };
 /** So long a tab stays in the background; five minutes in the long run. */
 const HIDDEN_MS = Number(process.env["SUPERNODE_HIDDEN_SECONDS"] ?? 12) * 1000;
 const NARROW = 150_000;
+/** Two browsers are in a call by then. */
+const UNTIL_NEXT_S = 30;
 
 let served: Awaited<ReturnType<typeof serve_page>>;
 
@@ -99,6 +103,63 @@ test("a call goes on while the relay is upgraded", { timeout: 120_000, skip: NO_
       await pause(5000);
     });
     assert.ok(Math.max(...silences) < 3000, String(silences));
+    await Promise.all([hears(ada, 620), hears(bob, 440)]);
+  } finally {
+    await Promise.all([ada.close(), bob.close()]);
+    relay.close();
+  }
+});
+
+test("a call goes on while the relay's certificate changes, and pages come back by the next one", { timeout: 240_000, skip: NO_BROWSER }, async () => {
+  const relay = await Relay.open();
+  relay.kill();
+  change_soon(join(relay.directory, "state"), UNTIL_NEXT_S);
+  await relay.start();
+  const shown = async () => ((await (await fetch(relay.told)).json()) as { certificates: string[][] }).certificates.map(([own]) => own);
+  const [first, next] = await shown();
+  const link = relay.room();
+  const [ada, bob] = await two(link);
+  try {
+    assert.equal((await shown())[0], first, "both are in by the one that was shown first");
+    const changed = await silence_of([ada, bob], "while the certificate changed", async () => {
+      while ((await shown())[0] === first) {
+        await pause(250);
+      }
+      // The relay's shards look for what has changed once a second.
+      await pause(2500);
+    });
+    assert.equal((await shown())[0], next);
+    assert.ok(Math.max(...changed) < 500, String(changed));
+
+    // Another page of a browser that is still connected by the certificate before: NSS remembers that one as long.
+    const tab = await bob.page.browser().newPage();
+    await tab.goto(served.url);
+    await enter({ ...bob, page: tab }, link, "Bob too", false);
+    await tab.close();
+
+    // By what they were told before.
+    await silence_of([ada, bob], "after the relay was killed and is back with its next certificate", async () => {
+      relay.kill();
+      await until(ada, () => globalThis.test.engine.state.line === "lost", 15_000);
+      await relay.start();
+      for (const who of [ada, bob]) {
+        const is_back = () =>
+          globalThis.test.engine.state.line === "good" && globalThis.test.engine.state.people.filter((person) => person.is_here).length === 2;
+        await until(who, is_back, 60_000);
+      }
+      await pause(3000);
+    });
+    // And by what they are told now, in a browser that remembers the one before.
+    const reload = await silence_of([ada], "after a reload by the next certificate", async () => {
+      await bob.page.reload();
+      await bob.page.evaluate(async (link) => {
+        await globalThis.test.engine.open_link(link);
+      }, link);
+      await until(ada, () => globalThis.test.engine.state.people.filter((person) => person.name === "Bob" && person.is_here).length === 1);
+      await until(bob, () => globalThis.test.engine.state.people.some((person) => person.name === "Ada" && person.is_here));
+      await pause(1500);
+    });
+    assert.ok(Math.max(...reload) < 6000, String(reload));
     await Promise.all([hears(ada, 620), hears(bob, 440)]);
   } finally {
     await Promise.all([ada.close(), bob.close()]);

@@ -2,35 +2,24 @@
 import assert from "node:assert/strict";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
 import { type Kind, person } from "./stage/browsers.ts";
 import { judge } from "./stage/ears.ts";
 import type { TestPage } from "./stage/page.ts";
-import { Native, Relay, read } from "./stage/relay.ts";
-import { FIRST, HERE, NOTES, NO_BROWSER, enter, hears, of_page, pause, sees, serve_page, stop, until } from "./stage/room.ts";
+import { Native, read } from "./stage/relay.ts";
+import { FIRST, HERE, NOTES, NO_BROWSER, enter, hears, of_page, open_stage, pause, sees, until } from "./stage/room.ts";
 
 declare const globalThis: { test: TestPage };
 
 const RATE = 48_000;
 const SAMPLES = join(process.cwd(), "..", "client", "samples");
-let relay: Relay;
-let served: Awaited<ReturnType<typeof serve_page>>;
-
-before(async () => {
-  relay = await Relay.open();
-  served = await serve_page();
-});
-
-after(() => {
-  relay.close();
-  stop(served.server);
-});
+const stage = open_stage();
 
 for (const [one, other] of HERE.flatMap((one, at) => HERE.slice(at).map((other): [Kind, Kind] => [one, other]))) {
   test(`${one} and ${other} hear and see each other`, { timeout: 180_000 }, async () => {
-    const link = relay.room();
-    const people = await Promise.all([person(one, 440, served.url), person(other, 620, served.url)]);
+    const link = stage.relay.room();
+    const people = await Promise.all([person(one, 440, stage.url), person(other, 620, stage.url)]);
     const [ada, bob] = people;
     try {
       const started = Date.now();
@@ -52,13 +41,13 @@ for (const [one, other] of HERE.flatMap((one, at) => HERE.slice(at).map((other):
 }
 
 test("a page and a program hear and see each other", { timeout: 180_000, skip: NO_BROWSER }, async () => {
-  const link = relay.room();
-  const ada = await person(FIRST, 440, served.url);
+  const link = stage.relay.room();
+  const ada = await person(FIRST, 440, stage.url);
   let nell: Native | undefined;
   try {
     await enter(ada, link, "Ada", true);
     const files = ["--audio", join(SAMPLES, "speech-a.opus"), "--video", join(SAMPLES, "picture-a.ivf")];
-    nell = new Native(relay, "nell", link, [...files, "--wait-for", "2"]);
+    nell = new Native(stage.relay, "nell", link, [...files, "--wait-for", "2"]);
     await until(ada, () => globalThis.test.engine.state.people.some((person) => !person.is_me && person.has_camera));
     const device = await of_page(ada, () => globalThis.test.engine.state.people.find((person) => !person.is_me)?.device ?? "");
     // The program begins to play once all that it plays is wanted.

@@ -1,34 +1,22 @@
 /** From mouth to ear, and sound against picture. */
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
 import { person } from "./stage/browsers.ts";
 import type { TestPage } from "./stage/page.ts";
-import { Relay } from "./stage/relay.ts";
 import { BEAT_MS, delays, median, pictures_behind_sound } from "./stage/beats.ts";
-import { HERE, enter, pause, serve_page, stop, until } from "./stage/room.ts";
+import { HERE, enter, open_stage, pause, until } from "./stage/room.ts";
 
 declare const globalThis: { test: TestPage };
 
 const MOUTH_TO_EAR_MS_P50_MAX = 120;
 const APART_MS_MAX = 80;
 
-let relay: Relay;
-let served: Awaited<ReturnType<typeof serve_page>>;
-
-before(async () => {
-  relay = await Relay.open();
-  served = await serve_page();
-});
-
-after(() => {
-  relay.close();
-  stop(served.server);
-});
+const stage = open_stage();
 
 test("it takes less than 120 ms from mouth to ear, and soon after coming in", { timeout: 120_000, skip: !HERE.includes("chromium") }, async () => {
-  const link = relay.room();
-  const people = [await person("chromium", 1000, served.url, BEAT_MS), await person("chromium", 1000, served.url, 8000)] as const;
+  const link = stage.relay.room();
+  const people = [await person("chromium", 1000, stage.url, BEAT_MS), await person("chromium", 1000, stage.url, 8000)] as const;
   const [ada, bob] = people;
   try {
     await enter(ada, link, "Ada", false);
@@ -57,8 +45,8 @@ test("it takes less than 120 ms from mouth to ear, and soon after coming in", { 
 
 for (const kind of HERE) {
   test(`what is heard and seen at once in ${kind} was said and shown at once`, { timeout: 120_000 }, async () => {
-    const link = relay.room();
-    const people = await Promise.all([person("chromium", 440, served.url), person(kind, 620, served.url)]);
+    const link = stage.relay.room();
+    const people = await Promise.all([person("chromium", 440, stage.url), person(kind, 620, stage.url)]);
     const [ada, bob] = people;
     try {
       await ada.page.evaluate(() => {

@@ -5,14 +5,14 @@
 import assert from "node:assert/strict";
 import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
 import { AMPLITUDE, type Kind, type Person, person } from "./stage/browsers.ts";
 import { notes_in } from "./stage/ears.ts";
 import { ivf, ogg } from "./stage/ogg.ts";
 import type { TestPage } from "./stage/page.ts";
-import { Native, Relay, read } from "./stage/relay.ts";
-import { FIRST, LAST, NO_BROWSER, enter, of_page, serve_page, stop, until } from "./stage/room.ts";
+import { Native, read } from "./stage/relay.ts";
+import { FIRST, LAST, NO_BROWSER, enter, of_page, open_stage, until } from "./stage/room.ts";
 
 declare const globalThis: { test: TestPage };
 
@@ -30,29 +30,18 @@ const PLAYED_SECONDS = 40;
 /** Of somebody's note at least so much is left in what others hear: a sum of eight may be turned down. */
 const LEAST = AMPLITUDE / 10;
 
-let relay: Relay;
-let served: Awaited<ReturnType<typeof serve_page>>;
-
-before(async () => {
-  relay = await Relay.open();
-  served = await serve_page();
-});
-
-after(() => {
-  relay.close();
-  stop(served.server);
-});
+const stage = open_stage();
 
 test("eight in a room, four of them pages, all hear and see all", { timeout: 240_000, skip: NO_BROWSER || process.env["SUPERNODE_EIGHT"] === undefined }, async () => {
-  const link = relay.room();
+  const link = stage.relay.room();
   const kinds: Kind[] = [FIRST, LAST, FIRST, FIRST];
-  const people = await Promise.all(PAGES.map(({ hz }, at) => person(kinds[at] ?? FIRST, hz, served.url)));
+  const people = await Promise.all(PAGES.map(({ hz }, at) => person(kinds[at] ?? FIRST, hz, stage.url)));
   const natives: Native[] = [];
   try {
     const [first] = people;
     for (const hz of PROGRAMS) {
       const packets = await first?.page.evaluate(async (...note) => await globalThis.test.encode_note(...note), hz, AMPLITUDE, PLAYED_SECONDS);
-      writeFileSync(join(relay.directory, `${hz}.opus`), ogg(packets ?? []));
+      writeFileSync(join(stage.relay.directory, `${hz}.opus`), ogg(packets ?? []));
     }
     const began = Date.now();
     for (const [at, { name, colour }] of PAGES.entries()) {
@@ -63,8 +52,8 @@ test("eight in a room, four of them pages, all hear and see all", { timeout: 240
       await enter(who, link, name, true);
     }
     for (const hz of PROGRAMS) {
-      const files = ["--audio", join(relay.directory, `${hz}.opus`), "--video", join(process.cwd(), "..", "client", "samples", "picture-a.ivf")];
-      natives.push(new Native(relay, `program-${hz}`, link, [...files, "--wait-for", String(ALL)]));
+      const files = ["--audio", join(stage.relay.directory, `${hz}.opus`), "--video", join(process.cwd(), "..", "client", "samples", "picture-a.ivf")];
+      natives.push(new Native(stage.relay, `program-${hz}`, link, [...files, "--wait-for", String(ALL)]));
     }
     await Promise.all(people.map((who) => until(who, () => globalThis.test.engine.state.people.filter((person) => person.has_microphone && person.has_camera).length === 8, 60_000)));
     console.log(`eight are in after ${Date.now() - began} ms`);

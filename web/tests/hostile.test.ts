@@ -16,6 +16,8 @@ declare const globalThis: { test: TestPage; attack: AttackPage; ran?: unknown };
 
 /** A page that cannot answer for so long hangs. */
 const ANSWERS_WITHIN_MS = 3000;
+/** Of the chat some hundred lines are shown at a time, and what is sent here is some hundreds. */
+const EARLIER_MAX = 10;
 
 let relay: Relay;
 let engine: Awaited<ReturnType<typeof serve_page>>;
@@ -89,8 +91,16 @@ test("nothing that a member sends runs, and nobody's page hangs of it", { timeou
     // The page's own script is the only one, and what they wrote is there to be read.
     assert.ok(found.ran === undefined && found.scripts === 1 && found.longest < 200, JSON.stringify(found));
     await bob.press("Chat");
+    // Behind all that came after it.
+    const is_shown = async () => (await bob.text("body")).includes("<script>window.ran=1</script>");
+    for (let tries = 0; tries < EARLIER_MAX && !(await is_shown()); tries++) {
+      await bob.press("Show earlier ones");
+    }
     await bob.sees("<script>window.ran=1</script>");
     assert.deepEqual(await bob.complaints(), []);
+    // If something ran, it could tell nobody.
+    const elsewhere = await bob.who.page.evaluate(async (url) => await fetch(url, { mode: "no-cors" }).then(() => "went", () => "refused"), hostile.url);
+    assert.equal(elsewhere, "refused");
     const people = await of_page(cy, () => globalThis.test.engine.state.people.map(({ name }) => name));
     assert.ok(people.every((name) => Array.from(name).length <= 64), people.join());
     assert.ok(people.includes("Ada") && people.includes("Bob"), people.join());

@@ -5,14 +5,14 @@
 import assert from "node:assert/strict";
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
 import { median, pictures_behind_sound } from "./stage/beats.ts";
 import { AMPLITUDE, type Person, person } from "./stage/browsers.ts";
 import { ogg, repeated } from "./stage/ogg.ts";
 import type { TestPage } from "./stage/page.ts";
-import { Native, Relay, read } from "./stage/relay.ts";
-import { HERE, enter, of_page, pause, serve_page, stop, until } from "./stage/room.ts";
+import { Native, read } from "./stage/relay.ts";
+import { HERE, enter, of_page, open_stage, pause, until } from "./stage/room.ts";
 
 declare const globalThis: { test: TestPage };
 
@@ -25,22 +25,11 @@ const APART_MS_MAX = 80;
 /** A browser's memory goes up and down by so much. */
 const GROWTH_MAX = 1.1;
 
-let relay: Relay;
-let served: Awaited<ReturnType<typeof serve_page>>;
-
-before(async () => {
-  relay = await Relay.open();
-  served = await serve_page();
-});
-
-after(() => {
-  relay.close();
-  stop(served.server);
-});
+const stage = open_stage();
 
 test("a long call of six takes no more memory with time, and its sound and pictures stay together", { timeout: (SECONDS + 120) * 1000, skip: SECONDS === 0 || !HERE.includes("chromium") }, async () => {
-  const link = relay.room();
-  const people = [await person("chromium", 440, served.url), await person("chromium", 620, served.url)] as const;
+  const link = stage.relay.room();
+  const people = [await person("chromium", 440, stage.url), await person("chromium", 620, stage.url)] as const;
   const [ada, bob] = people;
   const natives: Native[] = [];
   try {
@@ -51,11 +40,11 @@ test("a long call of six takes no more memory with time, and its sound and pictu
     await enter(bob, link, "Bob", true);
     // Quiet enough that a beat stands out.
     const packets = await ada.page.evaluate(async (...note) => await globalThis.test.encode_note(...note), 300, AMPLITUDE / 50, 60);
-    const [sound, picture] = [join(relay.directory, "long.opus"), join(relay.directory, "long.ivf")];
+    const [sound, picture] = [join(stage.relay.directory, "long.opus"), join(stage.relay.directory, "long.ivf")];
     writeFileSync(sound, ogg(Array.from({ length: Math.ceil(SECONDS / 60) }, () => packets).flat()));
     writeFileSync(picture, repeated(read(join(process.cwd(), "..", "client", "samples", "picture-a.ivf")), SECONDS));
     for (let at = 0; at < PROGRAMS; at++) {
-      natives.push(new Native(relay, `long-${at}`, link, ["--audio", sound, "--video", picture, "--wait-for", String(2 + PROGRAMS)]));
+      natives.push(new Native(stage.relay, `long-${at}`, link, ["--audio", sound, "--video", picture, "--wait-for", String(2 + PROGRAMS)]));
     }
     await until(bob, () => globalThis.test.engine.state.people.filter((person) => person.has_camera).length === 6, 60_000);
     const device = await of_page(bob, () => globalThis.test.engine.state.people.find((person) => person.name === "Ada")?.device ?? "");

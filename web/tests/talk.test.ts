@@ -1,30 +1,18 @@
 /** What people do beside hearing and seeing each other: lines, reactions, files, and putting somebody out. */
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
 import { person } from "./stage/browsers.ts";
 import type { TestPage } from "./stage/page.ts";
-import { Relay } from "./stage/relay.ts";
-import { FIRST, LAST, NO_BROWSER, enter, of_page, serve_page, stop, until } from "./stage/room.ts";
+import { FIRST, LAST, NO_BROWSER, enter, of_page, open_stage, until } from "./stage/room.ts";
 
 declare const globalThis: { test: TestPage };
 
-let relay: Relay;
-let served: Awaited<ReturnType<typeof serve_page>>;
-
-before(async () => {
-  relay = await Relay.open();
-  served = await serve_page();
-});
-
-after(() => {
-  relay.close();
-  stop(served.server);
-});
+const stage = open_stage();
 
 test("what is said, felt and sent comes, and nothing of it runs", { timeout: 180_000, skip: NO_BROWSER }, async () => {
-  const link = relay.room();
-  const [ada, bob] = await Promise.all([person(FIRST, 440, served.url), person(LAST, 620, served.url)]);
+  const link = stage.relay.room();
+  const [ada, bob] = await Promise.all([person(FIRST, 440, stage.url), person(LAST, 620, stage.url)]);
   try {
     await enter(ada, link, "<img src=x onerror=alert(1)>\u202e", false);
     await enter(bob, link, "Bob", false);

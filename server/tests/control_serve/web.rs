@@ -187,6 +187,7 @@ fn the_page_is_served_with_its_hash_and_nothing_else_is_there() {
     ] {
         assert!(head.contains(line), "{line} is missing: {head}");
     }
+    assert!(!head.contains("unsafe-inline"), "what stands in the page is listed by its hash: {head}");
     assert!(head.contains("frame-ancestors 'none'") && head.contains("microphone=(self)"), "{head}");
     assert!(!head.contains("set-cookie") && !head.contains("server:"), "{head}");
 

@@ -10,6 +10,7 @@ import { Push } from "./push.ts";
 import { Sound } from "./sound/sound.ts";
 import { Model } from "./state.ts";
 import { Failure, NO_CAPABILITY, WORKER_GONE, of_anything, of_device } from "./trouble.ts";
+import type { Codec } from "./worker/codecs.ts";
 
 /** Height of a picture whose canvas has no size yet. */
 const HEIGHT = 360;
@@ -36,9 +37,21 @@ export class PageEngine implements Engine {
   #link = "";
   /** What was on when the last call ended. */
   #was_on = { microphone: false, camera: false };
-  #latency_told = 0;
+  #latencies_told = "";
+  /** What is being done about each device. */
+  readonly #setting = new Map<"microphone" | Pictured, Promise<void>>();
+  /** How often all of them were turned off. */
+  #drops = 0;
+  /** Of each canvas whose size is followed, whose picture it shows. */
+  readonly #shows = new WeakMap<Element, { readonly who: Device; readonly what: Pictured }>();
+  readonly #sizes = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      this.#want_picture(target as HTMLCanvasElement);
+    }
+  });
 
-  constructor() {
+  /** `forced` says of this browser that it can show and make this, for tests. */
+  constructor(forced?: Codec) {
     this.#line = new Line(
       (told) => {
         this.#handle(told);
@@ -52,7 +65,7 @@ export class PageEngine implements Engine {
       void this.#line.ask("set_capture", [capture], [capture]);
       void this.#line.ask("set_playout", [playout], [playout]);
     });
-    this.#loaded = can_call() ? this.#load() : Promise.reject(new Failure(NO_CAPABILITY));
+    this.#loaded = can_call() ? this.#load(forced) : Promise.reject(new Failure(NO_CAPABILITY));
     this.#loaded.catch((error: unknown) => {
       this.#model.set_phase({ kind: "no-link", why: of_anything(error) });
     });
@@ -63,9 +76,10 @@ export class PageEngine implements Engine {
     }
   }
 
-  async #load(): Promise<Kept> {
-    const kept = await this.#line.ask("load", [packed]);
+  async #load(forced: Codec | undefined): Promise<Kept> {
+    const kept = await this.#line.ask("load", [packed, forced]);
     this.#model.set_kept(kept);
+    keep_to_itself();
     return kept;
   }
 
@@ -77,6 +91,11 @@ export class PageEngine implements Engine {
   /** What the delay of sound is made of here, in milliseconds, for tests. */
   async sound_parts(): Promise<Record<string, number>> {
     return { ...(await this.#line.ask("sound_parts", [])), output: Math.round(this.#sound.latency_ms) };
+  }
+
+  /** Which of others' pictures are looked at, by track and codec, for tests. */
+  async looked_at(): Promise<string[]> {
+    return await this.#line.ask("looked_at", []);
   }
 
   // ---- what is shown
@@ -96,10 +115,29 @@ export class PageEngine implements Engine {
 
   show(who: Device, what: Pictured, canvas: HTMLCanvasElement | undefined): void {
     const key = `${who} ${what}`;
+    const before = this.#canvases.get(key);
+    if (before !== undefined && before !== canvas) {
+      this.#sizes.unobserve(before);
+    }
     this.#canvases.set(key, canvas);
-    if (who !== this.#model.me.device) {
-      const height = canvas === undefined ? 0 : Math.ceil(canvas.clientHeight * devicePixelRatio) || HEIGHT;
-      void this.#line.ask("want_picture", [who, what, height]);
+    if (who === this.#model.me.device) {
+      return;
+    }
+    if (canvas === undefined) {
+      void this.#line.ask("want_picture", [who, what, 0]);
+    } else {
+      this.#shows.set(canvas, { who, what });
+      this.#want_picture(canvas);
+      this.#sizes.observe(canvas);
+    }
+  }
+
+  /** As large as it is shown, and no larger. */
+  #want_picture(canvas: HTMLCanvasElement): void {
+    const shows = this.#shows.get(canvas);
+    if (shows !== undefined && this.#canvases.get(`${shows.who} ${shows.what}`) === canvas) {
+      const height = Math.ceil(canvas.clientHeight * devicePixelRatio) || HEIGHT;
+      void this.#line.ask("want_picture", [shows.who, shows.what, height]);
     }
   }
 
@@ -257,13 +295,32 @@ export class PageEngine implements Engine {
   }
 
   async set_microphone(on: boolean): Promise<void> {
+    await this.#one_by_one("microphone", () => this.#set_microphone(on));
+  }
+
+  /** What is asked of a device while it starts is done once it has: it is not started twice, and what was asked last holds. */
+  async #one_by_one(what: "microphone" | Pictured, set: () => Promise<void>): Promise<void> {
+    const before = this.#setting.get(what) ?? Promise.resolve();
+    const setting = before.catch(() => undefined).then(set);
+    this.#setting.set(what, setting);
+    await setting;
+  }
+
+  async #set_microphone(on: boolean): Promise<void> {
     if (on && !this.#sound.has_microphone) {
       this.#model.set_mine("microphone", "starting");
+      const drops = this.#drops;
       try {
         await this.#take_microphone();
       } catch (error) {
         this.#model.set_mine("microphone", "off");
         throw error;
+      }
+      if (drops !== this.#drops) {
+        // The call has ended meanwhile.
+        this.#sound.drop_microphone();
+        this.#model.set_mine("microphone", "off");
+        return;
       }
       void this.#list_devices();
     }
@@ -291,10 +348,12 @@ export class PageEngine implements Engine {
   }
 
   async #set_picture(what: Pictured, on: boolean): Promise<void> {
+    await this.#one_by_one(what, () => this.#set_picture_now(what, on));
+  }
+
+  async #set_picture_now(what: Pictured, on: boolean): Promise<void> {
     if (!on) {
-      this.#pictures[what]?.stop();
-      this.#pictures[what] = undefined;
-      this.#model.set_mine(what, "off");
+      this.#stop_picture(what);
       this.#tell_state();
       await this.#line.ask("publish_picture", [what, false]);
       return;
@@ -303,11 +362,17 @@ export class PageEngine implements Engine {
       return;
     }
     this.#model.set_mine(what, "starting");
+    const drops = this.#drops;
     try {
       await this.#take_picture(what);
     } catch (error) {
       this.#model.set_mine(what, "off");
       throw new Failure(of_device(what, error));
+    }
+    if (drops !== this.#drops) {
+      // The call has ended meanwhile.
+      this.#stop_picture(what);
+      return;
     }
     this.#model.set_mine(what, "on");
     this.#tell_state();
@@ -330,13 +395,18 @@ export class PageEngine implements Engine {
   }
 
   #drop_devices(): void {
+    this.#drops += 1;
     this.#sound.drop_microphone();
     this.#model.set_mine("microphone", "off");
     for (const what of ["camera", "screen"] as const) {
-      this.#pictures[what]?.stop();
-      this.#pictures[what] = undefined;
-      this.#model.set_mine(what, "off");
+      this.#stop_picture(what);
     }
+  }
+
+  #stop_picture(what: Pictured): void {
+    this.#pictures[what]?.stop();
+    this.#pictures[what] = undefined;
+    this.#model.set_mine(what, "off");
   }
 
   async #list_devices(): Promise<void> {
@@ -456,7 +526,7 @@ export class PageEngine implements Engine {
   #handle(told: Told): void {
     switch (told.is) {
       case "picture":
-        this.#canvases.show(`${told.device} ${told.what}`, told.frame);
+        this.#canvases.show(`${told.device} ${told.what}`, told.frame, told.given_at_ms);
         break;
       case "picture_wanted":
         this.#fps[told.what] = told.fps;
@@ -472,7 +542,7 @@ export class PageEngine implements Engine {
         }
         break;
       case "levels": {
-        this.#tell_latency();
+        this.#tell_latencies();
         const levels = new Map(told.levels);
         this.#model.set_levels(levels);
         this.#levels.forEach((listener) => {
@@ -489,11 +559,11 @@ export class PageEngine implements Engine {
     }
   }
 
-  #tell_latency(): void {
-    const latency = Math.round(this.#sound.latency_ms);
-    if (latency !== this.#latency_told) {
-      this.#latency_told = latency;
-      void this.#line.ask("set_output_latency", [latency]);
+  #tell_latencies(): void {
+    const latencies = [Math.round(this.#sound.latency_ms), Math.round(this.#canvases.drawn_after_ms)] as const;
+    if (latencies.join(" ") !== this.#latencies_told) {
+      this.#latencies_told = latencies.join(" ");
+      void this.#line.ask("set_latencies", [...latencies]);
     }
   }
 
@@ -526,6 +596,15 @@ async function settled(doing: Promise<void> | undefined): Promise<Trouble | unde
   } catch (error) {
     return of_anything(error);
   }
+}
+
+/** Where others' words are shown there is nobody to talk to from now on but whoever served the page: what goes to a relay goes from
+ *  the worker, which has begun under the page's first policy and keeps it. */
+function keep_to_itself(): void {
+  const policy = document.createElement("meta");
+  policy.httpEquiv = "Content-Security-Policy";
+  policy.content = "connect-src 'self'";
+  document.head.append(policy);
 }
 
 /** Whether there is all that a call takes. */

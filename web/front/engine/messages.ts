@@ -1,5 +1,6 @@
 /** What the page and its worker tell each other. */
 import type { Device, Identity, LinkShown, Trouble } from "../contract.ts";
+import type { Codec } from "./worker/codecs.ts";
 
 /** What a camera or a screen shows. */
 export type Pictured = "camera" | "screen";
@@ -52,7 +53,8 @@ export interface WorkerFigures {
 
 /** What the page asks of its worker. */
 export interface Asked {
-  load(packed: string): Kept;
+  /** `forced` says of this browser that it can show and make this, for tests. */
+  load(packed: string, forced: Codec | undefined): Kept;
   set_name(name: string): void;
   look_at_link(text: string): LinkShown;
   enter(link: string, own: OwnState, room_name: string): { readonly room_name: string | undefined };
@@ -67,8 +69,8 @@ export interface Asked {
   set_capture(port: MessagePort): void;
   /** What others say goes to this port. */
   set_playout(port: MessagePort): void;
-  /** From what is mixed until it is heard. */
-  set_output_latency(ms: number): void;
+  /** From what is mixed until it is heard, and from what is decoded until it is drawn. */
+  set_latencies(sound_ms: number, picture_ms: number): void;
   publish_picture(what: Pictured, on: boolean): void;
   /** Whose pictures are to be seen, and how large: in pixels of height. */
   want_picture(device: Device, what: Pictured, height: number): void;
@@ -88,6 +90,8 @@ export interface Asked {
   /** The link to come back by when this page was woken, if it is to be. */
   woken_by(): string | undefined;
   figures(): WorkerFigures;
+  /** Which of others' pictures are looked at, by track and codec. */
+  looked_at(): string[];
   /** What the delay of sound is made of, in milliseconds: by their names. */
   sound_parts(): Record<string, number>;
 }
@@ -100,7 +104,7 @@ export type Told =
   | { readonly is: "file"; readonly id: number; readonly done: number; readonly state: "offered" | "coming" | "here" | "failed" }
   | { readonly is: "reaction"; readonly from: Device; readonly emoji: string }
   | { readonly is: "levels"; readonly levels: readonly (readonly [Device, number])[] }
-  | { readonly is: "picture"; readonly device: Device; readonly what: Pictured; readonly frame: VideoFrame }
+  | { readonly is: "picture"; readonly device: Device; readonly what: Pictured; readonly frame: VideoFrame; readonly given_at_ms: number }
   | { readonly is: "picture_wanted"; readonly what: Pictured; readonly height: number; readonly fps: number }
   | { readonly is: "rings"; readonly rings: readonly RingShown[] }
   | { readonly is: "line"; readonly line: "good" | "poor" | "lost" }

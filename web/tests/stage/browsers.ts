@@ -39,7 +39,7 @@ export interface Person {
 /** Serves one page on loopback, where it is as trusted as by https. */
 export async function serve(html: string): Promise<{ url: string; server: Server }> {
   const server = createServer((asked, answer) => {
-    if (asked.url !== "/") {
+    if (asked.url?.split("?")[0] !== "/") {
       answer.statusCode = 404;
       answer.end();
       return;

@@ -29,8 +29,9 @@ export interface TestPage {
   readonly engine: PageEngine;
   /** What is heard within so long, at 48,000 a second. */
   listen(ms: number): Promise<number[]>;
-  /** The mean colour of each quarter of what is shown of somebody, and how often it changed within so long. */
-  look(device: string, what: "camera" | "screen", ms: number): Promise<{ colours: number[][]; changes: number; width: number; height: number }>;
+  /** The mean colour of each quarter of what is shown of somebody in a tile of so many lines, how often it changed within so long,
+   *  and how long at most it did not. */
+  look(device: string, what: "camera" | "screen", ms: number, height?: number): Promise<{ colours: number[][]; changes: number; still_ms: number; width: number; height: number }>;
   decode(base64: string): Promise<number[]>;
   /** When sounds begin at our microphone, or at our loudspeaker with what it takes to be heard there, and when pictures of
    *  somebody turn bright: Unix time in milliseconds, within so long. */
@@ -69,7 +70,9 @@ devices.getUserMedia = async (asked) => {
   return stream;
 };
 
-const engine = new PageEngine();
+/** Of a page whose address ends so it is said that its browser can show and make this. */
+const FORCED = { "?av1": "av1", "?vp8": "vp8" } as const;
+const engine = new PageEngine(location.search in FORCED ? FORCED[location.search as keyof typeof FORCED] : undefined);
 
 async function listen(ms: number): Promise<number[]> {
   return (await tapped(output(), ms)).flatMap(({ samples }) => Array.from(samples));
@@ -165,7 +168,7 @@ async function ear_beats(ms: number): Promise<number[]> {
 async function eye_beats(device: string, ms: number): Promise<number[]> {
   const found: number[] = [];
   let was_bright = true;
-  await watched(device, "camera", ms, (colours) => {
+  await watched(device, "camera", ms, 180, (colours) => {
     const is_bright = colours.flat().reduce((sum, part) => sum + part, 0) / 12 > BRIGHT;
     if (is_bright && !was_bright) {
       found.push(Date.now());
@@ -175,21 +178,28 @@ async function eye_beats(device: string, ms: number): Promise<number[]> {
   return found;
 }
 
-async function look(device: string, what: "camera" | "screen", ms: number) {
+async function look(device: string, what: "camera" | "screen", ms: number, lines = 180) {
   const seen = new Set<string>();
   let colours: number[][] = [];
-  const { width, height } = await watched(device, what, ms, (now) => {
+  let [changed_at, still_ms, last] = [performance.now(), 0, ""];
+  const { width, height } = await watched(device, what, ms, lines, (now) => {
     colours = now;
-    seen.add(JSON.stringify(colours.map((colour) => colour.map((part) => Math.round(part)))));
+    const look = JSON.stringify(colours.map((colour) => colour.map((part) => Math.round(part))));
+    // From nothing to the first picture is no standing still.
+    if (look !== last) {
+      still_ms = Math.max(still_ms, seen.size > 1 ? performance.now() - changed_at : 0);
+      [changed_at, last] = [performance.now(), look];
+    }
+    seen.add(look);
   });
-  return { colours, changes: seen.size - 1, width, height };
+  return { colours, changes: seen.size - 1, still_ms, width, height };
 }
 
 /** Shows somebody for so long, and tells the mean colours of what is shown, again and again. */
-async function watched(device: string, what: "camera" | "screen", ms: number, see: (colours: number[][]) => void) {
+async function watched(device: string, what: "camera" | "screen", ms: number, lines: number, see: (colours: number[][]) => void) {
   const canvas = document.createElement("canvas");
-  canvas.style.width = "320px";
-  canvas.style.height = "180px";
+  canvas.style.width = `${(lines * 16) / 9}px`;
+  canvas.style.height = `${lines}px`;
   document.body.append(canvas);
   engine.show(device, what, canvas);
   const end = performance.now() + ms;
@@ -203,11 +213,17 @@ async function watched(device: string, what: "camera" | "screen", ms: number, se
   return { width, height };
 }
 
+/** As small as it may be: to read a whole picture again and again would take the time that it is to be shown in. */
+const looked_at = document.createElement("canvas");
+[looked_at.width, looked_at.height] = [32, 32];
+const looked_at_2d = looked_at.getContext("2d", { willReadFrequently: true, alpha: false });
+
 function quarters(canvas: HTMLCanvasElement): number[][] {
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  const [width, height] = [canvas.width >> 1, canvas.height >> 1];
+  if (canvas.width > 0 && canvas.height > 0) {
+    looked_at_2d?.drawImage(canvas, 0, 0, 32, 32);
+  }
   return [0, 1, 2, 3].map((quarter) => {
-    const data = context?.getImageData((quarter % 2) * width, (quarter >> 1) * height, width, height).data ?? [];
+    const data = looked_at_2d?.getImageData((quarter % 2) * 16, (quarter >> 1) * 16, 16, 16).data ?? [];
     const sum = [0, 0, 0];
     for (let at = 0; at < data.length; at += 4) {
       for (let part = 0; part < 3; part++) {

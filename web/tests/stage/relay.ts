@@ -78,6 +78,11 @@ export class Relay {
     this.#invite = (JSON.parse(out.split("\n")[0] ?? "") as { invite: string }).invite;
   }
 
+  /** Where it tells pages of its certificates. */
+  get told(): string {
+    return `http://127.0.0.1:${this.#pages}/certificates`;
+  }
+
   /** A link to this relay; it says where pages are told of certificates. */
   get invite(): string {
     return this.#invite;

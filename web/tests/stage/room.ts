@@ -3,10 +3,12 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import type { Server } from "node:http";
 import { join } from "node:path";
+import { after, before } from "node:test";
 
 import { AMPLITUDE, type Kind, type Person, kinds, serve } from "./browsers.ts";
 import { judge } from "./ears.ts";
 import type { TestPage } from "./page.ts";
+import { Relay } from "./relay.ts";
 
 declare const globalThis: { test: TestPage };
 
@@ -19,6 +21,45 @@ export const LAST: Kind = HERE[HERE.length - 1] ?? "chromium";
 export const NO_BROWSER = HERE.length === 0;
 /** How long each step on the way in may take. */
 const STEP_MS = 20_000;
+
+/** What all tests of a file have between them. */
+export interface Stage {
+  readonly relay: Relay;
+  /** Of the page with nothing but its engine. */
+  readonly url: string;
+}
+
+/** Opens a relay and serves the engine before the first test of a file, and closes both after its last. To be called while the
+ *  file is read, and not waited for: what is opened before any test has begun is closed by nobody if none of them is chosen. */
+export function open_stage(): Stage {
+  let relay: Relay | undefined;
+  let served: Awaited<ReturnType<typeof serve_page>> | undefined;
+  before(async () => {
+    relay = await Relay.open();
+    served = await serve_page();
+  });
+  after(() => {
+    relay?.close();
+    if (served !== undefined) {
+      stop(served.server);
+    }
+  });
+  return {
+    get relay() {
+      return opened(relay);
+    },
+    get url() {
+      return opened(served).url;
+    },
+  };
+}
+
+function opened<T>(what: T | undefined): T {
+  if (what === undefined) {
+    throw new Error("the stage is open within tests only");
+  }
+  return what;
+}
 
 /** The page with nothing but its engine, served on loopback. */
 export async function serve_page(): Promise<{ url: string; server: Server }> {
@@ -33,14 +74,19 @@ export function stop(server: Server): void {
 /** Comes into the room of this link, and is in when it returns. */
 export async function enter(who: Person, link: string, name: string, camera: boolean): Promise<void> {
   const step = async (what: string, take: Promise<void>) => {
-    const late = pause(STEP_MS).then(() => {
-      throw new Error(`not within ${STEP_MS} ms`);
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<never>((_good, bad) => {
+      timer = setTimeout(() => {
+        bad(new Error(`not within ${STEP_MS} ms`));
+      }, STEP_MS);
     });
     try {
       await Promise.race([take, late]);
     } catch (error) {
       const state = await who.page.evaluate(() => JSON.stringify(globalThis.test.engine.state));
       throw new Error(`${who.kind}: ${what}: ${String(error)} ${JSON.stringify(error)}\n${state}\n${who.said.join("\n")}`, { cause: error });
+    } finally {
+      clearTimeout(timer);
     }
   };
   const { page } = who;

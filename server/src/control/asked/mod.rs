@@ -6,6 +6,7 @@ mod http;
 pub mod marks;
 pub mod operator;
 pub mod page;
+mod page_policy;
 pub mod pages_port;
 pub mod status;
 pub mod what_i_see;

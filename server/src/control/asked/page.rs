@@ -35,7 +35,7 @@ use supernode_proto::troubles;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use super::http;
+use super::{http, page_policy};
 use crate::control::{certificate::Certificate, files, ports, tls};
 
 include!(concat!(env!("OUT_DIR"), "/page.rs"));
@@ -56,11 +56,6 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a browser may take for the file: 1.5 MB at 100 kbit/s.
 const LIFE: Duration = Duration::from_secs(120);
 
-/// The page may do what a call needs, on its own. Its own policy stands in the file, and both hold; this one also keeps it out of
-/// other pages' frames, which a file cannot.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline' 'wasm-unsafe-eval' blob: data:; \
-    worker-src blob: data: 'self'; style-src 'unsafe-inline'; img-src blob: data:; media-src blob: mediastream:; font-src data:; \
-    connect-src https: http: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// Of what a browser can do for a page, what a call needs and nothing of the rest that knows somebody.
 const PERMISSIONS_POLICY: &str = "camera=(self), microphone=(self), display-capture=(self), speaker-selection=(self), \
     screen-wake-lock=(self), fullscreen=(self), autoplay=(self), clipboard-write=(self), geolocation=(), usb=(), serial=(), \
@@ -88,6 +83,8 @@ troubles! {
 pub struct Page {
     plain: Bytes,
     gzip: Bytes,
+    /// What it may do.
+    policy: String,
     /// SHA-256 of the file.
     pub sha256: [u8; 32],
 }
@@ -114,7 +111,8 @@ impl Page {
         // of base64 are what is left to gain by.
         let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
         let gzip = gzip.write_all(&plain).and_then(|()| gzip.finish()).expect("a vector takes everything");
-        Self { sha256: Sha256::digest(&plain).into(), gzip: gzip.into(), plain }
+        let (sha256, policy) = (Sha256::digest(&plain).into(), page_policy::policy(&plain));
+        Self { sha256, policy, gzip: gzip.into(), plain }
     }
 
     /// The file.
@@ -243,6 +241,7 @@ async fn page(State(served): State<Served>, asked: HeaderMap) -> Response {
         }
     };
     put(header::ETAG, &tag);
+    put(header::CONTENT_SECURITY_POLICY, &page.policy);
     if takes_gzip && !is_known {
         put(header::CONTENT_ENCODING, coding);
     }
@@ -268,10 +267,9 @@ fn all_words(asked: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> 
     lists.flat_map(|list| list.split(',')).map(|word| word.split(';').next().unwrap_or(word).trim())
 }
 
-fn headers() -> [(HeaderName, &'static str); 11] {
+fn headers() -> [(HeaderName, &'static str); 10] {
     [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
         (HeaderName::from_static("permissions-policy"), PERMISSIONS_POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),

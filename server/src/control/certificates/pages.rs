@@ -11,7 +11,7 @@ use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer, time::ASN1Time};
 
-use super::certificate::Certificate;
+use super::{certificate::Certificate, relay_key};
 use crate::control::state_dir::{KeyMaterial, StateDir, StateError};
 
 const FILE: &str = "page-certificates.pem";
@@ -59,7 +59,7 @@ impl PageCertificates {
             return Err(state.broken(FILE, "holds no certificate"));
         };
         if kept < 2 {
-            let pem: String = [shown, next].map(|certificate| super::relay_key::to_pem(&certificate.chain[0])).concat();
+            let pem: String = [shown, next].map(|certificate| relay_key::to_pem(&certificate.chain[0])).concat();
             state.replace(FILE, &pem)?;
         }
         Ok(Self { shown: shown.clone(), next: next.clone(), until_unix_s: from + PERIOD_S })
@@ -82,6 +82,7 @@ fn signed(key: &KeyPair, from_unix_s: u64) -> Result<CertificateDer<'static>, rc
     let mut params = CertificateParams::new(vec!["supernode.invalid".to_owned()])?;
     params.distinguished_name.push(DnType::CommonName, "supernode relay, for pages");
     let begins = from_unix_s.saturating_sub(EARLY_S);
+    params.serial_number = Some(relay_key::serial(key, &begins.to_be_bytes()));
     let time = |unix_s: u64| ASN1Time::from_timestamp(unix_s as i64).map(|time| time.to_datetime()).ok();
     if let (Some(begins), Some(ends)) = (time(begins), time(begins + LIFE_S)) {
         (params.not_before, params.not_after) = (begins, ends);
@@ -104,6 +105,8 @@ fn certificate(der: CertificateDer<'static>, keys: &KeyMaterial) -> Option<Certi
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use sha2::{Digest as _, Sha256};
     use supernode_session::{
         pages::{Demanded, demanded},
@@ -132,6 +135,7 @@ mod tests {
         let (_home, state, keys) = fresh();
         let start = unix_now_s();
         let mut told: Vec<Vec<u8>> = Vec::new();
+        let (mut all, mut numbers) = (BTreeSet::new(), BTreeSet::new());
         for hour in 0..24 * 40 {
             let now = start + hour * 3600;
             let at = PageCertificates::at(&state, &keys, now).expect("certificates");
@@ -146,12 +150,17 @@ mod tests {
             for der in at.told() {
                 let (begins, ends) = dates(der);
                 assert!(ends - begins < 14 * DAY_S, "{begins} to {ends}");
+                let (_, certificate) = X509Certificate::from_der(der).expect("a certificate");
+                numbers.insert(certificate.raw_serial().to_vec());
+                all.insert(der.to_vec());
             }
             let (begins, ends) = dates(&at.shown.chain[0]);
             assert!(begins <= now && now + PERIOD_S <= ends, "after {hour} hours");
             assert!(now < at.until_unix_s && at.until_unix_s <= now + PERIOD_S);
             assert_eq!(at.shown.pin, relay_pin(&keys));
         }
+        // Of two of one number Firefox takes the first only.
+        assert!(all.len() == numbers.len() && all.len() > 6, "{} certificates, {} numbers", all.len(), numbers.len());
     }
 
     //

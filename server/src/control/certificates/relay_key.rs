@@ -11,8 +11,9 @@
 use std::path::PathBuf;
 
 use data_encoding::BASE64;
-use rcgen::{CertificateParams, DnType, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
+use rcgen::{CertificateParams, DnType, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData, SerialNumber};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
+use sha2::{Digest as _, Sha256};
 use supernode_proto::{identity::RelayPin, troubles};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer, time::ASN1Time};
 
@@ -100,11 +101,24 @@ fn certified(
         params
     };
     let mut params = name(CertificateParams::default());
+    params.serial_number =
+        Some(serial(key, &[&by.subject_public_key_info()[..], &begins_unix_s.to_be_bytes()].concat()));
     let time = |unix_s: u64| ASN1Time::from_timestamp(unix_s as i64).map(|time| time.to_datetime()).ok();
     if let (Some(begins), Some(ends)) = (time(begins_unix_s), time(ends_unix_s)) {
         (params.not_before, params.not_after) = (begins, ends);
     }
     Ok(params.signed_by(key, &Issuer::new(name(CertificateParams::default()), by))?.der().clone())
+}
+
+/// The number of a certificate that is of this key and of what else tells it from others: no two of one issuer may have the same
+/// (RFC 5280 section 4.1.2.2). Firefox refuses the second one as long as it remembers the first.
+pub(super) fn serial(key: &KeyPair, else_of_it: &[u8]) -> SerialNumber {
+    let mut hash = Sha256::new_with_prefix(key.subject_public_key_info());
+    hash.update(else_of_it);
+    // Twenty bytes at most, and no negative number.
+    let mut number = hash.finalize()[..20].to_vec();
+    number[0] &= 0x7f;
+    SerialNumber::from(number)
 }
 
 /// Those that have not ended.

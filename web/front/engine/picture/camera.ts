@@ -5,6 +5,8 @@ const SMALL = { width: 640, height: 360 };
 const LARGE = { width: 1280, height: 720 };
 const FPS = 30;
 const SCREEN_FPS = 15;
+/** No camera takes longer from the light to the page: what says so has another clock. */
+const UNDER_WAY_MS_MAX = 250;
 
 export class Camera {
   readonly stream: MediaStream;
@@ -40,9 +42,9 @@ export class Camera {
     this.#video.playsInline = true;
     this.#video.srcObject = this.stream;
     await this.#video.play();
-    const next = () => {
+    const next = (_now: number, frame: VideoFrameCallbackMetadata) => {
       if (!this.#is_stopped) {
-        this.take();
+        this.#take(taken_at(frame));
         this.#video.requestVideoFrameCallback(next);
       }
     };
@@ -52,10 +54,15 @@ export class Camera {
 
   /** Gives a frame out now: where nobody sees this tab, frames do not come by themselves. */
   take(): void {
-    const now_us = Math.round((performance.timeOrigin + performance.now()) * 1000);
-    if (!this.#is_stopped && this.#video.videoWidth > 0 && now_us > this.#last_us) {
-      this.#last_us = now_us;
-      this.#frame(this.#video, now_us);
+    this.#take(performance.now());
+  }
+
+  /** The frame that is there now, which is of this time. */
+  #take(at_ms: number): void {
+    const at_us = Math.round((performance.timeOrigin + at_ms) * 1000);
+    if (!this.#is_stopped && this.#video.videoWidth > 0 && at_us > this.#last_us) {
+      this.#last_us = at_us;
+      this.#frame(this.#video, at_us);
     }
   }
 
@@ -76,4 +83,11 @@ export class Camera {
     });
     this.#video.srcObject = null;
   }
+}
+
+/** When a frame was taken, as far as the browser knows: sound that was taken then is heard with it. */
+function taken_at({ captureTime, presentationTime }: VideoFrameCallbackMetadata): number {
+  const now = performance.now();
+  const at = captureTime ?? presentationTime;
+  return at <= now && now - at < UNDER_WAY_MS_MAX ? at : now;
 }

@@ -2,16 +2,29 @@
 
 type Drawable = VideoFrame | HTMLVideoElement;
 
+/** How fast it is followed how long drawing takes. */
+const SMOOTHING = 0.05;
+/** Longer than this nobody looked: a tab in the background draws nothing. */
+const LOOKED_AT_MS_MAX = 250;
+
+interface Waiting {
+  readonly frame: VideoFrame;
+  /** Unix time. */
+  readonly given_at_ms: number;
+}
+
 export class Canvases {
   readonly #canvases = new Map<string, HTMLCanvasElement>();
-  readonly #newest = new Map<string, VideoFrame>();
+  readonly #newest = new Map<string, Waiting>();
   #is_due = false;
+  /** From when a frame is given until it is drawn, in milliseconds. */
+  drawn_after_ms = 0;
 
   /** Shows what is under this key there, until it is shown elsewhere or nowhere. */
   set(key: string, canvas: HTMLCanvasElement | undefined): void {
     if (canvas === undefined) {
       this.#canvases.delete(key);
-      this.#take(key)?.close();
+      this.#take(key)?.frame.close();
     } else {
       for (const [other, shown] of this.#canvases) {
         if (shown === canvas && other !== key) {
@@ -22,18 +35,18 @@ export class Canvases {
     }
   }
 
-  has(key: string): boolean {
-    return this.#canvases.has(key);
+  get(key: string): HTMLCanvasElement | undefined {
+    return this.#canvases.get(key);
   }
 
-  /** Shows this frame, and closes it. */
-  show(key: string, frame: VideoFrame): void {
-    this.#take(key)?.close();
+  /** Shows this frame, which was given at this Unix time, and closes it. */
+  show(key: string, frame: VideoFrame, given_at_ms: number): void {
+    this.#take(key)?.frame.close();
     if (!this.#canvases.has(key)) {
       frame.close();
       return;
     }
-    this.#newest.set(key, frame);
+    this.#newest.set(key, { frame, given_at_ms });
     if (!this.#is_due) {
       this.#is_due = true;
       requestAnimationFrame(() => {
@@ -52,7 +65,11 @@ export class Canvases {
   }
 
   #draw(): void {
-    for (const [key, frame] of this.#newest) {
+    const now_ms = performance.timeOrigin + performance.now();
+    for (const [key, { frame, given_at_ms }] of this.#newest) {
+      if (now_ms - given_at_ms < LOOKED_AT_MS_MAX) {
+        this.drawn_after_ms += (now_ms - given_at_ms - this.drawn_after_ms) * SMOOTHING;
+      }
       const canvas = this.#canvases.get(key);
       if (canvas !== undefined) {
         draw(canvas, frame, frame.displayWidth, frame.displayHeight);
@@ -62,10 +79,10 @@ export class Canvases {
     this.#newest.clear();
   }
 
-  #take(key: string): VideoFrame | undefined {
-    const frame = this.#newest.get(key);
+  #take(key: string): Waiting | undefined {
+    const waiting = this.#newest.get(key);
     this.#newest.delete(key);
-    return frame;
+    return waiting;
   }
 }
 

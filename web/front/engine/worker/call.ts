@@ -5,12 +5,14 @@ import type { Device, Identity } from "../../contract.ts";
 import type { OwnState, Person, Pictured, SaidByWorker, Told, WorkerFigures } from "../messages.ts";
 import { Failure } from "../trouble.ts";
 import { sleep } from "./bytes.ts";
+import { codec_for, type Abilities, type Codec } from "./codecs.ts";
 import { FILE_BYTES_MAX, FILE_CODEC, FileIn, send_file } from "./files.ts";
 import { PictureIn } from "./picture_in.ts";
-import { PictureOut } from "./picture_out.ts";
+import { PictureOut, SORTS } from "./picture_out.ts";
+import { Width, size_to_see } from "./sizes.ts";
 import { PACKET_MS, SoundIn } from "./sound_in.ts";
 import type { SoundOut } from "./sound_out.ts";
-import { CHAT_CODEC, TALK_CODEC, TalkOut, UNTOLD, listen_to_chat, listen_to_talk, type Heard } from "./talk.ts";
+import { CHAT_CODEC, TALK_CODEC, TalkOut, UNTOLD, listen_to_chat, listen_to_talk, type Heard, type ToldState } from "./talk.ts";
 
 /** A track of somebody's, as the wasm tells it. */
 export interface TrackShown {
@@ -39,16 +41,26 @@ const LOOK_EVERY_MS = 3000;
 /** Longest to wait until the others have our goodbye, and until the relay knows. */
 const GOODBYE_MS = 700;
 const LEAVING_MS = 1500;
+/** What could not be subscribed to is tried again, for the relay may have been busy for a moment. */
+const TRIES_MAX = 5;
+const AGAIN_MS = 1000;
 /** A track that ended without its mark is waited for: the SDK's grace, and a little. */
 const GONE_AFTER_MS = 20_000;
+/** With so many other pages in the call, some may show us large and others small. */
+const SIZES_FROM = 2;
+/** In a larger call all pictures are small. */
+const SIZES_PEOPLE_MAX = 9;
 
 export interface CallParts {
+  readonly abilities: Abilities;
   readonly session: Session;
   readonly room: Room;
   readonly sound: SoundOut;
   readonly playout: () => MessagePort | undefined;
   /** How long what a voice is given now waits until it is heard. */
   readonly stock_ms: (voice: string) => number;
+  /** How long what is decoded now takes until it is drawn. */
+  readonly drawn_ms: () => number;
   readonly tell: (told: Told, transfer?: Transferable[]) => void;
   readonly next_said: () => number;
 }
@@ -56,12 +68,17 @@ export interface CallParts {
 export class Call {
   readonly #parts: CallParts;
   readonly #talk: TalkOut;
-  readonly pictures: Readonly<Record<Pictured, PictureOut>>;
+  readonly pictures: Readonly<Record<keyof typeof SORTS, PictureOut>>;
+  /** What of ours is being published or taken back, one after the other. */
+  readonly #turns = new Map<Pictured, Promise<void>>();
+  /** What is to be published. */
+  readonly #on = new Set<Pictured>();
   #own: OwnState;
   #roster: readonly Place[] = [];
   readonly #tracks = new Map<string, TrackShown>();
-  readonly #told = new Map<Device, OwnState>();
-  readonly #listened = new Map<string, Incoming>();
+  readonly #told = new Map<Device, ToldState>();
+  /** Data that is listened to; nothing yet for what is just being asked for. */
+  readonly #listened = new Map<string, Incoming | undefined>();
   readonly sounds = new Map<string, SoundIn>();
   readonly #seen = new Map<string, PictureIn>();
   readonly #wanted = new Map<string, number>();
@@ -69,18 +86,35 @@ export class Call {
   readonly #poor = new Set<Device>();
   readonly #counted = new Map<string, { heard: number; missing: number }>();
   readonly #looking: ReturnType<typeof setInterval>;
+  #abilities: Abilities;
+  readonly #width = new Width();
+  #is_narrow = false;
   is_over = false;
 
   constructor(parts: CallParts, own: OwnState) {
     this.#parts = parts;
     this.#own = own;
-    this.#talk = new TalkOut(parts.room, own);
-    const wanted = (what: Pictured) => (height: number, fps: number) => {
-      parts.tell({ is: "picture_wanted", what, height, fps });
+    this.#abilities = parts.abilities;
+    this.#talk = new TalkOut(parts.room, own, parts.abilities.shows_av1);
+    const camera = () => {
+      this.#tell_wanted("camera", [this.pictures.camera, this.pictures.small]);
     };
-    this.pictures = { camera: new PictureOut("camera", wanted("camera")), screen: new PictureOut("screen", wanted("screen")) };
+    const screen = () => {
+      this.#tell_wanted("screen", [this.pictures.screen]);
+    };
+    const slow = () => {
+      this.#abilities = { ...this.#abilities, makes_av1_well: false };
+      this.#choose_codec();
+    };
+    this.pictures = {
+      camera: new PictureOut(SORTS.camera, camera, slow),
+      small: new PictureOut(SORTS.small, camera, slow),
+      // Always VP8: what is on a screen has few frames, and is to be clear at once.
+      screen: new PictureOut(SORTS.screen, screen, slow),
+    };
     this.#looking = setInterval(() => {
       this.#look_at_sound();
+      this.#look_at_width();
     }, LOOK_EVERY_MS);
   }
 
@@ -118,22 +152,39 @@ export class Call {
       }
     }
     this.pictures.camera.set_people(this.#roster.length);
+    this.#choose_codec();
+    this.#offer_small();
     this.#tell_people();
   }
 
+  /** A track is there; it may be told of twice. */
   handle_track(track: TrackShown): void {
     this.#tracks.set(track.id, track);
-    this.#take_track(track).catch(() => {
-      // Gone again, or the connection broke: it is told of anew.
-      this.#forget(track.id);
-    });
+    this.#begin_track(track, 1);
     this.#tell_people();
+  }
+
+  #begin_track(track: TrackShown, tries: number): void {
+    this.#take_track(track).catch(() => {
+      this.#forget(track.id);
+      setTimeout(() => {
+        // Gone meanwhile, or told of anew.
+        if (tries < TRIES_MAX && !this.is_over && this.#tracks.get(track.id) === track) {
+          this.#begin_track(track, tries + 1);
+        }
+      }, AGAIN_MS);
+    });
   }
 
   /** Somebody whose connection broke comes back with the same track, or not at all. */
   handle_track_ended(id: string): void {
+    const track = this.#tracks.get(id);
     this.#tracks.delete(id);
     this.#tell_people();
+    if (track?.kind === "video") {
+      // The other size of it may be there still.
+      this.#look_again(track.device, "video");
+    }
     setTimeout(() => {
       if (!this.#tracks.has(id)) {
         this.#forget(id);
@@ -146,21 +197,33 @@ export class Call {
     if (track.kind === "audio") {
       await this.#hear(track);
     } else if (track.kind === "video" || track.kind === "screen") {
-      await this.#look(track);
-    } else if (this.#listened.has(track.id)) {
-      // There again after a reconnect: what listens goes on.
+      await this.#look(track.device, track.kind);
     } else if (track.codec === TALK_CODEC) {
       const heard = (what: Heard) => {
         this.#handle_told(track, what);
       };
-      this.#listened.set(track.id, await listen_to_talk(room, track.id, heard));
+      await this.#listen(track.id, () => listen_to_talk(room, track.id, heard));
     } else if (track.codec === CHAT_CODEC) {
       const heard = (text: string) => {
         this.#parts.tell({ is: "said", said: this.#said(track, { kind: "text", text }) });
       };
-      this.#listened.set(track.id, await listen_to_chat(room, track.id, heard));
+      await this.#listen(track.id, () => listen_to_chat(room, track.id, heard));
     } else if (track.codec === FILE_CODEC) {
       await this.#begin_file(track.id);
+    }
+  }
+
+  /** Once for each track: one that is there again after a reconnect, or is told of twice, is listened to already. */
+  async #listen(id: string, begin: () => Promise<Incoming>): Promise<void> {
+    if (this.#listened.has(id)) {
+      return;
+    }
+    this.#listened.set(id, undefined);
+    const incoming = await begin();
+    if (this.#listened.has(id)) {
+      this.#listened.set(id, incoming);
+    } else {
+      incoming.free();
     }
   }
 
@@ -174,33 +237,83 @@ export class Call {
     await sound.start(this.room);
   }
 
-  /** Whose pictures are to be seen. */
+  /** Whose pictures are to be seen, and in how many lines. */
   want_picture(device: Device, what: Pictured, height: number): void {
     const kind = what === "camera" ? "video" : "screen";
     this.#wanted.set(`${device} ${kind}`, height);
-    for (const track of this.#tracks.values()) {
-      if (track.device === device && track.kind === kind) {
-        this.#look(track).catch(() => {
-          this.#forget(track.id);
-        });
+    this.#look_again(device, kind);
+  }
+
+  /** The relay leaves out so much of what it sends us. */
+  handle_rung(rung: string): void {
+    this.#width.handle_rung(rung, performance.now());
+    this.#look_at_width();
+  }
+
+  #look_at_width(): void {
+    const is_narrow = this.#width.is_narrow(performance.now());
+    if (is_narrow !== this.#is_narrow) {
+      this.#is_narrow = is_narrow;
+      for (const device of new Set([...this.#tracks.values()].map((track) => track.device))) {
+        this.#look_again(device, "video");
       }
     }
   }
 
-  async #look(track: TrackShown): Promise<void> {
-    const is_wanted = (this.#wanted.get(`${track.device} ${track.kind}`) ?? 0) > 0;
-    const before = this.#seen.get(track.id);
-    if (!is_wanted) {
-      before?.stop();
-      this.#seen.delete(track.id);
-    } else if (before === undefined || before.is_over) {
-      const what = track.kind === "video" ? "camera" : "screen";
-      const show = (frame: VideoFrame) => {
-        this.#parts.tell({ is: "picture", device: track.device, what, frame }, [frame]);
-      };
-      const picture = new PictureIn(track.id, track.codec, show, (place_us) => this.#heard_at_ms(track.device, place_us));
-      this.#seen.set(track.id, picture);
+  #look_again(device: Device, kind: "video" | "screen", tries = 1): void {
+    this.#look(device, kind).catch(() => {
+      setTimeout(() => {
+        if (tries < TRIES_MAX && !this.is_over) {
+          this.#look_again(device, kind, tries + 1);
+        }
+      }, AGAIN_MS);
+    });
+  }
+
+  async #look(device: Device, kind: "video" | "screen"): Promise<void> {
+    if ((this.#wanted.get(`${device} ${kind}`) ?? 0) === 0) {
+      this.#look_away(device, kind, undefined);
+      return;
+    }
+    const track = this.#to_see(device, kind);
+    const before = track === undefined ? undefined : this.#seen.get(track.id);
+    if (track === undefined || (before !== undefined && !before.is_over)) {
+      return;
+    }
+    const what = kind === "video" ? "camera" : "screen";
+    const show = (frame: VideoFrame) => {
+      // What was seen of them so far was seen until now.
+      if (track.id === this.#to_see(device, kind)?.id) {
+        this.#look_away(device, kind, track.id);
+      }
+      this.#parts.tell({ is: "picture", device, what, frame, given_at_ms: performance.timeOrigin + performance.now() }, [frame]);
+    };
+    const picture = new PictureIn(track.id, track.codec, show, {
+      heard_at_ms: (place_us) => this.#heard_at_ms(device, place_us),
+      drawn_ms: this.#parts.drawn_ms,
+    });
+    this.#seen.set(track.id, picture);
+    try {
       await picture.start(this.room, what === "screen");
+    } catch (error) {
+      this.#forget(track.id);
+      throw error;
+    }
+  }
+
+  #to_see(device: Device, kind: "video" | "screen"): TrackShown | undefined {
+    const height = this.#wanted.get(`${device} ${kind}`) ?? 0;
+    const tracks = [...this.#tracks.values()].filter((track) => track.device === device && track.kind === kind);
+    return height === 0 ? undefined : size_to_see(tracks, height, this.#is_narrow);
+  }
+
+  /** Looks at no other of somebody's pictures than this one. */
+  #look_away(device: Device, kind: "video" | "screen", except: string | undefined): void {
+    for (const track of this.#tracks.values()) {
+      if (track.device === device && track.kind === kind && track.id !== except) {
+        this.#seen.get(track.id)?.stop();
+        this.#seen.delete(track.id);
+      }
     }
   }
 
@@ -223,6 +336,8 @@ export class Call {
   #handle_told(track: TrackShown, what: Heard): void {
     if (what.is === "state") {
       this.#told.set(track.device, what);
+      this.#choose_codec();
+      this.#offer_small();
       this.#tell_people();
     } else if (what.is === "reaction") {
       this.#parts.tell({ is: "reaction", from: track.device, emoji: what.emoji });
@@ -301,13 +416,85 @@ export class Call {
     this.#parts.tell({ is: "reaction", from: this.#me.device, emoji });
   }
 
+  /** One after the other: what is asked for last holds in the end, and nothing is published twice. */
   async publish_picture(what: Pictured, on: boolean): Promise<void> {
+    this.#on[on ? "add" : "delete"](what);
+    const before = this.#turns.get(what) ?? Promise.resolve();
+    const turn = before.catch(() => undefined).then(() => this.#set_published(what, on));
+    this.#turns.set(what, turn);
+    await turn;
+  }
+
+  async #set_published(what: Pictured, on: boolean): Promise<void> {
     const picture = this.pictures[what];
-    if (on && !picture.is_published) {
-      await picture.publish(this.room);
+    if (on && !picture.is_published && !this.is_over) {
+      await picture.publish(this.room, what === "camera" ? this.#codec : "vp8");
+      this.#offer_small();
     } else if (!on) {
-      await picture.end();
+      // Its last frames go out by themselves: whoever turns it on again meanwhile need not wait for them.
+      for (const ended of what === "camera" ? [picture, this.pictures.small] : [picture]) {
+        ended.end().catch(() => undefined);
+      }
     }
+  }
+
+  /** What all who are in can show, and we can make. */
+  get #codec(): Codec {
+    return codec_for(this.#abilities, this.#roster.filter((place) => place.is_here && !place.is_me).map((place) => this.#told.get(place.device)));
+  }
+
+  /** Another codec is another track: who looks goes over to it. Also after it could not be published when it was to be. */
+  #choose_codec(): void {
+    const { camera } = this.pictures;
+    const is_due = () => this.#on.has("camera") && !this.is_over && (!camera.is_published || camera.codec !== this.#codec);
+    const again = async () => {
+      if (is_due()) {
+        await this.#set_published("camera", false);
+        await this.#set_published("camera", true);
+      }
+    };
+    if (is_due()) {
+      const before = this.#turns.get("camera") ?? Promise.resolve();
+      this.#turns.set("camera", before.then(again, again).catch(() => undefined));
+    }
+  }
+
+  /** Which of others' pictures are looked at, by track and codec, for tests. */
+  looked_at(): string[] {
+    const tracks = [...this.#seen].flatMap(([id, picture]) => (picture.is_over ? [] : (this.#tracks.get(id) ?? [])));
+    return tracks.map(({ name, codec }) => `${name} ${codec}`);
+  }
+
+  /** Once several pages may show us, our camera can be had in a small picture as well. Nobody makes it before it is wanted. */
+  #offer_small(): void {
+    const { camera, small } = this.pictures;
+    const is_of_use = () => camera.is_published && !small.is_published && this.#told.size >= SIZES_FROM && this.#roster.length <= SIZES_PEOPLE_MAX;
+    if (!is_of_use()) {
+      return;
+    }
+    const before = this.#turns.get("camera") ?? Promise.resolve();
+    const turn = before.catch(() => undefined).then(async () => {
+      if (is_of_use() && !this.is_over) {
+        await small.publish(this.room, this.#codec);
+      }
+    });
+    // The relay may allow no more tracks: then there is one size.
+    this.#turns.set("camera", turn.catch(() => undefined));
+  }
+
+  /** The camera gives one kind of frames for both of its sizes. */
+  #tell_wanted(what: Pictured, pictures: readonly PictureOut[]): void {
+    const wanted = pictures.map((picture) => picture.wanted).filter(({ fps }) => fps > 0);
+    const height = Math.max(...(wanted.length > 0 ? wanted : pictures.map((picture) => picture.wanted)).map(({ height }) => height));
+    this.#parts.tell({ is: "picture_wanted", what, height, fps: Math.max(0, ...wanted.map(({ fps }) => fps)) });
+  }
+
+  /** Takes a frame of ours and closes it. */
+  take(what: Pictured, frame: VideoFrame): void {
+    if (what === "camera" && this.pictures.small.wanted.fps > 0) {
+      this.pictures.small.take(frame.clone());
+    }
+    this.pictures[what].take(frame);
   }
 
   async leave(): Promise<void> {
@@ -317,8 +504,8 @@ export class Call {
   }
 
   async #end_tracks(): Promise<void> {
-    const { camera, screen } = this.pictures;
-    await Promise.allSettled([this.#talk.end(), this.#parts.sound.end(), camera.end(), screen.end()]);
+    const pictures = Object.values(this.pictures).map((picture) => picture.end());
+    await Promise.allSettled([this.#talk.end(), this.#parts.sound.end(), ...pictures]);
   }
 
   /** After it is over, by whatever. */
@@ -394,11 +581,12 @@ export class Call {
   }
 
   /** Medians of all voices. */
-  sound_parts(): { from_sealed: number; jitter: number } {
+  sound_parts(): { from_sealed: number; jitter: number; picture_ahead: number } {
     const sounds = [...this.sounds.values()].filter((sound) => !sound.is_over);
     const median = (all: number[]) => Math.round(all.sort((a, b) => a - b)[all.length >> 1] ?? 0);
     const from_sealed = sounds.flatMap((sound) => sound.delays_ms.map((delay) => delay - PACKET_MS));
-    return { from_sealed: median(from_sealed), jitter: median(sounds.map((sound) => sound.jitter_ms)) };
+    const picture_ahead = median([...this.#seen.values()].map((picture) => picture.ahead_ms));
+    return { from_sealed: median(from_sealed), jitter: median(sounds.map((sound) => sound.jitter_ms)), picture_ahead };
   }
 
   figures(): Pick<WorkerFigures, "heard" | "seen" | "sound_delays_ms" | "of_call"> {

@@ -9,8 +9,10 @@ const DECODING_MAX = 12;
 const ASK_EVERY_MS = 1000;
 /** So many frames of higher layers without one of the lowest: that one is lost, and what follows is made of it. */
 const HIGHER_MAX = 8;
-/** From bytes until they are seen. */
-const DRAW_MS = 15;
+/** From a canvas until it is on a screen: half of what passes from one of its frames to the next. */
+const SCREEN_MS = 8;
+/** How fast it is followed how long decoding takes. */
+const SMOOTHING = 0.05;
 /** A picture waits at most so long for its sound; what were to wait longer is on another time line. */
 const HELD_MS_MAX = 400;
 
@@ -20,11 +22,19 @@ interface Held {
   readonly keyframe: boolean;
 }
 
+/** What is known of when something is heard and seen. */
+export interface Clocks {
+  /** When the sound is heard that is at the same place on the sender's time line. */
+  readonly heard_at_ms: (place_us: number) => number | undefined;
+  /** How long what is decoded now takes until it is drawn. */
+  readonly drawn_ms: () => number;
+}
+
 export class PictureIn {
   readonly #track: string;
   readonly #codec: string | undefined;
   readonly #show: (frame: VideoFrame) => void;
-  readonly #heard_at_ms: (place_us: number) => number | undefined;
+  readonly #clocks: Clocks;
   /** Those whose sound is still to be heard, in order. */
   readonly #held: Held[] = [];
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -33,15 +43,19 @@ export class PictureIn {
   #wants_key = true;
   #higher = 0;
   #asked_at = -Infinity;
+  /** When each frame that the decoder has was given to it, by its place; and how long it takes. */
+  readonly #decoding = new Map<number, number>();
+  #decode_ms = 0;
   is_over = false;
   seen = 0;
+  /** How long before its time the newest frame came: less than nothing, and it was too late to be seen with its sound. */
+  ahead_ms = 0;
 
-  /** `heard_at_ms` says when the sound is heard that is at the same place on the sender's time line. */
-  constructor(track: string, codec: string, show: (frame: VideoFrame) => void, heard_at_ms: (place_us: number) => number | undefined) {
+  constructor(track: string, codec: string, show: (frame: VideoFrame) => void, clocks: Clocks) {
     this.#track = track;
     this.#codec = CODECS[codec];
     this.#show = show;
-    this.#heard_at_ms = heard_at_ms;
+    this.#clocks = clocks;
   }
 
   async start(room: Room, is_screen: boolean): Promise<void> {
@@ -50,7 +64,9 @@ export class PictureIn {
         this.stop();
       } else {
         this.#look_at_layer(keyframe === true, temporal ?? 0);
-        this.#held.push({ payload, place_us: place ?? 0, keyframe: keyframe === true });
+        const frame = { payload, place_us: place ?? 0, keyframe: keyframe === true };
+        this.ahead_ms = this.#wait_ms(frame) ?? 0;
+        this.#held.push(frame);
         this.#release();
       }
     });
@@ -63,6 +79,7 @@ export class PictureIn {
     this.is_over = true;
     clearTimeout(this.#timer);
     this.#held.length = 0;
+    this.#decoding.clear();
     this.#incoming?.free();
     this.#incoming = undefined;
     if (this.#decoder?.state === "configured") {
@@ -82,7 +99,7 @@ export class PictureIn {
   #release(): void {
     clearTimeout(this.#timer);
     for (let first = this.#held[0]; first !== undefined; first = this.#held[0]) {
-      const wait_ms = (this.#heard_at_ms(first.place_us) ?? 0) - performance.now() - DRAW_MS;
+      const wait_ms = this.#wait_ms(first) ?? 0;
       if (wait_ms > 1 && wait_ms <= HELD_MS_MAX) {
         this.#timer = setTimeout(() => {
           this.#release();
@@ -92,6 +109,12 @@ export class PictureIn {
       this.#held.shift();
       this.#decode(first);
     }
+  }
+
+  /** Until it is to be decoded, so that it is seen when its sound is heard; nothing if none is. */
+  #wait_ms({ place_us }: Held): number | undefined {
+    const heard_at_ms = this.#clocks.heard_at_ms(place_us);
+    return heard_at_ms === undefined ? undefined : heard_at_ms - performance.now() - this.#decode_ms - this.#clocks.drawn_ms() - SCREEN_MS;
   }
 
   #decode({ payload, place_us, keyframe }: Held): void {
@@ -109,6 +132,7 @@ export class PictureIn {
       this.#ask();
       return;
     }
+    this.#decoding.set(place_us, performance.now());
     decoder.decode(new EncodedVideoChunk({ type: keyframe ? "key" : "delta", timestamp: place_us, data: payload }));
   }
 
@@ -119,17 +143,32 @@ export class PictureIn {
     const decoder = new VideoDecoder({
       output: (frame) => {
         this.seen += 1;
+        this.#follow(frame.timestamp);
         this.#show(frame);
       },
       // Bytes that are no picture: the next key frame makes another decoder.
       error: () => {
         this.#decoder = undefined;
+        this.#decoding.clear();
         this.#wants_key = true;
       },
     });
     decoder.configure({ codec: this.#codec, optimizeForLatency: true });
     this.#decoder = decoder;
     return decoder;
+  }
+
+  /** A frame has come out; those before it that have not never will. */
+  #follow(place_us: number): void {
+    const given_at = this.#decoding.get(place_us);
+    if (given_at !== undefined) {
+      this.#decode_ms += (performance.now() - given_at - this.#decode_ms) * SMOOTHING;
+    }
+    for (const place of this.#decoding.keys()) {
+      if (place <= place_us) {
+        this.#decoding.delete(place);
+      }
+    }
   }
 
   #ask(): void {

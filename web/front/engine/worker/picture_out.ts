@@ -1,8 +1,9 @@
-/** Our camera, or our screen: frames in, VP8 in layers of time out, as wide as those can take who look. */
+/** Our camera, or our screen: frames in, VP8 or AV1 in layers of time out, as wide as those can take who look. */
 import type { Outgoing, Room } from "wasm:supernode_web";
 
-import type { Pictured } from "../messages.ts";
 import { fresh_id } from "./bytes.ts";
+import { CODEC_NAMES, IVF_NAMES, SCALABILITY, type Codec } from "./codecs.ts";
+import { SMALL_NAME } from "./sizes.ts";
 
 /** How large and how often. A base layer of every fourth frame, one of every second, and all: what the relay thins by. */
 interface Quality {
@@ -11,20 +12,42 @@ interface Quality {
   readonly bits_per_second: number;
 }
 
-/** From the best to the least. What follows sound at 100 kbit/s is the last one. */
-const CAMERA: readonly Quality[] = [
-  { height: 720, fps: 30, bits_per_second: 1_500_000 },
-  { height: 360, fps: 30, bits_per_second: 600_000 },
-  { height: 360, fps: 20, bits_per_second: 300_000 },
+/** What is published: one track of its name. */
+interface Sort {
+  readonly kind: "video" | "screen";
+  readonly name: string;
+  /** From the best to the least. */
+  readonly qualities: readonly Quality[];
+}
+
+/** What a camera's picture comes to in small tiles and over narrow paths. What follows sound at 100 kbit/s is the last one. */
+const SMALL: readonly Quality[] = [
   { height: 180, fps: 15, bits_per_second: 120_000 },
   { height: 180, fps: 8, bits_per_second: 50_000 },
 ];
-const SCREEN: readonly Quality[] = [
-  { height: 1080, fps: 15, bits_per_second: 2_000_000 },
-  { height: 1080, fps: 10, bits_per_second: 900_000 },
-  { height: 720, fps: 5, bits_per_second: 400_000 },
-  { height: 720, fps: 2, bits_per_second: 150_000 },
-];
+export const SORTS = {
+  camera: {
+    kind: "video",
+    name: "camera",
+    qualities: [
+      { height: 720, fps: 30, bits_per_second: 1_500_000 },
+      { height: 360, fps: 30, bits_per_second: 600_000 },
+      { height: 360, fps: 20, bits_per_second: 300_000 },
+      ...SMALL,
+    ],
+  },
+  small: { kind: "video", name: SMALL_NAME, qualities: SMALL },
+  screen: {
+    kind: "screen",
+    name: "screen",
+    qualities: [
+      { height: 1080, fps: 15, bits_per_second: 2_000_000 },
+      { height: 1080, fps: 10, bits_per_second: 900_000 },
+      { height: 720, fps: 5, bits_per_second: 400_000 },
+      { height: 720, fps: 2, bits_per_second: 150_000 },
+    ],
+  },
+} as const satisfies Record<string, Sort>;
 /** What sound and everything around it take of a path. */
 const BESIDE_BITS_PER_SECOND = 90_000;
 /** Of the rest so much is for one picture. */
@@ -44,8 +67,10 @@ interface Demand {
 }
 
 export class PictureOut {
-  readonly #what: Pictured;
-  readonly #wanted: (height: number, fps: number) => void;
+  readonly #sort: Sort;
+  readonly #wanted: () => void;
+  readonly #slow: () => void;
+  #codec: Codec = "vp8";
   #track: Outgoing | undefined;
   #encoder: VideoEncoder | undefined;
   #size = "";
@@ -60,25 +85,38 @@ export class PictureOut {
   #height_max = 720;
   readonly #scaler = new OffscreenCanvas(16, 16);
 
-  constructor(what: Pictured, wanted: (height: number, fps: number) => void) {
-    this.#what = what;
+  /** `wanted` is called when other frames are of use than before, and `slow` when the processor is too slow for the codec. */
+  constructor(sort: Sort, wanted: () => void, slow: () => void) {
+    this.#sort = sort;
     this.#wanted = wanted;
+    this.#slow = slow;
   }
 
-  async publish(room: Room): Promise<void> {
-    const kind = this.#what === "camera" ? "video" : "screen";
-    this.#track = await room.publish(fresh_id(), kind, this.#what, "vp8", ivf_header(), TTL_MS, (told, json) => {
+  async publish(room: Room, codec: Codec): Promise<void> {
+    const { kind, name } = this.#sort;
+    this.#codec = codec;
+    this.#track = await room.publish(fresh_id(), kind, name, codec, ivf_header(codec), TTL_MS, (told, json) => {
       if (told === "keyframe") {
         this.#wants_keyframe = true;
       } else if (json !== undefined) {
         this.#take_demand(JSON.parse(json) as Demand);
       }
     });
-    this.#tell_wanted();
+    this.#wanted();
   }
 
   get is_published(): boolean {
     return this.#track !== undefined;
+  }
+
+  get codec(): Codec {
+    return this.#codec;
+  }
+
+  /** Which frames are of use: as many lines, and so many a second. */
+  get wanted(): { readonly height: number; readonly fps: number } {
+    const { height, fps } = this.#quality();
+    return { height, fps: this.#demand.subscribers > 0 && this.#track !== undefined ? fps : 0 };
   }
 
   /** Others hear that it is over. */
@@ -86,7 +124,7 @@ export class PictureOut {
     const track = this.#track;
     this.#track = undefined;
     this.#demand = { subscribers: 0, bits_per_second: null };
-    this.#tell_wanted();
+    this.#wanted();
     if (this.#encoder?.state === "configured") {
       this.#encoder.close();
     }
@@ -98,7 +136,7 @@ export class PictureOut {
   /** How large pictures of one member are at most, with so many in the call. */
   set_people(people: number): void {
     this.#height_max = people <= 2 ? 720 : people <= 9 ? 360 : 180;
-    this.#tell_wanted();
+    this.#wanted();
   }
 
   /** Takes the frame and closes it. */
@@ -171,13 +209,13 @@ export class PictureOut {
       this.#size = size;
       this.#wants_keyframe = true;
       this.#encoder.configure({
-        codec: "vp8",
+        codec: CODEC_NAMES[this.#codec],
         width,
         height,
         bitrate: quality.bits_per_second,
         framerate: quality.fps,
         latencyMode: "realtime",
-        scalabilityMode: "L1T3",
+        scalabilityMode: SCALABILITY,
       });
     }
     return this.#encoder;
@@ -201,16 +239,16 @@ export class PictureOut {
       this.#wants_keyframe = true;
     }
     this.#demand = demand;
-    this.#tell_wanted();
+    this.#wanted();
   }
 
   /** As good as the widest path takes that leads to anybody, and our own. */
   #quality(): Quality {
-    const all = this.#what === "camera" ? CAMERA : SCREEN;
+    const all = this.#sort.qualities;
     const least = all[all.length - 1] as Quality;
     const paths = this.#demand.bits_per_second;
     const bits = paths === null ? Infinity : (paths - BESIDE_BITS_PER_SECOND) * SHARE;
-    const is_small = (quality: Quality) => this.#what === "screen" || quality.height <= this.#height_max;
+    const is_small = (quality: Quality) => this.#sort.kind === "screen" || quality.height <= this.#height_max;
     const good = all.filter((quality) => is_small(quality) && quality.bits_per_second <= bits);
     return good[Math.min(this.#steps, good.length - 1)] ?? least;
   }
@@ -219,15 +257,19 @@ export class PictureOut {
     this.#late += 1;
     if (this.#late > LATE_MAX) {
       this.#late = 0;
-      this.#step_down();
+      if (this.#codec === "vp8") {
+        this.#step_down();
+      } else {
+        this.#slow();
+      }
     }
   }
 
   #step_down(): void {
     if (performance.now() - this.#stepped_at > 500) {
-      this.#steps = Math.min(this.#steps + 1, CAMERA.length - 1);
+      this.#steps = Math.min(this.#steps + 1, this.#sort.qualities.length - 1);
       this.#stepped_at = performance.now();
-      this.#tell_wanted();
+      this.#wanted();
     }
   }
 
@@ -235,14 +277,10 @@ export class PictureOut {
     if (this.#steps > 0 && performance.now() - this.#stepped_at > CALM_MS) {
       this.#steps -= 1;
       this.#stepped_at = performance.now();
-      this.#tell_wanted();
+      this.#wanted();
     }
   }
 
-  #tell_wanted(): void {
-    const quality = this.#quality();
-    this.#wanted(quality.height, this.#demand.subscribers > 0 && this.#track !== undefined ? quality.fps : 0);
-  }
 }
 
 /** As large as the frame, and at most of this height; even, as the codec wants it. */
@@ -252,14 +290,14 @@ function size_of(frame: VideoFrame, height_max: number): [number, number] {
   return [even(frame.displayWidth), even(frame.displayHeight)];
 }
 
-/** An IVF header, by which programs record us: VP8, in milliseconds; each key frame says its own size. */
-function ivf_header(): Uint8Array {
+/** An IVF header, by which programs record us: in milliseconds; each key frame says its own size. */
+function ivf_header(codec: Codec): Uint8Array {
   const header = new DataView(new ArrayBuffer(32));
   Array.from("DKIF").forEach((character, at) => {
     header.setUint8(at, character.charCodeAt(0));
   });
   header.setUint16(6, 32, true);
-  Array.from("VP80").forEach((character, at) => {
+  Array.from(IVF_NAMES[codec]).forEach((character, at) => {
     header.setUint8(8 + at, character.charCodeAt(0));
   });
   header.setUint16(12, 640, true);

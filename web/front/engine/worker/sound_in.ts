@@ -11,6 +11,8 @@ export const PACKET_MS = 20;
 const DELAYS_MAX = 100;
 /** From a packet until it is in stock. */
 const DECODE_MS = 2;
+/** What is told of the stock is of any moment: on average it is so much more than when a packet comes. */
+const TOLD_MORE_MS = PACKET_MS / 2;
 /** How fast it is followed when a voice is heard: what is known of the stock jumps by a packet. */
 const SMOOTHING = 0.03;
 /** After so long without a packet, nothing is known of when the next one is heard. */
@@ -92,7 +94,7 @@ export class SoundIn {
 
   #follow(place_us: number): void {
     this.#came_at = performance.now();
-    const behind_ms = this.#came_at + DECODE_MS + this.#stock_ms() - place_us / 1000;
+    const behind_ms = this.#came_at + DECODE_MS + this.#stock_ms() - TOLD_MORE_MS - place_us / 1000;
     this.#behind_ms = (this.#behind_ms ?? behind_ms) + (behind_ms - (this.#behind_ms ?? behind_ms)) * SMOOTHING;
   }
 

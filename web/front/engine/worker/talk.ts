@@ -9,12 +9,14 @@ export const TALK_CODEC = "supernode-talk/1";
 export const CHAT_CODEC = "text";
 /** Nothing said is given up before this. */
 const TTL_MS = 10_000;
+/** What was not taken is said again after so long. */
+const AGAIN_MS = 200;
 /** Longest to wait for those who are to hear a first line. */
 const LISTENERS_MS = 3000;
 
 /** What somebody told. */
 export type Heard =
-  | { readonly is: "state"; readonly name: string; readonly microphone: boolean; readonly camera: boolean; readonly screen: boolean; readonly lobby: boolean }
+  | { readonly is: "state"; readonly name: string; readonly microphone: boolean; readonly camera: boolean; readonly screen: boolean; readonly lobby: boolean; readonly av1: boolean }
   | { readonly is: "reaction"; readonly emoji: string }
   | { readonly is: "file"; readonly id: string; readonly name: string; readonly bytes: number; readonly sha256: string };
 
@@ -24,29 +26,51 @@ export class TalkOut {
   #talk: Outgoing | undefined;
   #chat: Outgoing | undefined;
   #own: OwnState;
+  /** How many ever began to listen, and how many of them have been told how we are. */
   #joined = 0;
+  #told = 0;
+  #telling: ReturnType<typeof setTimeout> | undefined;
   #chat_listeners = 0;
 
-  constructor(room: Room, own: OwnState) {
+  readonly #shows_av1: boolean;
+
+  constructor(room: Room, own: OwnState, shows_av1: boolean) {
     this.#room = room;
     this.#own = own;
+    this.#shows_av1 = shows_av1;
   }
 
   async start(): Promise<void> {
     const told = (what: string, json?: string) => {
-      const { joined } = demand_in(what, json) ?? { joined: this.#joined };
-      // Whoever is new knows nothing yet, even in the place of somebody who left: what comes from now on is for them as well.
-      if (joined > this.#joined) {
-        this.tell_state(this.#own);
-      }
-      this.#joined = joined;
+      this.#joined = demand_in(what, json)?.joined ?? this.#joined;
+      this.#tell_newcomers();
     };
     this.#talk = await this.#room.publish(fresh_id(), "data", "talk", TALK_CODEC, new Uint8Array(), TTL_MS, told);
+    // Somebody may have begun to listen before we know that there is something to hear.
+    this.#tell_newcomers();
   }
 
   tell_state(own: OwnState): void {
     this.#own = own;
-    this.#send({ is: "state", ...own });
+    this.#told = -1;
+    this.#tell_newcomers();
+  }
+
+  /** Whoever is new knows nothing yet, even in the place of somebody who left: what comes from now on is for them as well. */
+  #tell_newcomers(): void {
+    clearTimeout(this.#telling);
+    const joined = this.#joined;
+    if (joined <= this.#told) {
+      return;
+    }
+    if (this.#send({ is: "state", ...this.#own, av1: this.#shows_av1 })) {
+      this.#told = joined;
+    } else if (this.#talk?.is_dead() === false) {
+      // So much waits for the connection that nothing more is taken.
+      this.#telling = setTimeout(() => {
+        this.#tell_newcomers();
+      }, AGAIN_MS);
+    }
   }
 
   react(emoji: string): void {
@@ -74,6 +98,7 @@ export class TalkOut {
   }
 
   async end(): Promise<void> {
+    clearTimeout(this.#telling);
     const tracks = [this.#talk, this.#chat];
     this.#talk = undefined;
     this.#chat = undefined;
@@ -110,6 +135,9 @@ export async function listen_to_chat(room: Room, track: string, heard: (line: st
     }
   });
 }
+
+/** What somebody told of themselves. */
+export type ToldState = OwnState & { readonly av1: boolean };
 
 /** Somebody who has told nothing, as programs do. */
 export const UNTOLD: OwnState = { name: "", microphone: false, camera: false, screen: false, lobby: false };

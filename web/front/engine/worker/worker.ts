@@ -7,8 +7,10 @@ import type { VoiceFigures } from "../sound/voice.ts";
 import { Failure, of_anything } from "../trouble.ts";
 import { sleep, unpack } from "./bytes.ts";
 import { Call, type TrackShown } from "./call.ts";
+import { abilities, abilities_of, type Codec } from "./codecs.ts";
 import { SoundOut } from "./sound_out.ts";
 import { Store, type Woken } from "./store.ts";
+import { UNTOLD } from "./talk.ts";
 
 /** How often it is told how loud everybody is. */
 const LEVELS_EVERY_MS = 100;
@@ -48,12 +50,17 @@ class Work implements Record<keyof Asked, (...args: never[]) => unknown> {
   #keys: Keys | undefined;
   #session: { readonly session: Session; readonly link: string } | undefined;
   #call: Call | undefined;
+  #abilities = abilities_of("vp8");
   readonly #sound = new SoundOut();
   #playout: MessagePort | undefined;
   #voices = new Map<string, VoiceFigures>();
   /** From what is mixed until it is heard. */
   #output_ms = 0;
+  /** From what is decoded until it is drawn. */
+  #drawn_ms = 0;
   readonly #rings = new Map<number, RingShown>();
+  /** How we are, also while we are on our way into a call. */
+  #own = UNTOLD;
   #rung = "FULL";
   #is_down = false;
   #said = 0;
@@ -63,7 +70,8 @@ class Work implements Record<keyof Asked, (...args: never[]) => unknown> {
   /** Those that came before the call was made known here. */
   #early: Event[] | undefined;
 
-  async load(packed: string): Promise<Kept> {
+  async load(packed: string, forced: Codec | undefined): Promise<Kept> {
+    this.#abilities = forced === undefined ? await abilities() : abilities_of(forced);
     this.#memory = initSync({ module: await unpack(packed) }).memory;
     const store = await Store.open();
     this.#store = store;
@@ -99,10 +107,11 @@ class Work implements Record<keyof Asked, (...args: never[]) => unknown> {
   }
 
   async enter(link: string, own: OwnState, room_name: string): Promise<{ room_name: string | undefined }> {
+    this.#own = own;
     tell({ is: "step", step: "relay" });
     const session = await this.#connect(link);
     tell({ is: "step", step: STEPS[this.look_at_link(link).leads_to] });
-    return await this.#go_in(() => this.#knock(session, room_name), session, own);
+    return await this.#go_in(() => this.#knock(session, room_name), session);
   }
 
   /** As long as somebody may be at the door in a moment. */
@@ -123,8 +132,9 @@ class Work implements Record<keyof Asked, (...args: never[]) => unknown> {
 
   async answer(ring: number, own: OwnState): Promise<{ room_name: string | undefined }> {
     const session = this.#need_session();
+    this.#own = own;
     await this.#leave_call();
-    return await this.#go_in(() => session.answer(ring), session, own);
+    return await this.#go_in(() => session.answer(ring), session);
   }
 
   async leave(): Promise<void> {
@@ -151,6 +161,7 @@ class Work implements Record<keyof Asked, (...args: never[]) => unknown> {
   }
 
   tell_state(own: OwnState): void {
+    this.#own = own;
     this.#sound.set_on(own.microphone);
     this.#call?.tell_state(own);
   }
@@ -166,8 +177,9 @@ class Work implements Record<keyof Asked, (...args: never[]) => unknown> {
     };
   }
 
-  set_output_latency(ms: number): void {
-    this.#output_ms = ms;
+  set_latencies(sound_ms: number, picture_ms: number): void {
+    this.#output_ms = sound_ms;
+    this.#drawn_ms = picture_ms;
   }
 
   async publish_picture(what: "camera" | "screen", on: boolean): Promise<void> {
@@ -252,6 +264,10 @@ class Work implements Record<keyof Asked, (...args: never[]) => unknown> {
     };
   }
 
+  looked_at(): string[] {
+    return this.#call?.looked_at() ?? [];
+  }
+
   sound_parts(): Record<string, number> {
     return { ...this.#call?.sound_parts(), stock: Math.round(this.#stock_ms) };
   }
@@ -261,7 +277,7 @@ class Work implements Record<keyof Asked, (...args: never[]) => unknown> {
     if (call === undefined || call.is_over) {
       frame.close();
     } else {
-      call.pictures[what].take(frame);
+      call.take(what, frame);
     }
   }
 
@@ -310,25 +326,29 @@ class Work implements Record<keyof Asked, (...args: never[]) => unknown> {
     session?.free();
   }
 
-  async #go_in(enter: () => Promise<Room>, session: Session, own: OwnState): Promise<{ room_name: string | undefined }> {
+  async #go_in(enter: () => Promise<Room>, session: Session): Promise<{ room_name: string | undefined }> {
     await this.#leave_call();
     this.#early = [];
     try {
       const room = await enter();
-      this.#sound.set_on(own.microphone);
+      // A microphone may have been turned on at the door, while somebody there was asked.
+      this.#sound.set_on(this.#own.microphone);
       const call = new Call(
         {
+          abilities: this.#abilities,
           session,
           room,
           sound: this.#sound,
           playout: () => this.#playout,
           stock_ms: (voice) => (this.#voices.get(voice)?.stock ?? 0) / 48 + this.#output_ms,
+          drawn_ms: () => this.#drawn_ms,
           tell,
           next_said: () => (this.#said += 1),
         },
-        own,
+        this.#own,
       );
       this.#call = call;
+      call.handle_rung(this.#rung);
       await call.start().catch(async (error: unknown) => {
         await this.#leave_call();
         throw error;
@@ -414,6 +434,7 @@ class Work implements Record<keyof Asked, (...args: never[]) => unknown> {
         break;
       case "rung":
         this.#rung = event.rung;
+        call?.handle_rung(event.rung);
         this.#tell_line();
         break;
       case "ring":

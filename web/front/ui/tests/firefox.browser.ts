@@ -35,7 +35,7 @@ test("Firefox takes keys, dialogs and what is written", async () => {
   assert.equal(await page.$eval("dialog h2", (title) => title.textContent), "Invite people");
   await page.keyboard.press("Escape");
   await settle(page);
-  assert.deepEqual(await page.evaluate(() => window.kit.engine.asked.map(({ what, by }) => [what, ...by].join(" "))), ["set_microphone false", "say Hello", "room_link"]);
+  assert.deepEqual(await page.evaluate(() => window.kit.engine.asked.map(({ what, by }) => [what, ...by].join(" "))), ["set_microphone false", "say Hello", "room_link", "waking"]);
   assert.equal((await page.$$("dialog")).length, 0);
   await page.close();
 });
