@@ -46,6 +46,9 @@ const RINGING: usize = 40;
 /// What one identity may ask in a second, and a little less; and how many are asked at once.
 const PER_SECOND: usize = 95;
 const AT_ONCE: usize = 19;
+/// For how many people one identity may ask in a minute; more would be refused, and wake nobody.
+const TAKEN_A_MINUTE: usize = 60;
+const TAKEN_EVERY: Duration = Duration::from_secs(1);
 /// How long a ring waits for its reply: who asks too often is not answered.
 const ANSWER: Duration = Duration::from_millis(500);
 /// A session, and what an allocator leaves unused of what came and went, beside what the memory table has of places and of
@@ -142,7 +145,10 @@ async fn attack(target: &Target) -> anyhow::Result<Report> {
     for mut person in changing {
         let changes = changes.clone();
         busy.spawn(async move {
-            let mut ticks = tokio::time::interval(Duration::from_secs_f64(AT_ONCE as f64 / PER_SECOND as f64));
+            let every = Duration::from_secs_f64(AT_ONCE as f64 / PER_SECOND as f64);
+            // Not all of them at the same moment.
+            tokio::time::sleep(every.mul_f64(rand::random())).await;
+            let mut ticks = tokio::time::interval(every);
             while Instant::now() < end {
                 ticks.tick().await;
                 let number = changes.fetch_add(AT_ONCE as u64, Ordering::Relaxed);
@@ -201,11 +207,14 @@ async fn take_places(door: Door, network: usize) -> anyhow::Result<(Vec<Bytes>, 
     Ok((tickets, refused))
 }
 
-/// Rings one after the other, in both ways that wake.
+/// Rings one after the other, in both ways that wake, as often as one may.
 async fn ring_all(door: Door, number: usize, tickets: Arc<Vec<Bytes>>, end: Instant) -> anyhow::Result<()> {
     let from = Ipv4Addr::new(127, 3, 3, 1 + number as u8);
     let mut client = Client::connect(&door, from, Person::new()).await?;
-    for ticket in tickets.iter().cycle().skip(number * tickets.len() / RINGING) {
+    for (asked, ticket) in tickets.iter().cycle().skip(number * tickets.len() / RINGING).enumerate() {
+        if asked >= TAKEN_A_MINUTE {
+            tokio::time::sleep(TAKEN_EVERY).await;
+        }
         if Instant::now() >= end {
             break;
         }
