@@ -47,11 +47,11 @@ const BANNED: &[&str] = &[
     "rustls-ring",
     "secretbox",
 ];
-/// The TLS provider can seal, so it is reached through those that do TLS, certificates (by ACME too) and admission tokens
-/// only.
+/// The TLS provider can seal, so it is reached through those that do TLS (to a cluster's NATS servers, too), certificates (by
+/// ACME too) and admission tokens only.
 const PROVIDER: &[&str] = &["aws-lc-rs", "aws-lc-sys", "aws-lc-fips-sys"];
 const MAY_REACH_PROVIDER: &[&str] =
-    &["aws-lc-rs", "rustls", "rustls-webpki", "quinn-proto", "rcgen", "instant-acme", "jsonwebtoken"];
+    &["aws-lc-rs", "rustls", "rustls-webpki", "quinn-proto", "rcgen", "instant-acme", "jsonwebtoken", "async-nats"];
 
 /// What `tree` reaches and must not. `tree` is what `cargo tree --edges normal,build,dev --prefix depth` prints for one package.
 pub fn forbidden(tree: &str) -> Findings {
