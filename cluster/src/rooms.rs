@@ -52,11 +52,16 @@ pub(crate) struct Rooms {
 }
 
 impl Room {
+    /// Whether the record with this number is not to be trusted any more.
+    fn is_given_up(&self, revision: u64, terms: &Terms) -> bool {
+        self.given_up == Some(revision) && !planted!(terms, BackAfterGivingUp)
+    }
+
     /// The number of the record that makes this node the home, in this life.
     fn ours(&self, life: Life, terms: &Terms) -> Option<u64> {
         let entry = self.record??;
         let ours = matches!(entry.value, Value::Home { life: there, .. } if there == life);
-        let given_up = self.given_up == Some(entry.revision) && !planted!(terms, BackAfterGivingUp);
+        let given_up = self.is_given_up(entry.revision, terms);
         let confirmed = !self.to_confirm || planted!(terms, NoSecondLook);
         (ours && !given_up && confirmed).then_some(entry.revision)
     }
@@ -142,7 +147,7 @@ impl Rooms {
             }
             let take = || ripe.then(|| write(Value::Home { node: own.node, life: own.life })).flatten();
             match record {
-                Some(Entry { revision, .. }) if held => (known.given_up == Some(revision)).then(take).flatten(),
+                Some(Entry { revision, .. }) if held => known.is_given_up(revision, terms).then(take).flatten(),
                 Some(Entry { value: Value::Home { node, life }, revision, .. }) => {
                     match lives.standing(node, life, revision) {
                         Standing::Goes => None,

@@ -359,7 +359,7 @@ const TRIED: &[Budget] = &[
     Budget { time: 7, late: 1, loss: 1, ..NOTHING },
     Budget { time: 7, lag: 1, cut: 1, loss: 1, ..NOTHING },
     // People who come and go.
-    Budget { time: 7, late: 1, away: 3, ..NOTHING },
+    Budget { time: 6, late: 1, away: 3, ..NOTHING },
     Budget { time: 6, cut: 1, away: 1, death: 1, ..NOTHING },
 ];
 
