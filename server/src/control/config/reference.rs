@@ -54,7 +54,7 @@ pub fn template() -> String {
             }
             push_wrapped(&mut text, "# ", &format!("Change: {}.", when(key)));
             if memory::follows(key.path) {
-                push_wrapped(&mut text, "# ", "The default follows the memory; this is that of 38 GiB and more.");
+                push_wrapped(&mut text, "# ", "The default follows the memory; this is that of 40 GiB and more.");
             }
             match key.get(&Config::default()) {
                 Some(value) => {
@@ -158,7 +158,7 @@ fn default_of(key: &Key) -> String {
     let small = Limits::default_for(Machine { memory_bytes: memory::SMALLEST_BYTES, cores: 2 });
     let small = value(&Config { limits: small, ..Config::default() });
     format!(
-        "follows the memory: {small} with 512 MiB and two cores, {} with 38 GiB and more",
+        "follows the memory: {small} with 512 MiB and two cores, {} with 40 GiB and more",
         value(&Config::default())
     )
 }
