@@ -2,7 +2,7 @@
 //!
 //! It is one stream that keeps the newest message of each subject. A write is a message that the stream takes only if the
 //! subject's last message has the sequence number that is expected; sequence numbers are the revisions. A read asks the stream's
-//! leader. What stands where is in [`record`](crate::record).
+//! leader. What stands where is in [`record`].
 
 mod bucket;
 mod drive;
