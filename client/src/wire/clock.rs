@@ -54,18 +54,20 @@ pub(crate) fn explain(error: Error, end: Option<&Ended>, delegation: &Delegation
     ClockSkew::explains(unix_s(), reason, delegation.not_after_unix_s).map_or(error, Error::ClockDiffers)
 }
 
-/// Waits until somebody has set this machine's clock, or it has woken from sleep.
-pub async fn clock_set() {
+/// Waits until somebody has set this machine's clock since this was called, or it has woken from sleep.
+pub fn clock_set() -> impl Future<Output = ()> {
     let mut before = both();
-    loop {
-        sleep(LOOK_EVERY).await;
-        let now = both();
-        let passed = now.moment.since(before.moment);
-        let shown = now.unix.saturating_sub(before.unix);
-        if shown.abs_diff(passed) > SET_MIN || now.unix + LOOK_EVERY < before.unix {
-            return;
+    async move {
+        loop {
+            let now = both();
+            let passed = now.moment.since(before.moment);
+            let shown = now.unix.saturating_sub(before.unix);
+            if shown.abs_diff(passed) > SET_MIN || now.unix + LOOK_EVERY < before.unix {
+                return;
+            }
+            before = now;
+            sleep(LOOK_EVERY).await;
         }
-        before = now;
     }
 }
 

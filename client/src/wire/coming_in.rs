@@ -142,6 +142,7 @@ pub(crate) async fn move_on(inner: Arc<Inner>, notice: GoAway, from: Arc<Link>) 
 /// Connects again, with growing random waits, for as long as the configuration says.
 pub(crate) async fn come_back(inner: &Inner, link: &Link, mut error: Error) -> Result<Connected, Error> {
     let mut attempts = Reconnect::new(&inner.config.patience(inner.config.reconnect_for), clock::moment());
+    let mut set = clock_set();
     loop {
         if *inner.closed.borrow() {
             return Err(Error::ClientClosed);
@@ -160,8 +161,10 @@ pub(crate) async fn come_back(inner: &Inner, link: &Link, mut error: Error) -> R
         tokio::select! {
             _ = closed.wait_for(|closed| *closed) => return Err(Error::ClientClosed),
             () = sleep_until(at) => {}
-            () = clock_set(), if or_when_clock_is_set => {}
+            () = set, if or_when_clock_is_set => {}
         }
+        // It may be set before the relay's answer is here.
+        set = clock_set();
         let attempt = tokio::select! {
             _ = closed.wait_for(|closed| *closed) => return Err(Error::ClientClosed),
             attempt = connect(inner, None, link.generation + 1) => attempt,

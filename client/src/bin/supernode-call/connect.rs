@@ -25,6 +25,8 @@ pub(crate) async fn connect(path: &Path, own: &OwnInvite, config: Config) -> Res
         let who = identity::load(path)?;
         let (ticket_generation, revocation) = (who.ticket_generation(), who.revocation());
         let config = Config { ticket_generation, revocation, ..config.clone() };
+        // It may be set before the relay's answer is here.
+        let clock_set = clock_set();
         match Client::connect(&own.invite, who.into_device()?, config).await {
             Err(Error::ClockDiffers(skew)) if Instant::now() < give_up_at => {
                 if !std::mem::replace(&mut told, true) {
@@ -39,7 +41,7 @@ pub(crate) async fn connect(path: &Path, own: &OwnInvite, config: Config) -> Res
             Err(error) => return Err(Failure::relay(error).about(&own.invite.host, own.invite.port)),
         }
         tokio::select! {
-            () = clock_set() => {}
+            () = clock_set => {}
             () = tokio::time::sleep(ASK_AGAIN) => {}
             _ = tokio::signal::ctrl_c() => return Err(Failure::no_call(Trouble::Interrupted)),
         }
