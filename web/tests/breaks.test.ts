@@ -54,6 +54,19 @@ async function silence_of(people: readonly Person[], what: string, doing: () => 
   return silences;
 }
 
+/** The relay is killed and started again, and both are in the call as before. */
+async function die_and_come_back(relay: Relay, both: readonly [Person, Person]): Promise<void> {
+  relay.kill();
+  await until(both[0], () => globalThis.test.engine.state.line === "lost", 15_000);
+  await relay.start();
+  for (const who of both) {
+    const is_back = () =>
+      globalThis.test.engine.state.line === "good" && globalThis.test.engine.state.people.filter((person) => person.is_here).length === 2;
+    await until(who, is_back, 60_000);
+  }
+  await pause(3000);
+}
+
 test("a call goes on after a reload and after the relay died", { timeout: 240_000, skip: NO_BROWSER }, async () => {
   const relay = await Relay.open();
   const link = relay.room();
@@ -77,15 +90,7 @@ test("a call goes on after a reload and after the relay died", { timeout: 240_00
     await hears(ada, 620);
 
     await silence_of([ada, bob], "after the relay was killed and is back", async () => {
-      relay.kill();
-      await until(ada, () => globalThis.test.engine.state.line === "lost", 15_000);
-      await relay.start();
-      for (const who of [ada, bob]) {
-        const is_back = () =>
-          globalThis.test.engine.state.line === "good" && globalThis.test.engine.state.people.filter((person) => person.is_here).length === 2;
-        await until(who, is_back, 60_000);
-      }
-      await pause(3000);
+      await die_and_come_back(relay, [ada, bob]);
     });
     await hears(bob, 440);
   } finally {
@@ -139,15 +144,7 @@ test("a call goes on while the relay's certificate changes, and pages come back 
 
     // By what they were told before.
     await silence_of([ada, bob], "after the relay was killed and is back with its next certificate", async () => {
-      relay.kill();
-      await until(ada, () => globalThis.test.engine.state.line === "lost", 15_000);
-      await relay.start();
-      for (const who of [ada, bob]) {
-        const is_back = () =>
-          globalThis.test.engine.state.line === "good" && globalThis.test.engine.state.people.filter((person) => person.is_here).length === 2;
-        await until(who, is_back, 60_000);
-      }
-      await pause(3000);
+      await die_and_come_back(relay, [ada, bob]);
     });
     // And by what they are told now, in a browser that remembers the one before.
     const reload = await silence_of([ada], "after a reload by the next certificate", async () => {
