@@ -25,10 +25,14 @@ impl Engine {
         self.connections.touch(link);
     }
 
-    /// A client has ended its session: its connection ends with it.
+    /// A client has ended its session: its connection ends with it. One whose session the relay has ended only says that it
+    /// has heard that, and closes the connection itself.
     pub(super) fn leave(&mut self, link: u32, clean: bool, now: Now) {
         self.end(link, CloseCode::BYE, clean, now);
         let Some(connection) = self.connections.get_mut(link) else { return };
+        if connection.lingers_until().is_some() {
+            return;
+        }
         connection.codec.hang_up(&mut connection.quic, now.instant);
         self.connections.touch(link);
     }

@@ -447,7 +447,7 @@ fn a_page_s_link_carries_all_that_a_native_one_does() {
 
 //
 #[test]
-fn a_page_is_told_in_its_session_why_it_ends_and_has_a_second_to_read_it() {
+fn a_page_is_told_in_its_session_why_it_ends_and_has_three_seconds_to_close_the_connection() {
     let mut stage = Stage::with_clients(&[true, true, true]);
     for client in 0..3 {
         stage.enter(client);
@@ -470,8 +470,8 @@ fn a_page_is_told_in_its_session_why_it_ends_and_has_a_second_to_read_it() {
         }
         assert_eq!(stage.clients[client].closed, Some((0x100, Some(said.clone()))));
         let took = stage.now.instant - since;
-        let expected = if reads_it { 0..100 } else { 900..1100 };
-        assert!(expected.contains(&took.as_millis()), "{took:?}");
+        // That it has read it is no reason to hurry: its page may not know yet.
+        assert!((2900..3100).contains(&took.as_millis()), "{took:?}");
     }
     assert_eq!(stage.clients[2].closed, None);
 }

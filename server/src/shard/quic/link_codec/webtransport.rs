@@ -42,9 +42,10 @@ const OWN_BYTES_MAX: usize = 64 * 1024;
 /// What one of these streams counts for beside its bytes. Default 256: browsers open four or five, and a client that opens
 /// nothing but streams ends after as many.
 const OWN_STREAM_BYTES: usize = 256;
-/// How long a connection stays after its session's end was said. Default a second: browsers tell a page that it was lost when it
-/// is closed with that, and not why; they close it themselves once they have read it.
-const LAST_WORD: Duration = Duration::from_secs(1);
+/// How long a connection stays after its session's end was said. Default 3 s: browsers close it themselves, but Chromium tells its
+/// page why only after it has looked at all packets that have come: if it finds the connection closed among them, the page is
+/// told that it was lost. A browser that is started, or woken, may be busy for a second.
+const LAST_WORD: Duration = Duration::from_secs(3);
 /// A connection ended as its owner wished, as HTTP/3 says it (RFC 9114 section 8.1).
 const H3_NO_ERROR: u32 = 0x100;
 
