@@ -8,6 +8,11 @@ import { join } from "node:path";
 /** How long a relay may take to be ready, on a busy machine. */
 const PATIENCE_MS = 30_000;
 
+/** Below this are the ports of services that a machine may run. */
+const FIRST_PORT = 10_000;
+/** From here on the system gives ports to whoever asks for any: a browser may have one of them while a relay restarts. */
+const GIVEN_AWAY_FROM = Number(readFileSync("/proc/sys/net/ipv4/ip_local_port_range", "utf8").split(/\s+/)[0]);
+
 /** Where `supernode` and `supernode-call` are. */
 export const PROGRAMS = process.env["SUPERNODE_PROGRAMS"] ?? join(process.cwd(), "..", "target", "debug");
 
@@ -148,12 +153,23 @@ function with_part(link: string, part: string): string {
 }
 
 export async function free_port(): Promise<number> {
+  for (;;) {
+    const port = FIRST_PORT + Math.floor(Math.random() * (GIVEN_AWAY_FROM - FIRST_PORT));
+    if (await is_free(port)) {
+      return port;
+    }
+  }
+}
+
+async function is_free(port: number): Promise<boolean> {
   return await new Promise((good) => {
     const server = createServer();
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address();
+    server.on("error", () => {
+      good(false);
+    });
+    server.listen(port, "127.0.0.1", () => {
       server.close(() => {
-        good(typeof address === "object" && address !== null ? address.port : 0);
+        good(true);
       });
     });
   });
