@@ -6,16 +6,19 @@ mod switch {
     use std::cell::Cell;
 
     macro_rules! faults {
-        ($($(#[$doc:meta])* $name:ident,)*) => {
+        ($($(#[$doc:meta])* $name:ident,)*; of nodes: $($(#[$nodes_doc:meta])* $nodes_name:ident,)*) => {
             /// What is done wrong.
             #[derive(Debug, Clone, Copy, PartialEq, Eq)]
             pub enum Fault {
                 $($(#[$doc])* $name,)*
+                $($(#[$nodes_doc])* $nodes_name,)*
             }
 
             impl Fault {
-                /// All of them.
+                /// All that a relay alone can do.
                 pub const ALL: &[Self] = &[$(Self::$name,)*];
+                /// Those of a node among others.
+                pub const OF_NODES: &[Self] = &[$(Self::$nodes_name,)*];
             }
         };
     }
@@ -85,6 +88,18 @@ mod switch {
         QueueWithoutBound,
         /// All subscribers together may make the relay keep any number of bytes.
         QueuesWithoutBound,
+        ;
+        of nodes:
+        /// What a node said before counts although it has said something newer.
+        OldReportTaken,
+        /// Who was at a node that is gone stays online.
+        GoneNodeIgnored,
+        /// Nobody asks whether what is known of others is still so.
+        NoRounds,
+        /// A node goes on listening for somebody whom nobody watches any more.
+        InterestKept,
+        /// Whoever is shut out by a device at another node sees it.
+        BlockElsewhereIgnored,
     }
 
     thread_local! {

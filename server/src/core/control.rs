@@ -195,7 +195,7 @@ impl ShardCore {
             Request::Unwatch(unwatch) => {
                 let identity = IdentityKey::from_slice(&unwatch.identity)?;
                 session.watches.retain(|watched| watched.identity != identity);
-                presence::unwatch(&directory, id, &identity);
+                presence::unwatch(&directory, id, &identity, outbox);
             }
             Request::DepositKeyPackages(deposit) => rings::deposit(&directory, session, deposit)?,
             Request::AnswerRing(answer) => {
@@ -245,7 +245,7 @@ impl ShardCore {
         session.watches_scheduled = false;
         let expired = |watched: &Watched| watched.not_after_unix_s < now.unix_s();
         for Watched { identity, .. } in session.watches.iter().copied().filter(expired) {
-            presence::unwatch(&directory, id, &identity);
+            presence::unwatch(&directory, id, &identity, outbox);
             let identity = Bytes::copy_from_slice(identity.as_bytes());
             outbox.event(id, Body::WatchEnded(WatchEnded { identity, reason: RefusalReason::TicketExpired.into() }));
         }
@@ -299,6 +299,8 @@ impl ShardCore {
             Due::Ring(ring) => rings::timeout(&directory, ring, outbox),
             Due::Watches(id) => self.end_expired_watches(id, now, outbox),
             Due::PushEndpoints(identity) => push::look(&directory, identity, now, &mut self.timers),
+            Due::Report(identity) => presence::report_due(&directory, identity, now, &mut self.timers, outbox),
+            Due::Round => self.round_due(now, outbox),
             Due::Keyframe(alias) => self.keyframe_due(alias, now.instant, outbox),
         }
     }

@@ -22,7 +22,28 @@ impl Homes {
     /// name: all shards say the same, without asking each other.
     pub const fn of_room(&self, room: &RoomId) -> Address {
         let [first, second, ..] = room.0;
-        Address { node: self.node, shard: ShardId(u16::from_be_bytes([first, second]) % self.shards) }
+        self.of_number(u16::from_be_bytes([first, second]))
+    }
+
+    /// Whether there may be other nodes. A single relay is number 0, and does nothing of what only others need.
+    pub const fn is_clustered(&self) -> bool {
+        self.node.0 != 0
+    }
+
+    /// The shard of this node that deals with other nodes about an identity's presence: one, so that what it wants of the bus
+    /// comes in order.
+    pub const fn of_dealings(&self, identity: &IdentityKey) -> Address {
+        let [first, second, ..] = *identity.as_bytes();
+        self.of_number(u16::from_be_bytes([first, second]))
+    }
+
+    /// The same for an identity of which the first eight bytes are known.
+    pub(crate) const fn of_prefix(&self, prefix: u64) -> Address {
+        self.of_number((prefix >> 48) as u16)
+    }
+
+    const fn of_number(&self, number: u16) -> Address {
+        Address { node: self.node, shard: ShardId(number % self.shards) }
     }
 
     /// The node whose tables say which devices of an identity are online, who watches it, and what it has used up. They are
@@ -52,6 +73,17 @@ mod tests {
         fn without_a_cluster_everybody_is_at_home_here(identity in any::<[u8; 32]>(), shards in 1u16..=256) {
             prop_assert_eq!(Homes::new(NODE, shards).of_identity(&IdentityKey::new(identity)), NODE);
         }
+    }
+
+    #[test]
+    fn a_shard_deals_with_an_identity_whether_all_of_it_is_known_or_its_beginning() {
+        let homes = Homes::new(NodeId(3), 5);
+        for first in 0..=u8::MAX {
+            let identity = IdentityKey::new(std::array::from_fn(|place| first.wrapping_mul(place as u8 + 3)));
+            let prefix = identity.as_bytes().first_chunk().copied().map(u64::from_be_bytes);
+            assert_eq!(Some(homes.of_dealings(&identity)), prefix.map(|prefix| homes.of_prefix(prefix)));
+        }
+        assert!(homes.is_clustered() && !Homes::new(NODE, 5).is_clustered());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use supernode_proto::identity::IdentityError;
 
 /// A relay process in a cluster. There is one, number 0, until there are more.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, PartialOrd, Ord)]
 pub struct NodeId(pub u16);
 
 /// A shard: one thread with its socket, its connections and its part of the core.

@@ -7,6 +7,7 @@
 
 pub mod counts;
 
+mod abroad;
 mod control;
 mod forwarding;
 mod grants;
@@ -20,6 +21,7 @@ mod shard_core;
 mod timers;
 
 pub use self::{
+    abroad::{BusErrand, Topic},
     forwarding::{fan_out, forward, group_cache, histogram, ledger, queue, speakers, stream},
     grants::{
         accounts,

@@ -2,15 +2,17 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use supernode_proto::{
     close::{CloseCode, StreamCode},
     control::{CatchUp, Done, MlsDelivery, Refused, RejectCommit, RelayMessage, SendMls, relay_message::Body},
-    identity::{DeviceKey, RoomId},
+    identity::{DeviceKey, IdentityKey, RoomId},
     object::TrackAlias,
 };
 
 use super::{
-    Address, Homes, MemberId, SessionId, ShardId, counts::Counts, forwarding::forward::Demand, registry::push::Push,
+    Address, BusErrand, Homes, MemberId, NodeId, SessionId, ShardId, Topic, counts::Counts,
+    forwarding::forward::Demand, registry::push::Push,
 };
 
 /// What a client of a shard is told, or that it is closed.
@@ -135,6 +137,31 @@ pub enum ControlMail {
         /// Who waits for it, if somebody does, and for which request.
         kicker: Option<(SessionId, u64)>,
     },
+    /// To the shard that deals with other nodes about an identity: look whether it is still to be listened for.
+    Tune(IdentityKey),
+    /// Somebody told this on the bus. To any one shard of a node; it may come late, twice or never.
+    Heard {
+        /// Where.
+        topic: Topic,
+        /// Who.
+        from: NodeId,
+        /// What.
+        bytes: Bytes,
+    },
+    /// What one node says to another of people, rings and key packages: the only mail of these that travels between nodes, beside
+    /// that for clients.
+    FromNode {
+        /// Who says so: the receiving end of a node link sets it to the node that the link is from.
+        from: NodeId,
+        /// What.
+        words: Bytes,
+    },
+    /// To every shard: this node can be reached from now on. In order with its letters.
+    NodeCame(NodeId),
+    /// To every shard: what was known through this node is over. In order with its letters.
+    NodeGone(NodeId),
+    /// To every shard: the bus may have lost messages.
+    BusBack,
 }
 
 /// What a core wants its shell to do: see [`ShardCore::next_errand`](super::ShardCore::next_errand).
@@ -163,6 +190,8 @@ pub enum Errand {
     SendNewestGroup(SessionId, TrackAlias),
     /// Somebody is to be woken, if it can be done: whoever rings them is not told whether it was.
     Push(Push),
+    /// Listen to a topic on the bus between nodes, or tell something there. A single relay has none of these.
+    Bus(BusErrand),
 }
 
 /// Collects what a step of a core wants done, in order.

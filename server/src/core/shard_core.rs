@@ -20,6 +20,7 @@ use supernode_proto::{
 
 use super::{
     Address, Admit, Applicant, ControlMail, Errand, Grant, Now, Outbox, SessionId, StreamKey, TokenDigest,
+    abroad::Abroad,
     control::Refusal,
     forwarding::{forward::TrackTable, group_cache::GroupCache, ledger::Ledger, speakers::Speakers},
     grants::{accounts::Allowance, limits::Limits},
@@ -112,6 +113,8 @@ pub struct ShardCore {
     /// Who speaks, as far as this shard hears.
     pub speakers: Speakers,
     generation: u32,
+    /// What it has to do with other nodes.
+    pub(crate) abroad: Abroad,
     pub(crate) limits: Arc<Limits>,
     /// The hot path's table.
     pub tracks: TrackTable,
@@ -134,6 +137,7 @@ impl ShardCore {
             cache: GroupCache::default(),
             speakers: Speakers::default(),
             generation: 0,
+            abroad: Abroad::default(),
             tracks: TrackTable::default(),
             ledger: Ledger::default(),
         }
@@ -282,7 +286,7 @@ impl ShardCore {
         self.directory.accounts.close(session.identity, &self.limits, now.instant);
         rings::session_ended(&self.directory, &session, outbox);
         for watched in &session.watches {
-            presence::unwatch(&self.directory, session.id, &watched.identity);
+            presence::unwatch(&self.directory, session.id, &watched.identity, outbox);
         }
         let departure = if clean { Departure::Clean } else { Departure::Broken };
         presence::disconnect(&self.directory, &session, departure, now, &mut self.timers, outbox);
@@ -358,6 +362,7 @@ impl ShardCore {
                     outbox.done(kicker, request);
                 }
             }
+            abroad => self.handle_abroad(abroad, now, outbox),
         }
     }
 
@@ -479,6 +484,11 @@ impl ShardCore {
             holdings.rungs[session.rung() as usize] += 1;
         }
         holdings
+    }
+
+    /// How many identities it listens for in a cluster, to hear what other nodes have of them: zero after everybody has left.
+    pub fn listens_for(&self) -> usize {
+        self.abroad.len()
     }
 
     /// How many sessions, tracks, subscriptions, deadlines, key frame requests, ranked rooms, cached groups, cached bytes

@@ -17,13 +17,18 @@ pub(crate) enum Due {
     Watches(SessionId),
     /// A key frame of this track may be asked for again.
     Keyframe(TrackAlias),
+    /// Tell other nodes what is true of this identity here.
+    Report(IdentityKey),
+    /// A part of the round of what is known from other nodes.
+    Round,
     /// Look whether places where this identity can be woken have ended.
     PushEndpoints(IdentityKey),
 }
 
 /// A heap of deadlines. Entries are not removed: who handles one checks that it still means something.
 /// Bounded by what makes them: one a ring, one a session that watches, one a pending presence announcement, one an
-/// identity that can be woken, one a track of which a key frame was wished for too early.
+/// identity that can be woken, one a track of which a key frame was wished for too early; in a cluster one an identity of which
+/// others are to be told, and one a round and whatever made it begin anew.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     heap: BinaryHeap<Entry>,

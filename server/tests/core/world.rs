@@ -15,12 +15,12 @@ use supernode_proto::{
     control::{
         ClientMessage, FrameReader, RelayMessage, client_message::Body as Request, decode_message, relay_message::Body,
     },
-    identity::{ChannelBinding, DeviceKey, Grants, Holder, IdentityKey, RelayPin, RoomId, Ticket},
+    identity::{ChannelBinding, DeviceKey, Grants, Holder, IdentityKey, RelayPin, Revocation, RoomId, Ticket},
     object::{Flags, Hop, Layer, TrackAlias, Visible},
 };
 use supernode_server::core::{
-    Address, Admit, Applicant, ClientMail, ControlMail, Errand, Grant, Greeting, NotOpened, Now, Outbox, SessionId,
-    ShardCore, ShardId, Voucher,
+    Address, Admit, Applicant, BusErrand, ClientMail, ControlMail, Errand, Grant, Greeting, NodeId, NotOpened, Now,
+    Outbox, SessionId, ShardCore, ShardId, Voucher,
     directory::Directory,
     limits::Limits,
     push::Push,
@@ -44,6 +44,8 @@ impl Admit for Everybody {
 pub struct Person {
     identity: Arc<IdentitySecret>,
     device: Arc<DeviceSecret>,
+    /// What its devices say that it has taken back.
+    revokes: Option<Arc<Revocation>>,
 }
 
 impl Person {
@@ -65,7 +67,13 @@ impl Person {
 
     fn of(seed: [u8; 32]) -> Self {
         let device = DeviceSecret::from_bytes(&seed.map(|byte| byte ^ 0x80));
-        Self { identity: IdentitySecret::from_bytes(&seed).into(), device: device.into() }
+        Self { identity: IdentitySecret::from_bytes(&seed).into(), device: device.into(), revokes: None }
+    }
+
+    /// The same device once it knows that another counts no more.
+    pub fn revoking(&self, other: &Self, number: u64) -> Self {
+        let word = self.identity.revoke(vec![other.device_key()], number).unwrap();
+        Self { revokes: Some(word.into()), ..self.clone() }
     }
 
     pub fn identity_key(&self) -> IdentityKey {
@@ -113,12 +121,18 @@ pub struct World {
     pub rng: StdRng,
     /// What clients were sent: kept for those who look.
     pub sent: Vec<(SessionId, RelayMessage)>,
+    /// Whose sessions the relay ended.
+    pub closed: Vec<(SessionId, CloseCode)>,
     /// Who was to be woken.
     pub pushed: Vec<Push>,
     /// Letters to each shard. Those of one shard stay in order; which shard is next is random.
     letters: Vec<VecDeque<Vec<ControlMail>>>,
     outboxes: Vec<Outbox>,
     link_next: u32,
+    /// What was wanted of the bus, and letters to other nodes: kept for those who carry them.
+    pub bus: Vec<BusErrand>,
+    pub posted: Vec<(Address, Vec<ControlMail>)>,
+    at: Address,
 }
 
 /// A session and where it is.
@@ -146,17 +160,32 @@ impl World {
 
     /// Whose operator may have said nothing of push services.
     pub fn of(shards: u16, seed: u64, directory: Directory) -> Self {
+        Self::at(Address::local(ShardId(0)), shards, seed, directory)
+    }
+
+    /// A node of a cluster.
+    pub fn of_node(node: u16, shards: u16) -> Self {
+        let limits = Limits { requests_per_second_max: 1 << 20, ..Limits::default() };
+        let at = Address { node: NodeId(node), shard: ShardId(0) };
+        Self::at(at, shards, node.into(), Directory::new(limits))
+    }
+
+    fn at(at: Address, shards: u16, seed: u64, directory: Directory) -> Self {
         let directory = Arc::new(directory);
         Self {
-            cores: (0..shards).map(|shard| ShardCore::new(Address::local(ShardId(shard)), directory.clone())).collect(),
+            cores: (0..shards).map(|shard| ShardCore::new(at.beside(ShardId(shard)), directory.clone())).collect(),
             directory,
             now: Now { instant: Instant::now(), unix_ms: 1_790_000_000_000 },
             rng: StdRng::seed_from_u64(seed),
             sent: Vec::new(),
+            closed: Vec::new(),
             pushed: Vec::new(),
             letters: (0..shards).map(|_| VecDeque::new()).collect(),
-            outboxes: (0..shards).map(|shard| Outbox::new(Address::local(ShardId(shard)), shards)).collect(),
+            outboxes: (0..shards).map(|shard| Outbox::new(at.beside(ShardId(shard)), shards)).collect(),
             link_next: 0,
+            bus: Vec::new(),
+            posted: Vec::new(),
+            at,
         }
     }
 
@@ -179,7 +208,8 @@ impl World {
         binding: ChannelBinding,
     ) -> Result<At, CloseCode> {
         let delegation = person.identity.delegate(&person.device_key(), self.now.unix_s() + 60);
-        let hello = channel.hello(&person.device, &Introduction::new(&delegation, ""));
+        let introduction = Introduction { revocation: person.revokes.as_deref(), ..Introduction::new(&delegation, "") };
+        let hello = channel.hello(&person.device, &introduction);
         let greeting = Greeting { hello: &hello, binding, from: IpAddr::from([192, 0, 2, 1]) };
         let link = self.link_next;
         self.link_next += 1;
@@ -263,6 +293,11 @@ impl World {
         }
     }
 
+    /// Puts mail into a shard's inbox.
+    pub fn put(&mut self, shard: usize, mail: ControlMail) {
+        self.letters[shard].push_back(vec![mail]);
+    }
+
     /// Delivers one letter to a random shard, if there is any.
     pub fn deliver_one(&mut self) -> bool {
         let waiting: Vec<usize> = (0..self.letters.len()).filter(|shard| !self.letters[*shard].is_empty()).collect();
@@ -303,11 +338,14 @@ impl World {
     fn collect(&mut self, shard: usize) {
         while let Some(errand) = self.cores[shard].next_errand(self.now, &mut self.outboxes[shard]) {
             match errand {
-                Errand::Post(to, letter) => self.letters[to.shard.index()].push_back(letter),
+                Errand::Post(to, letter) if to.node == self.at.node => self.letters[to.shard.index()].push_back(letter),
+                Errand::Post(to, letter) => self.posted.push((to, letter)),
                 Errand::Client(mail) => self.pass(shard, mail),
                 // Nothing waits on the way to a client here, and there are no streams.
                 Errand::Push(push) => self.pushed.push(push),
                 Errand::EndSubscription { .. } | Errand::Recall(_) | Errand::SendNewestGroup(..) => {}
+                Errand::Bus(errand) if self.at.node == NodeId(0) => panic!("a relay alone has no bus: {errand:?}"),
+                Errand::Bus(errand) => self.bus.push(errand),
             }
         }
     }
@@ -329,8 +367,9 @@ impl World {
                 self.pass(shard, ClientMail::Tell { to, message });
             }
             ClientMail::DeliverWithheld { .. } => panic!("every client here reads at once"),
-            ClientMail::Close { session, .. } => {
+            ClientMail::Close { session, code } => {
                 if core.is_live(session) {
+                    self.closed.push((session, code));
                     core.close_session(session.link, false, self.now, &mut self.outboxes[shard]);
                 }
             }

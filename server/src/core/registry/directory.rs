@@ -26,7 +26,8 @@ use super::{
     table::{Rank, Table},
 };
 use crate::core::{
-    MemberId, RingId, SessionId,
+    MemberId, Now, RingId, SessionId,
+    abroad::Elsewhere,
     control::Refusal,
     grants::{
         accounts::Accounts,
@@ -57,6 +58,8 @@ pub struct Directory {
     push_services: OnceLock<PushServices>,
     sessions: AtomicU32,
     draining: AtomicU64,
+    /// The number of the last report to other nodes.
+    reports: AtomicU64,
 }
 
 /// A place among those of a kind that the relay may have: given back when what has it goes.
@@ -96,6 +99,8 @@ pub(crate) struct Person {
     pub(crate) scheduled: bool,
     /// Where they can be woken. Most people say nothing of it.
     pub(crate) push: Option<Box<Wakeable>>,
+    /// What is known of them at other nodes, and what those know.
+    pub(crate) elsewhere: Option<Box<Elsewhere>>,
 }
 
 /// A session that is told about somebody, as long as they let it be.
@@ -112,9 +117,12 @@ pub(crate) struct Watcher {
 pub(crate) struct Online {
     pub(crate) device: DeviceKey,
     pub(crate) session: SessionId,
+    /// When its session began. Unit: milliseconds since 1970.
+    pub(crate) since_ms: u64,
     pub(crate) state: PresenceState,
     pub(crate) status: Bytes,
-    /// Order in which states were set: the newest speaks for the person.
+    /// Order in which states were set: the newest speaks for the person. It follows the clock, so that states of several nodes
+    /// have an order, too.
     pub(crate) set_at: u64,
     pub(crate) key_packages: Vec<Bytes>,
     /// What status and key packages take of the relay's tables.
@@ -123,9 +131,14 @@ pub(crate) struct Online {
     pub(crate) last_resort: Option<Bytes>,
     /// Whom its owner shuts out, in order.
     pub(crate) blocked: Box<[IdentityKey]>,
+    /// Whether this session has named them: else they are of the one before.
+    pub(crate) has_named: bool,
     /// What rings there, and whose rings they are.
     pub(crate) ringing: Vec<(RingId, IdentityKey)>,
 }
+
+/// A millisecond has 1,024 numbers for reports.
+const REPORTS_PER_MS_BITS: u32 = 10;
 
 /// What it takes to keep a key package, beside its bytes.
 const KEY_PACKAGE_BYTES: usize = 64;
@@ -230,13 +243,17 @@ pub struct Population {
 impl Person {
     /// Whether every ticket helps everybody, as with most people.
     pub(crate) fn lets_everybody(&self) -> bool {
-        self.generation == 0 && self.devices.iter().all(|online| online.blocked.is_empty())
+        self.generation == 0
+            && self.devices.iter().all(|online| online.blocked.is_empty())
+            && self.elsewhere.as_ref().is_none_or(|elsewhere| elsewhere.blocks_nobody())
     }
 
     /// Whether a ticket of this generation still helps this identity. To whom it does not, the person is offline.
     pub(crate) fn lets(&self, identity: &IdentityKey, generation: u32) -> bool {
         let blocks = |online: &Online| online.blocked.binary_search(identity).is_ok();
-        generation >= self.generation && !self.devices.iter().any(blocks)
+        generation >= self.generation
+            && !self.devices.iter().any(blocks)
+            && !self.elsewhere.as_ref().is_some_and(|elsewhere| elsewhere.blocks(identity))
     }
 }
 
@@ -299,6 +316,7 @@ impl Directory {
             push_services: OnceLock::new(),
             sessions: AtomicU32::new(0),
             draining: AtomicU64::new(0),
+            reports: AtomicU64::new(0),
         }
     }
 
@@ -371,6 +389,15 @@ impl Directory {
     /// Through which services people can be woken; `None` if they cannot.
     pub fn push_services(&self) -> Option<&PushServices> {
         self.push_services.get()
+    }
+
+    /// A number for a report to other nodes, above all that this node has used. It follows the clock, so that it is above
+    /// those of an earlier process as well; of a thousand reports a millisecond, no later one is below an earlier one.
+    /// It is above `known`, too, which another node has heard of this one.
+    pub(crate) fn next_report(&self, now: Now, known: u64) -> u64 {
+        let next = |last: u64| (last.max(known) + 1).max(now.unix_ms << REPORTS_PER_MS_BITS);
+        let last = self.reports.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
+        next(last.unwrap_or_default())
     }
 
     /// Takes a place for a session, if there is one.

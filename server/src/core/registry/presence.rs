@@ -1,5 +1,7 @@
 //! Presence: who is online, who watches whom, and how often watchers are told.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use supernode_proto::{
     close::CloseCode,
@@ -11,6 +13,7 @@ use supernode_proto::{
 use super::directory::{Announced, Directory, Online, Person, View, Watcher};
 use crate::core::{
     Now, Outbox, RingId, SessionId,
+    abroad::{self, tell_others},
     control::Refusal,
     session::Session,
     timers::{Due, Timers},
@@ -46,6 +49,7 @@ pub(crate) fn connect(
     let mut person = directory.people.get_or_default(identity);
     take_back_devices(&mut person, word.revocation, outbox);
     if person.revocation.as_ref().is_some_and(|revocation| revocation.names(&device)) {
+        tell_others(directory, identity, &mut person, None, now, outbox);
         drop(person);
         forget_if_unused(directory, &identity);
         return Err(CloseCode::DEVICE_REVOKED);
@@ -54,6 +58,7 @@ pub(crate) fn connect(
     let online = Online {
         device,
         session,
+        since_ms: now.unix_ms,
         // Nobody sees a device before it says how it wants to be seen.
         state: PresenceState::Invisible,
         status: Bytes::new(),
@@ -61,6 +66,7 @@ pub(crate) fn connect(
         key_packages: Vec::new(),
         last_resort: None,
         blocked: Box::default(),
+        has_named: false,
         kept: directory.tables.share(),
         ringing: Vec::new(),
     };
@@ -71,6 +77,7 @@ pub(crate) fn connect(
         let (status, blocked) = (std::mem::take(&mut earlier.status), std::mem::take(&mut earlier.blocked));
         *earlier = Online { state: earlier.state, status, set_at: earlier.set_at, blocked, ..online };
         raise_generation(identity, &mut person, generation, now, outbox);
+        has_come(directory, identity, device, &mut person, now, outbox);
         return Ok(Some(left));
     }
     if person.devices.len() >= directory.limits().devices_per_identity_max {
@@ -81,7 +88,31 @@ pub(crate) fn connect(
     person.devices.reserve_exact(1);
     person.devices.push(online);
     raise_generation(identity, &mut person, generation, now, outbox);
+    has_come(directory, identity, device, &mut person, now, outbox);
     Ok(None)
+}
+
+/// Other nodes hear of a device that has come: one with an earlier session of it ends that.
+fn has_come(
+    directory: &Directory,
+    identity: IdentityKey,
+    device: DeviceKey,
+    person: &mut Person,
+    now: Now,
+    outbox: &mut Outbox,
+) {
+    if !outbox.homes().is_clustered() {
+        return;
+    }
+    abroad::tell_came(identity, device, now, outbox);
+    // A device that is back soon looks as it did, until it says otherwise or has had the time to.
+    let word = (person.generation, person.revocation.as_ref().map_or(0, |word| word.number));
+    if person.elsewhere.as_ref().is_none_or(|elsewhere| !elsewhere.has_told(word)) {
+        tell_others(directory, identity, person, None, now, outbox);
+    }
+    if person.devices.len() == 1 {
+        abroad::tune(identity, outbox);
+    }
 }
 
 /// Takes note of which tickets of the session's identity still count, and whom no ticket helps.
@@ -106,14 +137,16 @@ pub(crate) fn limit_tickets(
         }
         if let Some(online) = person.devices.iter_mut().find(|online| online.session == session.id) {
             online.blocked = blocked.into();
+            online.has_named = true;
         }
     });
+    tell_others(directory, session.identity, &mut person, None, now, outbox);
     Ok(())
 }
 
 /// Ends the sessions of devices that their identity has taken back, if this word is newer than the one that is known
 ///
-fn take_back_devices(person: &mut Person, word: Option<Revocation>, outbox: &mut Outbox) {
+pub(crate) fn take_back_devices(person: &mut Person, word: Option<Revocation>, outbox: &mut Outbox) {
     let known = person.revocation.as_ref().map_or(0, |known| known.number);
     let Some(word) = word.filter(|word| word.number > known) else { return };
     for online in person.devices.iter().filter(|online| word.names(&online.device)) {
@@ -144,14 +177,20 @@ fn revoked(word: &Revocation) -> Body {
     Body::DevicesRevoked(DevicesRevoked { revocation: word.to_bytes().into() })
 }
 
-fn raise_generation(identity: IdentityKey, person: &mut Person, generation: u32, now: Now, outbox: &mut Outbox) {
+pub(crate) fn raise_generation(
+    identity: IdentityKey,
+    person: &mut Person,
+    generation: u32,
+    now: Now,
+    outbox: &mut Outbox,
+) {
     if generation > person.generation {
         change_sight(identity, person, now, outbox, |person| person.generation = generation);
     }
 }
 
 /// Changes who may see a person: whoever may no longer sees them go offline, whoever may again sees what is true.
-fn change_sight(
+pub(crate) fn change_sight(
     identity: IdentityKey,
     person: &mut Person,
     now: Now,
@@ -175,7 +214,8 @@ fn change_sight(
         turns.filter(move |(_, (before, after))| before != after && **after == sees).map(|(watcher, _)| watcher.session)
     };
     outbox.events(changed(false), event(&identity, &gone));
-    outbox.events(changed(true), event(&identity, &person.announced));
+    let truth = Announced { epoch: person.announced.epoch, view: view(person) };
+    outbox.events(changed(true), event(&identity, &truth));
 }
 
 /// Takes a device offline, unless a newer session of it has come.
@@ -188,15 +228,25 @@ pub(crate) fn disconnect(
     outbox: &mut Outbox,
 ) {
     if let Some(mut person) = directory.people.get_mut(&session.identity) {
-        person.devices.retain(|online| online.session != session.id);
+        let leaves = |online: &Online| online.session == session.id;
+        let blocks = person.devices.iter().any(|online| leaves(online) && !online.blocked.is_empty());
+        let remove = |person: &mut Person| person.devices.retain(|online| !leaves(online));
+        // Whoever it alone shut out sees the others from now on.
+        match blocks {
+            true => change_sight(session.identity, &mut person, now, outbox, remove),
+            false => remove(&mut person),
+        }
         match departure {
             Departure::Clean => touch(directory, session.identity, &mut person, now, timers, outbox),
             // Not `scheduled`: what else changes meanwhile need not wait for it.
             Departure::Broken if crate::planted::planted!(BrokenNotTold) => {}
-            Departure::Broken if person.announced.view != view(&person) => {
+            Departure::Broken if person.announced.view != view(&person) || outbox.homes().is_clustered() => {
                 timers.insert(now.instant + directory.limits().presence_linger, Due::Presence(session.identity));
             }
             Departure::Broken => {}
+        }
+        if person.devices.is_empty() {
+            abroad::tune(session.identity, outbox);
         }
     }
     forget_if_unused(directory, &session.identity);
@@ -218,10 +268,11 @@ pub(crate) fn set(
     Refusal::check_len("status", wanted.status.len(), wire::PRESENCE_STATUS_BYTES_MAX)?;
     let mut person = directory.people.get_or_default(session.identity);
     let newest = person.devices.iter().map(|online| online.set_at).max().unwrap_or(0);
+    let newest = person.elsewhere.as_ref().map_or(newest, |elsewhere| elsewhere.set_at().max(newest));
     if let Some(online) = person.devices.iter_mut().find(|online| online.session == session.id) {
         online.state = state;
         online.status = wanted.status;
-        online.set_at = newest + 1;
+        online.set_at = now.unix_ms.max(newest + 1);
         online.recount();
     }
     touch(directory, session.identity, &mut person, now, timers, outbox);
@@ -244,17 +295,24 @@ pub(crate) fn watch(
         return Err(Refusal::limit("watchers_per_identity_max", person.watchers.len() as u64, bound as u64));
     }
     let generation = ticket.generation;
+    if person.watchers.is_empty() {
+        abroad::tune(identity, outbox);
+    }
     person.watchers.push(Watcher { session: session.id, identity: session.identity, generation });
-    let shown = if person.lets(&session.identity, generation) { &person.announced } else { &Announced::default() };
-    outbox.event(session.id, event(&identity, shown));
+    let is_let_in = person.lets(&session.identity, generation);
+    let shown = if is_let_in { shown_first(&person) } else { Cow::Owned(Announced::default()) };
+    outbox.event(session.id, event(&identity, &shown));
     Ok(())
 }
 
 /// Stops it. Returns whether there was anything to stop.
-pub(crate) fn unwatch(directory: &Directory, session: SessionId, identity: &IdentityKey) -> bool {
+pub(crate) fn unwatch(directory: &Directory, session: SessionId, identity: &IdentityKey, outbox: &mut Outbox) -> bool {
     let stopped = directory.people.get_mut(identity).is_some_and(|mut person| {
         let before = person.watchers.len();
         person.watchers.retain(|watcher| watcher.session != session);
+        if person.watchers.is_empty() {
+            abroad::tune(*identity, outbox);
+        }
         person.watchers.len() < before
     });
     forget_if_unused(directory, identity);
@@ -279,8 +337,35 @@ pub(crate) fn announce_due(
     forget_if_unused(directory, &identity);
 }
 
-/// Tells watchers what is true now: at once, or as soon as the interval allows.
-fn touch(
+/// Telling other nodes is due.
+pub(crate) fn report_due(
+    directory: &Directory,
+    identity: IdentityKey,
+    now: Now,
+    timers: &mut Timers,
+    outbox: &mut Outbox,
+) {
+    if let Some(mut person) = directory.people.get_mut(&identity) {
+        person.elsewhere.iter_mut().for_each(|elsewhere| elsewhere.is_scheduled = false);
+        tell_others(directory, identity, &mut person, Some(timers), now, outbox);
+    }
+    forget_if_unused(directory, &identity);
+}
+
+/// Tells watchers what is true now, here and at other nodes: at once, or as soon as the interval allows.
+pub(crate) fn touch(
+    directory: &Directory,
+    identity: IdentityKey,
+    person: &mut Person,
+    now: Now,
+    timers: &mut Timers,
+    outbox: &mut Outbox,
+) {
+    tell_others(directory, identity, person, Some(timers), now, outbox);
+    announce(directory, identity, person, now, timers, outbox);
+}
+
+fn announce(
     directory: &Directory,
     identity: IdentityKey,
     person: &mut Person,
@@ -311,11 +396,23 @@ fn touch(
 /// The newest state of a visible device speaks for the person.
 fn view(person: &Person) -> View {
     let visible = || person.devices.iter().filter(|online| online.state != PresenceState::Invisible);
+    if let Some(elsewhere) = &person.elsewhere {
+        return elsewhere.view(visible());
+    }
     visible().max_by_key(|online| online.set_at).map_or_else(View::default, |newest| View {
         state: newest.state,
         devices: visible().count() as u32,
         status: newest.status.clone(),
     })
+}
+
+/// What somebody is shown who could not see a person until now: what others were told last. In a cluster that may be of a node that
+/// is gone, and of a device that shuts them out: there it is what is true.
+fn shown_first(person: &Person) -> Cow<'_, Announced> {
+    match &person.elsewhere {
+        None => Cow::Borrowed(&person.announced),
+        Some(_) => Cow::Owned(Announced { epoch: person.announced.epoch, view: view(person) }),
+    }
 }
 
 fn event(identity: &IdentityKey, announced: &Announced) -> Body {
@@ -330,6 +427,9 @@ fn event(identity: &IdentityKey, announced: &Announced) -> Body {
 
 /// Forgets a person with whom nothing is left.
 pub(crate) fn forget_if_unused(directory: &Directory, identity: &IdentityKey) {
-    let is_unused = |person: &Person| person.devices.is_empty() && person.watchers.is_empty() && !person.can_be_woken();
+    let is_believed_in = |person: &Person| person.elsewhere.as_ref().is_some_and(|it| it.is_believed_in());
+    let is_unused = |person: &Person| {
+        person.devices.is_empty() && person.watchers.is_empty() && !person.can_be_woken() && !is_believed_in(person)
+    };
     directory.people.remove_if(identity, is_unused);
 }

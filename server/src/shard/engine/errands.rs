@@ -46,6 +46,8 @@ impl Engine {
                         send(push);
                     }
                 }
+                // A single relay has none.
+                Errand::Bus(_) => {}
                 Errand::SendNewestGroup(session, alias) => {
                     let (streams, mut cx) = self.streams();
                     streams.send_newest_group(session, alias, &mut cx, now.instant);

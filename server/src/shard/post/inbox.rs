@@ -232,6 +232,7 @@ fn mail_bytes(mail: &ControlMail) -> usize {
         ControlMail::Client(ClientMail::Deliver { to, delivery }) => clients(to) + delivery.payload.len(),
         ControlMail::Client(ClientMail::DeliverWithheld { missed: Some(missed), .. }) => deliveries(missed),
         ControlMail::Mls { sent, .. } => sent.payload.len(),
+        ControlMail::Heard { bytes, .. } | ControlMail::FromNode { words: bytes, .. } => bytes.len(),
         _ => 0,
     };
     size_of::<ControlMail>() + beside
