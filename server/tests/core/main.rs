@@ -6,5 +6,6 @@ mod bindings;
 mod churn;
 mod grants;
 mod kept;
+mod nodes;
 mod push;
 mod world;
