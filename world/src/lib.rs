@@ -5,6 +5,7 @@
 //! - [`relay`]: the shards as they are (`supernode_server::shard::offline`), process after process.
 //! - [`client`]: what the SDK does around `supernode_session` and `supernode_calls`, on quinn-proto.
 //! - [`judge`]: what must hold, and whether it does.
+//! - [`nodes`]: several relays as one, and what is between them.
 //! - [`World`]: all of it, with what happens there.
 //! - [`stage`]: a world in which a test says what happens.
 //! - [`Plan`]: which world is to be. [`runs`]: many seeds.
@@ -17,6 +18,7 @@ pub mod client;
 pub mod clock;
 pub mod judge;
 pub mod network;
+pub mod nodes;
 pub mod plan;
 #[cfg(feature = "planted")]
 pub mod planted;
