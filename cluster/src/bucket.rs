@@ -1,17 +1,27 @@
 //! What is asked of the bucket, and what stands in it.
 
+use core::net::SocketAddr;
 use std::time::Duration;
 
 /// The time by a clock that never goes back, since some moment of its own.
 pub type Moment = Duration;
 
-/// A node's number among those of its cluster: a place in the bucket, which another has after it.
+/// A node's number among those of its cluster, which its operator gave it: a place in the bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeNumber(pub u16);
 
 /// One life of a node, by a number that no other life has: a process that starts again lives anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Life(pub u64);
+
+/// What the others must know of a node to speak to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Whereabouts {
+    /// Where it is reached, by UDP.
+    pub address: SocketAddr,
+    /// The SHA-256 of its public key, by which it is known there.
+    pub pin: [u8; 32],
+}
 
 /// A room, by a keyed hash of its name: whoever runs the bucket learns no name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,8 +60,8 @@ pub enum Value {
     Epoch(u64),
     /// Under [`Key::Ripe`].
     Ripe,
-    /// Under [`Key::Life`]: this life goes on.
-    Alive(Life),
+    /// Under [`Key::Life`]: this life goes on, there.
+    Alive(Life, Whereabouts),
     /// Under [`Key::Life`]: this one is over.
     Ended(Life),
     /// Under [`Key::Room`].

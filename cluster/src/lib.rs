@@ -5,7 +5,7 @@
 //! writer expects (compare-and-set). JetStream's key-value buckets are such a store. It may answer late, twice or never; it may
 //! lose everything.
 //!
-//! - A node **lives** while it renews its record in the bucket. It holds its life for [`Terms::hold`] from when it *sent* a
+//! - A node **lives** while it renews its record in the bucket, under the number that it was given. It holds its life for [`Terms::hold`] from when it *sent* a
 //!   renewal that was taken. Others end a life once they have *seen* no renewal for [`Terms::wait`], which is longer, so it is
 //!   held by nobody when it is ended, as long as no clock runs faster than another by more than the difference allows. Only a
 //!   life whose end is on record leaves its rooms to others.
@@ -29,7 +29,7 @@ mod rooms;
 mod tests;
 
 pub use self::{
-    bucket::{Act, Answer, Entry, Key, Life, Moment, NodeNumber, Request, RoomKey, Value},
-    node::{Node, Terms},
+    bucket::{Act, Answer, Entry, Key, Life, Moment, NodeNumber, Request, RoomKey, Value, Whereabouts},
+    node::{Node, Own, Terms},
     rooms::{Fence, Home},
 };

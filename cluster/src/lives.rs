@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::bucket::{Life, Moment, NodeNumber, Value};
+use super::bucket::{Life, Moment, NodeNumber, Value, Whereabouts};
 
 /// A node's record, as it was last seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -11,10 +11,17 @@ pub(crate) struct Seen {
     pub(crate) revision: u64,
     /// Who lives there.
     pub(crate) life: Life,
-    /// Whether that is over.
-    pub(crate) ended: bool,
+    /// Where; `None` once that is over.
+    pub(crate) at: Option<Whereabouts>,
     /// When it was first seen so.
     pub(crate) since: Moment,
+}
+
+impl Seen {
+    /// Whether its end is on record.
+    pub(crate) const fn is_over(&self) -> bool {
+        self.at.is_none()
+    }
 }
 
 /// What can be said of a life.
@@ -37,14 +44,14 @@ pub(crate) struct Lives {
 impl Lives {
     /// Takes a record, unless a newer one was seen. Says whether it is news.
     pub(crate) fn handle(&mut self, node: NodeNumber, revision: u64, value: Value, now: Moment) -> bool {
-        let (life, ended) = match value {
-            Value::Alive(life) => (life, false),
-            Value::Ended(life) => (life, true),
+        let (life, at) = match value {
+            Value::Alive(life, at) => (life, Some(at)),
+            Value::Ended(life) => (life, None),
             _ => return false,
         };
         let news = self.by_node.get(&node).is_none_or(|seen| seen.revision < revision);
         if news {
-            self.by_node.insert(node, Seen { revision, life, ended, since: now });
+            self.by_node.insert(node, Seen { revision, life, at, since: now });
         }
         news
     }
@@ -64,17 +71,12 @@ impl Lives {
         self.by_node.iter().map(|(node, seen)| (*node, *seen))
     }
 
-    /// The lowest number that nobody lives under.
-    pub(crate) fn free(&self) -> Option<NodeNumber> {
-        (0..=u16::MAX).map(NodeNumber).find(|node| self.of(*node).is_none_or(|seen| seen.ended))
-    }
-
     /// What is known of a life that a write with this number names. All writes are numbered together: a node's record that is
     /// newer than the write and does not name the life any more says that it is over, and one that is older says nothing.
     pub(crate) fn standing(&self, node: NodeNumber, life: Life, named_in: u64) -> Standing {
         match self.of(node) {
             Some(seen) if seen.life == life => {
-                if seen.ended {
+                if seen.is_over() {
                     Standing::Over
                 } else {
                     Standing::Goes

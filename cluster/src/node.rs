@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    bucket::{Act, Answer, Entry, Key, Life, Moment, NodeNumber, Request, RoomKey, Value},
+    bucket::{Act, Answer, Entry, Key, Life, Moment, NodeNumber, Request, RoomKey, Value, Whereabouts},
     epoch::EpochSeen,
     lives::Lives,
     own_life::{OwnLife, Place},
@@ -43,6 +43,15 @@ impl Default for Terms {
     }
 }
 
+/// Which node it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Own {
+    /// The number that its operator gave it, and no other node of the cluster.
+    pub number: NodeNumber,
+    /// What it says of itself.
+    pub at: Whereabouts,
+}
+
 /// Whether a test has planted a fault here: never, outside of tests.
 macro_rules! planted {
     ($terms:expr, $fault:ident) => {{
@@ -80,6 +89,7 @@ pub(crate) struct Asking {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Node {
     terms: Terms,
+    is: Own,
     /// The next life's number, or epoch's.
     next: Life,
     /// That of the process that this one follows, which is known to be over.
@@ -96,12 +106,13 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node without a life. `first` is a random number: it and those after it are of its lives, and of epochs that it begins.
+    /// A node without a life: it begins one once nobody lives under its number. `first` is a random number: it and those after it are of its lives, and of epochs that it begins.
     /// `follows` is the last [`life`](Self::life) of a process that was here before and is known to have ended: nobody need
     /// wait for that.
-    pub fn new(terms: Terms, first: Life, follows: Option<Life>) -> Self {
+    pub fn new(terms: Terms, is: Own, first: Life, follows: Option<Life>) -> Self {
         Self {
             terms,
+            is,
             next: first,
             follows,
             epoch: EpochSeen::default(),
@@ -135,8 +146,20 @@ impl Node {
     }
 
     /// The nodes that live, as far as this one has seen, itself among them.
-    pub fn alive(&self) -> impl Iterator<Item = (NodeNumber, Life)> {
-        self.lives.all().filter(|(_, seen)| !seen.ended).map(|(node, seen)| (node, seen.life))
+    pub fn alive(&self) -> impl Iterator<Item = (NodeNumber, Life, Whereabouts)> {
+        self.lives.all().filter_map(|(node, seen)| Some((node, seen.life, seen.at?)))
+    }
+
+    /// Who lives under this node's number, if it is somebody else: the process before this one, for [`Terms::wait`] at most, or
+    /// another node that was given the same number.
+    pub fn other_of_number(&self) -> Option<(Life, Whereabouts)> {
+        let seen = self.lives.of(self.is.number).filter(|seen| Some(seen.life) != self.life())?;
+        Some((seen.life, seen.at?))
+    }
+
+    /// The rooms whose home is here.
+    pub fn homes_here(&self, now: Moment) -> usize {
+        self.rooms.held(self.own_now(now), &self.terms)
     }
 
     /// Somebody here is in the room, or another node asks us as its home: where that is must be known, and if it is nowhere,
@@ -215,7 +238,7 @@ impl Node {
     fn own_now(&self, now: Moment) -> Option<&Place> {
         // A life that others say is over is over, whatever our clock says.
         let place = self.own.held(now, &self.terms).filter(|_| !self.leaving)?;
-        let over = self.lives.of(place.node).is_some_and(|seen| seen.life == place.life && seen.ended);
+        let over = self.lives.of(place.node).is_some_and(|seen| seen.life == place.life && seen.is_over());
         (!over).then_some(place)
     }
 
@@ -227,38 +250,43 @@ impl Node {
         let ripe = epoch.filter(|_| own.is_some() && self.epoch.should_say_ripe(now, self.terms.wait));
         let ripe = ripe.map(|epoch| Act::Write { key: Key::Ripe { epoch }, expected: 0, value: Value::Ripe });
         let is_ripe = self.epoch.is_ripe(now, self.terms.wait) || planted!(self.terms, RipeAtOnce);
-        let of_living = epoch.zip(own).into_iter().flat_map(move |(epoch, own)| {
-            let ends = self.ends(epoch, own, now);
-            ends.chain(self.rooms.wishes(epoch, own, is_ripe, &self.lives, &self.terms))
-        });
-        self.epoch.wish(self.next.0).into_iter().chain(life).chain(ripe).chain(of_living)
+        let ends = epoch.into_iter().flat_map(move |epoch| self.ends(epoch, own, now));
+        let homes = epoch.zip(own).into_iter();
+        let homes =
+            homes.flat_map(move |(epoch, own)| self.rooms.wishes(epoch, own, is_ripe, &self.lives, &self.terms));
+        self.epoch.wish(self.next.0).into_iter().chain(life).chain(ripe).chain(ends).chain(homes)
     }
 
     /// What is wanted for our own life.
     fn life_wish(&self, epoch: u64, now: Moment) -> Option<Act> {
-        let expected = |node| self.lives.of(node).map_or(0, |seen| seen.revision);
         match &self.own {
             OwnLife::Alive(place) if self.leaving => {
                 let key = Key::Life { epoch, node: place.node };
-                let seen = self.lives.of(place.node).filter(|seen| !seen.ended && seen.life == place.life)?;
+                let seen = self.lives.of(place.node).filter(|seen| !seen.is_over() && seen.life == place.life)?;
                 Some(Act::Write { key, expected: seen.revision, value: Value::Ended(place.life) })
             }
             _ if self.leaving => None,
             // The first write.
             OwnLife::Beginning(place) if !place.is_in_doubt() => {
                 let key = Key::Life { epoch, node: place.node };
-                Some(Act::Write { key, expected: expected(place.node), value: Value::Alive(place.life) })
+                let value = Value::Alive(place.life, self.is.at);
+                Some(Act::Write { key, expected: place.revision(), value })
             }
-            own => own.wish(epoch, &self.terms, now),
+            own => own.wish(epoch, self.is.at, &self.terms, now),
         }
     }
 
     /// Lives of others that are to be ended: those that were not renewed for too long, and that of the process before this one.
-    fn ends<'a>(&'a self, epoch: u64, own: &'a Place, now: Moment) -> impl Iterator<Item = Act> + 'a {
+    /// A node that has no life ends only the one that is in its way: the process before it may have been the last node.
+    fn ends<'a>(&'a self, epoch: u64, own: Option<&'a Place>, now: Moment) -> impl Iterator<Item = Act> + 'a {
+        let may_end = move |node| match own {
+            Some(own) => node != own.node,
+            None => node == self.is.number && self.own == OwnLife::None && !self.leaving,
+        };
         self.lives.all().filter_map(move |(node, seen)| {
             let followed = self.follows == Some(seen.life);
             let wait = if planted!(self.terms, EndedEarly) { self.terms.wait / 2 } else { self.terms.wait };
-            let over = !seen.ended && node != own.node && (followed || now >= seen.since + wait);
+            let over = !seen.is_over() && may_end(node) && (followed || now >= seen.since + wait);
             let (key, value) = (Key::Life { epoch, node }, Value::Ended(seen.life));
             over.then_some(Act::Write { key, expected: seen.revision, value })
         })
@@ -282,13 +310,17 @@ impl Node {
         self.asked.retain(|_, asking| !asking.answered || now < asking.since + self.terms.pace);
     }
 
-    /// Takes a number for a life, if there is none and the epoch is known.
+    /// Begins a life under our number, if there is none and the epoch is known.
     fn begin_life(&mut self, now: Moment) {
         if self.own != OwnLife::None || self.leaving || self.epoch.current().is_none() {
             return;
         }
-        if let Some(node) = self.lives.free() {
-            self.own = OwnLife::Beginning(Place::new(node, self.next, now));
+        let node = self.is.number;
+        // The bucket takes the write only if the record is still the one that is looked at here.
+        let seen = self.lives.of(node);
+        if seen.is_none_or(|seen| seen.is_over()) || planted!(self.terms, NumberTakenOver) {
+            let over = seen.map_or(0, |seen| seen.revision);
+            self.own = OwnLife::Beginning(Place::new(node, self.next, over, now));
             self.use_number();
         }
     }

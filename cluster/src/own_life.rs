@@ -1,7 +1,7 @@
 //! A node's own life: how it begins, is renewed, and is lost.
 
 use super::{
-    bucket::{Act, Answer, Entry, Key, Life, Moment, NodeNumber, Value},
+    bucket::{Act, Answer, Entry, Key, Life, Moment, NodeNumber, Value, Whereabouts},
     node::{Asking, Terms, planted},
 };
 
@@ -40,9 +40,14 @@ impl Place {
         self.in_doubt
     }
 
-    /// One that is about to be written.
-    pub(crate) const fn new(node: NodeNumber, life: Life, now: Moment) -> Self {
-        Self { node, life, revision: 0, renewed: now, in_doubt: false }
+    /// One that is about to be written, over the record with this number.
+    pub(crate) const fn new(node: NodeNumber, life: Life, over: u64, now: Moment) -> Self {
+        Self { node, life, revision: over, renewed: now, in_doubt: false }
+    }
+
+    /// The number of the record that the next write replaces.
+    pub(crate) const fn revision(&self) -> u64 {
+        self.revision
     }
 }
 
@@ -64,12 +69,12 @@ impl OwnLife {
     }
 
     /// What is to be asked of the bucket for it.
-    pub(crate) fn wish(&self, epoch: u64, terms: &Terms, now: Moment) -> Option<Act> {
+    pub(crate) fn wish(&self, epoch: u64, at: Whereabouts, terms: &Terms, now: Moment) -> Option<Act> {
         let key = |place: &Place| Key::Life { epoch, node: place.node };
         match self {
             Self::Beginning(place) | Self::Alive(place) if place.in_doubt => Some(Act::Read(key(place))),
             Self::Alive(place) if now >= place.renewed + terms.renew_every => {
-                Some(Act::Write { key: key(place), expected: place.revision, value: Value::Alive(place.life) })
+                Some(Act::Write { key: key(place), expected: place.revision, value: Value::Alive(place.life, at) })
             }
             _ => None,
         }
@@ -87,13 +92,13 @@ impl OwnLife {
         let begins = matches!(self, Self::Beginning(_));
         let (Self::Beginning(place) | Self::Begun(place) | Self::Alive(place)) = self else { return };
         match (asking.act, answer) {
-            (Act::Write { value: Value::Alive(life), .. }, Answer::Written(revision)) if life == place.life => {
+            (Act::Write { value: Value::Alive(life, _), .. }, Answer::Written(revision)) if life == place.life => {
                 // By when it was sent: whoever sees it sees it later.
                 let renewed = if planted!(terms, HeldFromAnswer) { now } else { asking.since };
                 (place.revision, place.renewed, place.in_doubt) = (revision, renewed, false);
             }
             (Act::Write { .. }, _) => return place.in_doubt = true,
-            (Act::Read(_), Answer::Found(Some(Entry { revision, value: Value::Alive(life), .. })))
+            (Act::Read(_), Answer::Found(Some(Entry { revision, value: Value::Alive(life, _), .. })))
                 if life == place.life =>
             {
                 (place.revision, place.in_doubt) = (revision, false);

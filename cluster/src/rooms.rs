@@ -128,6 +128,12 @@ impl Rooms {
         }
     }
 
+    /// How many have their home here, if `own` is the life that is held now.
+    pub(crate) fn held(&self, own: Option<&Place>, terms: &Terms) -> usize {
+        let Some(own) = own else { return 0 };
+        self.by_key.values().filter(|room| room.ours(own.life, terms).is_some()).count()
+    }
+
     /// What is to be asked of the bucket for all of them.
     pub(crate) fn wishes<'a>(
         &'a self,

@@ -7,7 +7,7 @@ use async_nats::{
     jetstream::{
         self, Context,
         consumer::{DeliverPolicy, push::OrderedConfig},
-        context::PublishErrorKind,
+        context::{GetStreamErrorKind, PublishErrorKind},
         message::PublishMessage,
         stream::{Config, DiscardPolicy, LastRawMessageErrorKind, StorageType, Stream},
     },
@@ -16,7 +16,7 @@ use futures_util::{Stream as Entries, StreamExt as _};
 use supernode_cluster::{Act, Answer, Entry, Key, Value};
 use thiserror::Error;
 
-use super::record;
+use super::record::{self, RecordKey};
 
 /// Where a cluster's bucket is.
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ pub struct Place {
     pub cluster: String,
     /// On how many servers the stream is kept. With one, its death is the bucket's; with three, one may die.
     pub replicas: usize,
+    /// What its nodes mark their records with.
+    pub key: RecordKey,
 }
 
 /// How long a cluster's name may be: NATS shows names of streams in full.
@@ -46,6 +48,12 @@ pub enum BucketError {
         /// What it said.
         why: String,
     },
+    /// What stands in it was written with another secret.
+    #[error("the stream {stream} has records that were not written with this cluster's secret")]
+    Secret {
+        /// The stream's name.
+        stream: String,
+    },
     /// The epoch's records cannot be watched.
     #[error("NATS does not show what is written to the stream {stream}: {why}")]
     Watch {
@@ -63,6 +71,7 @@ pub struct Bucket {
     /// What all subjects begin with.
     root: String,
     config: Config,
+    key: RecordKey,
 }
 
 impl Bucket {
@@ -93,7 +102,7 @@ impl Bucket {
             allow_direct: false,
             ..Config::default()
         };
-        Ok(Self { context, root, config })
+        Ok(Self { context, root, config, key: place.key.clone() })
     }
 
     /// Makes the stream if it is not there.
@@ -104,6 +113,36 @@ impl Bucket {
         let made = self.context.get_or_create_stream(self.config.clone()).await;
         made.map(|_| ())
             .map_err(|error| BucketError::Stream { stream: self.config.name.clone(), why: error.to_string() })
+    }
+
+    /// Whether a node could live by it, as far as can be told without writing: JetStream is there, and if the stream is,
+    /// nobody with another secret writes to it.
+    ///
+    /// # Errors
+    /// See [`BucketError`].
+    pub async fn look(&self) -> Result<(), BucketError> {
+        /// "stream not found"
+        const NOT_THERE: usize = 404;
+        let failed = |why| BucketError::Stream { stream: self.config.name.clone(), why };
+        // Where JetStream is off, nobody answers.
+        let stream = match self.context.get_stream(&self.config.name).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                return match error.kind() {
+                    GetStreamErrorKind::JetStream(error) if error.code() == NOT_THERE => Ok(()),
+                    _ => Err(failed(error.to_string())),
+                };
+            }
+        };
+        let below = record::subject(Key::Epoch);
+        match stream.get_last_raw_message_by_subject(&self.subject(&below)).await {
+            Ok(message) => match self.key.unmarked(&below, &message.payload) {
+                Some(_) => Ok(()),
+                None => Err(BucketError::Secret { stream: self.config.name.clone() }),
+            },
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(()),
+            Err(error) => Err(failed(error.to_string())),
+        }
     }
 
     /// Asks it something.
@@ -129,12 +168,12 @@ impl Bucket {
         };
         let consumer = stream.create_consumer(config).await.map_err(|error| failed(error.to_string()))?;
         let messages = consumer.messages().await.map_err(|error| failed(error.to_string()))?;
-        let below = format!("{}.", self.root);
+        let (below, key) = (format!("{}.", self.root), self.key.clone());
         // It ends at the first failure: whoever watches begins anew, with the newest of each record.
         let entries = messages.take_while(|message| ready(message.is_ok())).filter_map(move |message| {
             let entry = message.ok().and_then(|message| {
                 let revision = message.info().ok()?.stream_sequence;
-                entry(message.subject.strip_prefix(&below)?, revision, &message.payload)
+                entry(&key, message.subject.strip_prefix(&below)?, revision, &message.payload)
             });
             ready(entry)
         });
@@ -153,8 +192,8 @@ impl Bucket {
         let Ok(stream) = self.stream().await else { return Answer::Unknown };
         let below = record::subject(key);
         match stream.get_last_raw_message_by_subject(&self.subject(&below)).await {
-            // What this version cannot read is not what it may overwrite.
-            Ok(message) => entry(&below, message.sequence, &message.payload)
+            // What this node cannot read is not what it may overwrite.
+            Ok(message) => entry(&self.key, &below, message.sequence, &message.payload)
                 .map_or(Answer::Unknown, |entry| Answer::Found(Some(entry))),
             Err(error) => match error.kind() {
                 LastRawMessageErrorKind::NoMessageFound => Answer::Found(None),
@@ -165,9 +204,10 @@ impl Bucket {
     }
 
     async fn write(&self, key: Key, expected: u64, value: Value) -> Answer {
-        let subject = self.subject(&record::subject(key));
-        let message =
-            PublishMessage::build().payload(record::text(value).into()).expected_last_subject_sequence(expected);
+        let below = record::subject(key);
+        let subject = self.subject(&below);
+        let text = self.key.marked(&below, &record::text(value));
+        let message = PublishMessage::build().payload(text.into()).expected_last_subject_sequence(expected);
         let written = match self.context.send_publish(subject.clone(), message).await {
             Ok(acknowledged) => acknowledged.await,
             Err(error) => Err(error),
@@ -204,7 +244,8 @@ impl Bucket {
     }
 }
 
-fn entry(below: &str, revision: u64, text: &[u8]) -> Option<Entry> {
+fn entry(mark: &RecordKey, below: &str, revision: u64, marked: &[u8]) -> Option<Entry> {
     let key = record::key(below)?;
+    let text = mark.unmarked(below, marked)?;
     Some(Entry { key, revision, value: record::value(key, text)? })
 }

@@ -8,8 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use supernode_cluster::{Act, Answer, Entry, Home, Key, Life, Node, NodeNumber, RoomKey, Terms, Value};
-use supernode_cluster_nats::{Bucket, Place, drive};
+use supernode_cluster::{
+    Act, Answer, Entry, Home, Key, Life, Node, NodeNumber, Own, RoomKey, Terms, Value, Whereabouts,
+};
+use supernode_cluster_nats::{Bucket, BucketError, Place, RecordKey, drive};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
@@ -53,11 +55,15 @@ impl Server {
     }
 
     async fn bucket(&self) -> Bucket {
+        self.bucket_with([1; 32]).await
+    }
+
+    async fn bucket_with(&self, secret: [u8; 32]) -> Bucket {
         let options = async_nats::ConnectOptions::new()
             .retry_on_initial_connect()
             .reconnect_delay_callback(|_| Duration::from_millis(50));
         let client = options.connect(format!("127.0.0.1:{}", self.port)).await.expect("it connects some time");
-        let place = Place { cluster: "test".to_owned(), replicas: 1 };
+        let place = Place { cluster: "test".to_owned(), replicas: 1, key: RecordKey(secret) };
         Bucket::new(client, &place, Duration::from_secs(1)).expect("a name")
     }
 }
@@ -77,7 +83,7 @@ struct Running {
 }
 
 impl Running {
-    async fn start(server: &Server, number: u64) -> Self {
+    async fn start(server: &Server, number: u16) -> Self {
         // A tenth of what people get: nothing here is judged by how long it took.
         let terms = Terms {
             hold: Duration::from_millis(1600),
@@ -86,7 +92,9 @@ impl Running {
             patience: Duration::from_millis(500),
             pace: Duration::from_millis(50),
         };
-        let mut node = Node::new(terms, Life(rand::random::<u64>() >> 8 | number), None);
+        let at = Whereabouts { address: ([127, 0, 0, 1], 4433).into(), pin: [number as u8; 32] };
+        let own = Own { number: NodeNumber(number), at };
+        let mut node = Node::new(terms, own, Life(rand::random()), None);
         node.want(ROOM);
         let (node, bucket) = (Arc::new(Mutex::new(node)), server.bucket().await);
         let driven = Arc::clone(&node);
@@ -156,6 +164,19 @@ async fn a_stream_takes_a_write_only_if_the_last_one_is_the_expected() {
     assert_eq!(answer(&bucket, Act::Read(key)).await, Answer::Found(None));
     let Answer::Written(fourth) = answer(&bucket, write(0, home(3))).await else { panic!("it is taken") };
     assert!(fourth > third);
+}
+
+#[tokio::test]
+async fn whoever_has_another_secret_reads_and_overwrites_nothing_and_is_told() {
+    let server = Server::start();
+    let (bucket, stranger) = (server.bucket().await, server.bucket_with([2; 32]).await);
+    let write = |expected, number| Act::Write { key: Key::Epoch, expected, value: Value::Epoch(number) };
+    let Answer::Written(first) = answer(&bucket, write(0, 7)).await else { panic!("the first is taken") };
+    let entry = Entry { key: Key::Epoch, revision: first, value: Value::Epoch(7) };
+    assert_eq!(answer(&bucket, Act::Read(Key::Epoch)).await, Answer::Found(Some(entry)));
+    assert!(bucket.look().await.is_ok());
+    assert_eq!(stranger.ask(Act::Read(Key::Epoch)).await, Answer::Unknown, "it is not for this one to read");
+    assert!(matches!(stranger.look().await, Err(BucketError::Secret { .. })));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

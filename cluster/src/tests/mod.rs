@@ -4,6 +4,14 @@ mod bus;
 mod model;
 mod walks;
 
+use crate::{NodeNumber, Own, Whereabouts};
+
+/// The node with this number.
+fn own(number: u16) -> Own {
+    let address = core::net::SocketAddr::from(([192, 0, 2, 1], number));
+    Own { number: NodeNumber(number), at: Whereabouts { address, pin: [0; 32] } }
+}
+
 /// What can be planted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Fault {
@@ -21,10 +29,12 @@ pub(crate) enum Fault {
     TakenFromUnseen,
     /// Whoever gave a home up and wants it again trusts the old record.
     BackAfterGivingUp,
+    /// A node lives under its number though another lives there.
+    NumberTakenOver,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::NoSecondLook,
         Self::HeldFromAnswer,
         Self::HeldForEver,
@@ -32,6 +42,7 @@ impl Fault {
         Self::RipeAtOnce,
         Self::TakenFromUnseen,
         Self::BackAfterGivingUp,
+        Self::NumberTakenOver,
     ];
 }
 

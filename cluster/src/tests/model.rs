@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use stateright::{Checker, Model, Property};
 
-use super::{Fault, bus::Bucket};
+use super::{Fault, bus::Bucket, own};
 use crate::{Answer, Fence, Home, Life, Moment, Node, Request, RoomKey, Terms};
 
 const REACHED: &str = "a room has a home";
@@ -92,6 +92,8 @@ enum Step {
 
 struct Cluster {
     nodes: usize,
+    /// All were given the same number, by mistake.
+    same_number: bool,
     budget: Budget,
     terms: Terms,
 }
@@ -99,7 +101,8 @@ struct Cluster {
 impl Cluster {
     fn place(&self, index: usize, process: u32, clock: u8, follows: Option<Life>) -> Place {
         let life = Life(1000 * (1 + index as u64) + 10 * u64::from(process));
-        let mut node = Node::new(self.terms.clone(), life, follows);
+        let mut node =
+            Node::new(self.terms.clone(), own(if self.same_number { 1 } else { 1 + index as u16 }), life, follows);
         node.want(ROOM);
         Place { node, process, clock, cut: false, deaf: false, watched: (None, 0) }
     }
@@ -326,6 +329,10 @@ impl Model for Cluster {
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
             Property::always("a room has one home at a time", |_, state: &State| state.now_home().count() <= 1),
+            Property::always("a number has one life at a time", |_, state: &State| {
+                let held: Vec<_> = state.places.iter().filter_map(|place| place.node.held(place.now())).collect();
+                (1..held.len()).all(|at| held[..at].iter().all(|(number, _)| *number != held[at].0))
+            }),
             Property::always("a later home has a higher fence", |_, state: &State| !state.back),
             Property::sometimes(REACHED, |_, state: &State| !state.homes.is_empty()),
         ]
@@ -339,9 +346,9 @@ fn terms() -> Terms {
 }
 
 /// Which invariant does not hold, and after which steps, if one does not. At least one room must have had a home.
-fn check(budget: Budget, fault: Option<Fault>) -> Option<String> {
+fn check(budget: Budget, same_number: bool, fault: Option<Fault>) -> Option<String> {
     let terms = Terms { fault, ..terms() };
-    let checker = Cluster { nodes: 2, budget, terms }.checker().threads(2).spawn_dfs().join();
+    let checker = Cluster { nodes: 2, same_number, budget, terms }.checker().threads(2).spawn_dfs().join();
     println!("{budget:?}: {} states", checker.unique_state_count());
     let found = checker.discoveries();
     assert!(fault.is_some() || found.contains_key(REACHED), "no room ever had a home");
@@ -363,14 +370,29 @@ const TRIED: &[Budget] = &[
     Budget { time: 6, cut: 1, away: 1, death: 1, ..NOTHING },
 ];
 
+/// What is tried with two nodes that were given the same number.
+const TRIED_WITH_ONE_NUMBER: &[Budget] = &[
+    Budget { time: 7, lag: 1, late: 1, cut: 1, ..NOTHING },
+    Budget { time: 6, late: 1, twice: 1, death: 1, ..NOTHING },
+];
+
 #[test]
 fn two_nodes_never_both_answer_as_the_home() {
     for budget in TRIED {
-        assert_eq!(check(*budget, None), None, "{budget:?}");
+        assert_eq!(check(*budget, false, None), None, "{budget:?}");
+    }
+}
+
+//
+#[test]
+fn of_two_nodes_with_the_same_number_one_lives() {
+    for budget in TRIED_WITH_ONE_NUMBER {
+        assert_eq!(check(*budget, true, None), None, "{budget:?}");
     }
 }
 
 /// Whether a planted fault breaks something.
 pub(crate) fn finds(fault: Fault) -> bool {
-    TRIED.iter().any(|budget| check(*budget, Some(fault)).is_some())
+    TRIED.iter().any(|budget| check(*budget, false, Some(fault)).is_some())
+        || TRIED_WITH_ONE_NUMBER.iter().any(|budget| check(*budget, true, Some(fault)).is_some())
 }

@@ -5,7 +5,7 @@ use std::{panic::catch_unwind, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use super::{Fault, bus::Bucket};
+use super::{Fault, bus::Bucket, own};
 use crate::{Answer, Fence, Home, Life, Moment, Node, Request, RoomKey, Terms};
 
 const NODES: usize = 3;
@@ -59,7 +59,12 @@ impl Walk {
     fn new(seed: u64, fault: Option<Fault>) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut place = |index| Place {
-            node: Node::new(Terms { fault, ..Terms::default() }, Life(1_000_000 * (1 + index as u64)), None),
+            node: Node::new(
+                Terms { fault, ..Terms::default() },
+                own(1 + index as u16),
+                Life(1_000_000 * (1 + index as u64)),
+                None,
+            ),
             process: 0,
             speed: rng.random_range(SPEED),
             paused: Duration::ZERO,
@@ -203,7 +208,7 @@ impl Walk {
                 place.process += 1;
                 let (first, follows) = (place.process, place.node.life().filter(|_| self.rng.random_bool(0.5)));
                 let first = Life(1_000_000 * (1 + index as u64) + 1_000 * u64::from(first));
-                place.node = Node::new(place.node.terms().clone(), first, follows);
+                place.node = Node::new(place.node.terms().clone(), own(1 + index as u16), first, follows);
                 (place.watched, place.paused) = ((None, 0), Duration::ZERO);
                 place.heard.fill(0);
             }
