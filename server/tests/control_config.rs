@@ -148,12 +148,54 @@ fn what_cannot_be_is_named_with_its_bound_and_the_key_that_was_meant() {
             "[admission]\nmode = \"hook\"\nhook.url = \"https://a.example/\"\nhook.secret = \"\\n\"",
             "relay.toml: admission.hook.secret = ********: must be 1 to 4096 printable ASCII characters",
         ),
+        (
+            "[cluster]\nnode = 1",
+            "relay.toml: cluster.node = 1: does nothing while cluster.nats = nothing (a node of a cluster needs the addresses \
+             of NATS)",
+        ),
+        (
+            "[cluster]\nnats = [\"nats.example:4222\"]",
+            "relay.toml: cluster.nats = [\"nats.example:4222\"]: must be a list of at most 16, each tls://HOST or nats://HOST, \
+             with :PORT or 4222, and without user or password",
+        ),
+        (
+            "[cluster]\naddress = \"0.0.0.0:4433\"",
+            "relay.toml: cluster.address = \"0.0.0.0:4433\": must be IP:PORT that others can send to, an IPv6 address in \
+             brackets",
+        ),
+        (
+            "[cluster]\nnats = [\"nats://10.0.0.1\"]\nname = \"a\"\nnode = 1\naddress = \"10.0.0.2:4433\"\nsecret_file = \"/s\"",
+            "relay.toml: cluster.nats = [\"nats://10.0.0.1:4222\"]: must be tls:// but on a loopback address (use tls://, or \
+             set cluster.nats_plain = \"anywhere\" if nobody can listen in on the way)",
+        ),
     ] {
         assert_eq!(problems(text), [expected]);
+    }
+    let without = problems("[cluster]\nnats = [\"tls://nats.example\"]");
+    let missing = ["cluster.name", "cluster.node", "cluster.address", "cluster.secret_file"];
+    assert_eq!(without.len(), missing.len(), "all that a node needs is named: {without:?}");
+    for (problem, path) in without.iter().zip(missing) {
+        assert!(problem.contains(path) && problem.contains("must be set beside cluster.nats"), "{problem}");
     }
     let two = problems("[limits]\nrooms_max = 0\ntracks_max = 0");
     assert_eq!(two.len(), 2, "all at once: {two:?}");
     assert!(problems("[limits").concat().contains("relay.toml"), "what is no TOML says so");
+}
+
+#[test]
+fn a_cluster_is_optional_as_one_and_said_in_one_section() {
+    assert!(load("", &[], Vec::new()).expect("valid").config.cluster.nats.is_empty());
+    let whole = "[cluster]\nnats = [\"tls://a.example\", \"nats://127.0.0.1:5000\"]\nname = \"town\"\nnode = 65535\n\
+                 address = \"[2001:db8::1]:4433\"\nsecret_file = \"/secret\"\n";
+    let cluster = load(whole, &[], Vec::new()).expect("valid").config.cluster;
+    assert_eq!(
+        cluster.nats.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["tls://a.example:4222", "nats://127.0.0.1:5000"]
+    );
+    assert_eq!((cluster.node, cluster.nats_replicas), (65_535, 1));
+    let open = whole.replace("127.0.0.1", "10.0.0.1");
+    assert_eq!(problems(&open).len(), 1, "the way there is open");
+    assert!(problems(&format!("{open}nats_plain = \"anywhere\"\n")).is_empty(), "unless the operator says so");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::{
     error::Problem,
     keys,
     layers::{Loaded, Origin},
-    values::{AdmissionChoice, Config, PagesChoice, TlsChoice},
+    values::{AdmissionChoice, Config, PagesChoice, PlainChoice, TlsChoice},
 };
 
 /// What one choice needs, and what only it can use: a setting that does nothing is a mistake.
@@ -104,6 +104,7 @@ pub(super) fn problems(loaded: &Loaded) -> Vec<Problem> {
         ));
     }
     problems.extend(of_the_page(loaded));
+    problems.extend(of_the_cluster(loaded));
     if loaded.config.push.contact.is_none() && !is_default(loaded, "push.hosts") {
         let idle = "does nothing while push.contact = nothing";
         problems.push(problem(loaded, "push.hosts", "push.hosts", idle, "push services want a contact".to_owned()));
@@ -143,6 +144,40 @@ fn of_the_page(loaded: &Loaded) -> Vec<Problem> {
     for (path, _) in others.into_iter().filter(|(_, other)| page.port() != 0 && *other == Some(page)) {
         let hint = "each has a port of its own".to_owned();
         problems.push(problem(loaded, "web.page", "web.page", &format!("must not be the address of {path}"), hint));
+    }
+    problems
+}
+
+/// A node needs to be told all of it, and a relay that is alone nothing.
+fn of_the_cluster(loaded: &Loaded) -> Vec<Problem> {
+    const NEEDED: [&str; 4] = ["cluster.name", "cluster.node", "cluster.address", "cluster.secret_file"];
+    const MORE: [&str; 4] =
+        ["cluster.nats_plain", "cluster.nats_credentials_file", "cluster.nats_ca", "cluster.nats_replicas"];
+    let cluster = &loaded.config.cluster;
+    if cluster.nats.is_empty() {
+        let idle = NEEDED.iter().chain(&MORE).filter(|path| !is_default(loaded, path));
+        let one = |path: &&str| {
+            let hint = "a node of a cluster needs the addresses of NATS".to_owned();
+            problem(loaded, path, path, "does nothing while cluster.nats = nothing", hint)
+        };
+        return idle.map(one).collect();
+    }
+    let missing = NEEDED.iter().filter(|path| is_default(loaded, path));
+    let one = |path: &&str| {
+        let hint = match *path {
+            "cluster.node" => "each node has its own, from 1 on",
+            "cluster.address" => "where the other nodes reach this one's UDP port",
+            "cluster.secret_file" => "supernode cluster secret FILE makes one, for all nodes",
+            _ => "it is the same on all nodes",
+        };
+        problem(loaded, path, "cluster.nats", "must be set beside cluster.nats", hint.to_owned())
+    };
+    let mut problems: Vec<Problem> = missing.map(one).collect();
+    let in_the_open = cluster.nats.iter().any(|address| !address.is_private());
+    if in_the_open && cluster.nats_plain == PlainChoice::Loopback {
+        let hint = "use tls://, or set cluster.nats_plain = \"anywhere\" if nobody can listen in on the way";
+        let bound = "must be tls:// but on a loopback address";
+        problems.push(problem(loaded, "cluster.nats", "cluster.nats", bound, hint.to_owned()));
     }
     problems
 }

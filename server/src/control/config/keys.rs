@@ -6,11 +6,12 @@ use supernode_proto::page_link::PageUrl;
 
 use super::{
     key::{Key, Kind, Reload},
-    values::{AdmissionChoice, PagesChoice, TlsChoice},
+    values::{AdmissionChoice, PagesChoice, PlainChoice, TlsChoice},
 };
 use crate::{
     control::{
         classes::{CLASSES_MAX, Class},
+        cluster::{NODES_MAX, NatsAddress, is_name},
         hook::hook_url,
         invite::parse_host,
         log::{Format, filter},
@@ -28,6 +29,11 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("tls.acme", "A certificate from an authority that speaks ACME (RFC 8555), only with `tls.mode = \"acme\"`."),
     ("web", "Pages in browsers, which come in by WebTransport on the relay's own UDP port."),
     ("push", "Waking people whose page is closed, by the push services of their browsers."),
+    (
+        "cluster",
+        "More than one relay as one. Each relay is a node of the cluster and says so to the others through NATS with \
+         JetStream. Without `cluster.nats`, the relay is alone, and nothing here does anything.",
+    ),
     ("admission", "Who gets in."),
     ("admission.hook", "Asking an HTTP service, only with `admission.mode = \"hook\"`."),
     (
@@ -273,6 +279,59 @@ pub const KEYS: &[Key] = &[
                and goes to addresses of private networks only where one stands here itself.",
         unset: "",
         cost: "Clients choose what is asked there, each at most once in `limits.push_interval_ms`." },
+
+    // ---- cluster
+    Key { path: "cluster.nats", reload: Restart,
+        kind: Kind::List { form: NatsAddress::FORM, max: 16,
+            get: |config| config.cluster.nats.iter().map(ToString::to_string).collect(),
+            set: |config, list| {
+                config.cluster.nats = list.iter().map(|address| address.parse().ok()).collect::<Option<_>>()?;
+                Some(())
+            } },
+        what: "NATS servers with JetStream, which decide which nodes live. One of them is enough to find the others of a NATS \
+               cluster.",
+        unset: "the relay is alone", cost: "Whoever runs them sees the nodes' addresses and when something happens, \
+               nobody's identity, and no call; THREAT-MODEL.md says more." },
+    Key { path: "cluster.nats_plain", reload: Restart,
+        kind: Kind::Choice { words: &["loopback", "anywhere"],
+            get: |config| config.cluster.nats_plain as usize,
+            set: |config, which| config.cluster.nats_plain = [PlainChoice::Loopback, PlainChoice::Anywhere][which] },
+        what: "Where NATS may be spoken to without TLS (`nats://`): on this machine, or wherever the operator knows that nobody \
+               listens in, such as in a VPN.", unset: "",
+        cost: "Whoever listens in on the way reads the password for NATS, and can then keep the cluster from working." },
+    file!("cluster.nats_credentials_file", cluster.nats_credentials_file,
+        "File with what NATS lets the relay in by: a `.creds` file, as `nsc` makes it, or one line `USER:PASSWORD`.",
+        "NATS must let in whoever reaches it", "Keep it from other users.", Restart),
+    file!("cluster.nats_ca", cluster.nats_ca,
+        "PEM file with the root certificate of the NATS servers, for an authority of one's own.",
+        "whom this machine trusts", "", Restart),
+    number!("cluster.nats_replicas", cluster.nats_replicas, "servers", 1..=5, Restart,
+        "On how many NATS servers what is decided is kept, when the first node of a new cluster makes its place there. Three, \
+         where there are three: then one of them may die.",
+        "With one, its death stops the cluster until it is back; and more than there are servers, it is never made."),
+    Key { path: "cluster.name", reload: Restart,
+        kind: Kind::Text { form: "1 to 32 letters, digits, - and _",
+            get: |config| config.cluster.name.clone(),
+            set: |config, text| is_name(text).then(|| config.cluster.name = Some(text.to_owned())) },
+        what: "The cluster's name, the same on all of its nodes. Clusters with different names can use the same NATS servers.",
+        unset: "only `cluster.nats` has one", cost: "NATS shows it." },
+    number!("cluster.node", cluster.node, "the node's number", 0..=NODES_MAX, Restart,
+        "This node's number, from 1 on, which no other node of the cluster has; 0 while there is no cluster.",
+        "Of two relays with the same number one stays outside of the cluster, and says so."),
+    Key { path: "cluster.address", reload: Restart,
+        kind: Kind::Text { form: "IP:PORT that others can send to, an IPv6 address in brackets",
+            get: |config| config.cluster.address.map(|address| address.to_string()),
+            set: |config, text| {
+                let address: SocketAddr = text.parse().ok()?;
+                let can_be_reached = !address.ip().is_unspecified() && !address.ip().is_multicast() && address.port() != 0;
+                can_be_reached.then(|| config.cluster.address = Some(address))
+            } },
+        what: "Where the other nodes reach this one's UDP port.",
+        unset: "only `cluster.nats` has one", cost: "Behind a NAT or a forwarded port the relay cannot know it." },
+    file!("cluster.secret_file", cluster.secret_file,
+        "File with the cluster's secret, the same on all of its nodes: `supernode cluster secret FILE` makes one.",
+        "only `cluster.nats` has one",
+        "Whoever reads it, and can reach NATS, can pose as a node. Keep it from other users.", Restart),
 
     // ---- admission
     Key { path: "admission.mode", reload: Live,

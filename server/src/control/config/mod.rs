@@ -15,4 +15,4 @@ mod combination;
 
 pub use error::{ConfigError, Problem, WORDS};
 pub use layers::{DEFAULT_FILE, Flag, Loaded, Origin, Sources};
-pub use values::{AdmissionChoice, Config, PagesChoice, TlsChoice};
+pub use values::{AdmissionChoice, Config, PagesChoice, PlainChoice, TlsChoice};

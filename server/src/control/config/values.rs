@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use crate::{
     control::{
         classes::Class,
+        cluster::NatsAddress,
         log::{DEFAULT_FILTER, Format},
     },
     core::{limits::Limits, push_services::PushHost},
@@ -25,6 +26,8 @@ pub struct Config {
     pub web: Web,
     /// Waking people whose page is closed.
     pub push: Push,
+    /// More than one relay as one.
+    pub cluster: Cluster,
     /// Who gets in.
     pub admission: Admission,
     /// What those who are in may do.
@@ -137,6 +140,55 @@ pub const PUSH_HOSTS: &[&str] =
 impl Default for Push {
     fn default() -> Self {
         Self { contact: None, hosts: PUSH_HOSTS.iter().filter_map(|host| PushHost::parse(host)).collect() }
+    }
+}
+
+/// `[cluster]`
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// NATS servers; without one, the relay is alone.
+    pub nats: Vec<NatsAddress>,
+    /// Where NATS may be spoken to without TLS.
+    pub nats_plain: PlainChoice,
+    /// File with what NATS lets the relay in by.
+    pub nats_credentials_file: Option<PathBuf>,
+    /// PEM file with the root that signs the NATS servers' certificates.
+    pub nats_ca: Option<PathBuf>,
+    /// On how many of the servers what is decided is kept.
+    pub nats_replicas: usize,
+    /// The cluster's name.
+    pub name: Option<String>,
+    /// This node's number; zero for none.
+    pub node: u16,
+    /// Where others reach this node, by UDP.
+    pub address: Option<SocketAddr>,
+    /// File with the secret of the cluster.
+    pub secret_file: Option<PathBuf>,
+}
+
+/// Where NATS may be spoken to without TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PlainChoice {
+    /// On this machine.
+    #[default]
+    Loopback,
+    /// Wherever the operator says that nobody listens in.
+    Anywhere,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            nats: Vec::new(),
+            nats_plain: PlainChoice::default(),
+            nats_credentials_file: None,
+            nats_ca: None,
+            nats_replicas: 1,
+            name: None,
+            node: 0,
+            address: None,
+            secret_file: None,
+        }
     }
 }
 
