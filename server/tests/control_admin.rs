@@ -12,6 +12,7 @@ use supernode_server::{
     control::{
         admin::{self, Admin, AdminError},
         certificate::Certificate,
+        cluster::ClusterReading,
         dashboard::Dashboard,
         marks::{Event, Marks},
         metrics::{Metrics, Read, Reading, ShardReading},
@@ -82,6 +83,7 @@ fn read() -> Read {
         hook_outcomes: std::array::from_fn(|place| u64::from(place == 0)),
         hook_waiting: 2,
         process: Usage::now(),
+        cluster: Some(ClusterReading { nodes: 3, life_held: true, ..ClusterReading::default() }),
         ..Reading::default()
     })
 }
@@ -151,6 +153,16 @@ fn what_the_kernel_does_for_the_sockets_is_told() {
     let segments = &families["supernode_udp_segments_max"].samples;
     assert_eq!((segments["direction=\"out\""], segments["direction=\"in\""]), (64.0, 1.0));
     assert_eq!(families["supernode_udp_steering"].samples[""], 1.0);
+}
+
+#[test]
+fn only_a_node_of_a_cluster_says_something_of_one() {
+    let families = parse(&metrics().text().expect("text"));
+    let value = |name: &str| families[name].samples[""];
+    assert_eq!((value("supernode_cluster_nodes"), value("supernode_cluster_life_held")), (3.0, 1.0));
+    assert_eq!(value("supernode_cluster_nats_connected"), 0.0);
+    let alone = Metrics::new(Arc::new(Reading::default)).expect("a consistent table").text().expect("text");
+    assert!(!alone.contains("supernode_cluster_"), "{alone}");
 }
 
 #[test]
@@ -296,7 +308,7 @@ async fn metrics_health_and_status_are_served_and_nothing_else() {
     let admin = Admin {
         metrics: metrics(),
         dashboard: Dashboard::new(read(), marks(), None),
-        status: StatusSource::of(&shards, Shown::default(), None, Duration::from_secs(60)),
+        status: StatusSource::of(&shards, Shown::default(), None, Duration::from_secs(60), None),
     };
     tokio::spawn(admin::serve(listener, Arc::new(admin)));
 
@@ -341,7 +353,7 @@ async fn the_page_loads_nothing_from_elsewhere_and_shows_what_the_shards_counted
     let admin = Admin {
         metrics: metrics(),
         dashboard: Dashboard::new(read(), marks(), None),
-        status: StatusSource::of(&shards(), Shown::default(), None, Duration::from_secs(60)),
+        status: StatusSource::of(&shards(), Shown::default(), None, Duration::from_secs(60), None),
     };
     tokio::spawn(admin::serve(listener, Arc::new(admin)));
 
@@ -406,7 +418,7 @@ async fn a_page_of_somebody_else_cannot_read_the_port_through_a_name_of_its_own(
     let admin = Admin {
         metrics: metrics(),
         dashboard: Dashboard::new(read(), marks(), None),
-        status: StatusSource::of(&shards(), Shown::default(), None, Duration::from_secs(60)),
+        status: StatusSource::of(&shards(), Shown::default(), None, Duration::from_secs(60), None),
     };
     tokio::spawn(admin::serve(listener, Arc::new(admin)));
     for (host, code) in [("localhost:1", 200), ("127.0.0.1", 200), ("[::1]:9464", 200), ("evil.example:9464", 403)] {

@@ -7,7 +7,9 @@ use std::{
 
 use clap::Args;
 use serde_json::json;
+use supernode_proto::identity::RelayPin;
 use supernode_server::control::{
+    cluster,
     config::{
         Config as Settings, ConfigError, Problem, Sources,
         reference::{self, Row},
@@ -133,6 +135,13 @@ fn check(sources: &Sources) -> anyhow::Result<(Vec<String>, Vec<String>)> {
     let in_words = |objections: Vec<&Objection>| -> Vec<String> {
         objections.iter().map(|objection| format!("{certificate}: {}", objection.words())).collect()
     };
+    if let Some(node) = cluster::Settings::of(&config, prepared.cluster.clone(), RelayPin([0; 32])) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let checked = runtime.block_on(node.check());
+        // A name that does not resolve may hold this one up.
+        runtime.shutdown_background();
+        checked?;
+    }
     let mut remarks = in_words(untrusted);
     remarks.extend(for_root_only(&config));
     Ok((in_words(refused), remarks))

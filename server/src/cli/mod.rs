@@ -1,6 +1,7 @@
 //! The command line: one file for each command; those to a relay that runs are in `running`, those about who gets in in `admit`.
 
 mod admit;
+mod cluster;
 mod config;
 mod doctor;
 pub(crate) mod exit;
@@ -45,6 +46,8 @@ enum Command {
     Invites(invites::Invites),
     /// Show what the running relay is doing.
     Status(running::status::Status),
+    /// Show which nodes the running relay's cluster has, or make a secret for a new cluster.
+    Cluster(cluster::Cluster),
     /// Show the running relay's rates, live.
     Top(running::top::Top),
     /// List who is connected; addresses and whole names only if asked for.
@@ -87,6 +90,7 @@ impl Cli {
             Command::Page(page) => page.run(),
             Command::Invites(invites) => invites.run(),
             Command::Status(status) => status.run(),
+            Command::Cluster(cluster) => cluster.run(),
             Command::Top(top) => top.run(),
             Command::Sessions(sessions) => sessions.run(),
             Command::Follow(follow) => follow.run(),

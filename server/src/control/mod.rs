@@ -3,6 +3,7 @@
 mod admit;
 mod asked;
 mod certificates;
+pub mod cluster;
 pub mod config;
 pub mod dashboard;
 pub mod files;

@@ -27,6 +27,7 @@ use super::{
     admin::{self, Admin, AdminError},
     admission::{Doorkeeper, IssueError, TokenIssuer},
     certificate::{Certificate, CertificateError},
+    cluster::{self, ClusterError, Membership, View},
     config::{AdmissionChoice, Config, Loaded, Sources, TlsChoice},
     dashboard::Dashboard,
     handover::{self, HandoverError, Peer, Settlement, Takeover},
@@ -94,7 +95,7 @@ pub struct Start {
 troubles! {
     /// Why the relay did not start or did not end well.
     pub ServeError as WORDS, through State(StateError) Tls(TlsError) Certificate(CertificateError) Prepare(PrepareError) Invite(InviteLinkError)
-        Issue(IssueError) Admin(AdminError) Pages(PagesPortError) Page(PageError) Revoked(RevokedError) Push(PushError) Handover(HandoverError):
+        Issue(IssueError) Admin(AdminError) Pages(PagesPortError) Page(PageError) Revoked(RevokedError) Push(PushError) Handover(HandoverError) Cluster(ClusterError):
     Metrics(#[from] prometheus::Error), "the table of metrics does not fit together",
         "the program is at fault", "tell the authors, with what is said";
     StateInUse { state: String }, "{state}: a relay runs with this state directory",
@@ -193,6 +194,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         (Some(at), Some(page)) => Some(Served::new(page.clone(), Way::at(at, &certificate)?)),
         _ => None,
     };
+    let node = cluster::Settings::of(&config, prepared.cluster.clone(), certificate.pin);
     let told = Told::default();
     let pages_until_unix_s = pages.as_ref().and_then(|pages| pages.until_unix_s);
     let listen = config.relay.listen.unwrap_or_else(default_listen);
@@ -252,6 +254,9 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         settle(settlement, &shards).await?;
     }
 
+    // A predecessor ends its life in the cluster as soon as it has seen that this process serves.
+    let mut membership = node.map(Membership::begin).transpose()?;
+    let cluster = membership.as_ref().map(|membership| membership.view().clone());
     let listen = shards.local_addr();
     let shown = Shown::default();
     shown.set(&certificate);
@@ -260,12 +265,12 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     let reach = reached_at(listen).map_err(system("read the relay's ports"))?;
     let at = reach.page_url(&config, &certificate, &link);
     let page_told = at.zip(served.clone());
-    let asked = Asked { hook: hooks.figures.clone(), push: push_figures };
+    let asked = Asked { hook: hooks.figures.clone(), push: push_figures, cluster: cluster.clone() };
     let read = read_of(&shards, shown.clone(), asked, left_out, marks.clone());
     let admin = Arc::new(Admin {
         metrics: Metrics::new(read.clone())?,
         dashboard: Dashboard::new(read, marks.clone(), page_told.clone()),
-        status: StatusSource::of(&shards, shown.clone(), page_told.clone(), config.relay.drain_patience),
+        status: StatusSource::of(&shards, shown.clone(), page_told.clone(), config.relay.drain_patience, cluster),
     });
     let control = UnixListener::from_std(control).map_err(system("serve the control socket"))?;
     let handover = UnixListener::from_std(handover).map_err(system("serve the hand-over socket"))?;
@@ -387,6 +392,10 @@ async fn serve(start: Start) -> Result<(), ServeError> {
             tasks.shutdown().await;
             watchdog.abort();
             has_successor.store(true, Ordering::Relaxed);
+            // It is this node from now on.
+            if let Some(membership) = membership.take() {
+                membership.leave().await;
+            }
             hear_successor(operator, &mut tasks);
             (Onward::Successor, config.relay.drain_patience, false)
         }
@@ -412,6 +421,9 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     // Whoever had the last session ended is to hear of it.
     tokio::time::sleep(LAST_ANSWERS).await;
     tasks.shutdown().await;
+    if let Some(membership) = membership {
+        membership.leave().await;
+    }
     watchdog.abort();
     current.abort();
     let ledgers: Vec<_> = counters.iter().map(|shard| shard.snapshot().1).collect();
@@ -536,6 +548,7 @@ fn hear_successor(operator: Arc<Operator>, tasks: &mut JoinSet<io::Result<()>>) 
 struct Asked {
     hook: Arc<hook::Figures>,
     push: Arc<push::Figures>,
+    cluster: Option<Arc<View>>,
 }
 
 fn read_of(shards: &shard::Running, certificate: Shown, asked: Asked, left_out: Arc<LeftOut>, marks: Marks) -> Read {
@@ -553,6 +566,7 @@ fn read_of(shards: &shard::Running, certificate: Shown, asked: Asked, left_out: 
         hook_outcomes: asked.hook.outcomes(),
         hook_waiting: asked.hook.waiting(),
         push_outcomes: asked.push.outcomes(),
+        cluster: asked.cluster.as_ref().map(|cluster| cluster.reading()),
         process: Usage::now(),
     })
 }

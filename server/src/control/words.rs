@@ -8,8 +8,8 @@ use std::error::Error;
 use supernode_proto::words::{Told, Words, chain, write_section};
 
 use super::{
-    acme, admin, admission, allow_list, certificate, config, handover, hook, invite, invites, page, pages_port,
-    prepared, push, relay_key, revocations, rotation, serve, state_dir, tls,
+    acme, admin, admission, allow_list, certificate, cluster, config, handover, hook, invite, invites, page,
+    pages_port, prepared, push, relay_key, revocations, rotation, serve, state_dir, tls,
 };
 
 /// The words for the errors of one kind.
@@ -45,6 +45,7 @@ all! {
     allow_list::AllowListError, "Allow-list", "With `admission.mode = \"allow-list\"`.";
     hook::HookError, "Hook", "With `admission.mode = \"hook\"`.";
     push::PushError, "Waking people", "At the start, with `push.contact`.";
+    cluster::ClusterError, "Cluster", "With `cluster.nats`: at every start, by `supernode check-config` and `supernode cluster secret`.";
     state_dir::StateError, "State directory and keys", "By every command that has to do with a relay.";
     serve::ServeError, "Running", "By `supernode serve`.";
     admin::AdminError, "Admin port", "At the start.";

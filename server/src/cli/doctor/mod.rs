@@ -1,6 +1,7 @@
 //! `supernode doctor`
 
 mod bundle;
+mod cluster;
 mod dial;
 mod port;
 mod push;
@@ -125,6 +126,7 @@ impl Doctor {
             findings.extend(process(reading));
             findings.extend(reading.certificate_left_s.map(certificate));
             findings.extend(reading.page.as_ref().map(web::page));
+            findings.extend(reading.cluster.as_ref().map(cluster::node));
         }
         let destination = self.destination(self.host.as_deref(), known)?;
         findings.extend(destination.iter().flat_map(dial::as_client));
@@ -179,6 +181,7 @@ fn configured(configuration: anyhow::Result<Loaded>) -> Vec<Finding> {
     };
     let mut findings = vec![good("configuration", "holds, with the files that it names")];
     findings.extend(push::services(&loaded.config));
+    findings.extend(cluster::nats(&loaded.config, &prepared));
     if prepared.certificate.is_some() {
         let objections = prepared.objections(&loaded.config);
         if objections.is_empty() {

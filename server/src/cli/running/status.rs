@@ -84,6 +84,13 @@ fn table(reading: &Reading) -> String {
     if let Some(page) = &reading.page {
         rows.push(("page", format!("{} (SHA-256 {})", page.url, page.sha256)));
     }
+    if let Some(cluster) = &reading.cluster {
+        let nats = if cluster.nats_connected { "connected" } else { "not there" };
+        let life = if cluster.life_held { "lives" } else { "does not live" };
+        let (name, node, nodes) = (&cluster.name, cluster.node, cluster.nodes.len());
+        rows.push(("cluster", format!("{name}, node {node}, {life}; {nodes} nodes seen; NATS {nats}")));
+        rows.extend(cluster.trouble.iter().map(|trouble| ("", trouble.what.clone())));
+    }
     if let (Some(out), Some(in_), Some(steering)) =
         (reading.segments_out_max, reading.segments_in_max, reading.steering)
     {

@@ -10,7 +10,11 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    control::{page::Served, reload::Shown},
+    control::{
+        cluster::{ClusterStatus, View},
+        page::Served,
+        reload::Shown,
+    },
     core::{
         directory::Directory,
         ledger::{DropReason, Ledger, RefuseReason},
@@ -120,6 +124,9 @@ pub struct Status {
     /// How long calls may go on once the relay is told to end, in seconds.
     #[serde(default)]
     pub drain_patience_s: Option<u64>,
+    /// The cluster as this node sees it, if it is one of it.
+    #[serde(default)]
+    pub cluster: Option<ClusterStatus>,
 }
 
 /// The page that the relay serves, as people are told of it.
@@ -164,6 +171,7 @@ pub struct StatusSource {
     tcp: Option<(SocketAddr, Arc<shard::TcpFigures>)>,
     page: Option<(String, Served)>,
     drain_patience: Duration,
+    cluster: Option<Arc<View>>,
     started: Instant,
 }
 
@@ -174,6 +182,7 @@ impl StatusSource {
         certificate: Shown,
         page: Option<(String, Served)>,
         drain_patience: Duration,
+        cluster: Option<Arc<View>>,
     ) -> Self {
         Self {
             certificate,
@@ -181,6 +190,7 @@ impl StatusSource {
             offload: shards.offload(),
             tcp: shards.tcp_addr().zip(shards.tcp_figures()),
             drain_patience,
+            cluster,
             listen: shards.local_addr(),
             counters: shards.counters(),
             directory: shards.directory().clone(),
@@ -249,6 +259,7 @@ impl StatusSource {
             of_pages: sum!(sessions_of_pages),
             page: self.page.as_ref().map(PageTold::of),
             drain_patience_s: Some(self.drain_patience.as_secs()),
+            cluster: self.cluster.as_ref().map(|cluster| cluster.status()),
         }
     }
 }

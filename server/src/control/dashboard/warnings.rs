@@ -132,6 +132,26 @@ pub fn warnings(before: &Reading, now: &Reading, last: Option<&Sample>) -> Vec<W
             "If you asked for it, there is nothing to do. New clients need another relay until this one is back.",
         );
     }
+    if let Some(cluster) = &now.cluster {
+        // For a minute: a server that is restarted, and a node that begins to live, take a few seconds.
+        let before = before.cluster.unwrap_or_default();
+        if !cluster.nats_connected && !before.nats_connected {
+            warn(
+                Level::Problem,
+                "SupernodeNatsAway",
+                "No NATS server is there for this node: to the rest of the cluster it is gone.".into(),
+                "See whether the servers run and can be reached from here: supernode cluster says what was heard last, and \
+                 supernode check-config tries them.",
+            );
+        } else if !cluster.life_held && !before.life_held {
+            warn(
+                Level::Problem,
+                "SupernodeNoLife",
+                "NATS is there, and this node does not live in its cluster.".into(),
+                "supernode cluster says why: most likely another relay has the same cluster.node, or JetStream is off.",
+            );
+        }
+    }
     let drops = grown(&|reading| reading.total(|shard| shard.tally.kernel_drops));
     if drops > 0 {
         warn(
@@ -354,7 +374,10 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::{control::dashboard::History, shard::Offload};
+    use crate::{
+        control::{cluster::ClusterReading, dashboard::History},
+        shard::Offload,
+    };
 
     fn reading(change: impl FnOnce(&mut ShardReading)) -> Reading {
         let mut shard = ShardReading::default();
@@ -487,6 +510,24 @@ mod tests {
         let warned = warnings(&before, &now, None);
         assert_eq!(warned.iter().map(|warning| warning.alert).collect::<Vec<_>>(), ["SupernodeTcpFull"]);
         assert!(warned[0].text.contains("7 connections") && warned[0].text.contains("1024"), "{}", warned[0].text);
+    }
+
+    #[test]
+    fn a_node_outside_of_its_cluster_is_named_once_it_has_been_for_a_while() {
+        let after = |before: [bool; 2], now: [bool; 2]| {
+            let of = |[nats_connected, life_held]: [bool; 2]| {
+                let cluster = Some(ClusterReading { nats_connected, life_held, ..ClusterReading::default() });
+                Reading { cluster, ..reading(|shard| shard.ledger.offered = 0) }
+            };
+            let said = warnings(&of(before), &of(now), None);
+            said.iter().map(|warning| warning.alert).collect::<Vec<_>>()
+        };
+        assert_eq!(after([false, false], [false, false]), ["SupernodeNatsAway"]);
+        assert_eq!(after([true, false], [true, false]), ["SupernodeNoLife"]);
+        for quiet in [[true, true], [false, false], [true, false]] {
+            assert_eq!(after([true, true], quiet), [""; 0], "it has just begun: {quiet:?}");
+            assert_eq!(after(quiet, [true, true]), [""; 0], "it is over: {quiet:?}");
+        }
     }
 
     #[test]

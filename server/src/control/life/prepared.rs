@@ -14,6 +14,7 @@ use crate::control::{
     allow_list::{AllowList, AllowListError},
     certificate::{Certificate, CertificateError},
     classes::Classes,
+    cluster::{ClusterError, ClusterFiles},
     config::{AdmissionChoice, Config, PagesChoice, TlsChoice},
     files,
     hook::{HookError, Hooks, hook_url},
@@ -30,7 +31,7 @@ use crate::control::{
 
 troubles! {
     /// Why a configuration that holds in itself is of no use here.
-    pub PrepareError as WORDS, through Certificate(CertificateError) AllowList(AllowListError) Hook(HookError) State(StateError) Page(PageError):
+    pub PrepareError as WORDS, through Certificate(CertificateError) AllowList(AllowListError) Hook(HookError) State(StateError) Page(PageError) Cluster(ClusterError):
     Secret { path: PathBuf, reason: String }, "{path}: {reason}",
         "the hook's secret is one line of printable characters, in a file that this user may read",
         "write the secret into the file that admission.hook.secret_file names, on one line, readable for this user";
@@ -105,6 +106,8 @@ pub struct Prepared {
     pub allow_list: Option<AllowList>,
     /// The page, with `web.page`.
     pub page: Option<Arc<Page>>,
+    /// What a node of a cluster needs, with `cluster.nats`.
+    pub cluster: Option<ClusterFiles>,
     /// What the admission hook is shown, with `admission.hook.secret_file`.
     hook_secret: Option<String>,
 }
@@ -131,7 +134,8 @@ impl Prepared {
             _ => None,
         };
         let page = config.web.page.map(|_| Page::read(config.web.page_file.as_deref())).transpose()?.map(Arc::new);
-        Ok(Self { certificate, allow_list, page, hook_secret })
+        let cluster = ClusterFiles::read(config)?;
+        Ok(Self { certificate, allow_list, page, cluster, hook_secret })
     }
 
     /// What clients will say to the certificate of the operator's files, if it is theirs that count.
@@ -151,9 +155,10 @@ impl Prepared {
 
     /// The files that it was read from: a change to one of them asks for another look.
     pub fn files(config: &Config) -> Vec<PathBuf> {
-        let (tls, web, admission) = (&config.tls, &config.web, &config.admission);
+        let (tls, web, admission, cluster) = (&config.tls, &config.web, &config.admission, &config.cluster);
         let files = [&tls.certificate, &tls.key, &web.page_file, &admission.allow_list, &admission.hook.secret_file];
-        files.into_iter().flatten().cloned().collect()
+        let of_cluster = [&cluster.secret_file, &cluster.nats_credentials_file, &cluster.nats_ca];
+        files.into_iter().chain(of_cluster).flatten().cloned().collect()
     }
 
     /// The door. A new hook begins to work on the runtime that this is called in.

@@ -16,7 +16,7 @@ use prometheus::{
 
 use self::rows::{ROWS, Row, Values};
 pub(super) use self::rows::{limit_hits, rung_name};
-use super::{hook::Outcomes, process::Usage, push};
+use super::{cluster::ClusterReading, hook::Outcomes, process::Usage, push};
 use crate::{
     core::{directory::Population, histogram::Histogram, ledger::Ledger},
     shard::{
@@ -50,6 +50,8 @@ pub struct Reading {
     pub hook_waiting: u64,
     /// What came of the messages to push services.
     pub push_outcomes: push::Outcomes,
+    /// The cluster as this node sees it, if it is one of it.
+    pub cluster: Option<ClusterReading>,
     /// What the process takes of the machine.
     pub process: Usage,
 }

@@ -6,7 +6,7 @@ use supernode_proto::{close::CloseCode, control::Rung};
 
 use super::{Reading, ShardReading};
 use crate::{
-    control::{hook::Outcome, push},
+    control::{cluster::ClusterReading, hook::Outcome, push},
     core::{
         counts::{LIMITS, REFUSAL_REASONS, RING_OUTCOMES},
         histogram::Histogram,
@@ -75,6 +75,21 @@ pub(super) const ROWS: &[Row] = &[
     Row { name: "supernode_log_lines_left_out_total", label: "reason",
         values: Counter(|r| vec![("rate".into(), r.log_lines_left_out[0] as f64), ("sink".into(), r.log_lines_left_out[1] as f64)]),
         help: "Lines of the log that were left out: rate, as their place spoke too often; sink, as standard error did not take them." },
+
+    // ---- the cluster: nothing where there is none
+    Row { name: "supernode_cluster_nodes", label: "", values: Gauge(|r| of_cluster(r, |cluster| cluster.nodes as f64)),
+        help: "Nodes of the cluster that live, as this one saw last, itself among them." },
+    Row { name: "supernode_cluster_life_held", label: "",
+        values: Gauge(|r| of_cluster(r, |cluster| f64::from(u8::from(cluster.life_held)))),
+        help: "1 while this node lives for the others too: its record in NATS was renewed within the last 4 s." },
+    Row { name: "supernode_cluster_homes", label: "", values: Gauge(|r| of_cluster(r, |cluster| cluster.homes as f64)),
+        help: "Rooms that have their home at this node." },
+    Row { name: "supernode_cluster_nats_connected", label: "",
+        values: Gauge(|r| of_cluster(r, |cluster| f64::from(u8::from(cluster.nats_connected)))),
+        help: "1 while this node is connected to a NATS server." },
+    Row { name: "supernode_cluster_nats_connects_total", label: "",
+        values: Counter(|r| of_cluster(r, |cluster| cluster.nats_connects as f64)),
+        help: "Times that a connection to a NATS server came about: more than one is that it was gone meanwhile." },
 
     // ---- UDP
     Row { name: "supernode_udp_datagrams_total", label: "direction",
@@ -353,6 +368,10 @@ fn one(value: f64) -> Samples<f64> {
 fn closed(reading: &Reading) -> Samples<f64> {
     let names = CloseCode::ALL.iter().map(|row| (row.name, row.code as usize)).chain([("OTHER", CODES - 1)]);
     names.map(|(name, place)| (name.into(), reading.sum(|tally| tally.closed[place]))).collect()
+}
+
+fn of_cluster(reading: &Reading, read: fn(&ClusterReading) -> f64) -> Samples<f64> {
+    reading.cluster.as_ref().map(|cluster| (Cow::Borrowed(""), read(cluster))).into_iter().collect()
 }
 
 fn push_outcomes(reading: &Reading) -> Samples<f64> {
