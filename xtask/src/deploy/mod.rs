@@ -73,13 +73,13 @@ pub fn run() -> anyhow::Result<()> {
     prometheus::every_query_returns_data(&programs, &queries)
 }
 
-/// Homes of rooms, decided by a real NATS server.
+/// Homes of rooms, decided by a real NATS server, and three relays that live by one.
 ///
 /// # Errors
 /// What does not hold, or if there is none and it cannot be installed.
 pub fn cluster() -> anyhow::Result<()> {
     tools::ensure("nats-server", "nats-server")?;
-    Run::new(&["cargo", "test", "--workspace", "--locked", "--quiet", "--test", "nats"]).status()
+    Run::new(&["cargo", "test", "--workspace", "--locked", "--quiet", "--test", "nats", "--test", "cluster"]).status()
 }
 
 /// The link of pages, by two browsers and by another HTTP/3 stack.
