@@ -375,6 +375,10 @@ impl Node {
                     self.epoch.doubt(self.next_number);
                 }
             }
+            // Nobody renews the life that is in our way, and yet the bucket has another record: it may have lost everything.
+            Key::Life { node, .. } if node == self.is.number && answer == Answer::Conflict => {
+                self.epoch.doubt(self.next_number);
+            }
             _ => (),
         }
     }

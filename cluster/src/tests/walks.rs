@@ -14,8 +14,12 @@ const ROOMS: u8 = 3;
 const STEP: Duration = Duration::from_millis(100);
 /// With faults, and then without.
 const WILD: Duration = Duration::from_secs(60);
-/// After the last fault: a life that ended unseen is waited for, then its rooms are taken; and a new epoch ripens.
-const CALM: Duration = Duration::from_secs(13);
+/// How late a message is at most that is late. What was sent before the last fault arrives until then: a renewal by a process
+/// that is dead as well, and then its life is waited for once more.
+const LATE_MS_MAX: u64 = 9_000;
+/// After the last fault and the last late message: a life that ended unseen is waited for, then its rooms are taken; and a new
+/// epoch ripens.
+const CALM: Duration = Duration::from_millis(13_000 + LATE_MS_MAX);
 /// How far a clock's speed may be off. Two that differ by more than 5/4 are not allowed.
 const SPEED: std::ops::Range<f64> = 0.91..1.09;
 /// A process that stands still does so for up to this.
@@ -82,7 +86,7 @@ impl Walk {
     }
 
     fn latency(&mut self, wild: bool) -> Duration {
-        let bound = if wild && self.rng.random_bool(0.02) { 9_000 } else { 60 };
+        let bound = if wild && self.rng.random_bool(0.02) { LATE_MS_MAX } else { 60 };
         Duration::from_millis(self.rng.random_range(1..bound))
     }
 
