@@ -83,7 +83,7 @@ fn read() -> Read {
         hook_outcomes: std::array::from_fn(|place| u64::from(place == 0)),
         hook_waiting: 2,
         process: Usage::now(),
-        cluster: Some(ClusterReading { nodes: 3, life_held: true, ..ClusterReading::default() }),
+        cluster: Some(ClusterReading { nodes: 3, life_held: true, nats_connected: true, ..ClusterReading::default() }),
         ..Reading::default()
     })
 }
@@ -160,7 +160,7 @@ fn only_a_node_of_a_cluster_says_something_of_one() {
     let families = parse(&metrics().text().expect("text"));
     let value = |name: &str| families[name].samples[""];
     assert_eq!((value("supernode_cluster_nodes"), value("supernode_cluster_life_held")), (3.0, 1.0));
-    assert_eq!(value("supernode_cluster_nats_connected"), 0.0);
+    assert_eq!((value("supernode_cluster_nats_connected"), value("supernode_cluster_homes")), (1.0, 0.0));
     let alone = Metrics::new(Arc::new(Reading::default)).expect("a consistent table").text().expect("text");
     assert!(!alone.contains("supernode_cluster_"), "{alone}");
 }
