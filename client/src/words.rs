@@ -77,6 +77,8 @@ words! {
     "ADMISSION_DOWN", "the relay cannot ask whether you may come in", "the service that knows does not answer", "nothing: it is tried again; tell whoever runs the relay";
     "TOKEN_SPENT", "your invite was used before", "it is for one device, and another one has it", "ask whoever runs the relay for a link for this device";
     "UNKNOWN_CLASS", "your invite is of no use any more", "it names a class of limits that the relay does not have", "ask whoever runs the relay for a new link";
+    "NODE_REFUSED", "the relay took this program for another relay", "it said that it was one, and is not known as one", "update this program";
+    "NODE_OVER", "the relays begin anew with each other", "relays of a cluster tell each other this, and no client", "nothing";
     "DEVICE_REVOKED", "this device does not act for you any more", "you, or somebody with your identity's key, have taken it back", "sign it again with a device that has your key (supernode-call devices sign), if it was a mistake";
 }
 

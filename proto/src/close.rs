@@ -124,6 +124,8 @@ codes! {
         0x19 ADMISSION_DOWN      Relay  Later "the service that this relay asks who may use it gives no answer at present";
         0x1a TOKEN_SPENT         Policy Never "the admission token is for one use, and another device has used it";
         0x1b UNKNOWN_CLASS       Policy Never "the admission token names a class of limits that this relay does not have (any more)";
+        0x1c NODE_REFUSED        Policy Later "whoever greeted as a node of the relay's cluster is none that it knows";
+        0x1d NODE_OVER           Nobody Now   "letters between two nodes were lost, or one of them lives no more: all links between them begin anew";
         0x1e DEVICE_REVOKED      Policy Never "the identity has taken this device back";
     }
 }

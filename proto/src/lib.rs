@@ -4,6 +4,7 @@
 //! No I/O, no clock, no randomness, and no key that could open a call.
 
 pub mod close;
+pub mod cluster;
 pub mod control;
 pub mod identity;
 pub mod invite;

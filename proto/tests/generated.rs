@@ -5,24 +5,45 @@
 
 use std::{env, fmt::Write, fs, path::Path};
 
+const SCHEMAS: [&str; 2] = ["schema/supernode.proto", "schema/cluster.proto"];
+
 #[test]
 fn what_is_generated_from_the_schema_is_what_is_committed() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let files = protox::compile([here.join("schema/supernode.proto")], [here.join("schema")]).expect("a schema");
-    let mut names = String::from(
-        "// @generated from the schema by tests/generated.rs\n\
-         /// Every variant of the two control unions, as `Union.field`.\npub const MESSAGE_NAMES: &[&str] = &[\n",
-    );
-    for message in files.file.iter().flat_map(|file| &file.message_type) {
-        for field in message.field.iter().filter(|field| field.oneof_index.is_some()) {
-            writeln!(names, "    \"{}.{}\",", message.name(), field.name()).expect("a String takes everything");
+    let files = protox::compile(SCHEMAS.map(|schema| here.join(schema)), [here.join("schema")]).expect("a schema");
+    let of_package = |package: &str| {
+        let mut files = files.clone();
+        files.file.retain(|file| file.package() == package);
+        files
+    };
+    let names_of = |package: &str, head: &str| {
+        let mut names = format!("// @generated from the schema by tests/generated.rs\n{head}: &[&str] = &[\n");
+        for message in of_package(package).file.iter().flat_map(|file| &file.message_type) {
+            for field in message.field.iter().filter(|field| field.oneof_index.is_some()) {
+                writeln!(names, "    \"{}.{}\",", message.name(), field.name()).expect("a String takes everything");
+            }
         }
-    }
-    names += "];\n";
+        names + "];\n"
+    };
+    let control = "/// Every variant of the two control unions, as `Union.field`.\npub const MESSAGE_NAMES";
+    let names = names_of("supernode.v1", control);
+    let mails = names_of(
+        "supernode.cluster.v1",
+        "/// Every kind of mail between nodes, as `Mail.field`.\npub const MAIL_NAMES",
+    );
     let out = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    prost_build::Config::new().bytes(["."]).out_dir(out).compile_fds(files).expect("generated");
-    let messages = fs::read_to_string(out.join("supernode.v1.rs")).expect("what was generated");
-    for (name, made) in [("supernode.v1.rs", messages), ("message_names.rs", names)] {
+    let mut between_nodes = prost_build::Config::new();
+    between_nodes.bytes(["."]).extern_path(".supernode.v1", "crate::control").out_dir(out);
+    between_nodes.compile_fds(files.clone()).expect("generated");
+    prost_build::Config::new().bytes(["."]).out_dir(out).compile_fds(of_package("supernode.v1")).expect("generated");
+    let read = |name: &str| fs::read_to_string(out.join(name)).expect("what was generated");
+    let made = [
+        ("supernode.v1.rs", read("supernode.v1.rs")),
+        ("message_names.rs", names),
+        ("supernode.cluster.v1.rs", read("supernode.cluster.v1.rs")),
+        ("mail_names.rs", mails),
+    ];
+    for (name, made) in made {
         let committed = here.join("generated").join(name);
         if env::var_os("SUPERNODE_BLESS").is_some() {
             fs::create_dir_all(here.join("generated")).expect("a directory");

@@ -13,9 +13,10 @@ use ed25519_dalek::Signer as _;
 use prost::Message;
 use supernode_proto::{
     close::{CloseCode, StreamCode},
+    cluster::{Letter, MAIL_NAMES, NODE_VERSION, NodeHello, NodeWelcome, decode_letter},
     control::{ClientMessage, FrameReader, MESSAGE_NAMES, RelayMessage, frame},
     identity::{
-        ChannelBinding, Delegation, Revocation, RoomId, Ticket, beacon_signing_input, hello_signing_input,
+        ChannelBinding, Delegation, RelayPin, Revocation, RoomId, Ticket, beacon_signing_input, hello_signing_input,
         join_signing_input, present_signing_input, ring_signing_input, room_signing_input, verify_beacon, verify_hello,
         verify_join, verify_room,
     },
@@ -24,7 +25,7 @@ use supernode_proto::{
     mls::Envelope,
     object::{DatagramHeader, StreamHeader, StreamObjectHeader},
 };
-use vectors::{control, identity, object};
+use vectors::{cluster, control, identity, object};
 
 #[test]
 fn every_control_message_is_written_down() {
@@ -49,6 +50,29 @@ fn every_control_message_is_written_down() {
         assert_eq!(read_one::<RelayMessage>(&bytes), message, "{name}");
     }
     golden.hex("HelloBody", &control::hello_body().encode_to_vec());
+    golden.check();
+}
+
+//
+#[test]
+fn everything_between_nodes_is_written_down() {
+    let mails = cluster::mails();
+    let have: Vec<&str> = mails.iter().map(|(name, _)| &**name).collect();
+    assert_eq!(have, MAIL_NAMES, "one example of each");
+    let mut golden = Golden::new("cluster.txt", "What nodes say to each other, each with its length in front.");
+    let hello = cluster::hello();
+    golden.hex("NodeHello", &frame(&hello));
+    assert_eq!(read_one::<NodeHello>(&frame(&hello)), hello);
+    let [from, to] = [identity::relay_pin(), RelayPin([7; 32])];
+    golden.hex("NodeHello, signed bytes", &hello.signing_input(&[0xa0; 32], &from, &to));
+    let welcome = NodeWelcome { version: NODE_VERSION };
+    golden.hex("NodeWelcome", &frame(&welcome));
+    assert_eq!(read_one::<NodeWelcome>(&frame(&welcome)), welcome);
+    for (name, mail) in mails {
+        let letter = Letter { shard: 2, mail: vec![mail] };
+        golden.hex(&format!("Letter, {name}"), &frame(&letter));
+        assert_eq!(decode_letter(&letter.encode_to_vec()).as_ref(), Ok(&letter), "{name}");
+    }
     golden.check();
 }
 

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use prost::Message;
 use supernode_proto::{
     close::{CloseCode, StreamCode},
+    cluster::{LETTER_BYTES, LETTER_MAILS, Letter, Mail, NodeHello, decode_letter},
     control::{
         ClientMessage, FrameError, FrameReader, HelloBody, RelayMessage, Ring, client_message, encode_frame, frame,
     },
@@ -26,10 +27,12 @@ use supernode_proto::{
     mls::Envelope,
     object::{DatagramHeader, Flags, Hop, Layer, StreamHeader, StreamObjectHeader, TrackAlias, Visible},
 };
-use vectors::{control, identity, object};
+use vectors::{cluster as nodes, control, identity, object};
 
 /// Everything that takes bytes from outside, on these bytes.
 fn decode_everything(bytes: &[u8]) {
+    let _ = decode_letter(bytes);
+    let _ = NodeHello::decode(bytes).map(|hello| hello.point_of(&RelayPin([0; 32])).map(<[u8]>::len));
     let _ = DatagramHeader::decode(bytes);
     let _ = StreamHeader::decode(bytes);
     let _ = StreamObjectHeader::decode(bytes);
@@ -314,7 +317,44 @@ fn layer() -> impl Strategy<Value = Layer> {
     (0..=Layer::MAX, 0..=Layer::MAX).prop_map(|(temporal, spatial)| Layer::new(temporal, spatial).expect("in range"))
 }
 
+//
+#[test]
+fn a_letter_of_too_many_mails_or_bytes_is_refused_before_it_is_read() {
+    let of = |mails: usize| Letter { shard: 1, mail: vec![Mail { body: None }; mails] }.encode_to_vec();
+    assert_eq!(decode_letter(&of(LETTER_MAILS)).map(|letter| letter.mail.len()), Ok(LETTER_MAILS));
+    assert!(matches!(decode_letter(&of(LETTER_MAILS + 1)), Err(FrameError::TooLarge { .. })));
+    assert!(matches!(decode_letter(&vec![0; LETTER_BYTES + 1]), Err(FrameError::TooLarge { .. })));
+    assert_eq!(decode_letter(&[0x12, 0x7f, 1]), Err(FrameError::Malformed));
+}
+
+#[test]
+fn the_key_of_a_node_is_the_one_of_its_pin_and_of_p_256() {
+    let head = [
+        &[0x30, 0x59, 0x30, 0x13, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 8][..],
+        &[0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7, 3, 0x42, 0],
+    ]
+    .concat();
+    let with = |key: Vec<u8>| NodeHello { key: key.into(), ..nodes::hello() };
+    let key = [&head[..], &[4; 65]].concat();
+    assert_eq!(with(key.clone()).point_of(&RelayPin::of_spki(&key)), Some(&[4; 65][..]));
+    assert_eq!(with(key).point_of(&RelayPin([1; 32])), None, "another pin");
+    for key in [[&head[..], &[4; 64]].concat(), [&[0; 26][..], &[4; 65]].concat(), vec![]] {
+        assert_eq!(with(key.clone()).point_of(&RelayPin::of_spki(&key)), None, "not of P-256");
+    }
+}
+
 proptest! {
+    #[test]
+    fn no_mutilated_letter_makes_the_decoder_panic(at in any::<proptest::sample::Index>(), to in any::<u8>(), cut in any::<bool>()) {
+        for (_, mail) in nodes::mails() {
+            let mut bytes = Letter { shard: 2, mail: vec![mail] }.encode_to_vec();
+            let at = at.index(bytes.len());
+            bytes[at] = to;
+            bytes.truncate(if cut { at } else { bytes.len() });
+            let _ = decode_letter(&bytes);
+        }
+    }
+
     #[test]
     fn no_bytes_make_a_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         decode_everything(&bytes);

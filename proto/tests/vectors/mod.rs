@@ -2,6 +2,7 @@
 //!
 //! Struct literals name every field on purpose: a new field does not compile until its example is written.
 
+pub mod cluster;
 pub mod control;
 pub mod identity;
 pub mod object;
