@@ -296,6 +296,7 @@ fn shards() -> shard::Running {
         limits: Limits::default(),
         tcp: None,
         waking: None,
+        node: None,
     })
     .expect("sockets")
 }

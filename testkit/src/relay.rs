@@ -106,6 +106,7 @@ impl Setup {
                 tls: tls::tcp_server_config(&certificate).unwrap(),
             }),
             waking: self.waking.clone(),
+            node: None,
         }
     }
 }

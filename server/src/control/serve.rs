@@ -228,6 +228,7 @@ async fn serve(start: Start) -> Result<(), ServeError> {
         reset_key: keys.reset_key,
         tcp,
         waking: waker.as_ref().map(Waker::waking),
+        node: None,
     };
     let (control, control_door) = state.make(Door::Control)?;
     let (handover, handover_door) = state.make(Door::Handover)?;

@@ -13,6 +13,7 @@ mod event_loop;
 mod figures;
 mod live;
 mod net;
+mod nodes;
 mod post;
 mod quic;
 mod streams;
@@ -45,6 +46,7 @@ use self::{
         sys,
         window::Window,
     },
+    nodes::NodeParts,
     post::inbox::{self, Inbox, Letter, Postbox},
     quic::transport::Shared,
 };
@@ -62,6 +64,7 @@ pub use self::{
     },
     live::LiveHandle,
     net::{probe, socket::BUFFER_BYTES as BUFFER_BYTES_WANTED},
+    nodes::{NodeBook, NodeFigures, NodeKey, NodeSelf, Roster},
     quic::{
         cid::{Incarnation, SHARDS_MAX},
         crypto::TlsConfig,
@@ -69,7 +72,8 @@ pub use self::{
     tcp::{Config as TcpConfig, Figures as TcpFigures, LINK_BYTES_MAX, Snapshot as TcpSnapshot},
 };
 use crate::core::{
-    Address, Admit, ShardCore, ShardId, directory::Directory, limits::Limits, push::Push, push_services::PushServices,
+    Address, Admit, NodeId, ShardCore, ShardId, directory::Directory, limits::Limits, push::Push,
+    push_services::PushServices,
 };
 
 /// How often the end of a drain is looked for.
@@ -99,6 +103,8 @@ pub struct Config {
     pub tcp: Option<TcpConfig>,
     /// How people are woken, if they are to be.
     pub waking: Option<Waking>,
+    /// What makes it a node of a cluster, if it is one: then `tls` is [`TlsConfig::of_a_node`].
+    pub node: Option<NodeSelf>,
 }
 
 /// How people are woken of whom nobody is online.
@@ -261,6 +267,8 @@ fn start(
         upgrade: upgrade.clone(),
     };
     let links = config.tcp.as_ref().map(|_| tcp::Links::default());
+    let number = config.node.as_ref().map_or(NodeId::default(), |own| own.node);
+    let nodes = config.node.map(|own| NodeParts::new(own, incarnation));
     let mut running = Running {
         local_addr,
         counters: Vec::new(),
@@ -278,7 +286,7 @@ fn start(
         offload.segments_in_max = offload.segments_in_max.min(socket.segments_in_max());
         let mut rng: StdRng = rand::make_rng();
         let engine = Engine::new(Parts {
-            core: ShardCore::new(Address::local(shard), directory.clone()),
+            core: ShardCore::new(Address { node: number, shard }, directory.clone()),
             endpoint: shared.endpoint(shard, rng.random(), None),
             peers: postboxes.clone(),
             pin: config.pin,
@@ -289,6 +297,7 @@ fn start(
             sealing,
             start: Instant::now(),
             send_push: send_push.clone(),
+            nodes: nodes.clone(),
         });
         let counters = Arc::new(Counters::default());
         running.counters.push(counters.clone());
@@ -487,6 +496,15 @@ impl Handle {
     /// How full each shard's tables are, but for shards that are too busy to answer in time.
     pub fn census(&self) -> Vec<Census> {
         self.ask(Letter::Census)
+    }
+
+    /// Tells the shards of a node which others live; again whenever that changes.
+    pub fn set_roster(&self, roster: Roster) {
+        let roster = Arc::new(roster);
+        for postbox in &self.postboxes {
+            postbox.put_control(Letter::Nodes(roster.clone()));
+            postbox.wake();
+        }
     }
 
     /// Ends sessions with a code; how many there were. Whoever is not admitted any more is not woken either.

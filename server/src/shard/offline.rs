@@ -22,10 +22,13 @@ use super::{
         demultiplexer,
         socket::{Received, SendBatch},
     },
+    nodes::{NodeFigures, NodeParts, NodeSelf, Roster},
     post::inbox::{self, Inbox, Letter, Postbox},
     quic::{cid::Incarnation, crypto::TlsConfig, transport::Shared},
 };
-use crate::core::{Address, Admit, Now, ShardCore, ShardId, directory::Directory, ledger::Ledger, limits::Limits};
+use crate::core::{
+    Address, Admit, NodeId, Now, ShardCore, ShardId, directory::Directory, ledger::Ledger, limits::Limits,
+};
 
 /// What shards in memory are made of.
 pub struct Setup {
@@ -63,6 +66,16 @@ pub struct OfflineShard {
 /// # Errors
 /// When the system has no descriptor left for their inboxes.
 pub fn relay(setup: Setup) -> io::Result<Vec<OfflineShard>> {
+    node(setup, None)
+}
+
+/// The same of a node of a cluster, whose TLS is [`TlsConfig::of_a_node`].
+///
+/// # Errors
+/// As [`relay`].
+pub fn node(setup: Setup, own: Option<NodeSelf>) -> io::Result<Vec<OfflineShard>> {
+    let own_number = own.as_ref().map_or(NodeId::default(), |own| own.node);
+    let nodes = own.map(|own| NodeParts::new(own, setup.incarnation));
     let inboxes = (0..setup.shards).map(|_| inbox::inbox()).collect::<io::Result<Vec<_>>>()?;
     let postboxes: Vec<Postbox> = inboxes.iter().map(|(postbox, _)| postbox.clone()).collect();
     let directory = Arc::new(Directory::new(setup.limits));
@@ -72,7 +85,7 @@ pub fn relay(setup: Setup) -> io::Result<Vec<OfflineShard>> {
     let shard = |(number, (postbox, inbox)): (usize, (Postbox, Inbox))| {
         let shard = ShardId(number as u16);
         let engine = Engine::new(Parts {
-            core: ShardCore::new(Address::local(shard), directory.clone()),
+            core: ShardCore::new(Address { node: own_number, shard }, directory.clone()),
             endpoint: shared.endpoint(shard, rng.random(), Some(rng.random())),
             peers: postboxes.clone(),
             pin: setup.pin,
@@ -83,6 +96,7 @@ pub fn relay(setup: Setup) -> io::Result<Vec<OfflineShard>> {
             sealing: Duration::ZERO,
             start: setup.start,
             send_push: None,
+            nodes: nodes.clone(),
         });
         OfflineShard { engine, directory: directory.clone(), postbox, inbox, out: SendBatch::default() }
     };
@@ -168,6 +182,11 @@ impl OfflineShard {
         self.engine.poll_timeout(now)
     }
 
+    /// Which other nodes live, as it learns in its next turn.
+    pub fn set_roster(&self, roster: Arc<Roster>) {
+        self.postbox.put_control(Letter::Nodes(roster));
+    }
+
     /// Begins to drain, in its next turn; the directory is to be told first
     /// ([`Directory::start_draining`](crate::core::directory::Directory::start_draining)).
     pub fn drain(&self, onward: &Onward, window: Duration) {
@@ -192,6 +211,11 @@ impl OfflineShard {
     /// What it has counted.
     pub fn tally(&mut self) -> &Tally {
         self.engine.tally()
+    }
+
+    /// What it has counted of its links to other nodes, if it is one.
+    pub fn node_figures(&self) -> Option<NodeFigures> {
+        self.engine.node_figures()
     }
 
     /// What all shards share.

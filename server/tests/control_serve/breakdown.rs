@@ -47,6 +47,7 @@ pub(super) fn config_in(home: &Path, admission: Arc<dyn Admit>) -> shard::Config
         reset_key: keys.reset_key,
         tcp: None,
         waking: None,
+        node: None,
     }
 }
 

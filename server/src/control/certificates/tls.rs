@@ -11,7 +11,7 @@ use rustls::{
     server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use supernode_proto::{ALPN, H3_ALPN, identity::RelayPin, troubles};
+use supernode_proto::{ALPN, H3_ALPN, cluster::NODE_ALPN, identity::RelayPin, troubles};
 
 use crate::control::{certificate::Certificate, state_dir::KeyMaterial};
 use crate::shard::TlsConfig;
@@ -97,7 +97,9 @@ struct ByProtocol {
 impl ResolvesServerCert for ByProtocol {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         // Of what both sides speak the relay's first is taken.
-        let is_native = hello.alpn().is_none_or(|mut protocols| protocols.any(|protocol| protocol == ALPN));
+        let is_native = hello
+            .alpn()
+            .is_none_or(|mut protocols| protocols.any(|protocol| protocol == ALPN || protocol == NODE_ALPN));
         match (&self.pages, is_native) {
             (Some(pages), false) => Some(pages.clone()),
             _ => Some(self.native.clone()),

@@ -34,7 +34,7 @@ use crate::{
     shard::{
         door::{newcomer::Newcomer, prefixes::Prefix},
         quic::{
-            crypto,
+            crypto::{self, Told},
             link_codec::{DatagramOut, LinkCodec, webtransport::Names},
             meter,
             transport::{
@@ -208,7 +208,10 @@ impl Connection {
 
     /// TLS has agreed on a protocol: what kind of link it is follows from that.
     pub(crate) fn set_codec(&mut self) {
-        let page = crypto::told(self.quic.crypto_session()).page;
+        let Told { page, is_node, .. } = crypto::told(self.quic.crypto_session());
+        if let Some(newcomer) = &mut self.newcomer {
+            newcomer.is_node = is_node;
+        }
         if let (Some(hosts), Some(newcomer)) = (page, &self.newcomer) {
             self.codec = LinkCodec::web_transport(Names { pin: newcomer.pin, hosts });
         }

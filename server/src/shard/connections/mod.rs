@@ -153,7 +153,7 @@ impl Connections {
     }
 
     /// A packet came for a connection. Returns whether it is served in this turn: crumbs and what is costly are only up to
-    /// a bound.
+    /// a bound. One that is no client's is somebody else's to serve.
     pub(crate) fn receive(
         &mut self,
         handle: ConnectionHandle,
@@ -161,9 +161,13 @@ impl Connections {
         bytes: usize,
         arrived: Instant,
         clock: impl Fn() -> Instant,
+        elsewhere: impl FnOnce(ConnectionEvent),
     ) -> bool {
         let Self { by_link, marked, crumbs_left, stopwatch, .. } = self;
-        let Some(connection) = by_link.get_mut(handle.0).and_then(Option::as_mut) else { return true };
+        let Some(connection) = by_link.get_mut(handle.0).and_then(Option::as_mut) else {
+            elsewhere(event);
+            return true;
+        };
         if stopwatch.holds_back(&connection.cost) || !connection.crumbs.take(crumbs_left) {
             return false;
         }

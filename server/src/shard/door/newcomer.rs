@@ -22,6 +22,8 @@ pub(crate) struct Newcomer {
     pub(crate) hello_by: Instant,
     /// The key of the certificate that it was shown: the name that its Hello signs for.
     pub(crate) pin: RelayPin,
+    /// Whether it says that it is a node of the relay's cluster.
+    pub(crate) is_node: bool,
     /// Its place among all who are not let in.
     pub(crate) place: Place,
     /// What came from its address and went there, until the address is proven. QUIC keeps books of its own, and lets the
@@ -39,7 +41,7 @@ impl Newcomer {
     /// Whose address has not proven itself by a Retry has sent so many bytes.
     pub(crate) fn new(hello_by: Instant, pin: RelayPin, place: Place, unproven_bytes: Option<usize>) -> Self {
         let books = unproven_bytes.map(|bytes| Books { received: bytes as u64, sent: 0 });
-        Self { hello_by, pin, place, books }
+        Self { hello_by, pin, is_node: false, place, books }
     }
 
     /// Bytes came from it.

@@ -41,6 +41,7 @@ impl Engine {
         self.connections.forget_marked(marked);
         self.connections.take_up_what_was_left();
         flush(out, self.figures.tally());
+        self.build_for_nodes(now, out, &mut flush);
         for (link, alias) in self.streams.take_lost_pictures() {
             self.core.wish_keyframe(link, alias, &mut self.outbox);
         }

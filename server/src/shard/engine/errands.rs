@@ -27,7 +27,10 @@ impl Engine {
     fn carry_out_all(&mut self, now: Now) {
         while let Some(errand) = self.core.next_errand(now, &mut self.outbox) {
             match errand {
-                Errand::Post(shard, letter) => self.post.put_letter(shard, Letter::Core(letter)),
+                Errand::Post(to, letter) if to.node == self.post.address().node => {
+                    self.post.put_letter(to, Letter::Core(letter));
+                }
+                Errand::Post(to, letter) => self.send_to_node(to, &letter, now),
                 Errand::Client(mail) => self.pass(mail, now),
                 Errand::EndSubscription { link, alias, code } => {
                     if let Some(connection) = self.connections.get_mut(link) {

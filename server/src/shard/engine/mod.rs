@@ -14,6 +14,7 @@ mod build;
 mod drain;
 mod ends;
 mod errands;
+mod nodes;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -49,6 +50,7 @@ use super::{
         handover::{Relief, Successor},
         socket::{Received, SendBatch},
     },
+    nodes::{NodeParts, Nodes},
     post::{
         self, Post,
         inbox::{Inbox, Letter, MediaMail, Postbox},
@@ -75,6 +77,8 @@ pub(crate) struct Engine {
     figures: Figures,
     segments_max: usize,
     send_push: Option<SendPush>,
+    /// Of a node of a cluster.
+    nodes: Option<Box<Nodes>>,
 }
 
 /// What an engine is made of.
@@ -91,6 +95,8 @@ pub(crate) struct Parts {
     pub(crate) sealing: Duration,
     pub(crate) start: Instant,
     pub(crate) send_push: Option<SendPush>,
+    /// If the relay is a node of a cluster.
+    pub(crate) nodes: Option<NodeParts>,
 }
 
 /// What came of taking mail.
@@ -110,7 +116,8 @@ impl Engine {
             outbox: Outbox::new(at, shards as u16),
             rng: parts.rng,
             endpoint: parts.endpoint,
-            demultiplexer: Demultiplexer::new(at.shard, shards),
+            demultiplexer: Demultiplexer::new(at.shard, shards)
+                .with_dialling(parts.nodes.as_ref().map(|nodes| nodes.incarnation)),
             connections: Connections::new(parts.sealing),
             door: Door::new(shards, parts.pin, parts.admission, parts.prefixes, parts.start),
             streams: Streams::new(at),
@@ -118,6 +125,7 @@ impl Engine {
             figures: Figures::default(),
             segments_max: parts.segments_max.clamp(1, SEGMENTS_MAX),
             send_push: parts.send_push,
+            nodes: parts.nodes.map(|nodes| Box::new(Nodes::new(at, shards, nodes))),
         }
     }
 
@@ -162,7 +170,7 @@ impl Engine {
         out: &mut SendBatch,
         clock: impl Fn() -> Instant,
     ) {
-        let Self { endpoint, connections, door, core, figures, .. } = self;
+        let Self { endpoint, connections, door, core, figures, nodes, .. } = self;
         let Received { remote, local_ip, ecn, arrived, data } = received;
         let (limits, tally) = (core.limits(), figures.tally());
         if door.is_too_much(&data, remote, limits, tally, now.instant) {
@@ -171,7 +179,12 @@ impl Engine {
         let (buffer, bytes) = (out.buffer(), data.len());
         match endpoint.handle(now.instant, remote, local_ip, ecn, data, buffer) {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
-                let is_served = connections.receive(handle, event, bytes, arrived, clock);
+                let of_a_node = |event| {
+                    if let Some(nodes) = nodes {
+                        nodes.receive(handle, event);
+                    }
+                };
+                let is_served = connections.receive(handle, event, bytes, arrived, clock, of_a_node);
                 tally.crumbs_dropped += u64::from(!is_served);
             }
             Some(DatagramEvent::NewConnection(incoming)) => {
@@ -222,6 +235,7 @@ impl Engine {
             );
             self.close_all(CloseCode::OVERLOADED, now);
             self.carry_out(now);
+            self.begin_anew_with_nodes(now);
         }
         let mut taken = 0;
         while taken < post::PER_TURN_MAX && self.post.headroom().allows_another_letter(taken) {
@@ -250,6 +264,8 @@ impl Engine {
                 }
                 Letter::Relieve(socket, done) => relief = Some(Relief::Begin(Successor::new(socket), done)),
                 Letter::Reclaim(done) => relief = Some(Relief::End(done)),
+                Letter::Nodes(roster) => self.set_roster(&roster, now),
+                Letter::Node(word) => self.hear_of_node(word, now),
             }
         }
         for mail in inbox.media.try_iter().take(post::PER_TURN_MAX) {
@@ -293,12 +309,16 @@ impl Engine {
         let over = self.door.review_turn(&self.connections, &mut self.core, now);
         self.close_each(over, now);
         self.connections.handle_timeouts(now.instant);
+        if let Some(nodes) = &mut self.nodes {
+            nodes.handle_timeouts(&mut self.endpoint, now.instant);
+        }
     }
 
     /// When [`Self::handle_timeouts`] has something to do next.
     pub(crate) fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
         let connections = self.connections.poll_timeout(now);
-        [connections, self.core.poll_timeout(), self.door.poll_timeout()].into_iter().flatten().min()
+        let nodes = self.nodes.as_ref().and_then(|nodes| nodes.poll_timeout());
+        [connections, self.core.poll_timeout(), self.door.poll_timeout(), nodes].into_iter().flatten().min()
     }
 
     /// Lets every connection act on what came in for it. Those that are only to be sent something are left for
@@ -309,6 +329,9 @@ impl Engine {
         let mut place = 0;
         while let Some(link) = self.connections.next_with_news(&mut place) {
             self.serve_one(link, now);
+        }
+        if let Some(nodes) = &mut self.nodes {
+            nodes.serve(&mut self.post, now.instant);
         }
     }
 
@@ -337,9 +360,15 @@ impl Engine {
 
     fn handle_request(&mut self, link: u32, request: &[u8], now: Now) -> Result<(), CloseCode> {
         let Self { core, outbox, rng, connections, door, figures, .. } = self;
-        let Some(connection) = connections.get_mut(link) else { return Ok(()) };
+        let Some(connection) = connections.get_mut(link) else {
+            self.refuse_haste(link, now);
+            return Ok(());
+        };
         match connection.phase {
             Phase::Closed => return Ok(()),
+            Phase::Handshaking | Phase::Greeting if connection.newcomer.as_ref().is_some_and(|one| one.is_node) => {
+                self.greet_node(link, request, now)?;
+            }
             Phase::Handshaking | Phase::Greeting => {
                 let message = decode_message(request).map_err(|_| CloseCode::MALFORMED_MESSAGE)?;
                 let mut inside = door::Inside { core, outbox, tally: figures.tally() };
@@ -369,7 +398,8 @@ impl Engine {
 
     /// Whether a connection is still to be served or asked about.
     pub(crate) fn is_busy(&self) -> bool {
-        self.connections.any_marked() || self.door.is_reviewing()
+        let has_links_to_serve = self.nodes.as_ref().is_some_and(|nodes| nodes.is_busy());
+        self.connections.any_marked() || self.door.is_reviewing() || has_links_to_serve
     }
 
     /// A connection's turn.
@@ -449,6 +479,9 @@ impl Engine {
     /// Says goodbye to whoever is left.
     pub(crate) fn finish(&mut self, now: Now, out: &mut SendBatch, flush: impl FnMut(&mut SendBatch, &mut Tally)) {
         self.close_all(CloseCode::GOING_AWAY, now);
+        if let Some(nodes) = &mut self.nodes {
+            nodes.finish(now.instant);
+        }
         self.poll_transmits(now, out, flush);
         self.core.ledger.turn_ended(now.instant);
         self.sample(now);

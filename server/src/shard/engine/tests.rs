@@ -1,6 +1,7 @@
 //! An engine between two inboxes, without clients.
 
 mod links;
+mod nodes;
 mod turns;
 
 use std::net::SocketAddr;
@@ -57,6 +58,7 @@ fn engine(admission: Arc<dyn Admit>, peers: Vec<Postbox>) -> (Engine, RelayPin) 
         sealing: Duration::ZERO,
         start: Instant::now(),
         send_push: None,
+        nodes: None,
     });
     (engine, pin)
 }

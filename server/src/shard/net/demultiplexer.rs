@@ -58,12 +58,20 @@ pub(crate) struct Demultiplexer {
     shard: ShardId,
     shards: usize,
     predecessor: Option<Incarnation>,
+    /// This process, if its shards dial others.
+    dialling: Option<Incarnation>,
 }
 
 impl Demultiplexer {
     /// For one of so many shards.
     pub(crate) fn new(shard: ShardId, shards: usize) -> Self {
-        Self { shard, shards, predecessor: None }
+        Self { shard, shards, predecessor: None, dialling: None }
+    }
+
+    /// The same of a process whose shards dial others, as this incarnation. What answers them has long headers too, which name
+    /// the shard that dialled.
+    pub(crate) fn with_dialling(self, dialling: Option<Incarnation>) -> Self {
+        Self { dialling, ..self }
     }
 
     /// The same, with a process before this one that still has connections.
@@ -76,10 +84,20 @@ impl Demultiplexer {
         if self.predecessor.is_some_and(|predecessor| incarnation_of(datagram.data) == Some(predecessor)) {
             return Destination::Predecessor;
         }
-        match shard_of(datagram.data) {
+        match shard_of(datagram.data).or_else(|| self.who_dialled(datagram.data)) {
             Some(owner) if owner != self.shard && owner.index() < self.shards => Destination::Shard(owner),
             _ => Destination::Here,
         }
+    }
+
+    /// The shard of this process that a long header's connection ID names, if that may be one of ours.
+    fn who_dialled(&self, datagram: &[u8]) -> Option<ShardId> {
+        let dialling = self.dialling?;
+        let is_long = datagram.first().is_some_and(|first| first & LONG_HEADER != 0);
+        if !is_long || incarnation_of(datagram) != Some(dialling) {
+            return None;
+        }
+        datagram.get(LONG_CID_LENGTH_AT + 1 + CID_SHARD_AT).map(|shard| ShardId(u16::from(*shard)))
     }
 }
 
@@ -173,6 +191,23 @@ mod tests {
         }
         let [nobodys, ..] = packets(SHARDS as u16, OLD, 7);
         assert_eq!(destination(0, None, &nobodys), Destination::Here);
+    }
+
+    //
+    #[test]
+    fn what_answers_a_shard_that_dialled_comes_to_it_wherever_the_kernel_gives_it() {
+        let [_, long, chosen] = packets(3, OLD, 7);
+        let dialling = Demultiplexer::new(ShardId(0), SHARDS).with_dialling(Some(OLD));
+        assert_eq!(dialling.destination(&datagram(&long)), Destination::Shard(ShardId(3)));
+        assert_eq!(dialling.destination(&datagram(&chosen)), Destination::Here, "not of our length");
+        let [_, another, _] = packets(3, Incarnation(OLD.0 + 1), 7);
+        assert_eq!(dialling.destination(&datagram(&another)), Destination::Here);
+        let [_, beyond, _] = packets(SHARDS as u16, OLD, 7);
+        assert_eq!(dialling.destination(&datagram(&beyond)), Destination::Here);
+        assert_eq!(destination(0, None, &long), Destination::Here, "a relay that dials nobody looks at no long header");
+        for cut in 0..LONG_CID_LENGTH_AT + 1 + CID_BYTES {
+            assert_eq!(dialling.destination(&datagram(&long[..cut])), Destination::Here, "not whole");
+        }
     }
 
     #[test]

@@ -102,7 +102,11 @@ fn written(mail: &ControlMail) -> Option<Mail> {
         }),
         ControlMail::FromNode { words, .. } => Body::FromNode(wire::FromNode { words: words.clone() }),
         // A shell tells its own shards.
-        ControlMail::NodeCame(_) | ControlMail::NodeGone(_) => return None,
+        ControlMail::Tune(_)
+        | ControlMail::Heard { .. }
+        | ControlMail::NodeCame(_)
+        | ControlMail::NodeGone(_)
+        | ControlMail::BusBack => return None,
     };
     Some(Mail { body: Some(body) })
 }

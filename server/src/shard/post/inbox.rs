@@ -32,6 +32,7 @@ use crate::{
             inspect::{SessionView, Whom},
         },
         net::socket::Received,
+        nodes::{Roster, Word},
     },
 };
 
@@ -116,6 +117,10 @@ pub(crate) enum Letter {
     Census(Sender<Census>),
     /// The operator ends sessions, and wants to know how many there were.
     Expel(Whom, CloseCode, Sender<usize>),
+    /// Which other nodes live now.
+    Nodes(Arc<Roster>),
+    /// Another node has come, or all that was known through it is over.
+    Node(Word),
 }
 
 /// Where others put mail for a shard.

@@ -24,6 +24,7 @@ use rustls::{
 };
 use supernode_proto::{
     H3_ALPN,
+    cluster::NODE_ALPN,
     identity::{EXPORTER_BYTES, EXPORTER_LABEL},
 };
 
@@ -49,6 +50,18 @@ impl TlsConfig {
     pub fn new(tls: rustls::ServerConfig, hosts: Vec<String>) -> Result<Self, NoInitialCipherSuite> {
         let tls = Arc::new(tls);
         Ok(Self { initial: QuicServerConfig::try_from(tls.clone())?, tls, hosts: hosts.into() })
+    }
+
+    /// The same of a node of a cluster, which others reach on the same port. A relay that is none does not speak it.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of_a_node(&self) -> Result<Self, NoInitialCipherSuite> {
+        let mut tls = rustls::ServerConfig::clone(&self.tls);
+        if !tls.alpn_protocols.iter().any(|protocol| protocol == NODE_ALPN) {
+            tls.alpn_protocols.push(NODE_ALPN.to_vec());
+        }
+        Self::new(tls, self.hosts.to_vec())
     }
 }
 
@@ -96,8 +109,26 @@ enum Stage {
     Complete {
         /// What a Hello signs for; the only value that the relay ever asks the exporter for.
         exporter: Option<[u8; EXPORTER_BYTES]>,
-        is_page: bool,
+        speaks: Protocol,
     },
+}
+
+/// What was agreed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Native,
+    Page,
+    Node,
+}
+
+impl Protocol {
+    fn of(tls: &Connection) -> Self {
+        match tls.alpn_protocol() {
+            Some(H3_ALPN) => Self::Page,
+            Some(NODE_ALPN) => Self::Node,
+            _ => Self::Native,
+        }
+    }
 }
 
 /// What a shard wants to know of a connection's TLS.
@@ -107,6 +138,8 @@ pub(crate) struct Told {
     pub(crate) unanswered: u64,
     /// Of a page, which has agreed on HTTP/3: the hosts of the certificate that it was shown.
     pub(crate) page: Option<Arc<[String]>>,
+    /// Whether it is another node, which has agreed on a node link.
+    pub(crate) is_node: bool,
 }
 
 pub(crate) fn told(tls: &dyn crypto::Session) -> Told {
@@ -128,8 +161,8 @@ impl Tls {
             && !tls.is_handshaking()
         {
             let exporter = tls.export_keying_material([0; EXPORTER_BYTES], EXPORTER_LABEL, Some(&[]));
-            let is_page = tls.alpn_protocol() == Some(H3_ALPN);
-            self.stage = Stage::Complete { exporter: exporter.ok(), is_page };
+            let speaks = Protocol::of(tls);
+            self.stage = Stage::Complete { exporter: exporter.ok(), speaks };
         }
     }
 }
@@ -143,11 +176,12 @@ impl crypto::Session for Tls {
     /// For [`told`].
     fn handshake_data(&self) -> Option<Box<dyn Any>> {
         let unanswered = self.phases.as_ref()?.unanswered();
-        let is_page = match &self.stage {
-            Stage::Handshake(tls) => tls.alpn_protocol() == Some(H3_ALPN),
-            Stage::Complete { is_page, .. } => *is_page,
+        let speaks = match &self.stage {
+            Stage::Handshake(tls) => Protocol::of(tls),
+            Stage::Complete { speaks, .. } => *speaks,
         };
-        Some(Box::new(Told { unanswered, page: is_page.then(|| self.config.hosts.clone()) }))
+        let page = (speaks == Protocol::Page).then(|| self.config.hosts.clone());
+        Some(Box::new(Told { unanswered, page, is_node: speaks == Protocol::Node }))
     }
 
     /// Clients prove who they are in their Hello, not by certificates.
