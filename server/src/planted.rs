@@ -100,6 +100,10 @@ mod switch {
         InterestKept,
         /// Whoever is shut out by a device at another node sees it.
         BlockElsewhereIgnored,
+        /// A ring that a device at another node answered can be answered again.
+        RingSettledAgain,
+        /// Rings go on with devices of nodes that are gone, and of callers there.
+        LegStays,
     }
 
     thread_local! {

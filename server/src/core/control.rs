@@ -11,16 +11,18 @@ use supernode_proto::{
         relay_message::Body,
     },
     identity::{Grants, IdentityKey, Presenter, RoomId, RoomKey, Ticket, verify_room},
+    limits as wire,
 };
 
 use super::{
     ControlMail, MemberId, Now, Outbox, RingId, SessionId, ShardCore,
+    abroad::answer_elsewhere,
     grants::accounts::Allowance,
     registry::{
         presence, push, rings,
         rooms::{self, Leaving},
     },
-    session::{Session, WATCH_BYTES, Watched},
+    session::{Handed, Session, WATCH_BYTES, Watched},
     timers::{Due, Timers},
 };
 
@@ -141,6 +143,7 @@ impl ShardCore {
         outbox: &mut Outbox,
     ) -> Result<(), Refusal> {
         let directory = self.directory.clone();
+        let reaches_others = self.abroad.reaches_others();
         let session = self.session_at(link)?;
         let id = session.id;
         match body {
@@ -161,6 +164,9 @@ impl ShardCore {
             Request::KickMember(kick) => return self.kick(link, request, &kick.room, kick.member, outbox),
             Request::TakeKeyPackages(take) => {
                 let ticket = check_ticket(session, &take.ticket, &take.proof, Grants::RING, now)?;
+                if reaches_others {
+                    return self.take_everywhere(link, request, &ticket, now, outbox);
+                }
                 let packages = rings::take(&directory, session, &ticket, now, outbox)?;
                 outbox.reply(id, request, Body::KeyPackages(packages));
                 return Ok(());
@@ -168,6 +174,11 @@ impl ShardCore {
             Request::Ring(ring) => {
                 let whom = if ring.room_key.is_empty() {
                     let ticket = check_ticket(session, &ring.ticket, &ring.proof, Grants::RING, now)?;
+                    let is_handed = |it: &Handed| it.callee == ticket.issuer && !it.elsewhere.is_empty();
+                    if reaches_others && session.handed.iter().any(is_handed) {
+                        let id = RingId(rng.random());
+                        return self.ring_everywhere(link, request, &ticket, id, &ring.payload, now, outbox);
+                    }
                     rings::Whom::Issuer(Box::new(ticket))
                 } else {
                     Refusal::check_len("ticket", ring.ticket.len(), 0)?;
@@ -199,10 +210,24 @@ impl ShardCore {
             }
             Request::DepositKeyPackages(deposit) => rings::deposit(&directory, session, deposit)?,
             Request::AnswerRing(answer) => {
-                rings::answer(&directory, session, RingId::from_slice(&answer.ring)?, answer.payload, outbox)?;
+                let ring = RingId::from_slice(&answer.ring)?;
+                Refusal::check_len("payload", answer.payload.len(), wire::RING_PAYLOAD_BYTES_MAX)?;
+                if reaches_others
+                    && answer_elsewhere(&directory, session, request, ring, Some(&answer.payload), outbox)?
+                {
+                    return Ok(());
+                }
+                rings::answer(&directory, session, ring, answer.payload, outbox)?;
             }
             Request::DeclineRing(decline) => {
-                rings::decline(&directory, session, RingId::from_slice(&decline.ring)?, decline.busy, outbox)?;
+                let ring = RingId::from_slice(&decline.ring)?;
+                if reaches_others
+                    && !decline.busy
+                    && answer_elsewhere(&directory, session, request, ring, None, outbox)?
+                {
+                    return Ok(());
+                }
+                rings::decline(&directory, session, ring, decline.busy, outbox)?;
             }
             Request::CancelRing(cancel) => {
                 rings::cancel(&directory, session, RingId::from_slice(&cancel.ring)?, outbox)?;
@@ -296,7 +321,12 @@ impl ShardCore {
         let directory = self.directory.clone();
         match due {
             Due::Presence(identity) => presence::announce_due(&directory, identity, now, &mut self.timers, outbox),
-            Due::Ring(ring) => rings::timeout(&directory, ring, outbox),
+            Due::Ring(ring) => {
+                self.abroad.forget_guest(&ring);
+                rings::timeout(&directory, ring, outbox);
+            }
+            Due::RingStart(ring) => self.check_start(ring, true, now, outbox),
+            Due::Take(number) => self.finish_take(number, true, now, outbox),
             Due::Watches(id) => self.end_expired_watches(id, now, outbox),
             Due::PushEndpoints(identity) => push::look(&directory, identity, now, &mut self.timers),
             Due::Report(identity) => presence::report_due(&directory, identity, now, &mut self.timers, outbox),

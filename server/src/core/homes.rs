@@ -25,6 +25,11 @@ impl Homes {
         self.of_number(u16::from_be_bytes([first, second]))
     }
 
+    /// The node that this is.
+    pub(crate) const fn node(&self) -> NodeId {
+        self.node
+    }
+
     /// Whether there may be other nodes. A single relay is number 0, and does nothing of what only others need.
     pub const fn is_clustered(&self) -> bool {
         self.node.0 != 0

@@ -70,7 +70,7 @@ pub struct SessionId {
 pub type MemberId = u32;
 
 /// A ring's name.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RingId(pub [u8; 16]);
 
 impl RingId {

@@ -10,7 +10,7 @@ use supernode_proto::{
 };
 
 use super::{
-    Admit, Grant, Greeting, MemberId, Resident, RingId, SessionId, TokenDigest,
+    Admit, Grant, Greeting, MemberId, NodeId, Resident, RingId, SessionId, TokenDigest,
     control::Refusal,
     forwarding::speakers::Speakers,
     grants::{
@@ -107,7 +107,10 @@ pub(crate) struct Watched {
 #[derive(Debug)]
 pub(crate) struct Handed {
     pub(crate) callee: IdentityKey,
+    /// At this node,
     pub(crate) devices: Vec<DeviceKey>,
+    /// and at others.
+    pub(crate) elsewhere: Vec<(NodeId, DeviceKey)>,
 }
 
 impl Session {

@@ -19,6 +19,10 @@ pub(crate) enum Due {
     Keyframe(TrackAlias),
     /// Tell other nodes what is true of this identity here.
     Report(IdentityKey),
+    /// Other nodes have had long enough to say whether this ring rings there,
+    RingStart(RingId),
+    /// and for the key packages of this request.
+    Take(u64),
     /// A part of the round of what is known from other nodes.
     Round,
     /// Look whether places where this identity can be woken have ended.

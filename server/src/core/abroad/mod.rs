@@ -10,7 +10,9 @@
 mod bus;
 mod elsewhere;
 mod hearing;
+pub(crate) mod legs;
 mod rounds;
+mod takes;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,12 +24,14 @@ pub use self::bus::{BusErrand, Topic};
 pub(crate) use self::{
     elsewhere::{Elsewhere, tell_others},
     hearing::tell_came,
+    legs::{answer_elsewhere, settle_elsewhere},
 };
 use self::{
     rounds::Round,
+    takes::Takes,
     words::{Ask, Said, key_bytes},
 };
-use super::{Address, ControlMail, Errand, NodeId, Now, Outbox, ShardCore, ShardId};
+use super::{Address, ControlMail, Errand, NodeId, Now, Outbox, RingId, ShardCore, ShardId};
 
 /// What one shard has to do with other nodes.
 #[derive(Debug, Default)]
@@ -41,6 +45,9 @@ pub(crate) struct Abroad {
     /// and of which this node has devices.
     held: BTreeSet<IdentityKey>,
     round: Round,
+    takes: Takes,
+    /// Rings of other nodes that have rung devices here, and whose they are.
+    guests: BTreeMap<RingId, NodeId>,
 }
 
 impl Abroad {
@@ -49,9 +56,21 @@ impl Abroad {
         self.nodes.get(&node).copied()
     }
 
-    /// Identities that it listens for: zero after everybody has left.
+    /// Whether there is any other node.
+    pub(super) fn reaches_others(&self) -> bool {
+        !self.nodes.is_empty()
+    }
+
+    /// A ring of another node is over.
+    pub(super) fn forget_guest(&mut self, id: &RingId) {
+        if !self.guests.is_empty() {
+            self.guests.remove(id);
+        }
+    }
+
+    /// Identities that it listens for, rings of other nodes, and what it waits for: zero after everybody has left.
     pub(crate) fn len(&self) -> usize {
-        self.watched.len() + self.held.len()
+        self.watched.len() + self.held.len() + self.guests.len() + self.takes.len()
     }
 }
 
@@ -86,6 +105,8 @@ impl ShardCore {
                     return;
                 }
                 self.abroad.nodes.remove(&node);
+                self.takes_without(node, now, outbox);
+                self.rings_without(node, now, outbox);
                 self.hurry(now);
             }
             ControlMail::BusBack => self.hurry(now),
@@ -116,6 +137,14 @@ impl ShardCore {
             Said::Moved(moved) => self.hear_moved(&moved, now, outbox),
             Said::Recheck(recheck) => self.hear_recheck(from, recheck, now, outbox),
             Said::Nothing(nothing) => self.hear_nothing(from, &nothing, now, outbox),
+            Said::Take(take) => self.hear_take(from, &take, now, outbox),
+            Said::Taken(taken) => self.hear_taken(from, taken, now, outbox),
+            Said::Wake(wake) => self.hear_wake(&wake, now, outbox),
+            Said::RingThere(there) => self.hear_ring(from, there, now, outbox),
+            Said::RangThere(rang) => self.hear_rang(from, &rang, now, outbox),
+            Said::Answer(answer) => self.hear_answer(from, answer, outbox),
+            Said::LegOut(out) => self.hear_leg_out(from, &out, now, outbox),
+            Said::Over(over) => self.hear_over(from, &over, outbox),
         }
     }
 

@@ -6,10 +6,12 @@
 use bytes::Bytes;
 use prost::{Message, Oneof};
 use supernode_proto::{
-    control::PresenceState,
+    control::{DeviceKeyPackage, PresenceState, RefusalReason, RingResult},
     identity::{DeviceKey, IdentityKey, Revocation},
     limits as wire,
 };
+
+use crate::core::{Address, NodeId, SessionId, ShardId};
 
 /// Entries of one [`Recheck`] at most: 1,000, about 20 KB.
 pub(crate) const ENTRIES_MAX: usize = 1_000;
@@ -19,7 +21,7 @@ const DEVICES_MAX: usize = 64;
 /// One message.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Words {
-    #[prost(oneof = "Said", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "Said", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
     pub(crate) said: Option<Said>,
 }
 
@@ -43,6 +45,30 @@ pub(crate) enum Said {
     /// The sender has nobody of whom it was believed to have devices.
     #[prost(message, tag = "6")]
     Nothing(Nothing),
+    /// Key packages of somebody are wanted,
+    #[prost(message, tag = "7")]
+    Take(Take),
+    /// and here they are, or why they are not.
+    #[prost(message, tag = "8")]
+    Taken(Taken),
+    /// Nobody is there whom somebody rings: wake them.
+    #[prost(message, tag = "9")]
+    Wake(Wake),
+    /// To be rung at another node,
+    #[prost(message, tag = "10")]
+    RingThere(RingThere),
+    /// and how many devices do.
+    #[prost(message, tag = "11")]
+    RangThere(RangThere),
+    /// To a ring's home: a device answers, or declines for the person.
+    #[prost(message, tag = "12")]
+    Answer(Answer),
+    /// To a ring's home: no device of the node rings any more.
+    #[prost(message, tag = "13")]
+    LegOut(LegOut),
+    /// Of a ring's home: it is settled.
+    #[prost(message, tag = "14")]
+    Over(Over),
 }
 
 /// All that others may know of a person at one node. It is always whole: whoever has one needs none before it.
@@ -166,6 +192,144 @@ pub(crate) struct Nothing {
     pub(crate) epoch: u64,
 }
 
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Take {
+    /// Counts the asking shard's.
+    #[prost(uint64, tag = "1")]
+    pub(crate) number: u64,
+    #[prost(uint32, tag = "2")]
+    pub(crate) shard: u32,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub(crate) callee: Bytes,
+    /// Of the ticket.
+    #[prost(uint32, tag = "4")]
+    pub(crate) generation: u32,
+    #[prost(bytes = "bytes", tag = "5")]
+    pub(crate) caller: Bytes,
+    #[prost(bytes = "bytes", tag = "6")]
+    pub(crate) caller_device: Bytes,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Taken {
+    #[prost(uint64, tag = "1")]
+    pub(crate) number: u64,
+    #[prost(message, repeated, tag = "2")]
+    pub(crate) packages: Vec<DeviceKeyPackage>,
+    /// Why there are none.
+    #[prost(enumeration = "RefusalReason", tag = "3")]
+    pub(crate) refused: i32,
+    /// The ticket does not help: at no node.
+    #[prost(bool, tag = "4")]
+    pub(crate) is_shut_out: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Wake {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) callee: Bytes,
+    #[prost(uint32, tag = "2")]
+    pub(crate) generation: u32,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub(crate) caller: Bytes,
+}
+
+/// Where a session is, at a node that goes without saying.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(crate) struct Place {
+    #[prost(uint32, tag = "1")]
+    pub(crate) shard: u32,
+    #[prost(uint32, tag = "2")]
+    pub(crate) link: u32,
+    #[prost(uint32, tag = "3")]
+    pub(crate) generation: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct RingThere {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) ring: Bytes,
+    /// The caller's session, at the sender.
+    #[prost(message, optional, tag = "2")]
+    pub(crate) place: Option<Place>,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub(crate) callee: Bytes,
+    #[prost(uint32, tag = "4")]
+    pub(crate) generation: u32,
+    #[prost(bytes = "bytes", tag = "5")]
+    pub(crate) caller: Bytes,
+    #[prost(bytes = "bytes", tag = "6")]
+    pub(crate) caller_device: Bytes,
+    /// Whose packages the caller was handed.
+    #[prost(bytes = "bytes", repeated, tag = "7")]
+    pub(crate) devices: Vec<Bytes>,
+    #[prost(bytes = "bytes", tag = "8")]
+    pub(crate) payload: Bytes,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct RangThere {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) ring: Bytes,
+    /// How many ring.
+    #[prost(uint32, tag = "2")]
+    pub(crate) devices: u32,
+    /// Why none does: a limit by its name and value.
+    #[prost(enumeration = "RefusalReason", tag = "3")]
+    pub(crate) refused: i32,
+    #[prost(string, tag = "4")]
+    pub(crate) detail: String,
+    #[prost(uint64, tag = "5")]
+    pub(crate) bound: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Answer {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) ring: Bytes,
+    /// The session that answers, at the sender.
+    #[prost(message, optional, tag = "2")]
+    pub(crate) place: Option<Place>,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub(crate) device: Bytes,
+    #[prost(bytes = "bytes", tag = "4")]
+    pub(crate) payload: Bytes,
+    #[prost(bool, tag = "5")]
+    pub(crate) is_declined: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct LegOut {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) ring: Bytes,
+    #[prost(bool, tag = "2")]
+    pub(crate) is_busy: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Over {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) ring: Bytes,
+    /// What its devices are told.
+    #[prost(enumeration = "RingResult", tag = "2")]
+    pub(crate) result: i32,
+    /// The session of the receiver whose answer counts.
+    #[prost(message, optional, tag = "3")]
+    pub(crate) winner: Option<Place>,
+}
+
+impl Place {
+    pub(crate) fn of(session: SessionId) -> Self {
+        let SessionId { at, link, generation } = session;
+        Self { shard: at.shard.0.into(), link, generation }
+    }
+
+    pub(crate) fn at(&self, node: NodeId) -> SessionId {
+        let at = Address { node, shard: ShardId(self.shard as u16) };
+        SessionId { at, link: self.link, generation: self.generation }
+    }
+}
+
 impl Said {
     pub(crate) fn to_bytes(&self) -> Bytes {
         Words { said: Some(self.clone()) }.encode_to_vec().into()
@@ -188,7 +352,16 @@ impl Said {
                     && moved.was.as_ref().is_none_or(|was| was.status.len() <= wire::PRESENCE_STATUS_BYTES_MAX)
             }
             Self::Recheck(recheck) => recheck.entries.len() <= ENTRIES_MAX,
-            Self::Ask(_) | Self::Came(_) | Self::Nothing(_) => true,
+            Self::Taken(taken) => {
+                taken.packages.len() <= DEVICES_MAX
+                    && taken.packages.iter().all(|it| it.package.len() <= wire::KEY_PACKAGE_BYTES_MAX)
+            }
+            Self::RingThere(there) => {
+                there.devices.len() <= DEVICES_MAX && there.payload.len() <= wire::RING_PAYLOAD_BYTES_MAX
+            }
+            Self::Answer(answer) => answer.payload.len() <= wire::RING_PAYLOAD_BYTES_MAX,
+            Self::Ask(_) | Self::Came(_) | Self::Nothing(_) | Self::Take(_) | Self::Wake(_) => true,
+            Self::RangThere(_) | Self::LegOut(_) | Self::Over(_) => true,
         }
     }
 }

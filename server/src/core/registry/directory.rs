@@ -27,7 +27,7 @@ use super::{
 };
 use crate::core::{
     MemberId, Now, RingId, SessionId,
-    abroad::Elsewhere,
+    abroad::{Elsewhere, legs::Part},
     control::Refusal,
     grants::{
         accounts::Accounts,
@@ -162,10 +162,12 @@ pub(crate) struct View {
 #[derive(Debug)]
 pub(crate) struct Ring {
     pub(crate) caller: SessionId,
-    /// Whose devices still ring.
+    /// Whose devices still ring, at this node.
     pub(crate) devices: Vec<(IdentityKey, SessionId)>,
     /// Whether one of those that no longer ring said busy.
     pub(crate) busy: bool,
+    /// What it has to do with other nodes.
+    pub(crate) abroad: Option<Box<Part>>,
 }
 
 /// A room with at least one member.

@@ -10,7 +10,7 @@ use std::{
 
 use supernode_proto::{
     control::SetPushEndpoint,
-    identity::{DeviceKey, IdentityKey, Revocation, Ticket},
+    identity::{DeviceKey, IdentityKey, Revocation},
     limits as wire,
 };
 
@@ -110,18 +110,24 @@ pub(crate) fn set(
 
 /// Somebody with a ticket found nobody online: the person's pages are woken if there are any, at most once in
 /// `push_interval`.
-pub(crate) fn wake(directory: &Directory, caller: &Session, ticket: &Ticket, now: Now, outbox: &mut Outbox) {
+pub(crate) fn wake(
+    directory: &Directory,
+    caller: &IdentityKey,
+    (identity, generation): (IdentityKey, u32),
+    now: Now,
+    outbox: &mut Outbox,
+) {
     if directory.push_services().is_none() || directory.is_draining() {
         return;
     }
-    let Some(mut person) = directory.people.get_mut(&ticket.issuer) else { return };
+    let Some(mut person) = directory.people.get_mut(&identity) else { return };
     // A device that is online and does not ring does so by its owner's wish.
-    if !person.devices.is_empty() || ticket.generation < person.generation {
+    if !person.devices.is_empty() || generation < person.generation {
         return;
     }
     let Some(push) = &mut person.push else { return };
     push.endpoints.retain(|endpoint| endpoint.until_unix_s >= now.unix_s());
-    let is_shut_out = push.endpoints.iter().any(|endpoint| endpoint.shuts_out(&caller.identity));
+    let is_shut_out = push.endpoints.iter().any(|endpoint| endpoint.shuts_out(caller));
     if push.endpoints.is_empty() || is_shut_out {
         return;
     }
@@ -131,7 +137,7 @@ pub(crate) fn wake(directory: &Directory, caller: &Session, ticket: &Ticket, now
     }
     push.quiet_until = Some(now.instant + directory.limits().push_interval);
     for PushEndpoint { device, endpoint, .. } in &push.endpoints {
-        let (endpoint, identity, device) = (endpoint.clone(), ticket.issuer, *device);
+        let (endpoint, identity, device) = (endpoint.clone(), identity, *device);
         outbox.errand(Errand::Push(Push { endpoint, identity, device }));
     }
 }

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::core::{
     Now, Outbox, RingId, SessionId,
+    abroad::settle_elsewhere,
     control::Refusal,
     grants::accounts::Allowance,
     session::{Handed, Session},
@@ -54,6 +55,23 @@ pub(crate) fn deposit(directory: &Directory, session: &Session, deposit: Deposit
     Ok(())
 }
 
+/// Who wants to ring somebody.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Caller {
+    pub(crate) session: SessionId,
+    pub(crate) identity: IdentityKey,
+    pub(crate) device: DeviceKey,
+}
+
+impl Caller {
+    pub(crate) fn of(session: &Session) -> Self {
+        Self { session: session.id, identity: session.identity, device: session.device }
+    }
+}
+
+/// Whom, and the generation of the ticket.
+pub(crate) type Called = (IdentityKey, u32);
+
 /// People of whose devices a session remembers that it was handed their packages. A caller takes, and rings at once.
 const HANDED_MAX: usize = 8;
 
@@ -65,41 +83,61 @@ pub(crate) fn take(
     now: Now,
     outbox: &mut Outbox,
 ) -> Result<KeyPackages, Refusal> {
+    may_take(directory, caller, now)?;
+    let (by, called) = (Caller::of(caller), (ticket.issuer, ticket.generation));
+    match give(directory, &by, called, now, outbox) {
+        Ok((packages, devices)) => {
+            note_handed(caller, Handed { callee: ticket.issuer, devices, elsewhere: Vec::new() });
+            Ok(KeyPackages { packages })
+        }
+        Err(refusal) => {
+            if refusal.reason == RefusalReason::Offline {
+                push::wake(directory, &by.identity, called, now, outbox);
+            }
+            Err(refusal)
+        }
+    }
+}
+
+/// Whether a session may take key packages once more.
+pub(crate) fn may_take(directory: &Directory, caller: &Session, now: Now) -> Result<(), Refusal> {
     let limits = directory.limits();
     let granted = caller.limits(&limits);
-    if !caller.account.take(Allowance::Takes, 1, granted, now.instant) {
-        let bound = u64::from(granted.key_packages_taken_per_minute_max);
-        return Err(Refusal::limit("key_packages_taken_per_minute_max", bound, bound));
+    if caller.account.take(Allowance::Takes, 1, granted, now.instant) {
+        return Ok(());
     }
+    let bound = u64::from(granted.key_packages_taken_per_minute_max);
+    Err(Refusal::limit("key_packages_taken_per_minute_max", bound, bound))
+}
+
+/// Notes whose packages a session was handed.
+pub(crate) fn note_handed(caller: &mut Session, handed: Handed) {
+    caller.handed.retain(|known| known.callee != handed.callee);
+    if caller.handed.len() >= HANDED_MAX {
+        caller.handed.remove(0);
+    }
+    caller.handed.push(handed);
+}
+
+/// Packages of the devices of this node, and whose they are.
+pub(crate) fn give(
+    directory: &Directory,
+    caller: &Caller,
+    called: Called,
+    now: Now,
+    outbox: &mut Outbox,
+) -> Result<(Vec<DeviceKeyPackage>, Vec<DeviceKey>), Refusal> {
     // By a ticket that was taken back nothing is used up, and nothing shows that its issuer is there.
-    if let Err(refusal) = reachable(directory, caller, ticket).map(drop) {
-        push::wake(directory, caller, ticket, now, outbox);
-        return Err(refusal);
-    }
+    drop(reachable(directory, caller, called)?);
     // Whoever has their ticket can ask, and what one takes another cannot.
-    let account = directory.accounts.of(&ticket.issuer);
+    let (limits, account) = (directory.limits(), directory.accounts.of(&called.0));
     if account.is_some_and(|account| !account.take(Allowance::Given, 1, &limits, now.instant)) {
         let bound = u64::from(limits.key_packages_given_per_minute_max);
         return Err(Refusal::limit("key_packages_given_per_minute_max", bound, bound));
     }
-    let (packages, devices) = take_packages(directory, caller, ticket, outbox)?;
-    caller.handed.retain(|handed| handed.callee != ticket.issuer);
-    if caller.handed.len() >= HANDED_MAX {
-        caller.handed.remove(0);
-    }
-    caller.handed.push(Handed { callee: ticket.issuer, devices });
-    Ok(KeyPackages { packages })
-}
-
-fn take_packages(
-    directory: &Directory,
-    caller: &Session,
-    ticket: &Ticket,
-    outbox: &mut Outbox,
-) -> Result<(Vec<DeviceKeyPackage>, Vec<DeviceKey>), Refusal> {
-    let mut person = reachable(directory, caller, ticket)?;
+    let mut person = reachable(directory, caller, called)?;
     let (mut packages, mut devices) = (Vec::new(), Vec::new());
-    for online in person.devices.iter_mut().filter(|online| online.can_be_rung() && online.session != caller.id) {
+    for online in person.devices.iter_mut().filter(|online| online.can_be_rung() && online.device != caller.device) {
         let again = online.key_packages.last().filter(|_| crate::planted::planted!(KeyPackageAgain)).cloned();
         let one_time = again.or_else(|| online.key_packages.pop());
         online.recount();
@@ -121,15 +159,20 @@ fn take_packages(
 /// ticket back are not told apart.
 fn reachable<'a>(
     directory: &'a Directory,
-    caller: &Session,
-    ticket: &Ticket,
+    caller: &Caller,
+    (identity, generation): Called,
 ) -> Result<Held<RefMut<'a, IdentityKey, Person>>, Refusal> {
-    let person = directory.people.get_mut(&ticket.issuer);
+    let person = directory.people.get_mut(&identity);
     let is_reachable = |person: &Held<RefMut<'_, IdentityKey, Person>>| {
-        person.lets(&caller.identity, ticket.generation)
-            && person.devices.iter().any(|online| online.can_be_rung() && online.session != caller.id)
+        person.lets(&caller.identity, generation)
+            && person.devices.iter().any(|online| online.can_be_rung() && online.device != caller.device)
     };
     person.filter(is_reachable).ok_or(Refusal::of(RefusalReason::Offline))
+}
+
+/// Whether it is known here that somebody's ticket does not help this caller.
+pub(crate) fn is_shut_out(directory: &Directory, caller: &Caller, (identity, generation): Called) -> bool {
+    directory.people.get(&identity).is_some_and(|person| !person.lets(&caller.identity, generation))
 }
 
 /// Whose devices ring, by what right.
@@ -165,22 +208,16 @@ pub(crate) fn start(
     outbox: &mut Outbox,
 ) -> Result<RingStarted, Refusal> {
     let NewRing { id, whom, payload } = wanted;
-    Refusal::check_len("payload", payload.len(), wire::RING_PAYLOAD_BYTES_MAX)?;
-    if directory.is_draining() {
-        return Err(Refusal::of(RefusalReason::GoingAway));
-    }
-    let everybody = directory.limits();
-    let limits = caller.limits(&everybody);
-    if !caller.account.take(Allowance::Rings, 1, limits, now.instant) {
-        let bound = u64::from(limits.rings_per_minute_max);
-        return Err(Refusal::limit("rings_per_minute_max", bound, bound));
-    }
-    caller.rings.retain(|ring| directory.rings.contains_key(ring));
+    may_start(directory, caller, &payload, now)?;
+    let by = Caller::of(caller);
     let (devices, room) = match whom {
         Whom::Issuer(ticket) => {
-            let devices = match mark_ringing(directory, caller, &ticket, id) {
+            let called = (ticket.issuer, ticket.generation);
+            let handed = caller.handed.iter().find(|handed| handed.callee == ticket.issuer);
+            let handed = handed.map_or(&[][..], |handed| &handed.devices[..]);
+            let devices = match mark_ringing(directory, &by, called, handed, id) {
                 Err(refusal) if refusal.reason == RefusalReason::Offline => {
-                    push::wake(directory, caller, &ticket, now, outbox);
+                    push::wake(directory, &by.identity, called, now, outbox);
                     return Err(refusal);
                 }
                 marked => marked?,
@@ -193,14 +230,44 @@ pub(crate) fn start(
     };
     let started = RingStarted { ring: Bytes::copy_from_slice(&id.0), devices: devices.len() as u32 };
     outbox.counts.rings_started += 1;
-    directory.rings.insert(id, Ring { caller: caller.id, devices: devices.clone(), busy: false });
+    directory.rings.insert(id, Ring { caller: caller.id, devices: devices.clone(), busy: false, abroad: None });
     caller.rings.push(id);
     timers.insert(now.instant + directory.limits().ring_timeout, Due::Ring(id));
+    tell_devices(&devices, id, &by, &payload, &room, outbox);
+    Ok(started)
+}
+
+/// Whether a session may ring once more.
+pub(crate) fn may_start(directory: &Directory, caller: &mut Session, payload: &Bytes, now: Now) -> Result<(), Refusal> {
+    Refusal::check_len("payload", payload.len(), wire::RING_PAYLOAD_BYTES_MAX)?;
+    if directory.is_draining() {
+        return Err(Refusal::of(RefusalReason::GoingAway));
+    }
+    let everybody = directory.limits();
+    let limits = caller.limits(&everybody);
+    if !caller.account.take(Allowance::Rings, 1, limits, now.instant) {
+        let bound = u64::from(limits.rings_per_minute_max);
+        return Err(Refusal::limit("rings_per_minute_max", bound, bound));
+    }
+    caller.rings.retain(|ring| directory.rings.contains_key(ring));
+    Ok(())
+}
+
+/// Devices of this node ring from now on.
+pub(crate) fn tell_devices(
+    devices: &[(IdentityKey, SessionId)],
+    id: RingId,
+    caller: &Caller,
+    payload: &Bytes,
+    room: &Bytes,
+    outbox: &mut Outbox,
+) {
+    let name = Bytes::copy_from_slice(&id.0);
     for (_, session) in devices {
         outbox.event(
-            session,
+            *session,
             Body::IncomingRing(IncomingRing {
-                ring: started.ring.clone(),
+                ring: name.clone(),
                 // Who said Hello, whatever the payload says.
                 caller: Bytes::copy_from_slice(caller.identity.as_bytes()),
                 caller_device: Bytes::copy_from_slice(caller.device.as_bytes()),
@@ -209,23 +276,25 @@ pub(crate) fn start(
             }),
         );
     }
-    Ok(started)
 }
 
-fn mark_ringing(
+/// Takes places for a ring on those of a person's devices at this node whose packages the caller was handed.
+pub(crate) fn mark_ringing(
     directory: &Directory,
-    caller: &Session,
-    ticket: &Ticket,
+    caller: &Caller,
+    called: Called,
+    handed: &[DeviceKey],
     id: RingId,
 ) -> Result<Vec<(IdentityKey, SessionId)>, Refusal> {
     let mut places = Places::new(directory);
-    let mut person = reachable(directory, caller, ticket)?;
-    let handed = caller.handed.iter().find(|handed| handed.callee == ticket.issuer);
-    let handed = handed.ok_or(Refusal::of(RefusalReason::NoKeyPackage))?;
+    let mut person = reachable(directory, caller, called)?;
+    if handed.is_empty() {
+        return Err(Refusal::of(RefusalReason::NoKeyPackage));
+    }
     // A person may ring their own other devices, but not the one they hold.
-    let others = person.devices.iter_mut().filter(|device| device.session != caller.id && device.can_be_rung());
-    for device in others.filter(|device| handed.devices.contains(&device.device)) {
-        places.take(ticket.issuer, device, caller, id);
+    let others = person.devices.iter_mut().filter(|online| online.device != caller.device && online.can_be_rung());
+    for online in others.filter(|online| handed.contains(&online.device)) {
+        places.take(called.0, online, &caller.identity, id);
     }
     places.taken()
 }
@@ -250,7 +319,7 @@ fn mark_door(
         if person.lets(&caller.identity, u32::MAX)
             && let Some(device) = person.devices.iter_mut().find(|device| device.session == session)
         {
-            places.take(identity, device, caller, id);
+            places.take(identity, device, &caller.identity, id);
         }
     }
     places.taken()
@@ -272,13 +341,13 @@ impl Places {
         Self { places_max, of_one_caller_max, taken: Vec::new(), online: 0, caller_has_all: false }
     }
 
-    fn take(&mut self, identity: IdentityKey, device: &mut Online, caller: &Session, id: RingId) {
+    fn take(&mut self, identity: IdentityKey, device: &mut Online, caller: &IdentityKey, id: RingId) {
         self.online += 1;
-        let of_this_caller = device.ringing.iter().filter(|(_, whose)| *whose == caller.identity).count();
+        let of_this_caller = device.ringing.iter().filter(|(_, whose)| whose == caller).count();
         if of_this_caller >= self.of_one_caller_max {
             self.caller_has_all = true;
         } else if device.ringing.len() < self.places_max {
-            device.ringing.push((id, caller.identity));
+            device.ringing.push((id, *caller));
             self.taken.push((identity, device.session));
         }
     }
@@ -302,9 +371,8 @@ pub(crate) fn answer(
     payload: Bytes,
     outbox: &mut Outbox,
 ) -> Result<(), Refusal> {
-    Refusal::check_len("payload", payload.len(), wire::RING_PAYLOAD_BYTES_MAX)?;
     let ring = take_as_callee(directory, session, id)?;
-    settle(directory, id, &ring, RingResult::Answered, Some((session, payload)), outbox);
+    settle(directory, id, &ring, RingResult::Answered, Some(Winner::of(session, payload)), outbox);
     Ok(())
 }
 
@@ -320,7 +388,7 @@ pub(crate) fn decline(
         return device_out(directory, session.id, &session.identity, id, true, outbox);
     }
     let ring = take_as_callee(directory, session, id)?;
-    settle(directory, id, &ring, RingResult::Declined, Some((session, Bytes::new())), outbox);
+    settle(directory, id, &ring, RingResult::Declined, Some(Winner::of(session, Bytes::new())), outbox);
     Ok(())
 }
 
@@ -378,7 +446,7 @@ fn device_out(
     busy: bool,
     outbox: &mut Outbox,
 ) -> Result<(), Refusal> {
-    let last = {
+    {
         let mut ring = directory.rings.get_mut(&id).ok_or(Refusal::of(RefusalReason::UnknownRing))?;
         let before = ring.devices.len();
         ring.devices.retain(|(_, ringing)| *ringing != session);
@@ -386,14 +454,18 @@ fn device_out(
             return Err(Refusal::of(RefusalReason::UnknownRing));
         }
         ring.busy |= busy;
-        ring.devices.is_empty()
-    };
+    }
     unmark(directory, identity, id);
-    if last && let Some(ring) = directory.rings.remove_if(&id, |ring| ring.devices.is_empty()) {
+    end_if_over(directory, id, outbox);
+    Ok(())
+}
+
+/// Settles a ring that no device rings for any more.
+pub(crate) fn end_if_over(directory: &Directory, id: RingId, outbox: &mut Outbox) {
+    if let Some(ring) = directory.rings.remove_if(&id, Ring::is_over) {
         let result = if ring.busy { RingResult::Busy } else { RingResult::Gone };
         settle(directory, id, &ring, result, None, outbox);
     }
-    Ok(())
 }
 
 fn take_as_callee(directory: &Directory, session: &Session, id: RingId) -> Result<Ring, Refusal> {
@@ -401,38 +473,53 @@ fn take_as_callee(directory: &Directory, session: &Session, id: RingId) -> Resul
     if crate::planted::planted!(RingAnsweredTwice)
         && let Some(ring) = directory.rings.get_mut(&id).filter(|ring| rings_here(ring))
     {
-        return Ok(Ring { devices: ring.devices.clone(), ..*ring });
+        return Ok(Ring { caller: ring.caller, devices: ring.devices.clone(), busy: ring.busy, abroad: None });
     }
     let taken = directory.rings.remove_if(&id, |ring| rings_here(ring));
     taken.ok_or(Refusal::of(RefusalReason::UnknownRing))
 }
 
+/// Whose answer, or whose no, settles a ring.
+#[derive(Debug)]
+pub(crate) struct Winner {
+    pub(crate) session: SessionId,
+    pub(crate) device: Bytes,
+    pub(crate) payload: Bytes,
+}
+
+impl Winner {
+    fn of(session: &Session, payload: Bytes) -> Self {
+        Self { session: session.id, device: Bytes::copy_from_slice(session.device.as_bytes()), payload }
+    }
+}
+
 /// Tells the caller the outcome and the devices that still ring to stop.
-fn settle(
+pub(crate) fn settle(
     directory: &Directory,
     id: RingId,
     ring: &Ring,
     result: RingResult,
-    by: Option<(&Session, Bytes)>,
+    by: Option<Winner>,
     outbox: &mut Outbox,
 ) {
+    let by_session = by.as_ref().map(|winner| winner.session);
+    if ring.abroad.is_some() && !settle_elsewhere(directory, id, ring, result, by_session, outbox) {
+        return;
+    }
     outbox.counts.ring(result);
     ring.devices.iter().for_each(|(identity, _)| unmark(directory, identity, id));
     // A copy each: sharing one takes as many allocations for a ring's few devices, and counting beside.
     let name = || Bytes::copy_from_slice(&id.0);
     let ended = if result == RingResult::Answered { RingResult::AnsweredElsewhere } else { result };
-    let by_session = by.as_ref().map(|(session, _)| session.id);
     for (_, session) in ring.devices.iter().filter(|(_, session)| Some(*session) != by_session) {
         outbox.event(*session, Body::RingEnded(RingEnded { ring: name(), result: ended.into() }));
     }
-    let (device, payload) = by.map_or_else(Default::default, |(session, payload)| {
-        (Bytes::copy_from_slice(session.device.as_bytes()), payload)
-    });
+    let (device, payload) = by.map_or_else(Default::default, |winner| (winner.device, winner.payload));
     let payload = if crate::planted::planted!(AnswerWithoutPayload) { Bytes::new() } else { payload };
     outbox.event(ring.caller, Body::RingOutcome(RingOutcome { ring: name(), result: result.into(), device, payload }));
 }
 
-fn unmark(directory: &Directory, callee: &IdentityKey, id: RingId) {
+pub(crate) fn unmark(directory: &Directory, callee: &IdentityKey, id: RingId) {
     if let Some(mut person) = directory.people.get_mut(callee) {
         for online in &mut person.devices {
             if let Some(at) = online.ringing.iter().position(|(ringing, _)| *ringing == id) {
