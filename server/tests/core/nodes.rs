@@ -7,8 +7,8 @@ use bytes::Bytes;
 use supernode_proto::{
     close::CloseCode,
     control::{
-        LimitTickets, Presence, PresenceState, SetPresence, Unwatch, Watch, client_message::Body as Request,
-        relay_message::Body,
+        AnswerRing, DepositKeyPackages, LimitTickets, Presence, PresenceState, RefusalReason, Ring, RingResult,
+        SetPresence, TakeKeyPackages, Unwatch, Watch, client_message::Body as Request, relay_message::Body,
     },
 };
 use supernode_server::core::{BusErrand, ControlMail, NodeId, Topic, directory::Population};
@@ -277,4 +277,179 @@ fn a_device_that_is_taken_back_is_over_at_whichever_node_it_is_and_however_much_
         pair.settle();
         assert_eq!(pair.nodes[1].closed.last(), Some(&(again.id, CloseCode::DEVICE_REVOKED)));
     }
+}
+
+impl Pair {
+    /// What a session was answered last.
+    fn answered(&self, node: usize, at: At) -> Option<&Body> {
+        let mut replies =
+            self.nodes[node].sent.iter().rev().filter(|(to, message)| *to == at.id && message.reply_to == 1);
+        replies.next()?.1.body.as_ref()
+    }
+
+    fn refused(&self, node: usize, at: At) -> Option<RefusalReason> {
+        match self.answered(node, at) {
+            Some(Body::Refused(refused)) => Some(refused.reason()),
+            _ => None,
+        }
+    }
+
+    fn events<T>(&self, node: usize, at: At, is_it: impl Fn(&Body) -> Option<T>) -> Vec<T> {
+        let of_session = self.nodes[node].sent.iter().filter(|(to, _)| *to == at.id);
+        of_session.filter_map(|(_, message)| is_it(message.body.as_ref()?)).collect()
+    }
+
+    /// How a session's rings ended: as caller, and as callee.
+    fn ended(&self, node: usize, at: At) -> (Vec<RingResult>, Vec<RingResult>) {
+        let outcomes = self.events(node, at, |body| match body {
+            Body::RingOutcome(outcome) => Some(outcome.result()),
+            _ => None,
+        });
+        let ends = self.events(node, at, |body| match body {
+            Body::RingEnded(ended) => Some(ended.result()),
+            _ => None,
+        });
+        (outcomes, ends)
+    }
+
+    fn deposit(&mut self, node: usize, at: At, package: &'static [u8]) {
+        let packages = vec![Bytes::from_static(package)];
+        self.ask(node, at, Request::DepositKeyPackages(DepositKeyPackages { packages, last_resort: Bytes::new() }));
+    }
+
+    fn take(&mut self, node: usize, at: At, whom: &Person) {
+        let ticket = whom.ticket(self.nodes[node].now);
+        self.ask(node, at, Request::TakeKeyPackages(TakeKeyPackages { ticket, ..TakeKeyPackages::default() }));
+    }
+
+    fn ring(&mut self, node: usize, at: At, whom: &Person) {
+        let ticket = whom.ticket(self.nodes[node].now);
+        self.ask(node, at, Request::Ring(Ring { ticket, payload: Bytes::from_static(b"hello"), ..Ring::default() }));
+    }
+
+    /// The ring that rings at a session, answered.
+    fn answer(&mut self, node: usize, at: At) {
+        let ring = self.incoming(node, at).pop().unwrap();
+        let answer = AnswerRing { ring, payload: Bytes::from_static(b"yes") };
+        self.nodes[node].ask(at, Request::AnswerRing(answer));
+    }
+
+    fn incoming(&self, node: usize, at: At) -> Vec<Bytes> {
+        self.events(node, at, |body| match body {
+            Body::IncomingRing(incoming) => Some(incoming.ring.clone()),
+            _ => None,
+        })
+    }
+
+    /// Somebody with a device at each node, and whoever rings them, at the first: their sessions, and how many packages the
+    /// caller was handed.
+    fn ringing(&mut self) -> ([At; 2], At, usize) {
+        let [phone, laptop] = [11, 12].map(|device| Person::with_device(1, device));
+        let at = [(0, &phone), (1, &laptop)].map(|(node, device)| self.nodes[node].connect(device, 2));
+        self.deposit(0, at[0], b"of the phone");
+        self.deposit(1, at[1], b"of the laptop");
+        let caller = self.nodes[0].connect(&Person::new(2), 1);
+        self.take(0, caller, &phone);
+        let packages = match self.answered(0, caller) {
+            Some(Body::KeyPackages(packages)) => packages.packages.len(),
+            other => panic!("{other:?}"),
+        };
+        self.ring(0, caller, &phone);
+        (at, caller, packages)
+    }
+}
+
+//
+#[test]
+fn a_ring_reaches_devices_at_both_nodes_and_of_two_answers_one_counts() {
+    let mut pair = Pair::new();
+    let (at, caller, packages) = pair.ringing();
+    assert_eq!(packages, 2);
+    assert!(matches!(pair.answered(0, caller), Some(Body::RingStarted(started)) if started.devices == 2));
+    assert_eq!([0, 1].map(|node| pair.incoming(node, at[node]).len()), [1, 1]);
+    // Both before anything has passed between the nodes: the home's own comes first.
+    pair.answer(1, at[1]);
+    pair.answer(0, at[0]);
+    pair.settle();
+    assert!(matches!(pair.answered(0, at[0]), Some(Body::Done(_))));
+    assert_eq!(pair.refused(1, at[1]), Some(RefusalReason::UnknownRing));
+    assert_eq!(pair.ended(0, caller).0, [RingResult::Answered]);
+    assert_eq!(pair.ended(1, at[1]).1, [RingResult::AnsweredElsewhere]);
+}
+
+//
+#[test]
+fn an_answer_from_another_node_settles_a_ring_for_all() {
+    let mut pair = Pair::new();
+    let (at, caller, _) = pair.ringing();
+    pair.answer(1, at[1]);
+    pair.settle();
+    assert!(matches!(pair.answered(1, at[1]), Some(Body::Done(_))));
+    assert_eq!((pair.ended(0, caller).0, pair.ended(1, at[1]).1), (vec![RingResult::Answered], vec![]));
+    assert_eq!(pair.ended(0, at[0]).1, [RingResult::AnsweredElsewhere]);
+    let answers = pair.events(0, caller, |body| match body {
+        Body::RingOutcome(outcome) => Some((outcome.device.clone(), outcome.payload.clone())),
+        _ => None,
+    });
+    let laptop = Bytes::copy_from_slice(Person::with_device(1, 12).device_key().as_bytes());
+    assert_eq!(answers, [(laptop, Bytes::from_static(b"yes"))]);
+}
+
+//
+#[test]
+fn a_ring_over_a_link_that_breaks_is_over_at_both_ends() {
+    let mut pair = Pair::new();
+    let (at, caller, _) = pair.ringing();
+    pair.nodes[0].leave(at[0], true);
+    pair.settle();
+    assert_eq!(pair.ended(0, caller).0, [], "the other device rings on");
+    // Its answer is lost with the link.
+    pair.answer(1, at[1]);
+    pair.nodes[1].settle();
+    pair.nodes[1].posted.clear();
+    pair.tell(0, &ControlMail::NodeGone(number(1)));
+    pair.tell(1, &ControlMail::NodeGone(number(0)));
+    pair.settle();
+    assert_eq!((pair.ended(0, caller).0, pair.ended(1, at[1]).1), (vec![RingResult::Gone], vec![RingResult::Gone]));
+    assert_eq!(pair.refused(1, at[1]), Some(RefusalReason::UnknownRing));
+    assert_eq!([0, 1].map(|node: usize| pair.nodes[node].directory.population().rings), [0, 0]);
+}
+
+//
+#[test]
+fn a_node_that_does_not_answer_is_waited_for_a_second_and_what_it_gives_later_is_given_to_nobody() {
+    let (mut pair, phone) = (Pair::new(), Person::with_device(1, 11));
+    let at = pair.nodes[1].connect(&phone, 2);
+    pair.deposit(1, at, b"only one");
+    let caller = pair.nodes[0].connect(&Person::new(2), 1);
+    let ticket = phone.ticket(pair.nodes[0].now);
+    let take = Request::TakeKeyPackages(TakeKeyPackages { ticket, ..TakeKeyPackages::default() });
+    pair.nodes[0].ask(caller, take);
+    pair.nodes[0].settle();
+    let late = std::mem::take(&mut pair.nodes[0].posted);
+    pair.pass(Duration::from_millis(900));
+    assert_eq!(pair.answered(0, caller), None);
+    pair.pass(Duration::from_millis(200));
+    assert_eq!(pair.refused(0, caller), Some(RefusalReason::Offline));
+    for (to, letter) in late {
+        letter.into_iter().for_each(|mail| pair.nodes[1].put(to.shard.index(), mail));
+    }
+    pair.settle();
+    pair.take(0, caller, &phone);
+    assert_eq!(pair.refused(0, caller), Some(RefusalReason::NoKeyPackage));
+}
+
+//
+#[test]
+fn whom_a_device_shuts_out_is_given_nothing_of_the_others() {
+    let mut pair = Pair::new();
+    let [phone, laptop] = [11, 12].map(|device| Person::with_device(1, device));
+    let bob = Person::new(2);
+    let [at, other] = [(0, &phone), (1, &laptop)].map(|(node, device)| pair.nodes[node].connect(device, 2));
+    pair.deposit(0, at, b"of the phone");
+    let blocked = vec![Bytes::copy_from_slice(bob.identity_key().as_bytes())];
+    pair.ask(1, other, Request::LimitTickets(LimitTickets { generation: 0, blocked }));
+    let caller = pair.nodes[0].connect(&bob, 1);
+    pair.take(0, caller, &phone);
+    assert_eq!(pair.refused(0, caller), Some(RefusalReason::Offline));
 }
