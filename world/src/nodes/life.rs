@@ -59,7 +59,8 @@ impl Nodes {
                 let state = states[self.rng.random_range(0..states.len())];
                 self.show(device, state);
             }
-            35..=59 => self.watch(device, person, true),
+            35..=51 => self.watch(device, person, true),
+            52..=59 => self.call(device, person),
             60..=69 => self.watch(device, person, false),
             70..=77 => {
                 let mut blocked = self.people.devices[device].blocked.clone();
@@ -107,6 +108,7 @@ impl Nodes {
             return;
         }
         self.come(device, place, shard);
+        self.deposit(device);
         if self.rng.random_bool(0.8) {
             self.show(device, PresenceState::Online);
         }
@@ -168,6 +170,8 @@ impl Nodes {
         self.pass(HEALED);
         if self.is_sound() {
             self.look_at_presence();
+            self.look_at_rings();
+            self.look_whether_all_ring();
         }
     }
 

@@ -5,6 +5,7 @@
 //! not: letters come in order until a link breaks, what is under way then is lost, and each end hears of it when it does; the bus
 //! loses, delays and doubles; nodes are cut off, die, and come back with nothing.
 
+mod calls;
 mod judge;
 mod life;
 mod node;
@@ -21,6 +22,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use supernode_server::core::limits::Limits;
 
 use self::{
+    calls::Calls,
     judge::Judge,
     node::Node,
     people::People,
@@ -42,6 +44,8 @@ pub struct Outcome {
     pub lost: u64,
     /// Letters between nodes.
     pub letters: u64,
+    /// Rings that were answered.
+    pub answered: u64,
     /// What happened, if it was to be kept.
     pub lines: Vec<String>,
 }
@@ -59,6 +63,7 @@ pub struct Nodes {
     lives: u64,
     ways: Ways,
     people: People,
+    calls: Calls,
     judge: Judge,
 }
 
@@ -87,6 +92,7 @@ impl Nodes {
             lives: 0,
             ways: Ways::new(nodes),
             people,
+            calls: Calls::default(),
             judge: Judge::new(keeps_lines),
             rng,
         };
@@ -103,7 +109,7 @@ impl Nodes {
             let said = said.unwrap_or("without a word").to_owned();
             world.judge.fail(world.now, &format!("panic: {said}"));
         }
-        let Self { judge, ways, .. } = world;
+        let Self { judge, ways, calls, .. } = world;
         let (told, lost, letters) = ways.figures();
         Outcome {
             seed,
@@ -112,6 +118,7 @@ impl Nodes {
             told,
             lost,
             letters,
+            answered: calls.answered,
             lines: judge.into_lines(),
         }
     }
@@ -142,5 +149,6 @@ pub fn find_all(from: u64) -> Vec<(supernode_server::planted::Fault, Option<(u64
             outcome.violation.map(|violation| (tried + 1, violation))
         })
     };
-    Fault::OF_NODES.iter().map(|fault| (*fault, find(*fault))).collect()
+    let faults = Fault::OF_NODES.iter().chain(&[Fault::KeyPackageAgain, Fault::RingWithoutEnd]);
+    faults.map(|fault| (*fault, find(*fault))).collect()
 }

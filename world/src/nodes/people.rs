@@ -19,7 +19,7 @@ use supernode_proto::{
 use supernode_server::core::SessionId;
 use supernode_session::Channel;
 
-use super::{Nodes, node::Seat};
+use super::{Nodes, calls::Asked, node::Seat};
 
 /// All connections are alike: what is between a client and its shard is left out.
 pub(super) const BINDING: ChannelBinding = ChannelBinding::TlsExporter { relay: RelayPin([9; 32]), exporter: [5; 32] };
@@ -248,8 +248,28 @@ impl Nodes {
         match message.body {
             Some(Body::Presence(presence)) => self.see(device, presence),
             Some(Body::Refused(refused)) => {
-                self.judge.fail(self.now, &format!("device {device} was refused something: {refused:?}"));
+                let asked = self.replied(device, message.reply_to, Some(&refused));
+                if asked.is_none() {
+                    self.judge.fail(self.now, &format!("device {device} was refused something: {refused:?}"));
+                }
             }
+            Some(Body::KeyPackages(packages)) => {
+                if let Some(Asked::Take(person)) = self.replied(device, message.reply_to, None) {
+                    self.handed(device, person, &packages);
+                }
+            }
+            Some(Body::RingStarted(started)) => {
+                self.replied(device, message.reply_to, None);
+                self.ring_started(device, started.ring, started.devices);
+            }
+            Some(Body::Done(_)) => match self.replied(device, message.reply_to, None) {
+                Some(Asked::Answer(ring)) => self.answer_counts(device, &ring),
+                Some(Asked::Decline(ring)) => self.stopped(device, &ring),
+                _ => {}
+            },
+            Some(Body::IncomingRing(incoming)) => self.it_rings(device, incoming.ring, &incoming.caller_device),
+            Some(Body::RingEnded(ended)) => self.stopped(device, &ended.ring),
+            Some(Body::RingOutcome(outcome)) => self.ring_over(device, &outcome),
             _ => {}
         }
     }

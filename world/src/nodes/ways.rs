@@ -8,6 +8,7 @@ use supernode_server::core::{Address, BusErrand, ControlMail, NodeId, Topic};
 
 use super::{
     Nodes,
+    calls::Deed,
     node::{Seat, number, place},
 };
 
@@ -21,6 +22,10 @@ pub(super) enum Event {
     Link { at: (usize, u64), other: usize, is_up: bool },
     /// A node's connection to the bus is there again.
     BusBack { at: (usize, u64) },
+    /// These rings must have ended.
+    Broken(Vec<(u64, Bytes)>),
+    /// A client asks for something.
+    Deed(Deed),
     /// A client has not been heard of for long enough.
     Idle(Seat),
 }
@@ -53,6 +58,8 @@ struct Link {
 const NOTICED_MAX_MS: u64 = 3_000;
 /// And that it is there again.
 const JOINED_MAX_MS: u64 = 1_000;
+/// Within so long a node has told its devices what ends with a link.
+const ENDED: Duration = Duration::from_millis(20);
 /// Letters take so long.
 const LETTER_US: std::ops::Range<u64> = 200..40_000;
 /// What is told on the bus takes so long,
@@ -77,7 +84,7 @@ impl Ways {
 }
 
 impl Nodes {
-    fn at(&mut self, at: Duration, event: Event) {
+    pub(super) fn at(&mut self, at: Duration, event: Event) {
         self.events_made += 1;
         self.events.insert((at, self.events_made), event);
     }
@@ -229,7 +236,9 @@ impl Nodes {
                         let far = number(other);
                         let mail = if is_up { ControlMail::NodeCame(far) } else { ControlMail::NodeGone(far) };
                         self.say(format_args!("node {} notices of {}: {is_up}", at.0 + 1, other + 1));
+                        let rings = if is_up { Vec::new() } else { self.rings_between(at.0, other) };
                         self.put_all(at.0, &mail);
+                        self.at(self.now + ENDED, Event::Broken(rings));
                     }
                 }
             }
@@ -238,6 +247,8 @@ impl Nodes {
                     self.put_all(at.0, &ControlMail::BusBack);
                 }
             }
+            Event::Broken(rings) => self.look_at_broken(&rings),
+            Event::Deed(deed) => self.do_deed(deed),
             Event::Idle(seat) => self.end_session(seat, false),
         }
     }
