@@ -148,6 +148,8 @@ const KEY_PACKAGE_BYTES: usize = 64;
 pub(crate) struct Announced {
     pub(crate) epoch: u64,
     pub(crate) view: View,
+    /// Whether somebody who was let in was told something else since: the next announcement is made even if it says this.
+    pub(crate) is_partial: bool,
 }
 
 /// A person's presence as others see it.

@@ -208,14 +208,17 @@ pub(crate) fn change_sight(
     }
     // What they were told last must be older than this, and this than what they are told next.
     person.announced.epoch = now.unix_ms.max(person.announced.epoch + 1);
-    let gone = Announced { epoch: person.announced.epoch, view: View::default() };
+    let gone = Announced { epoch: person.announced.epoch, ..Announced::default() };
     let changed = |sees| {
         let turns = person.watchers.iter().zip(before.iter().zip(&after));
         turns.filter(move |(_, (before, after))| before != after && **after == sees).map(|(watcher, _)| watcher.session)
     };
     outbox.events(changed(false), event(&identity, &gone));
-    let truth = Announced { epoch: person.announced.epoch, view: view(person) };
+    let truth = Announced { view: view(person), ..person.announced };
+    let gains = before.iter().zip(&after).any(|(before, after)| !before && *after);
+    let is_partial = gains && truth.view != person.announced.view;
     outbox.events(changed(true), event(&identity, &truth));
+    person.announced.is_partial |= is_partial;
 }
 
 /// Takes a device offline, unless a newer session of it has come.
@@ -302,6 +305,8 @@ pub(crate) fn watch(
     let is_let_in = person.lets(&session.identity, generation);
     let shown = if is_let_in { shown_first(&person) } else { Cow::Owned(Announced::default()) };
     outbox.event(session.id, event(&identity, &shown));
+    let is_partial = is_let_in && shown.view != person.announced.view;
+    person.announced.is_partial |= is_partial;
     Ok(())
 }
 
@@ -374,7 +379,7 @@ fn announce(
     outbox: &mut Outbox,
 ) {
     let view = view(person);
-    if view == person.announced.view || person.scheduled {
+    if (view == person.announced.view && !person.announced.is_partial) || person.scheduled {
         return;
     }
     if let Some(at) = person.quiet_until.filter(|at| *at > now.instant) {
@@ -383,7 +388,7 @@ fn announce(
         return;
     }
     // Epochs follow the clock, so that they keep growing when the entry was forgotten in between.
-    person.announced = Announced { epoch: now.unix_ms.max(person.announced.epoch + 1), view };
+    person.announced = Announced { epoch: now.unix_ms.max(person.announced.epoch + 1), view, is_partial: false };
     person.quiet_until = Some(now.instant + directory.limits().presence_interval);
     let shown = event(&identity, &person.announced);
     if person.lets_everybody() {
@@ -411,7 +416,7 @@ fn view(person: &Person) -> View {
 fn shown_first(person: &Person) -> Cow<'_, Announced> {
     match &person.elsewhere {
         None => Cow::Borrowed(&person.announced),
-        Some(_) => Cow::Owned(Announced { epoch: person.announced.epoch, view: view(person) }),
+        Some(_) => Cow::Owned(Announced { view: view(person), ..person.announced }),
     }
 }
 
