@@ -72,11 +72,14 @@ fn table(cluster: &ClusterStatus) -> String {
     };
     let life = if cluster.life_held { "held" } else { "not held: to the others this node is gone" };
     let mut text = format!(
-        "cluster   {}, this is node {} at {}\nNATS      {nats}\nlife      {life}\nhomes     {} rooms\n\n",
+        "cluster   {}, this is node {} at {}\nNATS      {nats}\nlife      {life}\nhomes     {} rooms\nbus       {} said, {} heard, {} lost\n\n",
         cluster.name,
         cluster.node,
         cluster.address,
-        count(cluster.homes)
+        count(cluster.homes),
+        count(cluster.bus_said),
+        count(cluster.bus_heard),
+        count(cluster.bus_lost.values().sum())
     );
     let width = cluster.nodes.iter().map(|node| node.address.to_string().len()).max().unwrap_or(0).max(7);
     text.push_str(&format!("NODE   {:width$}  {:PIN_CHARS$}  SEEN FOR\n", "ADDRESS", "PIN"));

@@ -27,7 +27,7 @@ use super::{
     admin::{self, Admin, AdminError},
     admission::{Doorkeeper, IssueError, TokenIssuer},
     certificate::{Certificate, CertificateError},
-    cluster::{self, ClusterError, Membership, View},
+    cluster::{self, ClusterError, Ears, Membership, View},
     config::{AdmissionChoice, Config, Loaded, Sources, TlsChoice},
     dashboard::Dashboard,
     handover::{self, HandoverError, Peer, Settlement, Takeover},
@@ -256,7 +256,13 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     }
 
     // A predecessor ends its life in the cluster as soon as it has seen that this process serves.
-    let mut membership = node.map(Membership::begin).transpose()?;
+    let begin = |node: cluster::Settings| {
+        let bus = node.bus();
+        // No shard hears the bus yet, nor says anything on it.
+        let ears = Ears { hear: Arc::new(|_, _, _| ()), bus_back: Box::new(|| ()) };
+        Membership::begin(node, bus, ears)
+    };
+    let mut membership = node.map(begin).transpose()?;
     let cluster = membership.as_ref().map(|membership| membership.view().clone());
     let listen = shards.local_addr();
     let shown = Shown::default();

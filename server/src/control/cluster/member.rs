@@ -12,7 +12,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
-use super::{ASK_PATIENCE, ClusterError, Settings, Trouble, View};
+use super::{ASK_PATIENCE, Bus, ClusterError, Hear, Settings, Trouble, View};
 
 /// How often it is looked what is the matter.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -25,6 +25,14 @@ const OTHER_MAX: Duration = Duration::from_secs(8);
 const BEGIN_MAX: Duration = Duration::from_secs(3);
 /// For the word that this node's life is over: whoever does not hear it waits 5 s.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Whom what comes from the other nodes is for.
+pub struct Ears {
+    /// What is heard on the bus.
+    pub hear: Hear,
+    /// The bus is there again, and may have lost messages meanwhile.
+    pub bus_back: Box<dyn Fn() + Send + Sync>,
+}
 
 /// This relay's place in its cluster, for as long as this is kept.
 #[derive(Debug)]
@@ -39,15 +47,15 @@ impl Membership {
     ///
     /// # Errors
     /// [`ClusterError::Thread`].
-    pub fn begin(settings: Settings) -> Result<Self, ClusterError> {
+    pub fn begin(settings: Settings, bus: Arc<Bus>, ears: Ears) -> Result<Self, ClusterError> {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ClusterError::Thread)?;
-        let view = Arc::new(View::new(settings));
+        let view = Arc::new(View::new(settings, bus));
         let (leave, left) = watch::channel(false);
         let lived = view.clone();
         let thread = thread::Builder::new()
             .name("cluster".to_owned())
-            .spawn(move || runtime.block_on(live(&lived, left)))
+            .spawn(move || runtime.block_on(live(&lived, &ears, left)))
             .map_err(ClusterError::Thread)?;
         Ok(Self { view, leave, thread })
     }
@@ -67,7 +75,7 @@ impl Membership {
     }
 }
 
-async fn live(view: &View, mut left: watch::Receiver<bool>) {
+async fn live(view: &View, ears: &Ears, mut left: watch::Receiver<bool>) {
     let settings = view.settings();
     let link = match settings.access.keep().await {
         Ok(link) => link,
@@ -82,22 +90,30 @@ async fn live(view: &View, mut left: watch::Receiver<bool>) {
         let _ = left.changed().await; // whoever drops the sender is gone as well
         end(view, &link).await;
     };
+    let root = settings.root_of_bus();
     tokio::select! {
         () = drive(&bucket, view.node(), view.begun(), || view.look()) => {}
-        () = look_after(view, &bucket, &link) => {}
+        () = look_after(view, &bucket, &link, &*ears.bus_back) => {}
+        () = view.bus().run(&link, &root, &ears.hear) => {}
         () = leave => {}
     }
 }
 
 /// Notes what keeps the node out of its cluster, while something does.
-async fn look_after(view: &View, bucket: &Bucket, link: &Link) {
+async fn look_after(view: &View, bucket: &Bucket, link: &Link, bus_back: &(dyn Fn() + Send + Sync)) {
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // For how long NATS has been away, and for how long it is there and this node does not live.
     let (mut away, mut waits) = (Duration::ZERO, Duration::ZERO);
+    let mut connects = 0;
     loop {
         ticks.tick().await;
         view.look();
+        view.bus().is_there(link.is_up());
+        let before = std::mem::replace(&mut connects, link.figures().made());
+        if before != 0 && before != connects {
+            bus_back();
+        }
         (away, waits) = match (link.is_up(), view.holds_life()) {
             (false, _) => (away + LOOK_EVERY, Duration::ZERO),
             (true, false) => (Duration::ZERO, waits + LOOK_EVERY),

@@ -2,13 +2,14 @@
 //! whoever asks is told how that goes. A relay without `[cluster]` has none of this.
 
 mod address;
+mod bus;
 mod member;
 mod seal;
 mod secret;
 mod trouble;
 mod view;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use supernode_cluster::{NodeNumber, Own, Whereabouts};
 use supernode_cluster_nats::{Access, AccessError, Bucket, BucketError, Login, NAME_BYTES_MAX, Place, RecordKey};
@@ -16,13 +17,15 @@ use supernode_proto::{identity::RelayPin, troubles};
 
 pub use self::{
     address::{NatsAddress, NoNatsAddress},
-    member::Membership,
+    bus::{Bus, BusReading, Hear, Loss},
+    member::{Ears, Membership},
     seal::{SAID_BYTES_MAX, SEALED_MORE_BYTES, Seal, Subject},
     secret::{ClusterSecret, Purpose},
     trouble::Trouble,
     view::{ClusterReading, ClusterStatus, NodeStatus, TroubleTold, View},
 };
 use super::{config, files};
+use crate::core::NodeId;
 
 /// The highest number that a node can have.
 pub const NODES_MAX: u16 = u16::MAX;
@@ -91,6 +94,7 @@ impl ClusterFiles {
 #[derive(Debug, Clone)]
 pub struct Settings {
     own: Own,
+    seal: Seal,
     place: Place,
     access: Access,
 }
@@ -103,6 +107,7 @@ impl Settings {
         let number = NodeNumber(cluster.node);
         Some(Self {
             own: Own { number, at: Whereabouts { address, pin: pin.0 } },
+            seal: Seal::new(&files.secret, number.0),
             access: Access {
                 servers: cluster.nats.iter().map(ToString::to_string).collect(),
                 login: files.login,
@@ -115,6 +120,21 @@ impl Settings {
                 key: RecordKey(files.secret.key(Purpose::Records)),
             },
         })
+    }
+
+    /// The bus at this node.
+    pub fn bus(&self) -> Arc<Bus> {
+        Arc::new(Bus::new(self.seal.clone(), self.node()))
+    }
+
+    /// Which node it is.
+    pub fn node(&self) -> NodeId {
+        NodeId(self.own.number.0)
+    }
+
+    /// What subjects of the bus begin with in NATS.
+    fn root_of_bus(&self) -> String {
+        format!("supernode.{}.bus", self.place.cluster)
     }
 
     /// The servers, for people.

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use supernode_cluster::{Life, Node, NodeNumber, Terms};
 use supernode_cluster_nats::Link;
 
-use super::{Settings, Trouble};
+use super::{Bus, BusReading, Loss, Settings, Trouble};
 
 /// A reading, as commands get it. A field that is added later needs a default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,15 @@ pub struct ClusterStatus {
     pub homes: u64,
     /// The nodes that live, as was last seen, this one among them.
     pub nodes: Vec<NodeStatus>,
+    /// Messages that were said on the bus.
+    #[serde(default)]
+    pub bus_said: u64,
+    /// Messages of other nodes that were heard there.
+    #[serde(default)]
+    pub bus_heard: u64,
+    /// Messages that were lost at this node, by reason; reasons that never came are left out.
+    #[serde(default)]
+    pub bus_lost: BTreeMap<String, u64>,
     /// What keeps this node out of the cluster, if something does.
     #[serde(default)]
     pub trouble: Option<TroubleTold>,
@@ -75,6 +84,8 @@ pub struct ClusterReading {
     pub nats_connects: u64,
     /// Rooms that have their home here.
     pub homes: u64,
+    /// What is counted of the bus.
+    pub bus: BusReading,
 }
 
 /// The node, and what was noted of it.
@@ -83,6 +94,7 @@ pub struct View {
     settings: Settings,
     node: Mutex<Node>,
     begun: Instant,
+    bus: Arc<Bus>,
     link: OnceLock<Link>,
     notes: Mutex<Notes>,
 }
@@ -96,11 +108,11 @@ struct Notes {
 
 impl View {
     /// Of a node that does not live yet.
-    pub(super) fn new(settings: Settings) -> Self {
+    pub(super) fn new(settings: Settings, bus: Arc<Bus>) -> Self {
         // Whoever follows a process that is known to have ended may live at once. That is not remembered: 5 s are waited.
         let node = Node::new(Terms::default(), settings.own, Life(rand::random()), None);
         let (link, notes) = (OnceLock::new(), Mutex::default());
-        Self { settings, node: Mutex::new(node), begun: Instant::now(), link, notes }
+        Self { settings, node: Mutex::new(node), begun: Instant::now(), bus, link, notes }
     }
 
     /// What it lives by.
@@ -111,6 +123,11 @@ impl View {
     /// The node, for whoever drives it; its clock is the time since [`Self::begun`].
     pub(super) const fn node(&self) -> &Mutex<Node> {
         &self.node
+    }
+
+    /// The bus at this node.
+    pub(super) const fn bus(&self) -> &Arc<Bus> {
+        &self.bus
     }
 
     /// When its clock began.
@@ -168,12 +185,14 @@ impl View {
             nats_connected: self.is_connected(),
             nats_connects: self.link.get().map_or(0, |link| link.figures().made()),
             homes: node.homes_here(now) as u64,
+            bus: self.bus.reading(),
         }
     }
 
     /// For commands.
     pub fn status(&self) -> ClusterStatus {
-        let ClusterReading { life_held, nats_connected, nats_connects, homes, .. } = self.reading();
+        let ClusterReading { life_held, nats_connected, nats_connects, homes, bus, .. } = self.reading();
+        let lost = Loss::ALL.iter().zip(bus.lost).filter(|(_, count)| *count > 0);
         let own = self.settings.own;
         let alive: Vec<_> = self.lock().alive().collect();
         let own_life = self.lock().life();
@@ -195,6 +214,9 @@ impl View {
             life_held,
             homes,
             nodes: alive.into_iter().map(node).collect(),
+            bus_said: bus.said,
+            bus_heard: bus.heard,
+            bus_lost: lost.map(|(loss, count)| (loss.label().to_owned(), count)).collect(),
             trouble: notes.trouble.as_ref().map(told),
         }
     }

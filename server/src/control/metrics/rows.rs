@@ -6,7 +6,11 @@ use supernode_proto::{close::CloseCode, control::Rung};
 
 use super::{Reading, ShardReading};
 use crate::{
-    control::{cluster::ClusterReading, hook::Outcome, push},
+    control::{
+        cluster::{ClusterReading, Loss},
+        hook::Outcome,
+        push,
+    },
     core::{
         counts::{LIMITS, REFUSAL_REASONS, RING_OUTCOMES},
         histogram::Histogram,
@@ -90,6 +94,16 @@ pub(super) const ROWS: &[Row] = &[
     Row { name: "supernode_cluster_nats_connects_total", label: "",
         values: Counter(|r| of_cluster(r, |cluster| cluster.nats_connects as f64)),
         help: "Times that a connection to a NATS server came about: more than one is that it was gone meanwhile." },
+    Row { name: "supernode_cluster_bus_messages_total", label: "direction",
+        values: Counter(|r| r.cluster.map_or_else(Vec::new, |cluster| vec![
+            (IN.into(), cluster.bus.heard as f64), (OUT.into(), cluster.bus.said as f64)])),
+        help: "Short messages to and from other nodes through NATS." },
+    Row { name: "supernode_cluster_bus_lost_total", label: "reason", values: Counter(bus_lost),
+        help: "Those that were lost at this node: away, as NATS was not there; no_room, as too much waited; too_long; not_sealed, as they \
+               came from nobody who has the cluster's secret. What is lost is said again." },
+    Row { name: "supernode_cluster_bus_subjects", label: "",
+        values: Gauge(|r| of_cluster(r, |cluster| cluster.bus.listens as f64)),
+        help: "Subjects that this node listens to in NATS: those of people who are watched or online here, and one of all nodes." },
 
     // ---- UDP
     Row { name: "supernode_udp_datagrams_total", label: "direction",
@@ -372,6 +386,11 @@ fn closed(reading: &Reading) -> Samples<f64> {
 
 fn of_cluster(reading: &Reading, read: fn(&ClusterReading) -> f64) -> Samples<f64> {
     reading.cluster.as_ref().map(|cluster| (Cow::Borrowed(""), read(cluster))).into_iter().collect()
+}
+
+fn bus_lost(reading: &Reading) -> Samples<f64> {
+    let lost = reading.cluster.iter().flat_map(|cluster| Loss::ALL.iter().zip(cluster.bus.lost));
+    lost.map(|(loss, count)| (loss.label().into(), count as f64)).collect()
 }
 
 fn push_outcomes(reading: &Reading) -> Samples<f64> {
