@@ -316,7 +316,7 @@ impl Node {
             return;
         }
         let node = self.is.number;
-        // The bucket takes the write only if the record is still the one that is looked at here.
+        // The bucket takes the write only if the record is still the one that is looked at here.
         let seen = self.lives.of(node);
         if seen.is_none_or(|seen| seen.is_over()) || planted!(self.terms, NumberTakenOver) {
             let over = seen.map_or(0, |seen| seen.revision);

@@ -40,7 +40,7 @@ impl Place {
         self.in_doubt
     }
 
-    /// One that is about to be written, over the record with this number.
+    /// One that is about to be written, over the record with this number: whoever wrote that is over.
     pub(crate) const fn new(node: NodeNumber, life: Life, over: u64, now: Moment) -> Self {
         Self { node, life, revision: over, renewed: now, in_doubt: false }
     }

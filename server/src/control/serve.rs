@@ -217,18 +217,23 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     let admission = Arc::new(Exceptions::new(door.clone(), Revoked::read(&state)?));
     let push_figures = Arc::new(push::Figures::default());
     let waker = Waker::of(&config, &state, push_figures.clone())?;
+    let bus = node.as_ref().map(cluster::Settings::bus);
+    let own_node = node.as_ref().zip(bus.clone()).map(|(node, bus)| cluster::own_node(node, bus, &certificate));
     let shards_config = shard::Config {
         listen,
         shards: if config.relay.shards == 0 { cores() } else { config.relay.shards },
         batch_window: config.relay.batch_window,
-        tls: tls::quic_server_config(&certificate, pages.as_ref().map(|pages| &pages.certificate))?,
+        tls: tls::for_nodes_too(
+            tls::quic_server_config(&certificate, pages.as_ref().map(|pages| &pages.certificate))?,
+            &config,
+        )?,
         pin: certificate.pin,
         admission: admission.clone(),
         limits: config.limits.clone(),
         reset_key: keys.reset_key,
         tcp,
         waking: waker.as_ref().map(Waker::waking),
-        node: None,
+        node: own_node.transpose()?,
     };
     let (control, control_door) = state.make(Door::Control)?;
     let (handover, handover_door) = state.make(Door::Handover)?;
@@ -256,13 +261,8 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     }
 
     // A predecessor ends its life in the cluster as soon as it has seen that this process serves.
-    let begin = |node: cluster::Settings| {
-        let bus = node.bus();
-        // No shard hears the bus yet, nor says anything on it.
-        let ears = Ears { hear: Arc::new(|_, _, _| ()), bus_back: Box::new(|| ()) };
-        Membership::begin(node, bus, ears)
-    };
-    let mut membership = node.map(begin).transpose()?;
+    let begin = |(node, bus): (cluster::Settings, Arc<cluster::Bus>)| Membership::begin(node, bus, Ears::of(&shards));
+    let mut membership = node.zip(bus).map(begin).transpose()?;
     let cluster = membership.as_ref().map(|membership| membership.view().clone());
     let listen = shards.local_addr();
     let shown = Shown::default();

@@ -31,6 +31,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use supernode_proto::{close::CloseCode, identity::RelayPin};
 
@@ -64,7 +65,7 @@ pub use self::{
     },
     live::LiveHandle,
     net::{probe, socket::BUFFER_BYTES as BUFFER_BYTES_WANTED},
-    nodes::{NodeBook, NodeFigures, NodeKey, NodeSelf, Roster},
+    nodes::{NodeBook, NodeFigures, NodeKey, NodeSelf, Roster, ToBus},
     quic::{
         cid::{Incarnation, SHARDS_MAX},
         crypto::TlsConfig,
@@ -72,7 +73,7 @@ pub use self::{
     tcp::{Config as TcpConfig, Figures as TcpFigures, LINK_BYTES_MAX, Snapshot as TcpSnapshot},
 };
 use crate::core::{
-    Address, Admit, NodeId, ShardCore, ShardId, directory::Directory, limits::Limits, push::Push,
+    Address, Admit, ControlMail, NodeId, ShardCore, ShardId, Topic, directory::Directory, limits::Limits, push::Push,
     push_services::PushServices,
 };
 
@@ -503,6 +504,30 @@ impl Handle {
         let roster = Arc::new(roster);
         for postbox in &self.postboxes {
             postbox.put_control(Letter::Nodes(roster.clone()));
+            postbox.wake();
+        }
+    }
+
+    /// Passes on what another node said on the bus; whether there was room for it.
+    pub fn hear(&self, topic: Topic, from: NodeId, bytes: Bytes) -> bool {
+        // Spread over the shards: each passes on what another one deals with.
+        let at = match topic {
+            Topic::Watchers(identity) | Topic::Holders(identity) => usize::from(identity.as_bytes()[0]),
+            Topic::Nodes => usize::from(from.0),
+        };
+        let postbox = &self.postboxes[at % self.postboxes.len()];
+        if !postbox.has_room_for_bus() {
+            return false;
+        }
+        postbox.put_control(Letter::Core(vec![ControlMail::Heard { topic, from, bytes }]));
+        postbox.wake();
+        true
+    }
+
+    /// Tells the shards that the bus may have lost messages.
+    pub fn bus_is_back(&self) {
+        for postbox in &self.postboxes {
+            postbox.put_control(Letter::Core(vec![ControlMail::BusBack]));
             postbox.wake();
         }
     }

@@ -13,7 +13,7 @@ use rustls::{
 };
 use supernode_proto::{ALPN, H3_ALPN, cluster::NODE_ALPN, identity::RelayPin, troubles};
 
-use crate::control::{certificate::Certificate, state_dir::KeyMaterial};
+use crate::control::{certificate::Certificate, config::Config, state_dir::KeyMaterial};
 use crate::shard::TlsConfig;
 
 troubles! {
@@ -54,6 +54,14 @@ pub fn quic_server_config(
     // A page knows the relay by the host that its browser has checked, or by the pin of who vouches for the certificate.
     let hosts = for_pages.filter(|shown| shown.by_authority).map(|shown| shown.names.clone()).unwrap_or_default();
     Ok(Arc::new(TlsConfig::new(server_config(certificate, for_pages)?, hosts)?))
+}
+
+/// The same, also for the other nodes of the cluster that this relay is in, if it is.
+///
+/// # Errors
+/// [`TlsError::Initial`].
+pub fn for_nodes_too(tls: Arc<TlsConfig>, config: &Config) -> Result<Arc<TlsConfig>, TlsError> {
+    if config.cluster.nats.is_empty() { Ok(tls) } else { Ok(Arc::new(tls.of_a_node()?)) }
 }
 
 /// The same certificate for the TCP port, with the ALPN of web sites, so that proxies that look let it pass.

@@ -50,6 +50,8 @@ losses! {
     TooLong "too_long";
     /// It came, and was not sealed by a node of this cluster for where it was said.
     NotSealed "not_sealed";
+    /// It came, and the shard that it is for had too much to read.
+    Busy "busy";
 }
 
 /// What is counted of the bus.
@@ -65,8 +67,8 @@ pub struct BusReading {
     pub listens: u64,
 }
 
-/// Whom what is heard is for.
-pub type Hear = Arc<dyn Fn(Topic, NodeId, Bytes) + Send + Sync>;
+/// Whom what is heard is for; whether there was room for it.
+pub type Hear = Arc<dyn Fn(Topic, NodeId, Bytes) -> bool + Send + Sync>;
 
 /// The bus at this node. Whoever wants something of it never waits.
 pub struct Bus {
@@ -202,7 +204,9 @@ impl Bus {
             Some((from, _)) if from == self.node.0 => {}
             Some((from, said)) => {
                 self.heard.fetch_add(1, Ordering::Relaxed);
-                hear(topic, NodeId(from), said.into());
+                if !hear(topic, NodeId(from), said.into()) {
+                    self.lose(Loss::Busy);
+                }
             }
             None => self.lose(Loss::NotSealed),
         }
@@ -248,15 +252,15 @@ mod tests {
         let tell = |bytes: usize| bus.handle(BusErrand::Tell(Topic::Nodes, vec![0; bytes].into()));
         let lost = || Loss::ALL.iter().map(|loss| bus.reading().lost[*loss as usize]).collect::<Vec<_>>();
         tell(1);
-        assert_eq!(lost(), [1, 0, 0, 0], "NATS is not there");
+        assert_eq!(lost(), [1, 0, 0, 0, 0], "NATS is not there");
         bus.is_there(true);
         tell(SAID_BYTES_MAX + 1);
-        assert_eq!(lost(), [1, 0, 1, 0]);
+        assert_eq!(lost(), [1, 0, 1, 0, 0]);
         (0..WAITING_BYTES_MAX / SAID_BYTES_MAX).for_each(|_| tell(SAID_BYTES_MAX));
         tell(1);
-        assert_eq!(lost(), [1, 1, 1, 0], "the newest is dropped");
+        assert_eq!(lost(), [1, 1, 1, 0, 0], "the newest is dropped");
         bus.is_there(false);
-        assert_eq!(lost(), [1 + (WAITING_BYTES_MAX / SAID_BYTES_MAX) as u64, 1, 1, 0], "it would be old");
+        assert_eq!(lost(), [1 + (WAITING_BYTES_MAX / SAID_BYTES_MAX) as u64, 1, 1, 0, 0], "it would be old");
         bus.is_there(true);
         tell(SAID_BYTES_MAX);
         assert_eq!(lost()[1], 1, "there is room again");
@@ -270,12 +274,19 @@ mod tests {
         let subject = one.subject(&topic);
         let heard = Arc::new(Mutex::new(Vec::new()));
         let noted = heard.clone();
-        let hear: Hear = Arc::new(move |topic, from, said| noted.lock().expect("ours").push((topic, from, said)));
+        let hear: Hear = Arc::new(move |topic, from, said| {
+            let mut noted = noted.lock().expect("ours");
+            noted.push((topic, from, said));
+            noted.len() == 1
+        });
         for bus in [&one, &two, &stranger] {
             one.hear(topic, subject, &bus.seal.seal(subject, b"here", rand::random()), &hear);
         }
         assert_eq!(*heard.lock().expect("ours"), [(topic, NodeId(2), Bytes::from_static(b"here"))]);
-        assert_eq!((one.reading().heard, one.reading().lost[Loss::NotSealed as usize]), (1, 1));
+        let lost = |why| one.reading().lost[why as usize];
+        assert_eq!((one.reading().heard, lost(Loss::NotSealed), lost(Loss::Busy)), (1, 1, 0));
+        one.hear(topic, subject, &two.seal.seal(subject, b"there", rand::random()), &hear);
+        assert_eq!((one.reading().heard, lost(Loss::NotSealed), lost(Loss::Busy)), (2, 1, 1));
         assert_ne!(subject, one.subject(&Topic::Holders(IdentityKey::new([7; 32]))));
     }
 

@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use super::{ASK_PATIENCE, Bus, ClusterError, Hear, Settings, Trouble, View};
+use crate::shard::{Roster, Running};
 
 /// How often it is looked what is the matter.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -28,10 +29,24 @@ const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Whom what comes from the other nodes is for.
 pub struct Ears {
+    /// Who lives, whenever that changes.
+    pub roster: Box<dyn Fn(Roster) + Send + Sync>,
     /// What is heard on the bus.
     pub hear: Hear,
     /// The bus is there again, and may have lost messages meanwhile.
     pub bus_back: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Ears {
+    /// The shards'.
+    pub fn of(shards: &Running) -> Self {
+        let (told, hear, back) = (shards.handle(), shards.handle(), shards.handle());
+        Self {
+            roster: Box::new(move |roster| told.set_roster(roster)),
+            hear: Arc::new(move |topic, from, said| hear.hear(topic, from, said)),
+            bus_back: Box::new(move || back.bus_is_back()),
+        }
+    }
 }
 
 /// This relay's place in its cluster, for as long as this is kept.
@@ -92,15 +107,15 @@ async fn live(view: &View, ears: &Ears, mut left: watch::Receiver<bool>) {
     };
     let root = settings.root_of_bus();
     tokio::select! {
-        () = drive(&bucket, view.node(), view.begun(), || view.look()) => {}
-        () = look_after(view, &bucket, &link, &*ears.bus_back) => {}
+        () = drive(&bucket, view.node(), view.begun(), || view.look(&ears.roster)) => {}
+        () = look_after(view, &bucket, &link, ears) => {}
         () = view.bus().run(&link, &root, &ears.hear) => {}
         () = leave => {}
     }
 }
 
 /// Notes what keeps the node out of its cluster, while something does.
-async fn look_after(view: &View, bucket: &Bucket, link: &Link, bus_back: &(dyn Fn() + Send + Sync)) {
+async fn look_after(view: &View, bucket: &Bucket, link: &Link, ears: &Ears) {
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // For how long NATS has been away, and for how long it is there and this node does not live.
@@ -108,11 +123,11 @@ async fn look_after(view: &View, bucket: &Bucket, link: &Link, bus_back: &(dyn F
     let mut connects = 0;
     loop {
         ticks.tick().await;
-        view.look();
+        view.look(&ears.roster);
         view.bus().is_there(link.is_up());
         let before = std::mem::replace(&mut connects, link.figures().made());
         if before != 0 && before != connects {
-            bus_back();
+            (ears.bus_back)();
         }
         (away, waits) = match (link.is_up(), view.holds_life()) {
             (false, _) => (away + LOOK_EVERY, Duration::ZERO),

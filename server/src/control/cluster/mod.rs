@@ -11,6 +11,7 @@ mod view;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use rustls::{SignatureScheme, crypto::aws_lc_rs};
 use supernode_cluster::{NodeNumber, Own, Whereabouts};
 use supernode_cluster_nats::{Access, AccessError, Bucket, BucketError, Login, NAME_BYTES_MAX, Place, RecordKey};
 use supernode_proto::{identity::RelayPin, troubles};
@@ -24,8 +25,11 @@ pub use self::{
     trouble::Trouble,
     view::{ClusterReading, ClusterStatus, NodeStatus, TroubleTold, View},
 };
-use super::{config, files};
-use crate::core::NodeId;
+use super::{certificate::Certificate, config, files};
+use crate::{
+    core::NodeId,
+    shard::{NodeKey, NodeSelf, ToBus},
+};
 
 /// The highest number that a node can have.
 pub const NODES_MAX: u16 = u16::MAX;
@@ -52,6 +56,9 @@ troubles! {
     Bucket { servers: String, source: BucketError }, "{servers}: NATS keeps nothing for this cluster",
         "JetStream is off, this user may not use it, or the cluster's name belongs to another cluster with another secret",
         "switch JetStream on and let this user use it, as docs/OPERATING.md says; compare cluster.name and cluster.secret_file on all nodes";
+    Key, "a node signs with the key of its certificate, and this one is not of P-256",
+        "tls.certificate and tls.key, or the authority, are of another kind",
+        "use a certificate with a key of ECDSA P-256 on all nodes, or the relay's own (tls.mode = \"self-signed\")";
     Thread(#[source] std::io::Error), "cannot start the thread that keeps this node in its cluster",
         "the system refused it: too many threads or too little memory", "raise the limit that the system names (TasksMax= of the unit)";
 }
@@ -154,6 +161,22 @@ impl Settings {
         let bucket = Bucket::new(client, &self.place, ASK_PATIENCE).map_err(failed)?;
         bucket.look().await.map_err(failed)
     }
+}
+
+/// What makes the shards those of a node.
+///
+/// # Errors
+/// [`ClusterError::Key`].
+pub fn own_node(settings: &Settings, bus: Arc<Bus>, certificate: &Certificate) -> Result<NodeSelf, ClusterError> {
+    const P256: &[SignatureScheme] = &[SignatureScheme::ECDSA_NISTP256_SHA256];
+    let key = aws_lc_rs::sign::any_supported_type(&certificate.key()).map_err(|_| ClusterError::Key)?;
+    let spki = key.public_key().filter(|_| key.choose_scheme(P256).is_some()).ok_or(ClusterError::Key)?.to_vec();
+    let sign = move |said: &[u8]| key.choose_scheme(P256)?.sign(said).ok();
+    Ok(NodeSelf {
+        node: settings.node(),
+        key: NodeKey::new(spki, sign),
+        bus: ToBus(Arc::new(move |errand| bus.handle(errand))),
+    })
 }
 
 #[cfg(test)]

@@ -9,10 +9,15 @@ use std::{
 
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
-use supernode_cluster::{Life, Node, NodeNumber, Terms};
+use supernode_cluster::{Life, Node, NodeNumber, Terms, Whereabouts};
 use supernode_cluster_nats::Link;
+use supernode_proto::identity::RelayPin;
 
 use super::{Bus, BusReading, Loss, Settings, Trouble};
+use crate::{
+    core::NodeId,
+    shard::{NodeBook, Roster},
+};
 
 /// A reading, as commands get it. A field that is added later needs a default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,6 +109,8 @@ struct Notes {
     /// Since when each life is seen.
     since: BTreeMap<(NodeNumber, Life), Instant>,
     trouble: Option<Trouble>,
+    /// What the shards were told last.
+    roster: Option<Roster>,
 }
 
 impl View {
@@ -140,9 +147,29 @@ impl View {
         let _ = self.link.set(link); // it is set once
     }
 
-    /// Notes who lives.
-    pub(super) fn look(&self) {
-        let alive: Vec<(NodeNumber, Life)> = self.lock().alive().map(|(node, life, _)| (node, life)).collect();
+    /// Notes who lives, and tells whoever speaks to them, if that is another than before.
+    pub(super) fn look(&self, tell: &dyn Fn(Roster)) {
+        let (own, all) = {
+            let node = self.lock();
+            (node.life(), node.alive().collect::<Vec<_>>())
+        };
+        // One that has no life yet speaks to nobody.
+        if let Some(Life(life)) = own {
+            let others = all.iter().filter(|(node, ..)| *node != self.settings.own.number);
+            let book = |(node, life, at): &(NodeNumber, Life, Whereabouts)| NodeBook {
+                node: NodeId(node.0),
+                life: life.0,
+                address: at.address,
+                pin: RelayPin(at.pin),
+            };
+            let roster = Roster { life, others: others.map(book).collect() };
+            let mut notes = self.notes();
+            if notes.roster.as_ref() != Some(&roster) {
+                notes.roster = Some(roster.clone());
+                tell(roster);
+            }
+        }
+        let alive: Vec<(NodeNumber, Life)> = all.into_iter().map(|(node, life, _)| (node, life)).collect();
         let since = &mut self.notes().since;
         since.retain(|life, _| alive.contains(life));
         let now = Instant::now();
@@ -197,7 +224,7 @@ impl View {
         let alive: Vec<_> = self.lock().alive().collect();
         let own_life = self.lock().life();
         let notes = self.notes();
-        let node = |(number, life, at): (NodeNumber, Life, supernode_cluster::Whereabouts)| NodeStatus {
+        let node = |(number, life, at): (NodeNumber, Life, Whereabouts)| NodeStatus {
             node: number.0,
             address: at.address,
             pin: HEXLOWER.encode(&at.pin),

@@ -331,7 +331,9 @@ impl Reloader {
     fn show(&mut self, certificate: &Certificate, config: &Config, page: Option<&Arc<Page>>) -> Result<(), String> {
         let pages = self.to.door_parts.for_pages(config, certificate).map_err(|error| words::line(&error))?;
         let to_pages = pages.as_ref().map(|pages| &pages.certificate);
-        let tls = tls::quic_server_config(certificate, to_pages).map_err(|error| words::line(&error))?;
+        let tls = tls::quic_server_config(certificate, to_pages)
+            .and_then(|tls| tls::for_nodes_too(tls, &self.in_effect.started.config))
+            .map_err(|error| words::line(&error))?;
         let over_tcp = tls::tcp_server_config(certificate).map_err(|error| words::line(&error))?;
         if let Some((at, served)) = &self.to.page {
             let way = Way::at(*at, certificate).map_err(|error| words::line(&error))?;

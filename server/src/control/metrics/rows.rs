@@ -100,7 +100,7 @@ pub(super) const ROWS: &[Row] = &[
         help: "Short messages to and from other nodes through NATS." },
     Row { name: "supernode_cluster_bus_lost_total", label: "reason", values: Counter(bus_lost),
         help: "Those that were lost at this node: away, as NATS was not there; no_room, as too much waited; too_long; not_sealed, as they \
-               came from nobody who has the cluster's secret. What is lost is said again." },
+               came from nobody who has the cluster's secret; busy, as a shard had too much to read. What is lost is said again." },
     Row { name: "supernode_cluster_bus_subjects", label: "",
         values: Gauge(|r| of_cluster(r, |cluster| cluster.bus.listens as f64)),
         help: "Subjects that this node listens to in NATS: those of people who are watched or online here, and one of all nodes." },

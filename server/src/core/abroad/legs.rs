@@ -311,7 +311,7 @@ fn take_if(directory: &Directory, id: RingId, is_it: impl Fn(&Ring) -> bool) -> 
     directory.rings.remove_if(&id, is_it)
 }
 
-/// Asks a ring's home whether an answer counts, if that is another node; whether it is.
+/// Asks a ring's home whether an answer counts, if that is another node; whether it is.
 pub(crate) fn answer_elsewhere(
     directory: &Directory,
     session: &Session,

@@ -49,8 +49,11 @@ impl Engine {
                         send(push);
                     }
                 }
-                // A single relay has none.
-                Errand::Bus(_) => {}
+                Errand::Bus(errand) => {
+                    if let Some(nodes) = &self.nodes {
+                        nodes.tell_bus(errand);
+                    }
+                }
                 Errand::SendNewestGroup(session, alias) => {
                     let (streams, mut cx) = self.streams();
                     streams.send_newest_group(session, alias, &mut cx, now.instant);

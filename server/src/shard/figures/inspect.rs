@@ -86,7 +86,8 @@ pub(crate) fn meant(whom: Whom, connections: &Connections, core: &ShardCore) -> 
     let open = connections.iter().filter_map(|(_, connection)| Some((connection, connection.session()?)));
     let is_meant = |connection: &Connection, id: SessionId| {
         core.session(id.link).is_some_and(|known| match whom {
-            Whom::Session(session) => id == session,
+            // Its name says no node: it is a session of this relay's.
+            Whom::Session(session) => id == SessionId { at: id.at.beside(session.at.shard), ..session },
             Whom::Identity(identity) => known.identity() == identity,
             Whom::Device(device) => known.device() == device,
             Whom::Token(token) => known.token() == Some(token),

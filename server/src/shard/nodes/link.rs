@@ -96,7 +96,7 @@ impl Link {
         self.quic.send_stream(id).write(frame) == Ok(frame.len())
     }
 
-    /// Writes as much of these frames as the connection takes; how many bytes.
+    /// Writes as much of these frames as the connection takes; how many bytes. What is left waits, within its bound.
     pub(super) fn write(&mut self, frames: &mut VecDeque<Bytes>) -> usize {
         let Some(id) = self.stream else { return 0 };
         let mut bytes = 0;

@@ -16,6 +16,7 @@ mod words;
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -40,7 +41,7 @@ use super::{
     post::{Post, inbox::Letter},
     quic::{cid::Incarnation, transport::STREAM_WINDOW},
 };
-use crate::core::{Address, ControlMail, NodeId, ShardId};
+use crate::core::{Address, BusErrand, ControlMail, NodeId, ShardId};
 
 /// Bytes of letters that may wait for a node. Default 4 MiB: as much as waits for a shard before its clients are left unread.
 /// What is more breaks the link, so that both sides know that something was lost.
@@ -53,6 +54,18 @@ pub struct NodeSelf {
     pub node: NodeId,
     /// The key of its certificate.
     pub key: NodeKey,
+    /// Who carries what its shards say on the bus.
+    pub bus: ToBus,
+}
+
+/// Takes what shards want of the bus, and does not wait.
+#[derive(Clone)]
+pub struct ToBus(pub Arc<dyn Fn(BusErrand) + Send + Sync>);
+
+impl fmt::Debug for ToBus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ToBus(..)")
+    }
 }
 
 /// Who lives, as the control plane knows it.
@@ -147,6 +160,11 @@ impl Nodes {
             #[cfg(test)]
             heard: Vec::new(),
         }
+    }
+
+    /// Passes on what the core wants of the bus.
+    pub(crate) fn tell_bus(&self, errand: BusErrand) {
+        self.own.bus.0(errand);
     }
 
     /// Takes note of who lives. A life that is not there any more is over at once, with all links to and from it.

@@ -63,6 +63,10 @@ pub(crate) fn bytes_held_from(shards: usize) -> usize {
 
 const LETTER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Bytes of letters that may wait for a shard while it still takes what is said on the bus. Default 2 MiB: half of the bytes from
+/// which clients are left unread; fifty of the longest messages.
+const BUS_BYTES_MAX: usize = LETTER_BYTES_MAX / 2;
+
 /// Media on its way to another shard's subscribers: one copy, however many they are.
 #[derive(Debug)]
 pub(crate) enum MediaMail {
@@ -182,6 +186,11 @@ impl Postbox {
     /// media.
     pub(crate) fn has_room_for_tcp(&self) -> bool {
         self.media.len() < MEDIA_MAX / 4
+    }
+
+    /// Whether there is room for what was said on the bus: it may be lost, while what shards tell each other may not.
+    pub(crate) fn has_room_for_bus(&self) -> bool {
+        self.control_waits() < CONTROL_MAX / 4 && self.control_bytes() < BUS_BYTES_MAX
     }
 
     /// Puts control mail into the inbox, or marks the shard; how many bytes it keeps. [`Self::wake`] it afterwards.
