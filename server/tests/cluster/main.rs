@@ -1,4 +1,7 @@
-//! Three relays as one cluster, by a real NATS server, on one machine: who lives is seen by all, whatever is killed.
+//! Three relays as one cluster, by a real NATS server, on one machine: who lives is seen by all, whatever is killed, and so are
+//! people.
+
+mod people;
 
 use std::{
     fs,
@@ -16,6 +19,9 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Within this, a node that was killed is gone for all others: a lease of 5 s, and a look.
 const LEASE: Duration = Duration::from_secs(6);
+
+/// Of each relay: what is said between nodes is passed on between shards.
+const SHARDS: usize = 2;
 
 fn supernode(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_supernode"));
@@ -86,7 +92,7 @@ impl Node {
         let address = socket.local_addr().expect("bound");
         drop(socket);
         let text = format!(
-            "[relay]\nlisten = \"{address}\"\nshards = 1\nstate_dir = {:?}\n[admin]\nlisten = \"127.0.0.1:0\"\n[cluster]\n\
+            "[relay]\nlisten = \"{address}\"\nshards = {SHARDS}\nstate_dir = {:?}\n[admission]\nmode = \"open\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[cluster]\n\
              nats = [\"nats://127.0.0.1:{}\"]\nname = \"test\"\nnode = {number}\naddress = \"{address}\"\nsecret_file = {secret:?}\n",
             home.join("state"),
             nats.port,
