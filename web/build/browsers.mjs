@@ -1,7 +1,8 @@
 // Runs the tests in real browsers, `tests/*.test.ts`, against a real relay: see docs/WEB.md. With names of tests behind
 // it, those only; with `--short` those that the gate runs.
 import { spawnSync } from "node:child_process";
-import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -37,11 +38,27 @@ const named = words[0] === "--short" ? SHORT : words;
 /** Runs tests of a file, those of these names or all; the names of those that failed. */
 function failed_of(file, names) {
   const patterns = names.flatMap((name) => ["--test-name-pattern", name]);
-  const run = ["--test", "--enable-source-maps", "--test-reporter=tap", ...patterns, file];
-  const { stdout, status } = spawnSync(process.execPath, run, { stdio: ["ignore", "pipe", "inherit"], cwd: WEB, maxBuffer: 1 << 28 });
+  // A test that took too long may leave browsers behind, for which the process would wait. What it started names this directory.
+  const own = mkdtempSync(join(tmpdir(), "sn-"));
+  const run = ["--test", "--test-force-exit", "--enable-source-maps", "--test-reporter=tap", ...patterns, file];
+  const env = { ...process.env, TMPDIR: own };
+  const { stdout, status } = spawnSync(process.execPath, run, { stdio: ["ignore", "pipe", "inherit"], cwd: WEB, env, maxBuffer: 1 << 28 });
+  end_all_of(own);
   process.stdout.write(stdout);
   const failed = [...stdout.toString().matchAll(/^not ok \d+ - (.*)$/gm)].map(([, name]) => name);
   return status === 0 || failed.length > 0 ? failed : [basename(file)];
+}
+
+/** Ends all processes whose command names this directory, and removes it. */
+function end_all_of(directory) {
+  for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
+    try {
+      if (readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(directory)) process.kill(Number(pid), "SIGKILL");
+    } catch {
+      // It has ended by itself.
+    }
+  }
+  rmSync(directory, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
 }
 
 for (const file of files) {

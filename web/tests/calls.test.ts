@@ -17,7 +17,7 @@ const SAMPLES = join(process.cwd(), "..", "client", "samples");
 const stage = open_stage();
 
 for (const [one, other] of HERE.flatMap((one, at) => HERE.slice(at).map((other): [Kind, Kind] => [one, other]))) {
-  test(`${one} and ${other} hear and see each other`, { timeout: 180_000 }, async () => {
+  test(`${one} and ${other} hear and see each other`, { timeout: 90_000 }, async () => {
     const link = stage.relay.room();
     const people = await Promise.all([person(one, 440, stage.url), person(other, 620, stage.url)]);
     const [ada, bob] = people;
@@ -40,7 +40,7 @@ for (const [one, other] of HERE.flatMap((one, at) => HERE.slice(at).map((other):
   });
 }
 
-test("a page and a program hear and see each other", { timeout: 180_000, skip: NO_BROWSER }, async () => {
+test("a page and a program hear and see each other", { timeout: 90_000, skip: NO_BROWSER }, async () => {
   const link = stage.relay.room();
   const ada = await person(FIRST, 440, stage.url);
   let nell: Native | undefined;

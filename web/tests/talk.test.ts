@@ -10,7 +10,7 @@ declare const globalThis: { test: TestPage };
 
 const stage = open_stage();
 
-test("what is said, felt and sent comes, and nothing of it runs", { timeout: 180_000, skip: NO_BROWSER }, async () => {
+test("what is said, felt and sent comes, and nothing of it runs", { timeout: 60_000, skip: NO_BROWSER }, async () => {
   const link = stage.relay.room();
   const [ada, bob] = await Promise.all([person(FIRST, 440, stage.url), person(LAST, 620, stage.url)]);
   try {
