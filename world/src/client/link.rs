@@ -16,7 +16,7 @@ use supernode_session::{Clocks, Greeting, Moment, Seen, Silence, StreamReader, V
 use crate::clock::Clock;
 
 /// A relay that leaves questions open for so long is gone: the SDK's default.
-const SILENCE_MAX: Duration = Duration::from_secs(6);
+const SILENCE_MAX: Duration = Duration::from_secs(4);
 
 /// The connection and what waits for it.
 pub(super) struct Link {
