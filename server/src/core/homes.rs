@@ -5,6 +5,41 @@ use supernode_proto::identity::{IdentityKey, RoomId};
 
 use super::{Address, NodeId, ShardId};
 
+/// Which of the decisions about a room's home this is. Of two, the later one is greater: what is said under an earlier one does
+/// not count any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Fence {
+    /// Which of the books of decisions it stands in: a later book begins anew.
+    pub epoch: u64,
+    /// Its place in that book.
+    pub revision: u64,
+}
+
+/// What a node of a cluster wants of the homes of rooms. Nobody answers it: where a room's home is comes by
+/// [`ControlMail::HomeIs`](super::ControlMail::HomeIs), whenever it changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HomeWish {
+    /// Somebody here wants to be in the room: decide where it lives, and say it again whenever that changes.
+    Want(RoomId),
+    /// Nobody here is in the room any more.
+    Leave(RoomId),
+    /// The home that was named says it is not, or cannot be reached: look again.
+    Doubt(RoomId),
+    /// Another node says something of the room under this decision.
+    Heard(RoomId, Fence),
+}
+
+/// Where a room's home is, as far as this node knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HomeIs {
+    /// At this node.
+    Here(Fence),
+    /// At another one.
+    There(NodeId, Fence),
+    /// That is not decided, or not known.
+    Unknown,
+}
+
 /// Homes as one node knows them.
 #[derive(Debug, Clone, Copy)]
 pub struct Homes {

@@ -28,7 +28,7 @@ pub use self::{
         admission::{Admit, Applicant, Grant, Network, Resident, ServiceWord, Voucher},
         limits, pool, push_services, rate,
     },
-    homes::Homes,
+    homes::{Fence, HomeIs, HomeWish, Homes},
     ids::{Address, MemberId, NodeId, Now, RingId, SessionId, ShardId, StreamKey, TokenDigest},
     outbox::{ClientMail, ControlMail, Errand, Outbox},
     receiver::{ladder, rate_estimate},

@@ -11,7 +11,7 @@ use supernode_proto::{
 };
 
 use super::{
-    Address, BusErrand, Homes, MemberId, NodeId, SessionId, ShardId, Topic, counts::Counts,
+    Address, BusErrand, HomeIs, HomeWish, Homes, MemberId, NodeId, SessionId, ShardId, Topic, counts::Counts,
     forwarding::forward::Demand, registry::push::Push,
 };
 
@@ -162,6 +162,13 @@ pub enum ControlMail {
     NodeGone(NodeId),
     /// To every shard: the bus may have lost messages.
     BusBack,
+    /// To the shard that deals with a room at this node: where its home is now.
+    HomeIs {
+        /// Which room.
+        room: RoomId,
+        /// Where.
+        is: HomeIs,
+    },
 }
 
 /// What a core wants its shell to do: see [`ShardCore::next_errand`](super::ShardCore::next_errand).
@@ -192,6 +199,8 @@ pub enum Errand {
     Push(Push),
     /// Listen to a topic on the bus between nodes, or tell something there. A single relay has none of these.
     Bus(BusErrand),
+    /// Tell whoever decides where rooms live. A single relay has none of these.
+    Home(HomeWish),
 }
 
 /// Collects what a step of a core wants done, in order.

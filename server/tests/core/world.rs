@@ -19,8 +19,8 @@ use supernode_proto::{
     object::{Flags, Hop, Layer, TrackAlias, Visible},
 };
 use supernode_server::core::{
-    Address, Admit, Applicant, BusErrand, ClientMail, ControlMail, Errand, Grant, Greeting, NodeId, NotOpened, Now,
-    Outbox, SessionId, ShardCore, ShardId, Voucher,
+    Address, Admit, Applicant, BusErrand, ClientMail, ControlMail, Errand, Grant, Greeting, HomeWish, NodeId,
+    NotOpened, Now, Outbox, SessionId, ShardCore, ShardId, Voucher,
     directory::Directory,
     limits::Limits,
     push::Push,
@@ -131,6 +131,8 @@ pub struct World {
     link_next: u32,
     /// What was wanted of the bus, and letters to other nodes: kept for those who carry them.
     pub bus: Vec<BusErrand>,
+    /// What was wanted of whoever decides where rooms live.
+    pub wishes: Vec<HomeWish>,
     pub posted: Vec<(Address, Vec<ControlMail>)>,
     at: Address,
 }
@@ -184,6 +186,7 @@ impl World {
             outboxes: (0..shards).map(|shard| Outbox::new(at.beside(ShardId(shard)), shards)).collect(),
             link_next: 0,
             bus: Vec::new(),
+            wishes: Vec::new(),
             posted: Vec::new(),
             at,
         }
@@ -346,6 +349,10 @@ impl World {
                 Errand::EndSubscription { .. } | Errand::Recall(_) | Errand::SendNewestGroup(..) => {}
                 Errand::Bus(errand) if self.at.node == NodeId(0) => panic!("a relay alone has no bus: {errand:?}"),
                 Errand::Bus(errand) => self.bus.push(errand),
+                Errand::Home(wish) if self.at.node == NodeId(0) => {
+                    panic!("a relay alone has no homes elsewhere: {wish:?}")
+                }
+                Errand::Home(wish) => self.wishes.push(wish),
             }
         }
     }

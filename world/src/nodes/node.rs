@@ -154,7 +154,11 @@ impl Nodes {
                 Errand::Post(to, letter) => self.post((place, shard), to, letter),
                 Errand::Client(mail) => self.pass_on(place, shard, mail),
                 Errand::Bus(errand) => self.do_bus(place, errand),
-                Errand::Push(_) | Errand::EndSubscription { .. } | Errand::Recall(_) | Errand::SendNewestGroup(..) => {}
+                Errand::Home(_)
+                | Errand::Push(_)
+                | Errand::EndSubscription { .. }
+                | Errand::Recall(_)
+                | Errand::SendNewestGroup(..) => {}
             }
         }
     }

@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use supernode_proto::{
     control::{PresenceState, TrackKind},
@@ -60,6 +60,8 @@ pub struct Directory {
     draining: AtomicU64,
     /// The number of the last report to other nodes.
     reports: AtomicU64,
+    /// Until when this node is surely the home of what it is the home of.
+    homes_until: ArcSwapOption<Instant>,
 }
 
 /// A place among those of a kind that the relay may have: given back when what has it goes.
@@ -321,6 +323,7 @@ impl Directory {
             sessions: AtomicU32::new(0),
             draining: AtomicU64::new(0),
             reports: AtomicU64::new(0),
+            homes_until: ArcSwapOption::empty(),
         }
     }
 
@@ -393,6 +396,16 @@ impl Directory {
     /// Through which services people can be woken; `None` if they cannot.
     pub fn push_services(&self) -> Option<&PushServices> {
         self.push_services.get()
+    }
+
+    /// Until then no other node of a cluster takes this one for dead: it may act as the home of rooms.
+    pub fn hold_homes_until(&self, until: Instant) {
+        self.homes_until.store(Some(Arc::new(until)));
+    }
+
+    /// Whether this node may act as the home of rooms now.
+    pub fn homes_valid(&self, now: Instant) -> bool {
+        self.homes_until.load().as_ref().is_some_and(|until| now < **until)
     }
 
     /// A number for a report to other nodes, above all that this node has used. It follows the clock, so that it is above

@@ -54,6 +54,7 @@ impl Engine {
                         nodes.tell_bus(errand);
                     }
                 }
+                Errand::Home(_) => {}
                 Errand::SendNewestGroup(session, alias) => {
                     let (streams, mut cx) = self.streams();
                     streams.send_newest_group(session, alias, &mut cx, now.instant);

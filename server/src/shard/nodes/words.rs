@@ -106,7 +106,8 @@ fn written(mail: &ControlMail) -> Option<Mail> {
         | ControlMail::Heard { .. }
         | ControlMail::NodeCame(_)
         | ControlMail::NodeGone(_)
-        | ControlMail::BusBack => return None,
+        | ControlMail::BusBack
+        | ControlMail::HomeIs { .. } => return None,
     };
     Some(Mail { body: Some(body) })
 }
