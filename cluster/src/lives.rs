@@ -22,6 +22,11 @@ impl Seen {
     pub(crate) const fn is_over(&self) -> bool {
         self.at.is_none()
     }
+
+    /// Whether it says no more than that what an earlier record said goes on.
+    pub(crate) fn goes_on_from(&self, earlier: &Self) -> bool {
+        (self.life, self.is_over()) == (earlier.life, earlier.is_over())
+    }
 }
 
 /// What can be said of a life.

@@ -103,6 +103,8 @@ pub struct Node {
     next_number: u64,
     /// It is to have no life any more.
     leaving: bool,
+    /// The life that was held when that was looked at last.
+    held_last: Option<Life>,
 }
 
 impl Node {
@@ -122,6 +124,7 @@ impl Node {
             asked: BTreeMap::new(),
             next_number: 0,
             leaving: false,
+            held_last: None,
         }
     }
 
@@ -145,6 +148,13 @@ impl Node {
         self.own_now(now).map(|place| (place.node, place.life))
     }
 
+    /// Until when the life that is held now surely is, if nothing more is heard of the bucket, and the number of its first
+    /// write: what this node is the home of in this life has a fence of this epoch and a later number.
+    pub fn held_until(&self, now: Moment) -> Option<(Moment, Fence)> {
+        let place = self.own_now(now)?;
+        Some((place.held_until(&self.terms), Fence { epoch: self.epoch.last()?, revision: place.first() }))
+    }
+
     /// The nodes that live, as far as this one has seen, itself among them.
     pub fn alive(&self) -> impl Iterator<Item = (NodeNumber, Life, Whereabouts)> {
         self.lives.all().filter_map(|(node, seen)| Some((node, seen.life, seen.at?)))
@@ -162,10 +172,22 @@ impl Node {
         self.rooms.held(self.own_now(now), &self.terms)
     }
 
+    /// How many rooms are wanted, and of how many of them the home is being asked for or taken.
+    pub fn rooms(&self) -> (usize, usize) {
+        self.rooms.counts()
+    }
+
+    /// The next wanted room whose [`home`](Self::home) may be another than when it was named here last. To be called after
+    /// everything that happens to the node, until it is `None`, and once in each [`Terms::pace`].
+    pub fn poll_moved(&mut self, now: Moment) -> Option<RoomKey> {
+        self.notice_own(now);
+        self.rooms.poll_moved()
+    }
+
     /// Somebody here is in the room, or another node asks us as its home: where that is must be known, and if it is nowhere,
     /// it is to be here.
     pub fn want(&mut self, room: RoomKey) {
-        self.rooms.want(room);
+        self.rooms.want(room, &self.terms);
     }
 
     /// Nobody is in the room any more, as far as this node can know.
@@ -200,7 +222,14 @@ impl Node {
         match entry.key {
             Key::Ripe { epoch } => self.epoch.handle_ripe(epoch),
             Key::Life { epoch, node } if self.epoch.last() == Some(epoch) => {
-                self.lives.handle(node, entry.revision, entry.value, now);
+                let before = self.lives.of(node);
+                if self.lives.handle(node, entry.revision, entry.value, now) {
+                    match before.zip(self.lives.of(node)) {
+                        Some((before, seen)) if seen.goes_on_from(&before) => self.rooms.handle_renewal(),
+                        _ if planted!(self.terms, LivesUnheeded) => (),
+                        _ => self.rooms.touch_all(),
+                    }
+                }
             }
             _ => (),
         }
@@ -220,7 +249,11 @@ impl Node {
     pub fn poll_request(&mut self, now: Moment) -> Option<Request> {
         self.give_up(now);
         self.begin_life(now);
-        let act = self.wishes(now).find(|act| self.may_ask(act, now))?;
+        self.notice_own(now);
+        let Some(act) = self.wishes(now).find(|act| self.may_ask(act, now)) else {
+            self.rooms.settle(self.life(), &self.lives);
+            return None;
+        };
         let number = self.next_number;
         self.next_number += 1;
         self.asked.insert(act.key(), Asking { number, act, since: now, answered: false });
@@ -231,8 +264,18 @@ impl Node {
             }
             _ => (),
         }
-        self.rooms.forget(self.life());
+        if let Key::Room { room, .. } = act.key() {
+            self.rooms.handle_asked(room);
+        }
         Some(Request { number, act })
+    }
+
+    /// What is here and there also follows from whether this node lives, which ends without a word.
+    fn notice_own(&mut self, now: Moment) {
+        let held = self.own_now(now).map(|place| place.life);
+        if std::mem::replace(&mut self.held_last, held) != held {
+            self.rooms.touch_all();
+        }
     }
 
     fn own_now(&self, now: Moment) -> Option<&Place> {
@@ -381,5 +424,13 @@ impl Node {
             }
             _ => (),
         }
+    }
+
+    /// Whether something is to be asked of a room that is not looked at any more: never.
+    #[cfg(test)]
+    pub(crate) fn neglects(&self, now: Moment) -> bool {
+        let Some((epoch, own)) = self.epoch.last().zip(self.own_now(now)) else { return false };
+        self.held_last == Some(own.life)
+            && self.rooms.neglects(epoch, own, self.epoch.is_ripe(now, self.terms.wait), &self.lives, &self.terms)
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct Place {
     pub(crate) life: Life,
     /// The record's number.
     revision: u64,
+    /// That of the life's first write, or of an earlier one.
+    first: u64,
     /// When its last write that was taken was sent.
     renewed: Moment,
     /// It is not known what became of the last write.
@@ -42,7 +44,17 @@ impl Place {
 
     /// One that is about to be written, over the record with this number: whoever wrote that is over.
     pub(crate) const fn new(node: NodeNumber, life: Life, over: u64, now: Moment) -> Self {
-        Self { node, life, revision: over, renewed: now, in_doubt: false }
+        Self { node, life, revision: over, first: over, renewed: now, in_doubt: false }
+    }
+
+    /// What was written in this life has a higher number.
+    pub(crate) const fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// Until when it is held, if it is not renewed.
+    pub(crate) fn held_until(&self, terms: &Terms) -> Moment {
+        self.renewed + terms.hold
     }
 
     /// The number of the record that the next write replaces.
@@ -55,7 +67,7 @@ impl OwnLife {
     /// The life that is held now: `None` once it might be over for others.
     pub(crate) fn held(&self, now: Moment, terms: &Terms) -> Option<&Place> {
         match self {
-            Self::Alive(place) if now < place.renewed + terms.hold || planted!(terms, HeldForEver) => Some(place),
+            Self::Alive(place) if now < place.held_until(terms) || planted!(terms, HeldForEver) => Some(place),
             _ => None,
         }
     }

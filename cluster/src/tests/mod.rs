@@ -31,10 +31,14 @@ pub(crate) enum Fault {
     BackAfterGivingUp,
     /// A node lives under its number though another lives there.
     NumberTakenOver,
+    /// What becomes of a life is not heeded where homes are known.
+    LivesUnheeded,
+    /// Whoever comes back into a room that was empty finds its old home again.
+    SameFenceAgain,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::NoSecondLook,
         Self::HeldFromAnswer,
         Self::HeldForEver,
@@ -43,6 +47,8 @@ impl Fault {
         Self::TakenFromUnseen,
         Self::BackAfterGivingUp,
         Self::NumberTakenOver,
+        Self::LivesUnheeded,
+        Self::SameFenceAgain,
     ];
 }
 

@@ -334,6 +334,9 @@ impl Model for Cluster {
                 (1..held.len()).all(|at| held[..at].iter().all(|(number, _)| *number != held[at].0))
             }),
             Property::always("a later home has a higher fence", |_, state: &State| !state.back),
+            Property::always("no room is neglected", |_, state: &State| {
+                !state.places.iter().any(|place| place.node.neglects(place.now()))
+            }),
             Property::sometimes(REACHED, |_, state: &State| !state.homes.is_empty()),
         ]
     }

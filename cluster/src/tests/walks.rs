@@ -43,6 +43,11 @@ struct Place {
     watched: (Option<u64>, u64),
     /// The tenure that it heard of last, of each room.
     heard: Vec<usize>,
+    /// What whoever lives by it was told of each room.
+    told: Vec<Home>,
+    /// Homes that it left, and in which it is wanted again.
+    left: Vec<(RoomKey, Fence)>,
+    over: Vec<(RoomKey, Fence)>,
 }
 
 struct Walk {
@@ -75,6 +80,9 @@ impl Walk {
             cut: Duration::ZERO,
             watched: (None, 0),
             heard: vec![0; ROOMS.into()],
+            told: vec![Home::Undecided; ROOMS.into()],
+            left: Vec::new(),
+            over: Vec::new(),
         };
         let places = (0..NODES).map(&mut place).collect();
         let (time, tenures) = (Duration::ZERO, vec![Vec::new(); ROOMS.into()]);
@@ -167,6 +175,22 @@ impl Walk {
 
     /// Who is home now: nobody may be beside another, or after one that came later.
     fn look(&mut self) {
+        for index in 0..NODES {
+            let now = self.now(index);
+            let Place { node, told, over, .. } = &mut self.places[index];
+            while let Some(room) = node.poll_moved(now) {
+                told[usize::from(room.0[0])] = node.home(room, now);
+            }
+            for (number, told) in (0..).zip(told) {
+                assert_eq!(*told, node.home(room(number), now), "node {index} was not told of room {number}");
+                if let Home::Here(fence) = *told {
+                    assert!(!over.contains(&(room(number), fence)), "room {number} has a home again that was left");
+                    let (until, since) = node.held_until(now).expect("it lives");
+                    assert!(now < until && since.epoch == fence.epoch && since.revision < fence.revision);
+                }
+            }
+            assert!(!node.neglects(now), "node {index} neglects a room");
+        }
         for number in 0..ROOMS {
             let homes: Vec<_> = (0..NODES)
                 .filter_map(|index| match self.places[index].node.home(room(number), self.now(index)) {
@@ -215,6 +239,8 @@ impl Walk {
                 place.node = Node::new(place.node.terms().clone(), own(1 + index as u16), first, follows);
                 (place.watched, place.paused) = ((None, 0), Duration::ZERO);
                 place.heard.fill(0);
+                place.told.fill(Home::Undecided);
+                (place.left, place.over) = (Vec::new(), Vec::new());
             }
             16..17 => {
                 self.bucket = Bucket::default();
@@ -222,15 +248,27 @@ impl Walk {
             }
             17..60 => {
                 let number = self.rng.random_range(0..ROOMS);
-                let node = &mut self.places[index].node;
                 match self.rng.random_range(0..5) {
-                    0 => node.leave(room(number)),
-                    1 => node.doubt(room(number)),
-                    _ => node.want(room(number)),
+                    0 => {
+                        let now = self.now(index);
+                        let Place { node, left, .. } = &mut self.places[index];
+                        if let Home::Here(fence) = node.home(room(number), now) {
+                            left.push((room(number), fence));
+                        }
+                        node.leave(room(number));
+                    }
+                    1 => self.places[index].node.doubt(room(number)),
+                    _ => self.want(index, room(number)),
                 }
             }
             _ => (),
         }
+    }
+
+    fn want(&mut self, index: usize, room: RoomKey) {
+        let Place { node, left, over, .. } = &mut self.places[index];
+        node.want(room);
+        over.extend(left.extract_if(.., |(of, _)| *of == room));
     }
 
     fn step(&mut self, wild: bool) {
@@ -260,7 +298,9 @@ impl Walk {
         }
         for place in &mut self.places {
             (place.cut, place.paused) = (Duration::ZERO, Duration::ZERO);
-            (0..ROOMS).for_each(|number| place.node.want(room(number)));
+        }
+        for index in 0..NODES {
+            (0..ROOMS).for_each(|number| self.want(index, room(number)));
         }
         while self.time < WILD + CALM {
             self.step(false);
