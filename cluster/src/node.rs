@@ -203,7 +203,11 @@ impl Node {
     /// Where a room that is wanted has its home. A node that answers as the home asks this first, each time.
     pub fn home(&self, room: RoomKey, now: Moment) -> Home {
         let Some(epoch) = self.epoch.last() else { return Home::Undecided };
-        self.rooms.home(room, epoch, self.own_now(now), &self.lives, &self.terms)
+        match self.rooms.home(room, epoch, self.own_now(now), &self.lives, &self.terms) {
+            // At the process before this one, or at this one, which does not hold its life now.
+            Home::There(node, _) if node == self.is.number => Home::Undecided,
+            home => home,
+        }
     }
 
     /// Whether what a home said of a wanted room is heard. Nothing is that was decided before what was heard already, and

@@ -11,16 +11,21 @@ use futures_util::{
     stream::{BoxStream, FuturesUnordered, once},
 };
 use supernode_cluster::{Entry, Node};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    sync::Notify,
+    time::{MissedTickBehavior, interval},
+};
 
 use super::bucket::Bucket;
 
 /// How many requests are on their way to NATS at most: those for rooms wait for a moment where thousands open at once.
 const REQUESTS_MAX: usize = 256;
 
-/// Asks the bucket what the node wants to know, and tells it what was answered and written, until it is dropped. `changed` is
-/// called after each of these. The node's clock is the time since `begun`. It is locked for a moment at a time, never while anything is waited for.
-pub async fn drive(bucket: &Bucket, node: &Mutex<Node>, begun: Instant, mut changed: impl FnMut()) {
+/// Asks the bucket what the node wants to know, and tells it what was answered and written, until it is dropped. `look` is
+/// called after each of these, in each [`Terms::pace`](supernode_cluster::Terms::pace), and at once when the bell rings: what
+/// it has the node want is asked for right after. The node's clock is the time since `begun`. It is locked for a moment at a
+/// time, never while anything is waited for.
+pub async fn drive(bucket: &Bucket, node: &Mutex<Node>, begun: Instant, bell: &Notify, mut look: impl FnMut()) {
     let lock = || node.lock().unwrap_or_else(PoisonError::into_inner);
     let mut requests = FuturesUnordered::new();
     // Of which epoch, and what is written there.
@@ -28,6 +33,7 @@ pub async fn drive(bucket: &Bucket, node: &Mutex<Node>, begun: Instant, mut chan
     let mut ticks = interval(lock().terms().pace);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        look();
         let epoch = {
             let mut node = lock();
             while requests.len() < REQUESTS_MAX
@@ -48,15 +54,10 @@ pub async fn drive(bucket: &Bucket, node: &Mutex<Node>, begun: Instant, mut chan
         };
         tokio::select! {
             _ = ticks.tick() => (),
-            Some((number, answer)) = requests.next() => {
-                lock().handle_answer(number, answer, begun.elapsed());
-                changed();
-            }
+            () = bell.notified() => (),
+            Some((number, answer)) = requests.next() => lock().handle_answer(number, answer, begun.elapsed()),
             seen = seen => match seen {
-                Some(entry) => {
-                    lock().handle_entry(entry, begun.elapsed());
-                    changed();
-                }
+                Some(entry) => lock().handle_entry(entry, begun.elapsed()),
                 // It has failed and is begun again, but not at once.
                 None => {
                     ticks.tick().await;

@@ -13,7 +13,7 @@ use supernode_cluster::{
 };
 use supernode_cluster_nats::{Bucket, BucketError, Place, RecordKey, drive};
 use tempfile::TempDir;
-use tokio::task::JoinHandle;
+use tokio::{sync::Notify, task::JoinHandle};
 
 const ROOM: RoomKey = RoomKey([5; 16]);
 /// For whatever is waited for: many times of what it takes on a machine that has other things to do.
@@ -99,7 +99,7 @@ impl Running {
         let (node, bucket) = (Arc::new(Mutex::new(node)), server.bucket().await);
         let driven = Arc::clone(&node);
         let begun = Instant::now();
-        let driver = tokio::spawn(async move { drive(&bucket, &driven, begun, || ()).await });
+        let driver = tokio::spawn(async move { drive(&bucket, &driven, begun, &Notify::new(), || ()).await });
         Self { node, begun, driver }
     }
 
