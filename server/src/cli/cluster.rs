@@ -72,11 +72,14 @@ fn table(cluster: &ClusterStatus) -> String {
     };
     let life = if cluster.life_held { "held" } else { "not held: to the others this node is gone" };
     let mut text = format!(
-        "cluster   {}, this is node {} at {}\nNATS      {nats}\nlife      {life}\nhomes     {} rooms\nbus       {} said, {} heard, {} lost\n\n",
+        "cluster   {}, this is node {} at {}\nNATS      {nats}\nlife      {life}\nhomes     {} rooms here, of {} with somebody of this node; {} wait for one, {} got another\nbus       {} said, {} heard, {} lost\n\n",
         cluster.name,
         cluster.node,
         cluster.address,
         count(cluster.homes),
+        count(cluster.rooms_wanted),
+        count(cluster.rooms_waiting),
+        count(cluster.homes_moved),
         count(cluster.bus_said),
         count(cluster.bus_heard),
         count(cluster.bus_lost.values().sum())

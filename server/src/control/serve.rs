@@ -27,7 +27,7 @@ use super::{
     admin::{self, Admin, AdminError},
     admission::{Doorkeeper, IssueError, TokenIssuer},
     certificate::{Certificate, CertificateError},
-    cluster::{self, ClusterError, Ears, Membership, View},
+    cluster::{self, Agents, ClusterError, Ears, Membership, View},
     config::{AdmissionChoice, Config, Loaded, Sources, TlsChoice},
     dashboard::Dashboard,
     handover::{self, HandoverError, Peer, Settlement, Takeover},
@@ -217,8 +217,9 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     let admission = Arc::new(Exceptions::new(door.clone(), Revoked::read(&state)?));
     let push_figures = Arc::new(push::Figures::default());
     let waker = Waker::of(&config, &state, push_figures.clone())?;
-    let bus = node.as_ref().map(cluster::Settings::bus);
-    let own_node = node.as_ref().zip(bus.clone()).map(|(node, bus)| cluster::own_node(node, bus, &certificate));
+    let agents = node.as_ref().map(cluster::Settings::agents);
+    let own_node =
+        node.as_ref().zip(agents.clone()).map(|(node, agents)| cluster::own_node(node, agents, &certificate));
     let shards_config = shard::Config {
         listen,
         shards: if config.relay.shards == 0 { cores() } else { config.relay.shards },
@@ -261,8 +262,8 @@ async fn serve(start: Start) -> Result<(), ServeError> {
     }
 
     // A predecessor ends its life in the cluster as soon as it has seen that this process serves.
-    let begin = |(node, bus): (cluster::Settings, Arc<cluster::Bus>)| Membership::begin(node, bus, Ears::of(&shards));
-    let mut membership = node.zip(bus).map(begin).transpose()?;
+    let begin = |(node, agents): (cluster::Settings, Agents)| Membership::begin(node, agents, Ears::of(&shards));
+    let mut membership = node.zip(agents).map(begin).transpose()?;
     let cluster = membership.as_ref().map(|membership| membership.view().clone());
     let listen = shards.local_addr();
     let shown = Shown::default();

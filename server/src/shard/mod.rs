@@ -33,7 +33,10 @@ use std::{
 
 use bytes::Bytes;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use supernode_proto::{close::CloseCode, identity::RelayPin};
+use supernode_proto::{
+    close::CloseCode,
+    identity::{RelayPin, RoomId},
+};
 
 use self::{
     counters::{Counters, Tally},
@@ -65,7 +68,7 @@ pub use self::{
     },
     live::LiveHandle,
     net::{probe, socket::BUFFER_BYTES as BUFFER_BYTES_WANTED},
-    nodes::{NodeBook, NodeFigures, NodeKey, NodeSelf, Roster, ToBus},
+    nodes::{NodeBook, NodeFigures, NodeKey, NodeSelf, Roster, ToBus, ToHomes},
     quic::{
         cid::{Incarnation, SHARDS_MAX},
         crypto::TlsConfig,
@@ -73,8 +76,8 @@ pub use self::{
     tcp::{Config as TcpConfig, Figures as TcpFigures, LINK_BYTES_MAX, Snapshot as TcpSnapshot},
 };
 use crate::core::{
-    Address, Admit, ControlMail, NodeId, ShardCore, ShardId, Topic, directory::Directory, limits::Limits, push::Push,
-    push_services::PushServices,
+    Address, Admit, ControlMail, Fence, HomeIs, Homes, NodeId, ShardCore, ShardId, Topic, directory::Directory,
+    limits::Limits, push::Push, push_services::PushServices,
 };
 
 /// How often the end of a drain is looked for.
@@ -530,6 +533,24 @@ impl Handle {
             postbox.put_control(Letter::Core(vec![ControlMail::BusBack]));
             postbox.wake();
         }
+    }
+
+    /// Tells the shard that deals with a room where its home is now; whether there was room for it.
+    pub fn home_is(&self, room: RoomId, is: HomeIs) -> bool {
+        // Which one it is follows from the room and from how many they are: at all nodes alike.
+        let at = Homes::new(NodeId(0), self.postboxes.len() as u16).of_room(&room);
+        let postbox = &self.postboxes[at.shard.index()];
+        if !postbox.has_room_for_bus() {
+            return false;
+        }
+        postbox.put_control(Letter::Core(vec![ControlMail::HomeIs { room, is }]));
+        postbox.wake();
+        true
+    }
+
+    /// Until when this node surely may act as the home of rooms, by decisions that came after this one.
+    pub fn hold_homes_until(&self, until: Instant, since: Fence) {
+        self.directory.hold_homes_until(until, since);
     }
 
     /// Ends sessions with a code; how many there were. Whoever is not admitted any more is not woken either.

@@ -3,17 +3,21 @@
 use std::{
     sync::{Arc, PoisonError},
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use supernode_cluster_nats::{Bucket, BucketError, Link, drive};
+use supernode_proto::identity::RoomId;
 use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
-use super::{ASK_PATIENCE, Bus, ClusterError, Hear, Settings, Trouble, View};
-use crate::shard::{Roster, Running};
+use super::{ASK_PATIENCE, Agents, ClusterError, Hear, HomeEars, Settings, Told, Trouble, View};
+use crate::{
+    core::{Fence, HomeIs},
+    shard::{Handle, Roster, Running},
+};
 
 /// How often it is looked what is the matter.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -35,6 +39,18 @@ pub struct Ears {
     pub hear: Hear,
     /// The bus is there again, and may have lost messages meanwhile.
     pub bus_back: Box<dyn Fn() + Send + Sync>,
+    /// Where rooms have their homes.
+    pub homes: Box<dyn HomeEars>,
+}
+
+impl HomeEars for Handle {
+    fn home_is(&self, room: RoomId, is: HomeIs) -> bool {
+        Self::home_is(self, room, is)
+    }
+
+    fn hold_until(&self, until: Instant, since: Fence) {
+        self.hold_homes_until(until, since);
+    }
 }
 
 impl Ears {
@@ -45,6 +61,7 @@ impl Ears {
             roster: Box::new(move |roster| told.set_roster(roster)),
             hear: Arc::new(move |topic, from, said| hear.hear(topic, from, said)),
             bus_back: Box::new(move || back.bus_is_back()),
+            homes: Box::new(shards.handle()),
         }
     }
 }
@@ -62,10 +79,10 @@ impl Membership {
     ///
     /// # Errors
     /// [`ClusterError::Thread`].
-    pub fn begin(settings: Settings, bus: Arc<Bus>, ears: Ears) -> Result<Self, ClusterError> {
+    pub fn begin(settings: Settings, agents: Agents, ears: Ears) -> Result<Self, ClusterError> {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ClusterError::Thread)?;
-        let view = Arc::new(View::new(settings, bus));
+        let view = Arc::new(View::new(settings, agents));
         let (leave, left) = watch::channel(false);
         let lived = view.clone();
         let thread = thread::Builder::new()
@@ -106,8 +123,15 @@ async fn live(view: &View, ears: &Ears, mut left: watch::Receiver<bool>) {
         end(view, &link).await;
     };
     let root = settings.root_of_bus();
+    let homes = view.homes();
+    let mut told = Told::default();
+    let look = || {
+        view.look(&ears.roster);
+        let (begun, now) = (view.begun(), view.begun().elapsed());
+        homes.look(&mut told, view.node(), (begun, now), &*ears.homes);
+    };
     tokio::select! {
-        () = drive(&bucket, view.node(), view.begun(), || view.look(&ears.roster)) => {}
+        () = drive(&bucket, view.node(), view.begun(), homes.bell(), look) => {}
         () = look_after(view, &bucket, &link, ears) => {}
         () = view.bus().run(&link, &root, &ears.hear) => {}
         () = leave => {}

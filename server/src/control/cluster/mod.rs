@@ -3,6 +3,7 @@
 
 mod address;
 mod bus;
+mod homes;
 mod member;
 mod seal;
 mod secret;
@@ -19,6 +20,7 @@ use supernode_proto::{identity::RelayPin, troubles};
 pub use self::{
     address::{NatsAddress, NoNatsAddress},
     bus::{Bus, BusReading, Hear, Loss},
+    homes::{HomeBook, HomeEars, HomesReading, Told},
     member::{Ears, Membership},
     seal::{SAID_BYTES_MAX, SEALED_MORE_BYTES, Seal, Subject},
     secret::{ClusterSecret, Purpose},
@@ -28,7 +30,7 @@ pub use self::{
 use super::{certificate::Certificate, config, files};
 use crate::{
     core::NodeId,
-    shard::{NodeKey, NodeSelf, ToBus},
+    shard::{NodeKey, NodeSelf, ToBus, ToHomes},
 };
 
 /// The highest number that a node can have.
@@ -97,11 +99,20 @@ impl ClusterFiles {
     }
 }
 
+/// Who does what a node's shards want of the cluster.
+#[derive(Debug, Clone)]
+pub struct Agents {
+    /// The bus at this node.
+    pub bus: Arc<Bus>,
+    /// What is wanted and known of the homes of rooms.
+    pub homes: Arc<HomeBook>,
+}
+
 /// What a node lives by.
 #[derive(Debug, Clone)]
 pub struct Settings {
     own: Own,
-    seal: Seal,
+    secret: ClusterSecret,
     place: Place,
     access: Access,
 }
@@ -114,7 +125,6 @@ impl Settings {
         let number = NodeNumber(cluster.node);
         Some(Self {
             own: Own { number, at: Whereabouts { address, pin: pin.0 } },
-            seal: Seal::new(&files.secret, number.0),
             access: Access {
                 servers: cluster.nats.iter().map(ToString::to_string).collect(),
                 login: files.login,
@@ -126,12 +136,14 @@ impl Settings {
                 replicas: cluster.nats_replicas,
                 key: RecordKey(files.secret.key(Purpose::Records)),
             },
+            secret: files.secret,
         })
     }
 
-    /// The bus at this node.
-    pub fn bus(&self) -> Arc<Bus> {
-        Arc::new(Bus::new(self.seal.clone(), self.node()))
+    /// Who does what its shards want of the cluster.
+    pub fn agents(&self) -> Agents {
+        let bus = Bus::new(Seal::new(&self.secret, self.own.number.0), self.node());
+        Agents { bus: Arc::new(bus), homes: Arc::new(HomeBook::new(&self.secret)) }
     }
 
     /// Which node it is.
@@ -167,15 +179,17 @@ impl Settings {
 ///
 /// # Errors
 /// [`ClusterError::Key`].
-pub fn own_node(settings: &Settings, bus: Arc<Bus>, certificate: &Certificate) -> Result<NodeSelf, ClusterError> {
+pub fn own_node(settings: &Settings, agents: Agents, certificate: &Certificate) -> Result<NodeSelf, ClusterError> {
     const P256: &[SignatureScheme] = &[SignatureScheme::ECDSA_NISTP256_SHA256];
     let key = aws_lc_rs::sign::any_supported_type(&certificate.key()).map_err(|_| ClusterError::Key)?;
     let spki = key.public_key().filter(|_| key.choose_scheme(P256).is_some()).ok_or(ClusterError::Key)?.to_vec();
     let sign = move |said: &[u8]| key.choose_scheme(P256)?.sign(said).ok();
+    let Agents { bus, homes } = agents;
     Ok(NodeSelf {
         node: settings.node(),
         key: NodeKey::new(spki, sign),
         bus: ToBus(Arc::new(move |errand| bus.handle(errand))),
+        homes: ToHomes(Arc::new(move |wish| homes.handle(wish))),
     })
 }
 

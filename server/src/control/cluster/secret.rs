@@ -27,6 +27,8 @@ pub enum Purpose {
     Subjects,
     /// Seals what is said between nodes.
     Messages,
+    /// Makes of a room what its record stands under.
+    Rooms,
 }
 
 impl Purpose {
@@ -35,6 +37,7 @@ impl Purpose {
             Self::Records => b"supernode cluster 1 records",
             Self::Subjects => b"supernode cluster 1 subjects",
             Self::Messages => b"supernode cluster 1 messages",
+            Self::Rooms => b"supernode cluster 1 rooms",
         }
     }
 }

@@ -13,7 +13,7 @@ use supernode_cluster::{Life, Node, NodeNumber, Terms, Whereabouts};
 use supernode_cluster_nats::Link;
 use supernode_proto::identity::RelayPin;
 
-use super::{Bus, BusReading, Loss, Settings, Trouble};
+use super::{Agents, Bus, BusReading, HomeBook, HomesReading, Loss, Settings, Trouble};
 use crate::{
     core::NodeId,
     shard::{NodeBook, Roster},
@@ -36,6 +36,18 @@ pub struct ClusterStatus {
     pub life_held: bool,
     /// Rooms that have their home here.
     pub homes: u64,
+    /// Rooms that somebody at this node is in, or wants to be in.
+    #[serde(default)]
+    pub rooms_wanted: u64,
+    /// Those of them whose home is being asked for, or taken.
+    #[serde(default)]
+    pub rooms_waiting: u64,
+    /// Times that a room with people of this node got another home.
+    #[serde(default)]
+    pub homes_moved: u64,
+    /// Wishes for a home that were dropped, as there were too many rooms.
+    #[serde(default)]
+    pub wishes_dropped: u64,
     /// The nodes that live, as was last seen, this one among them.
     pub nodes: Vec<NodeStatus>,
     /// Messages that were said on the bus.
@@ -89,6 +101,8 @@ pub struct ClusterReading {
     pub nats_connects: u64,
     /// Rooms that have their home here.
     pub homes: u64,
+    /// What is counted of what shards want of homes.
+    pub wishes: HomesReading,
     /// What is counted of the bus.
     pub bus: BusReading,
 }
@@ -99,7 +113,7 @@ pub struct View {
     settings: Settings,
     node: Mutex<Node>,
     begun: Instant,
-    bus: Arc<Bus>,
+    agents: Agents,
     link: OnceLock<Link>,
     notes: Mutex<Notes>,
 }
@@ -115,11 +129,11 @@ struct Notes {
 
 impl View {
     /// Of a node that does not live yet.
-    pub(super) fn new(settings: Settings, bus: Arc<Bus>) -> Self {
+    pub(super) fn new(settings: Settings, agents: Agents) -> Self {
         // Whoever follows a process that is known to have ended may live at once. That is not remembered: 5 s are waited.
         let node = Node::new(Terms::default(), settings.own, Life(rand::random()), None);
         let (link, notes) = (OnceLock::new(), Mutex::default());
-        Self { settings, node: Mutex::new(node), begun: Instant::now(), bus, link, notes }
+        Self { settings, node: Mutex::new(node), begun: Instant::now(), agents, link, notes }
     }
 
     /// What it lives by.
@@ -134,7 +148,12 @@ impl View {
 
     /// The bus at this node.
     pub(super) const fn bus(&self) -> &Arc<Bus> {
-        &self.bus
+        &self.agents.bus
+    }
+
+    /// What is wanted and known of the homes of rooms.
+    pub(super) const fn homes(&self) -> &Arc<HomeBook> {
+        &self.agents.homes
     }
 
     /// When its clock began.
@@ -212,13 +231,14 @@ impl View {
             nats_connected: self.is_connected(),
             nats_connects: self.link.get().map_or(0, |link| link.figures().made()),
             homes: node.homes_here(now) as u64,
-            bus: self.bus.reading(),
+            wishes: self.homes().reading(),
+            bus: self.bus().reading(),
         }
     }
 
     /// For commands.
     pub fn status(&self) -> ClusterStatus {
-        let ClusterReading { life_held, nats_connected, nats_connects, homes, bus, .. } = self.reading();
+        let ClusterReading { life_held, nats_connected, nats_connects, homes, wishes, bus, .. } = self.reading();
         let lost = Loss::ALL.iter().zip(bus.lost).filter(|(_, count)| *count > 0);
         let own = self.settings.own;
         let alive: Vec<_> = self.lock().alive().collect();
@@ -240,6 +260,10 @@ impl View {
             nats_connects,
             life_held,
             homes,
+            rooms_wanted: wishes.wanted,
+            rooms_waiting: wishes.waiting,
+            homes_moved: wishes.moved,
+            wishes_dropped: wishes.dropped,
             nodes: alive.into_iter().map(node).collect(),
             bus_said: bus.said,
             bus_heard: bus.heard,

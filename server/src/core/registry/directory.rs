@@ -26,7 +26,7 @@ use super::{
     table::{Rank, Table},
 };
 use crate::core::{
-    MemberId, Now, RingId, SessionId,
+    Fence, MemberId, Now, RingId, SessionId,
     abroad::{Elsewhere, legs::Part},
     control::Refusal,
     grants::{
@@ -60,8 +60,8 @@ pub struct Directory {
     draining: AtomicU64,
     /// The number of the last report to other nodes.
     reports: AtomicU64,
-    /// Until when this node is surely the home of what it is the home of.
-    homes_until: ArcSwapOption<Instant>,
+    /// Until when this node is surely the home of what it is the home of, and which decisions are of an earlier life of it.
+    homes_held: ArcSwapOption<(Instant, Fence)>,
 }
 
 /// A place among those of a kind that the relay may have: given back when what has it goes.
@@ -323,7 +323,7 @@ impl Directory {
             sessions: AtomicU32::new(0),
             draining: AtomicU64::new(0),
             reports: AtomicU64::new(0),
-            homes_until: ArcSwapOption::empty(),
+            homes_held: ArcSwapOption::empty(),
         }
     }
 
@@ -398,14 +398,21 @@ impl Directory {
         self.push_services.get()
     }
 
-    /// Until then no other node of a cluster takes this one for dead: it may act as the home of rooms.
-    pub fn hold_homes_until(&self, until: Instant) {
-        self.homes_until.store(Some(Arc::new(until)));
+    /// Until then no other node of a cluster takes this one for dead: it may act as the home of rooms, by decisions of
+    /// the epoch of `since` that came after it. Those before are of an earlier life, or none of its own.
+    pub fn hold_homes_until(&self, until: Instant, since: Fence) {
+        self.homes_held.store(Some(Arc::new((until, since))));
     }
 
     /// Whether this node may act as the home of rooms now.
     pub fn homes_valid(&self, now: Instant) -> bool {
-        self.homes_until.load().as_ref().is_some_and(|until| now < **until)
+        self.homes_held.load().as_ref().is_some_and(|held| now < held.0)
+    }
+
+    /// Whether it may act as the home that this decision has made it.
+    pub fn acts_as_home(&self, by: Fence, now: Instant) -> bool {
+        let is_of_this_life = |since: Fence| by.epoch == since.epoch && by.revision > since.revision;
+        self.homes_held.load().as_ref().is_some_and(|held| now < held.0 && is_of_this_life(held.1))
     }
 
     /// A number for a report to other nodes, above all that this node has used. It follows the clock, so that it is above

@@ -54,7 +54,11 @@ impl Engine {
                         nodes.tell_bus(errand);
                     }
                 }
-                Errand::Home(_) => {}
+                Errand::Home(wish) => {
+                    if let Some(nodes) = &self.nodes {
+                        nodes.tell_homes(wish);
+                    }
+                }
                 Errand::SendNewestGroup(session, alias) => {
                     let (streams, mut cx) = self.streams();
                     streams.send_newest_group(session, alias, &mut cx, now.instant);

@@ -41,7 +41,7 @@ use super::{
     post::{Post, inbox::Letter},
     quic::{cid::Incarnation, transport::STREAM_WINDOW},
 };
-use crate::core::{Address, BusErrand, ControlMail, NodeId, ShardId};
+use crate::core::{Address, BusErrand, ControlMail, HomeWish, NodeId, ShardId};
 
 /// Bytes of letters that may wait for a node. Default 4 MiB: as much as waits for a shard before its clients are left unread.
 /// What is more breaks the link, so that both sides know that something was lost.
@@ -56,6 +56,8 @@ pub struct NodeSelf {
     pub key: NodeKey,
     /// Who carries what its shards say on the bus.
     pub bus: ToBus,
+    /// Who decides with the others where rooms live.
+    pub homes: ToHomes,
 }
 
 /// Takes what shards want of the bus, and does not wait.
@@ -65,6 +67,16 @@ pub struct ToBus(pub Arc<dyn Fn(BusErrand) + Send + Sync>);
 impl fmt::Debug for ToBus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ToBus(..)")
+    }
+}
+
+/// Takes what shards want of the homes of rooms, and does not wait.
+#[derive(Clone)]
+pub struct ToHomes(pub Arc<dyn Fn(HomeWish) + Send + Sync>);
+
+impl fmt::Debug for ToHomes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ToHomes(..)")
     }
 }
 
@@ -165,6 +177,11 @@ impl Nodes {
     /// Passes on what the core wants of the bus.
     pub(crate) fn tell_bus(&self, errand: BusErrand) {
         self.own.bus.0(errand);
+    }
+
+    /// Passes on what the core wants of the homes of rooms.
+    pub(crate) fn tell_homes(&self, wish: HomeWish) {
+        self.own.homes.0(wish);
     }
 
     /// Takes note of who lives. A life that is not there any more is over at once, with all links to and from it.

@@ -10,7 +10,7 @@ use crate::{
     core::{ControlMail, NodeId},
     shard::{
         net::demultiplexer::shard_of,
-        nodes::{NodeBook, NodeFigures, NodeKey, NodeParts, NodeSelf, Roster, ToBus, Word},
+        nodes::{NodeBook, NodeFigures, NodeKey, NodeParts, NodeSelf, Roster, ToBus, ToHomes, Word},
         quic::cid::Incarnation,
     },
 };
@@ -69,7 +69,10 @@ impl Relay {
         let pin = tls::relay_pin(&keys);
         let spki = keys.tls_key.subject_public_key_info();
         let key = NodeKey::new(spki, move |message| keys.tls_key.sign(message).ok());
-        let parts = NodeParts::new(NodeSelf { node: NodeId(node), key, bus: ToBus(Arc::new(|_| ())) }, incarnation);
+        let parts = NodeParts::new(
+            NodeSelf { node: NodeId(node), key, bus: ToBus(Arc::new(|_| ())), homes: ToHomes(Arc::new(|_| ())) },
+            incarnation,
+        );
         let (postboxes, inboxes): (Vec<_>, Vec<_>) = (0..SHARDS).map(|_| inbox().expect("a descriptor")).unzip();
         let directory = Arc::new(Directory::new(limits));
         let prefixes: Arc<Prefixes> = Arc::default();
