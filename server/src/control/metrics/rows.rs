@@ -18,7 +18,7 @@ use crate::{
         ledger::{CLASSES, DropReason, Ledger, RefuseReason, Volume},
     },
     shard::{
-        BUFFER_BYTES_WANTED, Offload,
+        BUFFER_BYTES_WANTED, NodeFigures, Offload,
         counters::{CODES, Tally},
         distributions::Distributions,
     },
@@ -104,6 +104,27 @@ pub(super) const ROWS: &[Row] = &[
     Row { name: "supernode_cluster_bus_subjects", label: "",
         values: Gauge(|r| of_cluster(r, |cluster| cluster.bus.listens as f64)),
         help: "Subjects that this node listens to in NATS: those of people who are watched or online here, and one of all nodes." },
+    Row { name: "supernode_cluster_rooms", label: "",
+        values: Gauge(|r| of_cluster(r, |cluster| cluster.wishes.wanted as f64)),
+        help: "Rooms that somebody at this node is in or wants to be in, wherever they have their home." },
+    Row { name: "supernode_cluster_rooms_waiting", label: "",
+        values: Gauge(|r| of_cluster(r, |cluster| cluster.wishes.waiting as f64)),
+        help: "Those of them whose home is being asked for or taken: for milliseconds each, where all is well." },
+    Row { name: "supernode_cluster_homes_moved_total", label: "",
+        values: Counter(|r| of_cluster(r, |cluster| cluster.wishes.moved as f64)),
+        help: "Times that a room with people of this node got another home: they came in anew." },
+    Row { name: "supernode_cluster_wishes_dropped_total", label: "",
+        values: Counter(|r| of_cluster(r, |cluster| cluster.wishes.dropped as f64)),
+        help: "Times that nobody asked for a room's home, as this node has too many rooms: whoever wants to come in is told to try again." },
+    Row { name: "supernode_cluster_letters_total", label: "direction",
+        values: Counter(|r| of_links(r, |all| vec![(IN.into(), all(|n| n.letters_in)), (OUT.into(), all(|n| n.letters_out))])),
+        help: "Letters to and from other nodes, on links of their own." },
+    Row { name: "supernode_cluster_letters_lost_total", label: "", values: Counter(|r| of_links(r, |all| vec![("".into(), all(|n| n.letters_lost))])),
+        help: "Those that were lost as a link broke, or as nobody was there: both ends have begun anew since." },
+    Row { name: "supernode_cluster_links_dialled_total", label: "", values: Counter(|r| of_links(r, |all| vec![("".into(), all(|n| n.dialled))])),
+        help: "Links to other nodes that were dialled: one for each shard and node, and again whenever one breaks or is not answered." },
+    Row { name: "supernode_cluster_hellos_refused_total", label: "", values: Counter(|r| of_links(r, |all| vec![("".into(), all(|n| n.refused))])),
+        help: "Links that somebody else dialled and that were refused: by no node that this one knows, or to another life of it." },
 
     // ---- UDP
     Row { name: "supernode_udp_datagrams_total", label: "direction",
@@ -386,6 +407,15 @@ fn closed(reading: &Reading) -> Samples<f64> {
 
 fn of_cluster(reading: &Reading, read: fn(&ClusterReading) -> f64) -> Samples<f64> {
     reading.cluster.as_ref().map(|cluster| (Cow::Borrowed(""), read(cluster))).into_iter().collect()
+}
+
+/// What is counted of the links to other nodes, where there is a cluster.
+fn of_links(reading: &Reading, read: fn(&dyn Fn(fn(&NodeFigures) -> u64) -> f64) -> Samples<f64>) -> Samples<f64> {
+    let shards = || reading.shards.iter().filter_map(|shard| shard.detail.distributions.nodes.as_ref());
+    if reading.cluster.is_none() {
+        return Vec::new();
+    }
+    read(&|figure| shards().map(figure).sum::<u64>() as f64)
 }
 
 fn bus_lost(reading: &Reading) -> Samples<f64> {

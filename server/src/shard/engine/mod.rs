@@ -470,7 +470,8 @@ impl Engine {
 
     /// Counts what is counted only now and then.
     fn sample(&mut self, now: Now) {
-        for link in self.figures.sample(&self.connections, &mut self.core) {
+        let nodes = self.node_figures();
+        for link in self.figures.sample(&self.connections, &mut self.core, nodes) {
             self.close(link, CloseCode::STALE_KEYS, now);
             self.carry_out(now);
         }

@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::counters::Tally;
-use crate::core::{Holdings, histogram::Histogram};
+use crate::{
+    core::{Holdings, histogram::Histogram},
+    shard::NodeFigures,
+};
 
 /// One shard's distributions, kept by its thread alone.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +27,8 @@ pub struct Distributions {
     pub busy: Duration,
     /// What its sessions held at the last census.
     pub holdings: Holdings,
+    /// What was counted of its links to other nodes, if it is one.
+    pub nodes: Option<NodeFigures>,
     longest_wait: Duration,
 }
 

@@ -13,6 +13,7 @@ use self::{
     distributions::{Distributions, TurnStart},
 };
 use super::{
+    NodeFigures,
     connections::Connections,
     quic::{crypto, key_phases},
     tcp,
@@ -56,7 +57,12 @@ impl Figures {
 
     /// Takes note of what is counted only now and then. Returns the links of those whose peers have acknowledged nothing
     /// under new keys for too long.
-    pub(crate) fn sample(&mut self, connections: &Connections, core: &mut ShardCore) -> Vec<u32> {
+    pub(crate) fn sample(
+        &mut self,
+        connections: &Connections,
+        core: &mut ShardCore,
+        nodes: Option<NodeFigures>,
+    ) -> Vec<u32> {
         let holdings = core.holdings();
         self.tally.sessions = holdings.sessions;
         self.tally.tracks = holdings.tracks;
@@ -65,6 +71,7 @@ impl Figures {
         self.tally.members = holdings.members;
         self.tally.queue_oldest_us = self.distributions.take_longest_wait().as_micros() as u64;
         self.distributions.holdings = holdings;
+        self.distributions.nodes = nodes;
         core.ledger.cached_bytes = core.cache.bytes() as u64;
         core.ledger.groups_outgrown = core.cache.outgrown();
         self.sample_paths(connections, core)
