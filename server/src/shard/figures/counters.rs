@@ -23,11 +23,18 @@ pub const CODES: usize = CloseCode::ALL[CloseCode::ALL.len() - 1].code as usize 
 macro_rules! tallies {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// A shard's own counts of packets and sessions.
-        #[derive(Debug, Clone, Default)]
+        #[derive(Debug, Clone)]
         pub struct Tally {
             $($(#[$doc])* pub $name: u64,)*
             /// Sessions that ended, by the code's number.
             pub closed: [u64; CODES],
+        }
+
+        // By hand: an array has a default up to 32 places only.
+        impl Default for Tally {
+            fn default() -> Self {
+                Self { $($name: 0,)* closed: [0; CODES] }
+            }
         }
 
         /// The published copy of a [`Tally`] and a [`Ledger`].
