@@ -319,6 +319,7 @@ pub(crate) fn sum(counters: &[Arc<Counters>]) -> Ledger {
         sum.recalled += ledger.recalled;
         sum.commits_rejected += ledger.commits_rejected;
         sum.longest_wait_us = sum.longest_wait_us.max(ledger.longest_wait_us);
+        sum.nodes.add(&ledger.nodes);
         sum.late_joiners += ledger.late_joiners;
         sum.ladder_down.iter_mut().zip(ledger.ladder_down).for_each(|(sum, steps)| *sum += steps);
         sum.ladder_up.iter_mut().zip(ledger.ladder_up).for_each(|(sum, steps)| *sum += steps);

@@ -233,6 +233,7 @@ impl Stage {
             sum.offered += ledger.offered;
             sum.delivered += ledger.delivered;
             sum.recalled += ledger.recalled;
+            sum.nodes.add(&ledger.nodes);
             sum.late_joiners += ledger.late_joiners;
             sum.ladder_down.iter_mut().zip(ledger.ladder_down).for_each(|(sum, steps)| *sum += steps);
             sum.dropped.iter_mut().zip(ledger.dropped).for_each(|(sum, dropped)| *sum += dropped);

@@ -1,7 +1,10 @@
 //! Where the one place is that decides something for everybody. Nobody else computes it: a cluster has other homes, and finds
 //! them here.
 
-use supernode_proto::identity::{IdentityKey, RoomId};
+use supernode_proto::{
+    identity::{IdentityKey, RoomId},
+    object::TrackAlias,
+};
 
 use super::{Address, NodeId, ShardId};
 
@@ -80,6 +83,12 @@ impl Homes {
     /// The same for an identity of which the first eight bytes are known.
     pub(crate) const fn of_prefix(&self, prefix: u64) -> Address {
         self.of_number((prefix >> 48) as u16)
+    }
+
+    /// The shard of this node that gathers what all of them take of a track of another node, and passes its objects on to them:
+    /// so one copy comes to a node. Aliases are random numbers.
+    pub const fn of_track(&self, alias: TrackAlias) -> Address {
+        self.of_number(alias.value() as u16)
     }
 
     const fn of_number(&self, number: u16) -> Address {

@@ -192,9 +192,22 @@ pub enum Errand {
     },
     /// This link was put out of a room: what its connection holds of it, unsent, must not go out any more.
     Recall(u32),
-    /// A subscriber that came late, on whichever shard, is to be sent the newest group of a track
-    /// ([`ShardCore::cache`](super::ShardCore::cache)).
-    SendNewestGroup(SessionId, TrackAlias),
+    /// A subscriber that came late is to be sent the newest group of a track ([`ShardCore::cache`](super::ShardCore::cache)).
+    SendNewestGroup {
+        /// Who.
+        session: SessionId,
+        /// Its shard, or the one that gathers what its node takes of the track, if that is another node.
+        via: Address,
+        /// The track.
+        alias: TrackAlias,
+    },
+    /// Another node takes no more of a track: nothing of it that still waits for that node is to go there.
+    EndAbroad {
+        /// The shard there that gathered it.
+        at: Address,
+        /// The track.
+        alias: TrackAlias,
+    },
     /// Somebody is to be woken, if it can be done: whoever rings them is not told whether it was.
     Push(Push),
     /// Listen to a topic on the bus between nodes, or tell something there. A single relay has none of these.

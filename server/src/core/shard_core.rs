@@ -1,7 +1,7 @@
 //! One shard's part of the core.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -19,10 +19,15 @@ use supernode_proto::{
 };
 
 use super::{
-    Address, Admit, Applicant, ControlMail, Errand, Grant, Now, Outbox, SessionId, StreamKey, TokenDigest,
+    Address, Admit, Applicant, ControlMail, Errand, Grant, NodeId, Now, Outbox, SessionId, StreamKey, TokenDigest,
     abroad::Abroad,
     control::Refusal,
-    forwarding::{forward::TrackTable, group_cache::GroupCache, ledger::Ledger, speakers::Speakers},
+    forwarding::{
+        forward::{Demand, TrackTable},
+        group_cache::GroupCache,
+        ledger::Ledger,
+        speakers::Speakers,
+    },
     grants::{accounts::Allowance, limits::Limits},
     outbox::Here,
     receiver::{ladder::RUNGS, rate_estimate::Sample},
@@ -112,6 +117,9 @@ pub struct ShardCore {
     pub cache: GroupCache<StreamKey>,
     /// Who speaks, as far as this shard hears.
     pub speakers: Speakers,
+    /// Tracks of this node that others take, and tracks of others that this node takes and this shard gathers, each under the
+    /// other node: what is taken, as it was said last.
+    pub(crate) crossings: BTreeMap<(NodeId, TrackAlias), Demand>,
     generation: u32,
     /// What it has to do with other nodes.
     pub(crate) abroad: Abroad,
@@ -136,6 +144,7 @@ impl ShardCore {
             wanted_pictures: Vec::new(),
             cache: GroupCache::default(),
             speakers: Speakers::default(),
+            crossings: BTreeMap::new(),
             generation: 0,
             abroad: Abroad::default(),
             tracks: TrackTable::default(),

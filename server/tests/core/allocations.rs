@@ -121,7 +121,7 @@ fn forwarding_an_object_to_a_hundred_subscribers_allocates_nothing() {
             delivered += u64::from(forwarded.is_ok());
             world.cores[0].ledger.turn_ended(instant);
         }
-        world.cores[1].deliver_datagram(&wire, instant, |offer, ledger| ledger.deliver(offer.kind, instant));
+        world.cores[1].deliver_datagram(&wire, instant, |offer, ledger| ledger.deliver(offer.kind, instant), |_| true);
     });
     assert_eq!(counted, 0);
     assert_eq!((delivered, remote, local), (10_000, 10_000, 500_000), "one copy for the other shard's fifty");

@@ -229,7 +229,12 @@ impl Play {
                 },
             );
             for to in others {
-                self.world.cores[to.shard.index()].deliver_datagram(&wire, now, |_, ledger| ledger.delivered += 1);
+                self.world.cores[to.shard.index()].deliver_datagram(
+                    &wire,
+                    now,
+                    |_, ledger| ledger.delivered += 1,
+                    |_| true,
+                );
             }
         }
     }

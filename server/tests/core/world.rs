@@ -346,7 +346,10 @@ impl World {
                 Errand::Client(mail) => self.pass(shard, mail),
                 // Nothing waits on the way to a client here, and there are no streams.
                 Errand::Push(push) => self.pushed.push(push),
-                Errand::EndSubscription { .. } | Errand::Recall(_) | Errand::SendNewestGroup(..) => {}
+                Errand::EndSubscription { .. }
+                | Errand::Recall(_)
+                | Errand::SendNewestGroup { .. }
+                | Errand::EndAbroad { .. } => {}
                 Errand::Bus(errand) if self.at.node == NodeId(0) => panic!("a relay alone has no bus: {errand:?}"),
                 Errand::Bus(errand) => self.bus.push(errand),
                 Errand::Home(wish) if self.at.node == NodeId(0) => {

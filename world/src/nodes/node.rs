@@ -158,7 +158,8 @@ impl Nodes {
                 | Errand::Push(_)
                 | Errand::EndSubscription { .. }
                 | Errand::Recall(_)
-                | Errand::SendNewestGroup(..) => {}
+                | Errand::SendNewestGroup { .. }
+                | Errand::EndAbroad { .. } => {}
             }
         }
     }

@@ -99,6 +99,7 @@ impl ShardCore {
                 self.abroad.lives += 1;
                 self.abroad.nodes.insert(node, self.abroad.lives);
                 self.hurry(now);
+                self.take_again(node, outbox);
             }
             ControlMail::NodeGone(node) => {
                 if crate::planted::planted!(GoneNodeIgnored) {
@@ -107,6 +108,7 @@ impl ShardCore {
                 self.abroad.nodes.remove(&node);
                 self.takes_without(node, now, outbox);
                 self.rings_without(node, now, outbox);
+                self.forget_taker(node, outbox);
                 self.hurry(now);
             }
             ControlMail::BusBack => self.hurry(now),

@@ -50,6 +50,8 @@ pub struct StreamRoute {
     pub remote: Vec<Remote>,
     /// Those among them whose inbox was full: a stream cannot skip, so they lose the rest of it.
     pub lost: Vec<Remote>,
+    /// Whether it comes from another node, and this shard passes it on to others here.
+    pub gathered: bool,
 }
 
 /// One subscriber of a stream.
@@ -120,11 +122,23 @@ impl ShardCore {
         self.session(link).is_some_and(|session| !take(session))
     }
 
-    /// Delivers an object that another shard passed on.
-    pub fn deliver_datagram(&mut self, wire: &Bytes, arrived: Instant, local: impl FnMut(Offer, &mut Ledger)) {
+    /// Delivers an object that another shard passed on. `remote` is called for other shards of this node if this one gathers
+    /// what they take of a track of another node.
+    pub fn deliver_datagram(
+        &mut self,
+        wire: &Bytes,
+        arrived: Instant,
+        local: impl FnMut(Offer, &mut Ledger),
+        mut remote: impl FnMut(Address) -> bool,
+    ) {
         // The publisher's shard has decoded it before, and the track may have ended here since.
         let Ok((header, _)) = DatagramHeader::decode(wire) else { return };
         if let Some(track) = self.tracks.track(header.hop.alias) {
+            for other in &track.remote {
+                if !remote(other.at) {
+                    overflow(&mut self.ledger, other);
+                }
+            }
             offer_datagram(
                 track,
                 &header,
@@ -135,7 +149,8 @@ impl ShardCore {
                 &mut self.ledger,
                 local,
             );
-            if track.carries.activity {
+            // Who only passes it on chooses for nobody.
+            if track.carries.activity && !track.local.is_empty() {
                 let Carries { room, member, .. } = track.carries;
                 self.hear(room, member, header.visible.flags.activity(), arrived);
             }
@@ -241,7 +256,7 @@ impl ShardCore {
 impl StreamRoute {
     /// A stream that nobody has yet.
     pub fn empty(alias: TrackAlias, carries: Carries) -> Self {
-        Self { alias, carries, local: Vec::new(), remote: Vec::new(), lost: Vec::new() }
+        Self { alias, carries, local: Vec::new(), remote: Vec::new(), lost: Vec::new(), gathered: false }
     }
 
     fn new(alias: TrackAlias, track: &Track) -> Self {
@@ -251,6 +266,7 @@ impl StreamRoute {
             local: track.local.iter().copied().map(StreamTarget::new).collect(),
             remote: track.remote.clone(),
             lost: Vec::new(),
+            gathered: track.gathered,
         }
     }
 }
@@ -274,7 +290,7 @@ impl StreamTarget {
     }
 }
 
-fn overflow(ledger: &mut Ledger, other: &Remote) {
+pub(crate) fn overflow(ledger: &mut Ledger, other: &Remote) {
     ledger.offered += u64::from(other.demand.subscribers);
     ledger.drop(DropReason::ShardOverflow, u64::from(other.demand.subscribers));
 }

@@ -15,7 +15,7 @@ use supernode_proto::{
 };
 
 use super::ledger::{DropReason, RefuseReason};
-use crate::core::{Address, MemberId};
+use crate::core::{Address, MemberId, NodeId};
 
 /// One subscription of a session on this shard.
 #[derive(Debug, Clone, Copy)]
@@ -122,8 +122,11 @@ pub struct Track {
     pub local: Vec<Subscriber>,
     /// What they took when it was told last.
     pub demand: Demand,
-    /// Shards with more, on the publisher's shard only. Each is sent one copy of an object.
+    /// Shards with more, each of which is sent one copy of an object: on the publisher's shard, and on the one that gathers
+    /// what its node takes of a track of another.
     pub remote: Vec<Remote>,
+    /// Whether it is of another node, and this shard gathers what its own takes of it.
+    pub gathered: bool,
 }
 
 impl Track {
@@ -133,6 +136,13 @@ impl Track {
     /// [`RefuseReason::Malformed`].
     pub fn check_activity(&self, flags: Flags) -> Result<(), RefuseReason> {
         if self.carries.activity || flags.activity() == 0 { Ok(()) } else { Err(RefuseReason::Malformed) }
+    }
+
+    fn set_remote(&mut self, remote: Remote) {
+        self.remote.retain(|other| other.at != remote.at);
+        if remote.demand.subscribers > 0 {
+            self.remote.push(remote);
+        }
     }
 
     /// What subscribers on other shards take, as the publisher's shard knows it.
@@ -209,22 +219,49 @@ impl TrackTable {
         track.local.push(subscriber);
     }
 
-    /// Takes a subscription away; returns what the track carried if it is not here any more.
+    /// Takes a subscription away; returns what the track carried if nobody here publishes it or subscribes to it any more.
     pub fn unsubscribe(&mut self, alias: TrackAlias, link: u32) -> Option<Carries> {
         let track = self.by_alias.get_mut(&alias)?;
         track.local.retain(|subscriber| subscriber.link != link);
-        let unused = track.local.is_empty() && track.publisher.is_none();
-        if unused { self.by_alias.remove(&alias).map(|track| track.carries) } else { None }
+        if !track.local.is_empty() || track.publisher.is_some() {
+            return None;
+        }
+        let carries = track.carries;
+        if !track.gathered {
+            self.by_alias.remove(&alias);
+        }
+        Some(carries)
     }
 
     /// Notes what another shard takes; returns the track if it is published here.
     pub fn set_remote(&mut self, alias: TrackAlias, remote: Remote) -> Option<&Track> {
         let track = self.by_alias.get_mut(&alias).filter(|track| track.publisher.is_some())?;
-        track.remote.retain(|other| other.at != remote.at);
-        if remote.demand.subscribers > 0 {
-            track.remote.push(remote);
-        }
+        track.set_remote(remote);
         Some(track)
+    }
+
+    /// Notes what a shard of this node takes of a track of another, which this shard gathers.
+    pub fn gather(&mut self, alias: TrackAlias, carries: Carries, remote: Remote) {
+        let track = self.entry(alias, carries);
+        track.gathered = true;
+        track.set_remote(remote);
+    }
+
+    /// A node takes nothing of a track any more; returns its publisher's connection.
+    pub fn forget_node(&mut self, alias: TrackAlias, node: NodeId) -> Option<u32> {
+        let track = self.by_alias.get_mut(&alias)?;
+        track.remote.retain(|other| other.at.node != node);
+        track.publisher
+    }
+
+    /// Nobody at this node takes it any more.
+    pub fn stop_gathering(&mut self, alias: TrackAlias) {
+        if let Some(track) = self.by_alias.get_mut(&alias) {
+            track.gathered = false;
+            if track.local.is_empty() && track.publisher.is_none() {
+                self.by_alias.remove(&alias);
+            }
+        }
     }
 
     /// Forgets a track.
@@ -239,6 +276,7 @@ impl TrackTable {
             local: Vec::new(),
             demand: Demand::default(),
             remote: Vec::new(),
+            gathered: false,
         })
     }
 }

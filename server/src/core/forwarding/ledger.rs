@@ -162,6 +162,40 @@ pub struct Ledger {
     pub residence_us: [Histogram; CLASSES.len()],
     /// What was delivered since the last turn ended.
     pub turn: Turn,
+    /// What goes to other nodes of a cluster, and comes from them.
+    pub nodes: NodeCounts,
+}
+
+/// Objects between nodes: of those sent to others, all were *offered* once for each node, and of these each is sent, dropped or
+/// queued; of those sent each comes there or is lost on the way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NodeCounts {
+    /// Object and node pairs owed by this shard.
+    pub offered: u64,
+    /// Handed to the node link in full.
+    pub sent: u64,
+    /// Not handed to it, by [`DropReason`].
+    pub dropped: [u64; DropReason::COUNT],
+    /// Of those sent, what has not come to the other node, as far as it has told. May become less when it tells more.
+    pub lost: u64,
+    /// Came from other nodes.
+    pub received: u64,
+}
+
+impl NodeCounts {
+    /// Adds those of another shard.
+    pub fn add(&mut self, other: &Self) {
+        self.offered += other.offered;
+        self.sent += other.sent;
+        self.dropped.iter_mut().zip(other.dropped).for_each(|(sum, dropped)| *sum += dropped);
+        self.lost += other.lost;
+        self.received += other.received;
+    }
+
+    /// Offers that are neither sent nor dropped yet.
+    pub fn queued(&self) -> u64 {
+        self.offered.saturating_sub(self.dropped.iter().fold(self.sent, |sum, dropped| sum.saturating_add(*dropped)))
+    }
 }
 
 impl Ledger {
@@ -200,6 +234,18 @@ impl Ledger {
     /// Counts a dropped offer.
     pub fn drop(&mut self, reason: DropReason, objects: u64) {
         self.dropped[reason as usize] += objects;
+    }
+
+    /// Counts objects for a node that cannot be reached.
+    pub fn unlinked(&mut self, objects: u64) {
+        self.offered += objects;
+        self.drop(DropReason::Gone, objects);
+    }
+
+    /// Counts an object of another node for which a shard's inbox had no room: to how many it was owed, that one knows.
+    pub fn overflow_of_node(&mut self) {
+        self.offered += 1;
+        self.drop(DropReason::ShardOverflow, 1);
     }
 
     /// Notes how long something has waited that is sent now.

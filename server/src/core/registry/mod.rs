@@ -3,6 +3,7 @@
 pub mod directory;
 pub mod push;
 
+pub(crate) mod crossings;
 pub(crate) mod mailbox;
 pub(crate) mod presence;
 pub(crate) mod rings;

@@ -35,6 +35,11 @@ fn draw_alias(node: NodeId, rng: &mut dyn Rng) -> Option<TrackAlias> {
     TrackAlias::new(u64::from(node.0) << ALIAS_BITS | random)
 }
 
+/// The node that drew an alias: its publisher's.
+pub(crate) fn node_of(alias: TrackAlias) -> Option<NodeId> {
+    u16::try_from(alias.value() >> ALIAS_BITS).ok().map(NodeId)
+}
+
 /// When a track's publisher was asked for a key frame last.
 #[derive(Debug)]
 pub(crate) struct KeyframeAsked {
@@ -227,9 +232,7 @@ impl ShardCore {
         self.tracks.note_demand(alias, demand);
         self.choose_speaker(link);
         outbox.done(id, request);
-        let from = self.at;
-        outbox
-            .mail(publisher.at, ControlMail::Interest { alias, from, demand, fresh: position.is_none().then_some(id) });
+        self.tell_interest(alias, publisher.at, demand, position.is_none().then_some(id), outbox);
         if visual && position.is_some() {
             // It may want layers now that go on with a key frame.
             outbox.mail(publisher.at, ControlMail::Keyframe { alias });
@@ -257,8 +260,7 @@ impl ShardCore {
         outbox.errand(Errand::EndSubscription { link, alias, code: StreamCode::UNSUBSCRIBED });
         let publisher = self.directory.tracks.get(&alias).map(|entry| entry.publisher);
         if let Some(publisher) = publisher {
-            let from = self.at;
-            outbox.mail(publisher.at, ControlMail::Interest { alias, from, demand, fresh: None });
+            self.tell_interest(alias, publisher.at, demand, None, outbox);
         }
     }
 
@@ -268,6 +270,7 @@ impl ShardCore {
         self.keyframes.remove(&alias);
         self.cache.forget(alias);
         self.speakers.forget(&track.carries.room, track.carries.member, alias);
+        self.end_crossings(alias, &track, outbox);
         for subscriber in track.local {
             if let Some(session) = self.session_mut(subscriber.link) {
                 session.subscribed.retain(|subscribed| subscribed.alias != alias);
@@ -287,7 +290,8 @@ impl ShardCore {
         Ok(())
     }
 
-    /// On the publisher's shard: what another shard's, or this one's, subscribers take has changed.
+    /// On the publisher's shard: what another shard's, or this one's, subscribers take has changed. Of a track of another
+    /// node: on the shard that gathers it.
     pub(crate) fn interest(
         &mut self,
         alias: TrackAlias,
@@ -297,6 +301,9 @@ impl ShardCore {
         now: Instant,
         outbox: &mut Outbox,
     ) {
+        if self.is_of_another_node(alias) && from.node == self.at.node {
+            return self.gather(alias, from, demand, fresh, outbox);
+        }
         // Local subscribers are in the table already.
         let remote = Remote { at: from, demand: if from == self.at { Demand::default() } else { demand } };
         let Some(track) = self.tracks.set_remote(alias, remote) else {
@@ -304,12 +311,15 @@ impl ShardCore {
             return outbox.mail(from, ControlMail::TrackEnded { alias });
         };
         let (remote, link, visual) = (track.remote_demand(), track.publisher, track.is_visual());
+        if from.node != self.at.node {
+            self.note_taker(alias, from, demand, outbox);
+        }
         let demand = self.local_demand(alias).and(remote);
         let Some(publisher) = link.and_then(|link| self.session_mut(link)).map(|session| session.id) else { return };
         outbox.event(publisher, Body::TrackDemand(demand.event(alias)));
         match fresh.filter(|_| visual) {
             Some(session) if self.cache.newest(alias).is_some() => {
-                outbox.errand(Errand::SendNewestGroup(session, alias))
+                outbox.errand(Errand::SendNewestGroup { session, via: from, alias });
             }
             // The first one is news enough for the publisher to start a group.
             Some(_) if demand.subscribers > 1 => self.keyframe(alias, now, outbox),
@@ -345,7 +355,7 @@ impl ShardCore {
     /// frame of those that it sees again.
     pub(crate) fn path_changed(&mut self, link: u32, change: &Change, outbox: &mut Outbox) {
         let Some(session) = self.session(link) else { return };
-        let (rung, speaker, from) = (session.rung(), session.speaker, self.at);
+        let (rung, speaker) = (session.rung(), session.speaker);
         let pictures: Vec<TrackAlias> =
             session.subscribed.iter().filter(|track| track.visual).map(|track| track.alias).collect();
         for alias in pictures {
@@ -355,7 +365,7 @@ impl ShardCore {
             let news = self.tracks.note_demand(alias, demand);
             let Some(publisher) = self.directory.tracks.get(&alias).map(|entry| entry.publisher) else { continue };
             if news {
-                outbox.mail(publisher.at, ControlMail::Interest { alias, from, demand, fresh: None });
+                self.tell_interest(alias, publisher.at, demand, None, outbox);
             }
             if again {
                 outbox.mail(publisher.at, ControlMail::Keyframe { alias });

@@ -59,7 +59,9 @@ impl Engine {
                         nodes.tell_homes(wish);
                     }
                 }
-                Errand::SendNewestGroup(session, alias) => {
+                // No object goes to another node yet.
+                Errand::EndAbroad { .. } => {}
+                Errand::SendNewestGroup { session, alias, .. } => {
                     let (streams, mut cx) = self.streams();
                     streams.send_newest_group(session, alias, &mut cx, now.instant);
                 }

@@ -272,12 +272,15 @@ impl Engine {
             match mail {
                 MediaMail::Packet(received) => self.handle_own_packet(received, now, out, &clock),
                 MediaMail::Datagram { wire, arrived } => {
-                    let Self { core, connections, .. } = self;
+                    let Self { core, connections, post, .. } = self;
                     let queue_bytes_max = core.limits().queue_bytes_max;
                     let out = DatagramOut::new(&wire);
-                    core.deliver_datagram(&wire, arrived, |offer, ledger| {
-                        connections.deliver(&offer, &out, queue_bytes_max, ledger);
-                    });
+                    core.deliver_datagram(
+                        &wire,
+                        arrived,
+                        |offer, ledger| connections.deliver(&offer, &out, queue_bytes_max, ledger),
+                        |shard| post.put_media(shard, MediaMail::Datagram { wire: wire.clone(), arrived }),
+                    );
                 }
                 mail => {
                     let (streams, mut cx) = self.streams();

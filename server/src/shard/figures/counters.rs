@@ -14,7 +14,7 @@ use super::distributions::Distributions;
 use crate::core::{
     counts::Counts,
     ladder::RUNGS,
-    ledger::{DropReason, Ledger, RefuseReason},
+    ledger::{DropReason, Ledger, NodeCounts, RefuseReason},
 };
 
 /// Close codes that have a counter of their own, each in the place of its number; an unknown one counts under the last.
@@ -56,6 +56,11 @@ macro_rules! tallies {
             ladder_up: [AtomicU64; RUNGS],
             dropped: [AtomicU64; DropReason::COUNT],
             refused: [AtomicU64; RefuseReason::COUNT],
+            nodes_offered: AtomicU64,
+            nodes_sent: AtomicU64,
+            nodes_lost: AtomicU64,
+            nodes_received: AtomicU64,
+            nodes_dropped: [AtomicU64; DropReason::COUNT],
             detail: Mutex<Detail>,
         }
 
@@ -78,6 +83,11 @@ macro_rules! tallies {
                     ladder_up: zeros(),
                     dropped: zeros(),
                     refused: zeros(),
+                    nodes_offered: AtomicU64::new(0),
+                    nodes_sent: AtomicU64::new(0),
+                    nodes_lost: AtomicU64::new(0),
+                    nodes_received: AtomicU64::new(0),
+                    nodes_dropped: zeros(),
                     detail: Mutex::default(),
                 }
             }
@@ -90,6 +100,11 @@ macro_rules! tallies {
                 self.objects_in.store(ledger.objects_in, Ordering::Relaxed);
                 store(&self.dropped, &ledger.dropped);
                 store(&self.refused, &ledger.refused);
+                store(&self.nodes_dropped, &ledger.nodes.dropped);
+                self.nodes_received.store(ledger.nodes.received, Ordering::Relaxed);
+                self.nodes_lost.store(ledger.nodes.lost, Ordering::Relaxed);
+                self.nodes_sent.store(ledger.nodes.sent, Ordering::Relaxed);
+                self.nodes_offered.store(ledger.nodes.offered, Ordering::Relaxed);
                 store(&self.ladder_down, &ledger.ladder_down);
                 store(&self.ladder_up, &ledger.ladder_up);
                 self.late_joiners.store(ledger.late_joiners, Ordering::Relaxed);
@@ -122,6 +137,13 @@ macro_rules! tallies {
                     ladder_up: self.ladder_up.each_ref().map(load),
                     dropped: self.dropped.each_ref().map(load),
                     refused: self.refused.each_ref().map(load),
+                    nodes: NodeCounts {
+                        offered: load(&self.nodes_offered),
+                        sent: load(&self.nodes_sent),
+                        dropped: self.nodes_dropped.each_ref().map(load),
+                        lost: load(&self.nodes_lost),
+                        received: load(&self.nodes_received),
+                    },
                     ..Ledger::default()
                 };
                 (tally, ledger)
