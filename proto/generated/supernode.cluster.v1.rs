@@ -27,6 +27,16 @@ pub struct NodeWelcome {
     #[prost(uint32, tag = "1")]
     pub version: u32,
 }
+/// Behind it, each second: how many objects of the shard that reads this, in its present life, have come to this one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NodeReceived {
+    /// In datagrams.
+    #[prost(uint64, tag = "1")]
+    pub datagrams: u64,
+    /// On streams, whole.
+    #[prost(uint64, tag = "2")]
+    pub objects: u64,
+}
 /// Everything that one step of a shard wants done at another, or a part of it, in order.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Letter {

@@ -160,7 +160,12 @@ impl Engine {
         let (streams, mut cx) = self.streams();
         streams.release(&mut cx, now.instant);
         while let Some((link, id)) = self.streams.resumable() {
-            let Some(mut connection) = self.connections.take_out(link) else { continue };
+            let Some(mut connection) = self.connections.take_out(link) else {
+                if let Some(nodes) = &mut self.nodes {
+                    nodes.go_on(link, id);
+                }
+                continue;
+            };
             self.turn(link, now).go_on(&mut connection, id);
             self.connections.put_back(connection);
             self.connections.touch(link);

@@ -87,7 +87,7 @@ impl Engine {
         connection.count_anew();
         let (streams, mut cx) = self.streams();
         for (_, key) in published {
-            streams.abort(key, &mut cx);
+            streams.abort(key, StreamCode::CANCELLED, &mut cx);
         }
         self.core.close_session(link, clean, now, &mut self.outbox);
     }

@@ -59,11 +59,15 @@ impl Engine {
                         nodes.tell_homes(wish);
                     }
                 }
-                // No object goes to another node yet.
-                Errand::EndAbroad { .. } => {}
-                Errand::SendNewestGroup { session, alias, .. } => {
+                Errand::SendNewestGroup { session, via, alias } => {
                     let (streams, mut cx) = self.streams();
-                    streams.send_newest_group(session, alias, &mut cx, now.instant);
+                    streams.send_newest_group((session, via), alias, &mut cx, now.instant);
+                }
+                Errand::EndAbroad { at, alias } => {
+                    self.streams.forget_remote(alias, at);
+                    if let Some(nodes) = &mut self.nodes {
+                        nodes.end_track(at.node, alias);
+                    }
                 }
             }
         }

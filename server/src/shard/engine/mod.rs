@@ -55,7 +55,7 @@ use super::{
         self, Post,
         inbox::{Inbox, Letter, MediaMail, Postbox},
     },
-    quic::{link_codec::DatagramOut, transport},
+    quic::transport,
     streams::{self, Streams},
 };
 use crate::core::{Admit, Now, Outbox, ShardCore, ledger::Ledger};
@@ -272,15 +272,7 @@ impl Engine {
             match mail {
                 MediaMail::Packet(received) => self.handle_own_packet(received, now, out, &clock),
                 MediaMail::Datagram { wire, arrived } => {
-                    let Self { core, connections, post, .. } = self;
-                    let queue_bytes_max = core.limits().queue_bytes_max;
-                    let out = DatagramOut::new(&wire);
-                    core.deliver_datagram(
-                        &wire,
-                        arrived,
-                        |offer, ledger| connections.deliver(&offer, &out, queue_bytes_max, ledger),
-                        |shard| post.put_media(shard, MediaMail::Datagram { wire: wire.clone(), arrived }),
-                    );
+                    streams::deliver_datagram(&wire, arrived, &mut self.streams().1);
                 }
                 mail => {
                     let (streams, mut cx) = self.streams();
@@ -333,8 +325,10 @@ impl Engine {
         while let Some(link) = self.connections.next_with_news(&mut place) {
             self.serve_one(link, now);
         }
-        if let Some(nodes) = &mut self.nodes {
-            nodes.serve(&mut self.post, now.instant);
+        let Self { core, connections, post, nodes, .. } = self;
+        if let Some(nodes) = nodes {
+            let mut cx = streams::Context { core, connections, post };
+            nodes.serve(&mut self.streams, &mut cx, now.instant);
         }
     }
 
@@ -402,7 +396,7 @@ impl Engine {
     /// Whether a connection is still to be served or asked about.
     pub(crate) fn is_busy(&self) -> bool {
         let has_links_to_serve = self.nodes.as_ref().is_some_and(|nodes| nodes.is_busy());
-        self.connections.any_marked() || self.door.is_reviewing() || has_links_to_serve
+        self.connections.any_marked() || self.door.is_reviewing() || has_links_to_serve || self.post.has_for_nodes()
     }
 
     /// A connection's turn.
@@ -515,6 +509,10 @@ impl Engine {
     /// It has ended.
     pub(crate) fn end_turn(&mut self, start: &TurnStart, ended: Instant) {
         self.core.ledger.turn_ended(ended);
+        if let Some(nodes) = &mut self.nodes {
+            nodes.turn_ended(ended);
+            self.core.ledger.nodes = nodes.counts();
+        }
         self.figures.end_turn(start, ended);
     }
 

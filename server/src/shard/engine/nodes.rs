@@ -65,7 +65,7 @@ impl Engine {
         tally.handshaking -= 1;
         tally.connections -= 1;
         let Connection { quic, handle, reader, .. } = *connection;
-        nodes.take_in(known, (handle, quic), (stream, reader), post);
+        nodes.take_in(known, (handle, quic), (stream, reader), post, now.instant);
         Ok(())
     }
 
@@ -88,9 +88,14 @@ impl Engine {
         out: &mut SendBatch,
         flush: &mut impl FnMut(&mut SendBatch, &mut Tally),
     ) {
-        let Self { nodes, endpoint, segments_max, figures, post, .. } = self;
+        let Self { nodes, endpoint, segments_max, figures, post, core, streams, .. } = self;
         if let Some(nodes) = nodes {
-            nodes.build(endpoint, (*segments_max, now.instant), out, figures.tally(), flush, post);
+            nodes.take_media(core, post, now.instant);
+            let bounds = (*segments_max, core.limits().data_queue_bytes_max, now.instant);
+            nodes.build(endpoint, bounds, out, figures.tally(), flush, post);
+            for hold in nodes.take_holds() {
+                streams.set_hold(hold.key, hold.by, hold.on);
+            }
         }
     }
 }

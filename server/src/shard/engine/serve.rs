@@ -293,7 +293,7 @@ impl<'a> Turn<'a> {
         let mut stream = quic.recv_stream(id);
         let Ok(mut chunks) = stream.read(true) else {
             kept.end(&ingress.gaps);
-            return self.streams.abort(ingress.key, &mut self.cx);
+            return self.streams.abort(ingress.key, StreamCode::CANCELLED, &mut self.cx);
         };
         let outcome = loop {
             // Nothing is forwarded before the Hello was accepted.
@@ -334,7 +334,7 @@ impl<'a> Turn<'a> {
                     let _ = chunks.finalize();
                     kept.settle(&mut ingress.gaps, pieces);
                     kept.end(&ingress.gaps);
-                    return self.streams.abort(ingress.key, &mut self.cx);
+                    return self.streams.abort(ingress.key, StreamCode::CANCELLED, &mut self.cx);
                 }
             }
         };
@@ -344,7 +344,7 @@ impl<'a> Turn<'a> {
             Some(code) => {
                 kept.end(&ingress.gaps);
                 connection.stop(id, code);
-                self.streams.abort(ingress.key, &mut self.cx);
+                self.streams.abort(ingress.key, StreamCode::CANCELLED, &mut self.cx);
             }
             None => {
                 connection.ingress.insert(id, ingress);

@@ -7,6 +7,7 @@ use rustls::crypto::CryptoProvider;
 use supernode_proto::{cluster::NODE_ALPN, identity::RelayPin};
 use supernode_tls::PinVerifier;
 
+use super::outgoing::SEND_BYTES;
 use crate::{core::NodeId, shard::quic::meter::Metered};
 
 /// A node's number, life and place, and the pin of its relay.
@@ -26,8 +27,9 @@ pub struct NodeBook {
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// After so much silence the link is over. Default 3 s: before the others end the node's life, which takes them 5 s.
 const IDLE_MS: u32 = 3_000;
-/// Bytes of letters that QUIC may hold unacknowledged. Default 1 MiB, as much as the other side takes of a stream.
-const SEND_WINDOW: u64 = 1024 * 1024;
+/// Bytes of letters that QUIC may hold unacknowledged. Default 1 MiB, as much as the other side takes of a stream. Media comes on
+/// top, as much as may be under way.
+pub(super) const SEND_WINDOW: u64 = 1024 * 1024;
 /// Bytes that the other side may have in flight: it says Welcome.
 const RECEIVE_WINDOW: u32 = 1024;
 
@@ -59,7 +61,9 @@ fn parameters() -> TransportConfig {
         .stream_receive_window(VarInt::from_u32(RECEIVE_WINDOW))
         .receive_window(VarInt::from_u32(RECEIVE_WINDOW))
         .send_window(SEND_WINDOW)
-        .datagram_receive_buffer_size(None)
+        .datagram_receive_buffer_size(Some(RECEIVE_WINDOW as usize)) // none come, but without it none could be sent
+        .datagram_send_buffer_size(SEND_BYTES)
+        .send_fairness(false) // as to clients
         .congestion_controller_factory(Arc::new(Metered::default()));
     parameters
 }

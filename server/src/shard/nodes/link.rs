@@ -1,6 +1,9 @@
-//! One QUIC connection between this shard and another node. Letters go one way on it: from who dialled.
+//! One QUIC connection between this shard and another node. Letters and media go one way on it: from who dialled.
 
-use std::{collections::VecDeque, time::Instant};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Instant,
+};
 
 use bytes::Bytes;
 use quinn_proto::{Connection, ConnectionHandle, Dir, Endpoint, Event, ReadError, StreamEvent, StreamId, VarInt};
@@ -9,8 +12,18 @@ use supernode_proto::{
     control::{FrameError, FrameReader},
 };
 
-use super::table::{Life, Round};
-use crate::{core::NodeId, shard::quic::meter};
+use super::{
+    incoming::Incoming,
+    outgoing::Sent,
+    table::{Life, Round},
+};
+use crate::{
+    core::{NodeId, ShardId},
+    shard::quic::meter,
+};
+
+/// Letters go before all media.
+const LETTERS_PRIORITY: i32 = i32::MAX;
 
 /// Which way letters go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,17 +60,53 @@ pub(super) struct Link {
     /// The one stream that there is.
     stream: Option<StreamId>,
     reader: FrameReader,
+    /// Which shard of the other node has dialled.
+    pub(super) from: ShardId,
+    /// Streams of media that come in, by their numbers.
+    pub(super) incoming: BTreeMap<StreamId, Incoming>,
+    /// Those of which there is more to read.
+    pub(super) readable: Vec<StreamId>,
+    /// What has come and was not yet counted for all links.
+    pub(super) received: Sent,
+    /// When the other side is told next how much has come.
+    pub(super) report_at: Option<Instant>,
 }
 
 impl Link {
     pub(super) fn new(node: NodeId, life: Life, way: Way, handle: ConnectionHandle, quic: Connection) -> Self {
         let reader = FrameReader::default();
-        Self { node, life, way, round: None, news: true, is_over: false, handle, quic, stream: None, reader }
+        Self {
+            node,
+            life,
+            way,
+            round: None,
+            news: true,
+            is_over: false,
+            handle,
+            quic,
+            stream: None,
+            reader,
+            from: ShardId(0),
+            incoming: BTreeMap::new(),
+            readable: Vec::new(),
+            received: Sent::default(),
+            report_at: None,
+        }
+    }
+
+    /// Whether media may come on it.
+    fn takes_media(&self) -> bool {
+        self.way == Way::In && self.round.is_some()
     }
 
     /// The stream on which it was greeted, and what came on it behind the Hello.
     pub(super) fn with_stream(self, stream: StreamId, reader: FrameReader) -> Self {
         Self { stream: Some(stream), reader, ..self }
+    }
+
+    /// Its number, which it shares with no client's connection.
+    pub(super) fn number(&self) -> u32 {
+        self.handle.0 as u32
     }
 
     pub(super) fn quic(&mut self) -> &mut Connection {
@@ -71,8 +120,22 @@ impl Link {
             let next = match event {
                 Event::Connected => News::Connected,
                 Event::ConnectionLost { .. } => News::Over(None),
-                // There is one stream, which the dialling side has opened, and no datagram.
+                // The dialling side has opened one stream for letters, and sends media, once it has been welcomed.
+                Event::Stream(StreamEvent::Opened { dir: Dir::Uni }) if self.takes_media() => {
+                    while let Some(id) = self.quic.streams().accept(Dir::Uni) {
+                        self.incoming.insert(id, Incoming::default());
+                        self.readable.push(id);
+                    }
+                    News::None
+                }
+                Event::Stream(StreamEvent::Readable { id }) if id.dir() == Dir::Uni => {
+                    self.readable.push(id);
+                    News::None
+                }
+                Event::DatagramReceived if self.takes_media() => News::None,
                 Event::Stream(StreamEvent::Opened { .. }) => News::Over(Some(CloseCode::BAD_STREAM)),
+                // The other side may have no use for a stream of media.
+                Event::Stream(StreamEvent::Stopped { id, .. }) if id.dir() == Dir::Uni => News::None,
                 Event::Stream(StreamEvent::Stopped { .. }) => News::Over(Some(CloseCode::BAD_STREAM)),
                 Event::DatagramReceived => News::Over(Some(CloseCode::UNEXPECTED_MESSAGE)),
                 Event::Stream(_) | Event::HandshakeDataReady | Event::DatagramsUnblocked => News::None,
@@ -87,6 +150,10 @@ impl Link {
     /// Opens the stream.
     pub(super) fn open(&mut self) -> bool {
         self.stream = self.quic.streams().open(Dir::Bi);
+        if let Some(id) = self.stream {
+            // It was opened a line above.
+            let _ = self.quic.send_stream(id).set_priority(LETTERS_PRIORITY);
+        }
         self.stream.is_some()
     }
 

@@ -1,13 +1,16 @@
 //! Links to the other nodes of a cluster: QUIC between shards of different relays, on the relay's own port.
 //!
-//! Each shard dials each other node that lives and writes its letters on that one connection; who accepts only reads, and
-//! passes each letter on to the shard that it is for. So letters from one shard to another come in order, through two queues
+//! Each shard dials each other node that lives and writes its letters, and its publishers' media, on that one connection;
+//! who accepts only reads, and passes each letter on to the shard that it is for, and each object to the one that gathers its track. So letters from one shard to another come in order, through two queues
 //! that are in order themselves. Which nodes live, and where, the control plane says ([`Roster`]); what it means that a link
 //! ends, [`table`] does.
 
 mod dial;
 mod hello;
+mod incoming;
 mod link;
+mod media;
+mod outgoing;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -22,7 +25,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use quinn_proto::{ClientConfig, Connection, ConnectionEvent, ConnectionHandle, StreamId, VarInt};
+use quinn_proto::{ClientConfig, Connection, ConnectionEvent, ConnectionHandle, StreamId};
 use rustls::crypto::CryptoProvider;
 use supernode_proto::{
     close::CloseCode,
@@ -34,14 +37,16 @@ pub(crate) use self::table::{Table, Word};
 pub use self::{dial::NodeBook, hello::NodeKey};
 use self::{
     hello::Speaker,
+    incoming::Incoming,
     link::{Link, Way},
+    outgoing::{Hold, Outgoing},
     table::{Life, Round},
 };
 use super::{
     post::{Post, inbox::Letter},
-    quic::{cid::Incarnation, transport::STREAM_WINDOW},
+    quic::cid::Incarnation,
 };
-use crate::core::{Address, BusErrand, ControlMail, HomeWish, NodeId, ShardId};
+use crate::core::{Address, BusErrand, ControlMail, HomeWish, NodeId, ShardId, ledger::Ledger};
 
 /// Bytes of letters that may wait for a node. Default 4 MiB: as much as waits for a shard before its clients are left unread.
 /// What is more breaks the link, so that both sides know that something was lost.
@@ -114,6 +119,7 @@ struct Other {
     wait: Duration,
     queue: VecDeque<Bytes>,
     queue_bytes: usize,
+    out: Outgoing,
 }
 
 /// What was counted.
@@ -148,6 +154,16 @@ pub(crate) struct Nodes {
     marked: Vec<usize>,
     due: Option<Instant>,
     figures: NodeFigures,
+    /// What became of objects for other nodes: to it these are subscribers.
+    ledger: Ledger,
+    /// Objects that were lost on their way to lives that are over.
+    lost_before: u64,
+    /// Objects that came.
+    received: u64,
+    /// Data streams that are to be held or may go on.
+    holds: Vec<Hold>,
+    /// What came on links that are over and is to be ended.
+    orphans: Vec<Incoming>,
     /// Every word that was heard.
     #[cfg(test)]
     pub(crate) heard: Vec<Word>,
@@ -169,6 +185,11 @@ impl Nodes {
             marked: Vec::new(),
             due: None,
             figures: NodeFigures::default(),
+            ledger: Ledger::default(),
+            lost_before: 0,
+            received: 0,
+            holds: Vec::new(),
+            orphans: Vec::new(),
             #[cfg(test)]
             heard: Vec::new(),
         }
@@ -193,7 +214,7 @@ impl Nodes {
         };
         let dead: Vec<NodeBook> = self.others.values().map(|other| other.book).filter(|book| !lives(book)).collect();
         for NodeBook { node, life, .. } in dead {
-            self.others.remove(&node);
+            self.forget(node);
             self.table.ended(node, Life(life), tell(post, self.at, self.shards));
             self.close_all(|link| link.node == node, CloseCode::NODE_OVER, now);
         }
@@ -209,6 +230,7 @@ impl Nodes {
                 wait: dial::WAIT_MIN,
                 queue: VecDeque::new(),
                 queue_bytes: 0,
+                out: Outgoing::default(),
             });
             if other.book != *book {
                 (other.book, other.config) = (*book, config());
@@ -303,9 +325,11 @@ impl Nodes {
         (handle, mut quic): (ConnectionHandle, Connection),
         (stream, reader): (StreamId, FrameReader),
         post: &mut Post,
+        now: Instant,
     ) {
-        quic.set_receive_window(VarInt::from_u32(STREAM_WINDOW));
+        media::allow(&mut quic);
         let mut link = Link::new(node, life, Way::In, handle, quic).with_stream(stream, reader);
+        (link.from, link.report_at) = (shard, Some(now));
         link.round = Some(self.table.greeted(node, life, shard, tell(post, self.at, self.shards)));
         // The stream is new: there is room for a word.
         link.say(&frame(&NodeWelcome { version: NODE_VERSION }));
@@ -369,8 +393,11 @@ impl Nodes {
     /// A link carries nothing any more: who dialled it dials again.
     fn let_go(&mut self, handle: usize, now: Instant) {
         self.marked.push(handle);
-        if let Some(other) = self.others.values_mut().find(|other| other.link == Some(handle)) {
+        self.end_media(handle);
+        let Self { others, ledger, .. } = self;
+        if let Some(other) = others.values_mut().find(|other| other.link == Some(handle)) {
             other.link = None;
+            other.out.clear(ledger);
             other.dial_at = now + other.wait;
             self.due = Some(self.due.map_or(other.dial_at, |due| due.min(other.dial_at)));
         }
@@ -389,7 +416,9 @@ impl Nodes {
 
     /// Says goodbye to all.
     pub(crate) fn finish(&mut self, now: Instant) {
-        self.others.clear();
+        for node in self.others.keys().copied().collect::<Vec<_>>() {
+            self.forget(node);
+        }
         self.close_all(|_| true, CloseCode::GOING_AWAY, now);
     }
 

@@ -11,6 +11,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use super::outgoing::Sent;
 use crate::core::{NodeId, ShardId};
 
 /// One life of a node, by a number that no other life has: a process that starts again lives anew.
@@ -45,6 +46,8 @@ struct Standing {
     round: Round,
     /// Its shards that have greeted in this round: it is up once there is one.
     shards: BTreeSet<ShardId>,
+    /// Objects that came from each shard of this life, on all of its links.
+    received: BTreeMap<ShardId, Sent>,
 }
 
 /// How it stands with all. Whoever changes it tells all shards before anybody else may: so they hear it in one order, and a
@@ -83,10 +86,13 @@ impl Table {
         tell: &mut impl FnMut(Word),
     ) -> &'a mut Standing {
         let life = Some(life);
-        let new = || Standing { life, round: Round::default(), shards: BTreeSet::new() };
+        let new = || Standing { life, round: Round::default(), shards: BTreeSet::new(), received: BTreeMap::new() };
         let standing = nodes.entry(node).or_insert_with(new);
         if standing.life.is_some() && standing.life != life {
             Self::begin_anew(node, standing, tell);
+        }
+        if standing.life != life {
+            standing.received.clear();
         }
         standing.life = life;
         standing
@@ -119,6 +125,15 @@ impl Table {
         if let Some(standing) = self.lock().get_mut(&node) {
             Self::begin_anew(node, standing, &mut tell);
         }
+    }
+
+    /// Counts objects that came from a shard of this life of a node; how many that are now, if the life is not over.
+    pub(super) fn count(&self, node: NodeId, life: Life, shard: ShardId, more: Sent) -> Option<Sent> {
+        let mut nodes = self.lock();
+        let standing = nodes.get_mut(&node).filter(|standing| standing.life == Some(life))?;
+        let received = standing.received.entry(shard).or_default();
+        received.add(more);
+        Some(*received)
     }
 
     /// Passes a letter on, unless its round is over; whether it is not.

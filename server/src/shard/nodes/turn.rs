@@ -8,7 +8,7 @@ use std::{
 use quinn_proto::Endpoint;
 use supernode_proto::{
     close::CloseCode,
-    cluster::{LETTER_BYTES, NODE_HELLO_BYTES, NODE_VERSION, NodeWelcome},
+    cluster::{LETTER_BYTES, NODE_HELLO_BYTES, NODE_VERSION, NodeReceived, NodeWelcome},
     control::{decode_message, frame},
 };
 
@@ -16,6 +16,8 @@ use super::{
     Nodes, dial,
     hello::{self, Speaker},
     link::{Link, News, Way},
+    media,
+    outgoing::Sent,
     table::Life,
     tell,
     words::Reader,
@@ -24,10 +26,13 @@ use crate::shard::{
     figures::counters::Tally,
     net::socket::SendBatch,
     post::{Post, inbox::Letter},
+    streams::{self, Streams},
 };
 
 /// Letters of one link that are read in a turn, so that they cannot keep packets waiting. Default 256.
 const LETTERS_PER_TURN: usize = 256;
+/// How often a link is looked at for which objects wait.
+const WAIT_TICK: Duration = Duration::from_millis(20);
 /// How soon a link is looked at again that was left unread because another shard has too much mail to take.
 const MAIL_TICK: Duration = Duration::from_millis(1);
 
@@ -42,10 +47,13 @@ impl Nodes {
                 link.quic().handle_timeout(now);
                 link.news = true;
             }
-            if link.news {
+            if link.news || link.report_at.is_some_and(|at| at <= now) {
                 self.marked.push(*handle);
             }
         }
+        // What waits for a node is looked at again, for it may be too late.
+        let waiting = self.others.values().filter(|other| other.out.waits());
+        self.marked.extend(waiting.filter_map(|other| other.link));
         let due = self.others.values_mut().filter(|other| other.link.is_none() && other.dial_at <= now);
         for other in due {
             other.dial_at = now + other.wait;
@@ -65,7 +73,8 @@ impl Nodes {
     }
 
     /// Reads what has come, and passes it on.
-    pub(crate) fn serve(&mut self, post: &mut Post, now: Instant) {
+    pub(crate) fn serve(&mut self, streams: &mut Streams, cx: &mut streams::Context<'_>, now: Instant) {
+        self.end_orphans(streams, cx);
         for place in 0..self.marked.len() {
             let handle = self.marked[place];
             let Some(link) = self.links.get_mut(&handle).filter(|link| link.news) else { continue };
@@ -79,9 +88,10 @@ impl Nodes {
                 News::Connected => self.greet(handle).map_err(Some),
                 News::None => Ok(()),
             };
-            let verdict = verdict.and_then(|()| self.read(handle, post).map_err(Some));
+            let verdict = verdict.and_then(|()| self.read(handle, cx.post).map_err(Some));
+            let verdict = verdict.and_then(|()| self.read_media(handle, streams, cx, now).map_err(Some));
             if let Err(code) = verdict {
-                self.end(handle, code, post, now);
+                self.end(handle, code, cx.post, now);
             }
         }
     }
@@ -130,8 +140,15 @@ impl Nodes {
                         other.wait = dial::WAIT_MIN;
                     }
                 }
-                // Who has dialled is told nothing more, and who has not been greeted reads nothing here.
-                (Way::Out, Some(_)) | (Way::In, None) => {
+                (Way::Out, Some(_)) => {
+                    let Some(frame) = link.next_frame(NODE_HELLO_BYTES)? else { return Ok(()) };
+                    let told: NodeReceived = decode_message(&frame).map_err(|_| CloseCode::MALFORMED_MESSAGE)?;
+                    if let Some(other) = others.get_mut(&node) {
+                        other.out.hear(Sent { datagrams: told.datagrams, objects: told.objects });
+                    }
+                }
+                // Who has not been greeted reads nothing here.
+                (Way::In, None) => {
                     let more = link.next_frame(NODE_HELLO_BYTES)?;
                     return if more.is_some() { Err(CloseCode::UNEXPECTED_MESSAGE) } else { Ok(()) };
                 }
@@ -145,7 +162,7 @@ impl Nodes {
     pub(crate) fn build(
         &mut self,
         endpoint: &mut Endpoint,
-        (segments_max, now): (usize, Instant),
+        (segments_max, data_bytes_max, now): (usize, usize, Instant),
         out: &mut SendBatch,
         tally: &mut Tally,
         flush: &mut impl FnMut(&mut SendBatch, &mut Tally),
@@ -154,19 +171,37 @@ impl Nodes {
         if self.marked.is_empty() {
             return;
         }
+        self.marked.sort_unstable();
+        self.marked.dedup();
         for handle in std::mem::take(&mut self.marked) {
+            self.report(handle, now);
             let Some(link) = self.links.get_mut(&handle) else { continue };
             if let Some(other) = self.others.get_mut(&link.node)
                 && other.link == Some(handle)
                 && link.round == Some(self.seen.get(&link.node).copied().unwrap_or_default())
             {
                 other.queue_bytes -= link.write(&mut other.queue);
+                let quic = link.quic();
+                // QUIC holds little more than it may send: what waits here can still expire.
+                let window = quic.congestion_state().window();
+                quic.set_send_window(dial::SEND_WINDOW + window + window / 4);
+                other.out.hand_over(quic, media::STREAMS_MAX as usize, now, &mut self.ledger);
+                other.out.look_at_holds(data_bytes_max, quic, now, &mut self.ledger, &mut self.holds);
             }
             link.exchange(endpoint);
-            while let Some(transmit) = link.poll_transmit(now, segments_max, out.buffer()) {
-                if out.commit(transmit) {
-                    flush(out, tally);
+            loop {
+                while let Some(transmit) = link.poll_transmit(now, segments_max, out.buffer()) {
+                    if out.commit(transmit) {
+                        flush(out, tally);
+                    }
                 }
+                // What went out made room for what waits.
+                let other = self.others.get_mut(&link.node).filter(|other| other.link == Some(handle));
+                let Some(other) = other else { break };
+                if !other.out.note_built(link.quic()) {
+                    break;
+                }
+                other.out.hand_over(link.quic(), media::STREAMS_MAX as usize, now, &mut self.ledger);
             }
             if link.exchange(endpoint) {
                 // One that is no more without a word has ended all the same.
@@ -184,9 +219,11 @@ impl Nodes {
     fn rearm(&mut self, now: Instant) {
         let links = self.links.values_mut().flat_map(|link| {
             let unread = link.news.then_some(now + MAIL_TICK);
-            [link.quic().poll_timeout(), unread].into_iter().flatten()
+            [link.quic().poll_timeout(), unread, link.report_at].into_iter().flatten()
         });
+        let waiting = self.others.values().any(|other| other.link.is_some() && other.out.waits());
+        let waiting = waiting.then_some(now + WAIT_TICK);
         let dials = self.others.values().filter(|other| other.link.is_none()).map(|other| other.dial_at);
-        self.due = links.chain(dials).min();
+        self.due = links.chain(dials).chain(waiting).min();
     }
 }

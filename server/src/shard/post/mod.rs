@@ -3,12 +3,14 @@
 pub(crate) mod headroom;
 pub(crate) mod inbox;
 
+use supernode_proto::close::StreamCode;
+
 use self::{
     headroom::Headroom,
     inbox::{Letter, MediaMail, Postbox},
 };
 use crate::{
-    core::{Address, ShardId},
+    core::{Address, Homes, ShardId, StreamKey, group_cache::CachedStream},
     shard::{figures::counters::Tally, net::socket::Received},
 };
 
@@ -23,12 +25,32 @@ pub(crate) struct Post {
     /// Peers that were given mail since they were last woken.
     unwoken: Vec<bool>,
     headroom: Headroom,
+    /// Media for other nodes, each with the shard there, in order: until its link takes it at the end of the turn. As much as a
+    /// turn makes.
+    for_nodes: Vec<(Address, ForNode)>,
+}
+
+/// What a publisher's shard has for another node.
+#[derive(Debug)]
+pub(crate) enum ForNode {
+    /// The same as another shard of its own would get.
+    Media(MediaMail),
+    /// A stream as far as it has come, for those who come late there.
+    Join(Box<CachedStream<StreamKey>>),
+    /// A stream ends before its last byte.
+    Aborted(StreamKey, StreamCode),
 }
 
 impl Post {
     /// That of this shard, for these.
     pub(crate) fn new(at: Address, peers: Vec<Postbox>) -> Self {
-        Self { at, unwoken: vec![false; peers.len()], headroom: Headroom::of(peers.len()), peers }
+        Self {
+            at,
+            unwoken: vec![false; peers.len()],
+            headroom: Headroom::of(peers.len()),
+            for_nodes: Vec::new(),
+            peers,
+        }
     }
 
     /// Whose it is.
@@ -41,27 +63,56 @@ impl Post {
         self.peers.len()
     }
 
+    /// Where this node's homes are.
+    pub(crate) fn homes(&self) -> Homes {
+        Homes::new(self.at.node, self.peers.len() as u16)
+    }
+
     /// Hands another shard a packet of one of its connections. A full inbox loses it, as a full path would.
     pub(crate) fn hand_over(&mut self, owner: ShardId, packet: Received, tally: &mut Tally) {
         tally.handed_over += 1;
         self.put_media(self.at.beside(owner), MediaMail::Packet(packet));
     }
 
-    /// Gives a shard media, unless its inbox is full; whether it took it.
+    /// Gives a shard media, unless its inbox is full; whether it took it. What is for a shard of another node always finds room,
+    /// and is dropped, and counted, by the link to that node.
     pub(crate) fn put_media(&mut self, to: Address, mail: MediaMail) -> bool {
         if matches!(mail, MediaMail::StreamPart { .. }) && crate::planted::planted!(PartLost, once in 20) {
             return true;
         }
-        // No object goes to another node yet: whoever asked there for some gets none.
-        to.node == self.at.node && self.peer(to).put_media(mail)
+        if to.node != self.at.node {
+            self.put_for_node(to, ForNode::Media(mail));
+            return true;
+        }
+        self.peer(to).put_media(mail)
     }
 
-    /// Gives a shard of this node a letter. What streams' shards tell each other is for none of another.
+    /// Keeps media for a shard of another node until the turn's end.
+    #[cold]
+    pub(crate) fn put_for_node(&mut self, to: Address, what: ForNode) {
+        self.for_nodes.push((to, what));
+    }
+
+    /// Media for other nodes that no link has taken yet. To be given back empty, so that its memory is used again.
+    pub(crate) fn for_nodes(&mut self) -> &mut Vec<(Address, ForNode)> {
+        &mut self.for_nodes
+    }
+
+    /// Whether there is any.
+    pub(crate) fn has_for_nodes(&self) -> bool {
+        !self.for_nodes.is_empty()
+    }
+
+    /// Gives a shard of this node a letter. Of what streams' shards tell each other those of other nodes are told only that a
+    /// stream has ended early.
     pub(crate) fn put_letter(&mut self, to: Address, letter: Letter) {
         if crate::planted::planted!(LetterLost, once in 100) {
             return;
         }
         if to.node != self.at.node {
+            if let Letter::StreamAborted(key, code) = letter {
+                self.put_for_node(to, ForNode::Aborted(key, code));
+            }
             return;
         }
         let bytes = self.peer(to).put_control(letter);

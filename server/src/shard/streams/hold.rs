@@ -112,7 +112,7 @@ impl Streams {
     /// A shard's subscribers hold a stream of this shard's publisher, or let it go on.
     pub(crate) fn set_hold(&mut self, key: StreamKey, by: Address, on: bool) {
         // It may have ended meanwhile.
-        if on && self.routes.contains_key(&key) {
+        if on && (self.routes.contains_key(&key) || self.passing.contains_key(&key)) {
             self.holds.held.entry(key).or_default().by.push(by);
         } else if let Some(held) = self.holds.held.get_mut(&key) {
             held.by.retain(|other| *other != by);
@@ -132,13 +132,22 @@ impl Streams {
     /// seen them, and holds the stream until they have.
     pub(super) fn hold_until_seen(&mut self, ingress: &mut Ingress, bytes: usize, cx: &mut Context<'_>) {
         let key = ingress.key;
-        let Some(route) = self.routes.get(&key).filter(|route| !route.remote.is_empty()) else { return };
+        // What waits for other nodes is seen here.
+        let here = self.at.node;
+        let passed = self.passing.get(&key).map(|passing| passing.to);
+        let remote =
+            self.routes.get(&key).filter(|_| passed.is_none()).map(|route| &route.remote[..]).unwrap_or_default();
+        let others: Vec<Address> =
+            remote.iter().map(|other| other.at).filter(|at| at.node == here).chain(passed).collect();
+        if others.is_empty() {
+            return;
+        }
         ingress.unseen_bytes += bytes;
         if ingress.unseen_bytes <= cx.core.limits().data_queue_bytes_max / HOLD_SHARE {
             return;
         }
         ingress.unseen_bytes = 0;
-        for other in route.remote.iter().map(|other| other.at).collect::<Vec<_>>() {
+        for other in others {
             // A shard whose inbox is full loses the stream with its next part.
             if cx.post.put_media(other, MediaMail::StreamSeen { key }) {
                 self.set_hold(key, other, true);
@@ -146,8 +155,16 @@ impl Streams {
         }
     }
 
-    /// All that the publisher's shard had put before it asked has been seen.
+    /// All that the publisher's shard had put before it asked has been seen. Whoever passes the stream on asks further, and
+    /// says for whom before they can answer.
     pub(super) fn answer_seen(&mut self, key: StreamKey, post: &mut Post) {
+        let route = self.routes.get(&key).filter(|route| route.gathered);
+        for by in route.into_iter().flat_map(|route| &route.remote).map(|other| other.at).collect::<Vec<_>>() {
+            post.put_letter(key.at, Letter::StreamHold { key, by, on: true });
+            if !post.put_media(by, MediaMail::StreamSeen { key }) {
+                post.put_letter(key.at, Letter::StreamHold { key, by, on: false });
+            }
+        }
         // Those who are too slow here let it go on when they have caught up.
         if !self.holds.is_holding(key) {
             self.tell_publisher(key, false, post);

@@ -7,25 +7,25 @@ use supernode_proto::object::TrackAlias;
 use super::{Context, Streams, egress::Egress, is_picture, make_room};
 use crate::{
     core::{
-        SessionId, ShardCore, StreamKey,
+        Address, SessionId, ShardCore, StreamKey,
         fan_out::{StreamRoute, StreamTarget},
         forward::{Carries, Demand, Remote},
         group_cache::CachedStream,
         stream::StreamPart,
     },
-    shard::post::inbox::MediaMail,
+    shard::post::{ForNode, inbox::MediaMail},
 };
 
 /// How much longer a group that is sent to somebody who came late may wait than others: it comes all at once, and takes
 /// a path of 4 Mbit/s a second.
-const GRACE: Duration = Duration::from_millis(750);
+pub(crate) const GRACE: Duration = Duration::from_millis(750);
 
 impl Streams {
-    /// On the publisher's shard: sends what there is of the newest group of a track to one subscriber, wherever it is
-    ///
+    /// On the publisher's shard, or the one that gathers a track of another node: sends what there is of the newest group to one
+    /// subscriber, wherever it is, by its shard or the one that gathers for its node.
     pub(crate) fn send_newest_group(
         &mut self,
-        session: SessionId,
+        (session, via): (SessionId, Address),
         alias: TrackAlias,
         cx: &mut Context<'_>,
         now: Instant,
@@ -38,14 +38,24 @@ impl Streams {
                 continue;
             }
             let key = stream.key;
-            // A full inbox loses it, as a full path would; the subscriber then waits for the next group.
-            if cx.post.put_media(session.at, MediaMail::StreamJoin { stream: Box::new(stream), session })
-                && let Some(route) = self.routes.get_mut(&key)
-                && route.remote.iter().chain(&route.lost).all(|other| other.at != session.at)
-            {
-                let demand = Demand { subscribers: 1, ..Demand::default() };
-                route.remote.push(Remote { at: session.at, demand });
+            if via.node != self.at.node {
+                cx.post.put_for_node(via, ForNode::Join(Box::new(stream)));
+                self.add_remote(key, via);
+                continue;
             }
+            // A full inbox loses it, as a full path would; the subscriber then waits for the next group.
+            if cx.post.put_media(session.at, MediaMail::StreamJoin { stream: Box::new(stream), session }) {
+                self.add_remote(key, session.at);
+            }
+        }
+    }
+
+    /// What follows of a stream goes there as well.
+    fn add_remote(&mut self, key: StreamKey, at: Address) {
+        if let Some(route) = self.routes.get_mut(&key)
+            && route.remote.iter().chain(&route.lost).all(|other| other.at != at)
+        {
+            route.remote.push(Remote { at, demand: Demand { subscribers: 1, ..Demand::default() } });
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod egress;
 
+mod from_nodes;
 mod hold;
 mod late;
 
@@ -16,7 +17,8 @@ use supernode_proto::{
     object::{StreamHeader, TrackAlias},
 };
 
-use self::{egress::Egress, hold::Holds};
+use self::{egress::Egress, from_nodes::Passing, hold::Holds};
+pub(crate) use self::{from_nodes::deliver_datagram, late::GRACE};
 use super::{
     connections::{
         Connections,
@@ -44,6 +46,8 @@ pub(crate) struct Streams {
     /// How many its own publishers have begun.
     begun: u64,
     routes: HashMap<StreamKey, StreamRoute, FixedState>,
+    /// Those of other nodes that another shard gathers. Apart, because it may pass one back to subscribers here.
+    passing: HashMap<StreamKey, Passing, FixedState>,
     /// Streams that were aborted before their beginning came: letters overtake media.
     aborted_early: Vec<StreamKey>,
     holds: Holds,
@@ -65,6 +69,7 @@ impl Streams {
             at,
             begun: 0,
             routes: HashMap::default(),
+            passing: HashMap::default(),
             aborted_early: Vec::new(),
             holds: Holds::default(),
             lost_pictures: Vec::new(),
@@ -83,11 +88,11 @@ impl Streams {
             MediaMail::StreamOpen { key, header, wire } => {
                 let aborted = self.aborted_early.contains(&key);
                 if !aborted && let Some(route) = cx.core.route_remote_stream(&header) {
-                    self.open_here(key, route, &header, &wire, cx.connections);
+                    self.open(key, route, &header, &wire, cx);
                 }
             }
             MediaMail::StreamPart { key, part, arrived } => self.pass_here(key, &part, arrived, cx),
-            MediaMail::StreamEnd { key } => self.finish_here(key, cx.connections),
+            MediaMail::StreamEnd { key } => self.finish(key, cx),
             MediaMail::StreamSeen { key } => self.answer_seen(key, cx.post),
             MediaMail::StreamJoin { stream, session } => self.join_here(*stream, session, cx, now),
             MediaMail::Datagram { .. } | MediaMail::Packet(_) => {}
@@ -99,7 +104,7 @@ impl Streams {
         if !self.routes.contains_key(&key) {
             self.aborted_early.push(key);
         }
-        self.abort_here(key, code, cx);
+        self.abort(key, code, cx);
     }
 
     /// No media waits any more. The beginning of a stream was put before its abortion: so none is still to come.
@@ -127,20 +132,14 @@ impl Streams {
         })?;
         let mut parts = parts.into_iter();
         if let Some(header) = opened {
-            let mut route = cx.core.route_stream(link, &header).map_err(|_| StreamCode::UNKNOWN_TRACK)?;
+            let route = cx.core.route_stream(link, &header).map_err(|_| StreamCode::UNKNOWN_TRACK)?;
             // The header's own bytes are the first part.
             let wire = parts.next().map(|part| part.wire).unwrap_or_default();
-            let key = ingress.key;
             ingress.kind = route.carries.kind;
-            let (taken, lost) = route.remote.drain(..).partition(|other| {
-                cx.post.put_media(other.at, MediaMail::StreamOpen { key, header, wire: wire.clone() })
-            });
-            route.remote = taken;
-            route.lost = lost;
             if is_picture(&route) {
-                cx.core.keep_stream(key, &header, &wire);
+                cx.core.keep_stream(ingress.key, &header, &wire);
             }
-            self.open_here(ingress.key, route, &header, &wire, cx.connections);
+            self.open_further(ingress.key, route, &header, &wire, cx);
         }
         let begins = || parts.as_slice().iter().filter_map(|part| part.begins);
         let told = begins().any(|header| header.flags.activity() > 0);
@@ -161,7 +160,7 @@ impl Streams {
         Ok(())
     }
 
-    /// The publisher has finished a stream.
+    /// A stream has come to its end.
     pub(crate) fn finish(&mut self, key: StreamKey, cx: &mut Context<'_>) {
         self.holds.forget(key);
         let Some(route) = self.routes.get(&key) else { return };
@@ -175,16 +174,16 @@ impl Streams {
         self.finish_here(key, cx.connections);
     }
 
-    /// The publisher has given a stream up, or is gone.
-    pub(crate) fn abort(&mut self, key: StreamKey, cx: &mut Context<'_>) {
+    /// A publisher has given a stream up, or is gone, or it was lost on its way here.
+    pub(crate) fn abort(&mut self, key: StreamKey, code: StreamCode, cx: &mut Context<'_>) {
         self.holds.forget(key);
         let Some(route) = self.routes.get(&key) else { return };
         let remote = route.remote.clone();
         cx.core.cache.abort(route.alias, key);
         for other in remote {
-            cx.post.put_letter(other.at, Letter::StreamAborted(key, StreamCode::CANCELLED));
+            cx.post.put_letter(other.at, Letter::StreamAborted(key, code));
         }
-        self.abort_here(key, StreamCode::CANCELLED, cx);
+        self.abort_here(key, code, cx);
     }
 
     /// Writes what a connection's media streams have waiting, and forgets those that are over.
@@ -219,7 +218,7 @@ impl Streams {
 
     /// Adds what is on its way.
     pub(crate) fn count(&self, census: &mut Census) {
-        census.streams = self.routes.len();
+        census.streams = self.routes.len() + self.passing.len();
         census.aborted_early = self.aborted_early.len();
         (census.holding, census.held) = self.holds.len();
     }
@@ -245,6 +244,36 @@ impl Streams {
         }
     }
 
+    /// Opens a stream that another shard passes on. Of one that this shard gathers the newest group is kept here too.
+    fn open(&mut self, key: StreamKey, route: StreamRoute, header: &StreamHeader, wire: &Bytes, cx: &mut Context<'_>) {
+        if !route.gathered {
+            return self.open_here(key, route, header, wire, cx.connections);
+        }
+        if is_picture(&route) {
+            cx.core.keep_stream(key, header, wire);
+        }
+        self.open_further(key, route, header, wire, cx);
+    }
+
+    /// Opens a stream here and on the other shards that get it.
+    fn open_further(
+        &mut self,
+        key: StreamKey,
+        mut route: StreamRoute,
+        header: &StreamHeader,
+        wire: &Bytes,
+        cx: &mut Context<'_>,
+    ) {
+        let header = *header;
+        let (taken, lost) = route
+            .remote
+            .drain(..)
+            .partition(|other| cx.post.put_media(other.at, MediaMail::StreamOpen { key, header, wire: wire.clone() }));
+        route.remote = taken;
+        route.lost = lost;
+        self.open_here(key, route, &header, wire, cx.connections);
+    }
+
     fn open_here(
         &mut self,
         key: StreamKey,
@@ -265,8 +294,8 @@ impl Streams {
         let Context { core, connections, .. } = &mut *cx;
         let Some(route) = self.routes.get_mut(&key) else { return };
         let bounds = Bounds { media: core.limits().queue_bytes_max, data: core.limits().data_queue_bytes_max };
-        let StreamRoute { alias, carries, local, .. } = route;
-        let is_data = carries.kind == TrackKind::Data;
+        let StreamRoute { alias, carries, local, gathered, .. } = route;
+        let (is_data, gathered) = (carries.kind == TrackKind::Data, *gathered);
         for target in local {
             let link = target.subscriber.link;
             if let Some(header) = part.begins
@@ -288,6 +317,10 @@ impl Streams {
         }
         if is_data {
             self.hold_if_full(key, cx, arrived);
+        }
+        if gathered {
+            self.keep_part(key, part, cx.core);
+            self.pass_on(key, part, cx, arrived);
         }
     }
 
