@@ -36,7 +36,7 @@ const SESSION_URL: &str = "https://192.0.2.1:4433/supernode/1";
 /// Turns that anything here may take.
 const TURNS_MAX: usize = 200;
 
-struct Everybody;
+pub(super) struct Everybody;
 
 impl Admit for Everybody {
     fn admit(&self, _: &Applicant, _: u64) -> Result<Grant, CloseCode> {
@@ -49,20 +49,20 @@ pub(super) struct Client {
     endpoint: Endpoint,
     pub(super) quic: Connection,
     handle: ConnectionHandle,
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
     is_page: bool,
     /// What it knows the relay by.
     relay: RelayPin,
-    is_connected: bool,
+    pub(super) is_connected: bool,
     /// The code, and the session's end as it was said before.
     closed: Option<(u64, Option<Capsule>)>,
-    device: DeviceSecret,
-    control: Option<StreamId>,
+    pub(super) device: DeviceSecret,
+    pub(super) control: Option<StreamId>,
     reader: FrameReader,
-    messages: Vec<RelayMessage>,
+    pub(super) messages: Vec<RelayMessage>,
     pub(super) datagrams: Vec<Bytes>,
     /// What the relay's streams have brought, and the answer to a page's request.
-    streams: BTreeMap<StreamId, Vec<u8>>,
+    pub(super) streams: BTreeMap<StreamId, Vec<u8>>,
     /// What waits to be written.
     out: VecDeque<(StreamId, Bytes)>,
     request: u64,
@@ -216,7 +216,7 @@ impl Stage {
 }
 
 impl Client {
-    fn dial(number: u8, is_page: bool, pin: RelayPin, now: Instant) -> Self {
+    pub(super) fn dial(number: u8, is_page: bool, pin: RelayPin, now: Instant) -> Self {
         let provider = supernode_tls::provider();
         let mut tls = supernode_tls::client_config(provider.clone(), Arc::new(PinVerifier::new(pin, provider)));
         if is_page {
@@ -249,7 +249,7 @@ impl Client {
         }
     }
 
-    fn channel(&self, relay: RelayPin) -> Channel {
+    pub(super) fn channel(&self, relay: RelayPin) -> Channel {
         let mut exporter = [0; EXPORTER_BYTES];
         let exported = self.quic.crypto_session().export_keying_material(&mut exporter, EXPORTER_LABEL, &[]);
         exported.expect("the handshake is done");
@@ -273,11 +273,11 @@ impl Client {
         Channel::by_challenge(&challenge, RelayName::Pin(&self.relay), self.device.public()).expect("its own")
     }
 
-    fn send(&mut self, message: ClientMessage) {
+    pub(super) fn send(&mut self, message: ClientMessage) {
         self.out.push_back((self.control.expect("opened"), frame(&message)));
     }
 
-    fn packets(&mut self, now: Instant) -> Vec<BytesMut> {
+    pub(super) fn packets(&mut self, now: Instant) -> Vec<BytesMut> {
         while let Some((id, bytes)) = self.out.front_mut() {
             match self.quic.send_stream(*id).write(bytes) {
                 Ok(written) if written == bytes.len() => _ = self.out.pop_front(),
@@ -302,14 +302,14 @@ impl Client {
         packets
     }
 
-    fn receive(&mut self, datagram: &[u8], now: Instant) {
+    pub(super) fn receive(&mut self, datagram: &[u8], now: Instant) {
         let event = self.endpoint.handle(now, RELAY, None, None, BytesMut::from(datagram), &mut Vec::new());
         if let Some(DatagramEvent::ConnectionEvent(_, event)) = event {
             self.quic.handle_event(event);
         }
     }
 
-    fn handle_events(&mut self) {
+    pub(super) fn handle_events(&mut self) {
         while let Some(event) = self.quic.poll() {
             match event {
                 Event::Connected => self.is_connected = true,
@@ -345,7 +345,7 @@ impl Client {
     }
 
     /// What streams of media have brought, without what the link has of its own and the challenge.
-    fn media(&self) -> Vec<&[u8]> {
+    pub(super) fn media(&self) -> Vec<&[u8]> {
         let is_media = |bytes: &&[u8]| !self.is_page || bytes.starts_with(&MEDIA_HEADER);
         let media = self.streams.iter().filter(|(id, _)| id.dir() == Dir::Uni).map(|(_, bytes)| bytes.as_slice());
         media.filter(is_media).skip(usize::from(self.is_page)).collect()
@@ -369,7 +369,7 @@ fn connect(url: &str) -> Vec<u8> {
     request
 }
 
-fn hop(alias: TrackAlias) -> Hop {
+pub(super) fn hop(alias: TrackAlias) -> Hop {
     Hop { alias, priority: 1, ttl_ms: 10_000 }
 }
 
