@@ -133,7 +133,11 @@ impl Error {
             | Self::Disconnected => Retry::Later,
             // A clock is set sooner or later.
             Self::ClockDiffers(_) => Retry::Later,
-            Self::Refused(refusal) if refusal.reason == RefusalReason::GoingAway => Retry::Later,
+            Self::Refused(refusal)
+                if matches!(refusal.reason, RefusalReason::GoingAway | RefusalReason::HomeUnknown) =>
+            {
+                Retry::Later
+            }
             Self::Authorities
             | Self::TooLarge { .. }
             | Self::State(_)

@@ -80,6 +80,7 @@ words! {
     "NODE_REFUSED", "the relay took this program for another relay", "it said that it was one, and is not known as one", "update this program";
     "NODE_OVER", "the relays begin anew with each other", "relays of a cluster tell each other this, and no client", "nothing";
     "DEVICE_REVOKED", "this device does not act for you any more", "you, or somebody with your identity's key, have taken it back", "sign it again with a device that has your key (supernode-call devices sign), if it was a mistake";
+    "HOME_MOVED", "the room lives at another relay now", "the one where it lived is gone, or could not be reached", "nothing: it is tried again at once";
 }
 
 words! {
@@ -101,6 +102,7 @@ words! {
     "ALREADY", "it is so already", "somebody was faster, or it was asked twice", "nothing";
     "GOING_AWAY", "the relay starts nothing new", "it is shutting down", "try again in a minute";
     "HISTORY_GONE", "what was missed is not to be had any more", "the relay keeps a room's messages for a time only", "come in anew by the room's link";
+    "HOME_UNKNOWN", "the relay does not know yet where the room lives", "relays of a cluster decide that anew, after one of them has gone", "nothing: it is tried again; try again in a minute if it stays so";
 }
 
 words! {

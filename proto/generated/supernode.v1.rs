@@ -777,6 +777,8 @@ pub enum RefusalReason {
     GoingAway = 14,
     /// the relay no longer has what came after `value`; `bound` is the oldest it has
     HistoryGone = 15,
+    /// the relay does not know yet where the room lives; ask again
+    HomeUnknown = 16,
 }
 impl RefusalReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -801,6 +803,7 @@ impl RefusalReason {
             Self::Already => "REFUSAL_REASON_ALREADY",
             Self::GoingAway => "REFUSAL_REASON_GOING_AWAY",
             Self::HistoryGone => "REFUSAL_REASON_HISTORY_GONE",
+            Self::HomeUnknown => "REFUSAL_REASON_HOME_UNKNOWN",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -822,6 +825,7 @@ impl RefusalReason {
             "REFUSAL_REASON_ALREADY" => Some(Self::Already),
             "REFUSAL_REASON_GOING_AWAY" => Some(Self::GoingAway),
             "REFUSAL_REASON_HISTORY_GONE" => Some(Self::HistoryGone),
+            "REFUSAL_REASON_HOME_UNKNOWN" => Some(Self::HomeUnknown),
             _ => None,
         }
     }

@@ -127,6 +127,7 @@ codes! {
         0x1c NODE_REFUSED        Policy Later "whoever greeted as a node of the relay's cluster is none that it knows";
         0x1d NODE_OVER           Nobody Now   "letters between two nodes were lost, or one of them lives no more: all links between them begin anew";
         0x1e DEVICE_REVOKED      Policy Never "the identity has taken this device back";
+        0x1f HOME_MOVED          Relay  Now   "a room of the session lives at another node now, which knows nothing of its members";
     }
 }
 

@@ -71,6 +71,8 @@ impl Attempts {
             RefusalReason::EpochConflict if self.is_of_order => Some(refusal.bound),
             // Many changes or many guests at once: the relay takes the next one in a moment.
             RefusalReason::Limit => None,
+            // A cluster that has lost a node decides in some seconds where the room lives from now on.
+            RefusalReason::HomeUnknown => None,
             _ => return AfterRefusal::Final,
         };
         self.left -= 1;

@@ -61,6 +61,7 @@ pub const REFUSAL_REASONS: &[&str] = &[
     "already",
     "going_away",
     "history_gone",
+    "home_unknown",
 ];
 
 /// One shard's counts.
