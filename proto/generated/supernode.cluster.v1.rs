@@ -69,7 +69,7 @@ pub mod mail {
         #[prost(message, tag = "5")]
         Close(super::Close),
         #[prost(message, tag = "6")]
-        Withheld(super::Withheld),
+        Ask(super::Ask),
         #[prost(message, tag = "7")]
         Interest(super::Interest),
         #[prost(message, tag = "8")]
@@ -77,11 +77,11 @@ pub mod mail {
         #[prost(message, tag = "9")]
         TrackEnded(super::TrackEnded),
         #[prost(message, tag = "10")]
-        Mls(super::SendMls),
+        NotHome(super::Ask),
         #[prost(message, tag = "11")]
-        CatchUp(super::CatchUp),
+        FromHome(::prost::alloc::boxed::Box<super::FromHome>),
         #[prost(message, tag = "12")]
-        RejectCommit(super::RejectCommit),
+        TrackCame(super::TrackCame),
         #[prost(message, tag = "13")]
         Evict(super::Evict),
         #[prost(message, tag = "14")]
@@ -149,15 +149,6 @@ pub struct Close {
     #[prost(uint64, tag = "2")]
     pub code: u64,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Withheld {
-    #[prost(message, optional, tag = "1")]
-    pub from: ::core::option::Option<Session>,
-    #[prost(bytes = "bytes", tag = "2")]
-    pub room: ::prost::bytes::Bytes,
-    #[prost(uint64, tag = "3")]
-    pub after: u64,
-}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Interest {
     #[prost(uint64, tag = "1")]
@@ -193,38 +184,141 @@ pub struct TrackEnded {
     #[prost(uint64, tag = "1")]
     pub alias: u64,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct SendMls {
-    #[prost(message, optional, tag = "1")]
-    pub from: ::core::option::Option<Session>,
-    #[prost(uint32, tag = "2")]
-    pub member: u32,
-    #[prost(uint64, tag = "3")]
-    pub request: u64,
-    #[prost(message, optional, tag = "4")]
-    pub sent: ::core::option::Option<crate::control::SendMls>,
+/// Which decision about a room's home: of two the one with the higher epoch is later, or with the higher revision in one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Fence {
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    #[prost(uint64, tag = "2")]
+    pub revision: u64,
 }
+/// What a session wants of a room: to the node that the sender takes for its home, by this decision. Comes back as `not_home` if
+/// that is none by this decision.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct CatchUp {
+pub struct Ask {
     #[prost(message, optional, tag = "1")]
     pub from: ::core::option::Option<Session>,
     #[prost(bytes = "bytes", tag = "2")]
-    pub device: ::prost::bytes::Bytes,
-    #[prost(uint64, tag = "3")]
+    pub room: ::prost::bytes::Bytes,
+    /// Zero if it is none.
+    #[prost(uint32, tag = "3")]
+    pub member: u32,
+    /// Zero if none is to be answered.
+    #[prost(uint64, tag = "4")]
     pub request: u64,
-    #[prost(message, optional, tag = "4")]
-    pub wanted: ::core::option::Option<crate::control::CatchUp>,
+    #[prost(message, optional, tag = "5")]
+    pub fence: ::core::option::Option<Fence>,
+    #[prost(
+        oneof = "ask::What",
+        tags = "6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18"
+    )]
+    pub what: ::core::option::Option<ask::What>,
+}
+/// Nested message and enum types in `Ask`.
+pub mod ask {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum What {
+        #[prost(message, tag = "6")]
+        Join(super::Join),
+        #[prost(message, tag = "7")]
+        Leave(super::Leave),
+        /// Nobody of the node is in the room any more.
+        #[prost(message, tag = "8")]
+        Gone(super::Gone),
+        /// A member's number.
+        #[prost(uint32, tag = "9")]
+        Kick(u32),
+        /// The join key from now on.
+        #[prost(bytes, tag = "10")]
+        Rotate(::prost::bytes::Bytes),
+        #[prost(message, tag = "11")]
+        Beacon(crate::control::PostBeacon),
+        #[prost(message, tag = "12")]
+        Mls(crate::control::SendMls),
+        #[prost(message, tag = "13")]
+        CatchUp(super::CatchUp),
+        #[prost(message, tag = "14")]
+        Reject(crate::control::RejectCommit),
+        /// What was withheld from the member can be sent: what came after this message.
+        #[prost(uint64, tag = "15")]
+        Withheld(u64),
+        #[prost(message, tag = "16")]
+        Publish(super::Publish),
+        #[prost(message, tag = "17")]
+        Relabel(crate::control::RelabelTrack),
+        /// A track's alias.
+        #[prost(uint64, tag = "18")]
+        Unpublish(u64),
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct RejectCommit {
-    #[prost(message, optional, tag = "1")]
-    pub from: ::core::option::Option<Session>,
-    #[prost(uint32, tag = "2")]
+pub struct Join {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub identity: ::prost::bytes::Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub device: ::prost::bytes::Bytes,
+    /// The key that was signed with.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub join_key: ::prost::bytes::Bytes,
+    #[prost(bool, tag = "4")]
+    pub may_open: bool,
+    #[prost(uint64, tag = "5")]
+    pub mls_epoch: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Leave {
+    /// The session has broken: the device may be back.
+    #[prost(bool, tag = "1")]
+    pub away: bool,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Gone {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CatchUp {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub device: ::prost::bytes::Bytes,
+    #[prost(uint64, tag = "2")]
+    pub after: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Publish {
+    #[prost(uint64, tag = "1")]
+    pub alias: u64,
+    #[prost(enumeration = "crate::control::TrackKind", tag = "2")]
+    pub kind: i32,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub label: ::prost::bytes::Bytes,
+    #[prost(bool, tag = "4")]
+    pub activity: bool,
+    #[prost(uint64, tag = "5")]
+    pub mls_epoch: u64,
+}
+/// What the home of a room says about it, by this decision.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FromHome {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub room: ::prost::bytes::Bytes,
+    #[prost(message, optional, tag = "2")]
+    pub fence: ::core::option::Option<Fence>,
+    /// Send, Tell, Deliver, DeliverWithheld, TrackCame, TrackEnded or Evict.
+    #[prost(message, optional, boxed, tag = "3")]
+    pub mail: ::core::option::Option<::prost::alloc::boxed::Box<Mail>>,
+}
+/// Before anybody is told of a track that another node publishes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TrackCame {
+    #[prost(uint64, tag = "1")]
+    pub alias: u64,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub room: ::prost::bytes::Bytes,
+    #[prost(uint32, tag = "3")]
     pub member: u32,
-    #[prost(uint64, tag = "3")]
-    pub request: u64,
     #[prost(message, optional, tag = "4")]
-    pub rejected: ::core::option::Option<crate::control::RejectCommit>,
+    pub publisher: ::core::option::Option<Session>,
+    #[prost(enumeration = "crate::control::TrackKind", tag = "5")]
+    pub kind: i32,
+    #[prost(bool, tag = "6")]
+    pub activity: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Evict {

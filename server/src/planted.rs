@@ -104,6 +104,14 @@ mod switch {
         RingSettledAgain,
         /// Rings go on with devices of nodes that are gone, and of callers there.
         LegStays,
+        /// A node carries out, and hears, what was said by another decision about a room's home than it knows of.
+        FenceIgnored,
+        /// A node acts as the home of a room although it does not know whether it still is.
+        TwoHomesAnswer,
+        /// Members of a room whose home has moved are not made to come back.
+        MovedNotTold,
+        /// A home keeps members of nodes that are gone.
+        GoneMemberStays,
     }
 
     thread_local! {

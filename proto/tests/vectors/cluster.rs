@@ -3,8 +3,9 @@
 use prost::bytes::Bytes;
 use supernode_proto::{
     cluster::{
-        Address, CatchUp, Close, Deliver, DeliverWithheld, Demand, Evict, FromNode, Interest, Keyframe, Mail,
-        NodeHello, RejectCommit, Send, SendMls, Session, Tell, TrackEnded, Withheld, mail::Body,
+        Address, Ask, CatchUp, Close, Deliver, DeliverWithheld, Demand, Evict, Fence, FromHome, FromNode, Gone,
+        Interest, Join, Keyframe, Leave, Mail, NodeHello, Publish, Send, Session, Tell, TrackCame, TrackEnded,
+        ask::What, mail::Body,
     },
     control::{self, Done, MlsDelivery, RelayMessage, relay_message},
 };
@@ -47,7 +48,7 @@ pub fn mails() -> Vec<(String, Mail)> {
         Body::Deliver(Deliver { to: vec![session(2).expect("one")], delivery: Some(delivery()) }),
         Body::DeliverWithheld(DeliverWithheld { to: session(2), room: room(), gone: false, missed: vec![delivery()] }),
         Body::Close(Close { session: session(2), code: 0x0c }),
-        Body::Withheld(Withheld { from: session(1), room: room(), after: 8 }),
+        Body::Ask(ask(What::Leave(Leave { away: true }))),
         Body::Interest(Interest {
             alias: ALIAS,
             from: Some(Address { node: 1, shard: 3 }),
@@ -62,34 +63,99 @@ pub fn mails() -> Vec<(String, Mail)> {
         }),
         Body::Keyframe(Keyframe { alias: ALIAS }),
         Body::TrackEnded(TrackEnded { alias: ALIAS }),
-        Body::Mls(SendMls {
-            from: session(1),
+        Body::NotHome(ask(What::Kick(2))),
+        Body::FromHome(Box::new(FromHome {
+            room: room(),
+            fence: fence(),
+            mail: Some(Box::new(Mail { body: Some(Body::TrackEnded(TrackEnded { alias: ALIAS })) })),
+        })),
+        Body::TrackCame(TrackCame {
+            alias: ALIAS,
+            room: room(),
             member: 6,
-            request: 7,
-            sent: Some(control::SendMls {
-                room: room(),
-                epoch: 5,
-                commit: true,
-                payload: bytes(0x40, 4),
-                join_key: bytes(0x70, 32),
-            }),
-        }),
-        Body::CatchUp(CatchUp {
-            from: session(1),
-            device: bytes(0x50, 32),
-            request: 7,
-            wanted: Some(control::CatchUp { room: room(), after_sequence: 8 }),
-        }),
-        Body::RejectCommit(RejectCommit {
-            from: session(1),
-            member: 6,
-            request: 7,
-            rejected: Some(control::RejectCommit { room: room(), epoch: 5, sequence: 9 }),
+            publisher: session(1),
+            kind: control::TrackKind::Video.into(),
+            activity: true,
         }),
         Body::Evict(Evict { session: session(2), room: room(), member: 6, kicker: session(1), request: 7 }),
         Body::FromNode(FromNode { words: bytes(0x80, 4) }),
     ];
-    bodies.into_iter().map(|body| (name(&body).to_owned(), Mail { body: Some(body) })).collect()
+    let named = |body| (name(&body).to_owned(), Mail { body: Some(body) });
+    let asks = every_ask().into_iter().map(|what| {
+        let name = name_of_ask(&what).to_owned();
+        (name, Mail { body: Some(Body::Ask(ask(what))) })
+    });
+    bodies.into_iter().map(named).chain(asks).collect()
+}
+
+fn fence() -> Option<Fence> {
+    Some(Fence { epoch: 2, revision: 300 })
+}
+
+fn ask(what: What) -> Ask {
+    let from = Some(Session { node: 1, shard: 3, link: 4, generation: 5 });
+    Ask { from, room: bytes(0x30, 16), member: 6, request: 7, fence: fence(), what: Some(what) }
+}
+
+/// Everything that can be asked of a room.
+fn every_ask() -> Vec<What> {
+    let room = || bytes(0x30, 16);
+    vec![
+        What::Join(Join {
+            identity: bytes(0x50, 32),
+            device: bytes(0x60, 32),
+            join_key: bytes(0x70, 32),
+            may_open: true,
+            mls_epoch: 5,
+        }),
+        What::Leave(Leave { away: true }),
+        What::Gone(Gone {}),
+        What::Kick(2),
+        What::Rotate(bytes(0x70, 32)),
+        What::Beacon(control::PostBeacon {
+            room: room(),
+            epoch: 5,
+            digest: bytes(0x20, 32),
+            signature: bytes(0x90, 64),
+        }),
+        What::Mls(control::SendMls {
+            room: room(),
+            epoch: 5,
+            commit: true,
+            payload: bytes(0x40, 4),
+            join_key: bytes(0x70, 32),
+        }),
+        What::CatchUp(CatchUp { device: bytes(0x60, 32), after: 8 }),
+        What::Reject(control::RejectCommit { room: room(), epoch: 5, sequence: 9 }),
+        What::Withheld(8),
+        What::Publish(Publish {
+            alias: ALIAS,
+            kind: control::TrackKind::Video.into(),
+            label: bytes(0x80, 4),
+            activity: true,
+            mls_epoch: 5,
+        }),
+        What::Relabel(control::RelabelTrack { alias: ALIAS, label: bytes(0x80, 4), mls_epoch: 6 }),
+        What::Unpublish(ALIAS),
+    ]
+}
+
+fn name_of_ask(what: &What) -> &'static str {
+    match what {
+        What::Join(_) => "Ask.join",
+        What::Leave(_) => "Ask.leave",
+        What::Gone(_) => "Ask.gone",
+        What::Kick(_) => "Ask.kick",
+        What::Rotate(_) => "Ask.rotate",
+        What::Beacon(_) => "Ask.beacon",
+        What::Mls(_) => "Ask.mls",
+        What::CatchUp(_) => "Ask.catch_up",
+        What::Reject(_) => "Ask.reject",
+        What::Withheld(_) => "Ask.withheld",
+        What::Publish(_) => "Ask.publish",
+        What::Relabel(_) => "Ask.relabel",
+        What::Unpublish(_) => "Ask.unpublish",
+    }
 }
 
 /// The name of the variant that it really is.
@@ -100,13 +166,13 @@ fn name(body: &Body) -> &'static str {
         Body::Deliver(_) => "Mail.deliver",
         Body::DeliverWithheld(_) => "Mail.deliver_withheld",
         Body::Close(_) => "Mail.close",
-        Body::Withheld(_) => "Mail.withheld",
+        Body::Ask(_) => "Mail.ask",
         Body::Interest(_) => "Mail.interest",
         Body::Keyframe(_) => "Mail.keyframe",
         Body::TrackEnded(_) => "Mail.track_ended",
-        Body::Mls(_) => "Mail.mls",
-        Body::CatchUp(_) => "Mail.catch_up",
-        Body::RejectCommit(_) => "Mail.reject_commit",
+        Body::NotHome(_) => "Mail.not_home",
+        Body::FromHome(_) => "Mail.from_home",
+        Body::TrackCame(_) => "Mail.track_came",
         Body::Evict(_) => "Mail.evict",
         Body::FromNode(_) => "Mail.from_node",
     }

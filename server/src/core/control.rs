@@ -7,16 +7,16 @@ use rand::{Rng, RngExt};
 use supernode_proto::{
     close::CloseCode,
     control::{
-        ClientMessage, RefusalReason, Refused, WatchEnded, client_message::Body as Request, decode_message,
+        ClientMessage, JoinRoom, RefusalReason, Refused, WatchEnded, client_message::Body as Request, decode_message,
         relay_message::Body,
     },
-    identity::{Grants, IdentityKey, Presenter, RoomId, RoomKey, Ticket, verify_room},
+    identity::{Grants, IdentityKey, JoinKey, Presenter, RoomId, RoomKey, Ticket, verify_room},
     limits as wire,
 };
 
 use super::{
-    ControlMail, MemberId, Now, Outbox, RingId, SessionId, ShardCore,
-    abroad::answer_elsewhere,
+    Asked, ControlMail, MemberId, Now, Outbox, RingId, SessionId, ShardCore,
+    abroad::{Waits, answer_elsewhere},
     grants::accounts::Allowance,
     registry::{
         presence, push, rings,
@@ -151,17 +151,34 @@ impl ShardCore {
             Request::PublishTrack(wanted) => return self.publish(link, request, wanted, rng, outbox),
             Request::Subscribe(wanted) => return self.subscribe(link, request, &wanted, outbox),
             Request::JoinRoom(wanted) => {
-                let room = rooms::join(&directory, session, request, &wanted, now, outbox)?;
-                self.links_by_room.entry(room).or_default().push(link);
-                return Ok(());
+                return self.join(link, request, &wanted, now, outbox);
             }
-            Request::PostBeacon(posted) => rooms::post_beacon(&directory, session, posted, now, outbox)?,
+            Request::PostBeacon(posted) => {
+                let room = rooms::check_beacon(&directory, session, &posted, now)?;
+                let own = (session.rooms.get(&room).copied().unwrap_or_default(), id);
+                if outbox.homes().is_clustered() {
+                    return self.ask(link, (room, request), Asked::Beacon(posted), outbox);
+                }
+                rooms::tell_beacon(&directory, room, own, posted, outbox)?;
+            }
             Request::SendMls(sent) => return rooms::send_mls(&directory, session, request, sent, now, outbox),
             Request::CatchUp(wanted) => {
-                return rooms::send_catch_up(&directory, session, request, wanted, now, outbox);
+                let room = rooms::check_catch_up(&directory, session, &wanted, now)?;
+                let (device, is_in) = (session.device, session.rooms.contains_key(&room));
+                if !is_in && outbox.homes().is_clustered() {
+                    self.wait(link, room, request, Waits::ToCatchUp)?;
+                }
+                let what = Asked::CatchUp { device, after: wanted.after_sequence };
+                return self.ask(link, (room, request), what, outbox);
             }
             Request::RejectCommit(rejected) => return rooms::send_reject(session, request, rejected, outbox),
-            Request::KickMember(kick) => return self.kick(link, request, &kick.room, kick.member, outbox),
+            Request::KickMember(kick) => {
+                let room = rooms::member_of(session, &kick.room)?;
+                if outbox.homes().is_clustered() {
+                    return self.ask(link, (room, request), Asked::Kick(kick.member), outbox);
+                }
+                return self.kick(room, kick.member, (id, request), outbox);
+            }
             Request::TakeKeyPackages(take) => {
                 let ticket = check_ticket(session, &take.ticket, &take.proof, Grants::RING, now)?;
                 if reaches_others {
@@ -236,8 +253,16 @@ impl ShardCore {
                 let room = rooms::member_of(session, &leave.room)?;
                 self.leave(link, &room, Leaving::Left, outbox);
             }
-            Request::RotateJoinKey(rotate) => rooms::rotate(&directory, session, &rotate.room, &rotate.join_key)?,
-            Request::RelabelTrack(track) => self.relabel(link, track, outbox)?,
+            Request::RotateJoinKey(rotate) => {
+                let room = rooms::member_of(session, &rotate.room)?;
+                let key = JoinKey::from_slice(&rotate.join_key)?;
+                let own = (session.rooms.get(&room).copied().unwrap_or_default(), id);
+                if outbox.homes().is_clustered() {
+                    return self.ask(link, (room, request), Asked::Rotate(key), outbox);
+                }
+                rooms::rotate(&directory, room, own, key)?;
+            }
+            Request::RelabelTrack(track) => return self.relabel(link, request, track, outbox),
             Request::UnpublishTrack(track) => self.unpublish(link, track.alias, outbox)?,
             Request::Unsubscribe(track) => self.unsubscribe(link, track.alias, outbox)?,
             Request::RequestKeyframe(track) => self.request_keyframe(link, track.alias, outbox)?,
@@ -278,10 +303,37 @@ impl ShardCore {
         schedule_watches(session, timers, now);
     }
 
-    fn kick(&mut self, link: u32, request: u64, room: &[u8], member: u32, outbox: &mut Outbox) -> Result<(), Refusal> {
+    fn join(
+        &mut self,
+        link: u32,
+        request: u64,
+        wanted: &JoinRoom,
+        now: Now,
+        outbox: &mut Outbox,
+    ) -> Result<(), Refusal> {
+        let directory = self.directory.clone();
+        let waits = if self.is_clustered() { self.waits_to_join(link) } else { 0 };
         let session = self.session_at(link)?;
-        let room = rooms::member_of(session, room)?;
-        let kicker = (session.id, request);
+        let (room, joining) = rooms::check_join(&directory, session, wanted, waits)?;
+        if outbox.homes().is_clustered() {
+            self.wait(link, room, request, Waits::ToJoin)?;
+            return self.ask(link, (room, request), Asked::Join(joining), outbox);
+        }
+        let member = rooms::join(&directory, room, &joining, (session.id, request), now, outbox)?;
+        session.rooms.insert(room, member);
+        self.links_by_room.entry(room).or_default().push(link);
+        Ok(())
+    }
+
+    /// Where the room is: puts a member out.
+    pub(crate) fn kick(
+        &mut self,
+        room: RoomId,
+        member: MemberId,
+        kicker: (SessionId, u64),
+        outbox: &mut Outbox,
+    ) -> Result<(), Refusal> {
+        let request = kicker.1;
         if rooms::forget_away(&self.directory, &room, member) {
             outbox.done(kicker.0, request);
             return Ok(());
@@ -331,6 +383,7 @@ impl ShardCore {
             Due::PushEndpoints(identity) => push::look(&directory, identity, now, &mut self.timers),
             Due::Report(identity) => presence::report_due(&directory, identity, now, &mut self.timers, outbox),
             Due::Round => self.round_due(now, outbox),
+            Due::Desk(room) => self.desk_due(room, now, outbox),
             Due::Keyframe(alias) => self.keyframe_due(alias, now.instant, outbox),
         }
     }

@@ -8,14 +8,20 @@ use supernode_proto::{
 
 use super::{Address, NodeId, ShardId};
 
-/// Which of the decisions about a room's home this is. Of two, the later one is greater: what is said under an earlier one does
-/// not count any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+/// Which of the decisions about a room's home this is: what is said under another one than the last does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Fence {
-    /// Which of the books of decisions it stands in: a later book begins anew.
+    /// Which of the books of decisions it stands in. The number says nothing of which book is the later one.
     pub epoch: u64,
     /// Its place in that book.
     pub revision: u64,
+}
+
+impl Fence {
+    /// Whether another decision in the same book is a later one.
+    pub const fn is_before(self, other: Self) -> bool {
+        self.epoch == other.epoch && self.revision < other.revision
+    }
 }
 
 /// What a node of a cluster wants of the homes of rooms. Nobody answers it: where a room's home is comes by

@@ -31,9 +31,13 @@ pub use self::{
     },
     homes::{Fence, HomeIs, HomeWish, Homes},
     ids::{Address, MemberId, NodeId, Now, RingId, SessionId, ShardId, StreamKey, TokenDigest},
-    outbox::{ClientMail, ControlMail, Errand, Outbox},
+    outbox::{ClientMail, ControlMail, Errand, Outbox, TrackShown},
     receiver::{ladder, rate_estimate},
-    registry::{directory, push},
+    registry::{
+        asks::{Asked, Joining, Publishing, RoomAsk},
+        directory, push,
+        tracks::ALIAS_BITS as ALIAS_NODE_SHIFT,
+    },
     session::{SUBSCRIPTION_BYTES, Session, TRACK_BYTES, WATCH_BYTES},
     shard_core::{Greeting, Holdings, NotOpened, ShardCore},
 };

@@ -5,14 +5,16 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use supernode_proto::{
     close::{CloseCode, StreamCode},
-    control::{CatchUp, Done, MlsDelivery, Refused, RejectCommit, RelayMessage, SendMls, relay_message::Body},
-    identity::{DeviceKey, IdentityKey, RoomId},
+    control::{Done, MlsDelivery, Refused, RelayMessage, TrackKind, relay_message::Body},
+    identity::{IdentityKey, RoomId},
     object::TrackAlias,
 };
 
 use super::{
-    Address, BusErrand, HomeIs, HomeWish, Homes, MemberId, NodeId, SessionId, ShardId, Topic, counts::Counts,
-    forwarding::forward::Demand, registry::push::Push,
+    Address, BusErrand, Fence, HomeIs, HomeWish, Homes, MemberId, NodeId, SessionId, ShardId, Topic,
+    counts::Counts,
+    forwarding::forward::Demand,
+    registry::{asks::RoomAsk, directory::TrackEntry, push::Push},
 };
 
 /// What a client of a shard is told, or that it is closed.
@@ -63,15 +65,32 @@ pub enum ClientMail {
 pub enum ControlMail {
     /// Pass this on to clients.
     Client(ClientMail),
-    /// To the room's home shard: what was withheld from a member can be sent now.
-    Withheld {
-        /// The member.
-        from: SessionId,
+    /// To the shard that deals with the room, which alone passes the room's messages on, so that everybody gets them in one
+    /// order: what a session of this node wants of it.
+    Ask(Box<RoomAsk>),
+    /// The same from another node, which takes this one for the room's home by this decision. To any shard.
+    AskHome(Box<RoomAsk>, Fence),
+    /// To the shard of whoever asked: this node is not the room's home by that decision.
+    NotHome(Box<RoomAsk>, Fence),
+    /// To a shard with members of the room: what its home says about it.
+    FromHome {
+        /// Which node says so: the receiving end of a node link sets it to the node that the link is from.
+        from: NodeId,
         /// The room.
         room: RoomId,
-        /// The last message that it was sent.
-        after: u64,
+        /// By which decision it is the home.
+        fence: Fence,
+        /// What.
+        mail: Box<ControlMail>,
     },
+    /// A home shows a track that another node publishes: nobody here is told of it before.
+    TrackCame(TrackAlias, TrackShown),
+    /// To the shard that deals with the room: one of those who were in it, or wanted to be, no longer is.
+    Out(RoomId),
+    /// To every shard: what was asked of the room, and not answered, will not be answered.
+    HomeLost(RoomId),
+    /// To every shard: another home knows nothing of those who are in the room. They must come back.
+    Reenter(RoomId),
     /// To the publisher's shard: what my sessions take of this track now.
     Interest {
         /// The track.
@@ -92,39 +111,6 @@ pub enum ControlMail {
     TrackEnded {
         /// The track.
         alias: TrackAlias,
-    },
-    /// To the room's home shard, which alone passes the room's messages on, so that everybody gets them in one order.
-    Mls {
-        /// Who sent it.
-        from: SessionId,
-        /// As which member.
-        member: MemberId,
-        /// To be answered by Done or a refusal.
-        request: u64,
-        /// The message.
-        sent: SendMls,
-    },
-    /// To the room's home shard: what a member missed.
-    CatchUp {
-        /// Who asks, maybe not a member at the moment.
-        from: SessionId,
-        /// From which device.
-        device: DeviceKey,
-        /// To be answered by the messages and Done, or a refusal.
-        request: u64,
-        /// Since when.
-        wanted: CatchUp,
-    },
-    /// To the room's home shard: a member cannot process the last commit.
-    RejectCommit {
-        /// Who says so.
-        from: SessionId,
-        /// As which member.
-        member: MemberId,
-        /// To be answered by Done or a refusal.
-        request: u64,
-        /// Which commit.
-        rejected: RejectCommit,
     },
     /// The session is no longer a member of the room: stop everything it sends and gets there, then answer the kicker.
     Evict {
@@ -169,6 +155,28 @@ pub enum ControlMail {
         /// Where.
         is: HomeIs,
     },
+}
+
+/// What members of a room at other nodes than the publisher's have to know of a track.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrackShown {
+    /// In which room it is.
+    pub room: RoomId,
+    /// Whose it is.
+    pub member: MemberId,
+    /// Where its objects come from.
+    pub publisher: SessionId,
+    /// What it carries.
+    pub kind: TrackKind,
+    /// Whether its objects say how lively they are.
+    pub activity: bool,
+}
+
+impl From<&TrackEntry> for TrackShown {
+    fn from(entry: &TrackEntry) -> Self {
+        let TrackEntry { room, member, publisher, kind, activity, .. } = *entry;
+        Self { room, member, publisher, kind, activity }
+    }
 }
 
 /// What a core wants its shell to do: see [`ShardCore::next_errand`](super::ShardCore::next_errand).
@@ -228,6 +236,8 @@ pub struct Outbox {
     /// one letter.
     before_letters: usize,
     letters: VecDeque<(Address, Vec<ControlMail>)>,
+    /// Of which room everything is said now, and by which decision this node is its home.
+    voice: Option<(RoomId, Fence)>,
 }
 
 /// What is to be done on this shard.
@@ -243,7 +253,7 @@ impl Outbox {
     /// An empty outbox of one of its node's `shards` shards.
     pub fn new(at: Address, shards: u16) -> Self {
         let counts = Counts::default();
-        Self { at, shards, counts, here: VecDeque::new(), before_letters: 0, letters: VecDeque::new() }
+        Self { at, shards, counts, here: VecDeque::new(), before_letters: 0, letters: VecDeque::new(), voice: None }
     }
 
     /// Takes the next thing to do.
@@ -270,7 +280,18 @@ impl Outbox {
         self.here.push_back(Here::ByShell(errand));
     }
 
+    /// All that is said while `speak` runs, the home of a room says: whoever gets it sees by which decision.
+    pub(crate) fn as_home(&mut self, room: RoomId, fence: Fence, speak: impl FnOnce(&mut Self)) {
+        self.voice = Some((room, fence));
+        speak(self);
+        self.voice = None;
+    }
+
     pub(crate) fn mail(&mut self, to: Address, mail: ControlMail) {
+        let mail = match self.voice {
+            Some((room, fence)) => ControlMail::FromHome { from: self.at.node, room, fence, mail: Box::new(mail) },
+            None => mail,
+        };
         if to == self.at {
             return self.mail_here(mail);
         }
@@ -314,6 +335,38 @@ impl Outbox {
     /// Where the homes are that mail goes to.
     pub(crate) fn homes(&self) -> Homes {
         Homes::new(self.at.node, self.shards)
+    }
+
+    /// What a session wants of a room.
+    pub(crate) fn ask(&mut self, ask: RoomAsk) {
+        self.mail(self.homes().of_room(&ask.room), ControlMail::Ask(Box::new(ask)));
+    }
+
+    /// Mail to the shards of other nodes that have some of these members, once to each.
+    pub(crate) fn mail_elsewhere(&mut self, members: impl Iterator<Item = SessionId>, mail: &ControlMail) {
+        // A single relay need not look.
+        if self.voice.is_none() {
+            return;
+        }
+        let own = self.at.node;
+        let mut told: Vec<Address> = Vec::new();
+        for at in members.map(|member| member.at).filter(|at| at.node != own) {
+            if !told.contains(&at) {
+                told.push(at);
+                self.mail(at, mail.clone());
+            }
+        }
+    }
+
+    /// Shows a track to whoever is to be told of it, where it is not known.
+    pub(crate) fn show_track(
+        &mut self,
+        members: impl Iterator<Item = SessionId>,
+        alias: TrackAlias,
+        entry: &TrackEntry,
+    ) {
+        let elsewhere = members.filter(|member| member.at.node != entry.publisher.at.node);
+        self.mail_elsewhere(elsewhere, &ControlMail::TrackCame(alias, entry.into()));
     }
 
     pub(crate) fn broadcast(&mut self, mail: &ControlMail) {

@@ -19,7 +19,8 @@ use supernode_proto::{
 };
 
 use super::{
-    Address, Admit, Applicant, ControlMail, Errand, Grant, NodeId, Now, Outbox, SessionId, StreamKey, TokenDigest,
+    Address, Admit, Applicant, Asked, ControlMail, Errand, Grant, NodeId, Now, Outbox, RoomAsk, SessionId, StreamKey,
+    TokenDigest,
     abroad::Abroad,
     control::Refusal,
     forwarding::{
@@ -35,7 +36,7 @@ use super::{
         directory::Directory,
         presence::{self, Departure, Word},
         rings,
-        rooms::{self, Leaving, Verdict},
+        rooms::{self, Leaving},
         tracks::KeyframeAsked,
     },
     session::{Session, Standing},
@@ -317,13 +318,11 @@ impl ShardCore {
         }
     }
 
-    fn handle_mail(&mut self, mail: ControlMail, now: Now, outbox: &mut Outbox) {
+    pub(crate) fn handle_mail(&mut self, mail: ControlMail, now: Now, outbox: &mut Outbox) {
         match mail {
             // The outbox keeps these for the shell.
             ControlMail::Client(mail) => outbox.errand(Errand::Client(mail)),
-            ControlMail::Withheld { from, room, after } => {
-                rooms::deliver_withheld(&self.directory, from, room, after, outbox);
-            }
+            ControlMail::Ask(ask) if !self.is_clustered() => self.carry_out_ask(*ask, now, outbox),
             ControlMail::Interest { alias, from, demand, fresh } => {
                 self.interest(alias, from, demand, fresh, now.instant, outbox);
             }
@@ -337,35 +336,13 @@ impl ShardCore {
                 }
                 self.track_ended(alias, outbox);
             }
-            ControlMail::Mls { from, member, request, sent } => {
-                match rooms::deliver_mls(&self.directory, from, member, sent, now, outbox) {
-                    Ok(()) => outbox.done(from, request),
-                    Err(refusal) => outbox.refuse(from, request, refusal.into()),
-                }
-            }
-            ControlMail::CatchUp { from, device, request, wanted } => {
-                match rooms::catch_up(&self.directory, from, &device, &wanted, now, outbox) {
-                    Ok(()) => outbox.done(from, request),
-                    Err(refusal) => outbox.refuse(from, request, refusal.into()),
-                }
-            }
-            ControlMail::RejectCommit { from, member, request, rejected } => {
-                match rooms::reject_commit(&self.directory, from, member, &rejected, now, outbox) {
-                    Ok(outcome) => {
-                        self.ledger.commits_rejected += u64::from(outcome != Verdict::Stands);
-                        if let Verdict::OneTooMany { room, member, session } = outcome {
-                            outbox.counts.limit("rejected_commits_max");
-                            self.take_out(room, (member, session), None, outbox);
-                        }
-                        outbox.done(from, request);
-                    }
-                    Err(refusal) => outbox.refuse(from, request, refusal.into()),
-                }
-            }
             ControlMail::Evict { session, room, member, kicker } => {
                 let is_that_member = |live: &Session| live.id == session && live.rooms.get(&room) == Some(&member);
                 if self.session(session.link).is_some_and(is_that_member) {
                     self.evict(session.link, &room, outbox);
+                    if self.is_clustered() {
+                        self.out(room, outbox);
+                    }
                 }
                 if let Some((kicker, request)) = kicker {
                     outbox.done(kicker, request);
@@ -520,9 +497,18 @@ impl ShardCore {
     pub(crate) fn leave(&mut self, link: u32, room: &RoomId, leaving: Leaving, outbox: &mut Outbox) {
         let Some(id) = self.id_of(link) else { return };
         let Some(member) = self.evict(link, room, outbox) else { return };
-        if let Some(removed) = rooms::remove(&self.directory, *room, member, id, leaving, outbox) {
-            self.end_tracks_of(room, &removed.tracks, outbox);
+        if self.is_clustered() {
+            let is_away = matches!(leaving, Leaving::Away(_));
+            let what = Asked::Leave { is_away };
+            outbox.ask(RoomAsk { room: *room, from: id, member, request: 0, what });
+            return self.out(*room, outbox);
         }
+        self.remove_member(*room, (member, id), leaving, outbox);
+    }
+
+    /// Whether there may be other nodes.
+    pub(crate) fn is_clustered(&self) -> bool {
+        self.at.node.0 != 0
     }
 
     pub(crate) fn session_mut(&mut self, link: u32) -> Option<&mut Session> {

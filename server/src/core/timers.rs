@@ -2,7 +2,10 @@
 
 use std::{cmp::Ordering, collections::BinaryHeap, time::Instant};
 
-use supernode_proto::{identity::IdentityKey, object::TrackAlias};
+use supernode_proto::{
+    identity::{IdentityKey, RoomId},
+    object::TrackAlias,
+};
 
 use super::{RingId, SessionId};
 
@@ -25,6 +28,8 @@ pub(crate) enum Due {
     Take(u64),
     /// A part of the round of what is known from other nodes.
     Round,
+    /// Look whether what is asked of this room can be carried out now.
+    Desk(RoomId),
     /// Look whether places where this identity can be woken have ended.
     PushEndpoints(IdentityKey),
 }
@@ -32,7 +37,7 @@ pub(crate) enum Due {
 /// A heap of deadlines. Entries are not removed: who handles one checks that it still means something.
 /// Bounded by what makes them: one a ring, one a session that watches, one a pending presence announcement, one an
 /// identity that can be woken, one a track of which a key frame was wished for too early; in a cluster one an identity of which
-/// others are to be told, and one a round and whatever made it begin anew.
+/// others are to be told, one a room of which something waits, and one a round and whatever made it begin anew.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     heap: BinaryHeap<Entry>,

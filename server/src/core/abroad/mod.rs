@@ -8,6 +8,7 @@
 //! so listening and no longer listening come in order.
 
 mod bus;
+mod desk;
 mod elsewhere;
 mod hearing;
 pub(crate) mod legs;
@@ -21,15 +22,17 @@ use bytes::Bytes;
 use supernode_proto::identity::IdentityKey;
 
 pub use self::bus::{BusErrand, Topic};
-pub(crate) use self::{
-    elsewhere::{Elsewhere, tell_others},
-    hearing::tell_came,
-    legs::{answer_elsewhere, settle_elsewhere},
-};
 use self::{
+    desk::{Desk, Wait},
     rounds::Round,
     takes::Takes,
     words::{Ask, Said, key_bytes},
+};
+pub(crate) use self::{
+    desk::{Visit, Waits},
+    elsewhere::{Elsewhere, tell_others},
+    hearing::tell_came,
+    legs::{answer_elsewhere, settle_elsewhere},
 };
 use super::{Address, ControlMail, Errand, NodeId, Now, Outbox, RingId, ShardCore, ShardId};
 
@@ -48,6 +51,10 @@ pub(crate) struct Abroad {
     takes: Takes,
     /// Rings of other nodes that have rung devices here, and whose they are.
     guests: BTreeMap<RingId, NodeId>,
+    /// Rooms that this shard has the desk of.
+    desk: Desk,
+    /// Requests of its sessions about rooms whose answers change the session: by link, generation and number.
+    waits: BTreeMap<(u32, u32, u64), Wait>,
 }
 
 impl Abroad {
@@ -68,9 +75,9 @@ impl Abroad {
         }
     }
 
-    /// Identities that it listens for, rings of other nodes, and what it waits for: zero after everybody has left.
+    /// Identities that it listens for, rings of other nodes, rooms at its desk, and what it waits for: zero after everybody has left.
     pub(crate) fn len(&self) -> usize {
-        self.watched.len() + self.held.len() + self.guests.len() + self.takes.len()
+        self.watched.len() + self.held.len() + self.guests.len() + self.takes.len() + self.desk.len() + self.waits.len()
     }
 }
 
@@ -85,6 +92,7 @@ pub(crate) fn tune(identity: IdentityKey, outbox: &mut Outbox) {
 impl ShardCore {
     /// What comes from other nodes, or is about them.
     pub(super) fn handle_abroad(&mut self, mail: ControlMail, now: Now, outbox: &mut Outbox) {
+        let Some(mail) = self.handle_rooms(mail, now, outbox) else { return };
         match mail {
             ControlMail::Tune(identity) => self.tune(identity, now, outbox),
             ControlMail::Heard { topic, from, bytes } => self.handle_heard(topic, from, bytes, now, outbox),
@@ -98,6 +106,7 @@ impl ShardCore {
             ControlMail::NodeCame(node) => {
                 self.abroad.lives += 1;
                 self.abroad.nodes.insert(node, self.abroad.lives);
+                self.rooms_with(node, now, outbox);
                 self.hurry(now);
                 self.take_again(node, outbox);
             }
@@ -109,6 +118,7 @@ impl ShardCore {
                 self.takes_without(node, now, outbox);
                 self.rings_without(node, now, outbox);
                 self.forget_taker(node, outbox);
+                self.rooms_without(node, now, outbox);
                 self.hurry(now);
             }
             ControlMail::BusBack => self.hurry(now),

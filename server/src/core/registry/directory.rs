@@ -27,7 +27,7 @@ use super::{
 };
 use crate::core::{
     Fence, MemberId, Now, RingId, SessionId,
-    abroad::{Elsewhere, legs::Part},
+    abroad::{Elsewhere, Visit, legs::Part},
     control::Refusal,
     grants::{
         accounts::Accounts,
@@ -45,6 +45,8 @@ pub struct Directory {
     pub(crate) people: Table<IdentityKey, Person>,
     pub(crate) rings: Table<RingId, Ring>,
     pub(crate) rooms: Table<RoomId, Room>,
+    /// Rooms with members here and their home at another node.
+    pub(crate) visits: Table<RoomId, Visit>,
     pub(crate) tracks: Table<TrackAlias, TrackEntry>,
     /// Bytes that the rooms' mailboxes keep.
     pub(crate) mailboxes_bytes: Arc<AtomicUsize>,
@@ -313,6 +315,7 @@ impl Directory {
             people: Table::new(Rank::People),
             rings: Table::new(Rank::Rings),
             rooms: Table::new(Rank::Rooms),
+            visits: Table::new(Rank::Visits),
             tracks: Table::new(Rank::Tracks),
             mailboxes_bytes: Arc::default(),
             tables: Pool::with_floor(FLOOR_BYTES),
@@ -373,6 +376,11 @@ impl Directory {
     /// Bytes that clients may have on their way to the relay, and QUIC on its way to them.
     pub fn windows(&self) -> &Pool {
         &self.windows
+    }
+
+    /// Rooms with their home at another node that somebody here has to do with.
+    pub fn visits(&self) -> usize {
+        self.visits.len()
     }
 
     /// Takes a place for a room, if there is one.

@@ -1,5 +1,6 @@
 //! What all shards share, and what happens to it: people, rings, rooms and tracks.
 
+pub(super) mod asks;
 pub mod directory;
 pub mod push;
 

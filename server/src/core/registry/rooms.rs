@@ -16,107 +16,121 @@ use supernode_proto::{
 };
 
 use super::{
+    asks::{Asked, Joining, RoomAsk},
     directory::{Away, Directory, Member, Room, TrackEntry},
     mailbox::{Mailbox, Sender},
     table::Then,
 };
 use crate::core::{
-    ClientMail, ControlMail, MemberId, Now, Outbox, SessionId,
+    ClientMail, MemberId, Now, Outbox, SessionId,
     control::{Refusal, check_room_key},
     grants::{accounts::Allowance, limits::Limits},
     session::Session,
 };
 
-/// Lets a session in, or opens the room for it. Returns which room it is.
-pub(crate) fn join(
+/// On the session's shard: whether it may ask to be let in, and as whom. `waits` is how many of its earlier such requests
+/// are not answered.
+pub(crate) fn check_join(
     directory: &Directory,
-    session: &mut Session,
-    request: u64,
+    session: &Session,
     wanted: &JoinRoom,
-    now: Now,
-    outbox: &mut Outbox,
-) -> Result<RoomId, Refusal> {
+    waits: usize,
+) -> Result<(RoomId, Joining), Refusal> {
     let id = RoomId::from_slice(&wanted.room)?;
-    let key = JoinKey::from_slice(&wanted.join_key)?;
+    let join_key = JoinKey::from_slice(&wanted.join_key)?;
     if session.rooms.contains_key(&id) {
         return Err(Refusal::of(RefusalReason::Already));
     }
     let bound = session.limits(&directory.limits()).rooms_max;
-    if session.rooms.len() >= bound {
-        return Err(Refusal::limit("rooms_max", session.rooms.len() as u64, bound as u64));
+    let rooms = session.rooms.len() + waits;
+    if rooms >= bound {
+        return Err(Refusal::limit("rooms_max", rooms as u64, bound as u64));
     }
     // Verified before the room is locked: it takes the longest.
-    identity::verify_join(&key, &id, &session.binding, &session.device, &wanted.proof)
+    identity::verify_join(&join_key, &id, &session.binding, &session.device, &wanted.proof)
         .map_err(|_| Refusal::of(RefusalReason::JoinProof))?;
     let may_open = !id.stands() || check_room_key(session, &wanted.room_key, &wanted.room_proof) == Ok(id);
+    let (identity, device, mls_epoch) = (session.identity, session.device, wanted.mls_epoch);
+    Ok((id, Joining { identity, device, join_key, may_open, mls_epoch }))
+}
+
+/// Lets a session in, or opens the room for it. Returns as which member.
+pub(crate) fn join(
+    directory: &Directory,
+    id: RoomId,
+    joining: &Joining,
+    asked: (SessionId, u64),
+    now: Now,
+    outbox: &mut Outbox,
+) -> Result<MemberId, Refusal> {
     let (member, tracks) = {
         let mut room = directory.rooms.get_or_make(id, || {
             if directory.is_draining() {
                 return Err(Refusal::of(RefusalReason::GoingAway));
             }
             // Nobody takes the place of those who have the room's link.
-            if !may_open {
+            if !joining.may_open {
                 return Err(Refusal::of(RefusalReason::JoinProof));
             }
             Ok(Room {
                 place: directory.open_room()?,
-                join_key: key,
+                join_key: joining.join_key,
                 members: Default::default(),
                 member_next: 1,
-                mailbox: Mailbox::new(wanted.mls_epoch, directory.mailboxes_bytes.clone()),
+                mailbox: Mailbox::new(joining.mls_epoch, directory.mailboxes_bytes.clone()),
                 away: Default::default(),
                 rejected: Default::default(),
             })
         })?;
-        if room.join_key != key {
+        if room.join_key != joining.join_key {
             return Err(Refusal::of(RefusalReason::JoinProof));
         }
         let limits = directory.limits();
         let (rejected, bound) =
-            (room.rejected_lately(&session.identity, now.instant, &limits), limits.rejected_commits_max);
+            (room.rejected_lately(&joining.identity, now.instant, &limits), limits.rejected_commits_max);
         if rejected >= bound {
             return Err(Refusal::limit("rejected_commits_max", rejected.into(), bound.into()));
         }
-        enter(directory, &mut room, id, session, request, outbox)?
+        enter(directory, &mut room, id, joining, asked, outbox)?
     };
-    session.rooms.insert(id, member);
     let tracks = tracks.into_iter().filter(|_| !crate::planted::planted!(TracksNotTold, once in 10));
     for (member, alias) in tracks {
         if let Some(track) = directory.tracks.get(&alias) {
-            outbox.event(session.id, announcement(&id, member, alias, &track));
+            outbox.show_track(std::iter::once(asked.0), alias, &track);
+            outbox.event(asked.0, announcement(&id, member, alias, &track));
         }
     }
-    Ok(id)
+    Ok(member)
 }
 
 fn enter(
     directory: &Directory,
     room: &mut Room,
     id: RoomId,
-    session: &Session,
-    request: u64,
+    joining: &Joining,
+    (session, request): (SessionId, u64),
     outbox: &mut Outbox,
 ) -> Result<(MemberId, Vec<(MemberId, TrackAlias)>), Refusal> {
     let bound = directory.limits().room_members_max;
     if room.members.len() >= bound {
         return Err(Refusal::limit("room_members_max", room.members.len() as u64, bound as u64));
     }
-    let devices = room.members.values().filter(|member| member.identity == session.identity).count();
+    let devices = room.members.values().filter(|member| member.identity == joining.identity).count();
     let bound = directory.limits().room_devices_per_identity_max;
     if devices >= bound {
         return Err(Refusal::limit("room_devices_per_identity_max", devices as u64 + 1, bound as u64));
     }
     let member = room.member_next;
     room.member_next += 1;
-    let entry = Member { session: session.id, identity: session.identity, device: session.device, tracks: Vec::new() };
+    let entry = Member { session, identity: joining.identity, device: joining.device, tracks: Vec::new() };
     let joined = introduction(&id, member, &entry);
     outbox.events(room.sessions(), Body::MemberJoined(joined));
     room.members.insert(member, entry);
-    room.away.retain(|_, away| away.device != session.device);
+    room.away.retain(|_, away| away.device != joining.device);
     let members = room.members.iter().map(|(member, entry)| introduction(&id, *member, entry)).collect();
     let (mls_epoch, mls_sequence) = (room.mailbox.epoch(), room.mailbox.sequence());
     let joined = RoomJoined { member, mls_epoch, members, mls_sequence };
-    outbox.reply(session.id, request, Body::RoomJoined(joined));
+    outbox.reply(session, request, Body::RoomJoined(joined));
     let tracks = room.members.iter().flat_map(|(member, entry)| entry.tracks.iter().map(|alias| (*member, *alias)));
     Ok((member, tracks.collect()))
 }
@@ -171,24 +185,25 @@ pub(crate) fn remove(
 }
 
 /// From now on, newcomers must sign with another key.
-pub(crate) fn rotate(directory: &Directory, session: &Session, room: &[u8], join_key: &[u8]) -> Result<(), Refusal> {
-    let id = member_of(session, room)?;
-    let key = JoinKey::from_slice(join_key)?;
-    let member = session.rooms.get(&id).copied().unwrap_or_default();
+pub(crate) fn rotate(
+    directory: &Directory,
+    id: RoomId,
+    (member, session): (MemberId, SessionId),
+    key: JoinKey,
+) -> Result<(), Refusal> {
     let mut room = directory.rooms.get_mut(&id).ok_or(Refusal::of(RefusalReason::UnknownRoom))?;
-    room.member_of(member, session.id).ok_or(Refusal::of(RefusalReason::UnknownRoom))?;
+    room.member_of(member, session).ok_or(Refusal::of(RefusalReason::UnknownRoom))?;
     room.join_key = key;
     Ok(())
 }
 
-/// Tells the others in the room what a member says of its group, signed for them: the relay does not judge it.
-pub(crate) fn post_beacon(
+/// On the session's shard: whether a member may say this of its group, and where.
+pub(crate) fn check_beacon(
     directory: &Directory,
     session: &Session,
-    posted: PostBeacon,
+    posted: &PostBeacon,
     now: Now,
-    outbox: &mut Outbox,
-) -> Result<(), Refusal> {
+) -> Result<RoomId, Refusal> {
     let everybody = directory.limits();
     let limits = session.limits(&everybody);
     if !session.account.take(Allowance::Beacons, 1, limits, now.instant) {
@@ -196,20 +211,31 @@ pub(crate) fn post_beacon(
         return Err(Refusal::limit("beacons_per_minute_max", bound, bound));
     }
     let id = member_of(session, &posted.room)?;
-    let PostBeacon { room: name, epoch, digest, signature } = posted;
-    for (field, bytes, bound) in [("digest", &digest, EPOCH_DIGEST_BYTES), ("signature", &signature, SIGNATURE_BYTES)] {
+    let PostBeacon { digest, signature, .. } = posted;
+    for (field, bytes, bound) in [("digest", digest, EPOCH_DIGEST_BYTES), ("signature", signature, SIGNATURE_BYTES)] {
         if bytes.len() != bound {
             return Err(Refusal::field(field, bytes.len() as u64, bound as u64));
         }
     }
+    Ok(id)
+}
+
+/// Tells the others in the room what a member says of its group, signed for them: the relay does not judge it.
+pub(crate) fn tell_beacon(
+    directory: &Directory,
+    id: RoomId,
+    (member, session): (MemberId, SessionId),
+    posted: PostBeacon,
+    outbox: &mut Outbox,
+) -> Result<(), Refusal> {
+    let PostBeacon { room: name, epoch, digest, signature } = posted;
     let room = directory.rooms.get(&id).ok_or(Refusal::of(RefusalReason::UnknownRoom))?;
-    let member = session.rooms.get(&id).copied().unwrap_or_default();
-    let is_in = room.members.get(&member).is_some_and(|entry| entry.session == session.id);
+    let is_in = room.members.get(&member).is_some_and(|entry| entry.session == session);
     if !is_in {
         return Err(Refusal::of(RefusalReason::UnknownRoom));
     }
     let beacon = BeaconPosted { room: name, member, epoch, digest, signature };
-    outbox.events(room.sessions().filter(|other| *other != session.id), Body::BeaconPosted(beacon));
+    outbox.events(room.sessions().filter(|other| *other != session), Body::BeaconPosted(beacon));
     Ok(())
 }
 
@@ -235,7 +261,7 @@ pub(crate) fn send_mls(
         return Err(Refusal::limit("mls_bytes_per_second_max", bytes, limits.mls_bytes_per_second_max));
     }
     let (from, member) = (session.id, session.rooms.get(&id).copied().unwrap_or_default());
-    outbox.mail(outbox.homes().of_room(&id), ControlMail::Mls { from, member, request, sent });
+    outbox.ask(RoomAsk { room: id, from, member, request, what: Asked::Mls(sent) });
     Ok(())
 }
 
@@ -275,15 +301,13 @@ pub(crate) fn deliver_mls(
     Ok(())
 }
 
-/// Passes a request for missed messages to the room's home shard, which answers it.
-pub(crate) fn send_catch_up(
+/// On the session's shard: in which room a device may ask for what it missed.
+pub(crate) fn check_catch_up(
     directory: &Directory,
     session: &Session,
-    request: u64,
-    wanted: CatchUp,
+    wanted: &CatchUp,
     now: Now,
-    outbox: &mut Outbox,
-) -> Result<(), Refusal> {
+) -> Result<RoomId, Refusal> {
     let id = RoomId::from_slice(&wanted.room)?;
     // A request of 30 bytes is answered with a whole history.
     let everybody = directory.limits();
@@ -292,30 +316,29 @@ pub(crate) fn send_catch_up(
         let bound = u64::from(limits.catch_ups_per_minute_max);
         return Err(Refusal::limit("catch_ups_per_minute_max", bound, bound));
     }
-    let (from, device) = (session.id, session.device);
-    outbox.mail(outbox.homes().of_room(&id), ControlMail::CatchUp { from, device, request, wanted });
-    Ok(())
+    Ok(id)
 }
 
 /// On the home shard: what came after the last message that a device has, if it is a member or was one until its
 /// session ended.
 pub(crate) fn catch_up(
     directory: &Directory,
+    id: RoomId,
     from: SessionId,
     device: &DeviceKey,
-    wanted: &CatchUp,
+    after: u64,
     now: Now,
     outbox: &mut Outbox,
 ) -> Result<(), Refusal> {
     let unknown = || Refusal::of(RefusalReason::UnknownRoom);
-    let room = directory.rooms.get(&RoomId::from_slice(&wanted.room)?).ok_or_else(unknown)?;
+    let room = directory.rooms.get(&id).ok_or_else(unknown)?;
     let is_member = room.members.values().any(|member| member.session == from);
     let was_member = |away: &Away| away.device == *device && is_near(away, now.instant, &directory.limits());
     if !is_member && !room.away.values().any(was_member) {
         return Err(unknown());
     }
     let newest = room.mailbox.sequence();
-    let missed = room.mailbox.since(wanted.after_sequence)?;
+    let missed = room.mailbox.since(after)?;
     for missed in missed.filter(|missed| !(crate::planted::planted!(CatchUpShort) && missed.sequence == newest)) {
         outbox.event(from, Body::MlsDelivery(missed.clone()));
     }
@@ -342,7 +365,7 @@ pub(crate) fn send_reject(
 ) -> Result<(), Refusal> {
     let id = member_of(session, &rejected.room)?;
     let (from, member) = (session.id, session.rooms.get(&id).copied().unwrap_or_default());
-    outbox.mail(outbox.homes().of_room(&id), ControlMail::RejectCommit { from, member, request, rejected });
+    outbox.ask(RoomAsk { room: id, from, member, request, what: Asked::Reject(rejected) });
     Ok(())
 }
 

@@ -13,10 +13,11 @@ use dashmap::{
     mapref::one::{Ref, RefMut},
 };
 
-/// The tables in the order in which their entries may be held together. Only a room and its tracks ever are.
+/// The tables in the order in which their entries may be held together. Only a room, or a visit to one, and its tracks ever are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rank {
     Rooms,
+    Visits,
     Tracks,
     Rings,
     People,

@@ -15,9 +15,14 @@ use supernode_proto::{
     object::{Layer, TrackAlias},
 };
 
-use super::{directory::TrackEntry, rooms};
+use super::{
+    asks::{Asked, Publishing},
+    directory::TrackEntry,
+    rooms,
+};
 use crate::core::{
     Address, ControlMail, Errand, MemberId, NodeId, Outbox, SessionId, ShardCore,
+    abroad::Waits,
     control::Refusal,
     forwarding::forward::{Carries, Demand, Remote, Subscriber},
     receiver::{Change, ladder::last_rung},
@@ -27,7 +32,7 @@ use crate::core::{
 
 /// Random bits of an alias: on the only node it is a four-byte varint, short on the wire, and tells nobody how many tracks
 /// there are.
-const ALIAS_BITS: u32 = 30;
+pub const ALIAS_BITS: u32 = 30;
 
 /// An alias that may be taken already, but by no other node: the node's number stands above the random bits.
 fn draw_alias(node: NodeId, rng: &mut dyn Rng) -> Option<TrackAlias> {
@@ -74,36 +79,66 @@ impl ShardCore {
         session.check_room(TRACK_BYTES, &directory.limits())?;
         let member = session.rooms.get(&room).copied().unwrap_or_default();
         let PublishTrack { label, activity, mls_epoch, .. } = wanted;
-        let entry = TrackEntry { room, member, publisher: session.id, kind, label, newcomers_from: 0, activity };
+        let id = session.id;
+        let entry = TrackEntry { room, member, publisher: id, kind, label, newcomers_from: 0, activity };
         let alias = loop {
             let Some(alias) = draw_alias(node, rng) else { continue };
             if directory.tracks.insert_new(alias, entry.clone()) {
                 break alias;
             }
         };
-        let id = session.id;
-        let announced = rooms::announcement(&room, member, alias, &entry);
-        let entered = directory.rooms.get_mut(&room).is_some_and(|mut room| {
-            let Some(own) = room.member_of(member, id) else { return false };
-            own.tracks.push(alias);
-            if let Some(mut track) = directory.tracks.get_mut(&alias).filter(|_| room.settles(mls_epoch)) {
-                track.newcomers_from = room.member_next;
-            }
-            outbox.events(room.sessions().filter(|other| *other != id), announced);
-            true
-        });
-        if !entered {
-            directory.tracks.remove(&alias);
-            return Err(Refusal::of(RefusalReason::UnknownRoom));
+        let track = Publishing { alias, kind, label: entry.label, activity, mls_epoch };
+        let carries = Carries { kind, room, activity, member };
+        if self.is_clustered() {
+            // Nobody is told the alias before the home has taken the track: until then it is the publisher's only.
+            self.wait(link, room, request, Waits::ToPublish(alias)).inspect_err(|_| {
+                directory.tracks.remove(&alias);
+            })?;
+            self.session_at(link)?.published.push(alias);
+            self.tracks.publish(alias, carries, link);
+            return self.ask(link, (room, request), Asked::Publish(track), outbox);
         }
-        session.published.push(alias);
-        self.tracks.publish(alias, Carries { kind, room, activity, member }, link);
+        if let Err(refusal) = self.announce(room, (member, id), &track, outbox) {
+            directory.tracks.remove(&alias);
+            return Err(refusal);
+        }
+        self.session_at(link)?.published.push(alias);
+        self.tracks.publish(alias, carries, link);
         outbox.reply(id, request, Body::TrackPublished(TrackPublished { alias: alias.value() }));
         Ok(())
     }
 
+    /// Where the room is: tells everybody else in it of a track.
+    pub(crate) fn announce(
+        &self,
+        id: RoomId,
+        (member, publisher): (MemberId, SessionId),
+        track: &Publishing,
+        outbox: &mut Outbox,
+    ) -> Result<(), Refusal> {
+        let (directory, unknown) = (&self.directory, || Refusal::of(RefusalReason::UnknownRoom));
+        let (alias, mut entry) = (track.alias, track.entry(id, member, publisher));
+        let mut room = directory.rooms.get_mut(&id).ok_or_else(unknown)?;
+        let own = room.member_of(member, publisher).ok_or_else(unknown)?;
+        own.tracks.push(alias);
+        if room.settles(track.mls_epoch) {
+            entry.newcomers_from = room.member_next;
+        }
+        let others = || room.sessions().filter(|other| *other != publisher);
+        outbox.show_track(others(), alias, &entry);
+        outbox.events(others(), rooms::announcement(&id, member, alias, &entry));
+        directory.tracks.insert(alias, entry);
+        Ok(())
+    }
+
     /// Takes a new label and tells those who may have no keys for the last one.
-    pub(crate) fn relabel(&mut self, link: u32, wanted: RelabelTrack, outbox: &mut Outbox) -> Result<(), Refusal> {
+    pub(crate) fn relabel(
+        &mut self,
+        link: u32,
+        request: u64,
+        wanted: RelabelTrack,
+        outbox: &mut Outbox,
+    ) -> Result<(), Refusal> {
         let unknown = || Refusal::of(RefusalReason::UnknownTrack);
         let alias = TrackAlias::new(wanted.alias).ok_or_else(unknown)?;
         let session = self.session_at(link)?;
@@ -111,19 +146,38 @@ impl ShardCore {
             return Err(unknown());
         }
         Refusal::check_len("label", wanted.label.len(), wire::TRACK_LABEL_BYTES_MAX)?;
-        let id = session.id;
-        let directory = self.directory.clone();
-        let room_id = directory.tracks.get(&alias).ok_or_else(unknown)?.room;
+        let (id, RelabelTrack { label, mls_epoch, .. }) = (session.id, wanted);
+        if self.is_clustered() {
+            let room = self.directory.tracks.get(&alias).ok_or_else(unknown)?.room;
+            return self.ask(link, (room, request), Asked::Relabel { alias, label, mls_epoch }, outbox);
+        }
+        self.label(alias, id, label, mls_epoch, outbox)?;
+        outbox.done(id, request);
+        Ok(())
+    }
+
+    /// Where the room is: a track has another label.
+    pub(crate) fn label(
+        &self,
+        alias: TrackAlias,
+        publisher: SessionId,
+        label: Bytes,
+        mls_epoch: u64,
+        outbox: &mut Outbox,
+    ) -> Result<(), Refusal> {
+        let (directory, unknown) = (&self.directory, || Refusal::of(RefusalReason::UnknownTrack));
+        let is_theirs = |track: &TrackEntry| track.publisher == publisher;
+        let room_id = directory.tracks.get(&alias).filter(|track| is_theirs(track)).ok_or_else(unknown)?.room;
         // The room first and the track inside: whoever joins meanwhile finds the new label or is told of it.
         let room = directory.rooms.get_mut(&room_id).ok_or_else(unknown)?;
         let mut track = directory.tracks.get_mut(&alias).ok_or_else(unknown)?;
-        track.label = wanted.label;
-        let newcomers = room.members.range(track.newcomers_from..).filter(|(_, member)| member.session != id);
+        track.label = label;
+        let newcomers = room.members.range(track.newcomers_from..).filter(|(_, member)| member.session != publisher);
         let announced = rooms::announcement(&room_id, track.member, alias, &track);
         let told = newcomers.filter(|_| !crate::planted::planted!(RelabelNotTold));
         outbox.events(told.map(|(_, newcomer)| newcomer.session), announced);
         // A publisher that is behind seals for keys that not everybody has: their turn is with a later label as well.
-        if room.settles(wanted.mls_epoch) || crate::planted::planted!(LabelEpochIgnored) {
+        if room.settles(mls_epoch) || crate::planted::planted!(LabelEpochIgnored) {
             track.newcomers_from = room.member_next;
         }
         Ok(())
@@ -136,24 +190,43 @@ impl ShardCore {
             return Err(Refusal::of(RefusalReason::UnknownTrack));
         }
         session.published.retain(|own| *own != alias);
-        let directory = self.directory.clone();
-        if let Some(entry) = directory.tracks.remove(&alias) {
-            if let Some(mut room) = directory.rooms.get_mut(&entry.room)
-                && let Some(own) = room.member_of(entry.member, entry.publisher)
-            {
-                own.tracks.retain(|own| *own != alias);
-            }
-            self.end_track(alias, &entry.room, outbox);
+        let publisher = session.id;
+        let Some(TrackEntry { room, member, .. }) = self.directory.tracks.get(&alias).map(|entry| entry.clone()) else {
+            return Ok(());
+        };
+        if self.is_clustered() {
+            self.directory.tracks.remove(&alias);
+            self.track_ended(alias, outbox);
+            return self.ask(link, (room, 0), Asked::Unpublish(alias), outbox);
         }
+        self.retract(room, (member, publisher), alias, outbox);
         Ok(())
     }
 
-    /// A member has left: its tracks end, here if this is its shard and everywhere else by mail.
+    /// Where the room is: a member publishes a track no more.
+    pub(crate) fn retract(
+        &mut self,
+        id: RoomId,
+        (member, publisher): (MemberId, SessionId),
+        alias: TrackAlias,
+        outbox: &mut Outbox,
+    ) {
+        let was_there = self.directory.rooms.get_mut(&id).is_some_and(|mut room| {
+            let Some(own) = room.member_of(member, publisher) else { return false };
+            let before = own.tracks.len();
+            own.tracks.retain(|own| *own != alias);
+            own.tracks.len() < before
+        });
+        if was_there {
+            self.end_tracks_of(&id, &[alias], outbox);
+        }
+    }
+
+    /// Tracks of a room have ended: nobody here or elsewhere gets anything of them any more.
     pub(crate) fn end_tracks_of(&mut self, room: &RoomId, tracks: &[TrackAlias], outbox: &mut Outbox) {
         for alias in tracks {
-            if self.directory.tracks.remove(alias).is_some() {
-                self.end_track(*alias, room, outbox);
-            }
+            self.directory.tracks.remove(alias);
+            self.end_track(*alias, room, outbox);
         }
     }
 
@@ -161,6 +234,7 @@ impl ShardCore {
         if let Some(room_entry) = self.directory.rooms.get(room) {
             let ended = TrackEnded { room: Bytes::copy_from_slice(&room.0), alias: alias.value() };
             outbox.events(room_entry.sessions(), Body::TrackEnded(ended));
+            outbox.mail_elsewhere(room_entry.sessions(), &ControlMail::TrackEnded { alias });
         }
         outbox.broadcast(&ControlMail::TrackEnded { alias });
     }
@@ -446,8 +520,13 @@ impl ShardCore {
             .into_iter()
             .partition(|alias| self.tracks.track(*alias).is_none_or(|track| track.carries.room == *room));
         self.session_mut(link)?.published = kept;
-        // The directory's entries and the other shards are the business of whoever took the member out of the room.
+        // The other shards are the business of whoever took the member out of the room, and on a single relay the directory's
+        // entries are: in a cluster that may be another node.
+        let is_clustered = self.is_clustered();
         for alias in gone {
+            if is_clustered {
+                self.directory.tracks.remove(&alias);
+            }
             self.track_ended(alias, outbox);
         }
         Some(member)

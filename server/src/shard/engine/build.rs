@@ -7,7 +7,7 @@ use supernode_proto::close::CloseCode;
 
 use super::Engine;
 use crate::{
-    core::{ControlMail, Now, Outbox, ShardCore},
+    core::{Asked, Now, Outbox, RoomAsk, ShardCore},
     shard::{
         connections::connection::{Connection, Phase},
         figures::{Figures, counters::Tally},
@@ -107,8 +107,7 @@ impl Engine {
         let Some(connection) = connections.get_mut(link) else { return };
         if let Some(from) = connection.session().filter(|_| !connection.control_waits()) {
             for (room, after) in connection.withheld.take_unasked() {
-                let home = outbox.homes().of_room(&room);
-                outbox.mail(home, ControlMail::Withheld { from, room, after });
+                outbox.ask(RoomAsk { room, from, member: 0, request: 0, what: Asked::Withheld { after } });
             }
         }
         let answered = exchange_endpoint_events(endpoint, connection);

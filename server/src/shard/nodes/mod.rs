@@ -11,6 +11,7 @@ mod incoming;
 mod link;
 mod media;
 mod outgoing;
+mod rooms;
 mod table;
 #[cfg(test)]
 mod tests;

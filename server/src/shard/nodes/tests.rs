@@ -4,13 +4,15 @@ use proptest::prelude::*;
 use rcgen::{KeyPair, PublicKeyData, SigningKey};
 use supernode_proto::{
     cluster::{self as wire, LETTER_BYTES, Letter as WireLetter},
-    control::{CatchUp, Done, MlsDelivery, RejectCommit, RelayMessage, SendMls, relay_message::Body},
-    identity::{DeviceKey, RelayPin, RoomId},
+    control::{Done, MlsDelivery, PostBeacon, RejectCommit, RelayMessage, SendMls, TrackKind, relay_message::Body},
+    identity::{DeviceKey, IdentityKey, JoinKey, RelayPin, RoomId},
     object::TrackAlias,
 };
 
 use super::{words::Reader, *};
-use crate::core::{ClientMail, SessionId, forward::Demand};
+use crate::core::{
+    ALIAS_NODE_SHIFT, Asked, ClientMail, Fence, Joining, Publishing, RoomAsk, SessionId, TrackShown, forward::Demand,
+};
 
 const HERE: NodeId = NodeId(1);
 const THERE: NodeId = NodeId(2);
@@ -22,46 +24,97 @@ fn session(node: NodeId, shard: ShardId) -> SessionId {
     SessionId { at: Address { node, shard }, link: 7, generation: 9 }
 }
 
-/// One of each kind, from there to here.
-fn every_mail() -> Vec<ControlMail> {
-    let (ours, theirs, room) = (session(HERE, TO), session(THERE, ShardId(200)), RoomId([3; 16]));
+const ROOM: RoomId = RoomId([3; 16]);
+const FENCE: Fence = Fence { epoch: 2, revision: 9 };
+
+/// A track that a session there publishes.
+fn their_alias() -> TrackAlias {
+    TrackAlias::new(u64::from(THERE.0) << ALIAS_NODE_SHIFT | 77).expect("small")
+}
+
+fn delivery() -> MlsDelivery {
+    MlsDelivery { room: vec![3; 16].into(), payload: Bytes::from_static(b"sealed"), ..MlsDelivery::default() }
+}
+
+/// Everything that a session there may want of a room.
+fn every_ask() -> Vec<Asked> {
+    let (alias, label) = (their_alias(), Bytes::from_static(b"label"));
+    let room = || Bytes::from(vec![3; 16]);
+    let (identity, device, join_key) = (IdentityKey::new([6; 32]), DeviceKey::new([8; 32]), JoinKey::new([7; 32]));
+    vec![
+        Asked::Join(Joining { identity, device, join_key, may_open: true, mls_epoch: 4 }),
+        Asked::Leave { is_away: true },
+        Asked::Gone,
+        Asked::Kick(3),
+        Asked::Rotate(join_key),
+        Asked::Beacon(PostBeacon { room: room(), epoch: 1, ..PostBeacon::default() }),
+        Asked::Mls(SendMls { room: room(), payload: Bytes::from_static(b"sealed"), ..SendMls::default() }),
+        Asked::CatchUp { device, after: 1 },
+        Asked::Reject(RejectCommit { room: room(), epoch: 1, sequence: 2 }),
+        Asked::Withheld { after: 5 },
+        Asked::Publish(Publishing {
+            alias,
+            kind: TrackKind::Audio,
+            label: label.clone(),
+            activity: true,
+            mls_epoch: 1,
+        }),
+        Asked::Relabel { alias, label, mls_epoch: 2 },
+        Asked::Unpublish(alias),
+    ]
+}
+
+fn ask(from: SessionId, what: Asked) -> Box<RoomAsk> {
+    Box::new(RoomAsk { room: ROOM, from, member: 2, request: 6, what })
+}
+
+fn from_home(mail: ControlMail) -> ControlMail {
+    ControlMail::FromHome { from: THERE, room: ROOM, fence: FENCE, mail: Box::new(mail) }
+}
+
+/// What a home there says of a room.
+fn every_word_of_a_home() -> Vec<ControlMail> {
+    let (ours, room) = (session(HERE, TO), ROOM);
     let message = RelayMessage { reply_to: 4, body: Some(Body::Done(Done {})) };
-    let payload = Bytes::from_static(b"sealed");
-    let delivery = MlsDelivery { room: vec![3; 16].into(), payload: payload.clone(), ..MlsDelivery::default() };
-    let alias = TrackAlias::new(77).expect("small");
-    let demand =
-        Demand { subscribers: 3, sent: 2, temporal_layer_max: 1, spatial_layer_max: 2, bits_per_second: 900_000 };
-    let sent = SendMls { room: vec![3; 16].into(), payload: payload.clone(), ..SendMls::default() };
+    let of_third = SessionId { at: Address { node: NodeId(3), shard: TO }, ..ours };
+    let (member, kind, activity) = (4, TrackKind::Video, true);
+    let alias = TrackAlias::new(3 << ALIAS_NODE_SHIFT | 5).expect("small");
+    let withheld = |missed| ControlMail::Client(ClientMail::DeliverWithheld { to: ours, room, missed });
     vec![
         ControlMail::Client(ClientMail::Send { to: ours, message: message.clone() }),
         ControlMail::Client(ClientMail::Tell { to: vec![ours; 3], message }),
-        ControlMail::Client(ClientMail::Deliver { to: vec![ours], delivery: delivery.clone() }),
-        ControlMail::Client(ClientMail::DeliverWithheld { to: ours, room, missed: Some(vec![delivery; 2]) }),
-        ControlMail::Client(ClientMail::DeliverWithheld { to: ours, room, missed: Some(vec![]) }),
-        ControlMail::Client(ClientMail::DeliverWithheld { to: ours, room, missed: None }),
+        ControlMail::Client(ClientMail::Deliver { to: vec![ours], delivery: delivery() }),
+        withheld(Some(vec![delivery(); 2])),
+        withheld(Some(vec![])),
+        withheld(None),
+        ControlMail::Evict { session: ours, room, member: 2, kicker: Some((of_third, 8)) },
+        ControlMail::Evict { session: ours, room, member: 2, kicker: None },
+        ControlMail::TrackCame(alias, TrackShown { room, member, publisher: of_third, kind, activity }),
+        ControlMail::TrackEnded { alias },
+    ]
+}
+
+/// One of each kind, from there to here.
+fn every_mail() -> Vec<ControlMail> {
+    let (ours, theirs) = (session(HERE, TO), session(THERE, ShardId(200)));
+    let message = RelayMessage { reply_to: 4, body: Some(Body::Done(Done {})) };
+    let alias = their_alias();
+    let demand =
+        Demand { subscribers: 3, sent: 2, temporal_layer_max: 1, spatial_layer_max: 2, bits_per_second: 900_000 };
+    let mut mails = vec![
+        ControlMail::Client(ClientMail::Send { to: ours, message: message.clone() }),
+        ControlMail::Client(ClientMail::Tell { to: vec![ours; 3], message }),
         ControlMail::Client(ClientMail::Close { session: ours, code: CloseCode::REPLACED }),
-        ControlMail::Withheld { from: theirs, room, after: 5 },
         ControlMail::Interest { alias, from: theirs.at, demand, fresh: Some(theirs) },
         ControlMail::Interest { alias, from: theirs.at, demand: Demand::default(), fresh: None },
         ControlMail::Keyframe { alias },
         ControlMail::TrackEnded { alias },
-        ControlMail::Mls { from: theirs, member: 2, request: 6, sent },
-        ControlMail::CatchUp {
-            from: theirs,
-            device: DeviceKey::new([8; 32]),
-            request: 6,
-            wanted: CatchUp { room: vec![3; 16].into(), after_sequence: 1 },
-        },
-        ControlMail::RejectCommit {
-            from: theirs,
-            member: 2,
-            request: 6,
-            rejected: RejectCommit { room: vec![3; 16].into(), epoch: 1, sequence: 2 },
-        },
-        ControlMail::Evict { session: ours, room, member: 2, kicker: Some((session(NodeId(3), TO), 8)) },
-        ControlMail::Evict { session: ours, room, member: 2, kicker: None },
-        ControlMail::FromNode { from: THERE, words: payload },
-    ]
+        ControlMail::NotHome(ask(ours, Asked::Kick(1)), FENCE),
+        ControlMail::FromNode { from: THERE, words: Bytes::from_static(b"words") },
+    ];
+    mails.extend(every_ask().into_iter().map(|what| ControlMail::AskHome(ask(theirs, what), FENCE)));
+    mails.extend(every_word_of_a_home().into_iter().map(from_home));
+    mails
 }
 
 /// What stands behind a frame's length.
@@ -105,13 +158,14 @@ fn a_letter_that_is_too_large_is_cut_where_a_mail_ends() {
 
 #[test]
 fn what_is_missed_and_fits_no_letter_is_as_if_it_were_gone() {
-    let delivery = MlsDelivery { room: vec![3; 16].into(), payload: vec![0; 60_000].into(), ..MlsDelivery::default() };
+    let delivery = MlsDelivery { payload: vec![0; 60_000].into(), ..delivery() };
     let is_gone = |count| {
         let missed = Some(vec![delivery.clone(); count]);
         let mail = ClientMail::DeliverWithheld { to: session(HERE, TO), room: RoomId([3; 16]), missed };
-        let frames = words::frames(TO, &[ControlMail::Client(mail)]).expect("it fits");
+        let frames = words::frames(TO, &[from_home(ControlMail::Client(mail))]).expect("it fits");
         let (_, mail) = READER.read(&body(&frames[0])).expect("a letter");
-        matches!(mail[..], [ControlMail::Client(ClientMail::DeliverWithheld { missed: None, .. })])
+        let [ControlMail::FromHome { mail, .. }] = &mail[..] else { panic!("{mail:?}") };
+        matches!(**mail, ControlMail::Client(ClientMail::DeliverWithheld { missed: None, .. }))
     };
     assert!(!is_gone(15) && is_gone(16));
 }
@@ -124,17 +178,16 @@ fn a_node_speaks_for_its_own_sessions_and_to_those_of_the_shard_that_it_writes_t
         reader.read(&body(&frames[0])).map(|_| ())
     };
     for mail in every_mail() {
-        let of_there = matches!(
-            mail,
-            ControlMail::Withheld { .. }
-                | ControlMail::Interest { .. }
-                | ControlMail::Mls { .. }
-                | ControlMail::CatchUp { .. }
-                | ControlMail::RejectCommit { .. }
-        );
+        let of_there =
+            matches!(mail, ControlMail::AskHome(..) | ControlMail::Interest { .. } | ControlMail::TrackEnded { .. });
         let from_another = read(Reader { from: NodeId(4), ..READER }, mail.clone());
         assert_eq!(from_another.is_err(), of_there, "{mail:?} by a node that is not theirs");
-        let to_ours = matches!(mail, ControlMail::Client(_) | ControlMail::Evict { .. });
+        let to_ours = match &mail {
+            ControlMail::FromHome { mail, .. } => {
+                matches!(**mail, ControlMail::Client(_) | ControlMail::Evict { .. })
+            }
+            mail => matches!(mail, ControlMail::Client(_) | ControlMail::NotHome(..)),
+        };
         let to_another = read(Reader { here: NodeId(4), ..READER }, mail.clone());
         assert_eq!(to_another.is_err(), to_ours, "{mail:?} to a node that is not ours");
         assert_eq!(read(Reader { shards: 3, ..READER }, mail), Err(words::NoMail), "there is no such shard");
@@ -144,7 +197,7 @@ fn a_node_speaks_for_its_own_sessions_and_to_those_of_the_shard_that_it_writes_t
 //
 #[test]
 fn what_does_not_fit_its_field_is_refused() {
-    use wire::mail::Body as Mail;
+    use wire::{ask::What, mail::Body as Mail};
     let refused = |body: Option<Mail>| {
         let letter = WireLetter { shard: TO.0.into(), mail: vec![wire::Mail { body }] };
         assert_eq!(READER.read(&prost::Message::encode_to_vec(&letter)).map(|_| ()), Err(words::NoMail), "{letter:?}");
@@ -156,21 +209,50 @@ fn what_does_not_fit_its_field_is_refused() {
     refused(Some(Mail::Keyframe(wire::Keyframe { alias: u64::MAX })));
     refused(Some(Mail::Send(wire::Send { to: None, message: Some(RelayMessage::default()) })));
     refused(Some(Mail::Send(wire::Send { to: ours(), message: None })));
-    let delivery = MlsDelivery { room: vec![3; 16].into(), payload: long(), ..MlsDelivery::default() };
-    refused(Some(Mail::Deliver(wire::Deliver { to: vec![], delivery: Some(delivery.clone()) })));
+    let by_home = |body: Mail| {
+        let fence = Some(wire::Fence::default());
+        let mail = Some(Box::new(wire::Mail { body: Some(body) }));
+        refused(Some(Mail::FromHome(Box::new(wire::FromHome { room: vec![3; 16].into(), fence, mail }))));
+    };
+    let delivery = MlsDelivery { payload: long(), ..delivery() };
+    by_home(Mail::Deliver(wire::Deliver { to: vec![], delivery: Some(delivery.clone()) }));
     let nowhere = MlsDelivery { payload: Bytes::new(), room: Bytes::new(), ..delivery.clone() };
-    refused(Some(Mail::Deliver(wire::Deliver { to: vec![], delivery: Some(nowhere) })));
+    by_home(Mail::Deliver(wire::Deliver { to: vec![], delivery: Some(nowhere) }));
     let too_long = RelayMessage {
         reply_to: 0,
         body: Some(Body::MlsDelivery(MlsDelivery { payload: vec![0; 65_536].into(), ..delivery })),
     };
     refused(Some(Mail::Tell(wire::Tell { to: vec![], message: Some(too_long) })));
-    let withheld = |room: Vec<u8>| wire::Withheld { from: theirs(), room: room.into(), after: 0 };
-    refused(Some(Mail::Withheld(withheld(vec![3; 15]))));
-    let far = Some(wire::Session { node: 65_538, shard: 3, link: 0, generation: 0 });
-    refused(Some(Mail::Withheld(wire::Withheld { from: far, ..withheld(vec![3; 16]) })));
-    let beyond = Some(wire::Session { node: 2, shard: 256, link: 0, generation: 0 });
-    refused(Some(Mail::Withheld(wire::Withheld { from: beyond, ..withheld(vec![3; 16]) })));
+    let asked = |from: Option<wire::Session>, room: Vec<u8>, what: Option<What>| {
+        let fence = Some(wire::Fence::default());
+        refused(Some(Mail::Ask(wire::Ask { from, room: room.into(), member: 1, request: 1, fence, what })));
+    };
+    let (room, withheld) = (|| vec![3; 16], || Some(What::Withheld(1)));
+    asked(theirs(), vec![3; 15], withheld());
+    asked(Some(wire::Session { node: 65_538, shard: 3, link: 0, generation: 0 }), room(), withheld());
+    asked(Some(wire::Session { node: 2, shard: 256, link: 0, generation: 0 }), room(), withheld());
+    asked(theirs(), room(), None);
+    asked(theirs(), room(), Some(What::Join(wire::Join::default())));
+    asked(theirs(), room(), Some(What::Rotate(Bytes::new())));
+    let of_another_room = SendMls { room: vec![4; 16].into(), ..SendMls::default() };
+    asked(theirs(), room(), Some(What::Mls(of_another_room)));
+    let sent = SendMls { room: room().into(), payload: long(), ..SendMls::default() };
+    asked(theirs(), room(), Some(What::Mls(sent)));
+    // A track of another node.
+    asked(theirs(), room(), Some(What::Unpublish(77)));
+    let track = wire::Publish { alias: their_alias().value(), kind: 0, ..wire::Publish::default() };
+    asked(theirs(), room(), Some(What::Publish(track)));
+    let no_fence = wire::Ask { from: theirs(), room: room().into(), what: withheld(), ..wire::Ask::default() };
+    refused(Some(Mail::Ask(no_fence)));
+    // What a home alone says, said otherwise, and what is no home's to say.
+    refused(Some(Mail::Evict(wire::Evict { session: ours(), room: room().into(), ..wire::Evict::default() })));
+    refused(Some(Mail::TrackCame(wire::TrackCame { alias: 1, room: room().into(), kind: 1, ..Default::default() })));
+    by_home(Mail::Keyframe(wire::Keyframe { alias: 1 }));
+    by_home(Mail::FromHome(Box::default()));
+    by_home(Mail::Evict(wire::Evict { session: ours(), room: vec![4; 16].into(), ..wire::Evict::default() }));
+    let of_another =
+        wire::TrackCame { alias: 1, room: room().into(), publisher: theirs(), kind: 1, ..Default::default() };
+    by_home(Mail::TrackCame(of_another));
     let from = Some(wire::Address { node: 2, shard: 3 });
     for demand in [
         wire::Demand { subscribers: 1 << 21, ..Default::default() },
@@ -179,8 +261,6 @@ fn what_does_not_fit_its_field_is_refused() {
     ] {
         refused(Some(Mail::Interest(wire::Interest { alias: 1, from, demand: Some(demand), fresh: None })));
     }
-    let sent = SendMls { payload: long(), ..SendMls::default() };
-    refused(Some(Mail::Mls(wire::SendMls { from: theirs(), member: 0, request: 0, sent: Some(sent) })));
 }
 
 proptest! {

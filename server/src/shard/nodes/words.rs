@@ -9,13 +9,14 @@ use supernode_proto::{
     close::CloseCode,
     cluster::{self as wire, LETTER_BYTES, LETTER_MAILS, Letter, Mail, mail::Body},
     control::{MlsDelivery, RelayMessage, frame},
-    identity::{DeviceKey, RoomId},
+    identity::RoomId,
     limits,
     object::TrackAlias,
 };
 
+use super::rooms;
 use crate::{
-    core::{Address, ClientMail, ControlMail, NodeId, SessionId, ShardId, forward::Demand},
+    core::{ALIAS_NODE_SHIFT, Address, ClientMail, ControlMail, NodeId, SessionId, ShardId, forward::Demand},
     shard::quic::cid::SHARDS_MAX,
 };
 
@@ -58,9 +59,14 @@ fn empty(to: ShardId) -> Letter {
 fn written(mail: &ControlMail) -> Option<Mail> {
     let body = match mail {
         ControlMail::Client(mail) => to_clients(mail),
-        ControlMail::Withheld { from, room, after } => {
-            Body::Withheld(wire::Withheld { from: session(*from), room: bytes(&room.0), after: *after })
-        }
+        ControlMail::AskHome(ask, fence) => Body::Ask(rooms::asked(ask, *fence)),
+        ControlMail::NotHome(ask, fence) => Body::NotHome(rooms::asked(ask, *fence)),
+        ControlMail::FromHome { room, fence, mail, .. } => Body::FromHome(Box::new(wire::FromHome {
+            room: bytes(&room.0),
+            fence: Some(rooms::fence(*fence)),
+            mail: Some(Box::new(written(mail)?)),
+        })),
+        ControlMail::TrackCame(alias, track) => Body::TrackCame(rooms::shown(*alias, track)),
         ControlMail::Interest { alias, from, demand, fresh } => Body::Interest(wire::Interest {
             alias: alias.value(),
             from: Some(wire::Address { node: from.node.0.into(), shard: from.shard.0.into() }),
@@ -75,24 +81,6 @@ fn written(mail: &ControlMail) -> Option<Mail> {
         }),
         ControlMail::Keyframe { alias } => Body::Keyframe(wire::Keyframe { alias: alias.value() }),
         ControlMail::TrackEnded { alias } => Body::TrackEnded(wire::TrackEnded { alias: alias.value() }),
-        ControlMail::Mls { from, member, request, sent } => Body::Mls(wire::SendMls {
-            from: session(*from),
-            member: *member,
-            request: *request,
-            sent: Some(sent.clone()),
-        }),
-        ControlMail::CatchUp { from, device, request, wanted } => Body::CatchUp(wire::CatchUp {
-            from: session(*from),
-            device: bytes(device.as_bytes()),
-            request: *request,
-            wanted: Some(wanted.clone()),
-        }),
-        ControlMail::RejectCommit { from, member, request, rejected } => Body::RejectCommit(wire::RejectCommit {
-            from: session(*from),
-            member: *member,
-            request: *request,
-            rejected: Some(rejected.clone()),
-        }),
         ControlMail::Evict { session: evicted, room, member, kicker } => Body::Evict(wire::Evict {
             session: session(*evicted),
             room: bytes(&room.0),
@@ -102,7 +90,11 @@ fn written(mail: &ControlMail) -> Option<Mail> {
         }),
         ControlMail::FromNode { words, .. } => Body::FromNode(wire::FromNode { words: words.clone() }),
         // A shell tells its own shards.
-        ControlMail::Tune(_)
+        ControlMail::Ask(_)
+        | ControlMail::Out(_)
+        | ControlMail::HomeLost(_)
+        | ControlMail::Reenter(_)
+        | ControlMail::Tune(_)
         | ControlMail::Heard { .. }
         | ControlMail::NodeCame(_)
         | ControlMail::NodeGone(_)
@@ -136,7 +128,7 @@ fn fit(missed: &[MlsDelivery]) -> bool {
     bytes <= LETTER_BYTES / 8 * 7
 }
 
-fn session(session: SessionId) -> Option<wire::Session> {
+pub(super) fn session(session: SessionId) -> Option<wire::Session> {
     let SessionId { at, link, generation } = session;
     Some(wire::Session { node: at.node.0.into(), shard: at.shard.0.into(), link, generation })
 }
@@ -145,7 +137,7 @@ fn sessions(of: &[SessionId]) -> Vec<wire::Session> {
     of.iter().copied().filter_map(session).collect()
 }
 
-fn bytes(of: &[u8]) -> Bytes {
+pub(super) fn bytes(of: &[u8]) -> Bytes {
     Bytes::copy_from_slice(of)
 }
 
@@ -187,6 +179,61 @@ impl Reader {
             Body::Tell(wire::Tell { to: clients, message }) => {
                 ControlMail::Client(ClientMail::Tell { to: all_own(to, clients)?, message: told(message)? })
             }
+            Body::Close(wire::Close { session, code }) => {
+                ControlMail::Client(ClientMail::Close { session: own(to, session)?, code: CloseCode(code) })
+            }
+            Body::Ask(ask) => {
+                let (ask, fence) = rooms::ask_of(ask)?;
+                // A track's alias says at which node it was made, and that is the publisher's.
+                let is_theirs =
+                    ask.from.at.node == self.from && rooms::alias_of(&ask).is_none_or(|it| self.is_their(it));
+                if !is_theirs {
+                    return Err(NoMail);
+                }
+                ControlMail::AskHome(Box::new(ask), fence)
+            }
+            Body::NotHome(ask) => {
+                let (ask, fence) = rooms::ask_of(ask)?;
+                if ask.from.at != to {
+                    return Err(NoMail);
+                }
+                ControlMail::NotHome(Box::new(ask), fence)
+            }
+            Body::FromHome(said) => {
+                let wire::FromHome { room: of, fence, mail } = *said;
+                let body = mail.and_then(|mail| mail.body).ok_or(NoMail)?;
+                if !is_of_a_home(&body) {
+                    return Err(NoMail);
+                }
+                let (room, fence) = (room(&of)?, rooms::fence_of(fence)?);
+                let mail = match body {
+                    Body::TrackEnded(wire::TrackEnded { alias: of }) => ControlMail::TrackEnded { alias: alias(of)? },
+                    body => self.home_mail(to, room, body)?,
+                };
+                ControlMail::FromHome { from: self.from, room, fence, mail: Box::new(mail) }
+            }
+            // What only the home of a room says, and says as such.
+            Body::Deliver(_) | Body::DeliverWithheld(_) | Body::Evict(_) | Body::TrackCame(_) => return Err(NoMail),
+            Body::Interest(wire::Interest { alias: of, from, demand, fresh }) => ControlMail::Interest {
+                alias: alias(of)?,
+                from: self.their_shard(from.ok_or(NoMail)?)?,
+                demand: demand_of(demand.ok_or(NoMail)?)?,
+                fresh: fresh.map(|fresh| self.theirs(Some(fresh))).transpose()?,
+            },
+            Body::Keyframe(wire::Keyframe { alias: of }) => ControlMail::Keyframe { alias: alias(of)? },
+            // By itself a node says so of its own tracks only.
+            Body::TrackEnded(wire::TrackEnded { alias: of }) => {
+                let alias = Some(alias(of)?).filter(|alias| self.is_their(*alias)).ok_or(NoMail)?;
+                ControlMail::TrackEnded { alias }
+            }
+            Body::FromNode(wire::FromNode { words }) => ControlMail::FromNode { from: self.from, words },
+        })
+    }
+
+    /// What a home says of its room, and nobody else may.
+    fn home_mail(self, to: Address, of_room: RoomId, body: Body) -> Result<ControlMail, NoMail> {
+        let same = |of: &[u8]| room(of).ok().filter(|of| *of == of_room).ok_or(NoMail);
+        Ok(match body {
             Body::Deliver(wire::Deliver { to: clients, delivery }) => ControlMail::Client(ClientMail::Deliver {
                 to: all_own(to, clients)?,
                 delivery: delivered(delivery.ok_or(NoMail)?)?,
@@ -197,47 +244,32 @@ impl Reader {
                 }
                 let missed = missed.into_iter().map(delivered).collect::<Result<_, _>>()?;
                 let missed = (!gone).then_some(missed);
-                ControlMail::Client(ClientMail::DeliverWithheld { to: own(to, client)?, room: room(&of)?, missed })
+                ControlMail::Client(ClientMail::DeliverWithheld { to: own(to, client)?, room: same(&of)?, missed })
             }
-            Body::Close(wire::Close { session, code }) => {
-                ControlMail::Client(ClientMail::Close { session: own(to, session)?, code: CloseCode(code) })
-            }
-            Body::Withheld(wire::Withheld { from, room: of, after }) => {
-                ControlMail::Withheld { from: self.theirs(from)?, room: room(&of)?, after }
-            }
-            Body::Interest(wire::Interest { alias: of, from, demand, fresh }) => ControlMail::Interest {
-                alias: alias(of)?,
-                from: self.their_shard(from.ok_or(NoMail)?)?,
-                demand: demand_of(demand.ok_or(NoMail)?)?,
-                fresh: fresh.map(|fresh| self.theirs(Some(fresh))).transpose()?,
-            },
-            Body::Keyframe(wire::Keyframe { alias: of }) => ControlMail::Keyframe { alias: alias(of)? },
-            Body::TrackEnded(wire::TrackEnded { alias: of }) => ControlMail::TrackEnded { alias: alias(of)? },
-            Body::Mls(wire::SendMls { from, member, request, sent }) => {
-                let sent = sent.filter(|sent| sent.payload.len() <= limits::MLS_PAYLOAD_BYTES_MAX).ok_or(NoMail)?;
-                ControlMail::Mls { from: self.theirs(from)?, member, request, sent }
-            }
-            Body::CatchUp(wire::CatchUp { from, device, request, wanted }) => ControlMail::CatchUp {
-                from: self.theirs(from)?,
-                device: DeviceKey::from_slice(&device).map_err(|_| NoMail)?,
-                request,
-                wanted: wanted.ok_or(NoMail)?,
-            },
-            Body::RejectCommit(wire::RejectCommit { from, member, request, rejected }) => ControlMail::RejectCommit {
-                from: self.theirs(from)?,
-                member,
-                request,
-                rejected: rejected.ok_or(NoMail)?,
-            },
             Body::Evict(wire::Evict { session, room: of, member, kicker, request }) => ControlMail::Evict {
                 session: own(to, session)?,
-                room: room(&of)?,
+                room: same(&of)?,
                 member,
                 // Whoever kicks may be at a third node, which gets the answer.
                 kicker: kicker.map(somebody).transpose()?.map(|kicker| (kicker, request)),
             },
-            Body::FromNode(wire::FromNode { words }) => ControlMail::FromNode { from: self.from, words },
+            Body::TrackCame(shown) => {
+                let (alias, track) = rooms::shown_of(shown)?;
+                // The alias says which node made it.
+                let is_fitting =
+                    track.room == of_room && alias.value() >> ALIAS_NODE_SHIFT == u64::from(track.publisher.at.node.0);
+                if !is_fitting {
+                    return Err(NoMail);
+                }
+                ControlMail::TrackCame(alias, track)
+            }
+            body => return self.mail(to, body),
         })
+    }
+
+    /// Whether a track was made by the node that writes.
+    fn is_their(self, alias: TrackAlias) -> bool {
+        alias.value() >> ALIAS_NODE_SHIFT == u64::from(self.from.0)
     }
 
     /// A session of the node that writes.
@@ -250,6 +282,20 @@ impl Reader {
     }
 }
 
+/// What the home of a room may say as such.
+const fn is_of_a_home(body: &Body) -> bool {
+    matches!(
+        body,
+        Body::Send(_)
+            | Body::Tell(_)
+            | Body::Deliver(_)
+            | Body::DeliverWithheld(_)
+            | Body::Evict(_)
+            | Body::TrackCame(_)
+            | Body::TrackEnded(_)
+    )
+}
+
 /// A session of the shard that is written to.
 fn own(here: Address, session: Option<wire::Session>) -> Result<SessionId, NoMail> {
     somebody(session.ok_or(NoMail)?).ok().filter(|session| session.at == here).ok_or(NoMail)
@@ -259,7 +305,7 @@ fn all_own(here: Address, sessions: Vec<wire::Session>) -> Result<Vec<SessionId>
     sessions.into_iter().map(|session| own(here, Some(session))).collect()
 }
 
-fn somebody(session: wire::Session) -> Result<SessionId, NoMail> {
+pub(super) fn somebody(session: wire::Session) -> Result<SessionId, NoMail> {
     let wire::Session { node, shard, link, generation } = session;
     Ok(SessionId { at: address(node, shard)?, link, generation })
 }
@@ -270,11 +316,11 @@ fn address(node: u32, shard: u32) -> Result<Address, NoMail> {
     if shard.index() < SHARDS_MAX { Ok(Address { node: NodeId(node), shard }) } else { Err(NoMail) }
 }
 
-fn alias(of: u64) -> Result<TrackAlias, NoMail> {
+pub(super) fn alias(of: u64) -> Result<TrackAlias, NoMail> {
     TrackAlias::new(of).ok_or(NoMail)
 }
 
-fn room(of: &[u8]) -> Result<RoomId, NoMail> {
+pub(super) fn room(of: &[u8]) -> Result<RoomId, NoMail> {
     RoomId::from_slice(of).map_err(|_| NoMail)
 }
 

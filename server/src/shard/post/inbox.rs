@@ -24,7 +24,9 @@ use supernode_proto::{
 };
 
 use crate::{
-    core::{Address, ClientMail, ControlMail, SessionId, StreamKey, group_cache::CachedStream, stream::StreamPart},
+    core::{
+        Address, ClientMail, ControlMail, RoomAsk, SessionId, StreamKey, group_cache::CachedStream, stream::StreamPart,
+    },
     shard::{
         Onward,
         figures::{
@@ -245,7 +247,10 @@ fn mail_bytes(mail: &ControlMail) -> usize {
         ControlMail::Client(ClientMail::Tell { to, message }) => clients(to) + message.encoded_len(),
         ControlMail::Client(ClientMail::Deliver { to, delivery }) => clients(to) + delivery.payload.len(),
         ControlMail::Client(ClientMail::DeliverWithheld { missed: Some(missed), .. }) => deliveries(missed),
-        ControlMail::Mls { sent, .. } => sent.payload.len(),
+        ControlMail::Ask(ask) | ControlMail::AskHome(ask, _) | ControlMail::NotHome(ask, _) => {
+            size_of::<RoomAsk>() + ask.payload_bytes()
+        }
+        ControlMail::FromHome { mail, .. } => mail_bytes(mail),
         ControlMail::Heard { bytes, .. } | ControlMail::FromNode { words: bytes, .. } => bytes.len(),
         _ => 0,
     };
