@@ -5,6 +5,7 @@ mod allocations;
 mod bindings;
 mod churn;
 mod grants;
+mod homes;
 mod kept;
 mod nodes;
 mod push;
