@@ -380,8 +380,12 @@ fn a_node_that_may_be_taken_for_dead_answers_nothing_as_a_home() {
 fn members_of_a_home_that_has_died_come_back_to_another_one() {
     let (mut cluster, people) = (Cluster::new(), [1, 2, 3].map(Person::new));
     let at = [0, 1, 2].map(|node| cluster.enter(node, node, &people[node]));
+    let alias = cluster.publish(1, at[1]);
+    cluster.ask(2, at[2], Request::Subscribe(Subscribe { alias: alias.value(), ..Subscribe::default() }));
     (1..3).for_each(|node| cluster.tell(node, &ControlMail::NodeGone(id(0))));
     cluster.settle();
+    let ended = |body: &Body| if let Body::TrackEnded(it) = body { Some(it.alias) } else { None };
+    assert!(cluster.events(2, at[2], ended).is_empty(), "who can be reached is heard");
     assert!(cluster.closed(1).is_empty() && cluster.closed(2).is_empty(), "they stay as long as nothing is decided");
     assert_eq!(cluster.doubts, 2);
     cluster.send(1, at[1], b"is not answered");
@@ -453,6 +457,29 @@ fn what_is_asked_by_an_earlier_decision_is_not_carried_out() {
     cluster.tell_home(ROOM, 1);
     cluster.settle();
     assert_eq!(cluster.closed(1), [(at[1], CloseCode::HOME_MOVED)]);
+    cluster.end(&[(0, again)]);
+}
+
+//
+#[test]
+fn a_home_that_was_given_up_is_none_even_if_it_is_told_of_once_more() {
+    let (mut cluster, alice) = (Cluster::new(), Person::new(1));
+    let at = cluster.enter(0, 0, &alice);
+    let before = cluster.homes[&ROOM];
+    cluster.nodes[0].leave(at, true);
+    cluster.settle();
+    assert!(cluster.homes.is_empty());
+    cluster.is_silent = true;
+    let again = cluster.enter(0, 0, &alice);
+    // It was on its way as the room was given up.
+    cluster.homes.insert(ROOM, before);
+    cluster.tell_home(ROOM, 0);
+    cluster.settle();
+    assert!(cluster.joined(0, again).is_none());
+    cluster.decide(ROOM, 0);
+    cluster.tell_home(ROOM, 0);
+    cluster.settle();
+    assert!(cluster.joined(0, again).is_some());
     cluster.end(&[(0, again)]);
 }
 

@@ -61,16 +61,14 @@ impl ShardCore {
                     let _ = self.abroad.desk.park(parked);
                 }
             }
-            self.close_deal(room, outbox);
+            self.close_deal(room, now, outbox);
         }
     }
 
     /// This node is the home of the room no more: nothing of it is kept.
-    pub(super) fn give_up_room(&mut self, room: &RoomId) {
+    pub(super) fn give_up_room(&mut self, room: &RoomId, outbox: &mut Outbox) {
         let Some(entry) = self.directory.rooms.remove(room) else { return };
-        for alias in entry.members.values().flat_map(|member| &member.tracks) {
-            self.directory.tracks.remove(alias);
-        }
+        entry.members.values().for_each(|member| self.forget_tracks(&member.tracks, outbox));
     }
 
     /// Passes something on to the home of a room, which is at another node.

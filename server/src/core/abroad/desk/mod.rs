@@ -36,12 +36,45 @@ const ASKS_PARKED_MAX: usize = 16_384;
 /// Bytes that may wait there beside. Default 16 MiB: a thousand of the largest commits.
 const ASKS_PARKED_BYTES_MAX: usize = 16 << 20;
 
+/// How long a home that was given up is remembered. Default 10 s: far more than mail within a node takes.
+const GIVEN_UP_FOR: Duration = Duration::from_secs(10);
+/// How many of them at one desk. Default 16,384: so many rooms that end in 10 s. Of more the oldest are forgotten.
+const GIVEN_UP_MAX: usize = 16_384;
+
 /// What a desk knows of rooms that somebody at its node is in, or wants something of.
 #[derive(Debug, Default)]
 pub(crate) struct Desk {
     rooms: BTreeMap<RoomId, Deal>,
     parked: usize,
     parked_bytes: usize,
+    given_up: GivenUp,
+}
+
+/// Decisions that made this node the home of rooms, and that it has given up since: it may be told of them once more by mail
+/// that was on its way, and must not act by them again, for another node may be the home by then.
+#[derive(Debug, Default)]
+struct GivenUp {
+    fences: BTreeMap<RoomId, (Fence, Instant)>,
+    in_order: VecDeque<(Instant, RoomId)>,
+}
+
+impl GivenUp {
+    fn add(&mut self, room: RoomId, fence: Fence, now: Instant) {
+        while let Some((since, earlier)) = self.in_order.front().copied()
+            && (now.saturating_duration_since(since) >= GIVEN_UP_FOR || self.in_order.len() >= GIVEN_UP_MAX)
+        {
+            self.in_order.pop_front();
+            if self.fences.get(&earlier).is_some_and(|(_, at)| *at == since) {
+                self.fences.remove(&earlier);
+            }
+        }
+        self.fences.insert(room, (fence, now));
+        self.in_order.push_back((now, room));
+    }
+
+    fn has(&self, room: &RoomId, fence: Fence) -> bool {
+        self.fences.get(room).is_some_and(|(known, _)| fence == *known || fence.is_before(*known))
+    }
 }
 
 /// One room.
@@ -173,7 +206,7 @@ impl ShardCore {
                 if let Some(deal) = self.abroad.desk.rooms.get_mut(&room) {
                     deal.here = deal.here.saturating_sub(1);
                 }
-                self.close_deal(room, outbox);
+                self.close_deal(room, now, outbox);
             }
             ControlMail::HomeLost(room) => self.refuse_waits(room, outbox),
             ControlMail::Reenter(room) => self.re_enter_here(room, outbox),
@@ -215,7 +248,7 @@ impl ShardCore {
         } else {
             self.park(asked, now, outbox);
         }
-        self.close_deal(room, outbox);
+        self.close_deal(room, now, outbox);
     }
 
     /// Carries something out, passes it on, or lets it wait.
@@ -277,7 +310,7 @@ impl ShardCore {
             }
         }
         self.look_later(room, now);
-        self.close_deal(room, outbox);
+        self.close_deal(room, now, outbox);
     }
 
     /// Does what can be done now of what waits, in its order.
@@ -309,6 +342,8 @@ impl ShardCore {
                 return;
             }
         };
+        let is_given_up = home.0 == self.at.node && self.abroad.desk.given_up.has(&room, home.1);
+        let Some(deal) = self.abroad.desk.rooms.get_mut(&room).filter(|_| !is_given_up) else { return };
         if deal.home.is_some_and(|(_, known)| home.1.is_before(known)) {
             return;
         }
@@ -320,15 +355,15 @@ impl ShardCore {
             self.re_enter(room, before, outbox);
         }
         self.try_parked(room, now, outbox);
-        self.close_deal(room, outbox);
+        self.close_deal(room, now, outbox);
     }
 
     /// Another home knows nothing of those who are in the room: they come again.
     fn re_enter(&mut self, room: RoomId, (node, _): (NodeId, Fence), outbox: &mut Outbox) {
         if node == self.at.node {
-            self.give_up_room(&room);
+            self.give_up_room(&room, outbox);
         } else {
-            self.end_visit(&room);
+            self.end_visit(&room, outbox);
         }
         // What its members have asked is answered by the end of their sessions, and what others have by `Reenter`.
         for parked in self.abroad.desk.take_parked(&room) {
@@ -343,7 +378,7 @@ impl ShardCore {
     }
 
     /// Nobody here has to do with a room any more, if that is so.
-    fn close_deal(&mut self, room: RoomId, outbox: &mut Outbox) {
+    fn close_deal(&mut self, room: RoomId, now: Now, outbox: &mut Outbox) {
         let Some(deal) = self.abroad.desk.rooms.get(&room) else { return };
         if deal.here > 0 || !deal.parked.is_empty() || self.directory.rooms.contains_key(&room) {
             return;
@@ -354,8 +389,11 @@ impl ShardCore {
             let gone = RoomAsk { room, from, member: 0, request: 0, what: Asked::Gone };
             self.pass_on(Box::new(gone), home, outbox);
         }
-        self.end_visit(&room);
-        self.abroad.desk.rooms.remove(&room);
+        self.end_visit(&room, outbox);
+        let home = self.abroad.desk.rooms.remove(&room).and_then(|deal| deal.home);
+        if let Some((_, fence)) = home.filter(|(node, _)| *node == self.at.node) {
+            self.abroad.desk.given_up.add(room, fence, now.instant);
+        }
         outbox.errand(Errand::Home(HomeWish::Leave(room)));
     }
 }

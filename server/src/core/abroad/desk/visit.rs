@@ -52,9 +52,17 @@ impl ShardCore {
         self.directory.visits.insert_new(room, Visit { home, fence, tracks: Vec::new() });
     }
 
-    pub(super) fn end_visit(&self, room: &RoomId) {
+    pub(super) fn end_visit(&self, room: &RoomId, outbox: &mut Outbox) {
         let Some(visit) = self.directory.visits.remove(room) else { return };
-        visit.tracks.iter().for_each(|alias| drop(self.directory.tracks.remove(alias)));
+        self.forget_tracks(&visit.tracks, outbox);
+    }
+
+    /// Nothing is known of these tracks here any more.
+    pub(super) fn forget_tracks(&self, tracks: &[TrackAlias], outbox: &mut Outbox) {
+        for alias in tracks {
+            self.directory.tracks.remove(alias);
+            outbox.broadcast(&ControlMail::TrackEnded { alias: *alias });
+        }
     }
 
     /// The home of a room that this node has members in cannot be reached.
@@ -81,7 +89,7 @@ impl ShardCore {
                 self.re_enter(room, home, outbox);
             }
             self.try_parked(room, now, outbox);
-            self.close_deal(room, outbox);
+            self.close_deal(room, now, outbox);
         }
     }
 
