@@ -36,7 +36,6 @@ pub use self::{
     registry::{
         asks::{Asked, Joining, Publishing, RoomAsk},
         directory, push,
-        tracks::ALIAS_BITS as ALIAS_NODE_SHIFT,
     },
     session::{SUBSCRIPTION_BYTES, Session, TRACK_BYTES, WATCH_BYTES},
     shard_core::{Greeting, Holdings, NotOpened, ShardCore},

@@ -32,7 +32,7 @@ use crate::core::{
 
 /// Random bits of an alias: on the only node it is a four-byte varint, short on the wire, and tells nobody how many tracks
 /// there are.
-pub const ALIAS_BITS: u32 = 30;
+const ALIAS_BITS: u32 = 30;
 
 /// An alias that may be taken already, but by no other node: the node's number stands above the random bits.
 fn draw_alias(node: NodeId, rng: &mut dyn Rng) -> Option<TrackAlias> {

@@ -10,9 +10,7 @@ use supernode_proto::{
 };
 
 use super::{words::Reader, *};
-use crate::core::{
-    ALIAS_NODE_SHIFT, Asked, ClientMail, Fence, Joining, Publishing, RoomAsk, SessionId, TrackShown, forward::Demand,
-};
+use crate::core::{Asked, ClientMail, Fence, Joining, Publishing, RoomAsk, SessionId, TrackShown, forward::Demand};
 
 const HERE: NodeId = NodeId(1);
 const THERE: NodeId = NodeId(2);
@@ -29,7 +27,7 @@ const FENCE: Fence = Fence { epoch: 2, revision: 9 };
 
 /// A track that a session there publishes.
 fn their_alias() -> TrackAlias {
-    TrackAlias::new(u64::from(THERE.0) << ALIAS_NODE_SHIFT | 77).expect("small")
+    TrackAlias::new(u64::from(THERE.0) << 30 | 77).expect("small")
 }
 
 fn delivery() -> MlsDelivery {
@@ -78,7 +76,7 @@ fn every_word_of_a_home() -> Vec<ControlMail> {
     let message = RelayMessage { reply_to: 4, body: Some(Body::Done(Done {})) };
     let of_third = SessionId { at: Address { node: NodeId(3), shard: TO }, ..ours };
     let (member, kind, activity) = (4, TrackKind::Video, true);
-    let alias = TrackAlias::new(3 << ALIAS_NODE_SHIFT | 5).expect("small");
+    let alias = TrackAlias::new(3 << 30 | 5).expect("small");
     let withheld = |missed| ControlMail::Client(ClientMail::DeliverWithheld { to: ours, room, missed });
     vec![
         ControlMail::Client(ClientMail::Send { to: ours, message: message.clone() }),

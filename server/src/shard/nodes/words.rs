@@ -16,7 +16,7 @@ use supernode_proto::{
 
 use super::rooms;
 use crate::{
-    core::{ALIAS_NODE_SHIFT, Address, ClientMail, ControlMail, NodeId, SessionId, ShardId, forward::Demand},
+    core::{Address, ClientMail, ControlMail, NodeId, SessionId, ShardId, forward::Demand, node_of},
     shard::quic::cid::SHARDS_MAX,
 };
 
@@ -256,8 +256,7 @@ impl Reader {
             Body::TrackCame(shown) => {
                 let (alias, track) = rooms::shown_of(shown)?;
                 // The alias says which node made it.
-                let is_fitting =
-                    track.room == of_room && alias.value() >> ALIAS_NODE_SHIFT == u64::from(track.publisher.at.node.0);
+                let is_fitting = track.room == of_room && node_of(alias) == Some(track.publisher.at.node);
                 if !is_fitting {
                     return Err(NoMail);
                 }
@@ -269,7 +268,7 @@ impl Reader {
 
     /// Whether a track was made by the node that writes.
     fn is_their(self, alias: TrackAlias) -> bool {
-        alias.value() >> ALIAS_NODE_SHIFT == u64::from(self.from.0)
+        node_of(alias) == Some(self.from)
     }
 
     /// A session of the node that writes.
