@@ -251,7 +251,7 @@ impl ShardCore {
             }
             Request::LeaveRoom(leave) => {
                 let room = rooms::member_of(session, &leave.room)?;
-                self.leave(link, &room, Leaving::Left, outbox);
+                self.leave(link, &room, request, Leaving::Left, outbox);
             }
             Request::RotateJoinKey(rotate) => {
                 let room = rooms::member_of(session, &rotate.room)?;

@@ -19,8 +19,7 @@ use supernode_proto::{
 };
 
 use super::{
-    Address, Admit, Applicant, Asked, ControlMail, Errand, Grant, NodeId, Now, Outbox, RoomAsk, SessionId, StreamKey,
-    TokenDigest,
+    Address, Admit, Applicant, ControlMail, Errand, Grant, NodeId, Now, Outbox, SessionId, StreamKey, TokenDigest,
     abroad::Abroad,
     control::Refusal,
     forwarding::{
@@ -289,7 +288,7 @@ impl ShardCore {
         let rooms: Vec<RoomId> = session.rooms.keys().copied().collect();
         let leaving = if clean { Leaving::Left } else { Leaving::Away(now.instant) };
         for room in &rooms {
-            self.leave(link, room, leaving, outbox);
+            self.leave(link, room, 0, leaving, outbox);
         }
         let Some(mut session) = self.sessions.get_mut(link as usize).and_then(Option::take) else { return };
         session.settle(&self.limits);
@@ -494,14 +493,13 @@ impl ShardCore {
         ]
     }
 
-    pub(crate) fn leave(&mut self, link: u32, room: &RoomId, leaving: Leaving, outbox: &mut Outbox) {
+    /// Takes a session out of a room, as it wishes by a request, or because it ends.
+    pub(crate) fn leave(&mut self, link: u32, room: &RoomId, request: u64, leaving: Leaving, outbox: &mut Outbox) {
         let Some(id) = self.id_of(link) else { return };
         let Some(member) = self.evict(link, room, outbox) else { return };
         if self.is_clustered() {
             let is_away = matches!(leaving, Leaving::Away(_));
-            let what = Asked::Leave { is_away };
-            outbox.ask(RoomAsk { room: *room, from: id, member, request: 0, what });
-            return self.out(*room, outbox);
+            return self.tell_left(link, (*room, member), (request, is_away), outbox);
         }
         self.remove_member(*room, (member, id), leaving, outbox);
     }

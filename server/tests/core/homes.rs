@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 use supernode_proto::{
     close::CloseCode,
     control::{
@@ -33,6 +34,8 @@ struct Cluster {
     /// Letters from the first of these to the second are kept.
     held: Option<(usize, usize)>,
     kept: Vec<(usize, usize, Vec<ControlMail>)>,
+    /// Between these nothing comes through.
+    parted: BTreeSet<(usize, usize)>,
     doubts: usize,
 }
 
@@ -40,8 +43,9 @@ impl Cluster {
     fn new() -> Self {
         let nodes: Vec<World> = (1..=3).map(|number| World::of_node(number, 3)).collect();
         let (homes, wanted) = (BTreeMap::new(), BTreeSet::new());
+        let (kept, parted) = (Vec::new(), BTreeSet::new());
         let mut cluster =
-            Self { nodes, homes, wanted, revision: 10, is_silent: false, held: None, kept: Vec::new(), doubts: 0 };
+            Self { nodes, homes, wanted, revision: 10, is_silent: false, held: None, kept, parted, doubts: 0 };
         for node in 0..3 {
             let until = cluster.nodes[node].now.instant + Duration::from_secs(3600);
             cluster.nodes[node].directory.hold_homes_until(until, Fence { epoch: 1, revision: 1 });
@@ -62,26 +66,32 @@ impl Cluster {
     fn settle(&mut self) {
         loop {
             self.nodes.iter_mut().for_each(World::settle);
-            let mut is_over = true;
-            for node in 0..3 {
-                self.nodes[node].bus.clear();
-                for wish in std::mem::take(&mut self.nodes[node].wishes) {
-                    is_over = false;
-                    self.wish(node, wish);
-                }
-                for (to, letter) in std::mem::take(&mut self.nodes[node].posted) {
-                    is_over = false;
-                    let other = usize::from(to.node.0) - 1;
-                    match self.held == Some((node, other)) {
-                        true => self.kept.push((other, to.shard.index(), letter)),
-                        false => self.put(other, to.shard.index(), letter),
-                    }
-                }
-            }
-            if is_over {
+            if !self.carry() {
                 return;
             }
         }
+    }
+
+    /// Carries what the nodes want carried now; whether there was anything.
+    fn carry(&mut self) -> bool {
+        let mut any = false;
+        for node in 0..3 {
+            self.nodes[node].bus.clear();
+            for wish in std::mem::take(&mut self.nodes[node].wishes) {
+                any = true;
+                self.wish(node, wish);
+            }
+            for (to, letter) in std::mem::take(&mut self.nodes[node].posted) {
+                any = true;
+                let other = usize::from(to.node.0) - 1;
+                if self.held == Some((node, other)) {
+                    self.kept.push((other, to.shard.index(), letter));
+                } else if !self.parted.contains(&(node.min(other), node.max(other))) {
+                    self.put(other, to.shard.index(), letter);
+                }
+            }
+        }
+        any
     }
 
     fn put(&mut self, node: usize, shard: usize, letter: Vec<ControlMail>) {
@@ -104,6 +114,7 @@ impl Cluster {
                 self.wanted.remove(&(room, node));
                 if self.homes.get(&room).is_some_and(|(home, _)| *home == node) {
                     self.homes.remove(&room);
+                    self.decide_for_others(room);
                 }
             }
             HomeWish::Doubt(_) => self.doubts += 1,
@@ -115,6 +126,15 @@ impl Cluster {
     fn decide(&mut self, room: RoomId, node: usize) {
         self.revision += 1;
         self.homes.insert(room, (node, Fence { epoch: 1, revision: self.revision }));
+    }
+
+    /// Whoever else wants a room that has no home has one, and they all hear of it.
+    fn decide_for_others(&mut self, room: RoomId) {
+        let others: Vec<usize> = (0..3).filter(|other| self.wanted.contains(&(room, *other))).collect();
+        if let Some(next) = others.first().filter(|_| !self.is_silent && !self.homes.contains_key(&room)) {
+            self.decide(room, *next);
+            others.iter().for_each(|other| self.tell_home(room, *other));
+        }
     }
 
     fn tell_home(&mut self, room: RoomId, node: usize) {
@@ -188,9 +208,18 @@ impl Cluster {
 
     /// Links between two nodes break.
     fn part(&mut self, one: usize, other: usize) {
+        self.parted.insert((one.min(other), one.max(other)));
         self.tell(one, &ControlMail::NodeGone(id(other)));
         self.tell(other, &ControlMail::NodeGone(id(one)));
         self.settle();
+    }
+
+    /// They stand again.
+    fn join_again(&mut self, one: usize, other: usize) {
+        self.settle();
+        self.parted.remove(&(one.min(other), one.max(other)));
+        self.tell(one, &ControlMail::NodeCame(id(other)));
+        self.tell(other, &ControlMail::NodeCame(id(one)));
     }
 
     /// The relay's wish to end sessions has been carried out by now: which ones it was.
@@ -430,8 +459,7 @@ fn who_was_cut_off_from_the_home_comes_back_once_it_can_be_reached() {
     let new = cluster.enter(1, 2, &Person::new(3));
     cluster.pass(Duration::from_secs(11));
     assert_eq!(cluster.refused(1, new), [RefusalReason::HomeUnknown]);
-    cluster.tell(0, &ControlMail::NodeCame(id(1)));
-    cluster.tell(1, &ControlMail::NodeCame(id(0)));
+    cluster.join_again(0, 1);
     cluster.settle();
     assert_eq!(cluster.closed(1), [(at[1], CloseCode::HOME_MOVED)]);
     let again = cluster.enter(1, 0, &people[1]);
@@ -503,4 +531,133 @@ fn whoever_asks_by_a_decision_that_the_home_hears_of_later_is_answered_then() {
     // The only member is at another node than the home, which keeps the room as long as it is there.
     assert_eq!(cluster.nodes[0].directory.population().rooms, 1);
     cluster.end(&[(1, at)]);
+}
+
+/// Somebody who is at some node, and wants to be in the room.
+struct Somebody {
+    person: Person,
+    node: usize,
+    at: At,
+}
+
+impl Cluster {
+    /// A few of the letters that are on their way come.
+    fn some_come(&mut self, rng: &mut StdRng) {
+        for _ in 0..rng.random_range(0..12) {
+            let node = rng.random_range(0..3);
+            self.nodes[node].deliver_one();
+            self.carry();
+        }
+    }
+
+    fn act(&mut self, everybody: &mut [Somebody], rng: &mut StdRng) {
+        let (who, other) = (rng.random_range(0..everybody.len()), rng.random_range(0..3));
+        let Somebody { person, node, at } = &mut everybody[who];
+        let (room, is_there) = (Bytes::copy_from_slice(&ROOM.0), self.nodes[*node].cores[at.shard].is_live(at.id));
+        match rng.random_range(0..20) {
+            // Back, maybe elsewhere.
+            0..5 if !is_there => {
+                *node = other;
+                *at = self.nodes[other].connect(person, who % 3);
+                self.nodes[other].join(*at, person, ROOM);
+            }
+            0 if is_there => self.nodes[*node].leave(*at, rng.random_bool(0.5)),
+            1 if is_there => self.nodes[*node].ask(*at, Request::LeaveRoom(LeaveRoom { room })),
+            2..6 if is_there => self.nodes[*node].join(*at, person, ROOM),
+            6 if is_there => {
+                let kind = TrackKind::Audio.into();
+                let wanted = PublishTrack { room, kind, mls_epoch: 3, ..PublishTrack::default() };
+                self.nodes[*node].ask(*at, Request::PublishTrack(wanted));
+            }
+            7..10 if is_there => {
+                let (node, at) = (*node, *at);
+                if let Some(alias) = self.announced(node, at).last().copied() {
+                    self.nodes[node].ask(at, Request::Subscribe(Subscribe { alias, ..Subscribe::default() }));
+                }
+            }
+            10 | 11 if is_there => self.nodes[*node].ask(*at, Request::SendMls(message(&[who as u8]))),
+            12 if is_there => {
+                self.nodes[*node].ask(*at, Request::CatchUp(CatchUp { room, after_sequence: 0 }));
+            }
+            13 if is_there => {
+                let member = rng.random_range(1..9);
+                self.nodes[*node].ask(*at, Request::KickMember(KickMember { room, member }));
+            }
+            14 => {
+                let one = rng.random_range(0..3);
+                if one != other && self.parted.insert((one.min(other), one.max(other))) {
+                    self.tell(one, &ControlMail::NodeGone(id(other)));
+                    self.tell(other, &ControlMail::NodeGone(id(one)));
+                }
+            }
+            15 => {
+                if let Some((one, other)) = self.parted.first().copied() {
+                    self.join_again(one, other);
+                }
+            }
+            16 => self.is_silent = rng.random_bool(0.3),
+            17 if self.homes.contains_key(&ROOM) && self.wanted.contains(&(ROOM, other)) => {
+                if rng.random_bool(0.3) {
+                    self.decide(ROOM, other);
+                }
+                self.tell_home(ROOM, rng.random_range(0..3));
+            }
+            18 => {
+                let step = Duration::from_millis(rng.random_range(0..3_000));
+                self.nodes.iter_mut().for_each(|node| node.advance(step));
+            }
+            _ => {}
+        }
+        self.some_come(rng);
+    }
+}
+
+//
+#[test]
+fn whatever_happens_in_whatever_order_nothing_is_left_and_everybody_is_answered() {
+    for seed in 0..150 {
+        println!("seed {seed}");
+        let (mut cluster, mut rng) = (Cluster::new(), StdRng::seed_from_u64(seed));
+        let mut everybody: Vec<Somebody> = (0..6)
+            .map(|number| {
+                let (person, node) = (Person::new(number as u8 + 1), number % 3);
+                let at = cluster.nodes[node].connect(&person, number % 2);
+                Somebody { person, node, at }
+            })
+            .collect();
+        for _ in 0..150 {
+            cluster.act(&mut everybody, &mut rng);
+        }
+        while let Some((one, other)) = cluster.parted.first().copied() {
+            cluster.join_again(one, other);
+        }
+        cluster.is_silent = false;
+        cluster.decide_for_others(ROOM);
+        for node in 0..3 {
+            if cluster.homes.contains_key(&ROOM) && cluster.wanted.contains(&(ROOM, node)) {
+                cluster.tell_home(ROOM, node);
+            }
+        }
+        cluster.pass(Duration::from_secs(12));
+        // Whoever is there is in, or can come in.
+        for Somebody { person, node, at } in &everybody {
+            if cluster.nodes[*node].cores[at.shard].is_live(at.id) {
+                let before = cluster.nodes[*node].sent.len();
+                cluster.nodes[*node].join(*at, person, ROOM);
+                cluster.settle();
+                let answers = cluster.nodes[*node].sent[before..].iter();
+                let answers = answers.filter(|(to, message)| *to == at.id && message.reply_to == 1);
+                let answered: Vec<bool> = answers
+                    .map(|(_, message)| match &message.body {
+                        Some(Body::RoomJoined(_)) => true,
+                        Some(Body::Refused(refused)) => refused.reason() == RefusalReason::Already,
+                        _ => false,
+                    })
+                    .collect();
+                assert_eq!(answered, [true], "at node {node}");
+            }
+        }
+        let left: Vec<(usize, At)> = everybody.iter().map(|somebody| (somebody.node, somebody.at)).collect();
+        cluster.end(&left);
+    }
 }

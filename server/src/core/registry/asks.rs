@@ -152,7 +152,7 @@ impl ShardCore {
             Asked::Leave { is_away } => {
                 let leaving = if is_away { Leaving::Away(now.instant) } else { Leaving::Left };
                 self.remove_member(room, (member, from), leaving, outbox);
-                return Ok(false);
+                return Ok(request != 0);
             }
             Asked::Gone => {
                 self.remove_node(room, from.at.node, now, outbox);

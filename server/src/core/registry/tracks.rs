@@ -526,6 +526,7 @@ impl ShardCore {
         for alias in gone {
             if is_clustered {
                 self.directory.tracks.remove(&alias);
+                self.publishes_no_more(link, alias);
             }
             self.track_ended(alias, outbox);
         }

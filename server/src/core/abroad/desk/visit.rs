@@ -38,6 +38,9 @@ pub(crate) enum Waits {
     ToCatchUp,
     /// That others are told of its track.
     ToPublish(TrackAlias),
+    /// That the home knows that it is out. The session has been told so, and is counted until all that it asked before is
+    /// answered.
+    ToLeave,
 }
 
 /// Which shard of another node takes what is for its desks: how many it has is not known here. Always the same one, so that all
@@ -182,6 +185,7 @@ impl ShardCore {
                     self.publish_refused(to, alias, outbox);
                 }
             }
+            (Some(Waits::ToLeave), None) => return self.out(room, outbox),
             (Some(_), None) => self.out(room, outbox),
             (None, None) => {}
         }
@@ -205,6 +209,34 @@ impl ShardCore {
                 session.published.retain(|own| *own != alias);
             }
             self.track_ended(alias, outbox);
+        }
+    }
+
+    /// A session's track has ended, whether or not anybody was told of it.
+    pub(crate) fn publishes_no_more(&mut self, link: u32, alias: TrackAlias) {
+        let Some(id) = self.id_of(link) else { return };
+        let of_session = (link, id.generation, 0)..=(link, id.generation, u64::MAX);
+        let mut waits = self.abroad.waits.range(of_session);
+        let is_it = |wait: &Wait| wait.what == Waits::ToPublish(alias);
+        if let Some(key) = waits.find(|(_, wait)| is_it(wait)).map(|(key, _)| *key) {
+            self.abroad.waits.remove(&key);
+        }
+    }
+
+    /// A member has left by its own wish, for which there is a request if its session goes on.
+    pub(crate) fn tell_left(
+        &mut self,
+        link: u32,
+        (room, member): (RoomId, MemberId),
+        (request, is_away): (u64, bool),
+        outbox: &mut Outbox,
+    ) {
+        let Some(from) = self.id_of(link) else { return };
+        let waits = request != 0 && self.wait(link, room, request, Waits::ToLeave).is_ok();
+        let request = if waits { request } else { 0 };
+        outbox.ask(RoomAsk { room, from, member, request, what: Asked::Leave { is_away } });
+        if !waits {
+            self.out(room, outbox);
         }
     }
 
