@@ -28,4 +28,5 @@ pub const MAIL_NAMES: &[&str] = &[
     "Ask.publish",
     "Ask.relabel",
     "Ask.unpublish",
+    "Ask.is_out",
 ];

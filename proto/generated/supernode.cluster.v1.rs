@@ -210,7 +210,7 @@ pub struct Ask {
     pub fence: ::core::option::Option<Fence>,
     #[prost(
         oneof = "ask::What",
-        tags = "6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18"
+        tags = "6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19"
     )]
     pub what: ::core::option::Option<ask::What>,
 }
@@ -249,6 +249,8 @@ pub mod ask {
         /// A track's alias.
         #[prost(uint64, tag = "18")]
         Unpublish(u64),
+        #[prost(message, tag = "19")]
+        IsOut(super::IsOut),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -273,6 +275,14 @@ pub struct Leave {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Gone {}
+/// A member that was put out is sent nothing of the room any more: whoever put it out can be answered.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct IsOut {
+    #[prost(message, optional, tag = "1")]
+    pub kicker: ::core::option::Option<Session>,
+    #[prost(uint64, tag = "2")]
+    pub request: u64,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CatchUp {
     #[prost(bytes = "bytes", tag = "1")]

@@ -4,7 +4,7 @@ use prost::bytes::Bytes;
 use supernode_proto::{
     cluster::{
         Address, Ask, CatchUp, Close, Deliver, DeliverWithheld, Demand, Evict, Fence, FromHome, FromNode, Gone,
-        Interest, Join, Keyframe, Leave, Mail, NodeHello, Publish, Send, Session, Tell, TrackCame, TrackEnded,
+        Interest, IsOut, Join, Keyframe, Leave, Mail, NodeHello, Publish, Send, Session, Tell, TrackCame, TrackEnded,
         ask::What, mail::Body,
     },
     control::{self, Done, MlsDelivery, RelayMessage, relay_message},
@@ -137,6 +137,7 @@ fn every_ask() -> Vec<What> {
         }),
         What::Relabel(control::RelabelTrack { alias: ALIAS, label: bytes(0x80, 4), mls_epoch: 6 }),
         What::Unpublish(ALIAS),
+        What::IsOut(IsOut { kicker: Some(Session { node: 3, shard: 2, link: 1, generation: 6 }), request: 9 }),
     ]
 }
 
@@ -155,6 +156,7 @@ fn name_of_ask(what: &What) -> &'static str {
         What::Publish(_) => "Ask.publish",
         What::Relabel(_) => "Ask.relabel",
         What::Unpublish(_) => "Ask.unpublish",
+        What::IsOut(_) => "Ask.is_out",
     }
 }
 

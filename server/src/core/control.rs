@@ -16,7 +16,7 @@ use supernode_proto::{
 
 use super::{
     Asked, ControlMail, MemberId, Now, Outbox, RingId, SessionId, ShardCore,
-    abroad::{Waits, answer_elsewhere},
+    abroad::answer_elsewhere,
     grants::accounts::Allowance,
     registry::{
         presence, push, rings,
@@ -161,17 +161,19 @@ impl ShardCore {
                 }
                 rooms::tell_beacon(&directory, room, own, posted, outbox)?;
             }
-            Request::SendMls(sent) => return rooms::send_mls(&directory, session, request, sent, now, outbox),
+            Request::SendMls(sent) => {
+                let room = rooms::check_mls(&directory, session, &sent, now)?;
+                return self.ask(link, (room, request), Asked::Mls(sent), outbox);
+            }
             Request::CatchUp(wanted) => {
                 let room = rooms::check_catch_up(&directory, session, &wanted, now)?;
-                let (device, is_in) = (session.device, session.rooms.contains_key(&room));
-                if !is_in && outbox.homes().is_clustered() {
-                    self.wait(link, room, request, Waits::ToCatchUp)?;
-                }
-                let what = Asked::CatchUp { device, after: wanted.after_sequence };
+                let what = Asked::CatchUp { device: session.device, after: wanted.after_sequence };
                 return self.ask(link, (room, request), what, outbox);
             }
-            Request::RejectCommit(rejected) => return rooms::send_reject(session, request, rejected, outbox),
+            Request::RejectCommit(rejected) => {
+                let room = rooms::member_of(session, &rejected.room)?;
+                return self.ask(link, (room, request), Asked::Reject(rejected), outbox);
+            }
             Request::KickMember(kick) => {
                 let room = rooms::member_of(session, &kick.room)?;
                 if outbox.homes().is_clustered() {
@@ -316,7 +318,6 @@ impl ShardCore {
         let session = self.session_at(link)?;
         let (room, joining) = rooms::check_join(&directory, session, wanted, waits)?;
         if outbox.homes().is_clustered() {
-            self.wait(link, room, request, Waits::ToJoin)?;
             return self.ask(link, (room, request), Asked::Join(joining), outbox);
         }
         let member = rooms::join(&directory, room, &joining, (session.id, request), now, outbox)?;

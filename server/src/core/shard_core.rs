@@ -19,7 +19,8 @@ use supernode_proto::{
 };
 
 use super::{
-    Address, Admit, Applicant, ControlMail, Errand, Grant, NodeId, Now, Outbox, SessionId, StreamKey, TokenDigest,
+    Address, Admit, Applicant, Asked, ControlMail, Errand, Grant, NodeId, Now, Outbox, RoomAsk, SessionId, StreamKey,
+    TokenDigest,
     abroad::Abroad,
     control::Refusal,
     forwarding::{
@@ -290,6 +291,7 @@ impl ShardCore {
         for room in &rooms {
             self.leave(link, room, 0, leaving, outbox);
         }
+        self.forget_waits(link);
         let Some(mut session) = self.sessions.get_mut(link as usize).and_then(Option::take) else { return };
         session.settle(&self.limits);
         self.directory.accounts.close(session.identity, &self.limits, now.instant);
@@ -337,14 +339,22 @@ impl ShardCore {
             }
             ControlMail::Evict { session, room, member, kicker } => {
                 let is_that_member = |live: &Session| live.id == session && live.rooms.get(&room) == Some(&member);
-                if self.session(session.link).is_some_and(is_that_member) {
+                let is_there = self.session(session.link).is_some_and(is_that_member);
+                if is_there {
                     self.evict(session.link, &room, outbox);
-                    if self.is_clustered() {
-                        self.out(room, outbox);
-                    }
                 }
-                if let Some((kicker, request)) = kicker {
-                    outbox.done(kicker, request);
+                match kicker {
+                    // By way of the home, which answers in any case, and of which alone the kicker's shard hears.
+                    Some((kicker, request)) if self.is_clustered() => {
+                        let what = Asked::IsOut { kicker, request };
+                        outbox.ask(RoomAsk { room, from: session, member: 0, request: 0, what });
+                    }
+                    Some((kicker, request)) => outbox.done(kicker, request),
+                    None => {}
+                }
+                if is_there && self.is_clustered() {
+                    self.refuse_waits_of(session, &room, outbox);
+                    self.out(room, outbox);
                 }
             }
             abroad => self.handle_abroad(abroad, now, outbox),

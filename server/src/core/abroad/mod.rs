@@ -53,7 +53,7 @@ pub(crate) struct Abroad {
     guests: BTreeMap<RingId, NodeId>,
     /// Rooms that this shard has the desk of.
     desk: Desk,
-    /// Requests of its sessions about rooms whose answers change the session: by link, generation and number.
+    /// Requests of its sessions about rooms that are not answered: by link, generation and number.
     waits: BTreeMap<(u32, u32, u64), Wait>,
 }
 

@@ -12,7 +12,7 @@ use super::{
     directory::TrackEntry,
     rooms::{self, Leaving, Verdict},
 };
-use crate::core::{MemberId, Now, Outbox, SessionId, ShardCore, control::Refusal};
+use crate::core::{MemberId, Now, Outbox, SessionId, ShardCore, abroad::Waits, control::Refusal};
 
 /// Something that a session wants of a room.
 #[derive(Debug, Clone)]
@@ -62,6 +62,13 @@ pub enum Asked {
     Withheld {
         /// The last message that it was sent.
         after: u64,
+    },
+    /// In a cluster: what was to be taken from a member that was put out is taken. Tell whoever put it out.
+    IsOut {
+        /// Who did.
+        kicker: SessionId,
+        /// By which request.
+        request: u64,
     },
     /// To publish a track.
     Publish(Publishing),
@@ -158,6 +165,10 @@ impl ShardCore {
                 self.remove_node(room, from.at.node, now, outbox);
                 return Ok(false);
             }
+            Asked::IsOut { kicker, request } => {
+                outbox.done(kicker, request);
+                return Ok(false);
+            }
             Asked::Kick(whom) => {
                 self.kick(room, whom, (from, request), outbox)?;
                 return Ok(false);
@@ -212,15 +223,24 @@ impl ShardCore {
 
     /// A session's request about a room goes to where the room is.
     pub(crate) fn ask(
-        &self,
+        &mut self,
         link: u32,
         (room, request): (RoomId, u64),
         what: Asked,
         outbox: &mut Outbox,
     ) -> Result<(), Refusal> {
         let session = self.session(link).ok_or(Refusal::of(RefusalReason::Malformed))?;
-        let member = session.rooms.get(&room).copied().unwrap_or_default();
-        outbox.ask(RoomAsk { room, from: session.id, member, request, what });
+        let (from, member) = (session.id, session.rooms.get(&room).copied().unwrap_or_default());
+        if self.is_clustered() && request != 0 {
+            let waits = match &what {
+                Asked::Join(_) => Waits::ToJoin,
+                Asked::CatchUp { .. } if member == 0 => Waits::ToCatchUp,
+                Asked::Publish(track) => Waits::ToPublish(track.alias),
+                _ => Waits::ToBeAnswered,
+            };
+            self.wait(link, room, request, waits)?;
+        }
+        outbox.ask(RoomAsk { room, from, member, request, what });
         Ok(())
     }
 }

@@ -16,7 +16,7 @@ use supernode_proto::{
 };
 
 use super::{
-    asks::{Asked, Joining, RoomAsk},
+    asks::Joining,
     directory::{Away, Directory, Member, Room, TrackEntry},
     mailbox::{Mailbox, Sender},
     table::Then,
@@ -239,15 +239,8 @@ pub(crate) fn tell_beacon(
     Ok(())
 }
 
-/// Passes a message for the mailbox to the room's home shard, which answers it.
-pub(crate) fn send_mls(
-    directory: &Directory,
-    session: &Session,
-    request: u64,
-    sent: SendMls,
-    now: Now,
-    outbox: &mut Outbox,
-) -> Result<(), Refusal> {
+/// On the session's shard: in which room a member may send this.
+pub(crate) fn check_mls(directory: &Directory, session: &Session, sent: &SendMls, now: Now) -> Result<RoomId, Refusal> {
     let id = member_of(session, &sent.room)?;
     Refusal::check_len("payload", sent.payload.len(), wire::MLS_PAYLOAD_BYTES_MAX)?;
     Envelope { room: id, epoch: sent.epoch, commit: sent.commit }.check(&sent.payload)?;
@@ -260,9 +253,7 @@ pub(crate) fn send_mls(
     if !session.account.take(Allowance::MlsBytes, bytes, limits, now.instant) {
         return Err(Refusal::limit("mls_bytes_per_second_max", bytes, limits.mls_bytes_per_second_max));
     }
-    let (from, member) = (session.id, session.rooms.get(&id).copied().unwrap_or_default());
-    outbox.ask(RoomAsk { room: id, from, member, request, what: Asked::Mls(sent) });
-    Ok(())
+    Ok(id)
 }
 
 /// On the home shard: everybody else in the room gets the message, in one order.
@@ -354,19 +345,6 @@ pub(crate) fn deliver_withheld(directory: &Directory, to: SessionId, id: RoomId,
         member.map_or(Some(Vec::new()), |(member, _)| room.mailbox.still_after(after, *member))
     });
     outbox.tell(to.at, ClientMail::DeliverWithheld { to, room: id, missed });
-}
-
-/// Passes a rejected commit to the room's home shard, which answers it.
-pub(crate) fn send_reject(
-    session: &Session,
-    request: u64,
-    rejected: RejectCommit,
-    outbox: &mut Outbox,
-) -> Result<(), Refusal> {
-    let id = member_of(session, &rejected.room)?;
-    let (from, member) = (session.id, session.rooms.get(&id).copied().unwrap_or_default());
-    outbox.ask(RoomAsk { room: id, from, member, request, what: Asked::Reject(rejected) });
-    Ok(())
 }
 
 /// What becomes of a commit that a member cannot process.

@@ -22,7 +22,6 @@ use super::{
 };
 use crate::core::{
     Address, ControlMail, Errand, MemberId, NodeId, Outbox, SessionId, ShardCore,
-    abroad::Waits,
     control::Refusal,
     forwarding::forward::{Carries, Demand, Remote, Subscriber},
     receiver::{Change, ladder::last_rung},
@@ -91,12 +90,12 @@ impl ShardCore {
         let carries = Carries { kind, room, activity, member };
         if self.is_clustered() {
             // Nobody is told the alias before the home has taken the track: until then it is the publisher's only.
-            self.wait(link, room, request, Waits::ToPublish(alias)).inspect_err(|_| {
+            self.ask(link, (room, request), Asked::Publish(track), outbox).inspect_err(|_| {
                 directory.tracks.remove(&alias);
             })?;
             self.session_at(link)?.published.push(alias);
             self.tracks.publish(alias, carries, link);
-            return self.ask(link, (room, request), Asked::Publish(track), outbox);
+            return Ok(());
         }
         if let Err(refusal) = self.announce(room, (member, id), &track, outbox) {
             directory.tracks.remove(&alias);
@@ -526,7 +525,6 @@ impl ShardCore {
         for alias in gone {
             if is_clustered {
                 self.directory.tracks.remove(&alias);
-                self.publishes_no_more(link, alias);
             }
             self.track_ended(alias, outbox);
         }

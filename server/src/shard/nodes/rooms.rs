@@ -33,6 +33,7 @@ pub(super) fn asked(ask: &RoomAsk, by: Fence) -> wire::Ask {
         Asked::Leave { is_away } => What::Leave(wire::Leave { away: *is_away }),
         Asked::Gone => What::Gone(wire::Gone {}),
         Asked::Kick(member) => What::Kick(*member),
+        Asked::IsOut { kicker, request } => What::IsOut(wire::IsOut { kicker: session(*kicker), request: *request }),
         Asked::Rotate(key) => What::Rotate(bytes(key.as_bytes())),
         Asked::Beacon(posted) => What::Beacon(posted.clone()),
         Asked::Mls(sent) => What::Mls(sent.clone()),
@@ -81,6 +82,9 @@ pub(super) fn ask_of(ask: wire::Ask) -> Result<(RoomAsk, Fence), NoMail> {
         What::Leave(wire::Leave { away }) => Asked::Leave { is_away: away },
         What::Gone(wire::Gone {}) => Asked::Gone,
         What::Kick(member) => Asked::Kick(member),
+        What::IsOut(wire::IsOut { kicker, request }) => {
+            Asked::IsOut { kicker: somebody(kicker.ok_or(NoMail)?)?, request }
+        }
         What::Rotate(key) => Asked::Rotate(JoinKey::from_slice(&key).map_err(|_| NoMail)?),
         What::Beacon(posted) => {
             same(&posted.room)?;

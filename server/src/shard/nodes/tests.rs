@@ -44,6 +44,7 @@ fn every_ask() -> Vec<Asked> {
         Asked::Leave { is_away: true },
         Asked::Gone,
         Asked::Kick(3),
+        Asked::IsOut { kicker: session(NodeId(3), TO), request: 8 },
         Asked::Rotate(join_key),
         Asked::Beacon(PostBeacon { room: room(), epoch: 1, ..PostBeacon::default() }),
         Asked::Mls(SendMls { room: room(), payload: Bytes::from_static(b"sealed"), ..SendMls::default() }),

@@ -14,12 +14,42 @@ impl ShardCore {
         // A session that believes to be a member may have been put out meanwhile, or have been one of an earlier home's.
         let is_outsider = ask.member != 0 && !self.is_member(&room, ask.member, from);
         let is_inside = matches!(ask.what, Asked::Join(_)) && self.is_inside(&room, from);
+        let kicked = self.kicked_elsewhere(&ask).filter(|_| !is_outsider);
+        let is_out = if let Asked::IsOut { kicker, request } = ask.what { Some((from, kicker, request)) } else { None };
+        if matches!(ask.what, Asked::Gone) {
+            self.end_kicks_of(room, from.at.node, fence, outbox);
+        }
+        if let Some(deal) = self.abroad.desk.rooms.get_mut(&room) {
+            // It may have been answered for it, as its node was gone.
+            let before = deal.kicks.len();
+            deal.kicks.retain(|kick| is_out != Some(*kick));
+            if is_out.is_some_and(|_| from.at.node != self.at.node) && deal.kicks.len() == before {
+                return;
+            }
+            deal.kicks.extend(kicked.map(|session| (session, from, request)));
+        }
         outbox.as_home(room, fence, |outbox| match (is_outsider, is_inside) {
             (false, false) => self.carry_out_ask(ask, now, outbox),
             (true, _) if request == 0 => {}
             (true, _) => outbox.refuse(from, request, Refusal::of(RefusalReason::UnknownRoom).into()),
             (false, true) => outbox.refuse(from, request, Refusal::of(RefusalReason::Already).into()),
         });
+    }
+
+    /// Nothing comes any more to those who were put out at another node.
+    fn end_kicks_of(&mut self, room: RoomId, node: NodeId, fence: Fence, outbox: &mut Outbox) {
+        let Some(deal) = self.abroad.desk.rooms.get_mut(&room) else { return };
+        for (_, kicker, request) in deal.kicks.extract_if(.., |(session, _, _)| session.at.node == node) {
+            outbox.as_home(room, fence, |outbox| outbox.done(kicker, request));
+        }
+    }
+
+    /// The session at another node that this puts out.
+    fn kicked_elsewhere(&self, ask: &RoomAsk) -> Option<SessionId> {
+        let Asked::Kick(member) = ask.what else { return None };
+        let room = self.directory.rooms.get(&ask.room)?;
+        let session = room.members.get(&member).map(|entry| entry.session)?;
+        Some(session).filter(|session| session.at.node != self.at.node && *session != ask.from)
     }
 
     fn is_member(&self, room: &RoomId, member: MemberId, session: SessionId) -> bool {
@@ -47,6 +77,7 @@ impl ShardCore {
     pub(in crate::core::abroad) fn rooms_without(&mut self, node: NodeId, now: Now, outbox: &mut Outbox) {
         for room in self.abroad.desk.of_home(self.at.node) {
             let Some((_, fence)) = self.abroad.desk.rooms.get(&room).and_then(|deal| deal.home) else { continue };
+            self.end_kicks_of(room, node, fence, outbox);
             if !crate::planted::planted!(GoneMemberStays) {
                 outbox.as_home(room, fence, |outbox| self.remove_node(room, node, now, outbox));
             }

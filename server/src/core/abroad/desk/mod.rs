@@ -20,8 +20,8 @@ use supernode_proto::{control::RefusalReason, identity::RoomId};
 
 pub(crate) use self::visit::{Visit, Wait, Waits};
 use crate::core::{
-    Asked, ControlMail, Errand, Fence, HomeIs, HomeWish, NodeId, Now, Outbox, RoomAsk, ShardCore, control::Refusal,
-    timers::Due,
+    Asked, ControlMail, Errand, Fence, HomeIs, HomeWish, NodeId, Now, Outbox, RoomAsk, SessionId, ShardCore,
+    control::Refusal, timers::Due,
 };
 
 /// How long something waits for a home at most, before it is refused. Default 10 s: a home that has died is another node's after
@@ -93,6 +93,8 @@ struct Deal {
     /// Sessions of this node that are in it or wait to be let in, or for what they missed.
     here: usize,
     parked: VecDeque<Parked>,
+    /// As its home: members at other nodes that were put out, by whom and by which request, until their shard says so.
+    kicks: Vec<(SessionId, SessionId, u64)>,
     is_looked_at: bool,
     looks: u32,
 }
@@ -159,7 +161,10 @@ impl Parked {
 
     /// Whether it waits as long as it takes: nobody would say it again. There are no more of these than members.
     fn stays(&self) -> bool {
-        matches!(self.ask.what, Asked::Leave { .. } | Asked::Gone | Asked::Withheld { .. } | Asked::Unpublish(_))
+        matches!(
+            self.ask.what,
+            Asked::Leave { .. } | Asked::Gone | Asked::IsOut { .. } | Asked::Withheld { .. } | Asked::Unpublish(_)
+        )
     }
 }
 
@@ -299,7 +304,10 @@ impl ShardCore {
             outbox.errand(Errand::Home(HomeWish::Want(room)));
         }
         self.try_parked(room, now, outbox);
-        let is_over = |parked: &Parked| parked.until <= now.instant && !parked.stays();
+        let known = self.abroad.desk.rooms.get(&room).and_then(|deal| deal.home).map(|(_, fence)| fence);
+        // By a decision that is not heard of here in that time nothing is done at all.
+        let is_of_no_home = |parked: &Parked| parked.fence.is_some() && parked.fence != known;
+        let is_over = |parked: &Parked| parked.until <= now.instant && (!parked.stays() || is_of_no_home(parked));
         if self.abroad.desk.rooms.get(&room).is_some_and(|deal| deal.parked.iter().any(is_over)) {
             for parked in self.abroad.desk.take_parked(&room) {
                 if is_over(&parked) {
@@ -385,7 +393,7 @@ impl ShardCore {
         }
         if let Some(home) = deal.home.filter(|(node, _)| deal.is_visited && !deal.is_lost && *node != self.at.node) {
             // Whatever the home believes of this node: nobody of it is in the room.
-            let from = crate::core::SessionId { at: self.at, link: 0, generation: 0 };
+            let from = SessionId { at: self.at, link: 0, generation: 0 };
             let gone = RoomAsk { room, from, member: 0, request: 0, what: Asked::Gone };
             self.pass_on(Box::new(gone), home, outbox);
         }

@@ -22,7 +22,7 @@ pub(crate) struct Visit {
     tracks: Vec<TrackAlias>,
 }
 
-/// A request of a session that a desk is to have answered, and whose answer changes the session.
+/// A request of a session that a desk is to have answered, once.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wait {
     room: RoomId,
@@ -38,9 +38,18 @@ pub(crate) enum Waits {
     ToCatchUp,
     /// That others are told of its track.
     ToPublish(TrackAlias),
+    /// Anything else.
+    ToBeAnswered,
     /// That the home knows that it is out. The session has been told so, and is counted until all that it asked before is
     /// answered.
     ToLeave,
+}
+
+impl Wait {
+    /// Whether the desk counts the session for it.
+    fn counts(&self) -> bool {
+        matches!(self.what, Waits::ToJoin | Waits::ToCatchUp | Waits::ToLeave)
+    }
 }
 
 /// Which shard of another node takes what is for its desks: how many it has is not known here. Always the same one, so that all
@@ -185,9 +194,15 @@ impl ShardCore {
                     self.publish_refused(to, alias, outbox);
                 }
             }
-            (Some(Waits::ToLeave), None) => return self.out(room, outbox),
-            (Some(_), None) => self.out(room, outbox),
-            (None, None) => {}
+            (Some(Waits::ToLeave), None) => {
+                // All before it is answered by now, but a kick that waits for a third node.
+                self.refuse_waits_of(to, &room, outbox);
+                return self.out(room, outbox);
+            }
+            (Some(Waits::ToJoin | Waits::ToCatchUp), None) => self.out(room, outbox),
+            (Some(Waits::ToBeAnswered), None) => {}
+            // It was told already that it will not be answered.
+            (None, None) => return,
         }
         outbox.errand(Errand::Client(ClientMail::Send { to, message }));
     }
@@ -212,14 +227,23 @@ impl ShardCore {
         }
     }
 
-    /// A session's track has ended, whether or not anybody was told of it.
-    pub(crate) fn publishes_no_more(&mut self, link: u32, alias: TrackAlias) {
-        let Some(id) = self.id_of(link) else { return };
-        let of_session = (link, id.generation, 0)..=(link, id.generation, u64::MAX);
-        let mut waits = self.abroad.waits.range(of_session);
-        let is_it = |wait: &Wait| wait.what == Waits::ToPublish(alias);
-        if let Some(key) = waits.find(|(_, wait)| is_it(wait)).map(|(key, _)| *key) {
-            self.abroad.waits.remove(&key);
+    /// A session has ended: of what it waits for only that counts for which its desk counts it.
+    pub(crate) fn forget_waits(&mut self, link: u32) {
+        let Some(id) = self.id_of(link).filter(|_| self.is_clustered()) else { return };
+        for request in
+            self.waits_of(id).filter(|(_, wait)| !wait.counts()).map(|(request, _)| request).collect::<Vec<_>>()
+        {
+            self.abroad.waits.remove(&(id.link, id.generation, request));
+        }
+    }
+
+    /// A session was put out of a room: what it has asked of it since is answered at once.
+    pub(crate) fn refuse_waits_of(&mut self, id: SessionId, room: &RoomId, outbox: &mut Outbox) {
+        let is_it = |wait: &Wait| wait.room == *room && !wait.counts();
+        for request in self.waits_of(id).filter(|(_, wait)| is_it(wait)).map(|(request, _)| request).collect::<Vec<_>>()
+        {
+            self.abroad.waits.remove(&(id.link, id.generation, request));
+            outbox.refuse(id, request, Refusal::of(RefusalReason::UnknownRoom).into());
         }
     }
 
@@ -245,12 +269,12 @@ impl ShardCore {
         outbox.mail(outbox.homes().of_room(&room), ControlMail::Out(room));
     }
 
-    /// Notes that an answer to this request changes the session.
+    /// Notes that this request is to be answered.
     pub(crate) fn wait(&mut self, link: u32, room: RoomId, request: u64, what: Waits) -> Result<(), Refusal> {
         let id = self.id_of(link).ok_or(Refusal::of(RefusalReason::Malformed))?;
         let key = (id.link, id.generation, request);
         let joins = |wait: &Wait| wait.what == Waits::ToJoin && wait.room == room;
-        let is_twice = what == Waits::ToJoin && self.waits_of(id).any(joins);
+        let is_twice = what == Waits::ToJoin && self.waits_of(id).any(|(_, wait)| joins(wait));
         if is_twice || self.abroad.waits.contains_key(&key) {
             return Err(Refusal::of(RefusalReason::Already));
         }
@@ -260,13 +284,14 @@ impl ShardCore {
 
     /// Rooms that a session waits to be let into.
     pub(crate) fn waits_to_join(&self, link: u32) -> usize {
-        let joins = |wait: &&Wait| wait.what == Waits::ToJoin;
+        let joins = |(_, wait): &(u64, &Wait)| wait.what == Waits::ToJoin;
         self.id_of(link).map_or(0, |id| self.waits_of(id).filter(joins).count())
     }
 
-    fn waits_of(&self, id: SessionId) -> impl Iterator<Item = &Wait> {
+    fn waits_of(&self, id: SessionId) -> impl Iterator<Item = (u64, &Wait)> {
         let SessionId { link, generation, .. } = id;
-        self.abroad.waits.range((link, generation, 0)..=(link, generation, u64::MAX)).map(|(_, wait)| wait)
+        let waits = self.abroad.waits.range((link, generation, 0)..=(link, generation, u64::MAX));
+        waits.map(|((_, _, request), wait)| (*request, wait))
     }
 
     /// Nobody will answer what waits for this room: it can be asked again.
