@@ -8,6 +8,7 @@
 //! hear it take only what it says by the one that they know of. So a node that was the home and does not know yet that it no
 //! longer is can neither be asked nor be heard.
 
+mod given_up;
 mod home;
 mod visit;
 
@@ -18,6 +19,7 @@ use std::{
 
 use supernode_proto::{control::RefusalReason, identity::RoomId};
 
+use self::given_up::GivenUp;
 pub(crate) use self::visit::{Visit, Wait, Waits};
 use crate::core::{
     Asked, ControlMail, Errand, Fence, HomeIs, HomeWish, NodeId, Now, Outbox, RoomAsk, SessionId, ShardCore,
@@ -36,11 +38,6 @@ const ASKS_PARKED_MAX: usize = 16_384;
 /// Bytes that may wait there beside. Default 16 MiB: a thousand of the largest commits.
 const ASKS_PARKED_BYTES_MAX: usize = 16 << 20;
 
-/// How long a home that was given up is remembered. Default 10 s: far more than mail within a node takes.
-const GIVEN_UP_FOR: Duration = Duration::from_secs(10);
-/// How many of them at one desk. Default 16,384: so many rooms that end in 10 s. Of more the oldest are forgotten.
-const GIVEN_UP_MAX: usize = 16_384;
-
 /// What a desk knows of rooms that somebody at its node is in, or wants something of.
 #[derive(Debug, Default)]
 pub(crate) struct Desk {
@@ -48,33 +45,6 @@ pub(crate) struct Desk {
     parked: usize,
     parked_bytes: usize,
     given_up: GivenUp,
-}
-
-/// Decisions that made this node the home of rooms, and that it has given up since: it may be told of them once more by mail
-/// that was on its way, and must not act by them again, for another node may be the home by then.
-#[derive(Debug, Default)]
-struct GivenUp {
-    fences: BTreeMap<RoomId, (Fence, Instant)>,
-    in_order: VecDeque<(Instant, RoomId)>,
-}
-
-impl GivenUp {
-    fn add(&mut self, room: RoomId, fence: Fence, now: Instant) {
-        while let Some((since, earlier)) = self.in_order.front().copied()
-            && (now.saturating_duration_since(since) >= GIVEN_UP_FOR || self.in_order.len() >= GIVEN_UP_MAX)
-        {
-            self.in_order.pop_front();
-            if self.fences.get(&earlier).is_some_and(|(_, at)| *at == since) {
-                self.fences.remove(&earlier);
-            }
-        }
-        self.fences.insert(room, (fence, now));
-        self.in_order.push_back((now, room));
-    }
-
-    fn has(&self, room: &RoomId, fence: Fence) -> bool {
-        self.fences.get(room).is_some_and(|(known, _)| fence == *known || fence.is_before(*known))
-    }
 }
 
 /// One room.
@@ -300,7 +270,7 @@ impl ShardCore {
         deal.is_looked_at = false;
         deal.looks = deal.looks.wrapping_add(1);
         // Whoever is wanted to decide may have heard of it while they could not: it is said again each second.
-        if deal.looks % LOOKS_TO_WANT == 0 {
+        if deal.looks.is_multiple_of(LOOKS_TO_WANT) {
             outbox.errand(Errand::Home(HomeWish::Want(room)));
         }
         self.try_parked(room, now, outbox);
@@ -350,7 +320,7 @@ impl ShardCore {
                 return;
             }
         };
-        let is_given_up = home.0 == self.at.node && self.abroad.desk.given_up.has(&room, home.1);
+        let is_given_up = home.0 == self.at.node && self.abroad.desk.given_up.has(&room, home.1, now.instant);
         let Some(deal) = self.abroad.desk.rooms.get_mut(&room).filter(|_| !is_given_up) else { return };
         if deal.home.is_some_and(|(_, known)| home.1.is_before(known)) {
             return;
