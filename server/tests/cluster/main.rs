@@ -2,6 +2,7 @@
 //! people.
 
 mod people;
+mod rooms;
 
 use std::{
     fs,

@@ -26,7 +26,7 @@ impl Node {
         (text("address").parse().expect("an address"), RelayPin(pin.try_into().expect("32 bytes")))
     }
 
-    async fn client(&self, person: &Person) -> Client {
+    pub(super) async fn client(&self, person: &Person) -> Client {
         let (address, pin) = self.reach();
         Client::connect(address, person, pin).await
     }
