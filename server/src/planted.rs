@@ -112,6 +112,10 @@ mod switch {
         MovedNotTold,
         /// A home keeps members of nodes that are gone.
         GoneMemberStays,
+        /// A node acts as the home of rooms although its life may be over.
+        HomesHeldForEver,
+        /// Nobody is told that a room has its home here no more.
+        LostHomeNotTold,
     }
 
     thread_local! {

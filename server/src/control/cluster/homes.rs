@@ -21,7 +21,10 @@ use supernode_proto::identity::RoomId;
 use tokio::sync::Notify;
 
 use super::secret::{ClusterSecret, Purpose};
-use crate::core::{Fence, HomeIs, HomeWish, NodeId};
+use crate::{
+    core::{Fence, HomeIs, HomeWish, NodeId},
+    planted::planted,
+};
 
 /// Rooms that somebody here is in, or wants to be in, at most. Default 131,072: four times what a relay has of its own by
 /// default, and 60 MB. Wishes for more are dropped and counted; whoever wants to come in is told to ask again.
@@ -167,7 +170,12 @@ impl HomeBook {
         if held != told.held {
             let (until, since) = held.map_or_else(Default::default, |(until, since)| (until, fence(since)));
             // Of a life that is over, nothing is held any more.
-            ears.hold_until(begun + until.saturating_sub(MARGIN), since);
+            let until = begun + until.saturating_sub(MARGIN);
+            if !planted!(HomesHeldForEver) {
+                ears.hold_until(until, since);
+            } else if held.is_some() {
+                ears.hold_until(until + Duration::from_secs(3_600), since);
+            }
         }
         told.held = held;
         self.waiting.store(node.rooms().1 as u64, Ordering::Relaxed);
@@ -227,7 +235,8 @@ impl HomeBook {
             Home::There(node, by) => (HomeIs::There(NodeId(node.0), fence(by)), Some(fence(by))),
             Home::Undecided => (HomeIs::Unknown, None),
         };
-        if is == at.is {
+        let is_unheard = matches!(at.is, HomeIs::Here(_)) && planted!(LostHomeNotTold);
+        if is == at.is || is_unheard {
             return true;
         }
         if !ears.home_is(room, is) {

@@ -52,6 +52,11 @@ impl ClusterSecret {
         Self(rand::random())
     }
 
+    /// The one of these bytes, which nobody else knows.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// The one in a file.
     ///
     /// # Errors
