@@ -15,6 +15,9 @@ pub struct Options {
     /// invented
     #[arg(long)]
     pub lying: bool,
+    /// Only worlds of several nodes; without this they are run behind the others
+    #[arg(long, conflicts_with = "lying")]
+    pub nodes: bool,
     /// Prints what happens in the first of them, and runs no other
     #[arg(long)]
     pub told: bool,
@@ -70,13 +73,13 @@ impl Trouble {
 impl Options {
     /// So many worlds, from the first one on.
     pub fn of(seeds: u64) -> Self {
-        Self { seeds, from: 0, lying: false, told: false, json: false, less: Less::default() }
+        Self { seeds, from: 0, lying: false, nodes: false, told: false, json: false, less: Less::default() }
     }
 
     /// The same on a command line.
     pub fn words(&self) -> Vec<String> {
         let mut words = vec!["--seeds".to_owned(), self.seeds.to_string(), "--from".to_owned(), self.from.to_string()];
-        let flags = [(self.lying, "--lying"), (self.told, "--told"), (self.json, "--json")];
+        let flags = [(self.lying, "--lying"), (self.nodes, "--nodes"), (self.told, "--told"), (self.json, "--json")];
         words.extend(flags.into_iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag.to_owned()));
         let Less { people, rounds, lively_ms, without } = &self.less;
         let numbers =
@@ -126,6 +129,8 @@ mod tests {
         ];
         let Program { options } = Program::try_parse_from(said).expect("good words");
         assert_eq!(options.words(), said[1..]);
+        let of_nodes = ["world", "--seeds", "1", "--from", "1071", "--nodes", "--told"];
+        assert_eq!(Program::try_parse_from(of_nodes).expect("good words").options.words(), of_nodes[1..]);
         let defaults = Program::try_parse_from(["world"]).expect("none").options;
         assert_eq!(defaults.words(), ["--seeds", "200", "--from", "0"]);
         assert_eq!(defaults.words(), Options::of(200).words());

@@ -21,6 +21,15 @@ pub(super) enum Asked {
     Answer(Bytes),
     Decline(Bytes),
     Cancel,
+    /// To come into a room.
+    Enter(usize),
+    Leave(usize),
+    /// To put a member out, who was this session.
+    PutOut(usize, u32, u64),
+    /// In a room, as which member.
+    Say(usize, u32),
+    /// What was said in a room.
+    Missed(usize),
 }
 
 /// A request of a session, and what it is about.
@@ -50,7 +59,7 @@ pub(super) struct Calls {
 }
 
 impl Nodes {
-    fn ask_for(&mut self, device: usize, asked: Asked, request: Request) {
+    pub(super) fn ask_for(&mut self, device: usize, asked: Asked, request: Request) {
         let it = &self.people.devices[device];
         let Some(seat) = it.seat else { return };
         // The first is of all that is not asked for here.
@@ -107,6 +116,7 @@ impl Nodes {
                     matches!(reason, RefusalReason::Offline | RefusalReason::NoKeyPackage | RefusalReason::Limit)
                 }
                 Asked::Answer(_) | Asked::Decline(_) | Asked::Cancel => reason == RefusalReason::UnknownRing,
+                _ => self.refused_in_room(device, &asked, refused.reason),
             };
             self.say(format_args!("device {device} was refused {asked:?}: {reason:?}"));
             if !may_be {

@@ -83,12 +83,17 @@ impl Nodes {
             let Some(node) = node else { continue };
             let population = node.directory.population();
             let census: Vec<_> = node.cores.iter().map(|core| (core.census(), core.listens_for())).collect();
-            let is_empty = population == Population::default()
+            let is_without_homes = self.is_without_homes(place);
+            let is_empty = is_without_homes
+                && population == Population::default()
                 && node.listens.is_empty()
                 && census.iter().all(|of_core| *of_core == ([0; 9], 0));
             if !is_empty {
                 let listens = node.listens.len();
-                let what = format!("node {}: {population:?}, {census:?}, {listens} topics", place + 1);
+                let what = format!(
+                    "node {}: {population:?}, {census:?}, {listens} topics, no homes: {is_without_homes}",
+                    place + 1
+                );
                 self.judge.fail(self.now, &what);
             }
         }

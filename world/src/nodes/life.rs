@@ -15,6 +15,13 @@ const IDLE_MS: u64 = 2_500;
 /// each other, 5 s for a round, and a little for what it leads to. Sessions that are over without a word count from the
 /// beginning of it: their nodes notice, and wait for whether they come back, and say so.
 const HEALED: Duration = Duration::from_millis(10_500);
+/// Where there are rooms, what may have to be waited for is longer: a process that stands still for a lease's time, 5 s until
+/// its life is over or a new epoch is ripe, 10 s until whoever asked is told to ask again, and presence after that.
+const HEALED_ROOMS: Duration = Duration::from_secs(35);
+/// A process stands still for so long: a lease is 4 s.
+const STILL_MS: std::ops::Range<u64> = 100..9_000;
+/// After which others have noticed.
+const NOTICED: Duration = Duration::from_secs(3);
 /// Longer than any deadline: rings, push endpoints, lingering.
 const LEFT: Duration = Duration::from_secs(60);
 
@@ -48,6 +55,9 @@ impl Nodes {
 
     fn happen_to_people(&mut self) {
         let device = self.rng.random_range(0..self.people.devices.len());
+        if self.people.devices[device].seat.is_some() && self.rng.random_bool(0.4) {
+            return self.happen_in_rooms(device);
+        }
         let person = self.rng.random_range(0..self.people.people.len());
         if self.people.devices[device].seat.is_none() {
             return self.come_somewhere(device);
@@ -99,12 +109,16 @@ impl Nodes {
         }
     }
 
-    fn come_somewhere(&mut self, device: usize) {
+    pub(super) fn come_somewhere(&mut self, device: usize) {
         let place = self.rng.random_range(0..self.nodes.len());
         let shard = self.rng.random_range(0..usize::from(self.shards));
         // Which of two sessions is newer shows only where they are further apart than clocks are.
         let is_soon = self.now < self.people.devices[device].came + Duration::from_millis(CLOCKS_APART_MS);
-        if self.nodes[place].is_none() || self.people.devices[device].is_revoked || is_soon {
+        if self.nodes[place].is_none()
+            || self.still_until(place).is_some()
+            || self.people.devices[device].is_revoked
+            || is_soon
+        {
             return;
         }
         self.come(device, place, shard);
@@ -117,7 +131,9 @@ impl Nodes {
     fn happen_to_nodes(&mut self) {
         let nodes = self.nodes.len();
         let (one, other) = (self.rng.random_range(0..nodes), self.rng.random_range(0..nodes));
-        match self.rng.random_range(0..10) {
+        match self.rng.random_range(0..12) {
+            10 => self.stand_still(one),
+            11 if self.rng.random_bool(0.3) => self.lose_bucket(),
             0..=2 => {
                 self.say(format_args!("nodes {} and {} do not reach each other", one + 1, other + 1));
                 self.part(one, other);
@@ -135,6 +151,23 @@ impl Nodes {
         }
     }
 
+    /// A process stands still: a lease's time, or for less. The others find out.
+    fn stand_still(&mut self, place: usize) {
+        let still = Duration::from_millis(self.rng.random_range(STILL_MS));
+        if let Some(node) = &mut self.nodes[place] {
+            node.still = self.now + still;
+            self.say(format_args!("node {} stands still for {still:?}", place + 1));
+            if still > NOTICED {
+                (0..self.nodes.len()).for_each(|other| self.part(place, other));
+            }
+        }
+    }
+
+    fn lose_bucket(&mut self) {
+        self.say(format_args!("the bucket loses everything"));
+        self.forget_bucket();
+    }
+
     fn kill(&mut self, place: usize) {
         self.say(format_args!("node {} dies", place + 1));
         (0..self.nodes.len()).for_each(|other| self.part(place, other));
@@ -148,6 +181,8 @@ impl Nodes {
 
     /// Nothing is wrong any more, and nobody does anything: then the judge looks.
     fn be_quiet(&mut self) {
+        let still = self.nodes.iter().flatten().map(|node| node.still).max().unwrap_or_default();
+        self.pass(still.saturating_sub(self.now));
         for device in 0..self.people.devices.len() {
             let it = &self.people.devices[device];
             let (blocked, person) = (it.blocked.clone(), &self.people.people[it.person]);
@@ -167,7 +202,10 @@ impl Nodes {
             self.set_bus(one, true);
             (0..one).for_each(|other| self.join(one, other));
         }
-        self.pass(HEALED);
+        self.pass(if self.rooms.places.is_empty() { HEALED } else { HEALED_ROOMS });
+        if self.is_sound() {
+            self.look_at_rooms();
+        }
         if self.is_sound() {
             self.look_at_presence();
             self.look_at_rings();
@@ -178,6 +216,7 @@ impl Nodes {
     /// Everybody goes, one way or the other.
     fn end(&mut self) {
         self.say(format_args!("everybody goes"));
+        self.want_no_rooms();
         for device in 0..self.people.devices.len() {
             let is_clean = self.rng.random_bool(0.5);
             if let Some(seat) = self.lose(device) {

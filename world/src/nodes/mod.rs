@@ -1,15 +1,18 @@
 //! Worlds of several nodes: the cores of all their shards as they are, links and a bus between them, and people with devices who
-//! watch and ring each other and move from node to node.
+//! watch and ring each other, are in rooms with each other, and move from node to node.
 //!
 //! What is between a client and its shard is left out: there is a world for that ([`crate::World`]). What is between nodes is
 //! not: letters come in order until a link breaks, what is under way then is lost, and each end hears of it when it does; the bus
-//! loses, delays and doubles; nodes are cut off, die, and come back with nothing.
+//! loses, delays and doubles; nodes are cut off, stand still, die, and come back with nothing. Where rooms live is decided as it is
+//! among relays, with a bucket that is no better than the bus.
 
 mod calls;
+mod homes;
 mod judge;
 mod life;
 mod node;
 mod people;
+mod rooms;
 mod ways;
 
 use std::{
@@ -19,13 +22,15 @@ use std::{
 };
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use supernode_server::core::limits::Limits;
+use supernode_server::{control::cluster::ClusterSecret, core::limits::Limits};
 
 use self::{
     calls::Calls,
+    homes::Bucket,
     judge::Judge,
     node::Node,
     people::People,
+    rooms::Rooms,
     ways::{Event, Ways},
 };
 
@@ -46,6 +51,8 @@ pub struct Outcome {
     pub letters: u64,
     /// Rings that were answered.
     pub answered: u64,
+    /// Messages that somebody got in a room.
+    pub delivered: u64,
     /// What happened, if it was to be kept.
     pub lines: Vec<String>,
 }
@@ -64,6 +71,9 @@ pub struct Nodes {
     ways: Ways,
     people: People,
     calls: Calls,
+    bucket: Bucket,
+    secret: ClusterSecret,
+    rooms: Rooms,
     judge: Judge,
 }
 
@@ -81,6 +91,8 @@ impl Nodes {
             ..Limits::default()
         };
         let people = People::new(rng.random_range(3..=5), &mut rng);
+        // Half of the worlds have none: what is judged there is judged sooner.
+        let rooms = Rooms::new(if rng.random_bool(0.5) { rng.random_range(1..=3) } else { 0 }, &mut rng);
         let mut world = Self {
             nodes: (0..nodes).map(|_| None).collect(),
             shards,
@@ -93,6 +105,9 @@ impl Nodes {
             ways: Ways::new(nodes),
             people,
             calls: Calls::default(),
+            bucket: Bucket::default(),
+            secret: ClusterSecret::from_bytes(rng.random()),
+            rooms,
             judge: Judge::new(keeps_lines),
             rng,
         };
@@ -109,7 +124,7 @@ impl Nodes {
             let said = said.unwrap_or("without a word").to_owned();
             world.judge.fail(world.now, &format!("panic: {said}"));
         }
-        let Self { judge, ways, calls, .. } = world;
+        let Self { judge, ways, calls, rooms, .. } = world;
         let (told, lost, letters) = ways.figures();
         Outcome {
             seed,
@@ -119,6 +134,7 @@ impl Nodes {
             lost,
             letters,
             answered: calls.answered,
+            delivered: rooms.delivered,
             lines: judge.into_lines(),
         }
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 use rand::RngExt;
 use supernode_proto::{
     close::CloseCode,
-    control::{ClientMessage, client_message::Body as Request},
+    control::{ClientMessage, MlsDelivery, RelayMessage, client_message::Body as Request, relay_message::Body as Told},
 };
 use supernode_server::core::{
     Address, Admit, Applicant, ClientMail, ControlMail, Errand, Grant, Greeting, NodeId, NotOpened, Now, Outbox,
@@ -13,7 +13,7 @@ use supernode_server::core::{
 };
 use supernode_session::Introduction;
 
-use super::{Nodes, people::BINDING};
+use super::{Nodes, homes::HomeSide, people::BINDING, ways::Event};
 
 /// A process.
 pub(super) struct Node {
@@ -29,6 +29,10 @@ pub(super) struct Node {
     /// How much its clock is ahead. Unit: milliseconds.
     clock_ms: u64,
     link_next: u32,
+    /// Where rooms live, as it knows it.
+    pub(super) homes: HomeSide,
+    /// The process stands still until then.
+    pub(super) still: Duration,
 }
 
 /// Where a session is.
@@ -38,6 +42,11 @@ pub(super) struct Seat {
     pub(super) life: u64,
     pub(super) shard: usize,
     pub(super) id: SessionId,
+}
+
+/// A room's message, as a client gets it.
+fn of_room(delivery: MlsDelivery) -> RelayMessage {
+    RelayMessage { reply_to: 0, body: Some(Told::MlsDelivery(delivery)) }
 }
 
 struct Everybody;
@@ -68,11 +77,14 @@ impl Nodes {
     pub(super) fn start(&mut self, place: usize) {
         self.lives += 1;
         let directory = Arc::new(Directory::new(self.limits.clone()));
+        let first = self.rng.random();
         let at = |shard| Address { node: number(place), shard: ShardId(shard) };
         let node = Node {
             life: self.lives,
             cores: (0..self.shards).map(|shard| ShardCore::new(at(shard), directory.clone())).collect(),
             outboxes: (0..self.shards).map(|shard| Outbox::new(at(shard), self.shards)).collect(),
+            homes: HomeSide::new(number(place), first, &self.secret, directory.clone()),
+            still: Duration::ZERO,
             directory,
             listens: BTreeSet::new(),
             reaches: BTreeSet::new(),
@@ -81,9 +93,15 @@ impl Nodes {
         };
         self.nodes[place] = Some(node);
         self.say(format_args!("node {} begins", place + 1));
+        self.begin_to_look(place);
         for other in 0..self.nodes.len() {
             self.join(place, other);
         }
+    }
+
+    /// Until when a process stands still, if it does.
+    pub(super) fn still_until(&self, place: usize) -> Option<Duration> {
+        self.nodes[place].as_ref().map(|node| node.still).filter(|still| *still > self.now)
     }
 
     /// The time as a node has it.
@@ -116,7 +134,7 @@ impl Nodes {
 
     fn next_timer(&self) -> Option<(Duration, usize, usize)> {
         let mut next: Option<(Duration, usize, usize)> = None;
-        for (place, node) in self.nodes.iter().enumerate() {
+        for (place, node) in self.nodes.iter().enumerate().filter(|(place, _)| self.still_until(*place).is_none()) {
             for (shard, core) in node.iter().flat_map(|node| &node.cores).enumerate() {
                 if let Some(at) = core.poll_timeout() {
                     let at = at.saturating_duration_since(self.beginning);
@@ -154,8 +172,8 @@ impl Nodes {
                 Errand::Post(to, letter) => self.post((place, shard), to, letter),
                 Errand::Client(mail) => self.pass_on(place, shard, mail),
                 Errand::Bus(errand) => self.do_bus(place, errand),
-                Errand::Home(_)
-                | Errand::Push(_)
+                Errand::Home(wish) => self.do_home(place, wish),
+                Errand::Push(_)
                 | Errand::EndSubscription { .. }
                 | Errand::Recall(_)
                 | Errand::SendNewestGroup { .. }
@@ -172,6 +190,13 @@ impl Nodes {
             ClientMail::Tell { to, message } => {
                 let to: Vec<SessionId> = to.into_iter().filter(is_live).collect();
                 to.into_iter().for_each(|to| self.receive(to, message.clone()));
+            }
+            ClientMail::Deliver { to, delivery } => {
+                let to: Vec<SessionId> = to.into_iter().filter(is_live).collect();
+                to.into_iter().for_each(|to| self.receive(to, of_room(delivery.clone())));
+            }
+            ClientMail::DeliverWithheld { to, missed, .. } if is_live(&to) => {
+                missed.into_iter().flatten().for_each(|delivery| self.receive(to, of_room(delivery)));
             }
             ClientMail::Close { session, code } if is_live(&session) => self.close(place, session, code),
             _ => {}
@@ -224,6 +249,9 @@ impl Nodes {
         if !self.is_seated(seat) {
             return;
         }
+        if let Some(until) = self.still_until(seat.node) {
+            return self.at(until, Event::Says { seat, request, body });
+        }
         let Self { nodes, rng, .. } = self;
         if let Some(node) = &mut nodes[seat.node] {
             let message = ClientMessage { request, body: Some(body) };
@@ -239,6 +267,9 @@ impl Nodes {
     /// A session ends because its client is gone.
     pub(super) fn end_session(&mut self, seat: Seat, is_clean: bool) {
         let now = self.time_of(seat.node);
+        if let Some(until) = self.still_until(seat.node) {
+            return self.at(until, Event::Idle(seat));
+        }
         if self.is_seated(seat) {
             self.with_core(seat.node, seat.shard, |core, outbox| {
                 core.close_session(seat.id.link, is_clean, now, outbox);

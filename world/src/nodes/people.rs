@@ -161,6 +161,7 @@ impl Nodes {
         (it.shown, it.blocked, it.watches) = (None, BTreeSet::new(), BTreeMap::new());
         it.has_limited = false;
         self.people.by_session.insert(session_key(seat.id), device);
+        self.out_of_rooms(device);
         self.say(format_args!("device {device} is at node {} as session {session}", place + 1));
     }
 
@@ -168,7 +169,9 @@ impl Nodes {
     pub(super) fn lose(&mut self, device: usize) -> Option<Seat> {
         let it = &mut self.people.devices[device];
         (it.shown, it.blocked, it.watches) = (None, BTreeSet::new(), BTreeMap::new());
-        it.seat.take()
+        let seat = it.seat.take();
+        self.out_of_rooms(device);
+        seat
     }
 
     /// The relay has closed a session.
@@ -262,10 +265,19 @@ impl Nodes {
                 self.replied(device, message.reply_to, None);
                 self.ring_started(device, started.ring, started.devices);
             }
+            Some(Body::RoomJoined(joined)) => {
+                if let Some(Asked::Enter(room)) = self.replied(device, message.reply_to, None) {
+                    self.entered(device, room, &joined);
+                }
+            }
+            Some(Body::MemberJoined(joined)) => self.came_in(device, &joined),
+            Some(Body::MemberLeft(left)) => self.went_out(device, &left.room, left.member),
+            Some(Body::MlsDelivery(delivery)) => self.hear_in_room(device, &delivery),
             Some(Body::Done(_)) => match self.replied(device, message.reply_to, None) {
                 Some(Asked::Answer(ring)) => self.answer_counts(device, &ring),
                 Some(Asked::Decline(ring)) => self.stopped(device, &ring),
-                _ => {}
+                Some(asked) => self.done_in_room(device, &asked),
+                None => {}
             },
             Some(Body::IncomingRing(incoming)) => self.it_rings(device, incoming.ring, &incoming.caller_device),
             Some(Body::RingEnded(ended)) => self.stopped(device, &ended.ring),

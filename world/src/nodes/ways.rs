@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use rand::RngExt;
+use supernode_cluster::{Answer, Request};
+use supernode_proto::control::client_message::Body;
 use supernode_server::core::{Address, BusErrand, ControlMail, NodeId, Topic};
 
 use super::{
@@ -28,6 +30,27 @@ pub(super) enum Event {
     Deed(Deed),
     /// A client has not been heard of for long enough.
     Idle(Seat),
+    /// A client says something to a process that stood still.
+    Says { seat: Seat, request: u64, body: Body },
+    /// A node looks at what decides where rooms live.
+    Look((usize, u64)),
+    /// The bucket is asked something.
+    Asked { from: (usize, u64), request: Request },
+    /// It has answered.
+    Answered { to: (usize, u64), number: u64, answer: Answer },
+    /// A device tries again to be where it wants to be.
+    Again(usize),
+}
+
+impl Event {
+    /// The node that it happens at, where it has to wait while that stands still.
+    fn at_node(&self) -> Option<usize> {
+        match self {
+            Self::Letter { to, .. } | Self::Heard { to, .. } | Self::Answered { to, .. } => Some(to.0),
+            Self::Link { at, .. } | Self::BusBack { at } | Self::Look(at) => Some(at.0),
+            _ => None,
+        }
+    }
 }
 
 /// All links, and the bus.
@@ -60,7 +83,9 @@ const NOTICED_MAX_MS: u64 = 3_000;
 const JOINED_MAX_MS: u64 = 1_000;
 /// Within so long a node has told its devices what ends with a link.
 const ENDED: Duration = Duration::from_millis(20);
-/// Letters take so long.
+/// Letters within a node take so long,
+pub(super) const LETTER_HERE_US: std::ops::Range<u64> = 1..2_000;
+/// and those between nodes.
 const LETTER_US: std::ops::Range<u64> = 200..40_000;
 /// What is told on the bus takes so long,
 const HEARD_US: std::ops::Range<u64> = 200..60_000;
@@ -78,6 +103,17 @@ impl Ways {
         (self.told, self.lost, self.letters)
     }
 
+    /// When something arrives that sets out after all that went before it on the same way.
+    pub(super) fn in_order(&mut self, way: (usize, usize, usize, u16), at: Duration) -> Duration {
+        let last = self.last.entry(way).or_default();
+        *last = at.max(*last);
+        *last
+    }
+
+    pub(super) fn is_without_bus(&self, place: usize) -> bool {
+        self.without_bus[place]
+    }
+
     fn link(&mut self, one: usize, other: usize) -> &mut Link {
         self.links.entry((one.min(other), one.max(other))).or_default()
     }
@@ -93,7 +129,7 @@ impl Nodes {
         self.at(at, Event::Idle(seat));
     }
 
-    fn life(&self, place: usize) -> Option<(usize, u64)> {
+    pub(super) fn life(&self, place: usize) -> Option<(usize, u64)> {
         self.nodes[place].as_ref().map(|node| (place, node.life))
     }
 
@@ -154,7 +190,7 @@ impl Nodes {
         }
         let Some(life) = self.life(far) else { return };
         let takes = match is_here {
-            true => self.rng.random_range(1..2_000),
+            true => self.rng.random_range(LETTER_HERE_US),
             false => self.rng.random_range(LETTER_US),
         };
         let mut at = self.now + Duration::from_micros(takes);
@@ -163,9 +199,7 @@ impl Nodes {
             at = at.max(noticed);
             self.ways.letters += 1;
         }
-        let last = self.ways.last.entry((from, shard, far, to.shard.0)).or_default();
-        at = at.max(*last);
-        *last = at;
+        at = self.ways.in_order((from, shard, far, to.shard.0), at);
         let way = way.filter(|_| !is_here).map(|(breaks, _)| (from, breaks));
         self.at(at, Event::Letter { to: life, shard: to.shard.index(), way, mail });
     }
@@ -210,6 +244,9 @@ impl Nodes {
     }
 
     pub(super) fn happen(&mut self, event: Event) {
+        if let Some(until) = event.at_node().and_then(|place| self.still_until(place)) {
+            return self.at(until, event);
+        }
         match event {
             Event::Letter { to, shard, way, mail } => {
                 let is_lost = way.is_some_and(|(from, breaks)| {
@@ -217,6 +254,7 @@ impl Nodes {
                     self.ways.link(from, to.0).breaks != breaks || !reaches
                 });
                 if !is_lost && self.is_life(to) {
+                    self.desk_hears(to.0, &mail);
                     self.put(to.0, shard, mail);
                 }
             }
@@ -250,6 +288,19 @@ impl Nodes {
             Event::Broken(rings) => self.look_at_broken(&rings),
             Event::Deed(deed) => self.do_deed(deed),
             Event::Idle(seat) => self.end_session(seat, false),
+            Event::Says { seat, request, body } => self.ask(seat, request, body),
+            Event::Look(at) => {
+                if self.is_life(at) {
+                    self.look_again(at);
+                }
+            }
+            Event::Asked { from, request } => self.bucket_is_asked(from, request),
+            Event::Answered { to, number, answer } => {
+                if self.is_life(to) {
+                    self.bucket_answers(to.0, number, answer);
+                }
+            }
+            Event::Again(device) => self.come_again(device),
         }
     }
 
