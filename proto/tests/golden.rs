@@ -13,7 +13,7 @@ use ed25519_dalek::Signer as _;
 use prost::Message;
 use supernode_proto::{
     close::{CloseCode, StreamCode},
-    cluster::{Letter, MAIL_NAMES, NODE_VERSION, NodeHello, NodeWelcome, decode_letter},
+    cluster::{Letter, MAIL_NAMES, NODE_VERSION, NodeHello, NodeReceived, NodeWelcome, decode_letter},
     control::{ClientMessage, FrameReader, MESSAGE_NAMES, RelayMessage, frame},
     identity::{
         ChannelBinding, Delegation, RelayPin, Revocation, RoomId, Ticket, beacon_signing_input, hello_signing_input,
@@ -68,6 +68,9 @@ fn everything_between_nodes_is_written_down() {
     let welcome = NodeWelcome { version: NODE_VERSION };
     golden.hex("NodeWelcome", &frame(&welcome));
     assert_eq!(read_one::<NodeWelcome>(&frame(&welcome)), welcome);
+    let received = NodeReceived { datagrams: 300, objects: 7 };
+    golden.hex("NodeReceived", &frame(&received));
+    assert_eq!(read_one::<NodeReceived>(&frame(&received)), received);
     for (name, mail) in mails {
         let letter = Letter { shard: 2, mail: vec![mail] };
         golden.hex(&format!("Letter, {name}"), &frame(&letter));

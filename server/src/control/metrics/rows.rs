@@ -15,7 +15,7 @@ use crate::{
         counts::{LIMITS, REFUSAL_REASONS, RING_OUTCOMES},
         histogram::Histogram,
         ladder::RUNGS,
-        ledger::{CLASSES, DropReason, Ledger, RefuseReason, Volume},
+        ledger::{CLASSES, DropReason, Ledger, NodeCounts, RefuseReason, Volume},
     },
     shard::{
         BUFFER_BYTES_WANTED, NodeFigures, Offload,
@@ -125,6 +125,17 @@ pub(super) const ROWS: &[Row] = &[
         help: "Links to other nodes that were dialled: one for each shard and node, and again whenever one breaks or is not answered." },
     Row { name: "supernode_cluster_hellos_refused_total", label: "", values: Counter(|r| of_links(r, |all| vec![("".into(), all(|n| n.refused))])),
         help: "Links that somebody else dialled and that were refused: by no node that this one knows, or to another life of it." },
+    Row { name: "supernode_cluster_objects_offered_total", label: "", values: Counter(|r| of_nodes(r, |n| vec![("".into(), n.offered)])),
+        help: "Objects of publishers here that were owed to other nodes, once for each node: always sent + dropped + queued." },
+    Row { name: "supernode_cluster_objects_sent_total", label: "", values: Counter(|r| of_nodes(r, |n| vec![("".into(), n.sent)])),
+        help: "Of these, handed to a link in full." },
+    Row { name: "supernode_cluster_objects_dropped_total", label: "reason",
+        values: Counter(|r| of_nodes(r, |n| DropReason::ALL.iter().map(|reason| (reason.label().into(), n.dropped[*reason as usize])).collect())),
+        help: "Of these, not handed to it, by reason." },
+    Row { name: "supernode_cluster_objects_lost", label: "", values: Gauge(|r| of_nodes(r, |n| vec![("".into(), n.lost)])),
+        help: "Objects that were sent to other nodes and did not come there, as far as these have told; what they tell after a break takes some back." },
+    Row { name: "supernode_cluster_objects_received_total", label: "", values: Counter(|r| of_nodes(r, |n| vec![("".into(), n.received)])),
+        help: "Objects that came from other nodes." },
 
     // ---- UDP
     Row { name: "supernode_udp_datagrams_total", label: "direction",
@@ -416,6 +427,14 @@ fn of_links(reading: &Reading, read: fn(&dyn Fn(fn(&NodeFigures) -> u64) -> f64)
         return Vec::new();
     }
     read(&|figure| shards().map(figure).sum::<u64>() as f64)
+}
+
+/// What is counted of objects to and from other nodes, where there is a cluster.
+fn of_nodes(reading: &Reading, read: fn(&NodeCounts) -> Samples<u64>) -> Samples<f64> {
+    let mut sum = NodeCounts::default();
+    reading.shards.iter().for_each(|shard| sum.add(&shard.ledger.nodes));
+    let read = reading.cluster.as_ref().map(|_| read(&sum)).unwrap_or_default();
+    read.into_iter().map(|(label, count)| (label, count as f64)).collect()
 }
 
 fn bus_lost(reading: &Reading) -> Samples<f64> {
