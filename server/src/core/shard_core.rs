@@ -23,16 +23,12 @@ use super::{
     TokenDigest,
     abroad::Abroad,
     control::Refusal,
-    forwarding::{
-        forward::{Demand, TrackTable},
-        group_cache::GroupCache,
-        ledger::Ledger,
-        speakers::Speakers,
-    },
+    forwarding::{forward::TrackTable, group_cache::GroupCache, ledger::Ledger, speakers::Speakers},
     grants::{accounts::Allowance, limits::Limits},
     outbox::Here,
     receiver::{ladder::RUNGS, rate_estimate::Sample},
     registry::{
+        crossings::Crossing,
         directory::Directory,
         presence::{self, Departure, Word},
         rings,
@@ -118,9 +114,8 @@ pub struct ShardCore {
     pub cache: GroupCache<StreamKey>,
     /// Who speaks, as far as this shard hears.
     pub speakers: Speakers,
-    /// Tracks of this node that others take, and tracks of others that this node takes and this shard gathers, each under the
-    /// other node: what is taken, as it was said last.
-    pub(crate) crossings: BTreeMap<(NodeId, TrackAlias), Demand>,
+    /// What is taken of tracks across nodes, each under the other node.
+    pub(crate) crossings: BTreeMap<(NodeId, TrackAlias), Crossing>,
     generation: u32,
     /// What it has to do with other nodes.
     pub(crate) abroad: Abroad,

@@ -13,6 +13,15 @@ use crate::core::{
     forwarding::forward::{Carries, Demand, Remote, Track},
 };
 
+/// A track of this node that another takes, or one of another that this node takes and this shard gathers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Crossing {
+    /// Where it is published.
+    publisher: Address,
+    /// What is taken of it, as it was said last to the publisher's shard.
+    told: Demand,
+}
+
 impl ShardCore {
     /// Whether a track is published at another node.
     pub(super) fn is_of_another_node(&self, alias: TrackAlias) -> bool {
@@ -56,13 +65,13 @@ impl ShardCore {
         self.tracks.gather(alias, carries, Remote { at: from, demand });
         let all = self.demand_here(alias);
         let crossing = (publisher.node, alias);
-        let told = self.crossings.get(&crossing).copied().unwrap_or_default();
+        let told = self.crossings.get(&crossing).map_or(Demand::default(), |crossing| crossing.told);
         if all.subscribers == 0 {
             self.crossings.remove(&crossing);
             self.tracks.stop_gathering(alias);
             self.cache.forget(alias);
         } else {
-            self.crossings.insert(crossing, all);
+            self.crossings.insert(crossing, Crossing { publisher, told: all });
         }
         // The first one at this node is new to the publisher's as well; the others have what it was sent.
         let first = fresh.filter(|_| told.subscribers == 0);
@@ -82,7 +91,7 @@ impl ShardCore {
     /// On the publisher's shard: another node takes so much of a track now.
     pub(super) fn note_taker(&mut self, alias: TrackAlias, at: Address, demand: Demand, outbox: &mut Outbox) {
         if demand.subscribers > 0 {
-            self.crossings.insert((at.node, alias), demand);
+            self.crossings.insert((at.node, alias), Crossing { publisher: self.at, told: demand });
         } else if self.crossings.remove(&(at.node, alias)).is_some() {
             outbox.errand(Errand::EndAbroad { at, alias });
         }
@@ -99,23 +108,25 @@ impl ShardCore {
                 outbox.mail(other.at, ControlMail::TrackEnded { alias });
             }
         }
-        let Some(publisher) = node_of(alias).filter(|node| *node != here) else { return };
-        if track.gathered {
-            self.crossings.remove(&(publisher, alias));
-        } else {
-            let (to, from) = (outbox.homes().of_track(alias), self.at);
-            outbox.mail(to, ControlMail::Interest { alias, from, demand: Demand::default(), fresh: None });
+        let Some(node) = node_of(alias).filter(|node| *node != here) else { return };
+        // The publisher's shard may not know: it may be over for this node only.
+        let to = match self.crossings.remove(&(node, alias)) {
+            Some(Crossing { publisher, told }) => Some(publisher).filter(|_| told.subscribers > 0),
+            None => Some(outbox.homes().of_track(alias)).filter(|_| !track.gathered),
+        };
+        if let Some(to) = to {
+            outbox.mail(to, nothing(alias, self.at));
         }
     }
 
     /// A node can be reached again: it is told what this one takes of its tracks, and asked for pictures anew.
     pub(crate) fn take_again(&mut self, node: NodeId, outbox: &mut Outbox) {
         for alias in self.crossings_with(node) {
-            let publisher = self.directory.tracks.get(&alias).map(|entry| entry.publisher.at);
+            let publisher = self.crossings.get(&(node, alias)).map(|crossing| crossing.publisher);
             let Some(track) = self.tracks.track(alias).filter(|track| track.gathered) else { continue };
             let (Some(publisher), is_picture, from) = (publisher, track.is_visual(), self.at) else { continue };
             let demand = self.demand_here(alias);
-            self.crossings.insert((node, alias), demand);
+            self.crossings.insert((node, alias), Crossing { publisher, told: demand });
             outbox.mail(publisher, ControlMail::Interest { alias, from, demand, fresh: None });
             if is_picture {
                 outbox.mail(publisher, ControlMail::Keyframe { alias });
@@ -129,7 +140,9 @@ impl ShardCore {
         for alias in self.crossings_with(node) {
             if node_of(alias) == Some(node) {
                 // It is told everything anew.
-                self.crossings.insert((node, alias), Demand::default());
+                if let Some(crossing) = self.crossings.get_mut(&(node, alias)) {
+                    crossing.told = Demand::default();
+                }
                 continue;
             }
             self.crossings.remove(&(node, alias));
@@ -155,4 +168,9 @@ impl ShardCore {
         let remote = self.tracks.track(alias).map(Track::remote_demand).unwrap_or_default();
         self.local_demand(alias).and(remote)
     }
+}
+
+/// A shard takes nothing of a track any more.
+pub(super) fn nothing(alias: TrackAlias, from: Address) -> ControlMail {
+    ControlMail::Interest { alias, from, demand: Demand::default(), fresh: None }
 }

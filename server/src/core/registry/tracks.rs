@@ -17,6 +17,7 @@ use supernode_proto::{
 
 use super::{
     asks::{Asked, Publishing},
+    crossings::nothing,
     directory::TrackEntry,
     rooms,
 };
@@ -332,8 +333,14 @@ impl ShardCore {
         self.tracks.note_demand(alias, demand);
         outbox.errand(Errand::EndSubscription { link, alias, code: StreamCode::UNSUBSCRIBED });
         let publisher = self.directory.tracks.get(&alias).map(|entry| entry.publisher);
-        if let Some(publisher) = publisher {
-            self.tell_interest(alias, publisher.at, demand, None, outbox);
+        match publisher {
+            Some(publisher) => self.tell_interest(alias, publisher.at, demand, None, outbox),
+            // Over for this node, and who gathers it may not know.
+            None if self.is_of_another_node(alias) => {
+                let to = outbox.homes().of_track(alias);
+                outbox.mail(to, nothing(alias, self.at));
+            }
+            None => {}
         }
     }
 

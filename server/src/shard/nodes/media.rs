@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use quinn_proto::{Connection, Dir, VarInt};
 use supernode_proto::{
+    close::{CloseCode, StreamCode},
     cluster::NodeReceived,
-    control::frame,
-    object::{DatagramHeader, TrackAlias},
+    control::{TrackKind, frame},
+    object::{DatagramHeader, Layer, TrackAlias},
 };
 
 use super::{
@@ -15,7 +16,10 @@ use super::{
     outgoing::{DATA_STREAMS_MAX, Hold, Sent},
 };
 use crate::{
-    core::{Address, NodeId, ShardCore, ledger::NodeCounts},
+    core::{
+        Address, NodeId, ShardCore,
+        ledger::{DropReason, NodeCounts},
+    },
     shard::{
         post::{ForNode, Post, inbox::MediaMail},
         quic::transport::STREAM_WINDOW,
@@ -59,25 +63,35 @@ impl Nodes {
             Some((handle, &mut other.out, link.quic()))
         });
         let Some((handle, out, quic)) = link else { return ledger.unlinked(begun(&what)) };
-        let (limits, kind_of) = (core.limits(), |alias| core.tracks.track(alias).map(|track| track.carries.kind));
+        let (limits, taken) = (core.limits(), |alias| taken(core, alias, to));
         match what {
             ForNode::Media(MediaMail::Datagram { wire, arrived }) => {
                 let Ok((header, _)) = DatagramHeader::decode(&wire) else { return };
-                match kind_of(header.hop.alias) {
-                    Some(kind) => out.offer(wire, (&header, kind), arrived, limits, ledger),
+                match taken(header.hop.alias) {
+                    Some((_, temporal_max)) if header.visible.layer.temporal() > temporal_max => {
+                        ledger.offered += 1;
+                        ledger.drop(DropReason::LayerNotWanted, 1);
+                    }
+                    Some((kind, _)) => out.offer(wire, (&header, kind), arrived, limits, ledger),
                     None => ledger.unlinked(1),
                 }
             }
             ForNode::Media(MediaMail::StreamOpen { key, header, wire }) => {
-                let Some(kind) = kind_of(header.hop.alias) else { return };
-                out.open(key, to, (&header, &wire), kind, quic.rtt() / 2, limits.queue_age_max);
+                let Some((kind, temporal_max)) = taken(header.hop.alias) else { return };
+                out.open(key, to, (&header, &wire), kind, (quic.rtt() / 2, limits.queue_age_max));
+                if header.temporal_layer > temporal_max {
+                    out.leave_out(key, quic, ledger);
+                }
             }
             ForNode::Media(MediaMail::StreamPart { key, part, arrived }) => {
                 out.push(key, &part, (arrived, limits.data_queue_bytes_max), quic, ledger);
             }
             ForNode::Media(MediaMail::StreamEnd { key }) => out.finish(key),
             ForNode::Join(stream) => {
-                let Some(kind) = kind_of(stream.header.hop.alias) else { return };
+                let Some((kind, temporal_max)) = taken(stream.header.hop.alias) else { return };
+                if stream.header.temporal_layer > temporal_max {
+                    return;
+                }
                 out.join(&stream, kind, (limits.queue_age_max, now), quic, ledger);
             }
             ForNode::Aborted(key, code) => out.abort(key, code, quic, ledger),
@@ -106,7 +120,7 @@ impl Nodes {
         streams: &mut Streams,
         cx: &mut streams::Context<'_>,
         now: Instant,
-    ) -> Result<(), supernode_proto::close::CloseCode> {
+    ) -> Result<(), CloseCode> {
         let Some(link) = self.links.get_mut(&handle).filter(|link| link.way == Way::In && link.round.is_some()) else {
             return Ok(());
         };
@@ -127,7 +141,7 @@ impl Nodes {
     /// Ends what came on links that are over.
     pub(super) fn end_orphans(&mut self, streams: &mut Streams, cx: &mut streams::Context<'_>) {
         for incoming in self.orphans.drain(..) {
-            incoming.abort(supernode_proto::close::StreamCode::CANCELLED, streams, cx);
+            incoming.abort(StreamCode::CANCELLED, streams, cx);
         }
     }
 
@@ -145,7 +159,7 @@ impl Nodes {
     /// A node lives no more, or another life of it does.
     pub(super) fn forget(&mut self, node: NodeId) {
         if let Some(mut other) = self.others.remove(&node) {
-            other.out.clear(&mut self.ledger);
+            other.out.clear(&mut self.ledger, &mut self.holds);
             self.lost_before += other.out.lost();
         }
     }
@@ -194,6 +208,15 @@ impl Nodes {
             received: self.received,
         }
     }
+}
+
+/// What a track carries, and up to which layer a node takes it. The base layer always: so a picture is there as soon as somebody's
+/// path takes it.
+fn taken(core: &ShardCore, alias: TrackAlias, at: Address) -> Option<(TrackKind, u8)> {
+    let track = core.tracks.track(alias)?;
+    let remote = track.remote.iter().find(|other| other.at == at)?;
+    let all = !track.is_visual();
+    Some((track.carries.kind, if all { Layer::MAX } else { remote.demand.temporal_layer_max }))
 }
 
 /// Objects that begin with this.

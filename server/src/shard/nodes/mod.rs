@@ -395,10 +395,10 @@ impl Nodes {
     fn let_go(&mut self, handle: usize, now: Instant) {
         self.marked.push(handle);
         self.end_media(handle);
-        let Self { others, ledger, .. } = self;
+        let Self { others, ledger, holds, .. } = self;
         if let Some(other) = others.values_mut().find(|other| other.link == Some(handle)) {
             other.link = None;
-            other.out.clear(ledger);
+            other.out.clear(ledger, holds);
             other.dial_at = now + other.wait;
             self.due = Some(self.due.map_or(other.dial_at, |due| due.min(other.dial_at)));
         }

@@ -121,8 +121,7 @@ impl Outgoing {
         at: Address,
         (header, wire): (&StreamHeader, &Bytes),
         kind: TrackKind,
-        way: Duration,
-        age_max: Duration,
+        (way, age_max): (Duration, Duration),
     ) {
         if kind == TrackKind::Data {
             self.gathers.push((key, at));
@@ -131,6 +130,13 @@ impl Outgoing {
         shorter.hop.ttl_ms = less(header.hop.ttl_ms, way);
         let wire = if shorter == *header || kind == TrackKind::Data { wire.clone() } else { stream_header(&shorter) };
         self.egress.push((key, egress(&shorter, wire, kind, age_max)));
+    }
+
+    /// Nobody there wants the layer of a stream that has just begun.
+    pub(super) fn leave_out(&mut self, key: StreamKey, quic: &mut Connection, ledger: &mut Ledger) {
+        if let Some((_, egress)) = self.egress.last_mut().filter(|(other, _)| *other == key) {
+            egress.abandon(quic, StreamCode::LAYER_DROPPED, DropReason::LayerNotWanted, ledger);
+        }
     }
 
     /// A stream as far as it has come, unless it is on its way already.
@@ -228,13 +234,14 @@ impl Outgoing {
     }
 
     /// The link is lost: all that waits, and what has not been told to have come.
-    pub(super) fn clear(&mut self, ledger: &mut Ledger) {
+    pub(super) fn clear(&mut self, ledger: &mut Ledger, holds: &mut Vec<Hold>) {
         self.datagrams.clear(ledger);
         for (_, egress) in &mut self.egress {
             egress.queue.abandon(DropReason::Gone, ledger);
         }
         self.egress.clear();
         self.gathers.clear();
+        holds.extend(self.holding.drain(..).map(|(key, by, _)| Hold { key, by, on: false }));
         (self.streams_bytes, self.held_back) = (0, false);
         self.sent_before = [self.sent; 2];
         self.lost = missing(self.sent, self.came);
