@@ -206,6 +206,12 @@ impl Cluster {
     /// A turn of all shards but one of a relay.
     fn turn_but(&mut self, left_out: Option<(usize, usize)>) {
         self.now = self.now.plus(STEP);
+        self.carry();
+        (0..self.relays.len()).for_each(|place| self.turn_of(place, left_out));
+    }
+
+    /// Packets come where they are to go.
+    fn carry(&mut self) {
         let Self { relays, now, cut, packets, outside, .. } = self;
         for (from, to, data) in std::mem::take(packets) {
             let (remote, from) = (relays[from].address, relays[from].node);
@@ -215,7 +221,11 @@ impl Cluster {
                 None => outside.push((to, data)),
             }
         }
-        for (place, relay) in relays.iter_mut().enumerate() {
+    }
+
+    fn turn_of(&mut self, place: usize, left_out: Option<(usize, usize)>) {
+        let Self { relays, now, packets, .. } = self;
+        if let Some(relay) = relays.get_mut(place) {
             packets.extend(relay.answers.drain(..).map(|(to, data)| (place, to, data)));
             for shard in (0..SHARDS).filter(|shard| left_out != Some((place, *shard))) {
                 relay.listen(shard);
