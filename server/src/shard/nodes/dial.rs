@@ -2,13 +2,19 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use quinn_proto::{ClientConfig, TransportConfig, VarInt, crypto::rustls::QuicClientConfig};
+use quinn_proto::{AckFrequencyConfig, ClientConfig, TransportConfig, VarInt, crypto::rustls::QuicClientConfig};
 use rustls::crypto::CryptoProvider;
 use supernode_proto::{cluster::NODE_ALPN, identity::RelayPin};
 use supernode_tls::PinVerifier;
 
 use super::outgoing::SEND_BYTES;
-use crate::{core::NodeId, shard::quic::meter::Metered};
+use crate::{
+    core::NodeId,
+    shard::quic::{
+        meter::Metered,
+        transport::{ACK_DELAY, ACK_THRESHOLD},
+    },
+};
 
 /// A node's number, life and place, and the pin of its relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +58,8 @@ pub(super) fn config(pin: RelayPin, provider: &Arc<CryptoProvider>) -> Option<Cl
 }
 
 fn parameters() -> TransportConfig {
+    let mut acks = AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(VarInt::from_u32(ACK_THRESHOLD)).max_ack_delay(Some(ACK_DELAY));
     let mut parameters = TransportConfig::default();
     parameters
         .keep_alive_interval(Some(KEEP_ALIVE))
@@ -64,6 +72,7 @@ fn parameters() -> TransportConfig {
         .datagram_receive_buffer_size(Some(RECEIVE_WINDOW as usize)) // none come, but without it none could be sent
         .datagram_send_buffer_size(SEND_BYTES)
         .send_fairness(false) // as to clients
+        .ack_frequency_config(Some(acks))
         .congestion_controller_factory(Arc::new(Metered::default()));
     parameters
 }

@@ -67,10 +67,10 @@ pub(crate) const SEND_STREAMS: usize = 24;
 pub(crate) const SEND_STREAM_BYTES: usize = 512;
 /// A client that is not heard of for so long is gone.
 const IDLE_TIMEOUT_MS: u32 = 30_000;
-/// A client may gather acknowledgements for so many packets,
-const ACK_THRESHOLD: u32 = 10;
+/// A client, or a node, may gather acknowledgements for so many packets,
+pub(crate) const ACK_THRESHOLD: u32 = 10;
 /// or for so long (draft-ietf-quic-ack-frequency).
-const ACK_DELAY: Duration = Duration::from_millis(20);
+pub(crate) const ACK_DELAY: Duration = Duration::from_millis(20);
 
 /// What all shards share: with one set of reset and token keys, any of them can check a Retry token that another gave,
 /// or reset a connection that another had (RFC 9000 sections 8.1.2 and 10.3).
