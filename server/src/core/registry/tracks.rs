@@ -387,8 +387,11 @@ impl ShardCore {
         // Local subscribers are in the table already.
         let remote = Remote { at: from, demand: if from == self.at { Demand::default() } else { demand } };
         let Some(track) = self.tracks.set_remote(alias, remote) else {
-            // Its publisher left while the mail was on its way.
-            return outbox.mail(from, ControlMail::TrackEnded { alias });
+            // Its publisher left while the mail was on its way. Of another's track a node says nothing.
+            if !self.is_of_another_node(alias) {
+                outbox.mail(from, ControlMail::TrackEnded { alias });
+            }
+            return;
         };
         let (remote, link, visual) = (track.remote_demand(), track.publisher, track.is_visual());
         if from.node != self.at.node {

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     core::{
-        Greeting,
+        Greeting, SessionId,
         directory::TrackEntry,
         forward::{Demand, Remote},
         ledger::{DropReason, NodeCounts},
@@ -384,6 +384,37 @@ fn whoever_comes_late_at_another_node_sees_the_newest_group_and_what_follows_onc
         call.unsubscribe(track);
     }
     call.assert_balanced();
+}
+
+//
+#[test]
+fn whoever_comes_later_still_is_sent_the_group_by_their_own_node() {
+    let mut call = Call::new();
+    for (times, number) in (1..).zip([30, 31]) {
+        let track = call.publish(TrackKind::Video, number);
+        let mut ingress = call.begin();
+        call.write(&mut ingress, &head(track, 7));
+        call.write(&mut ingress, &object(0, 2_000));
+        call.turn();
+        call.subscribe(track);
+        call.pass(Duration::from_millis(50));
+        let sent = call.counts(1).offered;
+        let gathers = number as usize % 2;
+        let from = Address { node: NodeId(1), shard: ShardId(1 - gathers as u16) };
+        let fresh = Some(SessionId { at: from, link: 77, generation: 1 });
+        let demand = Demand { subscribers: 1, sent: 1, temporal_layer_max: 7, ..Demand::default() };
+        let now = call.cluster.now;
+        let engine = &mut call.cluster.relays[0].engines[gathers];
+        engine
+            .core
+            .handle_letter(vec![ControlMail::Interest { alias: track, from, demand, fresh }], &mut engine.outbox);
+        engine.carry_out(now);
+        assert_eq!(engine.core.ledger.late_joiners, 1);
+        call.pass(Duration::from_millis(50));
+        assert_eq!(call.counts(1).offered, sent, "nothing of it comes again");
+        assert_eq!(call.cluster.relays[1].engines[0].core.ledger.late_joiners, times, "the first one of each track");
+        call.with_streams(|streams, cx| streams.finish(ingress.key, cx));
+    }
 }
 
 //
