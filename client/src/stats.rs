@@ -66,6 +66,8 @@ pub struct TrackStats {
     pub undecryptable: u64,
     /// Capture to opening, by both clocks.
     pub delay: Histogram,
+    /// Longest time between two frames that came, of a track that is received.
+    pub longest_gap: Duration,
     /// Who takes it now; `None` for a track of another member's, and for one that is gone.
     pub demand: Option<Demand>,
 }
@@ -79,6 +81,7 @@ impl TrackStats {
         self.lost += other.lost;
         self.undecryptable += other.undecryptable;
         self.delay.merge(&other.delay);
+        self.longest_gap = self.longest_gap.max(other.longest_gap);
     }
 }
 
@@ -118,6 +121,9 @@ pub(crate) struct Counters {
     lost: AtomicU64,
     undecryptable: AtomicU64,
     delay: Mutex<Histogram>,
+    /// When the last frame came, since 1970; zero before the first.
+    came_us: AtomicU64,
+    gap_us: AtomicU64,
 }
 
 impl Counters {
@@ -126,8 +132,13 @@ impl Counters {
         self.bytes.fetch_add(bytes as u64, Relaxed);
     }
 
-    pub(crate) fn count_delay(&self, delay_us: u64) {
-        lock(&self.delay).record(delay_us);
+    /// A frame came now that was captured then, both since 1970.
+    pub(crate) fn count_arrival(&self, now_us: u64, captured_at_us: u64) {
+        lock(&self.delay).record(now_us.saturating_sub(captured_at_us));
+        let before = self.came_us.swap(now_us, Relaxed);
+        if before > 0 {
+            self.gap_us.fetch_max(now_us.saturating_sub(before), Relaxed);
+        }
     }
 
     pub(crate) fn count_dropped(&self) {
@@ -160,6 +171,7 @@ impl Counters {
             lost: self.lost.load(Relaxed),
             undecryptable: self.undecryptable.load(Relaxed),
             delay: lock(&self.delay).clone(),
+            longest_gap: Duration::from_micros(self.gap_us.load(Relaxed)),
             demand: None,
         }
     }

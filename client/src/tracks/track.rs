@@ -219,7 +219,7 @@ impl RemoteTrack {
             }
         } else {
             self.counters.count_object(wire_bytes);
-            self.counters.count_delay(unix_us().saturating_sub(times.captured_at_us));
+            self.counters.count_arrival(unix_us(), times.captured_at_us);
         }
         let Visible { group, object, flags, layer } = visible;
         let payload = Bytes::copy_from_slice(codec);

@@ -3,7 +3,7 @@
 use std::{io::Write, time::Duration};
 
 use serde::Serialize;
-use supernode_client::{Call, CallStats, Direction, Rung, TrackKind, Transport};
+use supernode_client::{Call, CallStats, Direction, Rung, TrackKind, TrackStats, Transport};
 
 /// The figures of a call, as `--json` prints them.
 #[derive(Debug, Serialize)]
@@ -21,6 +21,8 @@ pub(crate) struct Summary {
     /// Capture to opening; null if nothing came.
     pub(crate) delay_us_p50: Option<u64>,
     pub(crate) delay_us_p99: Option<u64>,
+    /// Longest time in which no packet of somebody's sound came.
+    pub(crate) silence_ms_max: u64,
     pub(crate) rtt_us: u64,
     /// "udp" or "tcp", at the end; null if there was no session.
     pub(crate) transport: Option<&'static str>,
@@ -46,6 +48,7 @@ impl Summary {
             undecryptable: stats.sum(Direction::Received, |track| track.undecryptable),
             delay_us_p50: delay.quantile_us(0.5),
             delay_us_p99: delay.quantile_us(0.99),
+            silence_ms_max: silence_ms_max(&stats.tracks),
             rtt_us: stats.rtt.as_micros() as u64,
             transport: stats.transport.map(|transport| match transport {
                 Transport::Udp => "udp",
@@ -57,6 +60,13 @@ impl Summary {
             peer_online_seen,
         }
     }
+}
+
+/// The longest time between two packets of one track of sound, of all that are received.
+pub(crate) fn silence_ms_max<'a>(tracks: impl IntoIterator<Item = &'a TrackStats>) -> u64 {
+    let heard = |track: &&TrackStats| track.direction == Direction::Received && track.kind == TrackKind::Audio;
+    let gaps = tracks.into_iter().filter(heard).map(|track| track.longest_gap);
+    gaps.max().unwrap_or_default().as_millis() as u64
 }
 
 /// Prints a line a second until dropped.
@@ -115,7 +125,7 @@ pub(crate) fn note(line: &str) {
 
 #[cfg(test)]
 mod tests {
-    use supernode_client::{Demand, Histogram, TrackStats};
+    use supernode_client::{Demand, Histogram};
 
     use super::*;
 
@@ -138,6 +148,7 @@ mod tests {
             dropped: 0,
             lost: 0,
             undecryptable: 0,
+            longest_gap: Duration::ZERO,
             delay: Histogram::default(),
             demand: Some(demand),
         };

@@ -39,6 +39,9 @@ pub(super) struct MemberFigures {
     pub(super) delay_us_p99: Option<u64>,
     /// How long after the fastest way its audio is played.
     pub(super) playout_delay_ms: u64,
+    /// Longest time in which no packet of its sound came.
+    #[serde(default)]
+    pub(super) silence_ms_max: u64,
 }
 
 /// The summary that `--json` prints last.
@@ -115,6 +118,7 @@ impl Watched {
                 delay_us_p50: delay.quantile_us(0.5),
                 delay_us_p99: delay.quantile_us(0.99),
                 playout_delay_ms: progress.delay.as_millis() as u64,
+                silence_ms_max: progress::silence_ms_max(tracks.iter().copied()),
             }
         };
         members.into_iter().map(figures).collect()

@@ -101,6 +101,7 @@ mod tests {
             delay_us_p50: Some(1_250),
             delay_us_p99: None,
             playout_delay_ms: 20,
+            silence_ms_max: 60,
         }
     }
 
