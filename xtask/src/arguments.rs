@@ -98,6 +98,14 @@ pub enum Task {
         /// chromium (Debian: chromium).
         #[arg(long, conflicts_with = "room")]
         web: bool,
+        /// Three relays are one cluster, and one of them is killed in the middle
+        ///
+        /// A call across two of them and a room across all three, with audio and video. Two seconds after media flows everywhere,
+        /// the third is killed with -9: whoever was there comes back at another one, in the same room with the same safety
+        /// number, and nobody else is to notice. NATS's memory and files are searched too, and for people's identities as
+        /// well. Needs nats-server (Debian: nats-server).
+        #[arg(long, conflicts_with_all = ["room", "web", "keep", "shards"])]
+        cluster: bool,
     },
     /// Attacks relays on this machine, each with a call beside it that must go on, and judges both
     ///

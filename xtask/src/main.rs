@@ -28,10 +28,10 @@ fn main() -> ExitCode {
             hostile::run(&hostile::Options { relay: Profile::Release, quick, json, only })
         }
         Task::World(options) => world::run(&options),
-        Task::Demo { seconds, json, release, keep, shards, room, web } => {
+        Task::Demo { seconds, json, release, keep, shards, room, web, cluster } => {
             let programs = if release { Profile::Release } else { Profile::Debug };
             let room = room.map(usize::from);
-            demo::run(&demo::Options { programs, seconds, json, keep, shards, room, web }).map(|()| true)
+            demo::run(&demo::Options { programs, seconds, json, keep, shards, room, web, cluster }).map(|()| true)
         }
     };
     match result {

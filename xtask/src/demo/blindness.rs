@@ -98,6 +98,18 @@ impl Blindness {
         Ok(result)
     }
 
+    /// With what a search for the same words, and others, came to elsewhere.
+    pub(super) fn and(mut self, other: Self) -> Self {
+        self.canaries = self.canaries.max(other.canaries);
+        self.found.extend(other.found);
+        self.searched_bytes.extend(other.searched_bytes);
+        self.controls_found += other.controls_found;
+        self.controls_missing.extend(other.controls_missing);
+        self.named.extend(other.named);
+        self.left += other.left;
+        self
+    }
+
     /// What did not hold; nothing if all did.
     pub(super) fn failures(&self) -> Vec<String> {
         let mut failures = Vec::new();

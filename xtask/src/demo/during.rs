@@ -36,7 +36,7 @@ pub(super) struct During {
 }
 
 /// What a relay did and spent in a time in which it forwarded media and nothing else.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct Load {
     /// How long that was.
     pub(super) seconds: f64,
@@ -47,7 +47,7 @@ pub(super) struct Load {
 }
 
 impl Load {
-    fn between(first: &Metrics, last: &Metrics, time: Duration) -> anyhow::Result<Self> {
+    pub(super) fn between(first: &Metrics, last: &Metrics, time: Duration) -> anyhow::Result<Self> {
         let cpu = |metrics: &Metrics| metrics.sum("supernode_process_cpu_seconds_total");
         let out = |metrics: &Metrics| metrics.labelled("supernode_udp_datagrams_total", r#"{direction="out"}"#);
         Ok(Self {
@@ -55,6 +55,15 @@ impl Load {
             cpu_s: cpu(last)? - cpu(first)?,
             datagrams_out: out(last)? - out(first)?,
         })
+    }
+
+    /// With that of another relay at the same time.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            seconds: self.seconds.max(other.seconds),
+            cpu_s: self.cpu_s + other.cpu_s,
+            datagrams_out: self.datagrams_out + other.datagrams_out,
+        }
     }
 
     /// For people.

@@ -2,6 +2,7 @@
 
 mod blindness;
 mod canaries;
+mod cluster;
 mod during;
 mod memory;
 mod metrics;
@@ -67,11 +68,22 @@ pub struct Options {
     pub room: Option<usize>,
     /// Whether one of the two is in a browser, by the page.
     pub web: bool,
+    /// Whether they are at three relays that are one cluster.
+    pub cluster: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { programs: Profile::Debug, seconds: 10, json: false, keep: false, shards: None, room: None, web: false }
+        Self {
+            programs: Profile::Debug,
+            seconds: 10,
+            json: false,
+            keep: false,
+            shards: None,
+            room: None,
+            web: false,
+            cluster: false,
+        }
     }
 }
 
@@ -80,6 +92,16 @@ impl Default for Options {
 /// # Errors
 /// If anything failed or did not hold. Nothing is left running then, and no file is left.
 pub fn run(options: &Options) -> anyhow::Result<()> {
+    if options.cluster {
+        if options.seconds < cluster::SECONDS_MIN {
+            let least = cluster::SECONDS_MIN;
+            bail!(
+                "--seconds {}: with --cluster at least {least}, for somebody has to come back in it",
+                options.seconds
+            );
+        }
+        return cluster::run(options);
+    }
     if options.web {
         if options.seconds < web::SECONDS_MIN {
             bail!("--seconds {}: with --web at least {}, to find words in it", options.seconds, web::SECONDS_MIN);
@@ -222,20 +244,29 @@ pub(crate) fn start_relay(
         command.args(["--shards", &shards.to_string()]);
     }
     let mut relay = Process::start_with_files("the relay", &stdout, &stderr, &mut command)?;
+    let ready = wait_until_ready(&mut relay, &stdout, &stderr, interrupted)?;
+    Ok((relay, ready))
+}
+
+/// Until a relay has printed that it is, to this file; its log is in the other.
+fn wait_until_ready(
+    relay: &mut Process,
+    stdout: &Path,
+    stderr: &Path,
+    interrupted: &Interrupted,
+) -> anyhow::Result<Ready> {
     let started = Instant::now();
     loop {
-        let printed = fs::read_to_string(&stdout)?;
+        let printed = fs::read_to_string(stdout)?;
         if let Some((line, _)) = printed.split_once('\n') {
-            let ready =
-                serde_json::from_str(line).context("the relay's first line is not what a ready relay prints")?;
-            return Ok((relay, ready));
+            return serde_json::from_str(line).context("the relay's first line is not what a ready relay prints");
         }
-        let log = || fs::read_to_string(&stderr).unwrap_or_default();
+        let log = || fs::read_to_string(stderr).unwrap_or_default();
         if let Some(status) = relay.ended()? {
-            bail!("the relay ended with {status} before it was ready\n{}", log());
+            bail!("{} ended with {status} before it was ready\n{}", relay.name(), log());
         }
         if started.elapsed() > START_TIMEOUT {
-            bail!("the relay was not ready after {} s\n{}", START_TIMEOUT.as_secs(), log());
+            bail!("{} was not ready after {} s\n{}", relay.name(), START_TIMEOUT.as_secs(), log());
         }
         interrupted.pause()?;
     }

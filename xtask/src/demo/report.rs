@@ -31,6 +31,8 @@ pub(super) struct Side {
     pub delay_us_p50: u64,
     /// All but one in a hundred was faster than this.
     pub delay_us_p99: u64,
+    /// Longest time in which no packet of somebody's sound came.
+    pub(super) silence_ms_max: u64,
 }
 
 impl Side {
@@ -193,7 +195,7 @@ mod tests {
 
     fn side() -> Side {
         let json = r#"{"audio_sent":200,"audio_received":200,"video_sent":80,"video_received":80,
-            "safety_number":"12345","delay_us_p50":900,"delay_us_p99":2000,"rung":"full"}"#;
+            "safety_number":"12345","delay_us_p50":900,"delay_us_p99":2000,"silence_ms_max":60,"rung":"full"}"#;
         Side::parse("A", &format!("hello\n{}\n\n", json.replace('\n', ""))).expect("a result")
     }
 

@@ -12,9 +12,11 @@ use serde::{Deserialize, Serialize};
 use supernode_proto::identity::IdentityKey;
 
 use super::{
-    CALL_TIMEOUT, Evidence, Outcome, START_TIMEOUT, Stage, canaries, during,
+    CALL_TIMEOUT, Evidence, Outcome, START_TIMEOUT, Stage,
+    canaries::{self, Word},
+    during,
     memory::Memory,
-    process::Process,
+    process::{Interrupted, Process},
     report::{Flow, Side},
     settled,
     shown::{Figures, Shown},
@@ -27,7 +29,7 @@ const PICTURES: usize = 3;
 const AUDIO_PACKETS_PER_SECOND: u64 = 50;
 
 /// Somebody in the room.
-struct Person {
+pub(super) struct Person {
     name: String,
     key: IdentityKey,
     identity: String,
@@ -37,7 +39,8 @@ struct Person {
 }
 
 impl Person {
-    fn new(stage: &Stage<'_>, index: usize) -> anyhow::Result<Self> {
+    /// The one with this letter of the alphabet, which shows a picture or not.
+    pub(super) fn new(stage: &Stage<'_>, index: usize, shows: bool) -> anyhow::Result<Self> {
         let letter = char::from(b'a' + index as u8);
         let name = letter.to_ascii_uppercase().to_string();
         let identity = stage.directory.text(&format!("{letter}.identity"));
@@ -47,11 +50,29 @@ impl Person {
         Ok(Self {
             key: IdentityKey::from_text(key.trim())?,
             audio: samples.join(format!("speech-{which}.opus")),
-            video: (index < PICTURES).then(|| samples.join(format!("picture-{which}.ivf"))),
+            video: shows.then(|| samples.join(format!("picture-{which}.ivf"))),
             recordings: stage.directory.path(&format!("recorded-by-{letter}")),
             name,
             identity,
         })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) const fn key(&self) -> IdentityKey {
+        self.key
+    }
+
+    /// Words of what it sends.
+    pub(super) fn canaries(&self, seconds: u64) -> anyhow::Result<Vec<Word>> {
+        let mut words = canaries::of_identity(&self.name, &self.identity)?;
+        words.extend(canaries::of_audio(&self.audio, seconds)?);
+        if let Some(video) = &self.video {
+            words.extend(canaries::of_video(video, seconds)?);
+        }
+        Ok(words)
     }
 
     /// What this one recorded of somebody.
@@ -70,10 +91,29 @@ impl Person {
 
 /// The last line of `supernode-call room --json`.
 #[derive(Debug, Clone, Deserialize)]
-struct RoomSide {
+pub(super) struct RoomSide {
     #[serde(flatten)]
-    side: Side,
+    pub(super) side: Side,
     members: Vec<Heard>,
+}
+
+impl RoomSide {
+    /// Finds it in what the program printed.
+    ///
+    /// # Errors
+    /// If the last line is something else.
+    pub(super) fn parse(name: &str, stdout: &str) -> anyhow::Result<Self> {
+        let last = stdout.lines().rfind(|line| !line.trim().is_empty());
+        let last = last.with_context(|| format!("{name} printed no result"))?;
+        serde_json::from_str(last).with_context(|| format!("{name}'s last line is no result"))
+    }
+
+    /// How long at most nothing was heard of somebody; for ever if nothing ever was.
+    pub(super) fn silence_ms_of(&self, other: &Person) -> u64 {
+        let identity = other.key.to_text();
+        let heard = self.members.iter().find(|member| member.identity == identity && member.audio_received > 0);
+        heard.map_or(u64::MAX, |member| member.silence_ms_max)
+    }
 }
 
 /// What one member says of another.
@@ -88,6 +128,7 @@ struct Heard {
     late: u64,
     undecryptable: u64,
     playout_delay_ms: u64,
+    silence_ms_max: u64,
 }
 
 /// Runs the room. The report lacks its blindness until the evidence is judged.
@@ -95,18 +136,10 @@ pub(super) fn hold(stage: &Stage<'_>, size: usize) -> anyhow::Result<(RoomReport
     let Stage { directory, options, relay, ready, interrupted, .. } = *stage;
     let (invite, link) = (directory.path("invite"), directory.path("room"));
     fs::write(&invite, &ready.invite)?;
-    let people: Vec<Person> = (0..size).map(|index| Person::new(stage, index)).collect::<Result<_, _>>()?;
+    let people: Vec<Person> =
+        (0..size).map(|index| Person::new(stage, index, index < PICTURES)).collect::<Result<_, _>>()?;
     let mut processes = vec![start(stage, &people[0], "create", &invite, &link, size)?];
-    let opening = Instant::now();
-    while fs::read_to_string(&link).map_or(0, |text| text.len()) == 0 {
-        if let Some(status) = processes[0].ended()? {
-            bail!("A ended with {status} before the room was open");
-        }
-        if opening.elapsed() > START_TIMEOUT {
-            bail!("the room was not open after {} s", START_TIMEOUT.as_secs());
-        }
-        interrupted.pause()?;
-    }
+    wait_for_link(&mut processes[0], &link, interrupted)?;
     for person in &people[1..] {
         processes.push(start(stage, person, "join", &invite, &link, size)?);
     }
@@ -115,11 +148,7 @@ pub(super) fn hold(stage: &Stage<'_>, size: usize) -> anyhow::Result<(RoomReport
     let mut sides = Vec::new();
     for (person, process) in people.iter().zip(processes) {
         let said = process.finish(CALL_TIMEOUT + Duration::from_secs(options.seconds), interrupted)?;
-        let last = said.lines().rfind(|line| !line.trim().is_empty());
-        let last = last.with_context(|| format!("{} printed no result", person.name))?;
-        let side: RoomSide =
-            serde_json::from_str(last).with_context(|| format!("{}'s last line is no result", person.name))?;
-        sides.push(side);
+        sides.push(RoomSide::parse(&person.name, &said)?);
     }
 
     let after = settled(ready.admin, interrupted)?;
@@ -129,11 +158,7 @@ pub(super) fn hold(stage: &Stage<'_>, size: usize) -> anyhow::Result<(RoomReport
     let members: Vec<Member> = people.iter().zip(&sides).map(|(person, side)| Member::new(person, side)).collect();
     let mut canaries = canaries::of_safety_number(&sides[0].side.safety_number);
     for person in &people {
-        canaries.extend(canaries::of_identity(&person.name, &person.identity)?);
-        canaries.extend(canaries::of_audio(&person.audio, options.seconds)?);
-        if let Some(video) = &person.video {
-            canaries.extend(canaries::of_video(video, options.seconds)?);
-        }
+        canaries.extend(person.canaries(options.seconds)?);
     }
     let load = during.load;
     let evidence = Evidence {
@@ -147,7 +172,23 @@ pub(super) fn hold(stage: &Stage<'_>, size: usize) -> anyhow::Result<(RoomReport
     Ok((report, evidence))
 }
 
-fn start(
+/// Until whoever opens the room has written its link.
+pub(super) fn wait_for_link(opener: &mut Process, link: &Path, interrupted: &Interrupted) -> anyhow::Result<()> {
+    let opening = Instant::now();
+    while fs::read_to_string(link).map_or(0, |text| text.len()) == 0 {
+        if let Some(status) = opener.ended()? {
+            bail!("{} ended with {status} before the room was open", opener.name());
+        }
+        if opening.elapsed() > START_TIMEOUT {
+            bail!("the room was not open after {} s", START_TIMEOUT.as_secs());
+        }
+        interrupted.pause()?;
+    }
+    Ok(())
+}
+
+/// Somebody goes in, who waits until there are so many.
+pub(super) fn start(
     stage: &Stage<'_>,
     person: &Person,
     verb: &str,
@@ -167,7 +208,7 @@ fn start(
 }
 
 /// What each sent and each other recorded.
-fn flows(people: &[Person], sides: &[RoomSide]) -> anyhow::Result<Vec<Flow>> {
+pub(super) fn flows(people: &[Person], sides: &[RoomSide]) -> anyhow::Result<Vec<Flow>> {
     let mut flows = Vec::new();
     for (from, sent) in people.iter().zip(sides) {
         let identity = from.key.to_text();
@@ -343,13 +384,13 @@ mod tests {
 
     fn side() -> RoomSide {
         let json = r#"{"audio_sent":200,"audio_received":200,"video_sent":80,"video_received":0,"safety_number":"12345",
-            "delay_us_p50":900,"delay_us_p99":2000,"rung":"full","members":[
+            "delay_us_p50":900,"delay_us_p99":2000,"silence_ms_max":80,"rung":"full","members":[
             {"identity":"a","is_us":true,"audio_received":0,"video_received":0,"spoke_ms":0,"lost":0,"late":0,
-            "undecryptable":0,"playout_delay_ms":0,"kbit_per_s":0},
+            "undecryptable":0,"playout_delay_ms":0,"silence_ms_max":0,"kbit_per_s":0},
             {"identity":"b","is_us":false,"audio_received":120,"video_received":0,"spoke_ms":3200,"lost":2,"late":1,
-            "undecryptable":0,"playout_delay_ms":20,"kbit_per_s":24},
+            "undecryptable":0,"playout_delay_ms":20,"silence_ms_max":40,"kbit_per_s":24},
             {"identity":"c","is_us":false,"audio_received":80,"video_received":0,"spoke_ms":20,"lost":1,"late":0,
-            "undecryptable":4,"playout_delay_ms":60,"kbit_per_s":24}]}"#;
+            "undecryptable":4,"playout_delay_ms":60,"silence_ms_max":80,"kbit_per_s":24}]}"#;
         serde_json::from_str(json).expect("what supernode-call prints, and more")
     }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{blindness::Blindness, during::Load, metrics::Metrics};
 
 /// What the relay counted for the call.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct Ledger {
     pub(super) offered: f64,
     pub(super) delivered: f64,
@@ -25,6 +25,15 @@ impl Ledger {
             dropped: metrics.sum("supernode_objects_dropped_total")?,
             queued: metrics.sum("supernode_objects_queued")?,
         })
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            offered: self.offered + other.offered,
+            delivered: self.delivered + other.delivered,
+            dropped: self.dropped + other.dropped,
+            queued: self.queued + other.queued,
+        }
     }
 
     /// For people.
@@ -77,6 +86,21 @@ impl Shown {
             load,
             blindness: Blindness::default(),
         })
+    }
+
+    /// As [`Self::new`], of several relays together.
+    ///
+    /// # Errors
+    /// If a metric is missing.
+    pub(super) fn of_all(after: &[Metrics], load: Load) -> anyhow::Result<Self> {
+        let mut all =
+            Self { ledger: Ledger::default(), datagrams_forwarded: 0.0, load, blindness: Blindness::default() };
+        for metrics in after {
+            let Self { ledger, datagrams_forwarded, .. } = Self::new(metrics, load)?;
+            all.ledger = all.ledger.and(ledger);
+            all.datagrams_forwarded += datagrams_forwarded;
+        }
+        Ok(all)
     }
 
     /// For people.
