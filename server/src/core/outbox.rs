@@ -358,7 +358,7 @@ impl Outbox {
         }
     }
 
-    /// Shows a track to whoever is to be told of it, where it is not known.
+    /// Shows a track to whoever is to be told of it, where it is not known.
     pub(crate) fn show_track(
         &mut self,
         members: impl Iterator<Item = SessionId>,

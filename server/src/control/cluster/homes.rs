@@ -169,7 +169,7 @@ impl HomeBook {
         let held = node.held_until(now);
         if held != told.held {
             let (until, since) = held.map_or_else(Default::default, |(until, since)| (until, fence(since)));
-            // Of a life that is over, nothing is held any more.
+            // Of a life that is over, nothing is held any more.
             let until = begun + until.saturating_sub(MARGIN);
             if !planted!(HomesHeldForEver) {
                 ears.hold_until(until, since);

@@ -41,7 +41,7 @@ impl ShardCore {
         outbox.mail(to, ControlMail::Interest { alias, from: self.at, demand, fresh });
     }
 
-    /// A shard of this node takes more or less of a track of another: the publisher is told if all of them together do.
+    /// A shard of this node takes more or less of a track of another: the publisher is told if all of them together do.
     pub(super) fn gather(
         &mut self,
         alias: TrackAlias,
@@ -119,7 +119,7 @@ impl ShardCore {
         }
     }
 
-    /// A node can be reached again: it is told what this one takes of its tracks, and asked for pictures anew.
+    /// A node can be reached again: it is told what this one takes of its tracks, and asked for pictures anew.
     pub(crate) fn take_again(&mut self, node: NodeId, outbox: &mut Outbox) {
         for alias in self.crossings_with(node) {
             let publisher = self.crossings.get(&(node, alias)).map(|crossing| crossing.publisher);

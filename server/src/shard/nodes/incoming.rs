@@ -31,7 +31,7 @@ const PER_TURN: usize = 4_096;
 /// First byte of a stream as clients have it.
 const STREAM: u8 = 0x01;
 
-/// A stream of media from another node.
+/// A stream of media from another node, which goes on to its subscribers as a stream.
 #[derive(Debug, Default)]
 pub(super) struct Incoming {
     /// Once its first byte has come.

@@ -172,7 +172,7 @@ impl Nodes {
         self.table.count(link.node, link.life, link.from, more)
     }
 
-    /// Tells the other side how much has come, if it is time.
+    /// Tells the other side how much has come, if it is time.
     pub(super) fn report(&mut self, handle: usize, now: Instant) {
         let is_due = |link: &Link| !link.is_over && link.report_at.is_some_and(|at| at <= now);
         if !self.links.get(&handle).is_some_and(is_due) {
@@ -211,7 +211,7 @@ impl Nodes {
 }
 
 /// What a track carries, and up to which layer a node takes it. The base layer always: so a picture is there as soon as somebody's
-/// path takes it.
+/// path takes it.
 fn taken(core: &ShardCore, alias: TrackAlias, at: Address) -> Option<(TrackKind, u8)> {
     let track = core.tracks.track(alias)?;
     let remote = track.remote.iter().find(|other| other.at == at)?;

@@ -139,7 +139,7 @@ impl Outgoing {
         }
     }
 
-    /// A stream as far as it has come, unless it is on its way already.
+    /// A stream as far as it has come, unless it is on its way already.
     pub(super) fn join(
         &mut self,
         stream: &CachedStream<StreamKey>,
@@ -165,7 +165,7 @@ impl Outgoing {
         }
     }
 
-    /// A part of a stream.
+    /// A part of a stream, as soon as it has come.
     pub(super) fn push(
         &mut self,
         key: StreamKey,
@@ -386,7 +386,7 @@ fn less(ttl_ms: u32, spent: Duration) -> u32 {
     ttl_ms.saturating_sub(u32::try_from(spent.as_millis()).unwrap_or(u32::MAX))
 }
 
-/// A datagram whose time to live is shorter by what was spent of it; `None` if nothing is left. As it was if that is less than a
+/// A datagram whose time to live is shorter by what was spent of it; `None` if nothing is left. As it was if that is less than a
 /// millisecond.
 fn with_less_ttl(wire: Bytes, spent: Duration) -> Option<Bytes> {
     if spent < Duration::from_millis(1) {

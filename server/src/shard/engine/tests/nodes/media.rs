@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use rustix::time::{ClockId, clock_gettime};
 use supernode_keys::{DeviceSecret, IdentitySecret};
 use supernode_proto::{
     control::{
@@ -594,95 +593,4 @@ fn two_shards_of_a_node_are_sent_one_copy_together() {
     assert_eq!((call.counts(1).offered, call.counts(0).received), (10, 10), "one copy each");
     let [zero, one] = &call.cluster.relays[0].engines[..] else { panic!("two shards") };
     assert_eq!((zero.core.ledger.offered, one.core.ledger.offered), (10, 10), "and each fans out");
-}
-
-/// What this thread has run, in nanoseconds.
-fn thread_time() -> u64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-}
-
-impl Call {
-    /// What both nodes spend on an object, on the average, in nanoseconds.
-    fn spend_on(&mut self, track: TrackAlias, source: (usize, usize)) -> [u64; 2] {
-        const OBJECTS: u64 = 20_000;
-        let mut spent = [0; 2];
-        for object in 0..OBJECTS {
-            self.cluster.now = self.cluster.now.plus(STEP);
-            let now = self.cluster.now;
-            if object % 1_000 == 0 {
-                // Who is sent nothing would be taken for gone.
-                self.client.quic.ping();
-            }
-            let mut from_client = self.client.packets(now.instant);
-            let mut wire = Vec::new();
-            let visible = Visible { group: 1, object, flags: Flags::INDEPENDENT, layer: Layer::default() };
-            put_datagram(&mut wire, hop(track), visible);
-            wire.resize(wire.len() + 120, 7);
-            let wire = Bytes::from(wire);
-            for (place, spent) in spent.iter_mut().enumerate() {
-                let packets: Vec<_> = std::mem::take(&mut self.cluster.packets);
-                let address = self.cluster.relays[place].address;
-                let (here, others) = packets.into_iter().partition(|(_, to, _)| *to == address);
-                self.cluster.packets = others;
-                let here: Vec<(usize, SocketAddr, BytesMut)> = here;
-                let from: Vec<SocketAddr> = here.iter().map(|(from, ..)| self.cluster.relays[*from].address).collect();
-                let before = thread_time();
-                for ((_, _, data), from) in here.into_iter().zip(from) {
-                    self.cluster.relays[place].receive(from, data, now);
-                }
-                if place == 0 {
-                    for data in from_client.drain(..) {
-                        self.cluster.relays[0].receive(self.client.address, data, now);
-                    }
-                }
-                if place == source.0 {
-                    let Engine { core, post, connections, .. } = &mut self.cluster.relays[place].engines[source.1];
-                    let (out, bytes_max) = (DatagramOut::new(&wire), core.limits().queue_bytes_max);
-                    let _ = core.forward_datagram(
-                        PUBLISHER,
-                        &wire,
-                        now.instant,
-                        |offer, ledger| connections.deliver(&offer, &out, bytes_max, ledger),
-                        |to| post.put_media(to, MediaMail::Datagram { wire: wire.clone(), arrived: now.instant }),
-                    );
-                }
-                self.cluster.turn_of(place, None);
-                *spent += thread_time() - before;
-            }
-            let clients: Vec<_> =
-                self.cluster.packets.extract_if(.., |(_, to, _)| *to == self.client.address).collect();
-            clients.into_iter().for_each(|(_, _, data)| self.client.receive(&data, now.instant));
-            self.client.handle_events();
-            self.client.datagrams.clear();
-        }
-        spent.map(|spent| spent / OBJECTS)
-    }
-}
-
-/// Figures for docs/PERFORMANCE.md: what an object for a client at another node costs beside one for a client here, QUIC and all,
-/// with one object in each packet.
-#[test]
-#[ignore = "it measures: cargo test -p supernode-server --lib an_object_for_another_node_costs -- --ignored --nocapture"]
-fn what_an_object_for_another_node_costs() {
-    let mut call = Call::new();
-    let local = (0, 1);
-    call.let_publisher_in(local);
-    let here = TrackAlias::new(1 << 30 | 11).expect("small");
-    call.publish_at(here, TrackKind::Audio, 1, local);
-    let there = call.publish(TrackKind::Audio, 11);
-    let gathered_apart = call.publish(TrackKind::Audio, 10);
-    let [idle, _] = call.spend_on(here, local);
-    call.ask(Request::Subscribe(Subscribe { alias: here.value(), ..Subscribe::default() }));
-    let [native, _] = call.spend_on(here, local);
-    println!("a client of the publisher's relay: {} ns more than nobody", native - idle);
-    call.ask(Request::Unsubscribe(Unsubscribe { alias: here.value() }));
-    for (track, what) in [(there, "gathered where the link is"), (gathered_apart, "gathered by another shard")] {
-        let [idle_sink, idle_source] = call.spend_on(track, SOURCE);
-        call.subscribe(track);
-        let [sink, source] = call.spend_on(track, SOURCE);
-        let (source, sink) = (source - idle_source, sink - idle_sink);
-        println!("{what}: {source} ns at the publisher's node, {sink} ns at the client's, with its delivery");
-        call.unsubscribe(track);
-    }
 }
