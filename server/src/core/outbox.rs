@@ -81,7 +81,7 @@ pub enum ControlMail {
         /// By which decision it is the home.
         fence: Fence,
         /// What.
-        mail: Box<ControlMail>,
+        mail: Box<Self>,
     },
     /// A home shows a track that another node publishes: nobody here is told of it before.
     TrackCame(TrackAlias, TrackShown),

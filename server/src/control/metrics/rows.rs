@@ -420,8 +420,11 @@ fn of_cluster(reading: &Reading, read: fn(&ClusterReading) -> f64) -> Samples<f6
     reading.cluster.as_ref().map(|cluster| (Cow::Borrowed(""), read(cluster))).into_iter().collect()
 }
 
+/// The sum over all shards of one figure of their links.
+type SumOfLinks<'a> = &'a dyn Fn(fn(&NodeFigures) -> u64) -> f64;
+
 /// What is counted of the links to other nodes, where there is a cluster.
-fn of_links(reading: &Reading, read: fn(&dyn Fn(fn(&NodeFigures) -> u64) -> f64) -> Samples<f64>) -> Samples<f64> {
+fn of_links(reading: &Reading, read: fn(SumOfLinks<'_>) -> Samples<f64>) -> Samples<f64> {
     let shards = || reading.shards.iter().filter_map(|shard| shard.detail.distributions.nodes.as_ref());
     if reading.cluster.is_none() {
         return Vec::new();

@@ -233,10 +233,10 @@ impl ShardCore {
         let (from, member) = (session.id, session.rooms.get(&room).copied().unwrap_or_default());
         if self.is_clustered() && request != 0 {
             let waits = match &what {
-                Asked::Join(_) => Waits::ToJoin,
-                Asked::CatchUp { .. } if member == 0 => Waits::ToCatchUp,
-                Asked::Publish(track) => Waits::ToPublish(track.alias),
-                _ => Waits::ToBeAnswered,
+                Asked::Join(_) => Waits::Join,
+                Asked::CatchUp { .. } if member == 0 => Waits::CatchUp,
+                Asked::Publish(track) => Waits::Publish(track.alias),
+                _ => Waits::Answer,
             };
             self.wait(link, room, request, waits)?;
         }

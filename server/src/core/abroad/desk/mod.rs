@@ -13,7 +13,7 @@ mod home;
 mod visit;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, VecDeque, btree_map::Entry},
     time::{Duration, Instant},
 };
 
@@ -201,15 +201,15 @@ impl ShardCore {
             return outbox.mail(desk, mail);
         }
         let asked = Parked { ask, fence, until: now.instant + PARKED_FOR };
-        if !self.abroad.desk.rooms.contains_key(&room) {
+        let deal = match self.abroad.desk.rooms.entry(room) {
+            Entry::Occupied(known) => known.into_mut(),
             // Whoever only wants to be out is out.
-            if asked.stays() {
-                return;
+            Entry::Vacant(_) if asked.stays() => return,
+            Entry::Vacant(new) => {
+                outbox.errand(Errand::Home(HomeWish::Want(room)));
+                new.insert(Deal::default())
             }
-            self.abroad.desk.rooms.insert(room, Deal::default());
-            outbox.errand(Errand::Home(HomeWish::Want(room)));
-        }
-        let Some(deal) = self.abroad.desk.rooms.get_mut(&room) else { return };
+        };
         deal.here += usize::from(fence.is_none() && asked.comes());
         if let (Some(fence), Some((_, known))) = (fence, deal.home)
             && fence != known

@@ -33,22 +33,22 @@ pub(crate) struct Wait {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Waits {
     /// To be let in.
-    ToJoin,
+    Join,
     /// To be given what it missed, as it is no member.
-    ToCatchUp,
+    CatchUp,
     /// That others are told of its track.
-    ToPublish(TrackAlias),
+    Publish(TrackAlias),
     /// Anything else.
-    ToBeAnswered,
+    Answer,
     /// That the home knows that it is out. The session has been told so, and is counted until all that it asked before is
     /// answered.
-    ToLeave,
+    Leave,
 }
 
 impl Wait {
     /// Whether the desk counts the session for it.
     fn counts(&self) -> bool {
-        matches!(self.what, Waits::ToJoin | Waits::ToCatchUp | Waits::ToLeave)
+        matches!(self.what, Waits::Join | Waits::CatchUp | Waits::Leave)
     }
 }
 
@@ -178,7 +178,7 @@ impl ShardCore {
         };
         let is_live = self.is_live(to);
         match (wait.map(|wait| wait.what), joined) {
-            (Some(Waits::ToJoin), Some(member)) if is_live => {
+            (Some(Waits::Join), Some(member)) if is_live => {
                 self.enter_room(room, member, to.link);
             }
             // It is in, and is not there, or has been told that it is not in.
@@ -189,18 +189,18 @@ impl ShardCore {
                 }
                 return;
             }
-            (Some(Waits::ToPublish(alias)), None) => {
+            (Some(Waits::Publish(alias)), None) => {
                 if matches!(message.body, Some(Body::Refused(_))) {
                     self.publish_refused(to, alias, outbox);
                 }
             }
-            (Some(Waits::ToLeave), None) => {
+            (Some(Waits::Leave), None) => {
                 // All before it is answered by now, but a kick that waits for a third node.
                 self.refuse_waits_of(to, &room, outbox);
                 return self.out(room, outbox);
             }
-            (Some(Waits::ToJoin | Waits::ToCatchUp), None) => self.out(room, outbox),
-            (Some(Waits::ToBeAnswered), None) => {}
+            (Some(Waits::Join | Waits::CatchUp), None) => self.out(room, outbox),
+            (Some(Waits::Answer), None) => {}
             // It was told already that it will not be answered.
             (None, None) => return,
         }
@@ -256,7 +256,7 @@ impl ShardCore {
         outbox: &mut Outbox,
     ) {
         let Some(from) = self.id_of(link) else { return };
-        let waits = request != 0 && self.wait(link, room, request, Waits::ToLeave).is_ok();
+        let waits = request != 0 && self.wait(link, room, request, Waits::Leave).is_ok();
         let request = if waits { request } else { 0 };
         outbox.ask(RoomAsk { room, from, member, request, what: Asked::Leave { is_away } });
         if !waits {
@@ -273,8 +273,8 @@ impl ShardCore {
     pub(crate) fn wait(&mut self, link: u32, room: RoomId, request: u64, what: Waits) -> Result<(), Refusal> {
         let id = self.id_of(link).ok_or(Refusal::of(RefusalReason::Malformed))?;
         let key = (id.link, id.generation, request);
-        let joins = |wait: &Wait| wait.what == Waits::ToJoin && wait.room == room;
-        let is_twice = what == Waits::ToJoin && self.waits_of(id).any(|(_, wait)| joins(wait));
+        let joins = |wait: &Wait| wait.what == Waits::Join && wait.room == room;
+        let is_twice = what == Waits::Join && self.waits_of(id).any(|(_, wait)| joins(wait));
         if is_twice || self.abroad.waits.contains_key(&key) {
             return Err(Refusal::of(RefusalReason::Already));
         }
@@ -284,7 +284,7 @@ impl ShardCore {
 
     /// Rooms that a session waits to be let into.
     pub(crate) fn waits_to_join(&self, link: u32) -> usize {
-        let joins = |(_, wait): &(u64, &Wait)| wait.what == Waits::ToJoin;
+        let joins = |(_, wait): &(u64, &Wait)| wait.what == Waits::Join;
         self.id_of(link).map_or(0, |id| self.waits_of(id).filter(joins).count())
     }
 
