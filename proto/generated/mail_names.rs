@@ -15,6 +15,7 @@ pub const MAIL_NAMES: &[&str] = &[
     "Mail.track_came",
     "Mail.evict",
     "Mail.from_node",
+    "Mail.inside",
     "Ask.join",
     "Ask.leave",
     "Ask.gone",
@@ -29,4 +30,5 @@ pub const MAIL_NAMES: &[&str] = &[
     "Ask.relabel",
     "Ask.unpublish",
     "Ask.is_out",
+    "Ask.door",
 ];

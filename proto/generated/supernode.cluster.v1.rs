@@ -50,7 +50,7 @@ pub struct Letter {
 pub struct Mail {
     #[prost(
         oneof = "mail::Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15"
     )]
     pub body: ::core::option::Option<mail::Body>,
 }
@@ -86,6 +86,8 @@ pub mod mail {
         Evict(super::Evict),
         #[prost(message, tag = "14")]
         FromNode(super::FromNode),
+        #[prost(message, tag = "15")]
+        Inside(super::Inside),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -210,7 +212,7 @@ pub struct Ask {
     pub fence: ::core::option::Option<Fence>,
     #[prost(
         oneof = "ask::What",
-        tags = "6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19"
+        tags = "6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20"
     )]
     pub what: ::core::option::Option<ask::What>,
 }
@@ -251,6 +253,8 @@ pub mod ask {
         Unpublish(u64),
         #[prost(message, tag = "19")]
         IsOut(super::IsOut),
+        #[prost(message, tag = "20")]
+        Door(super::Door),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -283,6 +287,9 @@ pub struct IsOut {
     #[prost(uint64, tag = "2")]
     pub request: u64,
 }
+/// Somebody is at the door: whom are they to ring?
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Door {}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CatchUp {
     #[prost(bytes = "bytes", tag = "1")]
@@ -310,7 +317,7 @@ pub struct FromHome {
     pub room: ::prost::bytes::Bytes,
     #[prost(message, optional, tag = "2")]
     pub fence: ::core::option::Option<Fence>,
-    /// Send, Tell, Deliver, DeliverWithheld, TrackCame, TrackEnded or Evict.
+    /// Send, Tell, Deliver, DeliverWithheld, TrackCame, TrackEnded, Evict or Inside.
     #[prost(message, optional, boxed, tag = "3")]
     pub mail: ::core::option::Option<::prost::alloc::boxed::Box<Mail>>,
 }
@@ -343,6 +350,24 @@ pub struct Evict {
     pub kicker: ::core::option::Option<Session>,
     #[prost(uint64, tag = "5")]
     pub request: u64,
+}
+/// To whoever is at the door: who is in the room, whichever node they are at.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Inside {
+    #[prost(message, optional, tag = "1")]
+    pub to: ::core::option::Option<Session>,
+    #[prost(uint64, tag = "2")]
+    pub request: u64,
+    /// Those who have been there for longest come first.
+    #[prost(message, repeated, tag = "3")]
+    pub members: ::prost::alloc::vec::Vec<Insider>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Insider {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub identity: ::prost::bytes::Bytes,
+    #[prost(message, optional, tag = "2")]
+    pub session: ::core::option::Option<Session>,
 }
 /// What one node says to another of people, rings and key packages; the link says which node it is.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -3,9 +3,9 @@
 use prost::bytes::Bytes;
 use supernode_proto::{
     cluster::{
-        Address, Ask, CatchUp, Close, Deliver, DeliverWithheld, Demand, Evict, Fence, FromHome, FromNode, Gone,
-        Interest, IsOut, Join, Keyframe, Leave, Mail, NodeHello, Publish, Send, Session, Tell, TrackCame, TrackEnded,
-        ask::What, mail::Body,
+        Address, Ask, CatchUp, Close, Deliver, DeliverWithheld, Demand, Door, Evict, Fence, FromHome, FromNode, Gone,
+        Inside, Insider, Interest, IsOut, Join, Keyframe, Leave, Mail, NodeHello, Publish, Send, Session, Tell,
+        TrackCame, TrackEnded, ask::What, mail::Body,
     },
     control::{self, Done, MlsDelivery, RelayMessage, relay_message},
 };
@@ -79,6 +79,11 @@ pub fn mails() -> Vec<(String, Mail)> {
         }),
         Body::Evict(Evict { session: session(2), room: room(), member: 6, kicker: session(1), request: 7 }),
         Body::FromNode(FromNode { words: bytes(0x80, 4) }),
+        Body::Inside(Inside {
+            to: session(2),
+            request: 7,
+            members: vec![Insider { identity: bytes(0x50, 32), session: session(3) }],
+        }),
     ];
     let named = |body| (name(&body).to_owned(), Mail { body: Some(body) });
     let asks = every_ask().into_iter().map(|what| {
@@ -138,6 +143,7 @@ fn every_ask() -> Vec<What> {
         What::Relabel(control::RelabelTrack { alias: ALIAS, label: bytes(0x80, 4), mls_epoch: 6 }),
         What::Unpublish(ALIAS),
         What::IsOut(IsOut { kicker: Some(Session { node: 3, shard: 2, link: 1, generation: 6 }), request: 9 }),
+        What::Door(Door {}),
     ]
 }
 
@@ -157,6 +163,7 @@ fn name_of_ask(what: &What) -> &'static str {
         What::Relabel(_) => "Ask.relabel",
         What::Unpublish(_) => "Ask.unpublish",
         What::IsOut(_) => "Ask.is_out",
+        What::Door(_) => "Ask.door",
     }
 }
 
@@ -177,6 +184,7 @@ fn name(body: &Body) -> &'static str {
         Body::TrackCame(_) => "Mail.track_came",
         Body::Evict(_) => "Mail.evict",
         Body::FromNode(_) => "Mail.from_node",
+        Body::Inside(_) => "Mail.inside",
     }
 }
 

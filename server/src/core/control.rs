@@ -16,7 +16,7 @@ use supernode_proto::{
 
 use super::{
     Asked, ControlMail, MemberId, Now, Outbox, RingId, SessionId, ShardCore,
-    abroad::answer_elsewhere,
+    abroad::{Knock, answer_elsewhere},
     grants::accounts::Allowance,
     registry::{
         presence, push, rings,
@@ -201,7 +201,12 @@ impl ShardCore {
                     rings::Whom::Issuer(Box::new(ticket))
                 } else {
                     Refusal::check_len("ticket", ring.ticket.len(), 0)?;
-                    rings::Whom::Room(check_room_key(session, &ring.room_key, &ring.proof)?)
+                    let room = check_room_key(session, &ring.room_key, &ring.proof)?;
+                    if outbox.homes().is_clustered() {
+                        let knock = Knock::new(RingId(rng.random()), ring.payload);
+                        return self.ring_at_door(link, request, room, knock, now, outbox);
+                    }
+                    rings::Whom::Room(room)
                 };
                 let wanted = rings::NewRing { id: RingId(rng.random()), whom, payload: ring.payload };
                 let (session, timers) = self.session_and_timers(link)?;

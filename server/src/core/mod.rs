@@ -20,7 +20,7 @@ mod session;
 mod shard_core;
 mod timers;
 
-pub(crate) use self::registry::tracks::node_of;
+pub(crate) use self::registry::{rings::DOOR_DEVICES_MAX, tracks::node_of};
 pub use self::{
     abroad::{BusErrand, Topic},
     forwarding::{fan_out, forward, group_cache, histogram, ledger, queue, speakers, stream},

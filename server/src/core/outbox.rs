@@ -85,6 +85,15 @@ pub enum ControlMail {
     },
     /// A home shows a track that another node publishes: nobody here is told of it before.
     TrackCame(TrackAlias, TrackShown),
+    /// To the shard of whoever is at the door of a room: its home says who is in it, the first of them who have been there for longest.
+    Inside {
+        /// Who is at the door.
+        to: SessionId,
+        /// By which request.
+        request: u64,
+        /// Who is in.
+        members: Vec<(IdentityKey, SessionId)>,
+    },
     /// To the shard that deals with the room: one of those who were in it, or wanted to be, no longer is.
     Out(RoomId),
     /// To every shard: what was asked of the room, and not answered, will not be answered.

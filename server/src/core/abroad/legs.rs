@@ -55,10 +55,18 @@ pub(crate) struct Leg {
 #[derive(Debug)]
 pub(crate) struct Starting {
     request: u64,
-    callee: (IdentityKey, u32),
+    /// Whose pages are woken if nobody is there; nobody's if it rings a room.
+    callee: Option<(IdentityKey, u32)>,
     caller: IdentityKey,
     /// Why none rings, if none does.
     refusal: Refusal,
+}
+
+impl Starting {
+    /// Of a ring at the door of a room.
+    pub(super) fn at_door(request: u64, caller: IdentityKey, refusal: Refusal) -> Self {
+        Self { request, callee: None, caller, refusal }
+    }
 }
 
 impl Ring {
@@ -124,15 +132,10 @@ impl ShardCore {
         for (node, device) in handed.elsewhere.iter().filter(|(node, _)| self.abroad.nodes.contains_key(node)) {
             by_node.entry(*node).or_default().push(Bytes::copy_from_slice(device.as_bytes()));
         }
-        let legs = by_node.keys().map(|node| Leg { node: *node, devices: None }).collect();
-        let starting = Some(Starting { request, callee: called, caller: caller.identity, refusal });
-        let abroad = Some(Box::new(Part::Home { legs, starting }));
-        directory.rings.insert(id, Ring { caller: caller.session, devices: devices.clone(), busy: false, abroad });
-        self.timers.insert(now.instant + directory.limits().ring_timeout, Due::Ring(id));
-        self.timers.insert(now.instant + WAIT, Due::RingStart(id));
         rings::tell_devices(&devices, id, &caller, payload, &Bytes::new(), outbox);
-        for (node, devices) in by_node {
-            let there = Said::RingThere(RingThere {
+        let starting = Starting { request, callee: Some(called), caller: caller.identity, refusal };
+        let there = by_node.into_iter().map(|(node, devices)| {
+            let there = RingThere {
                 ring: Bytes::copy_from_slice(&id.0),
                 place: Some(Place::of(caller.session)),
                 callee: key_bytes(&called.0),
@@ -141,11 +144,33 @@ impl ShardCore {
                 caller_device: Bytes::copy_from_slice(caller.device.as_bytes()),
                 devices,
                 payload: payload.clone(),
-            });
-            self.say(node, ASKED.0.into(), &there, outbox);
+                ..RingThere::default()
+            };
+            (node, there)
+        });
+        self.begin_ring((id, caller.session), devices, starting, there.collect(), now, outbox);
+        Ok(())
+    }
+
+    /// A ring is at home here, and these nodes are asked to ring, too.
+    pub(super) fn begin_ring(
+        &mut self,
+        (id, caller): (RingId, SessionId),
+        devices: Vec<(IdentityKey, SessionId)>,
+        starting: Starting,
+        there: Vec<(NodeId, RingThere)>,
+        now: Now,
+        outbox: &mut Outbox,
+    ) {
+        let legs = there.iter().map(|(node, _)| Leg { node: *node, devices: None }).collect();
+        let abroad = Some(Box::new(Part::Home { legs, starting: Some(starting) }));
+        self.directory.rings.insert(id, Ring { caller, devices, busy: false, abroad });
+        self.timers.insert(now.instant + self.directory.limits().ring_timeout, Due::Ring(id));
+        self.timers.insert(now.instant + WAIT, Due::RingStart(id));
+        for (node, there) in there {
+            self.say(node, ASKED.0.into(), &Said::RingThere(there), outbox);
         }
         self.check_start(id, false, now, outbox);
-        Ok(())
     }
 
     /// Tells the caller that its ring has begun, or that it has not, once all nodes have answered, or `anyway`.
@@ -170,30 +195,27 @@ impl ShardCore {
             return tell_started(caller, &starting, id, ringing, outbox);
         }
         directory.rings.remove(&id);
-        if starting.refusal.reason == RefusalReason::Offline {
-            self.wake_everywhere(&starting.caller, starting.callee, now, outbox);
+        if let Some(callee) = starting.callee.filter(|_| starting.refusal.reason == RefusalReason::Offline) {
+            self.wake_everywhere(&starting.caller, callee, now, outbox);
         }
         outbox.refuse(caller, starting.request, starting.refusal.into());
     }
 
     /// Another node's session rings devices here.
     pub(super) fn hear_ring(&mut self, from: NodeId, there: RingThere, now: Now, outbox: &mut Outbox) {
-        let (Ok(id), Some(place), Ok(callee), Ok(identity), Ok(device)) = (
+        let (Ok(id), Some(place), Ok(identity), Ok(device)) = (
             RingId::from_slice(&there.ring),
             there.place,
-            IdentityKey::from_slice(&there.callee),
             IdentityKey::from_slice(&there.caller),
             DeviceKey::from_slice(&there.caller_device),
         ) else {
             return;
         };
         let directory = self.directory.clone();
-        let devices: Vec<DeviceKey> =
-            there.devices.iter().filter_map(|device| DeviceKey::from_slice(device).ok()).collect();
         let caller = Caller { session: place.at(from), identity, device };
         let marked = match directory.is_draining() || directory.rings.contains_key(&id) {
             true => Err(Refusal::of(RefusalReason::Offline)),
-            false => rings::mark_ringing(&directory, &caller, (callee, there.generation), &devices, id),
+            false => self.mark_there(&there, &caller, id),
         };
         let mut rang = RangThere { ring: there.ring, ..RangThere::default() };
         match marked {
@@ -204,7 +226,7 @@ impl ShardCore {
                 directory.rings.insert(id, ring);
                 self.abroad.guests.insert(id, from);
                 self.timers.insert(now.instant + directory.limits().ring_timeout + GUEST_GRACE, Due::Ring(id));
-                rings::tell_devices(&devices, id, &caller, &there.payload, &Bytes::new(), outbox);
+                rings::tell_devices(&devices, id, &caller, &there.payload, &there.room, outbox);
             }
             Err(refusal) => {
                 (rang.refused, rang.bound) = (refusal.reason.into(), refusal.bound);
@@ -212,6 +234,23 @@ impl ShardCore {
             }
         }
         self.say(from, place.shard, &Said::RangThere(rang), outbox);
+    }
+
+    /// Takes places for a ring of another node on the callee's devices, or on those who are in a room.
+    fn mark_there(
+        &self,
+        there: &RingThere,
+        caller: &Caller,
+        id: RingId,
+    ) -> Result<Vec<(IdentityKey, SessionId)>, Refusal> {
+        if !there.room.is_empty() {
+            let members: Vec<_> = there.inside.iter().filter_map(|insider| insider.at(self.at.node)).collect();
+            return rings::mark_door(&self.directory, caller, &members, id);
+        }
+        let callee = IdentityKey::from_slice(&there.callee).map_err(|_| Refusal::of(RefusalReason::Offline))?;
+        let devices: Vec<DeviceKey> =
+            there.devices.iter().filter_map(|device| DeviceKey::from_slice(device).ok()).collect();
+        rings::mark_ringing(&self.directory, caller, (callee, there.generation), &devices, id)
     }
 
     /// How many devices ring at another node.

@@ -9,6 +9,7 @@
 
 mod bus;
 mod desk;
+mod door;
 mod elsewhere;
 mod hearing;
 pub(crate) mod legs;
@@ -30,6 +31,7 @@ use self::{
 };
 pub(crate) use self::{
     desk::{Visit, Waits},
+    door::Knock,
     elsewhere::{Elsewhere, tell_others},
     hearing::tell_came,
     legs::{answer_elsewhere, settle_elsewhere},
@@ -55,6 +57,8 @@ pub(crate) struct Abroad {
     desk: Desk,
     /// Requests of its sessions about rooms that are not answered: by link, generation and number.
     waits: BTreeMap<(u32, u32, u64), Wait>,
+    /// Those of them that are rings at the door of a room.
+    knocks: BTreeMap<(u32, u32, u64), Knock>,
 }
 
 impl Abroad {
@@ -77,7 +81,13 @@ impl Abroad {
 
     /// Identities that it listens for, rings of other nodes, rooms at its desk, and what it waits for: zero after everybody has left.
     pub(crate) fn len(&self) -> usize {
-        self.watched.len() + self.held.len() + self.guests.len() + self.takes.len() + self.desk.len() + self.waits.len()
+        self.watched.len()
+            + self.held.len()
+            + self.guests.len()
+            + self.takes.len()
+            + self.desk.len()
+            + self.waits.len()
+            + self.knocks.len()
     }
 }
 

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use prost::{Message, Oneof};
 use supernode_proto::{
     control::{DeviceKeyPackage, PresenceState, RefusalReason, RingResult},
-    identity::{DeviceKey, IdentityKey, Revocation},
+    identity::{DeviceKey, IdentityKey, Revocation, RoomId},
     limits as wire,
 };
 
-use crate::core::{Address, NodeId, SessionId, ShardId};
+use crate::core::{Address, NodeId, SessionId, ShardId, registry::rings::DOOR_DEVICES_MAX};
 
 /// Entries of one [`Recheck`] at most: 1,000, about 20 KB.
 pub(crate) const ENTRIES_MAX: usize = 1_000;
@@ -265,6 +265,21 @@ pub(crate) struct RingThere {
     pub(crate) devices: Vec<Bytes>,
     #[prost(bytes = "bytes", tag = "8")]
     pub(crate) payload: Bytes,
+    /// At the door of which room the caller is: then there is no callee and there are no devices,
+    #[prost(bytes = "bytes", tag = "9")]
+    pub(crate) room: Bytes,
+    /// but sessions of the receiver that are in it.
+    #[prost(message, repeated, tag = "10")]
+    pub(crate) inside: Vec<Insider>,
+}
+
+/// Somebody who is in a room.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Insider {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) identity: Bytes,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) place: Option<Place>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -330,6 +345,17 @@ impl Place {
     }
 }
 
+impl Insider {
+    pub(crate) fn of(identity: &IdentityKey, session: SessionId) -> Self {
+        Self { identity: key_bytes(identity), place: Some(Place::of(session)) }
+    }
+
+    /// Their session, at this node.
+    pub(crate) fn at(&self, node: NodeId) -> Option<(IdentityKey, SessionId)> {
+        Some((IdentityKey::from_slice(&self.identity).ok()?, self.place?.at(node)))
+    }
+}
+
 impl Said {
     pub(crate) fn to_bytes(&self) -> Bytes {
         Words { said: Some(self.clone()) }.encode_to_vec().into()
@@ -357,7 +383,10 @@ impl Said {
                     && taken.packages.iter().all(|it| it.package.len() <= wire::KEY_PACKAGE_BYTES_MAX)
             }
             Self::RingThere(there) => {
-                there.devices.len() <= DEVICES_MAX && there.payload.len() <= wire::RING_PAYLOAD_BYTES_MAX
+                there.devices.len() <= DEVICES_MAX
+                    && there.inside.len() <= DOOR_DEVICES_MAX
+                    && (there.room.is_empty() || RoomId::from_slice(&there.room).is_ok())
+                    && there.payload.len() <= wire::RING_PAYLOAD_BYTES_MAX
             }
             Self::Answer(answer) => answer.payload.len() <= wire::RING_PAYLOAD_BYTES_MAX,
             Self::Ask(_) | Self::Came(_) | Self::Nothing(_) | Self::Take(_) | Self::Wake(_) => true,

@@ -10,9 +10,10 @@ use supernode_proto::{
 
 use super::{
     directory::TrackEntry,
+    rings,
     rooms::{self, Leaving, Verdict},
 };
-use crate::core::{MemberId, Now, Outbox, SessionId, ShardCore, abroad::Waits, control::Refusal};
+use crate::core::{ControlMail, MemberId, Now, Outbox, SessionId, ShardCore, abroad::Waits, control::Refusal};
 
 /// Something that a session wants of a room.
 #[derive(Debug, Clone)]
@@ -70,6 +71,8 @@ pub enum Asked {
         /// By which request.
         request: u64,
     },
+    /// In a cluster: to know whom it rings, as it is at the door.
+    Door,
     /// To publish a track.
     Publish(Publishing),
     /// That a track has another label.
@@ -176,6 +179,14 @@ impl ShardCore {
             Asked::Rotate(key) => rooms::rotate(&directory, room, (member, from), key)?,
             Asked::Beacon(posted) => rooms::tell_beacon(&directory, room, (member, from), posted, outbox)?,
             Asked::Mls(sent) => rooms::deliver_mls(&directory, from, member, sent, now, outbox)?,
+            Asked::Door => {
+                let members = rings::inside(&directory, &room, from);
+                if members.is_empty() {
+                    return Err(Refusal::of(RefusalReason::Offline));
+                }
+                outbox.mail(from.at, ControlMail::Inside { to: from, request, members });
+                return Ok(false);
+            }
             Asked::CatchUp { device, after } => {
                 rooms::catch_up(&directory, room, from, &device, after, now, outbox)?;
             }

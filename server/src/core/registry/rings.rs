@@ -185,7 +185,7 @@ pub(crate) enum Whom {
 }
 
 /// Devices that ring at most when somebody is at the door of a room: one of them answers.
-const DOOR_DEVICES_MAX: usize = 8;
+pub(crate) const DOOR_DEVICES_MAX: usize = 8;
 
 /// A ring that somebody wants to start.
 #[derive(Debug)]
@@ -226,7 +226,10 @@ pub(crate) fn start(
             caller.handed.retain(|handed| handed.callee != ticket.issuer);
             (devices, Bytes::new())
         }
-        Whom::Room(room) => (mark_door(directory, caller, &room, id)?, Bytes::copy_from_slice(&room.0)),
+        Whom::Room(room) => {
+            let members = inside(directory, &room, caller.id);
+            (mark_door(directory, &by, &members, id)?, Bytes::copy_from_slice(&room.0))
+        }
     };
     let started = RingStarted { ring: Bytes::copy_from_slice(&id.0), devices: devices.len() as u32 };
     outbox.counts.rings_started += 1;
@@ -299,21 +302,26 @@ pub(crate) fn mark_ringing(
     places.taken()
 }
 
-fn mark_door(
+/// Whom somebody rings who is at the door of a room: those who have been in it for longest.
+pub(crate) fn inside(directory: &Directory, room: &RoomId, caller: SessionId) -> Vec<(IdentityKey, SessionId)> {
+    if crate::planted::planted!(DoorRingsNobody) {
+        return Vec::new();
+    }
+    directory.rooms.get(room).map_or_else(Vec::new, |room| {
+        let others = room.members.values().filter(|member| member.session != caller);
+        others.map(|member| (member.identity, member.session)).take(DOOR_DEVICES_MAX).collect()
+    })
+}
+
+/// Takes places for a ring on those of these sessions that are at this node.
+pub(crate) fn mark_door(
     directory: &Directory,
-    caller: &Session,
-    room: &RoomId,
+    caller: &Caller,
+    members: &[(IdentityKey, SessionId)],
     id: RingId,
 ) -> Result<Vec<(IdentityKey, SessionId)>, Refusal> {
     let mut places = Places::new(directory);
-    if crate::planted::planted!(DoorRingsNobody) {
-        return places.taken();
-    }
-    let members: Vec<(IdentityKey, SessionId)> = directory.rooms.get(room).map_or_else(Vec::new, |room| {
-        let others = room.members.values().filter(|member| member.session != caller.id);
-        others.map(|member| (member.identity, member.session)).take(DOOR_DEVICES_MAX).collect()
-    });
-    for (identity, session) in members {
+    for (identity, session) in members.iter().copied() {
         let Some(mut person) = directory.people.get_mut(&identity) else { continue };
         // Whom somebody shuts out, they hear nothing of; the others in the room judge for themselves.
         if person.lets(&caller.identity, u32::MAX)

@@ -9,7 +9,7 @@ use supernode_proto::{
 };
 
 use super::words::{NoMail, alias, bytes, room, session, somebody};
-use crate::core::{Asked, Fence, Joining, Publishing, RoomAsk, TrackShown};
+use crate::core::{Asked, DOOR_DEVICES_MAX, Fence, Joining, Publishing, RoomAsk, SessionId, TrackShown};
 
 pub(super) const fn fence(of: Fence) -> wire::Fence {
     wire::Fence { epoch: of.epoch, revision: of.revision }
@@ -34,6 +34,7 @@ pub(super) fn asked(ask: &RoomAsk, by: Fence) -> wire::Ask {
         Asked::Gone => What::Gone(wire::Gone {}),
         Asked::Kick(member) => What::Kick(*member),
         Asked::IsOut { kicker, request } => What::IsOut(wire::IsOut { kicker: session(*kicker), request: *request }),
+        Asked::Door => What::Door(wire::Door {}),
         Asked::Rotate(key) => What::Rotate(bytes(key.as_bytes())),
         Asked::Beacon(posted) => What::Beacon(posted.clone()),
         Asked::Mls(sent) => What::Mls(sent.clone()),
@@ -85,6 +86,7 @@ pub(super) fn ask_of(ask: wire::Ask) -> Result<(RoomAsk, Fence), NoMail> {
         What::IsOut(wire::IsOut { kicker, request }) => {
             Asked::IsOut { kicker: somebody(kicker.ok_or(NoMail)?)?, request }
         }
+        What::Door(wire::Door {}) => Asked::Door,
         What::Rotate(key) => Asked::Rotate(JoinKey::from_slice(&key).map_err(|_| NoMail)?),
         What::Beacon(posted) => {
             same(&posted.room)?;
@@ -124,6 +126,27 @@ pub(super) const fn alias_of(ask: &RoomAsk) -> Option<TrackAlias> {
         }
         _ => None,
     }
+}
+
+/// Who is in a room.
+pub(super) fn insiders(members: &[(IdentityKey, SessionId)]) -> Vec<wire::Insider> {
+    let insider = |(identity, of): &(IdentityKey, SessionId)| wire::Insider {
+        identity: bytes(identity.as_bytes()),
+        session: session(*of),
+    };
+    members.iter().map(insider).collect()
+}
+
+/// The same read: no more of them than ring, each at whichever node.
+pub(super) fn insiders_of(members: &[wire::Insider]) -> Result<Vec<(IdentityKey, SessionId)>, NoMail> {
+    if members.len() > DOOR_DEVICES_MAX {
+        return Err(NoMail);
+    }
+    let insider = |of: &wire::Insider| {
+        let identity = IdentityKey::from_slice(&of.identity).map_err(|_| NoMail)?;
+        Ok((identity, somebody(of.session.ok_or(NoMail)?)?))
+    };
+    members.iter().map(insider).collect()
 }
 
 pub(super) fn shown(alias: TrackAlias, track: &TrackShown) -> wire::TrackCame {

@@ -45,6 +45,7 @@ fn every_ask() -> Vec<Asked> {
         Asked::Gone,
         Asked::Kick(3),
         Asked::IsOut { kicker: session(NodeId(3), TO), request: 8 },
+        Asked::Door,
         Asked::Rotate(join_key),
         Asked::Beacon(PostBeacon { room: room(), epoch: 1, ..PostBeacon::default() }),
         Asked::Mls(SendMls { room: room(), payload: Bytes::from_static(b"sealed"), ..SendMls::default() }),
@@ -90,6 +91,7 @@ fn every_word_of_a_home() -> Vec<ControlMail> {
         ControlMail::Evict { session: ours, room, member: 2, kicker: None },
         ControlMail::TrackCame(alias, TrackShown { room, member, publisher: of_third, kind, activity }),
         ControlMail::TrackEnded { alias },
+        ControlMail::Inside { to: ours, request: 4, members: vec![(IdentityKey::new([6; 32]), of_third)] },
     ]
 }
 
@@ -183,7 +185,7 @@ fn a_node_speaks_for_its_own_sessions_and_to_those_of_the_shard_that_it_writes_t
         assert_eq!(from_another.is_err(), of_there, "{mail:?} by a node that is not theirs");
         let to_ours = match &mail {
             ControlMail::FromHome { mail, .. } => {
-                matches!(**mail, ControlMail::Client(_) | ControlMail::Evict { .. })
+                matches!(**mail, ControlMail::Client(_) | ControlMail::Evict { .. } | ControlMail::Inside { .. })
             }
             mail => matches!(mail, ControlMail::Client(_) | ControlMail::NotHome(..)),
         };
@@ -246,6 +248,14 @@ fn what_does_not_fit_its_field_is_refused() {
     // What a home alone says, said otherwise, and what is no home's to say.
     refused(Some(Mail::Evict(wire::Evict { session: ours(), room: room().into(), ..wire::Evict::default() })));
     refused(Some(Mail::TrackCame(wire::TrackCame { alias: 1, room: room().into(), kind: 1, ..Default::default() })));
+    let insiders = |count, identity| wire::Inside {
+        to: ours(),
+        members: vec![wire::Insider { identity: vec![6; identity].into(), session: theirs() }; count],
+        ..wire::Inside::default()
+    };
+    refused(Some(Mail::Inside(insiders(1, 32))));
+    by_home(Mail::Inside(insiders(1, 31)));
+    by_home(Mail::Inside(insiders(9, 32)));
     by_home(Mail::Keyframe(wire::Keyframe { alias: 1 }));
     by_home(Mail::FromHome(Box::default()));
     by_home(Mail::Evict(wire::Evict { session: ours(), room: vec![4; 16].into(), ..wire::Evict::default() }));

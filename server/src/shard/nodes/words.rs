@@ -88,6 +88,9 @@ fn written(mail: &ControlMail) -> Option<Mail> {
             kicker: kicker.and_then(|(kicker, _)| session(kicker)),
             request: kicker.map_or(0, |(_, request)| request),
         }),
+        ControlMail::Inside { to, request, members } => {
+            Body::Inside(wire::Inside { to: session(*to), request: *request, members: rooms::insiders(members) })
+        }
         ControlMail::FromNode { words, .. } => Body::FromNode(wire::FromNode { words: words.clone() }),
         // A shell tells its own shards.
         ControlMail::Ask(_)
@@ -213,7 +216,9 @@ impl Reader {
                 ControlMail::FromHome { from: self.from, room, fence, mail: Box::new(mail) }
             }
             // What only the home of a room says, and says as such.
-            Body::Deliver(_) | Body::DeliverWithheld(_) | Body::Evict(_) | Body::TrackCame(_) => return Err(NoMail),
+            Body::Deliver(_) | Body::DeliverWithheld(_) | Body::Evict(_) | Body::TrackCame(_) | Body::Inside(_) => {
+                return Err(NoMail);
+            }
             Body::Interest(wire::Interest { alias: of, from, demand, fresh }) => ControlMail::Interest {
                 alias: alias(of)?,
                 from: self.their_shard(from.ok_or(NoMail)?)?,
@@ -253,6 +258,10 @@ impl Reader {
                 // Whoever kicks may be at a third node, which gets the answer.
                 kicker: kicker.map(somebody).transpose()?.map(|kicker| (kicker, request)),
             },
+            // Who is in may be at any node.
+            Body::Inside(wire::Inside { to: client, request, members }) => {
+                ControlMail::Inside { to: own(to, client)?, request, members: rooms::insiders_of(&members)? }
+            }
             Body::TrackCame(shown) => {
                 let (alias, track) = rooms::shown_of(shown)?;
                 // The alias says which node made it.
@@ -292,6 +301,7 @@ const fn is_of_a_home(body: &Body) -> bool {
             | Body::Evict(_)
             | Body::TrackCame(_)
             | Body::TrackEnded(_)
+            | Body::Inside(_)
     )
 }
 

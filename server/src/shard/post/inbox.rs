@@ -251,6 +251,7 @@ fn mail_bytes(mail: &ControlMail) -> usize {
             size_of::<RoomAsk>() + ask.payload_bytes()
         }
         ControlMail::FromHome { mail, .. } => mail_bytes(mail),
+        ControlMail::Inside { members, .. } => size_of_val(&members[..]),
         ControlMail::Heard { bytes, .. } | ControlMail::FromNode { words: bytes, .. } => bytes.len(),
         _ => 0,
     };

@@ -123,7 +123,7 @@ impl Parked {
     /// Whether the desk counts the session from now on, until it says that it is out.
     fn comes(&self) -> bool {
         match self.ask.what {
-            Asked::Join(_) => true,
+            Asked::Join(_) | Asked::Door => true,
             Asked::CatchUp { .. } => self.ask.member == 0,
             _ => false,
         }

@@ -10,7 +10,7 @@ use supernode_proto::{
 use super::PARKED_FOR;
 use crate::core::{
     Address, Asked, ClientMail, ControlMail, Errand, Fence, HomeWish, MemberId, NodeId, Now, Outbox, RoomAsk,
-    SessionId, ShardCore, ShardId, TrackShown, control::Refusal, registry::directory::TrackEntry,
+    SessionId, ShardCore, ShardId, TrackShown, abroad::Knock, control::Refusal, registry::directory::TrackEntry,
 };
 
 /// A room with its home at another node, of which something was asked. All shards see it.
@@ -38,6 +38,8 @@ pub(crate) enum Waits {
     CatchUp,
     /// That others are told of its track.
     Publish(TrackAlias),
+    /// To know whom it rings, as it is at the door: then it does.
+    Ring,
     /// Anything else.
     Answer,
     /// That the home knows that it is out. The session has been told so, and is counted until all that it asked before is
@@ -48,7 +50,7 @@ pub(crate) enum Waits {
 impl Wait {
     /// Whether the desk counts the session for it.
     fn counts(&self) -> bool {
-        matches!(self.what, Waits::Join | Waits::CatchUp | Waits::Leave)
+        matches!(self.what, Waits::Join | Waits::CatchUp | Waits::Ring | Waits::Leave)
     }
 }
 
@@ -143,6 +145,9 @@ impl ShardCore {
             ControlMail::Client(ClientMail::Send { to, message }) if message.reply_to != 0 => {
                 self.hear_answer_of_home(room, to, message, outbox);
             }
+            ControlMail::Inside { to, request, members } => {
+                self.hear_inside(room, (to, request), &members, now, outbox);
+            }
             ControlMail::TrackCame(alias, track) => self.track_came(alias, track),
             ControlMail::TrackEnded { alias } => {
                 self.track_went(&room, alias);
@@ -171,7 +176,9 @@ impl ShardCore {
 
     /// An answer on its way to a session, which it may change.
     fn hear_answer_of_home(&mut self, room: RoomId, to: SessionId, message: RelayMessage, outbox: &mut Outbox) {
-        let wait = self.abroad.waits.remove(&(to.link, to.generation, message.reply_to));
+        let key = (to.link, to.generation, message.reply_to);
+        let wait = self.abroad.waits.remove(&key);
+        self.abroad.knocks.remove(&key);
         let joined = match &message.body {
             Some(Body::RoomJoined(joined)) => Some(joined.member),
             _ => None,
@@ -199,12 +206,21 @@ impl ShardCore {
                 self.refuse_waits_of(to, &room, outbox);
                 return self.out(room, outbox);
             }
-            (Some(Waits::Join | Waits::CatchUp), None) => self.out(room, outbox),
+            (Some(Waits::Join | Waits::CatchUp | Waits::Ring), None) => self.out(room, outbox),
             (Some(Waits::Answer), None) => {}
             // It was told already that it will not be answered.
             (None, None) => return,
         }
         outbox.errand(Errand::Client(ClientMail::Send { to, message }));
+    }
+
+    /// Whoever is at the door of the room hears who is in it: what they want of those, if they wait for it.
+    pub(in crate::core::abroad) fn take_knock(&mut self, room: RoomId, to: SessionId, request: u64) -> Option<Knock> {
+        let key = (to.link, to.generation, request);
+        let is_it = |wait: &Wait| wait.room == room && wait.what == Waits::Ring;
+        self.abroad.waits.get(&key).filter(|wait| is_it(wait))?;
+        self.abroad.waits.remove(&key);
+        self.abroad.knocks.remove(&key)
     }
 
     fn enter_room(&mut self, room: RoomId, member: MemberId, link: u32) {
