@@ -24,25 +24,25 @@ use crate::world::{At, Person, World};
 const ROOM: RoomId = RoomId([7; 16]);
 
 /// Three nodes, links between them, and whoever decides where rooms live.
-struct Cluster {
-    nodes: Vec<World>,
-    homes: BTreeMap<RoomId, (usize, Fence)>,
-    wanted: BTreeSet<(RoomId, usize)>,
+pub struct Cluster {
+    pub nodes: Vec<World>,
+    pub homes: BTreeMap<RoomId, (usize, Fence)>,
+    pub wanted: BTreeSet<(RoomId, usize)>,
     revision: u64,
     /// Nothing is decided, or told.
-    is_silent: bool,
+    pub is_silent: bool,
     /// Letters from the first of these to the second are kept.
-    held: Option<(usize, usize)>,
-    kept: Vec<(usize, usize, Vec<ControlMail>)>,
+    pub held: Option<(usize, usize)>,
+    pub kept: Vec<(usize, usize, Vec<ControlMail>)>,
     /// Between these nothing comes through.
-    parted: BTreeSet<(usize, usize)>,
+    pub parted: BTreeSet<(usize, usize)>,
     doubts: usize,
     /// When a home is given up the others who want the room have another one at once.
-    goes_on: bool,
+    pub goes_on: bool,
 }
 
 impl Cluster {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let nodes: Vec<World> = (1..=3).map(|number| World::of_node(number, 3)).collect();
         let (homes, wanted) = (BTreeMap::new(), BTreeSet::new());
         let (kept, parted) = (Vec::new(), BTreeSet::new());
@@ -70,12 +70,12 @@ impl Cluster {
     }
 
     /// Something that every shard of a node is told.
-    fn tell(&mut self, node: usize, mail: &ControlMail) {
+    pub fn tell(&mut self, node: usize, mail: &ControlMail) {
         (0..3).for_each(|shard| self.nodes[node].put(shard, mail.clone()));
     }
 
     /// Carries everything until there is nothing left.
-    fn settle(&mut self) {
+    pub fn settle(&mut self) {
         loop {
             self.nodes.iter_mut().for_each(World::settle);
             if !self.carry() {
@@ -85,7 +85,7 @@ impl Cluster {
     }
 
     /// Carries what the nodes want carried now; whether there was anything.
-    fn carry(&mut self) -> bool {
+    pub fn carry(&mut self) -> bool {
         let mut any = false;
         for node in 0..3 {
             self.nodes[node].bus.clear();
@@ -106,7 +106,7 @@ impl Cluster {
         any
     }
 
-    fn put(&mut self, node: usize, shard: usize, letter: Vec<ControlMail>) {
+    pub fn put(&mut self, node: usize, shard: usize, letter: Vec<ControlMail>) {
         letter.into_iter().for_each(|mail| self.nodes[node].put(shard, mail));
     }
 
@@ -135,13 +135,13 @@ impl Cluster {
     }
 
     /// Writes a home down without telling anybody.
-    fn decide(&mut self, room: RoomId, node: usize) {
+    pub fn decide(&mut self, room: RoomId, node: usize) {
         self.revision += 1;
         self.homes.insert(room, (node, Fence { epoch: 1, revision: self.revision }));
     }
 
     /// Whoever else wants a room that has no home has one, and they all hear of it.
-    fn decide_for_others(&mut self, room: RoomId) {
+    pub fn decide_for_others(&mut self, room: RoomId) {
         let others: Vec<usize> = (0..3).filter(|other| self.wanted.contains(&(room, *other))).collect();
         if let Some(next) =
             others.first().filter(|_| self.goes_on && !self.is_silent && !self.homes.contains_key(&room))
@@ -151,7 +151,7 @@ impl Cluster {
         }
     }
 
-    fn tell_home(&mut self, room: RoomId, node: usize) {
+    pub fn tell_home(&mut self, room: RoomId, node: usize) {
         let (home, fence) = self.homes[&room];
         let is = if home == node { HomeIs::Here(fence) } else { HomeIs::There(id(home), fence) };
         // The shard that deals with this room.
@@ -159,7 +159,7 @@ impl Cluster {
         self.nodes[node].put(desk, ControlMail::HomeIs { room, is });
     }
 
-    fn pass(&mut self, time: Duration) {
+    pub fn pass(&mut self, time: Duration) {
         let step = Duration::from_millis(50);
         for _ in 0..time.as_millis() / step.as_millis() {
             self.nodes.iter_mut().for_each(|node| node.advance(step));
@@ -167,7 +167,7 @@ impl Cluster {
         }
     }
 
-    fn ask(&mut self, node: usize, at: At, request: Request) {
+    pub fn ask(&mut self, node: usize, at: At, request: Request) {
         self.nodes[node].ask(at, request);
         self.settle();
     }
@@ -180,7 +180,7 @@ impl Cluster {
         at
     }
 
-    fn events<T>(&self, node: usize, at: At, is_it: impl Fn(&Body) -> Option<T>) -> Vec<T> {
+    pub fn events<T>(&self, node: usize, at: At, is_it: impl Fn(&Body) -> Option<T>) -> Vec<T> {
         let of_session = self.nodes[node].sent.iter().filter(|(to, _)| *to == at.id);
         of_session.filter_map(|(_, message)| is_it(message.body.as_ref()?)).collect()
     }
@@ -221,7 +221,7 @@ impl Cluster {
     }
 
     /// Links between two nodes break.
-    fn part(&mut self, one: usize, other: usize) {
+    pub fn part(&mut self, one: usize, other: usize) {
         self.parted.insert((one.min(other), one.max(other)));
         self.tell(one, &ControlMail::NodeGone(id(other)));
         self.tell(other, &ControlMail::NodeGone(id(one)));
@@ -229,7 +229,7 @@ impl Cluster {
     }
 
     /// They stand again.
-    fn join_again(&mut self, one: usize, other: usize) {
+    pub fn join_again(&mut self, one: usize, other: usize) {
         self.settle();
         self.parted.remove(&(one.min(other), one.max(other)));
         self.tell(one, &ControlMail::NodeCame(id(other)));
@@ -243,7 +243,7 @@ impl Cluster {
     }
 
     /// Everybody leaves, and nothing is left of anything.
-    fn end(mut self, everybody: &[(usize, At)]) {
+    pub fn end(mut self, everybody: &[(usize, At)]) {
         for (node, at) in everybody {
             self.nodes[*node].leave(*at, true);
             self.settle();
@@ -259,7 +259,7 @@ impl Cluster {
     }
 }
 
-fn id(node: usize) -> NodeId {
+pub fn id(node: usize) -> NodeId {
     NodeId(node as u16 + 1)
 }
 
@@ -556,7 +556,7 @@ struct Somebody {
 
 impl Cluster {
     /// A few of the letters that are on their way come.
-    fn some_come(&mut self, rng: &mut StdRng) {
+    pub fn some_come(&mut self, rng: &mut StdRng) {
         for _ in 0..rng.random_range(0..12) {
             let node = rng.random_range(0..3);
             self.nodes[node].deliver_one();

@@ -4,6 +4,7 @@
 mod allocations;
 mod bindings;
 mod churn;
+mod doors;
 mod grants;
 mod homes;
 mod kept;
