@@ -155,12 +155,11 @@ impl Nodes {
             let Some(node) = &mut self.nodes[place] else { return };
             let HomeSide { book, told, node, watched, ears, .. } = &mut node.homes;
             book.look(told, node, clock, &*ears);
-            let mut node = node.lock().unwrap_or_else(PoisonError::into_inner);
+            let node = node.get_mut().unwrap_or_else(PoisonError::into_inner);
             let request = node.poll_request(self.now);
             if watched.0 != node.epoch() {
                 *watched = (node.epoch(), 0);
             }
-            drop(node);
             match request {
                 Some(request) => self.ask_bucket(place, request),
                 None => break,

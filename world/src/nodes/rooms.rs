@@ -43,6 +43,9 @@ pub(super) struct Stay {
     by: Option<Fence>,
 }
 
+/// Messages by their numbers in the room, and those by the messages.
+type Numbered = (BTreeMap<u64, u64>, BTreeMap<u64, u64>);
+
 /// All rooms.
 #[derive(Default)]
 pub(super) struct Rooms {
@@ -57,7 +60,7 @@ pub(super) struct Rooms {
     /// What was said, by its bytes, and by which device.
     sent: BTreeMap<Bytes, (u64, usize)>,
     /// Under each decision, which message has which number, and the other way round.
-    log: BTreeMap<(usize, u64, u64), (BTreeMap<u64, u64>, BTreeMap<u64, u64>)>,
+    log: BTreeMap<(usize, u64, u64), Numbered>,
     /// Messages that somebody got.
     pub(super) delivered: u64,
 }
