@@ -298,11 +298,11 @@ fn members_at_several_nodes_get_all_messages_in_one_order() {
     }
     let all = cluster.messages(1, listener);
     assert_eq!(all.iter().map(|(number, _)| *number).collect::<Vec<_>>(), (1..=30).collect::<Vec<_>>());
-    for node in 0..3 {
-        let got = cluster.messages(node, at[node]);
+    for (node, session) in at.into_iter().enumerate() {
+        let got = cluster.messages(node, session);
         let others: Vec<_> = all.iter().filter(|(_, payload)| payload.last() != Some(&(node as u8))).cloned().collect();
         assert_eq!(got, others, "node {node}");
-        assert_eq!(cluster.dones(node, at[node]), 10);
+        assert_eq!(cluster.dones(node, session), 10);
     }
     // Who was away catches up at another node than the one it was at.
     cluster.nodes[2].leave(at[2], false);
