@@ -1,6 +1,7 @@
 //! Three relays as one cluster, by a real NATS server, on one machine: who lives is seen by all, whatever is killed, and so are
 //! people.
 
+mod doors;
 mod media;
 mod people;
 mod rooms;

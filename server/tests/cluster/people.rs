@@ -49,21 +49,21 @@ fn presence(event: &Body) -> Option<Presence> {
     }
 }
 
-fn incoming(event: &Body) -> Option<IncomingRing> {
+pub(super) fn incoming(event: &Body) -> Option<IncomingRing> {
     match event {
         Body::IncomingRing(ring) => Some(ring.clone()),
         _ => None,
     }
 }
 
-fn outcome(event: &Body) -> Option<RingOutcome> {
+pub(super) fn outcome(event: &Body) -> Option<RingOutcome> {
     match event {
         Body::RingOutcome(outcome) => Some(outcome.clone()),
         _ => None,
     }
 }
 
-fn ended(event: &Body) -> Option<RingResult> {
+pub(super) fn ended(event: &Body) -> Option<RingResult> {
     match event {
         Body::RingEnded(ended) => Some(ended.result()),
         _ => None,
