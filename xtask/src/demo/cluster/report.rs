@@ -178,3 +178,73 @@ impl Outcome for ClusterReport {
         })?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::super::shown::tests::good, *};
+    use crate::workspace;
+
+    fn side(number: &str) -> Side {
+        let json = format!(
+            r#"{{"audio_sent":601,"audio_received":601,"video_sent":240,"video_received":240,"safety_number":"{number}",
+            "delay_us_p50":900,"delay_us_p99":2000,"silence_ms_max":40,"members":[]}}"#
+        );
+        Side::parse("A", &json.replace('\n', "")).expect("a result")
+    }
+
+    fn member(number: &str) -> RoomSide {
+        let side = r#"{"audio_sent":601,"audio_received":800,"video_sent":240,"video_received":400,"#.to_owned();
+        let rest = r#""delay_us_p50":950,"delay_us_p99":2100,"silence_ms_max":40,"members":[]}"#;
+        RoomSide::parse("C", &format!("{side}\"safety_number\":\"{number}\",{rest}")).expect("a result")
+    }
+
+    /// A flow whose recording is what was sent, of which the receiver says that it got so many packets.
+    fn flow(received: u64) -> Flow {
+        let sample = workspace::root().join("client/samples/speech-a.opus");
+        Flow::new("audio C to D", 601, received, &sample, &sample).expect("samples")
+    }
+
+    fn report() -> ClusterReport {
+        ClusterReport {
+            seconds: 12,
+            nodes: 3,
+            call: [side("12345"), side("12345")],
+            room: vec![member("67890"), member("67890"), member("67890")],
+            flows: vec![flow(601)],
+            ledgers: vec![good().ledger; 2],
+            shown: good(),
+            silence_after_kill_ms: 4_700,
+            silence_of_others_ms: 40,
+        }
+    }
+
+    #[test]
+    fn a_good_talk_has_no_failures_and_prints_the_promised_keys() {
+        assert_eq!(report().failures(), Vec::<String>::new());
+        let expected = r#"{"audio_sent":3005,"audio_received":3602,"video_sent":1200,"video_received":1680,"media_identical":true,"safety_numbers_equal":true,"delay_us_p50":950,"delay_us_p99":2100,"ledger_balanced":true,"relay_datagrams_forwarded":400,"relay_cpu_us_per_datagram":50.0,"canaries":7,"canaries_found":0,"memory_searched_mib":2.0,"nodes":3,"silence_after_kill_ms":4700,"silence_of_others_ms":40}"#;
+        assert_eq!(report().json().expect("numbers"), expected);
+        let text = report().text();
+        assert!(text.contains("4700 ms for whoever was at the node that was killed, 40 ms for all others"), "{text}");
+    }
+
+    #[test]
+    fn each_broken_promise_is_one_failure() {
+        type Break = fn(&mut ClusterReport);
+        let breaks: [(&str, Break); 9] = [
+            ("lost", |report| report.flows.push(flow(600))),
+            ("no talk", |report| report.flows.clear()),
+            ("another number in the call", |report| report.call[1] = side("54321")),
+            ("another number in the room", |report| report.room[2] = member("54321")),
+            ("not back in time", |report| report.silence_after_kill_ms = 6_001),
+            ("others noticed", |report| report.silence_of_others_ms = 2_001),
+            ("hardly heard", |report| report.call[0].audio_received = 149),
+            ("a node's ledger", |report| report.ledgers[1].queued = 1.0),
+            ("the relays' part", |report| report.shown.datagrams_forwarded = 0.0),
+        ];
+        for (name, break_it) in breaks {
+            let mut report = report();
+            break_it(&mut report);
+            assert_eq!(report.failures().len(), 1, "{name}: {:?}", report.failures());
+        }
+    }
+}
