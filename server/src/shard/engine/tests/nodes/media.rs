@@ -26,7 +26,6 @@ use crate::{
     },
     shard::{
         connections::{connection::Ingress, gaps::Gaps},
-        quic::link_codec::DatagramOut,
         streams,
     },
 };
