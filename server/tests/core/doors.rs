@@ -266,13 +266,13 @@ struct Somebody {
     person: Person,
     node: usize,
     at: At,
-    asked: usize,
+    asked: u64,
 }
 
 impl Somebody {
     fn ask(&mut self, cluster: &mut Cluster, request: Request) {
         self.asked += 1;
-        cluster.nodes[self.node].ask(self.at, request);
+        cluster.nodes[self.node].ask_numbered(self.at, self.asked, request);
     }
 
     fn act(&mut self, cluster: &mut Cluster, rng: &mut StdRng) {
@@ -358,10 +358,11 @@ fn whatever_happens_every_ring_at_a_door_begins_once_and_ends_once() {
         cluster.decide_for_others(room());
         cluster.pass(Duration::from_secs(60));
         for Somebody { node, at, asked, .. } in &everybody {
-            let replies = cluster.nodes[*node].sent.iter();
-            let replies = replies.filter(|(to, message)| *to == at.id && message.reply_to == 1).count();
+            let replies = cluster.nodes[*node].sent.iter().filter(|(to, _)| *to == at.id);
+            let mut replies: Vec<u64> = replies.map(|(_, message)| message.reply_to).filter(|it| *it != 0).collect();
+            replies.sort_unstable();
             if cluster.nodes[*node].cores[at.shard].is_live(at.id) {
-                assert_eq!(replies, *asked, "at node {node}");
+                assert_eq!(replies, (1..=*asked).collect::<Vec<_>>(), "at node {node}");
                 assert_eq!(outcomes(&cluster, *node, *at).len(), started(&cluster, *node, *at).len());
             }
         }

@@ -250,9 +250,14 @@ impl World {
     }
 
     /// A client asks; its reply and everybody's events are in `sent` once the mail has gone round.
-    pub fn ask(&mut self, at: At, mut body: Request) {
+    pub fn ask(&mut self, at: At, body: Request) {
+        self.ask_numbered(at, 1, body);
+    }
+
+    /// The same for one of several requests that are not answered yet.
+    pub fn ask_numbered(&mut self, at: At, request: u64, mut body: Request) {
         self.show(at, &mut body);
-        let message = ClientMessage { request: 1, body: Some(body) };
+        let message = ClientMessage { request, body: Some(body) };
         let Self { cores, outboxes, rng, now, .. } = self;
         cores[at.shard].handle_message(at.link, message, *now, rng, &mut outboxes[at.shard]).unwrap();
         self.collect(at.shard);
