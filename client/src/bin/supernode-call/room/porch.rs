@@ -91,7 +91,13 @@ impl Porch {
 pub(super) fn may_be_back(error: &Error) -> bool {
     match error {
         Error::Refused(refusal) => {
-            matches!(refusal.reason, RefusalReason::Offline | RefusalReason::NoKeyPackage | RefusalReason::Limit)
+            matches!(
+                refusal.reason,
+                RefusalReason::Offline
+                    | RefusalReason::NoKeyPackage
+                    | RefusalReason::Limit
+                    | RefusalReason::HomeUnknown
+            )
         }
         Error::State(_) | Error::TimedOut(_) | Error::Disconnected => true,
         _ => false,
