@@ -356,6 +356,12 @@ fn whatever_happens_every_ring_at_a_door_begins_once_and_ends_once() {
             cluster.join_again(one, other);
         }
         cluster.decide_for_others(room());
+        // What is decided is told to all in the end.
+        for node in 0..3 {
+            if cluster.homes.contains_key(&room()) && cluster.wanted.contains(&(room(), node)) {
+                cluster.tell_home(room(), node);
+            }
+        }
         cluster.pass(Duration::from_secs(60));
         for Somebody { node, at, asked, .. } in &everybody {
             let replies = cluster.nodes[*node].sent.iter().filter(|(to, _)| *to == at.id);
