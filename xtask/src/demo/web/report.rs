@@ -142,7 +142,7 @@ mod tests {
     use super::{super::super::shown::tests::good, *};
 
     fn report() -> WebReport {
-        let json = r#"{"audio_sent":500,"audio_received":490,"video_sent":200,"video_received":280,"safety_number":"12345 67890","delay_us_p50":9000,"delay_us_p99":20000}"#;
+        let json = r#"{"audio_sent":500,"audio_received":490,"video_sent":200,"video_received":280,"safety_number":"12345 67890","delay_us_p50":9000,"delay_us_p99":20000,"silence_ms_max":90}"#;
         let seen = Seen { looks: 80, alike: 79, different: 40 };
         WebReport {
             native: Side::parse("A", json).expect("a result"),
