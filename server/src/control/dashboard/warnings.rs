@@ -55,6 +55,9 @@ const HANDSHAKES_FAILED_MAX: u64 = 100;
 /// Objects in a minute from which shares mean something.
 const OBJECTS_MIN: u64 = 1000;
 
+/// How often a shard may dial other nodes in a minute: each once when it starts. One that is not reached is dialled every 2 s.
+const DIALS_OF_A_SHARD_MAX: u64 = 10;
+
 /// Sessions of 100 that may be below the ladder's top before it is not their own paths.
 const LOW_PERCENT_MAX: u64 = 30;
 /// Sessions from which shares of them mean something.
@@ -151,6 +154,18 @@ pub fn warnings(before: &Reading, now: &Reading, last: Option<&Sample>) -> Vec<W
                 "supernode cluster says why: most likely another relay has the same cluster.node, or JetStream is off.",
             );
         }
+    }
+    let dialled = |shard: &ShardReading| shard.detail.distributions.nodes.map_or(0, |nodes| nodes.dialled);
+    let dials = grown(&|reading| reading.total(dialled));
+    if dials > DIALS_OF_A_SHARD_MAX * now.shards.len() as u64 {
+        warn(
+            Level::Problem,
+            "SupernodeNodesApart",
+            format!(
+                "This node has dialled other nodes {dials} times in the last minute: links do not come about, or do not hold."
+            ),
+            "See which node all others dial: UDP does not get through to it, or its cluster.address is another one.",
+        );
     }
     let drops = grown(&|reading| reading.total(|shard| shard.tally.kernel_drops));
     if drops > 0 {
@@ -376,7 +391,7 @@ mod tests {
     use super::*;
     use crate::{
         control::{cluster::ClusterReading, dashboard::History},
-        shard::Offload,
+        shard::{NodeFigures, Offload},
     };
 
     fn reading(change: impl FnOnce(&mut ShardReading)) -> Reading {
@@ -528,6 +543,16 @@ mod tests {
             assert_eq!(after([true, true], quiet), [""; 0], "it has just begun: {quiet:?}");
             assert_eq!(after(quiet, [true, true]), [""; 0], "it is over: {quiet:?}");
         }
+    }
+
+    #[test]
+    fn links_that_do_not_hold_are_named_and_those_of_a_start_are_not() {
+        let after = |dialled| {
+            let nodes = Some(NodeFigures { dialled, ..NodeFigures::default() });
+            alerts(|shard| shard.detail.distributions.nodes = nodes)
+        };
+        assert_eq!(after(DIALS_OF_A_SHARD_MAX), [""; 0]);
+        assert_eq!(after(DIALS_OF_A_SHARD_MAX + 1), ["SupernodeNodesApart"]);
     }
 
     #[test]
